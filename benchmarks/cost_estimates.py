@@ -22,7 +22,7 @@ import psutil
 
 LAUNCH = (
     "import stadia.recipes.launch.expected_cost as cost; cost.MIN_TOTAL_S = 0;"
-    "import stadia.cli.progress_display as display; display.MIN_EXPECTED_S = 0;"
+    "import stadia.cli.output as display; display.MIN_EXPECTED_S = 0;"
     "from stadia.cli.main import run; run()"
 )
 """`stadia`, which prints the line however short the work is."""

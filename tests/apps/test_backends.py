@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import StadiaError
-from stadia.evaluation.backends import BACKENDS, BackendChoice, check_backend
+from stadia.evaluation.backends import BACKENDS, BackendChoice
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.recipes.prediction import export
 from stadia.training.checkpoint import Checkpoint
@@ -163,21 +163,6 @@ class TestBf16Predictor:
         torch.testing.assert_close(T, T_exact, atol=0.01, rtol=0)
         assert torch.equal(exact.inverse_depth(image, camera), before)
 
-    def test_another_focal_length_is_noted_once(self, trained: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """Its difference from float32 is measured by both predictors."""
-        import torch
-
-        from stadia.core.types import Camera
-        from stadia.recipes.base.build_recipe import load_predictor
-        from stadia.recipes.prediction.backend_predictor import BackendPredictor
-
-        exact: Any = load_predictor(trained)
-        focal = 2 * float(exact.recipe.focal) * exact.width
-        K = torch.tensor([[focal, 0, exact.width / 2], [0, focal, exact.height / 2], [0, 0, 1]])
-        for predictor in (BackendPredictor(exact, "bf16"), exact):
-            predictor.inverse_depth(torch.zeros(1, 3, exact.height, exact.width), Camera(K, exact.height, exact.width))
-        assert sum("times the training camera's" in record.message for record in caplog.records) == 1
-
 
 def change_weights(file: Path) -> None:
     """Make it a file of another network."""
@@ -307,29 +292,6 @@ class TestMotion:
         assert opened.motion_backend is None
         assert torch.equal(opened.T_next_now(now, camera, following, camera), torch.eye(4).expand(3, 4, 4))
 
-    @pytest.mark.parametrize(("part", "method"), [("model", "motion"), ("model.pose", "forward")])
-    def test_of_a_network_of_ones_own_is_its_own(
-        self, part: str, method: str, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]
-    ) -> None:
-        import torch
-
-        from stadia.recipes.prediction.backend_predictor import open_backend
-
-        network = exact.recipe.get_submodule(part)
-        predict = getattr(type(network), method)
-
-        def move_twice(*given: Any) -> Any:
-            found = predict(*given)
-            return found._replace(T_later_earlier=found.T_later_earlier @ found.T_later_earlier)
-
-        network.__class__ = type("Own", (type(network),), {method: move_twice})
-        opened, (now, following, camera) = (
-            open_backend(Checkpoint.open(exported), exact, BackendChoice("onnxruntime"), list),
-            pairs,
-        )
-        expected = exact.T_next_now(now, camera, following, camera)
-        assert torch.equal(opened.T_next_now(now, camera, following, camera), expected)
-
     def test_a_network_that_cannot_be_exported_stays_in_torch(
         self,
         exported: Path,
@@ -387,22 +349,3 @@ class TestMistakes:
         code, _, err = stadia(command, tmp_path / "none", tmp_path / "none", "--out", tmp_path / "out", *words)
         assert (code, err.count("\n")) == (2, 1)
         assert __import__("re").match(f"stadia: {line}", err), err
-
-    def test_a_missing_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from stadia.core.errors import ConfigError
-
-        monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: None if name == "openvino" else 1)
-        with pytest.raises(
-            ConfigError, match=r"openvino: found no such package; expected the extra 'openvino'. Fix: pip"
-        ):
-            check_backend(BackendChoice("openvino", "int8"))
-
-    def test_another_recipe_has_no_backend(self, tmp_path: Path) -> None:
-        from stadia.core.errors import ConfigError
-        from stadia.recipes.prediction.requests import PredictRequest, refuse_unused
-
-        request = PredictRequest(source=tmp_path, out=tmp_path, backend="onnxruntime", precision="int8")
-        with pytest.raises(
-            ConfigError, match="--backend and --precision: found used together with recipe 'objectpose'"
-        ):
-            refuse_unused(request, ("options", "every"), "recipe 'objectpose'")

@@ -90,14 +90,6 @@ def test_a_35_mm_equivalent_is_of_the_diagonal():
     assert full_frame_width_mm(1080, 1920) == 36, "which part of the sensor a wide image shows is not known"
 
 
-def test_a_wide_image_has_a_field_of_view_within_5_percent(stadia, tmp_path):
-    path = tmp_path / "wide.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (36, 64, 3), np.uint8)).save(path)
-    code, out, err = stadia("camera", path, "--focal-mm", "26")
-    assert (code, "lens of 26 mm, sensor of 36 mm" in out) == (0, True)
-    assert err.startswith("note: a 35 mm equivalent gives the field of view of images wider than 3:2 within 5 %")
-
-
 def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos, tmp_path):
     calibration = tmp_path / "cam.yaml"
     calibration.write_text(

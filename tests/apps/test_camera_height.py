@@ -14,7 +14,7 @@ import torch
 from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 from stadia.apps.camera_height.road_horizon import find_edge_horizon, measure_travel_pitches_deg
 from stadia.apps.camera_height.road_objects import RoadFrame, RoadObject, read_road_frames
-from stadia.apps.camera_height.run_camera_height import _chart_positions, estimate_camera_height, run_camera_height
+from stadia.apps.camera_height.run_camera_height import estimate_camera_height, run_camera_height
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.geometry import camera as cameras
 from stadia.geometry.ground.camera_height import horizon_from_angles
@@ -180,16 +180,6 @@ def test_two_objects_that_disagree_give_no_height(drive):
     )
 
 
-def test_chart_positions_are_frame_numbers_drive_after_drive(drive):
-    frame = read_road_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)[0]
-    frames = [replace(frame, name=f"a/{n:06d}", drive="a") for n in (5, 9, 20)] + [
-        replace(frame, name=f"b/{n}", drive="b") for n in (7, 8)
-    ]
-    at, starts = _chart_positions(frames)
-    assert at.tolist() == [5, 9, 20, 22, 23]
-    assert starts == {"a": 5, "b": 22}
-
-
 def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
     with pytest.raises(ConfigError) as caught:
         parse_camera_height_config(["priors=bar"])
@@ -224,10 +214,6 @@ def test_unused_classes_are_noted_and_others_are_used(drive):
         "note: 6 objects of class pole are not used, such as in drive/000000: they have no height; give mean_m"
     )
     assert "note: no object of class person in any of 6 frames; it was requested by objects" in lines
-
-
-def test_class_is_requested_by_any_alias():
-    assert list(parse_camera_height_config(["priors=kitti", 'objects=["Pedestrian"]']).height_priors) == ["person"]
 
 
 @pytest.mark.slow

@@ -62,23 +62,6 @@ def test_the_worst_world_speaks(capsys: pytest.CaptureFixture[str]) -> None:
     assert "6.0%, 12.1% by the pose network alone, 3.0% by the mean depth" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("network", [{}, {"test-000": 1.0}])
-def test_a_path_that_broke_is_none(network: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
-    result = summary({"test-000": 0.5, "test-001": 2.0}, network, {})
-    assert result["odometry"]["worst_ate_over_path_network"] is None
-    assert result["odometry"]["worst_ate_over_path_mean_baseline"] is None
-    _print_demo_scores(result)
-    assert "6.0%, none by the pose network alone, none by the mean depth" in " ".join(capsys.readouterr().out.split())
-
-
-def test_without_any_path(capsys: pytest.CaptureFixture[str]) -> None:
-    result = summary({}, {}, {})
-    assert result["odometry"].pop("recordings") == 0
-    assert set(result["odometry"].values()) == {None}
-    _print_demo_scores(result)
-    assert "odometry: none" in capsys.readouterr().out
-
-
 def test_the_memory_of_all_processes_counts() -> None:
     with PeakMemory(interval_s=0.05) as alone:
         time.sleep(0.1)

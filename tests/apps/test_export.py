@@ -17,11 +17,9 @@ import pytest
 import torch
 
 from stadia.cli.main import run as run_command_line
-from stadia.core.errors import StadiaError
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, append_finding
-from stadia.diagnostics.prediction_checks import Verdict
-from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
+from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Predictions
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -139,43 +137,6 @@ def test_documented_commands_run(exported: Path, monkeypatch: pytest.MonkeyPatch
     np.testing.assert_allclose(
         names["inverse_depth"], ExportedNetwork(exported).inverse_depth(np.zeros((1, 3, 64, 96), np.float32))[0, 0]
     )
-
-
-def test_every_verdict_can_be_kept_in_a_file(exported: Path) -> None:
-    about = ExportedNetwork(exported).about
-    for verdict in Verdict:
-        assert ExportDescription.read(exported, {**about.texts(), "verdict": str(verdict)}).verdict == verdict
-    none = about.model_copy(update={"verdict": None, "verdict_codes": ""})
-    assert "verdict" not in none.texts()
-    assert ExportDescription.read(exported, none.texts()).describe_verdict() == ""
-    with pytest.raises(StadiaError, match="verdict_codes in its metadata"):
-        ExportDescription.read(exported, {**about.texts(), "verdict_codes": "M30\x1b[2J"})
-
-
-def test_a_verdict_is_printed_whatever_it_is_and_may_be_missing(
-    exported: Path, images: Path, tmp_path: Path, stadia: Stadia
-) -> None:
-    """A file of an earlier version has none: predictions of it are judged by themselves alone."""
-    network = onnx.load(exported)
-    before = {entry.key: entry.value for entry in network.metadata_props}
-    for name, values, line in (
-        (
-            "usable",
-            {"verdict": "usable", "verdict_codes": ""},
-            "verdict on record of its run when it was exported: usable",
-        ),
-        ("earlier", {}, None),
-    ):
-        kept = {key: value for key, value in before.items() if not key.startswith("verdict")}
-        onnx.helper.set_model_props(network, kept | values)
-        onnx.save(network, file := tmp_path / f"{name}.onnx")
-        words = ("--out", tmp_path / name, "data.camera.horizontal_fov_deg=50", "--no-video")
-        code, text, err = stadia("predict", file, images, *words)
-        assert code == 0, err
-        assert [one for one in (text + err).splitlines() if "verdict on record" in one] == [f"note: {line}"] * bool(
-            line
-        )
-        assert "\npredictions: " in text, "its own verdict"
 
 
 def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> None:

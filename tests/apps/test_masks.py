@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -15,10 +14,10 @@ from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import CheckpointError, DataError
 from stadia.core.recording import RoadMasks
-from stadia.datasets.masks.mask_files import CocoMasks, decode_run_lengths
+from stadia.datasets.masks.mask_files import CocoMasks
+from stadia.files import json_files
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
-from stadia.files import json_files
 from stadia.models.segmentation import TiledSegmenter
 
 SIZE = 40, 60
@@ -164,13 +163,6 @@ def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
     assert any("2 frames have no masks" in line for line in lines)
 
 
-def test_runs_in_letters():
-    """The example of a 3 x 4 image, by hand: 6 bits a letter from '0', the third difference on."""
-    assert decode_run_lengths("52203") == [5, 2, 2, 2, 5]
-    assert decode_run_lengths("T4") == [132]
-    assert decode_run_lengths("52M") == [5, 2, -3]
-
-
 @pytest.mark.parametrize(
     ("annotation", "size", "said"),
     [
@@ -200,39 +192,6 @@ def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
     monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 60)
     with pytest.raises(DataError, match="a value of more than 60 characters"):
         CocoMasks(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("[]", "'\\['"),
-        ("{}", "no list 'annotations'"),
-        ('{"images": 5}', "'5'"),
-        ('{"images": [}', "invalid JSON"),
-        ('{"images": [{"id": 1}]', "file_name: Field required"),
-        ('{"images": [], "categories": [], "annotations": []} 1', "behind its end"),
-        ('{"images": [], "categories": [], "annotations": [', "Expecting value"),
-        ('{"images": ' + "[" * 100_000, "recursion"),
-        ("", "''"),
-    ],
-)
-def test_a_file_that_is_no_coco_file_is_reported(tmp_path, text, found):
-    (tmp_path / "own.json").write_text(text)
-    with pytest.raises(DataError, match=found):
-        CocoMasks(tmp_path / "own.json")
-
-
-def test_one_mask_is_in_memory_at_a_time(tmp_path):
-    """Fifty masks of two million pixels would take 100 MB."""
-    cars = [CAR | {"segmentation": [[x, 10, x + 30, 10, x + 30, 40]]} for x in range(0, 1500, 30)]
-    masks = CocoMasks(coco(tmp_path / "own.json", cars, (1000, 2000)))
-    tracemalloc.start()
-    try:
-        masks.read("000001", "left", height=40, width=80)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 50e6
 
 
 def test_masks_of_other_images_are_reported(video, tmp_path):

@@ -18,7 +18,6 @@ from stadia.apps.camera_height.run_camera_height import (
     moved_camera_note,
     run_camera_height,
 )
-from stadia.geometry.ground.drive_heights import find_mount_split
 
 FOCAL, CONFIG = (
     300.0,
@@ -65,14 +64,6 @@ def test_camera_moved_during_a_video_is_detected_with_frames():
     apart = moved(drive("v", [1.2] * 50 + [1.65] * 50))
     assert sorted(apart.low) == ["v, frames 000000 to 000024", "v, frames 000025 to 000049"]
     assert sorted(apart.high) == ["v, frames 000050 to 000074", "v, frames 000075 to 000099"]
-
-
-def test_a_few_odd_values_are_no_mount():
-    place = np.array(["a"] * 60 + ["b"] * 40 + ["c"] * 5 + ["d"] * 4)
-    heights = np.array([1.6] * 60 + [1.65] * 40 + [1.2] * 5 + [0.8] * 4)
-    assert find_mount_split(place, np.log(heights)) is None  # c has less than a tenth, d fewer than five
-    apart = find_mount_split(place, np.log(np.where(place == "b", 2.0, heights)))
-    assert (apart.low, apart.high) == (("c", "a"), ("b",))
 
 
 def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):

@@ -80,15 +80,6 @@ def test_a_training_that_hardly_learned_comes_before_its_predictions(run: Run, s
     assert json.loads(run_diagnose(run, "--json")[1])["first"][0]["code"] == "D18"
 
 
-def test_a_prediction_does_not_repeat_what_is_known_of_the_training(run: Run) -> None:
-    unlearned, good = TrainingRecord(steps=22), FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0)
-    replace_verdict(run, judge_measurements(good, unlearned), unlearned)
-    bad = judge_measurements(replace(good, spread=1.01, change=0.01), unlearned)
-    assert list(record_worse_verdict(run.folder, bad, "drive")) == []
-    codes = [json.loads(line)["code"] for line in (run.folder / "findings.jsonl").read_text().splitlines()]
-    assert sorted(codes) == ["M30", "T40"]
-
-
 @pytest.mark.parametrize(
     ("cause", "first"), [("S20", "S20"), ("D14", "D14"), ("C06", "M30"), ("D09", "M30"), ("T06", "M30"), (None, "M30")]
 )
@@ -166,16 +157,6 @@ def test_a_file_that_is_damaged_is_named(run: Run) -> None:
     result = CliRunner().invoke(app, ["diagnose", str(run.folder)])
     assert result.exit_code != 0
     assert "findings.jsonl:1" in str(result.exception)
-
-
-@pytest.mark.parametrize("torn", [b'{"code": "T07", "sever', b'{"code": "\xff\xfe"}', b"[]"])
-def test_a_torn_line_costs_itself_alone(run: Run, torn: bytes) -> None:
-    path = run.folder / "findings.jsonl"
-    write_findings(path, [make_finding("E01", Severity.STOP, measured="to the left", expected="to the right")])
-    path.write_bytes(path.read_bytes() + torn + b"\n")
-    result = CliRunner().invoke(app, ["diagnose", str(run.folder)], env={"COLUMNS": "300"})
-    assert (result.exit_code, "stop E01" in result.stdout) == (1, True)
-    assert "findings.jsonl:2: found" in result.stderr
 
 
 def write_terms(run: Run, *terms: str) -> None:

@@ -58,51 +58,6 @@ def test_an_input_is_never_replaced(name: str, place: Path, stadia: Stadia) -> N
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("other", ["both.svg", "sub/../both.svg", "link/both.svg"])
-def test_two_outputs_are_two_files(other: str, place: Path, stadia: Stadia) -> None:
-    (place / "sub").mkdir()
-    (place / "link").symlink_to(place)
-    code, _, err = stadia(
-        *("evaluate", "--trajectory", "poses.txt", "--reference", "poses.txt", "--scores", "both.svg"),
-        *("--image", other),
-    )
-    assert (code, (place / "both.svg").exists()) == (2, False)
-    assert "both.svg, also of --image" in err
-
-
-def test_two_outputs_in_the_home_folder_are_two_files(
-    place: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A shell expands one of two spellings: `--scores=~/both.svg --image ~/both.svg`."""
-    monkeypatch.setenv("HOME", str(place))
-    code, _, err = stadia(
-        *("evaluate", "--trajectory", "poses.txt", "--reference", "poses.txt", "--scores", "~/both.svg"),
-        *("--image", str(place / "both.svg")),
-    )
-    assert (code, (place / "both.svg").exists()) == (2, False)
-    assert "both.svg, also of --image" in err
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        ("evaluate", "--trajectory", "poses.txt", "--reference", "poses.txt", "--scores", "a", "--image", "loop.svg"),
-        ("evaluate", "--trajectory", "poses.txt", "--reference", "poses.txt", "--scores", "loop.svg"),
-        ("check", "images", "data.camera.focal_px=120", "--out", "loop.svg"),
-        ("check", "loop.svg"),
-        ("predict", "RUN", "drive.mp4", "--out", "loop.svg/sub"),
-    ],
-)
-def test_a_loop_of_links_is_refused_in_one_line(line: tuple[str, ...], place: Path, stadia: Stadia) -> None:
-    (place / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 1 0 1 0 0 0 0 1 0\n1 0 0 2 0 1 0 0 0 0 1 0\n")
-    (place / "loop.svg").symlink_to("loop.svg")
-    code, _, err = stadia(*line)
-    assert code in (1, 2), err
-    *before, last = err.splitlines()
-    assert "loop.svg" in last
-    assert before in ([], [line for line in before if line.startswith("reading RUN")])
-
-
 def test_a_report_replaces_another_file_of_its_run_by_force(place: Path, stadia: Stadia) -> None:
     """RUN/report.html is what the command writes: nothing that a run is made of."""
     (place / "RUN" / "report.html").write_text("notes")

@@ -72,20 +72,6 @@ class TestPredict:
             read_kitti_trajectory(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6
         )
 
-    def test_every_third_frame_up_to_the_request(
-        self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        words = ("--every", 3, "--no-video", "--no-cloud", "data.camera.focal_px=50")
-        code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out", *words)
-        assert code == 0, err
-        assert sorted(p.stem for p in (tmp_path / "out" / "depth").glob("*.png")) == [
-            "000000",
-            "000003",
-            "000006",
-            "000009",
-        ]
-        assert not list((tmp_path / "out").glob("*.mp4")) + list((tmp_path / "out").glob("*.ply"))
-
     def test_a_folder_of_images_loses_none(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
     ) -> None:
@@ -141,14 +127,6 @@ class TestPredict:
         assert cv2.imread(str(out / "depth_color" / "000002.jpg")).shape == (30 + SCALE_PX, 90, 3)
         assert cv2.imread(str(out / "side_by_side.png")).shape == (30 + SCALE_PX, 180, 3)
 
-    @pytest.mark.slow
-    def test_a_dataset_brings_its_camera(
-        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        code, text, err = stadia("predict", checkpoint, drive_folder, "--out", tmp_path / "out")
-        assert code == 0, err
-        assert "6 frames" in text
-
     def test_inverse_depth_has_no_points(
         self,
         checkpoint: Path,
@@ -180,16 +158,6 @@ class TestPredict:
             assert (code, text) == (2, "")
             assert said in err.splitlines()[-1]
         assert not (tmp_path / "out").exists()
-
-    def test_a_camera_of_the_training_that_is_none(self, checkpoint: Path, video: Path) -> None:
-        """A run may come from somebody else."""
-        run_json = checkpoint.parents[1] / "run.json"
-        opened = Checkpoint.open(checkpoint)
-        run_json.write_text(json.dumps({"camera": {"focal_px": 100}}))
-        assert find_assumed_camera(opened, video, {}) is None, "of images of an unknown size"
-        run_json.write_text(json.dumps({"camera": {"K": [[0, 0, 63], [0, 0, 31], [0, 0, 1]], "size": [64, 128]}}))
-        with pytest.raises(DataError, match=r"run\.json: found fx 0, fy 0; expected K ="):
-            add_training_options(opened, video, {})
 
     def test_the_camera_of_the_training_is_used_where_none_is_given(
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
@@ -290,15 +258,6 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     assert (refused in err) == is_refused
 
 
-@pytest.mark.parametrize("command", ["predict", "odometry", "evaluate"])
-def test_swapped_arguments_are_named(command: str, checkpoint: Path, video: Path, stadia: Stadia) -> None:
-    options = ["--out", "out"] if command == "predict" else []
-    code, _, err = stadia(command, video, checkpoint, *options)
-    assert code == 2
-    assert f"{command}: found {video} before the checkpoint {checkpoint}; expected `stadia {command} CHECKPOINT" in err
-    assert f"Fix: `stadia {command} {checkpoint} {video}`, with the options." in err
-
-
 def test_a_file_in_place_of_the_folder_is_named(checkpoint: Path, video: Path, stadia: Stadia) -> None:
     """The error named drive.mp4/side_by_side.mp4."""
     before = video.read_bytes()
@@ -383,8 +342,3 @@ def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, 
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
     with pytest.raises(ConfigError, match=rf"data\.{option}: found a value; expected no value"):
         open_inputs(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
-
-
-def test_a_video_of_another_format_is_no_own_video(video: Path) -> None:
-    with pytest.raises(ConfigError, match="'kitti_raw' does not use this option"):
-        open_inputs(video, format="kitti_raw", camera={"focal_px": 50})

@@ -64,13 +64,3 @@ def test_another_broken_pipe_is_an_error() -> None:
         "stadia: system: found a call that failed (Broken pipe); expected a call that succeeds."
         " Fix: check disks, connections and limits of this machine.\n"
     )
-
-
-@pytest.mark.parametrize(
-    ("command", "start"), [("end", "processes: found one that failed"), ("name", "locale: found 'r")]
-)
-def test_a_worker_that_failed_and_a_locale_are_named(command: str, start: str) -> None:
-    done = subprocess.run([sys.executable, "-c", WAIT, command], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.strip().startswith(f"stadia: {start}")
-    assert "Fix: " in done.stderr

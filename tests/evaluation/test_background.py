@@ -104,19 +104,6 @@ def test_a_function_that_failed_gets_no_further_item() -> None:
     assert others == [0, 1, 2]
 
 
-def test_items_that_were_passed_are_finished_where_the_block_fails() -> None:
-    done: list[int] = []
-
-    def interrupted() -> None:
-        with run_behind([done.append]) as add:
-            add(1)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert done == [1]
-
-
 def test_one_large_item_waits() -> None:
     begun: list[int] = []
     iterator = run_ahead((begun.append(number) or number for number in range(9)), 4, weigh=lambda _: MAX_WAITING_BYTES)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -156,19 +155,6 @@ class TestOtherPrograms:
             scored(predictions, truth, "metric")
         assert scored(predictions, truth, "kitti-eigen").metrics["abs_rel"] == 0, "Garg's crop lies inside"
 
-    def test_a_whole_image_is_no_crop(self, folders: tuple[Path, Path, NDArray]) -> None:
-        _, truth, _ = folders
-        with pytest.raises(
-            ProtocolError, match="1242x375 for ground truth of 1242x375, of which crop 'kb' is 1216x352"
-        ):
-            scored(truth, truth, "metric", "kb")
-
-    def test_cropped_ground_truth_needs_no_place(self, folders: tuple[Path, Path, NDArray]) -> None:
-        """As KITTI's val_selection_cropped: the crop of a crop is itself."""
-        predictions, _, _ = folders
-        for crop in (None, "kb"):
-            assert scored(predictions, predictions, "kitti-benchmark", crop).metrics["silog"] == 0
-
 
 def test_contradicting_crop_is_refused(tmp_path: Path, kitti_drive: object) -> None:
     predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
@@ -182,16 +168,6 @@ def test_ground_truth_of_another_size_than_the_image(tmp_path: Path, kitti_drive
     larger = {name: lambda: np.full((750, 2484), 9.0) for name in predictions.files}
     with pytest.raises(ProtocolError, match=r"crop 'kb' of an image of .375, 1242., for ground truth of .750, 2484."):
         score_depth(predictions, larger, PROTOCOLS["metric"])
-
-
-def test_other_predictions_are_as_before(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    record = predict_to_folder(red_reader(), read_frames(drive()), tmp_path / "out", MADE_BY, source="drive").record  # type: ignore[arg-type]
-    assert record is not None
-    assert record.crop == "none"
-    older = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    older.pop("crop")
-    (tmp_path / "out" / "predictions.json").write_text(json.dumps(older))
-    assert Predictions.open(tmp_path / "out") == replace(Predictions.open(tmp_path / "out"), crop="none")
 
 
 def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:

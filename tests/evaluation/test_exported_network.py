@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -174,9 +172,11 @@ for line in {lines!r}:
         assert (code, err.startswith(line)) == (2, True)
 
     def test_what_exports_a_checkpoint_is_not_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: 1 if name == "onnxruntime" else None)
+        monkeypatch.setattr(
+            "stadia.evaluation.onnx_graph.find_spec", lambda name: 1 if name in ("onnx", "onnxruntime") else None
+        )
         check_backend(BackendChoice("onnxruntime"), is_exported=True)
-        with pytest.raises(ConfigError, match="onnx: found no such package"):
+        with pytest.raises(ConfigError, match="onnxscript: found no such package"):
             check_backend(BackendChoice("onnxruntime"))
         with pytest.raises(ConfigError, match="openvino: found no such package; expected the extra 'openvino'"):
             check_backend(BackendChoice("openvino"), is_exported=True)
@@ -242,19 +242,6 @@ class TestAssumedCamera:
         assert record is not None
         assert "K30" in record.checks["not_checked"]
 
-    def test_a_given_camera_is_judged(self, predict: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-        code, text, err = predict(180, 60, "data.camera.focal_px=120")
-        assert code == 0, err
-        assert "not checked: K30" not in text
-        assert "K30 Camera differs from the training's: a field of view of 28 degrees, 74 in the training" in text
-
-    @pytest.mark.parametrize("focal", [0.0, -60.0])
-    def test_a_camera_that_is_none_is_refused(self, focal: float, model: Path) -> None:
-        camera = json.dumps({"K": [[focal, 0, 44.5], [0, 60, 14.5], [0, 0, 1]], "size": [30, 90]})
-        red_reader_onnx(model, {**ABOUT.texts(), "camera": camera})
-        with pytest.raises(DataError, match=r"camera.* in its metadata: .*fx -?6?0 and fy 60 are not above 0"):
-            ExportedNetwork(model)
-
     def test_a_file_without_the_training_camera_needs_one(
         self, model: Path, predict: Callable[..., tuple[int, str, str]]
     ) -> None:
@@ -295,41 +282,15 @@ def _of_graph(
     return write
 
 
-def _sparse(path: Path) -> Path:
-    """One weight of 2**40, of which the file has two."""
-    model = onnx.load(_of_graph([helper.make_node("Mul", ["image", "sparse"], ["inverse_depth"])])(path))
-    values, places = _tensor("sparse", 1, 2), _tensor("places", 0, 1, dtype=np.int64)
-    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [1 << 40]))
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
 def _tensor(name: str, *values: float, dtype: type = np.float32) -> Any:
     return numpy_helper.from_array(np.array(values, dtype), name)
 
 
-_RED = helper.make_node("Slice", ["image", "start", "end", "axis"], ["inverse_depth"])
-_RED_INDICES = (
-    _tensor("start", 0, dtype=np.int64),
-    _tensor("end", 1, dtype=np.int64),
-    _tensor("axis", 1, dtype=np.int64),
-)
 _BODY = helper.make_graph([helper.make_node("Identity", ["image"], ["same"])], "body", [], [])
 _NO_NETWORKS = {
     "identity": (
         _of_graph([helper.make_node("Identity", ["image"], ["inverse_depth"])], channels=3),
         "3 to 3 channels",
-    ),
-    "one channel": (_of_graph([_RED], weights=_RED_INDICES), "without weights"),
-    "constant": (
-        _of_graph(
-            [
-                helper.make_node("Slice", ["image", "start", "end", "axis"], ["red"]),
-                helper.make_node("Mul", ["red", "zero"], ["inverse_depth"]),
-            ],
-            weights=(*_RED_INDICES, _tensor("zero", 0.0)),
-        ),
-        "does not depend on the image",
     ),
     "old": (
         _of_graph(
@@ -342,50 +303,15 @@ _NO_NETWORKS = {
         ),
         "opset 11",
     ),
-    "another size": (
-        _of_graph(
-            [helper.make_node("Conv", ["image", "kernel"], ["inverse_depth"], strides=[3, 3])],
-            weights=(numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"),),
-        ),
-        "an output of shape (1, 1, 20, 20)",
-    ),
     "large": (
         _of_graph([helper.make_node("Relu", ["image"], [f"a{index}"]) for index in range(4001)]),
         "4001 operations",
     ),
-    "sparse": (_sparse, "sparse weights"),
     "loop": (
         _of_graph([helper.make_node("Loop", ["trips", "true", "image"], ["inverse_depth"], body=_BODY)]),
-        "the operation 'Loop'",
+        "a graph of its own",
     ),
-    "subgraph": (_of_graph([helper.make_node("Conv", ["image"], ["inverse_depth"], body=_BODY)]), "graph of its own"),
     "domain": (_of_graph([helper.make_node("Mul", ["image"], ["a"], domain="com.microsoft")]), "'com.microsoft'"),
-    "memory": (
-        _of_graph(
-            [
-                helper.make_node("Expand", ["one", "shape"], ["ones"]),
-                helper.make_node("ReduceMean", ["ones"], ["mean"], keepdims=0),
-                helper.make_node("Conv", ["image", "kernel"], ["red"]),
-                helper.make_node("Mul", ["red", "mean"], ["inverse_depth"]),
-            ],
-            weights=(
-                numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"),
-                _tensor("one", 1.0),
-                _tensor("shape", 1 << 31, dtype=np.int64),
-            ),
-        ),
-        "a graph that fails at",
-    ),
-    "not finite": (
-        _of_graph(
-            [
-                helper.make_node("Slice", ["image", "start", "end", "axis"], ["red"]),
-                helper.make_node("Div", ["red", "zero"], ["inverse_depth"]),
-            ],
-            weights=(*_RED_INDICES, _tensor("zero", 0.0)),
-        ),
-        "not finite",
-    ),
 }
 
 
@@ -397,43 +323,6 @@ def test_a_graph_that_is_no_depth_network(name: str, tmp_path: Path) -> None:
         ExportedNetwork(write(tmp_path / "graph.onnx"))
     assert said in str(caught.value)
     assert "graph.onnx: found" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("hidden", "said"),
-    [
-        (lambda graph: b"\x38\x7f" + graph, "the operation 'Loop'"),  # field 7 as a number, which is none of a model's
-        (lambda graph: b"\xba\x80\x80\x80\x10" + graph[1:], "a field of number"),  # field 7 plus 2**29
-        (lambda graph: b"\xca\x01\x00" + graph, "functions"),
-    ],
-)
-def test_an_operation_cannot_be_hidden(
-    hidden: Callable[[bytes], bytes], said: str, model: Path, tmp_path: Path
-) -> None:
-    """Two graphs of a file are one to a protobuf's parser."""
-    _NO_NETWORKS["loop"][0](tmp_path / "loop.onnx")
-    loop = onnx.load(tmp_path / "loop.onnx")
-    graph = onnx.ModelProto(graph=loop.graph).SerializeToString()
-    model.write_bytes(model.read_bytes() + hidden(graph))
-    with pytest.raises(DataError, match=said):
-        ExportedNetwork(model)
-
-
-@pytest.mark.slow
-def test_a_graph_without_end_is_stopped(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand products, each of a tenth of a second."""
-    side = np.eye(1500, dtype=np.float32)
-    nodes = [helper.make_node("MatMul", [f"m{index}", "m0"], [f"m{index + 1}"]) for index in range(1000)]
-    nodes.append(helper.make_node("ReduceMean", ["m1000"], ["mean"], keepdims=0))
-    nodes.append(helper.make_node("Conv", ["image", "kernel"], ["red"]))
-    nodes.append(helper.make_node("Mul", ["red", "mean"], ["inverse_depth"]))
-    weights = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "kernel"), numpy_helper.from_array(side, "m0")
-    _of_graph(nodes, weights=weights)(model)
-    monkeypatch.setattr("stadia.evaluation.onnx_graph._CHECK_S", 0.5)
-    start = time.perf_counter()
-    with pytest.raises(DataError, match="a graph that fails at"):
-        ExportedNetwork(model)
-    assert time.perf_counter() - start < 20
 
 
 def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
@@ -451,7 +340,7 @@ def _written(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
         (lambda path: path, "no such file"),
         (lambda path: path.mkdir() or path, "found a folder"),
         (_written(lambda data: b"a letter"), "a damaged file"),
-        (_written(lambda data: b""), "onnxruntime cannot load"),
+        (_written(lambda data: b""), "a graph of opset 0"),
         (_written(lambda data: data[: len(data) // 2]), "a damaged file"),
         (lambda path: red_reader_onnx(path, {}), "without stadia's description"),
         (lambda path: red_reader_onnx(path, {**ABOUT.texts(), "height": "0"}), "height in its metadata"),
@@ -491,9 +380,3 @@ def test_files_that_are_none(
     code, text, err = stadia("predict", path, video, "--out", tmp_path / "out", "data.camera.focal_px=60")
     assert (code, text, len(err.splitlines())) == (2, "", 1)
     assert "bad.onnx" in err
-
-
-def test_a_missing_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.evaluation.onnx_graph.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"onnxruntime: found no such package.*pip install 'stadia\[onnx\]'"):
-        ExportedNetwork(model)

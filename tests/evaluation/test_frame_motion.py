@@ -89,13 +89,6 @@ def test_without_a_network_it_starts_from_the_motion_before(pair) -> None:
     assert error_m(align_motion(saying(None), now, following, None), true) < 0.02
 
 
-def test_depth_in_another_unit_gives_motion_in_it(pair) -> None:
-    now, following, true = pair
-    halved = FrameTensors(now.image, now.camera, 2 * now.inverse_depth)
-    T = align_motion(saying(forward(0.3), DepthScale.UP_TO_SCALE), halved, following, None)
-    assert float((2 * T[:3, 3] - true[:3, 3]).norm()) < 0.04
-
-
 def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
     now, following, _ = pair
     said = forward(0.7)

@@ -71,14 +71,6 @@ def test_only_gaps_between_frames_are_gaps() -> None:
     assert beyond.startswith("3 of 50 poses of ref.txt are scored: it has more before frame 10 or after frame 14")
 
 
-def test_times_that_have_no_partner_are_noted(tmp_path: Path) -> None:
-    timed, rows = Trajectory(curve(20), np.arange(20) / 10, "tum.txt"), Trajectory(curve(20), name="kitti.txt")
-    expected = "tum.txt has times and kitti.txt has none: its row k is taken as frame k"
-    assert expected in score_trajectory(timed, rows).notes
-    assert expected in score_trajectory(rows, timed).notes
-    assert not [note for note in score_trajectory(timed, timed).notes if "times" in note]
-
-
 @pytest.mark.parametrize(
     ("rows", "found"),
     [
@@ -95,12 +87,6 @@ def test_wrong_frame_numbers(rows: str, found: str, tmp_path: Path) -> None:
         read_kitti_trajectory(tmp_path / "bad.txt")
     assert found in str(error.value)
     assert "bad.txt, line" in str(error.value)
-
-
-def test_a_frame_without_a_reference_is_named(tmp_path: Path) -> None:
-    read = read_kitti_trajectory(write_numbered(tmp_path / "est.txt", [0, 3, 8, 9], curve(10)))
-    with pytest.raises(DataError, match=r"frame 3, and 3 frames in all without.*frames of ref.txt \(0 to 2\)"):
-        associate_trajectories(read, Trajectory(curve(3), name="ref.txt"))
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import sys
-import time
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
@@ -23,27 +20,23 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.baselines import average_depths, average_recordings, score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, read_frames
-from stadia.evaluation.io.image_predictions import ObjectPredictionsWriter, OverlayPredictionsWriter
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
 from stadia.evaluation.plots.videos import (
     SCALE_PX,
     draw_color_scale,
     draw_side_by_side,
     estimate_frame_rate_hz,
-    find_scale_height,
     open_side_by_side_video,
 )
 from stadia.evaluation.predict_frames import align_motion, predict_motion, predict_to_folder, stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.sky import find_far_sky
-from stadia.recipes.prediction.verdict import PredictionGate
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]
@@ -112,40 +105,6 @@ class TestFolder:
         with pytest.raises(StadiaError, match="choose another --out"):
             run(drive(), red_reader(), tmp_path / "out")
 
-    def test_a_second_prediction_into_one_folder_is_refused(
-        self, tmp_path: Path, drive: Make, red_reader: Make
-    ) -> None:
-        """The first has written frames when the second starts, and ends whole."""
-        second = []
-
-        def frames() -> Iterator[Frame]:
-            for number, frame in enumerate(read_frames(drive())):
-                if number == 2:
-                    with pytest.raises(StadiaError, match="another process that writes it") as caught:
-                        run(drive(), red_reader(), tmp_path / "out")
-                    second.append(caught.value)
-                yield frame
-
-        written = predict_to_folder(red_reader(), frames(), tmp_path / "out", MADE_BY, source="drive")
-        assert len(second) == 1
-        assert len(written.files) == len(drive())  # type: ignore[arg-type]
-        assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
-
-    @pytest.mark.parametrize("writer", ["objects", "overlay"])
-    def test_image_writers_hold_their_folder(self, writer: str, tmp_path: Path) -> None:
-        def open_writer() -> object:
-            if writer == "objects":
-                return ObjectPredictionsWriter(tmp_path / "out", ("car",), MADE_BY)
-            return OverlayPredictionsWriter(tmp_path / "out", DepthScale.METRES, MADE_BY, source="x")
-
-        first = open_writer()
-        with pytest.raises(StadiaError, match="another process that writes it"):
-            open_writer()
-        del first  # ended: now it is the content that is in the way
-        (tmp_path / "out" / "mine").touch()
-        with pytest.raises(StadiaError, match="something there already"):
-            open_writer()
-
     def test_a_prediction_cut_short_cannot_be_scored(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         def interrupted() -> Iterator[Frame]:
             yield from list(read_frames(drive()))[:3]
@@ -202,58 +161,6 @@ class TestFolder:
         predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
         assert not (out / "unfinished.jsonl").exists()
 
-    @pytest.mark.parametrize("name", ["../../mine", "/mine", "..", "a/../../../mine"])
-    def test_no_recorded_name_leads_out_of_the_folder(
-        self, name: str, tmp_path: Path, drive: Make, red_reader: Make
-    ) -> None:
-        out, mine = tmp_path / "a" / "out", tmp_path / "mine.npz"
-        mine.write_text("mine")
-        with pytest.raises(DataError):
-            predict_to_folder(red_reader(), iter(()), out, MADE_BY, source="drive")
-        (out / "unfinished.jsonl").write_text(f"{json.dumps(name)}\n{json.dumps(str(tmp_path / 'mine'))}\n")
-        predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
-        assert mine.read_text() == "mine"
-
-    def test_an_unfinished_prediction_with_a_link_is_not_begun_again(
-        self, tmp_path: Path, drive: Make, red_reader: Make
-    ) -> None:
-        out, home = tmp_path / "out", tmp_path / "home"
-        with pytest.raises(DataError):
-            predict_to_folder(red_reader(), iter(()), out, MADE_BY, source="drive")
-        home.mkdir()
-        (out / "depth").symlink_to(home)
-        with pytest.raises(StadiaError, match="depth: found a symbolic link"):
-            predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
-        assert not list(home.iterdir())
-
-    @pytest.mark.parametrize("with_field", ["entries", "finished"])
-    def test_a_kill_at_its_end_leaves_a_record_of_each_file(
-        self, with_field: str, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The names go into predictions.json before the list of them is removed, and it is finished after that.
-
-        The verdict of a checker and what trained are in it by then, and do not make it another prediction.
-        """
-        out, write = tmp_path / "out", PredictionsRecord.write
-
-        def stop(record: PredictionsRecord, folder: Path) -> None:
-            if getattr(record, with_field):
-                raise KeyboardInterrupt
-            write(record, folder)
-
-        def predict() -> Predictions:
-            gate = PredictionGate(DepthScale.METRES, TrainingRecord(steps=3))
-            return run(drive(), red_reader(), out, checker=gate, trained={"000000"}, has_frame_numbers=True)
-
-        monkeypatch.setattr(PredictionsRecord, "write", stop)
-        with pytest.raises(KeyboardInterrupt):
-            predict()
-        monkeypatch.undo()
-        record = predict().record
-        assert record is not None
-        assert "these predictions are doubtful" in record.trust
-        assert Predictions.open(out).record
-
     def test_two_frames_of_one_name(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         frame = next(read_frames(drive()))
         with pytest.raises(DataError, match="two frames called '000000'"):
@@ -288,32 +195,6 @@ def test_a_chain_of_motions_stays_rigid_and_right(drive: Make, red_reader: Make)
     np.testing.assert_allclose(last.T_world_camera, np.linalg.matrix_power(np.linalg.inv(turn), 300), atol=1e-4)
     R = last.T_world_camera[:3, :3]
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
-
-
-@pytest.mark.slow
-def test_memory_of_a_frame(tmp_path: Path, drive: Make, red_reader: Make) -> None:
-    """Names and poses of written frames lie on the disk: not even a name stays in memory, which takes 63 bytes.
-
-    Python's cache of attributes is emptied before each measurement: it keeps names that libraries build at run time.
-    """
-    sizes: list[int] = []
-    (image, *_) = read_frames(drive(2, height=15, width=45))
-
-    def frames() -> Iterator[Frame]:
-        for number in range(151):
-            if number in (50, 150):  # two of a batch of four are left, and the others have been written
-                while len(list((tmp_path / "out" / "depth").glob("[0-9]*.png"))) < number - 2:
-                    time.sleep(0.01)
-                time.sleep(0.1)
-                sys._clear_type_cache()
-                gc.collect()
-                sizes.append(tracemalloc.get_traced_memory()[0])
-            yield replace(image, name=f"{number:06d}", time_s=number / 10)
-
-    tracemalloc.start()
-    predict_to_folder(red_reader(), frames(), tmp_path / "out", MADE_BY, source="drive")
-    tracemalloc.stop()
-    assert (sizes[1] - sizes[0]) / 100 < 40
 
 
 @pytest.mark.slow
@@ -381,18 +262,6 @@ class TestVideo:
         assert near.shape == (120 + SCALE_PX, 600, 3)
         assert near[120:, 300:].any()
 
-    def test_the_legend_grows_with_the_image(self) -> None:
-        """Small images have letters of 10 px at least."""
-        heights = {}
-        for height in (64, 400, 1080):
-            image, flat = np.zeros((height, 400, 3), np.uint8), np.ones((height, 400), np.float32)
-            legend = draw_side_by_side(image, flat, 1.0, height, 400, DepthScale.UP_TO_SCALE)[height:, 400:]
-            letters = np.flatnonzero((legend[legend.shape[0] // 2 :] > 200).any((1, 2)))
-            heights[height] = np.ptp(letters) + 1
-            assert legend.shape[0] == find_scale_height(height)
-            assert legend.shape[0] % 2 == 0, "H.264 needs that"
-        assert 9 <= heights[64] <= heights[400] < heights[1080]
-
     def test_inverse_depth_up_to_a_shift_has_no_multiples(self) -> None:
         """Its scale names near and far, whatever the brightest value."""
         first, second = (draw_color_scale(300, top, DepthScale.AFFINE_INVERSE) for top in (1.0, 0.1))
@@ -403,13 +272,6 @@ class TestVideo:
         with pytest.raises(RuntimeError), open_side_by_side_video(tmp_path / "video.mp4", 10):
             raise RuntimeError
         assert not list(tmp_path.iterdir())
-
-    def test_rate_of_every_second_frame_and_of_unknown_times(self, drive: Make) -> None:
-        assert estimate_frame_rate_hz(drive(), every=2) == pytest.approx(10)
-        silent = drive()
-        silent.timestamp_s = lambda index: None
-        assert estimate_frame_rate_hz(silent) == 10
-        assert estimate_frame_rate_hz(drive(1)) == 10
 
 
 class TestPointCloud:
@@ -465,13 +327,6 @@ class TestPointCloud:
         with open_point_cloud_file(tmp_path / "cloud.ply", DepthScale.METRES, 1, find_far_sky) as listener:
             listener(clear)
         assert b"without sky and points beyond 5 median depths" in (tmp_path / "cloud.ply").read_bytes()[:200]
-
-    def test_frames_without_a_pose_are_not_joined(self, tmp_path: Path, drive: Make) -> None:
-        with open_point_cloud_file(tmp_path / "cloud.ply", DepthScale.METRES, 4) as listener:
-            predictor = average_recordings([drive()], 15, 45)
-            predictor.T_next_now = lambda *_: None
-            run(drive(4), predictor, tmp_path / "out", listeners=[listener])
-        assert len(trimesh.load(tmp_path / "cloud.ply").vertices) <= 15 * 45
 
 
 def test_the_mean_depth_is_scored_as_the_network(drive: Make, red_reader: Make) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -144,36 +143,6 @@ def test_motions_that_no_alignment_confirms_are_counted(
     note = "note: 4 of 7 motions of the path are the pose network's: no alignment of the images confirms them"
     assert f"{note}; do not rely on the path" in lines
     assert not [line for line in prediction_lines(tmp_path / "network", found["network"]) if line.startswith("note")]
-
-
-def test_a_path_is_drawn_with_its_unit(tmp_path: Path, drive: Make) -> None:
-    T = np.stack([drive().T_world_camera(0)] * 3)
-    for depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE):
-        draw_paths(tmp_path / f"{depth_scale}.png", {"estimate": T, "reference": T}, depth_scale)
-    metres, scaled = (
-        cv2.imread(str(tmp_path / f"{depth_scale}.png")) for depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
-    )
-    assert metres.shape == scaled.shape == (643, 1200, 3)
-    assert (metres != scaled).any()
-    inked = np.flatnonzero((metres < 128).any((1, 2)))
-    assert inked[0] < 25, "no blank space above the titles"
-    draw_paths(tmp_path / "titled.png", {"estimate": T}, DepthScale.METRES, title="ATE 0.3 m")
-    assert np.flatnonzero((cv2.imread(str(tmp_path / "titled.png")) < 128).any((1, 2)))[0] < 25
-
-
-def test_poses_beside_a_gap_are_not_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures: list[Figure] = []
-    monkeypatch.setattr(
-        "matplotlib.backends.backend_agg.FigureCanvasAgg", lambda figure: figures.append(figure) or Mock()
-    )
-    T = np.tile(np.eye(4), (6, 1, 1))
-    T[:, 2, 3] = np.arange(6.0)
-    draw_paths(tmp_path / "path.png", {"estimate": T, "reference": T}, DepthScale.METRES, gaps=(2,))
-    above, side = figures[0].axes
-    for line in above.lines[::2]:
-        np.testing.assert_array_equal(line.get_ydata(), [0, 1, 2, np.nan, 3, 4, 5])
-    for line in side.lines[::2]:
-        np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2, np.nan, 3, 4, 5])
 
 
 def test_a_path_is_drawn_from_above_and_from_the_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
-from stadia.core.errors import DataError
 from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.depth_files import list_arrays, write_depth_map
+from stadia.evaluation.io.depth_files import list_arrays
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.predict_frames import predict_to_folder
 
@@ -52,17 +50,3 @@ def test_uncertainty_is_written_beside_depth(tmp_path: Path) -> None:
     assert log_uncertainty.tolist() == [[-3, -2, -1, 0, 1, 2]] * 4
     assert (predictions.read("b") == 1).all()
     assert set(list_arrays(predictions.files["b"])) == {"depth_m", "K", "log_uncertainty"}
-
-
-def test_network_without_uncertainty_writes_none(tmp_path: Path) -> None:
-    predictions = predict_to_folder(DepthAlone(), frames(), tmp_path / "out", MADE_BY, source="none")
-    assert predictions.log_uncertainty("a") is None
-    assert set(list_arrays(predictions.files["a"])) == {"depth_m", "K"}
-
-
-def test_of_other_formats_there_is_none_and_a_damaged_archive_is_named(tmp_path: Path) -> None:
-    assert list_arrays(tmp_path / "depth.png") == ()
-    write_depth_map(path := tmp_path / "depth.npz", depth=np.ones((2, 2)))
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(DataError, match=r"depth\.npz: found a damaged file"):
-        list_arrays(path)

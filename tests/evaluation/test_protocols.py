@@ -95,24 +95,6 @@ def test_every_protocol_is_sound(protocol: Protocol) -> None:
     assert set(protocol.metrics) <= set(METRICS)
 
 
-def test_how_many_images_the_published_figures_are_of() -> None:
-    """Eigen's list has 697 lines, of which 652 have improved ground truth; the KITTI benchmark's test set has 500
-    images.
-    """
-    assert {name: protocol.images for name, protocol in PROTOCOLS.items()} == {
-        "metric": None,
-        "relative": None,
-        "kitti-eigen": 697,
-        "kitti-eigen-eigen-crop": 697,
-        "kitti-eigen-improved": 652,
-        "kitti-eigen-improved-garg": 652,
-        "kitti-eigen-improved-eigen-crop": 652,
-        "kitti-benchmark": 500,
-        "nyu": 654,
-        "sevenscenes": None,
-    }
-
-
 def test_a_misspelt_protocol_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="did you mean 'kitti-eigen'"):
         find_protocol("kiti-eigen")

@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.core.recording import Recording
 from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_files import hash_video
 from stadia.evaluation.frame_preparation import frame_name
-from stadia.recipes.base import training_overlap
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -204,36 +202,3 @@ def test_held_out_frames_of_a_trained_video_are_of_the_training_and_trained_noth
     assert by_video.is_of_training
     other = TrainingOverlap.find_input(run, recording=None, indices=(), video_hash="89", names=names)
     assert other == TrainedInput(frozenset(), is_of_training=False)
-
-
-@pytest.mark.parametrize("command", ["predict", "odometry"])
-def test_a_damaged_record_of_the_training_stops_no_prediction(
-    command: str, checkpoint: Path, drive_folder: Path, stadia: Stadia, tmp_path: Path
-) -> None:
-    (checkpoint.parent.parent / "run.json").write_text('{"data": null}')
-    method = ["--method", "network"] if command == "odometry" else []
-    code, _, err = stadia(command, checkpoint, drive_folder, *method, "--out", tmp_path / "out")
-    assert code == 0, err
-    (record,) = (tmp_path / "out").glob("*.json")
-    assert json.loads(record.read_text())["trained_on"] is None
-
-
-@pytest.mark.parametrize(
-    ("words", "hashed"),
-    [(("predict", "--every", "3"), [[0, 3]]), (("odometry", "--method", "network"), [[0, 1, 2, 3, 4, 5]])],
-)
-def test_each_predicted_image_is_hashed_once(
-    words: tuple[str, ...], hashed: list[list[int]], checkpoint: Path, drive_folder: Path, stadia: Stadia,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    found: list[list[int]] = []
-
-    def count_hashes(recording: Recording, indices: list[int]) -> dict[int, str]:
-        found.append(indices)
-        return {}
-
-    monkeypatch.setattr(training_overlap, "hash_frames", count_hashes)
-    write_facts(checkpoint, train_images={"drive": "f" * 12})
-    command, *options = words
-    code, _, err = stadia(command, checkpoint, drive_folder, *options, "--out", tmp_path / "out")
-    assert (code, found) == (0, hashed), err

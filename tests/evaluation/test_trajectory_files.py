@@ -109,17 +109,6 @@ def test_bad_tum(fault: str, tmp_path: Path) -> None:
     one_line(error, "bad.txt", *words)
 
 
-@pytest.mark.parametrize("format", TrajectoryFormat)
-def test_missing_and_binary_files(format: TrajectoryFormat, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as error:
-        read_trajectory(tmp_path / "none.txt", format)
-    one_line(error, "none.txt", "no such file")
-    (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(DataError) as error:
-        read_trajectory(tmp_path / "image.png", format)
-    one_line(error, "image.png", "not text")
-
-
 @pytest.mark.parametrize(("format", "name"), [("kitti", "trajectory.txt"), ("tum", "trajectory_tum.txt")])
 def test_a_folder_of_predictions_names_its_path(format: str, name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Fix: check the path"):
@@ -167,11 +156,6 @@ def test_rows_must_be_as_many_as_frames() -> None:
     with pytest.raises(DataError) as error:
         associate_trajectories(Trajectory(poses(5), name="est.txt"), Trajectory(poses(9), name="ref.txt"))
     one_line(error, "est.txt", "5 poses", "9, as in ref.txt")
-
-
-def test_one_common_pose_is_too_few() -> None:
-    with pytest.raises(DataError, match="one pose"):
-        score_trajectory(Trajectory(poses(1)), Trajectory(poses(1)))
 
 
 def test_short_paths_are_noted() -> None:
@@ -222,15 +206,6 @@ def test_reference_trajectories(
     assert round(score.metrics["ate_rmse_m"], digits) == ate_rmse_m
 
 
-@pytest.mark.parametrize("number", ["1e308", "1e400", "-inf", "nan", "9" * 5000])
-@pytest.mark.parametrize("format", list(TrajectoryFormat))
-def test_numbers_that_no_path_has(number: str, format: TrajectoryFormat, tmp_path: Path) -> None:
-    row = "1 0 0 {} 0 1 0 0 0 0 1 0" if format is TrajectoryFormat.KITTI else "0.1 {} 0 0 0 0 0 1"
-    (tmp_path / "path.txt").write_text(row.format(number) + "\n")
-    with pytest.raises(DataError, match=r"path\.txt, line 1: found (the number|a value that is not finite)"):
-        read_trajectory(tmp_path / "path.txt", format)
-
-
 def test_gaps_in_time_are_noted_and_scored(tmp_path: Path) -> None:
     """Three intervals above ten medians are gaps, nine medians are none; numbers of frames count like times."""
     T, intervals = poses(30), np.full(29, 0.1)
@@ -248,19 +223,3 @@ def test_gaps_in_time_are_noted_and_scored(tmp_path: Path) -> None:
     numbered = score_trajectory(Trajectory(T, frames=frames), Trajectory(poses(60)))
     assert numbered.gaps == (14,)
     assert any(one.startswith("1 gap between neighboring poses, the longest 31 frames (") for one in numbered.notes)
-
-
-def test_the_gaps_of_fr2_desk_are_noted(real_data: Path) -> None:
-    folder = real_data / "trajectories"
-    estimate = read_trajectory(folder / "fr2_desk_ORB.txt", TrajectoryFormat.TUM)
-    truth = read_trajectory(folder / "fr2_desk_groundtruth.txt", TrajectoryFormat.TUM, is_reference=True)
-    (note,) = (one for one in score_trajectory(estimate, truth).notes if " gap" in one)
-    assert note.startswith("5 gaps between neighboring poses, the longest 14.2 s (above 10 times")
-
-
-@pytest.mark.parametrize("format", ["kitti", "tum"])
-def test_a_file_of_a_million_poses_is_refused_before_it_is_parsed(tmp_path: Path, format: str) -> None:
-    path = tmp_path / "long.txt"
-    path.write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 400_001)
-    with pytest.raises(DataError, match="found 400001 lines; expected at most 400000"):
-        read_trajectory(path, format)

@@ -12,13 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from stadia.core.errors import ProtocolError
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.io.depth_files import write_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
-from stadia.files.atomic_files import write_json
 
 Maps = dict[str, NDArray[np.float64]]
 Write = Callable[..., Path]
@@ -131,42 +129,6 @@ def test_images_without_uncertainty_are_counted_and_enter_no_mean(
     alone = score(write_maps(depth, "depth alone"), truth)
     assert not {"uncertainty", "images_without_uncertainty"} & set(alone.to_json())
     assert "uncertainty" not in alone.to_json()["per_image"][0]
-
-
-def test_constant_uncertainty_has_no_rank_correlation(truth_m: Maps, tmp_path: Path, write_maps: Write) -> None:
-    """As a network that was never asked: no rank correlation is defined, and JSON has no NaN."""
-    for name, g in truth_m.items():
-        write_depth_map(
-            tmp_path / "flat" / f"{name}.npz", depth_m=np.where(g > 0, 1.1 * g, 9), log_uncertainty=np.zeros_like(g)
-        )
-    found = score(tmp_path / "flat", write_maps(truth_m, "truth"))
-    write_json(tmp_path / "score.json", found.to_json())
-    written = json.loads((tmp_path / "score.json").read_text())["uncertainty"]
-    assert written["rmse"]["spearman"] is None
-    assert written["rmse"]["below_random"] == pytest.approx(0, abs=1e-9)
-    assert written["d1"]["below_random"] is None  # no pixel is off by a quarter
-
-
-def test_one_scored_pixel_has_no_order(tmp_path: Path) -> None:
-    true, depth = np.zeros((4, 12)), np.full((4, 12), 5.0)
-    true[1, 2] = 5
-    write_depth_map(tmp_path / "said" / "a.npz", depth_m=depth, log_uncertainty=depth)
-    write_depth_map(tmp_path / "truth" / "a.npz", depth_m=true)
-    found = score(tmp_path / "said", tmp_path / "truth")
-    assert found.per_image[0].uncertainty is None
-    assert "uncertainty" not in found.summary()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"), [(np.full((40, 120), np.inf), "not finite at"), (np.zeros((40, 60)), "of shape")]
-)
-def test_what_is_no_uncertainty_of_this_depth_is_refused_by_name(
-    wrong: NDArray, message: str, said: tuple[Path, Maps, Maps], truth_m: Maps, write_maps: Write
-) -> None:
-    folder, depth, _ = said
-    write_depth_map(folder / "000002.npz", depth_m=depth["000002"], log_uncertainty=wrong)
-    with pytest.raises(ProtocolError, match=rf"000002\.npz: found log uncertainty.*{message}"):
-        score(folder, write_maps(truth_m, "truth"))
 
 
 def test_the_command_prints_it(

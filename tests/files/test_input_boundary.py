@@ -40,7 +40,7 @@ FORBIDDEN = {
     "zipfile.ZipFile": "read_npz of files.array_files",
     "av.open": "datasets.video.video_decoding",
     "open": "open_input of files.input_files",
-    "typer.echo": "echo of cli.printing",
+    "typer.echo": "echo of cli.output",
     "Console": "Terminal of process.terminal",
     "expanduser": "expand_home of files.paths",
     "os.path.expanduser": "expand_home of files.paths",
@@ -50,7 +50,7 @@ FORBIDDEN = {
 ALLOWED = {
     # "file.py:call": "why the file is not from outside",
     "cli/main.py:typer.echo": "its own help, in colors",
-    "cli/printing.py:typer.echo": "without control characters",
+    "cli/output.py:typer.echo": "without control characters",
     "process/closed_output.py:open": "the null device, for writing",
     "datasets/video/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
     "diagnostics/catalog/entries.py:read_text": "the catalog of findings ships with the package",

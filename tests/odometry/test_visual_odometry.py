@@ -17,7 +17,6 @@ from stadia.apps.run_odometry import MeasuredPath, _compare_lengths, _score
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.recordings import ImageRecording
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.geometry import se3
@@ -179,12 +178,6 @@ def test_virtual_stereo_holds_the_scale():
     assert abs(with_it) < without / 3
 
 
-def test_another_exposure_moves_nothing():
-    room = Room(exposure=0.3, motion=False)
-    found = track_camera(room, room.frames, "refined", source="room")
-    assert ate_m(found.T_world_camera, room.truth) < 0.04
-
-
 def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(refining, "KEYFRAME_FLOW", 0.04)
     monkeypatch.setattr(refining, "WINDOW_KEYFRAMES", 3)
@@ -319,50 +312,6 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
     )
     assert again == 2
     assert "nothing is overwritten" in err
-
-
-def test_paths_are_drawn_from_the_first_camera_whatever_the_world(
-    stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
-):
-    """In a world whose z is up, as EuRoC's, where x and z of the camera are not the world's. And an empty map is said
-    to be empty.
-    """
-    rows = np.loadtxt(drive_folder / "a" / "poses.txt").reshape(-1, 3, 4)
-    up = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-    np.savetxt(drive_folder / "a" / "poses.txt", (up @ rows).reshape(-1, 12))
-    drawn, titles = {}, []
-
-    def draw(path: object, paths: dict[str, np.ndarray], depth_scale: DepthScale, *, title: str, **_: object) -> None:
-        drawn.update(paths)
-        titles.append(title)
-
-    monkeypatch.setattr("stadia.apps.run_odometry.draw_paths", draw)
-    code, _, err = stadia("odometry", checkpoint, drive_folder, "data.split=test", "--out", tmp_path / "o")
-    assert code == 0, err
-    assert drawn.keys() == {"refined", "measured"}
-    (title,) = titles
-    assert " m (SE(3)-aligned), 6 poses, path 2.5 m, length ratio 0.00" in title, "the refined path hardly moves here"
-    forward = np.arange(6) * 0.5
-    np.testing.assert_allclose(drawn["measured"][:, [0, 2], 3], np.stack((np.zeros(6), forward), -1), atol=1e-6)
-    record = json.loads((tmp_path / "o" / "odometry.json").read_text())
-    np.testing.assert_allclose(np.array(record["score"]["path_true_m"])[:, 1], forward, atol=1e-3)
-    assert (record["points"], record["network_length"]) == (0, pytest.approx(2.5))
-    assert record["length"] < 0.1
-    assert "m long, the pose network's own path 2.5 m: the first has the scale of the predicted depth" in err
-    assert "points.ply is empty: the camera moved too little" in err
-
-
-def test_measured_poses_of_a_path_are_noted(
-    stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
-):
-    """EuRoC's ground truth starts after the images, and ends before them."""
-    whole = ImageRecording.T_world_camera
-    monkeypatch.setattr(ImageRecording, "T_world_camera", lambda *of: None if of[1] == 0 else whole(*of))
-    code, _, err = stadia(
-        "odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o"
-    )
-    assert code == 0, err
-    assert "note: 5 of 6 poses are measured: the score and path.png are of these" in err
 
 
 @pytest.mark.parametrize("rate_hz", [10.0, None, 0.0])

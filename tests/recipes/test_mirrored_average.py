@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,12 +12,10 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
-from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.camera import intrinsics, mirror
 from stadia.recipes.base.depth_recipe import DepthPredictor, choose_flip
 from stadia.recipes.base.mirrored_average import average_mirrored
 from stadia.recipes.prediction.backend_predictor import BackendPredictor
-from stadia.recipes.prediction.requests import EvaluateRequest
 
 HEIGHT, WIDTH = 4, 7
 
@@ -114,10 +111,3 @@ class OwnMaps(DepthPredictor):
 def test_a_predictor_with_maps_of_its_own_is_refused() -> None:
     with pytest.raises(ConfigError, match="found a OwnMaps"):
         choose_flip(OwnMaps(cast(Any, SmallRecipe())), True)
-
-
-def test_predictions_and_scores_are_told_apart() -> None:
-    plain = Provenance(recipe="selfsup", config_hash="")
-    assert plain.model_copy(update={"flip": True}) != plain
-    request = EvaluateRequest(data=Path("drive"), flip=True)
-    assert request.suffix.endswith("-flip")

@@ -144,7 +144,7 @@ class MugScore:
         return [folder / f"{name}.json"]
 
 
-class MugTask(Task[MugRecipe, Any, LabeledMugs, MugScore]):
+class MugTask(Task):
     """Scores of the validation; it predicts and evaluates nothing."""
 
     def open_validation(self, data: MugData, run: Run) -> list[LabeledMugs]:

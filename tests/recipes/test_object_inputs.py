@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +24,6 @@ from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.geometry.boxes import Symmetry
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import PosedObjects
-from stadia.recipes.objectpose import object_pose_scores
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import open_object_inputs
 from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
@@ -173,16 +171,6 @@ def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tupl
     assert seen[0, 0] == pytest.approx(seen[1, 1], rel=0.01)
 
 
-def test_squeezed_as_the_training_was_is_left(tables: Path) -> None:
-    K = np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]])
-    frame = Frame("x", np.zeros((480, 640, 3), np.uint8), K)
-    assert not needs_padding(frame, 128, 160, (160 / 640) / (128 / 480))
-    assert needs_padding(frame, 128, 160, 1.0)
-    words = [f"data.path={json.dumps(str(tables))}", "data.height=64", "data.width=64"]
-    config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
-    assert config.data.pixel_ratio == pytest.approx(64 / 96)
-
-
 def test_one_bad_image_leaves_no_empty_folder_and_loses_nothing(
     run: Path, tables: Path, tmp_path: Path, stadia: Stadia
 ) -> None:
@@ -224,38 +212,6 @@ def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, s
     assert code != 0
     assert "files in it; expected a new folder. Fix: choose another --out" in err
     assert picture.read_bytes() == b"mine"
-
-
-def test_drawings_that_fail_leave_nothing(
-    tables: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was left of them made the same command refuse the folder."""
-    write = object_pose_scores.write_image
-
-    def fail(path: Path, image: Any) -> None:
-        write(path, image)
-        raise DataError(path, found="no space", expected="some", fix="free some")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(object_pose_scores, "write_image", fail)
-        assert stadia("data", "show", tables, "test", "--out", tmp_path / "drawn")[0] == 2
-    assert not list(tmp_path.glob("*drawn*"))
-    assert stadia("data", "show", tables, "test", "--out", tmp_path / "drawn")[0] == 0
-
-
-def test_drawings_go_into_a_folder_that_exists(
-    tables: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The current one, and one that is a link to another disk."""
-    (tmp_path / "here" / ".stadia-partial").mkdir(parents=True)  # what a kill left
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "link").symlink_to("disk")
-    monkeypatch.chdir(tmp_path / "here")
-    for place in (".", tmp_path / "link"):
-        assert stadia("data", "show", tables, "test", "--out", place)[0] == 0
-    here, there = (sorted(one.name for one in (tmp_path / name).iterdir()) for name in ("here", "disk"))
-    assert here == there
-    assert here[0].endswith(".png")
 
 
 def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:

@@ -276,15 +276,6 @@ def test_held_out_of_a_split_is_what_of_it_did_not_train(
     assert "found only images that trained" in err
 
 
-def test_damaged_test_split_is_an_error(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
-    copy = tmp_path / "tiny"
-    shutil.copytree(tables, copy)
-    (copy / "test-00000" / "scene.json").write_text("{}")
-    code, _, err = stadia("evaluate", run, copy)
-    assert code == 2
-    assert "test-00000/scene.json: found images" in err
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("--motion", "network"), ("--size", "64x64"), ("--protocol", "kitti-eigen")])
 def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, words: tuple[str, str]) -> None:

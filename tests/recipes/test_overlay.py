@@ -306,12 +306,6 @@ def test_metres_are_noted_where_they_are_claimed(
     assert Predictions.open(tmp_path / "out").record.depth_scale is depth_scale
 
 
-def test_the_command_takes_a_background(stadia, trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
-    code, said, _ = stadia("predict", trained.folder, pair[0], "--background", pair[1], "--out", tmp_path / "out")
-    assert code == 0
-    assert "  mask/" in said
-
-
 def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     image, background = pair
 
@@ -341,11 +335,6 @@ def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path],
         with pytest.raises(DataError, match=r"found image\.jpg and image\.png; expected one image called image"):
             list(run_predict(checkpoint, make_request(**both, out=tmp_path / "out4"), no_progress))
     assert not (tmp_path / "out4").exists()
-
-
-def test_a_size_that_no_network_takes_is_refused_before_anything_is_opened(config: OverlayConfig) -> None:
-    with pytest.raises(ConfigError, match="expected a multiple of 8"):
-        changed(config, "data.height=20")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError, VerdictError
+from stadia.core.errors import VerdictError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
@@ -59,11 +59,6 @@ def test_a_sample_waits_for_a_frame_that_has_moved(gate: PredictionGate, monkeyp
     kept = take(gate, [frame(number) for number in range(12)])
     followed = [int(sample.following[0, 0, 0]) for sample in gate.samples if sample.following is not None]
     assert (kept, followed) == ([0, 4, 8], [4, 8, 11])
-
-
-def test_a_camera_that_stands_is_not_waited_for_longer(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 0.0)
-    assert take(gate, [frame(number) for number in range(2 * MAX_WAIT + 1)]) == [0, MAX_WAIT, 2 * MAX_WAIT]
 
 
 def test_frames_off_the_path_and_strangers_are_not_compared(gate: PredictionGate) -> None:
@@ -139,16 +134,6 @@ def test_a_camera_that_stands_is_compared_ten_frames_later(
     assert {second - first for first, second in found.items() if first < 90} == {MAX_WAIT}
 
 
-def test_a_damaged_skipped_frame_is_no_reason_to_fail(gate: PredictionGate, motion: Callable[[float], None]) -> None:
-    def fail() -> Iterator[Frame]:
-        raise DataError("b.png", found="no image", expected="one", fix="remove it")
-        yield
-
-    motion(MIN_FLOW_PX)
-    take(gate, [frame(0, frames_since=2, skipped=fail), frame(2, frames_since=2, skipped=fail)])
-    assert partners(gate) == {0: 2}
-
-
 def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each partner is the next frame, all along an input that is thinned twice and cut where it is thinned first."""
     monkeypatch.setattr(verdict, "median_flow_px", lambda first, second: 100.0)
@@ -157,12 +142,6 @@ def test_thinning_gives_no_sample_the_partner_of_another(gate: PredictionGate, m
     followed = partners(gate)
     assert len(followed) >= MAX_SAMPLES - 2
     assert all(following == number + 1 for number, following in followed.items())
-
-
-def test_maps_of_two_sizes_are_kept(gate: PredictionGate) -> None:
-    for number, size in enumerate([(8, 24), (16, 24)] * 3):
-        gate.take(frame(number, frames_since=None), lambda size=size: np.ones(size, np.float32))
-    assert gate.to_json()["measured"]["frames"] == 6
 
 
 def checks(verdict: str, *codes: str, severity: str = "warn") -> dict[str, object]:

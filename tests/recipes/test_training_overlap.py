@@ -23,7 +23,7 @@ from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes.base.data_facts import frame_indices
-from stadia.recipes.base.training_overlap import TrainingOverlap, index_spans
+from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import open_video
 from stadia.recipes.prediction import depth_task
 from stadia.recipes.prediction.depth_task import choose_window, thin_frames
@@ -43,11 +43,6 @@ class Resized(SimpleNamespace):
         return 1
 
 
-def test_few_frames_stay() -> None:
-    assert thin_frames({"a": range(3), "b": [], "c": [1, 5, 6]}, 6) == {"a": [0, 1, 2], "b": [], "c": [1, 5, 6]}
-    assert thin_frames({}, 6) == {}
-
-
 def test_scattered_frames_are_thinned_evenly() -> None:
     """A list like Zhou's: single frames all over many recordings."""
     random = np.random.default_rng(0)
@@ -56,11 +51,6 @@ def test_scattered_frames_are_thinned_evenly() -> None:
     assert sum(map(len, kept.values())) == 1000
     assert all(set(kept[name]) <= set(frames) for name, frames in listed.items())
     assert {len(frames) for frames in kept.values()} <= {5, 6, 7, 8}
-
-
-def test_blocks_are_thinned_to_shorter_blocks() -> None:
-    kept = thin_frames({"a": [*range(100, 200), *range(500, 700)], "b": range(100)}, 40)
-    assert kept == {"a": [*range(100, 110), *range(500, 520)], "b": list(range(10))}
 
 
 def test_judged_frames_are_those_around_the_validation() -> None:
@@ -155,13 +145,6 @@ def test_both_sides_name_a_frame_once(small: SelfsupConfig) -> None:
     data = open_video(config, small.training, seed=0, console=Console(quiet=True))
     assert [len(frames.indices) for frames in data.split.val] == [5, 5]
     assert list(frame_indices(data.split.val).values()) == [[0, 1, 2, 3, 4]]
-
-
-@pytest.mark.parametrize(
-    ("numbers", "expected"), [([], []), ([3], [[3, 4]]), ([0, 1, 2, 5, 7, 8], [[0, 3], [5, 6], [7, 9]])]
-)
-def test_spans(numbers: list[int], expected: list[list[int]]) -> None:
-    assert index_spans(numbers) == expected
 
 
 def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Path, worlds: Path) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, argument, flag, option
-from stadia.cli.printing import echo
+from stadia.cli.output import echo
+from stadia.core.errors import ConfigError, DataError
 
 NOT_CHECKED = 1
 """Exit code with `--strict` where data were not checked."""
@@ -61,7 +62,6 @@ def check(
 
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from stadia.core.errors import DataError
     from stadia.datasets.recordings import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
     from stadia.process.terminal import Terminal
@@ -163,7 +163,6 @@ def _report_findings(
 def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> list[Finding]:
     """Return the findings of a recipe in its data. For data without recordings."""
     from stadia.cli.train import resolve_recipe
-    from stadia.core.errors import ConfigError
     from stadia.process.terminal import Terminal
     from stadia.recipes import RECIPES
 

@@ -1,4 +1,4 @@
-"""`stadia data`, `prepare` and `camera-height`: make data sets, masks of your own video, and the camera's height."""
+"""`stadia data`, `camera`, `init`, `prepare` and `camera-height`: make data sets, and what your own video needs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from typing import Annotated
 import typer
 
 from stadia.cli.arguments import EveryOption, ForceOption, InputArgument, InputSettings, argument, flag, option
-from stadia.cli.printing import echo
+from stadia.cli.output import echo, print_lines, show_progress
+from stadia.core.errors import ConfigError
 
 MAX_COUNT = 1_000_000
+
+CALIBRATION_HELP = "A calibration of OpenCV, Kalibr, ROS, EuRoC or KITTI, or K: three rows of three numbers."
+PAIR_HELP = (
+    "Calibration of the rectified pair; or two files. A file with K alone, three rows `fx 0 cx`, `0 fy cy`, `0 0 1`,"
+    " needs --baseline."
+)
 
 app = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
 
@@ -28,7 +35,6 @@ Settings = Annotated[
 
 def _split_settings(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
-    from stadia.core.errors import ConfigError
     from stadia.files.input_files import parse_integer
     from stadia.synthetic.config import SPLITS
 
@@ -146,7 +152,6 @@ def overlay(
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
-    from stadia.core.errors import ConfigError
     from stadia.dataloading.config import OverlayDataConfig
     from stadia.files.output_files import check_replaceable
 
@@ -160,7 +165,6 @@ def overlay(
 
         sheet = check_replaceable(sheet, "overview", inputs=list_paths(config), force=force)
 
-    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.overlay.data import draw_overlays, write_overlay_set
 
     with show_progress() as bars:
@@ -188,6 +192,54 @@ def show(
         echo(out / name)
 
 
+def camera(
+    source: InputArgument,
+    fov: Annotated[
+        float | None,
+        typer.Option(min=1, max=179, help="Field of view, left to right edge, degrees.", show_default=False),
+    ] = None,
+    focal_px: Annotated[float | None, typer.Option(min=2, help="Focal length, pixels.", show_default=False)] = None,
+    focal_mm: Annotated[
+        float | None, typer.Option(min=1, help='"35 mm equivalent" of the lens, mm.', show_default=False)
+    ] = None,
+    calibration: Annotated[Path | None, option(CALIBRATION_HELP)] = None,
+    name: Annotated[str | None, typer.Option("--camera", help="Name of the camera in --calibration.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Write the camera of INPUT beside it, once: every command then reads it. By default from the file's metadata."""
+    from stadia.apps.camera_file import CameraRequest, write_camera_file
+
+    print_lines(write_camera_file(CameraRequest(source, fov, focal_px, focal_mm, calibration, name, force)))
+
+
+def init(
+    left: Annotated[Path, argument("Video or folder of images of the left camera.")],
+    right: Annotated[Path, argument("Video or folder of images of the right camera.")],
+    calibrations: Annotated[list[Path], argument(PAIR_HELP, metavar="CALIB")],
+    out: Annotated[Path, option("A new folder.")],
+    cameras: Annotated[str | None, option("Names in CALIB, left first: P2,P3.", metavar="LEFT,RIGHT")] = None,
+    baseline: Annotated[
+        float | None, typer.Option(min=1e-4, help="Distance of the cameras, metres, at most 10.")
+    ] = None,
+    every: EveryOption = 1,
+    fps: Annotated[
+        float | None, typer.Option(min=1e-3, help="Frames a second of LEFT and RIGHT, before --every.", metavar="HZ")
+    ] = None,
+    poses: Annotated[Path | None, option("Poses of the left camera: a KITTI or TUM row for each frame.")] = None,
+) -> None:
+    """Write a rectified stereo pair as a data set of stadia: images, cameras and baseline. Nothing is overwritten."""
+    names = tuple((cameras or "").split(","))
+    if cameras is not None and (len(names) != 2 or not all(names)):
+        raise ConfigError("--cameras", found=f"'{cameras}'", expected="two names", fix="for example --cameras P2,P3")
+
+    from stadia.apps.stereo_folder import StereoRequest, write_stereo_folder
+
+    pair = (names[0], names[1]) if cameras is not None else None
+    request = StereoRequest(left, right, calibrations, out, pair, baseline, every, fps, poses)
+    with show_progress() as bars:
+        print_lines(write_stereo_folder(request, bars.track))
+
+
 def prepare(
     source: InputArgument,
     overrides: InputSettings = None,
@@ -200,7 +252,6 @@ def prepare(
     every: EveryOption = 1,
 ) -> None:
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
-    from stadia.core.errors import ConfigError
     from stadia.datasets.open_dataset import check_path_exists
     from stadia.files.paths import expand_home
     from stadia.recipes.prediction.requests import parse_source_options
@@ -211,7 +262,6 @@ def prepare(
     options = parse_source_options(overrides or [])
 
     from stadia.apps.masks import MasksRequest, prepare_masks
-    from stadia.cli.progress_display import print_lines, show_progress
 
     request = MasksRequest(source, by, out or Path(f"{source.stem}-masks"), options, every, heights)
     with show_progress() as bars:
@@ -240,7 +290,6 @@ def camera_height(
         out = check_output_folder(out, "camera_height.json", "camera height", inputs=inputs, force=force)
 
     from stadia.apps.camera_height.run_camera_height import run_camera_height
-    from stadia.cli.progress_display import print_lines, show_progress
 
     with show_progress() as bars:
         print_lines(run_camera_height(CameraHeightRequest(source, config, every, out), bars.track))

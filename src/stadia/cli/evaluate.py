@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +20,9 @@ from stadia.cli.arguments import (
     flag,
     option,
 )
-from stadia.cli.printing import echo
+from stadia.cli.output import echo, show_progress
+from stadia.core.errors import ConfigError
+from stadia.core.registry import find_nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +65,8 @@ def evaluate(
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
     ] = 0.01,
     rpe_seconds: Annotated[
-        float | None, option("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.")
+        float | None,
+        option("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", min=1e-6),
     ] = None,
     frames: Annotated[Path | None, option("A file with the frames of DATA: `recording frame l` a line.")] = None,
     every: EveryOption = 1,
@@ -80,27 +81,28 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
-    from stadia.core.errors import ConfigError
-
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
-    given = checkpoint, data, depth, trajectory, objects, reference, held_out_of
-    if scores is not None and image is not None and os.path.realpath(scores) == os.path.realpath(image):
-        raise ConfigError(
-            "--scores", found=f"{scores}, also of --image", expected="two files", fix="choose another name"
-        )
+    inputs = (checkpoint, data, depth, trajectory, objects, reference, held_out_of)
     if scores is not None:
         from stadia.files.output_files import check_replaceable
 
-        scores = check_replaceable(scores, "score file", inputs=given, force=force)
+        scores = check_replaceable(scores, "score file", inputs=inputs, force=force)
     if depth is not None:
-        summary = _score_depth(depth, truth, protocol, depth_scale, crop, scores)
+        summary = _score_depth(depth, truth, protocol=protocol, depth_scale=depth_scale, crop=crop, scores=scores)
     elif trajectory is not None:
-        formats = (format, reference_format or format)
-        if image is not None:
-            image = _check_drawing(image, given, force=force)
-        outputs, seconds = (scores, image), (max_difference_s, rpe_seconds)
-        summary = _score_trajectory(trajectory, truth, formats, align, seconds, outputs, as_json=as_json)
+        summary = _score_trajectory(
+            trajectory,
+            truth,
+            format=format,
+            reference_format=reference_format or format,
+            align=align,
+            max_difference_s=max_difference_s,
+            rpe_interval_s=rpe_seconds,
+            scores=scores,
+            image=None if image is None else _check_drawing(image, inputs, force=force),
+            as_json=as_json,
+        )
     elif objects is not None:
         from stadia.recipes.objectpose.task import score_results
 
@@ -108,10 +110,9 @@ def evaluate(
         if scores is not None:
             _write_score(scores, summary)
     else:
-        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options, refuse_swapped
+        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options
 
         assert checkpoint is not None
-        refuse_swapped("evaluate", checkpoint, truth)
         request = EvaluateRequest(
             data=truth,
             options=parse_source_options(overrides or []),
@@ -141,8 +142,6 @@ def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None
 
     Raises ConfigError for none, two, an option of another form, or no ground truth.
     """
-    from stadia.core.errors import ConfigError
-
     requested = [form for form, (scored, _) in forms.items() if scored is not None]
     if len(requested) != 1:
         found, expected = " and ".join(requested) or "nothing to score", f"one of: {', '.join(forms)}"
@@ -165,9 +164,6 @@ def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None
 
 def _check_choice(option: str, text: str, choices: Sequence[str]) -> str:
     """Return the choice itself. Raise ConfigError with the nearest one."""
-    from stadia.core.errors import ConfigError
-    from stadia.core.registry import find_nearest_name
-
     if text not in choices:
         near = find_nearest_name(text, list(choices))
         fix = f"did you mean '{near}'?" if near else f"choose one of them for {option}"
@@ -176,9 +172,8 @@ def _check_choice(option: str, text: str, choices: Sequence[str]) -> str:
 
 
 def _score_depth(
-    depth: Path, reference: Path, protocol: str, depth_scale: str | None, crop: str | None, scores: Path | None
+    depth: Path, reference: Path, *, protocol: str, depth_scale: str | None, crop: str | None, scores: Path | None
 ) -> dict[str, Any]:
-    from stadia.cli.progress_display import show_progress
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions
@@ -199,38 +194,29 @@ def _score_depth(
 def _score_trajectory(
     trajectory: Path,
     reference: Path,
-    formats: tuple[str, str],
-    align: str,
-    seconds: tuple[float, float | None],
-    outputs: tuple[Path | None, Path | None],
     *,
+    format: str,
+    reference_format: str,
+    align: str,
+    max_difference_s: float,
+    rpe_interval_s: float | None,
+    scores: Path | None,
+    image: Path | None,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Score a trajectory file.
-
-    formats: of the estimate and of the reference.  seconds: largest difference of associated poses, and the interval
-    of RPE.  outputs: score file and drawing.
-    """
-    from stadia.core.errors import ConfigError
     from stadia.evaluation.io.trajectory_files import TrajectoryFormat, add_recorded_frames, read_trajectory
     from stadia.evaluation.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
-    of_estimate, of_truth = (
-        TrajectoryFormat(_check_choice(name, given, [*TrajectoryFormat]))
-        for name, given in zip(("--format", "--reference-format"), formats, strict=True)
-    )
-    max_difference_s, rpe_interval_s = seconds
-    if rpe_interval_s is not None and not 0 < rpe_interval_s < math.inf:
-        fix = "--rpe-seconds 1"
-        raise ConfigError("--rpe-seconds", found=f"{rpe_interval_s:g}", expected="a number above 0", fix=fix)
+    format_of_estimate = TrajectoryFormat(_check_choice("--format", format, [*TrajectoryFormat]))
+    format_of_truth = TrajectoryFormat(_check_choice("--reference-format", reference_format, [*TrajectoryFormat]))
     alignment = PathAlignment(_check_choice("--align", align, [*PathAlignment]))
-    estimated, truth = read_trajectory(trajectory, of_estimate), read_trajectory(reference, of_truth, is_reference=True)
+    estimated = read_trajectory(trajectory, format_of_estimate)
+    truth = read_trajectory(reference, format_of_truth, is_reference=True)
     estimated = add_recorded_frames(trajectory, estimated, truth)
     score = score_trajectory(estimated, truth, alignment, max_difference_s, rpe_interval_s)
     if not as_json:
         echo(score.headline)
-    scores, image = outputs
     if scores is not None:
         _write_score(scores, score.to_json())
     if image is not None:
@@ -247,7 +233,6 @@ def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -
 
     Raises ConfigError for a format that is not drawn, StadiaError for a file that is not stadia's.
     """
-    from stadia.core.errors import ConfigError
     from stadia.files.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):
@@ -258,7 +243,6 @@ def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -
 
 def _score_checkpoint(checkpoint: Path, request: EvaluateRequest) -> dict[str, Any]:
     """Score a checkpoint with its recipe. Options are checked before heavy imports."""
-    from stadia.core.errors import ConfigError
     from stadia.evaluation.protocols import find_protocol
 
     if request.frames is not None and request.every != 1:
@@ -266,7 +250,6 @@ def _score_checkpoint(checkpoint: Path, request: EvaluateRequest) -> dict[str, A
         raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
     find_protocol(request.protocol)
 
-    from stadia.cli.progress_display import show_progress
     from stadia.recipes.prediction.task import run_evaluate
     from stadia.training.checkpoint import Checkpoint
 

@@ -21,19 +21,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
-from stadia.cli.cameras import camera, init
 from stadia.cli.check import check
 from stadia.cli.data_commands import app as data
-from stadia.cli.data_commands import camera_height, prepare
-from stadia.cli.doctor import doctor
+from stadia.cli.data_commands import camera, camera_height, init, prepare
 from stadia.cli.evaluate import evaluate
-from stadia.cli.list_parts import parts
+from stadia.cli.list_parts import doctor, parts
+from stadia.cli.output import echo
 from stadia.cli.predict import activations, export, odometry, predict
-from stadia.cli.printing import echo
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
-from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError, escape_controls
+from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
 
 DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL = 0, 1, 1, 2, 70  # exit codes, beside INTERRUPTED
@@ -102,8 +100,6 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
 
     line: the words after `stadia`.
     """
-    from stadia.files.paths import is_existing_path
-
     context = getattr(error, "ctx", None)  # None where an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
     found, valid = error.format_message().rstrip("."), list[str]()
@@ -119,12 +115,8 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
     word = found.split("'")[1] if valid else "="
     if word in _OPTIONS_OF_CAMERA and word not in valid and valid:
         fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
-    elif file := next((one for one in line if valid and one.startswith("-") and is_existing_path(one)), ""):
-        found, fix = f"'{file}', read as options", f"for the file of this name write ./{file}"
     elif "=" not in word and (near := find_nearest_name(word, valid)):
         fix = f"did you mean '{near}'?"
-    elif number := _find_decimal_comma(found, line):
-        found, fix = f"'{number}' for {found.split(chr(39))[1]}", f"use a point: {number.replace(',', '.')}"
     elif word.startswith("--") and (setting := _find_setting(word, line, context)):
         fix = f"write it as a key: {setting}"
     else:  # also a setting, which is no misspelled command
@@ -139,13 +131,6 @@ def _find_option_value(option: str, line: Sequence[str]) -> str:
     """Return the value of `--option VALUE` or `--option=VALUE` on the line; empty without any."""
     after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
     return next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
-
-
-def _find_decimal_comma(found: str, line: Sequence[str]) -> str | None:
-    """Return the number with a comma, such as `0,537`, that an option was refused for; None for another mistake."""
-    option = re.match(r"Invalid value for '(--[\w-]+)'", found)
-    value = _find_option_value(option[1], line) if option else ""
-    return value if re.fullmatch(r"-?\d+,\d+", value) else None
 
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
@@ -196,22 +181,19 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
-    """Return the error of a limit that the user can raise or respect: memory, open files, threads, nesting."""
+    """Return the error of a limit that the user can raise or respect: memory, open files, processes."""
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _OUT_OF_MEMORY.search(text):
         fix = "choose a smaller size or batch (data.height, data.width, training.batch_size, --size), or fewer workers"
         return StadiaError("memory", found="none left", expected="enough for the data and the network", fix=fix)
-    if isinstance(error, RecursionError):
-        fix = "check the files and options that were passed"
-        return StadiaError("input", found="values nested too deep", expected="a few levels", fix=fix)
     if number in (errno.EMFILE, errno.ENFILE):
         fix = "set fewer training.workers, or a higher limit by `ulimit -n`"
         return StadiaError("open files", found="as many as the system allows", expected="fewer", fix=fix)
     if isinstance(error, EOFError):  # its own error is printed above
         fix = "set training.workers=0, or a higher limit by `ulimit -n`"
         return StadiaError("processes", found="one that failed and sent nothing", expected="loaded images", fix=fix)
-    if number == errno.EAGAIN or (isinstance(error, RuntimeError) and "can't start new thread" in text):
+    if number == errno.EAGAIN or "can't start new thread" in text:
         fix = "set fewer training.workers, or a higher limit by `ulimit -u`"
         return StadiaError("processes", found="as many as the system allows", expected="fewer", fix=fix)
     return None
@@ -232,11 +214,6 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     cause = error.__cause__ if isinstance(error.__cause__, EOFError) else error  # typer makes an Abort of it
     if (limit := _find_exhausted_limit(cause)) is not None:
         return str(limit), MISTAKE
-    if isinstance(error, UnicodeEncodeError):
-        found, expected = f"'{escape_controls(str(error.object))[:200]}'", f"a name that {error.encoding} can write"
-        is_unicode = error.encoding.lower().startswith("utf")  # its bytes are none
-        fix = "rename it, or choose another place" if is_unicode else "set LC_ALL=C.UTF-8"
-        return str(StadiaError("name" if is_unicode else "locale", found=found, expected=expected, fix=fix)), MISTAKE
     if isinstance(error, OSError) and error.filename is not None:
         found = f"a path that cannot be used ({error.strerror or type(error).__name__})"
         fix = "check the path, its permissions and the space on the disk"

@@ -24,7 +24,8 @@ from stadia.cli.arguments import (
     flag,
     option,
 )
-from stadia.cli.printing import echo
+from stadia.cli.output import echo, print_lines, show_progress
+from stadia.core.errors import CheckpointError, ConfigError
 
 
 def predict(
@@ -51,16 +52,13 @@ def predict(
     overlay: depth and foreground mask of an image with its --background.
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
-    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.recipes.prediction.requests import (
         PredictRequest,
         describe_checkpoint,
         parse_source_options,
         refuse_finished,
-        refuse_swapped,
     )
 
-    refuse_swapped("predict", checkpoint, source)
     request = PredictRequest(
         source=source,
         out=out,
@@ -109,17 +107,10 @@ def odometry(
     strict: StrictOption = False,
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
-    from stadia.cli.progress_display import print_lines, show_progress
     from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
-    from stadia.recipes.prediction.requests import (
-        OdometryRequest,
-        describe_checkpoint,
-        parse_source_options,
-        refuse_swapped,
-    )
+    from stadia.recipes.prediction.requests import OdometryRequest, describe_checkpoint, parse_source_options
     from stadia.training.checkpoint import Checkpoint
 
-    refuse_swapped("odometry", checkpoint, source)
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
     request = OdometryRequest(
@@ -149,8 +140,6 @@ def activations(
     force: ForceOption = False,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
-    from stadia.cli.progress_display import show_progress
-    from stadia.core.errors import CheckpointError, ConfigError
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.files.output_files import check_replaceable
     from stadia.recipes.base.build_recipe import load_recipe

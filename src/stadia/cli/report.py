@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import ForceOption, JsonOption, RunArgument, argument, flag, option
-from stadia.cli.printing import echo
+from stadia.cli.output import echo
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.registry import find_nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +72,6 @@ def compare(
     force: ForceOption = False,
 ) -> None:
     """Compare two runs: their differences, then their scores."""
-    from stadia.core.errors import DataError
     from stadia.files.output_files import check_replaceable
     from stadia.report.run_files import read_run
     from stadia.report.run_journal import draw_comparison, write_comparison
@@ -216,8 +217,6 @@ def explain(
     code: Annotated[str | None, argument("Code of a finding, such as U01; a letter lists its family.")] = None,
 ) -> None:
     """Explain a finding: symptom, cause, fix, measurement, source and the test that proves it; or list all."""
-    from stadia.core.errors import ConfigError
-    from stadia.core.registry import find_nearest_name
     from stadia.diagnostics.catalog import CATALOG
     from stadia.files.input_files import parse_integer
     from stadia.process.terminal import Terminal

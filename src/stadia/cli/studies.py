@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, flag, option
-from stadia.cli.printing import echo
+from stadia.cli.output import echo
 
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig

@@ -12,7 +12,9 @@ import typer
 from typer.core import TyperCommand
 
 from stadia.cli.arguments import RUNS, DataOption, RunsOption, TrainingSettings, argument, flag, option
-from stadia.cli.printing import echo
+from stadia.cli.output import echo
+from stadia.core.errors import ConfigError
+from stadia.core.registry import find_nearest_name
 
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
@@ -44,7 +46,6 @@ class TrainCommand(TyperCommand):
 
 def _print_keys(words: list[str]) -> None:
     """Print every key of the recipe among the words; without one, how to get them."""
-    from stadia.core.registry import find_nearest_name
     from stadia.recipes import CONFIGS
 
     recipe = next((word for word in words if word in CONFIGS), None)
@@ -100,7 +101,6 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
-    from stadia.core.errors import ConfigError
     from stadia.diagnostics.finding import OnStop
     from stadia.files.paths import check_writable
     from stadia.process.quick_stop import stop_quickly
@@ -187,8 +187,6 @@ def _choose_preset(
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
     """Raise ConfigError where something else on the line decides about the length."""
-    from stadia.core.errors import ConfigError
-
     lengths = ("training.max_steps", "training.max_epochs", "training.max_minutes")
     others = [word.partition("=")[0] for word in settings if word.partition("=")[0] in lengths]
     others += ["--resume"] * (resume is not None) + ["--dry-run"] * dry_run
@@ -201,8 +199,6 @@ def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry
 
 def _positional_data(word: str, data: Path | None) -> Path:
     """Return DATA of the line. Raise ConfigError where --data is given too."""
-    from stadia.core.errors import ConfigError
-
     if data is not None:
         found = f"--data {data} too"
         raise ConfigError(word, found=found, expected="the data once", fix="leave one of them out")
@@ -211,7 +207,6 @@ def _positional_data(word: str, data: Path | None) -> Path:
 
 def _find_recipe(resume: Path | None, preset: str | None) -> str:
     """Return the recipe of a run or a preset. Raise ConfigError without both."""
-    from stadia.core.errors import ConfigError
     from stadia.recipes.presets import AUTO, read_preset
     from stadia.training.run_folder import Run
 
@@ -309,7 +304,6 @@ def resolve_recipe(
     Raises ConfigError for a file of another recipe, else with all mistakes; DataError where it cannot be read.
     """
     from stadia.core.config import resolve_config
-    from stadia.core.errors import ConfigError
     from stadia.files.json_files import read_json
     from stadia.recipes import CONFIGS
     from stadia.recipes.presets import merge_values, read_preset_for

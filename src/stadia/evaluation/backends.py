@@ -97,7 +97,7 @@ class TorchBackend:
 class OnnxruntimeBackend:
     """ONNX Runtime, on the GPU where its build has one, else on all cores."""
 
-    packages: ClassVar[tuple[str, ...]] = ("onnxruntime",)
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     extra: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[str, ...]] = ("float32", "int8")
 
@@ -112,7 +112,7 @@ class OnnxruntimeBackend:
 class OpenvinoBackend:
     """OpenVINO on the processor: images of a batch run side by side, each on some of the cores."""
 
-    packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
+    packages: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "openvino")
     extra: ClassVar[str] = "openvino"
     precisions: ClassVar[tuple[str, ...]] = ("float32", "bf16", "int8")
 

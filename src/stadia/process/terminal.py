@@ -1,6 +1,6 @@
 """A console of rich for text of files: characters that a terminal obeys become escapes.
 
-Plain lines are printed by `cli/printing.py`. `tests/files/test_input_boundary.py` finds what prints in another way.
+Plain lines are printed by `cli/output.py`. `tests/files/test_input_boundary.py` finds what prints in another way.
 """
 
 from __future__ import annotations

@@ -84,8 +84,10 @@ class EvaluatedObjects:
         return [self.score.write(folder / f"{name}.json", {**about, **of_csv})]
 
 
-class ObjectPoseTask(Task[ObjectPoseRecipe, ObjectInput, LabeledObjects, EvaluatedObjects]):
+class ObjectPoseTask(Task):
     """Boxes, masks and poses of objects, as drawings, json and csv."""
+
+    recipe: ObjectPoseRecipe
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
         return {"options", "every", "held_out"}

@@ -85,8 +85,10 @@ class CompositeScore:
         return [folder / f"{name}.json"]
 
 
-class OverlayTask(Task[OverlayRecipe, CompositeInput, LabeledComposites, CompositeScore]):
+class OverlayTask(Task):
     """Depth and foreground mask of a composite image, from it and its background."""
+
+    recipe: OverlayRecipe
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
         is_set = isinstance(request, EvaluateRequest) or _is_set(request)

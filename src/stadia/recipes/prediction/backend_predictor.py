@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -64,12 +64,6 @@ class BackendPredictor(DepthPredictor):
         if backend is not None:
             self.move(torch.device("cpu"))
 
-    @property
-    def runs_in_torch(self) -> bool:
-        """Return whether torch runs one of the networks."""
-        net = self.recipe.depth_pose_net
-        return self.backend is None or (self.motion_backend is None and net is not None and net.pose is not None)
-
     def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         """Predict (B, 3, H, W) to (B, 1, H, W); another backend than torch predicts inverse depth alone."""
         if self.backend is None:
@@ -83,23 +77,6 @@ class BackendPredictor(DepthPredictor):
             return super()._predict_motion(now, following)
         values = self.motion_backend.run(torch.cat([now, following], dim=1).cpu().numpy())
         return net.pose.transform(torch.from_numpy(values))
-
-
-@contextmanager
-def limit_torch_threads(predictor: Predictor) -> Iterator[None]:
-    """Let torch compute on one thread where another runtime runs the networks on threads of its own.
-
-    What is left to torch is small, and more of its threads would only take the processor from that runtime.
-    """
-    if not isinstance(predictor, BackendPredictor) or predictor.runs_in_torch:
-        yield
-        return
-    count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(count)
 
 
 def open_backend(

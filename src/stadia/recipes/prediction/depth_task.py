@@ -43,7 +43,6 @@ from stadia.recipes.prediction.backend_predictor import (
     BackendPredictor,
     describe_backend_choice,
     describe_cost,
-    limit_torch_threads,
     open_backend,
 )
 from stadia.recipes.prediction.prediction_inputs import (
@@ -56,7 +55,6 @@ from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     IMAGE,
     VIDEO,
-    note_unfinished,
     prediction_lines,
     side_by_side_writer,
     trust_line,
@@ -116,9 +114,10 @@ class LabeledRecordings(LabeledSet):
     trained_on: Sequence[tuple[Recording, Sequence[int]]] = ()
 
 
-class DepthTask(Task[DepthRecipe[Any, Any, Any, Any], PredictionInput, LabeledRecordings, RecordingScores]):
+class DepthTask(Task):
     """Depth, and motion if the network predicts it: maps, trajectory, side-by-side video and point cloud."""
 
+    recipe: DepthRecipe[Any, Any, Any, Any]
     reuse_predictions = True
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
@@ -334,7 +333,7 @@ def predict_input(
     Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
     """
     listeners: list[Listener] = [depth_color_writer(out / DEPTH_COLOR)]
-    with limit_torch_threads(predictor), note_unfinished(out), ExitStack() as files:
+    with ExitStack() as files:
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
         if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:

@@ -208,7 +208,7 @@ class NetworkExports:
             graph = OnnxGraph(path, MOTION)
             graph.check_interface()
             pair = np.random.default_rng(0).random((1, MOTION.channels, *self.size), np.float32)
-            _check_close(path, compare_prediction(network, graph.run_in_time, pair))
+            _check_close(path, compare_prediction(network, graph.run, pair))
             opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, motion_precision(choice))
             return opened
 

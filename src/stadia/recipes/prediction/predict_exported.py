@@ -21,7 +21,6 @@ from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera,
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     list_files,
-    note_unfinished,
     prediction_lines,
     side_by_side_writer,
     trust_line,
@@ -68,7 +67,7 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
     for given in inputs:
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
         listeners: list[Listener] = []
-        with note_unfinished(folder), ExitStack() as files:
+        with ExitStack() as files:
             listeners.append(depth_color_writer(folder / DEPTH_COLOR))
             if request.video:
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))

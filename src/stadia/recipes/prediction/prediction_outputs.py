@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from stadia.core.errors import StadiaError
 from stadia.evaluation.frame_preparation import Listener
-from stadia.evaluation.io.predictions_folder import UNFINISHED, Predictions
+from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.plots.videos import open_side_by_side_video, side_by_side_image_writer
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.verdict import describe_trust, verdict_lines
-
-log = logging.getLogger(__name__)
 
 VIDEO = "side_by_side.mp4"
 IMAGE = "side_by_side.png"
@@ -52,16 +48,3 @@ def trust_line(predictions: Predictions) -> str:
     """Return what users may rely on: by the depth scale, and by the verdict on these predictions."""
     checks = predictions.record.checks if predictions.record else None
     return f"depth scale: {describe_trust(predictions.depth_scale, checks)}"
-
-
-@contextmanager
-def note_unfinished(out: Path) -> Iterator[None]:
-    """Log what a prediction leaves that the user interrupts or that fails, and how to go on."""
-    try:
-        yield
-    except (KeyboardInterrupt, StadiaError, OSError):
-        if (count := len(list((out / "depth").glob("*.npz")))) and (out / UNFINISHED).exists():
-            maps = f"{count} whole map{'s' * (count != 1)}"
-            again = "the same prediction into it removes them, and starts at its first frame; another --out keeps them"
-            log.warning("%s: unfinished, with %s; %s", out, maps, again)
-        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -112,20 +111,6 @@ class OdometryRequest:
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
     strict: bool = False
     flip: bool = False
-
-
-def refuse_swapped(command: str, checkpoint: Path, source: Path) -> None:
-    """Raise ConfigError where the data come before the checkpoint on the line."""
-    if _is_checkpoint(source) and not _is_checkpoint(checkpoint) and is_existing_path(expand_home(checkpoint)):
-        words = shlex.join(["stadia", command, str(source), str(checkpoint)])
-        found, expected = f"{checkpoint} before the checkpoint {source}", f"`stadia {command} CHECKPOINT INPUT`"
-        raise ConfigError(command, found=found, expected=expected, fix=f"`{words}`, with the options")
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Return whether a path is a run or one of its files of weights, by names."""
-    place = expand_home(path)
-    return is_existing_path(place) and ((place / "run.json").is_file() or place.suffix in (".safetensors", ".onnx"))
 
 
 def refuse_finished(out: Path) -> None:

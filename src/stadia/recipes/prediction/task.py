@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,14 +39,8 @@ from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
 T = TypeVar("T")
-
-
-class NamedInput(Protocol):
-    """An input to predict. name: of its folder, if there are several inputs."""
-
-    @property
-    def name(self) -> str:
-        """Return the name of the input, for files and messages."""
+LabeledT = TypeVar("LabeledT", bound="LabeledSet")
+ScoreT = TypeVar("ScoreT", bound="Score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +85,10 @@ class Score(Protocol):
         ...
 
 
-RecipeT = TypeVar("RecipeT", bound=AnyRecipe)
-InputT = TypeVar("InputT", bound=NamedInput)
-LabeledT = TypeVar("LabeledT", bound=LabeledSet)
-ScoreT = TypeVar("ScoreT", bound=Score)
-
-
-class Task(Generic[RecipeT, InputT, LabeledT, ScoreT]):
+class Task:
     """What is predicted and scored: depth, objects, or depth and mask. The default predicts and scores nothing.
+
+    A subclass names its own types of inputs, which have a `name`, of labeled sets and of scores.
 
     reuse_predictions: whether finished predictions of an earlier evaluation are scored again instead of replaced.
 
@@ -110,7 +100,7 @@ class Task(Generic[RecipeT, InputT, LabeledT, ScoreT]):
 
     reuse_predictions: ClassVar[bool] = False
 
-    def __init__(self, recipe: RecipeT, checkpoint: Checkpoint, size: Size | None = None) -> None:
+    def __init__(self, recipe: Any, checkpoint: Checkpoint, size: Size | None = None) -> None:
         self.recipe, self.checkpoint, self.size = recipe, checkpoint, size
 
     @property
@@ -125,12 +115,12 @@ class Task(Generic[RecipeT, InputT, LabeledT, ScoreT]):
         """
         return [option.name for option in fields(request) if option.name != "flip"]
 
-    def open_inputs(self, request: PredictRequest) -> Sequence[InputT]:
+    def open_inputs(self, request: PredictRequest) -> Sequence[Any]:
         """Open the images to predict. Default: raises CheckpointError."""
         raise self._unsupported("predicts nothing of an image")
 
     def predict_input(
-        self, given: InputT, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
+        self, given: Any, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
     ) -> Iterator[str]:
         """Predict one input into its folder; yield its line, then notes ("note: ...")."""
         raise NotImplementedError
@@ -139,22 +129,22 @@ class Task(Generic[RecipeT, InputT, LabeledT, ScoreT]):
         """Yield lines about what the predictions mean."""
         raise NotImplementedError
 
-    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledT:
+    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> Any:
         """Open labeled data, without the frames that trained if the request excludes them.
 
         Default: raises CheckpointError.
         """
         raise self._unsupported("scores nothing")
 
-    def open_validation(self, data: Any, run: Run) -> Sequence[LabeledT]:
+    def open_validation(self, data: Any, run: Run) -> Sequence[Any]:
         """Return the validation data of a training, one labeled set for each of its data sets that has some."""
         return []
 
-    def score(self, labeled: LabeledT, out: ScoreOutput, track: TrackProgress) -> ScoreT:
+    def score(self, labeled: Any, out: ScoreOutput, track: TrackProgress) -> Any:
         """Predict to disk, and score from there."""
         raise NotImplementedError
 
-    def finish_validation(self, labeled: LabeledT, score: ScoreT, run: Run, console: Console) -> None:
+    def finish_validation(self, labeled: Any, score: Any, run: Run, console: Console) -> None:
         """Write what a training keeps beside its scores, such as baselines and point clouds. Default: nothing."""
 
     def check_predictions(self, data: Any, run: Run, console: Console) -> None:
@@ -263,12 +253,12 @@ def _take_back(folder: Path, run: Path) -> None:
         folder.rename(next(path for path in numbered if not path.exists()))
 
 
-def _find_task(recipe: str) -> type[Task[Any, Any, Any, Any]]:
+def _find_task(recipe: str) -> type[Task]:
     """Return the task of a recipe; the default one if the table has none."""
     return TASKS.load(recipe) if recipe in TASKS else Task
 
 
-def _open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest) -> Task[Any, Any, Any, Any]:
+def _open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest) -> Task:
     """Load the recipe of a checkpoint with its task; refuse options that it does not use."""
     recipe = build_recipe.load_recipe(checkpoint)
     size = requested_size(request.size, checkpoint.header.config)
@@ -277,7 +267,7 @@ def _open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest
     return task
 
 
-def _describe_provenance(task: Task[Any, Any, Any, Any], request: PredictRequest | EvaluateRequest) -> Provenance:
+def _describe_provenance(task: Task, request: PredictRequest | EvaluateRequest) -> Provenance:
     provenance = Provenance.from_checkpoint(task.checkpoint, request.motion or "aligned", task.size)
     return provenance.model_copy(update={"flip": request.flip})
 

@@ -1,4 +1,4 @@
-"""Show progress bars on a terminal and progress lines in a log; print results and notes."""
+"""Print lines without what a terminal obeys, and show progress: bars on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from stadia.cli.printing import echo
+import typer
+
+from stadia.core.errors import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAUSE_S = 30.0  # between two lines of a log
+PAUSE_S = 30.0
+"""Time between two lines of a log."""
 
 MEASURED_S = 5.0
 """After this time the expected time of a loop is printed, if it is MIN_EXPECTED_S or more."""
 
 MIN_EXPECTED_S = 20.0
+"""An expected time below is not worth a line."""
 
 MAX_SKIPPED = 8
 """The first items, at most a fifth of all, are not measured: they open files, load the network and compile loops."""
@@ -36,6 +40,28 @@ END_S = 4.0
 """Time after the last frame: 1 to 3 s for the verdict on 16 to 32 frames, 1 s for the drawing of the path, and the end
 of video and files.
 """
+
+
+def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Print text on stdout, or on stderr with `err`; control characters become escapes. `nl` adds a line end.
+
+    On a terminal that is closed nothing is printed. Raises OutputClosedError where nobody reads a pipe any more.
+    """
+    try:
+        typer.echo(escape_controls(str(text)), err=err, nl=nl)
+    except OSError as error:
+        from stadia.process.closed_output import handle_output_error
+
+        handle_output_error(error)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print results on stdout, notes on stderr."""
+    for line in lines:
+        echo(line, err=line.startswith("note: "))
+
+
+# -- progress
 
 
 @dataclass(frozen=True)
@@ -100,7 +126,7 @@ class ProgressLines:
 def measure_pace(times: list[float]) -> float:
     """Return seconds per item, from their times, of the later half of the time where that has items enough."""
     middle = (times[0] + times[-1]) / 2
-    late = [one for one in times if one >= middle]
+    late = [time_s for time_s in times if time_s >= middle]
     measured = late if len(late) > MIN_LATE else times
     return (measured[-1] - measured[0]) / (len(measured) - 1)
 
@@ -119,9 +145,3 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines]:
     bar = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
     with Progress(TextColumn("{task.description}", markup=False), *bar, console=console, transient=True) as display:
         yield ProgressBars(display)
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Print results on stdout, notes on stderr."""
-    for line in lines:
-        echo(line, err=line.startswith("note: "))
