@@ -16,7 +16,6 @@ from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.evaluation.backends import TORCH, BackendChoice
 from stadia.evaluation.io.predictions_record import RECORD
 from stadia.files.json_files import read_json
-from stadia.files.paths import expand_home, is_existing_path
 from stadia.training.checkpoint import Checkpoint
 
 
