@@ -383,7 +383,7 @@ def test_an_interrupted_path_leaves_nothing(
         "odometry", checkpoint, drive_folder, "data.split=test", *way, "--out", tmp_path / "o" / "drive"
     )
     assert code == 130
-    assert not (tmp_path / "o").exists()
+    assert not (tmp_path / "o" / "drive").exists()
 
 
 class FloatProducts(TorchDispatchMode):

@@ -15,7 +15,6 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from stadia import recipes
-from stadia.apps.export import export_checkpoint
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
 from stadia.evaluation.exported_network import ExportedNetwork
@@ -25,6 +24,7 @@ from stadia.models.depth.config import DepthNetworkConfig
 from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.prediction.export import export_checkpoint
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
 
@@ -131,7 +131,7 @@ def test_it_trains_predicts_exports_and_resumes(
     assert inverse_depth.shape == (1, 1, 32, 96)
     assert (inverse_depth > 0).all()
 
-    export_checkpoint(run.folder, tmp_path / "model.onnx")
+    export_checkpoint(Checkpoint.open(run.folder), tmp_path / "model.onnx")
     expected = load_recipe(run.folder).inverse_depth(image).detach().numpy()
     exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(image.numpy())
     assert np.abs(exported - expected).max() <= 1e-3 * np.abs(expected).max()
