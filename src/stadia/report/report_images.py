@@ -241,7 +241,7 @@ def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
 
 def embed_validation_images(run: RunFiles) -> list[tuple[PanelLabel, int, EmbeddedImage]]:
     """Return (label, step, image): the last of each kind of validation image."""
-    last = {path.parent.name: path for path in sorted(run.image_folder.glob("*/step-*.png"))}
+    last = {path.parent.name: path for path in sorted(run.folder.glob("images/*/step-*.png"))}
     found = ((name, step_from_filename(path), _embed_run_image(path, run)) for name, path in last.items())
     return [(label_validation_image(name), step, image) for name, step, image in found if image is not None]
 

@@ -21,11 +21,9 @@ from stadia.files.run_names import LostFile, describe_place, describe_runs, list
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000
-MAX_COLUMNS, MAX_NAME_CHARS = 1000, 200  # of metrics.csv; a longer name is no column of a training
 MAX_STEP = 1 << 53  # whole numbers of a float
 MAX_DRAWN = 1e100
 """Squares and ratios of larger numbers, and of smaller ones than its inverse, leave float64."""
-_STEP = re.compile(r"(\d+)\D*$")
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,6 @@ class RunFiles:
             known.append(saved)
         return max(known) if known else None
 
-    @property
-    def image_folder(self) -> Path:
-        """Return the folder of logged images; older runs call it `pictures`."""
-        old = self.folder / "pictures"
-        return old if old.is_dir() else self.folder / "images"
-
 
 def read_run(folder: Path) -> RunFiles:
     """Read a run's folder. Raises DataError where it is none (neither run.json nor config.json)."""
@@ -143,7 +135,7 @@ def read_run(folder: Path) -> RunFiles:
         spreads=attempt("histograms.csv", _read_spreads, []),
         scores=dict(zip(_shorten_names(list(scores)), scores.values(), strict=True)),
         findings=attempt("findings.jsonl", _read_lines, []),
-        images=sorted((step_from_filename(path), path) for path in RunFiles(folder).image_folder.glob("*.png")),
+        images=sorted((step_from_filename(path), path) for path in folder.glob("images/*.png")),
         checkpoint=attempt("checkpoints/last.json", _read_object, {}),
         patch=attempt("diff.patch", _read_text, ""),
         unreadable=unreadable,
@@ -200,8 +192,7 @@ def _shorten_names(names: list[str]) -> list[str]:
 
 def step_from_filename(path: Path) -> int:
     """Return the number at the end of an image's name."""
-    match = _STEP.search(path.stem)
-    return int(match[1]) if match else 0
+    return int("".join(re.findall(r"(\d+)\D*$", path.stem)) or 0)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -232,17 +223,13 @@ def _read_series(path: Path) -> list[Series]:
     A resumed run logs some steps a second time; the last one counts.
     """
     columns: dict[str, tuple[array[int], array[float]]] = {}
-    for number, row in enumerate(_read_rows(path)):
-        if number == 0:
-            names = [name for name in row if name not in ("step", "epoch", "") and len(name) <= MAX_NAME_CHARS]
-            columns = {name: (array("q"), array("d")) for name in names[:MAX_COLUMNS]}
-        step = _parse_step(row.get("step"))
-        if step is None:
-            continue
-        for name, (steps, values) in columns.items():
-            if (value := _parse_number(row.get(name))) is not None:
-                steps.append(step)
-                values.append(value)
+    for row in _read_rows(path):
+        columns = columns or {name: (array("q"), array("d")) for name in row if name not in ("step", "epoch", "")}
+        if (step := _parse_step(row.get("step"))) is not None:
+            for name, (steps, values) in columns.items():
+                if (value := _parse_number(row.get(name))) is not None:
+                    steps.append(step)
+                    values.append(value)
     return [Series(name, *_sort_by_step(*logged)) for name, logged in columns.items() if logged[0]]
 
 
@@ -250,23 +237,24 @@ def _sort_by_step(steps: array[int], values: array[float]) -> tuple[array[int], 
     """Return both in order of steps; of a step that was logged twice, the last value."""
     if all(before < after for before, after in pairwise(steps)):
         return steps, values
-    ordered = sorted(dict(zip(steps, values, strict=True)).items())
-    return array("q", (step for step, _ in ordered)), array("d", (value for _, value in ordered))
+    last = dict(zip(steps, values, strict=True))
+    return array("q", sorted(last)), array("d", (last[step] for step in sorted(last)))
 
 
 def _read_spreads(path: Path) -> list[ValueSpread]:
     """Read histograms.csv by name; truncated or invalid rows are left out."""
-    found: dict[str, dict[int, list[float]]] = {}
+    spreads: dict[str, dict[int, list[float]]] = {}
     for row in _read_rows(path):
         step, name = _parse_step(row.get("step")), row.get("name", "")
-        numbers = [_parse_number(row.get(column)) for column in ("zero", "p05", "p25", "p50", "p75", "p95")]
-        sizes = [number for number in numbers if number is not None and 0 <= number <= MAX_DRAWN]
-        if 0 < len(name) <= MAX_NAME_CHARS and step is not None and len(sizes) == len(numbers):
-            found.setdefault(name, {})[step] = sizes
-    ordered = {name: dict(sorted(rows.items())) for name, rows in found.items()}
+        sizes = [_parse_number(row.get(column)) for column in ("zero", "p05", "p25", "p50", "p75", "p95")]
+        if name and step is not None and all(size is not None and 0 <= size <= MAX_DRAWN for size in sizes):
+            spreads.setdefault(name, {})[step] = sizes
+    rows = {name: sorted(steps.items()) for name, steps in spreads.items()}
     return [
-        ValueSpread(name, list(rows), [row[0] for row in rows.values()], [tuple(row[1:]) for row in rows.values()])
-        for name, rows in ordered.items()
+        ValueSpread(
+            name, [step for step, _ in logged], [row[0] for _, row in logged], [tuple(row[1:]) for _, row in logged]
+        )
+        for name, logged in rows.items()
     ]
 
 

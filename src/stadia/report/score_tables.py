@@ -74,14 +74,12 @@ def describe_alignments(scores: dict[str, dict[str, Any]]) -> str:
     """Describe in sentences what the scores of depth and of paths fit to the truth; "" without such scores."""
     sentences = []
     for what, key in (("Depths", "alignment"), ("Paths", "align")):
-        known = dict.fromkeys(str(score[key]) for score in scores.values() if score.get(key))
-        described = [describe_alignment({key: one}) for one in known]
-        if described == [""]:
+        fits = dict.fromkeys(describe_alignment({key: score[key]}) for score in scores.values() if score.get(key))
+        if named := [fit for fit in fits if fit]:
+            some = "Some of the scored" if "" in fits else "Scored"
+            sentences.append(f"{some} {what.lower()} are {', or '.join(named)}.")
+        elif fits:
             sentences.append(f"{what} are scored as predicted.")
-        elif described:
-            some = "Some of the scored" if "" in described else "Scored"
-            fits = ", or ".join(filter(None, described))
-            sentences.append(f"{some} {what.lower()} are {fits}.")
     return " ".join(sentences)
 
 
@@ -113,16 +111,11 @@ def merge_equal_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str,
 
     Their names are joined: "test, test-network".
     """
-    groups: list[tuple[list[str], dict[str, Any], dict[str, Any]]] = []
+    groups: dict[str, list[str]] = {}
     for name, score in scores.items():
         content = {key: value for key, value in score.items() if key != "motion"}
-        for names, same, _ in groups:
-            if same == content and "motion" in score:
-                names.append(name)
-                break
-        else:
-            groups.append(([name], content, score))
-    return {", ".join(sorted(names, key=len)): score for names, _, score in groups}
+        groups.setdefault(repr(content) if "motion" in score else name, []).append(name)
+    return {", ".join(sorted(names, key=len)): scores[names[0]] for names in groups.values()}
 
 
 def leave_out_mirrored(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -145,7 +138,8 @@ def is_mirrored(score: dict[str, Any]) -> bool:
 
 def order_scores(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Put predictions of the run's checkpoint first, then those with the pose network's motion, and baselines last."""
-    return dict(sorted(scores.items(), key=lambda one: (is_baseline(one[1]), motion_key(one[1]) == "network")))
+    rank = {name: (is_baseline(score), motion_key(score) == "network") for name, score in scores.items()}
+    return {name: scores[name] for name in sorted(scores, key=rank.__getitem__)}
 
 
 def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
@@ -208,41 +202,42 @@ def _describe_score_file(score: dict[str, Any]) -> list[str]:
     parts += [MIRRORED] if is_mirrored(score) else []
     parts += ["not aligned" if aligned == "none" else f"aligned by {aligned}"] if aligned else []
     parts += [name_motion(score)] if "path_estimated_m" in score and name_motion(score) else []
-    counts = (unit for unit in ("images", "pictures", "poses") if score.get(unit) is not None)
+    counts = (unit for unit in ("images", "poses") if score.get(unit) is not None)
     return parts + [f"{format_number(score[unit])} {unit}" for unit in counts]
 
 
 def make_image_scores(scores: dict[str, dict[str, Any]]) -> list[ImageScores]:
     """Return how the first score is distributed over images or objects of each score file, and the worst ones."""
-    found = []
-    for stem, score in scores.items():
-        kind = "object" if "per_object" in score else "image"
-        entries = [e for e in as_list(score.get(f"per_{kind}")) if isinstance(e, dict) and "name" in e]
-        entries = list(map(_score_missed_object, entries))
-        metric = next((m for m in collect_metrics(score) if any(m in e for e in entries)), None)
-        entries = [e for e in entries if metric and is_finite(e.get(metric))]
-        if metric is None or not entries:
-            continue
-        shown, missed = metric_label(metric), sum(e.get("missed") is True for e in entries)
-        unit, plural = f", in {shown.unit}" if shown.unit else "", "s" * (len(entries) != 1)
-        label = f"{shown.label.removesuffix(', mean')} of each {kind}{unit}, {stem}"
-        values = [(str(e["name"]), float(e[metric])) for e in entries]
-        values.sort(key=lambda pair: pair[1], reverse=shown.better != "higher")
-        largest = max(abs(value) for _, value in values[:MAX_WORST]) or 1.0
-        found.append(
-            ImageScores(
-                label=label,
-                counted=f"{len(values)} {kind}{plural}" + (f", {missed} of them missed" if missed else ""),
-                median=format_metric(metric, float(np.median([v for _, v in values]))),
-                histogram=draw_histogram(f"histogram of {label}", [v for _, v in values]),
-                worst=[(name, format_metric(metric, v), abs(v) / largest) for name, v in values[:MAX_WORST]],
-            )
-        )
-    return found
+    return [shown for stem, score in scores.items() if (shown := _make_image_scores(stem, score)) is not None]
 
 
-def _score_missed_object(entry: dict[str, Any]) -> dict[str, Any]:
-    return {**MISSED_SCORES, **entry, "name": f"{entry['name']}, missed"} if entry.get("missed") is True else entry
+def _make_image_scores(stem: str, score: dict[str, Any]) -> ImageScores | None:
+    kind = "object" if "per_object" in score else "image"
+    entries = [e for e in as_list(score.get(f"per_{kind}")) if isinstance(e, dict) and "name" in e]
+    is_missed = [e.get("missed") is True for e in entries]
+    entries = [
+        MISSED_SCORES | e | {"name": f"{e['name']}, missed"} if missed else e
+        for e, missed in zip(entries, is_missed, strict=True)
+    ]
+    metric = next((m for m in collect_metrics(score) if any(m in e for e in entries)), "")
+    values = [(str(e["name"]), float(e[metric])) for e in entries if is_finite(e.get(metric))]
+    if not values:
+        return None
+    shown = metric_label(metric)
+    values.sort(key=lambda pair: pair[1], reverse=shown.better != "higher")
+    largest = max(abs(value) for _, value in values[:MAX_WORST]) or 1.0
+    unit = f", in {shown.unit}" if shown.unit else ""
+    label = f"{shown.label.removesuffix(', mean')} of each {kind}{unit}, {stem}"
+    counted = f"{len(values)} {kind}{'s' * (len(values) != 1)}" + (
+        f", {sum(is_missed)} of them missed" if any(is_missed) else ""
+    )
+    return ImageScores(
+        label=label,
+        counted=counted,
+        median=format_metric(metric, float(np.median([value for _, value in values]))),
+        histogram=draw_histogram(f"histogram of {label}", [value for _, value in values]),
+        worst=[(name, format_metric(metric, value), abs(value) / largest) for name, value in values[:MAX_WORST]],
+    )
 
 
 def name_motion(score: dict[str, Any]) -> str:
