@@ -155,8 +155,8 @@ def test_repeated_run_has_no_changes(make_run):
 )
 def test_long_numbers_are_rounded_where_they_still_differ(make_run, minutes, shown):
     first, second = (
-        read_run(make_run(f"2026-03-0{day}-100000-a", config=BASE | {"training": {"max_minutes": one}}))
-        for day, one in enumerate(minutes, 1)
+        read_run(make_run(f"2026-03-0{day}-100000-a", config=BASE | {"training": {"max_minutes": limit}}))
+        for day, limit in enumerate(minutes, 1)
     )
     ((_, (change,)),) = compare_runs(first, second).groups
     assert (change.before, change.now) == (shown or tuple(map(str, minutes)))

@@ -196,7 +196,11 @@ def _describe_curve(s: Series, number: int, smoothed: NDArray[np.float64], bette
     if len(finite):
         last = float(smoothed[finite[-1]])
         best = finite[np.argmax(smoothed[finite]) if better == "higher" else np.argmin(smoothed[finite])]
-        about = f"best {format_number(float(smoothed[best]))} at step {s.steps[best]}" if better != "neither" else ""
+        about = (
+            f"best {format_number(float(smoothed[best]))} at step {s.steps[best]}"
+            if better in ("lower", "higher")
+            else ""
+        )
     return LegendRow(number % len(PALETTE), shorten_name(s.name), f"last {format_number(last)}", about)
 
 
@@ -207,7 +211,7 @@ def _describe_broken(s: Series) -> str:
 
 
 def shorten_name(name: str) -> str:
-    """Return the name of a scalar without what the title of its panel says."""
+    """Return the name of a scalar without the words of its panel's title."""
     return re.sub("^(train/term|time|gradient)/", "", name)
 
 

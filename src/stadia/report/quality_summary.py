@@ -38,8 +38,8 @@ LOW_RECALL = 0.5  # of recall and of precision
 BASELINE_METRICS = ("abs_rel", "mask_iou")  # metrics in which a baseline is compared
 SIZE_TOLERANCE = 0.1  # of the logarithm of the scale ratio
 LOW_EXPLAINED_SHARE = 0.5
-"""Of the unwarped residual of the training images: 19 to 24 % after 3 to 15 steps, about 70 % after 200 steps that
-learn (KITTI, RoadWorld).
+"""Share of the unwarped residual that depth and motion explain: 19 to 24 % after 3 to 15 steps, about 70 % after 200
+steps that learn (KITTI, RoadWorld).
 """
 
 LAST_SHARE, MIN_VALIDATIONS, MIN_STANDARD_ERRORS = 0.2, 5, 4.0
@@ -83,8 +83,9 @@ def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[Qual
 
 def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
     """Describe the verdict of the prediction checks, which run.json has, and worse ones of later predictions."""
-    verdict, found = run.run.get("predictions"), [one for one in run.findings if one.get("stage") == "evaluation"]
-    of_training = [str(one.get("code")) for one in found if not one.get("where")]
+    verdict = run.run.get("predictions")
+    findings = [finding for finding in run.findings if finding.get("stage") == "evaluation"]
+    of_training = [str(finding.get("code")) for finding in findings if not finding.get("where")]
     predictions = f"Predictions of {_name_judged_data(run)}"
     if verdict == "usable":
         yield QualitySentence(f"{predictions} are usable by their checks: nothing speaks against them.", "good")
@@ -95,9 +96,9 @@ def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
         text = "Predictions were not judged: too few validation frames, or frames without motion."
         yield QualitySentence(f"{text} `stadia predict` judges longer input.", "warn")
     later: dict[str, dict[str, None]] = {}
-    for one in found:
-        for name in map(str, as_list(one.get("where"))):
-            later.setdefault(name, {})[str(one.get("code"))] = None
+    for finding in findings:
+        for name in map(str, as_list(finding.get("where"))):
+            later.setdefault(name, {})[str(finding.get("code"))] = None
     for name, codes_there in later.items():
         text = f"Predictions of {name}, made later, are worse by their checks ({', '.join(codes_there)})"
         yield QualitySentence(f"{text}: see the findings.", "warn")
@@ -165,7 +166,7 @@ def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
         if not score.get("baseline") or own is None:
             continue
         base, own_metrics = _finite_metrics(score), _finite_metrics(run.scores[own])
-        if metric := next((one for one in BASELINE_METRICS if one in base and one in own_metrics), None):
+        if metric := next((name for name in BASELINE_METRICS if name in base and name in own_metrics), None):
             shown, a, b = metric_label(metric), own_metrics[metric], base[metric]
             is_better = a < b if shown.better == "lower" else a > b
             verdict, tone = ("better", "good") if is_better else ("no better", "warn")
@@ -217,13 +218,13 @@ def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySente
 
 def _describe_path(run: RunFiles) -> Iterator[QualitySentence]:
     """Describe the longest scored path, of equally long ones the worst, as a share of its length."""
-    errors = {}
+    errors = []
     for name, score in run.scores.items():
         ate, path = _finite_metrics(score).get("ate_rmse_m"), score.get("path_m")
-        if ate is not None and isinstance(path, int | float) and path > 0:
-            errors[name] = path, ate / path
+        if ate is not None and is_finite(path) and path > 0:
+            errors.append((path, ate / path, name))
     if errors:
-        name, (_, share) = max(errors.items(), key=lambda one: one[1])
+        _, share, name = max(errors)
         score = run.scores[name]
         fitted = f", {aligned}" if (aligned := describe_alignment(score)) else ""
         of = f" ({described})" if (described := describe_path(score)) else ""
@@ -264,7 +265,7 @@ def measure_late_decrease(series: Series) -> float | None:
 
 def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
     """Yield pairs of loss terms that are equal up to a factor and a constant: one term with another weight."""
-    terms = [one for one in series if one.name.startswith("train/term/")]
+    terms = [term for term in series if term.name.startswith("train/term/")]
     for first, second in itertools.combinations(terms, 2):
         if first.steps != second.steps or len(first.steps) < MIN_TERM_ROWS:
             continue
@@ -295,9 +296,11 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
     """Return the key numbers of result.json with their baselines; of the score files where there is no result yet."""
     result = flatten_mapping(run.result)
     if not any(isinstance(v, int | float) for v in result.values()):
-        files = [one for one in leave_out_mirrored(run.scores).items() if not is_baseline(one[1])]
-        files = _put_longest_path_first(files)
-        return [tile for stem, score in files for tile in _make_score_tiles(stem, score)][:MAX_TILES]
+        files = {stem: score for stem, score in leave_out_mirrored(run.scores).items() if not is_baseline(score)}
+        lengths = {stem: length for stem, score in files.items() if (length := measure_path(score))}
+        longest = iter(sorted(lengths, key=lambda stem: -lengths[stem]))  # a few poses are no headline
+        ordered = [next(longest) if stem in lengths else stem for stem in files]
+        return [tile for stem in ordered for tile in _make_score_tiles(stem, files[stem])][:MAX_TILES]
     tiles = []
     for key, value in result.items():
         name = key.rsplit(".", 1)[-1]
@@ -308,16 +311,9 @@ def make_tiles(run: RunFiles) -> list[KeyTile]:
     return tiles
 
 
-def _put_longest_path_first(files: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
-    """Sort the scores of paths by length, and leave other scores in their places: a few poses are no headline."""
-    lengths = [measure_path(score) for _, score in files]
-    longest = iter(sorted((one for one in files if measure_path(one[1])), key=lambda one: -measure_path(one[1])))
-    return [next(longest) if length else one for one, length in zip(files, lengths, strict=True)]
-
-
 def _make_score_tiles(stem: str, score: dict[str, Any]) -> list[KeyTile]:
-    found = [(metric_label(name), format_metric(name, value)) for name, value in collect_metrics(score).items()]
-    keys = [(shown.label, value) for shown, value in found if shown.key][:MAX_TILES_PER_FILE]
+    metrics = [(metric_label(name), format_metric(name, value)) for name, value in collect_metrics(score).items()]
+    keys = [(shown.label, value) for shown, value in metrics if shown.key][:MAX_TILES_PER_FILE]
     mirrored = MIRRORED if is_mirrored(score) else ""
     note = ", ".join(filter(None, (describe_path(score), mirrored, describe_alignment(score))))
     return [KeyTile(f"{stem} · {label}", value, note) for label, value in keys]

@@ -64,11 +64,11 @@ class DepthFigure:
 
 def embed_predicted_depth(run: RunFiles) -> list[DepthFigure]:
     """Return the colored depth of the middle frame of each scored prediction, at most `MAX_MAPS`."""
-    found: dict[str, DepthFigure] = {}
+    shown: dict[str, DepthFigure] = {}
     for path in sorted(run.folder.glob("predictions/**/predictions.json")):
         try:
             record = read_json(check_inside(run.folder, path))
-            if not record["finished"] or record["recipe"] in BASELINES or len(found) == MAX_MAPS:
+            if not record["finished"] or record["recipe"] in BASELINES or len(shown) == MAX_MAPS:
                 continue
             if (path.parent / "drawn").is_dir():  # shown by `embed_drawn_predictions`
                 continue
@@ -80,8 +80,8 @@ def embed_predicted_depth(run: RunFiles) -> list[DepthFigure]:
             continue
         if depth is not None and depth.ndim == 2 and depth.dtype == np.uint16:  # inverse depth has no such image
             frame, is_metric = f"{record['source']}/{name}", record.get("depth_scale") == METRES
-            found.setdefault(frame, _make_depth_figure(frame, depth, picture, is_metric=is_metric))
-    return list(found.values())
+            shown.setdefault(frame, _make_depth_figure(frame, depth, picture, is_metric=is_metric))
+    return list(shown.values())
 
 
 def _make_depth_figure(
@@ -127,14 +127,14 @@ def _list_unreadable(path: Path, error: Exception, run: RunFiles) -> None:
 
 def embed_drawn_predictions(run: RunFiles) -> list[tuple[str, EmbeddedImage]]:
     """Return (source/name, drawn prediction) spread evenly over each prediction, at most `MAX_MAPS`."""
-    found: list[tuple[str, EmbeddedImage]] = []
+    drawn: list[tuple[str, EmbeddedImage]] = []
     for folder in sorted(run.folder.glob("predictions/**/drawn")):
         files = sorted(folder.glob("*.png"))
         for file in files[:: -(-len(files) // MAX_DRAWN) or 1]:
             name = str(file.relative_to(run.folder / "predictions").with_suffix(""))
-            if len(found) < MAX_MAPS and (image := embed_image_file(file, name, run)) is not None:
-                found.append((name.replace("/drawn/", "/"), image))
-    return found
+            if len(drawn) < MAX_MAPS and (image := embed_image_file(file, name, run)) is not None:
+                drawn.append((name.replace("/drawn/", "/"), image))
+    return drawn
 
 
 def _color_shares(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -235,15 +235,15 @@ def embed_image_sheets(run: RunFiles) -> list[tuple[int, EmbeddedImage]]:
     """Embed at most `MAX_SHEETS` image sheets with their steps, evenly over the run, including first and last."""
     count = len(run.images)
     chosen = sorted({round(i * (count - 1) / (MAX_SHEETS - 1)) for i in range(MAX_SHEETS)}) if count else []
-    found = ((run.images[i][0], _embed_run_image(run.images[i][1], run)) for i in chosen)
-    return [(step, image) for step, image in found if image is not None]
+    images = ((run.images[i][0], _embed_run_image(run.images[i][1], run)) for i in chosen)
+    return [(step, image) for step, image in images if image is not None]
 
 
 def embed_validation_images(run: RunFiles) -> list[tuple[PanelLabel, int, EmbeddedImage]]:
     """Return (label, step, image): the last of each kind of validation image."""
     last = {path.parent.name: path for path in sorted(run.folder.glob("images/*/step-*.png"))}
-    found = ((name, step_from_filename(path), _embed_run_image(path, run)) for name, path in last.items())
-    return [(label_validation_image(name), step, image) for name, step, image in found if image is not None]
+    images = ((name, step_from_filename(path), _embed_run_image(path, run)) for name, path in last.items())
+    return [(label_validation_image(name), step, image) for name, step, image in images if image is not None]
 
 
 def _embed_run_image(path: Path, run: RunFiles) -> EmbeddedImage | None:

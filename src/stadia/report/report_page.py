@@ -264,7 +264,7 @@ PRIVATE_KEYS = ("command", "user", "host", "hostname", "cwd")
 _NO_NAMES = ("root", "user", "localhost")
 _MIN_NAME_CHARS = 3
 _MAX_CHARS = 10_000
-"""Of a text: a longer one is cut, because no reader needs it and each is searched several times."""
+"""A longer text is cut, because no reader needs it and each is searched several times."""
 
 _CLOSING = r"\s/\\'\"`,;()\[\]{}<>|"
 _PATH = re.compile(

@@ -84,15 +84,15 @@ def diff_patches(before: str, now: str) -> list[ValueChange]:
 
 def _group_lines_by_file(patch: str) -> dict[str, list[str]]:
     """Return added and removed lines by file name."""
-    found: dict[str, list[str]] = {}
+    lines: dict[str, list[str]] = {}
     name = ""
     for line in patch.splitlines():
         if match := re.match(r"diff --git a/(.+) b/(.+)$", line):
             name = match[2]
-            found[name] = []
+            lines[name] = []
         elif name and line[:1] in "+-" and not line.startswith(("+++", "---")):
-            found[name].append(line)
-    return found
+            lines[name].append(line)
+    return lines
 
 
 def _count_lines(lines: Sequence[str] | None) -> str:
@@ -128,7 +128,7 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
 
 def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
     """Find the runs in folders, in order of their start. Raises DataError where a folder has none."""
-    found: dict[Path, RunFiles] = {}
+    runs: dict[Path, RunFiles] = {}
     for folder in map(Path, folders):
         paths = [folder] if is_run_folder(folder) else sorted(filter(is_run_folder, folder.glob("*")))
         if not paths:
@@ -136,8 +136,8 @@ def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
             raise DataError(
                 folder, found=describe_place(folder, inside="no run in it"), expected=expected, fix="pass runs/"
             )
-        found |= {path.resolve(): read_run(path) for path in paths}
-    return sorted(found.values(), key=start_order)
+        runs |= {path.resolve(): read_run(path) for path in paths}
+    return sorted(runs.values(), key=start_order)
 
 
 def write_journal(runs: Sequence[RunFiles]) -> str:
@@ -279,9 +279,9 @@ def list_cautions(a: RunFiles, b: RunFiles, difference: RunDifference) -> list[s
         cautions.append(f"Two classes trained them, {classes}: their losses may be different measures.")
     cautions += list_confounders(difference)
     cautions += [f"{run.folder.resolve().name}: {line}." for run in (a, b) for line in [*run.lost, *run.unreadable]]
-    for run, other in ((a, b), (b, a)):
-        if (parent := run.config.get("start_from")) and _is_inside_run(parent, other):
-            cautions.append(f"{run.folder.resolve().name} starts from {other.folder.resolve().name}.")
+    for run, source in ((a, b), (b, a)):
+        if (parent := run.config.get("start_from")) and _is_inside_run(parent, source):
+            cautions.append(f"{run.folder.resolve().name} starts from {source.folder.resolve().name}.")
     return [*cautions, "One run each: `stadia ablate` measures how much of the difference is due to the seed."]
 
 

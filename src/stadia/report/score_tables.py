@@ -148,7 +148,7 @@ def make_score_tables(scores: dict[str, dict[str, Any]]) -> list[ScoreTable]:
     for name, score in order_scores(scores).items():
         metrics = collect_metrics(score).keys()
         for kind in kinds:
-            if any(metrics & collect_metrics(other).keys() for other in kind.values()):
+            if any(metrics & collect_metrics(same).keys() for same in kind.values()):
                 kind[name] = score
                 break
         else:

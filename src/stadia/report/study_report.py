@@ -41,7 +41,7 @@ def make_result_row(
 
     Raises RunError where it has finished and has none of the metrics.
     """
-    series = {one.name: one for one in run.series}
+    series = {logged.name: logged for logged in run.series}
     scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}
     by_file = {f"{file}.{key}": value for file, flat in scores.items() for key, value in flat.items()}
     results = flatten_mapping(run.result) | by_file
@@ -54,7 +54,7 @@ def make_result_row(
         value, step = _select_value(series[metric], better, at)
     elif is_finite(number := results.get(metric or "")):
         value = float(number)
-    steps = max((one.steps[-1] for one in run.series), default=0)
+    steps = max((logged.steps[-1] for logged in run.series), default=0)
     update_ratios = _list_finite(series.get("train/update_ratio"))
     return {
         "run": run.folder.name,
@@ -201,11 +201,11 @@ def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
         least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
         return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
     detectable, margin = format_number(verdict["detectable"]), format_number(study["margin"])
-    found = f"So many seeds find a difference of {detectable} in four studies of five"
+    text = f"So many seeds find a difference of {detectable} in four studies of five"
     if study["margin"] is None:
-        return found
+        return text
     needed = f"takes {verdict['needed']}" if verdict["needed"] else "takes more than 10,000"
-    return f"{found}; one of the margin, {margin}, {needed}"
+    return f"{text}; one of the margin, {margin}, {needed}"
 
 
 def format_signed(value: float) -> str:

@@ -47,10 +47,11 @@ def record_activations(network: nn.Module, height: int, width: int) -> Iterator[
     def keep_as(part: str, block: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, arguments: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4 and len(output) == 1:
-                for each in (output[0], output[0].permute(2, 0, 1)):
-                    stride, rest = divmod(height, each.shape[-2])
-                    if rest == 0 and width == stride * each.shape[-1] and len(each) >= FEWEST_CHANNELS:
-                        maps[f"{part} 1/{stride}"] = each.detach()
+                for activation in (output[0], output[0].permute(2, 0, 1)):
+                    stride, rest = divmod(height, activation.shape[-2])
+                    is_map = rest == 0 and width == stride * activation.shape[-1]
+                    if is_map and len(activation) >= FEWEST_CHANNELS:
+                        maps[f"{part} 1/{stride}"] = activation.detach()
                         return
             is_single = isinstance(output, Tensor) and output.ndim == 3 and len(output) == 1
             has_tokens = block and is_single and output.shape[-1] >= FEWEST_CHANNELS

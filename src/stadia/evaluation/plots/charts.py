@@ -83,21 +83,19 @@ def draw_paths(
     if title:
         figure.suptitle(format_plot_text(title), fontsize="medium")
     right, up, forward = (0, 1, "x, right"), (1, -1, "height, -y"), (2, 1, "z, forward")  # y of a camera is down
-    for axes, view, across, along in zip(
-        figure.subplots(1, 2), ("from above", "from the side"), (right, forward), (forward, up), strict=True
-    ):
-        shown = [(axis, sign) for axis, sign, _ in (across, along)]
+    views = {"from above": (right, forward), "from the side": (forward, up)}
+    for axes, (view, directions) in zip(figure.subplots(1, 2), views.items(), strict=True):
         for (name, points), color in zip(xyz.items(), _COLORS, strict=False):
-            x, y = (sign * points[:, axis] for axis, sign in shown)
+            x, y = (sign * points[:, axis] for axis, sign, _ in directions)
             line = (np.insert(values, np.asarray(gaps, int) + 1, np.nan) for values in (x, y))
             axes.plot(*line, color=color, linewidth=1.6, label=format_plot_text(name))
             axes.plot(x[:1], y[:1], "o", color=color, markersize=5)
-        labels = {f"{name}label": f"{one[2]} ({unit})" for name, one in zip("xy", (across, along), strict=True)}
-        axes.set(aspect="equal", **labels)
+        for letter, (axis, sign, label) in zip("xy", directions, strict=True):
+            limits = sign * middle[axis] - half, sign * middle[axis] + half
+            axes.set(**{f"{letter}label": f"{label} ({unit})", f"{letter}lim": limits})
+        axes.set_aspect("equal")
         axes.set_title(f"{view}, in axes of the first camera", y=1, fontsize="medium")  # to find y takes a fifth longer
         axes.ticklabel_format(scilimits=(-2, 4))  # longer numbers would overlap
-        for set_limits, (axis, sign) in zip((axes.set_xlim, axes.set_ylim), shown, strict=True):
-            set_limits(sign * middle[axis] - half, sign * middle[axis] + half)
         axes.grid(visible=True, linewidth=0.4, alpha=0.6)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(paths), frameon=False)
     mark = {"Date": None, "Identifier": PATHS_MARK} if path.suffix == ".svg" else {"Software": PATHS_MARK}

@@ -36,7 +36,7 @@ SCALE_PX, SCALE_SHARE = 36, 0.08
 """Smallest height of the strip with the color scale, and its share of the height of larger images."""
 
 BAR_SHARE, FONT_PER_PX = 0.35, 0.5 / 36
-"""Of the strip's height: height of the bar, and OpenCV's font scale of the labels."""
+"""Height of the bar and OpenCV's font scale of the labels, as shares of the strip's height."""
 
 TICK_SHARES = (1.0, 0.5, 0.25)  # of the brightest inverse depth
 _MEMORY = 0.9  # smoothing of the color scale over frames, against flicker
