@@ -246,8 +246,9 @@ def _read_spreads(path: Path) -> list[ValueSpread]:
     spreads: dict[str, dict[int, list[float]]] = {}
     for row in _read_rows(path):
         step, name = _parse_step(row.get("step")), row.get("name", "")
-        sizes = [_parse_number(row.get(column)) for column in ("zero", "p05", "p25", "p50", "p75", "p95")]
-        if name and step is not None and all(size is not None and 0 <= size <= MAX_DRAWN for size in sizes):
+        numbers = [_parse_number(row.get(column)) for column in ("zero", "p05", "p25", "p50", "p75", "p95")]
+        sizes = [number for number in numbers if number is not None and 0 <= number <= MAX_DRAWN]
+        if name and step is not None and len(sizes) == len(numbers):
             spreads.setdefault(name, {})[step] = sizes
     rows = {name: sorted(steps.items()) for name, steps in spreads.items()}
     return [
