@@ -11,7 +11,7 @@ float32, bf16: ours, as `training.precision=32` and `bf16` run it.
 bare, bare bf16: our networks with the mean of their outputs as the loss.
 
 Each runs in a process of its own, whose threads wait as that program starts them: theirs as torch does, ours as
-`stadia train` does (`process.waiting_threads`). The steps of a round follow each other. Printed are median seconds and
+`stadia train` does (`process.cpu_settings`). The steps of a round follow each other. Printed are median seconds and
 how many times as long theirs takes as ours in a round (median, quartiles). `--memory` compares the largest resident
 memory of three steps instead; "kept low" is ours with `model.checkpoint_gradients=true`. Where other programs use the
 processor, it stops; `--busy` compares all the same, with a mark. The largest memory does not depend on other programs.
@@ -44,8 +44,7 @@ from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.process.freed_memory import keep_freed_memory
-from stadia.process.waiting_threads import SPINS
+from stadia.process.cpu_settings import SPINS, keep_freed_memory
 from stadia.training.config import OptimizerConfig
 from stadia.training.optim import build_optimizer
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from stadia.process.quick_stop import INTERRUPTED, TERMINATIONS
+from stadia.process.signals import INTERRUPTED, TERMINATIONS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
 

@@ -51,7 +51,7 @@ ALLOWED = {
     # "file.py:call": "why the file is not from outside",
     "cli/main.py:typer.echo": "its own help, in colors",
     "cli/output.py:typer.echo": "without control characters",
-    "process/closed_output.py:open": "the null device, for writing",
+    "process/signals.py:open": "the null device, for writing",
     "datasets/video/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
     "diagnostics/catalog/entries.py:read_text": "the catalog of findings ships with the package",
     "training/checkpoint.py:json.loads": "a copy of values as JSON has them",

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stadia.process import closed_output, terminal
-from stadia.process.closed_output import OutputClosedError
+from stadia.process import signals, terminal
+from stadia.process.signals import OutputClosedError
 from stadia.process.terminal import Terminal, announce_step
 
 
@@ -45,7 +45,7 @@ def open_console(descriptor: int) -> Iterator[Terminal]:
 @on_posix
 def test_a_pipe_that_nobody_reads_ends_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     reads, writes = os.pipe()
-    monkeypatch.setattr(closed_output, "is_hangup_ignored", lambda: False)
+    monkeypatch.setattr(signals, "is_hangup_ignored", lambda: False)
     with open_console(writes) as console:
         console.print("read")
         os.close(reads)

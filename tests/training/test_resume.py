@@ -27,8 +27,8 @@ from tests.processes import leave_stale_file
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.files import atomic_files as files
 from stadia.files.run_names import list_lost_files
-from stadia.process import closed_output, terminal
-from stadia.process.closed_output import OutputClosedError
+from stadia.process import signals, terminal
+from stadia.process.signals import OutputClosedError
 from stadia.training import optim, stop_signals
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.fit import Interrupted
@@ -249,7 +249,7 @@ def test_after_a_closed_terminal_a_training_prints_nowhere(tmp_path: Path, monke
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
 def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends the `tee` of `stadia train 2>&1 | tee log` as well."""
-    monkeypatch.setattr(closed_output, "is_hangup_ignored", lambda: False)
+    monkeypatch.setattr(signals, "is_hangup_ignored", lambda: False)
     reads, writes = os.pipe()
     with os.fdopen(writes, "w") as stream:
         console = terminal.Terminal(file=stream)

@@ -201,7 +201,7 @@ def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
 
 def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     """Return the message of an error, and the exit code."""
-    from stadia.process.quick_stop import INTERRUPTED
+    from stadia.process.signals import INTERRUPTED
 
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
         return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
@@ -237,8 +237,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments: the words after `stadia`; those of this process by default.
     """
     line = [_expand_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
-    from stadia.process.quick_stop import INTERRUPTED, interrupt_on_termination
-    from stadia.process.waiting_threads import choose_waiting
+    from stadia.process.cpu_settings import choose_waiting
+    from stadia.process.signals import INTERRUPTED, interrupt_on_termination
 
     choose_waiting()
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that this one starts load no module of the current folder
@@ -272,9 +272,8 @@ def _build_command() -> Any:
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     """Run the command line; return the exit code, and the last message, empty without any."""
-    from stadia.process.closed_output import OutputClosedError, discard_closed_output, is_output_discarded
     from stadia.process.parent_process import stop_with_parent
-    from stadia.process.quick_stop import INTERRUPTED
+    from stadia.process.signals import INTERRUPTED, OutputClosedError, discard_closed_output, is_output_discarded
 
     was_discarded = is_output_discarded()
     try:

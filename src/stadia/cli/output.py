@@ -50,7 +50,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     try:
         typer.echo(escape_controls(str(text)), err=err, nl=nl)
     except OSError as error:
-        from stadia.process.closed_output import handle_output_error
+        from stadia.process.signals import handle_output_error
 
         handle_output_error(error)
 

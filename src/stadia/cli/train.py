@@ -103,7 +103,7 @@ def train(
     """Train a recipe: check the data, train, and write the run's report."""
     from stadia.diagnostics.finding import OnStop
     from stadia.files.paths import check_writable
-    from stadia.process.quick_stop import stop_quickly
+    from stadia.process.signals import stop_quickly
     from stadia.recipes.presets import AUTO
 
     if resume is not None and preset is not None:
@@ -272,7 +272,7 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop, *, check_again: bool
     """Return the measurement of three full steps; None without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return None
-    from stadia.process.quick_stop import stop_quickly
+    from stadia.process.signals import stop_quickly
 
     with stop_quickly():
         _load_libraries()

@@ -28,7 +28,7 @@ from stadia.geometry.se3 import (
     matrix_from_quaternion_wxyz,
     quaternion_wxyz_from_matrix,
 )
-from stadia.process.freed_memory import return_large_blocks
+from stadia.process.cpu_settings import return_large_blocks
 
 MIN_OVERLAP = 0.25
 """Smallest share of an image that must be visible in the next one. With less overlap an alignment is unreliable."""

@@ -22,7 +22,7 @@ from stadia.files.input_files import read_bytes
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
 from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable, warn_newest_revision
-from stadia.process.matrix_products import choose_matrix_products
+from stadia.process.cpu_settings import choose_matrix_products
 
 ImageArray = NDArray[np.uint8]
 _CITYSCAPES = (

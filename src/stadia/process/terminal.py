@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from stadia.core.errors import escape_controls
-from stadia.process.closed_output import OutputClosedError, handle_output_error
+from stadia.process.signals import OutputClosedError, handle_output_error
 
 
 class Terminal(Console):

@@ -25,8 +25,8 @@ from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
 from stadia.files.run_names import list_lost_files
-from stadia.process.closed_output import OutputClosedError
-from stadia.process.freed_memory import keep_freed_memory, return_freed_memory, return_large_blocks
+from stadia.process.cpu_settings import keep_freed_memory, return_freed_memory, return_large_blocks
+from stadia.process.signals import OutputClosedError
 from stadia.process.terminal import Terminal
 from stadia.training import LOGGERS, batches
 from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders

@@ -10,7 +10,7 @@ from typing import Self
 
 import psutil
 
-from stadia.process.freed_memory import return_freed_memory
+from stadia.process.cpu_settings import return_freed_memory
 
 CHILDREN_INTERVAL_S = 1.0
 """Between two lists of children: listing reads every process of the machine, which would slow the steps down."""

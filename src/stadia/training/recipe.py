@@ -14,7 +14,7 @@ from typing_extensions import TypeVar
 
 from stadia.core.types import Batch, InputsT, Predictor, TargetsT
 from stadia.losses.loss_report import LossReport
-from stadia.process.matrix_products import choose_matrix_products
+from stadia.process.cpu_settings import choose_matrix_products
 from stadia.training import optim
 from stadia.training.batches import TrainingPlan
 from stadia.training.config import OptimizerConfig, ScheduleConfig

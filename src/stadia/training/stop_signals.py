@@ -12,8 +12,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from stadia.process.closed_output import discard_closed_output
-from stadia.process.quick_stop import TERMINATIONS
+from stadia.process.signals import TERMINATIONS, discard_closed_output
 from stadia.process.terminal import Terminal
 
 _NOTE_S = 1.0

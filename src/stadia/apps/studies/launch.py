@@ -19,7 +19,7 @@ from stadia.core.errors import RunError
 from stadia.files.atomic_files import open_to_append, write_json
 from stadia.files.input_files import open_input
 from stadia.process.parent_process import PARENT_VARIABLE
-from stadia.process.quick_stop import interrupt_on_termination
+from stadia.process.signals import interrupt_on_termination
 
 POLL_S = 0.2
 _MAX_LOG_BYTES, _LAST_BYTES = 1 << 40, 1 << 14

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError
-from stadia.process.freed_memory import return_freed_memory
+from stadia.process.cpu_settings import return_freed_memory
 from stadia.process.machine_memory import available_memory_bytes
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import TrainingData

@@ -12,7 +12,7 @@ import torch
 
 from stadia.core.errors import RunError
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
-from stadia.process.quick_stop import discard_if_interrupted
+from stadia.process.signals import discard_if_interrupted
 from stadia.process.terminal import Terminal
 from stadia.recipes.base.build_recipe import TrainingData, create_recipe
 from stadia.recipes.base.config import RecipeConfig

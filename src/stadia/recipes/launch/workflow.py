@@ -15,7 +15,7 @@ from rich.console import Console
 
 from stadia.diagnostics.finding import OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
-from stadia.process.quick_stop import discard_if_interrupted
+from stadia.process.signals import discard_if_interrupted
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute

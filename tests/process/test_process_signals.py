@@ -1,25 +1,33 @@
-"""Ctrl-C in the set-up of a training ends the process within a second, with one line and without half-made folders."""
+"""A command ends at Ctrl-C, SIGTERM, a closed terminal or a closed pipe, in one line and without half-made folders."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from stadia.process import quick_stop
-from stadia.process.closed_output import OutputClosedError
-from stadia.process.quick_stop import discard_if_interrupted, stop_quickly
+from stadia.process import signals
+from stadia.process.signals import (
+    OutputClosedError,
+    discard_closed_output,
+    discard_if_interrupted,
+    handle_output_error,
+    stop_quickly,
+)
 
 BUSY = """
 import ctypes, signal, sys
 from pathlib import Path
-from stadia.process.quick_stop import discard_if_interrupted, interrupt_on_termination, stop_quickly
+from stadia.process.signals import discard_if_interrupted, interrupt_on_termination, stop_quickly
 
 folder = Path(sys.argv[1])
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as started without nohup
@@ -37,7 +45,7 @@ with interrupt_on_termination(), stop_quickly(), discard_if_interrupted(folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals to a process")
-@pytest.mark.parametrize("number", [signal.SIGINT, *quick_stop.TERMINATIONS])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> None:
     folder = tmp_path / "run"
     words = [sys.executable, "-c", BUSY, str(folder)]
@@ -48,7 +56,7 @@ def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> No
         process.send_signal(number)
         _, err = process.communicate(timeout=20)
     assert time.monotonic() - sent < 2  # 0.8 s on an idle machine
-    assert (process.returncode, err) == (quick_stop.INTERRUPTED, "stadia: interrupted\n")
+    assert (process.returncode, err) == (signals.INTERRUPTED, "stadia: interrupted\n")
     assert not folder.exists()
 
 
@@ -63,7 +71,7 @@ def test_only_an_interrupted_folder_is_removed(tmp_path: Path) -> None:
 
 def test_the_interrupt_of_a_short_call_is_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
     """The signal raises KeyboardInterrupt, and what was set is as before."""
-    monkeypatch.setattr(quick_stop, "GRACE_S", 30)
+    monkeypatch.setattr(signals, "GRACE_S", 30)
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ended"))
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt), stop_quickly():
@@ -89,7 +97,7 @@ def test_a_forked_worker_does_not_delay_the_end() -> None:
 TERMINATED = """
 import signal, sys, time
 from pathlib import Path
-from stadia.process.quick_stop import discard_if_interrupted, interrupt_on_termination
+from stadia.process.signals import discard_if_interrupted, interrupt_on_termination
 
 signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)
 folder = Path(sys.argv[1])
@@ -126,7 +134,7 @@ def test_a_scheduler_and_a_closed_terminal_end_a_command_as_ctrl_c_does(
 IN_TERMINAL = """
 import signal, sys, time
 from pathlib import Path
-from stadia.process.quick_stop import discard_if_interrupted, interrupt_on_termination
+from stadia.process.signals import discard_if_interrupted, interrupt_on_termination
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 folder = Path(sys.argv[1])
@@ -160,15 +168,15 @@ def test_after_a_closed_terminal_printing_does_not_fail(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_fork_ends_by_the_signal_itself_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quick_stop, "GRACE_S", 0.0)
+    monkeypatch.setattr(signals, "GRACE_S", 0.0)
     leave, ended = os._exit, list[int]()
     monkeypatch.setattr(os, "_exit", ended.append)
-    before = [signal.getsignal(number) for number in quick_stop.TERMINATIONS]
+    before = [signal.getsignal(number) for number in signals.TERMINATIONS]
     try:
-        for number in quick_stop.TERMINATIONS:
+        for number in signals.TERMINATIONS:
             signal.signal(number, signal.SIG_DFL)
         reads, writes = os.pipe()
-        with quick_stop.interrupt_on_termination(), stop_quickly():
+        with signals.interrupt_on_termination(), stop_quickly():
             child = os.fork()
             if child == 0:
                 os.write(writes, b"1")  # a signal before this one may be lost: Python forgets those of its parent
@@ -179,11 +187,79 @@ def test_a_fork_ends_by_the_signal_itself_and_alone(monkeypatch: pytest.MonkeyPa
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
             time.sleep(0.2)  # the thread that would end this process reads its socket
         assert not ended
-        with pytest.raises(KeyboardInterrupt), quick_stop.interrupt_on_termination():
+        with pytest.raises(KeyboardInterrupt), signals.interrupt_on_termination():
             signal.raise_signal(signal.SIGTERM)
-        assert [signal.getsignal(number) for number in quick_stop.TERMINATIONS] == [signal.SIG_DFL] * 2
+        assert [signal.getsignal(number) for number in signals.TERMINATIONS] == [signal.SIG_DFL] * 2
     finally:
         os.close(reads)
         os.close(writes)
-        for number, handler in zip(quick_stop.TERMINATIONS, before, strict=True):
+        for number, handler in zip(signals.TERMINATIONS, before, strict=True):
             signal.signal(number, handler)
+
+
+# -- Output that is closed.
+
+
+on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither such pipes nor such terminals")
+
+
+@pytest.fixture(params=["pipe", "terminal"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """Both ends: read, and write."""
+    ends = os.pipe() if request.param == "pipe" else os.openpty()
+    yield ends
+    for descriptor in ends:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+@pytest.fixture
+def no_nohup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "is_hangup_ignored", lambda: False)
+
+
+@on_posix
+@pytest.mark.usefixtures("no_nohup")
+def test_what_somebody_reads_is_kept(pair: tuple[int, int], tmp_path: Path) -> None:
+    reads, writes = pair
+    assert not discard_closed_output(writes)
+    os.write(writes, b"a")
+    assert os.read(reads, 1) == b"a"
+    with (tmp_path / "log").open("wb") as file, Path(os.devnull).open("wb") as null:
+        assert not discard_closed_output(file.fileno(), null.fileno())
+        file.write(b"a")
+    assert (tmp_path / "log").read_bytes() == b"a"
+
+
+@on_posix
+@pytest.mark.usefixtures("no_nohup")
+def test_what_nobody_reads_is_discarded(pair: tuple[int, int]) -> None:
+    reads, writes = pair
+    os.close(reads)
+    assert discard_closed_output(writes)
+    os.write(writes, b"a")
+    assert not discard_closed_output(writes)
+
+
+@on_posix
+@pytest.mark.usefixtures("no_nohup")
+def test_a_closed_pipe_ends_a_command_and_a_closed_terminal_does_not(
+    pair: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, writes = pair
+    os.close(reads)
+    with pytest.raises(OSError) as caught:
+        os.write(writes, b"a")
+    if caught.value.errno == errno.EPIPE:
+        with pytest.raises(OutputClosedError):
+            handle_output_error(caught.value, writes)
+        monkeypatch.setattr(signals, "is_hangup_ignored", lambda: True)
+    handle_output_error(caught.value, writes)
+    os.write(writes, b"a")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_is_an_error(tmp_path: Path, number: int) -> None:
+    with (tmp_path / "log").open("wb") as file, pytest.raises(OSError, match="disk") as caught:
+        handle_output_error(OSError(number, "disk"), file.fileno())
+    assert caught.value.errno == number

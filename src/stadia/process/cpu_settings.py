@@ -1,0 +1,151 @@
+"""Set what the C libraries below torch do on a CPU. Each setting has a measured gain; what the user has set stays.
+
+- Threads wait for a moment before they sleep. On idle cores the demo makes 2.5 steps a second, and 1.8 where they sleep
+  at once. Beside another program it makes 1.4, and .7 where they wait ten times as long (docs/results/demo.md).
+- A training keeps freed memory: a step is 1.28 times as fast (docs/results/training-speed.md).
+- A prediction returns large blocks: 8K video at 2048x2048 takes 1871 MiB instead of 2037, below the promised 2 GB.
+- On an AMD processor oneDNN multiplies matrices: transformers train 1.6 times as fast (docs/results/training-speed.md).
+
+Torch is imported by none of these before it is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import cache
+
+# -- How OpenMP's threads wait for each other.
+
+SPINS = "1000"
+"""Rounds that a thread of GNU OpenMP waits actively before it sleeps: a few microseconds."""
+
+
+def choose_waiting() -> None:
+    """Let threads wait actively for a moment, and then sleep. To be called before torch is imported.
+
+    Torch's OpenMP reads these variables of the environment when it loads. To wake a thread takes long on some virtual
+    machines, and a thread that does not sleep keeps other programs from the core. OpenMP's own number is 300,000.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ["GOMP_SPINCOUNT"] = SPINS
+
+
+# -- What the C library does with freed memory.
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # numbers of `mallopt`, from glibc's malloc.h
+_NEVER, _NO_MAPS, _DEFAULT_MAPS, _ONE_ARENA = -1, 0, 65536, 1
+
+LARGE_BLOCK_BYTES = 16 << 20
+"""`return_large_blocks` returns blocks of this size at once."""
+
+MAX_KEPT_BYTES = 64 << 20
+"""`return_large_blocks` keeps as much free memory: glibc would keep 128 kB once a size of blocks is set."""
+
+_USER_VARIABLES = frozenset(
+    {"MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"}
+)
+
+
+def keep_freed_memory() -> bool:
+    """Keep freed memory for the next step of a training; return whether the C library does.
+
+    glibc maps each block of more than 32 MB anew, and unmaps it when it is freed. The kernel then fills all its pages
+    with zeros: 18 ms for the 47 MB of a decoder's features (640x192, batch 4), of which a step writes several. Kept
+    blocks are used again. The process stays at its largest size until `return_large_blocks`. Threads share one arena:
+    others hold at most 64 MB.
+
+    Source: mallopt(3) of the Linux manual; glibc's malloc.c, which limits the threshold of maps to 32 MB.
+    """
+    return _set_parameters((_MMAP_MAX, _NO_MAPS), (_TRIM_THRESHOLD, _NEVER), (_ARENA_MAX, _ONE_ARENA))
+
+
+def return_large_blocks() -> bool:
+    """Return each large block to the system when it is freed, as predictions need; return whether the C library does.
+
+    glibc itself raises that size up to 32 MB, and keeps memory in an arena for each thread.
+    """
+    limits = (_MMAP_MAX, _DEFAULT_MAPS), (_MMAP_THRESHOLD, LARGE_BLOCK_BYTES), (_TRIM_THRESHOLD, MAX_KEPT_BYTES)
+    return _set_parameters(*limits, (_ARENA_MAX, _ONE_ARENA))
+
+
+def return_freed_memory() -> None:
+    """Return what is free to the system, where the C library can: after a training, or to measure."""
+    if (malloc_trim := _find_function("malloc_trim")) is not None:
+        malloc_trim(ctypes.c_size_t(0))
+
+
+def _set_parameters(*parameters: tuple[int, int]) -> bool:
+    mallopt = _find_function("mallopt")
+    if mallopt is None or _USER_VARIABLES & os.environ.keys():
+        return False
+    return all(mallopt(*parameter) for parameter in parameters)
+
+
+def _find_function(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library; None where it has none of this name."""
+    return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
+
+
+# -- Which library multiplies matrices.
+
+ROUNDING = 1e-5
+"""Largest relative error of an exact product: float32 has some 3e-7 over 512 terms, and rounding to bfloat16 2e-3."""
+
+_SHAPES = ((1, 512, 64), (33, 512, 96), (128, 384, 128))  # rows, inputs and outputs of the products that are tried
+
+
+@cache
+def choose_matrix_products() -> bool:
+    """Let torch compute products by oneDNN on an AMD processor without a GPU; return whether it does now.
+
+    torch's other library, MKL, reaches half of the speed of oneDNN there, and its own choice is MKL for float32. The
+    one public switch to oneDNN is `torch.set_float32_matmul_precision("medium")`, which also allows products that
+    round to bfloat16. oneDNN has none of these for processors without matrix units (AMX), as those of AMD are. So
+    products are compared with float64 first, and the switch is taken back unless they are exact.
+    """
+    import torch
+
+    if not _is_amd() or torch.cuda.is_available() or _read_precision() != "highest":
+        return False
+    torch.set_float32_matmul_precision("medium")
+    is_exact = find_product_error() < ROUNDING
+    if not is_exact:
+        torch.set_float32_matmul_precision("highest")
+    return is_exact
+
+
+def find_product_error() -> float:
+    """Return the largest relative error of some products (Frobenius norms), compared with float64."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    errors = list[float]()
+    for rows, inputs, outputs in _SHAPES:
+        x = torch.randn(rows, inputs, generator=generator, device="cpu", dtype=torch.float32)
+        weight = torch.randn(outputs, inputs, generator=generator, device="cpu", dtype=torch.float32)
+        exact = x.double() @ weight.double().T
+        with torch.autocast("cpu", enabled=False):
+            linear = torch.nn.functional.linear(x, weight)
+            products = linear, torch.mm(x, weight.T), torch.bmm(x[None], weight.T[None])[0]
+        errors += [float((product - exact).norm() / exact.norm()) for product in products]
+    return max(errors)
+
+
+def _is_amd() -> bool:
+    """Return whether torch names an AMD processor; a torch without `get_capabilities` names none."""
+    import torch
+
+    find = getattr(torch.cpu, "get_capabilities", None)
+    return find is not None and str(find().get("cpu_name", "")).startswith("AMD")
+
+
+def _read_precision() -> str:
+    import torch
+
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # the user set it for one library alone
+        return "set by the user"
