@@ -35,8 +35,8 @@ SMALLER = {
     r"--preset demo --worlds 8,1,1": "--preset tiny --worlds 1,1,1 frames=12 height=128 width=416",
     r"^(stadia train selfsup \S+) --preset (?!metric-)\S+( --minutes \d+)?": f"\\1 {TINY_LAPTOP}",
     r"^(stadia train \S+ \S+ --preset metric-\S+)": f"\\1 {shlex.join(NETWORK)} {SHORT}",
-    r"model.network=depth-anything-small data.height=98 data.width=322": "model.network=dpt-tiny data.height=64 "
-    "data.width=96",
+    r"model.network=depth_anything data.height=98 data.width=322": "model.network=dpt model.network.size=tiny "
+    "data.height=64 data.width=96",
     r"^stadia evaluate RUN roads data.split=test": "\\g<0> --protocol relative",  # two steps give no metres
     r"^(stadia train supervised .*) training.max_steps=1000": f"\\1 {SHORT}",
 }

@@ -13,6 +13,7 @@ from stadia.diagnostics.preflight.match_depth import MatchDepth
 from stadia.models.depth.config import UnetConfig
 from stadia.recipes.base import initial_depth
 from stadia.recipes.base.initial_depth import resolve_initial_depth
+from stadia.recipes.base.self_supervised import set_network
 from stadia.recipes.selfsup import recipe as selfsup_recipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -137,7 +138,7 @@ def test_a_start_is_not_moved_where_the_weights_of_a_checkpoint_set_it(
 def test_a_start_that_is_too_near_is_moved_before_the_training(
     small: SelfsupConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    near = small.model_copy(update={"model": small.model.model_copy(update={"init_depth_m": 1.0})})
+    near = set_network(small, small.model.network.model_copy(update={"init_depth_m": 1.0}))
     settled, _ = SelfsupRecipe.prepare(near, Console(stderr=True))
     assert 4 < settled.model.network.start_m < 40, "a street"
     assert "; model.network.init_depth_m=1 is out of their reach" in capsys.readouterr().err
@@ -150,7 +151,7 @@ def test_a_start_that_is_too_near_is_moved_before_the_training(
 def test_a_training_is_prepared_with_a_number(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The resolved configuration is what resume and predict read; run.json repeats the number."""
     auto = recipes.configure("selfsup", ["model.network.init_depth_m=auto"], data=small.data.model_dump())
-    values = small.model_dump(mode="json") | {"model": small.model.model_dump() | {"init_depth_m": "auto"}}
+    values = set_network(small, small.model.network.model_copy(update={"init_depth_m": "auto"})).model_dump(mode="json")
     settled, data = SelfsupRecipe.prepare(type(small).model_validate(values), Console(quiet=True))
     assert auto.model.network.init_depth_m == "auto"  # type: ignore[attr-defined]
     assert settled.model.network.init_depth_m != "auto"

@@ -119,7 +119,7 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
 def test_scale_and_shift_belong_together(small_dpt: SupervisedConfig) -> None:
     with pytest.raises(ConfigError, match="scale and shift belong together"):
         changed(small_dpt, "model.network.scale=2")
-    with pytest.raises(ConfigError, match=r"model\.shift.*greater than or equal to 0"):
+    with pytest.raises(ConfigError, match=r"model\.network\.shift.*greater than or equal to 0"):
         changed(small_dpt, "model.network.scale=2", "model.network.shift=-1")
 
 
@@ -266,8 +266,8 @@ def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -
 
 
 def test_a_network_is_refused_that_nobody_knows() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'dpt-hybrid'"):
-        recipes.configure("supervised", ("model.network=dpt-hybird",), data={"path": "x"})
+    with pytest.raises(ConfigError, match="did you mean 'dpt'"):
+        recipes.configure("supervised", ("model.network=dptt",), data={"path": "x"})
 
 
 def test_images_of_a_step(small_dpt: SupervisedConfig) -> None:
