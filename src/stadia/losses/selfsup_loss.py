@@ -1,4 +1,9 @@
-"""Self-supervised loss: the sources, warped by predicted depth and motion, must match the target."""
+"""Self-supervised loss: the sources, warped by predicted depth and motion, must match the target.
+
+Two paths compute it, with equal values and gradients. On a CPU, `losses.cpu.fused_reprojector` and
+`losses.cpu.fused_smoothness`: loops that Numba compiles. On a GPU, and where `training.compile` compiles the loss,
+`losses.reprojection.TorchReprojector` and `losses.smoothness`: plain torch. `choose_reprojector` decides.
+"""
 
 from __future__ import annotations
 
