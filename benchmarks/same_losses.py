@@ -1,11 +1,12 @@
-"""Compare the logged numbers of short trainings of this version with those of another checkout, to the last digit.
+r"""Compare the logged numbers of short trainings of this version with those of another checkout, to the last digit.
 
     git worktree add ../before COMMIT
-    python benchmarks/same_losses.py --before ../before [--steps 12]
+    python benchmarks/same_losses.py --before ../before [--steps 12] \
+        [--before-words supervised "dpt model.network=dpt-tiny"]
 
-Trains `selfsup`, `supervised`, `overlay` and `objectpose` for a few steps with both versions, one thread, seed 0, and
-compares every cell of `metrics.csv` except times and memory.
-Prints a row per recipe and one JSON object; exits with 1 where a number differs.
+Trains each recipe for a few steps with both versions, one thread, seed 0, and compares every cell of `metrics.csv`
+except times and memory. `--before-words` gives the recipe and the keys of the other version where they have other
+names. Prints a row per recipe and one JSON object; exits with 1 where a number differs.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MEASURED = ("time/", "memory", "perf")
 """Columns that hold times or memory, which no two trainings share."""
-SPELLING = {"centre": "center", "colour": "color", "optimiser": "optimizer"}
 VIDEO = ["data.height=64", "data.width=96"]
 RECIPES = {
     "selfsup": [*VIDEO, "model.pretrained=false"],
+    "metric": [*VIDEO, "model.pretrained=false", "road.priors=roadworld"],
     "supervised": [*VIDEO, "model.network=dpt", "model.network.size=tiny"],
     "overlay": ["data.height=64", "data.width=64"],
     "objectpose": [],
@@ -39,12 +40,12 @@ def call(checkout: Path, folder: Path, *words: str) -> None:
     subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
 
 
-def train(checkout: Path, folder: Path, recipe: str, steps: int) -> list[dict[str, str]]:
+def train(checkout: Path, folder: Path, recipe: str, keys: list[str], steps: int) -> list[dict[str, str]]:
     """Train a recipe for some steps; return the rows of its metrics.csv."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = [*RECIPES[recipe], f"training.max_steps={steps}", "training.batch_size=2", "training.workers=0"]
+    words = [*keys, f"training.max_steps={steps}", "training.batch_size=2", "training.workers=0"]
     words += ["training.accelerator=cpu", "training.threads=1", "training.log_every=1"]
-    if recipe in ("selfsup", "supervised"):
+    if recipe not in ("overlay", "objectpose"):
         if not (folder / "world").exists():
             call(checkout, folder, "data", "roadworld", "--out", "world", "--preset", "tiny")
         words = ["--data", "world", *words]
@@ -52,12 +53,6 @@ def train(checkout: Path, folder: Path, recipe: str, steps: int) -> list[dict[st
     (run,) = (folder / f"runs-{recipe}").iterdir()
     with (run / "metrics.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def rename(column: str) -> str:
-    for old, new in SPELLING.items():
-        column = column.replace(old, new)
-    return column
 
 
 def compare(before: list[dict[str, str]], after: list[dict[str, str]]) -> tuple[int, list[str]]:
@@ -68,7 +63,7 @@ def compare(before: list[dict[str, str]], after: list[dict[str, str]]) -> tuple[
             if any(part in column for part in MEASURED):
                 continue
             compared += bool(value)
-            if new.get(rename(column)) != value:
+            if new.get(column) != value:
                 wrong.add(column)
     return compared, sorted(wrong)
 
@@ -77,19 +72,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--before", type=Path, required=True, help="a checkout of the other version")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--before-words", nargs=2, action="append", default=[], metavar=("RECIPE", "WORDS"))
     arguments = parser.parse_args()
+    other = {recipe: words.split() for recipe, words in arguments.before_words}
     result = {}
     with tempfile.TemporaryDirectory() as folder:
-        for recipe in RECIPES:
-            rows = [
-                train(checkout, Path(folder) / side, recipe, arguments.steps)
-                for side, checkout in (("before", arguments.before), ("after", ROOT))
-            ]
-            compared, wrong = compare(*rows)
+        for recipe, keys in RECIPES.items():
+            name, *old_keys = other.get(recipe, [recipe, *keys])
+            old_keys = [*VIDEO, *old_keys] if recipe in other else old_keys
+            before = train(arguments.before, Path(folder) / "before", name, old_keys, arguments.steps)
+            after = train(ROOT, Path(folder) / "after", recipe, keys, arguments.steps)
+            compared, wrong = compare(before, after)
             result[recipe] = {"numbers": compared, "different": wrong}
             print(f"{recipe:12} {compared} numbers, {', '.join(wrong) or 'all equal'}", flush=True)
     print(json.dumps(result))
-    sys.exit(any(one["different"] for one in result.values()))
+    sys.exit(any(row["different"] for row in result.values()))
 
 
 if __name__ == "__main__":
