@@ -277,3 +277,12 @@ def test_no_open_file_is_renamed_and_no_folder_onto_another(tmp_path, monkeypatc
     with atomic_folder(tmp_path / "empty") as folder:
         write_text(folder / "a.txt", "text")
     assert names(tmp_path / "empty") == ["a.txt"]
+
+
+def test_a_folder_that_was_moved_away_is_made_again(tmp_path):
+    """As the predictions of a run before it was resumed: their place is written anew by the same process."""
+    write_text(tmp_path / "maps" / "a.txt", "first")
+    (tmp_path / "maps").rename(tmp_path / "kept")
+    write_text(tmp_path / "maps" / "a.txt", "second")
+    assert (tmp_path / "kept" / "a.txt").read_text() == "first"
+    assert (tmp_path / "maps" / "a.txt").read_text() == "second"

@@ -113,7 +113,7 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     assert float(predicted_m.max()) < 200, "a head output of 0 still has a gradient"
     given = SupervisedRecipe(changed(config, "model.network.scale=2", "model.network.shift=0.5"))
     given.save_data_stats(data)
-    assert (float(given.network.scale), float(given.network.shift)) == (2.0, 0.5)
+    assert (float(given.model.scale), float(given.model.shift)) == (2.0, 0.5)
 
 
 def test_scale_and_shift_belong_together(small_dpt: SupervisedConfig) -> None:

@@ -135,10 +135,8 @@ def _make_temporary(folder: str, name: str) -> str:
     """Create an empty file in a folder, which is made where it is missing. Its name states which process writes it."""
     stem, suffix = os.path.splitext(name)
     stem = stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
-    try:
-        remove_stale_files(folder)
-    except FileNotFoundError:
-        os.makedirs(folder, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
+    remove_stale_files(folder)
     prefix = f".{stem}.{THIS_MACHINE}-{os.getpid()}."
     handle, temporary = tempfile.mkstemp(f".partial{suffix}", prefix, folder)
     os.close(handle)  # Windows renames no open file

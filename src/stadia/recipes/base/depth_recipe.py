@@ -114,7 +114,7 @@ class DepthRecipe(
         camera: of the images, for networks that use it.
         """
         if self.depth_network is None:
-            return PredictedMaps(self.inverse_depth(image, camera))
+            return PredictedMaps(self.inverse_depth(image))
         left, _, log_uncertainty = self.depth_network(image, camera)
         return PredictedMaps(left[0], None, log_uncertainty and log_uncertainty[0])
 
