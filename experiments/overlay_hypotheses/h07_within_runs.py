@@ -35,9 +35,9 @@ def arrived(steps: list[int], errors: list[float]) -> int:
 def main(root: Path) -> None:
     """Print a line per change of the study."""
     folder = StudyFolder(root)
-    for change in (BASE, *folder.study["changes"]):
+    for change in (BASE, *folder.study.changes):
         mask, depth = {}, {}
-        for seed in folder.study["seeds"]:
+        for seed in folder.study.seeds:
             run = folder.find(f"{change}-seed{seed}")
             if run is None:
                 sys.exit(f"{root} has no run {change}-seed{seed}: train it with stadia ablate first")

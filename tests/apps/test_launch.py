@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.processes import is_running
 
 import stadia
-from stadia.apps.studies.launch import Job, LocalLauncher, SlurmLauncher, count_cores_per_process, slurm_options
+from stadia.apps.studies.launch import (
+    Job,
+    LocalLauncher,
+    SlurmLauncher,
+    count_cores_per_process,
+    read_last_lines,
+    slurm_options,
+)
 from stadia.core.errors import RunError
 
 SOURCE = Path(stadia.__file__).parents[1]
@@ -24,6 +34,12 @@ class Program(Job):
     @property
     def command(self):
         return [sys.executable, "-c", self.words[0]]
+
+
+def test_the_last_lines_of_a_log_of_any_bytes(tmp_path):
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * 100_000 + b"\n\xff last\n\n")
+    assert read_last_lines(log)[-1] == "\ufffd last"
 
 
 @pytest.mark.slow
@@ -61,6 +77,44 @@ def test_ctrl_c_stops_each_process_and_waits(tmp_path):
         LocalLauncher(2).run(jobs, lambda job, code: None)
     thread.join()
     assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
+
+
+PARENT = """
+import json, sys
+from pathlib import Path
+from stadia.apps.studies.launch import Job, LocalLauncher
+class Program(Job):
+    command = property(lambda job: [sys.executable, "-c", job.words[0]])
+LocalLauncher().run([Program("a", (sys.argv[1],), Path(sys.argv[2]))], lambda job, code: None)
+"""
+CHILD = """
+import os, sys, threading, time
+from pathlib import Path
+from stadia.process.parent_process import stop_with_parent
+stop_with_parent()
+Path({0!r}).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the parent's number")
+def test_a_training_ends_where_its_study_is_killed(tmp_path):
+    mark = tmp_path / "pid"
+    line = [sys.executable, "-c", PARENT, CHILD.format(str(mark)), str(tmp_path / "log")]
+    parent = subprocess.Popen(line)
+    wait_until(lambda: mark.exists() and mark.read_text() != "")
+    parent.kill()
+    parent.wait()
+    child = int(mark.read_text())
+    wait_until(lambda: not is_running(child))
+
+
+def wait_until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_no_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from stadia.apps import run_odometry
 from stadia.apps.run_odometry import MeasuredPath, _compare_lengths, _score
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
@@ -24,6 +26,7 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
 from stadia.odometry import sliding_window_ba as refining
 from stadia.odometry.visual_odometry import CameraPath, track_camera
+from stadia.recipes.prediction.requests import OdometryRequest
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)
@@ -410,3 +413,16 @@ def test_no_product_of_float32_has_the_number_of_points_among_its_sizes():
     with FloatProducts() as products:
         torch.ones(900, 3) @ torch.ones(3, 3)
     assert products.shapes == {("mm", (900, 3))}, "the guard sees one"
+
+
+def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    checkpoint = SimpleNamespace(run_folder=tmp_path / "run")
+    request = OdometryRequest(source=tmp_path / "a.mp4", method="direct")
+    assert run_odometry._default_folder(checkpoint, request) == tmp_path / "run" / "odometry" / "a-direct"
+    flipped = replace(request, flip=True)
+    assert run_odometry._default_folder(checkpoint, flipped) == tmp_path / "run" / "odometry" / "a-direct-flip"
+    (tmp_path / "run" / "odometry").symlink_to(tmp_path)
+    with pytest.raises(StadiaError, match="odometry: found a symbolic link"):
+        run_odometry._default_folder(checkpoint, request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,11 +67,11 @@ def ablate(
     if preset is not None:
         read_preset_for(config.recipe, preset)
     runs = plan_runs(config, _resolve)
-    names, direction = choose_metric(config.recipe, config.metric, config.better)
+    metrics, direction = choose_metric(config.recipe, config.metric, config.better)
     if config.metric is not None:
         check_has_depth(config.metric, runs[0].config)
     if dry_run:
-        _print_plan(config, runs, names)
+        _print_plan(config, runs, metrics)
         return
     check_writable(out)
     folder = StudyFolder(out / config.name)
@@ -78,13 +79,25 @@ def ablate(
     for other in reuse or []:
         for run_name in folder.reuse(StudyFolder(other), runs):
             echo(f"{run_name}: taken from {other}, not trained again", err=True)
-    todo = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
-    _train(folder, config, runs, names, direction, _launcher(folder, jobs, slurm), todo)
-    _write_missing_reports(folder, runs)
-    if unfinished := _judge(folder, config, runs, names, direction):
+    jobs_left = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
+    ablation = _Ablation(config, folder, runs, metrics, direction)
+    _train(ablation, _launcher(folder, jobs, slurm), jobs_left)
+    _write_missing_reports(ablation)
+    if unfinished := _judge(ablation):
         fix = "Fix: the same command resumes killed and interrupted runs, and --retry-failed runs failed ones again"
         echo(f"{unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
         raise typer.Exit(UNFINISHED)
+
+
+@dataclass(frozen=True)
+class _Ablation:
+    """A study, its folder and planned runs, and its metric: the first of `metrics` that a run has."""
+
+    config: StudyConfig
+    folder: StudyFolder
+    runs: Sequence[PlannedRun]
+    metrics: Sequence[str]
+    better: Better
 
 
 def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
@@ -138,98 +151,88 @@ def choose_metric(recipe: str, metric: str | None, better: str | None) -> tuple[
     return names, "lower" if direction == "lower" else "higher"
 
 
-def _print_plan(study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...]) -> None:
+def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequence[str]) -> None:
     from stadia.apps.studies.config import changed_keys, choose_expected_metric, count_samples
     from stadia.apps.studies.study_verdicts import evaluation_notes
     from stadia.metrics.statistics import detectable_difference
 
-    size, several = count_samples(runs[0].config), "s" * (len(study.changes) > 1)
-    length = f"{size:,} samples each" if size else "as many epochs each"
-    metric = choose_expected_metric(names, runs[0].config)
-    echo(f"{len(runs)} runs of {length}: base and {len(study.changes)} change{several}, compared in {metric}")
-    for run in runs[1 : 1 + len(study.changes)]:
+    samples, num_changes, num_seeds = count_samples(runs[0].config), len(study.changes), len(study.seeds)
+    length = f"{samples:,} samples each" if samples else "as many epochs each"
+    metric = choose_expected_metric(metrics, runs[0].config)
+    changes = f"{num_changes} change{'s' * (num_changes > 1)}"
+    echo(f"{len(runs)} runs of {length}: base and {changes}, compared in {metric}")
+    for run in runs[1 : 1 + num_changes]:
         keys = changed_keys(runs[0].config, run.config)
         echo(f"  {run.change}: {'; '.join(map(str, keys))}")
         for note in evaluation_notes(study.recipe, metric, keys, runs[0].config):
             echo(f"    Not comparable in {metric}. {note}")
-    n = len(study.seeds)
-    found = detectable_difference(1.0, n, alpha=study.alpha / len(study.changes))
-    echo(f"with {n} seeds, a difference of {found:.2g} standard deviations between seeds is found in 4 of 5 studies")
+    size = f"{detectable_difference(1.0, num_seeds, alpha=study.alpha / num_changes):.2g} standard deviations"
+    echo(f"with {num_seeds} seeds, a difference of {size} between seeds is found in 4 of 5 studies")
 
 
-def _train(
-    folder: StudyFolder,
-    study: StudyConfig,
-    runs: list[PlannedRun],
-    names: tuple[str, ...],
-    better: Better,
-    launcher: Launcher,
-    jobs: list[Job],
-) -> None:
+def _train(ablation: _Ablation, launcher: Launcher, jobs: Sequence[Job]) -> None:
     """Train the remaining runs, and update results.jsonl after each. The others continue where one is killed."""
     from stadia.apps.studies.launch import read_last_lines
-    from stadia.apps.studies.study_folder import RESULTS, add_line
+    from stadia.apps.studies.study_folder import add_line
     from stadia.apps.studies.study_verdicts import check_budgets
     from stadia.core.errors import RunError
+    from stadia.report.study_report import RESULTS
 
-    left, planned, rows = len(jobs), {run.name: run for run in runs}, []
-    echo(f"{folder.root}: {len(runs)} runs, {left} to train", err=True)
+    planned, rows = {run.name: run for run in ablation.runs}, list[dict[str, Any]]()
+    echo(f"{ablation.folder.root}: {len(planned)} runs, {len(jobs)} to train", err=True)
 
-    def ended(job: Job, code: int) -> None:
-        nonlocal left
-        left -= 1
-        row = _row(folder, planned[job.name], names, better)
+    def end_job(job: Job, code: int) -> None:
+        row = _make_row(ablation, planned[job.name])
         if row is None:  # it ended before it made its folder
             last = read_last_lines(job.log)[-1:] if job.log.exists() else []
-            found = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
-            raise RunError(job.name, found=f"no end ({found})", expected="a training that ended", fix=f"see {job.log}")
-        value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
-        why = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
-        echo(f"{job.name}: {row['status']}{why}, {value}; {left} to go", err=True)
-        add_line(folder.root / RESULTS, row)
+            cause = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
+            found, expected = f"no end ({cause})", "a training that ended"
+            raise RunError(job.name, found=found, expected=expected, fix=f"see {job.log}")
         rows.append(row)
-        if study.budget == "samples":  # seconds are only equal at the end
-            check_budgets(study, rows)
+        value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
+        cause = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
+        echo(f"{job.name}: {row['status']}{cause}, {value}; {len(jobs) - len(rows)} to go", err=True)
+        add_line(ablation.folder.root / RESULTS, row)
+        if ablation.config.budget == "samples":  # seconds are only equal at the end
+            check_budgets(ablation.config, rows)
 
     try:
-        launcher.run(jobs, ended)
+        launcher.run(jobs, end_job)
     except KeyboardInterrupt:
-        echo(f"stopped; the same command resumes the study in {folder.root}", err=True)
+        echo(f"stopped; the same command resumes the study in {ablation.folder.root}", err=True)
         raise
 
 
-def _row(folder: StudyFolder, run: PlannedRun, names: tuple[str, ...], better: Better) -> dict[str, Any] | None:
+def _make_row(ablation: _Ablation, run: PlannedRun) -> dict[str, Any] | None:
     """Return a run's row of results.jsonl; None where it never began. Raise RunError where its metric is missing."""
     from stadia.report.run_files import read_run
     from stadia.report.study_report import make_result_row
 
-    found = folder.find(run.name)
-    if found is None:
+    folder = ablation.folder.find(run.name)
+    if folder is None:
         return None
-    of_run = make_result_row(read_run(found), names, better=better, at=folder.study["at"])
-    if of_run["status"] == "running":  # its process has ended without a final status
-        of_run |= {"status": "killed", "error": "the process was killed, for example without memory"}
-    elif of_run["status"] == "interrupted":
-        of_run |= {"error": "interrupted: the same command resumes it"}
-    return {"name": run.name, "change": run.change, "seed": run.seed, **of_run}
+    row = make_result_row(read_run(folder), ablation.metrics, better=ablation.better, at=ablation.config.at)
+    if row["status"] == "running":  # its process has ended without a final status
+        row |= {"status": "killed", "error": "the process was killed, for example without memory"}
+    elif row["status"] == "interrupted":
+        row |= {"error": "interrupted: the same command resumes it"}
+    return {"name": run.name, "change": run.change, "seed": run.seed, **row}
 
 
-def _write_missing_reports(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
+def _write_missing_reports(ablation: _Ablation) -> None:
     """Write the report of each finished run without one: its process ended while it wrote it, and is not repeated."""
     from stadia.report import build_report
     from stadia.training.run_folder import Run
 
-    for run in runs:
-        found = folder.find(run.name)
-        if found is None or found.is_symlink() or (found / "report.html").exists():  # a link: of another study
+    for run in ablation.runs:
+        folder = ablation.folder.find(run.name)
+        if folder is None or folder.is_symlink() or (folder / "report.html").exists():  # a link: of another study
             continue
-        if Run.open(found).facts["status"] == "finished":
-            echo(f"{run.name}: its report was missing: {build_report(found)}", err=True)
+        if Run.open(folder).facts["status"] == "finished":
+            echo(f"{run.name}: its report was missing: {build_report(folder)}", err=True)
 
 
-def _judge(
-    folder: StudyFolder, study: StudyConfig, runs: list[PlannedRun], names: tuple[str, ...], better: Better
-) -> int:
+def _judge(ablation: _Ablation) -> int:
     """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them.
 
     Returns the number of runs that did not finish.
@@ -237,30 +240,28 @@ def _judge(
     from rich.markup import escape
     from rich.table import Table
 
-    from stadia.apps.studies.study_folder import POST_HOC_CHOICES, RESULTS, write_lines
+    from stadia.apps.studies.study_folder import write_lines
     from stadia.apps.studies.study_verdicts import judge_study
     from stadia.files.atomic_files import write_json
     from stadia.process.terminal import Terminal
-    from stadia.report import study_report as shown
+    from stadia.report import study_report
 
-    rows = [row for run in runs if (row := _row(folder, run, names, better)) is not None]
-    write_lines(folder.root / RESULTS, rows)
-    metric = next((row["metric"] for row in rows if row["metric"]), names[0])
-    verdicts = judge_study(study, better, metric, runs, rows)
-    if after := folder.study.get(POST_HOC_CHOICES):
-        late = f"Chosen when results were there ({'; '.join(after)})"
-        verdicts["notes"].append(f"{late}: p and intervals hold for what was fixed before.")
-    write_json(folder.root / "verdicts.json", verdicts)
-    files = shown.write_ablation_report(folder.root)
-    table = Table(*shown.TABLE_HEAD, title=escape(f"{study.name}: {metric}, {better} is better"))
-    for cells in shown.make_table_cells(verdicts):
+    root, better = ablation.folder.root, ablation.better
+    rows = [row for run in ablation.runs if (row := _make_row(ablation, run)) is not None]
+    write_lines(root / study_report.RESULTS, rows)
+    metric = next((row["metric"] for row in rows if row["metric"]), ablation.metrics[0])
+    study = judge_study(ablation.folder.study, better, metric, ablation.runs, rows)
+    write_json(root / "verdicts.json", study)
+    files = study_report.write_ablation_report(root)
+    table = Table(*study_report.TABLE_HEAD, title=escape(f"{ablation.config.name}: {metric}, {better} is better"))
+    for cells in study_report.make_table_cells(study):
         table.add_row(*map(escape, cells))
     Terminal(width=140).print(table)
-    for verdict in verdicts["verdicts"]:
-        echo(shown.describe_verdict(verdicts, verdict))
+    for verdict in study["verdicts"]:
+        echo(study_report.describe_verdict(study, verdict))
         for note in verdict["notes"]:
             echo(f"  {note}")
-    for note in verdicts["notes"]:
+    for note in study["notes"]:
         echo(f"note: {note}")
     echo(", ".join(map(str, files)))
     return sum(row["status"] != "finished" for row in rows)

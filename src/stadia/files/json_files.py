@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -66,6 +67,20 @@ def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, 
             raise DataError(f"{path}:{number}", found=f"a {type(row).__name__}", expected=expected, fix=fix)
         rows.append(row)
     return rows
+
+
+def replace_nan(value: Any) -> Any:
+    """Replace numbers that are not finite, which JSON lacks, by None; nested.
+
+    Examples:
+        >>> replace_nan({"rmse": [1.5, float("nan")]})
+        {'rmse': [1.5, None]}
+    """
+    if isinstance(value, dict):
+        return {key: replace_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_json_values(path: object, text: str) -> None:

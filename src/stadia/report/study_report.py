@@ -25,6 +25,9 @@ from stadia.report.run_files import RunFiles, Series, flatten_mapping
 
 Verdict = Mapping[str, Any]
 
+RESULTS = "results.jsonl"
+"""File in a study's folder: a row for each ended run."""
+
 # -- The row of a run in results.jsonl: its result in one metric.
 
 
@@ -156,12 +159,9 @@ def read_verdicts(folder: Path) -> dict[str, Any]:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Read results.jsonl, one mapping a run."""
-    path = Path(folder) / "results.jsonl"
-    if not path.exists():
-        return []
-    expected = "a line of JSON for each run"
-    return read_json_objects(path, expected=expected, fix="run `stadia ablate` again, it writes the file")
+    """Return the rows of results.jsonl, one for each ended run. Raises DataError for a line that is no JSON object."""
+    path, fix = Path(folder) / RESULTS, "move it away: the same command writes it again"
+    return read_json_objects(path, expected="a JSON object a line", fix=fix) if path.exists() else []
 
 
 def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:

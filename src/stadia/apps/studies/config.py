@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +21,6 @@ from stadia.core.config import (
     select_relevant_changes,
 )
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
-from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.open_dataset import detect_format, open_recordings
@@ -44,9 +43,14 @@ Words = tuple[str, ...]
 Name = Annotated[str, Field(pattern=NAME)]
 
 
-def _words(value: Any) -> Any:
+def _split_words(value: Any) -> Any:
     """Split `key=value key=value`; keep a list, which allows blanks in values."""
     return tuple(value.split()) if isinstance(value, str) else value
+
+
+def _as_group(change: Any) -> Any:
+    """Return a change that is given by its settings alone as a group of keys."""
+    return change if isinstance(change, dict) else {"set": change}
 
 
 class StudyChange(StrictModel):
@@ -61,7 +65,7 @@ class StudyChange(StrictModel):
     expect: Expected = "different"
     claim: str = ""
 
-    _split = field_validator("set", mode="before")(_words)
+    _split = field_validator("set", mode="before")(_split_words)
 
 
 class StudyConfig(StrictModel):
@@ -78,6 +82,7 @@ class StudyConfig(StrictModel):
     alpha: family-wise error rate over all changes.
     budget: "samples": steps x batch x grad_accumulation_steps x devices are equal; "seconds": training time is equal
         within 5 %.
+    post_hoc_choices: what was chosen after results existed; written by stadia.
     """
 
     name: Name
@@ -91,16 +96,15 @@ class StudyConfig(StrictModel):
     margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     budget: Literal["samples", "seconds"] = "samples"
+    post_hoc_choices: tuple[str, ...] = ()
 
-    _split = field_validator("base", mode="before")(_words)
+    _split = field_validator("base", mode="before")(_split_words)
 
     @field_validator("changes", mode="before")
     @classmethod
     def _expand_changes(cls, value: Any) -> Any:
         """Accept a change given by its settings alone."""
-        if not isinstance(value, dict):
-            return value
-        return {name: change if isinstance(change, dict) else {"set": change} for name, change in value.items()}
+        return {name: _as_group(change) for name, change in value.items()} if isinstance(value, dict) else value
 
     @field_validator("seeds")
     @classmethod
@@ -133,34 +137,30 @@ def parse_change(text: str) -> tuple[str, str]:
 
 
 def read_study(
-    file: Path | None, given: dict[str, Any], changes: list[str], *, preset: Sequence[str] = ()
+    file: Path | None, given: Mapping[str, Any], changes: Sequence[str], *, preset: Sequence[str] = ()
 ) -> StudyConfig:
     """Return the study of a YAML file, with overrides from the command line.
 
     file: a study.yaml; None = all from the command line.
-    given: values of StudyConfig's keys; `base` is appended to the file's.
+    given: values of StudyConfig's keys over the file's, None for those of the file; `base` is appended to the file's.
     changes: "NAME: KEY=VALUE ...", added to the file's.
     preset: settings before those of the file's `base`.
 
     Raises DataError if the file is no YAML mapping, ConfigError with every mistake.
     """
     values = {"name": file.stem, **read_yaml_mapping(file, "a study as YAML")} if file is not None else {}
-    base, listed = _words(values.get("base") or ()), values.get("changes") or {}
-    for key, value, kind, expected in (
-        ("base", base, (list, tuple), "a list of KEY=VALUE"),
-        ("changes", listed, dict, "a name for each change"),
-    ):
-        if not isinstance(value, kind):
-            raise DataError(file, found=f"{key}: {type(value).__name__}", expected=expected, fix=SEE_DOCS)
-    words = (*preset, *base, *given.pop("base", ()))
-    more = dict(map(parse_change, changes))
-    if twice := sorted(listed.keys() & more.keys()):
-        fix = "the file has it already"
-        raise ConfigError("--change", found=f"'{twice[0]}' again", expected="a name of its own", fix=fix)
-    # As groups, so that a misspelt key of a change is reported with the nearest valid one.
-    groups = {str(name): one if isinstance(one, dict) else {"set": one} for name, one in {**listed, **more}.items()}
-    values |= {"base": list(words), "changes": groups}
+    base, listed = _split_words(values.get("base") or ()), values.get("changes") or {}
     values |= {key: value for key, value in given.items() if value is not None}
+    values |= {"base": base, "changes": listed}
+    if isinstance(base, list | tuple):
+        values["base"] = [*preset, *base, *given.get("base", ())]
+    if isinstance(listed, dict):
+        more = dict(map(parse_change, changes))
+        if repeated := sorted(listed.keys() & more.keys()):
+            found, fix = f"'{repeated[0]}' again", "the file has it already"
+            raise ConfigError("--change", found=found, expected="a name of its own", fix=fix)
+        # As groups, so that a misspelt key of a change is reported with the nearest valid one.
+        values["changes"] = {str(name): _as_group(change) for name, change in {**listed, **more}.items()}
     if file is not None and values["name"] == file.stem and not re.fullmatch(NAME, file.stem):
         fix = "rename the file, or give a name by --name or the key `name`"
         raise DataError(file, found="a name that names no folder", expected="letters, digits, '.', '_', '-'", fix=fix)
@@ -183,7 +183,7 @@ def _check_mapping(path: Path, values: Any, fix: str) -> dict[str, Any]:
     return values
 
 
-# -- plan the runs: one change at a time against the base, each seed, equal budget
+# -- Plan the runs: one change at a time against the base, each seed, equal budget
 
 
 LENGTH_KEYS = ("max_epochs", "max_steps", "stages")
@@ -191,8 +191,18 @@ SAMPLE_KEYS = ("batch_size", "grad_accumulation_steps", "devices")
 """Keys of `training` that define the budget: length, and samples per step."""
 
 SAME_COUNT_KEYS = (
-    *("augmentation", "cache", "color", "crop", "fresh", "ground_truth_depth", "height", "per_background"),
-    *("placement", "sparse_depth", "val_samples", "width"),
+    "augmentation",
+    "cache",
+    "color",
+    "crop",
+    "fresh",
+    "ground_truth_depth",
+    "height",
+    "per_background",
+    "placement",
+    "sparse_depth",
+    "val_samples",
+    "width",
 )
 """Keys of `data` that do not change the number of samples of an epoch."""
 
@@ -214,39 +224,38 @@ def plan_runs(study: StudyConfig, resolve: Resolve) -> list[PlannedRun]:
 
     resolve: returns the configuration of a recipe and `dotted.key=value` settings; raises ConfigMistakes.
 
-    Raises ConfigMistakes with every mistake and the name of its change; ConfigError for the one change that changes
-    nothing, sets seed or name, or has another budget.
+    Raises ConfigMistakes with every mistake and the name of its change: also of one that changes nothing, sets seed or
+    name, or has another budget.
     """
     settings = {BASE: (), **{name: change.set for name, change in study.changes.items()}}
     _check_settings(resolve, study, settings)
     runs = []
     for seed in study.seeds:
         for name, words in settings.items():
-            run = f"{name}-seed{seed}"
-            config = resolve(study.recipe, [*study.base, *words, f"seed={seed}", f"name={run}"])
-            runs.append(PlannedRun(run, name, seed, config.model_dump(mode="json")))
-    errors = list[ConfigError]()
-    for name, one in zip(study.changes, runs[1:], strict=False):
+            run_name = f"{name}-seed{seed}"
+            config = resolve(study.recipe, [*study.base, *words, f"seed={seed}", f"name={run_name}"])
+            runs.append(PlannedRun(run_name, name, seed, config.model_dump(mode="json")))
+    mistakes = list[str]()
+    for run in runs[1 : len(settings)]:
         try:
-            _check_change(name, study, runs[0].config, one.config)
+            _check_change(run.change, study, runs[0].config, run.config)
         except ConfigError as error:
-            errors.append(error)
-    if len(errors) > 1:
-        raise ConfigMistakes([str(error) for error in errors], fix=CORRECT)
-    if errors:
-        raise errors[0]
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigMistakes(mistakes, fix=CORRECT)
     return runs
 
 
 def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str, Words]) -> None:
     """Raise ConfigMistakes with the mistakes of the base, and with those that each change adds."""
-    mistakes, of_base = list[str](), set[str]()
+    mistakes, base_mistakes = list[str](), set[str]()
     for name, words in settings.items():
         try:
             resolve(study.recipe, [*study.base, *words])
         except ConfigMistakes as error:
-            mistakes += [f"{name}: {mistake}" for mistake in error.mistakes if mistake not in of_base]
-            of_base |= set(error.mistakes) if name == BASE else set()
+            mistakes += [f"{name}: {mistake}" for mistake in error.mistakes if mistake not in base_mistakes]
+            if name == BASE:
+                base_mistakes = set(error.mistakes)
     if mistakes:
         raise ConfigMistakes(mistakes, fix=CORRECT)
 
@@ -257,9 +266,14 @@ def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChan
 
 
 NOT_IN_RESIDUAL = (
-    *("loss.smoothness", "loss.smoothness_type", "loss.brightness", "loss.brightness_from_step"),
-    *("loss.uncertainty_from_step", "loss.num_uncertainty_sizes"),
-    *("loss.right_view", "loss.left_right_consistency"),
+    "loss.smoothness",
+    "loss.smoothness_type",
+    "loss.brightness",
+    "loss.brightness_from_step",
+    "loss.uncertainty_from_step",
+    "loss.num_uncertainty_sizes",
+    "loss.right_view",
+    "loss.left_right_consistency",
 )
 """Keys of the self-supervised loss that do not enter `val/residual` of a network."""
 
@@ -269,8 +283,8 @@ def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueCha
     keys = CONFIGS.load(recipe).evaluation_keys
     if metric.startswith(LOSS_METRICS):
         keys = (*keys, "loss")
-    others = NOT_IN_RESIDUAL if metric.startswith("val/residual") else ()
-    return [change for change in changes if change.is_within(keys) and not change.is_within(others)]
+    free = NOT_IN_RESIDUAL if metric.startswith("val/residual") else ()
+    return [change for change in changes if change.is_within(keys) and not change.is_within(free)]
 
 
 def choose_expected_metric(names: Sequence[str], config: Mapping[str, Any]) -> str:
@@ -286,8 +300,8 @@ def check_metric(recipe: str, metric: str) -> None:
     known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
     if metric.startswith("val/"):
         name = metric.removeprefix("val/")
-        of_one = name.partition("/")[2]  # of several data sets each has scores of its own, val/NAME/...
-        if not known or any(fnmatchcase(f"val/{logged}", one) for logged in (name, of_one) for one in known):
+        columns = f"val/{name}", f"val/{name.partition('/')[2]}"  # each of several data sets has scores, val/NAME/...
+        if not known or any(fnmatchcase(column, pattern) for column in columns for pattern in known):
             return
     elif "/" in metric or "." in metric:
         return
@@ -327,17 +341,9 @@ def has_depth(config: Mapping[str, Any]) -> bool | None:
         recordings = [] if name == "video" else open_recordings(data["path"], name, **{**options, "size": None})
     except StadiaError:
         return None
-    parts: list[tuple[Recording, Sequence[int]]] = [(one, range(len(one))) for one in recordings]
-    if _has_labels(parts):
-        return True
-    labeled = keep_labeled([TargetFrames(one, frames) for one, frames in parts])
-    return _has_labels([(part.recording, part.indices) for part in labeled if len(part.indices) < len(part.recording)])
-
-
-def _has_labels(parts: Iterable[tuple[Recording, Sequence[int]]]) -> bool:
-    """Return whether the first, the middle or the last of some frames has depth."""
-    looked_at = ((one, frames[k]) for one, frames in parts for k in {0, len(frames) // 2, len(frames) - 1})
-    return any(one.depth_m(index) is not None for one, index in looked_at)
+    labeled = keep_labeled([TargetFrames(recording, range(len(recording))) for recording in recordings])
+    samples = ((part, {0, len(part.indices) // 2, len(part.indices) - 1}) for part in labeled)
+    return any(part.recording.depth_m(part.indices[place]) is not None for part, places in samples for place in places)
 
 
 def count_samples(config: dict[str, Any]) -> int | None:
@@ -360,7 +366,7 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
         found = f"{', '.join(study.changes[name].set)}, which is what the base has"
         raise ConfigError(what, found=found, expected="another value", fix="leave the change out, or change the base")
     # A time limit may end runs of a study with budget "samples".
-    base_minutes, minutes = (one["training"].get("max_minutes") for one in (base, config))
+    base_minutes, minutes = (values["training"].get("max_minutes") for values in (base, config))
     if base_minutes != minutes or (study.budget == "samples" and minutes is not None):
         raise ConfigError(
             what,

@@ -5,32 +5,27 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, read_json_mapping, read_yaml_mapping
+from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, read_json_mapping, read_study
 from stadia.apps.studies.launch import Job
-from stadia.core.config import diff_mappings, resolve_config, select_relevant_changes
+from stadia.core.config import ValueChange, diff_mappings, select_relevant_changes
 from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
 from stadia.files.atomic_files import write_json, write_text
-from stadia.files.json_files import read_json, read_json_objects
 from stadia.files.output_files import check_own_folder
 from stadia.files.paths import check_no_links
+from stadia.report.study_report import RESULTS, read_results
 from stadia.training.run_folder import Run
 
-EXTENDABLE_KEYS = ("seeds", "changes")
-VERDICT_KEYS = ("metric", "better", "at", "margin", "alpha")
+VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha"}
 """Keys of a study that no training depends on."""
 
-RESULTS = "results.jsonl"
-_REWRITE = "move it away: the same command writes it again"
 WRITTEN = ("configs", "runs", "logs", RESULTS, "verdicts.json", "table.md", "plot.svg", "plot.png")
 """Names in a study's folder beside its study.yaml, which is written before them."""
-
-POST_HOC_CHOICES = "post_hoc_choices"
-"""Key of study.yaml: phrases for what was chosen after results existed. Not a key of StudyConfig."""
 
 
 class StudyFolder:
@@ -49,55 +44,43 @@ class StudyFolder:
         """
         check_no_links(self.root, skip=("runs",))
         check_own_folder(self.root, "study.yaml", "study", WRITTEN, fix="choose another --name, or another --out")
-        values, after = study.model_dump(mode="json"), []
         if self.study_yaml.exists():
-            kept = self.study
-            after = kept.pop(POST_HOC_CHOICES, [])
-            self._check_same(kept, values)
-            if (self.root / RESULTS).exists():
-                read_result_rows(self.root / RESULTS)
-                after += [change for change in find_post_hoc_choices(kept, values) if change not in after]
-        new = list[PlannedRun]()
+            before = self.study
+            self._check_extended(before, study)
+            choices = list(before.post_hoc_choices)
+            if read_results(self.root):
+                choices += [choice for choice in find_post_hoc_choices(before, study) if choice not in choices]
+            study = study.model_copy(update={"post_hoc_choices": tuple(choices)})
+        new = [run for run in runs if not (self.configs / f"{run.name}.json").exists()]
         for run in runs:
-            path = self.configs / f"{run.name}.json"
-            if path.exists():
-                changes = select_relevant_changes(diff_mappings(read_json_mapping(path, "a configuration"), run.config))
-                self._refuse(f"configuration of {run.name}", changes)
-            else:
-                new.append(run)
-        values |= {POST_HOC_CHOICES: after} if after else {}
+            if run not in new and (changes := self._find_changes(run)):
+                found = f"another configuration of {run.name} ({'; '.join(map(str, changes))})"
+                expected = "the one that it was started with"
+                raise RunError(self.root, found=found, expected=expected, fix=OTHER_STUDY)
+        values = study.model_dump(mode="json")
         # First, since it marks the folder as its own.
         write_text(self.study_yaml, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         for run in new:
             write_json(self.configs / f"{run.name}.json", run.config)
 
     @property
-    def study(self) -> dict[str, Any]:
-        """Return study.yaml: StudyConfig's keys, and POST_HOC_CHOICES. Raise DataError where it is no study."""
-        expected = "a study that stadia wrote"
-        values = read_yaml_mapping(self.study_yaml, expected)
-        after = values.pop(POST_HOC_CHOICES, [])
-        if not isinstance(after, list):
-            found = f"{POST_HOC_CHOICES}: {type(after).__name__}"
-            raise DataError(self.study_yaml, found=found, expected="a list", fix=OTHER_STUDY)
+    def study(self) -> StudyConfig:
+        """Return study.yaml. Raise DataError where it is no study."""
         try:
-            study = resolve_config(StudyConfig, values).model_dump(mode="json")
+            return read_study(self.study_yaml, {}, [])
         except ConfigMistakes as error:
-            found = "; ".join(error.mistakes)
+            found, expected = "; ".join(error.mistakes), "a study that stadia wrote"
             raise DataError(self.study_yaml, found=found, expected=expected, fix=OTHER_STUDY) from error
-        return study | ({POST_HOC_CHOICES: [str(choice) for choice in after]} if after else {})
 
     def find(self, name: str) -> Path | None:
         """Return the newest folder of a run, or None."""
-        named = []
+        starts = []
         for path in self.runs.glob(f"*{name}*/run.json"):
-            try:
-                facts = read_json(path)
-            except StadiaError:
-                continue
-            if isinstance(facts, dict) and facts.get("name") == name:
-                named.append((str(facts.get("started")), path.parent.name, path.parent))
-        return max(named)[2] if named else None
+            with suppress(StadiaError):
+                facts = read_json_mapping(path, "the facts of a run")
+                if facts.get("name") == name:
+                    starts.append((str(facts.get("started")), path.parent.name, path.parent))
+        return max(starts)[2] if starts else None
 
     def reuse(self, other: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
         """Link finished runs of another study with equal name and configuration; return their names.
@@ -107,21 +90,16 @@ class StudyFolder:
         if not other.study_yaml.exists():
             expected, fix = "the folder of a study", "for example studies/NAME"
             raise RunError(other.root, found="no study.yaml", expected=expected, fix=fix)
-        if other.study["recipe"] != self.study["recipe"]:
-            return []
         linked = []
         for run in runs:
-            found, config = other.find(run.name), other.configs / f"{run.name}.json"
-            if found is None or self.find(run.name) is not None or not config.exists():
+            trained = other.find(run.name)
+            if trained is None or self.find(run.name) is not None or other._find_changes(run):
                 continue
-            before = read_json_mapping(config, "a configuration")
-            changes = select_relevant_changes(diff_mappings(before, run.config))
-            if changes or Run.open(found).facts["status"] != "finished":
-                continue
-            self.runs.mkdir(parents=True, exist_ok=True)
-            link, there = self.runs / found.name, found.resolve()
-            link.symlink_to(os.path.relpath(there, self.runs.resolve()), target_is_directory=True)
-            linked.append(run.name)
+            if Run.open(trained).facts["status"] == "finished":
+                self.runs.mkdir(parents=True, exist_ok=True)
+                target = os.path.relpath(trained.resolve(), self.runs.resolve())
+                (self.runs / trained.name).symlink_to(target, target_is_directory=True)
+                linked.append(run.name)
         return linked
 
     def job(self, run: PlannedRun, recipe: str, *, retry_failed: bool) -> Job | None:
@@ -129,27 +107,28 @@ class StudyFolder:
 
         Raises RunError if it is being trained.
         """
-        found = self.find(run.name)
-        status = None if found is None else Run.open(found).facts["status"]
+        folder = self.find(run.name)
+        status = None if folder is None else Run.open(folder).facts["status"]
         if status == "finished" or (status == "failed" and not retry_failed):
             return None
-        if found is None or status == "failed":
+        if folder is None or status == "failed":
             config, out = (path.absolute() for path in (self.configs / f"{run.name}.json", self.runs))
             words: tuple[str, ...] = ("train", recipe, "--config", str(config), "--out", str(out))
         else:
-            with Run.open(found).held():  # raises where another process trains in it
-                words = ("train", "--resume", str(found.absolute()))
+            with Run.open(folder).held():  # raises where another process trains in it
+                words = ("train", "--resume", str(folder.absolute()))
         return Job(run.name, words, self.logs / f"{run.name}.log")
 
-    def _check_same(self, kept: dict[str, Any], values: dict[str, Any]) -> None:
-        before, after = ({**of, "base": _read_base(of["base"])} for of in (kept, values))
-        changes = diff_mappings(before, after)
-        self._refuse("study", [change for change in changes if not change.is_within((*VERDICT_KEYS, *EXTENDABLE_KEYS))])
-        both = kept["changes"].keys() & values["changes"].keys()
-        was, now = ({name: of["changes"][name]["set"] for name in both} for of in (kept, values))
-        self._refuse("study", diff_mappings(was, now, "changes."))
-        removed = [f"seed {seed}" for seed in kept["seeds"] if seed not in values["seeds"]]
-        removed += [name for name in kept["changes"] if name not in values["changes"]]
+    def _find_changes(self, run: PlannedRun) -> list[ValueChange]:
+        """Return how a planned run differs from the configuration of that name in this folder."""
+        path = self.configs / f"{run.name}.json"
+        before = read_json_mapping(path, "a configuration") if path.exists() else {}
+        return select_relevant_changes(diff_mappings(before, run.config))
+
+    def _check_extended(self, before: StudyConfig, study: StudyConfig) -> None:
+        """Raise RunError where a study lacks a seed or a change that it had: it would be judged without them."""
+        removed = [f"seed {seed}" for seed in before.seeds if seed not in study.seeds]
+        removed += [name for name in before.changes if name not in study.changes]
         if removed:
             raise RunError(
                 self.root,
@@ -158,28 +137,17 @@ class StudyFolder:
                 fix="keep what was trained; or start another study, with --out",
             )
 
-    def _refuse(self, what: str, changes: Sequence[object]) -> None:
-        if changes:
-            found, expected = f"another {what} ({'; '.join(map(str, changes))})", "the one that it was started with"
-            raise RunError(self.root, found=found, expected=expected, fix=OTHER_STUDY)
 
-
-def _read_base(words: Any) -> Any:
-    """Return the settings of all runs by key, so that a difference names the key; anything but words as it is."""
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        return words
-    return dict(word.partition("=")[::2] for word in words)
-
-
-def find_post_hoc_choices(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def find_post_hoc_choices(before: StudyConfig, study: StudyConfig) -> list[str]:
     """Return phrases for what a study has and did not before: seeds, changes, judgement, expectations."""
-    found = [f"seed {seed} added" for seed in now["seeds"] if seed not in before["seeds"]]
-    found += [f"change '{name}' added" for name in now["changes"] if name not in before["changes"]]
-    was, current = ({key: study[key] for key in VERDICT_KEYS} for study in (before, now))
-    both = [name for name in now["changes"] if name in before["changes"]]
-    was |= {f"expect of '{name}'": before["changes"][name]["expect"] for name in both}
-    current |= {f"expect of '{name}'": now["changes"][name]["expect"] for name in both}
-    return [*found, *map(str, diff_mappings(was, current))]
+    choices = [f"seed {seed} added" for seed in study.seeds if seed not in before.seeds]
+    choices += [f"change '{name}' added" for name in study.changes if name not in before.changes]
+    kept = [name for name in before.changes if name in study.changes]
+    judgement_before, judgement = (
+        config.model_dump(include=VERDICT_KEYS) | {f"expect of '{name}'": config.changes[name].expect for name in kept}
+        for config in (before, study)
+    )
+    return [*choices, *map(str, diff_mappings(judgement_before, judgement))]
 
 
 def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -189,11 +157,4 @@ def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def add_line(path: Path, row: dict[str, Any]) -> None:
     """Add a row, or replace the row of the same name."""
-    before = read_result_rows(path) if path.exists() else []
-    write_lines(path, [*(one for one in before if one.get("name") != row["name"]), row])
-
-
-def read_result_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of results.jsonl. Raises DataError for a line that is no JSON object."""
-    expected = "a JSON object a line"
-    return read_json_objects(path, expected=expected, fix=_REWRITE)
+    write_lines(path, [*(before for before in read_results(path.parent) if before.get("name") != row["name"]), row])

@@ -22,6 +22,7 @@ from stadia.apps.studies.config import (
 )
 from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
+from stadia.files.json_files import replace_nan
 from stadia.metrics.statistics import MIN_SEEDS, Better, judge_changes
 from stadia.recipes import CONFIGS
 
@@ -49,9 +50,7 @@ def judge_study(
         values[row["change"]][row["seed"]] = math.nan if row["value"] is None else row["value"]
     configs = {run.change: run.config for run in reversed(runs)}
     keys = {change: changed_keys(configs[BASE], configs[change]) for change in study.changes}
-    remeasured = {
-        name: notes for name in keys if (notes := evaluation_notes(study.recipe, metric, keys[name], configs[BASE]))
-    }
+    notes = {change: evaluation_notes(study.recipe, metric, keys[change], configs[BASE]) for change in study.changes}
     verdicts = judge_changes(
         values.pop(BASE),
         values,
@@ -59,9 +58,18 @@ def judge_study(
         expected={name: change.expect for name, change in study.changes.items()},
         margin=study.margin,
         alpha=study.alpha,
-        not_comparable=remeasured,
+        not_comparable=[change for change in notes if notes[change]],
     )
-    return _replace_nan(
+    described = [
+        dataclasses.asdict(verdict)
+        | {
+            "claim": study.changes[verdict.change].claim,
+            "keys": [str(key) for key in keys[verdict.change]],
+            "notes": notes[verdict.change] + _change_notes(verdict.change, rows, keys[verdict.change]),
+        }
+        for verdict in verdicts
+    ]
+    return replace_nan(
         {
             "study": study.name,
             **study.model_dump(mode="json", include={"recipe", "at", "margin", "alpha", "seeds"}),
@@ -69,17 +77,8 @@ def judge_study(
             "better": better,
             "runs": len(rows),
             "planned": len(runs),
-            "verdicts": [
-                dataclasses.asdict(verdict)
-                | {
-                    "claim": study.changes[verdict.change].claim,
-                    "keys": list(map(str, keys[verdict.change])),
-                    "notes": remeasured.get(verdict.change, [])
-                    + _change_notes(verdict.change, rows, keys[verdict.change]),
-                }
-                for verdict in verdicts
-            ],
-            "notes": _study_notes(better, metric, rows),
+            "verdicts": described,
+            "notes": _study_notes(better, metric, rows) + _describe_choices(study),
         }
     )
 
@@ -89,61 +88,57 @@ def evaluation_notes(recipe: str, metric: str, keys: Sequence[ValueChange], base
 
     base: configuration of the base.
     """
-    if not (moved := changed_evaluation_keys(recipe, metric, keys)):
+    altered = changed_evaluation_keys(recipe, metric, keys)
+    if not altered:
         return []
-    listed = "; ".join(map(str, moved))
-    depth_metric, validation = DEPTH_METRICS[0], CONFIGS.load(recipe).validation
-    is_fixed = depth_metric.removeprefix("val/") in validation and not changed_evaluation_keys(
-        recipe, depth_metric, keys
-    )
-    truth = has_depth(base) if is_fixed else None
-    decides = "Score both alike (stadia evaluate)."
-    if is_fixed and truth is not False:
-        where = "Ground-truth depth of these data" if truth else "Ground-truth depth, if the data have it,"
-        decides = f"{where} decides: --metric {depth_metric}."
-    elif is_fixed:
-        decides = f"These data have no ground-truth depth ({depth_metric}) that would decide. {decides}"
+    depth_metric, decides = DEPTH_METRICS[0], "Score both alike (stadia evaluate)."
+    is_validated = depth_metric.removeprefix("val/") in CONFIGS.load(recipe).validation
+    if is_validated and not changed_evaluation_keys(recipe, depth_metric, keys):
+        truth = has_depth(base)
+        if truth is False:
+            decides = f"These data have no ground-truth depth ({depth_metric}) that would decide. {decides}"
+        else:
+            where = "Ground-truth depth of these data" if truth else "Ground-truth depth, if the data have it,"
+            decides = f"{where} decides: --metric {depth_metric}."
     effect = f"{metric} of the same network would differ. {decides}"
-    return [f"Measured otherwise than the base ({listed}): {effect}"]
+    return [f"Measured otherwise than the base ({'; '.join(map(str, altered))}): {effect}"]
 
 
 def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
     """Raise RunError, with runs and keys, if finished runs had different budgets."""
-    finished = [row for row in rows if row["status"] == "finished"]
+    is_samples = study.budget == "samples"
+    tolerance = 0.0 if is_samples else TIME_TOLERANCE
+    finished = [row for row in rows if row["status"] == "finished" and row.get(study.budget) is not None]
     if not finished:
         return
-    if study.budget == "samples":
-        listed = f"training.max_steps, {', '.join(f'training.{name}' for name in SAMPLE_KEYS)}, or the data"
-        key, share = "samples", 0.0
-    else:
-        key, listed, share = "seconds", "training.max_steps", TIME_TOLERANCE
-    known = {(row["change"], row["seed"]): row[key] for row in finished if row.get(key) is not None}
-    if not known:
-        return
-    usual = median([size for (change, _), size in known.items() if change == BASE] or known.values())
-    if other := {run: size for run, size in known.items() if abs(size - usual) > share * usual}:
-        each = ", ".join(f"{change} seed {seed}: {size:,.0f}" for (change, seed), size in list(other.items())[:6])
+    usual = median([row[study.budget] for row in finished if row["change"] == BASE] or [finished[0][study.budget]])
+    unequal = [row for row in finished if abs(row[study.budget] - usual) > tolerance * usual]
+    if unequal:
+        listed = (f"{row['change']} seed {row['seed']}: {row[study.budget]:,.0f}" for row in unequal[:6])
+        sample_keys = ", ".join(f"training.{name}" for name in SAMPLE_KEYS)
+        keys = f"training.max_steps, {sample_keys}, or the data" if is_samples else "training.max_steps"
         raise RunError(
             f"study '{study.name}'",
-            found=f"runs of different budgets ({key}: {each}; the others {usual:,.0f})",
-            expected=f"equal {key} in all runs" + (f", within {share:.0%}" if share else ""),
-            fix=f"make them equal by {listed}; nothing is judged otherwise",
+            found=f"runs of different budgets ({study.budget}: {', '.join(listed)}; the others {usual:,.0f})",
+            expected=f"equal {study.budget} in all runs" + (f", within {tolerance:.0%}" if tolerance else ""),
+            fix=f"make them equal by {keys}; nothing is judged otherwise",
         )
 
 
 def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[ValueChange]) -> list[str]:
     """Return the caveats of one change's verdict."""
     notes = []
-    mine, base = ([row for row in rows if row["change"] == name] for name in (change, BASE))
+    changed, base = ([row for row in rows if row["change"] == name] for name in (change, BASE))
     if len(keys) > 1:
         notes.append(f"{len(keys)} keys changed together: their effects are not separated.")
-    for row in (row for row in (*mine, *base) if row["value"] is None):
-        why = row["error"] or "its value is not finite"
-        missing = f"{row['change']} seed {row['seed']} has no value ({row['status']}: {why})"
-        notes.append(f"{missing}: nothing is decided while runs lack one.")
-    paces = [[row["update_ratio"] for row in of if row.get("update_ratio")] for of in (mine, base)]
-    if all(paces) and not any(key.is_within(["optimizer.lr"]) for key in keys):
-        factor = median(paces[0]) / median(paces[1])
+    for row in (*changed, *base):
+        if row["value"] is None:
+            cause = row["error"] or "its value is not finite"
+            missing = f"{row['change']} seed {row['seed']} has no value ({row['status']}: {cause})"
+            notes.append(f"{missing}: nothing is decided while runs lack one.")
+    paces, base_paces = ([row["update_ratio"] for row in part if row.get("update_ratio")] for part in (changed, base))
+    if paces and base_paces and not any(key.is_within(["optimizer.lr"]) for key in keys):
+        factor = median(paces) / median(base_paces)
         if max(factor, 1 / factor) > MAX_PACE_RATIO:
             pace = f"Weights move {factor:.2g} times as far a step as in the base"
             notes.append(f"{pace}: it is a change of the effective learning rate, too.")
@@ -165,18 +160,16 @@ def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
             notes.append(f"Not saturated: {gain}; longer training may reverse the order.")
     if not any(row.get("drift") is not None for row in rows):
         notes.append("Whether training was saturated is not known: fewer than three validations lie in the last fifth.")
-    for what in ("code", "data", "packages", "platform"):
-        kinds = dict.fromkeys(row["provenance"].get(what) for row in rows if row["provenance"].get(what) is not None)
+    for part in ("code", "data", "packages", "platform"):
+        kinds = dict.fromkeys(row["provenance"].get(part) for row in rows if row["provenance"].get(part) is not None)
         if len(kinds) > 1:
-            found = f"{len(kinds)} kinds of {what} ({', '.join(map(str, kinds))})"
-            notes.append(f"Runs differ in more than their change: {found}.")
+            listed = f"{len(kinds)} kinds of {part} ({', '.join(map(str, kinds))})"
+            notes.append(f"Runs differ in more than their change: {listed}.")
     return notes
 
 
-def _replace_nan(value: Any) -> Any:
-    """Replace non-finite numbers by None for JSON."""
-    if isinstance(value, dict):
-        return {key: _replace_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _describe_choices(study: StudyConfig) -> list[str]:
+    """Return a note of what was chosen after results existed."""
+    choices = "; ".join(study.post_hoc_choices)
+    late = f"Chosen when results were there ({choices}): p and intervals hold for what was fixed before."
+    return [late] if choices else []

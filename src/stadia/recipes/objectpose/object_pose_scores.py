@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.evaluation.recording_scores import write_score
 from stadia.files.image_io import write_image
+from stadia.files.json_files import replace_nan
 from stadia.files.paths import safe_join
 from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import (
@@ -167,14 +167,6 @@ def image_name(meta: Meta) -> str:
 def collect_score(classes: Sequence[str], images: Iterable[tuple[Meta, ImageComparison]]) -> ObjectScore:
     """Return the score of images, each counted once."""
     return ObjectScore(classes, list(dict(images).items()))
-
-
-def replace_nan(part: dict[str, Any]) -> dict[str, Any]:
-    """Replace non-finite numbers by None, nested."""
-    values = {name: replace_nan(value) if isinstance(value, dict) else value for name, value in part.items()}
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }
 
 
 # -- labels of objects: draw them, and score the estimates of other programs
