@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.report.conftest import build_page
+from tests.report.conftest import build_page, make_scores, write_json
 
 from stadia.core.errors import DataError
 from stadia.diagnostics.finding import read_findings
@@ -174,4 +174,7 @@ def test_a_run_whose_name_is_no_text(make_run):
     renamed = Path(os.fsdecode(os.fsencode(folder) + b"\xff"))
     folder.rename(renamed)
     (renamed / "run.json").write_text('{"recipe": "\\ud800", "status": "finished"}')
-    assert "demo?" in build_page(renamed)
+    write_json(renamed / "scores" / "odometry.json", make_scores()["odometry"] | {"recording": "a\ud800$\\frac$"})
+    page = build_page(renamed)
+    assert "demo?" in page
+    assert "camera paths of a?$\\frac$ from above" in page

@@ -76,7 +76,9 @@ def render_svg(
     from matplotlib.figure import Figure
 
     text = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": about}):  # which makes the ids of its clip paths its own
+    with matplotlib.rc_context(
+        {**STYLE, "svg.hashsalt": ascii(about)}
+    ):  # which makes the ids of its clip paths its own
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, frameon=False)
         rectangle = left / WIDTH, BOTTOM / height, 1 - (left + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / height
         axes = figure.add_axes(rectangle, frameon=False)
