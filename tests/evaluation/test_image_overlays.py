@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs, draw_heights_over_frames
 from stadia.evaluation.plots.colormaps import describe_depth_range
@@ -13,10 +16,9 @@ from stadia.evaluation.plots.image_overlays import (
     GOOD,
     HORIZON,
     PLANE,
-    add_legend,
-    compose_image_rows,
     draw_box_verdicts,
     draw_horizon,
+    draw_image_sheet,
     draw_plane,
 )
 from stadia.geometry import camera as cameras
@@ -24,19 +26,26 @@ from stadia.geometry.ground.camera_height import horizon_from_angles
 
 K = np.array([[300.0, 0, 160], [0, 300, 60], [0, 0, 1]])
 BLACK = np.zeros((120, 320, 3), np.uint8)
+SCALE = 18 * 100 / 320
+"""Pixels of a sheet of one image to a pixel of BLACK."""
+
+
+def draw(draw_over: Callable[[Axes], object], image: np.ndarray = BLACK) -> np.ndarray:
+    """Return a sheet of one image without its name and its legend."""
+    sheet = draw_image_sheet({"": image}, [], columns=1, draw_over=lambda axes, name: draw_over(axes))
+    return sheet[: round(SCALE * len(image))]
 
 
 def at(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     return np.abs(image.astype(int) - color).max(-1) < 60  # edges are smoothed
 
 
-def test_the_horizon_is_where_it_is_and_the_image_stays():
-    drawn = draw_horizon(BLACK, (0, -1, 40.0))
-    assert at(drawn, HORIZON)[40, 1:-1].all()
-    assert not drawn[[37, 43]].any()
-    assert not BLACK.any()
-    for none in ((np.nan, np.nan, np.nan), (1.0, 0.0, -5.0), (0.0, -1.0, 9e9)):
-        assert not draw_horizon(BLACK, none).any()
+def test_the_horizon_is_where_it_is():
+    rows = at(draw(lambda axes: draw_horizon(axes, (0, -1, 40.0))), HORIZON).nonzero()[0]
+    assert np.median(rows) == pytest.approx(SCALE * 40.5, abs=2)
+    assert np.ptp(rows) < 8
+    for nowhere in ((np.nan, np.nan, np.nan), (1.0, 0.0, -5.0), (0.0, -1.0, 9e9)):
+        assert not at(draw(lambda axes, line=nowhere: draw_horizon(axes, line)), HORIZON).any()
 
 
 @pytest.mark.parametrize("roll_deg", [0.0, 8.0])
@@ -44,34 +53,44 @@ def test_the_plane_lies_below_its_horizon_and_shrinks_towards_it(roll_deg):
     camera = cameras.intrinsics(300, 300, 160, 60, height=120, width=320)
     horizon = horizon_from_angles(camera, pitch_deg=1, roll_deg=roll_deg)
     up = torch.nn.functional.normalize(torch.from_numpy(K).T @ horizon, dim=0)
-    drawn = at(draw_plane(BLACK, K, (*up.tolist(), 1.5)), PLANE)
-    rows, columns = drawn.nonzero()
+    drawn = at(draw(lambda axes: draw_plane(axes, K, (*up.tolist(), 1.5))), PLANE)
+    rows, columns = (index / SCALE - 0.5 for index in drawn.nonzero())
     above = columns * float(horizon[0]) + rows * float(horizon[1]) + float(horizon[2])
     assert drawn.sum() > 200
     assert above.max() < -300 * 1.5 / 45  # 40 m ahead, and a pixel for its width
-    assert not draw_plane(BLACK, K, (0, -1, 0, np.nan)).any()
+    assert not at(draw(lambda axes: draw_plane(axes, K, (0, -1, 0, np.nan))), PLANE).any()
 
 
 def test_ten_metres_ahead_are_ten_metres_ahead():
-    drawn = at(draw_plane(BLACK, K, (0, -1, 0, 1.5), ahead=(10, 20), aside=(-1, 1)), PLANE)
-    assert drawn[60 + 45, 131:190].all()  # y: 300 * 1.5 / 10; x: 160 - 30 to 160 + 30
-    assert not drawn[60 + 45, :128].any()
+    plane = (0, -1, 0, 1.5)
+    drawn = at(draw(lambda axes: draw_plane(axes, K, plane, ahead=(10, 20), aside=(-1, 1))), PLANE)
+    row = drawn[round(SCALE * (60 + 45.5))]  # y: 300 * 1.5 / 10; x: 160 - 30 to 160 + 30
+    assert row[round(SCALE * 132) : round(SCALE * 189)].all()
+    assert not row[: round(SCALE * 128)].any()
 
 
 def test_boxes_are_green_or_red_and_have_their_word():
-    drawn = draw_box_verdicts(BLACK, [[20, 30, 60, 80], [200, 30, 250, 80]], [True, False], ["1.62 m", "cut"])
-    assert at(drawn, GOOD)[:, :100].any()
-    assert not at(drawn, BAD)[:, :100].any()
-    assert at(drawn, BAD)[30:81, 200].all()
-    assert at(draw_box_verdicts(BLACK, [[20, 30, 60, 80]], [True], [""]), GOOD).sum() < at(drawn, GOOD).sum()
-    assert not draw_box_verdicts(BLACK, np.zeros((0, 4)), [], []).any()
+    boxes = [[20, 30, 60, 80], [200, 30, 250, 80]]
+    drawn = draw(lambda axes: draw_box_verdicts(axes, boxes, [True, False], ["1.62 m", "cut"]))
+    left, right = np.split(drawn, [round(SCALE * 130)], axis=1)
+    assert at(left, GOOD).any()
+    assert not at(left, BAD).any()
+    assert at(right, BAD).any()
+    white = (left.min(-1) > 200).sum(), (right.min(-1) > 200).sum()
+    assert white[0] > 1.5 * white[1] > 30, "a light halo, and texts of inliers are larger"
+    plain = draw(lambda axes: draw_box_verdicts(axes, boxes[:1], [True], [""]))
+    assert at(plain, GOOD).sum() < at(left, GOOD).sum()
 
 
-def test_a_sheet_holds_images_of_any_sizes():
-    out = compose_image_rows([BLACK, np.zeros((60, 60, 3), np.uint8), BLACK], 2, width=64)
-    assert out.shape == (64 + 4 + 24 + 4, 2 * 68, 3)
-    assert (out == 0).all(-1).sum() == 64 * 24 * 2 + 64 * 64
-    assert (compose_image_rows([], 2, width=64) == 255).all()
+def test_a_sheet_holds_images_of_any_sizes_over_a_legend():
+    images = {"wide": BLACK, "square $1$": np.zeros((60, 60, 3), np.uint8), "last": BLACK}
+    legend = [(f"a class called {number}", (20 * number, 200, 90)) for number in range(9)]
+    sheet = draw_image_sheet(images, legend, columns=2)
+    assert sheet.shape == (2 * 900 + 60, 1800, 3)
+    tiles = [tile for row in np.split(sheet[:1800], 2) for tile in np.split(row, 2, axis=1)]
+    shares = [(tile == 0).all(-1).mean() for tile in tiles]
+    assert shares == pytest.approx([120 / 320, 1, 120 / 320, 0], abs=0.03)
+    assert all((sheet[1800:] == color).all(-1).sum() > 80 for _, color in legend)
 
 
 @pytest.mark.slow
@@ -82,7 +101,7 @@ def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
     assert drawn.ndim == 3
     band = (204, 227, 240)
     wide = draw_heights_over_frames(frame, says, good, 1.6, 1.2, 1.7)
-    area, narrow = ((np.abs(one.astype(int) - band).max(-1) < 4).sum() for one in (wide, drawn))
+    area, narrow = ((np.abs(chart.astype(int) - band).max(-1) < 4).sum() for chart in (wide, drawn))
     assert area > 2 * narrow > 1000
     assert (drawn != draw_heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, true_m=1.65)).any()
     assert (drawn != draw_heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, starts={"a": 0, "b": 12})).any()
@@ -96,26 +115,6 @@ def test_axis_ignores_a_band_far_beyond_the_heights():
         return float(np.ptp(np.percentile(points, (10, 90))))
 
     assert rows(0.2, 9.0) > 0.6 * rows(1.2, 2.0)
-
-
-def test_inlier_texts_are_largest_with_a_light_halo():
-    night = np.full((300, 800, 3), 30, np.uint8)
-    good, bad = (draw_box_verdicts(night, [[200, 120, 300, 200]], [inlier], ["1.62"]) for inlier in (True, False))
-    halo = [(one.min(-1) > 200)[:118].sum() for one in (good, bad)]
-    assert halo[0] > 1.5 * halo[1] > 30
-    beside = [[200, 120, 210, 200], [214, 120, 224, 200]]
-    two = draw_box_verdicts(night, beside, [True, True], ["1.62", "1.62"])
-    assert (two.min(-1) > 200).sum() > 1.9 * (
-        draw_box_verdicts(night, beside[:1], [True], ["1.62"]).min(-1) > 200
-    ).sum()
-
-
-def test_a_legend_shows_each_color_below_its_image():
-    said = [(f"a class called {number}", (10 * number, 200, 90)) for number in range(9)]
-    shown = add_legend(BLACK, said)
-    assert (shown[: len(BLACK)] == BLACK).all()
-    assert all((shown[len(BLACK) :] == color).all(-1).sum() > 200 for _, color in said)
-    assert shown.shape[1] == BLACK.shape[1]
 
 
 @pytest.mark.slow

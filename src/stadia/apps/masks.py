@@ -18,7 +18,7 @@ from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, Ma
 from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories
-from stadia.evaluation.plots.image_overlays import add_legend, compose_image_rows, draw_masks
+from stadia.evaluation.plots.image_overlays import draw_image_sheet, draw_masks
 from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
@@ -180,8 +180,10 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iter
     shown = [(indices[at], masks) for at in chosen if (masks := recording.masks(indices[at])) is not None]
     reader = recording.mask_reader
     assert reader is not None
-    drawn = [draw_road_masks(recording.image(index), masks, reader.classes) for index, masks in shown]
-    write_image(folder / SHEET, add_legend(compose_image_rows(drawn, columns=3), _colors(reader.classes))[..., ::-1])
+    drawn = {
+        recording.stem(index): draw_road_masks(recording.image(index), masks, reader.classes) for index, masks in shown
+    }
+    write_image(folder / SHEET, draw_image_sheet(drawn, _colors(reader.classes), columns=3)[..., ::-1])
     road = [number for number, name in reader.classes.items() if name == ROAD]
     share = float(np.median([np.isin(masks.semantic, road).mean() for _, masks in shown]))
     boxes = [find_mask_boxes(masks, reader.classes) for _, masks in shown]

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,12 +34,10 @@ from stadia.evaluation.plots.image_overlays import (
     GOOD,
     HORIZON,
     PLANE,
-    add_legend,
-    compose_image_rows,
     draw_box_verdicts,
     draw_horizon,
+    draw_image_sheet,
     draw_plane,
-    draw_text,
 )
 from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
@@ -54,17 +51,18 @@ from stadia.geometry.ground.camera_height import (
 from stadia.geometry.ground.drive_heights import DRIVE_PARTS, MIN_PART_FRAMES, MountSplit, find_mount_split, track_boxes
 from stadia.geometry.ground.horizon import normal_from_horizon
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 RESULT = "camera_height.json"
 IMAGE = "objects.png"
 OVER_FRAMES = "heights.png"
 _SHEET_FRAMES = 8
-_DRAWN_WIDTH = 800
 _MAX_TILT_DEG = 25.0  # of a horizon of objects that a road can have
 _WIDE_RATIO = 1.35  # between the ends of the interval, for a note
 _FEW_OBJECTS = 20  # below, for a note
 _MIN_AGREEING_SHARE = 0.25  # of objects with a height
 _MIN_AGREEING = 3  # unless they are the majority
-_INK = (20, 20, 20)
 _MAX_NAMED = 6  # recordings in a note
 _CODES = {
     ObjectStatus.NO_HEIGHT: "N",
@@ -280,28 +278,28 @@ def draw_objects_sheet(estimated: EstimatedHeight) -> NDArray[np.uint8]:
     accepted = estimated.objects.frame.numpy()[np.array(estimated.is_inlier, bool)]
     accepted_of_frame = np.bincount(accepted, minlength=count)
     parts = np.array_split(np.arange(count), min(_SHEET_FRAMES, count))
-    drawn = [_draw_frame(estimated, int(part[accepted_of_frame[part].argmax()])) for part in parts]
-    shown = compose_image_rows(drawn, columns=2, width=_DRAWN_WIDTH)
+    numbers = [int(part[accepted_of_frame[part].argmax()]) for part in parts]
+    numbers_by_name = {estimated.frames[number].name: number for number in numbers}
     reasons = [(f"{_CODES[reason]}: {reason}", BAD) for reason in estimated.count_rejections() if reason in _CODES]
     entries = [("camera height (m) of an accepted object", GOOD), ("of one that disagrees", BAD)]
-    return add_legend(shown, [*entries, *reasons, ("horizon", HORIZON), ("the road, 5 to 40 m ahead", PLANE)])
+    return draw_image_sheet(
+        {name: estimated.frames[number].image() for name, number in numbers_by_name.items()},
+        [*entries, *reasons, ("horizon", HORIZON), ("the road, 5 to 40 m ahead", PLANE)],
+        columns=2,
+        draw_over=lambda axes, name: _draw_over_frame(axes, estimated, numbers_by_name[name]),
+    )
 
 
-def _draw_frame(estimated: EstimatedHeight, number: int) -> NDArray[np.uint8]:
-    frame, found = estimated.frames[number], estimated.found
-    line = _convert_line(found.horizons[number], estimated.frames[0].K, frame.K)
-    plane = [*normal_from_horizon(line, frame.camera).tolist(), found.camera_height_m]
+def _draw_over_frame(axes: Axes, estimated: EstimatedHeight, number: int) -> None:
+    frame, survey = estimated.frames[number], estimated.found
+    line = _convert_line(survey.horizons[number], estimated.frames[0].K, frame.K)
+    plane = [*normal_from_horizon(line, frame.camera).tolist(), survey.camera_height_m]
     rows = (estimated.objects.frame == number).nonzero()[:, 0].tolist()
-    words = [_CODES.get(found.verdict[row], f"{found.implied_height_m[row]:.2f}") for row in rows]
+    words = [_CODES.get(survey.verdict[row], f"{survey.implied_height_m[row]:.2f}") for row in rows]
     boxes = [frame.objects[estimated.place[row]].box_px for row in rows]
-    scale = _DRAWN_WIDTH / frame.width
-    size, filter = (_DRAWN_WIDTH, round(frame.height * scale)), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = draw_horizon(draw_plane(frame.image(), frame.K, plane), line.numpy())
-    image = np.asarray(cv2.resize(image, size, interpolation=filter), np.uint8)
-    accepted = [estimated.is_inlier[row] for row in rows]
-    image = draw_box_verdicts(image, np.array(boxes).reshape(-1, 4) * scale, accepted, words)
-    draw_text(image, frame.name, (6, image.shape[0] - 8), _INK, 0.5)
-    return image
+    draw_plane(axes, frame.K, plane)
+    draw_horizon(axes, line.numpy())
+    draw_box_verdicts(axes, boxes, [estimated.is_inlier[row] for row in rows], words)
 
 
 def draw_frame_heights(estimated: EstimatedHeight, *, true_m: float | None = None) -> NDArray[np.uint8]:

@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image
+from stadia.evaluation.plots.image_overlays import BAD, GOOD, Image, render_figure
 from stadia.files.atomic_files import atomic_write
 from stadia.metrics.trajectory_metrics import AXES, fit_motion_axes
 from stadia.process.matplotlib_settings import format_plot_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 TICKS_M = (2, 5, 10, 20, 40, 80)  # ticks of the logarithmic scale, from its first to its last value; bright is near
 WIDTH, TILE = 12.8, 3.0  # inches, of 100 pixels each
@@ -29,15 +26,6 @@ AXIS_WORDS = {"tx": "right", "ty": "down", "tz": "forward", "rx": "pitch", "ry":
 
 _MAX_SHOWN = 1.6  # heights above this multiple of the estimate are not shown
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito
-
-
-def render_figure(figure: Figure) -> NDArray[np.uint8]:
-    """Render a figure to (H, W, 3) RGB."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 PATHS_MARK = "stadia-paths"  # of a drawing, by which a later one replaces it

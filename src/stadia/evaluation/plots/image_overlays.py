@@ -1,8 +1,10 @@
-"""Draw text, legends, objects, horizon and ground plane on images."""
+"""Draw objects and masks on images, and the horizon, the plane and the objects of roads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -12,6 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from stadia.evaluation.plots.colormaps import color_categories
 from stadia.geometry.boxes import EDGES, compute_box_corners
 from stadia.metrics.object_metrics import PosedObjects
+from stadia.process.matplotlib_settings import format_plot_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -21,44 +28,11 @@ AXES = ((230, 60, 50), (60, 190, 60), (70, 110, 250))  # RGB of the object's x, 
 GOOD, BAD, HORIZON, PLANE = (0, 158, 115), (213, 94, 0), (240, 228, 66), (86, 180, 233)
 """RGB, Okabe and Ito: green for inliers, red for outliers, yellow for the horizon, blue for the plane."""
 
-_FONT, _HALO = cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255)
-_LEGEND_ROW_PX, _LEGEND_SCALE = 26, 0.5
+SHEET_INCH, LEGEND_INCH, LEGEND_COLUMNS = 18.0, 0.6, 5
+"""Width of a sheet and height of its legend, of 100 pixels an inch, and entries of the legend in a row."""
+
 _SUBPIXEL_BITS, _FARTHEST_PX = 4, 2**26  # OpenCV coordinates are below 2^31
 _NEAR_PLANE_M, _MIN_AHEAD_M = 0.01, 0.5
-
-
-def measure_text(words: str, scale: float) -> tuple[int, int]:
-    """Return width and height in pixels of text drawn by `draw_text`."""
-    (width, height), _ = cv2.getTextSize(words, _FONT, scale, 1)
-    return width, height
-
-
-def draw_text(image: Image, words: str, at: tuple[int, int], color: Color, scale: float) -> None:
-    """Draw text with a light halo into (H, W, 3) RGB; at: left and lowest pixel."""
-    ink = np.zeros(image.shape[:2], np.uint8)
-    cv2.putText(ink, words, at, _FONT, scale, 255, 1, cv2.LINE_AA)
-    halo = cv2.dilate(ink, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
-    for mask, paint in ((halo, _HALO), (ink, color)):
-        share = (mask / 255.0)[..., None]
-        image[:] = (share * paint + (1 - share) * image).round().astype(np.uint8)
-
-
-def add_legend(image: Image, entries: Sequence[tuple[str, Color]]) -> Image:
-    """Append a legend below an (H, W, 3) RGB image: a swatch with text for each color, as many in a row as fit."""
-    width = image.shape[1]
-    places, x, row = list[tuple[int, int]](), 8, 0
-    for words, _ in entries:
-        wide = 28 + measure_text(words, _LEGEND_SCALE)[0] + 20
-        if x > 8 and x + wide > width:
-            x, row = 8, row + 1
-        places.append((x, row * _LEGEND_ROW_PX))
-        x += wide
-    strip = np.full(((row + 1) * _LEGEND_ROW_PX, width, 3), 255, np.uint8)
-    for (words, color), (left, top) in zip(entries, places, strict=True):
-        bottom = top + _LEGEND_ROW_PX
-        cv2.rectangle(strip, (left, top + 5), (left + 20, bottom - 6), color, -1)
-        cv2.putText(strip, words, (left + 28, bottom - 8), _FONT, _LEGEND_SCALE, (20, 20, 20), 1, cv2.LINE_AA)
-    return np.concatenate((image, strip)) if entries else image
 
 
 def draw_objects(
@@ -133,96 +107,104 @@ def _draw_clipped(image: Image, start: Array, end: Array, color: tuple[int, ...]
         cv2.line(image, a, b, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def draw_horizon(image: Image, horizon: ArrayLike) -> Image:
-    """Draw the line a x + b y + c = 0 of a horizon (3,) on a copy of (H, W, 3) RGB. None for NaN or an upright one."""
-    drawn, (a, b, c) = image.copy(), np.asarray(horizon, np.float64)
-    width = image.shape[1]
+# -- Frames of a road, drawn with matplotlib, which is slow to import.
+
+
+def draw_image_sheet(
+    images: Mapping[str, Image],
+    legend: Sequence[tuple[str, Color]],
+    *,
+    columns: int,
+    draw_over: Callable[[Axes, str], object] = lambda axes, name: None,
+) -> Image:
+    """Lay out images of any size in rows over a legend of colors, (H, W, 3) RGB, each with its name.
+
+    draw_over: draws into the axes of each image, in its pixels, by its name.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    rows = -(-len(images) // columns)
+    tallest = max(image.shape[0] / image.shape[1] for image in images.values())
+    height = rows * SHEET_INCH / columns * tallest
+    figure = Figure(figsize=(SHEET_INCH, height + LEGEND_INCH), dpi=100)
+    figure.subplots_adjust(0, LEGEND_INCH / (height + LEGEND_INCH), 1, 1, wspace=0.01, hspace=0.02)
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (name, image) in zip(grid, images.items(), strict=False):
+        axes.imshow(image)
+        axes.autoscale(enable=False)
+        _label(axes, name, (2, image.shape[0] - 3), "black", size=10)
+        draw_over(axes, name)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    patches = [Patch(color=_to_shares(color), label=text) for text, color in legend]
+    figure.legend(handles=patches, loc="lower left", ncols=LEGEND_COLUMNS, frameon=False, handlelength=1)
+    return render_figure(figure)
+
+
+def draw_horizon(axes: Axes, horizon: ArrayLike) -> None:
+    """Draw the line a x + b y + c = 0 of a horizon (3,). Nothing for NaN or an upright one."""
+    a, b, c = np.asarray(horizon, np.float64)
     if abs(b) > 1e-6:
-        left, right = (np.array([x, -(a * x + c) / b]) for x in (0.0, width - 1.0))
-        _draw_line(drawn, left, right, HORIZON, _thickness(width))
-    return drawn
+        axes.axline((0, -c / b), slope=-a / b, color=_to_shares(HORIZON), linewidth=2)
 
 
 def draw_plane(
-    image: Image,
+    axes: Axes,
     K: Array,
     plane: ArrayLike,
     *,
     ahead: Iterable[float] = (5, 10, 15, 20, 30, 40),
     aside: Iterable[float] = (-6, -4, -2, 0, 2, 4, 6),
-) -> Image:
-    """Draw a grid on a plane (4,) over a copy of (H, W, 3) RGB; nothing for a plane with NaN.
+) -> None:
+    """Draw a grid on a plane (4,); nothing for a plane with NaN.
 
     plane: normal towards the camera, and the camera's height above it. The lines run `ahead` and `aside` of the camera,
     in the plane's unit.
     """
-    drawn, (nx, ny, nz, height) = image.copy(), np.asarray(plane, np.float64)
-    if not np.isfinite([nx, ny, nz, height]).all():
-        return drawn
-    up = np.array([nx, ny, nz])
-    forward = np.array([0.0, 0, 1]) - nz * up
+    *normal, height = np.asarray(plane, np.float64)
+    up = np.array(normal)
+    forward = np.array([0.0, 0, 1]) - up[2] * up
     forward /= max(float(np.linalg.norm(forward)), 1e-9)
     right = np.cross(forward, up)
     far, near, sides = max(ahead), min(ahead), sorted(aside)
-
-    def ground_point(x: float, z: float) -> Array:
-        return np.asarray(-height * up + x * right + z * forward)
-
-    lines = [(ground_point(x, near), ground_point(x, far)) for x in sides]
-    lines += [(ground_point(sides[0], z), ground_point(sides[-1], z)) for z in ahead]
-    for start, end in lines:
-        if min(start[2], end[2]) > _MIN_AHEAD_M:
-            a, b = ((K @ point)[:2] / point[2] for point in (start, end))
-            _draw_line(drawn, a, b, PLANE, _thickness(image.shape[1]))
-    return drawn
+    lines = [((x, near), (x, far)) for x in sides] + [((sides[0], z), (sides[-1], z)) for z in ahead]
+    for ends in lines:
+        points = np.array([-height * up + x * right + z * forward for x, z in ends])
+        if points[:, 2].min() > _MIN_AHEAD_M:  # false for NaN
+            axes.plot(*_project(points, K).T, color=_to_shares(PLANE), linewidth=1.5)
 
 
-def draw_box_verdicts(image: Image, boxes_px: ArrayLike, inliers: Sequence[bool], words: Sequence[str]) -> Image:
-    """Draw boxes (N, 4) left, top, right, bottom with a text over each on a copy of (H, W, 3) RGB.
+def draw_box_verdicts(axes: Axes, boxes_px: ArrayLike, inliers: Sequence[bool], words: Sequence[str]) -> None:
+    """Draw boxes (N, 4) left, top, right, bottom with a text over each: green and large for inliers, else red."""
+    from matplotlib.patches import Rectangle
 
-    Inliers are green, and their texts are larger and drawn last. Outliers are red.
-    """
-    drawn, boxes = image.copy(), np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist()
-    rows = sorted(zip(boxes, inliers, words, strict=True), key=lambda row: row[1])
-    for box, good, _ in rows:
-        left, top, right, bottom = (round(v) for v in box)
-        color, thickness = GOOD if good else BAD, _thickness(image.shape[1])
-        cv2.rectangle(drawn, (left, top), (right, bottom), color, thickness, cv2.LINE_AA)
-    taken = list[tuple[int, int, int]]()
-    for box, good, word in rows:
-        scale = max(0.35, image.shape[1] / (1000 if good else 1800))
-        width, height = measure_text(word, scale)
-        left, low = max(0, min(round(box[0]), image.shape[1] - width)), max(round(box[1]) - 4, height + 3)
-        while good and any(
-            abs(low - row) < height + 4 and start < left + width and left < end for start, end, row in taken
-        ):
-            low += height + 4  # below the text that is already there
-        taken += [(left, left + width, low)] if good else []
-        draw_text(drawn, word, (left, low), GOOD if good else BAD, scale)
-    return drawn
+    boxes = np.asarray(boxes_px, np.float64).reshape(-1, 4).tolist()
+    for (left, top, right, bottom), is_inlier, word in sorted(
+        zip(boxes, inliers, words, strict=True), key=itemgetter(1)
+    ):
+        color = _to_shares(GOOD if is_inlier else BAD)
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=color))
+        _label(axes, word, (left, top - 1), color, size=14 if is_inlier else 9)
 
 
-def compose_image_rows(images: Sequence[Image], columns: int, width: int = 640) -> Image:
-    """Arrange images of any size in rows, each `width` wide, on white. No image gives one white row."""
-    heights = [max(1, round(image.shape[0] * width / image.shape[1])) for image in images]
-    pairs = zip(images, heights, strict=True)
-    small = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image, height in pairs]
-    rows = []
-    for start in range(0, len(small), columns):
-        row = small[start : start + columns]
-        height = max(p.shape[0] for p in row)
-        out = np.full((height + 4, columns * (width + 4), 3), 255, np.uint8)
-        for i, p in enumerate(row):
-            out[: p.shape[0], i * (width + 4) : i * (width + 4) + width] = p
-        rows.append(out)
-    return np.concatenate(rows) if rows else np.full((4, columns * (width + 4), 3), 255, np.uint8)
+def _label(axes: Axes, text: str, at: tuple[float, float], color: Any, size: float) -> None:
+    """Write a text with a light halo over a pixel, which is its left end."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    axes.text(*at, format_plot_text(text), color=color, fontsize=size, path_effects=halo, clip_on=True)
 
 
-def _thickness(width: int) -> int:
-    return max(1, round(width / 700))
+def _to_shares(color: Color) -> tuple[float, ...]:
+    """Return a color with channels from 0 to 1, as matplotlib takes them."""
+    return tuple(channel / 255 for channel in color)
 
 
-def _draw_line(image: Image, start: Array, end: Array, color: Color, thickness: int) -> None:
-    """Draw between pixels (2,), unless one is not finite or far outside."""
-    if np.abs((start, end)).max() <= 2**20:  # false for NaN
-        _draw_clipped(image, start, end, color, thickness)
+def render_figure(figure: Figure) -> Image:
+    """Render a figure to (H, W, 3) RGB."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
