@@ -11,7 +11,15 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.datasets import DATASETS
-from stadia.datasets.config import CacheConfig, Pixels, Share, SourceOptions, SplitConfig, check_network_pixels
+from stadia.datasets.config import (
+    CacheConfig,
+    Pixels,
+    Share,
+    SourceOptions,
+    SplitConfig,
+    check_format,
+    check_network_pixels,
+)
 from stadia.synthetic.config import BackgroundConfig, ForegroundConfig, PlacementConfig
 
 STRIDE = 32
@@ -102,9 +110,7 @@ class DatasetConfig(SourceOptions):
     @field_validator("format")
     @classmethod
     def _check_format(cls, name: str) -> str:
-        if name != "auto" and name not in DATASETS:
-            raise ValueError(f"one of auto, {', '.join(DATASETS)}")
-        return name
+        return check_format(DATASETS, name)
 
     @field_validator("offsets")
     @classmethod

@@ -19,4 +19,5 @@ DATASETS = Registry(
         "sevenscenes": "stadia.datasets.formats.sevenscenes:SevenScenes",
         "video": "stadia.datasets.video.video_files:OwnVideo",
     },
+    entry_points="stadia.datasets",
 )

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+from stadia.core.registry import Registry
 
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 GroundTruth = Literal["auto", "none", "groundtruth", "velodyne_raw", "lidar", "lidar_eigen"]
@@ -16,6 +18,14 @@ Pixels = Annotated[int, Field(ge=32, le=8192)]
 
 MAX_NETWORK_PIXELS = 1 << 22
 """Height times width of a network's images, as 2048x2048: the smallest network needs 1.6 GB of memory there."""
+
+
+def check_format(formats: Registry, name: str) -> str:
+    """Return the name of a data set's format, or "auto". Raises ValueError for one that is not known."""
+    try:
+        return name if name == "auto" else formats.check(name)
+    except ConfigError as error:
+        raise ValueError(f"auto, or {error.expected}") from error
 
 
 def check_network_pixels(height: int, width: int) -> None:

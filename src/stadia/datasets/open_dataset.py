@@ -29,13 +29,16 @@ MAX_SUBFOLDERS = 20
 
 
 class DatasetFormat:
-    """The layout of a dataset as folders of recordings; each format is a line of `stadia.datasets.DATASETS`.
+    """The layout of a dataset as folders of recordings.
+
+    A format is a line of `stadia.datasets.DATASETS`, an entry point `stadia.datasets` of an installed package, or a
+    class of the user's own: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
 
     layout: the expected files, for error messages.
     options: the fields of SourceOptions that only this format uses.
     """
 
-    layout: ClassVar[str]
+    layout: ClassVar[str] = "the layout of this format"
     options: ClassVar[frozenset[str]] = frozenset()
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
@@ -76,7 +79,8 @@ def open_recordings(
 
     Args:
         path: the dataset's folder, or a video file.
-        format: a name of `DATASETS`, or "auto" to detect it.
+        format: a name of `DATASETS` or of an entry point, `module:Class` of your own, or "auto" to detect a format of
+            `DATASETS`.
         progress: called while a video is decoded.
         options: the fields of `stadia.datasets.config.SourceOptions`; `camera` and `cache` as a mapping, or as
             CameraConfig and CacheConfig.
@@ -100,7 +104,7 @@ def _open(
     path = expand_home(where)
     chosen = resolve_config(SourceOptions, options)
     name, reader = _find_reader(path, format)
-    of_formats = frozenset[str]().union(*(DATASETS.load(other).options for other in DATASETS))
+    of_formats = frozenset[str]().union(*(DATASETS.load(format_name).options for format_name in DATASETS))
     refuse_idle_options(chosen, of_formats - reader.options, f"'{name}'")
     if chosen.split is not None:
         splits = reader.splits(path)
@@ -150,8 +154,14 @@ def detect_format(path: Path, format: str = "auto") -> str:
 
 def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
     check_path_exists(path)
-    name = _detect_format(path) if format == "auto" else DATASETS.check(format)
-    return name, DATASETS.load(name)()
+    name = _detect_format(path) if format == "auto" else format
+    reader = DATASETS.load(name)
+    if not (isinstance(reader, type) and issubclass(reader, DatasetFormat)):
+        expected = "a class that derives from stadia.datasets.open_dataset.DatasetFormat"
+        raise ConfigError(
+            "dataset", found=f"'{name}', which is none", expected=expected, fix="derive it from that class"
+        )
+    return name, reader()
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:

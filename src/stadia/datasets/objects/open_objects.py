@@ -28,6 +28,7 @@ OBJECT_FORMATS = Registry(
         "nocs": "stadia.datasets.objects.nocs:NocsImages",
         "kitti": "stadia.datasets.objects.kitti_objects:KittiObjectImages",
     },
+    entry_points="stadia.object_datasets",
 )
 """Stadia's own layout (TableWorld and users, docs/reference/tableworld.md), BOP's, NOCS's, KITTI's."""
 
@@ -94,19 +95,24 @@ def detect_object_format(path: Path) -> str:
 
 
 def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
-    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images."""
+    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images.
+
+    format: a name of `OBJECT_FORMATS` or of an entry point, or `module:Class` of your own, with a class method
+        `open(path, split)` that returns `ObjectImages`; "auto" detects one of `OBJECT_FORMATS`.
+    """
     path = expand_home(path)
     if format == "auto":
         format = detect_object_format(path)
-    if format not in OBJECT_FORMATS:
-        expected = f"auto or one of {', '.join(OBJECT_FORMATS)}"
-        raise ConfigError("format", found=f"'{format}'", expected=expected, fix="leave it out: the format is detected")
-    found: ObjectImages = OBJECT_FORMATS.load(format).open(path, split)
-    if not len(found):
+    reader = OBJECT_FORMATS.load(format)
+    if not hasattr(reader, "open"):
+        expected = "a class with `open(path, split)` that returns stadia.datasets.objects.object_labels.ObjectImages"
+        raise ConfigError(OBJECT_FORMATS.kind, found=f"'{format}', which is none", expected=expected, fix="define one")
+    images: ObjectImages = reader.open(path, split)
+    if not len(images):
         splits = ", ".join(list_object_splits(path, "objects") if format == "objects" else ()) or "none"
         fix = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
         raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {splits}", fix=fix)
-    return found
+    return images
 
 
 def has_split(path: Path, split: str, format: str = "auto") -> bool:

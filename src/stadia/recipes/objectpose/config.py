@@ -9,7 +9,8 @@ from pydantic import Field, field_validator
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
 from stadia.dataloading.config import ColorConfig, NetworkPixels
-from stadia.datasets.config import CacheConfig
+from stadia.datasets.config import CacheConfig, check_format
+from stadia.datasets.objects.open_objects import OBJECT_FORMATS
 from stadia.losses.config import ObjectPoseLossConfig
 from stadia.models.config import ObjectPoseNetConfig
 from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
@@ -21,7 +22,8 @@ class ObjectDataConfig(StrictModel):
     """Single images of objects with known poses.
 
     path: of a data set; null renders TableWorld into the cache, or reads it from there.
-    format: "objects" (the stadia layout, also TableWorld), "bop", "nocs", or "auto" to detect it.
+    format: "objects" (the stadia layout, also TableWorld), "bop", "nocs", `module:Class` of your own, or "auto" to
+        detect it.
     tableworld: preset that is rendered without a path.
     train_split, val_split: as the data set names them; val_split=null holds out images of train_split.
     val_share: share of held-out images, the last ones.
@@ -32,7 +34,7 @@ class ObjectDataConfig(StrictModel):
     """
 
     path: str | None = None
-    format: Literal["auto", "objects", "bop", "nocs"] = "auto"
+    format: str = "auto"
     tableworld: str = "demo"
     train_split: str = "train"
     val_split: str | None = "val"
@@ -43,6 +45,11 @@ class ObjectDataConfig(StrictModel):
     classes: tuple[str, ...] | None = None
     color: ColorConfig = ColorConfig()
     cache: CacheConfig = CacheConfig()
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, name: str) -> str:
+        return check_format(OBJECT_FORMATS, name)
 
     @field_validator("tableworld")
     @classmethod
