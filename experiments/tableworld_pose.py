@@ -45,7 +45,12 @@ from stadia.datasets.objects.open_objects import open_object_images
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.atomic_files import write_json
 from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
-from stadia.geometry.se3 import quaternion_conjugate, quaternion_mean, quaternion_multiply, quaternion_wxyz_from_matrix
+from stadia.geometry.se3 import (
+    quaternion_conjugate,
+    quaternion_mean_by_segment,
+    quaternion_multiply,
+    quaternion_wxyz_from_matrix,
+)
 from stadia.metrics.object_metrics import ImageComparison, match_hungarian
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.objectpose.config import ObjectPoseConfig
@@ -107,7 +112,8 @@ def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> T
     """Return the mean (4,) of labels (M, 4) of one class, each first turned by its symmetry to be nearest to the
     mean.
     """
-    mean = quaternion_mean(quaternion)
+    one_class = torch.zeros(len(quaternion), dtype=torch.long)
+    mean = quaternion_mean_by_segment(quaternion, one_class, 1)[0]
     for _ in range(rounds):
         turned = quaternion_multiply(quaternion[:, None], symmetry.turns.to(quaternion))
         left = quaternion_multiply(quaternion_conjugate(turned), mean)
@@ -115,7 +121,7 @@ def mean_rotation(quaternion: Tensor, symmetry: Symmetry, rounds: int = 10) -> T
         about_y = F.normalize(torch.stack((w, 0 * w, y, 0 * y), -1), dim=-1)
         turned = quaternion_multiply(turned, about_y)
         nearest = (turned * mean).sum(-1).abs().argmax(1)
-        mean = quaternion_mean(turned[torch.arange(len(turned)), nearest])
+        mean = quaternion_mean_by_segment(turned[torch.arange(len(turned)), nearest], one_class, 1)[0]
     return mean
 
 

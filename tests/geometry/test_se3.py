@@ -170,14 +170,6 @@ def test_the_series_and_the_closed_form_meet():
     assert_close(below, above, atol=1e-13, rtol=0)
 
 
-def test_6d_is_a_round_trip_and_orthonormalizes():
-    R = se3.so3_exp(axis_angles(50))
-    assert_close(se3.matrix_from_6d(se3.matrix_to_6d(R)), R)
-    loose = se3.matrix_from_6d(torch.randn(50, 6, dtype=F64))
-    assert_close(loose @ loose.mT, torch.eye(3, dtype=F64).expand(50, 3, 3))
-    assert_close(torch.linalg.det(loose), torch.ones(50, dtype=F64))
-
-
 # ---------------------------------------------------------------------------------------------------------------
 # gradients
 
@@ -220,8 +212,6 @@ def test_gradcheck(angle):
         (se3.inverse, T),
         (se3.quaternion_wxyz_from_matrix, R),
         (se3.matrix_from_quaternion_wxyz, other),
-        (se3.matrix_to_6d, R),
-        (se3.matrix_from_6d, torch.randn(6, dtype=F64).requires_grad_()),
         (lambda a: se3.matrix_from_euler(a, "xyz"), w),
     ):
         assert torch.autograd.gradcheck(function, (at,))

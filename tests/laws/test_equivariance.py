@@ -68,29 +68,6 @@ def test_crop_of_source(scene):
     assert (within <= cropped_valid).all()
 
 
-def test_pad_of_source_and_target(scene):
-    source, depth, camera, source_camera, T = scene
-    image, valid = warp.warp_image(source, depth, camera, source_camera, T)
-    padded, padded_valid = warp.warp_image(
-        cameras.pad(source, source_camera, 3, 2, 1, 4)[0],
-        *cameras.pad(depth, camera, 5, 1, 2, 3),
-        cameras.pad_camera(source_camera, 3, 2, 1, 4),
-        T,
-    )
-    inner = (..., slice(1, 1 + H), slice(5, 5 + W))
-    pixels, _ = warp.reproject(depth, camera, source_camera, T)
-    within = (
-        ((pixels >= 0) & (pixels <= pixels.new_tensor([W - 1, H - 1]).view(2, 1, 1)))
-        .all(1, keepdim=True)
-        .expand_as(image)
-    )
-    assert_close(padded[inner][within], image[within])
-    outside = torch.ones_like(padded_valid)
-    outside[inner] = False
-    assert not padded_valid[outside].any()  # depth 0 = none
-    assert (valid <= padded_valid[inner]).all()
-
-
 def test_resize(scene):
     """A third of the size keeps every third center: there, the same place in the source, in its new pixels."""
     _, depth, camera, source_camera, T = scene

@@ -184,14 +184,15 @@ def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, 
 
 
 def _identify_by_content(images: CompositeFiles, pairs: Sequence[CompositePair]) -> dict[str, dict[str, str]]:
-    """Identify backgrounds by their files, and cut-outs by visible pixels where the set recorded them."""
+    """Identify backgrounds by their files, and cut-outs by visible pixels."""
     files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
-    found = {"background": {(hash_file(file) if file.is_file() else name): name for file, name in files.items()}}
-    if hashes := images.visible_hashes:
-        shown = {pair.foreground: pair.object for pair in pairs}
-        found["foreground"] = {hashes.get(name, name): name for name in shown}
-        found["object"] = {(hashes.get(name, name) if name == one else one): one for name, one in shown.items()}
-    return found
+    shown = {pair.foreground: pair.object for pair in pairs}
+    hashes = {name: images.visible_hashes.get(name, name) for name in shown}
+    return {
+        "background": {(hash_file(file) if file.is_file() else name): name for file, name in files.items()},
+        "foreground": {hashes[name]: name for name in shown},
+        "object": {(hashes[name] if name == item else item): item for name, item in shown.items()},
+    }
 
 
 def _compare_splits(name: str, splits: Mapping[str, Mapping[str, str]]) -> SharedFactor:

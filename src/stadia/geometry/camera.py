@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
-from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov, focal_px_from_lens
+from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 
 # -- making one
 
@@ -41,17 +41,6 @@ def from_field_of_view(horizontal_deg: float, *, height: int, width: int) -> Cam
         32.0
     """
     K = centered_K(focal_px_from_fov(horizontal_deg, width), height, width)
-    return Camera(torch.from_numpy(K), height, width)
-
-
-def from_focal_mm(focal_mm: float, sensor_width_mm: float, *, height: int, width: int) -> Camera:
-    """Return a camera with square pixels and a centered axis, from a lens and the width of its sensor.
-
-    Examples:
-        >>> float(from_focal_mm(18, 36, height=48, width=64).fx)
-        32.0
-    """
-    K = centered_K(focal_px_from_lens(focal_mm, sensor_width_mm, width), height, width)
     return Camera(torch.from_numpy(K), height, width)
 
 
@@ -95,7 +84,7 @@ def crop_camera(camera: Camera, left: int, top: int, height: int, width: int) ->
     """
     if left < 0 or top < 0 or left + width > camera.width or top + height > camera.height:
         found, expected = f"{width}x{height} at ({left}, {top})", f"a window inside {camera.width}x{camera.height}"
-        raise GeometryError("crop", found=found, expected=expected, fix="shrink the window, or pad first")
+        raise GeometryError("crop", found=found, expected=expected, fix="shrink the window")
     return _moved(camera, 1, 1, -left, -top, height, width)
 
 
@@ -111,28 +100,13 @@ def mirror_camera(camera: Camera) -> Camera:
     return Camera(camera.K * sign + shift, camera.height, camera.width)
 
 
-def pad_camera(camera: Camera, left: int, top: int, right: int, bottom: int) -> Camera:
-    """Return the camera of the image with pixels added on each side: left and top are added to c.
-
-    Examples:
-        >>> cam = intrinsics(100, 100, 50, 40, height=81, width=101)
-        >>> larger = pad_camera(cam, left=3, top=4, right=5, bottom=6)
-        >>> float(larger.cx), float(larger.cy), larger.width, larger.height
-        (53.0, 44.0, 109, 91)
-    """
-    if min(left, top, right, bottom) < 0:
-        found, fix = f"{(left, top, right, bottom)}", "use crop to cut"
-        raise GeometryError("padding", found=found, expected="none below 0", fix=fix)
-    return _moved(camera, 1, 1, left, top, camera.height + top + bottom, camera.width + left + right)
-
-
 # -- changing image and camera together
 
 
 def _check_size(image: Tensor, camera: Camera) -> None:
     if image.shape[-2:] != (camera.height, camera.width):
         found = f"{camera.width}x{camera.height} for an image of {image.shape[-1]}x{image.shape[-2]}"
-        fix = "resize, crop, mirror and pad image and camera together"
+        fix = "resize, crop and mirror image and camera together"
         raise GeometryError("camera size", found=found, expected="the image's own size", fix=fix)
 
 
@@ -174,19 +148,6 @@ def mirror(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
     """
     _check_size(image, camera)
     return image.flip(-1), mirror_camera(camera)
-
-
-def pad(image: Tensor, camera: Camera, left: int, top: int, right: int, bottom: int) -> tuple[Tensor, Camera]:
-    """Pad (..., H, W) with black (for depth: none) on each side, with its camera.
-
-    Examples:
-        >>> image, cam = pad(torch.ones(1, 1, 2), intrinsics(10, 10, 0.5, 0, height=1, width=2), 1, 0, 0, 0)
-        >>> image.tolist(), float(cam.cx)
-        ([[[0.0, 1.0, 1.0]]], 1.5)
-    """
-    _check_size(image, camera)
-    larger = pad_camera(camera, left, top, right, bottom)
-    return F.pad(image, (left, right, top, bottom)), larger
 
 
 # -- pixels and points

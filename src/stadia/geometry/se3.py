@@ -263,31 +263,7 @@ def rotation_angle_deg(R: Tensor) -> Tensor:
     return torch.rad2deg(2 * torch.atan2(quaternion[..., 1:].norm(dim=-1), quaternion[..., 0]))
 
 
-# -- 6D, Euler
-
-
-def matrix_from_6d(values: Tensor) -> Tensor:
-    """Convert (..., 6) to rotations (..., 3, 3): the first two columns, made orthonormal (Zhou et al., CVPR 2019).
-
-    Examples:
-        >>> matrix_from_6d(torch.tensor([2.0, 0.0, 0.0, 0.0, 3.0, 0.0])).tolist()
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    values = at_least_float32(values)
-    first = F.normalize(values[..., :3], dim=-1)
-    second = values[..., 3:] - (first * values[..., 3:]).sum(-1, keepdim=True) * first
-    second = F.normalize(second, dim=-1)
-    return torch.stack((first, second, torch.linalg.cross(first, second)), -1)
-
-
-def matrix_to_6d(R: Tensor) -> Tensor:
-    """Convert rotations (..., 3, 3) to (..., 6): first column, then second.
-
-    Examples:
-        >>> matrix_to_6d(torch.eye(3)).tolist()
-        [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    """
-    return R[..., :2].transpose(-1, -2).flatten(-2)
+# -- Euler angles
 
 
 def matrix_from_euler(angles: Tensor, order: str) -> Tensor:
@@ -356,32 +332,17 @@ def quaternion_from_ray(ray: Tensor) -> Tensor:
     return F.normalize(torch.stack((1 + z, -y, x, torch.zeros_like(z)), -1), dim=-1)
 
 
-def quaternion_mean(quaternions: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the rotation nearest to all of (..., N, 4): unit (..., 4), w >= 0; zero where there is none.
-
-    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007). So q and
-    -q count alike, where a sum of quaternions would cancel. A longer quaternion counts as the square of its length.
-    weights: (..., N), none below 0.
-
-    Where the two largest eigenvalues are equal (two rotations half a turn apart and equally heavy) every mix of both is
-    as near: one of them is returned, and the gradient leaves that direction out.
-
-    Examples:
-        >>> q = torch.tensor([1.0, 0.0, 0.0, 0.0])
-        >>> quaternion_mean(torch.stack((q, -q))).abs().tolist()  # q and -q are one rotation
-        [1.0, 0.0, 0.0, 0.0]
-    """
-    quaternions = at_least_float32(quaternions)
-    weighted = quaternions if weights is None else quaternions * weights[..., None]
-    return _principal((weighted[..., :, None] * quaternions[..., None, :]).sum(-3))
-
-
 def quaternion_mean_by_segment(
     quaternions: Tensor, segment: Tensor, count: int, weights: Tensor | None = None
 ) -> Tensor:
-    """Return `quaternion_mean` (count, 4) of pixels (P, 4), each of the object `segment` (P,).
+    """Return the rotation (count, 4), w >= 0, nearest to all pixels (P, 4) of each object `segment` (P,).
 
-    weights: (P,). An object without a pixel has the zero quaternion.
+    It is the principal eigenvector of sum w q q^T (Markley et al., "Averaging quaternions", JGCD 30(4), 2007). So q and
+    -q count alike, where a sum of quaternions would cancel. A longer quaternion counts as the square of its length.
+    weights: (P,), none below 0. An object without a pixel has the zero quaternion.
+
+    Where the two largest eigenvalues are equal (two rotations half a turn apart and equally heavy) every mix of both is
+    as near: one of them is returned, and the gradient leaves that direction out.
 
     Examples:
         >>> pixels = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0]])

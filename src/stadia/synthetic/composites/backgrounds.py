@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,8 @@ from stadia.datasets.image_files import encode_name, hash_depth, hash_files, joi
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import RecordingView
 from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
+from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.files.array_files import read_npz
-from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, safe_join
 from stadia.geometry.numpy_camera import crop_K, resize_K
 from stadia.synthetic.config import BackgroundConfig
@@ -51,14 +50,8 @@ class DepthLabel:
         """Return the label as it is stored in files."""
         return {"source": self.source, "depth_scale": self.depth_scale.value}
 
-    @classmethod
-    def from_dict(cls, values: Any, path: Path) -> DepthLabel:
-        """Read a label that `to_dict` made. Raises DataError with the file."""
-        try:
-            return cls(str(values["source"]), DepthScale(values["depth_scale"]))
-        except (KeyError, TypeError, ValueError) as error:
-            found, expected = f"{type(error).__name__}: {error}", "a label with its source and its depth scale"
-            raise DataError(path, found=found, expected=expected, fix="write the set again") from error
+    def __str__(self) -> str:
+        return f"depth of '{self.source}', {self.depth_scale}"
 
 
 # -- Depth that `stadia predict` wrote, for images without true depth.
@@ -111,26 +104,32 @@ def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
     return depth
 
 
+class _PredictionsFile(FileEntry):
+    """The part of predictions.json that a teacher needs."""
+
+    depth_scale: DepthScale
+    recipe: str
+    checkpoint: str
+    entries: frozenset[str]
+    finished: bool
+    crop: str = "none"
+
+
 def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
     """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError for an invalid record."""
     path = folder / PREDICTIONS_RECORD
-    record: Any = read_json(path)
-    try:
-        depth_scale, entries = DepthScale(record["depth_scale"]), frozenset(map(str, record["entries"]))
-        teacher = f"{record['recipe']}, {record['checkpoint']}"
-        finished, crop = record["finished"], record.get("crop", "none")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        expected = "a record of stadia predict"
-        raise DataError(path, found=f"no predictions ({error})", expected=expected, fix="predict again") from error
-    if finished is not True:
+    record: _PredictionsFile = read_typed_json(
+        path, _PredictionsFile, expected="a record of stadia predict", fix="predict again"
+    )
+    if not record.finished:
         found, expected, fix = "an unfinished prediction", "all entries", "remove it and predict again"
-    elif crop != "none":
-        found, expected, fix = f"depth of the crop '{crop}'", "depth of whole images", "take another teacher"
-    elif depth_scale not in DEPTH_ARRAY_KEYS:
-        found, expected = f"the depth scale {depth_scale}", "depth at which an object can be placed"
+    elif record.crop != "none":
+        found, expected, fix = f"depth of the crop '{record.crop}'", "depth of whole images", "take another teacher"
+    elif record.depth_scale not in DEPTH_ARRAY_KEYS:
+        found, expected = f"the depth scale {record.depth_scale}", "depth at which an object can be placed"
         fix = "take a teacher that predicts metres, or depth up to scale"
     else:
-        return DepthLabel(f"teacher: {teacher}", depth_scale), entries
+        return DepthLabel(f"teacher: {record.recipe}, {record.checkpoint}", record.depth_scale), record.entries
     raise DataError(path, found=found, expected=expected, fix=fix)
 
 
@@ -144,12 +143,11 @@ def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[Teac
         return [TeacherDepthRecording(recordings[0], folder)]
     found = [TeacherDepthRecording(recording, safe_join(folder, recording.name)) for recording in recordings]
     first = found[0].label
-    for one in found:
-        if one.label != first:
-            state = f"depth of '{one.label.source}', {one.label.depth_scale}"
-            expected = f"that of '{first.source}', {first.depth_scale}, as of {found[0].name}"
+    for recording in found:
+        if recording.label != first:
+            expected = f"{first}, as of {found[0].name}"
             fix = "predict all recordings by one checkpoint: a set has one label"
-            raise DataError(one.folder, found=state, expected=expected, fix=fix)
+            raise DataError(recording.folder, found=f"{recording.label}", expected=expected, fix=fix)
     return found
 
 

@@ -15,13 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
-from stadia.datasets.image_files import read_label_png, read_rgb
+from stadia.datasets.config import Matrix
+from stadia.datasets.image_files import check_image_size, read_label_png, read_rgb
+from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.files.json_files import read_json
 from stadia.files.paths import safe_join
@@ -40,7 +42,7 @@ from stadia.synthetic.rendering.dataset_files import (
 )
 
 COMPOSITES_FORMAT = "stadia-overlay"
-COMPOSITES_VERSION = 2  # 2: records list `images`, before `pictures`
+COMPOSITES_VERSION = 2
 """Raised when a seed no longer gives the same files."""
 
 SHARD_SIZE = 500
@@ -140,6 +142,37 @@ def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Pa
     return len(numbers)
 
 
+class _SplitEntry(FileEntry):
+    images: int
+    looks: dict[str, str]
+
+
+class _SetFile(FileEntry):
+    """dataset.json."""
+
+    version: Literal[2]
+    label: DepthLabel
+    splits: dict[str, _SplitEntry]
+    overlay: dict[str, Any]
+
+
+class _SampleEntry(FileEntry):
+    background: str
+    world: str
+    foreground: str
+    object: str
+    position: int
+    K: Matrix
+    background_file: str
+
+
+class _ShardFile(FileEntry):
+    """samples.json."""
+
+    label: DepthLabel
+    samples: list[_SampleEntry]
+
+
 def is_composite_set(path: Path) -> bool:
     """Return whether a folder holds a set of `write_composites`."""
     about = path / "dataset.json"
@@ -148,81 +181,56 @@ def is_composite_set(path: Path) -> bool:
 
 def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
     """Open the splits that `write_composites` wrote. Raises DataError with the file."""
-    about = path / "dataset.json"
-    record: Any = read_json(about)
-    try:
-        if record.get("version") != COMPOSITES_VERSION:
-            found = f"version {record.get('version')} of stadia data overlay"
-            raise DataError(about, found=found, expected=f"version {COMPOSITES_VERSION}", fix=REWRITE)
-        counts = {str(split): int(one["images"]) for split, one in record["splits"].items()}
-        hashes = {str(split): dict(one.get("looks", {})) for split, one in record["splits"].items()}
-        origins = dict(record["overlay"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(about, found=f"no composed images ({error})", expected=OWN_FILE, fix=REWRITE) from error
-    label = DepthLabel.from_dict(record.get("label"), about)
+    record: _SetFile = read_typed_json(path / "dataset.json", _SetFile, expected=OWN_FILE, fix=REWRITE)
     return {
-        split: CompositeFiles(safe_join(path, split), count, label, origins.get(split), hashes[split])
-        for split, count in counts.items()
+        name: CompositeFiles(safe_join(path, name), split.images, record.label, record.overlay.get(name), split.looks)
+        for name, split in record.splits.items()
     }
 
 
 class CompositeFiles:
     """A split of a set on disk.
 
-    visible_hashes: of each foreground by name, see `hash_visible_pixels`; empty where the set has none.
+    visible_hashes: of each foreground by name, see `hash_visible_pixels`.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        count: int,
-        label: DepthLabel,
-        origin: Any = None,
-        visible_hashes: Mapping[str, str] | None = None,
+        self, folder: Path, count: int, label: DepthLabel, origin: Any, visible_hashes: Mapping[str, str]
     ) -> None:
-        self.folder, self.count, self.label, self.origin = folder, count, label, origin
-        self.visible_hashes = visible_hashes or {}
-        self._records: dict[int, list[dict[str, Any]]] = {}
+        self.folder, self.count, self.label = folder, count, label
+        self.origin, self.visible_hashes = origin, visible_hashes
+        self._shards: dict[int, _ShardFile] = {}
 
-    def _read_shard(self, number: int) -> tuple[Path, dict[str, Any], str]:
-        """Return folder, record and name of the n-th image."""
+    def _read_entry(self, number: int) -> tuple[Path, str, _SampleEntry]:
+        """Return folder, file name and record of the n-th image."""
         if not 0 <= number < self.count:
             raise IndexError(number)
         shard, place = divmod(number, SHARD_SIZE)
         folder = self.folder / f"{shard:05d}"
         path = folder / "samples.json"
-        if shard not in self._records:
-            record: Any = read_json(path)
-            if not isinstance(record, dict) or not isinstance(record.get("samples"), list):
-                raise DataError(path, found="no samples", expected=OWN_FILE, fix="remove the folder; write it again")
-            label = DepthLabel.from_dict(record.get("label"), path)
-            if label != self.label:
-                found = f"the label {label.source}, {label.depth_scale}"
-                expected = f"{self.label.source}, {self.label.depth_scale}, as dataset.json"
-                raise DataError(path, found=found, expected=expected, fix=REWRITE)
-            self._records[shard] = record["samples"]
-        samples = self._records[shard]
+        if shard not in self._shards:
+            record: _ShardFile = read_typed_json(path, _ShardFile, expected=OWN_FILE, fix=REWRITE)
+            if record.label != self.label:
+                expected = f"{self.label}, as dataset.json"
+                raise DataError(path, found=f"{record.label}", expected=expected, fix=REWRITE)
+            self._shards[shard] = record
+        samples = self._shards[shard].samples
         if place >= len(samples):
             raise DataError(path, found=f"{len(samples)} images", expected=f"number {place}", fix=REWRITE)
-        return folder, samples[place], f"{place:03d}"
+        return folder, f"{place:03d}", samples[place]
 
     def pair(self, number: int) -> CompositePair:
         """Return what a sample was composed of, by its number."""
-        folder, about, _ = self._read_shard(number)
-        try:
-            parts = {key: str(about[key]) for key in ("background", "world", "foreground", "object")}
-            return CompositePair(**parts, position=int(about["position"]))
-        except (KeyError, TypeError, ValueError) as error:
-            path = folder / "samples.json"
-            raise DataError(path, found=f"no {error}", expected="the parts of the image", fix=REWRITE) from error
+        entry = self._read_entry(number)[2]
+        return CompositePair(entry.background, entry.world, entry.foreground, entry.object, entry.position)
 
     def background_file(self, number: int) -> Path:
         """Return the file of the n-th image's background."""
-        return safe_join(self.folder.parent / "backgrounds", str(self._read_shard(number)[1].get("background_file")))
+        return safe_join(self.folder.parent / "backgrounds", self._read_entry(number)[2].background_file)
 
     def composed(self, number: int) -> CompositeSample:
         """Read a composed sample by its number."""
-        folder, about, name = self._read_shard(number)
+        folder, name, entry = self._read_entry(number)
         image = read_rgb(folder / "image" / f"{name}.png")
         background_file = self.background_file(number)
         mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"
@@ -231,16 +239,9 @@ class CompositeFiles:
             raise DataError(mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", fix=REWRITE)
         depth = read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.depth_scale])
         background = read_rgb(background_file)
-        for path, one in ((mask_file, mask), (depth_file, depth), (background_file, background)):
-            if one.shape[:2] != image.shape[:2]:
-                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{image.shape[1]}x{image.shape[0]}, as its image"
-                raise DataError(path, found=found, expected=expected, fix=REWRITE)
-        try:
-            K = np.array(about["K"], np.float64).reshape(3, 3)
-        except (KeyError, TypeError, ValueError) as error:
-            path = folder / "samples.json"
-            raise DataError(path, found=f"no K ({error})", expected="3x3 numbers", fix=REWRITE) from error
-        return CompositeSample(image, background, depth, mask == 255, K, self.pair(number))
+        for path, layer in ((mask_file, mask), (depth_file, depth), (background_file, background)):
+            check_image_size(path, layer, *image.shape[:2], like=", as its image", fix=REWRITE)
+        return CompositeSample(image, background, depth, mask == 255, np.array(entry.K), self.pair(number))
 
     def facts(self) -> dict[str, Any]:
         """Return facts for the run's record: splits, sources and labels."""
