@@ -52,33 +52,16 @@ def _swap(lines: list[str]) -> list[str]:
 SECOND, THIRD = (START_NS + FRAME_NS * index for index in (1, 2))
 BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "no right camera": (lambda m: (m / "cam1").rename(m / "x"), ("cam1", "no such folder", "cameras cam0 (left)")),
-    "no left camera": (lambda m: (m / "cam0").rename(m / "x"), ("cam0", "no such folder", "cameras cam0 (left)")),
-    "no images": (lambda m: (m / "cam1" / "data").rename(m / "x"), ("cam1", "no images")),
     "no calibration": (lambda m: (m / "cam1" / "sensor.yaml").unlink(), ("cam1/sensor.yaml", "no such file")),
-    "no list": (lambda m: (m / "cam1" / "data.csv").unlink(), ("cam1/data.csv", "no such file")),
     "another distortion": (
         lambda m: CAM0.smaller().write(m / "cam0", distortion_model="fov"),
         ("cam0/sensor.yaml", "distortion_model 'fov'", "equidistant"),
-    ),
-    "another camera model": (
-        lambda m: CAM0.smaller().write(m / "cam0", camera_model="omni"),
-        ("cam0/sensor.yaml", "omni", "pinhole"),
     ),
     "too few coefficients": (
         lambda m: CAM0.smaller().write(m / "cam0", distortion_coefficients=[0.1]),
         ("cam0/sensor.yaml", "1 distortion"),
     ),
-    "no intrinsics": (lambda m: CAM0.smaller().write(m / "cam0", intrinsics=None), ("cam0/sensor.yaml", "intrinsics")),
     "no T_BS": (lambda m: CAM0.smaller().write(m / "cam0", T_BS=None), ("cam0/sensor.yaml", "T_BS")),
-    "no resolution": (lambda m: CAM0.smaller().write(m / "cam0", resolution=None), ("cam0/sensor.yaml", "resolution")),
-    "not finite": (
-        lambda m: CAM0.smaller().write(m / "cam0", intrinsics=[float("nan"), 1, 1, 1]),
-        ("cam0/sensor.yaml", "intrinsics.0"),
-    ),
-    "focal length of 0": (
-        lambda m: CAM0.smaller().write(m / "cam0", intrinsics=[0, 0, 1, 1]),
-        ("cam0/sensor.yaml", "fx 0"),
-    ),
     "T_BS not rigid": (
         lambda m: replace(CAM0.smaller(), T_BS=2 * T_BS0).write(m / "cam0"),
         ("cam0/sensor.yaml", "no rigid motion"),
@@ -96,45 +79,18 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda m: (m / "cam0" / "sensor.yaml").write_text(f"!!python/object/apply:os.mkdir ['{m / 'made'}']"),
         ("cam0/sensor.yaml", "invalid YAML"),
     ),
-    "YAML cut off": (
-        lambda m: (m / "cam0" / "sensor.yaml").write_text("T_BS: [1, 2"),
-        ("cam0/sensor.yaml", "invalid YAML"),
-    ),
-    "YAML nested deep": (
-        lambda m: (m / "cam0" / "sensor.yaml").write_text("[" * 400),
-        ("cam0/sensor.yaml", "invalid YAML"),
-    ),
-    "YAML of a list": (lambda m: (m / "cam0" / "sensor.yaml").write_text("[1, 2]"), ("cam0/sensor.yaml", "the file")),
-    "YAML of bytes": (
-        lambda m: (m / "cam0" / "sensor.yaml").write_bytes(b"\xff\xfe\x00"),
-        ("cam0/sensor.yaml", "bytes that are not text"),
-    ),
-    "YAML too large": (
-        lambda m: (m / "cam0" / "sensor.yaml").write_text("#" * 20_000),
-        ("cam0/sensor.yaml", "20000 bytes"),
-    ),
     "unsorted images": (
         lambda m: _line(m / "cam0" / "data.csv", 1, _swap),
         ("cam0/data.csv", f"timestamp {START_NS} after", "line 3"),
-    ),
-    "an image twice": (
-        lambda m: _line(m / "cam1" / "data.csv", 1, lambda lines: [lines[0], *lines]),
-        ("cam1/data.csv", f"timestamp {START_NS} again", "line 3"),
     ),
     "list cut off in a line": (
         lambda m: _edit(m / "cam0" / "data.csv", f",{THIRD}.png", ""),
         ("cam0/data.csv", "line 4", "2 columns"),
     ),
-    "list cut off in a name": (
-        lambda m: _edit(m / "cam0" / "data.csv", f",{THIRD}.png", ",14"),
-        ("cam0/data.csv", "'14'", f"{THIRD}.png"),
-    ),
     "list cut off between lines": (
         lambda m: _line(m / "cam0" / "data.csv", 3, lambda _: []),
         ("cam0/data.csv", "2 of 3 images listed", str(THIRD)),
     ),
-    "empty list": (lambda m: _line(m / "cam0" / "data.csv", 1, lambda _: []), ("cam0/data.csv", "no rows")),
-    "list of bytes": (lambda m: (m / "cam0" / "data.csv").write_bytes(b"\xff\xfe"), ("cam0/data.csv", "not text")),
     "a name outside": (
         lambda m: _edit(m / "cam0" / "data.csv", f",{THIRD}.png", f",../../../{THIRD}.png"),
         (f"../{THIRD}.png", "outside its folder"),
@@ -157,18 +113,6 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
             "ground truth from 1403716273.262 to",
             "1403715273.262 to 1403715273.362 s",
         ),
-    ),
-    "ground truth in seconds": (
-        lambda m: _edit(m / "state_groundtruth_estimate0" / "data.csv", str(START_NS), "1403715273.26"),
-        ("state_groundtruth_estimate0/data.csv", "line 2"),
-    ),
-    "ground truth unsorted": (
-        lambda m: _line(m / "state_groundtruth_estimate0" / "data.csv", 4, _swap),
-        ("state_groundtruth_estimate0/data.csv", "after", "line 6"),
-    ),
-    "ground truth cut off": (
-        lambda m: _line(m / "state_groundtruth_estimate0" / "data.csv", 3, lambda lines: [lines[0][:45]]),
-        ("state_groundtruth_estimate0/data.csv", "line 4", "17 columns"),
     ),
     "no unit quaternion": (
         lambda m: csv(m / "state_groundtruth_estimate0" / "data.csv", "t", [(START_NS, 0, 0, 0, 1, 1, 0, 0)]),

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
 from tests.datasets.rendered_world import HEIGHT, WIDTH
 
 from stadia.core.errors import DataError
-from stadia.datasets.image_files import list_images, natural_sort_key
-from stadia.datasets.masks.mask_files import decode_run_lengths
 from stadia.datasets.objects.bop_models import read_ply
 from stadia.datasets.objects.object_labels import check_rotation
 from stadia.datasets.open_dataset import open_recordings
@@ -43,7 +40,7 @@ def write_video(path: Path, world: Any, codec: str = "libx264") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["12:30:05.mp4", "http:x.mp4", "~.mp4", "caf\udce9.mp4", "a b%d.mp4", "1²2.mp4"])
+@pytest.mark.parametrize("name", ["http:x.mp4", "caf\udce9.mp4", "a b%d.mp4"])
 def test_a_name_of_a_video_is_no_url(tmp_path: Path, world: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", world).rename(tmp_path / name)
     assert len(list(stream_video(path))) == 4
@@ -52,13 +49,10 @@ def test_a_name_of_a_video_is_no_url(tmp_path: Path, world: Any, name: str, monk
     assert recording.image(0).shape == (HEIGHT, WIDTH, 3)
 
 
-@pytest.mark.parametrize(
-    "content", ["#EXTM3U\n#EXTINF:1,\nfile:{other}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile '{other}'\n"]
-)
-def test_a_playlist_opens_no_other_file(tmp_path: Path, world: Any, one_line: OneLine, content: str) -> None:
+def test_a_playlist_opens_no_other_file(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     other = write_video(tmp_path / "other.mp4", world)
     path = tmp_path / "list.mp4"
-    path.write_text(content.format(other=other))
+    path.write_text(f"ffconcat version 1.0\nfile '{other}'\n")
     with pytest.raises(DataError) as caught:
         list(stream_video(path))
     one_line(caught.value, path, "no video format that is read")
@@ -75,17 +69,6 @@ def test_large_frames_are_refused_before_one_is_decoded(
     one_line(caught.value, path, f"{WIDTH}x{HEIGHT} pixels", "scale=1280")
 
 
-def test_a_frame_that_is_larger_than_its_container_claims_is_not_decoded(tmp_path: Path, world: Any) -> None:
-    path = write_video(tmp_path / "a.avi", world, "mjpeg")
-    frame_header = b"\xff\xc0\0\x11\x08"
-    data = path.read_bytes()
-    size = struct.pack(">HH", HEIGHT, WIDTH)
-    assert data.count(frame_header + size) == 4
-    path.write_bytes(data.replace(frame_header + size, frame_header + struct.pack(">HH", 16_000, 16_000)))
-    with pytest.raises(DataError, match=r"a\.avi: found .*; expected .* Fix: "):
-        list(stream_video(path))
-
-
 def test_a_pipe_or_device_is_never_opened(tmp_path: Path, one_line: OneLine) -> None:
     for name in ("a.mp4", "a.png", "K.txt"):
         os.mkfifo(tmp_path / name)
@@ -96,14 +79,6 @@ def test_a_pipe_or_device_is_never_opened(tmp_path: Path, one_line: OneLine) -> 
     for path in (tmp_path / "K.txt", tmp_path / "zero.txt"):
         with pytest.raises(DataError, match=r"found a (pipe|device); expected K"):
             read_K(path)
-
-
-def test_digits_of_other_kinds_are_no_numbers(tmp_path: Path) -> None:
-    names = ["1²2.png", "2.png", "10.png", "٣.png", "x².png"]
-    for name in names:
-        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    assert {path.name for path in list_images(tmp_path)} == set(names)
-    assert [path.name for path in sorted(map(Path, ("f10", "f2", "f1²")), key=natural_sort_key)] == ["f1²", "f2", "f10"]
 
 
 @pytest.mark.parametrize("row", ["1e308 -1e308 0", "1e200 1e200 1e200"])
@@ -117,32 +92,7 @@ def test_a_rotation_that_overflows_is_none(tmp_path: Path, one_line: OneLine, ro
         check_rotation("a", np.loadtxt(path).reshape(3, 4)[:, :3])
 
 
-def test_names_need_not_be_utf_8(tmp_path: Path, world: Any) -> None:
-    for index in range(2):
-        world.save(tmp_path / "images" / "a.png", world.render(index)[0])
-        (tmp_path / "images" / "a.png").rename(tmp_path / "images" / f"caf\udce9{index}.png")
-    (recording,) = open_recordings(tmp_path / "images", camera=FOCAL)
-    assert len(recording) == 2
-    assert recording.fingerprint()
-
-
-@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "9" * 400])
-def test_poses_are_finite_numbers(tmp_path: Path, one_line: OneLine, value: str) -> None:
-    path = tmp_path / "poses.txt"
-    path.write_text(f"1 0 0 {value} 0 1 0 0 0 0 1 0\n")
-    with pytest.raises(DataError) as caught:
-        read_kitti_poses(path, 1)
-    one_line(caught.value, path, "line 1", "12 numbers")
-
-
-def test_a_number_of_400_digits_is_no_focal_length(tmp_path: Path) -> None:
-    path = tmp_path / "K.json"
-    path.write_text(f"[[{'9' * 400}, 0, 80], [0, 120, 48], [0, 0, 1]]")
-    with pytest.raises(DataError, match=r"K\.json: found invalid JSON \(a whole number of more than 308 digits"):
-        read_K(path)
-
-
-@pytest.mark.parametrize("name", ["a\\u0000b", "x" * 5000, "\\ud800", "../../../etc", "a/" * 3000])
+@pytest.mark.parametrize("name", ["a\\u0000b", "x" * 5000, "../../../etc"])
 def test_names_of_recordings_that_no_file_can_have_are_refused(tmp_path: Path, world: Any, name: str) -> None:
     folder = world.dataset(tmp_path / "a", {"train": ["a"]}, frames=2)
     path = folder / "dataset.json"
@@ -151,21 +101,13 @@ def test_names_of_recordings_that_no_file_can_have_are_refused(tmp_path: Path, w
         open_recordings(folder)
 
 
-@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "nowhere"])
+@pytest.mark.parametrize("name", ["a\0b", "nowhere"])
 def test_paths_that_no_file_can_have_are_refused(name: str) -> None:
     with pytest.raises(DataError, match=r"found .*; expected a dataset's folder"):
         open_recordings(name)
 
 
-@pytest.mark.parametrize("value", [1e8, 1e308])
-def test_a_focal_length_of_no_camera_is_refused(tmp_path: Path, value: float) -> None:
-    path = tmp_path / "K.txt"
-    path.write_text(f"{value} 0 80\n0 {value} 48\n0 0 1\n")
-    with pytest.raises(DataError, match=r"K\.txt: found fx .*expected K = "):
-        read_K(path)
-
-
-@pytest.mark.parametrize("kind", [np.complex64, "U4", "M8[s]", [("a", "f4")], object])
+@pytest.mark.parametrize("kind", [np.complex64, object])
 def test_ground_truth_that_is_no_number_is_refused_by_its_type(tmp_path: Path, world: Any, kind: Any) -> None:
     folder = world.recording(tmp_path / "a")
     path = folder / "depth" / "left" / "000001.npy"
@@ -183,7 +125,6 @@ FACES = "element face 1\nproperty list uchar {kind} vertex_indices\nend_header\n
     "text",
     [
         PLY.format(count="9" * 5000, faces=FACES.format(kind="int")),
-        PLY.format(count="²", faces=FACES.format(kind="int")),
         PLY.format(count=3, faces="property float x\n" + FACES.format(kind="int")) + "0 0 0 0\n1 0 0 0\n0 1 0 0\n3 0 1",
         PLY.format(count=3, faces=FACES.format(kind="int")) + "0 0 0\n1 0 nan\n0 1 0\n3 0 1 2\n",
         PLY.format(count=3, faces=FACES.format(kind="int")) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 99999999999999999999\n",
@@ -204,7 +145,3 @@ def test_an_index_that_is_nan_is_refused(tmp_path: Path, one_line: OneLine) -> N
     with pytest.raises(DataError) as caught:
         read_ply(path)
     one_line(caught.value, path, "faces that do not fit together")
-
-
-def test_run_lengths_that_never_end_are_invalid() -> None:
-    assert decode_run_lengths("P" * 1_000_000) == [-1]

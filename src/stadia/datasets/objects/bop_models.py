@@ -54,7 +54,7 @@ def _parse_ply(data: bytes) -> tuple[Points, NDArray[np.int32]]:
             columns[name] = {field: records[field] for field in records.dtype.names or ()}
             start += records.nbytes
     vertices = np.stack([columns["vertex"][axis] for axis in "xyz"], 1).astype(np.float64)
-    index_name = next(name for name in _INDEX_NAMES if name in columns["face"])
+    index_name = next((name for name in _INDEX_NAMES if name in columns["face"]), _INDEX_NAMES[0])
     triangles = columns["face"][index_name]
     if triangles.shape[1:] != (3,) or (columns["face"][f"{index_name} length"] != 3).any():
         raise ValueError("faces that are not all triangles")
