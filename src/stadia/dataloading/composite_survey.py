@@ -88,34 +88,34 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
     """
     images = overlays.images
     counts_of = {split: overlays.count_images(split) for split in images}
-    kept = {split: _identify_parts(one, counts_of[split]) for split, one in images.items()}
+    kept = {split: _identify_parts(source, counts_of[split]) for split, source in images.items()}
     unreadable, lossy = list[tuple[str, str]](), list[tuple[str, str]]()
     statistics, labels = list[tuple[float, ...]](), list[NDArray[np.float32]]()
     num_checked = 0
-    for split, one in images.items():
+    for split, source in images.items():
         sampled = np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split]))
         for number in np.unique(sampled.round().astype(int)).tolist():
             num_checked += 1
             try:
-                image = one.composed(number)
+                image = source.composed(number)
             except DataError as error:
                 unreadable.append((error.what, f"{error.found}, expected {error.expected}"))
                 continue
             depth, mask = image.depth, image.mask.astype(np.float64)
-            if isinstance(one, PublishedComposites):
-                raw = one.raw_mask(number)
+            if isinstance(source, PublishedComposites):
+                raw = source.raw_mask(number)
                 mask = raw / 255
-                lossy += _list_lossy_labels(raw, *one.label_files(number))
+                lossy += _list_lossy_labels(raw, *source.label_files(number))
             statistics.append((float(depth.mean()), float(depth.std()), float(mask.mean()), float(mask.std())))
             known = depth[depth > 0]
             labels.append(known[:: max(known.size // DEPTHS, 1)])
-    composers = (one for one in images.values() if isinstance(one, CompositeComposer))
-    checked = [check_foregrounds(one.foregrounds, CHECKED_IMAGES) for one in composers]
+    composers = (source for source in images.values() if isinstance(source, CompositeComposer))
+    checked = [check_foregrounds(composer.foregrounds, CHECKED_IMAGES) for composer in composers]
     uncut = [fault for faults, _ in checked for fault in faults]
     return CompositeSurvey(
         images=counts_of,
         num_checked=num_checked,
-        factors=tuple(_compare_splits(name, {s: found[name] for s, found in kept.items()}) for name in SHARED_FACTORS),
+        factors=tuple(_compare_splits(name, {s: parts[name] for s, parts in kept.items()}) for name in SHARED_FACTORS),
         effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
         source=overlays.label.source,
         depth_scale=overlays.label.depth_scale.value,
@@ -167,12 +167,18 @@ def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, 
     Images are identified by content, cut-outs by visible pixels, mirrored or not.
     """
     if isinstance(images, CompositeComposer):
-        backgrounds = {(hash_file(one.file) if one.file else one.name): one.name for one in images.backgrounds}
-        worlds = {one.recording.session: one.recording.session for one in images.backgrounds}
+        backgrounds = {
+            (hash_file(background.file) if background.file else background.name): background.name
+            for background in images.backgrounds
+        }
+        worlds = {background.recording.session: background.recording.session for background in images.backgrounds}
         hashed = [*zip(hash_visible_pixels(images.foregrounds), images.foregrounds, strict=True)]
-        foregrounds = {digest: one.name for digest, one in hashed}
+        foregrounds = {digest: foreground.name for digest, foreground in hashed}
         # An object alone in a file, "001.png", shares no more than a number with another folder's.
-        objects = {(digest if one.name == one.object else one.object): one.object for digest, one in hashed}
+        objects = {
+            (digest if foreground.name == foreground.object else foreground.object): foreground.object
+            for digest, foreground in hashed
+        }
         positions = {position: position for n in range(count) if (position := str(images.pair(n).position)) != "-1"}
         found = (backgrounds, worlds, foregrounds, objects, positions)
         return dict(zip(SHARED_FACTORS, found, strict=True))
@@ -197,10 +203,10 @@ def _identify_by_content(images: CompositeFiles, pairs: Sequence[CompositePair])
 
 def _compare_splits(name: str, splits: Mapping[str, Mapping[str, str]]) -> SharedFactor:
     shared: dict[str, None] = {}
-    for one, other in combinations(splits.values(), 2):
-        for key in [key for key in one if key in other]:
-            shared[one[key] if one[key] == other[key] else f"{one[key]} (there {other[key]})"] = None
-    return SharedFactor(name, {split: len(one) for split, one in splits.items()}, tuple(shared))
+    for first, second in combinations(splits.values(), 2):
+        for key in [key for key in first if key in second]:
+            shared[first[key] if first[key] == second[key] else f"{first[key]} (there {second[key]})"] = None
+    return SharedFactor(name, {split: len(names) for split, names in splits.items()}, tuple(shared))
 
 
 def _count_effective_backgrounds(images: CompositeSource, count: int) -> float:

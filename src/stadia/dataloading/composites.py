@@ -184,7 +184,7 @@ class CompositeSplits:
         return {
             "path": self.config.path,
             "label": self.label.to_dict(),
-            "splits": {split: one.facts() for split, one in self.images.items()},
+            "splits": {split: source.facts() for split, source in self.images.items()},
             "train_samples": self.count_images("train"),
             "val_samples": self.count_images("val") if "val" in self.images else 0,
         }

@@ -162,7 +162,7 @@ class DataConfig(DatasetConfig):
     @property
     def mono(self) -> list[str]:
         """Names of datasets without a stereo pair; valid once "auto" is resolved."""
-        return [name for name, one in self.sets.items() if one.stereo is False]
+        return [name for name, dataset in self.sets.items() if dataset.stereo is False]
 
     def key_of(self, name: str) -> str:
         """Return the configuration prefix of a dataset: "data", or "data.extra_datasets.NAME"."""
@@ -175,7 +175,9 @@ class DataConfig(DatasetConfig):
         if not isinstance(others, Mapping):
             return values
         shared = {key: values.get(key, cls.model_fields[key].default) for key in SHARED_KEYS}
-        filled = {name: {**shared, **one} if isinstance(one, Mapping) else one for name, one in others.items()}
+        filled = {
+            name: {**shared, **dataset} if isinstance(dataset, Mapping) else dataset for name, dataset in others.items()
+        }
         return {**values, "extra_datasets": filled}
 
     @model_validator(mode="after")

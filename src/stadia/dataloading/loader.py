@@ -86,7 +86,10 @@ def stack_or_default(values: Sequence[Tensor | None], default: Tensor) -> Tensor
 def stack_padded(tensors: Sequence[Tensor], places: int, placeholder: Tensor) -> Tensor:
     """Stack (N_i, ...) each to (B, places, ...), the rest filled with the placeholder."""
     return torch.stack(
-        [torch.cat((one, placeholder.to(one.dtype).expand(places - len(one), *one.shape[1:]))) for one in tensors]
+        [
+            torch.cat((tensor, placeholder.to(tensor.dtype).expand(places - len(tensor), *tensor.shape[1:])))
+            for tensor in tensors
+        ]
     )
 
 
@@ -257,21 +260,6 @@ class Loader(Generic[PackedT, BatchT]):
             yield self.samples.unpack(packed, self.device)
 
 
-class BatchLoader(Protocol[BatchT_co]):
-    """The methods of a `Loader` that a mixture uses."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[BatchT_co]: ...
-    def start(self) -> None:
-        """Start the loading processes, if there are any."""
-
-    def set_position(self, epoch: int, batch: int = 0) -> None:
-        """Continue at a batch of an epoch, both from 0."""
-
-    def shard(self, rank: int, world_size: int) -> None:
-        """Load only the share of one process."""
-
-
 class MixtureLoader(Generic[BatchT]):
     """The loaders of several datasets as one; `meta` of a batch names its dataset.
 
@@ -285,7 +273,7 @@ class MixtureLoader(Generic[BatchT]):
 
     def __init__(
         self,
-        loaders: Mapping[str, BatchLoader[BatchT]],
+        loaders: Mapping[str, Loader[Any, BatchT]],
         epochs: Mapping[str, float],
         *,
         order: Literal["mixed", "sequential"] = "mixed",
@@ -345,10 +333,10 @@ class MixtureLoader(Generic[BatchT]):
         streams = [_iterate_from(self.loaders[name], start) for name, start in zip(names, starts, strict=True)]
         for number in order[self.first_batch :]:
             batch, name = next(streams[number]), names[number]
-            yield replace(batch, meta=tuple(replace(one, data=name) for one in batch.meta))
+            yield replace(batch, meta=tuple(replace(meta, data=name) for meta in batch.meta))
 
 
-def _iterate_from(loader: BatchLoader[BatchT], position: int) -> Iterator[BatchT]:
+def _iterate_from(loader: Loader[Any, BatchT], position: int) -> Iterator[BatchT]:
     """Yield batches from a position that counts from the start of the first epoch; nothing is loaded in advance."""
     while True:
         epoch, batch = divmod(position, len(loader))
@@ -360,11 +348,11 @@ def _iterate_from(loader: BatchLoader[BatchT], position: int) -> Iterator[BatchT
 class SequentialLoader(MixtureLoader[BatchT]):
     """All batches of several datasets, by their names, for validation: one dataset after the other."""
 
-    def __init__(self, loaders: Mapping[str, BatchLoader[BatchT]]) -> None:
+    def __init__(self, loaders: Mapping[str, Loader[Any, BatchT]]) -> None:
         super().__init__(loaders, dict.fromkeys(loaders, 1.0), order="sequential")
 
 
-def take_batches_of_each(loaders: Mapping[str, BatchLoader[BatchT]], batches: int) -> MixtureLoader[BatchT]:
+def take_batches_of_each(loaders: Mapping[str, Loader[Any, BatchT]], batches: int) -> MixtureLoader[BatchT]:
     """Load so many batches of each dataset, one dataset after the other, to examine all of them."""
-    epochs = {name: batches / max(len(one), 1) for name, one in loaders.items()}
+    epochs = {name: batches / max(len(loader), 1) for name, loader in loaders.items()}
     return MixtureLoader(loaders, epochs, order="sequential")

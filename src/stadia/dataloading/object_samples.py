@@ -100,17 +100,17 @@ class PackedObjects(PackedTensors):
 
 def pack_objects(objects: Sequence[ObjectLabel], scale: float) -> dict[str, Tensor]:
     """Return the fields of PackedObjects for one image's objects; `scale`: pixels of sample per pixel of image."""
-    symmetry = Symmetry.parse([one.symmetry for one in objects] or ["none"])
-    poses = np.array([one.T_camera_object for one in objects]).reshape(-1, 4, 4)
+    symmetry = Symmetry.parse([label.symmetry for label in objects] or ["none"])
+    poses = np.array([label.T_camera_object for label in objects]).reshape(-1, 4, 4)
     return {
         "known": torch.ones(len(objects), dtype=torch.bool),
-        "class_id": torch.tensor([one.class_id for one in objects], dtype=torch.int64),
+        "class_id": torch.tensor([label.class_id for label in objects], dtype=torch.int64),
         "T_camera_object": torch.from_numpy(poses).float(),
-        "size_m": torch.from_numpy(np.array([one.size_m for one in objects]).reshape(-1, 3)).float(),
+        "size_m": torch.from_numpy(np.array([label.size_m for label in objects]).reshape(-1, 3)).float(),
         "revolution": symmetry.revolution[: len(objects)],
         "turns": symmetry.turns[: len(objects)].float(),
-        "visible_px": torch.tensor([one.visible_px for one in objects], dtype=torch.int64),
-        "full_px": torch.tensor([round(one.full_px * scale) for one in objects], dtype=torch.int64),
+        "visible_px": torch.tensor([label.visible_px for label in objects], dtype=torch.int64),
+        "full_px": torch.tensor([round(label.full_px * scale) for label in objects], dtype=torch.int64),
     }
 
 
@@ -133,14 +133,14 @@ class ObjectSamples(Dataset[PackedObjects]):
         color: ColorConfig = NO_AUGMENTATION.color,
         seed: int = 0,
     ) -> None:
-        if len({one.classes for one in sets}) != 1 or not any(len(one) for one in sets):
-            named = "; ".join(f"{one.name}: {len(one)} of {', '.join(one.classes)}" for one in sets)
+        if len({images.classes for images in sets}) != 1 or not any(len(images) for images in sets):
+            named = "; ".join(f"{images.name}: {len(images)} of {', '.join(images.classes)}" for images in sets)
             expected = "images of the same classes"
             raise DataError("images of objects", found=named or "none", expected=expected, fix="check the paths")
         self.sets, self.classes = list(sets), sets[0].classes
         self.height, self.width, self.seed = height, width, seed
         self._augmentation = AugmentationConfig(mirror=0.0, color=color)
-        self._entries = [(number, index) for number, one in enumerate(self.sets) for index in range(len(one))]
+        self._entries = [(number, index) for number, images in enumerate(self.sets) for index in range(len(images))]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -153,11 +153,11 @@ class ObjectSamples(Dataset[PackedObjects]):
         image, camera, labels = images.image(index), images.camera(index), images.labels(index)
         instance = resize_labels(labels.instance, self.height, self.width)
         visible = count_pixels(instance, len(labels.objects))
-        shown = np.array([one.visible_px > 0 for one in labels.objects], bool)
+        shown = np.array([label.visible_px > 0 for label in labels.objects], bool)
         # From 1; UNLABELED, -1, is the index of the last entry.
         places = np.concatenate(([0], np.where(shown, shown.cumsum(), 0), [UNLABELED]))
         counted = zip(labels.objects, visible, strict=True)
-        objects = [replace(one, visible_px=int(count)) for one, count in counted if one.visible_px]
+        objects = [replace(label, visible_px=int(count)) for label, count in counted if label.visible_px]
         generator = make_generator(self.seed, "objects", epoch, number)
         random = draw_augmentation(self._augmentation, self.height, self.width, generator)
         planar = np.ascontiguousarray(resize_image(image, self.height, self.width).transpose(2, 0, 1))
@@ -176,17 +176,18 @@ class ObjectSamples(Dataset[PackedObjects]):
 
     def stack(self, samples: Sequence[PackedObjects]) -> PackedObjects:
         """Stack samples to a batch with the largest number of objects and of symmetry rotations among them."""
-        places = max(len(one.known) for one in samples)
-        most = max(one.turns.shape[1] for one in samples)
+        places = max(len(sample.known) for sample in samples)
+        most = max(sample.turns.shape[1] for sample in samples)
         turns = [
-            torch.cat((one.turns, one.turns[:, :1].expand(-1, most - one.turns.shape[1], -1)), 1) for one in samples
+            torch.cat((sample.turns, sample.turns[:, :1].expand(-1, most - sample.turns.shape[1], -1)), 1)
+            for sample in samples
         ]
         padded = {
-            name: stack_padded([getattr(one, name) for one in samples], places, placeholder)
+            name: stack_padded([getattr(sample, name) for sample in samples], places, placeholder)
             for name, placeholder in _PLACEHOLDERS.items()
         }
         identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
-        instance = torch.stack([one.instance.int() for one in samples])
+        instance = torch.stack([sample.instance.int() for sample in samples])
         return stack_packed(samples, **padded, turns=stack_padded(turns, places, identity), instance=instance)
 
     def unpack(self, packed: PackedObjects, device: torch.device | str = "cpu") -> Batch[ObjectInputs, ObjectTargets]:

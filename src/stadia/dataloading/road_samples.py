@@ -118,8 +118,10 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         return stack_packed(
             samples,
             frames=stack_samples([sample.frames for sample in samples]),
-            object_class=stack_padded([one.object_class for one in samples], places, torch.tensor(-1)),
-            object_height_m=stack_padded([one.object_height_m for one in samples], places, torch.tensor(math.nan)),
+            object_class=stack_padded([sample.object_class for sample in samples], places, torch.tensor(-1)),
+            object_height_m=stack_padded(
+                [sample.object_height_m for sample in samples], places, torch.tensor(math.nan)
+            ),
         )
 
     def unpack(self, packed: PackedRoad, device: torch.device | str = "cpu") -> Batch[Inputs, RoadTargets]:

@@ -228,9 +228,10 @@ def make_store_stem(name: str, *key: object) -> str:
 
 
 def _format_bytes(count: int) -> str:
-    units = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
-    size, unit = next((one for one in units if count >= one[0]), units[-1])
-    return f"{count / size:.1f} {unit}"
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 2**10:.1f} KiB"
 
 
 def open_frame_store(

@@ -144,9 +144,9 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
 
 def refuse_jpeg_depth(path: Path) -> None:
     """Raise DataError where depth missing at `path` exists as a JPEG: training without it would be silent."""
-    for found in list_depth_images(path)[1:]:
-        if found.exists():
-            raise _make_jpeg_depth_error(found)
+    for candidate in list_depth_images(path)[1:]:
+        if candidate.exists():
+            raise _make_jpeg_depth_error(candidate)
 
 
 def list_depth_images(path: Path) -> tuple[Path, ...]:
@@ -250,7 +250,7 @@ def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str |
     frames = list(frames)
     with ThreadPoolExecutor(READ_THREADS) as threads:
         hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
-    lines = [f"{side}/{index}:{found}\n" for (index, side), found in zip(frames, hashes, strict=True) if found]
+    lines = [f"{side}/{index}:{digits}\n" for (index, side), digits in zip(frames, hashes, strict=True) if digits]
     return hashlib.blake2b("".join(lines).encode(), digest_size=16).hexdigest() if lines else None
 
 

@@ -209,7 +209,7 @@ def _refuse_several_datasets(path: Path, format: str) -> None:
     for folder in _list_folders(path)[:MAX_SUBFOLDERS]:
         with contextlib.suppress(OSError):  # a folder of another user, such as lost+found
             if not formats[format].recognizes(folder):
-                others += [f"{folder.name} ({name})" for name, one in formats.items() if one.recognizes(folder)]
+                others += [f"{folder.name} ({name})" for name, reader in formats.items() if reader.recognizes(folder)]
     if others:
         found = f"data sets of several formats: {format}, and in folders of it {', '.join(others)}"
         fix = f"pass the folder of one, or set the format of this path to {format} (data.format for data.path)"
@@ -255,8 +255,8 @@ def _find_only_video(path: Path) -> Path | None:
     from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 
     inside = list(path.iterdir()) if path.is_dir() else []
-    videos = [one for one in inside if one.suffix.lower() in VIDEO_SUFFIXES and one.is_file()]
-    return videos[0] if len(videos) == 1 and not any(one.is_dir() for one in inside) else None
+    videos = [entry for entry in inside if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
+    return videos[0] if len(videos) == 1 and not any(entry.is_dir() for entry in inside) else None
 
 
 def _describe_contents(path: Path) -> str:

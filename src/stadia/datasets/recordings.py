@@ -32,7 +32,7 @@ from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
 MAX_FOCAL_PX = 1e7
-"""Also of the principal point: the longest lenses have 1e6 pixels, and squares stay far below the limits of float32."""
+"""Largest focal length and principal point: the longest lenses have 1e6 pixels, and float32 holds squares of this."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.intege
     if outline.sum() < MIN_OUTLINE_PX:
         return None
     # One gray level is added: a blank image gives a ratio of 1.
-    along, mirrored = (1 + float(strength[one].mean()) for one in (outline, outline[:, ::-1]))
+    along, mirrored = (1 + float(strength[edge].mean()) for edge in (outline, outline[:, ::-1]))
     return math.log(along / mirrored)
 
 
@@ -177,15 +177,15 @@ def survey_objects(images: ObjectImages, at_most: int = 200, shown: ProgressWrap
             continue
         labels, unlabeled, name = images.labels(index), images.left_out(index), _short_name(files[index])
         K: Points = images.camera(index).K.numpy()
-        for place, one in enumerate(labels.objects, start=1):
-            if not one.visible_px:
+        for place, label in enumerate(labels.objects, start=1):
+            if not label.visible_px:
                 survey.hidden += ((name, place),)
                 continue
-            survey.objects[images.classes[one.class_id]] += 1
-            fit = compare_box_with_mask(one, labels.instance == place, K) if one.visible_px >= MIN_MASK_PX else None
+            survey.objects[images.classes[label.class_id]] += 1
+            fit = compare_box_with_mask(label, labels.instance == place, K) if label.visible_px >= MIN_MASK_PX else None
             survey.fits += () if fit is None else (BoxMaskFit(name, place, *fit),)
-        survey.hidden += tuple((name, one.number) for one in unlabeled if not one.visible_px)
-        survey.left_out += tuple((name, one.number, one.reason) for one in unlabeled if one.visible_px)
+        survey.hidden += tuple((name, item.number) for item in unlabeled if not item.visible_px)
+        survey.left_out += tuple((name, item.number, item.reason) for item in unlabeled if item.visible_px)
     survey.unreadable = tuple((_short_name(files[index]), faults[index]) for index in sorted(faults))
     return survey
 

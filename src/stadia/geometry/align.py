@@ -305,7 +305,7 @@ def umeyama_ransac(
         raise GeometryError("robust alignment", found=found, expected="distinct points", fix=fix)
     sampled = umeyama(source[drawn], target[drawn], kind)
     each = zip(sampled.scale, sampled.R, sampled.t, strict=True)  # one by one: N may be large
-    inliers = (_find_inliers(SimilarityTransform(*one), source, target, inlier_distance) for one in each)
+    inliers = (_find_inliers(SimilarityTransform(*transform), source, target, inlier_distance) for transform in each)
     inlier = max(inliers, key=lambda agree: int(agree.sum()))
 
     needed = max(_SAMPLE, _MIN_INLIER_SHARE * len(source))

@@ -44,14 +44,14 @@ class Symmetry(TensorDataclass):
 
         The identity is added. A list may hold "revolution" too.
         """
-        parts = [[one] if isinstance(one, str) else one for one in objects]
-        words = [part for one in parts for part in one if isinstance(part, str)]
+        parts = [[entry] if isinstance(entry, str) else entry for entry in objects]
+        words = [part for entry in parts for part in entry if isinstance(part, str)]
         if wrong := [word for word in words if word not in ("none", "revolution")]:
             raise ValueError(f"a symmetry is 'none', 'revolution' or a list of quaternions, not '{wrong[0]}'")
-        turns = [[IDENTITY, *(tuple(part) for part in one if not isinstance(part, str))] for one in parts]
+        turns = [[IDENTITY, *(tuple(part) for part in entry if not isinstance(part, str))] for entry in parts]
         longest = max((len(row) for row in turns), default=1)
         filled = [row + [IDENTITY] * (longest - len(row)) for row in turns]
-        revolution = torch.tensor(["revolution" in one for one in parts], dtype=torch.bool)
+        revolution = torch.tensor(["revolution" in entry for entry in parts], dtype=torch.bool)
         return cls(revolution, torch.tensor(filled).reshape(-1, longest, 4))
 
     def __getitem__(self, index: Tensor) -> Symmetry:

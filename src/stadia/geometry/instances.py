@@ -144,9 +144,9 @@ def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
     from scipy.sparse.csgraph import connected_components
 
     edges = []
-    for one, other in ((fragment[:, 1:], fragment[:, :-1]), (fragment[:, :, 1:], fragment[:, :, :-1])):
-        border = ((one != other) & (one >= 0) & (other >= 0)).flatten().nonzero()[:, 0]
-        edges.append(torch.stack((one.flatten()[border], other.flatten()[border])))
+    for before, after in ((fragment[:, 1:], fragment[:, :-1]), (fragment[:, :, 1:], fragment[:, :, :-1])):
+        border = ((before != after) & (before >= 0) & (after >= 0)).flatten().nonzero()[:, 0]
+        edges.append(torch.stack((before.flatten()[border], after.flatten()[border])))
     a, b = torch.cat(edges, 1)
     linked = (a % kinds == b % kinds) & (stray[a] | stray[b])
     a, b = a[linked].cpu().numpy(), b[linked].cpu().numpy()

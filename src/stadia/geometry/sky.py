@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_LIGHT, MAX_CONTRAST = 0.45, 0.02
-"""Of sky, for brightness in [0, 1]: its lowest brightness, and its largest gradient."""
+"""The lowest brightness of sky and its largest gradient, where an image is 0 to 1."""
 
 MIN_EVENNESS = 0.75
 """10 % quantile of the brightness of sky over its median. KITTI: 0.86 to 0.99. EuRoC's ceiling and lamps: 0.47."""

@@ -116,10 +116,10 @@ def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
 
 def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, int] | None:
     """Return (height, width); None without both."""
-    if len(width_height) != 2 or any(one is None for one in width_height):
+    if len(width_height) != 2 or any(side is None for side in width_height):
         return None
     width, height = width_height
-    if any(not isinstance(one, int | float | np.floating) or not 1 <= one <= 1 << 16 for one in (width, height)):
+    if any(not isinstance(side, int | float | np.floating) or not 1 <= side <= 1 << 16 for side in (width, height)):
         found = f"a size of {str(width)[:20]}x{str(height)[:20]}"
         raise DataError(path, found=found, expected="width and height in pixels", fix="correct the file")
     return int(height), int(width)
@@ -131,7 +131,7 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
     content = parse_yaml(path, text, EXPECTED)
     if not isinstance(content, Mapping):
         raise DataError(path, found=type(content).__name__, expected=EXPECTED, fix="pass another file")
-    chain = {name: one for name, one in content.items() if re.fullmatch(r"cam\d+", str(name))}
+    chain = {name: entry for name, entry in content.items() if re.fullmatch(r"cam\d+", str(name))}
     if chain:
         return list(_read_kalibr(path, chain))
     if "camera_model" in content and "intrinsics" in content:
@@ -141,8 +141,8 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
 
 def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCamera]:
     T_first = np.eye(4)
-    for index, (name, one) in enumerate(chain.items()):
-        values = one if isinstance(one, Mapping) else {}
+    for index, (name, entry) in enumerate(chain.items()):
+        values = entry if isinstance(entry, Mapping) else {}
         camera = _read_pinhole(path, str(name), values)
         if index:
             T = _numbers(path, f"{name}.T_cn_cnm1", values.get("T_cn_cnm1"), 16).reshape(4, 4)
@@ -169,7 +169,7 @@ def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> Calibrate
 
 
 def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
-    numbers = parse_numbers([str(one) for one in _flatten(values)])
+    numbers = parse_numbers([str(value) for value in _flatten(values)])
     if len(numbers) != count:
         found = f"{len(numbers)} numbers in {key}"
         raise DataError(path, found=found, expected=f"{count} finite numbers", fix="correct the file")
@@ -182,7 +182,7 @@ def _flatten(values: Any) -> list[Any]:
         values = values.get("data", ())
     if not isinstance(values, list | tuple):
         return [] if values is None else [values]
-    return [one for value in values for one in (_flatten(value) if isinstance(value, list) else [value])]
+    return [number for value in values for number in (_flatten(value) if isinstance(value, list) else [value])]
 
 
 def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
@@ -232,7 +232,7 @@ def _find_size(path: Path, content: Mapping[str, Any]) -> tuple[int, int] | None
             return _check_size(path, [lower[width], lower[height]])
     for name in ("imagesize", "image_size", "size"):
         if name in lower:
-            return _check_size(path, [float(one) for one in _numbers(path, name, lower[name], 2)])
+            return _check_size(path, [float(side) for side in _numbers(path, name, lower[name], 2)])
     return None
 
 

@@ -49,7 +49,7 @@ _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follo
 RESIZED_BY = 1.3
 """Principal points of real lenses lie within a tenth of the middle; that of an image of another size does not."""
 MAX_FOCAL_RATIO = 1.15
-"""Of the focal lengths of a lens: pixels of cameras are square, and those of old video 1.09 times as high as wide."""
+"""Largest ratio of a lens's focal lengths: pixels of cameras are square, and old video's 1.09 times as high as wide."""
 
 _COPY = "copy it from the dataset"
 
@@ -76,7 +76,9 @@ class Euroc(DatasetFormat):
             candidates = [path / "mav0"]
         else:
             candidates = sorted({*path.glob("*/mav0"), *path.glob("*/*/mav0")})
-        return {p.resolve().parent.name: p for p in candidates if any((p / one).is_dir() for one in CAMERAS.values())}
+        return {
+            p.resolve().parent.name: p for p in candidates if any((p / camera).is_dir() for camera in CAMERAS.values())
+        }
 
     def open_recording(
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
@@ -100,7 +102,7 @@ class Euroc(DatasetFormat):
         recording = EurocRecording(
             name=f"euroc/{name}",
             images={side: [images[stamp] for stamp in stamps] for side, images in listed.items()},
-            intrinsics={side: one.intrinsics for side, one in pair.sides.items()},
+            intrinsics={side: undistortion.intrinsics for side, undistortion in pair.sides.items()},
             T_right_left=pair.T_right_left,
             numbers=numbers,
             poses=_read_poses(folder, np.array(stamps), cameras[LEFT], pair),

@@ -7,7 +7,6 @@ KITTI odometry (cvlibs.net/datasets/kitti): sequences/NN/{image_0..3, calib.txt,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +173,7 @@ class DriveRecording(ScannedRecording):
     def __post_init__(self) -> None:
         super().__post_init__()
         kind = self.ground_truth
-        folders = [folder / "proj_depth" / kind for folder in self._list_depth_folders()]
+        folders = [folder / "proj_depth" / kind for folder in self.list_depth_folders()]
         if kind.startswith("lidar"):
             folders = [self.scan_folder]
         if kind not in ("auto", "none") and not any(folder.is_dir() for folder in folders):
@@ -224,9 +223,9 @@ class DriveRecording(ScannedRecording):
         if kind.startswith("lidar"):
             return []
         place = Path("proj_depth", kind, f"image_{RAW_CAMERAS[side]}", f"{self.images[side][index].stem}.png")
-        return [folder / place for folder in self._list_depth_folders()]
+        return [folder / place for folder in self.list_depth_folders()]
 
-    def _list_depth_folders(self) -> list[Path]:
+    def list_depth_folders(self) -> list[Path]:
         """Return folders that may hold proj_depth/: the drive, or a data_depth_annotated folder (train/ or val/)."""
         if self.ground_truth_path is None:
             return [self.drive]
@@ -235,25 +234,12 @@ class DriveRecording(ScannedRecording):
 
 def _check_annotated_depth(folder: Path, recordings: Sequence[Recording]) -> None:
     """Raise DataError where a chosen place has depth of none of the drives; one of several may lack it."""
-    drives = [one for one in recordings if isinstance(one, DriveRecording)]
-    if any((place / "proj_depth").is_dir() for drive in drives for place in drive._list_depth_folders()):
+    drives = [recording for recording in recordings if isinstance(recording, DriveRecording)]
+    if any((place / "proj_depth").is_dir() for drive in drives for place in drive.list_depth_folders()):
         return
     found = f"no depth of {drives[0].session}" + f" and {len(drives) - 1} more drives" * (len(drives) > 1)
     key = "ground_truth_path of this data set (data.ground_truth_path for data.path)"
-    fix = f"correct {key}, or leave it out for depth beside the images"
-    opened = {drive.drive.resolve() for drive in drives}
-    places = Counter(
-        place.parent if (place := found.parents[1]).name in ("train", "val") else place
-        for depth in ("*", "*/*")
-        for found in folder.glob(f"{depth}/*_sync/proj_depth")
-        if found.parent.name in {drive.name for drive in opened} and found.parent.resolve() not in opened
-    )
-    if not folder.is_dir():
-        found = "no such folder"
-    elif places:
-        fix = f"set {key} to {places.most_common(1)[0][0]}"
-    elif not any(next(folder.glob(f"{part}*/proj_depth"), None) for part in ("", "train/", "val/")):
-        found = "no DRIVE_sync/proj_depth in it"
+    fix = f"set {key} to the folder that holds train/ and val/, or leave it out for depth beside the images"
     raise DataError(folder, found=found, expected="the folder of KITTI's data_depth_annotated", fix=fix)
 
 
@@ -340,7 +326,9 @@ class KittiRig:
         """Return the fields of a `ScannedRecording` that follow from the calibration, the scanner's if it is known."""
         T, P_velo = self.T_camera_rectified, None
         if T_rectified_velo is not None:
-            P_velo = {side: one.K @ (T[side] @ T_rectified_velo)[:3] for side, one in self.intrinsics.items()}
+            P_velo = {
+                side: intrinsics.K @ (T[side] @ T_rectified_velo)[:3] for side, intrinsics in self.intrinsics.items()
+            }
         return {
             "images": self.images,
             "intrinsics": self.intrinsics,

@@ -110,8 +110,11 @@ class Undistortion:
 
     def find_raw(self, pixels: Array) -> Array:
         """Return the pixels (N, 2) of the lens's image that lie at pixels (N, 2) of the new one."""
-        x, y = (np.asarray(one, np.float32)[:, None] for one in pixels.T)
-        raw = [cv2.remap(one, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0] for one in self._maps]
+        x, y = (np.asarray(coordinates, np.float32)[:, None] for coordinates in pixels.T)
+        raw = [
+            cv2.remap(coordinate_map, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            for coordinate_map in self._maps
+        ]
         return np.column_stack(raw).astype(np.float64)
 
     def parameters(self) -> bytes:
@@ -148,7 +151,9 @@ class RectifiedPair:
 
         def rows_px(lenses: tuple[Undistortion, Undistortion], axes: tuple[Undistortion, Undistortion]) -> Array:
             """Return the row offsets for the lens of each image, and the rotation that goes with it."""
-            y = [one.lens.rays(at, turned.R_new_lens)[:, 1] for one, at, turned in zip(lenses, raw, axes, strict=True)]
+            y = [
+                view.lens.rays(at, turned.R_new_lens)[:, 1] for view, at, turned in zip(lenses, raw, axes, strict=True)
+            ]
             return focal * (y[0] - y[1])
 
         return {

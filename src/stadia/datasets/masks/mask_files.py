@@ -45,7 +45,7 @@ MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one wit
 SHAPE_TOLERANCE = 0.02
 _MAX_RUN_BITS = 40  # of a compressed run length
 MAX_COCO_BYTES = 1 << 29
-"""Of a COCO file: instances_train2017.json has about 450 MB."""
+"""Largest COCO file that is read: instances_train2017.json has about 450 MB."""
 
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
@@ -189,7 +189,7 @@ def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
 def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
     """Resize both masks by `resize_labels`."""
     semantic, instance = (
-        resize_labels(one.astype(np.int32), height, width) for one in (masks.semantic, masks.instance)
+        resize_labels(labels.astype(np.int32), height, width) for labels in (masks.semantic, masks.instance)
     )
     return RoadMasks(semantic.astype(np.uint8), instance.astype(np.uint16))
 
@@ -238,7 +238,7 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
     shown = instance[max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1]
     mask = (shown == number).astype(np.uint8)
     outline = shown[(cv2.dilate(mask, np.ones((3, 3), np.uint8)) > 0) & (mask == 0)]
-    nearer = [other for other in np.unique(outline) if other and windows[int(other)][0].stop > rows.stop]
+    nearer = [neighbor for neighbor in np.unique(outline) if neighbor and windows[int(neighbor)][0].stop > rows.stop]
     return float(np.isin(outline, nearer).mean()) if len(outline) else 0.0
 
 
@@ -333,7 +333,9 @@ class CocoMasks:
             found = f"{len(categories)} categories"
             raise DataError(self.path, found=found, expected="at most 255", fix="leave some out")
         self._number = {category.id: number for number, category in enumerate(categories, start=1)}
-        self.classes: Mapping[int, str] = {self._number[one.id]: one.name.strip().lower() for one in categories}
+        self.classes: Mapping[int, str] = {
+            self._number[category.id]: category.name.strip().lower() for category in categories
+        }
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
         """Return the masks of one image, see `core.recording.MaskReader`. Smaller masks are drawn over larger ones."""
@@ -344,7 +346,7 @@ class CocoMasks:
         _check_shape(what, image.height, image.width, height, width)
         shapes = self._of_image[image.id]
         semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
-        areas = [int(np.count_nonzero(_decode_mask(one, image, what))) for one in shapes]
+        areas = [int(np.count_nonzero(_decode_mask(shape, image, what))) for shape in shapes]
         for number, index in enumerate(np.argsort(np.negative(areas), kind="stable"), start=1):
             mask = _decode_mask(shapes[index], image, what)  # again: all masks at once are gigabytes
             semantic[mask], instance[mask] = self._find_class(shapes[index], what), number

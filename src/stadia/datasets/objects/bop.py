@@ -88,8 +88,8 @@ class _Image:
 def read_targets(dataset: Path) -> Targets:
     """Return the number of requested instances by object, for each (scene, image) of TARGETS."""
     targets: Targets = {}
-    for one in read_bop_json(dataset / TARGETS_FILE, list[_TargetEntry]):
-        targets.setdefault((one.scene_id, one.im_id), {})[one.obj_id] = one.inst_count
+    for entry in read_bop_json(dataset / TARGETS_FILE, list[_TargetEntry]):
+        targets.setdefault((entry.scene_id, entry.im_id), {})[entry.obj_id] = entry.inst_count
     return targets
 
 
@@ -141,7 +141,7 @@ class BopImages(ObjectImages):
         self, name: str, models: dict[int, BopModel], images: list[_Image], targets: Targets | None = None
     ) -> None:
         self.name, self.models, self._all, self.targets = name, models, images, targets
-        self.ids = [(one.scene_id, one.im_id) for one in images]
+        self.ids = [(image.scene_id, image.im_id) for image in images]
         self.classes = (BACKGROUND, *(models[number].name for number in sorted(models)))
 
     @classmethod
@@ -156,11 +156,11 @@ class BopImages(ObjectImages):
             if len(splits) == 1:
                 fix = f"set data.train_split={splits[0]} data.val_split=null, which holds the last of its images out"
             raise DataError(dataset / split, found="no scene", expected=expected, fix=fix)
-        images = [one for scene in scenes for one in _read_scene(scene)]
+        images = [image for scene in scenes for image in _read_scene(scene)]
         if only is not None:
-            images = [one for one in images if (one.scene_id, one.im_id) in only]
+            images = [image for image in images if (image.scene_id, image.im_id) in only]
         folder = dataset / "models_eval" if (dataset / "models_eval").is_dir() else dataset / "models"
-        numbers = sorted({pose.obj_id for one in images for pose in one.poses})
+        numbers = sorted({pose.obj_id for image in images for pose in image.poses})
         targets = read_targets(dataset) if split == "test" and (dataset / TARGETS_FILE).is_file() else None
         models = {number: read_bop_model(folder, number) for number in numbers}
         return cls(f"{dataset.name}/{split}", models, images, targets)
@@ -215,7 +215,7 @@ class BopImages(ObjectImages):
         poses = self._all[index].poses
         if self.targets is None:
             labels = self.labels(index).objects
-            return dict(Counter(pose.obj_id for pose, one in zip(poses, labels, strict=True) if one.visible_px))
+            return dict(Counter(pose.obj_id for pose, label in zip(poses, labels, strict=True) if label.visible_px))
         requested = self.targets.get(self.ids[index], {})
         if absent := requested.keys() - {pose.obj_id for pose in poses}:
             what = f"{TARGETS_FILE}: scene, image {self.ids[index]}"
@@ -265,8 +265,8 @@ def ground_truth_results(images: BopImages, at_least_visible_px: int = 1) -> lis
     """Return the annotated poses as results, for objects with enough visible pixels."""
     found = []
     for index, (scene_id, im_id) in enumerate(images.ids):
-        for (model, T), one in zip(images.poses(index), images.labels(index).objects, strict=True):
-            if one.visible_px >= at_least_visible_px:
+        for (model, T), label in zip(images.poses(index), images.labels(index).objects, strict=True):
+            if label.visible_px >= at_least_visible_px:
                 found.append(BopResult(scene_id, im_id, model.obj_id, 1.0, T @ model.T_object_model))
     return found
 
@@ -279,17 +279,19 @@ def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "re
     results = list(results)
     found: dict[tuple[int, int], list[EstimatedBox]] = {ids: [] for ids in images.ids}
     scenes = sorted({scene for scene, _ in found})
-    _check_known(what, "scene", {one.scene_id for one in results}, scenes, f"those of {images.name}")
+    _check_known(what, "scene", {result.scene_id for result in results}, scenes, f"those of {images.name}")
     for scene in scenes:
         known = [im_id for scene_id, im_id in found if scene_id == scene]
-        image_ids = {one.im_id for one in results if one.scene_id == scene}
+        image_ids = {result.im_id for result in results if result.scene_id == scene}
         _check_known(what, f"scene {scene}, image", image_ids, known, f"the annotated ones of {images.name}")
-    _check_known(what, "object", {one.obj_id for one in results}, sorted(images.models), "the data set's own obj_id")
-    for one in results:
-        model = images.models[one.obj_id]
-        T = one.T_camera_model @ np.linalg.inv(model.T_object_model)
+    _check_known(
+        what, "object", {result.obj_id for result in results}, sorted(images.models), "the data set's own obj_id"
+    )
+    for result in results:
+        model = images.models[result.obj_id]
+        T = result.T_camera_model @ np.linalg.inv(model.T_object_model)
         box = ObjectBox(images.classes.index(model.name), T, model.size_m, model.symmetry)
-        found[one.scene_id, one.im_id].append((box, one.score))
+        found[result.scene_id, result.im_id].append((box, result.score))
     return list(found.values())
 
 
@@ -314,23 +316,23 @@ def write_results(path: Path, results: Iterable[BopResult]) -> None:
     every = list(results)
     _check_times(path, every)
     rows = [RESULTS_HEADER]
-    for one in every:
-        what = f"{path}: scene {one.scene_id}, image {one.im_id}, object {one.obj_id}"
-        T = check_pose(what, check_rotation(what, one.T_camera_model[:3, :3]), one.T_camera_model[:3, 3])
+    for result in every:
+        what = f"{path}: scene {result.scene_id}, image {result.im_id}, object {result.obj_id}"
+        T = check_pose(what, check_rotation(what, result.T_camera_model[:3, :3]), result.T_camera_model[:3, 3])
         pose = ",".join(" ".join(map(repr, part.ravel().tolist())) for part in (T[:3, :3], 1000 * T[:3, 3]))
-        score = _check_score(what, float(one.score))
-        rows.append(f"{one.scene_id},{one.im_id},{one.obj_id},{score!r},{pose},{float(one.time_s)!r}")
+        score = _check_score(what, float(result.score))
+        rows.append(f"{result.scene_id},{result.im_id},{result.obj_id},{score!r},{pose},{float(result.time_s)!r}")
     write_text(path, "\n".join(rows) + "\n")
 
 
 def _check_times(path: Path, results: Iterable[BopResult]) -> None:
     times: dict[tuple[int, int], float] = {}
-    for one in results:
-        first = times.setdefault((one.scene_id, one.im_id), one.time_s)
-        if not math.isclose(first, one.time_s, abs_tol=1e-3):
-            where = f"{path}: scene {one.scene_id}, image {one.im_id}"
+    for result in results:
+        first = times.setdefault((result.scene_id, result.im_id), result.time_s)
+        if not math.isclose(first, result.time_s, abs_tol=1e-3):
+            where = f"{path}: scene {result.scene_id}, image {result.im_id}"
             fix = "write the time of the whole image in each row"
-            raise DataError(where, found=f"time {one.time_s} beside {first}", expected="one time an image", fix=fix)
+            raise DataError(where, found=f"time {result.time_s} beside {first}", expected="one time an image", fix=fix)
 
 
 def _check_score(what: str, score: float) -> float:

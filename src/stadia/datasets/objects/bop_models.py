@@ -163,7 +163,7 @@ class _ModelEntry(FileEntry):
 
 def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
     """Return (3, 3) R_object_model, the smallest rotation of an axis of revolution to y; else the identity."""
-    axes = [one.direction for one in entry.symmetries_continuous]
+    axes = [symmetry.direction for symmetry in entry.symmetries_continuous]
     if not axes:
         return np.eye(3)
     if any(abs(abs(axis @ axes[0]) - 1) > 1e-6 for axis in axes):
@@ -179,8 +179,8 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
 
 def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
     """Raise DataError where an axis of revolution misses the box center (3,), which labels rotate about."""
-    for one in entry.symmetries_continuous:
-        off_mm = float(np.linalg.norm(np.cross(center_mm - one.offset, one.direction)))
+    for symmetry in entry.symmetries_continuous:
+        off_mm = float(np.linalg.norm(np.cross(center_mm - symmetry.offset, symmetry.direction)))
         if off_mm > _AXIS_OFF * entry.diameter:
             found = f"an axis {off_mm:.3g} mm beside the center of the mesh's box"
             expected = f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm"

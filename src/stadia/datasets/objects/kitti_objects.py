@@ -184,7 +184,7 @@ class KittiObjectImages(ObjectImages):
     def _in_camera(self, index: int, boxes: list[KittiBox]) -> list[EstimatedBox]:
         _, T_camera_rectified = self._projection(index)
         found = []
-        for one in boxes:
-            T_camera_object = T_camera_rectified @ one.T_rectified_object
-            found.append((ObjectBox(self.classes.index(one.kind), T_camera_object, one.size_m, "none"), one.score))
+        for box in boxes:
+            T_camera_object = T_camera_rectified @ box.T_rectified_object
+            found.append((ObjectBox(self.classes.index(box.kind), T_camera_object, box.size_m, "none"), box.score))
         return found

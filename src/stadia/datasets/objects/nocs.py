@@ -168,8 +168,8 @@ class NocsImages(ObjectImages):
         instance = np.zeros(mask.shape, np.int32)
         for place, number in enumerate(found, start=1):
             instance[mask == number] = place
-        for one in left_out:
-            instance[mask == one.number] = UNLABELED
+        for unlabeled in left_out:
+            instance[mask == unlabeled.number] = UNLABELED
         return ObjectLabels(instance, tuple(found.values()))
 
     def left_out(self, index: int) -> list[UnlabeledObject]:

@@ -153,8 +153,8 @@ class ObjectFolder(ObjectImages):
         visible = count_pixels(instance, len(entry.objects))
         what, K = f"{folder / 'scene.json'}: image {number}, object", np.array(entry.K)
         objects = tuple(
-            self._check_object(f"{what} {place}", one, K, int(count))
-            for place, (one, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
+            self._check_object(f"{what} {place}", entry_of_object, K, int(count))
+            for place, (entry_of_object, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
         )
         return check_labels(path, ObjectLabels(instance, objects))
 

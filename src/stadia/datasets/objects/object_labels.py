@@ -117,7 +117,7 @@ class ObjectImages(ABC):
 
     def boxes(self, index: int) -> Sequence[ObjectBox]:
         """Return the visible objects, without masks. Raises DataError as `labels` does."""
-        return [one for one in self.labels(index).objects if one.visible_px]
+        return [label for label in self.labels(index).objects if label.visible_px]
 
     def left_out(self, index: int) -> Sequence[UnlabeledObject]:
         """Return the objects of known classes without label; most formats have none. Raises DataError as `labels`."""

@@ -65,7 +65,7 @@ def list_object_splits(path: Path, layout: str) -> list[str]:
     if layout == "bop":
         return sorted({scene.parent.parent.name for scene in path.glob("*/[0-9]*/scene_gt.json")})
     if layout == "nocs":
-        below = sorted(one.name for one in path.glob("*/") if next(one.rglob("*_coord.png"), None) is not None)
+        below = sorted(folder.name for folder in path.glob("*/") if next(folder.rglob("*_coord.png"), None) is not None)
         return below or ["."] * any(path.glob("*_coord.png"))
     return sorted(labels.parent.name for labels in path.glob("*/label_2"))
 

@@ -62,7 +62,7 @@ class CompiledPair:
         cls, target: Tensor, source: Tensor, inverse_depth: Tensor, camera: Camera, source_camera: Camera, number: int
     ) -> CompiledPair:
         """Return one pair of a batch: target (B, 1, H, W), source (B, 3, Hs, Ws), inverse depth (B, 1, H, W)."""
-        K, K_source = (one.K.double().expand(len(target), 3, 3)[number].numpy() for one in (camera, source_camera))
+        K, K_source = (lens.K.double().expand(len(target), 3, 3)[number].numpy() for lens in (camera, source_camera))
         images = target[number, 0], source[number].permute(1, 2, 0), inverse_depth[number, 0]
         own, other, inverse = (np.ascontiguousarray(image.numpy()) for image in images)
         lens = np.zeros((3, 3), np.float32)

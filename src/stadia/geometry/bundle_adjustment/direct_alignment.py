@@ -182,7 +182,7 @@ class _Pair:
             found.append(CompiledPair.extract(*images, number).align(T, change, settings))
         names = "T_source_target", "brightness", "residual", "seen"
         T, change, residual, seen = (
-            torch.from_numpy(np.stack([getattr(one, name) for one in found])) for name in names
+            torch.from_numpy(np.stack([getattr(result, name) for result in found])) for name in names
         )
         return _Linearization(T, change, residual[:, None], seen[:, None] > 0, residual.new_zeros(0))
 

@@ -218,7 +218,7 @@ def survey_camera_height(
 def _find_usable_objects(objects: BoxedObjects, min_px: float) -> tuple[list[ObjectStatus], Tensor]:
     """Return the status of each box, and (N,) bool, whether it can be used. Raises GeometryError if none can."""
     verdict = classify_boxes(objects, min_px=min_px)
-    usable = torch.tensor([one is ObjectStatus.INLIER for one in verdict], dtype=torch.bool)
+    usable = torch.tensor([status is ObjectStatus.INLIER for status in verdict], dtype=torch.bool)
     if not bool(usable.any()):
         counts = ", ".join(f"{verdict.count(reason)} {reason}" for reason in ObjectStatus if reason in verdict)
         found, expected = f"none that can be used ({counts or 'no object'})", "whole cars or people with a known height"
@@ -234,7 +234,7 @@ def _judge_objects(
 
     An inlier of its box that is not usable was too small for the fitted horizon.
     """
-    judged: list[ObjectStatus] = [ObjectStatus.SMALL if one is ObjectStatus.INLIER else one for one in verdict]
+    judged: list[ObjectStatus] = [ObjectStatus.SMALL if status is ObjectStatus.INLIER else status for status in verdict]
     rows = usable.nonzero()[:, 0].tolist()
     for row, height_m, agree in zip(rows, implied.tolist(), agrees.tolist(), strict=True):
         judged[row] = ObjectStatus.ABOVE if height_m <= 0 else ObjectStatus.INLIER if agree else ObjectStatus.ODD

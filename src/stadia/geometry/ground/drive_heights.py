@@ -40,7 +40,7 @@ def track_boxes(frame: Tensor, box: Tensor) -> Tensor:
     count = 0
     for now in torch.unique(frame).tolist():
         rows = (frame == now).nonzero()[:, 0]
-        last = {one: row for one, row in last.items() if int(frame[row]) >= now - _MEMORY_FRAMES}
+        last = {known_track: row for known_track, row in last.items() if int(frame[row]) >= now - _MEMORY_FRAMES}
         if last:
             tracks = list(last)
             overlap = _overlaps(box[list(last.values())].double(), box[rows].double())
@@ -127,9 +127,9 @@ def estimate_drive_heights(
     draws = [torch.randint(drives, (drives,), generator=generator) for _ in range(_DRAWS)]
     count, logs = max(1, _VALUES_AT_ONCE // len(drive)), list[float]()
     for first in range(0, _DRAWS, count):
-        times = torch.stack([torch.bincount(one, minlength=drives)[drive] for one in draws[first : first + count]])
+        times = torch.stack([torch.bincount(drawn, minlength=drives)[drive] for drawn in draws[first : first + count]])
         again = _fit(drive, weight * times, foot, px, metres, focal_px)[0]
-        logs += [math.log(one) for one in again if 0 < one < math.inf]
+        logs += [math.log(drawn_m) for drawn_m in again if 0 < drawn_m < math.inf]
     spread = float(torch.tensor(logs, dtype=torch.float64).std()) if len(logs) > _DRAWS // 2 else math.inf
     width = math.hypot(1.96 * spread, 1.96 * HEIGHT_STD / math.sqrt(inlier_count))
     return DriveHeights(height, height * math.exp(-width), height * math.exp(width), horizon, inlier_count)

@@ -264,16 +264,16 @@ def _check_depth(recordings: Sequence[Recording]) -> None:
 def describe_background_depth(backgrounds: Sequence[Background]) -> dict[str, str | None]:
     """Return a hash of the depth files of backgrounds, by the name of their recording; None without files."""
     found: dict[str, list[Background]] = {}
-    for one in backgrounds:
-        found.setdefault(one.recording.name, []).append(one)
+    for background in backgrounds:
+        found.setdefault(background.recording.name, []).append(background)
     return {name: hash_depth(some[0].recording, [(b.index, b.side) for b in some]) for name, some in found.items()}
 
 
 def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:
     """Hash the names of backgrounds and the contents of their recordings."""
     digest = hashlib.blake2b(digest_size=16)
-    for recording in {id(one.recording): one.recording for one in backgrounds}.values():
+    for recording in {id(background.recording): background.recording for background in backgrounds}.values():
         digest.update(recording.fingerprint().encode())
-    for one in backgrounds:
-        digest.update(encode_name(f"{one.name}\n"))
+    for background in backgrounds:
+        digest.update(encode_name(f"{background.name}\n"))
     return digest.hexdigest()

@@ -36,7 +36,7 @@ has. Without this margin, slightly sloping ground would cut off its foot.
 """
 
 GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
-"""Of the published images, nearest row first: pixels of a canvas of 150."""
+"""Sizes of the published images, nearest row first: pixels of a canvas of 150."""
 
 GRID_FEET = (1.0, 0.9, 0.8, 0.7)
 """Lower edge of each row, as a share of the height: smaller and higher is farther. Only the sizes are published."""
@@ -319,9 +319,9 @@ class CompositeComposer:
         """Return facts for the run's record: splits, sources and labels."""
         return {
             "backgrounds": len(self.backgrounds),
-            "worlds": len({one.recording.name for one in self.backgrounds}),
+            "worlds": len({background.recording.name for background in self.backgrounds}),
             "foregrounds": len(self.foregrounds),
-            "objects": len({one.object for one in self.foregrounds}),
+            "objects": len({foreground.object for foreground in self.foregrounds}),
             "fingerprints": [fingerprint_backgrounds(self.backgrounds), fingerprint_foregrounds(self.foregrounds)],
             "depth": describe_background_depth(self.backgrounds),
         }

@@ -75,7 +75,10 @@ def write_composites(
             run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
             run_jobs(pool, partial(_write_shard, composer, origin, out), todo, advance)
             numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
-            names, hashes = [one.name for one in composer.foregrounds], hash_visible_pixels(composer.foregrounds)
+            names, hashes = (
+                [foreground.name for foreground in composer.foregrounds],
+                hash_visible_pixels(composer.foregrounds),
+            )
             splits[split] = {"images": count, **numbers, "looks": dict(zip(names, hashes, strict=True))}
     first = next(iter(composers.values()))
     path = out / "dataset.json"
@@ -256,9 +259,9 @@ def write_composites_preview(
 ) -> Path:
     """Write up to rows x columns samples of each split, spread evenly, into one PNG. Returns its path."""
     bands = []
-    for split, one in images.items():
+    for split, source in images.items():
         numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
-        bands += _draw_split(split, [one.composed(number) for number in numbers], columns, one.label.depth_scale)
+        bands += _draw_split(split, [source.composed(number) for number in numbers], columns, source.label.depth_scale)
     width = max(band.shape[1] for band in bands)
     sheet = np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands])
     return write_contact_sheet(path, sheet, "stadia-overview")
@@ -266,9 +269,9 @@ def write_composites_preview(
 
 def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale) -> list[Image]:
     """Draw the samples of a split in rows under a caption, with one depth scale for all."""
-    valid = np.concatenate([one.depth[one.depth > 0] for one in samples])
+    valid = np.concatenate([sample.depth[sample.depth > 0] for sample in samples])
     near, far = np.percentile(valid, (2, 98)) if valid.size else (1.0, 2.0)
-    tiles = [_draw_sample(one, float(near), float(max(far, 1.01 * near))) for one in samples]
+    tiles = [_draw_sample(sample, float(near), float(max(far, 1.01 * near))) for sample in samples]
     height, width = max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
     tiles = [_pad_white(tile, height, width + 4) for tile in tiles]
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]

@@ -88,15 +88,15 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
         listed = _read_listed_names(path / LISTING)
         return {split: _list_foregrounds(path / split, listed.get(split)) for split in named}
     every = _list_foregrounds(path)
-    objects = list(dict.fromkeys(one.object for one in every))
+    objects = list(dict.fromkeys(foreground.object for foreground in every))
     if len(objects) < 2:
         expected = "at least 2, to train and validate"
         raise DataError(path, found="a single object", expected=expected, fix="add images of others")
     held_out = max(1, min(round(val_share * len(objects)), len(objects) - 1))
     order = make_generator(0, "foregrounds").permutation(len(objects))[:held_out]
     val = {objects[int(number)] for number in order}
-    train = [one for one in every if one.object not in val]
-    return {"train": train, "val": [one for one in every if one.object in val]}
+    train = [foreground for foreground in every if foreground.object not in val]
+    return {"train": train, "val": [foreground for foreground in every if foreground.object in val]}
 
 
 def _read_listed_names(path: Path) -> dict[str, set[str]]:
@@ -117,13 +117,17 @@ def _list_foregrounds(folder: Path, listed: set[str] | None = None) -> list[Fore
     entries = list(folder.iterdir()) if folder.is_dir() else []
     objects = sorted((p for p in entries if p.is_dir() and not p.name.startswith(".")), key=natural_sort_key)
     if listed is not None:
-        rendered = [one.name for one in objects if (one / OBJECT_RECORD).is_file()]
-        objects = [one for one in objects if one.name in listed or one.name not in rendered]
-        if missing := sorted(listed.difference(one.name for one in objects)):
+        rendered = [entry.name for entry in objects if (entry / OBJECT_RECORD).is_file()]
+        objects = [entry for entry in objects if entry.name in listed or entry.name not in rendered]
+        if missing := sorted(listed.difference(entry.name for entry in objects)):
             raise _make_list_error(folder, f"'{missing[0][:60]}' of {folder.name}, which is not there")
         if rendered and not objects:
             raise _make_list_error(folder, f"no object of {folder.name}")
-    views = [Foreground(file, f"{one.name}/{file.stem}", one.name) for one in objects for file in list_images(one)]
+    views = [
+        Foreground(file, f"{folder_of_object.name}/{file.stem}", folder_of_object.name)
+        for folder_of_object in objects
+        for file in list_images(folder_of_object)
+    ]
     single = [] if objects and not any(p.is_file() for p in entries) else list_images(folder)
     return [*views, *(Foreground(file, file.stem, file.stem) for file in single if file.name != "preview.png")]
 
@@ -136,8 +140,8 @@ def _make_list_error(folder: Path, found: str) -> DataError:
 def fingerprint_foregrounds(foregrounds: Sequence[Foreground]) -> str:
     """Return a hash of the names and contents of foregrounds."""
     digest = hashlib.blake2b(digest_size=16)
-    for one in foregrounds:
-        digest.update(encode_name(f"{one.name}:{hash_file(one.file)}\n"))
+    for foreground in foregrounds:
+        digest.update(encode_name(f"{foreground.name}:{hash_file(foreground.file)}\n"))
     return digest.hexdigest()
 
 
@@ -147,7 +151,7 @@ def hash_visible_pixels(foregrounds: Sequence[Foreground]) -> list[str]:
     A file that is no cut-out is hashed as a file.
     """
     with ThreadPoolExecutor(count_cores()) as threads:
-        return list(threads.map(_hash_visible, (one.file for one in foregrounds)))
+        return list(threads.map(_hash_visible, (foreground.file for foreground in foregrounds)))
 
 
 def _hash_visible(file: Path) -> str:
@@ -157,8 +161,8 @@ def _hash_visible(file: Path) -> str:
         return hash_file(file)
     inner = _crop_to_visible(rgba)
     visible = np.where(inner[..., 3:] > 0, inner, 0).astype(np.uint8)  # transparent pixels have any color
-    data = (f"{visible.shape}".encode() + np.ascontiguousarray(one).tobytes() for one in (visible, visible[:, ::-1]))
-    return min(hashlib.blake2b(one, digest_size=16).hexdigest() for one in data)
+    data = (f"{visible.shape}".encode() + np.ascontiguousarray(view).tobytes() for view in (visible, visible[:, ::-1]))
+    return min(hashlib.blake2b(content, digest_size=16).hexdigest() for content in data)
 
 
 def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tuple[list[tuple[str, str]], int]:

@@ -95,8 +95,8 @@ def _find_complete(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iter
         names[kind] = name or choices[0]
         if kind == "mask" and name is not None:
             masks[name] = masks.get(name, 0) + 1
-        listed = [one.name for one in os.scandir(folder / name)] if name else []
-        found[kind] = {int(match[1]) for one in listed if (match := _IMAGE.fullmatch(one))}
+        listed = [entry.name for entry in os.scandir(folder / name)] if name else []
+        found[kind] = {int(match[1]) for name in listed if (match := _IMAGE.fullmatch(name))}
     wanted = range(1, PLACEMENT_COUNT + 1)
     absent = (f"{names[kind]}/{file}.jpg" for kind in FILE_KINDS for file in wanted if file not in found[kind])
     return [file for file in wanted if all(file in numbers for numbers in found.values())], absent
@@ -166,9 +166,9 @@ class PublishedComposites:
         gray = {kind: read_rgb(self._image(folder, kind, file))[..., 0] for kind in ("depth", "mask")}
         background_file = _background_file(self.root, background)
         clean = read_rgb(background_file)
-        for path, one in ((background_file, clean), *((folder / kind / f"{file}.jpg", gray[kind]) for kind in gray)):
-            if one.shape[:2] != (height, width):
-                found, expected = f"{one.shape[1]}x{one.shape[0]}", f"{width}x{height}, as its composed image"
+        for path, layer in ((background_file, clean), *((folder / kind / f"{file}.jpg", gray[kind]) for kind in gray)):
+            if layer.shape[:2] != (height, width):
+                found, expected = f"{layer.shape[1]}x{layer.shape[0]}", f"{width}x{height}, as its composed image"
                 raise DataError(path, found=found, expected=expected, fix="use the images of one size of the data set")
         depth = gray["depth"].astype(np.float32) / np.float32(255)
         K = centered_K(focal_px_from_fov(ASSUMED_FOV_DEG, width), height, width)

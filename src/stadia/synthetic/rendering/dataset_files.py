@@ -90,8 +90,8 @@ class SceneFormat:
     def _list_foreign(self, out: Path) -> list[str]:
         """Return what is in the folders of the splits and is no scene; hidden names are of unfinished ones."""
         entries = (entry for split in SPLITS if (out / split).is_dir() for entry in sorted((out / split).iterdir()))
-        foreign = (one for one in entries if not one.name.startswith(".") and not (one / self.record).is_file())
-        return [str(one.relative_to(out)) for one in foreign]
+        foreign = (entry for entry in entries if not entry.name.startswith(".") and not (entry / self.record).is_file())
+        return [str(entry.relative_to(out)) for entry in foreign]
 
     def list_jobs(
         self, out: Path, config: SceneCounts, seed: int, name: Callable[[str, int, int], str]
@@ -99,7 +99,7 @@ class SceneFormat:
         """List the scenes of each split in order. name: the folder within `out`, of (split, index, seed)."""
         places = ((split, index) for split, count in config.counts.items() for index in range(count))
         seeds = ((*place, derive_seed(seed, self.kind, *place)) for place in places)
-        return [SceneJob(out / name(*one), *one) for one in seeds]
+        return [SceneJob(out / name(*place_and_seed), *place_and_seed) for place_and_seed in seeds]
 
     def origin(self, job: SceneJob, config: SceneCounts) -> dict[str, Any]:
         """Return what defines a scene's images, without the number of scenes: equal origins mean equal images."""

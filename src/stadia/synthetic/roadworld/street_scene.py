@@ -104,10 +104,10 @@ def assemble_world(objects: Sequence[SceneObject], textures: dict[str, Texture],
     """Join the triangles of all objects: the ground first, then objects at rest, then moving objects."""
     instances: list[ObjectInstance] = []
     numbers = [0] * len(objects)
-    for i, one in enumerate(objects):
-        if one.size_hwl_m is not None:
+    for i, item in enumerate(objects):
+        if item.size_hwl_m is not None:
             numbers[i] = len(instances) + 1
-            instances.append(ObjectInstance(numbers[i], one.semantic, one.size_hwl_m, one.T_world_object))
+            instances.append(ObjectInstance(numbers[i], item.semantic, item.size_hwl_m, item.T_world_object))
     poses: list[Points] = [np.broadcast_to(np.eye(4), (frames, 4, 4))]
     parts: Mesh = []
     rows: list[tuple[int, ...]] = []  # of each part: body, class, instance, whether it is ground, whether it is at rest

@@ -108,7 +108,7 @@ def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list
             x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
             T = make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
             corners = compute_footprint(shape, _MIN_GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
-            if (np.abs(corners) <= half).all() and not any(has_overlap(corners, other) for other in taken):
+            if (np.abs(corners) <= half).all() and not any(has_overlap(corners, placed) for placed in taken):
                 placed.append(PlacedObject(len(placed) + 1, shape, T))
                 taken.append(corners)
                 break
@@ -136,14 +136,14 @@ def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
 
 def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
     """Draw (4, 4) T_world_camera, aimed at an object or near their middle, at a distance from all of them."""
-    middle = np.mean([one.T_world_object[:3, 3] for one in objects], 0)
+    middle = np.mean([placed.T_world_object[:3, 3] for placed in objects], 0)
     while True:
         elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
         share = random.uniform(0.0, 0.6)
         target = middle + share * (objects[int(random.integers(len(objects)))].T_world_object[:3, 3] - middle)
         eye = target + random.uniform(*config.distance_m) * make_direction(elevation, azimuth)
         T = make_camera_pose(eye, target, random.normal(0, np.radians(5)))
-        if all(_is_clear_view(T, one) for one in objects):
+        if all(_is_clear_view(T, placed) for placed in objects):
             return T
 
 
@@ -194,10 +194,10 @@ def make_table(seed: int, config: TableWorldConfig) -> TableScene:
     ground, board = _make_surroundings(random, half)
     parts: list[MeshPart] = [*ground, *board]
     owners, handles = [0] * len(parts), [False] * len(parts)
-    for one in objects:
-        for mesh, is_handle in ((one.shape.mesh, False), (one.shape.handle, True)):
-            parts += transform_mesh(name_object_textures(mesh, one.number - 1), one.T_world_object)
-            owners += [one.number] * len(mesh)
+    for placed in objects:
+        for mesh, is_handle in ((placed.shape.mesh, False), (placed.shape.handle, True)):
+            parts += transform_mesh(name_object_textures(mesh, placed.number - 1), placed.T_world_object)
+            owners += [placed.number] * len(mesh)
             handles += [is_handle] * len(mesh)
     textures = make_table_textures(seed, len(objects))
     views = make_generator(seed, "views")
@@ -266,10 +266,10 @@ class TableRenderer:
         )  # fmt: skip
         contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
         contact_map = np.array([-_CONTACT_WINDOW_M / 2, -_CONTACT_WINDOW_M / 2, _CONTACT_SIDE / _CONTACT_WINDOW_M])
-        for one in table.objects:
-            half_x, _, half_z = 0.5 * (0.9 * one.shape.size_m)
+        for placed in table.objects:
+            half_x, _, half_z = 0.5 * (0.9 * placed.shape.size_m)
             add_contact_shadow(
-                contact, contact_map, one.T_world_object, half_x, half_z, _CONTACT_DEPTH, _CONTACT_FADE_M
+                contact, contact_map, placed.T_world_object, half_x, half_z, _CONTACT_DEPTH, _CONTACT_FADE_M
             )
         nothing_moves = np.empty((0, 0), np.float32), depth_map
         return light_bodies(
@@ -317,9 +317,9 @@ def compute_nocs_map(view: TableView) -> NDArray[np.float64]:
     ray = np.stack([x, y, np.ones(rows.shape)], -1)
     points = ray * view.depth_m[..., None].astype(np.float64)
     out = np.zeros(points.shape)
-    for number, one in enumerate(view.objects, start=1):
+    for number, visible in enumerate(view.objects, start=1):
         mask = view.instance == number
-        T = np.linalg.inv(one.T_camera_object)
+        T = np.linalg.inv(visible.T_camera_object)
         own = points[mask] @ T[:3, :3].T + T[:3, 3]
-        out[mask] = own / np.linalg.norm(one.placed.shape.size_m) + 0.5
+        out[mask] = own / np.linalg.norm(visible.placed.shape.size_m) + 0.5
     return out
