@@ -97,10 +97,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is not known")
-@pytest.mark.parametrize(
-    ("method", "starts"),
-    [("fork", "before"), ("spawn", "in the loop")],
-)
+@pytest.mark.parametrize(("method", "starts"), [("fork", "before"), ("spawn", "in the loop")])
 def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(
     method: str, starts: str, tmp_path: Path
 ) -> None:
