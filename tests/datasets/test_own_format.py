@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.test_documented_commands import NETWORK
 
 from stadia.core.errors import ConfigError
 from stadia.core.recording import LEFT, Recording
@@ -68,8 +69,7 @@ def test_an_own_format_is_checked_and_trained_on_from_the_command_line(
     places = {place for finding in json.loads(out) for place in finding["where"]}
     assert places, "the checks read the recordings"
     assert places <= {"drives/a", "drives/b"}
-    words = ("data.height=32", "data.width=96", "model.encoder=test_efficientnet", "model.pretrained=false")
-    words += ("model.pose_encoder=test_efficientnet", "training.max_epochs=null", "training.max_steps=2")
+    words = (*NETWORK, "data.height=32", "data.width=96", "training.max_epochs=null", "training.max_steps=2")
     words += ("training.batch_size=1", "training.workers=0", f"data.format={NAME}")
     code, out, err = stadia(
         "train", "selfsup", "--data", drives, *words, "--out", tmp_path / "runs", "--on-stop", "warn"
