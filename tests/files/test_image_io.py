@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
+from stadia.files import image_io
 from stadia.files.image_io import (
     MAX_PIXELS,
     PNG_END,
     PNG_SIGNATURE,
     ImageHeader,
     decode_image,
+    find_image_fault,
     parse_image_header,
     read_image,
     write_image,
 )
+
+IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8), (9, 9), 3)
 
 
 def _encode(suffix: str, shape: tuple[int, ...], dtype: str = "uint8") -> bytes:
@@ -29,12 +33,18 @@ def _encode(suffix: str, shape: tuple[int, ...], dtype: str = "uint8") -> bytes:
     return cv2.imencode(suffix, values)[1].tobytes()
 
 
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _png(*chunks: bytes) -> bytes:
+    return PNG_SIGNATURE + b"".join(chunks) + PNG_END
+
+
 def _claim_png(width: int, height: int) -> bytes:
     """Return a whole PNG whose header claims a size and whose data are empty."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
-    data = b"IDAT" + zlib.compress(b"")
-    chunks = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data))
-    return PNG_SIGNATURE + chunks + PNG_END
+    header = struct.pack(">IIBBBBB", width, height, 16, 6, 0, 0, 0)
+    return _png(_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(b"")))
 
 
 @pytest.mark.parametrize(
@@ -79,3 +89,73 @@ def test_a_name_that_is_not_utf8_is_written_and_read(tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.uint16).reshape(3, 4)
     write_image(path, values)
     np.testing.assert_array_equal(read_image(path, cv2.IMREAD_UNCHANGED), values)
+
+
+# -- Images: what the header check reads must be what the decoder reads.
+
+
+def test_a_png_of_two_headers_is_refused() -> None:
+    def header(side: int) -> bytes:
+        return _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+
+    data = _chunk(b"IDAT", zlib.compress(bytes(5 * 4)))
+    assert decode_image("a", _png(header(4), data), cv2.IMREAD_UNCHANGED).shape == (4, 4)
+    for chunks in ((header(4), header(30_000), data), (_chunk(b"tEXt", b"a\0b"), header(4), data), (data,)):
+        assert find_image_fault(_png(*chunks)) == "a header that is not the first chunk"
+
+
+@pytest.mark.parametrize("unlike", [b"\xff\x01", b"\xff\x00", b"\xff\xd0"])
+def test_no_jpeg_hides_its_frame_header(unlike: bytes) -> None:
+    """Libjpeg reads these markers without a length, or skips them: what follows is its header, and must be ours."""
+    data = bytes(cv2.imencode(".jpg", IMAGE)[1].tobytes())
+    at = data.index(b"\xff\xc0")
+    decoy, large = data[at : at + 19], struct.pack(">HH", 60_000, 60_000)
+    padding = bytearray(65533)  # of the segment that libjpeg skips, and in which a reader of a length would land
+    padding[0xFFE2 - 4 : 0xFFE2 - 4 + len(decoy)] = decoy
+    real = data[2:].replace(struct.pack(">HH", 48, 64), large, 1)
+    hidden = data[:2] + unlike + b"\xff\xe2\xff\xff" + bytes(padding) + real
+    header = parse_image_header(hidden)
+    assert header is None or (header.height, header.width) == (60_000, 60_000)
+    with pytest.raises(DataError, match="expected"):
+        decode_image("a", hidden, cv2.IMREAD_COLOR)
+
+
+def test_a_progressive_jpeg_of_thousands_of_scans_is_refused() -> None:
+    data = bytes(cv2.imencode(".jpg", IMAGE, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1))[1].tobytes())
+    assert decode_image("a", data, cv2.IMREAD_COLOR).shape == IMAGE.shape
+    last = data.rindex(b"\xff\xda")
+    assert "scans" in str(find_image_fault(data[:-2] + data[last:-2] * 300 + data[-2:]))
+
+
+@pytest.mark.parametrize("is_png", [True, False])
+def test_an_image_of_millions_of_empty_parts_is_refused(is_png: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_io, "_MAX_PARTS", 1000)
+    if is_png:
+        data = bytes(cv2.imencode(".png", IMAGE)[1].tobytes())
+        data = data[:33] + _chunk(b"tEXt", b"") * 2000 + data[33:]
+    else:
+        data = bytes(cv2.imencode(".jpg", IMAGE)[1].tobytes())
+        data = data[:2] + b"\xff\xfe\x00\x02" * 2000 + data[2:]
+    assert "more than" in str(find_image_fault(data))
+    if not is_png:
+        assert parse_image_header(data) is None
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_a_png_of_many_compressed_texts_is_refused(kind: bytes) -> None:
+    """Libpng unpacks each to 8 MB: a thousand of them, an image of 8 MB, took 48 s."""
+    data = bytes(cv2.imencode(".png", IMAGE)[1].tobytes())
+    text = _chunk(kind, b"key\0\0" + zlib.compress(bytes(1000)))
+    assert find_image_fault(data[:33] + text * 30 + data[33:]) is None
+    assert "compressed texts" in str(find_image_fault(data[:33] + text * 40 + data[33:]))
+
+
+def test_an_animated_png_is_refused() -> None:
+    """OpenCV keeps several copies of its canvas: 8192x8192 of 16 bits took more than 2 GB."""
+    data = bytes(cv2.imencode(".png", IMAGE)[1].tobytes())
+    frame = struct.pack(">IIIIIHHBB", 0, 64, 48, 0, 0, 1, 100, 0, 0)
+    chunks = _chunk(b"acTL", struct.pack(">II", 1, 0)) + _chunk(b"fcTL", frame)
+    animated = data[:33] + chunks + data[33:]
+    assert cv2.imdecode(np.frombuffer(animated, np.uint8), cv2.IMREAD_COLOR).shape == IMAGE.shape
+    with pytest.raises(DataError, match="an animated PNG"):
+        decode_image("a", animated, cv2.IMREAD_COLOR)

@@ -35,7 +35,7 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "er")
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(StadiaError, match=r"file/runs: found a file where a folder should be"):
+    with pytest.raises(StadiaError, match=r"file/runs: found a place that cannot be written to .Not a directory"):
         check_writable(tmp_path / "file" / "runs")
     for error, found in (
         (OSError(errno.ENOENT, "No such file", "/proc/tmp3x"), "a place where no file"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import struct
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
 
 MAX_ARRAY_BYTES = 1 << 30
 MAX_ARRAYS = 1000
-"""Of one .npz archive."""
+"""An .npz archive holds the few arrays of a frame; a list of millions takes gigabytes."""
 
 _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
-_NPY_HEADER_BYTES = 10_000
 
 
 def read_npy(
@@ -45,42 +43,28 @@ def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | N
     """Read an .npy stream of `size` bytes, its header first."""
     import numpy as np  # reading JSON and text stays light
 
-    found, is_fortran, dtype = _read_array_header(stream)
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):  # a header of version 2 may have 4 GB, and is for records
+        raise ValueError(f"version {version[0]}.{version[1]} of the format")
+    found, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         fix = "store numbers, as float32, float64 or integers"
         raise DataError(path, found=f"values of type {dtype}", expected="booleans, integers or floats", fix=fix)
     if shape is not None and found != shape:
         fix = "one value for each pixel of the image"
         raise DataError(path, found=f"shape {found}", expected=f"shape {shape}", fix=fix)
-    count, left = math.prod(found), size - stream.tell()
-    if min(found, default=0) < 0 or count * dtype.itemsize > left:
-        claimed = f"a header that claims shape {found}, {count * dtype.itemsize} bytes, before {left} bytes of data"
+    data_bytes, left = math.prod(found) * dtype.itemsize, size - stream.tell()
+    if min(found, default=0) < 0 or data_bytes > left:
+        claimed = f"a header that claims shape {found}, {data_bytes} bytes, before {left} bytes of data"
         raise DataError(path, found=claimed, expected="a whole file", fix=COPY_AGAIN)
-    buffer = np.empty(count * dtype.itemsize, np.uint8)
+    buffer = np.empty(data_bytes, np.uint8)
     at = 0
-    while at < len(buffer) and (chunk := stream.read(min(CHUNK_BYTES, len(buffer) - at))):
+    while at < data_bytes and (chunk := stream.read(min(CHUNK_BYTES, data_bytes - at))):
         buffer[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
         at += len(chunk)
-    if at < len(buffer):
-        raise ValueError(f"cut off after {at} of {len(buffer)} bytes of data")
-    values = buffer != 0 if dtype.kind == "b" else buffer.view(dtype)  # a byte of 2 is no bool, to numpy's loops
-    return values.reshape(found, order="F" if is_fortran else "C")
-
-
-def _read_array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and type of an .npy stream. Its length is checked before the header is read."""
-    import numpy as np
-
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version[0]}.{version[1]} of the format")
-    length = stream.read(2 if version == (1, 0) else 4)
-    size = int.from_bytes(length, "little")
-    header = stream.read(min(size, _NPY_HEADER_BYTES + 1))
-    if size > _NPY_HEADER_BYTES or len(header) < size or b"\\" in header:
-        raise ValueError(f"a header of {size} bytes, cut off, too long, or with a backslash")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read_header(io.BytesIO(length + header), max_header_size=_NPY_HEADER_BYTES)
+    if at < data_bytes:
+        raise ValueError(f"cut off after {at} of {data_bytes} bytes of data")
+    return buffer.view(dtype).reshape(found, order="F" if is_fortran else "C")
 
 
 def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ FULL_DISK = "a full disk"
 _TEMPORARY_NAME = re.compile(
     r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL
 )
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 _PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")  # numpy's words, in an OSError without a number
 
 
@@ -35,27 +37,14 @@ def match_temporary_name(name: str) -> re.Match[str] | None:
 
 def explain_write_error(error: OSError, path: str | Path) -> None:
     """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StadiaError(path, found=FULL_DISK, expected="free space for the file", fix="free some space") from error
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        found = f"a place that cannot be written to ({error.strerror or 'no access'})"
-        if isinstance(error, NotADirectoryError | FileExistsError):
-            is_dangling = any(place.is_symlink() and not place.exists() for place in (Path(path), *Path(path).parents))
-            found = "a link to a place that is missing" if is_dangling else "a file where a folder should be"
-        expected, fix = "a folder that can be written to", "choose another place to write to"
-        raise StadiaError(path, found=found, expected=expected, fix=fix) from error
-    if error.errno == errno.EISDIR:
-        raise StadiaError(path, found="a folder", expected="a file's name", fix="add a name to this path") from error
-    if error.errno == errno.EFBIG:
-        found, expected = "a file larger than this system or shell allows", "room for a larger file"
-        raise StadiaError(
-            path, found=found, expected=expected, fix="raise `ulimit -f`, or write to another disk"
-        ) from error
-    if error.errno is None and _PARTLY_WRITTEN.search(str(error)):
-        found, expected = "a disk, or a limit of `ulimit -f`, that took a part of the file", "free space for the file"
-        raise StadiaError(path, found=found, expected=expected, fix="free some space, then run it again") from error
+    reason = error.strerror or summarize_exception(error)
+    if error.errno in _NO_SPACE or (error.errno is None and _PARTLY_WRITTEN.search(str(error))):
+        expected, fix = "free space for the file", "free some space, or raise the limit of `ulimit -f`"
+        raise StadiaError(path, found=f"{FULL_DISK} ({reason})", expected=expected, fix=fix) from error
+    if error.errno in _NO_ACCESS:
+        found, expected = f"a place that cannot be written to ({reason})", "a file in a folder that can be written to"
+        raise StadiaError(path, found=found, expected=expected, fix="choose another place to write to") from error
     is_ours = error.filename is None or match_temporary_name(Path(os.fsdecode(error.filename)).name)
     if is_ours and not isinstance(error, BrokenPipeError):  # a write or a sync names no file
-        found = f"a file that cannot be written ({error.strerror or summarize_exception(error)})"
-        expected = "a file that can be written"
+        found, expected = f"a file that cannot be written ({reason})", "a file that can be written"
         raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error

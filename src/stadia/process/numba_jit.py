@@ -1,15 +1,13 @@
 """Compile Python loops with Numba, and keep the compiled code in a private folder of the user.
 
 Numba stores compiled code as pickles, and reading a pickle can run any code. So the cache is a program, and lies where
-nobody else can write: `docs/explanation/security.md`.
+nobody else can write: `docs/explanation/security.md`. Without a cache each process compiles for seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,12 +16,9 @@ from numba import njit
 from numba.core import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-from stadia.files.input_files import read_bytes
 from stadia.files.paths import find_private_folder
 
 _F = TypeVar("_F", bound=Callable[..., object])
-_DIGEST_BYTES = 32
-_MAX_ENTRY_BYTES = 64 << 20
 
 
 def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
@@ -48,36 +43,6 @@ def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
 def find_kernel_cache() -> Path | None:
     """Return the private folder of compiled code, `stadia/numba-VERSION`; None where there is none."""
     return find_private_folder(f"numba-{numba.__version__}")
-
-
-class _KernelFile(IndexDataCacheFile):
-    """Numba's two files of a kernel, each with a SHA-256 at its end, which pickle ignores.
-
-    Content is compared with its SHA-256 before it is unpickled. This finds damage; the folder keeps others out.
-    """
-
-    @contextlib.contextmanager
-    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
-        with super()._open_for_write(filepath) as stream:
-            content = io.BytesIO()
-            yield content
-            stream.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
-
-    def _load_index(self) -> dict[Any, str]:
-        if not Path(self._index_path).exists():
-            return {}
-        _check_digest(Path(self._index_path))
-        return dict(super()._load_index())
-
-    def _load_data(self, name: str) -> object:
-        _check_digest(Path(self._data_path(name)))
-        return super()._load_data(name)
-
-
-def _check_digest(path: Path) -> None:
-    data = read_bytes(path, expected="compiled code", max_bytes=_MAX_ENTRY_BYTES)
-    if hashlib.sha256(data[:-_DIGEST_BYTES]).digest() != data[-_DIGEST_BYTES:]:
-        raise ValueError(f"{path}: a damaged entry of the cache of compiled code")
 
 
 def _stamp_callees(function: Any) -> tuple[tuple[str, int, int], ...]:
@@ -107,7 +72,7 @@ class _KernelCache(FunctionCache):
         if not Path(self.cache_path).is_relative_to(folder):
             raise RuntimeError("Numba chose another folder for its cache")
         stamps = self._impl.locator.get_source_stamp(), _stamp_callees(function)
-        self._cache_file: Any = _KernelFile(self.cache_path, self._impl.filename_base, stamps)
+        self._cache_file: Any = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamps)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
