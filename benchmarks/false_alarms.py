@@ -318,7 +318,7 @@ def read_finished_run(folder: Path) -> Row:
         "start_from": None,
     }  # else a training that goes on from another would have to learn it all again
     before = validate_untrained(resolve_config(CONFIGS.load(run.recipe), untrained))[score]
-    began, finished = (datetime.fromisoformat(run.facts[when]) for when in ("started", "finished"))
+    began, finished = (datetime.fromisoformat(str(moment)) for moment in (run.facts.started, run.facts.finished))
     return read_run(f"run {folder.name}", folder, before, score, (finished - began).total_seconds())
 
 

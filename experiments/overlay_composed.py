@@ -33,7 +33,7 @@ def steps_in(minutes: float, out: Path, overrides: list[str]) -> int:
     """
     tried = [f"training.max_steps={TRIED}", "training.validate_every=null", "data.val_samples=16"]
     run = recipes.train(recipes.configure("overlay", ["training.threads=2", *overrides, *tried]), out=out / "trial")
-    return round(OF_STEPS * 60 * minutes / sum(run.facts["time"]["step_s"].values()))
+    return round(OF_STEPS * 60 * minutes / sum(run.facts.time.step_s.values()))
 
 
 def main(out: Path, minutes: float | None, overrides: list[str]) -> None:

@@ -95,8 +95,8 @@ def compared(arguments: argparse.Namespace, seed: int, metric: str) -> dict[str,
         "alone_to_its_best_s": needed,
         "stages_to_that_s": took,
         "share": took / needed,
-        "batches": [one["batch_size"] for one in staged.facts["stages"]],
-        "steps": [one["steps"] for one in staged.facts["stages"]],
+        "batches": [stage.batch_size for stage in staged.facts.stages],
+        "steps": [stage.steps for stage in staged.facts.stages],
     }
 
 

@@ -236,7 +236,7 @@ def one(config: ObjectPoseConfig, out: Path) -> dict[str, Any]:
     started = time.perf_counter()
     run = recipes.train(config, out=out)
     trained_s = time.perf_counter() - started
-    return {"trained_s": round(trained_s), **scored(run.folder, Path(str(run.facts["data"]["path"])))}
+    return {"trained_s": round(trained_s), **scored(run.folder, Path(str(run.facts.data["path"])))}
 
 
 def main() -> None:

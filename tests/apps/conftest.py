@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.recipes import configure
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
@@ -22,7 +23,7 @@ SMALL = (
     "model.pretrained=false",
     "model.network.decoder_channels=[4,4,8,8,8]",
 )
-CAMERA = {"K": [[140, 0, 99.5], [0, 140, 64.5], [0, 0, 1]], "size": [130, 200]}
+CAMERA = TrainedCamera(K=((140, 0, 99.5), (0, 140, 64.5), (0, 0, 1)), size=(130, 200))
 
 
 @pytest.fixture(scope="session")
@@ -43,5 +44,5 @@ def _write_run(folder: Path, *, focal: float = 0.7) -> Path:
         recipe="selfsup", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
-    (folder / "run.json").write_text(json.dumps({"camera": CAMERA}), encoding="utf-8")
+    write_run_facts(folder, replace(UNKNOWN_FACTS, recipe_facts=RecipeFacts(camera=CAMERA)))
     return folder

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, append_finding
 from stadia.evaluation.exported_network import ExportedNetwork
 from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.files.run_facts import read_run_facts, write_run_facts
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -31,8 +33,7 @@ Stadia = Callable[..., tuple[int, str, str]]
 def trained(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
     """A run whose training ended with an unusable verdict."""
     folder = write_run(tmp_path_factory.mktemp("run"))
-    facts = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**facts, "predictions": "unusable"}))
+    write_run_facts(folder, replace(read_run_facts(folder), predictions="unusable"))
     for code, severity in (
         ("M30", Severity.STOP),
         ("S30", Severity.STOP),
@@ -120,7 +121,7 @@ def test_an_onnx_file_stands_alone(trained: Path, exported: Path) -> None:
     }
     assert wanted.items() <= said.items()
     assert float(said["focal"]) == pytest.approx(0.7)
-    assert json.loads(said["camera"]) == json.loads((trained / "run.json").read_text())["camera"]
+    assert json.loads(said["camera"]) == json.loads((trained / "run.json").read_text())["recipe_facts"]["camera"]
     assert said["checkpoint"] == "best.safetensors, step 7"
     assert (said["verdict"], said["verdict_codes"]) == ("unusable", "M30, S30")
     (answer,) = session.run(None, {"image": np.zeros((3, 3, 96, 64), np.float32)})

@@ -37,7 +37,9 @@ folder = pathlib.Path(sys.argv[1 if is_resumed else 2])
 folder = folder.parent if is_resumed else folder / f"2026-01-01-000000-{config['name']}"
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "config.json").write_text(json.dumps(config))
-(folder / "run.json").write_text("{}")
+facts = {"name": config["name"], "recipe": "selfsup", "seed": 0, "status": "finished", "started": "2026-01-01T00:00:00"}
+facts |= {"command": "", "version": "", "code": {}, "environment": {}, "data": {}}
+(folder / "run.json").write_text(json.dumps(facts))
 bad = abs(config["x"] - 3)
 text = f"step,{config.get('column', 'val/abs_rel')}\\n"
 for step in (1, 2):

@@ -13,6 +13,7 @@ from stadia.cli.main import app
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, write_findings
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
+from stadia.files.run_facts import JudgedTraining
 from stadia.recipes.prediction.verdict import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.training.run_folder import Run
 
@@ -56,7 +57,7 @@ def test_verdict_on_predictions_is_a_symptom(run: Run) -> None:
     """The finding of the training comes first; the verdict's own findings may follow from it."""
     found = [make_finding(code, Severity.WARN, measured=code, expected="-") for code in ("T40", "M30", "S20")]
     write_findings(run.folder / "findings.jsonl", found)
-    run.note(predictions="unusable")
+    run.update_facts(lambda facts: replace(facts, predictions="unusable"))
     code, text = run_diagnose(run)
     assert (code, "predictions: unusable\n" in text) == (0, True)
     parts = json.loads(run_diagnose(run, "--json")[1])
@@ -101,7 +102,7 @@ def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     replace_verdict(run, judge_measurements(flat, unlearned), unlearned)
     assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "doubtful"
     replace_verdict(run, judge_measurements(good, learned), learned)
-    assert (path.read_text(), run.facts["judged"]) == ("", {"steps": 3000})
+    assert (path.read_text(), run.facts.judged) == ("", JudgedTraining(steps=3000))
     bad = judge_measurements(replace(good, spread=1.01, change=0.01), learned)
     assert list(record_worse_verdict(run.folder, bad, "drive")) == []
     before = path.read_text()
@@ -135,9 +136,7 @@ def test_the_verdict_at_the_end_of_a_training_counts_for_frames_that_trained(run
     replace_verdict(run, judge_measurements(constant, unlearned), unlearned)
     assert find_unusable_codes(run.folder) == ("M30",)
     replace_verdict(run, judge_measurements(constant, unlearned), unlearned, has_trained_frames=True)
-    assert (find_unusable_codes(run.folder), run.facts["judged"]["steps"]) == ((), 3), (
-        "few validate: no verdict on others"
-    )
+    assert (find_unusable_codes(run.folder), run.facts.judged.steps) == ((), 3), "few validate: no verdict on others"
     assert find_unusable_codes(run.folder / "none") == ()
     (run.folder / "run.json").write_text("[1]")
     assert find_unusable_codes(run.folder) == ()
@@ -166,9 +165,9 @@ def write_terms(run: Run, *terms: str) -> None:
 
 def test_a_term_of_the_user_is_named_beside_useless_predictions(run: Run) -> None:
     write_findings(run.folder / "findings.jsonl", [make_finding("T40", Severity.WARN, measured="-", expected="-")])
-    run.note(predictions="unusable")
+    run.update_facts(lambda facts: replace(facts, predictions="unusable"))
     assert "also possible" not in run_diagnose(run)[1]
-    run.note(recipe_class="Mine")
+    run.update_facts(lambda facts: replace(facts, recipe_class="Mine"))
     write_terms(run, "photometric", "smoothness")
     assert "also possible" not in run_diagnose(run)[1], "the class has the terms of the recipe"
     write_terms(run, "photometric", "slope")
@@ -176,5 +175,5 @@ def test_a_term_of_the_user_is_named_beside_useless_predictions(run: Run) -> Non
     assert f"also possible: {cause}" in run_diagnose(run)[1]
     assert json.loads(run_diagnose(run, "--json")[1])["also_possible"].startswith(cause)
     write_findings(run.folder / "findings.jsonl", [])
-    run.note(predictions="usable")
+    run.update_facts(lambda facts: replace(facts, predictions="usable"))
     assert "also possible" not in run_diagnose(run)[1]

@@ -24,6 +24,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
+from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.recipes.prediction import verdict
 from stadia.recipes.prediction.depth_task import predict_input
 from stadia.recipes.prediction.prediction_inputs import add_training_options, find_assumed_camera, open_inputs
@@ -163,10 +164,9 @@ class TestPredict:
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Frames of 64x32: the training's images of 128x64 have the same shape, those of 64x64 have not."""
-        known = {"K": [[100, 0, 63.5], [0, 100, 31.5], [0, 0, 1]], "size": [64, 128]}
-        run_json = checkpoint.parents[1] / "run.json"
+        known = TrainedCamera(K=((100, 0, 63.5), (0, 100, 31.5), (0, 0, 1)), size=(64, 128))
         opened = Checkpoint.open(checkpoint)
-        run_json.write_text(json.dumps({"camera": known}))
+        write_run_facts(checkpoint.parents[1], replace(UNKNOWN_FACTS, recipe_facts=RecipeFacts(camera=known)))
         options = add_training_options(opened, video, {})
         (given,) = open_inputs(video, **options)
         assert next(iter(given.frames)).K.tolist() == [[50, 0, 31.5], [0, 50, 15.5], [0, 0, 1]]
@@ -185,7 +185,8 @@ class TestPredict:
         )
         assert code == 0, err
         assert "  not checked: K30 Camera differs from the training's: no camera was given" in text
-        run_json.write_text(json.dumps({"camera": known | {"size": [64, 64]}}))
+        other = RecipeFacts(camera=replace(known, size=(64, 64)))
+        write_run_facts(checkpoint.parents[1], replace(UNKNOWN_FACTS, recipe_facts=other))
         code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out")
         assert code == 2
         assert "own.mp4: found images of 64x32; expected the shape of 64x64, which the known camera has" in err

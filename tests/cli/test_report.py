@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
+
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 
 
 def test_report_of_a_run(stadia, tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"recipe": "selfsup", "status": "finished"}), encoding="utf-8")
+    write_run_facts(tmp_path, replace(UNKNOWN_FACTS, recipe="selfsup", status="finished"))
     code, out, err = stadia("report", str(tmp_path))
     lost = f"note: {tmp_path}: config.json is not there, though each run has one\n"
     lost += f"note: {tmp_path}: checkpoints/last.safetensors is not there, though the run is finished\n"

@@ -5,7 +5,6 @@ Each rule is proven on maps that break it alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from stadia.diagnostics.prediction_checks import (
     reduce_image,
 )
 from stadia.diagnostics.preflight.two_view_geometry import FeatureMatches
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 
 HEIGHT, WIDTH, FOCAL = 96, 320, 260.0
 K = np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
@@ -527,8 +527,7 @@ def test_own_terms_are_those_that_the_recipe_does_not_have(
     names = [f"train/term/{name}" for name in (*own, *others)] + [f"train/{part}warped_over_unwarped" for part in parts]
     (tmp_path / "metrics.csv").write_text(f"step,epoch,{','.join(names)}\n200,0,{','.join(['0.5'] * len(names))}\n")
     for recipe_class, found in (("Mine", own), (None, ())):
-        facts = {"recipe": recipe} | ({"recipe_class": recipe_class} if recipe_class else {})
-        (tmp_path / "run.json").write_text(json.dumps(facts))
+        write_run_facts(tmp_path, replace(UNKNOWN_FACTS, recipe=recipe, recipe_class=recipe_class))
         assert TrainingRecord.read(tmp_path).own_terms == found
 
 

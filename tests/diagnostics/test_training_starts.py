@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, Verdict, judge_measurements
-from stadia.diagnostics.prediction_checks.training_record import count_start_steps
-from stadia.training.config import MAX_STEPS
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 
 LEARNED = TrainingRecord(steps=3000, warped_over_unwarped=0.3, auto_masked=0.2)
 GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0)
@@ -39,21 +37,13 @@ def test_the_finding_names_the_judged_checkpoint_and_the_other_one() -> None:
     assert found.evidence["other_checkpoint"] == "last.safetensors, step 40"
 
 
-@pytest.mark.parametrize(
-    ("start_steps", "counted"), [(5000, 5000), (60, 60), (59, 59), (MAX_STEPS, MAX_STEPS), (None, 0), (-1, 0), ("x", 0)]
-)
-def test_few_steps_are_enough_from_weights_that_were_trained(start_steps: object, counted: int, tmp_path: Path) -> None:
-    """Steps count with those of the start, MAX_STEPS for published weights of depth."""
-    (tmp_path / "run.json").write_text(json.dumps({"recipe": "selfsup", "start_steps": start_steps}))
+@pytest.mark.parametrize(("start_steps", "has_start"), [(5000, True), (60, True), (59, False), (0, False)])
+def test_few_steps_are_enough_from_weights_that_were_trained(start_steps: int, has_start: bool, tmp_path: Path) -> None:
+    """Steps count with those of the start."""
+    write_run_facts(tmp_path, replace(UNKNOWN_FACTS, recipe="selfsup", start_steps=start_steps))
     (tmp_path / "metrics.csv").write_text("step,epoch,train/warped_over_unwarped\n40,0,0.3\n")
-    assert count_start_steps(tmp_path / "run.json") == counted
     training = TrainingRecord.read(tmp_path, steps=40)
-    has_start = counted >= 60
     findings = judge_measurements(GOOD, training).findings
     assert [finding.code for finding in findings] == ([] if has_start else ["T40"])
     poor = judge_measurements(GOOD, replace(training, warped_over_unwarped=0.95)).findings
     assert poor[0].measured.startswith("the residual of the training" if has_start else "40 steps; the residual")
-
-
-def test_a_folder_without_a_run_has_no_start(tmp_path: Path) -> None:
-    assert count_start_steps(tmp_path / "none" / "run.json") == 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_files import hash_video
 from stadia.evaluation.frame_preparation import frame_name
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -39,7 +41,7 @@ def test_frames_that_trained_are_counted_and_can_be_left_out(
         "fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"},
         "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]},
     }
-    (run / "run.json").write_text(json.dumps({"data": facts}))
+    write_run_facts(run, replace(UNKNOWN_FACTS, data=facts))
     scores = json.loads(stadia(*words, "--json")[1])
     assert (scores["trained_on"], scores["images"]) == (3, 6)
     assert any(note.startswith("3 of the 6 frames trained this network") for note in scores["notes"])
@@ -65,7 +67,7 @@ def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder:
         "train_images": {"elsewhere/b": join_hashes([first, "f" * 12])},
         "train_sessions": ["elsewhere/b"],
     }
-    (run / "run.json").write_text(json.dumps({"data": facts}))
+    write_run_facts(run, replace(UNKNOWN_FACTS, data=facts))
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
     assert (scores["trained_on"], scores["of_trained_drives"]) == (1, 5)
     assert scores["notes"][1].startswith(
@@ -73,7 +75,7 @@ def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder:
     )
     assert scores["notes"][2].startswith("5 of the 6 frames are others of drives that trained it (world/a)")
     facts["train_images"] = {"elsewhere/b": "f" * 12}
-    (run / "run.json").write_text(json.dumps({"data": facts}))
+    write_run_facts(run, replace(UNKNOWN_FACTS, data=facts))
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
     assert (scores["trained_on"], scores["of_trained_drives"]) == (0, 0)
     assert not any("trained" in note for note in scores["notes"])
@@ -85,7 +87,7 @@ CAMERA = ("data.camera.horizontal_fov_deg=60", "data.stride=1")
 def write_facts(checkpoint: Path, **facts: object) -> None:
     given = {"fingerprints": {"video/drive": "0123"}, "train_frames": {"video/drive": [[0, 3], [5, 6]]}}
     given |= {"train_images": {"video/drive": ""}, "train_sessions": ["video/drive"], **facts}
-    (checkpoint.parent.parent / "run.json").write_text(json.dumps({"data": given}))
+    write_run_facts(checkpoint.parent.parent, replace(UNKNOWN_FACTS, data=given))
 
 
 def count_trained(stadia: Stadia, checkpoint: Path, video: Path, out: Path) -> dict[str, int | None]:

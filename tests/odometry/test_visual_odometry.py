@@ -21,6 +21,7 @@ from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
@@ -340,7 +341,7 @@ def test_scored_frames_that_trained_are_noted(stadia, checkpoint, drive_folder, 
         "fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"},
         "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]},
     }
-    (checkpoint.parent.parent / "run.json").write_text(json.dumps({"data": facts}))
+    write_run_facts(checkpoint.parent.parent, replace(UNKNOWN_FACTS, data=facts))
     words = ("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
     code, _, err = stadia(*words)
     assert code == 0, err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 from stadia import recipes
 from stadia.core.config import diff_mappings, resolve_config
 from stadia.core.errors import RunError
-from stadia.core.recorded_facts import match_facts
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import all_frames
+from stadia.files.run_facts import match_facts
 from stadia.recipes.base.data_facts import describe_depth, measure_poses
 from stadia.recipes.launch.data_locations import list_movable_keys
 from stadia.recipes.overlay.config import OverlayDataConfig
@@ -194,20 +195,13 @@ def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, 
                 recipes.train(changed, resume=run)
 
 
-def test_other_labels_of_an_extra_data_set_are_named_with_its_path_and_key(trained_small: Path, tmp_path: Path) -> None:
+def test_other_labels_of_an_extra_data_set_are_named(trained_small: Path, tmp_path: Path) -> None:
     run = Run.open(shutil.copytree(trained_small, tmp_path / "run"))
-    facts = {**run.facts["data"], "extra_datasets": {"car": {"depth": {"drive": "1f"}, "poses": {"drive": [1.0]}}}}
-    run.note(data=facts)
-    run.config["data"]["extra_datasets"] = {"car": {"path": "/data/car", "ground_truth_path": "/data/annotated"}}
-    of_car = {**facts["extra_datasets"]["car"], "depth": {"drive": "2e"}}
-    with pytest.raises(
-        RunError, match=r"expected the data of the run, /data/car. Fix: .* \(their new place: data\.extra"
-    ) as e:
-        run.check_data({**facts, "extra_datasets": {"car": of_car}})
-    assert "data.extra_datasets.car.ground_truth_path=NEW" in str(e.value)
-    of_car = {**facts["extra_datasets"]["car"], "poses": {"drive": None}}
-    with pytest.raises(RunError, match="Fix: put the files of before back, or train"):
-        run.check_data({**facts, "extra_datasets": {"car": of_car}})
+    data = {**run.facts.data, "extra_datasets": {"car": {"depth": {"drive": "1f"}, "poses": {"drive": [1.0]}}}}
+    run.update_facts(lambda facts: replace(facts, data=data))
+    of_car = {**data["extra_datasets"]["car"], "depth": {"drive": "2e"}}
+    with pytest.raises(RunError, match=r"extra_datasets\.car\.depth\.drive: others.*Fix: put the files of before back"):
+        run.check_data({**data, "extra_datasets": {"car": of_car}})
 
 
 def test_a_resume_may_name_a_format_that_was_detected(
@@ -225,60 +219,6 @@ def test_a_resume_may_name_a_format_that_was_detected(
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:
     every = {"data.path", "data.cache", "data.camera.K_file", "data.ground_truth_path", "data.poses"}
     assert every <= set(list_movable_keys(small, Run.open(trained_small)))
-
-
-def test_runs_of_earlier_versions_go_on_with_moved_files(
-    small: SelfsupConfig, worlds: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """They recorded neither poses nor depth nor the frames that validate: a note says what is not compared."""
-    lists = {name: tmp_path / f"{name}.txt" for name in ("train", "val", "moved")}
-    for name, frames in {"train": [1, 2], "val": [3], "moved": [3]}.items():
-        lists[name].write_text("".join(f"left {frame} l\n" for frame in frames))
-    split = [f"data.split_by.{key}_file={lists[key]}" for key in ("train", "val")]
-    words = [f"data.path={worlds / 'train-000' / 'left'}", "data.offsets=[-1]", "data.camera.horizontal_fov_deg=80"]
-    config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), [*words, *split])
-    run = recipes.train(config, out=tmp_path / "runs")
-    facts = run.facts
-    del facts["data"]["poses"], facts["data"]["depth"], facts["data"]["val_frames"]
-    (run.folder / "run.json").write_text(json.dumps(facts))
-    values = json.loads((run.folder / "config.json").read_text())
-    added = resolve_config(SelfsupConfig, values, [f"data.poses={tmp_path / 'poses.txt'}"])
-    assert "data.poses" not in list_movable_keys(added, run), "poses that were not there change the scores"
-    lists["val"].unlink()
-    moved = resolve_config(SelfsupConfig, values, [f"data.split_by.val_file={lists['moved']}"])
-    capfd.readouterr()
-    recipes.train(moved, resume=run.folder)
-    said = capfd.readouterr().err
-    assert "note: data.split_by.val_file: the run, of an earlier version of stadia, has no record of what " in said
-    assert f"{lists['moved']} is taken for the same" in said
-    assert set(run.facts["data"]) >= {"poses", "depth", "val_frames"}, "the next resume compares them"
-
-
-def test_depth_that_was_added_has_a_cure_of_its_own(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
-    place = shutil.copytree(worlds, tmp_path / "worlds")
-    depth = place / "val-000" / "depth"
-    depth.rename(tmp_path / "later")
-    config = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
-    run = recipes.train(config, out=tmp_path / "runs").folder
-    (tmp_path / "later").rename(depth)
-    with pytest.raises(RunError, match="move the depth that was added away until the run has ended"):
-        recipes.train(config, resume=run)
-
-
-def test_a_record_without_data_is_refused(trained_small: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(trained_small, tmp_path / "run")
-    facts = json.loads((run / "run.json").read_text())
-    del facts["data"]
-    (run / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(RunError, match=r"run\.json: found no 'data'"):
-        Run.open(run).check_data({})
-
-
-def test_facts_of_extra_data_sets_are_compared_alone() -> None:
-    """One of them may lack facts that the others have, and have any name."""
-    before = {"poses": {"a": None}, "extra_datasets": {"camera": {"fingerprints": {"b": "1"}}}}
-    after = {"poses": {"a": None}, "depth": {}, "extra_datasets": {"camera": {"fingerprints": {"b": "1"}, "depth": {}}}}
-    assert match_facts(after, before) == before
 
 
 def test_backgrounds_of_overlays_are_identified_with_their_depth(worlds: Path, tmp_path: Path) -> None:

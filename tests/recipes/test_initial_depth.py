@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from rich.console import Console
@@ -161,5 +159,5 @@ def test_a_training_is_prepared_with_a_number(small: SelfsupConfig, monkeypatch:
     kept, _ = SelfsupRecipe.prepare(settled, Console(quiet=True))
     assert kept.model == settled.model
     recipe = SelfsupRecipe(settled)
-    assert json.loads(json.dumps(dict(recipe.run_metadata)))["init_depth_m"] == settled.model.network.init_depth_m
+    assert recipe.run_metadata.own["init_depth_m"] == settled.model.network.init_depth_m
     recipe.save_data_stats(data)

@@ -115,16 +115,16 @@ def test_step_has_both_losses_and_keeps_object_heights(metric):
 def test_an_epochs_end_gives_the_height_and_the_depth_scale(metric):
     recipe, _ = prepared(metric)
     assert recipe.depth_scale is DepthScale.UP_TO_SCALE
-    assert recipe.run_metadata["scale_from"] is None
+    assert recipe.run_metadata.scale_from is None
     recipe.start_epoch(0)
     add_height_frames(recipe, 0, 1.6)
     recipe.start_epoch(1)
     assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
     assert recipe.depth_scale is DepthScale.METRES
-    assert recipe.run_metadata["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
+    assert recipe.run_metadata.own["camera_height_m"] == {"1.65 m": pytest.approx(1.6)}
     for part in ("car 1.504 m, spread 0.169 m", "RoadWorld draws", "5 % off"):
-        assert part in str(recipe.run_metadata["rests_on"])
-    assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(recipe.run_metadata["scale_from"])
+        assert part in str(recipe.run_metadata.rests_on)
+    assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(recipe.run_metadata.scale_from)
 
 
 def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
@@ -321,14 +321,16 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     """
     monkeypatch.setattr("stadia.recipes.metric.camera_heights.MAX_HEIGHT_LOG_ERROR", math.inf)
     undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
-    facts = json.loads((undisturbed.folder / "run.json").read_text())
+    facts = undisturbed.facts.recipe_facts
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
     kept = Checkpoint.open(last).state()["recipe"]
-    assert facts["rests_on"].startswith("heights of classes: car 1.504 m")
-    assert facts["depth_scale"] == "metres"
+    assert facts.rests_on.startswith("heights of classes: car 1.504 m")
+    assert facts.depth_scale == "metres"
     assert kept["heights"]["epoch"] == 2, "of eight steps of three"
     assert kept["epoch_heights"]["1.65 m"][-1]["kept_m"] == kept["heights"]["heights"][0]["metres"]
-    assert facts["camera_height_m"]["1.65 m"] == pytest.approx(kept["epoch_heights"]["1.65 m"][-1]["kept_m"], abs=1e-4)
+    assert facts.own["camera_height_m"]["1.65 m"] == pytest.approx(
+        kept["epoch_heights"]["1.65 m"][-1]["kept_m"], abs=1e-4
+    )
     assert recipes.load_predictor(last).depth_scale is DepthScale.METRES
     _, rows = table(undisturbed.folder)
     assert all(row["train/term/metric/object_height"] for row in rows if row["train/loss"])
@@ -383,7 +385,7 @@ def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, w
     )
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
     assert "H03" in codes
-    assert json.loads((run.folder / "run.json").read_text())["depth_scale"] == "up-to-scale"
+    assert run.facts.recipe_facts.depth_scale == "up-to-scale"
 
 
 def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):

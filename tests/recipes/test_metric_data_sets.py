@@ -119,10 +119,10 @@ def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: 
     recipe = predictor.recipe  # type: ignore[attr-defined]
     assert recipe.groups == ("high: 1.65 m", "low: 1.2 m")
     assert {path.stem.split("-")[1] for path in (run.folder / "scores").glob("val-*.json")} == {"high", "low"}
-    assert [*run.facts["data"]["extra_datasets"]] == ["low"]
+    assert [*run.facts.data["extra_datasets"]] == ["low"]
     assert (
-        run.facts["data"]["extra_datasets"]["low"]["masks"].keys()
-        == run.facts["data"]["extra_datasets"]["low"]["fingerprints"].keys()
+        run.facts.data["extra_datasets"]["low"]["masks"].keys()
+        == run.facts.data["extra_datasets"]["low"]["fingerprints"].keys()
     )
 
 

@@ -91,7 +91,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.mark.slow
 def test_from_sparse_ground_truth_to_scores_in_metres(trained: Run) -> None:
-    assert trained.facts["depth_scale"] == "metres"
+    assert trained.facts.recipe_facts.depth_scale == "metres"
     score = json.loads((trained.folder / "scores" / "val.json").read_text())
     assert (score["protocol"], score["images"]) == ("metric", 5)
     assert 0.5 < score["scale_ratio_median"] < 2

@@ -173,8 +173,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.mark.slow
 def test_from_data_to_report(trained: Run) -> None:
-    assert trained.facts["status"] == "finished"
-    assert "depth_scale" not in trained.facts
+    assert trained.facts.status == "finished"
+    assert trained.facts.recipe_facts.depth_scale is None
     assert (trained.checkpoints / "best.safetensors").exists()
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
     page = report.build_report(trained.folder).read_text()
@@ -193,7 +193,7 @@ def test_it_is_resumed(trained: Run) -> None:
     config = MugsConfig.model_validate(trained.config)
     longer = recipes.train(config, resume=trained.folder)
     assert longer.folder == trained.folder
-    assert longer.facts["status"] == "finished"
+    assert longer.facts.status == "finished"
 
 
 def test_commands_report_missing_capabilities(trained: Run) -> None:

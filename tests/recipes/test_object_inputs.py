@@ -21,6 +21,7 @@ from stadia.datasets.objects.open_objects import detect_object_layout, list_obje
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
 from stadia.evaluation.plots.image_overlays import draw_objects
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry.boxes import Symmetry
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import PosedObjects
@@ -64,7 +65,7 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_checkpoint(
         folder / "checkpoints" / "best.safetensors", header, {"state_dict": ObjectPoseRecipe(config).state_dict()}
     )
-    (folder / "run.json").write_text("{}")
+    write_run_facts(folder, UNKNOWN_FACTS)
     monkeypatch.setattr(ObjectPoseRecipe, "find", _one_cup)
     return folder
 

@@ -101,7 +101,7 @@ true_maps = partial(ground_truth_maps, classes=7)
 @pytest.mark.slow
 def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> None:
     run = recipes.train(small, out=tmp_path / "runs")
-    assert run.facts["status"] == "finished"
+    assert run.facts.status == "finished"
     with (run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["train/loss"]) for row in rows if row["train/loss"]] == pytest.approx(PINNED_LOSSES, rel=2e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry import se3
 from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
@@ -67,7 +69,7 @@ def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
-    (folder / "run.json").write_text("{}")
+    write_run_facts(folder, UNKNOWN_FACTS)
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _almost_true(tables, image, camera))
     return folder
 
@@ -189,7 +191,7 @@ def _nothing(frame: Frame) -> ObjectPredictions:
 
 def _remember(run: Path, tables: Path, split: str = "train") -> None:
     """As a training on a split does."""
-    (run / "run.json").write_text(json.dumps({"data": training_image_facts(ObjectFolder.open(tables, split))}))
+    write_run_facts(run, replace(UNKNOWN_FACTS, data=training_image_facts(ObjectFolder.open(tables, split))))
 
 
 def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:

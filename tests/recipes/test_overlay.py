@@ -108,10 +108,10 @@ def test_the_curve_is_the_pinned_one(trained: Run) -> None:
 
 
 def test_run_records_depth_scale_and_label_source(trained: Run) -> None:
-    assert trained.facts["depth_scale"] == "metres"
-    assert trained.facts["depth_source"] == "exact"
-    assert trained.facts["data"]["label"] == {"source": "exact", "depth_scale": "metres"}
-    assert "effective_lr" not in trained.facts
+    assert trained.facts.recipe_facts.depth_scale == "metres"
+    assert trained.facts.recipe_facts.own["depth_source"] == "exact"
+    assert trained.facts.data["label"] == {"source": "exact", "depth_scale": "metres"}
+    assert "effective_lr" not in trained.facts.recipe_facts.own
 
 
 def test_scores_are_computed_from_files_with_mean_depth_baseline(trained: Run, config: OverlayConfig) -> None:
@@ -232,7 +232,7 @@ def test_sgd_effective_learning_rate_is_reported(config: OverlayConfig) -> None:
         config, "optimizer.name=sgd", "optimizer.lr=0.001", "loss.depth_l1=70", "loss.mask_bce=70", "loss.balance=false"
     )
     recipe, data = OverlayRecipe(scaled), OverlayRecipe.prepare(scaled, Console(quiet=True))[1]
-    assert recipe.run_metadata["effective_lr"] == pytest.approx(0.14)
+    assert recipe.run_metadata.own["effective_lr"] == pytest.approx(0.14)
     for one in (
         recipe,
         OverlayRecipe(changed(scaled, "loss.depth_l1=1", "loss.mask_bce=1")),

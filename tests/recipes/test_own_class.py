@@ -20,7 +20,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes.launch import workflow
 from stadia.recipes.launch.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
-from stadia.recipes.launch.own_values import OWN_VALUES, list_own_values
+from stadia.recipes.launch.own_values import list_own_values
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run
@@ -94,8 +94,8 @@ def test_a_class_of_the_user_trains_and_is_needed_to_resume(small: SelfsupConfig
     first = [float(read_rows(run.metrics_csv)[0]["train/loss"]) for run in (plain, own)]
     assert first[1] == pytest.approx(2 * first[0], rel=1e-4)
     assert "train/term/mine/photometric" in read_rows(own.metrics_csv)[0]
-    assert (own.facts["recipe_class"], own.facts["status"]) == ("Doubled", "finished")
-    assert "recipe_class" not in plain.facts
+    assert (own.facts.recipe_class, own.facts.status) == ("Doubled", "finished")
+    assert plain.facts.recipe_class is None
     assert "trained by the class Doubled" in report.build_report(own.folder).read_text()
     assert "Two classes trained them, that of selfsup and Doubled" in write_comparison(
         read_run(plain.folder), read_run(own.folder)
@@ -123,7 +123,7 @@ def test_other_weights_than_the_recipe_has_are_refused_before_training(small: Se
     with pytest.raises(ConfigError, match="Weighted with other weights: log_weight; expected the weights of 'selfsup'"):
         workflow.train(small, out=tmp_path, recipe_class=Weighted)
     (folder,) = tmp_path.glob("20*")
-    assert Run.open(folder).facts["status"] == "failed"
+    assert Run.open(folder).facts.status == "failed"
     with pytest.raises(ConfigError, match="log_weight"):
         workflow.dry_run(small, recipe_class=Weighted)
 
@@ -177,7 +177,7 @@ def test_the_line_of_an_interruption_resumes_it(
     assert_clean(stopped)
     line = str(stopped.value).partition("go on with: ")[2].partition(" in Python")[0]
     run = eval(line, {"recipes": recipes, "config": small, "Doubled": Doubled})
-    assert (run.facts["status"], len(run.facts["resumed"])) == ("finished", 1)
+    assert (run.facts.status, len(run.facts.resumed)) == ("finished", 1)
     assert len(notes_about_losses(run)) == 1, "a resume keeps it"
 
 
@@ -248,7 +248,7 @@ def test_runs_of_a_class_with_other_values_differ_in_them(
     first = workflow.train(small, out=tmp_path / "first", recipe_class=Penalized)
     monkeypatch.setattr(Penalized, "power", 3)
     second = workflow.train(small, out=tmp_path / "second", recipe_class=Penalized)
-    assert [run.facts[OWN_VALUES]["power"] for run in (first, second)] == [1, 3]
+    assert [run.facts.own_values["power"] for run in (first, second)] == [1, 3]
     before, now = (read_run(run.folder) for run in (first, second))
     text = write_comparison(before, now)
     assert "| `own_values.power` | 1 | 3 |" in text

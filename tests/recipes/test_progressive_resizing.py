@@ -64,7 +64,7 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     settled, data = prepare_data(Seeing, config, Console(quiet=True))
     assert settled == config.model_copy(update={"data": settled.data}), "nothing else is settled"
     run = recipes.train(config, out=tmp_path / "runs")
-    assert [(one["first_step"], one["steps"]) for one in run.facts["stages"]] == [(1, 2), (3, 3)]
+    assert [(stage.first_step, stage.steps) for stage in run.facts.stages] == [(1, 2), (3, 3)]
     recipe = Seeing(settled)
     for batch in (*_first_batches(data.train.loaders),):
         recipe.training_step(batch)
@@ -108,8 +108,8 @@ def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> N
         data={"path": str(worlds), "height": 64, "width": 96, "cache": {"folder": str(tmp_path / "c")}},
     )
     run = recipes.train(grown(config, SMALL, LARGE | {"width": 96}, size=(64, 96), max_steps=4), out=tmp_path / "runs")
-    assert run.facts["status"] == "finished"
-    assert [one["steps"] for one in run.facts["stages"]] == [1, 2]
+    assert run.facts.status == "finished"
+    assert [stage.steps for stage in run.facts.stages] == [1, 2]
 
 
 BAD = {

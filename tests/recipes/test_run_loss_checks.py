@@ -88,7 +88,7 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(of_no_number)})
     run = recipes.train(small, out=tmp_path, on_stop=OnStop.WARN)
-    assert run.facts["status"] == "finished"
+    assert run.facts.status == "finished"
     assert "L12" in {one.code for one in read_findings(run.folder / "findings.jsonl")}
 
 

@@ -24,6 +24,7 @@ from stadia.datasets.splits import TargetFrames
 from stadia.diagnostics.finding import Severity, Stage, read_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import read_frames
+from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
 from stadia.recipes.base.data_facts import frame_indices, unique_recordings
 from stadia.recipes.base.depth_recipe import DepthPredictor
@@ -58,10 +59,10 @@ def test_depth_is_in_metres_with_a_baseline_only(small: SelfsupConfig) -> None:
     stereo, mono = (SelfsupRecipe(changed(small, f"data.stereo={stereo}")) for stereo in ("true", "false"))
     assert stereo.depth_scale is DepthScale.METRES
     assert mono.depth_scale is DepthScale.UP_TO_SCALE
-    common = {"init_depth_m": 12}
-    metres = {"depth_scale": "metres", "scale_from": "the baseline of the stereo pair"}
-    assert stereo.run_metadata == metres | common
-    assert mono.run_metadata == {"depth_scale": "up-to-scale"} | common
+    own = {"init_depth_m": 12}
+    pair = "the baseline of the stereo pair"
+    assert stereo.run_metadata == RecipeFacts(depth_scale="metres", scale_from=pair, own=own)
+    assert mono.run_metadata == RecipeFacts(depth_scale="up-to-scale", own=own)
 
 
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
@@ -180,7 +181,7 @@ def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: Self
     record = read_training_record(Checkpoint.open(run.folder))
     assert record.focal == pytest.approx((float(K.fx) / K.width,), rel=1e-5)
     (found,) = (one for one in read_findings(run.folder / "findings.jsonl") if one.code == "T40")
-    assert run.facts["judged"]["steps"] == record.steps
+    assert run.facts.judged.steps == record.steps
     longer = found.fix.partition("`")[2].rstrip("`").replace("max_steps=5000", "max_steps=2")
     result = CliRunner().invoke(app, [*shlex.split(longer)[1:], "--out", str(tmp_path / "longer")])
     assert result.exit_code == 0, "the command of the fix, as printed, takes data and model from the run"
@@ -219,10 +220,10 @@ def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
             shown = read_frames(recording, frame_indices(frames)[recording.name])
             assert list(observe_frames(gate, predictor, shown))
         judged = gate.judge()
-        assert run.facts["predictions"] == str(judged.verdict)
+        assert run.facts.predictions == str(judged.verdict)
         kept = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.EVALUATION]
         assert [(one.code, one.severity) for one in kept] == [(one.code, one.severity) for one in judged.findings]
-    assert (run.facts["predictions"], kept[0].code, kept[0].severity) == ("unusable", "M30", Severity.STOP)
+    assert (run.facts.predictions, kept[0].code, kept[0].severity) == ("unusable", "M30", Severity.STOP)
 
 
 def test_validation_logs_identity_reprojection_residual(

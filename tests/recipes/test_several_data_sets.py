@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.split_checks import check_splits
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
+from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.se3 import from_rotation_translation
 from stadia.recipes.base.config import make_paths_absolute
 from stadia.recipes.base.training_overlap import TrainingOverlap
@@ -74,10 +76,12 @@ def test_each_data_set_has_its_own_size_and_sources_and_none_is_left_out(two: Se
 def test_depth_is_in_metres_where_every_data_set_has_a_baseline(two: SelfsupConfig) -> None:
     partly = SelfsupRecipe(changed(two, "data.stereo=true"))
     assert partly.depth_scale is DepthScale.UP_TO_SCALE
-    assert partly.run_metadata == {"depth_scale": "up-to-scale", "without_scale": ["mono"], "init_depth_m": 12.0}
+    assert partly.run_metadata == RecipeFacts(
+        depth_scale="up-to-scale", own={"init_depth_m": 12.0, "without_scale": ["mono"]}
+    )
     both = SelfsupRecipe(changed(two, "data.stereo=true", "data.extra_datasets.mono.stereo=true"))
     assert both.depth_scale is DepthScale.METRES
-    assert both.run_metadata["scale_from"] == "the baselines of the stereo pairs of pair, mono"
+    assert both.run_metadata.scale_from == "the baselines of the stereo pairs of pair, mono"
 
 
 def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: SelfsupConfig) -> None:
@@ -93,7 +97,7 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     two: SelfsupConfig, tmp_path: Path
 ) -> None:
     run = recipes.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
-    facts = run.facts["data"]
+    facts = run.facts.data
     assert facts["name"] == "pair"
     assert facts["extra_datasets"]["mono"]["path"] == two.data.extra_datasets["mono"].path
     assert [*facts["fingerprints"]] == ["tiny/train-000", "tiny/val-000"]
@@ -108,10 +112,8 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     assert {"val/pair/motion_scale", "val/mono/motion_scale"} <= last.keys()
     assert {path.stem[:8] for path in (run.folder / "scores").glob("*.json")} == {"val-mono", "val-pair"}
 
-    only_elsewhere = run.facts | {
-        "data": facts | {"train_frames": {"nothing": []}, "train_images": {}, "train_sessions": []}
-    }
-    (run.folder / "run.json").write_text(json.dumps(only_elsewhere))
+    elsewhere = facts | {"train_frames": {"nothing": []}, "train_images": {}, "train_sessions": []}
+    run.update_facts(lambda recorded: replace(recorded, data=elsewhere))
     (train,) = open_recordings(two.data.extra_datasets["mono"].path, split="train")
     assert TrainingOverlap.find(run.folder, [train]).count({train.name: range(5)}) == 5, (
         "by the second data set's facts"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import shutil
 from dataclasses import replace
@@ -21,6 +20,7 @@ from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.types import DepthScale
+from stadia.files.run_facts import read_run_facts
 from stadia.geometry.camera import intrinsics
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.models.depth.dpt import Dpt
@@ -59,8 +59,8 @@ class Lower(Dpt):
 @pytest.mark.slow
 def test_a_training_ends_in_metres_and_a_score(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
     run = recipes.train(small_dpt, out=tmp_path / "runs")
-    assert run.facts["depth_scale"] == "metres"
-    assert run.facts["model"] == "dpt tiny, attention sdpa"
+    assert run.facts.recipe_facts.depth_scale == "metres"
+    assert run.facts.recipe_facts.model == "dpt tiny, attention sdpa"
     assert (run.folder / "scores" / "val.json").is_file()
     with (run.folder / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -75,8 +75,8 @@ def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: SupervisedConfig)
     assert SupervisedRecipe(small_dpt).depth_scale is DepthScale.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
     assert SupervisedRecipe(affine).depth_scale is DepthScale.AFFINE_INVERSE
-    assert SupervisedRecipe(small_dpt).run_metadata["scale_from"] == "the ground truth that it was trained on"
-    assert "scale_from" not in SupervisedRecipe(affine).run_metadata
+    assert SupervisedRecipe(small_dpt).run_metadata.scale_from == "the ground truth that it was trained on"
+    assert SupervisedRecipe(affine).run_metadata.scale_from is None
 
 
 def test_every_weight_is_trained_once_and_a_pretrained_backbone_slower(small_dpt: SupervisedConfig) -> None:
@@ -103,7 +103,7 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
         recipe.save_data_stats(data)
     assert "fitted to 5 images" in caplog.text
     assert "fitted best, but has 0 beyond 200 m" in caplog.text, "the sky is not at the head's 0 here"
-    assert recipe.run_metadata["fitted"]["images"] == 5
+    assert recipe.run_metadata.own["fitted"]["images"] == 5
     assert recipe.training
     batch = next(iter(data.val))
     true_m = batch.targets.depth_m
@@ -139,14 +139,14 @@ def test_a_resumed_run_remembers_what_it_started_from(
     )
     run = recipes.train(config, out=tmp_path / "runs")
     before = run.facts
-    assert before["backbone_lr_factor"] == 0.1
-    assert before["load_report"]["source"] == str(file)
+    assert before.recipe_facts.own["backbone_lr_factor"] == 0.1
+    assert before.recipe_facts.own["load_report"]["source"] == str(file)
     (run.folder / "scores" / "val.json").unlink()
     file.unlink()  # a resumed run has weights of its own
     after = recipes.train(config, resume=run.folder).facts
-    assert {key: after[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")} == {
-        key: before[key] for key in ("backbone_lr_factor", "load_report", "inverse_depth", "weights")
-    }
+    assert after.weights == before.weights
+    for name in ("backbone_lr_factor", "load_report", "inverse_depth"):
+        assert after.recipe_facts.own[name] == before.recipe_facts.own[name]
 
 
 def test_missing_weights_are_reported_before_data_are_opened(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
@@ -172,9 +172,9 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
     with pytest.raises(GeometryError, match="a prediction that falls where inverse depth grows"):
         recipes.train(small_dpt, out=tmp_path / "runs")
     (folder,) = (tmp_path / "runs").iterdir()
-    told = json.loads((folder / "run.json").read_text())
-    assert told["status"] == "failed"
-    assert "pass the reciprocal if the prediction is depth" in told["error"]
+    facts = read_run_facts(folder)
+    assert facts.status == "failed"
+    assert "pass the reciprocal if the prediction is depth" in str(facts.error)
 
 
 def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
@@ -315,7 +315,7 @@ def test_weight_loading_and_attention_cost_are_logged(
         recipe.save_data_stats(data)
     assert f"weights from {file}" in caplog.text
     assert "attention memory_compressed on 13 tokens" in caplog.text
-    kept = recipe.run_metadata["load_report"]
+    kept = recipe.run_metadata.own["load_report"]
     assert kept["source"] == str(file)
     assert kept["loaded"] > 100
     assert all(".core." in name for name in kept["missing"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.recipes.base.data_facts import frame_indices
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import open_video
@@ -154,7 +156,7 @@ def test_run_json_identifies_training_frames(small: SelfsupConfig, tmp_path: Pat
     data = open_video(config.data, config.training, seed=0, console=Console(quiet=True))
     (trained,) = frame_indices(data.split.train).values()
     assert 0 < len(trained) < 5
-    (tmp_path / "run.json").write_text(json.dumps({"data": data.facts}))
+    write_run_facts(tmp_path, replace(UNKNOWN_FACTS, data=data.facts))
     other, val = open_recordings(worlds / "train-000", frames=(1, 5)), open_recordings(worlds / "val-000")
     found = TrainingOverlap.find(tmp_path, [*other, *val])
     assert found.of == {"train-000": {index - 1 for index in trained if index}, "val-000": set()}

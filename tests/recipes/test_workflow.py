@@ -63,8 +63,8 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
     assert baseline["baseline"].startswith("the mean depth of ")
     (odometry,) = (run.folder / "scores").glob("val-*-val-*.json")
     assert len(json.loads(odometry.read_text())["path_true_m"]) == 5
-    assert run.facts["status"] == "finished"
-    assert run.facts["weights"] == {"encoder": "random", "pose_encoder": "random"}
+    assert run.facts.status == "finished"
+    assert run.facts.weights == {"encoder": "random", "pose_encoder": "random"}
     assert recipes.load_predictor(run.folder).depth_scale is DepthScale.METRES
     page = report.build_report(run.folder).read_text(encoding="utf-8")
     assert "a baseline that learns nothing (AbsRel" in page
@@ -76,7 +76,7 @@ def test_initial_encoder_weights_are_recorded(
     monkeypatch.setattr(DepthPoseNet, "weights", {"encoder": "pretrained", "pose_encoder": "random"})
     run = recipes.train(small, out=tmp_path / "runs")
     assert "M parameters (encoder pretrained, pose encoder random) on" in capsys.readouterr().err
-    assert run.facts["weights"] == {"encoder": "pretrained", "pose_encoder": "random"}
+    assert run.facts.weights == {"encoder": "pretrained", "pose_encoder": "random"}
     assert "encoder pretrained, pose encoder random" in report.build_report(run.folder).read_text()
 
 
@@ -85,7 +85,7 @@ def test_mono_is_up_to_scale_and_is_scored_by_shape(small: SelfsupConfig, tmp_pa
     run = recipes.train(mono, out=tmp_path / "runs")
     assert json.loads((run.folder / "scores" / "val.json").read_text())["protocol"] == "relative"
     assert recipes.load_predictor(run.folder).depth_scale is DepthScale.UP_TO_SCALE
-    assert run.facts["depth_scale"] == "up-to-scale"
+    assert run.facts.recipe_facts.depth_scale == "up-to-scale"
 
 
 def test_only_what_was_held_out_is_scored_as_validation(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
@@ -152,11 +152,11 @@ def test_a_run_has_finished_when_it_is_scored(
         with pytest.raises(ProtocolError):
             recipes.train(small, out=tmp_path / "runs", ended=ended.append)
     (run,) = ended
-    assert run.facts["status"] == "failed"
-    assert run.facts["error"].startswith("ProtocolError: val: found neither")
+    assert run.facts.status == "failed"
+    assert run.facts.error.startswith("ProtocolError: val: found neither")
     assert "found neither" in report.build_report(run.folder).read_text()
     recipes.train(small, resume=run.folder)
-    assert run.facts["status"] == "finished"
+    assert run.facts.status == "finished"
     assert (run.folder / "scores" / "val.json").exists()
 
 
@@ -197,7 +197,7 @@ def test_a_training_starts_from_the_weights_of_another(
     recipe = build_recipe.init_recipe(SelfsupRecipe, more, resumed=False)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in recipe.state_dict().items())
     second = recipes.train(more, out=tmp_path / "runs")
-    assert second.facts["weights"] == {"weights of": f"{more.start_from}, step 3"}
+    assert second.facts.weights == {"weights of": f"{more.start_from}, step 3"}
     recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit") as refused:

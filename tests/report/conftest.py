@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import json
 import re
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from stadia import report
+from stadia.files.run_facts import RecipeFacts
 from stadia.report import figures, training_plots
 
 MakeRun = Callable[..., Path]
@@ -84,11 +86,12 @@ def encode_image(step: int) -> bytes:
 
 
 RUN = {
+    "name": "",
     "recipe": "selfsup",
     "command": "stadia demo",
     "version": "0.1.0",
     "code": {"commit": "4f1c2ab", "dirty": True},
-    "environment": {"python": "3.11.9", "torch": "2.13.0", "device": "cpu", "cores": 2},
+    "environment": {"python": "3.11.9", "cores": 2, "packages": {"torch": "2.13.0"}},
     "data": {"fingerprint": "b1946ac9"},
     "seed": 0,
     "started": "2026-03-02T10:15:00+00:00",
@@ -128,6 +131,13 @@ FINDINGS = [
         "fix": "a longer warm-up",
     },
 ]
+
+
+def nest_recipe_facts(run: dict[str, Any]) -> dict[str, Any]:
+    """Move what a recipe records into its group of run.json."""
+    names = {field.name for field in dataclasses.fields(RecipeFacts)}
+    facts = {name: value for name, value in run.items() if name in names}
+    return {name: value for name, value in run.items() if name not in names} | {"recipe_facts": facts}
 
 
 def make_scores() -> dict[str, Any]:
@@ -170,7 +180,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 def write_run(folder: Path, *, steps: int = 300, without: tuple[str, ...] = (), **changes: Any) -> Path:
     parts: dict[str, Any] = {
-        "run.json": RUN | changes.get("run", {}),
+        "run.json": nest_recipe_facts(RUN | changes.get("run", {})),
         "config.json": CONFIG | changes.get("config", {}),
         "result.json": RESULT | changes.get("result", {}),
     }

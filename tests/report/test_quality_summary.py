@@ -65,6 +65,7 @@ def test_the_residual_is_that_of_the_verdict(make_run, ratio, sentence):
 @pytest.mark.slow
 def test_a_doubtful_best_checkpoint_is_described(make_run):
     compared = {"name": "val/abs_rel", "step": 40, "last_step": 60, "score": 0.3, "last_score": 0.31}
+    compared |= {"samples": 5, "standard_error": None}
     folder = make_run(run={"best_checkpoint": {**compared, "doubt": "5 validation samples are few"}})
     assert (
         "The best checkpoint is that of step 40 (AbsRel 0.300), the last that of step 60 (0.310); 5 validation samples"

@@ -53,7 +53,7 @@ def three(make_run):
             "started": "2026-03-03T10:00:00+00:00",
             "code": {"commit": "9d8e7f6", "dirty": True},
             "data": {"fingerprint": "ffff0000"},
-            "environment": {"python": "3.11.9", "torch": "2.14.0", "device": "cpu", "cores": 2},
+            "environment": {"python": "3.11.9", "cores": 2, "packages": {"torch": "2.14.0"}},
             "status": "failed",
             "error": "RunError: the loss is not finite",
         },
@@ -84,7 +84,7 @@ def test_journal_lists_exactly_the_changes_between_runs(three):
             f" {three[1] if len(str(three[1])) <= 60 else '…/' + '/'.join(three[1].parts[-2:])}`"
         ),
         "data: `data.fingerprint: b1946ac9 -> ffff0000`",
-        "environment: `environment.torch: 2.13.0 -> 2.14.0`",
+        "environment: `environment.packages.torch: 2.13.0 -> 2.14.0`",
     ]
 
 
@@ -110,7 +110,7 @@ def test_runs_that_lost_files_are_named_in_journal_and_comparison(three):
     )
     assert "- 2026-03-01-100000-a: metrics.csv is not there, though the run has a checkpoint." in comparison
     assert "- 2026-03-02-100000-b: run.json is not there, though each run has one." in comparison
-    assert "2026-03-02-100000-b: 299 steps, end unknown." in comparison
+    assert "2026-03-02-100000-b: 299 steps, ended without a reason (killed, or still running)." in comparison
 
 
 def test_journal_names_the_parent_run(three):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.report.conftest import build_page
 from tests.report.test_figures import BOTTOM, read_labels, read_line
 
+from stadia.files.run_facts import StageFacts, TrainingTimes, read_run_facts, write_run_facts
 from stadia.report import figures
 from stadia.report.run_files import Series, ValueSpread, read_run
 from stadia.report.training_plots import (
@@ -116,12 +118,18 @@ def test_invalid_histogram_rows_are_left_out(tmp_path, row):
     assert [spread.name for spread in read_run(tmp_path).spreads] == ["weights/b"]
 
 
-TIME = {
-    "device": "cuda", "steps": 300, "wall_s": 200.0,
-    "phases_s": {"forward": 100.0, "backward": 80.0, "loading": 19.0, "other": 0.6, "images": 0.4},
-    "step_s": {"forward": 0.33, "backward": 0.26, "loading": 0.06},
-    "flops_per_s": {"step": 4e12}, "peak_flops_per_s": 1e13, "of_peak": {"forward": 0.5, "step": 0.4},
-}  # fmt: skip
+TIME = TrainingTimes(
+    device="cuda",
+    threads=1,
+    steps=300,
+    wall_s=200.0,
+    phases_s={"forward": 100.0, "backward": 80.0, "loading": 19.0, "other": 0.6, "images": 0.4},
+    step_s={"forward": 0.33, "backward": 0.26, "loading": 0.06},
+    flops={},
+    flops_per_s={"step": 4e12},
+    peak_flops_per_s=1e13,
+    of_peak={"forward": 0.5, "step": 0.4},
+)
 
 
 def test_phases_cover_the_whole_time() -> None:
@@ -135,34 +143,32 @@ def test_phases_cover_the_whole_time() -> None:
     ]
     assert spent.about.startswith("300 steps in 3 min 20 s, without setup and teardown; the phases cover 100.0% of it.")
     assert "1e+04 GFLOP/s here when the training ended, of which a step reaches 40%" in spent.about
-    on_cpu = summarize_time(TIME | {"device": "cpu", "threads": 2})
+    on_cpu = summarize_time(replace(TIME, device="cpu", threads=2))
     assert on_cpu is not None
     assert "GFLOP/s here on 2 threads when" in on_cpu.about
 
 
 def test_every_phase_has_a_color_of_its_own() -> None:
-    spent = summarize_time({"wall_s": 12.0, "phases_s": {f"phase {n}": 1.0 for n in range(12)}})
+    spent = summarize_time(replace(TIME, wall_s=12.0, phases_s={f"phase {n}": 1.0 for n in range(12)}))
     assert spent is not None
     assert len(spent.phases) == len(figures.PALETTE)
     assert spent.phases[-1][:2] == ("the rest", "41.7%")
 
 
-@pytest.mark.parametrize("facts", [None, {}, {"phases_s": {"a": "b"}}, {"phases_s": {"a": 0.0}}, {"phases_s": 3}])
-def test_a_run_without_times_has_no_table(facts: Any) -> None:
-    assert summarize_time(facts) is None
+@pytest.mark.parametrize("times", [None, replace(TIME, phases_s={}), replace(TIME, phases_s={"a": 0.0})])
+def test_a_run_without_times_has_no_table(times: TrainingTimes | None) -> None:
+    assert summarize_time(times) is None
 
 
 def test_time_and_stages_are_in_the_report(make_run: Any) -> None:
     plain = build_page(make_run("2026-03-01-101500-plain"))
     assert 'id="time"' not in plain
     assert "stroke-dasharray" not in plain
-    stages = [
-        {"height": 32, "width": 96, "first_step": 1},
-        {"height": 64, "width": 192, "first_step": 150},
-        {"height": 64},
-        "x",
-    ]
-    page = build_page(make_run(run={"time": TIME, "stages": stages}))
+    folder = make_run()
+    small = StageFacts(height=32, width=96, share=0.5, batch_size=8, first_step=1, steps=149, lr_factor=1.0)
+    large = replace(small, height=64, width=192, first_step=150)
+    write_run_facts(folder, replace(read_run_facts(folder), time=TIME, stages=(small, large)))
+    page = build_page(folder)
     assert '<span class="c0" style="width: 50.0%">' in page.partition('id="time"')[2]
     assert page.count(">192x64</text>") == page.count(" over steps") > 3
     assert "phases_s" not in page, "not in the provenance"

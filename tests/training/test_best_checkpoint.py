@@ -15,7 +15,7 @@ from test_resume import At
 from test_resume_record import interrupt
 
 from stadia.core.types import Batch
-from stadia.training.best_checkpoint import BEST_CHECKPOINT, ValidationScore, compare_checkpoints
+from stadia.training.best_checkpoint import ValidationScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import Interrupted, fit
 from stadia.training.loop import TrainingLoop
@@ -53,14 +53,14 @@ def make_score(step: int, values: list[float]) -> ValidationScore:
 def test_a_choice_is_doubtful_on_few_samples_or_within_the_spread(
     best: list[float], last: list[float], doubt: str
 ) -> None:
-    assert compare_checkpoints(make_score(4, best), make_score(16, last))["doubt"] == doubt
+    assert compare_checkpoints(make_score(4, best), make_score(16, last)).doubt == doubt
 
 
 @pytest.mark.parametrize(("best", "is_doubtful"), [(0.99, True), (0.5, False)])
 def test_the_spread_is_unknown_where_a_resume_lost_the_samples(best: float, is_doubtful: bool) -> None:
     """A score that is worse by far more than the samples spread is no chance."""
     last = make_score(16, [0.9, 1.1] * 20)
-    doubt = compare_checkpoints(ValidationScore("val/error", 4, best, 40), last)["doubt"]
+    doubt = compare_checkpoints(ValidationScore("val/error", 4, best, 40), last).doubt
     assert ("unknown" in doubt, doubt == "") == (is_doubtful, not is_doubtful)
 
 
@@ -74,13 +74,13 @@ def test_the_spread_of_several_data_sets_is_that_of_the_mean_of_their_means() ->
     best = make_score_of_sets(4, large=[1.0] * 400, small=[1.0] * 36)
     last = make_score_of_sets(16, large=[0.99, 1.01] * 200, small=[0.0, 2.2] * 18)
     compared = compare_checkpoints(best, last)
-    assert compared["standard_error"] == pytest.approx(1.1 / 35**0.5 / 2, rel=1e-3)
-    assert compared["doubt"] == "the difference is within its spread over 436 validation samples"
+    assert compared.standard_error == pytest.approx(1.1 / 35**0.5 / 2, rel=1e-3)
+    assert compared.doubt == "the difference is within its spread over 436 validation samples"
     few = compare_checkpoints(
         make_score_of_sets(4, large=[1.0] * 400, small=[1.0, 1.0]),
         make_score_of_sets(16, large=[2.0] * 400, small=[2.0, 2.0]),
     )
-    assert few["doubt"] == "2 validation samples of a data set are few"
+    assert few.doubt == "2 validation samples of a data set are few"
 
 
 def train_rising(root: Path, **values: object) -> tuple[Run, list[str]]:
@@ -98,14 +98,14 @@ def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:
         " samples are few: the last may be the better one. Fix: predict with both (checkpoints/best.safetensors,"
         " checkpoints/last.safetensors), or validate on more samples"
     ]
-    compared = run.facts[BEST_CHECKPOINT]
-    assert (compared["step"], compared["last_step"], compared["samples"]) == (7, 20, count)
+    compared = run.facts.best_checkpoint
+    assert (compared.step, compared.last_step, compared.samples) == (7, 20, count)
 
 
 def test_nothing_is_printed_where_the_last_is_the_best(tmp_path: Path) -> None:
     run, notes = train_rising(tmp_path, max_steps=7)
     assert notes == []
-    assert BEST_CHECKPOINT not in run.facts
+    assert run.facts.best_checkpoint is None
 
 
 def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> N
     (folder,) = tmp_path.iterdir()
     run, notes = train_rising(tmp_path, resume=folder)
     assert len(notes) == 1
-    assert run.facts[BEST_CHECKPOINT]["step"] == 7
+    assert run.facts.best_checkpoint.step == 7
 
 
 def test_a_run_that_was_killed_after_its_last_checkpoint_has_the_comparison(
@@ -127,7 +127,7 @@ def test_a_run_that_was_killed_after_its_last_checkpoint_has_the_comparison(
         train_rising(tmp_path / "killed")
     monkeypatch.undo()
     run, _ = train_rising(tmp_path / "killed", resume=next((tmp_path / "killed").iterdir()))
-    assert run.facts[BEST_CHECKPOINT] == whole.facts[BEST_CHECKPOINT] is not None
+    assert run.facts.best_checkpoint == whole.facts.best_checkpoint is not None
 
 
 def save_then_stop(loop: TrainingLoop, name: str, kind: Literal["training", "weights"]) -> None:

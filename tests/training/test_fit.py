@@ -60,7 +60,7 @@ def test_run_folder_holds_losses_images_and_checkpoints(tmp_path: Path) -> None:
     ]
     assert cv2.imread(str(run.images / "step-000020.png")) is not None
     assert list((run.folder / "tensorboard").iterdir())
-    assert run.facts["status"] == "finished"
+    assert run.facts.status == "finished"
     assert (fitted.steps, fitted.checkpoint) == (20, run.checkpoints / "best.safetensors")
 
 
@@ -254,8 +254,8 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
     ):
         small_recipe.train(tmp_path, recipe=BreaksAt(), checkpoint_every=2)
     (folder,) = tmp_path.iterdir()
-    assert Run.open(folder).facts["status"] == "failed"
-    assert Run.open(folder).facts["error"].startswith("NotFiniteError: loss of step 5")
+    assert Run.open(folder).facts.status == "failed"
+    assert Run.open(folder).facts.error.startswith("NotFiniteError: loss of step 5")
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == 4
 
 
@@ -306,7 +306,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: py
     with pytest.raises(StadiaError, match=r"last.safetensors: found a full disk"):
         small_recipe.train(tmp_path, validate_every=100)
     (folder,) = tmp_path.iterdir()
-    assert Run.open(folder).facts["status"] == "failed"
+    assert Run.open(folder).facts.status == "failed"
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == 5
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["last.json", "last.safetensors"]
 
@@ -319,7 +319,7 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two"):
         small_recipe.train(tmp_path, recipe=Fails())
     (folder,) = tmp_path.iterdir()
-    assert Run.open(folder).facts["error"] == "ValueError: two lines"
+    assert Run.open(folder).facts.error == "ValueError: two lines"
 
 
 def test_empty_validation_set_is_refused(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     printed = told.file.getvalue()  # type: ignore[attr-defined]
     assert f"step {last}/{last} " in printed, "the last line is about the last step"
     assert f"training.max_minutes=0.005 are over: step {last} of 500 was the last" in printed
-    assert (run.facts["status"], run.facts["ended_by_time_at"], run.facts["time"]["steps"]) == ("finished", last, last)
+    assert (run.facts.status, run.facts.ended_by_time.step, run.facts.time.steps) == ("finished", last, last)
     assert [row["step"] for row in rows(run) if row["val/error"]][-1] == str(last)
     assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last
     rates = [float(row["train/lr"]) for row in rows(run) if row["train/lr"]]
@@ -459,7 +459,7 @@ def test_time_that_is_not_over_changes_nothing(tmp_path: Path) -> None:
         small_recipe.train(tmp_path / name, max_minutes=m) for name, m in (("a", 60.0), ("b", None))
     )
     assert fitted.steps == 20
-    assert "ended_by_time_at" not in timed.facts
+    assert timed.facts.ended_by_time is None
     assert [row["train/loss"] for row in rows(timed)] == [row["train/loss"] for row in rows(plain)]
 
 

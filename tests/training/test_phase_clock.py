@@ -180,9 +180,10 @@ def train(out: Path, recipe: SmallRecipe, *, watched: bool = False, **values: An
 @pytest.mark.slow
 def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
     run, said = train(tmp_path, SlowRecipe(), validate_every=4)
-    found = run.facts["time"]
-    total, step = found["phases_s"], found["step_s"]
-    assert sum(total.values()) == pytest.approx(found["wall_s"], rel=0.03)
+    found = run.facts.time
+    assert found is not None
+    total, step = found.phases_s, found.step_s
+    assert sum(total.values()) == pytest.approx(found.wall_s, rel=0.03)
     least = {
         "forward": 0.01 * STEPS,
         "loss": 0.02 * STEPS,
@@ -195,7 +196,7 @@ def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
     assert step["forward"] >= 0.01
     assert step["loss"] >= 0.02
     assert step["images"] < 0.04, "most steps draw none: a median"
-    assert found["steps"] == STEPS
+    assert found.steps == STEPS
     assert "time: " in said
     logged = [row for row in read_rows(run.metrics_csv) if row["time/step_s"]]
     rows = [{name: float(cell) for name, cell in row.items() if name.startswith("time/")} for row in logged]
@@ -211,11 +212,11 @@ def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, mon
     """A convolution of 3 to 8 channels, 3x3, to 2x4 places, and a linear layer of 64, for 11 samples."""
     counted, one = SmallRecipe(), 11 * (2 * 27 * 8 * 8 + 2 * 64)
     run, _ = train(tmp_path / "counted", counted)
-    flops = run.facts["time"]["flops"]
+    flops = run.facts.time.flops
     assert flops["forward"] == one
     assert one < flops["backward"] <= 2 * one, "by the weights, and by what is not the image"
     assert not flops.get("loss")
-    assert run.facts["time"]["flops_per_s"]["step"] > 0
+    assert run.facts.time.flops_per_s["step"] > 0
 
     monkeypatch.setattr(phase_clock, "FlopCounter", lambda: contextlib.nullcontext(SimpleNamespace(flops=0)))
     plain = SmallRecipe()
@@ -294,7 +295,7 @@ def test_more_operations_than_the_machine_can_do_are_found(
     before = torch.get_rng_state()
     run, said = train(tmp_path, SmallRecipe(), watched=True)
     assert codes(run) == expected
-    assert run.facts["time"]["peak_flops_per_s"] == peak
+    assert run.facts.time.peak_flops_per_s == peak
     assert "GFLOP/s\n" in said
     assert ("times the machine's measured peak" in said) == bool(expected)
     assert before.shape == torch.get_rng_state().shape
@@ -302,7 +303,7 @@ def test_more_operations_than_the_machine_can_do_are_found(
 
 def test_a_short_training_measures_no_peak(tmp_path: Path) -> None:
     run, _ = train(tmp_path, SmallRecipe())
-    assert "peak_flops_per_s" not in run.facts["time"]
+    assert run.facts.time.peak_flops_per_s is None
 
 
 def test_negative_phases_are_found_and_one_odd_row_is_not() -> None:

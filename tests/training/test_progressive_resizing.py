@@ -102,10 +102,7 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     constant = [float(row["train/lr"]) for row in table(next((tmp_path / "constant").iterdir()))[1] if row["train/lr"]]
     assert [a / b for a, b in zip(rates, constant, strict=True)] == pytest.approx([2**0.5] * 5 + [1] * 10)
     assert "stage 1: 3x2, batches of 6, steps 1 to 5, learning rate 0.0283 at the top" in recipe.said  # type: ignore[attr-defined]
-    assert [(one["first_step"], one["steps"], one["batch_size"]) for one in run.facts["stages"]] == [
-        (1, 5, 6),
-        (6, 10, 3),
-    ]
+    assert [(stage.first_step, stage.steps, stage.batch_size) for stage in run.facts.stages] == [(1, 5, 6), (6, 10, 3)]
     validated = [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]]
     assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
 
@@ -124,10 +121,10 @@ def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeyp
     monkeypatch.setattr(AnySize, "training_step", slow)
     run, recipe = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
     assert recipe.seen == [6] * 7 + [3] * 6
-    found = run.facts["time"]
-    assert found["phases_s"]["loss"] > 7 * 0.1
-    assert found["step_s"]["loss"] < 0.05
-    assert found["flops_per_s"]["forward"] == pytest.approx(found["flops"]["forward"] / found["step_s"]["forward"])
+    found = run.facts.time
+    assert found.phases_s["loss"] > 7 * 0.1
+    assert found.step_s["loss"] < 0.05
+    assert found.flops_per_s["forward"] == pytest.approx(found.flops["forward"] / found.step_s["forward"])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +27,7 @@ from tests.processes import leave_stale_file
 
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.files import atomic_files as files
+from stadia.files.run_facts import Status
 from stadia.files.run_names import list_lost_files
 from stadia.process import signals, terminal
 from stadia.process.signals import OutputClosedError
@@ -34,7 +36,7 @@ from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_check
 from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.run_folder import Run, Status
+from stadia.training.run_folder import Run
 
 
 class At(Callback):
@@ -93,7 +95,7 @@ def test_killed_in_mid_epoch_with_workers_accumulation_and_a_validation_between(
     assert saved * 2 % 7, "the checkpoint is not in mid-epoch"
     small_recipe.train(tmp_path, resume=killed, **values)
     assert table(killed) == table(undisturbed.folder)
-    assert Run.open(killed).facts["status"] == "finished"
+    assert Run.open(killed).facts.status == "finished"
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -115,7 +117,7 @@ def test_crashed_training_resumes_exactly(tmp_path: Path, values: dict[str, Any]
     with pytest.raises(Crash):
         small_recipe.train(tmp_path / "crashed", callbacks=[At(10, crash)], **values)
     (run,) = (tmp_path / "crashed").iterdir()
-    assert Run.open(run).facts["status"] == "failed"
+    assert Run.open(run).facts.status == "failed"
     small_recipe.train(tmp_path, resume=run, **values)
     assert table(run) == table(undisturbed.folder)
 
@@ -165,7 +167,7 @@ def test_signal_saves_a_checkpoint_and_resume_is_exact(
     assert signal.getsignal(number) is before
     (run,) = (tmp_path / "stopped").iterdir()
     assert output.getvalue().splitlines()[-1].endswith(f"--resume {run}")
-    assert Run.open(run).facts["status"] == "interrupted"
+    assert Run.open(run).facts.status == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 11
     assert sorted(path.name for path in (run / "images").iterdir()) == ["step-000001.png", "step-000011.png"]
     small_recipe.train(tmp_path, resume=run, **values)
@@ -180,7 +182,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         small_recipe.train(tmp_path, callbacks=[At(7, twice)])
     (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts["status"] == "interrupted"
+    assert Run.open(run).facts.status == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 7, (
         "the validation's, not one of step 8"
     )
@@ -202,7 +204,7 @@ def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path, followin
     finally:
         signal.signal(signal.SIGHUP, before)
     (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts["status"] == "interrupted"
+    assert Run.open(run).facts.status == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
 
 
@@ -263,7 +265,7 @@ def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, m
         with Path(os.devnull).open("w") as null:
             os.dup2(null.fileno(), writes)  # what the stream holds goes there
     (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts["status"] == "interrupted"
+    assert Run.open(run).facts.status == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
     assert console.request_stop is None
 
@@ -275,8 +277,8 @@ def test_a_pipe_that_nobody_reads_while_the_run_is_scored_interrupts_it(tmp_path
     with pytest.raises(Interrupted):
         small_recipe.train(tmp_path, finish=finish)
     (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts["status"] == "interrupted"
-    assert small_recipe.train(tmp_path, resume=run)[0].facts["status"] == "finished"
+    assert Run.open(run).facts.status == "interrupted"
+    assert small_recipe.train(tmp_path, resume=run)[0].facts.status == "finished"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
@@ -286,7 +288,7 @@ def test_a_training_of_nohup_goes_on(tmp_path: Path) -> None:
         run, _ = small_recipe.train(tmp_path, callbacks=[At(7, lambda: os.kill(os.getpid(), signal.SIGHUP))])
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert run.facts["status"] == "finished"
+    assert run.facts.status == "finished"
 
 
 def test_nothing_pickled_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +329,7 @@ def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, 
     """Without its last checkpoint it started again at step 0, and trained over the best one."""
     run, _ = small_recipe.train(tmp_path)
     (run.folder / name).unlink()
-    run.note(status=status)
+    run.update_facts(lambda facts: replace(facts, status=status))
     if status != "finished":
         (run.checkpoints / "last.json").unlink()  # the times of two checkpoints in run.json prove it, too
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
@@ -376,33 +378,17 @@ def test_times_of_checkpoints_that_were_never_written_prove_none(
 
 def test_a_run_goes_on_without_its_findings(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
-    run.note(data={"fingerprint": "1"})
+    run.update_facts(lambda facts: replace(facts, data={"fingerprint": "1"}))
     (lost,) = list_lost_files(run.folder, run.facts, run.config)
     assert str(lost) == "findings.jsonl is not there, though the run is finished"
     small_recipe.train(tmp_path, resume=run.folder)
-
-
-def test_a_best_checkpoint_without_a_last_one_is_kept_where_the_run_starts_again(tmp_path: Path) -> None:
-    """A run may be killed between the two, and nobody knows whether it was."""
-    with pytest.raises(Crash):
-        small_recipe.train(tmp_path, callbacks=[At(10, crash)], checkpoint_every=20)
-    (folder,) = tmp_path.iterdir()
-    best = (folder / "checkpoints" / "best.safetensors").read_bytes()
-    for suffix in ("safetensors", "json"):
-        (folder / "checkpoints" / f"last.{suffix}").unlink()
-    output = io.StringIO()
-    small_recipe.train(tmp_path, resume=folder, console=Console(file=output, width=300))
-    assert (folder / "taken-back" / "resume-1" / "best.safetensors").read_bytes() == best
-    assert (
-        f"starts again at step 0\nnote: its best checkpoint so far is kept in {folder}/taken-back" in output.getvalue()
-    )
 
 
 def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     with pytest.raises(RunError, match=r"training.max_steps: 20 -> 30; training.clip_norm: None -> 1.0"):
         small_recipe.train(tmp_path, resume=run.folder, max_steps=30, clip_norm=1.0)
-    assert run.facts["status"] == "finished", "a resume that was refused changes nothing"
+    assert run.facts.status == "finished", "a resume that was refused changes nothing"
     small_recipe.train(tmp_path, resume=run.folder, workers=1, checkpoint_every=3)
 
 
@@ -528,20 +514,6 @@ def test_a_damaged_table_changes_nothing_in_the_run(
     with pytest.raises(DataError, match=rf"{table_name}: found .*; expected a table of numbers .* Fix: "):
         small_recipe.train(tmp_path, resume=run)
     assert fingerprint(run) == before
-
-
-def test_rows_that_a_resume_takes_back_are_kept(tmp_path: Path) -> None:
-    run = stopped(tmp_path)
-    rows, sizes = ((run / name).read_text().splitlines() for name in ("metrics.csv", "histograms.csv"))
-    small_recipe.train(tmp_path, resume=run)
-    kept = (run / "taken-back" / "resume-1" / "metrics.csv").read_text().splitlines()
-    assert kept == [rows[0], *(row for row in rows[1:] if int(row.split(",")[0]) > 10)]
-    assert len(kept) > 3
-    kept = (run / "taken-back" / "resume-1" / "histograms.csv").read_text().splitlines()
-    assert kept == [sizes[0], *(row for row in sizes[1:] if int(row.split(",")[0]) > 10)]
-    assert len(kept) > 1
-    small_recipe.train(tmp_path, resume=run)
-    assert not (run / "taken-back" / "resume-2").exists(), "nothing was taken back"
 
 
 @pytest.mark.slow

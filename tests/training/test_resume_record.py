@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import signal
 from pathlib import Path
@@ -15,13 +14,12 @@ from test_resume import At, Crash, crash
 
 from stadia.core.errors import RunError
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.files.atomic_files import write_json
+from stadia.files.run_facts import TimeLimitEnd
 from stadia.training import phase_clock, training_state
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader
 from stadia.training.fit import Interrupted
 from stadia.training.loop import TrainingLoop
-from stadia.training.phase_clock import _add_phases, find_earlier_times
-from stadia.training.run_folder import WORSE_THAN_START, Run
+from stadia.training.run_folder import Run
 
 
 def interrupt() -> None:
@@ -64,12 +62,12 @@ def test_times_of_the_phases_survive_a_resume_without_a_step(tmp_path: Path, min
     """Ctrl-C in the last step: the resume has nothing to train, and its report still shows where the time went."""
     values = {"max_minutes": minutes}
     folder = stop_after(tmp_path, 20 if minutes is None else 1, **values)
-    before = Run.open(folder).facts["time"]
-    assert before["steps"] == (20 if minutes is None else 1)
-    assert sum(before["phases_s"].values()) > 0
+    before = Run.open(folder).facts.time
+    assert before.steps == (20 if minutes is None else 1)
+    assert sum(before.phases_s.values()) > 0
     small_recipe.train(tmp_path, resume=folder, **values)
-    assert Run.open(folder).facts["time"] == before
-    assert Run.open(folder).facts["status"] == "finished"
+    assert Run.open(folder).facts.time == before
+    assert Run.open(folder).facts.status == "finished"
 
 
 @pytest.mark.slow
@@ -77,17 +75,17 @@ def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
     folder, pause_s = stop_after(tmp_path, 8, pause_s=0.02), 0.02
     with pytest.raises(Interrupted):
         small_recipe.train(tmp_path, resume=folder, callbacks=[At(15, interrupt)], pause_s=pause_s)
-    second = Run.open(folder).facts["time"]
-    assert second["steps"] == 16
+    second = Run.open(folder).facts.time
+    assert second.steps == 16
     output = io.StringIO()
     small_recipe.train(tmp_path, resume=folder, console=Console(file=output, width=500), pause_s=pause_s)
-    times = Run.open(folder).facts["time"]
-    assert times["steps"] == 20
-    assert times["wall_s"] > 20 * pause_s
-    assert times["wall_s"] > second["wall_s"]
-    assert all(times["phases_s"][name] >= seconds for name, seconds in second["phases_s"].items())
-    assert sum(times["phases_s"].values()) == pytest.approx(times["wall_s"], rel=0.05)
-    assert f"of {times['wall_s']:.1f} s" in output.getvalue()
+    times = Run.open(folder).facts.time
+    assert times.steps == 20
+    assert times.wall_s > 20 * pause_s
+    assert times.wall_s > second.wall_s
+    assert all(times.phases_s[name] >= seconds for name, seconds in second.phases_s.items())
+    assert sum(times.phases_s.values()) == pytest.approx(times.wall_s, rel=0.05)
+    assert f"of {times.wall_s:.1f} s" in output.getvalue()
     assert "s since step 16" in output.getvalue()
 
 
@@ -112,18 +110,10 @@ def test_times_survive_a_kill_at_the_last_checkpoint(
     (folder,) = tmp_path.iterdir()
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == (20 if saved else 15)
     small_recipe.train(tmp_path, resume=folder, pause_s=0.02)
-    times = Run.open(folder).facts["time"]
-    assert times["steps"] == 20
-    assert times["wall_s"] > 20 * 0.02
-    assert sum(times["phases_s"].values()) == pytest.approx(times["wall_s"], rel=0.05)
-
-
-def test_times_of_later_steps_or_no_numbers_are_not_added() -> None:
-    assert find_earlier_times({"time": {"steps": 9}}, 8) == {}
-    assert find_earlier_times({"time": {"steps": 9}, "earlier_time": {"steps": 7}}, 8) == {"steps": 7}
-    assert find_earlier_times({"time": [1]}, 8) == find_earlier_times({}, 8) == {}
-    odd = {"steps": True, "wall_s": "a", "phases_s": {"loss": math.nan, "loading": 2}}
-    assert _add_phases(find_earlier_times({"time": odd}, 8)["phases_s"], {"loss": 1.0}) == {"loss": 1.0, "loading": 2.0}
+    times = Run.open(folder).facts.time
+    assert times.steps == 20
+    assert times.wall_s > 20 * 0.02
+    assert sum(times.phases_s.values()) == pytest.approx(times.wall_s, rel=0.05)
 
 
 @pytest.mark.parametrize("stopped_at", [8, 20])
@@ -142,7 +132,7 @@ def test_a_better_start_is_remembered_over_a_resume(
     folder = stop_after(tmp_path, stopped_at, recipe=started_recipe())
     output = io.StringIO()
     small_recipe.train(tmp_path, resume=folder, console=Console(file=output, width=500))
-    assert Run.open(folder).facts[WORSE_THAN_START] == (factor < 1)
+    assert Run.open(folder).facts.worse_than_start == (factor < 1)
     assert TrainingRecord.read(folder).is_worse_than_start == (factor < 1)
     if stopped_at < 20:
         assert ("note: the weights that it started from have val/" in output.getvalue()) == (factor < 1)
@@ -154,7 +144,7 @@ def test_steps_of_the_start_count(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path, recipe=started_recipe(), console=Console(file=output, width=500))
     assert "steps are few" not in output.getvalue()
     assert "note: 20 steps, after 5000 of the weights that it starts from: the loss checks run" in output.getvalue()
-    assert run.facts["start_steps"] == 5000
+    assert run.facts.start_steps == 5000
 
 
 @pytest.fixture
@@ -199,13 +189,13 @@ def test_a_run_that_its_time_ended_goes_on_with_a_larger_limit(tmp_path: Path) -
     assert "steps 6 to at most 20" in printed
     assert "training.max_minutes=0.3 are over: step 9 of 20 was the last" in printed
     now = Run.open(run.folder)
-    assert (now.config["training"]["max_minutes"], now.facts["ended_by_time_at"]) == (0.3, 9)
-    assert (now.facts["ended_by_time_after_s"], now.facts["status"]) == (18.0, "finished")
+    assert now.config["training"]["max_minutes"] == 0.3
+    assert (now.facts.ended_by_time, now.facts.status) == (TimeLimitEnd(step=9, seconds=18.0), "finished")
     steps, printed = resume(run.folder, None)
     assert steps == 20
     done = Run.open(run.folder)
     assert done.config["training"]["max_minutes"] is None
-    assert not {"ended_by_time_at", "ended_by_time_after_s"} & done.facts.keys()
+    assert done.facts.ended_by_time is None
     assert resume(run.folder, None)[1].startswith("small: all 20 steps are done already")
 
 
@@ -217,11 +207,3 @@ def test_a_larger_limit_is_kept_over_a_stop(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, resume=run.folder, max_minutes=0.3, callbacks=[At(6, interrupt)])
     assert Run.open(run.folder).config["training"]["max_minutes"] == 0.3
     assert resume(run.folder, 0.3)[0] == 9
-
-
-@pytest.mark.usefixtures("seconds_a_step")
-def test_a_run_of_an_earlier_version_has_no_seconds_of_its_steps(tmp_path: Path) -> None:
-    run, _ = small_recipe.train(tmp_path, max_minutes=0.15)
-    facts = {key: fact for key, fact in run.facts.items() if key != "ended_by_time_after_s"}
-    write_json(run.folder / "run.json", facts)
-    assert "small: training.max_minutes=0.15 are used up at step 5 of 20" in resume(run.folder, 0.15)[1]

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.processes import leave_stale_file
 
 import stadia
 from stadia.core.errors import RunError, StadiaError
-from stadia.files.atomic_files import write_json
+from stadia.files.run_facts import CodeVersion
 from stadia.training import run_folder as run_module
 from stadia.training.config import TrainingConfig
 from stadia.training.run_folder import Run
@@ -29,16 +28,12 @@ def create(root: Path, name: str = "demo", **facts: Any) -> Run:
 def test_run_json_holds_command_code_and_environment(tmp_path: Path) -> None:
     run = create(tmp_path, command="stadia train small", data={"fingerprint": "abc"})
     facts = run.facts
-    assert (
-        run.folder.name == facts["started"][:19].replace("T", "-").replace(":", "") + "-demo"
-        or facts["started"][:10] in run.folder.name
-    )
-    assert (facts["recipe"], facts["seed"], facts["command"]) == ("small", 7, "stadia train small")
-    assert facts["data"] == {"fingerprint": "abc"}
-    assert facts["version"] == stadia.__version__
-    assert {"python", "platform", "cores", "packages"} <= set(facts["environment"])
-    assert "torch" in facts["environment"]["packages"]
-    assert (facts["status"], facts["finished"]) == ("running", None)
+    assert run.folder.name == facts.started[:19].replace("T", "-").replace(":", "") + "-demo"
+    assert (facts.recipe, facts.seed, facts.command) == ("small", 7, "stadia train small")
+    assert facts.data == {"fingerprint": "abc"}
+    assert facts.version == stadia.__version__
+    assert "torch" in facts.environment.packages
+    assert (facts.status, facts.finished) == ("running", None)
     assert json.loads((run.folder / "config.json").read_text()) == {"training": {"max_steps": 3}}
     opened = Run.open(run.folder)
     assert opened == run
@@ -53,19 +48,19 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> No
 def test_status_follows_end_and_resume(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.end("failed", "RunError: loss")
-    assert (run.facts["status"], run.facts["error"]) == ("failed", "RunError: loss")
+    assert (run.facts.status, run.facts.error) == ("failed", "RunError: loss")
     run.resume()
-    assert (run.facts["status"], run.facts["error"], len(run.facts["resumed"])) == ("running", None, 1)
+    assert (run.facts.status, run.facts.error, len(run.facts.resumed)) == ("running", None, 1)
     run.end("finished")
-    assert run.facts["status"] == "finished"
-    assert run.facts["finished"] >= run.facts["started"]
+    assert run.facts.status == "finished"
+    assert run.facts.finished >= run.facts.started
 
 
 def test_code_version_and_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {"ls-files": "__init__.py\n", "rev-parse": "0123abc\n", "status": " M run.py\n", "diff": "--- a\n+++ b\n"}
     monkeypatch.setattr(run_module, "_git", lambda *arguments: answers[arguments[0]])
     run = create(tmp_path)
-    assert run.facts["code"] == {"commit": "0123abc", "dirty": True}
+    assert run.facts.code == CodeVersion(commit="0123abc", dirty=True)
     assert (run.folder / "diff.patch").read_text() == "--- a\n+++ b\n"
 
 
@@ -74,7 +69,7 @@ def test_installed_package_has_no_commit_inside_another_repository(
 ) -> None:
     monkeypatch.setattr(run_module, "_git", lambda *arguments: None if arguments[0] == "ls-files" else "theirs\n")
     run = create(tmp_path)
-    assert run.facts["code"] == {"commit": None, "dirty": None}
+    assert run.facts.code == CodeVersion()
     assert not (run.folder / "diff.patch").exists()
 
 
@@ -95,30 +90,8 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run.json and no config.json"):
         Run.open(tmp_path)
     run = create(tmp_path)
-    (run.folder / "run.json").write_text("{}")
-    with pytest.raises(RunError, match=r"run.json: found no 'recipe'"):
-        Run.open(run.folder)
     (run.folder / "config.json").unlink()
     with pytest.raises(RunError, match=r"found no config.json; expected a run's folder. Fix: restore config.json.$"):
-        Run.open(run.folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("recipe", 3),
-        ("seed", -1),
-        ("seed", "1"),
-        ("seed", True),
-        ("data", []),
-        ("resumed", 5),
-        ("ended_by_time_at", "9"),
-    ],
-)
-def test_facts_of_another_type_are_refused(tmp_path: Path, name: str, value: object) -> None:
-    run = create(tmp_path)
-    write_json(run.folder / "run.json", run.facts | {name: value})
-    with pytest.raises(RunError, match=rf"run.json: found {name} .*; expected the facts of a run"):
         Run.open(run.folder)
 
 
@@ -172,23 +145,6 @@ def test_keys_that_may_differ(tmp_path: Path) -> None:
         run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data.path",))
 
 
-def test_renamed_recordings_are_named_as_such(tmp_path: Path) -> None:
-    run = create(tmp_path, data={"fingerprints": {"frames": "abc", "b": "def"}, "samples": 47})
-    with pytest.raises(RunError, match=r"its data under other names \(framesX, which was frames\).*names of before"):
-        run.check_data({"fingerprints": {"framesX": "abc", "b": "def"}, "samples": 40})
-    for other in ({"framesX": "abc", "b": "123"}, {"framesX": "abc"}, {"x": "abc", "y": "abc"}, None, ["abc"]):
-        with pytest.raises(RunError, match="other data than the run was trained on"):
-            run.check_data({"fingerprints": other, "samples": 47})
-
-
-def test_renamed_recordings_of_a_further_data_set_are_named_too(tmp_path: Path) -> None:
-    extra = {"city": {"fingerprints": {"a": "123"}}}
-    run = create(tmp_path, data={"fingerprints": {"drive": "abc"}, "extra_datasets": extra})
-    run.check_data({"fingerprints": {"drive": "abc"}, "extra_datasets": extra})
-    with pytest.raises(RunError, match=r"its data under other names \(b, which was a\)"):
-        run.check_data({"fingerprints": {"drive": "abc"}, "extra_datasets": {"city": {"fingerprints": {"b": "123"}}}})
-
-
 def test_values_that_a_resume_may_change_are_kept(tmp_path: Path) -> None:
     run = create(tmp_path)
     before = json.loads((run.folder / "config.json").read_text())
@@ -201,9 +157,6 @@ def test_values_that_a_resume_may_change_are_kept(tmp_path: Path) -> None:
 def test_other_data_is_refused(tmp_path: Path) -> None:
     run = create(tmp_path, data={"path": Path("/a").as_posix(), "fingerprints": {"drive": "abc"}, "size": (1, 2)})
     run.check_data({"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2)})
-    run.check_data(
-        {"path": "/b", "fingerprints": {"drive": "abc"}, "size": (1, 2), "train_frames": {"drive": [[0, 3]]}}
-    )
     with pytest.raises(RunError, match=r"other data than the run was trained on \(fingerprints\.drive: abc -> def\)"):
         run.check_data({"path": "/a", "fingerprints": {"drive": "def"}, "size": (1, 2)})
     split = create(tmp_path / "split", data={"train_frames": {"drive": [[0, 3]]}})
@@ -245,11 +198,14 @@ def test_further_processes_leave_the_folder_alone(tmp_path: Path, monkeypatch: p
 def test_a_new_run_removes_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = Run.create(tmp_path, "killed", {}, recipe="small", seed=0)
     killed.checkpoints.mkdir(exist_ok=True)
-    killed_at_first = killed.folder.with_name("2026-01-02-030405-first")
-    names = ("metrics.csv", "checkpoints/last.safetensors", "images/step-1.png", "taken-back/resume-1/metrics.csv")
-    left = [leave_stale_file(killed.folder / name) for name in names]
-    left.append(leave_stale_file(killed_at_first / "run.json"))
-    others = leave_stale_file(tmp_path / "notes" / "run.json")
+    left = [killed.folder / ".metrics.aaaaaaaa.partial.csv", killed.checkpoints / ".last.bbbbbbbb.partial.safetensors"]
+    at_first = killed.folder.with_name("2026-01-02-030405-first") / ".run.cccccccc.partial.json"  # before its run.json
+    others = tmp_path / "notes" / ".run.dddddddd.partial.json"
+    left += [killed.folder / "images" / ".step-1.eeeeeeee.partial.png"]
+    for file in (*left, at_first, others):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    left.append(at_first)
     monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in another process
     Run.create(tmp_path, "next", {}, recipe="small", seed=0)
     assert not [file for file in left if file.exists()]

@@ -148,7 +148,6 @@ def diagnose(
     from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
     from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
     from stadia.process.terminal import Terminal
-    from stadia.recipes.launch.own_class import OWN_CLASS
     from stadia.recipes.prediction.verdict import read_verdict
     from stadia.training.run_folder import Run
 
@@ -159,9 +158,10 @@ def diagnose(
         raise damaged[0]
     for error in damaged:
         echo(f"note: left out: {error}", err=True)
-    found, verdict = find_root_cause(findings), read_verdict(opened.facts, findings)
+    facts = opened.facts
+    found, verdict = find_root_cause(findings), read_verdict(facts, findings)
     own_term = ""
-    if opened.facts.get(OWN_CLASS) and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
+    if facts.recipe_class and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
         record = TrainingRecord.read(opened.folder)
         if record.recipe_class and record.own_terms:
             own = describe_own_term(record.recipe_class, record.own_terms)
@@ -175,9 +175,8 @@ def diagnose(
         echo(json.dumps({**judged, **listed}, indent=2, allow_nan=False))
     else:
         console = Terminal(highlight=False)
-        status = str(opened.facts.get("status"))
-        ended = {"running": "is running, or was killed", "failed": f"failed: {opened.facts.get('error')}"}
-        outcome = f"{opened.folder}: {opened.recipe}, {ended.get(status, status)}"
+        ended = {"running": "is running, or was killed", "failed": f"failed: {facts.error}"}
+        outcome = f"{opened.folder}: {opened.recipe}, {ended.get(facts.status, facts.status)}"
         console.print(outcome, markup=False, soft_wrap=True)
         if verdict is not None:
             console.print(f"predictions: {verdict}", markup=False)

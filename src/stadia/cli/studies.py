@@ -228,7 +228,7 @@ def _write_missing_reports(ablation: _Ablation) -> None:
         folder = ablation.folder.find(run.name)
         if folder is None or folder.is_symlink() or (folder / "report.html").exists():  # a link: of another study
             continue
-        if Run.open(folder).facts["status"] == "finished":
+        if Run.open(folder).facts.status == "finished":
             echo(f"{run.name}: its report was missing: {build_report(folder)}", err=True)
 
 

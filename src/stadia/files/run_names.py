@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stadia.files.run_facts import RunFacts
+
 MAX_NAMED_RUNS = 3
 
 RUN_FILES = (
@@ -14,13 +16,6 @@ RUN_FILES = (
     *("data.csv", "diff.patch", "camera.json", "exposure.json", "heights.json"),
 )
 """Files beside `report.html` in the folder of a run; all others are in folders within it."""
-
-
-EARLIER_TIME = "earlier_time"
-"""Key of run.json: the times at the checkpoint before the latest one, which proves that there was one.
-
-A run that starts again at step 0 loses it.
-"""
 
 
 @dataclass(frozen=True)
@@ -44,18 +39,18 @@ class LostFile:
         return f"{self.name} is {'empty' if self.is_empty else 'not there'}, though {self.reason}"
 
 
-def list_lost_files(folder: Path, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[LostFile]:
+def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) -> Iterator[LostFile]:
     """Yield the files that the folder of a run has lost.
 
-    facts, config: what run.json and config.json hold; empty where they are absent.
+    facts, config: what run.json and config.json hold; `UNKNOWN_FACTS` and empty where they are absent.
     """
     for name in ("run.json", "config.json"):
         if not (folder / name).is_file():
             yield LostFile(name, "each run has one")
-    status, checkpoints = facts.get("status"), folder / "checkpoints"
+    status, checkpoints = facts.status, folder / "checkpoints"
     is_saved, is_noted = ((checkpoints / f"last.{suffix}").is_file() for suffix in ("safetensors", "json"))
     if not is_saved:
-        reason = "last.json is there" if is_noted else "run.json has the times of two" if EARLIER_TIME in facts else ""
+        reason = "last.json is there" if is_noted else "run.json has the times of two" if facts.earlier_time else ""
         if status == "finished" or (status == "interrupted" and (checkpoints / "best.safetensors").is_file()):
             reason = reason or f"the run is {status}"
         if reason:
@@ -66,7 +61,7 @@ def list_lost_files(folder: Path, facts: Mapping[str, Any], config: Mapping[str,
     metrics = folder / "metrics.csv"
     if is_logged and (is_saved or is_noted) and not (metrics.is_file() and metrics.stat().st_size > 0):
         yield LostFile("metrics.csv", "the run has a checkpoint", is_empty=metrics.is_file())
-    if status == "finished" and facts.get("data") and not (folder / "findings.jsonl").is_file():
+    if status == "finished" and facts.data and not (folder / "findings.jsonl").is_file():
         yield LostFile("findings.jsonl", "the run is finished", is_needed=False)
 
 

@@ -83,7 +83,7 @@ def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[Qual
 
 def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
     """Describe the verdict of the prediction checks, which run.json has, and worse ones of later predictions."""
-    verdict = run.run.get("predictions")
+    verdict = run.facts.predictions
     findings = [finding for finding in run.findings if finding.get("stage") == "evaluation"]
     of_training = [str(finding.get("code")) for finding in findings if not finding.get("where")]
     predictions = f"Predictions of {_name_judged_data(run)}"
@@ -106,9 +106,8 @@ def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
 
 def _name_judged_data(run: RunFiles) -> str:
     """Return the frames that the verdict at the training's end is about, and their data set."""
-    data, judged = run.run.get("data"), run.run.get("judged")
-    path = data.get("path") if isinstance(data, dict) else None
-    has_trained = isinstance(judged, dict) and judged.get("has_trained_frames") is True
+    judged, path = run.facts.judged, run.facts.data.get("path")
+    has_trained = judged is not None and judged.has_trained_frames
     frames = "validation frames" + " and frames that trained" * has_trained
     name = Path(path).name if isinstance(path, str) else ""
     return f"{frames} ({name})" if name not in ("", "…") else frames  # a home folder is hidden
@@ -128,16 +127,15 @@ def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
 
 def _describe_best_checkpoint(run: RunFiles) -> Iterator[QualitySentence]:
     """Yield a warning where the last checkpoint may be better than the best one, which was judged and scored."""
-    compared = run.run.get("best_checkpoint")
-    if not isinstance(compared, dict) or not isinstance(doubt := compared.get("doubt"), str) or not doubt:
+    compared = run.facts.best_checkpoint
+    if compared is None or not compared.doubt:
         return
-    name = str(compared.get("name", ""))
-    step, last_step = (format_number(compared.get(key)) for key in ("step", "last_step"))
-    score, last = (format_metric(name, compared.get(key)) for key in ("score", "last_score"))
-    label = metric_label(name).label
+    step, last_step = format_number(compared.step), format_number(compared.last_step)
+    score, last = (format_metric(compared.name, value) for value in (compared.score, compared.last_score))
+    label = metric_label(compared.name).label
     text = f"The best checkpoint is that of step {step} ({label} {score}), the last that of step {last_step} ({last})"
     end = "the last may be the better one (checkpoints/last.safetensors)"
-    yield QualitySentence(f"{text}; {doubt}: {end}.", "warn")
+    yield QualitySentence(f"{text}; {compared.doubt}: {end}.", "warn")
 
 
 def _finite_metrics(score: dict[str, Any]) -> dict[str, float]:
@@ -233,9 +231,8 @@ def _describe_path(run: RunFiles) -> Iterator[QualitySentence]:
 
 def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
     """Describe the residual of the warped training images, which the verdict on the predictions uses too."""
-    judged = run.run.get("judged")
-    ratio = judged.get("warped_over_unwarped") if isinstance(judged, dict) else None
-    if not is_finite(ratio) or ratio < 0:
+    ratio = run.facts.judged.warped_over_unwarped if run.facts.judged else None
+    if ratio is None or ratio < 0:
         return
     if ratio >= 1:
         text = f"the residual of the warped training images is {ratio:.2f} times that of the unwarped ones."

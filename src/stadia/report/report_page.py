@@ -11,7 +11,7 @@ import platform
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from stadia.report.metric_labels import (
     explain_sheets,
     format_duration,
     format_number,
-    is_finite,
 )
 from stadia.report.quality_summary import describe_quality, make_tiles
 from stadia.report.report_images import (
@@ -110,17 +109,19 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
     scores = score_tables.merge_equal_scores(run.scores)
     facts = {
-        key: value for key, value in flatten_mapping(run.run).items() if not key.startswith(("environment", "time."))
+        key: value
+        for key, value in flatten_mapping(run.facts.to_json()).items()
+        if not key.startswith(("environment", "time.", "earlier_time."))
     }
     series = [s for s in run.series if not is_calibration(s)]
     return template.render(
         name=run.folder.resolve().name,
         run=run,
         stadia_version=__version__,
-        model=str(run.run.get("model") or ""),
-        status=describe_status(run.run.get("status")),
+        model=run.facts.recipe_facts.model or "",
+        status=describe_status(run.facts.status),
         facts=_list_run_facts(run),
-        error=run.run.get("error"),
+        error=run.facts.error,
         depth_scale=depth_scale,
         quality=describe_quality(run, predicts_depth=depth_scale is not None),
         tiles=make_tiles(run),
@@ -132,7 +133,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         max_short_series=MAX_SHORT_SERIES,
         min_curve_steps=MIN_CURVE_STEPS,
         layers=make_layer_plots(run.spreads),
-        time_spent=summarize_time(run.run.get("time")),
+        time_spent=summarize_time(run.facts.time),
         uncertainty=[*make_sparsification_plots(scores), *filter(None, [make_calibration_plot(run.series)])],
         sheets=embed_image_sheets(run),
         sheet_notes=explain_sheets(s.name for s in series),
@@ -147,7 +148,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         paths=score_tables.make_path_figures(run.scores),
         changes=compare_runs(before, run) if before is not None else None,
         config=json.dumps(run.config, indent=2, ensure_ascii=False),
-        environment=flatten_mapping(run.run.get("environment", {})),
+        environment={name: value for name, value in flatten_mapping(asdict(run.facts.environment)).items() if value},
         provenance=facts,
         patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),
         script=script,
@@ -157,21 +158,26 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
 
 def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
     """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
-    depth_scales = (values.get("depth_scale") for values in (run.result, run.run, *run.scores.values()))
+    facts = run.facts.recipe_facts
+    depth_scales = (
+        run.result.get("depth_scale"),
+        facts.depth_scale,
+        *(s.get("depth_scale") for s in run.scores.values()),
+    )
     depth_scale = next(filter(None, depth_scales), None)
-    if depth_scale is None and run.run.get("status") == "finished":
+    if depth_scale is None and run.facts.status == "finished":
         return None
     keys = (key for values in (run.result, *run.scores.values()) for key in flatten_mapping(values))
     has_path = any(key.rsplit(".", 1)[-1] in PATH_METRICS for key in keys)
-    label, meaning = describe_depth_scale(depth_scale, run.run.get("scale_from"), path=has_path)
-    source = describe_scale_source(depth_scale, run.run.get("rests_on"), run.run.get("no_metres"))
+    label, meaning = describe_depth_scale(depth_scale, facts.scale_from, path=has_path)
+    source = describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
     fits = score_tables.describe_alignments(run.scores)
     return label, " ".join(filter(None, (meaning, source, fits)))
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:
     """Describe when the run started, how long it took, and its initial weights."""
-    started, finished = (_parse_time(run.run.get(key)) for key in ("started", "finished"))
+    started, finished = (_parse_time(text) for text in (run.facts.started, run.facts.finished))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if time_text := _describe_duration(run, started, finished):
         facts.append(time_text)
@@ -179,18 +185,17 @@ def _list_run_facts(run: RunFiles) -> list[str]:
         facts.append(f"{format_number(steps)} step{'s' * (steps != 1)}{_describe_best_step(run, steps)}")
     if run.recipe_class:
         facts.append(f"trained by the class {run.recipe_class}")
-    if isinstance(weights := run.run.get("weights"), dict) and weights:
+    if weights := run.facts.weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
     return facts
 
 
 def _describe_duration(run: RunFiles, started: datetime | None, finished: datetime | None) -> str:
     """Describe how long a run took. The time between the parts of a resumed one is not its own."""
-    if parts := len(as_list(run.run.get("resumed"))):
-        times = run.run.get("time")
-        known = times if isinstance(times, dict) and times.get("steps") == run.steps else {}  # not of one part alone
-        wall_s = known.get("wall_s")
-        took = f"took {format_duration(wall_s)} to train and validate, " if is_finite(wall_s) else ""
+    if parts := len(run.facts.resumed):
+        times = run.facts.time
+        is_whole = times is not None and times.steps == run.steps  # not of one part alone
+        took = f"took {format_duration(times.wall_s)} to train and validate, " if times and is_whole else ""
         return f"{took}in {parts + 1} parts"
     if started and finished and (seconds := finished.timestamp() - started.timestamp()) >= 0:
         return f"took {format_duration(seconds)} to train and validate"
@@ -199,12 +204,11 @@ def _describe_duration(run: RunFiles, started: datetime | None, finished: dateti
 
 def _describe_best_step(run: RunFiles, steps: int) -> str:
     """Return ` (best checkpoint: step 60)` where the verdict and the scores are of an earlier step; else nothing."""
-    judged = run.run.get("judged")
-    best = judged.get("steps") if isinstance(judged, dict) else None
-    return f" (best checkpoint: step {best})" if isinstance(best, int) and 0 <= best < steps else ""
+    best = run.facts.judged.steps if run.facts.judged else None
+    return f" (best checkpoint: step {best})" if best is not None and best < steps else ""
 
 
-def _parse_time(text: Any) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:
@@ -258,9 +262,6 @@ def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
 
 # -- What a shared report leaves out.
 
-PRIVATE_KEYS = ("command", "user", "host", "hostname", "cwd")
-"""Keys of run.json, at any depth."""
-
 _NO_NAMES = ("root", "user", "localhost")
 _MIN_NAME_CHARS = 3
 _MAX_CHARS = 10_000
@@ -283,9 +284,9 @@ def hide_private_parts(run: RunFiles) -> RunFiles:
     Names of the user and of the machine become "…" where they stand in the texts that are shown.
     """
     hide = _make_hider()
-    facts = _walk(run.run, hide, drop=PRIVATE_KEYS)
+    facts = _walk(replace(run.facts, command=""), hide)
     values = {name: _walk(getattr(run, name), hide) for name in ("config", "result", "scores", "findings")}
-    return replace(run, run=facts, **values, patch="", unreadable=[hide(line) for line in run.unreadable])
+    return replace(run, facts=facts, **values, patch="", unreadable=[hide(line) for line in run.unreadable])
 
 
 def _make_hider() -> Callable[[str], str]:
@@ -313,11 +314,13 @@ def _shorten_path(path: str) -> str:
     return "…" if _HOME.fullmatch(path) or last.startswith("~") else f"…/{last}"
 
 
-def _walk(value: Any, hide: Callable[[str], str], drop: tuple[str, ...] = ()) -> Any:
+def _walk(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, list | tuple):
-        return [_walk(item, hide, drop) for item in value]
+        return type(value)(_walk(item, hide) for item in value)
     if isinstance(value, dict):
-        return {hide(str(key)): _walk(item, hide, drop) for key, item in value.items() if key not in drop}
+        return {hide(str(key)): _walk(item, hide) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _walk(getattr(value, field.name), hide) for field in fields(value)})
     return value

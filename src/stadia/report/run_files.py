@@ -17,6 +17,7 @@ from typing import Any
 from stadia.core.errors import DataError, StadiaError
 from stadia.files.input_files import iterate_csv, read_bytes
 from stadia.files.json_files import parse_json_lines, read_json
+from stadia.files.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
 from stadia.files.run_names import LostFile, describe_place, describe_runs, list_lost_files
 
 MAX_BYTES = 64 << 20
@@ -49,7 +50,8 @@ class ValueSpread:
 class RunFiles:
     """The contents of a run's folder.
 
-    run, config, result: run.json, config.json, result.json; empty where absent.
+    facts: run.json; `UNKNOWN_FACTS` where absent.
+    config, result: config.json, result.json; empty where absent.
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
     scores: scores/<name>.json by name without repeated words.
     findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
@@ -60,7 +62,7 @@ class RunFiles:
     """
 
     folder: Path
-    run: dict[str, Any] = field(default_factory=dict)
+    facts: RunFacts = UNKNOWN_FACTS
     config: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
@@ -76,17 +78,17 @@ class RunFiles:
     @property
     def recipe(self) -> str:
         """Return the name of the recipe that trained the run."""
-        return str(self.run.get("recipe") or self.config.get("recipe") or "run")
+        return self.facts.recipe or str(self.config.get("recipe") or "run")
 
     @property
     def recipe_class(self) -> str:
         """Return the name of the user's class that trained the run; "" for that of the recipe."""
-        return str(self.run.get("recipe_class") or "")
+        return self.facts.recipe_class or ""
 
     @property
     def name(self) -> str:
         """Return the name of the run without the date."""
-        return str(self.run.get("name", ""))
+        return self.facts.name
 
     @property
     def steps(self) -> int | None:
@@ -125,10 +127,11 @@ def read_run(folder: Path) -> RunFiles:
         for path in sorted(folder.glob("scores/*.json"))
         if (score := attempt(f"scores/{path.name}", _read_object, None))
     }
-    facts, config = (attempt(name, _read_object, {}) for name in ("run.json", "config.json"))
+    facts = attempt(RUN_FILE, lambda path: read_run_facts(path.parent), UNKNOWN_FACTS)
+    config = attempt("config.json", _read_object, {})
     return RunFiles(
         folder=folder,
-        run=facts,
+        facts=facts,
         config=config,
         result=attempt("result.json", _read_object, {}),
         series=attempt("metrics.csv", _read_series, []),
@@ -169,7 +172,7 @@ def find_previous_run(run: RunFiles) -> RunFiles | None:
     earlier: list[tuple[tuple[str, str], Path]] = []
     for path in folder.parent.glob("*/run.json"):
         try:
-            other = RunFiles(path.parent, run=_read_object(check_inside(folder.parent, path)))
+            other = RunFiles(path.parent, facts=read_run_facts(check_inside(folder.parent, path).parent))
         except (StadiaError, OSError, ValueError):
             continue
         is_same_kind = path.parent != folder and (other.recipe, other.name) == (run.recipe, run.name)
@@ -180,7 +183,7 @@ def find_previous_run(run: RunFiles) -> RunFiles | None:
 
 def start_order(run: RunFiles) -> tuple[str, str]:
     """Return the sort key of runs: start time, then name, which begins with the date."""
-    return str(run.run.get("started", "")), run.folder.resolve().name
+    return run.facts.started, run.folder.resolve().name
 
 
 def _shorten_names(names: list[str]) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
 from stadia.core.errors import DataError
-from stadia.core.recorded_facts import match_facts
 from stadia.files.atomic_files import atomic_write
+from stadia.files.run_facts import match_facts
 from stadia.files.run_names import describe_place
 from stadia.process.matplotlib_settings import format_plot_text
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
@@ -25,7 +26,7 @@ FREE_KEYS = ("seed", "data.path", "data.cache")
 
 MAX_VALUE_CHARS, CONTEXT_CHARS = 60, 15  # characters of a shown value, and those before the first one that differs
 OWN_VALUES = "own_values"
-"""Key of run.json with the values of a user's class."""
+"""Group of the keys of values of a user's class: losses with other values are different measures."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,27 @@ def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
     start = [change for change in config if change.key == "start_from"]
     relevant = [change for change in select_relevant_changes(config) if change.key != "start_from"]
 
-    def diff(*parts: str) -> list[ValueChange]:
-        """Return the differences in parts of run.json."""
-        old, new = ({part: run.run[part] for part in parts if run.run.get(part)} for run in (before, now))
-        return diff_mappings(flatten_mapping(old), flatten_mapping(match_facts(new, old)))
-
+    old, new = before.facts, now.facts
     return RunDifference(
         config=relevant,
         aside=[change for change in config if change not in relevant and change not in start],
-        code=[*diff("version", "recipe_class", OWN_VALUES, "code"), *diff_patches(before.patch, now.patch)],
-        data=diff("data"),
-        environment=diff("environment"),
-        start=[*start, *diff("weights")],
+        code=[
+            *_diff_part("version", old.version, new.version),
+            *_diff_part("recipe_class", old.recipe_class, new.recipe_class),
+            *_diff_part(OWN_VALUES, old.own_values, new.own_values),
+            *_diff_part("code", asdict(old.code), asdict(new.code)),
+            *diff_patches(before.patch, now.patch),
+        ],
+        data=_diff_part("data", old.data, match_facts(new.data, old.data)),
+        environment=_diff_part("environment", asdict(old.environment), asdict(new.environment)),
+        start=[*start, *_diff_part("weights", old.weights, new.weights)],
     )
+
+
+def _diff_part(name: str, old: Any, new: Any) -> list[ValueChange]:
+    """Return the differences in a part of run.json."""
+    before, now = (flatten_mapping({name: part} if part else {}) for part in (old, new))
+    return diff_mappings(before, now)
 
 
 def diff_patches(before: str, now: str) -> list[ValueChange]:
@@ -158,14 +167,14 @@ def write_journal(runs: Sequence[RunFiles]) -> str:
 
 
 def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
-    label, _ = describe_status(run.run.get("status"))
-    seed, started = run.run.get("seed", "?"), run.run.get("started", "at an unknown time")
-    yield f"`{run.recipe}`, seed {seed}, started {started}, {label}."
+    label, _ = describe_status(run.facts.status)
+    start = f"seed {run.facts.seed}, started {run.facts.started}" if run.facts.started else "of an unknown time"
+    yield f"`{run.recipe}`, {start}, {label}."
     if (parent := run.config.get("start_from")) is not None:
         names = [candidate.folder.resolve().name for candidate in runs if _is_inside_run(parent, candidate)]
         yield f"Starts from {names[0]}." if names else f"Starts from {parent}, which is not among these runs."
-    if resumed := run.run.get("resumed"):
-        yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(map(str, resumed))}."
+    if resumed := run.facts.resumed:
+        yield f"Went on {len(resumed)} time{'s' * (len(resumed) > 1)} after a stop, at {', '.join(resumed)}."
 
 
 def _is_inside_run(path: object, run: RunFiles) -> bool:
@@ -206,8 +215,8 @@ def _cut_text(text: str, start: int) -> str:
 
 def describe_outcome(run: RunFiles) -> str:
     """Describe in one line how many steps a run trained and why it ended."""
-    status, error, steps = run.run.get("status"), run.run.get("error"), run.steps
-    end = "ended without a reason (killed, or still running)" if status == "running" else str(status or "end unknown")
+    status, error, steps = run.facts.status, run.facts.error, run.steps
+    end = "ended without a reason (killed, or still running)" if status == "running" else status
     count = "steps unknown" if steps is None and run.lost else f"{steps or 0} step{'s' * (steps != 1)}"
     return f"{count}, {end}" + (f": {error}" if error else "") + "."
 

@@ -48,7 +48,7 @@ def make_result_row(
     scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}
     by_file = {f"{file}.{key}": value for file, flat in scores.items() for key, value in flat.items()}
     results = flatten_mapping(run.result) | by_file
-    status, names = str(run.run.get("status")), [*series, *results]
+    status, names = run.facts.status, [*series, *results]
     metric = next((name for name in metrics if name in names), None)
     if metric is None and status == "finished":
         raise _missing_metric(run, metrics[0], names)
@@ -62,7 +62,7 @@ def make_result_row(
     return {
         "run": run.folder.name,
         "status": status,
-        "error": run.run.get("error"),
+        "error": run.facts.error,
         "metric": metric,
         "value": value if status == "finished" else None,  # a value from before the failure is no result
         "step": step,
@@ -116,14 +116,13 @@ def _sum_step_seconds(steps: Series | None) -> float | None:
 
 def _describe_provenance(run: RunFiles) -> dict[str, str]:
     """Return code, data, packages and platform of a run as short texts that can be compared."""
-    code, environment, data = (run.run.get(key) or {} for key in ("code", "environment", "data"))
-    packages = flatten_mapping(environment.get("packages", {}))
+    environment = run.facts.environment
     changes = f"+{hashlib.sha256(run.patch.encode()).hexdigest()[:8]}" if run.patch else ""
     return {
-        "code": f"{str(code.get('commit'))[:10]}{changes}",
-        "data": str(data.get("fingerprint", "")),
-        "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
-        "platform": str(environment.get("platform", "")),
+        "code": f"{str(run.facts.code.commit)[:10]}{changes}",
+        "data": str(run.facts.data.get("fingerprint", "")),
+        "packages": ", ".join(f"{name} {version}" for name, version in environment.packages.items()),
+        "platform": environment.platform,
     }
 
 

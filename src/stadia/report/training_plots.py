@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stadia.files.run_facts import TrainingTimes
 from stadia.report.figures import (
     MIN_CURVE_STEPS,
     PALETTE,
@@ -55,14 +56,7 @@ COVERAGE_NAME = re.compile(r"val/inside_(\d\d)$")
 
 def list_stages(run: RunFiles) -> list[tuple[int, str]]:
     """Return (first step, size) of each stage of a training with growing images."""
-    stages = run.run.get("stages")
-    keys = ("first_step", "width", "height")
-    numbers = [_finite_numbers(stage) for stage in stages] if isinstance(stages, list) else []
-    return [
-        (int(stage["first_step"]), f"{stage['width']:.0f}x{stage['height']:.0f}")
-        for stage in numbers
-        if all(key in stage for key in keys)
-    ]
+    return [(stage.first_step, f"{stage.width}x{stage.height}") for stage in run.facts.stages]
 
 
 def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Chart]:
@@ -163,12 +157,12 @@ class TimeSpent:
     about: str
 
 
-def summarize_time(facts: Any) -> TimeSpent | None:
-    """Read `time` of run.json; None where it is missing or invalid."""
-    seconds = _finite_numbers(facts.get("phases_s")) if isinstance(facts, dict) else {}
-    if not (total := sum(seconds.values())) > 0:
+def summarize_time(times: TrainingTimes | None) -> TimeSpent | None:
+    """Summarize the times of a run; None where it has none."""
+    seconds = times.phases_s if times else {}
+    if times is None or not (total := sum(seconds.values())) > 0:
         return None
-    steps, of_peak = _finite_numbers(facts.get("step_s")), _finite_numbers(facts.get("of_peak"))
+    steps, of_peak = times.step_s, times.of_peak
     longest = sorted(seconds.items(), key=lambda phase: -phase[1])[:MAX_PHASES]
     longest = [(name, value) for name, value in longest if value >= MIN_PHASE_SHARE * total]
     rest = total - sum(value for _, value in longest)
@@ -182,30 +176,21 @@ def summarize_time(facts: Any) -> TimeSpent | None:
         )
         for name, value in [*longest, *([(REST_LABEL, rest)] if rest > 0 else [])]
     ]
-    return TimeSpent(phases, _describe_time(facts, total))
+    return TimeSpent(phases, _describe_time(times, total))
 
 
-def _describe_time(facts: dict[str, Any], total: float) -> str:
-    numbers = _finite_numbers(facts)
-    wall_s, peak = numbers.get("wall_s", math.nan), numbers.get("peak_flops_per_s")
-    text = f"{numbers.get('steps', 0):.0f} steps in {format_duration(wall_s)}, without setup and teardown"
-    text += f"; the phases cover {total / wall_s:.1%} of it" if wall_s > 0 else ""
-    if peak is None:
+def _describe_time(times: TrainingTimes, total: float) -> str:
+    text = f"{times.steps} steps in {format_duration(times.wall_s)}, without setup and teardown"
+    text += f"; the phases cover {total / times.wall_s:.1%} of it" if times.wall_s > 0 else ""
+    if times.peak_flops_per_s is None:
         return text + "."
-    step = _finite_numbers(facts.get("of_peak")).get("step")
+    step = times.of_peak.get("step")
     reached = f", of which a step reaches {step:.0%}" if step is not None else ""
-    threads = numbers.get("threads", 0) if facts.get("device") == "cpu" else 0
-    on = f" on {threads:.0f} thread{'s' * (threads != 1)}" if threads else ""
+    on = f" on {times.threads} thread{'s' * (times.threads != 1)}" if times.device == "cpu" else ""
     return (
-        f"{text}. Products of large matrices made {peak / 1e9:.3g} GFLOP/s here{on} when the training ended{reached}:"
-        " convolutions and products are counted. It varies with the load of the machine."
+        f"{text}. Products of large matrices made {times.peak_flops_per_s / 1e9:.3g} GFLOP/s here{on} when the training"
+        f" ended{reached}: convolutions and products are counted. It varies with the load of the machine."
     )
-
-
-def _finite_numbers(value: Any) -> dict[str, float]:
-    """Return the finite numbers of a mapping by name."""
-    items = value.items() if isinstance(value, dict) else ()
-    return {str(name): float(number) for name, number in items if is_finite(number)}
 
 
 # -- Quality of an uncertainty: order of pixels by error (sparsification), and size (calibration).

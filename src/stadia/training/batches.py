@@ -15,6 +15,7 @@ import torch
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch
+from stadia.files.run_facts import StageFacts
 from stadia.training.config import StageConfig, TrainingConfig
 
 
@@ -332,12 +333,20 @@ def describe_stages(stages: Sequence[StageConfig], phases: Sequence[TrainingPhas
     ]
 
 
-def stages_to_json(stages: Sequence[StageConfig], phases: Sequence[TrainingPhase]) -> list[dict[str, Any]]:
-    """Return each stage for run.json, with its first step (from 1)."""
-    return [
-        {**stage.model_dump(mode="json"), "first_step": first, "steps": part.steps, "lr_factor": part.lr_factor}
-        for stage, part, first in zip(stages, phases, find_first_steps(phases), strict=True)
-    ]
+def list_stage_facts(stages: Sequence[StageConfig], phases: Sequence[TrainingPhase]) -> tuple[StageFacts, ...]:
+    """Return each stage for run.json."""
+    return tuple(
+        StageFacts(
+            height=stage.height,
+            width=stage.width,
+            share=stage.share,
+            batch_size=int(stage.batch_size),
+            first_step=first,
+            steps=phase.steps,
+            lr_factor=phase.lr_factor,
+        )
+        for stage, phase, first in zip(stages, phases, find_first_steps(phases), strict=True)
+    )
 
 
 def find_first_steps(phases: Sequence[TrainingPhase]) -> list[int]:

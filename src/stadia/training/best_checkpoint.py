@@ -6,16 +6,14 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
+from stadia.files.run_facts import CheckpointComparison
 from stadia.training.validation_scores import Sample
 
 if TYPE_CHECKING:
     from stadia.training.loop import TrainingLoop
-
-BEST_CHECKPOINT = "best_checkpoint"
-"""Key of run.json, which the report reads."""
 
 MIN_SAMPLES = 30
 """Validation samples below which the choice of a checkpoint is doubtful: neighboring frames are alike."""
@@ -40,11 +38,8 @@ class ValidationScore:
     samples: Mapping[Sample, float] = field(default_factory=dict)
 
 
-def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[str, Any]:
-    """Return what run.json has of two checkpoints, JSON-ready: steps, scores, and what makes the choice doubtful.
-
-    doubt: a sentence; "" where the samples are many and the difference is beyond its spread over them.
-    """
+def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> CheckpointComparison:
+    """Return steps and scores of two checkpoints, and what makes the choice between them doubtful."""
     known = {one: value for one, value in last.samples.items() if math.isfinite(value)}
     differences = {one: value - best.samples.get(one, math.nan) for one, value in known.items()}
     count, error = len(known) or last.count, _estimate_error(differences)
@@ -55,16 +50,16 @@ def compare_checkpoints(best: ValidationScore, last: ValidationScore) -> dict[st
         doubts.append("the difference is within its spread over them" if doubts else _describe_spread(count))
     elif known and not best.samples and not _is_beyond_own_spreads(last.value - best.value, known):
         doubts.append("the spread of the difference is unknown, since the training was resumed")
-    return {
-        "name": best.name,
-        "step": best.step,
-        "last_step": last.step,
-        "score": best.value,
-        "last_score": last.value,
-        "samples": count,
-        "standard_error": error,
-        "doubt": ", and ".join(doubts),
-    }
+    return CheckpointComparison(
+        name=best.name,
+        step=best.step,
+        last_step=last.step,
+        score=best.value,
+        last_score=last.value,
+        samples=count,
+        standard_error=error,
+        doubt=", and ".join(doubts),
+    )
 
 
 def _estimate_error(values: Mapping[Sample, float]) -> float | None:
@@ -92,7 +87,7 @@ def _describe_spread(count: int) -> str:
     return f"the difference is within its spread over {count} validation samples"
 
 
-def note_best_checkpoint(loop: TrainingLoop) -> dict[str, Any] | None:
+def note_best_checkpoint(loop: TrainingLoop) -> CheckpointComparison | None:
     """Write into run.json how the best checkpoint compares with the last, and return it; None where they are one.
 
     Only in the process that writes the run: of the others, one may come here before the file is there.
@@ -102,19 +97,21 @@ def note_best_checkpoint(loop: TrainingLoop) -> dict[str, Any] | None:
         return None
     is_other = best is not None and last is not None and best.name == last.name and best.step < last.step == loop.step
     compared = compare_checkpoints(best, last) if best and last and is_other else None
-    if compared != run.facts.get(BEST_CHECKPOINT):
-        run.note(**{BEST_CHECKPOINT: compared})
+    if compared != run.facts.best_checkpoint:
+        run.update_facts(lambda facts: replace(facts, best_checkpoint=compared))
     return compared
 
 
-def describe_best_checkpoint(loop: TrainingLoop, compared: Mapping[str, Any] | None) -> Iterator[str]:
+def describe_best_checkpoint(loop: TrainingLoop, compared: CheckpointComparison | None) -> Iterator[str]:
     """Yield a note where the choice between the best and the last checkpoint is doubtful."""
-    if compared is not None and compared["doubt"]:
-        scores = f"the best checkpoint is that of step {{step}} ({loop.recipe.describe_score(compared['name'])}"
-        scores += " {score:.4g}), the last that of step {last_step}"
-        line = f"note: {scores} ({{last_score:.4g}}); {{doubt}}: the last may be the better one"
-        fix = "Fix: predict with both (checkpoints/best.safetensors, checkpoints/last.safetensors), or validate on more"
-        yield f"{line.format(**compared)}. {fix} samples"
+    if compared is not None and compared.doubt:
+        name = loop.recipe.describe_score(compared.name)
+        scores = (
+            f"the best checkpoint is that of step {compared.step} ({name} {compared.score:.4g}), "
+            f"the last that of step {compared.last_step} ({compared.last_score:.4g})"
+        )
+        fix = "predict with both (checkpoints/best.safetensors, checkpoints/last.safetensors), or validate on more"
+        yield f"note: {scores}; {compared.doubt}: the last may be the better one. Fix: {fix} samples"
 
 
 def compare_with_start(loop: TrainingLoop) -> Iterator[str]:

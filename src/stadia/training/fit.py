@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rich.console import Console
 from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
+from stadia.files.run_facts import TimeLimitEnd
 from stadia.files.run_names import list_lost_files
 from stadia.process.cpu_settings import keep_freed_memory, return_freed_memory, return_large_blocks
 from stadia.process.signals import OutputClosedError
@@ -46,14 +47,7 @@ from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times, find_earlier_times
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import (
-    ENDED_BY_TIME_AFTER_S,
-    ENDED_BY_TIME_AT,
-    MAX_MINUTES,
-    START_STEPS,
-    Run,
-    remove_stale_files_of_run,
-)
+from stadia.training.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
 from stadia.training.sharding import ShardedStrategy
 from stadia.training.stop_signals import StopNow, StopSignals
 
@@ -137,8 +131,8 @@ def fit(
                 checkpoint.path, found=f"step {step}", expected=f"one of {plan.total_steps} steps", fix=fix
             )
         is_longer = resume and run.has_shorter_time_limit(config.max_minutes)
-        ended = run.facts if checkpoint and not is_longer else {}
-        steps, spent_s = ended.get(ENDED_BY_TIME_AT, plan.total_steps), ended.get(ENDED_BY_TIME_AFTER_S)
+        ended = run.facts.ended_by_time if checkpoint and not is_longer else None
+        steps, spent_s = (ended.step, ended.seconds) if ended else (plan.total_steps, None)
         loop = None
         if step < steps:
             loop = _make_loop(fabric, recipe, (train_loader, val_loader), config, run, signals.is_requested)
@@ -151,16 +145,21 @@ def fit(
             recorded.enter_context(_recorded(run, signals, console, describe_resume))
             _remove_half_written(run)
             run.resume(from_start=checkpoint is None)
-            notes = [_NOT_SAVED.format(run.folder), *_take_back_best(run)] if checkpoint is None else []
+            notes = [_NOT_SAVED.format(run.folder)] if checkpoint is None else []
             if is_longer and loop is not None:
                 run.set_time_limit(config.max_minutes)
             resumed()
             _print(console, notes)
         with signals, _open_loggers(config, run, step) as loggers:
             if step == 0:
-                staged = {"stages": batches.stages_to_json(config.stages, plan.phases)} if plan.phases else {}
-                before = {START_STEPS: int(min(recipe.start_steps, MAX_STEPS))} if recipe.start_steps > 0 else {}
-                run.note(weights=name_weights(recipe), **before, **staged)
+                run.update_facts(
+                    lambda facts: replace(
+                        facts,
+                        weights=name_weights(recipe),
+                        start_steps=int(min(recipe.start_steps, MAX_STEPS)),
+                        stages=batches.list_stage_facts(config.stages, plan.phases) if plan.phases else (),
+                    )
+                )
             if is_over := loop is None or loop.time_limit.is_over:
                 spent_s = spent_s if loop is None else loop.time_limit.spent_s
                 _print(console, [describe_no_step(recipe.recipe, config, run, plan, step, spent_s)])
@@ -173,9 +172,10 @@ def fit(
                 _train(loop, recipe)
                 steps, metrics = loop.step, loop.metrics
                 if steps < plan.total_steps:
-                    run.note(**{ENDED_BY_TIME_AT: steps, ENDED_BY_TIME_AFTER_S: loop.time_limit.spent_s})
+                    end = TimeLimitEnd(step=steps, seconds=loop.time_limit.spent_s)
+                    run.update_facts(lambda facts: replace(facts, ended_by_time=end))
                     _print(console, [] if is_over else [describe_time_over(config, plan, steps)])
-                _print(console, [describe_times(loop.clock.found)] if loop.clock.found else [])
+                _print(console, [describe_times(loop.clock.times)] if loop.clock.times else [])
                 _print(
                     console, [*compare_with_start(loop), *describe_best_checkpoint(loop, note_best_checkpoint(loop))]
                 )
@@ -346,15 +346,6 @@ def _remove_half_written(run: Run) -> None:
         remove_stale_files_of_run(run.folder)
         if run.checkpoints.is_dir():
             repair_header_copies(run.checkpoints)
-
-
-def _take_back_best(run: Run) -> list[str]:
-    """Keep the best checkpoint of a run that starts again at step 0, which will write another. Return a note of it."""
-    found = sorted(run.checkpoints.glob("best.*")) if run.writes else []
-    for path in found:
-        run.taken_back.mkdir(parents=True, exist_ok=True)
-        path.replace(run.taken_back / path.name)
-    return [f"note: its best checkpoint so far is kept in {run.taken_back}"] if found else []
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -84,10 +83,9 @@ class CsvLogger(Logger):
         rows = read_rows(self.path) if self.path.exists() else []
         if rows:
             self.columns = list(rows[0])
-        taken_back = partial(_take_back, run=run, step=step)
-        self._write(taken_back(self.path, rows))
+        self._write(_keep_rows(rows, step))
         if self.histograms.exists():
-            before = taken_back(self.histograms, read_rows(self.histograms))
+            before = _keep_rows(read_rows(self.histograms), step)
             write_text(self.histograms, "".join([_line(HISTOGRAM), *(_line(list(row.values())) for row in before)]))
 
     def scalars(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
@@ -132,12 +130,8 @@ def _refuse_cell(path: Path, number: int, name: str, cell: str) -> NoReturn:
     raise DataError(path, found=found, expected=_TABLE, fix="delete the line, or restore the file")
 
 
-def _take_back(path: Path, rows: list[dict[str, str]], *, run: Run, step: int) -> list[dict[str, str]]:
-    """Return the rows up to a step; the later ones are kept in the run's folder `taken-back`."""
-    later = [row for row in rows if int(row["step"]) > step]
-    if later:
-        text = "".join(map(_line, [list(rows[0]), *(list(row.values()) for row in later)]))
-        write_text(run.taken_back / path.name, text)
+def _keep_rows(rows: list[dict[str, str]], step: int) -> list[dict[str, str]]:
+    """Return the rows up to the step of a checkpoint: a training that goes on from it logs the later ones again."""
     return [row for row in rows if int(row["step"]) <= step]
 
 

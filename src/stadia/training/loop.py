@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import stadia.process.torchvision_shim  # noqa: F401
@@ -21,7 +22,7 @@ from stadia.training.compilation import begin_graph
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import WORSE_THAN_START, Run
+from stadia.training.run_folder import Run
 from stadia.training.training_state import TrainingState, evaluation_mode
 from stadia.training.validation_scores import Scores, ValidationScores
 
@@ -195,7 +196,7 @@ class TrainingLoop(TrainingState):
                 self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             if self.start_score is not None:
-                self.run.note(**{WORSE_THAN_START: self.is_worse_than_start})
+                self.run.update_facts(lambda facts: replace(facts, worse_than_start=self.is_worse_than_start))
             if self.is_finished:  # before the checkpoint: a run that is resumed at its end has no scores by sample
                 note_best_checkpoint(self)
             self.clock.mark("checkpoints")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
-from stadia.files.run_names import EARLIER_TIME
+from stadia.files.run_facts import RunFacts, TrainingTimes
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import MAX_PEAK_SHARE, FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.run_folder import Run
@@ -117,8 +117,8 @@ class PhaseClock:
     forward: of the networks, the children of the recipe with trainable weights.  loss: the rest of `training_step`.
     metrics: scalars, histograms, monitors.  other: what the loop does between them. A mark takes some microseconds.
 
-    found: `facts`, after the training.
-    before: `time` of run.json at the checkpoint that a resumed training goes on from; its parts are added.
+    times: after the training; None before.
+    before: times at the checkpoint that a resumed training goes on from; its parts are added.
     """
 
     def __init__(self, run: Run, plan: TrainingPlan, precision: str = "32") -> None:
@@ -132,8 +132,8 @@ class PhaseClock:
         self.stage, self.steps_of_stage, self.steps = -1, 0, 0
         self.started_s = time.perf_counter()
         self.peak_flops_per_s: float | None = None
-        self.found: dict[str, Any] = {}
-        self.before: Mapping[str, Any] = {}
+        self.times: TrainingTimes | None = None
+        self.before: TrainingTimes | None = None
 
     def start(self, device: torch.device, recipe: nn.Module) -> None:
         """Start, and mark the forward of each network by hooks."""
@@ -192,9 +192,10 @@ class PhaseClock:
         Those of the checkpoint before stay beside them: a training that is killed now is resumed from that one.
         """
         if self.run.writes and self.steps:
-            found = self.facts()
-            before = find_earlier_times(self.run.facts, found["steps"] - 1)
-            self.run.note(time=found, **({EARLIER_TIME: dict(before)} if before else {}))
+            times = self.measure()
+            self.run.update_facts(
+                lambda facts: replace(facts, time=times, earlier_time=find_earlier_times(facts, times.steps - 1))
+            )
 
     def finish(self) -> dict[str, float]:
         """End a training: write the times into run.json; return a row of shares of the machine's peak, if measured.
@@ -207,9 +208,9 @@ class PhaseClock:
             return {}
         if time.perf_counter() - self.started_s >= PEAK_FROM_S and self.flops:
             self._measure_peak()
-        self.found = self.facts()
-        self.run.note(time=self.found)
-        return {f"speed/of_peak/{name}": share for name, share in self.found.get("of_peak", {}).items()}
+        times = self.times = self.measure()
+        self.run.update_facts(lambda facts: replace(facts, time=times))
+        return {f"speed/of_peak/{name}": share for name, share in times.of_peak.items()}
 
     def release(self) -> None:
         """Remove the hooks."""
@@ -226,7 +227,7 @@ class PhaseClock:
         try:
             with seeds.preserve_generators():
                 self.peak_flops_per_s = measure_matmul_peak(self.stopwatch.device, dtype)
-                if max(self.facts()["of_peak"].values(), default=0.0) > MAX_PEAK_SHARE:  # another process was busy
+                if max(self.measure().of_peak.values(), default=0.0) > MAX_PEAK_SHARE:  # another process was busy
                     again = measure_matmul_peak(self.stopwatch.device, dtype)
                     self.peak_flops_per_s = max(self.peak_flops_per_s, again)
         except torch.OutOfMemoryError:
@@ -234,14 +235,8 @@ class PhaseClock:
         finally:
             self.mark("other")
 
-    def facts(self) -> dict[str, Any]:
-        """Return facts for run.json, of the training from its first step on, without the time in which it was stopped.
-
-        threads: of torch on the processor.
-        wall_s: by the clock of the processor.  phases_s: by phase; they add up to it.
-        step_s: medians of a step, without warm-up.  flops: of a batch by phase.  flops_per_s, of_peak: by phase, of the
-            median batch. These are of the last stage.
-        """
+    def measure(self) -> TrainingTimes:
+        """Return the times of the training from its first step on. Rates and medians are of the last stage."""
         self.stopwatch.settle()
         wall_s, step_s = time.perf_counter() - self.started_s, self.stopwatch.medians()
         batches = self.plan.grad_accumulation_steps
@@ -249,61 +244,47 @@ class PhaseClock:
         rates = {name: flops / of_batch[name] for name, flops in self.flops.items() if flops and name in of_batch}
         if sum(of_batch.values()) and self.flops:
             rates["step"] = sum(self.flops.values()) / sum(of_batch.values())
-        found: dict[str, Any] = {
-            "device": self.stopwatch.device.type,
-            "threads": torch.get_num_threads(),
-            "steps": self.steps + int(_read_seconds(self.before, "steps")),
-            "wall_s": wall_s + _read_seconds(self.before, "wall_s"),
-            "phases_s": _add_phases(self.before.get("phases_s"), self.stopwatch.totals),
-            "step_s": step_s,
-            "flops": dict(self.flops),
-            "flops_per_s": rates,
-        }
-        if self.peak_flops_per_s is not None:
-            found["peak_flops_per_s"] = self.peak_flops_per_s
-            found["of_peak"] = {name: rate / self.peak_flops_per_s for name, rate in rates.items()}
-        return found
+        before, peak = self.before, self.peak_flops_per_s
+        phases_s = dict(before.phases_s) if before else {}
+        for phase, seconds in self.stopwatch.totals.items():
+            phases_s[phase] = phases_s.get(phase, 0.0) + seconds
+        return TrainingTimes(
+            device=self.stopwatch.device.type,
+            threads=torch.get_num_threads(),
+            steps=self.steps + (before.steps if before else 0),
+            wall_s=wall_s + (before.wall_s if before else 0.0),
+            phases_s=phases_s,
+            step_s=step_s,
+            flops=dict(self.flops),
+            flops_per_s=rates,
+            peak_flops_per_s=peak,
+            of_peak={} if peak is None else {name: rate / peak for name, rate in rates.items()},
+        )
 
 
-def find_earlier_times(facts: Mapping[str, Any], step: int) -> Mapping[str, Any]:
-    """Return the latest times in a run.json that are of no step after `step`, for a training that goes on there."""
-    found = [times for name in ("time", EARLIER_TIME) if isinstance(times := facts.get(name), Mapping)]
-    found = [times for times in found if _read_seconds(times, "steps") <= step]
-    return max(found, key=lambda times: _read_seconds(times, "steps"), default={})
+def find_earlier_times(facts: RunFacts, step: int) -> TrainingTimes | None:
+    """Return the latest times of a record that are of no step after `step`, for a training that goes on there."""
+    known = [times for times in (facts.time, facts.earlier_time) if times is not None and times.steps <= step]
+    return max(known, key=lambda times: times.steps, default=None)
 
 
-def _read_seconds(values: Mapping[str, Any], name: str) -> float:
-    """Return a number of run.json, which people may have edited; 0 for anything else."""
-    value = values.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return 0.0
-    return float(value) if 0 <= value <= sys.float_info.max else 0.0
-
-
-def _add_phases(before: Any, totals: Mapping[str, float]) -> dict[str, float]:
-    """Return the seconds of each phase, those before a resume first."""
-    known = before if isinstance(before, Mapping) else {}
-    names = dict.fromkeys([*map(str, known), *totals])
-    return {name: _read_seconds(known, name) + totals.get(name, 0.0) for name in names}
-
-
-def describe_device(facts: dict[str, Any]) -> str:
+def describe_device(times: TrainingTimes) -> str:
     """Return `here on 2 threads` or `here on cuda`."""
-    device, threads = facts["device"], facts["threads"]
-    return f"here on {threads} thread{'s' * (threads != 1)}" if device == "cpu" else f"here on {device}"
+    if times.device != "cpu":
+        return f"here on {times.device}"
+    return f"here on {times.threads} thread{'s' * (times.threads != 1)}"
 
 
-def describe_times(facts: dict[str, Any]) -> str:
+def describe_times(times: TrainingTimes) -> str:
     """Return `time: forward 31 %, backward 40 %, ... of 63 s`, the largest first, down to 1 %."""
-    wall_s = facts["wall_s"]
-    shares = [(seconds / wall_s, name) for name, seconds in facts["phases_s"].items() if wall_s > 0]
+    shares = [(seconds / times.wall_s, name) for name, seconds in times.phases_s.items() if times.wall_s > 0]
     listed = ", ".join(f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True) if share >= 0.01)
-    line = f"time: {listed} of {wall_s:.1f} s"
-    of_peak = facts.get("of_peak", {}).get("step")
-    if not of_peak:
+    line = f"time: {listed} of {times.wall_s:.1f} s"
+    of_peak, peak = times.of_peak.get("step"), times.peak_flops_per_s
+    if not of_peak or peak is None:
         return line
-    peak = f"{facts['peak_flops_per_s'] / 1e9:.3g} GFLOP/s"
-    return f"{line}; a step reaches {of_peak:.0%} of large matrix products {describe_device(facts)}, {peak}"
+    reached = f"a step reaches {of_peak:.0%} of large matrix products {describe_device(times)}"
+    return f"{line}; {reached}, {peak / 1e9:.3g} GFLOP/s"
 
 
 class TimeLimit:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
 from stadia.core.types import Batch, InputsT, Predictor, TargetsT
+from stadia.files.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport
 from stadia.process.cpu_settings import choose_matrix_products
 from stadia.training import optim
@@ -163,9 +164,9 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return {}
 
     @property
-    def run_metadata(self) -> Mapping[str, object]:
-        """Facts of the recipe for run.json, written before training."""
-        return {}
+    def run_metadata(self) -> RecipeFacts:
+        """Return facts of the recipe for run.json, written before training."""
+        return RecipeFacts()
 
     @property
     def depth_range_m(self) -> tuple[float, float] | None:

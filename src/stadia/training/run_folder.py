@@ -12,47 +12,35 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import stadia
-from stadia.core.config import StrictModel, ValueChange, diff_mappings, select_relevant_changes
+from stadia.core.config import StrictModel, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
-from stadia.core.recorded_facts import MEASURED_FACTS, describe_change, is_measured, match_facts
 from stadia.files.atomic_files import remove_stale_files, write_json, write_text
 from stadia.files.json_files import read_json
 from stadia.files.locks import LOCK_FILE, hold_lock
 from stadia.files.paths import check_no_links
-from stadia.files.run_names import EARLIER_TIME, describe_place, describe_runs
-
-Status = Literal["running", "finished", "interrupted", "failed"]
+from stadia.files.run_facts import (
+    RUN_FILE,
+    CodeVersion,
+    Environment,
+    RunFacts,
+    Status,
+    describe_change,
+    match_facts,
+    read_run_facts,
+    write_run_facts,
+)
+from stadia.files.run_names import describe_place, describe_runs
 
 _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
 _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
 _RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"  # as `Run.create` names
-_TAKEN_BACK = "taken-back"  # of what a resumed run wrote after the step that it resumed at
-
-ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S = "ended_by_time_at", "ended_by_time_after_s"
-"""Keys of run.json: the step at which `training.max_minutes` ended the training, and the seconds of its steps."""
-
-_FACTS: dict[str, type] = {
-    "recipe": str,
-    "seed": int,
-    "data": dict,
-    "resumed": list,
-    ENDED_BY_TIME_AT: int,
-    ENDED_BY_TIME_AFTER_S: float,
-}
-WORSE_THAN_START = "worse_than_start"
-"""Key of run.json: whether the weights that a training started from score better than all of its own."""
-
-START_STEPS = "start_steps"
-"""Key of run.json: updates that made the weights that a training started from, with those of their own starts."""
-
-_OPTIONAL_FACTS = ("data", "resumed", ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S)  # missing in some runs
 
 MAX_MINUTES = "training.max_minutes"
 """Key of the time limit. A resume may raise it."""
@@ -112,49 +100,41 @@ class Run:
         if difference:
             write_text(run.folder / "diff.patch", difference)
         write_json(run.folder / "config.json", values)
-        facts = {
-            "name": name,
-            "recipe": recipe,
-            "command": command if command is not None else " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "version": stadia.__version__,
-            "code": code,
-            "environment": _environment(),
-            "data": dict(data or {}),
-            "seed": seed,
-            "started": started.isoformat(timespec="seconds"),
-            "resumed": [],
-            "finished": None,
-            "status": "running",
-            "error": None,
-        }
-        write_json(run.folder / "run.json", facts)
+        facts = RunFacts(
+            name=name,
+            recipe=recipe,
+            command=command if command is not None else " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            version=stadia.__version__,
+            code=code,
+            environment=_describe_environment(),
+            seed=seed,
+            data=dict(data or {}),
+            started=started.isoformat(timespec="seconds"),
+            status="running",
+        )
+        write_run_facts(run.folder, facts)
         return run
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """A run made before. Raises RunError where the folder is not a run's."""
+        """Return a run that was made before.
+
+        Raises RunError where the folder is not a run's, and DataError where one of its files is damaged.
+        """
         folder = Path(folder)
-        missing = [name for name in ("run.json", "config.json") if not (folder / name).is_file()]
+        missing = [name for name in (RUN_FILE, "config.json") if not (folder / name).is_file()]
         if missing:
             found = describe_place(folder, inside=f"no {' and no '.join(missing)}")
             fix = describe_runs([folder, folder.parent, Path("runs")], without=folder) or "pass runs/<date>-<name>"
             fix = f"restore {missing[0]}" if len(missing) == 1 else fix
             raise RunError(folder, found=found, expected="a run's folder", fix=fix)
-        facts, config = _object(folder / "run.json"), _object(folder / "config.json")
-        wrong = [
-            f"{name} {str(facts[name])[:40]!r}" if name in facts else f"no '{name}'"
-            for name, kind in _FACTS.items()
-            if not _is_fact(facts, name, kind)
-        ]
-        if wrong:
-            found, expected = ", ".join(wrong), "the facts of a run"
-            raise RunError(folder / "run.json", found=found, expected=expected, fix="restore the file")
-        return cls(folder, facts["recipe"], config, facts["seed"], writes=is_main_process())
+        facts, config = read_run_facts(folder), _read_config(folder)
+        return cls(folder, facts.recipe, config, facts.seed, writes=is_main_process())
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What run.json holds."""
-        return _object(self.folder / "run.json")
+    def facts(self) -> RunFacts:
+        """Return the record of the run, as run.json holds it now."""
+        return read_run_facts(self.folder)
 
     @property
     def metrics_csv(self) -> Path:
@@ -165,11 +145,6 @@ class Run:
     def histograms_csv(self) -> Path:
         """Return the path of the table of weights and gradients."""
         return self.folder / "histograms.csv"
-
-    @property
-    def taken_back(self) -> Path:
-        """The folder for what the latest resume takes back: rows after its checkpoint, and findings."""
-        return self.folder / _TAKEN_BACK / f"resume-{len(self.facts.get('resumed', []))}"
 
     @property
     def checkpoints(self) -> Path:
@@ -197,7 +172,11 @@ class Run:
         changes = diff_mappings(before, after, f"{within}." if within else "")
         training = after if within == "training" else after.get("training", {}) if within is None else {}
         longer = [MAX_MINUTES] if self.has_shorter_time_limit(training.get("max_minutes", 0)) else []
-        self._refuse("configuration", select_relevant_changes(changes, [*free, *longer]))
+        changes = select_relevant_changes(changes, [*free, *longer])
+        if changes:
+            found = f"other configuration ({'; '.join(map(str, changes))})"
+            fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"
+            raise RunError(self.folder, found=found, expected="what the run was made with", fix=fix)
 
     def has_shorter_time_limit(self, minutes: float | None) -> bool:
         """Return whether a time limit is longer than that of the run; None is none."""
@@ -208,9 +187,8 @@ class Run:
     def set_time_limit(self, minutes: float | None) -> None:
         """Write another time limit into the configuration: the run goes on, and has not ended by time."""
         self.config["training"]["max_minutes"] = minutes
+        self.update_facts(lambda facts: replace(facts, ended_by_time=None))
         if self.writes:  # the configuration last: a resume after a stop in between raises the limit again
-            ended = ENDED_BY_TIME_AT, ENDED_BY_TIME_AFTER_S
-            write_json(self.folder / "run.json", {key: fact for key, fact in self.facts.items() if key not in ended})
             write_json(self.folder / "config.json", self.config)
 
     def set_values(self, values: Mapping[str, Any]) -> None:
@@ -227,61 +205,33 @@ class Run:
             write_json(self.folder / "config.json", self.config)
 
     def check_data(self, data: Mapping[str, Any]) -> None:
-        """Raise RunError where the data differs from that of the run; its path may differ (see `create`).
+        """Raise RunError where the data differ from those of the run.
 
-        Values that follow from the configuration and the fingerprints are not compared: earlier runs lack them. What
-        files of other paths hold is compared where the run has it: frames of the split, poses and depth.
+        Their paths may differ, and values that follow from the configuration and the fingerprints are not compared.
         """
-        before = self.facts.get("data")
-        if before is None:
-            found, fix = "no 'data'", "restore the file"
-            raise RunError(self.folder / "run.json", found=found, expected="what identifies the data", fix=fix)
+        before = self.facts.data
         after = match_facts(json.loads(json.dumps(data)), before)
-        extra = before.get("extra_datasets")
-        prefixes = ["", *(f"extra_datasets.{name}." for name in (extra if isinstance(extra, dict) else ()))]
+        prefixes = ["", *(f"extra_datasets.{name}." for name in before.get("extra_datasets", {}))]
         keys = ("path", "train_images", "train_videos", "train_sessions")
         free = {prefix + key for prefix in prefixes for key in keys}
-        if renamed := _find_renamed(before, after):
-            names = "; ".join(f"{now}, which was {old}" for old, now in renamed.items())
-            fix = "give them their names of before: the split of the run depends on them"
-            found = f"its data under other names ({names})"
-            raise RunError(self.folder, found=found, expected="the same names", fix=fix)
-        changes = diff_mappings(before, after)
-        self._refuse("data", [change for change in changes if not change.is_within(free)])
-
-    def _refuse(self, what: str, changes: list[ValueChange]) -> None:
+        changes = [change for change in diff_mappings(before, after) if not change.is_within(free)]
         if changes:
-            found, expected = f"other {what} ({'; '.join(map(str, changes))})", "what the run was made with"
-            fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"
-            if what == "data":
-                found = f"other data than the run was trained on ({'; '.join(map(describe_change, changes))})"
-                parts = next((parts for change in changes if is_measured(parts := change.key.split("."))), [])
-                group = f"data.extra_datasets.{parts[1]}." if parts[:1] == ["extra_datasets"] else "data."
-                if parts:
-                    key = group + next(key for fact, key in MEASURED_FACTS.items() if fact in parts)
-                    moved = "" if self._get_value(key) is None else f" (their new place: {key}=NEW)"
-                    fix = f"put the files of before back{moved}, or train a new run from its weights: "
-                    fix += f"start_from={self.folder}"
-                if all("depth" in change.key.split(".") and change.before == "None" for change in changes):
-                    fix = f"move the depth that was added away until the run has ended, or start_from={self.folder}"
-                expected = f"the data of the run, {self._get_value(f'{group}path') or 'unchanged'}"
+            found = f"other data than the run was trained on ({'; '.join(map(describe_change, changes))})"
+            expected = f"the data of the run, {before.get('path') or 'unchanged'}"
+            fix = f"put the files of before back, or train a new run from its weights: start_from={self.folder}"
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
 
-    def _get_value(self, key: str) -> Any:
-        """Return a value of the configuration by its dotted key; None where there is none."""
-        value: Any = self.config
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
+    def update_facts(self, change: Callable[[RunFacts], RunFacts]) -> None:
+        """Write the record again, as `change` returns it: `lambda facts: replace(facts, status="finished")`.
 
-    def note(self, **facts: Any) -> None:
-        """Write facts into run.json, over those of the same name."""
+        Does nothing in the further processes of a distributed training, which may not see the file yet.
+        """
         if self.writes:
-            write_json(self.folder / "run.json", {**self.facts, **facts})
+            write_run_facts(self.folder, change(self.facts))
 
     def end(self, status: Status, error: str | None = None) -> None:
         """Write the final status and the time into run.json."""
-        self.note(status=status, finished=_now(), error=error)
+        self.update_facts(lambda facts: replace(facts, status=status, finished=_now(), error=error))
 
     def failed(self, error: BaseException) -> None:
         """Write that the run failed, and the error."""
@@ -289,12 +239,12 @@ class Run:
 
     def resume(self, *, from_start: bool = False) -> None:
         """Write that the run was resumed; at step 0 without the times of what it trained before."""
-        facts = self.facts
-        if from_start:
-            facts = {key: fact for key, fact in facts.items() if key not in ("time", EARLIER_TIME)}
-        facts |= {"status": "running", "finished": None, "error": None}
-        if self.writes:
-            write_json(self.folder / "run.json", facts | {"resumed": [*facts.get("resumed", []), _now()]})
+
+        def change(facts: RunFacts) -> RunFacts:
+            facts = replace(facts, status="running", finished=None, error=None, resumed=(*facts.resumed, _now()))
+            return replace(facts, time=None, earlier_time=None) if from_start else facts
+
+        self.update_facts(change)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -326,7 +276,7 @@ def _remove_stale_files_of_runs(root: Path) -> None:
 
 def remove_stale_files_of_run(run: Path) -> None:
     """Remove the temporary files that killed trainings left in a run's folder."""
-    for folder in (run, run / "checkpoints", run / "images", *(run / _TAKEN_BACK).glob("*")):
+    for folder in (run, run / "checkpoints", run / "images"):
         if folder.is_dir() and not any(place.is_symlink() for place in (folder, folder.parent)):
             remove_stale_files(folder)
 
@@ -349,15 +299,8 @@ def _new_folder(wanted: Path) -> Path:
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")
 
 
-def _is_fact(facts: Mapping[str, Any], name: str, kind: type) -> bool:
-    """Return whether a fact has its type, or is missing where it may be; whole numbers are not negative."""
-    if name not in facts:
-        return name in _OPTIONAL_FACTS
-    value = facts[name]
-    return type(value) is kind and (not isinstance(value, int) or value >= 0)
-
-
-def _object(path: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
     value = read_json(path)
     if not isinstance(value, dict):
         raise DataError(path, found=type(value).__name__, expected="a JSON object", fix="restore the file")
@@ -379,26 +322,28 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.decode("utf-8", errors="replace")
 
 
-def _code_version() -> tuple[dict[str, Any], str]:
-    """Return {"commit", "dirty"} of the checkout that this package runs from, and its difference to that commit.
+def _code_version() -> tuple[CodeVersion, str]:
+    """Return the checkout that this package runs from, and its difference to the commit.
 
-    An installed package is no checkout, even where it lies inside somebody's repository: commit and dirty are null
-    then.
+    An installed package is no checkout, even where it lies inside somebody's repository.
     """
     commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "__init__.py") else None
     if commit is None:
-        return {"commit": None, "dirty": None}, ""
+        return CodeVersion(), ""
     changes = _git("status", "--porcelain", "--", ".")
     difference = _git("diff", "HEAD", "--", ".") or ""
     if len(difference) > _LARGEST_DIFF:
         difference = difference[:_LARGEST_DIFF] + "\n... cut here\n"
-    return {"commit": commit.strip(), "dirty": bool(changes)}, difference
+    return CodeVersion(commit=commit.strip(), dirty=bool(changes)), difference
 
 
-def _environment() -> dict[str, Any]:
-    """Return Python, platform, cores, and the versions of packages with an influence on the numbers."""
-    python, system = platform.python_version(), platform.platform()
-    return {"python": python, "platform": system, "cores": os.cpu_count(), "packages": dict(_read_versions())}
+def _describe_environment() -> Environment:
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cores=os.cpu_count(),
+        packages=dict(_read_versions()),
+    )
 
 
 @functools.cache
@@ -408,27 +353,3 @@ def _read_versions() -> Mapping[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions
-
-
-def _find_renamed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """Return the new name by the old one of recordings that are the same with other names, in all data sets."""
-    renamed = _match_fingerprints(before.get("fingerprints"), after.get("fingerprints"))
-    extra = before.get("extra_datasets")
-    for name, facts in after.get("extra_datasets", {}).items():
-        known = extra.get(name) if isinstance(extra, dict) else None
-        if isinstance(known, dict):
-            renamed |= _find_renamed(known, facts)
-    return renamed
-
-
-def _match_fingerprints(before: object, after: object) -> dict[str, str]:
-    """Return the new name by the old one where recordings, known by their fingerprints, are the same with other names.
-
-    Empty where another one is there, or where two are equal.
-    """
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        return {}
-    known, now = ({str(mark): name for name, mark in marks.items()} for marks in (before, after))
-    if known.keys() != now.keys() or len(known) != len(before) or len(now) != len(after):
-        return {}
-    return {name: now[mark] for mark, name in known.items() if now[mark] != name}

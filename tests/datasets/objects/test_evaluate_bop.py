@@ -5,6 +5,7 @@ printed.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.types import Camera
 from stadia.datasets.objects.bop import BopImages
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.recipes.objectpose.config import ObjectPoseConfig
 from stadia.recipes.objectpose.data import training_image_facts
 from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects
@@ -45,7 +47,7 @@ def run(bop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
     )
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
-    (folder / "run.json").write_text(json.dumps({"data": training_image_facts(data.images["train"])}))
+    write_run_facts(folder, replace(UNKNOWN_FACTS, data=training_image_facts(data.images["train"])))
     monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _shifted(bop, image, camera))
     return folder
 

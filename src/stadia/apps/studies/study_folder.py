@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ import yaml
 from stadia.apps.studies.config import OTHER_STUDY, PlannedRun, StudyConfig, read_json_mapping, read_study
 from stadia.apps.studies.launch import Job
 from stadia.core.config import ValueChange, diff_mappings, select_relevant_changes
-from stadia.core.errors import ConfigMistakes, DataError, RunError, StadiaError
+from stadia.core.errors import ConfigMistakes, DataError, RunError
 from stadia.files.atomic_files import write_json, write_text
 from stadia.files.output_files import check_own_folder
 from stadia.files.paths import check_no_links
+from stadia.files.run_facts import find_run_facts
 from stadia.report.study_report import RESULTS, read_results
 from stadia.training.run_folder import Run
 
@@ -76,10 +76,9 @@ class StudyFolder:
         """Return the newest folder of a run, or None."""
         starts = []
         for path in self.runs.glob(f"*{name}*/run.json"):
-            with suppress(StadiaError):
-                facts = read_json_mapping(path, "the facts of a run")
-                if facts.get("name") == name:
-                    starts.append((str(facts.get("started")), path.parent.name, path.parent))
+            facts = find_run_facts(path.parent)
+            if facts is not None and facts.name == name:
+                starts.append((facts.started, path.parent.name, path.parent))
         return max(starts)[2] if starts else None
 
     def reuse(self, other: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
@@ -95,7 +94,7 @@ class StudyFolder:
             trained = other.find(run.name)
             if trained is None or self.find(run.name) is not None or other._find_changes(run):
                 continue
-            if Run.open(trained).facts["status"] == "finished":
+            if Run.open(trained).facts.status == "finished":
                 self.runs.mkdir(parents=True, exist_ok=True)
                 target = os.path.relpath(trained.resolve(), self.runs.resolve())
                 (self.runs / trained.name).symlink_to(target, target_is_directory=True)
@@ -108,7 +107,7 @@ class StudyFolder:
         Raises RunError if it is being trained.
         """
         folder = self.find(run.name)
-        status = None if folder is None else Run.open(folder).facts["status"]
+        status = None if folder is None else Run.open(folder).facts.status
         if status == "finished" or (status == "failed" and not retry_failed):
             return None
         if folder is None or status == "failed":

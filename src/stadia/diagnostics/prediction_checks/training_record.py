@@ -6,11 +6,10 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import DataError
 from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_findings
-from stadia.files.json_files import read_json
+from stadia.files.run_facts import JudgedTraining, find_run_facts
 from stadia.losses import SPARSE_DEPTH_LOSSES
-from stadia.training.config import MAX_STEPS
 
 LEARNING_CODES = {
     *("L20", "M20", "M21", "M22", "M23", "R20", "S20", "S21", "S22", "S23", "S24"),
@@ -92,7 +91,9 @@ class TrainingRecord:
         ends = [int(rows[-1]["step"])] if rows else []
         ends += [known for known in (steps, trained_steps) if known is not None]
         rows = rows if steps is None else [row for row in rows if row["step"] <= steps]
-        recipe, recipe_class = (_read_name(run / "run.json", key) for key in ("recipe", "recipe_class"))
+        facts = find_run_facts(run)
+        recipe = facts.recipe if facts else None
+        recipe_class = facts.recipe_class.rpartition(".")[2] if facts and facts.recipe_class else None
         return cls(
             steps=steps if steps is not None or not rows else int(rows[-1]["step"]),
             warped_over_unwarped=_last_median(rows, "train/warped_over_unwarped"),
@@ -108,14 +109,21 @@ class TrainingRecord:
             recipe=recipe,
             recipe_class=recipe_class,
             own_terms=_find_own_terms(rows, recipe) if recipe_class else (),
-            is_worse_than_start=_is_worse_than_start(run / "run.json"),
-            start_steps=count_start_steps(run / "run.json"),
+            is_worse_than_start=facts is not None and facts.worse_than_start is True,
+            start_steps=facts.start_steps if facts else 0,
         )
 
-    def to_json(self) -> dict[str, int | float]:
-        """Return what run.json keeps in `judged`, and the report shows: of which checkpoint, and its residual."""
-        names = ("steps", "trained_steps", "warped_over_unwarped")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+    def judged(self, *, has_trained_frames: bool) -> JudgedTraining:
+        """Return what run.json keeps of it: of which checkpoint a verdict is, and its residual.
+
+        has_trained_frames: whether frames that trained were judged too.
+        """
+        return JudgedTraining(
+            steps=self.steps,
+            trained_steps=self.trained_steps,
+            warped_over_unwarped=self.warped_over_unwarped,
+            has_trained_frames=has_trained_frames,
+        )
 
 
 def _find_own_terms(rows: list[dict[str, float]], recipe: str | None) -> tuple[str, ...]:
@@ -125,35 +133,6 @@ def _find_own_terms(rows: list[dict[str, float]], recipe: str | None) -> tuple[s
     # The part of the photometric terms is known (`rename_base_values`); that of others is any name.
     in_parts = tuple(f"/{name}" for name in known if name not in PHOTOMETRIC_TERMS)
     return tuple(name for name in terms if name not in known and not name.endswith(in_parts))
-
-
-def _read_name(path: Path, key: str) -> str | None:
-    """Return the name under a key of run.json; None where there is none."""
-    name = _read_fact(path, key)
-    name = name.rpartition(".")[2] if isinstance(name, str) else ""
-    return name if name.isidentifier() else None
-
-
-def _is_worse_than_start(path: Path) -> bool:
-    from stadia.training.run_folder import WORSE_THAN_START  # imports torch
-
-    return _read_fact(path, WORSE_THAN_START) is True
-
-
-def count_start_steps(path: Path) -> float:
-    """Return `TrainingRecord.start_steps` of a run.json; 0 for a training that started from no weights of depth."""
-    from stadia.training.run_folder import START_STEPS  # imports torch
-
-    steps = _read_fact(path, START_STEPS)
-    return steps if type(steps) is int and 0 <= steps <= MAX_STEPS else 0
-
-
-def _read_fact(path: Path, key: str) -> object:
-    try:
-        facts = read_json(path) if path.is_file() else None
-    except (StadiaError, OSError):  # a name of a start may be too long for a path
-        return None
-    return facts.get(key) if isinstance(facts, dict) else None
 
 
 def _read_numbers(path: Path) -> list[dict[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from stadia.core import seeds
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.prediction_checks.training_record import count_start_steps
+from stadia.files.run_facts import find_run_facts
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig, read_stored_config, without_pretrained
 from stadia.recipes.base.depth_recipe import choose_flip
@@ -91,7 +92,7 @@ def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
                 run.failed(error)
         raise
     if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
-        run.note(**recipe.run_metadata)
+        run.update_facts(lambda facts: replace(facts, recipe_facts=recipe.run_metadata))
     return recipe
 
 
@@ -108,7 +109,8 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     names = (recipe.recipe, *recipe.compatible_recipes)
     load_weights(checkpoint, recipe, recipe=names, without=recipe.data_buffers)
     recipe.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
-    recipe.start_steps = checkpoint.header.step + count_start_steps(checkpoint.run_folder / "run.json")
+    facts = find_run_facts(checkpoint.run_folder)
+    recipe.start_steps = checkpoint.header.step + (facts.start_steps if facts else 0)
     return recipe
 
 

@@ -49,7 +49,7 @@ def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, obj
 def measure_poses(recording: Recording) -> list[float] | None:
     """Return the number of poses, and weighted sums of all poses; None where no frame has one.
 
-    Another processor computes the last digits of a pose otherwise, so a hash would differ. `recorded_facts.match_facts`
+    Another processor computes the last digits of a pose otherwise, so a hash would differ. `run_facts.match_facts`
     compares the sums within 1e-6, which a change of any pose exceeds.
     """
     poses = [recording.T_world_camera(index) for index in range(len(recording))]

@@ -21,6 +21,7 @@ from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.video.video_files import FileVideo
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
+from stadia.files.run_facts import RecipeFacts, TrainedCamera
 from stadia.losses.loss_report import LossReport
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
@@ -82,8 +83,8 @@ class DepthRecipe(
             `data.crop` the part of each image that the network gets; predictions have the same crop.
     """
 
-    training_camera: Mapping[str, Any] | None = None
-    """K and size (height, width) of the images that trained, for `run.json`; None where they have several cameras."""
+    training_camera: TrainedCamera | None = None
+    """The camera of the images that trained, for `run.json`; None where they have several cameras."""
 
     focal: Tensor
     """() fx / width of the cameras that trained, with several data sets (n,) one for each; 0 before training."""
@@ -226,12 +227,11 @@ class DepthRecipe(
         self.training_camera = _find_common_camera([recording for some in each for recording in some])
 
     @property
-    def run_metadata(self) -> Mapping[str, object]:
+    def run_metadata(self) -> RecipeFacts:
         """Return its depth scale, which the report shows even without scores, its network, and the one camera of it."""
-        camera = {} if self.training_camera is None else {"camera": self.training_camera}
         network = self.depth_network
-        licence = {} if network is None or not network.licence else {"licence": network.licence}
-        return {"depth_scale": str(self.depth_scale), **camera, **licence}
+        licence = None if network is None else network.licence or None
+        return RecipeFacts(depth_scale=str(self.depth_scale), camera=self.training_camera, licence=licence)
 
     @torch.no_grad()
     def start_at_initial_depth(self, data: VideoDataT) -> None:
@@ -289,7 +289,7 @@ class DepthRecipe(
         return shown
 
 
-def _find_common_camera(recordings: Sequence[Recording]) -> dict[str, Any] | None:
+def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None:
     """Return K and size (height, width) of the left images of all recordings; None where they differ."""
     known = []
     for recording in recordings:
@@ -301,7 +301,8 @@ def _find_common_camera(recordings: Sequence[Recording]) -> dict[str, Any] | Non
     first = known[0]
     if any((one.height, one.width) != (first.height, first.width) or not np.allclose(one.K, first.K) for one in known):
         return None
-    return {"K": first.K.tolist(), "size": [first.height, first.width]}
+    fx_row, fy_row, last_row = ((float(a), float(b), float(c)) for a, b, c in first.K)
+    return TrainedCamera(K=(fx_row, fy_row, last_row), size=(first.height, first.width))
 
 
 class DepthPredictor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
 from stadia.datasets.splits import read_split_file
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.files.input_files import MAX_TEXT_BYTES, name_parser_errors, read_bytes
-from stadia.files.json_files import read_json
+from stadia.files.run_facts import RUN_FILE, read_run_facts
 
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
@@ -96,7 +96,7 @@ class TrainingOverlap:
         if not facts[0].train_frames:
             return cls(False, {})
         by_number, images, videos = _numbers(facts), _images(facts), _videos(facts)
-        sessions = {session for one in facts for session in one.sessions}
+        sessions = {session for one in facts for session in one.train_sessions}
         names, reason = {name for one in facts for name in one.fingerprints}, ""
         of: dict[str, frozenset[int]] = {}
         copies: dict[str, frozenset[int]] = {}
@@ -167,7 +167,7 @@ class TrainingOverlap:
             name: frozenset(i for i, content in hash_files(files).items() if content in images)
             for name, files in scenes.items()
         }
-        matched = {name: name for name in scenes if of[name] or name in facts[0].sessions}
+        matched = {name: name for name in scenes if of[name] or name in facts[0].train_sessions}
         return cls(True, of, sessions=matched, words=IMAGES)
 
     def count(self, indices: Indices) -> int | None:
@@ -225,7 +225,7 @@ class TrainedData(StrictModel):
     fingerprints: of the recordings that trained or validated, by name.
     train_frames, train_videos: [start, stop) blocks of numbers, by recording name and by the content of a video.
     train_images: joined hashes of image files, by recording name.
-    train_sessions: None for runs of earlier versions.
+    train_sessions: sessions (drives) of the frames that trained.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -234,7 +234,7 @@ class TrainedData(StrictModel):
     train_frames: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
     train_images: dict[str, str] = Field(default_factory=dict)
     train_videos: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
-    train_sessions: list[str] | None = None
+    train_sessions: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check_count(self) -> Self:
@@ -245,11 +245,6 @@ class TrainedData(StrictModel):
             raise ValueError(f"more than {MAX_TRAINED_FRAMES} frames")
         return self
 
-    @property
-    def sessions(self) -> Collection[str]:
-        """Return the sessions that trained; for earlier versions the recordings."""
-        return self.train_frames if self.train_sessions is None else self.train_sessions
-
 
 class TrainedDataSets(TrainedData):
     """Facts of run.json about what trained, of all data sets."""
@@ -257,23 +252,14 @@ class TrainedDataSets(TrainedData):
     extra_datasets: dict[str, TrainedData] = Field(default_factory=dict)
 
 
-class RunFacts(StrictModel):
-    """What run.json holds about what trained. Other keys are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    data: TrainedDataSets = Field(default_factory=TrainedDataSets)
-
-
 def _read_facts(run: Path) -> list[TrainedData]:
     """Return the data facts of run.json, one entry for each data set; an empty entry without run.json.
 
     Raises DataError for a file of another form.
     """
-    path = run / "run.json"
-    stored = read_json(path) if path.is_file() else {}
-    with name_parser_errors(path, expected="the facts of a training", fix="restore the file"):
-        data = RunFacts.model_validate(stored).data
+    stored = read_run_facts(run).data if (run / RUN_FILE).is_file() else {}
+    with name_parser_errors(run / RUN_FILE, expected="the facts of a training", fix="restore the file"):
+        data = TrainedDataSets.model_validate(stored)
     return [data, *data.extra_datasets.values()]
 
 
@@ -297,7 +283,7 @@ def _numbers(facts: Sequence[TrainedData]) -> dict[str, set[int]]:
 
 
 def _images(facts: Sequence[TrainedData]) -> set[str]:
-    """Return content hashes of the files that trained; empty for runs of earlier versions."""
+    """Return content hashes of the files that trained."""
     return {content for one in facts for digits in one.train_images.values() for content in split_hashes(digits)}
 
 

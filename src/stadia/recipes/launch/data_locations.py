@@ -14,43 +14,11 @@ from stadia.recipes.launch.progressive_resizing import OpenedData, open_data
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
-FACTS_OF_KEYS: Mapping[str, tuple[str, ...]] = {
-    "poses": ("poses", "splits"),
-    "ground_truth_path": ("depth",),
-    "train_file": ("train_frames", "splits"),
-    "val_file": ("val_frames", "splits"),
-}
-"""Key of a file of the data -> facts in run.json that hold what it names; earlier versions recorded none or some.
-
-`splits` is of composite images: it identifies their backgrounds.
-"""
-
 
 def list_movable_keys(config: RecipeConfig, run: Run) -> list[str]:
-    """Return the keys of data paths and caches that a resumed run may change, and of formats that were detected.
-
-    Where the run did not record what a file holds, its path may change; it may not be added or left out.
-    """
-    before = {key: _get_value(run.config, key) for key in list_data_location_keys(config)}
-    places = list_data_locations(config).items()
-    paths = [key for key, now in places if None not in (before[key], now) or _is_recorded(key, run)]
-    return paths + [key for key in list_data_formats(config) if _get_value(run.config, key) == "auto"]
-
-
-def list_uncompared_moves(config: RecipeConfig, run: Run) -> list[str]:
-    """Return a note for each file whose path is another than in the run, which did not record what it holds."""
-    return [
-        f"note: {key}: the run, of an earlier version of stadia, has no record of what {before} holds; "
-        f"{now} is taken for the same"
-        for key, now in list_data_locations(config).items()
-        if (before := _get_value(run.config, key)) != now and not _is_recorded(key, run)
-    ]
-
-
-def _is_recorded(key: str, run: Run) -> bool:
-    """Return whether a resume would find another content at a key."""
-    facts = FACTS_OF_KEYS.get(key.rpartition(".")[2])
-    return facts is None or any(_has_key(run.facts.get("data"), fact) for fact in facts)
+    """Return the keys of data paths and caches that a resumed run may change, and of formats that were detected."""
+    detected = [key for key in list_data_formats(config) if _get_value(run.config, key) == "auto"]
+    return [*list_data_location_keys(config), *detected]
 
 
 def _get_value(values: object, key: str) -> Any:
@@ -58,11 +26,6 @@ def _get_value(values: object, key: str) -> Any:
     for name in key.split("."):
         values = values.get(name) if isinstance(values, Mapping) else None
     return values
-
-
-def _has_key(values: object, name: str) -> bool:
-    """Return whether a mapping, or one in it, has a key."""
-    return isinstance(values, Mapping) and (name in values or any(_has_key(one, name) for one in values.values()))
 
 
 def list_data_location_keys(config: RecipeConfig) -> list[str]:

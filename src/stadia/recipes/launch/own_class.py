@@ -14,9 +14,6 @@ from stadia.recipes.base.config import RecipeConfig, without_pretrained
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
-OWN_CLASS = "recipe_class"
-"""Key of run.json: the name of a user's class, where one trains."""
-
 LOSS_CHECKS = "loss checks"
 
 MAX_LISTED = 3
@@ -41,17 +38,17 @@ def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyR
         found = f"{own.__name__} with the name '{own.recipe}'"
     else:
         return own
-    raise ConfigError(OWN_CLASS, found=found, expected=f"a class of '{config.recipe}'", fix=fix)
+    raise ConfigError("recipe_class", found=found, expected=f"a class of '{config.recipe}'", fix=fix)
 
 
-def name_own_class(recipe_class: type[AnyRecipe]) -> str:
-    """Return the name of a user's class; "" for that of a recipe."""
-    return "" if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
+def name_own_class(recipe_class: type[AnyRecipe]) -> str | None:
+    """Return the name of a user's class; None for that of a recipe."""
+    return None if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
 
 
 def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
     """Raise RunError if another class than this one trained a run that shall be resumed."""
-    before, now = str(stopped.facts.get(OWN_CLASS, "")), name_own_class(recipe_class)
+    before, now = stopped.facts.recipe_class, name_own_class(recipe_class)
     if before != now:
         known = f"the recipe '{recipe_class.recipe}' itself"
         fix = "leave recipe_class out"
@@ -67,7 +64,7 @@ def resume_line(run: Path, own_class: str) -> str:
 
 def describe_resume(run: Run) -> str:
     """Return how an interrupted run is resumed: a command, or Python where a user's class trains it."""
-    if own_class := str(run.facts.get(OWN_CLASS, "")):
+    if own_class := run.facts.recipe_class:
         return f"{resume_line(run.folder, own_class)} in Python, with the config of before"
     return f"stadia train {run.recipe} --resume {run.folder}"
 
@@ -97,7 +94,7 @@ def check_own_weights(recipe: AnyRecipe, base: AnyRecipe) -> None:
         fix = "keep the networks of the recipe and set numbers of the loss by hand, or add a recipe of your own"
         fix += " (docs/how-to/add-a-recipe.md)"
         expected = f"the weights of '{recipe.recipe}', which `stadia predict` loads"
-        raise ConfigError(OWN_CLASS, found=found, expected=expected, fix=fix)
+        raise ConfigError("recipe_class", found=found, expected=expected, fix=fix)
 
 
 def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:

@@ -10,9 +10,6 @@ from typing import Any
 
 from stadia.training.recipe import AnyRecipe
 
-OWN_VALUES = "own_values"
-"""Key of run.json: values of a user's class by name."""
-
 MAX_VALUES, MAX_TEXT = 100, 80
 """Values that are kept, and characters of a text."""
 

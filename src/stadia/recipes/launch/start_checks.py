@@ -13,16 +13,7 @@ from stadia.core import seeds
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.catalog import CATALOG, describe_case
-from stadia.diagnostics.finding import (
-    FINDINGS,
-    TRAIN_ANYWAY,
-    Finding,
-    OnStop,
-    Severity,
-    Stage,
-    append_finding,
-    write_findings,
-)
+from stadia.diagnostics.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
 from stadia.diagnostics.findings_cache import FindingsCache
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
@@ -33,14 +24,12 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
 from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED
-from stadia.files.atomic_files import write_text
-from stadia.files.input_files import read_text
 from stadia.process.terminal import announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.video_data import VideoData
 from stadia.recipes.launch.own_class import build_base, check_own_weights, note_unchecked_loss
-from stadia.recipes.launch.own_values import OWN_VALUES, list_own_values
+from stadia.recipes.launch.own_values import list_own_values
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.config import MAX_CHECK_SECONDS
 from stadia.training.recipe import AnyRecipe
@@ -68,15 +57,9 @@ def find_data_findings(data: TrainingData, console: Console, *, check_again: boo
 
 
 def replace_data_findings(run: Run, findings: list[Finding]) -> None:
-    """Write the findings of the data over those of a resumed run. The lines that go are kept in `taken-back`."""
-    if not run.writes:
-        return
-    path = run.folder / "findings.jsonl"
-    before = read_text(path, expected=FINDINGS).splitlines(keepends=True) if path.exists() else []
-    write_findings(path, [*findings, *read_kept_findings(run.folder)])
-    now = set(read_text(path, expected=FINDINGS).splitlines(keepends=True))
-    if gone := [line for line in before if line not in now]:
-        write_text(run.taken_back / path.name, "".join(gone))
+    """Write the findings of the data over those of a resumed run."""
+    if run.writes:
+        write_findings(run.folder / "findings.jsonl", [*findings, *read_kept_findings(run.folder)])
 
 
 def report_findings(
@@ -108,7 +91,8 @@ def check_own_class(recipe: AnyRecipe, run: Run, console: Console) -> None:
     except ConfigError as error:
         run.failed(error)
         raise
-    run.note(**{OWN_VALUES: list_own_values(recipe, base)})
+    own_values = list_own_values(recipe, base)
+    run.update_facts(lambda facts: replace(facts, own_values=own_values))
     notes = note_unchecked_loss(type(recipe))
     for note in notes:
         append_finding(run.folder / "findings.jsonl", note)

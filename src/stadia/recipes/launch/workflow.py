@@ -23,13 +23,11 @@ from stadia.recipes.launch.data_locations import (
     list_data_formats,
     list_data_locations,
     list_movable_keys,
-    list_uncompared_moves,
     open_resumed_data,
 )
 from stadia.recipes.launch.expected_cost import ExpectedCost
 from stadia.recipes.launch.measured_choices import choose_fastest, keep_measured_choices
 from stadia.recipes.launch.own_class import (
-    OWN_CLASS,
     build_base,
     check_class,
     check_own_weights,
@@ -135,7 +133,7 @@ def train(
         is_new = run.writes and not resume
         with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
             if is_new:
-                run.note(**({OWN_CLASS: name} if (name := name_own_class(recipe_class)) else {}))
+                run.update_facts(lambda facts: replace(facts, recipe_class=name_own_class(recipe_class)))
                 write_findings(run.folder / "findings.jsonl", findings)
             with announce_step(console, "building the networks"):
                 recipe = create_recipe(recipe_class, config, data, run)
@@ -151,7 +149,7 @@ def train(
 
         def keep_data() -> None:
             run.set_values({**list_data_locations(config), **list_data_formats(config)})
-            run.note(data=facts)
+            run.update_facts(lambda recorded: replace(recorded, data=facts))
             replace_data_findings(run, findings)
 
         try:
@@ -206,9 +204,6 @@ def _open_training_data(
     config, data = choose_fastest(resolved, opened.data, console), opened.data
     if stopped is not None:
         stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped)))
-        if stopped.writes:
-            for note in list_uncompared_moves(config, stopped):
-                console.print(note, markup=False, highlight=False, soft_wrap=True)
     return config, data
 
 

@@ -23,6 +23,7 @@ from stadia.diagnostics.loss_checks.loss_case import LossCase, make_camera_heigh
 from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
 from stadia.evaluation.plots.charts import EpochHeight, draw_heights_over_epochs
 from stadia.evaluation.validation_metrics import compute_depth_scores
+from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
@@ -286,20 +287,21 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return DepthScale.METRES if all(follows_height(*pair) for pair in pairs) else DepthScale.UP_TO_SCALE
 
     @property
-    def run_metadata(self) -> Mapping[str, object]:
+    def run_metadata(self) -> RecipeFacts:
         """Return the depth scale, and the heights that it rests on."""
-        facts = {**super().run_metadata, "rests_on": describe_height_priors(self.config.road), "scale_from": None}
+        facts = replace(super().run_metadata, rests_on=describe_height_priors(self.config.road), scale_from=None)
         if self.depth_scale is not DepthScale.METRES:
             return facts
         heights = dict(zip(self.groups, (round(metres, 4) for metres in self.camera_height_m.tolist()), strict=True))
         listed = ", ".join(f"{metres:.2f} m" + f" of '{name}'" * bool(name) for name, metres in heights.items())
         scale_from = f"the camera's height over the road ({listed}), estimated from objects of known height"
-        return {**facts, "scale_from": scale_from, "camera_height_m": heights}
+        return replace(facts, scale_from=scale_from, own={**facts.own, "camera_height_m": heights})
 
     def finish_training(self, run: Run, console: Console) -> None:
         """Record the depth scale of the trained weights, or why there are no metres."""
         why = None if self.depth_scale is DepthScale.METRES else self.explain_missing_scale()
-        run.note(**self.run_metadata, no_metres=why)
+        recipe_facts = replace(self.run_metadata, no_metres=why)
+        run.update_facts(lambda facts: replace(facts, recipe_facts=recipe_facts))
         if why is not None:
             console.print(f"note: depth is up to scale: {why}", markup=False, highlight=False, soft_wrap=True)
 

@@ -21,6 +21,7 @@ from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks.loss_case import LossCase, make_overlay_case
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
+from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.load_loss import load_loss
 from stadia.losses.loss_report import LossReport
@@ -69,16 +70,15 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         return self.config.depth_scale or DepthScale.METRES
 
     @property
-    def run_metadata(self) -> Mapping[str, object]:
+    def run_metadata(self) -> RecipeFacts:
         """Return the depth scale, the origin of the labels, and the effective learning rate of SGD."""
         source = self.config.depth_source or "exact"
         factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
-        return {
-            "depth_scale": str(self.depth_scale),
-            "scale_from": f"the depth that it was taught ({source})",
-            "depth_source": source,
-            **factor,
-        }
+        return RecipeFacts(
+            depth_scale=str(self.depth_scale),
+            scale_from=f"the depth that it was taught ({source})",
+            own={"depth_source": source, **factor},
+        )
 
     @property
     def _plain(self) -> bool:

@@ -32,8 +32,8 @@ from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
-from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
+from stadia.files.run_facts import RUN_FILE, read_run_facts
 from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -209,14 +209,12 @@ def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
 
     Raises DataError for a K that cannot be intrinsics.
     """
-    facts = checkpoint.run_folder / "run.json"
-    stored = read_json(facts) if facts.is_file() else {}
-    camera = stored.get("camera") if isinstance(stored, dict) else None
-    known = None if camera is None else resolve_config(CameraConfig, camera, fix=f"correct {facts}")
-    if known is None or known.K is None or known.size is None:
+    run = checkpoint.run_folder
+    camera = read_run_facts(run).recipe_facts.camera if (run / RUN_FILE).is_file() else None
+    if camera is None:
         return None
-    check_K(facts, np.array(known.K, dtype=np.float64))
-    return known
+    check_K(run / RUN_FILE, np.array(camera.K, dtype=np.float64))
+    return CameraConfig(K=camera.K, size=camera.size)
 
 
 def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:

@@ -32,7 +32,7 @@ from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_A
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
-from stadia.files.json_files import read_json
+from stadia.files.run_facts import RunFacts, find_run_facts
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.training.checkpoint import Checkpoint, read_steps
@@ -55,9 +55,6 @@ FINDINGS = "findings.jsonl"
 
 OF_TRAINING = "T40"
 """Finding of the verdict that is about the training, whatever the input. A run has it once."""
-
-HAS_TRAINED_FRAMES = "has_trained_frames"
-"""Key of `judged` in run.json: frames that trained were judged too, because few validate."""
 
 WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
 
@@ -296,15 +293,6 @@ def _read_findings(folder: Path) -> list[Finding]:
     return read_valid_findings(path)[0] if path.exists() else []
 
 
-def _read_run(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
-    """Return the facts and the findings of a run; nothing where it has none, or they cannot be read."""
-    try:
-        facts, findings = read_json(folder / "run.json"), _read_findings(folder)
-    except (StadiaError, OSError):
-        return {}, []
-    return (facts, findings) if isinstance(facts, dict) else ({}, [])
-
-
 def replace_verdict(
     run: Run, judged: PredictionVerdict, training: TrainingRecord, *, has_trained_frames: bool = False
 ) -> None:
@@ -322,8 +310,8 @@ def replace_verdict(
     for finding in judged.findings:
         if finding.code in VERDICT_CODES:  # another camera (K30) is about an input alone
             append_finding(run.folder / FINDINGS, finding)
-    about = training.to_json() | ({HAS_TRAINED_FRAMES: True} if has_trained_frames else {})
-    run.note(predictions=str(judged.verdict), judged=about)
+    about = training.judged(has_trained_frames=has_trained_frames)
+    run.update_facts(lambda facts: replace(facts, predictions=str(judged.verdict), judged=about))
 
 
 def find_unusable_codes(folder: Path) -> tuple[str, ...]:
@@ -331,18 +319,19 @@ def find_unusable_codes(folder: Path) -> tuple[str, ...]:
 
     None either where frames that trained were judged too: that verdict is not one on others.
     """
-    facts, findings = _read_run(folder)
-    judged = facts.get("judged")
-    if facts.get("predictions") != Verdict.UNUSABLE or (isinstance(judged, dict) and judged.get(HAS_TRAINED_FRAMES)):
+    facts = find_run_facts(folder)
+    if facts is None or facts.predictions != Verdict.UNUSABLE or (facts.judged and facts.judged.has_trained_frames):
         return ()
-    of_validation = [finding for finding in findings if finding.code in VERDICT_CODES and not finding.where]
+    of_validation = [
+        finding for finding in _read_findings(folder) if finding.code in VERDICT_CODES and not finding.where
+    ]
     return tuple(dict.fromkeys(finding.code for finding in of_validation if finding.code != OF_TRAINING))
 
 
 def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | None:
     """Return the worst verdict on record of a run and the codes of findings that make it so; None without a record."""
-    facts, findings = _read_run(folder)
-    verdict = read_verdict(facts, findings)
+    facts, findings = find_run_facts(folder), _read_findings(folder)
+    verdict = read_verdict(facts, findings) if facts else None
     if verdict is None:
         return None
     judged = [finding for finding in findings if finding.code in VERDICT_CODES]
@@ -374,12 +363,12 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
         yield f"note: the verdict was not added to the findings of {folder}: {error}"
 
 
-def read_verdict(facts: Mapping[str, Any], findings: Sequence[Finding]) -> Verdict | None:
+def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None:
     """Return the worst verdict on record, of a training's end or of a later prediction; None without any.
 
     facts, findings: of run.json and of findings.jsonl.
     """
     recorded = [finding for finding in findings if finding.code in VERDICT_CODES]
     verdicts = [find_verdict(recorded)] if recorded else []
-    verdicts += [verdict for verdict in Verdict if verdict == facts.get("predictions")]
+    verdicts += [verdict for verdict in Verdict if verdict == facts.predictions]
     return min(verdicts, key=WORST_FIRST.index, default=None)

@@ -6,6 +6,7 @@ With a stereo source, whose transform is the rig's in metres, depth is in metres
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.recording import LEFT
 from stadia.core.types import Batch, Camera, DepthScale, PredictedMaps
 from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.files.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.recipes.base.depth_recipe import DepthRecipe
@@ -154,12 +156,14 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
             self.T_right_left.copy_(torch.from_numpy(rigs[0]))
 
     @property
-    def run_metadata(self) -> Mapping[str, object]:
+    def run_metadata(self) -> RecipeFacts:
         sets, mono = self.config.data.sets, self.config.data.mono
-        common = {**super().run_metadata, "init_depth_m": self.config.model.network.start_m}
+        facts = super().run_metadata
+        own = {**facts.own, "init_depth_m": self.config.model.network.start_m}
         if not mono:
             several = f"the baselines of the stereo pairs of {', '.join(sets)}"
             pair = "the baseline of the stereo pair" if len(sets) == 1 else several
-            return {**common, "scale_from": pair}
-        partly = {"without_scale": mono} if len(mono) < len(sets) else {}
-        return {**common, **partly}
+            return replace(facts, scale_from=pair, own=own)
+        if len(mono) < len(sets):
+            own["without_scale"] = mono
+        return replace(facts, own=own)

@@ -22,6 +22,7 @@ from stadia.core.types import Batch, DepthScale
 from stadia.diagnostics.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
 from stadia.evaluation.validation_metrics import compute_depth_scores
+from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.load_loss import load_loss
@@ -82,22 +83,18 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         return DepthScale.METRES if metric else DepthScale.AFFINE_INVERSE
 
     @property
-    def run_metadata(self) -> Mapping[str, object]:
-        network = self.model
+    def run_metadata(self) -> RecipeFacts:
+        facts, network = super().run_metadata, self.model
+        own = {**facts.own, "backbone_lr_factor": self.backbone_lr_factor}
+        if isinstance(network, AffineDepthNetwork):
+            own["inverse_depth"] = {"scale": float(network.scale), "shift": float(network.shift)}
+        if self.fitted is not None:
+            own["fitted"] = asdict(self.fitted)
+        if self.load_report is not None:
+            own["load_report"] = self.load_report.summary()
         is_metric = self.depth_scale is DepthScale.METRES
-        return {
-            **super().run_metadata,
-            **({"scale_from": "the ground truth that it was trained on"} if is_metric else {}),
-            "model": self.model_description,
-            "backbone_lr_factor": self.backbone_lr_factor,
-            **(
-                {"inverse_depth": {"scale": float(network.scale), "shift": float(network.shift)}}
-                if isinstance(network, AffineDepthNetwork)
-                else {}
-            ),
-            **({} if self.fitted is None else {"fitted": asdict(self.fitted)}),
-            **({} if self.load_report is None else {"load_report": self.load_report.summary()}),
-        }
+        scale_from = "the ground truth that it was trained on" if is_metric else None
+        return replace(facts, scale_from=scale_from, model=self.model_description, own=own)
 
     @property
     def load_report(self) -> LoadReport | None:
