@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.processes import leave_stale_file
 
 import stadia
 from stadia.core.errors import RunError, StadiaError
@@ -198,14 +199,11 @@ def test_further_processes_leave_the_folder_alone(tmp_path: Path, monkeypatch: p
 def test_a_new_run_removes_what_killed_ones_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed = Run.create(tmp_path, "killed", {}, recipe="small", seed=0)
     killed.checkpoints.mkdir(exist_ok=True)
-    left = [killed.folder / ".metrics.aaaaaaaa.partial.csv", killed.checkpoints / ".last.bbbbbbbb.partial.safetensors"]
-    at_first = killed.folder.with_name("2026-01-02-030405-first") / ".run.cccccccc.partial.json"  # before its run.json
-    others = tmp_path / "notes" / ".run.dddddddd.partial.json"
-    left += [killed.folder / "images" / ".step-1.eeeeeeee.partial.png"]
-    for file in (*left, at_first, others):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    left.append(at_first)
+    killed_at_first = killed.folder.with_name("2026-01-02-030405-first")
+    names = ("metrics.csv", "checkpoints/last.safetensors", "images/step-1.png")
+    left = [leave_stale_file(killed.folder / name) for name in names]
+    left.append(leave_stale_file(killed_at_first / "run.json"))
+    others = leave_stale_file(tmp_path / "notes" / "run.json")
     monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in another process
     Run.create(tmp_path, "next", {}, recipe="small", seed=0)
     assert not [file for file in left if file.exists()]
