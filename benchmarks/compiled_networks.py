@@ -16,7 +16,7 @@ import torch
 
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth.unet import Unet
-from stadia.training.compilation import keep_compiled_code_private
+from stadia.training.recipe import keep_compiled_code_private
 
 
 def make_network() -> Unet:

@@ -51,9 +51,9 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.compilation import compile_recipe
 from stadia.training.flops import FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.optim import build_optimizer
+from stadia.training.recipe import compile_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "stadia-gpu-check 1"

@@ -20,7 +20,7 @@ from stadia.evaluation.depth_score import DepthScore
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.recording_scores import RecordingScores, score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
-from stadia.training.peak_memory import PeakMemory
+from stadia.process.memory import PeakMemory
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 

@@ -39,7 +39,7 @@ _DURATIONS = re.compile(rb"\d+(\.\d+)? (s|ms|min|frames/s|images/s)\b")
 _STARTED = re.compile(r"\d{4}-\d\d-\d\d-\d{6}(-selfsup(-\d)?)?")  # the second run of a second has a number
 _TIME_KEYS = {
     "time",
-    "earlier_time",
+    "times",
     "started",
     "finished",
     "resumed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -60,7 +60,6 @@ WHOLE = RunFacts(
     worse_than_start=False,
     stages=(StageFacts(height=32, width=96, share=1.0, batch_size=8, first_step=1, steps=9, lr_factor=1.0),),
     time=TIMES,
-    earlier_time=replace(TIMES, steps=5),
     ended_by_time=TimeLimitEnd(step=9, seconds=18.0),
     best_checkpoint=CheckpointComparison(
         name="val/error", step=5, last_step=9, score=1.0, last_score=2.0, samples=40, standard_error=None, doubt="few"

@@ -28,7 +28,7 @@ from stadia.recipes.launch.expected_cost import (
 from stadia.recipes.launch.progressive_resizing import OpenedData
 from stadia.training.batches import StagedBatches, TrainingPhase, TrainingPlan
 from stadia.training.config import TrainingConfig
-from stadia.training.phase_clock import TimeLimit
+from stadia.training.training_state import TimeLimit
 
 
 @pytest.fixture

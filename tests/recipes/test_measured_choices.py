@@ -18,7 +18,7 @@ from stadia.recipes.launch import measured_choices
 from stadia.recipes.launch.measured_choices import choose_compilation, choose_precision
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.config import TrainingConfig
-from stadia.training.fit import check_precision, make_fabric
+from stadia.training.devices import check_precision, make_fabric
 
 
 @pytest.fixture

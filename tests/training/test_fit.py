@@ -26,12 +26,13 @@ from stadia.training import checkpoint, phase_clock
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint, load_weights
 from stadia.training.config import ScheduleConfig, TrainingConfig
-from stadia.training.fit import check_devices, fit
+from stadia.training.devices import check_devices
+from stadia.training.fit import fit
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.optim import LearningRate
-from stadia.training.phase_clock import TimeLimit
 from stadia.training.run_folder import Run
+from stadia.training.training_state import TimeLimit
 
 
 def rows(run: Run) -> list[dict[str, str]]:

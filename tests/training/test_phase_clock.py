@@ -235,7 +235,7 @@ class Double(nn.Module):
         return 2 * self.linear(x)
 
 
-def test_a_network_that_is_compiled_stays_so_after_the_counted_batch(tmp_path: Path) -> None:
+def test_a_network_that_is_compiled_stays_so_after_the_counted_batch() -> None:
     """A first call that a counter sees would keep torch from compiling the network in the whole training."""
     compiled: list[torch.fx.GraphModule] = []
 
@@ -243,7 +243,7 @@ def test_a_network_that_is_compiled_stays_so_after_the_counted_batch(tmp_path: P
         compiled.append(graph)
         return graph.forward
 
-    clock = PhaseClock(Run.create(tmp_path, "x", {}, recipe="x", seed=0), TrainingPlan(1000, 1, 1_000_000))
+    clock = PhaseClock(TrainingPlan(1000, 1, 1_000_000))
     network = nn.Sequential(Double())
     network[0].compile(backend=compile_graph)  # a part, as of a recipe: the clock marks whole networks
     clock.start(torch.device("cpu"), nn.ModuleList([network]))

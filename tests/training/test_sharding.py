@@ -22,7 +22,7 @@ from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.checkpoint import Checkpoint, load_weights
 from stadia.training.config import TrainingConfig
-from stadia.training.fit import make_fabric
+from stadia.training.devices import make_fabric
 from stadia.training.loop import Callback, TrainingLoop
 
 pytestmark = [needs_gloo, pytest.mark.slow]
@@ -119,7 +119,7 @@ def test_checkpoint_is_whole_and_predicts_the_same_in_one_process(sharded_run: P
 def test_checkpoint_has_the_format_of_ddp(sharded_run: Path, tmp_path: Path) -> None:
     ddp = train_in_two_processes(tmp_path / "ddp", strategy="ddp")
     one, other = (Checkpoint.open(run / "checkpoints" / "last.safetensors") for run in (sharded_run, ddp))
-    assert one.nest == {**other.nest, "spent_s": one.nest["spent_s"]}
+    assert one.nest == {**other.nest, "spent_s": one.nest["spent_s"], "times": one.nest["times"]}
     shapes = [
         {name: tensor.shape for name, tensor in each._read(list(each.checksums)).items()} for each in (one, other)
     ]
@@ -175,6 +175,6 @@ def test_loss_that_is_not_finite_in_one_process_stops_both(tmp_path: Path) -> No
 
 
 def test_fp16_is_refused_with_fsdp(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.training.fit.select_device", lambda accelerator: torch.device("cuda"))
+    monkeypatch.setattr("stadia.training.devices.select_device", lambda accelerator: torch.device("cuda"))
     with pytest.raises(ConfigError, match=r"training\.precision: found fp16 with training\.strategy=fsdp"):
         make_fabric(TrainingConfig(strategy="fsdp", precision="fp16"))

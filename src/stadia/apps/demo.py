@@ -41,6 +41,7 @@ from stadia.files.paths import safe_join
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
+from stadia.process.memory import PeakMemory
 from stadia.process.terminal import Terminal
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base.build_recipe import load_predictor, load_recipe
@@ -49,7 +50,6 @@ from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.prediction.depth_task import score_recordings
 from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
-from stadia.training.peak_memory import PeakMemory
 from stadia.training.run_folder import Run
 
 MINUTES = "about 18 minutes on one core, less on two"

@@ -17,7 +17,7 @@ from typing import Literal
 
 from stadia import __version__
 from stadia.core.errors import summarize_exception
-from stadia.process.machine_memory import available_memory_bytes, total_memory_bytes
+from stadia.process.memory import available_memory_bytes, total_memory_bytes
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0

@@ -182,7 +182,7 @@ class RunFacts:
     start_steps: updates that made the weights that it started from, with those of their own starts.
     worse_than_start: whether these weights score better than all of its own; None where it started from none.
     stages: of progressive resizing.
-    time: until the latest checkpoint.  earlier_time: until the one before; a run that starts again at step 0 has none.
+    time: until the latest checkpoint.
     ended_by_time: where `training.max_minutes` ended it.
     best_checkpoint: how the best compares with the last, where they differ.
     predictions: the verdict of the prediction checks at its end.  judged: what that is about.
@@ -209,7 +209,6 @@ class RunFacts:
     worse_than_start: bool | None = None
     stages: tuple[StageFacts, ...] = ()
     time: TrainingTimes | None = None
-    earlier_time: TrainingTimes | None = None
     ended_by_time: TimeLimitEnd | None = None
     best_checkpoint: CheckpointComparison | None = None
     predictions: str | None = None

@@ -50,7 +50,7 @@ def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) ->
     status, checkpoints = facts.status, folder / "checkpoints"
     is_saved, is_noted = ((checkpoints / f"last.{suffix}").is_file() for suffix in ("safetensors", "json"))
     if not is_saved:
-        reason = "last.json is there" if is_noted else "run.json has the times of two" if facts.earlier_time else ""
+        reason = "last.json is there" if is_noted else ""
         if status == "finished" or (status == "interrupted" and (checkpoints / "best.safetensors").is_file()):
             reason = reason or f"the run is {status}"
         if reason:

@@ -1,4 +1,4 @@
-"""A console of rich for text of files: characters that a terminal obeys become escapes.
+"""A console of rich for text of files, where characters that a terminal obeys become escapes; requests to stop.
 
 Plain lines are printed by `cli/output.py`. `tests/files/test_input_boundary.py` finds what prints in another way.
 """
@@ -6,16 +6,20 @@ Plain lines are printed by `cli/output.py`. `tests/files/test_input_boundary.py`
 from __future__ import annotations
 
 import errno
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from stadia.core.errors import escape_controls
-from stadia.process.signals import OutputClosedError, handle_output_error
+from stadia.process.signals import TERMINATIONS, OutputClosedError, discard_closed_output, handle_output_error
 
 
 class Terminal(Console):
@@ -74,3 +78,59 @@ def announce_step(console: Console, step: str) -> Iterator[None]:
     yield
     if (seconds := time.monotonic() - started) >= MIN_STEP_S:
         console.print(f"  done in {seconds:.1f} s", markup=False, highlight=False)
+
+
+class StopNow(BaseException):
+    """Raised at the second signal to stop, wherever a training is."""
+
+
+class StopSignals:
+    """While entered, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT or SIGTERM raises StopNow.
+
+    A closed terminal can send several SIGHUP. One that is ignored, as `nohup` starts commands, stays ignored. Output
+    that nobody reads any more requests a stop too.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._is_requested = False
+        self._is_ordered = False
+        self._owner = os.getpid()
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._request_stop: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+            heard = [number for number in TERMINATIONS if signal.getsignal(number) != signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, *heard)}
+        if isinstance(self.console, Terminal):
+            self._request_stop = self.console.request_stop
+            self.console.request_stop = self._request
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if isinstance(self.console, Terminal):
+            self.console.request_stop = self._request_stop
+
+    def is_requested(self) -> bool:
+        """Return whether a signal, or output that nobody reads, requested a stop."""
+        return self._is_requested
+
+    def _request(self) -> None:
+        self._is_requested = True
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            return  # a forked process of a loader: its parent decides
+        if number in (signal.SIGINT, signal.SIGTERM):
+            if self._is_ordered:
+                raise StopNow
+            self._is_ordered = True
+        else:
+            discard_closed_output()
+        if not self._is_requested and not self.console.quiet:
+            with suppress(OSError):  # not by the console: the signal may interrupt whoever holds its lock
+                os.write(2, b"stopping at the end of this step; once more to stop at once\n")
+        self._is_requested = True

@@ -111,7 +111,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     facts = {
         key: value
         for key, value in flatten_mapping(run.facts.to_json()).items()
-        if not key.startswith(("environment", "time.", "earlier_time."))
+        if not key.startswith(("environment", "time."))
     }
     series = [s for s in run.series if not is_calibration(s)]
     return template.render(

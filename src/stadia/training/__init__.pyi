@@ -18,9 +18,9 @@ from .config import OptimizerConfig as OptimizerConfig
 from .config import ScheduleConfig as ScheduleConfig
 from .config import StageConfig as StageConfig
 from .config import TrainingConfig as TrainingConfig
+from .devices import check_precision as check_precision
 from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
-from .fit import check_precision as check_precision
 from .flops import FlopCounter as FlopCounter
 from .loggers import CsvLogger as CsvLogger
 from .loggers import Logger as Logger
@@ -31,7 +31,6 @@ from .loggers import read_rows as read_rows
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
 from .optim import UpdateRatio as UpdateRatio
-from .peak_memory import PeakMemory as PeakMemory
 from .phase_clock import PhaseClock as PhaseClock
 from .phase_clock import Stopwatch as Stopwatch
 from .recipe import AnyRecipe as AnyRecipe

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT, VERSION = "stadia-checkpoint", 3
-READABLE, RESUMABLE = (1, 2, 3), (2, 3)
-"""Versions with readable weights, and with a training state that can be resumed. Version 1 holds the state of
-Lightning's Trainer. Versions 1 and 2 have a CRC-32 for each tensor, and none for the header.
-"""
 
 MAX_STEP = 10**12
 MAX_HEADER_BYTES = 16 << 20
@@ -72,33 +67,21 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
     """
     tensors: dict[str, Tensor] = {}
     nest = _encode(state, "", tensors)
-    described = _describe(header, VERSION)
     checksums = {key: _digest(tensor) for key, tensor in tensors.items()}
-    text = json.dumps({**described, "state": nest, "checksums": checksums}, allow_nan=False)
+    text = json.dumps({**_describe(header), "state": nest, "checksums": checksums}, allow_nan=False)
     metadata = {_METADATA_KEY: text, _DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
     with open_atomic(path) as stream:
         write_safetensors(stream, tensors, metadata)
-    write_json(path.with_suffix(".json"), described)
+    write_header_copy(path, header)
 
 
-def repair_header_copies(folder: Path) -> None:
-    """Write the copies of headers in a folder again, where a process ended between a checkpoint and its copy."""
-    for path in sorted(folder.glob("*.safetensors")):
-        copy = path.with_suffix(".json")
-        with suppress(CheckpointError):  # whoever needs the checkpoint reports it
-            opened = Checkpoint.open(path)
-            described = json.loads(json.dumps(_describe(opened.header, opened.version)))
-            try:
-                is_equal = copy.is_file() and read_json(copy) == described
-            except DataError:
-                is_equal = False
-            if not is_equal:
-                write_json(copy, described)
+def write_header_copy(path: Path, header: CheckpointHeader) -> None:
+    """Write PATH.json, which people read; a process may have ended between a checkpoint and its copy."""
+    write_json(path.with_suffix(".json"), _describe(header))
 
 
-def _describe(header: CheckpointHeader, version: int) -> dict[str, Any]:
-    """Return the header as PATH.json holds it."""
-    return {"format": FORMAT, "version": version, **header.model_dump()}
+def _describe(header: CheckpointHeader) -> dict[str, Any]:
+    return {"format": FORMAT, "version": VERSION, **header.model_dump()}
 
 
 @dataclass(frozen=True)
@@ -109,7 +92,6 @@ class Checkpoint:
     header: CheckpointHeader
     nest: Any
     checksums: dict[str, Any]
-    version: int = VERSION
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -133,19 +115,12 @@ class Checkpoint:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
         if set(checksums) != names:
             raise _damaged(path, f"{len(names)} tensors where the header lists {len(checksums)}")
-        return cls(path, header, nest, checksums, values["version"])
+        return cls(path, header, nest, checksums)
 
     @property
     def run_folder(self) -> Path:
         """Return the folder of its run; a checkpoint outside a run has another folder, or none, at this place."""
         return self.path.parent.parent
-
-    def check_resumable(self) -> None:
-        """Raise CheckpointError where its training state is of an earlier version."""
-        if self.version not in RESUMABLE:
-            found, expected = f"the training state of version {self.version}", f"version {VERSION}"
-            fix = f"set start_from={self.path} in a new training, or resume with the version that wrote it"
-            raise CheckpointError(self.path, found=found, expected=expected, fix=fix)
 
     def state(self) -> dict[str, Any]:
         """Return the whole nest, each tensor compared with its checksum."""
@@ -173,9 +148,8 @@ class Checkpoint:
     def _read(self, keys: list[str]) -> dict[str, Tensor]:
         with _reading(self.path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in keys}
-        digest = _digest if self.version == VERSION else _crc32
         for key, tensor in tensors.items():
-            if digest(tensor) != self.checksums[key]:
+            if _digest(tensor) != self.checksums[key]:
                 raise _damaged(self.path, f"tensor '{key}' with changed bytes")
         return tensors
 
@@ -317,23 +291,18 @@ def _digest(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _crc32(tensor: Tensor) -> int:
-    """Return the CRC-32 of the bytes, as in versions 1 and 2."""
-    return zlib.crc32(view_bytes(tensor)) if tensor.numel() else 0
-
-
 def _parse_header(path: Path, text: str, digest: str | None) -> dict[str, Any]:
-    """Return the values of a header: of a readable version, and from version 3 on with its SHA-256."""
+    """Return the values of a header of this version, compared with its SHA-256."""
     if len(text) > MAX_HEADER_BYTES:
         raise _damaged(path, f"a header of {len(text)} characters")
     check_json_values(path, text)
     values: dict[str, Any] = load_json(text, parse_constant=_refuse_constant)
     name, version = values["format"], values["version"]
-    if name != FORMAT or type(version) is not int or version not in READABLE:
+    if name != FORMAT or type(version) is not int or version != VERSION:
         found, expected = f"{str(name)[:100]} version {str(version)[:20]}", f"{FORMAT} version {VERSION}"
         fix = "read it with the version of stadia that wrote it"
         raise CheckpointError(path, found=found, expected=expected, fix=fix)
-    if version == VERSION and digest != hashlib.sha256(text.encode()).hexdigest():
+    if digest != hashlib.sha256(text.encode()).hexdigest():
         raise _damaged(path, "a header with changed bytes")
     return values
 

@@ -1,37 +1,38 @@
-"""Train a recipe in a run folder, from the start or resumed: devices, loggers, signals, messages."""
+"""Train a recipe in a run folder, from the start or resumed: prepare, run, report."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
-import logging
-import os
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
-import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 
 from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
-from stadia.core.errors import CheckpointError, ConfigError, RunError, StadiaError
+from stadia.core.errors import CheckpointError, RunError, StadiaError
 from stadia.files.run_facts import TimeLimitEnd
 from stadia.files.run_names import list_lost_files
 from stadia.process.cpu_settings import keep_freed_memory, return_freed_memory, return_large_blocks
 from stadia.process.signals import OutputClosedError
-from stadia.process.terminal import Terminal
-from stadia.training import LOGGERS, batches
-from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, TrainingPlan, select_device, shard_loaders
-from stadia.training.best_checkpoint import compare_with_start, describe_best_checkpoint, note_best_checkpoint
+from stadia.process.terminal import StopNow, StopSignals, Terminal
+from stadia.training import LOGGERS, fit_messages
+from stadia.training.batches import (
+    BatchIterable,
+    BatchStream,
+    EpochLoader,
+    StartableLoader,
+    TrainingPlan,
+    list_stage_facts,
+    shard_loaders,
+)
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import (
     Checkpoint,
@@ -39,26 +40,15 @@ from stadia.training.checkpoint import (
     check_weights,
     load_weights,
     read_steps,
-    repair_header_copies,
+    write_header_copy,
 )
 from stadia.training.config import MAX_STEPS, TrainingConfig
-from stadia.training.fit_messages import describe_no_step, describe_time_over, name_weights, start_lines
+from stadia.training.devices import make_fabric, quiet_lightning
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
-from stadia.training.phase_clock import PhaseClock, describe_times, find_earlier_times
+from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
-from stadia.training.sharding import ShardedStrategy
-from stadia.training.stop_signals import StopNow, StopSignals
-
-FEW_PROCESSES = 8
-"""Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
-
-_NOT_SAVED = (
-    "note: {} has no checkpoint: the run was stopped before its first one (a validation, or training.checkpoint_every),"
-    " and starts again at step 0"
-)
-_PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -115,180 +105,118 @@ def fit(
         CheckpointError: the checkpoint is damaged, or of another recipe or model.
         Interrupted: it was stopped (Ctrl-C, SIGTERM, a closed terminal or pipe); the message is how to go on.
     """
+    started_s = time.perf_counter()
     console = (console or Terminal(stderr=True)) if run.writes else Terminal(quiet=True)
-    started = time.perf_counter()
     signals = StopSignals(console)
-    with _quiet_lightning(), contextlib.ExitStack() as recorded:
-        if not resume:
-            recorded.enter_context(_recorded(run, signals, console, describe_resume))
-        checkpoint = _check_resume(run, recipe, config) if resume else None
-        step, metrics = checkpoint.header.step if checkpoint else 0, checkpoint.header.metrics if checkpoint else {}
-        fabric = make_fabric(config)
-        recipe.plan = plan = _make_plan(fabric, train_loader, val_loader, config)
-        if checkpoint is not None and step > plan.total_steps:
-            fix = "restore the run's own last.safetensors"
-            raise CheckpointError(
-                checkpoint.path, found=f"step {step}", expected=f"one of {plan.total_steps} steps", fix=fix
-            )
-        is_longer = resume and run.has_shorter_time_limit(config.max_minutes)
-        ended = run.facts.ended_by_time if checkpoint and not is_longer else None
-        steps, spent_s = (ended.step, ended.seconds) if ended else (plan.total_steps, None)
-        loop = None
-        if step < steps:
-            loop = _make_loop(fabric, recipe, (train_loader, val_loader), config, run, signals.is_requested)
-            if checkpoint is not None:
-                loop.restore(checkpoint)
-                loop.clock.before = find_earlier_times(run.facts, step)
-        elif checkpoint is not None:  # it had finished
-            load_weights(checkpoint, recipe, recipe=recipe.recipe)
-        if resume:  # everything is checked: files change from here on
-            recorded.enter_context(_recorded(run, signals, console, describe_resume))
-            _remove_half_written(run)
-            run.resume(from_start=checkpoint is None)
-            notes = [_NOT_SAVED.format(run.folder)] if checkpoint is None else []
-            if is_longer and loop is not None:
-                run.set_time_limit(config.max_minutes)
-            resumed()
-            _print(console, notes)
-        with signals, _open_loggers(config, run, step) as loggers:
-            if step == 0:
-                run.update_facts(
-                    lambda facts: replace(
-                        facts,
-                        weights=name_weights(recipe),
-                        start_steps=int(min(recipe.start_steps, MAX_STEPS)),
-                        stages=batches.list_stage_facts(config.stages, plan.phases) if plan.phases else (),
-                    )
-                )
-            if is_over := loop is None or loop.time_limit.is_over:
-                spent_s = spent_s if loop is None else loop.time_limit.spent_s
-                _print(console, [describe_no_step(recipe.recipe, config, run, plan, step, spent_s)])
-            else:
-                _print(console, start_lines(recipe, fabric, config, run, plan, step))
-            if loop is not None:
-                images, histograms = Images(run, loggers, config.images_every), config.histograms_every
-                logged = Scalars(loggers, config.log_every), images, Histograms(loggers, histograms)
-                loop.callbacks = [*callbacks, *logged, ProgressBar(console)]
-                _train(loop, recipe)
-                steps, metrics = loop.step, loop.metrics
-                if steps < plan.total_steps:
-                    end = TimeLimitEnd(step=steps, seconds=loop.time_limit.spent_s)
-                    run.update_facts(lambda facts: replace(facts, ended_by_time=end))
-                    _print(console, [] if is_over else [describe_time_over(config, plan, steps)])
-                _print(console, [describe_times(loop.clock.times)] if loop.clock.times else [])
-                _print(
-                    console, [*compare_with_start(loop), *describe_best_checkpoint(loop, note_best_checkpoint(loop))]
-                )
-        if run.writes:
-            finish()
-    best, last = (run.checkpoints / f"{name}.safetensors" for name in ("best", "last"))
-    return TrainingResult(steps, time.perf_counter() - started, best if best.exists() else last, metrics)
+    is_checked = not resume  # a resume that is refused changes no file
+    try:
+        with quiet_lightning():
+            training = _prepare(recipe, train_loader, val_loader, config, run, resume=resume, signals=signals)
+            if resume:
+                is_checked = True
+                _begin_resume(training, console)
+                resumed()
+            with signals:
+                _run(training, callbacks, console)
+                _report(training, console)
+            if run.writes:
+                finish()
+    except BaseException as error:
+        if is_checked and _record_stop(run, error, signals):
+            message = f"interrupted; go on with: {describe_resume(run)}"
+            _print(console, [message])
+            raise Interrupted(message) from None
+        raise
+    run.end("finished")
+    best, last = run.checkpoints / "best.safetensors", run.checkpoints / "last.safetensors"
+    wall_s = time.perf_counter() - started_s
+    return TrainingResult(training.steps, wall_s, best if best.exists() else last, training.metrics)
 
 
-def _make_loop(
-    fabric: Fabric,
+@dataclass
+class _Training:
+    """A training that is prepared.
+
+    checkpoint: that it goes on from.
+    loop: None for a training that had finished.
+    has_more_time: whether a resume raised the time limit.
+    spent_s: of all steps of a training that its time limit had ended.
+    """
+
+    recipe: AnyRecipe
+    config: TrainingConfig
+    run: Run
+    plan: TrainingPlan
+    fabric: Fabric
+    checkpoint: Checkpoint | None
+    loop: TrainingLoop | None
+    has_more_time: bool
+    spent_s: float | None
+
+    @property
+    def first_step(self) -> int:
+        """Return the updates made before."""
+        return self.checkpoint.header.step if self.checkpoint else 0
+
+    @property
+    def steps(self) -> int:
+        """Return the updates made until now."""
+        return self.loop.step if self.loop else self.first_step
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the scores of the latest validation."""
+        if self.loop is not None:
+            return self.loop.metrics
+        return self.checkpoint.header.metrics if self.checkpoint else {}
+
+
+# -- prepare -----------------------------------------------------------------------------------------------------------
+
+
+def _prepare(
     recipe: AnyRecipe,
-    loaders: tuple[EpochLoader, BatchIterable | None],
+    train_loader: EpochLoader,
+    val_loader: BatchIterable | None,
     config: TrainingConfig,
     run: Run,
-    stop_requested: Callable[[], bool],
-) -> TrainingLoop:
-    """Return the training loop at its start, in every process."""
-    assert recipe.plan is not None
-    keep_freed_memory()
-    fabric.launch()
-    shard_loaders(loaders, fabric.global_rank, fabric.world_size)
-    validation: object = loaders[1]
-    if isinstance(validation, batches.StartableLoader):
-        with seeds.preserve_generators():
-            validation.start()  # before the first step: a fork keeps the memory of the steps
-    clock = PhaseClock(run, recipe.plan, config.precision)
-    stream = BatchStream(loaders[0], recipe.plan, clock.mark)
-    trained = copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe  # sharded weights stay sharded
-    return TrainingLoop(fabric, run, trained, stream, loaders[1], config, clock, stop_requested=stop_requested)
-
-
-def _train(loop: TrainingLoop, recipe: AnyRecipe) -> None:
-    """Run the training loop; the recipe has the trained weights then."""
-    try:
-        loop.train()
-    finally:
-        recipe.cpu()  # the memory of the device is free for scores
-        return_large_blocks()
-        return_freed_memory()
-    if loop.recipe is not recipe:
-        recipe.load_state_dict(loop.recipe.state_dict())
-        recipe.load_training_state(loop.recipe.training_state())
-
-
-def make_fabric(config: TrainingConfig) -> Fabric:
-    """Return Lightning Fabric with the devices, processes and precision of a training, not launched yet."""
-    check_precision(config)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    strategy = ShardedStrategy() if config.strategy == "fsdp" else config.strategy
-    for key, value, expected in (
-        ("training.precision", config.precision, "32, bf16 or fp16"),
-        ("training.compile", config.compile, "off, loss, networks, all or graphs"),
-    ):
-        if value == "auto":
-            fix = "train by stadia.recipes.train, which measures them"
-            raise ConfigError(key, found="'auto', unresolved", expected=expected, fix=fix)
-    precision = _PRECISION[config.precision]
-    return Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
-
-
-def check_devices(config: TrainingConfig) -> None:
-    """Raise ConfigError for an accelerator that is not here, more devices than there are, or an impossible precision.
-
-    Opens no data.
-    """
-    kind, key = config.accelerator, "training.accelerator"
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    has_mps = torch.backends.mps.is_available()
-    is_here = {
-        "cuda": gpus > 0,
-        "gpu": gpus > 0 or has_mps,
-        "mps": has_mps,
-        "tpu": importlib.util.find_spec("torch_xla") is not None,
-    }
-    if not is_here.get(kind, True):
-        fix = f"set {key}=auto, or install the driver and a torch for it"
-        raise ConfigError(key, found=f"'{kind}', and none is here", expected="a device of this machine", fix=fix)
-    place = select_device(kind).type
-    most = gpus if place == "cuda" else max(os.cpu_count() or 1, FEW_PROCESSES)
-    if config.devices != "auto" and kind not in ("tpu", "mps") and config.devices > most:
-        what = "GPUs" if place == "cuda" else "processes on the CPU"
-        expected, fix = f"at most {most} {what}", "set training.devices=auto, or a smaller number"
-        raise ConfigError("training.devices", found=config.devices, expected=expected, fix=fix)
-    check_precision(config)
-
-
-def check_precision(config: TrainingConfig) -> None:
-    """Raise ConfigError for fp16 without a scaler (no CUDA GPU, or sharded), and for auto of several sizes."""
-    place = select_device(config.accelerator).type
-    for key, value, fix in (
-        ("training.precision", config.precision, "set training.precision=bf16 or 32"),
-        ("training.compile", config.compile, "set training.compile=all or off"),
-    ):
-        if value == "auto" and (config.devices != 1 or config.stages):
-            found = "auto with training.stages" if config.stages else f"auto with training.devices={config.devices}"
-            raise ConfigError(key, found=found, expected="one device and one image size, to measure", fix=fix)
-    if config.precision == "fp16" and (place != "cuda" or config.strategy == "fsdp"):
-        found = "fp16 with training.strategy=fsdp" if config.strategy == "fsdp" else f"fp16 on {place}"
-        expected, fix = "fp16 on a CUDA GPU, with another strategy than fsdp", "set training.precision=bf16 or 32"
-        raise ConfigError("training.precision", found=found, expected=expected, fix=fix)
-
-
-def _make_plan(
-    fabric: Fabric, train_loader: EpochLoader, val_loader: BatchIterable | None, config: TrainingConfig
-) -> TrainingPlan:
-    """Return the length of the training. Raises RunError for data without a batch."""
+    *,
+    resume: bool,
+    signals: StopSignals,
+) -> _Training:
+    """Return the training, at its start or at its checkpoint. Changes no file of the run."""
+    checkpoint = _check_resume(run, recipe, config) if resume else None
+    fabric = make_fabric(config)
     if val_loader is not None and len(val_loader) == 0:
         fix = "give it a recording, or train without"
         raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
     shard_loaders((train_loader, val_loader), 0, fabric.world_size)  # the batches of each process are equally many
-    return TrainingPlan.from_loader(train_loader, config)
+    recipe.plan = plan = TrainingPlan.from_loader(train_loader, config)
+    training = _Training(
+        recipe=recipe,
+        config=config,
+        run=run,
+        plan=plan,
+        fabric=fabric,
+        checkpoint=checkpoint,
+        loop=None,
+        has_more_time=resume and run.has_shorter_time_limit(config.max_minutes),
+        spent_s=None,
+    )
+    if checkpoint is not None and training.first_step > plan.total_steps:
+        found, expected = f"step {training.first_step}", f"one of {plan.total_steps} steps"
+        fix = "restore the run's own last.safetensors"
+        raise CheckpointError(checkpoint.path, found=found, expected=expected, fix=fix)
+    ended = run.facts.ended_by_time if checkpoint is not None and not training.has_more_time else None
+    if checkpoint is not None and training.first_step >= (ended.step if ended else plan.total_steps):
+        load_weights(checkpoint, recipe, recipe=recipe.recipe)  # it had finished
+        training.spent_s = ended.seconds if ended else None
+        return training
+    training.loop = _make_loop(training, train_loader, val_loader, signals)
+    if checkpoint is not None:
+        training.loop.restore(checkpoint)
+        training.spent_s = training.loop.time_limit.spent_s
+    return training
 
 
 def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:
@@ -296,9 +224,9 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
 
     Also reads the logged rows, so that damaged tables are refused. Changes no file.
     """
-    groups = {"training": config, "optimizer": recipe.config.optimizer, "schedule": recipe.config.schedule}
-    for group, values in groups.items():
-        run.check_config(values, within=group)
+    run.check_config(config, within="training")
+    run.check_config(recipe.config.optimizer, within="optimizer")
+    run.check_config(recipe.config.schedule, within="schedule")
     checkpoint = open_last_checkpoint(run, recipe.recipe)
     if checkpoint is not None:
         check_weights(checkpoint, checkpoint.weights(), recipe)
@@ -318,17 +246,16 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
     RunError where the run has lost a file.
     """
     path = run.checkpoints / "last.safetensors"
-    lost = (one for one in list_lost_files(run.folder, run.facts, run.config) if one.is_needed)
-    if (first := next(lost, None)) is not None:
-        fix = f"restore the file, or train a new run from these weights: start_from={run.folder}"
-        if not read_steps(run.checkpoints):
+    for lost in list_lost_files(run.folder, run.facts, run.config):
+        if lost.is_needed:
             fix = "restore the file, or train a new run"
-        found, expected = "an empty file" if first.is_empty else "no such file", f"one: {first.reason}"
-        raise RunError(run.folder / first.name, found=found, expected=expected, fix=fix)
+            if read_steps(run.checkpoints):
+                fix += f" from these weights: start_from={run.folder}"
+            found = "an empty file" if lost.is_empty else "no such file"
+            raise RunError(run.folder / lost.name, found=found, expected=f"one: {lost.reason}", fix=fix)
     if not path.exists():
         return None
     checkpoint = Checkpoint.open(path)
-    checkpoint.check_resumable()
     check_recipe(checkpoint, recipe)
     changes = select_relevant_changes(
         diff_mappings(run.config, checkpoint.header.config), ("data", "start_from", MAX_MINUTES)
@@ -340,12 +267,91 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
     return checkpoint
 
 
-def _remove_half_written(run: Run) -> None:
-    """Remove what a process that was killed left of its files, and complete the checkpoints that are whole."""
+def _make_loop(
+    training: _Training, train_loader: EpochLoader, val_loader: BatchIterable | None, signals: StopSignals
+) -> TrainingLoop:
+    """Return the training loop at its start, in every process."""
+    config, fabric, recipe = training.config, training.fabric, training.recipe
+    keep_freed_memory()
+    fabric.launch()
+    shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
+    validation: object = val_loader
+    if isinstance(validation, StartableLoader):
+        with seeds.preserve_generators():
+            validation.start()  # before the first step: a fork keeps the memory of the steps
+    clock = PhaseClock(training.plan, config.precision)
+    return TrainingLoop(
+        fabric,
+        training.run,
+        copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe,  # sharded weights stay sharded
+        BatchStream(train_loader, training.plan, clock.mark),
+        val_loader,
+        config,
+        clock,
+        stop_requested=signals.is_requested,
+    )
+
+
+def _begin_resume(training: _Training, console: Console) -> None:
+    """Write into the run that it goes on, and remove what a process that was killed left of its files."""
+    run = training.run
     if run.writes:
         remove_stale_files_of_run(run.folder)
-        if run.checkpoints.is_dir():
-            repair_header_copies(run.checkpoints)
+        if training.checkpoint is not None:
+            write_header_copy(training.checkpoint.path, training.checkpoint.header)
+    run.resume(from_start=training.checkpoint is None)
+    if training.has_more_time and training.loop is not None:
+        run.set_time_limit(training.config.max_minutes)
+    if training.checkpoint is None:
+        _print(console, [fit_messages.describe_start_again(run)])
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def _run(training: _Training, callbacks: Sequence[Callback], console: Console) -> None:
+    """Train to the end, or to the first request to stop; the recipe has the trained weights then."""
+    loop, recipe, config, run = training.loop, training.recipe, training.config, training.run
+    if training.first_step == 0:
+        _record_start(training)
+    if loop is None or loop.time_limit.is_over:
+        step, spent_s = training.steps, training.spent_s
+        _print(console, [fit_messages.describe_no_step(recipe.recipe, config, run, training.plan, step, spent_s)])
+    else:
+        fabric, plan, step = training.fabric, training.plan, training.steps
+        _print(console, fit_messages.start_lines(recipe, fabric, config, run, plan, step))
+    if loop is None:
+        return
+    with _open_loggers(config, run, training.first_step) as loggers:
+        loop.callbacks = [
+            *callbacks,
+            Scalars(loggers, config.log_every),
+            Images(run, loggers, config.images_every),
+            Histograms(loggers, config.histograms_every),
+            ProgressBar(console),
+        ]
+        try:
+            loop.train()
+        finally:
+            recipe.cpu()  # the memory of the device is free for scores
+            return_large_blocks()
+            return_freed_memory()
+    if loop.recipe is not recipe:
+        recipe.load_state_dict(loop.recipe.state_dict())
+        recipe.load_training_state(loop.recipe.training_state())
+
+
+def _record_start(training: _Training) -> None:
+    """Write into run.json what a new training starts from."""
+    recipe, plan = training.recipe, training.plan
+    training.run.update_facts(
+        lambda facts: replace(
+            facts,
+            weights=fit_messages.name_weights(recipe),
+            start_steps=int(min(recipe.start_steps, MAX_STEPS)),
+            stages=list_stage_facts(training.config.stages, plan.phases) if plan.phases else (),
+        )
+    )
 
 
 @contextlib.contextmanager
@@ -356,43 +362,40 @@ def _open_loggers(config: TrainingConfig, run: Run, step: int) -> Iterator[list[
         yield [stack.enter_context(contextlib.closing(LOGGERS.load(name)(run, step))) for name in names]
 
 
-@contextlib.contextmanager
-def _recorded(
-    run: Run, signals: StopSignals, console: Console, describe_resume: Callable[[Run], str]
-) -> Iterator[None]:
-    """Write into run.json how the run ended; turn a requested stop into Interrupted."""
-    try:
-        yield
-    except BaseException as error:
-        # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
-        interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt | OutputClosedError) or (
-            signals.is_requested() and not isinstance(error, StadiaError)
-        )
-        with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
-            run.end("interrupted") if interrupted else run.failed(error)
-        if not interrupted:
-            raise
-        message = f"interrupted; go on with: {describe_resume(run)}"
-        _print(console, [message])
-        raise Interrupted(message) from None
-    run.end("finished")
+# -- report ------------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence the tips of Lightning. Warnings of other packages pass."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("fabric", "pytorch")]  # whichever was imported last
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for advice in ("GPU available but not used", "LeafSpec.*deprecated"):
-            warnings.filterwarnings("ignore", message=f".*{advice}")
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+def _report(training: _Training, console: Console) -> None:
+    """Write and print how the training ended: by its time, where the time went, and how good its best checkpoint is."""
+    loop, recipe = training.loop, training.recipe
+    if loop is None:
+        return
+    if loop.step < training.plan.total_steps:
+        end = TimeLimitEnd(step=loop.step, seconds=loop.time_limit.spent_s)
+        training.run.update_facts(lambda facts: replace(facts, ended_by_time=end))
+        if loop.step > training.first_step:
+            _print(console, [fit_messages.describe_time_over(training.config, training.plan, loop.step)])
+    if loop.times is not None:
+        _print(console, [describe_times(loop.times)])
+    if loop.is_worse_than_start and loop.start_score is not None and loop.best is not None:
+        _print(console, [fit_messages.describe_better_start(loop.start_score, loop.best)])
+    comparison = loop.compare_best_with_last()
+    if comparison is not None and comparison.doubt:
+        _print(console, [fit_messages.describe_doubt(comparison, recipe.describe_score(comparison.name))])
+
+
+def _record_stop(run: Run, error: BaseException, signals: StopSignals) -> bool:
+    """Write into run.json that the run was interrupted or failed; return whether it was interrupted."""
+    # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
+    is_interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt | OutputClosedError) or (
+        signals.is_requested() and not isinstance(error, StadiaError)
+    )
+    with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
+        if is_interrupted:
+            run.end("interrupted")
+        else:
+            run.failed(error)
+    return is_interrupted
 
 
 def _print(console: Console, lines: Iterator[str] | Sequence[str]) -> None:

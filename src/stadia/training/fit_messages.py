@@ -11,6 +11,7 @@ import stadia.process.torchvision_shim  # noqa: F401
 import torch
 from lightning.fabric import Fabric
 
+from stadia.files.run_facts import CheckpointComparison
 from stadia.training import batches
 from stadia.training.batches import TrainingPlan
 from stadia.training.config import TrainingConfig
@@ -52,6 +53,12 @@ def start_lines(
         yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
 
 
+def describe_start_again(run: Run) -> str:
+    """Return that a resumed run starts at step 0."""
+    stopped = "the run was stopped before its first one (a validation, or training.checkpoint_every)"
+    return f"note: {run.folder} has no checkpoint: {stopped}, and starts again at step 0"
+
+
 def describe_no_step(
     recipe: str, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, spent_s: float | None
 ) -> str:
@@ -74,7 +81,7 @@ def name_weights(recipe: AnyRecipe) -> dict[str, str]:
 
 
 def _describe_weights(recipe: AnyRecipe, step: int) -> str:
-    trained, frozen = (sum(p.numel() for p in recipe.parameters() if p.requires_grad is one) for one in (True, False))
+    trained, frozen = (sum(p.numel() for p in recipe.parameters() if p.requires_grad is kind) for kind in (True, False))
     line = f"{recipe.recipe}: {trained / 1e6:.1f} M parameters" + f" and {frozen / 1e6:.1f} M frozen" * bool(frozen)
     starts = ", ".join(f"{name.replace('_', ' ')} {weights}" for name, weights in name_weights(recipe).items())
     return line + (f" ({starts})" if starts and not step else "")
@@ -99,3 +106,19 @@ def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan,
 def describe_time_over(config: TrainingConfig, plan: TrainingPlan, step: int) -> str:
     """Return that the time was over before the steps."""
     return _TIME_OVER.format(config.max_minutes, step, plan.total_steps)
+
+
+def describe_better_start(start_score: tuple[str, float], best: float) -> str:
+    """Return that no validation scored better than the weights that the training started from."""
+    name, score = start_score
+    lost = f"the weights that it started from have {name} {score:.4g} on these frames, its own best {best:.4g}"
+    return f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"
+
+
+def describe_doubt(comparison: CheckpointComparison, score_name: str) -> str:
+    """Return that the choice between the best and the last checkpoint is doubtful."""
+    best = f"step {comparison.step} ({score_name} {comparison.score:.4g})"
+    last = f"step {comparison.last_step} ({comparison.last_score:.4g})"
+    scores = f"the best checkpoint is that of {best}, the last that of {last}; {comparison.doubt}"
+    fix = "predict with both (checkpoints/best.safetensors, checkpoints/last.safetensors), or validate on more samples"
+    return f"note: {scores}: the last may be the better one. Fix: {fix}"

@@ -15,10 +15,10 @@ from lightning.fabric import Fabric
 
 from stadia.core import seeds
 from stadia.core.types import Batch
+from stadia.files.run_facts import CheckpointComparison, RunFacts, TrainingTimes
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
-from stadia.training.best_checkpoint import ValidationScore, note_best_checkpoint
-from stadia.training.compilation import begin_graph
+from stadia.training.checkpoint_comparison import CheckpointScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
@@ -30,8 +30,10 @@ from stadia.training.validation_scores import Scores, ValidationScores
 class TrainingLoop(TrainingState):
     """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
 
+    times: where the time went; None before the end of the training.
+
     Args:
-        clock: measures the phases of each step.
+        val_batches: the batches of a validation; None for a training without.
         callbacks: called in this order.
         stop_requested: whether a signal, or output that nobody reads, requested a stop.
         The others: see `TrainingState`.
@@ -49,10 +51,12 @@ class TrainingLoop(TrainingState):
         callbacks: Sequence[Callback] = (),
         stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(fabric, run, recipe, batches, config)
-        self.val_batches, self.clock = val_batches, clock
-        self.callbacks, self.stop_requested = callbacks, stop_requested
+        super().__init__(fabric, run, recipe, batches, config, clock)
+        self.val_batches = val_batches
+        self.callbacks = callbacks
+        self.stop_requested = stop_requested
         self.sample_scores: Scores = {}  # of the latest validation
+        self.times: TrainingTimes | None = None
 
     def train(self) -> None:
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
@@ -67,8 +71,7 @@ class TrainingLoop(TrainingState):
                 if validates := self.is_validation_due:
                     self.validate()
                 self.save_checkpoints(after_validation=validates)
-            if row := self.clock.finish():
-                self.call("on_row", self.step, row)
+            self.measure_times()
         except BaseException as error:
             self.clock.release()
             for callback in self.callbacks:
@@ -77,6 +80,22 @@ class TrainingLoop(TrainingState):
         finally:
             for callback in self.callbacks:
                 callback.on_train_end(self)
+
+    def measure_times(self) -> None:
+        """Write where the time went into run.json; show callbacks a row of shares of the machine's peak, if measured.
+
+        A training that has no step left keeps the times of its checkpoint.
+        """
+        self.clock.release()
+        self.clock.mark("other")
+        if not self.run.writes or not self.clock.new_steps:
+            return
+        self.clock.measure_peak()
+        times = self.times = self.clock.measure()
+        self.run.update_facts(lambda facts: replace(facts, time=times))
+        if times.of_peak:
+            row = {f"speed/of_peak/{name}": share for name, share in times.of_peak.items()}
+            self.call("on_row", self.step, row)
 
     def start(self) -> None:
         """Start the clock and the callbacks, then set the random generators: nothing may draw a number in between."""
@@ -92,8 +111,8 @@ class TrainingLoop(TrainingState):
         """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
         self.optimizer.zero_grad()
         self.losses = []
-        if self.config.compile == "graphs":
-            begin_graph()  # the outputs of the last step may be overwritten from here on
+        if self.config.compile == "graphs":  # the outputs of the last step may be overwritten from here on
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         for number in range(1, self.plan.grad_accumulation_steps + 1):
             is_last = number == self.plan.grad_accumulation_steps
             self.batch = next(stream).to(self.fabric.device, non_blocking=True)
@@ -188,24 +207,37 @@ class TrainingLoop(TrainingState):
         """
         stops = self.any_process(self.stop_requested())
         if after_validation and (score := self.find_score(self.metrics)) is not None:
-            count, samples = max(map(len, self.sample_scores.values()), default=0), self.sample_scores
-            of_samples = samples.get(score[0].removeprefix("val/"), {})
-            self.last_score = ValidationScore(score[0], self.step, score[1], count, of_samples)
-            if self.best is None or score[1] < self.best:
-                self.best, self.best_score = score[1], self.last_score
+            name, value = score
+            count = max(map(len, self.sample_scores.values()), default=0)
+            samples = self.sample_scores.get(name.removeprefix("val/"), {})
+            self.last_score = CheckpointScore(name, self.step, value, count, samples)
+            if self.best is None or value < self.best:
+                self.best, self.best_score = value, self.last_score
                 self.save("best", "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
-            if self.start_score is not None:
-                self.run.update_facts(lambda facts: replace(facts, worse_than_start=self.is_worse_than_start))
-            if self.is_finished:  # before the checkpoint: a run that is resumed at its end has no scores by sample
-                note_best_checkpoint(self)
             self.clock.mark("checkpoints")
-            self.clock.record()
+            self.run.update_facts(self.describe_progress)  # first: a run that is resumed at its end makes no step
             self.save("last", "training")
             self.time_limit.restart()
         self.clock.mark("checkpoints")
         if stops:
             raise StopRequest
+
+    def describe_progress(self, facts: RunFacts) -> RunFacts:
+        """Return the record of the run with what the training knows until now."""
+        return replace(
+            facts,
+            time=self.clock.measure(),
+            worse_than_start=None if self.start_score is None else self.is_worse_than_start,
+            best_checkpoint=self.compare_best_with_last() if self.is_finished else None,
+        )
+
+    def compare_best_with_last(self) -> CheckpointComparison | None:
+        """Return how the best checkpoint compares with the last one; None where they are one, or have two scores."""
+        best, last = self.best_score, self.last_score
+        if best is None or last is None or best.name != last.name or not best.step < last.step == self.step:
+            return None
+        return compare_checkpoints(best, last)
 
     @property
     def is_validation_due(self) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,10 +14,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from stadia.core import seeds
-from stadia.files.run_facts import RunFacts, TrainingTimes
+from stadia.files.run_facts import TrainingTimes
 from stadia.training.batches import TrainingPlan
 from stadia.training.flops import MAX_PEAK_SHARE, FlopCounter, measure_matmul_peak, synchronize
-from stadia.training.run_folder import Run
 
 KEPT_STEPS = 1000
 """The medians are over so many last steps."""
@@ -117,23 +114,35 @@ class PhaseClock:
     forward: of the networks, the children of the recipe with trainable weights.  loss: the rest of `training_step`.
     metrics: scalars, histograms, monitors.  other: what the loop does between them. A mark takes some microseconds.
 
-    times: after the training; None before.
-    before: times at the checkpoint that a resumed training goes on from; its parts are added.
+    steps, wall_s, phases_s: of the training until now, with its parts before a resume.
     """
 
-    def __init__(self, run: Run, plan: TrainingPlan, precision: str = "32") -> None:
-        self.run, self.plan, self.precision = run, plan, precision
+    def __init__(self, plan: TrainingPlan, precision: str = "32") -> None:
+        self.plan, self.precision = plan, precision
         self.stopwatch = Stopwatch()
+        self.steps = 0
+        self.new_steps = 0  # without those before a resume
+        self.wall_s_before = 0.0
+        self.phases_s_before: dict[str, float] = {}
+        self.started_s = time.perf_counter()
         self.hooks: list[RemovableHandle] = []
         self.in_step = False  # of the recipe: between loading and backward
         self.counter: FlopCounter | None = None
         self.counting = contextlib.ExitStack()
         self.flops: dict[str, int] = {}  # of a batch, the latest that was counted
-        self.stage, self.steps_of_stage, self.steps = -1, 0, 0
-        self.started_s = time.perf_counter()
+        self.stage, self.steps_of_stage = -1, 0
         self.peak_flops_per_s: float | None = None
-        self.times: TrainingTimes | None = None
-        self.before: TrainingTimes | None = None
+
+    @property
+    def wall_s(self) -> float:
+        """Return the seconds of the training, without the time in which it was stopped."""
+        return self.wall_s_before + time.perf_counter() - self.started_s
+
+    @property
+    def phases_s(self) -> dict[str, float]:
+        """Return the seconds of each phase; they add up to `wall_s`."""
+        phases = dict.fromkeys([*self.phases_s_before, *self.stopwatch.totals])
+        return {name: self.phases_s_before.get(name, 0.0) + self.stopwatch.totals.get(name, 0.0) for name in phases}
 
     def start(self, device: torch.device, recipe: nn.Module) -> None:
         """Start, and mark the forward of each network by hooks."""
@@ -142,6 +151,17 @@ class PhaseClock:
             if any(p.requires_grad for p in network.parameters()):
                 self.hooks.append(network.register_forward_pre_hook(lambda *_: self._mark_in_step("loss")))
                 self.hooks.append(network.register_forward_hook(lambda *_: self._mark_in_step("forward")))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training adds its times to. Waits for the device."""
+        self.stopwatch.settle()
+        return {"steps": self.steps, "wall_s": self.wall_s, "phases_s": self.phases_s}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the times of a checkpoint."""
+        self.steps = int(state["steps"])
+        self.wall_s_before = float(state["wall_s"])
+        self.phases_s_before = {str(name): float(seconds) for name, seconds in state["phases_s"].items()}
 
     def _mark_in_step(self, phase: str) -> None:
         if self.in_step:
@@ -178,6 +198,7 @@ class PhaseClock:
     def end_step(self) -> None:
         """End a step."""
         self.steps += 1
+        self.new_steps += 1
         self.steps_of_stage += 1
         self.stopwatch.end_step(keep=self.steps_of_stage > WARM_UP)
 
@@ -185,32 +206,6 @@ class PhaseClock:
         """Return seconds by phase since the last lap, the work on the metrics until now included."""
         self.mark("metrics")
         return self.stopwatch.lap()
-
-    def record(self) -> None:
-        """Write the times so far into run.json, before a checkpoint, for a training that is resumed from it.
-
-        Those of the checkpoint before stay beside them: a training that is killed now is resumed from that one.
-        """
-        if self.run.writes and self.steps:
-            times = self.measure()
-            self.run.update_facts(
-                lambda facts: replace(facts, time=times, earlier_time=find_earlier_times(facts, times.steps - 1))
-            )
-
-    def finish(self) -> dict[str, float]:
-        """End a training: write the times into run.json; return a row of shares of the machine's peak, if measured.
-
-        A resumed training that has no step left keeps the times of run.json.
-        """
-        self.release()
-        self.mark("other")
-        if not self.run.writes or not self.steps:
-            return {}
-        if time.perf_counter() - self.started_s >= PEAK_FROM_S and self.flops:
-            self._measure_peak()
-        times = self.times = self.measure()
-        self.run.update_facts(lambda facts: replace(facts, time=times))
-        return {f"speed/of_peak/{name}": share for name, share in times.of_peak.items()}
 
     def release(self) -> None:
         """Remove the hooks."""
@@ -222,7 +217,10 @@ class PhaseClock:
         self.counter = None
         self.counting.close()
 
-    def _measure_peak(self) -> None:
+    def measure_peak(self) -> None:
+        """Measure the peak of the machine after a training that is long enough, for the shares of it."""
+        if time.perf_counter() - self.started_s < PEAK_FROM_S or not self.flops:
+            return
         dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
         try:
             with seeds.preserve_generators():
@@ -238,41 +236,26 @@ class PhaseClock:
     def measure(self) -> TrainingTimes:
         """Return the times of the training from its first step on. Rates and medians are of the last stage."""
         self.stopwatch.settle()
-        wall_s, step_s = time.perf_counter() - self.started_s, self.stopwatch.medians()
+        wall_s = self.wall_s
+        step_s = self.stopwatch.medians()
         batches = self.plan.grad_accumulation_steps
         of_batch = {name: seconds / batches for name, seconds in step_s.items() if seconds > 0}
         rates = {name: flops / of_batch[name] for name, flops in self.flops.items() if flops and name in of_batch}
         if sum(of_batch.values()) and self.flops:
             rates["step"] = sum(self.flops.values()) / sum(of_batch.values())
-        before, peak = self.before, self.peak_flops_per_s
-        phases_s = dict(before.phases_s) if before else {}
-        for phase, seconds in self.stopwatch.totals.items():
-            phases_s[phase] = phases_s.get(phase, 0.0) + seconds
+        peak = self.peak_flops_per_s
         return TrainingTimes(
             device=self.stopwatch.device.type,
             threads=torch.get_num_threads(),
-            steps=self.steps + (before.steps if before else 0),
-            wall_s=wall_s + (before.wall_s if before else 0.0),
-            phases_s=phases_s,
+            steps=self.steps,
+            wall_s=wall_s,
+            phases_s=self.phases_s,
             step_s=step_s,
             flops=dict(self.flops),
             flops_per_s=rates,
             peak_flops_per_s=peak,
             of_peak={} if peak is None else {name: rate / peak for name, rate in rates.items()},
         )
-
-
-def find_earlier_times(facts: RunFacts, step: int) -> TrainingTimes | None:
-    """Return the latest times of a record that are of no step after `step`, for a training that goes on there."""
-    known = [times for times in (facts.time, facts.earlier_time) if times is not None and times.steps <= step]
-    return max(known, key=lambda times: times.steps, default=None)
-
-
-def describe_device(times: TrainingTimes) -> str:
-    """Return `here on 2 threads` or `here on cuda`."""
-    if times.device != "cpu":
-        return f"here on {times.device}"
-    return f"here on {times.threads} thread{'s' * (times.threads != 1)}"
 
 
 def describe_times(times: TrainingTimes) -> str:
@@ -283,51 +266,5 @@ def describe_times(times: TrainingTimes) -> str:
     of_peak, peak = times.of_peak.get("step"), times.peak_flops_per_s
     if not of_peak or peak is None:
         return line
-    reached = f"a step reaches {of_peak:.0%} of large matrix products {describe_device(times)}"
-    return f"{line}; {reached}, {peak / 1e9:.3g} GFLOP/s"
-
-
-class TimeLimit:
-    """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
-
-    Kept in checkpoints.
-
-    is_over: whether the steps have taken that long, in all processes alike; the latest step is the last one then.
-    share: of the time that the steps have taken, in [0, 1] and in all processes alike; 0 without a limit.
-
-    Args:
-        minutes: None for any.
-    """
-
-    def __init__(self, minutes: float | None) -> None:
-        self.limit_s = None if minutes is None else 60 * minutes
-        self.spent_s, self.since_s, self.share = 0.0, time.perf_counter(), 0.0
-
-    @property
-    def is_over(self) -> bool:
-        """Return whether the time is over."""
-        return self.share >= 1
-
-    @property
-    def left_s(self) -> float:
-        """Return the seconds that are left for steps; infinite without a limit."""
-        return math.inf if self.limit_s is None else max(self.limit_s - self.spent_s, 0.0)
-
-    def restart(self) -> None:
-        """Count from now on."""
-        self.since_s = time.perf_counter()
-
-    def add_step(self, largest: Callable[[float], float]) -> None:
-        """Add the time since the last step, or since `restart`.
-
-        largest: returns the largest value of all processes.
-        """
-        now_s = time.perf_counter()
-        self.spent_s, self.since_s = self.spent_s + now_s - self.since_s, now_s
-        if self.limit_s is not None:
-            self.share = min(largest(self.spent_s / self.limit_s), 1.0)
-
-    def restore(self, spent_s: float) -> None:
-        """Continue after so many seconds of a checkpoint."""
-        self.spent_s = spent_s
-        self.share = 0.0 if self.limit_s is None else min(spent_s / self.limit_s, 1.0)
+    where = f"on {times.threads} thread{'s' * (times.threads != 1)}" if times.device == "cpu" else f"on {times.device}"
+    return f"{line}; a step reaches {of_peak:.0%} of large matrix products here {where}, {peak / 1e9:.3g} GFLOP/s"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, Protocol
 
@@ -13,6 +15,7 @@ from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
 from stadia.core.types import Batch, InputsT, Predictor, TargetsT
+from stadia.files.paths import find_private_folder
 from stadia.files.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport
 from stadia.process.cpu_settings import choose_matrix_products
@@ -194,3 +197,45 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
 
 AnyRecipe = Recipe[Any, Any, Any, Any]
+
+
+# -- torch.compile, by `training.compile` ------------------------------------------------------------------------------
+
+COMPILED_PARTS: dict[str, frozenset[str]] = {
+    "off": frozenset(),
+    "loss": frozenset({"loss"}),
+    "networks": frozenset({"networks"}),
+    "all": frozenset({"loss", "networks"}),
+    "graphs": frozenset({"loss", "networks"}),
+}
+"""Value of `training.compile` -> what it compiles. "graphs" also replays CUDA graphs, for images of one size."""
+
+
+def compile_recipe(recipe: AnyRecipe, kind: str) -> None:
+    """Compile a recipe in place. Names of weights, hooks and checkpoints stay.
+
+    The code is generated at the first batch of each image size, which takes a minute or more, and kept on disk.
+
+    kind: a value of `training.compile` but "auto".
+    """
+    parts = COMPILED_PARTS[kind]
+    if parts:
+        keep_compiled_code_private()
+    options: dict[str, Any] = {"dynamic": False}
+    if kind == "graphs":
+        options["mode"] = "reduce-overhead"
+    if "networks" in parts:
+        for module in recipe.modules_to_compile():
+            module.compile(**options)
+    if "loss" in parts:
+        recipe.compile_loss(**options)
+
+
+def keep_compiled_code_private() -> None:
+    """Let torch keep compiled code in a private folder of the user, unless TORCHINDUCTOR_CACHE_DIR names another.
+
+    Its default is a folder of a known name in /tmp, which another user may create first; it holds programs.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = find_private_folder("torch-compiled") or tempfile.mkdtemp(prefix="stadia-compiled-")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)

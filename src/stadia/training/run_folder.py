@@ -242,7 +242,7 @@ class Run:
 
         def change(facts: RunFacts) -> RunFacts:
             facts = replace(facts, status="running", finished=None, error=None, resumed=(*facts.resumed, _now()))
-            return replace(facts, time=None, earlier_time=None) if from_start else facts
+            return replace(facts, time=None) if from_start else facts
 
         self.update_facts(change)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import stadia.process.torchvision_shim  # noqa: F401
@@ -20,12 +21,11 @@ from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.batches import BatchStream
-from stadia.training.best_checkpoint import ValidationScore
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
-from stadia.training.compilation import compile_recipe
+from stadia.training.checkpoint_comparison import CheckpointScore
 from stadia.training.config import TrainingConfig
-from stadia.training.phase_clock import TimeLimit
-from stadia.training.recipe import AnyRecipe
+from stadia.training.phase_clock import PhaseClock
+from stadia.training.recipe import AnyRecipe, compile_recipe
 from stadia.training.run_folder import Run
 
 
@@ -43,13 +43,20 @@ class TrainingState:
         fabric: launched.
         run: the folder for checkpoints, and the seed.
         batches: the training stream.
+        clock: measures the phases of each step.
     """
 
     def __init__(
-        self, fabric: Fabric, run: Run, recipe: AnyRecipe, batches: BatchStream, config: TrainingConfig
+        self,
+        fabric: Fabric,
+        run: Run,
+        recipe: AnyRecipe,
+        batches: BatchStream,
+        config: TrainingConfig,
+        clock: PhaseClock,
     ) -> None:
         self.fabric, self.run, self.recipe, self.config = fabric, run, recipe, config
-        self.batches, self.plan = batches, batches.plan
+        self.batches, self.plan, self.clock = batches, batches.plan, clock
         self.time_limit = TimeLimit(config.max_minutes)
         self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
         compile_recipe(recipe, config.compile)
@@ -67,13 +74,13 @@ class TrainingState:
         self.unscored: dict[str, tuple[int, int]] = {}  # of the latest validation: samples without a score, and all
         self.best: float | None = None
         self.start_score: tuple[str, float] | None = None
-        self.best_score: ValidationScore | None = None
-        self.last_score: ValidationScore | None = None
+        self.best_score: CheckpointScore | None = None
+        self.last_score: CheckpointScore | None = None
         self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each process holds a part of the weights alone, see `training.sharding`."""
+        """Whether each process holds a part of the weights alone, see `training.devices`."""
         return self.config.strategy == "fsdp"
 
     @property
@@ -108,10 +115,14 @@ class TrainingState:
 
     def save(self, name: str, kind: Literal["training", "weights"]) -> None:
         """Save a checkpoint. Called by all processes."""
-        metrics = {name: value for name, value in self.metrics.items() if math.isfinite(value)}
-        position = {"step": self.step, "epoch": self.plan.epoch_of(self.step)}
-        recipe, config = self.recipe.recipe, self.run.config
-        header = CheckpointHeader(recipe=recipe, config=config, kind=kind, metrics=metrics, **position)
+        header = CheckpointHeader(
+            recipe=self.recipe.recipe,
+            config=self.run.config,
+            kind=kind,
+            step=self.step,
+            epoch=self.plan.epoch_of(self.step),
+            metrics={name: value for name, value in self.metrics.items() if math.isfinite(value)},
+        )
         state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
         if self.fabric.is_global_zero:
             write_checkpoint(self.run.checkpoints / f"{name}.safetensors", header, state)
@@ -119,15 +130,17 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what exact resume needs. Called by all processes."""
+        best = self.best_score
         return {
             "state_dict": self.recipe.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),  # of the gradient scaler
             "step": self.step,
             "spent_s": self.time_limit.spent_s,
+            "times": self.clock.state_dict(),
             "best": self.best,
             "start_score": self.start_score and list(self.start_score),
-            "best_score": self.best_score and [self.best_score.name, self.best_score.step, self.best_score.value],
+            "best_score": best and [best.name, best.step, best.value],
             "metrics": self.metrics,
             "random": {name: self.gather(state) for name, state in seeds.capture_generators().items()},
             "recipe": self.recipe.training_state(),
@@ -142,10 +155,15 @@ class TrainingState:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step = self.recipe.global_step = state["step"]
         self.batches.position = self.step * self.plan.grad_accumulation_steps
-        self.best, self.metrics = state["best"], state["metrics"]
-        start, best = state.get("start_score"), state.get("best_score")  # checkpoints of earlier versions have none
-        self.best_score = None if best is None else ValidationScore(str(best[0]), int(best[1]), float(best[2]))
-        self.start_score = None if start is None else (str(start[0]), float(start[1]))
+        self.best = state["best"]
+        self.metrics = state["metrics"]
+        if state["best_score"] is not None:
+            name, step, value = state["best_score"]
+            self.best_score = CheckpointScore(str(name), int(step), float(value))
+        if state["start_score"] is not None:
+            name, value = state["start_score"]
+            self.start_score = str(name), float(value)
+        self.clock.load_state_dict(state["times"])
         self.time_limit.restore(state["spent_s"])
         self.learning_rate.set(self.step, self.time_limit.share)
         self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
@@ -168,13 +186,13 @@ class TrainingState:
         if type(self.time_limit.spent_s) is not float or not 0 <= self.time_limit.spent_s < math.inf:
             raise ValueError(f"{self.time_limit.spent_s!r} s spent")
         for parameter, values in self.optimizer.state.items():
-            if wrong := [name for name, one in values.items() if _has_other_shape(one, parameter)]:
+            if wrong := [name for name, value in values.items() if _has_other_shape(value, parameter)]:
                 raise ValueError(f"'{wrong[0]}' of the optimizer in another shape than its parameter")
         now = seeds.capture_generators()
         if self.generators is None or self.generators.keys() != now.keys():
             raise ValueError("other random generators")
-        for name, one in self.generators.items():
-            if one.dtype != now[name].dtype or one.shape != now[name].shape:
+        for name, state in self.generators.items():
+            if state.dtype != now[name].dtype or state.shape != now[name].shape:
                 raise ValueError(f"a state of random generator '{name}' in another shape")
 
     def gather(self, state: Tensor) -> Tensor:
@@ -190,6 +208,54 @@ class TrainingState:
 def _has_other_shape(value: Any, parameter: Tensor) -> bool:
     """Return whether a value of the optimizer's state is a tensor, no scalar, and of another shape."""
     return isinstance(value, Tensor) and value.ndim > 0 and value.shape != parameter.shape
+
+
+class TimeLimit:
+    """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
+
+    Kept in checkpoints.
+
+    share: of the time that the steps have taken, in [0, 1] and in all processes alike; 0 without a limit.
+
+    Args:
+        minutes: None for any.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.limit_s = None if minutes is None else 60 * minutes
+        self.spent_s = 0.0
+        self.since_s = time.perf_counter()
+        self.share = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether the steps have taken that long, in all processes alike; the latest one is the last then."""
+        return self.share >= 1
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds that are left for steps; infinite without a limit."""
+        return math.inf if self.limit_s is None else max(self.limit_s - self.spent_s, 0.0)
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self.since_s = time.perf_counter()
+
+    def add_step(self, largest: Callable[[float], float]) -> None:
+        """Add the time since the last step, or since `restart`.
+
+        largest: returns the largest value of all processes.
+        """
+        now_s = time.perf_counter()
+        self.spent_s += now_s - self.since_s
+        self.since_s = now_s
+        if self.limit_s is not None:
+            self.share = min(largest(self.spent_s / self.limit_s), 1.0)
+
+    def restore(self, spent_s: float) -> None:
+        """Continue after so many seconds of a checkpoint."""
+        self.spent_s = spent_s
+        self.share = 0.0 if self.limit_s is None else min(spent_s / self.limit_s, 1.0)
 
 
 class StepForward(nn.Module):
@@ -212,10 +278,10 @@ class StepForward(nn.Module):
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode; afterwards each of its modules has the mode that it had (some are frozen)."""
-    modes = [(one, one.training) for one in module.modules()]
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        for one, training in modes:
-            one.training = training
+        for part, training in modes:
+            part.training = training

@@ -21,7 +21,7 @@ from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.video.video_files import read_image_size
 from stadia.models.packaged_weights import find_packaged_file
-from stadia.process.machine_memory import available_memory_bytes
+from stadia.process.memory import PeakMemory, available_memory_bytes, unshared_child_bytes
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES, configure
 from stadia.recipes.base.build_recipe import check_init_weights
@@ -38,10 +38,9 @@ from stadia.recipes.launch.step_measurement import PROBE_INTERVAL_S, PROBE_STEPS
 from stadia.recipes.prediction.prediction_inputs import is_own_video
 from stadia.training.batches import batch_sizes
 from stadia.training.config import CHECK_SECONDS
-from stadia.training.fit import check_devices
+from stadia.training.devices import check_devices
 from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.peak_memory import PeakMemory, unshared_child_bytes
 
 SKIPPED_STEPS = 3
 """The first steps compile, fill the optimizer's state and wait for the loaders."""

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from stadia.core.errors import ConfigError, RunError
 from stadia.process.cpu_settings import return_freed_memory
-from stadia.process.machine_memory import available_memory_bytes
+from stadia.process.memory import available_memory_bytes, resident_bytes
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig, without_pretrained
@@ -21,7 +21,6 @@ from stadia.recipes.launch.measured_choices import MEASURED_KEYS
 from stadia.recipes.launch.step_measurement import measure_steps
 from stadia.training.batches import StagedBatches, scale_batch_size, select_device
 from stadia.training.config import StageConfig, TrainingConfig
-from stadia.training.peak_memory import resident_bytes
 from stadia.training.recipe import AnyRecipe
 
 MIN_STAGE_STEPS = 100

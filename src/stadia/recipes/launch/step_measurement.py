@@ -12,13 +12,13 @@ import torch
 
 from stadia.core.errors import RunError
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
+from stadia.process.memory import PeakMemory
 from stadia.process.signals import discard_if_interrupted
 from stadia.process.terminal import Terminal
 from stadia.recipes.base.build_recipe import TrainingData, create_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.training.fit import Interrupted, fit
 from stadia.training.loop import Callback, TrainingLoop
-from stadia.training.peak_memory import PeakMemory
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 

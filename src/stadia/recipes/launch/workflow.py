@@ -59,7 +59,8 @@ from stadia.recipes.prediction.task import score_validation
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import CHECK_SECONDS
-from stadia.training.fit import check_devices, fit, open_last_checkpoint
+from stadia.training.devices import check_devices
+from stadia.training.fit import fit, open_last_checkpoint
 from stadia.training.fit_messages import FEW_STEPS
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process

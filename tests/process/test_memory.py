@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from stadia.process import machine_memory
-from stadia.process.machine_memory import available_memory_bytes, total_memory_bytes
+from stadia.process import memory
+from stadia.process.memory import available_memory_bytes, total_memory_bytes
 
 GB = 1 << 30
 
@@ -16,13 +16,13 @@ GB = 1 << 30
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 64 GB, half of them free, without control groups. Return the root of its groups."""
-    memory = SimpleNamespace(total=64 * GB, available=32 * GB)
-    monkeypatch.setattr(machine_memory.psutil, "virtual_memory", lambda: memory)
-    roots = {machine_memory._VERSION_2: tmp_path, machine_memory._VERSION_1: tmp_path / "memory"}
-    monkeypatch.setattr(machine_memory, "_FILES", {roots[old]: names for old, names in machine_memory._FILES.items()})
-    monkeypatch.setattr(machine_memory, "_VERSION_2", tmp_path)
-    monkeypatch.setattr(machine_memory, "_VERSION_1", tmp_path / "memory")
-    monkeypatch.setattr(machine_memory, "_PROCESS_CGROUPS", tmp_path / "cgroup")
+    machine = SimpleNamespace(total=64 * GB, available=32 * GB)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: machine)
+    roots = {memory._VERSION_2: tmp_path, memory._VERSION_1: tmp_path / "memory"}
+    monkeypatch.setattr(memory, "_FILES", {roots[old]: names for old, names in memory._FILES.items()})
+    monkeypatch.setattr(memory, "_VERSION_2", tmp_path)
+    monkeypatch.setattr(memory, "_VERSION_1", tmp_path / "memory")
+    monkeypatch.setattr(memory, "_PROCESS_CGROUPS", tmp_path / "cgroup")
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from test_resume import At
 from test_resume_record import interrupt
 
 from stadia.core.types import Batch
-from stadia.training.best_checkpoint import ValidationScore, compare_checkpoints
+from stadia.training.checkpoint_comparison import CheckpointScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import Interrupted, fit
 from stadia.training.loop import TrainingLoop
@@ -31,9 +31,9 @@ class Rising(small_recipe.SmallRecipe):
         return {"error": torch.full((batch.size,), abs(self.global_step - 7) + 1.0)}
 
 
-def make_score(step: int, values: list[float]) -> ValidationScore:
+def make_score(step: int, values: list[float]) -> CheckpointScore:
     samples = {("", "drive", index, "left", False, 0, 0): value for index, value in enumerate(values)}
-    return ValidationScore("val/error", step, sum(values) / len(values), len(values), samples)
+    return CheckpointScore("val/error", step, sum(values) / len(values), len(values), samples)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_a_choice_is_doubtful_on_few_samples_or_within_the_spread(
 def test_the_spread_is_unknown_where_a_resume_lost_the_samples(best: float, is_doubtful: bool) -> None:
     """A score that is worse by far more than the samples spread is no chance."""
     last = make_score(16, [0.9, 1.1] * 20)
-    doubt = compare_checkpoints(ValidationScore("val/error", 4, best, 40), last).doubt
+    doubt = compare_checkpoints(CheckpointScore("val/error", 4, best, 40), last).doubt
     assert ("unknown" in doubt, doubt == "") == (is_doubtful, not is_doubtful)
 
 
-def make_score_of_sets(step: int, **values: list[float]) -> ValidationScore:
+def make_score_of_sets(step: int, **values: list[float]) -> CheckpointScore:
     samples = {(name, "drive", i, "left", False, 0, 0): one for name, of in values.items() for i, one in enumerate(of)}
-    return ValidationScore("val/error", step, compute_means([{"error": samples}])["error"], len(samples), samples)
+    return CheckpointScore("val/error", step, compute_means([{"error": samples}])["error"], len(samples), samples)
 
 
 def test_the_spread_of_several_data_sets_is_that_of_the_mean_of_their_means() -> None:
