@@ -122,12 +122,9 @@ def test_a_resume_replaces_findings_of_the_data_alone(tmp_path: Path) -> None:
     write_findings(path, [make("D02", Stage.DATA, "before"), *kept])
     with path.open("a") as stream:
         stream.write("[" * 100_000 + "\n")
-    before = path.read_text().splitlines()
     run.resume()
     replace_data_findings(run, [make("D02", Stage.DATA, "now")])
     assert read_findings(path) == [make("D02", Stage.DATA, "now"), *kept]
-    gone = (run.folder / "taken-back" / "resume-1" / "findings.jsonl").read_text().splitlines()
-    assert gone == [before[0], before[-1]], "the finding that was replaced, and the damaged line"
 
 
 def test_unchecked_data_are_printed() -> None:
