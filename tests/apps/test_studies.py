@@ -15,6 +15,7 @@ from stadia import recipes
 from stadia.apps.studies.config import check_metric, read_study
 from stadia.apps.studies.study_folder import StudyFolder, add_line
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
+from stadia.files.run_facts import CodeVersion
 from stadia.report import study_report
 from stadia.report.study_report import read_results
 from stadia.training.run_folder import Run
@@ -106,7 +107,7 @@ def raise_once(error, change_and_seed, otherwise=noise):
 def ablate(stadia, tmp_path, monkeypatch):
     """Runs `stadia ablate` on the study with the given trainings -> exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stadia.training.run_folder._code_version", lambda: ({"commit": "c", "dirty": False}, ""))
+    monkeypatch.setattr("stadia.training.run_folder._code_version", lambda: (CodeVersion(commit="c", dirty=False), ""))
     monkeypatch.setattr("os.fsync", lambda _: None)
     monkeypatch.setattr("stadia.report.study_report.draw_ablation_plot", lambda study, rows, path: path.touch())
     (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))
