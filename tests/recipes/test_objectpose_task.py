@@ -21,7 +21,7 @@ from stadia.datasets.objects.bop import read_results
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import ObjectSubset
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter
+from stadia.evaluation.io.image_predictions import ObjectPredictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
@@ -175,8 +175,9 @@ def test_images_whose_objects_were_missed_are_the_worst(
     )
     drawn: list[str] = []
     monkeypatch.setattr(task, "find_objects_in_frame", lambda recipe, frame: _nothing(frame))
-    monkeypatch.setattr(ObjectPredictionsWriter, "add", lambda self, picture: drawn.append(picture.name))
-    monkeypatch.setattr(ObjectPredictionsWriter, "finish", lambda self: None)
+    monkeypatch.setattr(
+        task, "write_object_predictions", lambda *given: drawn.extend(picture.name for picture in given[-1])
+    )
     monkeypatch.setattr(task, "WORST_DRAWN", 5)
     recipe, whole = load_recipe(run), ObjectFolder.open(tables, "test")
     task._draw_worst(recipe, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))

@@ -84,7 +84,7 @@ def find_camera_output(source: Path, calibration: Path | None, *, force: bool) -
     Raises StadiaError where another camera's file would come before it, or be lost.
     """
     *before, path = camera_file_names(source)
-    if existing := next((one for one in before if one.exists()), None):
+    if existing := next((file for file in before if file.exists()), None):
         fix = "remove it, or keep it: every command reads it"
         raise ConfigError(existing, found="a camera's file already", expected="none", fix=fix)
     return check_replaceable(path, "camera", inputs=[calibration], force=force)
@@ -167,7 +167,7 @@ def describe_camera_choice(path: Path, name: str | None) -> list[str]:
 
 def describe_distortion(camera: CalibratedCamera) -> list[str]:
     """Return a note for a projection of rectified images, or for a lens with distortion, which a pinhole has not."""
-    coefficients = ", ".join(f"{one:.3g}" for one in (camera.raw_distortion or camera.distortion)[:5])
+    coefficients = ", ".join(f"{value:.3g}" for value in (camera.raw_distortion or camera.distortion)[:5])
     lens = f" (the lens has distortion: {coefficients})" if any(camera.raw_distortion) else ""
     if camera.raw_name or lens:
         raw = f"pass --camera {camera.raw_name}" if camera.raw_name else "the file has no matrix"

@@ -150,8 +150,8 @@ def summarize_demo(
             "ate_m": path.get("ate_rmse_m"),
             **{key: path.get(key) for key in ("path_m", "align", "rpe_trans_m", "rpe_rot_deg")},
             **{
-                f"worst_ate_over_path{way}": _worst_ate_over_path(found, list(scores.odometry))
-                for way, found in ways.items()
+                f"worst_ate_over_path{way}": _worst_ate_over_path(evaluated, list(scores.odometry))
+                for way, evaluated in ways.items()
             },
         },
         "wall_s": round(wall_s, 1),
@@ -211,7 +211,7 @@ def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
         plain = train(_make_config("selfsup", overrides, worlds), out=out)
         metres = train(_make_config("metric", (*overrides, f"start_from={plain.folder}"), worlds), out=out)
         test = open_recordings(worlds, split="test")
-        of_plain, of_metres = (_predict_and_score(one, test, console) for one in (plain, metres))
+        of_plain, of_metres = (_predict_and_score(run, test, console) for run in (plain, metres))
         baseline = _score_mean_depth(worlds, test, metres, console)
     assert baseline.depth is not None
     learnt_m = _estimated_height(metres)
@@ -226,7 +226,9 @@ def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
 def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
     known = CONFIGS.load(recipe).model_fields
     every = {field for name in PRESETS for field in CONFIGS.load(name).model_fields}
-    mine = [one for one in overrides if (key := one.partition("=")[0].partition(".")[0]) in known or key not in every]
+    mine = [
+        word for word in overrides if (key := word.partition("=")[0].partition(".")[0]) in known or key not in every
+    ]
     return configure(recipe, mine, preset=PRESETS[recipe], data={"path": str(worlds)})
 
 
@@ -351,7 +353,7 @@ def _write_comparison(
 def _comparison_row(plain: Run, metres: Run, recording: Recording) -> tuple[NDArray[np.generic], ...]:
     """Return image, depth (h, w) without and with metres, and true depth (H, W) of the middle frame."""
     index = len(recording) // 2
-    maps = (Predictions.open(safe_join(one.folder / "predictions" / "test", recording.name)) for one in (plain, metres))
+    maps = (Predictions.open(safe_join(run.folder / "predictions" / "test", recording.name)) for run in (plain, metres))
     depths = [predictions.read(frame_name(recording, index)) for predictions in maps]
     true_m = recording.depth_m(index)
     assert true_m is not None

@@ -173,7 +173,7 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
     found = f"of {', '.join(names)}" if names else "none"
     yield MachineEntry("weights", "packaged weights", "works" if names else "note", found, cure)
     cache = Path(hub.HF_HUB_CACHE)
-    models = sorted(one.name for one in cache.glob("models--*")) if cache.is_dir() else []
+    models = sorted(model.name for model in cache.glob("models--*")) if cache.is_dir() else []
     shown = show(cache)
     yield MachineEntry("weights", "hub cache", "works", f"{len(models)} models in {shown}")
     if hub.HF_HUB_OFFLINE:
@@ -220,7 +220,7 @@ def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
 
 def find_write_fault(folder: Path) -> str:
     """Return why a folder, or the nearest that exists above it, cannot be written; empty where it can."""
-    existing = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             return ""

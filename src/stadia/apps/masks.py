@@ -187,7 +187,7 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iter
     road = [number for number, name in reader.classes.items() if name == ROAD]
     share = float(np.median([np.isin(masks.semantic, road).mean() for _, masks in shown]))
     boxes = [find_mask_boxes(masks, reader.classes) for _, masks in shown]
-    whole_px = [box.box_px for found in boxes for box in found if not (box.hidden or box.cut)]
+    whole_px = [box.box_px for of_image in boxes for box in of_image if not (box.hidden or box.cut)]
     usable = sum(bottom - top >= _MIN_HEIGHT_PX for _, top, _, bottom in whole_px) / len(shown)
     mean = sum(map(len, boxes)) / len(shown)
     whole = f"{usable:.1f} of them whole and {_MIN_HEIGHT_PX} px high"

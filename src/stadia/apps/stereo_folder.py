@@ -83,7 +83,7 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
     Images are hard links where the disk allows them, else copies; frames of a video become PNG files. Raises DataError
     where the pair does not fit together, StadiaError where `out` has files: nothing is overwritten.
     """
-    sources = [expand_home(one) for one in (request.left, request.right)]
+    sources = [expand_home(path) for path in (request.left, request.right)]
     for source in sources:
         check_path_exists(source)
     out = expand_home(request.out)
@@ -117,8 +117,8 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
         if poses is not None:
             _write_poses(request, poses, folder, total)
         cameras = {
-            side: {"K": one.K.tolist(), "height": one.height, "width": one.width}
-            for side, one in zip(("left", "right"), intrinsics, strict=True)
+            side: {"K": known.K.tolist(), "height": known.height, "width": known.width}
+            for side, known in zip(("left", "right"), intrinsics, strict=True)
         }
         T = np.eye(4)
         T[0, 3] = -baseline_m

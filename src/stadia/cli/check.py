@@ -121,12 +121,12 @@ def _describe_agreements(agreements: Sequence[BaselineAgreement]) -> Iterator[st
     groups: dict[tuple[str, str], list[BaselineAgreement]] = {}
     for agreement in agreements:
         groups.setdefault((f"{agreement.baseline_m:.4g}", agreement.other), []).append(agreement)
-    for (baseline_m, other), group in groups.items():
+    for (baseline_m, source), group in groups.items():
         low = min(agreement.low for agreement in group)
         high = max(agreement.high for agreement in group)
         shown_low, shown_high, _ = round_interval(low, high)
         ratio = format_interval(low, high)
-        counted = f"{sum(agreement.count for agreement in group)} {'motions' if other == 'poses' else 'points'}"
+        counted = f"{sum(agreement.count for agreement in group)} {'motions' if source == 'poses' else 'points'}"
         counted += f" of {len(group)} recordings" if len(group) > 1 else ""
         is_close = all(agreement.is_close for agreement in group)
         if is_close and not shown_low <= 1 <= shown_high:
@@ -134,12 +134,12 @@ def _describe_agreements(agreements: Sequence[BaselineAgreement]) -> Iterator[st
             length = f"{100 * near:.2g} to {100 * far:.2g} % too {'long' if low > 1 else 'short'}"
             limit = f"below the limit of {100 * WARN_FROM:.0f} %"
             limit = limit if far < WARN_FROM else f"not all of it above the limit of {100 * WARN_FROM:.0f} %"
-            yield f"baseline {baseline_m} m by the {other}: {length}, {limit} (95 %, {counted})"
+            yield f"baseline {baseline_m} m by the {source}: {length}, {limit} (95 %, {counted})"
         elif is_close:
-            yield f"baseline {baseline_m} m agrees with the {other}: {ratio} times what they give (95 %, {counted})"
+            yield f"baseline {baseline_m} m agrees with the {source}: {ratio} times what they give (95 %, {counted})"
         else:
             counted += "), which does not exclude an error that would matter"
-            yield f"baseline {baseline_m} m compared with the {other}: {ratio} times what they give (95 %, {counted}"
+            yield f"baseline {baseline_m} m compared with the {source}: {ratio} times what they give (95 %, {counted}"
 
 
 def _report_findings(
@@ -190,10 +190,10 @@ def _open_all(config: DataConfig) -> tuple[list[Recording], dict[str, list[Split
     recordings: list[Recording] = []
     one_camera: list[Recording] = []
     splits: dict[str, list[SplitFrames]] = {}
-    for one in config.sets.values():
-        opened, named = _open(one)
+    for dataset in config.sets.values():
+        opened, named = _open(dataset)
         recordings += opened
-        one_camera += opened if one.stereo is False and one.offsets else []
+        one_camera += opened if dataset.stereo is False and dataset.offsets else []
         for name, frames in named.items():
             splits.setdefault(name, []).extend(frames)
     return recordings, splits, one_camera
@@ -223,7 +223,11 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
         recordings = open_recordings(path, config.format, **{"size": (config.height, config.width), **options})
     recordings = [crop_recording(recording, config.crop) for recording in recordings]
     splits: dict[str, list[SplitFrames]] = {
-        split: [(one, range(len(one))) for one in recordings if f"/{one.name}".endswith(tuple(f"/{n}" for n in names))]
+        split: [
+            (recording, range(len(recording)))
+            for recording in recordings
+            if f"/{recording.name}".endswith(tuple(f"/{name}" for name in names))
+        ]
         for split, names in read_named_splits(path, config.format).items()
     }
     return recordings, splits

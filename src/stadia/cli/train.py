@@ -60,15 +60,15 @@ def _print_keys(words: list[str]) -> None:
     width = min(shutil.get_terminal_size().columns, 100)
     echo(f"Every key of {recipe}, with its default. KEY=VALUE sets it.")
     group = None
-    for one in describe_keys(CONFIGS.load(recipe)):
-        if ".NAME." in one.key:  # the same keys again, for other data sets
+    for key in describe_keys(CONFIGS.load(recipe)):
+        if ".NAME." in key.key:  # the same keys again, for other data sets
             continue
-        if (now := one.key.rpartition(".")[0]) != group:
+        if (now := key.key.rpartition(".")[0]) != group:
             group = now
             echo(f"\n{group}" if group else "")
-        default = "  (required)" if one.default is None else f"={one.default}"
-        echo(f"  {one.key}{default}  ({one.allowed})")
-        echo(textwrap.fill(one.sentence, width, initial_indent="      ", subsequent_indent="      "))
+        default = "  (required)" if key.default is None else f"={key.default}"
+        echo(f"  {key.key}{default}  ({key.allowed})")
+        echo(textwrap.fill(key.sentence, width, initial_indent="      ", subsequent_indent="      "))
 
 
 def train(
@@ -242,7 +242,7 @@ def _check_data(config: RecipeConfig) -> None:
     from stadia.files.paths import expand_home
 
     data = config.model_dump().get("data", {})
-    for path in (one.get("path", EXAMPLE) for one in (data, *data.get("extra_datasets", {}).values())):
+    for path in (dataset.get("path", EXAMPLE) for dataset in (data, *data.get("extra_datasets", {}).values())):
         if path not in (EXAMPLE, None):
             check_path_exists(expand_home(path))
 

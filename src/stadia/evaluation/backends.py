@@ -164,7 +164,7 @@ def check_backend(choice: BackendChoice, *, is_exported: bool = False) -> None:
     PRECISIONS.check(precision)
     backend: type[Backend] = BACKENDS.load(name)
     if precision not in backend.precisions:
-        able = [other for other in BACKENDS if precision in BACKENDS.load(other).precisions]
+        able = [able for able in BACKENDS if precision in BACKENDS.load(able).precisions]
         raise ConfigError(
             "--precision",
             found=f"{precision} with the backend '{name}'",

@@ -139,7 +139,9 @@ class DepthScore:
     def uncertainty(self) -> UncertaintyScores:
         """Uncertainty scores by error: means over the images that have one; empty without any."""
         scored = [image.uncertainty for image in self.per_image if image.uncertainty]
-        return {name: _average_uncertainty([one[name] for one in scored]) for name in DEPTH_ERRORS} if scored else {}
+        return (
+            {name: _average_uncertainty([scores[name] for scores in scored]) for name in DEPTH_ERRORS} if scored else {}
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
@@ -232,7 +234,7 @@ def _align(
 
 
 MAX_SCORED_PIXELS = 6144 * 4096
-"""Of a map: ETH3D's largest images have 6048x4032. Scoring takes some 60 bytes a pixel."""
+"""Largest map: ETH3D's images have up to 6048x4032 pixels. Scoring takes some 60 bytes a pixel."""
 
 
 def score_image(
@@ -324,7 +326,7 @@ def _average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore
     """Return means over images of the curves, and of Spearman's where it exists."""
     curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
     ranks = [score.spearman for score in scores if score.spearman is not None]
-    mean = Sparsification(*(torch.stack(each).mean(0) for each in curves))
+    mean = Sparsification(*(torch.stack(of_images).mean(0) for of_images in curves))
     return UncertaintyScore(mean, float(np.mean(ranks)) if ranks else None)
 
 

@@ -175,8 +175,8 @@ def _link(predictor: Predictor, motion: Motion, pairs: Sequence[_Pair], T_before
         now, following = (_stack(side) for side in zip(*pairs, strict=True))
         return motion(predictor, now, following, T_before)
     found: list[FrameMotion] = []
-    for one, other in pairs:
-        found += motion(predictor, one, other, found[-1].T_next_now if found else T_before)
+    for now, following in pairs:
+        found += motion(predictor, now, following, found[-1].T_next_now if found else T_before)
     return found
 
 
@@ -239,7 +239,7 @@ def predict_motion(
     exact = from_rotation_translation(
         matrix_from_quaternion_wxyz(quaternion_wxyz_from_matrix(T[:, :3, :3])), T[:, :3, 3]
     )
-    return [FrameMotion(one) for one in exact]
+    return [FrameMotion(T_next_now) for T_next_now in exact]
 
 
 def align_motion(
@@ -254,7 +254,7 @@ def align_motion(
     predicted = predict_motion(predictor, now, following, T_before)
     if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
         return predicted
-    starts = [one.T_next_now for one in predicted if one.T_next_now is not None]
+    starts = [link.T_next_now for link in predicted if link.T_next_now is not None]
     together = _align(now, following, torch.stack(starts)) if len(starts) == len(predicted) else []
     motions: list[FrameMotion] = []
     for number, by_network in enumerate(predicted):
@@ -281,5 +281,5 @@ def _align(now: FrameTensors, following: FrameTensors, start: Tensor) -> list[Di
     cameras = [Camera(K, camera.height, camera.width) for camera, K in views]
     depth = depth_from_inverse(now.inverse_depth)
     found = align_direct(now.image, following.image, depth, *cameras, start.to(device))
-    columns = (getattr(found, one.name).split(1) for one in fields(found))
+    columns = (getattr(found, column.name).split(1) for column in fields(found))
     return [DirectAlignment(*values) for values in zip(*columns, strict=True)]

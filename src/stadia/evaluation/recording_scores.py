@@ -57,7 +57,7 @@ MAX_POSES_DRAWN = 2000
 MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its depth
 
 MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.95, 1.05
-"""Of the estimate over the reference: a path whose scale is not aligned gets a note outside of them."""
+"""Lengths of the estimate over the reference outside of which a path with its own scale gets a note."""
 
 MAX_INVERTED_RATIO, MIN_INVERTED_ERROR = 0.2, 0.5
 """Error of the motion between frames with inverted poses over that as given, and the latter over the motion's length:
@@ -68,7 +68,7 @@ ROUNDING = 1e-9
 """Metres, degrees or percent: errors below are the rounding of float64, and are scored as 0."""
 
 DEFAULT_ALIGNMENT = PathAlignment.SE3
-"""Of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
+"""Default of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
 
 PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: DEFAULT_ALIGNMENT}
 """The scale is aligned too where depth is not in metres."""
@@ -187,7 +187,7 @@ def evaluate_recordings(
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
     notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]
-    if short := [one.name for one in scorable if 0 < _poses_in_a_row(one, frames[one.name]) < MIN_POSES]:
+    if short := [known.name for known in scorable if 0 < _poses_in_a_row(known, frames[known.name]) < MIN_POSES]:
         notes.append(
             f"no path is scored of {_list_names(short)}: it takes neighboring frames, {MIN_POSES} of them with a pose"
         )
@@ -437,7 +437,7 @@ def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> st
 def _note_inverted(estimated: Trajectory, truth: torch.Tensor) -> str | None:
     """Return a note where the motions fit only after one of the two files is inverted; None where they do not."""
     T = torch.from_numpy(estimated.T_world_camera)
-    as_given, inverted, backwards = (_relative_pose_error(each, truth) for each in (T, inverse(T), T.flip(0)))
+    as_given, inverted, backwards = (_relative_pose_error(poses, truth) for poses in (T, inverse(T), T.flip(0)))
     if inverted > MAX_INVERTED_RATIO * as_given or as_given < MIN_INVERTED_ERROR:
         return None
     errors = f"the motion between frames is off by {as_given:.0%} of its length, by {inverted:.0%} with inverted poses"

@@ -159,7 +159,7 @@ class SlidingWindow:
     def _aligned(self, frame: IncomingFrame, start: Tensor) -> DirectAlignment:
         image, depth, camera = self.keyframes[-1].small
         small, small_camera = _shrink(frame.image, frame.camera)
-        cameras = [Camera(one.K[None], one.height, one.width) for one in (camera, small_camera)]
+        cameras = [Camera(view.K[None], view.height, view.width) for view in (camera, small_camera)]
         return align_direct(image, small, depth, *cameras, start[None].to(image.device))
 
     def _flow(self, T: Tensor) -> float:

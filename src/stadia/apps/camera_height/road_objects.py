@@ -82,8 +82,10 @@ def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list
     recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
     if request.config.masks is not None:
         attach_masks(recordings, expand_home(request.config.masks))
-    indices = [(one, index) for one in recordings for index in range(0, len(one), request.every)]
-    read = (_read_masked(one, index, request) for one, index in track(indices, len(indices), "reading masks"))
+    indices = [(recording, index) for recording in recordings for index in range(0, len(recording), request.every)]
+    read = (
+        _read_masked(recording, index, request) for recording, index in track(indices, len(indices), "reading masks")
+    )
     frames = [frame for frame in read if frame]
     if not frames:
         expected = "masks of cars or people beside the images, or in a folder given by masks=FOLDER"
@@ -119,12 +121,12 @@ def _read_labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
             size = camera.height, camera.width
             objects = [
                 RoadObject(
-                    normalize_class(one.kind),
-                    one.box_px,
-                    hidden=one.occluded > 0,
-                    cut=one.truncated > 0 or is_cut_by_edge(one.box_px, *size, request.config.border_px),
+                    normalize_class(label.kind),
+                    label.box_px,
+                    hidden=label.occluded > 0,
+                    cut=label.truncated > 0 or is_cut_by_edge(label.box_px, *size, request.config.border_px),
                 )
-                for one in images.written(index)
+                for label in images.written(index)
             ]
             name, image = f"{images.name}/{images.file(index).stem}", partial(images.image, index)
             yield RoadFrame(name, image, camera.K.double().numpy(), *size, objects)
@@ -133,10 +135,16 @@ def _read_labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
 def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tuple[BoxedObjects, list[int]]:
     """Return objects of requested classes in the first frame's pixels, and the place of each in its frame's list."""
     found = [
-        (number, place, transform_box(torch.tensor(one.box_px, dtype=torch.float64), frame.K, frames[0].K), one, prior)
+        (
+            number,
+            place,
+            transform_box(torch.tensor(thing.box_px, dtype=torch.float64), frame.K, frames[0].K),
+            thing,
+            prior,
+        )
         for number, frame in enumerate(frames)
-        for place, one in enumerate(frame.objects)
-        if (prior := find_prior(one.class_name, config.height_priors)) or one.class_name in config.classes
+        for place, thing in enumerate(frame.objects)
+        if (prior := find_prior(thing.class_name, config.height_priors)) or thing.class_name in config.classes
     ]
 
     def column(values: Iterable[object], dtype: torch.dtype) -> Tensor:
@@ -147,8 +155,8 @@ def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tu
         box_px=torch.stack([box for _, _, box, *_ in found]) if found else torch.zeros(0, 4, dtype=torch.float64),
         height_m=column((prior.mean_m if prior else math.nan for *_, prior in found), torch.float64),
         spread_m=column((prior.spread_m if prior else math.nan for *_, prior in found), torch.float64),
-        hidden=column((one.hidden for *_, one, _ in found), torch.bool),
-        cut=column((one.cut for *_, one, _ in found), torch.bool),
+        hidden=column((thing.hidden for *_, thing, _ in found), torch.bool),
+        cut=column((thing.cut for *_, thing, _ in found), torch.bool),
     )
     return objects, [place for _, place, *_ in found]
 
@@ -193,11 +201,11 @@ def class_notes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> Iter
 
 
 def _count_classes(frames: Sequence[RoadFrame]) -> Counter[str]:
-    return Counter(one.class_name for frame in frames for one in frame.objects)
+    return Counter(thing.class_name for frame in frames for thing in frame.objects)
 
 
 def _first_frame(frames: Sequence[RoadFrame], class_name: str) -> str:
-    return next(frame.name for frame in frames if any(one.class_name == class_name for one in frame.objects))
+    return next(frame.name for frame in frames if any(thing.class_name == class_name for thing in frame.objects))
 
 
 def _missing_road(frames: Sequence[RoadFrame]) -> str:

@@ -222,7 +222,7 @@ def summary_lines(estimated: EstimatedHeight) -> Iterator[str]:
     pitch, roll = estimated.median_tilt_deg()
     way = "up" if pitch >= 0 else "down"
     yield f"  horizon by {estimated.horizon_by}: the camera points {way} {abs(pitch):.1f} degrees, roll {roll:.1f}"
-    classes = {one.class_name for frame in estimated.frames for one in frame.objects}
+    classes = {thing.class_name for frame in estimated.frames for thing in frame.objects}
     for name, prior in ((name, prior) for name, prior in config.height_priors.items() if name in classes):
         yield f"  rests on: {name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
     yield from class_notes(estimated.frames, config)
@@ -340,7 +340,7 @@ def detect_moved_camera(estimated: EstimatedHeight) -> MountSplit | None:
     Rejected objects count too, each once however often it occurs: if the camera was moved, half of them are rejected.
     """
     places, found = np.array(_drive_parts(estimated.frames), dtype=np.str_), estimated.found
-    has_height = torch.tensor([one in (ObjectStatus.INLIER, ObjectStatus.ODD) for one in found.verdict])
+    has_height = torch.tensor([status in (ObjectStatus.INLIER, ObjectStatus.ODD) for status in found.verdict])
     if not has_height.any():
         return None
     used = estimated.objects.select(has_height)
@@ -349,8 +349,8 @@ def detect_moved_camera(estimated: EstimatedHeight) -> MountSplit | None:
     )
     _, first, number = np.unique(of_object, axis=1, return_index=True, return_inverse=True)
     logs = found.implied_height_m[has_height].log().numpy()
-    each = np.array([np.median(logs[number.ravel() == one]) for one in range(len(first))])
-    return find_mount_split(places[used.frame.numpy()][first], each)
+    heights = np.array([np.median(logs[number.ravel() == row]) for row in range(len(first))])
+    return find_mount_split(places[used.frame.numpy()][first], heights)
 
 
 def _drive_parts(frames: Sequence[RoadFrame]) -> list[str]:

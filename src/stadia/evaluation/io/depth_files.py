@@ -28,7 +28,7 @@ from stadia.files.input_files import read_bytes
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
 SUFFIXES = (".npz", ".npy", ".png")  # the most precise first
 MAX_BYTES = 8 * MAX_PIXELS
-"""Of one map: MAX_PIXELS values of float64."""
+"""Bytes of one map: MAX_PIXELS values of float64."""
 
 DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,25 +31,22 @@ OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
 LOGITS_KEY = "mask_logits"
 
 
-def _hold_empty(out: Path) -> ExitStack:
-    """Hold the lock of a new or empty folder. Raise StadiaError for another, or where another process writes it."""
-    with ExitStack() as held:
-        held.enter_context(hold_folder(out))
+@contextmanager
+def _open_new_folder(out: Path) -> Iterator[Path]:
+    """Hold the lock of a new or empty folder, and sync its files at the end of the block.
+
+    Raises StadiaError for a folder with files, and where another process writes it.
+    """
+    with hold_folder(out):
         if not is_empty(out):
             fix = "choose another --out: nothing is overwritten"
             raise StadiaError(out, found="something there already", expected="a new or an empty folder", fix=fix)
-        return held.pop_all()
-
-
-def _hold_unsynced(out: Path) -> ExitStack:
-    """Sync the files of a folder when this is closed, before the file that states that they are complete."""
-    held = ExitStack()
-    held.enter_context(sync_later(out))
-    return held
+        with sync_later(out):
+            yield out
 
 
 def _check_not_empty(out: Path, images: Sequence[Any]) -> None:
-    """Raise StadiaError where no image was added."""
+    """Raise StadiaError where no image was written."""
     if not images:
         raise StadiaError(out, found="no image", expected="at least one", fix="check the input")
 
@@ -108,59 +105,31 @@ class ObjectPredictions:
         }
 
 
-class ObjectPredictionsWriter:
-    """Write images into a folder one by one, and objects.json at the end.
+def write_object_predictions(
+    out: Path, classes: Sequence[str], provenance: Provenance, predicted: Iterable[ObjectPredictions]
+) -> list[dict[str, Any]]:
+    """Write masks and drawings of images into a new folder one by one, and objects.json at the end.
 
-    As a context manager it also finishes after an error: earlier images are in objects.json, and no empty folder stays.
-    Raises StadiaError where the folder is not empty, two images have one name, or there is no image.
+    After an error objects.json holds the images before it. Returns the entries of objects.json. Raises StadiaError
+    where the folder is not empty, two images have one name, or there is no image.
     """
-
-    def __init__(self, out: Path, classes: Sequence[str], provenance: Provenance, *, drawn: bool = True) -> None:
-        self.out, self.classes, self.provenance, self.drawn = Path(out), tuple(classes), provenance, drawn
-        self._made = not self.out.exists()
-        self._held = _hold_empty(self.out)
-        self._unsynced = _hold_unsynced(self.out)
-        self.entries: list[dict[str, Any]] = []
-        self._names: set[str] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._held:
-            if kind is not None:
-                self._keep_earlier()
-
-    def _keep_earlier(self) -> None:
-        if self.entries:
-            self.finish()
-            return
-        self._unsynced.close()
-        for folder in (self.out / MASKS, self.out / DRAWN, *([self.out] if self._made else [])):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-    def add(self, predicted: ObjectPredictions) -> None:
-        """Write the mask and the drawing of an image."""
-        name = predicted.name
-        if name in self._names:
-            found = f"two images called '{name}'"
-            raise StadiaError(self.out, found=found, expected="names of their own", fix="rename one")
-        self._names.add(name)
-        write_image(safe_join(self.out, f"{MASKS}/{name}.png"), predicted.instance.astype(np.uint16))
-        if self.drawn:
-            write_image(safe_join(self.out, f"{DRAWN}/{name}.png"), predicted.drawn(self.classes)[..., ::-1])
-        self.entries.append(predicted.entry(self.classes))
-
-    def finish(self) -> Path:
-        """Write objects.json. Return its path."""
-        self._unsynced.close()
-        _check_not_empty(self.out, self.entries)
-        made_by = self.provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
-        path, head = self.out / OBJECTS_FILE, {"format": "stadia-found-objects", "version": 1, **made_by}
-        write_json(path, {**head, "classes": self.classes, "images": self.entries})
-        self._held.close()
-        return path
+    made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
+    head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}
+    entries: dict[str, dict[str, Any]] = {}
+    with _open_new_folder(Path(out)) as folder:
+        try:
+            for image in predicted:
+                if image.name in entries:
+                    found = f"two images called '{image.name}'"
+                    raise StadiaError(out, found=found, expected="names of their own", fix="rename one")
+                write_image(safe_join(folder, f"{MASKS}/{image.name}.png"), image.instance.astype(np.uint16))
+                write_image(safe_join(folder, f"{DRAWN}/{image.name}.png"), image.drawn(classes)[..., ::-1])
+                entries[image.name] = image.entry(classes)
+        finally:
+            if entries:
+                write_json(folder / OBJECTS_FILE, {**head, "images": [*entries.values()]})
+        _check_not_empty(folder, [*entries])
+    return [*entries.values()]
 
 
 def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
@@ -169,48 +138,63 @@ def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray
     return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
 
 
-class OverlayPredictionsWriter:
-    """Write predictions into a new folder one by one, and predictions.json before the first and after the last."""
+@dataclass(frozen=True)
+class OverlayPrediction:
+    """Depth and mask logits (h, w) of a composite image, as predicted.
 
-    def __init__(self, out: Path, depth_scale: DepthScale, provenance: Provenance, *, source: str) -> None:
-        self.out, self.depth_scale, self.names = Path(out), depth_scale, list[str]()
-        self._held = _hold_empty(self.out)
-        self.record = PredictionsRecord(
-            depth_scale=depth_scale,
-            trust=SCALE_DESCRIPTIONS[depth_scale],
-            source=source,
-            network_size=None,
-            **provenance.model_dump(),
-        )
-        self.sizes: set[tuple[int, int]] = set()
-        self.network_sizes: set[tuple[int, int]] = set()
-        self.record.write(self.out)
-        self._unsynced = _hold_unsynced(self.out)
+    name: of its files, unique in a folder.
+    size: (height, width) of the image.
+    sheet: labeled (H, W, 3) RGB images to draw side by side; None draws nothing.
+    """
 
-    def add(self, name: str, depth: NDArray[np.float32], logits: NDArray[np.float32], size: tuple[int, int]) -> None:
-        """Write depth and logits (h, w) as predicted, for an image of `size` (height, width)."""
-        stem = safe_join(self.out, f"depth/{name}")
-        write_depth_map(stem.with_name(f"{name}.npz"), **{DEPTH_KEYS[self.depth_scale]: depth, LOGITS_KEY: logits})
-        write_depth_png(stem.with_name(f"{name}.png"), 1 / _resize(np.float32(1) / depth, size))
-        mask = np.where(_resize(logits, size) > 0, 255, 0).astype(np.uint8)
-        write_image(safe_join(self.out, f"mask/{name}.png"), mask)
-        self.names.append(name)
-        self.sizes.add(size)
-        self.network_sizes.add((depth.shape[0], depth.shape[1]))
+    name: str
+    depth: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    size: tuple[int, int]
+    sheet: Mapping[str, NDArray[np.uint8]] | None = None
 
-    def draw(self, name: str, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Write a sheet of labeled (H, W, 3) RGB images."""
-        write_image(safe_join(self.out, f"drawn/{name}.png"), compose_image_sheet(images)[..., ::-1])
 
-    def finish(self) -> Predictions:
-        """Write the final record. Raise StadiaError where no image was added."""
-        self._unsynced.close()
-        _check_not_empty(self.out, self.names)
-        sizes = {"image_size": self.sizes, "network_size": self.network_sizes}
-        one_size = {name: next(iter(found)) if len(found) == 1 else None for name, found in sizes.items()}
-        self.record.model_copy(update={"entries": tuple(self.names), "finished": True, **one_size}).write(self.out)
-        self._held.close()
-        return Predictions.open(self.out)
+def write_overlay_predictions(
+    out: Path, depth_scale: DepthScale, provenance: Provenance, source: str, predicted: Iterable[OverlayPrediction]
+) -> Predictions:
+    """Write depth, masks and sheets into a new folder one by one, and predictions.json before the first and at the end.
+
+    Raises StadiaError where the folder is not empty, or there is no image.
+    """
+    record = PredictionsRecord(
+        depth_scale=depth_scale,
+        trust=SCALE_DESCRIPTIONS[depth_scale],
+        source=source,
+        network_size=None,
+        **provenance.model_dump(),
+    )
+    names = list[str]()
+    sizes = set[tuple[int, int]]()
+    network_sizes = set[tuple[int, int]]()
+    with _open_new_folder(Path(out)) as folder:
+        record.write(folder)
+        for image in predicted:
+            stem = safe_join(folder, f"depth/{image.name}")
+            maps = {DEPTH_KEYS[depth_scale]: image.depth, LOGITS_KEY: image.logits}
+            write_depth_map(stem.with_name(f"{image.name}.npz"), **maps)
+            depth = 1 / _resize(np.float32(1) / image.depth, image.size)
+            write_depth_png(stem.with_name(f"{image.name}.png"), depth)
+            mask = np.where(_resize(image.logits, image.size) > 0, 255, 0).astype(np.uint8)
+            write_image(safe_join(folder, f"mask/{image.name}.png"), mask)
+            if image.sheet is not None:
+                write_image(safe_join(folder, f"drawn/{image.name}.png"), compose_image_sheet(image.sheet)[..., ::-1])
+            names.append(image.name)
+            sizes.add(image.size)
+            network_sizes.add((image.depth.shape[0], image.depth.shape[1]))
+        _check_not_empty(folder, names)
+    ended = {
+        "entries": tuple(names),
+        "image_size": sizes.pop() if len(sizes) == 1 else None,
+        "network_size": network_sizes.pop() if len(network_sizes) == 1 else None,
+        "finished": True,
+    }
+    record.model_copy(update=ended).write(out)
+    return Predictions.open(out)
 
 
 def read_mask_logits(predictions: Predictions, name: str) -> NDArray[np.floating]:

@@ -96,11 +96,14 @@ class Predictions:
         files, record = find_depth_files(folder), read_record(folder)
         if record is None:
             return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none")
-        for what, requested, found in (("depth scale", depth_scale, record.depth_scale), ("crop", crop, record.crop)):
-            if requested not in (None, found):
+        for what, requested, recorded in (
+            ("depth scale", depth_scale, record.depth_scale),
+            ("crop", crop, record.crop),
+        ):
+            if requested not in (None, recorded):
                 fix = f"leave --{what.replace(' ', '-')} out"
                 expected = f"{requested}, as requested"
-                raise ProtocolError(folder / RECORD, found=f"the {what} {found}", expected=expected, fix=fix)
+                raise ProtocolError(folder / RECORD, found=f"the {what} {recorded}", expected=expected, fix=fix)
         if not record.finished:
             fix = "remove it and predict again"
             raise DataError(Path(folder) / RECORD, found="an unfinished prediction", expected="all entries", fix=fix)

@@ -19,7 +19,7 @@ from stadia.datasets.objects.bop import BopImages, BopResult, to_boxes, write_re
 from stadia.datasets.objects.object_labels import ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.evaluation.io.image_predictions import ObjectPredictions, ObjectPredictionsWriter, resize_instances
+from stadia.evaluation.io.image_predictions import ObjectPredictions, resize_instances, write_object_predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
@@ -99,22 +99,24 @@ class ObjectPoseTask(Task):
         self, given: ObjectInput, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
     ) -> Iterator[str]:
         recipe, data = self.recipe, self.recipe.config.data
-        writer = ObjectPredictionsWriter(folder, recipe.classes, provenance)
         rows: list[BopResult] = []
         bop = unwrap_bop(given.images) if given.images is not None else None
         has_meshes = bop is not None and bop.classes == recipe.classes
         padded = 0
-        with writer:
+
+        def find() -> Iterator[ObjectPredictions]:
+            nonlocal padded
             for number, frame in enumerate(track(given.frames, given.count, f"finding objects in {given.name}")):
                 predicted = find_objects_in_frame(recipe, frame)
-                writer.add(predicted)
+                yield predicted
                 scene_id, im_id = bop.ids[number * given.every] if bop is not None else (0, number)
-                rows += _rows(predicted.objects, scene_id, im_id, bop if has_meshes else None, recipe.classes)
+                rows.extend(_rows(predicted.objects, scene_id, im_id, bop if has_meshes else None, recipe.classes))
                 padded += needs_padding(frame, data.height, data.width, data.pixel_ratio or 1.0)
-            write_results(folder / CSV, rows)
-            writer.finish()
-        objects = sum(len(entry["objects"]) for entry in writer.entries)
-        yield f"{folder}: {_plural(objects, 'object')} in {_plural(len(writer.entries), 'image')} of {given.name}"
+
+        entries = write_object_predictions(folder, recipe.classes, provenance, find())
+        write_results(folder / CSV, rows)
+        objects = sum(len(entry["objects"]) for entry in entries)
+        yield f"{folder}: {_plural(objects, 'object')} in {_plural(len(entries), 'image')} of {given.name}"
         if bop is not None and not has_meshes:
             yield (
                 "note: the data set has other classes than the run: obj_id in the csv is the number of the run's class,"
@@ -219,14 +221,16 @@ def _draw_worst(
     recipe: ObjectPoseRecipe, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
 ) -> None:
     """Draw the images with the largest rotation errors: found objects, and true ones below."""
-    worst = sorted(score.images, key=lambda one: _largest_and_mean_error(one[1]), reverse=True)[:WORST_DRAWN]
-    out = ObjectPredictionsWriter(folder / "worst", recipe.classes, provenance)
-    for meta, _ in worst:
-        image = images.image(meta.index)
-        name = image_name(meta).replace("/", "-")
-        found = find_objects_in_frame(recipe, Frame(name, image, images.camera(meta.index).K.double().numpy()))
-        out.add(replace(found, true=boxes_to_objects(images.boxes(meta.index))))
-    out.finish()
+    worst = sorted(score.images, key=lambda scored: _largest_and_mean_error(scored[1]), reverse=True)[:WORST_DRAWN]
+
+    def find() -> Iterator[ObjectPredictions]:
+        for meta, _ in worst:
+            name = image_name(meta).replace("/", "-")
+            K = images.camera(meta.index).K.double().numpy()
+            found = find_objects_in_frame(recipe, Frame(name, images.image(meta.index), K))
+            yield replace(found, true=boxes_to_objects(images.boxes(meta.index)))
+
+    write_object_predictions(folder / "worst", recipe.classes, provenance, find())
 
 
 def _largest_and_mean_error(comparison: ImageComparison) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from stadia.dataloading.composites import CompositeSamples, open_composites
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
 from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
-from stadia.evaluation.io.image_predictions import OverlayPredictionsWriter, read_mask_logits
+from stadia.evaluation.io.image_predictions import OverlayPrediction, read_mask_logits, write_overlay_predictions
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
@@ -214,16 +214,18 @@ def predict_composites(
     recipe: OverlayRecipe, images: Iterable[NamedComposite], out: Path, provenance: Provenance, source: str
 ) -> Predictions:
     """Predict composite images into a new folder, with drawings."""
-    writer = OverlayPredictionsWriter(out, recipe.depth_scale, provenance, source=source)
-    for name, background, image, shown in images:
-        depth, logits = predict_pair(recipe, background, image)
-        size = image.shape[0], image.shape[1]
-        writer.add(name, depth, logits, size)
-        if shown is not None:
-            maps = {"mask": _black_and_white(logits > 0), "inverse depth": color_inverse_depth(1 / depth)}
-            drawn = {label: resize_image(one, *size) for label, one in maps.items()}
-            writer.draw(name, {"background": background, "image": image, **drawn, **shown})
-    return writer.finish()
+
+    def predict() -> Iterator[OverlayPrediction]:
+        for name, background, image, shown in images:
+            depth, logits = predict_pair(recipe, background, image)
+            size, sheet = (image.shape[0], image.shape[1]), None
+            if shown is not None:
+                maps = {"mask": _black_and_white(logits > 0), "inverse depth": color_inverse_depth(1 / depth)}
+                drawn = {label: resize_image(drawing, *size) for label, drawing in maps.items()}
+                sheet = {"background": background, "image": image, **drawn, **shown}
+            yield OverlayPrediction(name, depth, logits, size, sheet)
+
+    return write_overlay_predictions(out, recipe.depth_scale, provenance, source, predict())
 
 
 def _stem(number: int) -> str:
@@ -241,7 +243,7 @@ def predict_pair(
     height, width = fit_network_size(
         image.shape[0], image.shape[1], recipe.config.data.height, recipe.config.data.width
     )
-    both = np.concatenate([resize_image(one, height, width) for one in (background, image)], axis=2)
+    both = np.concatenate([resize_image(view, height, width) for view in (background, image)], axis=2)
     images = torch.from_numpy(both).to(next(recipe.parameters()).device).permute(2, 0, 1)[None] / 255
     predicted = recipe.network(images)
     return predicted.log_depth.exp()[0, 0].cpu().numpy(), predicted.mask_logits[0, 0].cpu().numpy()
@@ -369,7 +371,7 @@ def score_difference_mask(
     threshold = find_best_threshold(difference_and_mask(training, number) for number in numbers_trained)
     masks = (difference_and_mask(samples.images, number)[0] > threshold for number in numbers)
     logits = (_to_tensor(np.where(mask, 1, -1)) for mask in masks)
-    found = ((number, torch.ones_like(one), one) for number, one in zip(numbers, logits, strict=True))
+    found = ((number, torch.ones_like(mask), mask) for number, mask in zip(numbers, logits, strict=True))
     score = score_maps(recipe, samples, found)
     what = f"image and background differ by more than {threshold} of 255"
     metrics = {name: score["metrics"][name] for name in ("mask_iou", "mask_dice", "mask_boundary_f")}
