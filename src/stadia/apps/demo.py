@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stadia.core.errors import RunError
 from stadia.core.recording import Recording
@@ -45,6 +44,7 @@ from stadia.process.memory import PeakMemory
 from stadia.process.terminal import Terminal
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base.build_recipe import load_predictor, load_recipe
+from stadia.recipes.base.video_data import report_progress
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.prediction.depth_task import score_recordings
@@ -99,12 +99,16 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
 
 def render_worlds(console: Console) -> Path:
     """Return the folder of the demo worlds, rendered into the cache if missing. Other processes wait for the first."""
-    bars = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
-    if not console.is_terminal:
-        console.print(f"rendering RoadWorld, {DEMO_FRAMES} frames, or reading them from the cache")
-    with Progress(TextColumn("rendering"), *bars, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=DEMO_FRAMES)
-        return render_demo_worlds(CacheConfig(), lambda frames: progress.advance(bar, frames))
+    what, done = f"rendering RoadWorld, {DEMO_FRAMES} frames, or reading them from the cache", 0
+    with report_progress(console, log=True) as progress:
+        progress(what, done, DEMO_FRAMES)
+
+        def advance(frames: int) -> None:
+            nonlocal done
+            done += frames
+            progress(what, done, DEMO_FRAMES)
+
+        return render_demo_worlds(CacheConfig(), advance)
 
 
 def _score_mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> RecordingScores:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,27 +47,17 @@ def _split_settings(option: str, value: str | None) -> list[str]:
     return [f"{split}={count}" for split, count in zip(SPLITS, counts, strict=True)]
 
 
-def _render(write: Callable[..., Path], title: str, unit: str, total: int, images: int = 1) -> None:
-    """Write a data set with a bar on a terminal, and print its path.
+def _render(write: Callable[..., Path], title: str, total: int) -> None:
+    """Write a data set with its progress, and print its path. write: `advance` takes the number of finished items."""
+    done = 0
+    with show_progress() as bars:
 
-    write: its `advance` takes the number of finished items.
-    images: number of images in each item.
-    """
-    from rich import progress
-    from rich.text import Text
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bars.progress(title, done, total)
 
-    class Speed(progress.ProgressColumn):
-        def render(self, task: progress.Task) -> Text:
-            """Return the speed of a task as text."""
-            return Text(f"{task.speed * images:.1f} images/s" if task.speed else "", style="cyan")
-
-    columns = (
-        *(progress.TextColumn(title), progress.BarColumn(), progress.MofNCompleteColumn(), progress.TextColumn(unit)),
-        *(Speed(), progress.TimeRemainingColumn()),
-    )
-    with progress.Progress(*columns, disable=not sys.stdout.isatty()) as display:
-        bar = display.add_task("", total=total)
-        path = write(advance=lambda count: display.advance(bar, count))
+        path = write(advance=advance)
     echo(f"{path}  (preview: {path.parent / 'preview.png'})")
 
 
@@ -96,7 +85,7 @@ def roadworld(
     from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 
     write = partial(write_roadworld, config, out, seed=seed, workers=workers)
-    _render(write, "RoadWorld", "frames", sum(config.counts.values()) * config.frames, images=1 + config.stereo)
+    _render(write, "rendering RoadWorld", sum(config.counts.values()) * config.frames)
 
 
 @app.command()
@@ -120,7 +109,7 @@ def tableworld(
     from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
     write = partial(write_tableworld, config, out, seed=seed, workers=workers)
-    _render(write, "TableWorld", "images", sum(config.counts.values()) * config.views)
+    _render(write, "rendering TableWorld", sum(config.counts.values()) * config.views)
 
 
 @app.command()
@@ -134,7 +123,7 @@ def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrid
     from stadia.synthetic.tableworld.tableworld_writer import write_cutouts
 
     write = partial(write_cutouts, config, out, seed=seed, workers=workers)
-    _render(write, "objects", "images", sum(config.counts.values()) * config.views)
+    _render(write, "rendering cut-outs", sum(config.counts.values()) * config.views)
 
 
 @app.command()

@@ -351,63 +351,60 @@ def demo(
 
 
 def _print_demo_scores(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from stadia.process.terminal import Terminal
-
-    depth = result["depth"]
+    """Print depth of unseen worlds in metres, and their paths."""
+    depth, odometry = result["depth"], result["odometry"]
+    scores = [f"{depth['abs_rel']:.3f}", f"{depth['rmse']:.2f}", f"{depth['d1']:.3f}"]
+    baseline = [f"{depth['abs_rel_mean_baseline']:.3f}", f"{depth['rmse_mean_baseline']:.2f}"]
+    rows = [
+        ["stadia selfsup", *scores, f"{depth['scale_ratio_median']:.3f}"],
+        ["mean depth of each pixel", *baseline, f"{depth['d1_mean_baseline']:.3f}", ""],
+    ]
     title = f"{depth['images']} images of worlds never seen in training, in {result['depth_scale']}, no alignment"
-    table = Table(title=title, min_width=78)
-    for column in ("", "AbsRel", "RMSE (m)", "d1", "scale ratio"):
-        table.add_column(column, justify="left" if column == "" else "right")
-    ratio = f"{depth['scale_ratio_median']:.3f}"
-    table.add_row("stadia selfsup", f"{depth['abs_rel']:.3f}", f"{depth['rmse']:.2f}", f"{depth['d1']:.3f}", ratio)
-    mean = [f"{depth[f'{name}_mean_baseline']:.{digits}f}" for name, digits in (("abs_rel", 3), ("rmse", 2), ("d1", 3))]
-    table.add_row("mean depth of each pixel", *mean, "")
-    console = Terminal()
-    console.print(table)
-    console.print(_odometry_line(result["odometry"]))
-    console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
-
-
-def _odometry_line(odometry: dict[str, Any]) -> str:
-    if odometry["path_m"] is None:
-        return "odometry: none, the motion between some frames is unknown"
-    ways = {"": "", "_network": " by the pose network alone", "_mean_baseline": " by the mean depth"}
-    shares = {by: odometry[f"worst_ate_over_path{way}"] for way, by in ways.items()}
-    errors = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
-    return f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {errors}"
+    line = "odometry: none, the motion between some frames is unknown"
+    if odometry["path_m"] is not None:
+        ways = {"": "", "_network": " by the pose network alone", "_mean_baseline": " by the mean depth"}
+        shares = {by: odometry[f"worst_ate_over_path{way}"] for way, by in ways.items()}
+        errors = ", ".join(("none" if share is None else f"{share:.1%}") + by for by, share in shares.items())
+        line = f"odometry, the worst of them: ATE over path, {odometry['align']}-aligned: {errors}"
+    _print_scores(result, title, ["AbsRel", "RMSE (m)", "d1", "scale ratio"], rows, [line])
 
 
 def _print_metric_demo_scores(result: dict[str, Any]) -> None:
+    """Print depth with and without metres, and the camera's height."""
+    depth, without, camera = result["depth"], result["without_metres"], result["camera_height"]
+    rows = [["mean depth of each pixel", f"{depth['abs_rel_mean_baseline']:.3f}", "", "", ""]]
+    for name, scores, scaled, camera_m in (
+        ("metric on top of it", depth, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
+        ("selfsup alone", without, without["abs_rel_median_scaled"], camera["in_depth_without_metres_m"]),
+    ):
+        numbers = (f"{value:.3f}" for value in (scores["abs_rel"], scaled, scores["scale_ratio_median"]))
+        rows.insert(0, [name, *numbers, f"{camera_m:.2f} m"])
+    true_m, learnt_m = camera["true_m"], camera["learnt_m"]
+    learnt = "not learnt" if learnt_m is None else f"{learnt_m:.2f} m learnt, {learnt_m / true_m - 1:+.1%}"
+    in_depth = f"in the depth of unseen worlds {camera['in_depth_m'] / true_m - 1:+.1%}"
+    lines = [
+        "AbsRel of depth as it is, and of each image by the ratio of its medians first",
+        f"camera's height: {learnt}; true {true_m:.2f} m; {in_depth}",
+    ]
+    if result["depth_scale"] != "metres":
+        lines.append("depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help")
+    title = f"{depth['images']} images of worlds never seen in training, one camera"
+    _print_scores(result, title, ["AbsRel", "median-scaled", "true/predicted", "camera at"], rows, lines)
+
+
+def _print_scores(
+    result: dict[str, Any], title: str, columns: list[str], rows: list[list[str]], lines: list[str]
+) -> None:
     from rich.table import Table
 
     from stadia.process.terminal import Terminal
 
-    with_metres, camera = result["depth"], result["camera_height"]
-    table = Table(title=f"{with_metres['images']} images of worlds never seen in training, one camera", min_width=78)
-    for column in ("", "AbsRel", "median-scaled", "true/predicted", "camera at"):
-        table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
-    without = result["without_metres"]
-    rows = (
-        ("selfsup alone", without, without["abs_rel_median_scaled"], camera["in_depth_without_metres_m"]),
-        ("metric on top of it", with_metres, result["median_scaled"]["abs_rel"], camera["in_depth_m"]),
-    )
-    for name, scores, scaled, camera_m in rows:
-        numbers = (f"{value:.3f}" for value in (scores["abs_rel"], scaled, scores["scale_ratio_median"]))
-        table.add_row(name, *numbers, f"{camera_m:.2f} m")
-    table.add_row("mean depth of each pixel", f"{with_metres['abs_rel_mean_baseline']:.3f}", "", "", "")
-    lines = ["AbsRel of depth as it is, and of each image by the ratio of its medians first", _camera_line(camera)]
-    if result["depth_scale"] != "metres":
-        lines.append("depth is not in metres: see the notes above; longer trainings (training.max_steps=3000) help")
+    table = Table("", title=title, min_width=78)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     console = Terminal()
     console.print(table)
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
-    console.print(f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together")
-
-
-def _camera_line(camera: dict[str, Any]) -> str:
-    true_m, learnt_m = camera["true_m"], camera["learnt_m"]
-    learnt = "not learnt" if learnt_m is None else f"{learnt_m:.2f} m learnt, {learnt_m / true_m - 1:+.1%}"
-    in_depth = f"in the depth of unseen worlds {camera['in_depth_m'] / true_m - 1:+.1%}"
-    return f"camera's height: {learnt}; true {true_m:.2f} m; {in_depth}"
+    spent = f"time {result['wall_s']:.0f} s, peak memory {result['peak_rss_mb']:.0f} MB, all processes together"
+    console.print("\n".join([*lines, spent]), highlight=False, soft_wrap=True)

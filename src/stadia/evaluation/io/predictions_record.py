@@ -70,13 +70,12 @@ class Provenance(StrictModel):
         )
 
 
-class PredictionsRecord(StrictModel):
-    """Content of predictions.json.
+class PredictionsRecord(Provenance):
+    """Content of predictions.json: the provenance of predictions, and what they are.
 
     trust: what users may rely on, by the depth scale and, where the predictions were checked, by their verdict.
     source, fingerprint: of the recording.
     image_size, network_size: (height, width); None where images differ.
-    requested_size: as network_size, where it is not the training size; else None.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of each image that the maps cover.
     precision_cost: of another precision than float32: the median relative difference from float32 on frames of this
         input, and the number of frames; else None.
@@ -95,15 +94,7 @@ class PredictionsRecord(StrictModel):
     version: Literal[1] = 1
     depth_scale: DepthScale
     trust: str
-    recipe: str
-    config_hash: str
-    checkpoint: str
-    motion: str = "aligned"
-    requested_size: tuple[int, int] | None = None
-    backend: str = "torch"
-    precision: str = "float32"
     precision_cost: dict[str, float] | None = None
-    flip: bool = False
     source: str
     fingerprint: str = ""
     image_size: tuple[int, int] | None = None
