@@ -52,7 +52,7 @@ def drive(tmp_path: Path) -> Path:
 
 def make_request(source: Path, *overrides: str, out: Path | None = None) -> CameraHeightRequest:
     priors = 'priors={"car": {"mean_m": 1.5, "spread_m": 0.1, "source": "made so"}}'
-    return CameraHeightRequest(source, parse_camera_height_config([priors, *overrides]), out=out)
+    return CameraHeightRequest(source=source, config=parse_camera_height_config([priors, *overrides]), out=out)
 
 
 @pytest.mark.slow
@@ -194,7 +194,7 @@ def test_missing_input_is_reported(drive):
     with pytest.raises(
         DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"
     ):
-        list(run_camera_height(CameraHeightRequest(drive, parse_camera_height_config(["priors={}"]))))
+        list(run_camera_height(CameraHeightRequest(source=drive, config=parse_camera_height_config(["priors={}"]))))
     with pytest.raises(DataError, match="no object of class tram; there are 24 of class car"):
         estimate(drive, 'objects=["tram"]')
     with pytest.raises(DataError, match="horizon=edges"):
@@ -231,7 +231,9 @@ def test_frames_without_a_road_are_noted(drive):
 @pytest.mark.real
 def test_kitti_boxes_give_a_height(real_data):
     config = parse_camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])
-    frames = read_road_frames(CameraHeightRequest(real_data / "kitti_object", config), lambda items, count, what: items)
+    frames = read_road_frames(
+        CameraHeightRequest(source=real_data / "kitti_object", config=config), lambda items, count, what: items
+    )
     assert [len(frame.objects) for frame in frames] == [1, 3, 2]
     found = estimate_camera_height(
         frames, config, horizons=torch.tensor([[0.0, -1, 163.2], [0, -1, 174.2], [0, -1, 187.8]])

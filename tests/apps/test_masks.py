@@ -57,7 +57,7 @@ def by(monkeypatch, network: Counting, identity: str = "seen 1") -> None:
 
 def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
-    lines = list(prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", CAMERA)))
+    lines = list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options=CAMERA)))
     assert any("masks of 3 frames, 3 of them new" in line for line in lines)
     assert any(
         "3 images, on average: 4" in line and "1.0 objects, 0.0 of them whole and 20 px high" in line for line in lines
@@ -76,21 +76,25 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
 def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
     for camera in ({}, CAMERA | {"camera": {"focal_px": 70.0}}):
-        lines = list(prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", {"stride": 1} | camera)))
+        lines = list(
+            prepare_masks(
+                MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options={"stride": 1} | camera)
+            )
+        )
     assert any("masks of 3 frames, 0 of them new" in line for line in lines)
     assert not any("left out" in line for line in lines)
 
 
 def test_skipped_frames_are_noted(video, tmp_path, monkeypatch):
     by(monkeypatch, Counting())
-    lines = list(prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", {"stride": 2})))
+    lines = list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options={"stride": 2})))
     assert any(line.startswith("note: 2 of 3 frames kept") and "1 between the strides" in line for line in lines)
 
 
 def test_missing_network_is_reported_before_missing_runtime(video, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(CheckpointError, match=r"nowhere\.tflite: found no such file"):
-        list(prepare_masks(MasksRequest(video, str(tmp_path / "nowhere.tflite"), tmp_path / "out")))
+        list(prepare_masks(MasksRequest(source=video, by=str(tmp_path / "nowhere.tflite"), out=tmp_path / "out")))
 
 
 def test_sheet_distinguishes_removed_objects_from_background():
@@ -110,25 +114,28 @@ def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_pa
     out = tmp_path / "out"
     by(monkeypatch, Counting(fail_at=1))
     with pytest.raises(KeyboardInterrupt):
-        list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
     assert [path.name for path in (out / "semantic" / "left").iterdir()] == ["000000.png"]
     network = Counting()
     by(monkeypatch, network)
-    assert any("2 of them new" in line for line in prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
+    assert any(
+        "2 of them new" in line
+        for line in prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA))
+    )
     assert network.calls == 4  # two tiles an image
 
 
 def test_masks_by_another_model_or_of_other_images_are_not_mixed(video, tmp_path, monkeypatch):
     out = tmp_path / "out"
     by(monkeypatch, Counting())
-    list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
+    list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
     by(monkeypatch, Counting(), "seen 2")
     with pytest.raises(DataError, match=r"masks by seen 1.*those of this video by seen 2"):
-        list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
     by(monkeypatch, Counting())
     cv2.imwrite(str(video / "000002.png"), np.full((*SIZE, 3), 7, np.uint8))
     with pytest.raises(DataError, match="other images"):
-        list(prepare_masks(MasksRequest(video, "a.tflite", out, CAMERA)))
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
 
 
 def coco(path: Path, annotations: list[dict], size: tuple[int, int] = SIZE) -> Path:
@@ -158,7 +165,9 @@ def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
         assert not masks.instance[26:].any(), "an annotated road is no object"
         (box,) = find_mask_boxes(masks, {1: "car", 2: "road"}, margin_px=0)
         assert not box.hidden, "a car stands on its road, not behind it"
-    lines = list(prepare_masks(MasksRequest(video, str(tmp_path / "own.json"), tmp_path / "out", CAMERA)))
+    lines = list(
+        prepare_masks(MasksRequest(source=video, by=str(tmp_path / "own.json"), out=tmp_path / "out", options=CAMERA))
+    )
     assert any("masks of 1 frames" in line for line in lines)
     assert any("2 frames have no masks" in line for line in lines)
 
@@ -198,7 +207,7 @@ def test_masks_of_other_images_are_reported(video, tmp_path):
     path = coco(tmp_path / "own.json", [CAR])
     path.write_text(path.read_text().replace("000001", "elsewhere"))
     with pytest.raises(DataError, match="named as 000000"):
-        list(prepare_masks(MasksRequest(video, str(path), tmp_path / "out", CAMERA)))
+        list(prepare_masks(MasksRequest(source=video, by=str(path), out=tmp_path / "out", options=CAMERA)))
 
 
 def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
@@ -207,7 +216,15 @@ def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):
     save_size_prior(SizePrior(1.47, side=32), tmp_path / "prior.safetensors")
     by(monkeypatch, Counting())
     list(
-        prepare_masks(MasksRequest(video, "a.tflite", tmp_path / "out", CAMERA, heights=tmp_path / "prior.safetensors"))
+        prepare_masks(
+            MasksRequest(
+                source=video,
+                by="a.tflite",
+                out=tmp_path / "out",
+                options=CAMERA,
+                heights=tmp_path / "prior.safetensors",
+            )
+        )
     )
     heights = json.loads((tmp_path / "out" / "heights.json").read_text())
     assert [list(of_frame) for of_frame in heights.values()] == [["1"]] * 3

@@ -71,6 +71,6 @@ def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)
     monkeypatch.setattr(estimate, "read_road_frames", lambda *_: frames)
     monkeypatch.setattr(estimate, "choose_horizons", lambda *_: RoadHorizons(lines, 0.3, "travel"))
-    said = "\n".join(run_camera_height(CameraHeightRequest(Path("drives"), CONFIG)))
+    said = "\n".join(run_camera_height(CameraHeightRequest(source=Path("drives"), config=CONFIG)))
     assert "in '0', '2', " in said
     assert "note: 1 frames without a horizon by travel were left out" in said

@@ -167,7 +167,6 @@ def test_a_calibration_of_one_camera_needs_the_baseline(stadia, pair, tmp_path):
     assert (code, "--baseline: found 120 m" in err, "pass metres: 0.12" in err) == (2, True, True)
     err = stadia("init", *words, "--baseline", "53.7")[2]
     assert "0.0537 where it is in millimetres or 0.537 where it is in centimetres" in err
-    assert "Fix: use a point: 0.537" in stadia("init", *words, "--baseline", "0,537")[2]
     assert stadia("init", *words, "--baseline", "0.12")[0] == 0
     (recording,) = open_recordings(tmp_path / "rig")
     assert recording.T_right_left is not None

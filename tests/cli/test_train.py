@@ -37,7 +37,7 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
 
 def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
     done = python(
-        WITHOUT_TORCH.format(words=["train", "selfsup", "data.path=x", "optimizer.lr=-1", "model.encodr=resnet18"])
+        WITHOUT_TORCH.format(words=["train", "selfsup", "data.path=x", "optimizer.lr=-1", "model.network.encodr=resnet18"])
     )
     assert done.returncode == 2
     head, *mistakes = done.stderr.splitlines()

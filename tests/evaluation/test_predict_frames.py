@@ -23,7 +23,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.baselines import average_depths, average_recordings, score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
-from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
 from stadia.evaluation.plots.videos import (
@@ -43,7 +43,8 @@ Make = Callable[..., object]
 
 
 def run(recording: object, predictor: object, out: Path, **options: object) -> Predictions:
-    return predict_to_folder(predictor, read_frames(recording), out, MADE_BY, source="drive", **options)  # type: ignore[arg-type]
+    frames = stream_predictions(predictor, read_frames(recording), predict_motion)  # type: ignore[arg-type]
+    return write_predictions(frames, predictor, out, MADE_BY, source="drive", **options)  # type: ignore[arg-type]
 
 
 class TestFolder:

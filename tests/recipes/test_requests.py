@@ -90,7 +90,7 @@ def test_other_networks_and_linear_pose_heads_support_only_the_training_size(
 ) -> None:
     recipe.model.config = recipe.config.model.model_copy(update={"pose_head": "linear"})
     if has_other_networks:
-        monkeypatch.setattr(SelfsupRecipe, "depth_pose_net", None)
+        monkeypatch.setattr(SelfsupRecipe, "depth_network", None)
     recipe.check_size(recipe.height, recipe.width)
     with pytest.raises(
         ConfigError, match=f"size of 'selfsup': found 64x64; expected {recipe.width}x{recipe.height}, the training's"

@@ -25,7 +25,7 @@ WIDE_IMAGES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CameraRequest:
     """`stadia camera INPUT`, with at most one of the others; without, the lens is read from the file's metadata.
 

@@ -44,7 +44,7 @@ COLOR_GROUPS = (
 """Groups of classes with one color in the sheet."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MasksRequest:
     """`stadia prepare SOURCE --masks`.
 

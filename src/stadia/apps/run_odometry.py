@@ -305,10 +305,10 @@ def _score(
     if len(rows) < MIN_POSES:
         how = f"stadia evaluate --trajectory {file} --reference REF --align {alignment} compares with one"
         return None, [*measured.notes, f"no measured path here to score by: {how}", *ends]
-    instants = [path.times_s[row] for row in rows], rows
-    estimated = add_instants(Trajectory(path.T_world_camera[rows]), *instants)
+    times_s = [path.times_s[row] for row in rows]
+    estimated = add_instants(Trajectory(path.T_world_camera[rows]), times_s, rows)
     known = np.stack([measured.poses[path.names[row]] for row in rows])
-    reference = add_instants(Trajectory(known, name=source), *instants)
+    reference = add_instants(Trajectory(known, name=source), times_s, rows)
     score = score_trajectory(estimated, reference, alignment)
     partly = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
     return score, [*measured.notes, *(partly if len(rows) < len(path.names) else []), *score.notes, *ends]

@@ -52,7 +52,7 @@ POSE_ROWS = "rows of 12 numbers (KITTI), or of t x y z qx qy qz qw (TUM)"
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StereoRequest:
     """`stadia init LEFT RIGHT CALIB...`.
 

@@ -198,7 +198,16 @@ def camera(
     """Write the camera of INPUT beside it, once: every command then reads it. By default from the file's metadata."""
     from stadia.apps.camera_file import CameraRequest, write_camera_file
 
-    print_lines(write_camera_file(CameraRequest(source, fov, focal_px, focal_mm, calibration, name, force)))
+    request = CameraRequest(
+        source=source,
+        fov_deg=fov,
+        focal_px=focal_px,
+        focal_mm=focal_mm,
+        calibration=calibration,
+        name=name,
+        force=force,
+    )
+    print_lines(write_camera_file(request))
 
 
 def init(
@@ -224,7 +233,17 @@ def init(
     from stadia.apps.stereo_folder import StereoRequest, write_stereo_folder
 
     pair = (names[0], names[1]) if cameras is not None else None
-    request = StereoRequest(left, right, calibrations, out, pair, baseline, every, fps, poses)
+    request = StereoRequest(
+        left=left,
+        right=right,
+        calibrations=calibrations,
+        out=out,
+        cameras=pair,
+        baseline_m=baseline,
+        every=every,
+        fps=fps,
+        poses=poses,
+    )
     with show_progress() as bars:
         print_lines(write_stereo_folder(request, bars.track))
 
@@ -252,7 +271,8 @@ def prepare(
 
     from stadia.apps.masks import MasksRequest, prepare_masks
 
-    request = MasksRequest(source, by, out or Path(f"{source.stem}-masks"), options, every, heights)
+    folder = out or Path(f"{source.stem}-masks")
+    request = MasksRequest(source=source, by=by, out=folder, options=options, every=every, heights=heights)
     with show_progress() as bars:
         print_lines(prepare_masks(request, bars.track))
 
@@ -281,4 +301,5 @@ def camera_height(
     from stadia.apps.camera_height.run_camera_height import run_camera_height
 
     with show_progress() as bars:
-        print_lines(run_camera_height(CameraHeightRequest(source, config, every, out), bars.track))
+        request = CameraHeightRequest(source=source, config=config, every=every, out=out)
+        print_lines(run_camera_height(request, bars.track))

@@ -155,9 +155,16 @@ def train(
             from stadia.recipes.launch.expected_cost import choose_steps
 
             resolved, opened = choose_steps(resolved, minutes, Terminal(stderr=True))
-        options: dict[str, Any] = {"ended": build_report, "opened": opened, "begins": begins}
-        options["check_again"] = check_again
-        recipes.train(resolved, out=out, resume=resume, on_stop=OnStop(on_stop), **options)
+        recipes.train(
+            resolved,
+            out=out,
+            resume=resume,
+            on_stop=OnStop(on_stop),
+            ended=build_report,
+            opened=opened,
+            begins=begins,
+            check_again=check_again,
+        )
 
 
 def _load_libraries() -> None:
@@ -282,11 +289,12 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop, *, check_again: bool
 
 
 def _check_encoders(config: RecipeConfig) -> None:
-    """Raise ConfigError for an encoder that timm does not have. Default ones are not checked: timm takes seconds."""
+    """Raise ConfigError for an encoder that timm does not have. Only those that are set: timm takes seconds."""
     model: Any = getattr(config, "model", None)
     data: Any = getattr(config, "data", None)
-    named = {key: str(getattr(model, key)) for key in ("encoder", "pose_encoder") if hasattr(model, key)}
-    for name in sorted({name for key, name in named.items() if name != type(model).model_fields[key].default}):
+    parts = [(model, "encoder"), (model, "pose_encoder"), (getattr(model, "network", None), "encoder")]
+    named = [part for part in parts if hasattr(*part)]
+    for name in sorted({getattr(part, key) for part, key in named if key in part.model_fields_set}):
         from stadia.models.encoders import check_encoder
 
         check_encoder(name, height=data.height, width=data.width)

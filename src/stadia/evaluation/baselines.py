@@ -109,11 +109,13 @@ def score_mean_depth(
     for recording in recordings:
         for index in indices[recording.name]:
             name, true_m = f"{recording.name}/{frame_name(recording, index)}", recording.depth_m(index)
-            view = predictor.depth_scale, protocol, predictor.crop
-            scores.append((name, None if true_m is None else score_image(name, mean, true_m, *view)))
+            score = None
+            if true_m is not None:
+                score = score_image(name, mean, true_m, predictor.depth_scale, protocol, predictor.crop)
+            scores.append((name, score))
     what = f"the mean depth of {count} training image{'s' * (count != 1)}"
-    score = collect_scores(scores, predictor.depth_scale, protocol).to_json()
-    return {"checkpoint": what, "baseline": what, **score, "per_image": []}
+    collected = collect_scores(scores, predictor.depth_scale, protocol).to_json()
+    return {"checkpoint": what, "baseline": what, **collected, "per_image": []}
 
 
 def max_channel_difference(image: NDArray[np.uint8], background: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -395,8 +395,8 @@ def score_images(
             continue
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
-        view, uncertainty = (predictions.depth_scale, protocol, predictions.crop), predictions.log_uncertainty(name)
-        score = score_image(file, predicted, true_m, *view, uncertainty)
+        uncertainty = predictions.log_uncertainty(name)
+        score = score_image(file, predicted, true_m, predictions.depth_scale, protocol, predictions.crop, uncertainty)
         yield name, score and replace(score, name=name)
 
 

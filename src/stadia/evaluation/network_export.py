@@ -302,5 +302,11 @@ def compare_prediction(network: nn.Module, run: Run, image: NDArray[np.float32])
     floor = np.abs(expected).max() / 100
     relative = difference / np.maximum(np.abs(expected), floor)
     of_spread = difference.max() / np.maximum(np.ptp(expected), floor)
-    largest = float(difference.max()), float(relative.max()), float(of_spread)
-    return ExportComparison(len(image), image.shape[2], image.shape[3], *largest)
+    return ExportComparison(
+        len(image),
+        image.shape[2],
+        image.shape[3],
+        absolute=float(difference.max()),
+        relative=float(relative.max()),
+        of_spread=float(of_spread),
+    )

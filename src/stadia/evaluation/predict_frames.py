@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import bound_count, run_ahead
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
@@ -89,14 +88,31 @@ Motion = Callable[[Predictor, FrameTensors, FrameTensors, Tensor | None], list[F
 
 
 def predict_to_folder(
-    predictor: Predictor, frames: Iterable[Frame], out: Path, provenance: Provenance, **options: Any
+    predictor: Predictor,
+    frames: Iterable[Frame],
+    out: Path,
+    provenance: Provenance,
+    *,
+    source: str,
+    fingerprint: str = "",
+    has_frame_numbers: bool = False,
+    listeners: Sequence[Listener] = (),
 ) -> Predictions:
     """Predict frames, in order, into a folder, with the motion that the provenance names.
 
-    Options and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`; `source` is required.
+    Arguments and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`.
     """
     predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
-    return write_predictions(predicted, predictor, out, provenance, **options)
+    return write_predictions(
+        predicted,
+        predictor,
+        out,
+        provenance,
+        source=source,
+        fingerprint=fingerprint,
+        has_frame_numbers=has_frame_numbers,
+        listeners=listeners,
+    )
 
 
 def stream_predictions(predictor: Predictor, frames: Iterable[Frame], motion: Motion) -> Iterator[PredictedFrame]:

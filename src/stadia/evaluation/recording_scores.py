@@ -173,10 +173,16 @@ def evaluate_recordings(
             predictions = Predictions.open(folder, predictor.depth_scale)
             predictions.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in chosen])
         else:
-            about: dict[str, Any] = {"source": source, "fingerprint": fingerprint}
-            about["has_frame_numbers"] = has_frame_numbers(recording)
             tracked = track(read_frames(recording, chosen), len(chosen), f"predicting {source}")
-            predictions = predict_to_folder(predictor, tracked, folder, provenance, **about)
+            predictions = predict_to_folder(
+                predictor,
+                tracked,
+                folder,
+                provenance,
+                source=source,
+                fingerprint=fingerprint,
+                has_frame_numbers=has_frame_numbers(recording),
+            )
             _write_middle_image(predictions, recording, chosen)
         truth = {name: partial(recording.depth_m, index) for name, index in zip(predictions.files, chosen, strict=True)}
         for name, score in track(score_images(predictions, truth, protocol), len(chosen), f"scoring {source}"):
@@ -247,11 +253,12 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
     if len(known) < MIN_POSES:
         return None
     times = {row[name]: recording.timestamp_s(index) for name, index in frames if name in row}
-    instants = [times[k] for k in known], list(known)
-    read = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(list(known), dtype=np.intp))
-    reference = add_instants(Trajectory(np.stack(list(known.values())), name=recording.name), *instants)
+    rows = list(known)
+    times_s = [times[k] for k in rows]
+    read = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(rows, dtype=np.intp))
+    reference = add_instants(Trajectory(np.stack(list(known.values())), name=recording.name), times_s, rows)
     score = score_trajectory(
-        add_instants(read, *instants), reference, PATH_ALIGNMENT.get(predictions.depth_scale, PathAlignment.SIM3)
+        add_instants(read, times_s, rows), reference, PATH_ALIGNMENT.get(predictions.depth_scale, PathAlignment.SIM3)
     )
     return replace(score, notes=(*score.notes, record.path_ends)) if record.path_ends else score
 
@@ -381,8 +388,17 @@ def score_trajectory(
             within = f"none are {rpe_interval_s:g} s apart, within {MAX_INTERVAL_ERROR:.0%}"
             notes.append(f"no RPE over the interval: of the {len(P)} poses, {within}")
     aligned = fitted.T_world_camera.numpy()
-    setup = metrics, alignment, fitted.scale, aligned, Q.T_world_camera, tuple(notes)
-    return TrajectoryScore(*setup, gaps=tuple(gaps.tolist()), length_ratio=ratio, rpe_interval=interval)
+    return TrajectoryScore(
+        metrics,
+        alignment,
+        fitted.scale,
+        aligned,
+        Q.T_world_camera,
+        tuple(notes),
+        gaps=tuple(gaps.tolist()),
+        length_ratio=ratio,
+        rpe_interval=interval,
+    )
 
 
 def _rpe_over_interval(

@@ -67,7 +67,7 @@ class CameraHeightConfig(StrictModel):
         return tuple(normalize_class(name) for name in self.objects)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CameraHeightRequest:
     """`stadia camera-height SOURCE`.
 

@@ -21,16 +21,17 @@ from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_p
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.evaluation import MOTIONS
 from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
-from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions
+from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance
 from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.plots.videos import depth_color_writer
-from stadia.evaluation.predict_frames import predict_to_folder
+from stadia.evaluation.predict_frames import stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.files.paths import safe_join
@@ -330,7 +331,7 @@ def predict_input(
         track: shows progress.
         trained: names of frames that trained the network; None where that is not known.
 
-    Writes and raises what `predict_to_folder` does; also trajectory.png if there is a trajectory.
+    Writes and raises what `write_predictions` does; also trajectory.png if there is a trajectory.
     """
     listeners: list[Listener] = [depth_color_writer(out / DEPTH_COLOR)]
     with ExitStack() as files:
@@ -347,9 +348,9 @@ def predict_input(
                 path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
-        return predict_to_folder(
+        return write_predictions(
+            stream_predictions(predictor, frames, MOTIONS.load(provenance.motion)),
             predictor,
-            frames,
             out,
             provenance,
             source=given.name,
