@@ -34,6 +34,11 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "depth_anything": {"name": "depth_anything", "size": "tiny"},
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
+SLOW_EXPORTS = ("dpt", "depth_anything")
+"""Networks whose export takes tens of seconds, the same in each recipe: the suite exports them in one of them, and
+STADIA_ALL_EXPORTS=1 in all.
+"""
+
 OWN = f"{Path(__file__).stem}:Ramp"
 
 
@@ -131,10 +136,11 @@ def test_it_trains_predicts_exports_and_resumes(
     assert inverse_depth.shape == (1, 1, 32, 96)
     assert (inverse_depth > 0).all()
 
-    export_checkpoint(Checkpoint.open(run.folder), tmp_path / "model.onnx")
-    expected = load_recipe(run.folder).inverse_depth(image).detach().numpy()
-    exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(image.numpy())
-    assert np.abs(exported - expected).max() <= 1e-3 * np.abs(expected).max()
+    if name not in SLOW_EXPORTS or recipe == "selfsup" or os.environ.get("STADIA_ALL_EXPORTS"):
+        export_checkpoint(Checkpoint.open(run.folder), tmp_path / "model.onnx")
+        expected = load_recipe(run.folder).inverse_depth(image).detach().numpy()
+        exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(image.numpy())
+        assert np.abs(exported - expected).max() <= 1e-3 * np.abs(expected).max()
 
     with monkeypatch.context() as patch:
         interrupt(recipe, 3, patch)
