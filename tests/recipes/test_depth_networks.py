@@ -65,8 +65,8 @@ class Ramp(DepthNetwork):
         nn.init.zeros_(self.layers[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
-        rows = torch.linspace(0.2, 2.0, image.shape[-2], device=image.device)[:, None]
-        return DepthMaps(((rows / self.config.start_m) * self.layers(self.normalize(image)).exp(),))
+        rows = torch.ones_like(image[:, :1]).cumsum(dim=2) / image.shape[-2]  # an export follows it at any size
+        return DepthMaps((((0.2 + rows) / self.config.start_m) * self.layers(self.normalize(image)).exp(),))
 
 
 class Silent(Ramp):
