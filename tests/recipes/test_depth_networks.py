@@ -179,7 +179,7 @@ def test_a_network_of_ones_own_goes_the_same_way_from_the_command_line(small: Se
     environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
     refused = stadia("predict", str(run), str(image), "--out", "again", "data.camera.focal_px=60")
     assert refused.returncode == 2
-    assert "there is no module 'test_depth_networks'" in refused.stderr
+    assert "found model.network 'test_depth_networks:Ramp'" in refused.stderr
     assert "PYTHONPATH=FOLDER stadia" in refused.stderr
     assert "Traceback" not in refused.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,6 +155,12 @@ def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> li
         return _compare(network, run, path, DEPTH.channels, _choose_sizes(about))
 
 
+MIN_TRACED_PX = 32
+"""Smallest side of a traced image. Below it the coarsest map of Depth Anything has one pixel, which torch takes for a
+constant.
+"""
+
+
 def _choose_sizes(about: ExportDescription) -> list[tuple[int, int]]:
     """Return the sizes (H, W) at which a file is compared: the training's, and another."""
     return [(about.height, about.width), (about.height + about.stride, about.width + 2 * about.stride)]
@@ -167,7 +174,8 @@ def _trace(
     least: strides of a side.
     It has the weights that it uses.
     """
-    example = torch.zeros(2, channels, *(size or (4 * stride, 6 * stride)))
+    fewest = math.ceil(MIN_TRACED_PX / stride)
+    example = torch.zeros(2, channels, *(size or (max(4, fewest + 1) * stride, max(6, fewest + 3) * stride)))
     try:
         with torch.no_grad(), _pad_by_integers():
             program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride, size, least))
@@ -216,7 +224,7 @@ def _compute_same_padding(size: int, kernel_size: int, stride: int, dilation: in
 def _dynamic_shapes(stride: int, size: tuple[int, int] | None, least: int = 3) -> tuple[dict[int, Any]]:
     if size is not None:
         return ({0: Dim("images")},)
-    # At two strides the coarsest map of Depth Anything has one pixel and is traced as constant.
+    least = max(least, math.ceil(MIN_TRACED_PX / stride))
     rows, columns = Dim("rows_of_strides", min=least), Dim("columns_of_strides", min=least)
     return ({0: Dim("images"), 2: stride * rows, 3: stride * columns},)
 

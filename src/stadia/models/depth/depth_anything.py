@@ -17,7 +17,7 @@ PATCH = 14
 class DepthAnything(TransformerDepthNetwork):
     """DINOv2 with patches of 14 pixels and a DPT decoder, which ignores the class token.
 
-    An image whose sides are no multiples of 14 is resized to the nearest ones inside, and its depth back.
+    An image whose sides are no multiples of 14 is resized to the next ones inside, and its depth back.
     """
 
     Config = DepthAnythingConfig
@@ -47,7 +47,7 @@ class DepthAnything(TransformerDepthNetwork):
 
     def raw(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        inside = (height + PATCH // 2) // PATCH * PATCH, (width + PATCH // 2) // PATCH * PATCH
+        inside = (height + PATCH - 1) // PATCH * PATCH, (width + PATCH - 1) // PATCH * PATCH
         resized = functional.interpolate(image, size=inside, mode="bilinear", align_corners=False)
         return functional.interpolate(super().raw(resized), size=(height, width), mode="bilinear", align_corners=False)
 

@@ -80,7 +80,13 @@ def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> Re
         try:
             return config_class.model_validate(values)
         except ValidationError as error:
-            key = ".".join(map(str, error.errors()[0]["loc"]))
+            mistake = error.errors()[0]
+            key = ".".join(map(str, mistake["loc"]))
+            if isinstance(reason := mistake.get("ctx", {}).get("error"), ValueError) and key == "model.network":
+                network = values["model"]["network"]
+                name = network.get("name") if isinstance(network, Mapping) else network
+                found, (expected, _, fix) = f"{key} '{name}'", str(reason).removeprefix("expected ").partition("; ")
+                raise CheckpointError(path, found=found, expected=expected, fix=fix) from error
             found, expected = f"a configuration with a wrong '{key}'", f"keys and values of recipe '{recipe}'"
     fix = "train again, or use the version of stadia that wrote it (run.json names its commit)"
     raise CheckpointError(path, found=found, expected=expected, fix=fix)
