@@ -17,7 +17,7 @@ from rich.console import Console
 from stadia import recipes
 from stadia.datasets.config import CacheConfig
 from stadia.diagnostics.loss_checks.init_checks import (
-    OUT_OF_REACH_PX,
+    MIN_OUT_OF_REACH_PX,
     check_stereo_depth_range,
     match_unlabeled_pairs,
     measure_range_excess_px,
@@ -43,7 +43,7 @@ def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
     data.train.set_position(0, 0)
     start = TrainingStart.prepare(recipe, next(iter(data.train)), depth_range_m=recipe.depth_range_m)
     assert start.depth_range_m is not None
-    outside = (measure_range_excess_px(match_unlabeled_pairs(start), start.depth_range_m) > OUT_OF_REACH_PX).any(1)
+    outside = (measure_range_excess_px(match_unlabeled_pairs(start), start.depth_range_m) > MIN_OUT_OF_REACH_PX).any(1)
     codes = ", ".join(found.code for found in check_stereo_depth_range(start)) or "nothing"
     return f"| {name} | {reach} | {len(outside)} | {outside.mean():.1%} | {codes} |"
 

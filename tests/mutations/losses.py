@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from mutations.mutation import MutationCase
@@ -262,144 +261,91 @@ def mask_turned(log_depth: Tensor, logits: Tensor, depth: Tensor, mask: Tensor) 
     return OVERLAY(log_depth, -logits, depth, mask)
 
 
-VIDEO, WITH_PAIR, EXPOSED, DOUBTING = (
-    ("-1", "+1"),
-    ("-1", "+1", "stereo"),
-    OutputSpec(brightness=True),
-    OutputSpec(uncertainty=True),
-)
+VIDEO = ("-1", "+1")
+WITH_PAIR = ("-1", "+1", "stereo")
+EXPOSED = OutputSpec(brightness=True)
+DOUBTING = OutputSpec(uncertainty=True)
+
+
+def video(
+    loss: VideoLoss, source_names: Sequence[str] = VIDEO, outputs: OutputSpec | None = None
+) -> Callable[[], LossCase]:
+    return lambda: make_video_case(loss, source_names, outputs)
+
+
+def depth(loss: Callable[[Tensor, Tensor], LossReport]) -> Callable[[], LossCase]:
+    return lambda: make_depth_case(loss)
+
 
 SOUND: dict[str, Callable[[], LossCase]] = {
-    "the house's": lambda: make_video_case(package_loss, VIDEO),
-    "a simple one": lambda: make_video_case(simple, VIDEO),
-    "the house's, in plain torch": lambda: make_video_case(TORCH_LOSS, WITH_PAIR),
-    "the house's, at four sizes": lambda: make_video_case(package_loss_at(4), WITH_PAIR, OutputSpec(sizes=4)),
-    "the house's, at six sizes": lambda: make_video_case(package_loss_at(6), ("stereo",), OutputSpec(sizes=6)),
-    "the house's, exposed": lambda: make_video_case(package_loss, VIDEO, EXPOSED),
-    "one with uncertainty": lambda: make_video_case(uncertainty_loss(lambda r, sigma: r / sigma), VIDEO, DOUBTING),
-    "one that smooths": lambda: make_video_case(smoothed(over_its_mean), WITH_PAIR),
-    "one of similarity": lambda: make_video_case(similar(1.0), VIDEO),
-    "one without a minimum": lambda: make_video_case(by_all_sources, VIDEO),
-    "labels": lambda: make_depth_case(DEPTH),
+    "the house's": video(package_loss),
+    "a simple one": video(simple),
+    "the house's, in plain torch": video(TORCH_LOSS, WITH_PAIR),
+    "the house's, at four sizes": video(package_loss_at(4), WITH_PAIR, OutputSpec(sizes=4)),
+    "the house's, at six sizes": video(package_loss_at(6), ("stereo",), OutputSpec(sizes=6)),
+    "the house's, exposed": video(package_loss, VIDEO, EXPOSED),
+    "one with uncertainty": video(uncertainty_loss(lambda r, sigma: r / sigma), VIDEO, DOUBTING),
+    "one that smooths": video(smoothed(over_its_mean), WITH_PAIR),
+    "one of similarity": video(similar(1.0)),
+    "one without a minimum": video(by_all_sources),
+    "labels": depth(DEPTH),
     "composed": lambda: make_overlay_case(OVERLAY, OVERLAY.weights),
     "heights": lambda: make_camera_height_case(MetricScaleLoss(MetricScaleConfig(object_height=0, camera_height=0.05))),
 }
 
-TABLE: list[tuple[str, tuple[str, ...], str, Callable[[], LossCase]]] = [
-    (
-        "a loss that rewards near depth, by smoothness of metres",
-        ("L01",),
-        "a simple one",
-        lambda: make_video_case(favors_near_depth, VIDEO),
-    ),
-    (
-        "a loss of labels that are metres as inverse depth",
-        ("L01",),
-        "labels",
-        lambda: make_depth_case(metres_as_inverse),
-    ),
-    ("a loss that leaves out large errors", ("L02",), "a simple one", lambda: make_video_case(missing_errors, VIDEO)),
-    (
-        "a loss with half of its slope detached",
-        ("L03",),
-        "a simple one",
-        lambda: make_video_case(half_the_slope, VIDEO),
-    ),
-    ("a loss with a root over the whole batch", ("L04",), "a simple one", lambda: make_video_case(pooled, VIDEO)),
-    (
-        "a loss summed over samples",
-        ("L05",),
-        "a simple one",
-        lambda: make_video_case(of_each(lambda x: x.mean((1, 2)).sum()), VIDEO),
-    ),
-    (
-        "a loss summed over pixels",
-        ("L06",),
-        "a simple one",
-        lambda: make_video_case(of_each(lambda x: x.sum((1, 2)).mean()), VIDEO),
-    ),
+TABLE: list[tuple[str, str, str, Callable[[], LossCase]]] = [
+    ("a loss that rewards near depth, by smoothness of metres", "L01", "a simple one", video(favors_near_depth)),
+    ("a loss of labels that are metres as inverse depth", "L01", "labels", depth(metres_as_inverse)),
+    ("a loss that leaves out large errors", "L02", "a simple one", video(missing_errors)),
+    ("a loss with half of its slope detached", "L03", "a simple one", video(half_the_slope)),
+    ("a loss with a root over the whole batch", "L04", "a simple one", video(pooled)),
+    ("a loss summed over samples", "L05", "a simple one", video(of_each(lambda x: x.mean((1, 2)).sum()))),
+    ("a loss summed over pixels", "L06", "a simple one", video(of_each(lambda x: x.sum((1, 2)).mean()))),
     (
         "a loss of four sizes, summed over pixels",
-        ("L06",),
+        "L06",
         "the house's, at four sizes",
-        lambda: make_video_case(summed(package_loss_at(4)), WITH_PAIR, OutputSpec(sizes=4)),
+        video(summed(package_loss_at(4)), WITH_PAIR, OutputSpec(sizes=4)),
     ),
-    (
-        "a loss with a source that counts twice",
-        ("L07",),
-        "a simple one",
-        lambda: make_video_case(two_to_the_first, VIDEO),
-    ),
-    ("a loss that weighs the right side more", ("L08",), "a simple one", lambda: make_video_case(shifted, VIDEO)),
-    (
-        "a loss with a root at 0",
-        ("L09",),
-        "a simple one",
-        lambda: make_video_case(of_each(lambda x: x.sqrt().mean()), VIDEO),
-    ),
-    ("a loss with depth detached", ("L10",), "a simple one", lambda: make_video_case(detached, VIDEO)),
-    ("a loss for batches of one", ("L11",), "a simple one", lambda: make_video_case(one_sample, VIDEO)),
-    ("a loss that is a map", ("L12",), "a simple one", lambda: make_video_case(map_total, VIDEO)),
-    ("a loss that is a number", ("L12",), "a simple one", lambda: make_video_case(float_total, VIDEO)),
-    ("a loss with a term that is not told", ("L13",), "a simple one", lambda: make_video_case(missing_term, VIDEO)),
-    ("a loss of random pixels", ("L14",), "a simple one", lambda: make_video_case(random_pixels, VIDEO)),
-    ("a loss that writes to its images", ("L15",), "a simple one", lambda: make_video_case(modifies_input, VIDEO)),
-    (
-        "a loss with a square of image means",
-        ("L16",),
-        "a simple one",
-        lambda: make_video_case(normalized_by_mean, VIDEO),
-    ),
-    ("a loss with the mask turned", ("L17",), "composed", lambda: make_overlay_case(mask_turned, OVERLAY.weights)),
-    ("a loss that reads what has no label", ("L18",), "labels", lambda: make_depth_case(labels_everywhere)),
-    ("a minimum over colors and sources", ("L19",), "a simple one", lambda: make_video_case(least_of_nine, VIDEO)),
-    ("a minimum over the means of images", ("L16",), "a simple one", lambda: make_video_case(least_of_means, VIDEO)),
+    ("a loss with a source that counts twice", "L07", "a simple one", video(two_to_the_first)),
+    ("a loss that weighs the right side more", "L08", "a simple one", video(shifted)),
+    ("a loss with a root at 0", "L09", "a simple one", video(of_each(lambda x: x.sqrt().mean()))),
+    ("a loss with depth detached", "L10", "a simple one", video(detached)),
+    ("a loss for batches of one", "L11", "a simple one", video(one_sample)),
+    ("a loss that is a map", "L12", "a simple one", video(map_total)),
+    ("a loss that is a number", "L12", "a simple one", video(float_total)),
+    ("a loss with a term that is not told", "L13", "a simple one", video(missing_term)),
+    ("a loss of random pixels", "L14", "a simple one", video(random_pixels)),
+    ("a loss that writes to its images", "L15", "a simple one", video(modifies_input)),
+    ("a loss with a square of image means", "L16", "a simple one", video(normalized_by_mean)),
+    ("a loss with the mask turned", "L17", "composed", lambda: make_overlay_case(mask_turned, OVERLAY.weights)),
+    ("a loss that reads what has no label", "L18", "labels", depth(labels_everywhere)),
+    ("a minimum over colors and sources", "L19", "a simple one", video(least_of_nine)),
+    ("a minimum over the means of images", "L16", "a simple one", video(least_of_means)),
     (
         "the mean of an image over its map of uncertainty",
-        ("L16",),
+        "L16",
         "one with uncertainty",
-        lambda: make_video_case(
-            uncertainty_loss(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING
-        ),
+        video(uncertainty_loss(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
     ),
     (
         "residuals without an axis of channels over a map with one: every sample over every other's Sigma",
-        ("L04",),
+        "L04",
         "one with uncertainty",
-        lambda: make_video_case(uncertainty_loss(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
+        video(uncertainty_loss(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
     ),
     (
         "residuals times uncertainty",
-        ("U07",),
+        "U07",
         "one with uncertainty",
-        lambda: make_video_case(uncertainty_loss(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
+        video(uncertainty_loss(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
     ),
-    (
-        "smoothness of metres",
-        ("L24",),
-        "one that smooths",
-        lambda: make_video_case(smoothed(torch.reciprocal), WITH_PAIR),
-    ),
-    (
-        "smoothness summed over pixels",
-        ("L06",),
-        "one that smooths",
-        lambda: make_video_case(smoothed(summed_slopes), WITH_PAIR),
-    ),
-    (
-        "similarity with constants for 255",
-        ("L25",),
-        "one of similarity",
-        lambda: make_video_case(similar(255.0), VIDEO),
-    ),
-    ("a loss that inverts motion", ("L01", "P01"), "a simple one", lambda: make_video_case(inverted, VIDEO)),
-    ("a loss that holds motion still", ("P01",), "a simple one", lambda: make_video_case(static_camera, VIDEO)),
-    (
-        "a loss with brightness on the source",
-        ("B01",),
-        "the house's, exposed",
-        lambda: make_video_case(on_the_source, VIDEO, EXPOSED),
-    ),
+    ("smoothness of metres", "L24", "one that smooths", video(smoothed(torch.reciprocal), WITH_PAIR)),
+    ("smoothness summed over pixels", "L06", "one that smooths", video(smoothed(summed_slopes), WITH_PAIR)),
+    ("similarity with constants for 255", "L25", "one of similarity", video(similar(255.0))),
+    ("a loss that inverts motion", "L01 P01", "a simple one", video(inverted)),
+    ("a loss that holds motion still", "P01", "a simple one", video(static_camera)),
+    ("a loss with brightness on the source", "B01", "the house's, exposed", video(on_the_source, VIDEO, EXPOSED)),
 ]
 
 
@@ -408,12 +354,12 @@ def _of_sound(name: str) -> list[Finding]:
     return check_losses({name: SOUND[name]()})
 
 
-def _case(name: str, codes: tuple[str, ...], correct: str, broken: Callable[[], Any]) -> MutationCase:
+def _case(name: str, codes: str, correct: str, broken: Callable[[], LossCase]) -> MutationCase:
     def found(folder: Path) -> list[Finding]:
         torch.manual_seed(0)
         return check_losses({name: broken()})
 
-    return MutationCase(name, codes, Stage.BEFORE_TRAINING, found, lambda folder: _of_sound(correct))
+    return MutationCase(name, tuple(codes.split()), Stage.BEFORE_TRAINING, found, lambda folder: _of_sound(correct))
 
 
-ROWS = tuple(_case(*one) for one in TABLE)
+ROWS = tuple(_case(*row) for row in TABLE)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -143,6 +144,29 @@ def _eight_bit(depth: Map) -> Map:
     return (np.ceil(depth / depth.max() * 255) / 255 * depth.max()).astype(np.float32)
 
 
+def _bars(rows: float, columns: float) -> Callable[[Image], Image]:
+    """Black bars over these shares of the height, above and below, and of the width, on the left."""
+
+    def changed(image: Image) -> Image:
+        high, wide = round(rows * image.shape[0]), round(columns * image.shape[1])
+        image = image.copy()
+        image[:high], image[image.shape[0] - high :], image[:, :wide] = 16, 16, 16
+        return image
+
+    return changed
+
+
+def _noisy() -> Callable[[Image], Image]:
+    """Sensor noise of one gray level, another one for every image that is read."""
+    random = np.random.default_rng(0)
+    return lambda image: np.clip(image + random.normal(0, 1, image.shape), 0, 255).astype(np.uint8)
+
+
+def changed(**changes: Any) -> Callable[[Recording], Recording]:
+    """A mutation of what a recording returns: the arguments of `Mutated`."""
+    return lambda recording: Mutated(recording, **changes)
+
+
 @dataclass(frozen=True)
 class Mutation:
     """name: in words.  check: whose it is.  codes: one of these must be found, as a stop unless `warns`.
@@ -166,8 +190,8 @@ def _mutation(
 
 
 MUTATIONS = (
-    _mutation("every frame twice", "frames", "D02", lambda r: Mutated(r, frame=lambda i: i // 2)),
-    _mutation("one frame all the time", "frames", "D02", lambda r: Mutated(r, frame=lambda i: 0)),
+    _mutation("every frame twice", "frames", "D02", changed(frame=lambda i: i // 2)),
+    _mutation("one frame all the time", "frames", "D02", changed(frame=lambda i: 0)),
     _mutation(
         "standing still, with noise",
         "frames",
@@ -176,16 +200,14 @@ MUTATIONS = (
         warns=True,
     ),
     _mutation("turning in place", "parallax", "D18", Turning, warns=True),
-    _mutation("right is left", "frames", "D04", lambda r: Mutated(r, side=lambda s: LEFT), "stereo"),
-    _mutation("letterboxed", "borders", "D14", lambda r: Mutated(r, image=_bars(0.1, 0)), warns=True),
-    _mutation("a bar on the left", "borders", "D14", lambda r: Mutated(r, image=_bars(0, 0.05)), warns=True),
-    _mutation("frames sorted as text", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float((i * 7) % 10))),
-    _mutation("times in nanoseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e8 * i), warns=True),
-    _mutation("times in milliseconds", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e2 * i), warns=True),
-    _mutation(
-        "seconds divided by a thousand", "timestamps", "D16", lambda r: Mutated(r, time=lambda i: 1e-4 * i), warns=True
-    ),
-    _mutation("every time twice", "timestamps", "D15", lambda r: Mutated(r, time=lambda i: float(i // 2))),
+    _mutation("right is left", "frames", "D04", changed(side=lambda s: LEFT), "stereo"),
+    _mutation("letterboxed", "borders", "D14", changed(image=_bars(0.1, 0)), warns=True),
+    _mutation("a bar on the left", "borders", "D14", changed(image=_bars(0, 0.05)), warns=True),
+    _mutation("frames sorted as text", "timestamps", "D15", changed(time=lambda i: float((i * 7) % 10))),
+    _mutation("times in nanoseconds", "timestamps", "D16", changed(time=lambda i: 1e8 * i), warns=True),
+    _mutation("times in milliseconds", "timestamps", "D16", changed(time=lambda i: 1e2 * i), warns=True),
+    _mutation("seconds divided by a thousand", "timestamps", "D16", changed(time=lambda i: 1e-4 * i), warns=True),
+    _mutation("every time twice", "timestamps", "D15", changed(time=lambda i: float(i // 2))),
     _mutation(
         "a clock that was set back once",
         "timestamps",
@@ -193,80 +215,58 @@ MUTATIONS = (
         lambda r: Mutated(r, time=lambda i: i - 9.0 * (i >= len(r) // 2)),
         warns=True,
     ),
-    _mutation("times that are no numbers", "timestamps", "D01", lambda r: Mutated(r, time=lambda i: float("nan"))),
-    _mutation("K transposed", "intrinsics", "K01", lambda r: Mutated(r, camera=_with_K(lambda K, _: K.T))),
-    _mutation("K normalized", "intrinsics", "K02", lambda r: Mutated(r, camera=_with_K(_normalized))),
-    _mutation("cx and cy exchanged", "intrinsics", "K03", lambda r: Mutated(r, camera=_with_K(_swapped_center))),
+    _mutation("times that are no numbers", "timestamps", "D01", changed(time=lambda i: float("nan"))),
+    _mutation("K transposed", "intrinsics", "K01", changed(camera=_with_K(lambda K, _: K.T))),
+    _mutation("K normalized", "intrinsics", "K02", changed(camera=_with_K(_normalized))),
+    _mutation("cx and cy exchanged", "intrinsics", "K03", changed(camera=_with_K(_swapped_center))),
     _mutation("a crop that was not subtracted", "intrinsics", "K03", _crop_not_subtracted, "poses"),
-    _mutation(
-        "focal length in millimetres",
-        "intrinsics",
-        "K05",
-        lambda r: Mutated(r, camera=_with_K(_times(0.005, both=False))),
-    ),
-    _mutation("K doubled", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(2)))),
-    _mutation("K halved", "resize", "K04", lambda r: Mutated(r, camera=_with_K(_times(0.5)))),
+    _mutation("focal length in millimetres", "intrinsics", "K05", changed(camera=_with_K(_times(0.005, both=False)))),
+    _mutation("K doubled", "resize", "K04", changed(camera=_with_K(_times(2)))),
+    _mutation("K halved", "resize", "K04", changed(camera=_with_K(_times(0.5)))),
     _mutation("images halved, K not", "resize", "K04", _not_rescaled),
-    _mutation(
-        "images halved, their camera not", "resize", "K04", lambda r: Mutated(r, image=lambda x: x[::2, ::2].copy())
-    ),
-    _mutation("images cropped, their camera not", "resize", "K04", lambda r: Mutated(r, image=_cut)),
+    _mutation("images halved, their camera not", "resize", "K04", changed(image=lambda x: x[::2, ::2].copy())),
+    _mutation("images cropped, their camera not", "resize", "K04", changed(image=_cut)),
     _mutation(
         "focal length alone doubled",
         "resize",
         "K04 K06 E03",
-        lambda r: Mutated(r, camera=_with_K(_times(2, both=False))),
+        changed(camera=_with_K(_times(2, both=False))),
         "stereo poses",
         warns=True,
     ),
-    _mutation("left and right swapped", "sides", "E02", lambda r: Mutated(r, side=_other_side), "stereo"),
+    _mutation("left and right swapped", "sides", "E02", changed(side=_other_side), "stereo"),
     _mutation("right camera one frame late", "synchronization", "E10", lambda r: ShiftedRight(r, 1), "stereo poses"),
     _mutation("right camera two frames early", "synchronization", "E10", lambda r: ShiftedRight(r, -2), "stereo poses"),
     _mutation("right images mirrored", "sides", "E12", lambda r: MirroredImages(r, (RIGHT,)), "stereo"),
     _mutation("all images mirrored", "sides", "E12 E02", lambda r: MirroredImages(r, (LEFT, RIGHT)), "stereo"),
-    _mutation("sign of the baseline", "baseline", "E01", lambda r: Mutated(r, rig=np.linalg.inv), "stereo"),
+    _mutation("sign of the baseline", "baseline", "E01", changed(rig=np.linalg.inv), "stereo"),
     _mutation(
         "baseline of P3 alone (0.883)",
         "baseline",
         "E03",
-        lambda r: Mutated(r, rig=_translated(lambda t: 0.8833 * t)),
+        changed(rig=_translated(lambda t: 0.8833 * t)),
         "stereo poses",
     ),
-    _mutation(
-        "baseline of 0.1 m", "baseline", "E03", lambda r: Mutated(r, rig=_translated(lambda t: t / 5.4)), "stereo poses"
-    ),
-    _mutation(
-        "baseline in millimetres",
-        "baseline",
-        "E03",
-        lambda r: Mutated(r, rig=_translated(lambda t: 1000 * t)),
-        "stereo",
-    ),
-    _mutation(
-        "baseline along y", "baseline", "E04", lambda r: Mutated(r, rig=_translated(lambda t: t[[1, 0, 2]])), "stereo"
-    ),
-    _mutation("extrinsics of the unrectified pair", "baseline", "E04", lambda r: Mutated(r, rig=_turned), "stereo"),
+    _mutation("baseline of 0.1 m", "baseline", "E03", changed(rig=_translated(lambda t: t / 5.4)), "stereo poses"),
+    _mutation("baseline in millimetres", "baseline", "E03", changed(rig=_translated(lambda t: 1000 * t)), "stereo"),
+    _mutation("baseline along y", "baseline", "E04", changed(rig=_translated(lambda t: t[[1, 0, 2]])), "stereo"),
+    _mutation("extrinsics of the unrectified pair", "baseline", "E04", changed(rig=_turned), "stereo"),
     _mutation(
         "extrinsics in the body's axes: T_BS1 inv(T_BS0)",
         "baseline",
         "E04",
-        lambda r: Mutated(r, rig=euroc_rig(IN_BODY_AXES)),
+        changed(rig=euroc_rig(IN_BODY_AXES)),
         "stereo",
     ),
     _mutation(
         "extrinsics in the body's axes: t1 - t0",
         "baseline",
         "E04",
-        lambda r: Mutated(r, rig=euroc_rig(IN_BODY_AXES, turned=False)),
+        changed(rig=euroc_rig(IN_BODY_AXES, turned=False)),
         "stereo",
     ),
     _mutation(
-        "extrinsics of EuRoC's raw pair",
-        "baseline",
-        "E04",
-        lambda r: Mutated(r, rig=euroc_rig(T_RIGHT_LEFT)),
-        "stereo",
-        warns=True,
+        "extrinsics of EuRoC's raw pair", "baseline", "E04", changed(rig=euroc_rig(T_RIGHT_LEFT)), "stereo", warns=True
     ),
     _mutation(
         "images not rectified", "baseline", "E04", lambda r: Unrectified(r, SMALL_TURN, lambda R: np.eye(3)), "stereo"
@@ -301,9 +301,7 @@ MUTATIONS = (
         "stereo",
         warns=True,
     ),
-    _mutation(
-        "poses with rows and columns exchanged", "poses", "E05", lambda r: Mutated(r, pose=lambda T: T.T), "poses"
-    ),
+    _mutation("poses with rows and columns exchanged", "poses", "E05", changed(pose=lambda T: T.T), "poses"),
     _mutation(
         "poses with a number missing in the last frame",
         "poses",
@@ -311,98 +309,54 @@ MUTATIONS = (
         lambda r: Mutated(r, pose=_lost_where(r)),
         "poses",
     ),
-    _mutation("poses of three rows", "poses", "D01", lambda r: Mutated(r, pose=lambda T: T[:3]), "poses"),
-    _mutation("poses inverted", "poses", "E06", lambda r: Mutated(r, pose=np.linalg.inv), "poses"),
+    _mutation("poses of three rows", "poses", "D01", changed(pose=lambda T: T[:3]), "poses"),
+    _mutation("poses inverted", "poses", "E06", changed(pose=np.linalg.inv), "poses"),
     _mutation("poses one frame late", "poses", "E11", lambda r: ShiftedPoses(r, lambda i: i - 1), "poses", warns=True),
     _mutation("poses in reverse order", "poses", "E11", lambda r: ShiftedPoses(r, lambda i: len(r) - 1 - i), "poses"),
     _mutation(
-        "poses of a body (x forward, z up)",
-        "poses",
-        "E07",
-        lambda r: Mutated(r, pose=lambda T: T @ _FORWARD_LEFT_UP.T),
-        "poses",
+        "poses of a body (x forward, z up)", "poses", "E07", changed(pose=lambda T: T @ _FORWARD_LEFT_UP.T), "poses"
     ),
     _mutation(
         "poses of a graphics camera (y up, z back)",
         "poses",
         "E06 E07",
-        lambda r: Mutated(r, pose=lambda T: T @ _Y_UP_Z_BACK),
+        changed(pose=lambda T: T @ _Y_UP_Z_BACK),
         "poses",
     ),
     _mutation(
         "x and z of the translations exchanged",
         "poses",
         "E07 E09",
-        lambda r: Mutated(r, pose=_translated(lambda t: t[[2, 1, 0]])),
+        changed(pose=_translated(lambda t: t[[2, 1, 0]])),
         "poses",
     ),
+    _mutation("poses in millimetres", "poses", "E08", changed(pose=_translated(lambda t: 1000 * t)), "poses"),
+    _mutation("poses in centimetres", "poses", "E08", changed(pose=_translated(lambda t: 100 * t)), "poses rulers"),
     _mutation(
-        "poses in millimetres", "poses", "E08", lambda r: Mutated(r, pose=_translated(lambda t: 1000 * t)), "poses"
-    ),
-    _mutation(
-        "poses in centimetres",
-        "poses",
-        "E08",
-        lambda r: Mutated(r, pose=_translated(lambda t: 100 * t)),
-        "poses rulers",
-    ),
-    _mutation(
-        "poses up to scale (x 0.37)",
-        "poses",
-        "E08",
-        lambda r: Mutated(r, pose=_translated(lambda t: 0.37 * t)),
-        "poses depth",
+        "poses up to scale (x 0.37)", "poses", "E08", changed(pose=_translated(lambda t: 0.37 * t)), "poses depth"
     ),
     _mutation(
         "ground truth with an axis for its channel",
         "ground_truth",
         "D01",
-        lambda r: Mutated(r, depth=lambda d: d[..., None]),
+        changed(depth=lambda d: d[..., None]),
         "depth",
     ),
-    _mutation("ground truth zero", "ground_truth", "D05", lambda r: Mutated(r, depth=np.zeros_like), "depth"),
+    _mutation("ground truth zero", "ground_truth", "D05", changed(depth=np.zeros_like), "depth"),
+    _mutation("ground truth constant", "ground_truth", "D05", changed(depth=lambda d: np.full_like(d, 10)), "depth"),
+    _mutation("ground truth in millimetres", "ground_truth", "D06", changed(depth=lambda d: 1000 * d), "depth"),
+    _mutation("uint16 not divided by 256", "ground_truth", "D06", changed(depth=lambda d: 256 * d), "depth"),
+    _mutation("ground truth divided by 1000 twice", "ground_truth", "D06", changed(depth=lambda d: d / 1000), "depth"),
     _mutation(
-        "ground truth constant",
-        "ground_truth",
-        "D05",
-        lambda r: Mutated(r, depth=lambda d: np.full_like(d, 10)),
-        "depth",
+        "factor 5.4 not undone", "ground_truth", "D06", changed(depth=lambda d: d / np.float32(5.4)), "depth poses"
     ),
-    _mutation(
-        "ground truth in millimetres", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 1000 * d), "depth"
-    ),
-    _mutation(
-        "uint16 not divided by 256", "ground_truth", "D06", lambda r: Mutated(r, depth=lambda d: 256 * d), "depth"
-    ),
-    _mutation(
-        "ground truth divided by 1000 twice",
-        "ground_truth",
-        "D06",
-        lambda r: Mutated(r, depth=lambda d: d / 1000),
-        "depth",
-    ),
-    _mutation(
-        "factor 5.4 not undone",
-        "ground_truth",
-        "D06",
-        lambda r: Mutated(r, depth=lambda d: d / np.float32(5.4)),
-        "depth poses",
-    ),
-    _mutation(
-        "ground truth normalized by 80 m",
-        "ground_truth",
-        "D06",
-        lambda r: Mutated(r, depth=lambda d: d / 80),
-        "depth poses",
-    ),
-    _mutation(
-        "inverse depth for depth", "ground_truth", "D06 D07", lambda r: Mutated(r, depth=_inverse_depth), "depth poses"
-    ),
+    _mutation("ground truth normalized by 80 m", "ground_truth", "D06", changed(depth=lambda d: d / 80), "depth poses"),
+    _mutation("inverse depth for depth", "ground_truth", "D06 D07", changed(depth=_inverse_depth), "depth poses"),
     _mutation(
         "ground truth 5 m too far",
         "ground_truth",
         "D06 D07",
-        lambda r: Mutated(r, depth=lambda d: np.where(d > 0, d + 5, 0).astype(np.float32)),
+        changed(depth=lambda d: np.where(d > 0, d + 5, 0).astype(np.float32)),
         "depth stereo",
     ),
     _mutation(
@@ -424,14 +378,14 @@ MUTATIONS = (
         "millimetres read as 1/256 m",
         "ground_truth",
         "D06 E08",
-        lambda r: Mutated(r, depth=lambda d: d * np.float32(1000 / 256)),
+        changed(depth=lambda d: d * np.float32(1000 / 256)),
         "depth poses",
     ),
     _mutation(
         "1/256 m read as millimetres",
         "ground_truth",
         "D06 E08",
-        lambda r: Mutated(r, depth=lambda d: d * np.float32(0.256)),
+        changed(depth=lambda d: d * np.float32(0.256)),
         "depth poses",
     ),
     _mutation(
@@ -454,42 +408,20 @@ MUTATIONS = (
         "ground truth at half the size of its images",
         "ground_truth",
         "D11",
-        lambda r: Mutated(r, depth=lambda d: d[::2, ::2]),
+        changed(depth=lambda d: d[::2, ::2]),
         "depth",
     ),
     _mutation(
         "ground truth of every fifth frame",
         "ground_truth",
         "D12",
-        lambda r: Mutated(r, depth_frame=lambda i: i if i % 5 == 0 else None),
+        changed(depth_frame=lambda i: i if i % 5 == 0 else None),
         "depth",
         warns=True,
     ),
-    _mutation(
-        "ground truth of whole metres", "ground_truth", "D08", lambda r: Mutated(r, depth=_whole_metres), "depth"
-    ),
-    _mutation(
-        "ground truth of 8 bits", "ground_truth", "D08", lambda r: Mutated(r, depth=_eight_bit), "dense", warns=True
-    ),
+    _mutation("ground truth of whole metres", "ground_truth", "D08", changed(depth=_whole_metres), "depth"),
+    _mutation("ground truth of 8 bits", "ground_truth", "D08", changed(depth=_eight_bit), "dense", warns=True),
 )
-
-
-def _bars(rows: float, columns: float) -> Callable[[Image], Image]:
-    """Black bars over these shares of the height, above and below, and of the width, on the left."""
-
-    def changed(image: Image) -> Image:
-        high, wide = round(rows * image.shape[0]), round(columns * image.shape[1])
-        image = image.copy()
-        image[:high], image[image.shape[0] - high :], image[:, :wide] = 16, 16, 16
-        return image
-
-    return changed
-
-
-def _noisy() -> Callable[[Image], Image]:
-    """Sensor noise of one gray level, another one for every image that is read."""
-    random = np.random.default_rng(0)
-    return lambda image: np.clip(image + random.normal(0, 1, image.shape), 0, 255).astype(np.uint8)
 
 
 def abilities(recording: Recording) -> frozenset[str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rich.console import Console
 
 from stadia import recipes
-from stadia.diagnostics.preflight.match_depth import MatchDepth
+from stadia.core.recording import Recording
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, sample_depth
 from stadia.models.depth.config import UnetConfig
 from stadia.recipes.base import initial_depth
-from stadia.recipes.base.initial_depth import resolve_initial_depth
+from stadia.recipes.base.initial_depth import MatchDepth, measure_match_depth, resolve_initial_depth
 from stadia.recipes.base.self_supervised import set_network
 from stadia.recipes.selfsup import recipe as selfsup_recipe
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -161,3 +166,41 @@ def test_a_training_is_prepared_with_a_number(small: SelfsupConfig, monkeypatch:
     recipe = SelfsupRecipe(settled)
     assert recipe.run_metadata.own["init_depth_m"] == settled.model.network.init_depth_m
     recipe.save_data_stats(data)
+
+
+# -- The depth of the matches.
+
+
+@pytest.fixture
+def recording(worlds: Path) -> Recording:
+    return copy.copy(open_recordings(worlds)[0])
+
+
+def test_matches_have_the_depth_of_the_scene(recording: Recording) -> None:
+    survey = RecordingSurvey(recording)
+    pair = survey.match_pair(survey.anchors[0])
+    true_m = survey.depth(pair.index)
+    assert true_m is not None
+    true_m, depth_m = sample_depth(true_m, pair.matches.first_px), survey.rig_depth(pair)
+    known = (true_m > 0) & (depth_m > 0)
+    assert known.sum() > 50
+    assert np.median(np.abs(depth_m[known] / true_m[known] - 1)) < 0.02
+
+
+def test_pairs_are_spread_over_the_recordings(recording: Recording) -> None:
+    assert measure_match_depth([recording] * 4).pairs == 8
+    assert measure_match_depth([recording] * 20).pairs == 6
+
+
+def test_twice_the_baseline_is_twice_the_depth_and_one_camera_has_none(recording: Recording) -> None:
+    single = measure_match_depth([recording])
+    assert recording.T_right_left is not None
+    recording.T_right_left = recording.T_right_left.copy()
+    recording.T_right_left[:3, 3] *= 2
+    double = measure_match_depth([recording])
+    assert (single.pairs, single.is_known) == (4, True)
+    assert double.median_m == pytest.approx(2 * single.median_m)
+    assert double.range_m == pytest.approx(2 * np.array(single.range_m))
+    recording.sides, recording.T_right_left = ("left",), None
+    mono = measure_match_depth([recording])
+    assert (mono.pairs, mono.is_known, len(mono.depth_m)) == (0, False, 0)

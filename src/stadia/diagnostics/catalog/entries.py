@@ -141,7 +141,7 @@ def find_constant(modules: Sequence[str], name: str) -> object:
     """
     for module in modules:
         constants, imported = read_constants(module)
-        places = [constants, *(read_constants(other)[0] for other in imported if name not in constants)]
+        places = [constants, *(read_constants(source)[0] for source in imported if name not in constants)]
         for place in places:
             if name in place:
                 return place[name]

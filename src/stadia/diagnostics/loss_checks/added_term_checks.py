@@ -81,9 +81,9 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
         yield make_finding("L10", Severity.STOP, measured, "a gradient")
         return
     for check in (check_gradient, check_sample_independence, check_mean_reduction, check_mirroring, check_relief):
-        for one in check(added):
-            if one.code != "L06":  # slopes and bends are smaller in larger images
-                yield replace(one, measured=f"what is added alone: {one.measured}")
+        for finding in check(added):
+            if finding.code != "L06":  # slopes and bends are smaller in larger images
+                yield replace(finding, measured=f"what is added alone: {finding.measured}")
 
 
 def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
@@ -169,13 +169,13 @@ def check_tiles(case: LossCase) -> Iterator[Finding]:
             varying = add_depth_noise({"inverse_depth": flat}, NOISE)["inverse_depth"].expand_as(depth)
             outputs = {**given, "inverse_depth": varying}
             try:
-                one, two = added(outputs), added(_repeat_maps(outputs, dim))
+                single, double = added(outputs), added(_repeat_maps(outputs, dim))
             except LossRaised:
                 return
-            if not math.isfinite(one + two):
+            if not math.isfinite(single + double):
                 return
-            if abs(one) > least:  # else it has slopes along the row of copies only
-                ratios[place] = two / one
+            if abs(single) > least:  # else it has slopes along the row of copies only
+                ratios[place] = double / single
     if not ratios:
         return
     if min(ratios.values()) > MAX_TILE_CHANGE or max(map(abs, ratios.values())) < 1 / MAX_TILE_CHANGE:
@@ -219,7 +219,7 @@ def _measure_edge_cost(
     """Return what an edge of depth adds over flat depth, as a function of the image."""
     depth = case.right["inverse_depth"]
     maps = _make_edge(depth, dim, NEAR_PER_M, FAR_PER_M), torch.full_like(depth, FAR_PER_M)
-    with_edge, flat = (added({**case.right, "inverse_depth": one}) for one in maps)
+    with_edge, flat = (added({**case.right, "inverse_depth": depth_map}) for depth_map in maps)
     return lambda image: with_edge(image) - flat(image)
 
 

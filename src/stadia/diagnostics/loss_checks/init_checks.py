@@ -21,7 +21,6 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
 from stadia.diagnostics.monitors.prediction_monitors import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
 from stadia.diagnostics.not_checked import NotChecked
-from stadia.diagnostics.preflight.match_depth import MAX_START_RATIO, MIN_START_RATIO
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
     detect_features,
@@ -57,6 +56,10 @@ MAX_OUT_OF_REACH = 0.25
 """Share of the matches outside of the depth range, such as mountains. Right ranges have at most .02, wrong ones .38 to
 1.
 """
+
+MIN_START_RATIO = 1 / 3
+MAX_START_RATIO = 3.0
+"""Start over the median depth of the matches from which trainings find depth (docs/results/initial-depth.md)."""
 
 MAX_DEPTH_RATIO = 5.0  # initial median depth over that of the labels, or the reverse
 MAX_BEYOND_RANGE = 0.05  # share of the labels beyond the depth range
@@ -232,7 +235,8 @@ def match_unlabeled_pairs(start: TrainingStart) -> Array:
 
     Returns: (M, 2): pixels of disparity at 1 m, for the focal length of the source, and inverse depth in 1/m.
     """
-    targets, found = start.batch.targets, [np.zeros((0, 2))]
+    targets = start.batch.targets
+    matched = [np.zeros((0, 2))]
     for sample, source in find_unlabeled_pairs(start):
         images = targets.image[sample], targets.sources[sample, source]
         matches = match_features(*(detect_features(_to_uint8(image)) for image in images))
@@ -242,8 +246,8 @@ def match_unlabeled_pairs(start: TrainingStart) -> Array:
         matches = matches.select(distance_px < MAX_PAIR_EPIPOLAR_PX)
         px_metres = K_source[0, 0] * np.linalg.norm(geometry[2][:3, 3])
         inverse_depth = triangulate_inverse_depth(matches.first_px, matches.second_px, *geometry)
-        found.append(np.column_stack([np.full(len(matches), px_metres), inverse_depth]))
-    return np.concatenate(found)
+        matched.append(np.column_stack([np.full(len(matches), px_metres), inverse_depth]))
+    return np.concatenate(matched)
 
 
 def measure_range_excess_px(matches: Array, depth_range_m: tuple[float, float]) -> Array:
@@ -290,7 +294,7 @@ def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
     """B02: brightness starts at gain 1 and offset 0 (`gain/SOURCE`, or `LOSS/gain/SOURCE` of a combined loss)."""
     identity = {"gain": 1.0, "offset": 0.0}
     quantities = {name: name.rpartition("/")[0].rpartition("/")[2] for name in start.report.logged}
-    initial = {name: float(start.report.logged[name]) for name, one in quantities.items() if one in identity}
+    initial = {name: float(start.report.logged[name]) for name, quantity in quantities.items() if quantity in identity}
     away = {
         name: value for name, value in initial.items() if abs(value - identity[quantities[name]]) > MAX_EXPOSURE_OFFSET
     }
@@ -333,7 +337,8 @@ def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
     """T33: batch statistics are of several images, or of so many pixels that few images suffice."""
     if start.batch_size >= MIN_BATCH_SAMPLES:
         return
-    layers = [name for name, one in start.recipe.named_modules() if isinstance(one, _BatchNorm) and one.training]
+    modules = start.recipe.named_modules()
+    layers = [name for name, module in modules if isinstance(module, _BatchNorm) and module.training]
     if start.batch_size > 1:  # of one image no number of pixels is enough
         layers = [name for name, values in start.count_statistics_values(layers).items() if values < MIN_BATCH_VALUES]
     if layers:

@@ -218,10 +218,12 @@ class LossCase:
         given = {name: value.detach().clone().requires_grad_() for name, value in outputs.items()}
         report = self.report(given)
         try:
-            found = torch.autograd.grad(report.total, list(given.values()), allow_unused=True, materialize_grads=True)
+            gradients = torch.autograd.grad(
+                report.total, list(given.values()), allow_unused=True, materialize_grads=True
+            )
         except Exception as error:
             raise LossRaised(f"its gradient, {summarize_exception(error)}") from error
-        return total_of(report), dict(zip(given, found, strict=True))
+        return total_of(report), dict(zip(given, gradients, strict=True))
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
@@ -272,7 +274,8 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{one.name: map_tensors(getattr(value, one.name), change) for one in fields(value)})
+        names = [item.name for item in fields(value)]
+        return replace(value, **{name: map_tensors(getattr(value, name), change) for name in names})
     return value
 
 

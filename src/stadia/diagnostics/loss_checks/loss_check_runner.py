@@ -36,38 +36,41 @@ def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> lis
 
     A finding that several losses share, such as one of a term that is added to each, is returned once, with all names.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name, case in losses.items():
         basic = next(filter(None, (_run_check(check, case, name, Severity.STOP) for check in BASIC_PROPERTIES)), [])
         if basic:
-            found += [*basic, make_not_checked("properties of the loss", f"{basic[0].code} must be fixed first", name)]
+            findings += [
+                *basic,
+                make_not_checked("properties of the loss", f"{basic[0].code} must be fixed first", name),
+            ]
             continue
         for check in (*PROPERTIES, *ADDED_PROPERTIES):
             if time.monotonic() > until:
                 limit = str(TimeLimitReached())
-                found.append(make_not_checked("properties of the loss", limit, name, is_out_of_time=True))
+                findings.append(make_not_checked("properties of the loss", limit, name, is_out_of_time=True))
                 break
-            found += _run_check(check, case, name, Severity.WARN)
-    return sort_findings(_merge_equal(found))
+            findings += _run_check(check, case, name, Severity.WARN)
+    return sort_findings(_merge_equal(findings))
 
 
 def _merge_equal(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings that differ in nothing but their place and evidence once, in all their places."""
     merged: dict[tuple[str, ...], Finding] = {}
-    for one in findings:
-        key = (one.code, one.severity, one.measured, one.expected, one.fix)
-        first = merged.setdefault(key, one)
-        merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *one.where))))
+    for finding in findings:
+        key = (finding.code, finding.severity, finding.measured, finding.expected, finding.fix)
+        first = merged.setdefault(key, finding)
+        merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *finding.where))))
     return list(merged.values())
 
 
 def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
     """Check a training before it starts. After `seconds` networks are stopped, and checks that need one report N01."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     with stop_at(time.monotonic() + seconds):
         for check in (*INIT_CHECKS, check_bf16_loss, check_one_batch):
-            found += collect_findings(_describe(check), "", partial(check, start))
-    return sort_findings(found)
+            findings += collect_findings(_describe(check), "", partial(check, start))
+    return sort_findings(findings)
 
 
 @contextlib.contextmanager
@@ -83,9 +86,9 @@ def stop_at(deadline: float) -> Iterator[None]:
             raise TimeLimitReached
 
     def check_time_backward(module: object, inputs: object, output: Any) -> None:
-        for one in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(one, Tensor) and one.requires_grad:
-                one.register_hook(check_time)  # type: ignore[no-untyped-call]
+        for tensor in output if isinstance(output, tuple | list) else (output,):
+            if isinstance(tensor, Tensor) and tensor.requires_grad:
+                tensor.register_hook(check_time)  # type: ignore[no-untyped-call]
 
     hooks = register_module_forward_pre_hook(check_time), register_module_forward_hook(check_time_backward)
     try:
@@ -100,7 +103,7 @@ def _run_check(check: PropertyCheck, case: LossCase, name: str, severity: Severi
 
     def run() -> Iterator[Finding]:
         try:
-            yield from (replace(one, where=(name,)) for one in check(case))
+            yield from (replace(finding, where=(name,)) for finding in check(case))
         except LossRaised as error:
             expected = "a report of the loss for every scene and size"
             yield make_finding("L11", severity, f"{_describe(check)}: {error}", expected, where=name)
@@ -114,11 +117,11 @@ def _describe(check: Callable[..., Any]) -> str:
 
 def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
     """Return the findings of a check; what cannot be checked is a note with the reason."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
-        found.extend(check())
+        findings.extend(check())
     except NotChecked as lack:
-        found.append(make_not_checked(what, str(lack), where, is_out_of_time=lack.is_out_of_time))
+        findings.append(make_not_checked(what, str(lack), where, is_out_of_time=lack.is_out_of_time))
     except Exception as error:  # a loss or network of the user may raise anything, anywhere
-        found.append(make_not_checked(what, summarize_exception(error), where))
-    return found
+        findings.append(make_not_checked(what, summarize_exception(error), where))
+    return findings

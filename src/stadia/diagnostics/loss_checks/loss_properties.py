@@ -146,7 +146,7 @@ def check_gradient(case: LossCase) -> Iterator[Finding]:
     Where it does not, the outputs are moved a little and compared once more: at a kink (|x| at 0, as of the second
     difference of a plane) the gradient is one of many, and right.
     """
-    if not (found := dict(_compare_gradients(case))):
+    if not (wrong := dict(_compare_gradients(case))):
         return
     generator = torch.Generator().manual_seed(1)
     moved = {}
@@ -155,10 +155,10 @@ def check_gradient(case: LossCase) -> Iterator[Finding]:
         moved[name] = value + OFF_KINKS * size * torch.randn(value.shape, generator=generator, dtype=value.dtype)
     beside = replace(case, off=moved)
     if _not_finite(*beside.total_and_gradients_at_wrong):  # the outputs left the range of the loss
-        yield from found.values()
+        yield from wrong.values()
         return
     again = dict(_compare_gradients(beside))
-    yield from (finding for name, finding in found.items() if name in again)
+    yield from (finding for name, finding in wrong.items() if name in again)
 
 
 def _compare_gradients(case: LossCase) -> Iterator[tuple[str, Finding]]:
@@ -224,11 +224,10 @@ def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
     """L09: loss and gradient are finite at the truth, and for images and labels that occur now and then."""
     scenes = {"the true outputs": find_not_finite(case, case.right)}
     for name, make in case.hostile.items():
-        other = make()
-        scenes[name] = _not_finite(*other.total_and_gradients_at_wrong)
-    for wrong in dict.fromkeys(filter(None, scenes.values())):
-        names = ", ".join(name for name, fault in scenes.items() if fault == wrong)
-        yield make_finding("L09", Severity.WARN, f"{wrong} for {names}", "finite numbers")
+        scenes[name] = _not_finite(*make().total_and_gradients_at_wrong)
+    for fault in dict.fromkeys(filter(None, scenes.values())):
+        names = ", ".join(name for name, wrong in scenes.items() if wrong == fault)
+        yield make_finding("L09", Severity.WARN, f"{fault} for {names}", "finite numbers")
 
 
 def check_term_sum(case: LossCase) -> Iterator[Finding]:
@@ -333,9 +332,9 @@ def check_relief(case: LossCase) -> Iterator[Finding]:
         measured = f"depth relief costs {larger / relief:.3g} times as much "
         measured += "at twice the width and height, where its gradient is half"
         yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_RELIEF_GROWTH:g} times")
-    other = _relief_cost(case, "one that has not moved, in another unit")
-    if abs(other - relief) > max(least, MAX_UNIT_CHANGE * relief):
-        measured = f"depth relief costs {relief:.3g}, and {other:.3g} with every length doubled"
+    doubled = _relief_cost(case, "one that has not moved, in another unit")
+    if abs(doubled - relief) > max(least, MAX_UNIT_CHANGE * relief):
+        measured = f"depth relief costs {relief:.3g}, and {doubled:.3g} with every length doubled"
         yield make_finding("L24", Severity.WARN, measured, "the same")
 
 
@@ -343,7 +342,9 @@ def check_similarity_range(case: LossCase) -> Iterator[Finding]:
     """L25: a term of structural similarity is near its maximum for noise, and so for half as much noise."""
     if "noise" not in case.forms:
         return
-    none, half, noise = (_ssim_terms(one) for one in (case, case.forms["half of it noise"](), case.forms["noise"]()))
+    none, half, noise = (
+        _ssim_terms(scene) for scene in (case, case.forms["half of it noise"](), case.forms["noise"]())
+    )
     for name, value in noise.items():
         most = value - none[name]
         share = (half[name] - none[name]) / most if most > 0 else 1.0

@@ -154,7 +154,7 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         return LossCase(evaluate, right, off, (), shown)
 
     variants = _list_variants(scene, outputs)
-    forms, static, hostile = ({name: cache(make) for name, make in each.items()} for each in variants)
+    forms, static, hostile = ({name: cache(make) for name, make in scenes.items()} for scenes in variants)
 
     def case_of(form: Callable[[], PlaneScene]) -> LossCase:
         return _build_case(loss, form(), outputs, plain=True)
@@ -334,7 +334,8 @@ def replace_images(scene: PlaneScene, image: Tensor, sources: Tensor) -> PlaneSc
 
 def fill_images(scene: PlaneScene, value: float) -> PlaneScene:
     """Return the same cameras with images of one color."""
-    return replace_images(scene, *(torch.full_like(one, value) for one in (scene.targets.image, scene.targets.sources)))
+    targets = scene.targets
+    return replace_images(scene, torch.full_like(targets.image, value), torch.full_like(targets.sources, value))
 
 
 def repeat_batch(scene: PlaneScene) -> PlaneScene:
@@ -378,12 +379,12 @@ def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
     half, rest = scene.targets.camera.width // 2, slice(1, None)
     parts: dict[str, tuple[Part, ...]] = {"every source wrong": ((ALL,),)}
     for index, name in enumerate(COLORS):
-        parts[f"every source wrong but for {name}"] = ((ALL, [other for other in range(3) if other != index]),)
+        parts[f"every source wrong but for {name}"] = ((ALL, [color for color in range(3) if color != index]),)
     if len(scene.source_names) > 1:
         parts["the first source wrong"] = ((0,),)
         parts["the other sources wrong"] = ((rest,),)
         parts["each wrong in another half"] = (0, ALL, ALL, slice(half, None)), (rest, ALL, ALL, slice(None, half))
-    return {name: partial(invert_parts, scene, *each) for name, each in parts.items()}
+    return {name: partial(invert_parts, scene, *inverted) for name, inverted in parts.items()}
 
 
 def stop_camera(scene: PlaneScene) -> PlaneScene:

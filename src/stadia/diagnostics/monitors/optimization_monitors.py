@@ -150,8 +150,8 @@ class StallMonitor:
             return warn_at(step, "T09", f"the learning rate is 0, as for {STALLED_ROWS} rows", "above 0", lr=0.0)
         if self.zero_gradient_rows == STALLED_ROWS:
             measured = f"the gradient of all weights is 0, as for {STALLED_ROWS} rows"
-            found = warn_at(step, "T10", measured, "above 0", gradient_norm=0.0)
-            return replace(found, severity=Severity.STOP)  # no later step can differ
+            finding = warn_at(step, "T10", measured, "above 0", gradient_norm=0.0)
+            return replace(finding, severity=Severity.STOP)  # no later step can differ
         if self.constant_rows == ROWS:
             measured = f"the loss is {loss:.6g}, to the last digit, as for {ROWS} rows"
             return warn_at(step, "T11", measured, "another loss for another batch", loss=loss)

@@ -51,8 +51,8 @@ def rename_base_values(row: Row, base_recipe: str = "") -> Row:
 def _find_photometric_part(row: Row) -> str:
     """Return NAME of `train/NAME/warped_over_unwarped`, which `combine_losses` logs; "" without one."""
     start, end = "train/", "/warped_over_unwarped"
-    found = (name for name in row if name.startswith(start) and name.endswith(end))
-    return next((name[len(start) : -len(end)] for name in found), "")
+    logged = (name for name in row if name.startswith(start) and name.endswith(end))
+    return next((name[len(start) : -len(end)] for name in logged), "")
 
 
 def get_logged_parts(row: Row, name: str) -> dict[str, float]:

@@ -228,8 +228,8 @@ class ValidationWarpMonitor:
         along, ratio = row.get("val/motion_along"), row.get("val/warped_over_unwarped")
         if ratio is None:
             return None
-        found = self._check_residual(step, row, ratio)
-        return found if found is not None or along is None else self._check_motion(step, row, along, ratio)
+        finding = self._check_residual(step, row, ratio)
+        return finding if finding is not None or along is None else self._check_motion(step, row, along, ratio)
 
     def _check_residual(self, step: int, row: Row, ratio: float) -> Finding | None:
         if not self.no_warp_gain(step, row, ratio >= MAX_WARP_RATIO):
@@ -391,29 +391,32 @@ def check_epoch(
 
     known_m: heights from silhouettes or earlier epochs that are used anyway, by group; NaN where none is known.
     """
-    found = []
+    findings = []
     for group, estimate in estimates.items():
-        of = f" of the cameras '{group}'" if group else ""
+        cameras = f" of the cameras '{group}'" if group else ""
         if estimate.apart:
-            measured = f"epoch {epoch}{of}: {estimate.refused}; depth is not in metres"
+            measured = f"epoch {epoch}{cameras}: {estimate.refused}; depth is not in metres"
             expected = "one height of one group of cameras"
-            found.append(make_finding("H07", Severity.WARN, measured, expected, where=[group]))
+            findings.append(make_finding("H07", Severity.WARN, measured, expected, where=[group]))
             continue
         if estimate.locked_height:
-            measured, expected = f"epoch {epoch}{of}: {estimate.locked_height}", "a test that agrees with all objects"
-            found.append(make_finding("H17", Severity.WARN, measured, expected, where=[group]))
+            measured, expected = (
+                f"epoch {epoch}{cameras}: {estimate.locked_height}",
+                "a test that agrees with all objects",
+            )
+            findings.append(make_finding("H17", Severity.WARN, measured, expected, where=[group]))
         if estimate.refused and epoch > first_epoch:
             severity, height_m = Severity.WARN, (known_m or {}).get(group, math.nan)
-            measured = f"epoch {epoch} gives no camera height{of}: {estimate.refused}"
+            measured = f"epoch {epoch} gives no camera height{cameras}: {estimate.refused}"
             if math.isfinite(height_m):  # nothing is lost while another height is used
                 severity, measured = Severity.NOTE, f"{measured}; {height_m:.2f} m, known before, is used"
-            found.append(make_finding("H06", severity, measured, "frames that agree on a height", where=[group]))
-    return found
+            findings.append(make_finding("H06", severity, measured, "frames that agree on a height", where=[group]))
+    return findings
 
 
 def check_drift(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
     """Return H08 from the heights after each epoch, by group of cameras."""
-    found = []
+    findings = []
     for group, heights in heights_m.items():
         logs = [math.log(height) for height in heights if math.isfinite(height)][-DRIFT_EPOCHS - 1 :]
         steps = [after - before for before, after in pairwise(logs)]
@@ -423,8 +426,8 @@ def check_drift(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
         measured = f"the camera's height went from {math.exp(logs[0]):.2f} m to {math.exp(logs[-1]):.2f} m, "
         measured += f"{math.expm1((logs[-1] - logs[0]) / DRIFT_EPOCHS):+.1%} an epoch"
         expected, evidence = f"less than {MAX_DRIFT:.0%} an epoch", {"camera_height_m": list(heights)}
-        found.append(make_finding("H08", Severity.WARN, measured, expected, where=[group], evidence=evidence))
-    return found
+        findings.append(make_finding("H08", Severity.WARN, measured, expected, where=[group], evidence=evidence))
+    return findings
 
 
 PREDICTION_MONITORS: tuple[type, ...] = (

@@ -205,11 +205,11 @@ class DetectionMonitor(ValidationMonitor):
     min_rows = EMPTY_VALIDATIONS
 
     def read(self, row: Row) -> Reading | None:
-        objects, found = row.get("val/objects"), row.get("val/found")
-        if objects is None or found is None:
+        objects, detected = row.get("val/objects"), row.get("val/found")
+        if objects is None or detected is None:
             return None
         measured, expected = f"none of {objects:.0f} objects is detected", "masks that overlap with objects by half"
-        return Reading("O21", objects > 0 and found == 0, measured, expected, {"objects": objects})
+        return Reading("O21", objects > 0 and detected == 0, measured, expected, {"objects": objects})
 
 
 class NanScoreMonitor:
@@ -307,8 +307,8 @@ class DataSetScaleMonitor:
 
 def scores_by_data_set(row: Row, score: str) -> dict[str, float]:
     """Return `val/NAME/score` by the name of the data set."""
-    found = ((re.fullmatch(f"val/([^/]+)/{score}", name), value) for name, value in row.items())
-    return {match[1]: value for match, value in found if match}
+    matches = ((re.fullmatch(f"val/([^/]+)/{score}", name), value) for name, value in row.items())
+    return {match[1]: value for match, value in matches if match}
 
 
 SCORE_MONITORS: tuple[type, ...] = (

@@ -58,7 +58,7 @@ class TrainingMonitor(Callback):
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
         self.run, self.console, self.on_stop = run, console, on_stop
         self.monitors = make_monitors()
-        self.reported = {found.code for found in read_training_findings(run.folder)}
+        self.reported = {finding.code for finding in read_training_findings(run.folder)}
 
     def on_train_start(self, loop: TrainingLoop) -> None:
         """Replay the logged rows of a resumed run, so that monitors have the state of its start."""
@@ -70,9 +70,9 @@ class TrainingMonitor(Callback):
                     monitor.on_row(int(row["step"]), rename_base_values(row, loop.recipe.base_recipe))
 
     def on_batch_end(self, loop: TrainingLoop) -> None:
-        found, loop.recipe.found = loop.recipe.found, []
-        for one in found:
-            self._report(one)
+        findings, loop.recipe.found = loop.recipe.found, []
+        for finding in findings:
+            self._report(finding)
 
     def on_step_end(self, loop: TrainingLoop) -> None:
         for loss, value in zip(loop.losses, loop.batch_losses, strict=True):
@@ -84,26 +84,27 @@ class TrainingMonitor(Callback):
 
     def _notify(self, when: str, *values: Any) -> None:
         for monitor in self.monitors:
-            found = getattr(monitor, when)(*values) if hasattr(monitor, when) else None
-            if found is not None:
-                self._report(found)
+            finding = getattr(monitor, when)(*values) if hasattr(monitor, when) else None
+            if finding is not None:
+                self._report(finding)
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
         if isinstance(error, NotFiniteError):  # which ends the training by itself
             self._report(report_not_finite(loop.step + 1, error), halts=False)
 
-    def _report(self, found: Finding, *, halts: bool = True) -> None:
+    def _report(self, finding: Finding, *, halts: bool = True) -> None:
         """Write a finding once per run. Raises RunError for a stop that halts."""
-        if found.code in self.reported:
+        if finding.code in self.reported:
             return
-        self.reported.add(found.code)
+        self.reported.add(finding.code)
         if self.run.writes:
-            line = f"{found.severity}: {found.code} {found.measured}; {found.fix}"
+            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
             self.console.print(line, markup=False, soft_wrap=True)
-            append_finding(self.run.folder / "findings.jsonl", found)
-        if halts and found.severity is Severity.STOP and self.on_stop is OnStop.HALT:
-            fix = f"{found.fix}; or train anyway {TRAIN_ANYWAY}"
-            raise RunError(f"{found.code}, while training", found=found.measured, expected=found.expected, fix=fix)
+            append_finding(self.run.folder / "findings.jsonl", finding)
+        if halts and finding.severity is Severity.STOP and self.on_stop is OnStop.HALT:
+            fix = f"{finding.fix}; or train anyway {TRAIN_ANYWAY}"
+            what = f"{finding.code}, while training"
+            raise RunError(what, found=finding.measured, expected=finding.expected, fix=fix)
 
 
 def read_kept_findings(folder: Path) -> list[Finding]:
@@ -112,10 +113,10 @@ def read_kept_findings(folder: Path) -> list[Finding]:
     Damaged lines are left out.
     """
     path = folder / "findings.jsonl"
-    found = read_valid_findings(path)[0] if path.exists() else []
-    return [one for one in found if one.stage is not Stage.DATA]
+    findings = read_valid_findings(path)[0] if path.exists() else []
+    return [finding for finding in findings if finding.stage is not Stage.DATA]
 
 
 def read_training_findings(folder: Path) -> list[Finding]:
     """Return the findings of monitors in a run, without damaged lines."""
-    return [found for found in read_kept_findings(folder) if found.stage is Stage.TRAINING]
+    return [finding for finding in read_kept_findings(folder) if finding.stage is Stage.TRAINING]

@@ -154,9 +154,9 @@ def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
     if left.shape != right.shape:
         return {}
     sign = -1 if finding.evidence["t_x"] > 0 else 1
-    given, other = (plane_sweep(gray(left), gray(right), s) for s in (sign, -sign))
+    given, inverse = (plane_sweep(gray(left), gray(right), s) for s in (sign, -sign))
     tiles = {"left, right": _place_side_by_side(given.left, given.right)}
-    for name, sweep in (("as given", given), ("the other way round", other)):
+    for name, sweep in (("as given", given), ("the other way round", inverse)):
         label = f"{name}: right warped to left, difference (residual {sweep.residual:.3f})"
         tiles[label] = _place_side_by_side(sweep.warped, _draw_difference(sweep.left, sweep.warped))
     return tiles

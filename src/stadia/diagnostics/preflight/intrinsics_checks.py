@@ -143,7 +143,7 @@ def _as_array(camera: Camera) -> Array:
 
 def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
     """K01 invalid, K02 normalized, K03 off center, K05 field of view; else K07 sides differ."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for side in survey.recording.sides:
         given: object = survey.recording.camera(survey.anchors[0], side)
         if not isinstance(given, Camera):
@@ -153,9 +153,9 @@ def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
     for side, camera, K, filmed in _distinct_cameras(survey):
         wrong = _check_form(K) or _check_normalized(K, camera)
         wrong = wrong or _check_center(survey, K, camera) or _check_field_of_view(filmed)
-        if wrong is not None and wrong.code not in [finding.code for finding in found]:
-            found.append(replace(wrong, evidence={"side": side, **wrong.evidence}))
-    yield from found or _check_sides(survey)
+        if wrong is not None and wrong.code not in [finding.code for finding in findings]:
+            findings.append(replace(wrong, evidence={"side": side, **wrong.evidence}))
+    yield from findings or _check_sides(survey)
 
 
 def _check_form(K: Array) -> Finding | None:

@@ -131,9 +131,11 @@ def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
     any recording has masks: depth would never be in metres.
     """
     if surveys and all(len(_frames_without_masks(survey)) == survey.frames for survey in surveys):
-        frames, where = sum(survey.frames for survey in surveys), [survey.recording for survey in surveys]
-        why = next((why for survey in surveys for why in survey.unusable.values()), "no mask file")
-        measured, expected = f"none of {frames} sampled frames has masks: {why}", "masks of road and objects"
+        frames = sum(survey.frames for survey in surveys)
+        where = [survey.recording for survey in surveys]
+        reasons = [reason for survey in surveys for reason in survey.unusable.values()]
+        measured = f"none of {frames} sampled frames has masks: {next(iter(reasons), 'no mask file')}"
+        expected = "masks of road and objects"
         return [make_finding("H03", Severity.STOP, measured, expected, where=where, case="no_masks")]
     by_recording = [finding for survey in surveys for finding in _check_recording_masks(survey)]
     return sort_findings([*by_recording, *_check_known_objects(surveys)])
@@ -150,8 +152,8 @@ def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
 
     bare, without_road = _frames_without_masks(survey), survey.without_road
     if bare:
-        why = next(iter(survey.unusable.values()), "no mask file")
-        measured = f"masks of {len(bare)} of {survey.frames} frames cannot be used, such as frame {bare[0]}: {why}"
+        reason = next(iter(survey.unusable.values()), "no mask file")
+        measured = f"masks of {len(bare)} of {survey.frames} frames cannot be used, such as frame {bare[0]}: {reason}"
         yield warn("H03", measured, "masks of every frame", bare)
     if len(without_road) > MAX_WITHOUT_ROAD * survey.frames:
         measured = f"{len(without_road)} of {survey.frames} frames show no road, such as frame {without_road[0]}"

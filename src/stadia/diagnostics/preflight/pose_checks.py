@@ -181,11 +181,11 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
 
 def _check_rigid(given: Mapping[int, Array]) -> Finding | None:
     """E05, of the first frame whose pose is not rigid, and how many there are."""
-    broken = {frame: why for frame, T in given.items() if (why := _why_not_rigid(T))}
+    broken = {frame: reason for frame, T in given.items() if (reason := _why_not_rigid(T))}
     if not broken:
         return None
-    frame, why = next(iter(broken.items()))
-    measured = f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {why}"
+    frame, reason = next(iter(broken.items()))
+    measured = f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {reason}"
     evidence = {"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]}
     return make_finding("E05", Severity.STOP, measured, "a rotation and a translation", evidence=evidence)
 

@@ -170,13 +170,13 @@ def _measure_near_motion(survey: RecordingSurvey, step: Step) -> TwoViewMotion |
 
 def report_error(error: ScaleError) -> Finding:
     """Return the finding of a wrong source."""
-    others = [comparison.other_than(error.source) for comparison in error.against]
-    trusted = " and ".join(f"the {other}" for other in others)
+    sources = [comparison.other_than(error.source) for comparison in error.against]
+    others = " and ".join(f"the {source}" for source in sources)
     report = {ScaleSource.RIG: _report_rig, ScaleSource.POSES: _report_poses, ScaleSource.DEPTH: _report_depth}
-    finding = report[error.source](error, trusted)
+    finding = report[error.source](error, others)
     evidence = {
         **finding.evidence,
-        "ratio of": [f"{error.source} / {other}" for other in others],
+        "ratio of": [f"{error.source} / {source}" for source in sources],
         "median": [math.exp(comparison.log_factor_of(error.source)) for comparison in error.against],
         "measurements": [comparison.count for comparison in error.against],
         "culprit": "certain" if error.sure else "the most likely one; the data hold no further evidence",

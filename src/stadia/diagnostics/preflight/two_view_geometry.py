@@ -100,9 +100,9 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
     """Return mutual nearest neighbors that pass the ratio test."""
     if min(len(first.pixels), len(second.pixels)) < 2:
         return FeatureMatches(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros((0, 2)))
-    one, two = first.descriptors, second.descriptors  # whole numbers up to 255: float32 has their products exactly
-    squared = (one * one).sum(axis=1)[:, None] + (two * two).sum(axis=1) - 2 * (one @ two.T)
-    rows = np.arange(len(one))
+    a, b = first.descriptors, second.descriptors  # whole numbers up to 255: float32 has their products exactly
+    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
+    rows = np.arange(len(a))
     partners = squared.argmin(axis=1)
     nearest = squared[rows, partners]
     squared[rows, partners] = np.inf
