@@ -108,7 +108,7 @@ class TestPredict:
         """The files are complete in both cases, of `odometry` too."""
         found = make_finding("M30", Severity.STOP, "-", "-")
         unusable = PredictionVerdict(Verdict.UNUSABLE, (found,), None)
-        monkeypatch.setattr(verdict, "judge_predictions", lambda *_, **__: unusable)
+        monkeypatch.setattr(verdict, "judge_measurements", lambda *_, **__: unusable)
         for command, record in (("predict", "predictions.json"), ("odometry", "odometry.json")):
             words = (*(("--no-video", "--no-cloud") if command == "predict" else ()), "data.split=test")
             for number, strict in enumerate(((), ("--strict",))):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from mutations import losses
 from torch import Tensor
 
-from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.added_term_checks import (
     add_depth_noise,
@@ -88,13 +86,12 @@ def test_sound_terms_have_no_finding(term: Term) -> None:
 def test_broken_terms_are_reported_however_small_their_share(
     term: Term, weight: float, code: str | None, measured: str
 ) -> None:
-    found = findings(term, weight)
-    assert code in [one.code for one in found] if code else not found
-    assert all(measured in one.measured for one in found if one.code == code)
-    assert [one.code for one in findings(term, weight / 1e3)] == [one.code for one in found]
+    found = {finding.code: finding.measured for finding in findings(term, weight)}
+    assert measured in found[code] if code else not found
+    assert {finding.code for finding in findings(term, weight / 1e3)} == found.keys()
 
 
-@pytest.mark.parametrize("given", [0.5, 0.9, 2.0])
+@pytest.mark.parametrize("given", [0.5, 2.0])
 def test_another_weight_of_the_given_loss_is_no_added_term(given: float) -> None:
     """The given loss rises with noise, so half of it is less: that rewards no noise."""
     assert list(check_added_loss(case_of(huber_slope, 0.1, given=given))) == []
@@ -102,55 +99,43 @@ def test_another_weight_of_the_given_loss_is_no_added_term(given: float) -> None
     assert (found.code, str(found.severity)) == ("L01", "warn")
 
 
-@pytest.mark.parametrize("target_m", [7.5, 7.9, 8.0, 8.1, 8.5, 30.0])
-@pytest.mark.parametrize("weight", [0.01, 1.0])
-def test_prior_on_mean_depth_rewards_no_noise(target_m: float, weight: float) -> None:
+@pytest.mark.parametrize("target_m", [7.9, 8.1, 30.0])
+def test_prior_on_mean_depth_rewards_no_noise(target_m: float) -> None:
     """The scene is near 8 m: noise moves the mean a little, towards the target or away from it."""
 
     def prior(inverse_depth: Tensor) -> Tensor:
         return (inverse_depth.log().mean(dim=(1, 2, 3)) + math.log(target_m)).square().mean()
 
-    assert "L01" not in [one.code for one in findings(prior, weight)]
+    assert "L01" not in [finding.code for finding in findings(prior)]
 
 
 def test_reward_for_noise_has_evidence_with_what_was_measured() -> None:
-    (found,) = (one for one in findings(relative_bend, -0.5) if one.code == "L01")
+    (found,) = (finding for finding in findings(relative_bend, -0.5) if finding.code == "L01")
     table = found.evidence["values"]
     assert table["noise of depth"] == [0.0, 0.025, 0.05, 0.1]
     assert table["what is added"] == sorted(table["what is added"], reverse=True)
     assert found.evidence["added at the true depth"] == table["what is added"][0]
     assert found.evidence["change"] == table["what is added"][-1] - table["what is added"][0] < 0
-    assert "10% noise on the true depth" in CATALOG["L01"].measured
 
 
 def test_finding_of_a_term_that_several_losses_have_is_returned_once() -> None:
     cases = {name: case_of(relative_bend, -0.5, sources) for name, sources in SHARED.items()}
-    (found,) = (one for one in check_losses(cases) if one.code == "L01" and "what is added" in one.measured)
+    (found,) = (finding for finding in check_losses(cases) if "what is added" in finding.measured)
     assert found.where == tuple(SHARED)
 
 
-def test_term_of_maps_gets_those_of_its_outputs_and_computes_no_known_loss_again() -> None:
-    calls = []
-
-    def count(*given: Any) -> LossReport:
-        calls.append(given)
-        return losses.package_loss(*given)
-
+def test_term_of_maps_gets_those_of_its_outputs() -> None:
     def change(photometric: LossReport, outputs: Outputs) -> LossReport:
         value = photometric.maps["residual"].mean() * outputs["inverse_depth"].square().mean()
         mine = LossReport(value, {"weighted": value.detach()}, {})
         return combine_losses({"selfsup": (1.0, photometric), "mine": (1.0, mine)})
 
-    given = make_video_case(count, losses.VIDEO)
+    given = make_video_case(losses.package_loss, losses.VIDEO)
     case = given.change_loss(change)
     assert case.added is not None
-    known = (case.right, case.off, add_depth_noise(case.right, 0.1))
-    expected = [float(change(given.report(one), one).terms["mine/weighted"]) for one in known]
-    for outputs in known:
-        case.report(outputs)
-    calls.clear()
-    assert [float(case.added.report(one).total) for one in known] == pytest.approx(expected, rel=1e-12)
-    assert calls == []
+    for outputs in (case.right, case.off, add_depth_noise(case.right, 0.1)):
+        expected = float(change(given.report(outputs), outputs).terms["mine/weighted"])
+        assert float(case.added.report(outputs).total) == pytest.approx(expected, rel=1e-12)
 
 
 # -- weights at edges of the image
@@ -219,7 +204,6 @@ def log_bend(
     pick: Callable[[Tensor, Tensor], Tensor] = torch.maximum,
     reduce: Callable[[Tensor], Tensor] = torch.mean,
     eps: float = 1e-3,
-    gain: float = 1.0,
 ) -> ImageTerm:
     """Second differences of log inverse depth, with weights by the two steps of the image beside each."""
 
@@ -227,31 +211,30 @@ def log_bend(
         total = inverse_depth.new_zeros(())
         for step, dim in zip(color_steps(image), (-1, -2), strict=True):
             size = step.shape[dim] - 1
-            weight = (-gain * pick(step.abs().narrow(dim, 0, size), step.abs().narrow(dim, 1, size))).exp()
+            weight = (-pick(step.abs().narrow(dim, 0, size), step.abs().narrow(dim, 1, size))).exp()
             total = total + reduce(charbonnier(inverse_depth.log().diff(n=2, dim=dim), eps) * weight)
         return total
 
     return term
 
 
-ONE_SIDED: dict[str, ImageTerm] = {
-    "step before": log_bend(lambda before, behind: before, gain=10),
-    "step behind": log_bend(lambda before, behind: behind, gain=10),
-    "small weights": log_bend(lambda before, behind: before),
-    "of inverse depth": lambda depth, image: (
-        (depth / depth.mean()).diff(n=2, dim=-1).abs() * (-color_steps(image)[0].abs()).exp()[..., 1:]
-    ).mean(),
-}
-
-
-@pytest.mark.parametrize("name", ONE_SIDED)
-def test_second_differences_weighted_by_one_image_step_are_reported(name: str) -> None:
-    (found,) = check_edge_weights(edge_case_of(ONE_SIDED[name]))
-    assert found.code == "L26"
-    assert "with an image edge 1 px before it" in found.measured
-    table = dict(zip(*found.evidence["values"].values(), strict=True))
+@pytest.mark.parametrize(
+    "term",
+    [
+        log_bend(lambda before, behind: before),
+        lambda depth, image: (
+            (depth / depth.mean()).diff(n=2, dim=-1).abs() * (-color_steps(image)[0].abs()).exp()[..., 1:]
+        ).mean(),
+    ],
+    ids=["step before", "step behind, of inverse depth"],
+)
+def test_second_differences_weighted_by_one_image_step_are_reported(term: ImageTerm) -> None:
+    (finding,) = check_edge_weights(edge_case_of(term))
+    assert finding.code == "L26"
+    assert "with an image edge 1 px before it" in finding.measured
+    table = dict(zip(*finding.evidence["values"].values(), strict=True))
     assert abs(table[1] - table[-1]) > 0.05
-    assert "both sides" in found.expected
+    assert "both sides" in finding.expected
 
 
 def central_steps(inverse_depth: Tensor, image: Tensor) -> Tensor:
@@ -260,27 +243,14 @@ def central_steps(inverse_depth: Tensor, image: Tensor) -> Tensor:
     return (slopes(inverse_depth)[0][..., 1:] * (-step).exp()).mean()
 
 
-def charbonnier_of_central_steps(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    step = (image[..., 2:] - image[..., :-2]).mean(1, keepdim=True).abs()
-    return (charbonnier(inverse_depth.log().diff(dim=-1)[..., 1:]) * (-step).exp()).mean()
-
-
 SILENT: dict[str, ImageTerm] = {
     **{name: SMOOTHNESS.load(name) for name in SMOOTHNESS},
     "of depth alone": lambda depth, image: relative_bend(depth),
     "central steps of the image": central_steps,
-    "Charbonnier of central steps": charbonnier_of_central_steps,
     "bend of the logarithm": log_bend(),
-    "strongly weighted bend": log_bend(gain=10),
-    "mean of both steps": log_bend(lambda before, behind: (before + behind) / 2),
     "of the image alone": lambda depth, image: image.diff(dim=-1).abs().mean() + 0 * depth.mean(),
     "by brightness": lambda depth, image: (slopes(depth)[0] * image.mean(1, keepdim=True)[..., 1:]).mean(),
-    "matched gradients": lambda depth, image: (slopes(depth)[0] - color_steps(image)[0].abs()).abs().mean(),
     "edges of depth at edges": lambda depth, image: -(slopes(depth)[0] * color_steps(image)[0].abs()).mean(),
-    "by the texture of the image": lambda depth, image: relative_bend(depth) * (-image.std()).exp(),
-    "distance to an even image": lambda depth, image: (
-        ((depth / depth.mean()).log() - image.mean(1).log()[:, None]).abs().mean()
-    ),
 }
 
 
@@ -301,17 +271,16 @@ def huber_sum(inverse_depth: Tensor, image: Tensor) -> Tensor:
     ("term", "measured"),
     [
         (log_bend(reduce=torch.sum), "2 times with two copies side by side and 2 times with two copies one above the"),
-        (log_bend(reduce=torch.norm), "1.4"),
         (huber_sum, "2 times with two copies one above the other"),
         (lambda depth, image: bend_of(depth / depth.sum((2, 3), keepdim=True)), ".5 times with two copies side"),
     ],
-    ids=["sum", "norm", "of one direction", "over the sum of the image"],
+    ids=["sum", "of one direction", "over the sum of the image"],
 )
 def test_sums_over_pixels_are_reported_though_bends_shrink_with_the_size(term: ImageTerm, measured: str) -> None:
     (found,) = check_tiles(edge_case_of(term))
     assert (found.code, found.severity) == ("L06", Severity.WARN)
     assert measured in found.measured
-    assert "L06" in [one.code for one in check_losses({"loss": edge_case_of(term)})]
+    assert "L06" in [finding.code for finding in check_losses({"loss": edge_case_of(term)})]
 
 
 def slope_per_image_width(inverse_depth: Tensor, image: Tensor) -> Tensor:
@@ -334,14 +303,17 @@ def test_terms_by_the_width_or_the_row_are_no_sums(term: ImageTerm) -> None:
 
 @pytest.mark.parametrize(
     "term",
-    [log_bend(eps=0.0), lambda depth, image: torch.stack([one.square().mean() for one in slopes(depth)]).sum().sqrt()],
+    [
+        log_bend(eps=0.0),
+        lambda depth, image: torch.stack([slope.square().mean() for slope in slopes(depth)]).sum().sqrt(),
+    ],
     ids=["Charbonnier without epsilon", "norm of all slopes"],
 )
 def test_roots_without_epsilon_are_reported_at_constant_depth(term: ImageTerm) -> None:
     (found,) = check_constant_depth(edge_case_of(term))
     assert (found.code, found.severity) == ("L09", Severity.WARN)
     assert found.measured == "what is added alone: the gradient of inverse_depth is not finite for constant depth"
-    assert found in [replace(one, where=found.where) for one in check_losses({"loss": edge_case_of(term)})]
+    assert found in [replace(finding, where=found.where) for finding in check_losses({"loss": edge_case_of(term)})]
 
 
 def test_terms_that_use_the_value_of_the_given_loss_are_finite_at_constant_depth() -> None:

@@ -22,7 +22,7 @@ from stadia.core.types import Batch, Prediction, Targets
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
 from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
-from stadia.diagnostics.loss_checks.loss_case import FORMS, LossCase, Outputs, make_depth_case
+from stadia.diagnostics.loss_checks.loss_case import LossCase, Outputs, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
 from stadia.diagnostics.loss_checks.loss_properties import check_gradient, check_mean_reduction
 from stadia.diagnostics.loss_checks.training_start import (
@@ -64,12 +64,7 @@ def test_every_labeled_loss_has_the_properties(part: str) -> None:
     found = check_losses(
         {part: make_depth_case(SparseDepthLoss(SparseDepthConfig(**weights)), forgives_scale=forgives)}
     )
-    assert {one.code for one in found} == ({"L04"} if part == "silog_pooled" else set())
-
-
-def test_forms_are_those_that_have_a_name() -> None:
-    for make in losses.SOUND.values():
-        assert make().forms.keys() <= set(FORMS)
+    assert {finding.code for finding in found} == ({"L04"} if part == "silog_pooled" else set())
 
 
 def test_mirrored_scene_equals_the_mirrored_image() -> None:
@@ -133,27 +128,6 @@ def test_measured_depth_loss_is_checked_with_a_stereo_pair() -> None:
     assert (found.code, found.measured) == ("L10", "no gradient for motion")
 
 
-def test_modified_measured_depth_is_reported() -> None:
-    def loss(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-        assert targets.depth_m is not None
-        targets.depth_m.clamp_(max=8)
-        return of_measured_depth(targets, prediction, source_names)
-
-    assert check_losses({"mine": make_video_case(loss, ("stereo",))})[0].measured == "targets.depth_m modified"
-
-
-def test_a_kink_where_the_outputs_lie_is_no_wrong_gradient() -> None:
-    """The second difference of a plane's inverse depth is 0 but for rounding, where |x| has many gradients."""
-
-    def bend(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-        report = losses.package_loss(targets, prediction, source_names)
-        second = sum(prediction.inverse_depth[0].diff(n=2, dim=dim).abs().mean() for dim in (2, 3))
-        total = report.total + 10 * second
-        return LossReport(total, {"mine": total.detach()}, report.maps)
-
-    assert not list(check_gradient(make_video_case(bend, ("stereo",))))
-
-
 def case_of(term: Callable[[Tensor], Tensor], at: float) -> LossCase:
     """A loss of one output, (1, 1, 4, 4), at a constant."""
 
@@ -165,7 +139,7 @@ def case_of(term: Callable[[Tensor], Tensor], at: float) -> LossCase:
     return LossCase(loss, outputs, outputs, (), {})
 
 
-def test_a_kink_at_outputs_of_zero_is_no_wrong_gradient() -> None:
+def test_a_kink_where_the_outputs_lie_is_no_wrong_gradient() -> None:
     """A share of 0 would move nothing: noise has the size of the outputs, at least MIN_OUTPUT."""
     assert not list(check_gradient(case_of(lambda x: x.clamp(min=0) + x, 0.0)))
 
@@ -176,7 +150,7 @@ def test_a_wrong_gradient_is_reported_where_outputs_beside_have_no_loss() -> Non
     def wrong(x: Tensor) -> Tensor:
         return -(1 - x).log() + 300 * (x - x.detach())
 
-    assert [one.code for one in check_gradient(case_of(wrong, 0.995))] == ["L03"]
+    assert [finding.code for finding in check_gradient(case_of(wrong, 0.995))] == ["L03"]
 
 
 @pytest.mark.parametrize("factor", [0.25, 4.0])
@@ -187,24 +161,12 @@ def test_the_limits_of_a_size_ratio_are_both_named(factor: float) -> None:
     assert (found.code, found.expected) == ("L06", "0.5 to 2 times")
 
 
-@pytest.mark.slow
-def test_half_of_the_exposure_gradient_is_reported() -> None:
-    def half(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> LossReport:
-        assert prediction.brightness is not None
-        brightness = (prediction.brightness + prediction.brightness.detach()) / 2
-        return losses.package_loss(targets, replace(prediction, brightness=brightness), source_names)
-
-    (found,) = check_gradient(make_video_case(half, losses.VIDEO, losses.EXPOSED))
-    assert found.code == "L03"
-    assert "brightness" in found.measured
-
-
 def test_exception_is_reported_in_one_line_and_ends_the_checks() -> None:
     def raising(*_: object) -> LossReport:
         raise ValueError("no\nway")
 
     found = check_losses({"mine": make_video_case(raising)})
-    assert [(one.code, one.severity) for one in found] == [("L11", Severity.STOP), ("N01", Severity.NOTE)]
+    assert [(finding.code, finding.severity) for finding in found] == [("L11", Severity.STOP), ("N01", Severity.NOTE)]
     assert found[0].measured == "ValueError: no way"
     assert found[0].where == ("mine",)
     assert "L11 must be fixed first" in found[1].measured
@@ -220,33 +182,17 @@ def batches_of_two(targets: Targets, prediction: Prediction, names: Sequence[str
     return losses.report(losses.least(targets, prediction).view(2, *targets.image.shape[-2:]).mean())
 
 
-class Counting:
-    """Works for a number of calls, and raises after that."""
-
-    def __init__(self, calls: int) -> None:
-        self.left = calls
-
-    def __call__(self, targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
-        self.left -= 1
-        if self.left < 0:
-            raise RuntimeError("the list is empty")
-        return losses.simple(targets, prediction, names)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss", "severity", "measured"),
+    ("loss", "measured"),
     [
-        (black_images_refused, Severity.WARN, "extreme inputs: RuntimeError: nothing to compare"),
-        (batches_of_two, Severity.WARN, "mean reduction: RuntimeError: shape '[2, 64, 128]' is invalid"),
-        (Counting(2), Severity.STOP, "finite: RuntimeError: the list is empty"),
+        (black_images_refused, "extreme inputs: RuntimeError: nothing to compare"),
+        (batches_of_two, "mean reduction: RuntimeError: shape '[2, 64, 128]' is invalid"),
     ],
 )
-def test_occasional_exception_is_reported_once(
-    loss: Callable[..., LossReport], severity: Severity, measured: str
-) -> None:
-    (found,) = [one for one in check_losses({"mine": make_video_case(loss)}) if one.code != "N01"]
-    assert (found.code, found.severity) == ("L11", severity)
+def test_occasional_exception_is_reported_once(loss: Callable[..., LossReport], measured: str) -> None:
+    (found,) = [finding for finding in check_losses({"mine": make_video_case(loss)}) if finding.code != "N01"]
+    assert (found.code, found.severity) == ("L11", Severity.WARN)
     assert found.measured.startswith(measured)
 
 
@@ -273,7 +219,7 @@ def test_nan_loss_is_reported_first_and_once() -> None:
         return losses.report(losses.simple(targets, prediction, names).total * torch.nan)
 
     found = check_losses({"mine": make_video_case(loss)})
-    assert [(one.code, one.severity) for one in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
+    assert [(finding.code, finding.severity) for finding in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
     assert "the loss is nan for usual images" in found[0].measured
 
 
@@ -283,7 +229,7 @@ def test_nan_loss_at_the_truth_is_reported() -> None:
         return losses.report(error.where(depth_m > 0, 0.0).mean())
 
     assert "the loss is -inf for the true outputs" in [
-        one.measured for one in check_losses({"mine": make_depth_case(loss)})
+        finding.measured for finding in check_losses({"mine": make_depth_case(loss)})
     ]
 
 
@@ -311,8 +257,8 @@ def test_checks_without_a_network_run_after_the_time_limit() -> None:
     found = check_training_start(
         TrainingStart.prepare(training_starts.Toy(), training_starts.another_camera(0.25)), 0.0
     )
-    assert {one.code for one in found} == {"K20", "N01"}
-    reported = " ".join(one.measured for one in found)
+    assert {finding.code for finding in found} == {"K20", "N01"}
+    reported = " ".join(finding.measured for finding in found)
     assert "initial depth: the time limit of the checks was reached" in reported
     assert "parameter gradients: the time limit of the checks was reached" in reported
     assert "one batch: 0 steps until the time limit of the checks, and 10 are needed" in reported
@@ -320,13 +266,13 @@ def test_checks_without_a_network_run_after_the_time_limit() -> None:
 
 @pytest.mark.parametrize(
     ("top", "left", "height", "width"),
-    [(0, 0, 18, 48), (0, 24, 24, 24), (0, 0, 16, 32), (12, 0, 12, 24)],
-    ids=["bottom off", "right half", "top left", "a quarter, as a zoom by 2"],
+    [(0, 0, 18, 48), (0, 24, 24, 24), (12, 0, 12, 24)],
+    ids=["bottom off", "right half", "a quarter, as a zoom by 2"],
 )
 def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, height: int, width: int) -> None:
-    one = training_starts.batch()
-    image, camera = crop(one.inputs.image, one.inputs.camera, left, top, height, width)
-    part = replace(one, inputs=replace(one.inputs, image=image, camera=camera))
+    whole = training_starts.batch()
+    image, camera = crop(whole.inputs.image, whole.inputs.camera, left, top, height, width)
+    part = replace(whole, inputs=replace(whole.inputs, image=image, camera=camera))
     assert list(check_camera(TrainingStart.prepare(training_starts.Toy(), part))) == []
 
 

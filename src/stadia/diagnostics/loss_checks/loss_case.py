@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
@@ -30,63 +29,9 @@ IMAGE = "targets.image"  # name of the image (B, 3, H, W) among the further inpu
 
 COLORS = ("red", "green", "blue")
 
-FORMS = (
-    "twice the batch",
-    "twice the size",
-    "mirrored",
-    "sources in another order",
-    "first tenth changed",
-    "every source wrong",
-    *(f"every source wrong but for {color}" for color in COLORS),
-    "the first source wrong",
-    "the other sources wrong",
-    "each wrong in another half",
-    "a camera that has not moved",
-    "one that has not moved, twice the size",
-    "one that has not moved, in another unit",
-    "left half wrong",
-    "noise",
-    "half of it noise",
-)
-"""Variants of the scene, each with correct and wrong outputs. The wrong ones are flat depth for a static camera,
-uncertainty on the wrong side where a half is wrong, and the moderately wrong outputs elsewhere.
-"""
-
 
 class LossRaised(Exception):
     """A loss, or its gradient, raised an exception: the message is one line."""
-
-
-class KeptReports:
-    """A loss that is computed at each call, and whose reports are kept by the values of the outputs."""
-
-    def __init__(self, loss: Callable[[Outputs], Any]) -> None:
-        self._loss = loss
-        self._reports: dict[bytes, Any] = {}
-
-    def __call__(self, outputs: Outputs) -> Any:
-        """Compute the report; its graph is not kept."""
-        key = _hash_outputs(outputs)
-        report = self._loss(outputs)
-        kept = replace(report, total=report.total.detach()) if isinstance(report, LossReport) else report
-        self._reports[key] = _copy_report(kept)
-        return report
-
-    def find(self, outputs: Outputs) -> Any:
-        """Return the report of an earlier call at these outputs, else compute it; without a graph."""
-        key = _hash_outputs(outputs)
-        if key not in self._reports:
-            with torch.no_grad():
-                self(outputs)
-        return _copy_report(self._reports[key])
-
-
-def _copy_report(report: Any) -> Any:
-    """Return a report whose terms and maps can be changed without changing this one's; as it is, if it is no report."""
-    if not isinstance(report, LossReport):
-        return report
-    maps = {name: value.clone() if isinstance(value, Tensor) else value for name, value in report.maps.items()}
-    return replace(report, terms=dict(report.terms), maps=maps)
 
 
 @dataclass(frozen=True)
@@ -112,7 +57,8 @@ class LossCase:
     right, off: the correct outputs, and moderately wrong ones at which gradients are measured.
     axes: ways in which outputs can be wrong.
     shown: further inputs of the loss by name, which it must not change.
-    forms: variants of the scene, by FORMS; those without a meaning are left out.
+    forms: variants of the scene by name; those without a meaning are left out. Each has correct and wrong outputs: flat
+        depth for a static camera, uncertainty on the wrong side where a half is wrong, else moderately wrong ones.
     hostile: scenes for which the loss must be finite, whatever the outputs.
     unlabeled: bool masks of pixels without a label by output name: their gradient must be 0.
     loose: relative tolerance of the gradient by output name, where some pixels have no gradient by design.
@@ -152,25 +98,16 @@ class LossCase:
             return LossReport(change(report, outputs).total, {}, {})
 
         def add_to(outputs: Outputs) -> Callable[[Tensor], float]:
-            zero = _call(_find_zero_report, given.loss, outputs)
+            zero = _call(_find_zero_report, self.loss, outputs)
             return lambda image: total_of(_call(change, zero, {**outputs, "image": image}))
 
         def add_at(outputs: Outputs) -> float:
-            return total_of(_call(change, _call(_find_zero_report, given.loss, self.right), outputs))
+            return total_of(_call(change, _call(_find_zero_report, self.loss, self.right), outputs))
 
-        given, by_image = self._keep_reports(), add_to if IMAGE in self.shown else None
-        changed = given._change_all(change, lambda loss, outputs: loss(outputs))
-        added = given._change_all(change_zero, _find_zero_report)
+        changed = self._change_all(change, lambda loss, outputs: loss(outputs))
+        added = self._change_all(change_zero, _find_zero_report)
+        by_image = add_to if IMAGE in self.shown else None
         return replace(changed, added=added, added_by_image=by_image, added_at=add_at)
-
-    def _keep_reports(self) -> LossCase:
-        """Return the case with `KeptReports`, also in its forms and hostile scenes, which are made once."""
-
-        def keep_each(cases: Mapping[str, Callable[[], LossCase]]) -> dict[str, Callable[[], LossCase]]:
-            return {name: cache(lambda make=make: make()._keep_reports()) for name, make in cases.items()}
-
-        forms, hostile = keep_each(self.forms), keep_each(self.hostile)
-        return replace(self, loss=KeptReports(self.loss), forms=forms, hostile=hostile)
 
     def _change_all(
         self, change: Callable[[Any, Outputs], Any], report: Callable[[Callable[[Outputs], Any], Outputs], Any]
@@ -245,23 +182,15 @@ def _call(loss: Callable[..., Any], *given: Any) -> Any:
         raise LossRaised(summarize_exception(error)) from error
 
 
-def _find_zero_report(loss: Any, outputs: Outputs) -> Any:
-    """Return the report of KeptReports with a loss of 0: what `change` makes of it is what it adds, at any weight.
+def _find_zero_report(loss: Callable[[Outputs], Any], outputs: Outputs) -> Any:
+    """Return the report of a loss as one of a loss of 0: what `change` makes of it is what it adds, at any weight.
 
     The total is in the graph of the outputs, whose gradient is 0.
     """
-    report = loss.find(outputs)
+    with torch.no_grad():
+        report = loss(outputs)
     zero = torch.zeros_like(report.total) + sum(value[:0].sum() for value in outputs.values())
     return replace(report, total=zero, terms={name: 0 * value for name, value in report.terms.items()})
-
-
-def _hash_outputs(outputs: Outputs) -> bytes:
-    """Return a hash of the names and values of outputs."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in outputs.items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.digest()
 
 
 def total_of(report: Any) -> float:

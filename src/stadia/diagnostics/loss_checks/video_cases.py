@@ -375,7 +375,7 @@ def invert_parts(scene: PlaneScene, *parts: Part) -> PlaneScene:
 
 
 def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
-    """Return scenes by their names in FORMS, with some sources inverted: everywhere, in two colors, or in one half."""
+    """Return scenes by their names, with some sources inverted: everywhere, in two colors, or in one half."""
     half, rest = scene.targets.camera.width // 2, slice(1, None)
     parts: dict[str, tuple[Part, ...]] = {"every source wrong": ((ALL,),)}
     for index, name in enumerate(COLORS):

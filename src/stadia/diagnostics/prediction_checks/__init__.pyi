@@ -8,5 +8,4 @@ from .prediction_verdict import PredictionVerdict as PredictionVerdict
 from .prediction_verdict import Verdict as Verdict
 from .prediction_verdict import find_verdict as find_verdict
 from .prediction_verdict import judge_measurements as judge_measurements
-from .prediction_verdict import judge_predictions as judge_predictions
 from .training_record import TrainingRecord as TrainingRecord

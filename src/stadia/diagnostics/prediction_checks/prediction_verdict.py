@@ -18,8 +18,6 @@ from stadia.diagnostics.prediction_checks.frame_measurements import (
     MIN_IMAGE_CHANGE,
     MIN_RELATIVE_RANGE,
     FrameMeasurements,
-    SampledFrame,
-    measure_frames,
 )
 from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
 
@@ -135,37 +133,6 @@ def find_verdict(findings: Iterable[Finding], *, is_judged: bool = True) -> Verd
     return Verdict.USABLE if is_judged else Verdict.NOT_JUDGED
 
 
-def judge_predictions(
-    frames: Sequence[SampledFrame],
-    training: TrainingRecord,
-    *,
-    has_ratios: bool = True,
-    focal: float | None = None,
-    camera_is_assumed: bool = False,
-    is_of_training: bool = False,
-    has_trained_frames: bool = False,
-) -> PredictionVerdict:
-    """Return the verdict on predictions.
-
-    Args:
-        frames: predicted frames spread over the input; empty to judge the training alone.
-        training: what is known of the training.
-        has_ratios: False for inverse depth up to scale and shift.
-        focal: fx / width of the input's camera.
-        camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
-        is_of_training: frames of this input, or others of its recording or session, trained the network.
-        has_trained_frames: frames of this input trained the network.
-    """
-    return judge_measurements(
-        measure_frames(frames, has_ratios=has_ratios) if frames else None,
-        training,
-        focal=focal,
-        camera_is_assumed=camera_is_assumed,
-        is_of_training=is_of_training,
-        has_trained_frames=has_trained_frames,
-    )
-
-
 def judge_measurements(
     measured: FrameMeasurements | None,
     training: TrainingRecord,
@@ -175,7 +142,16 @@ def judge_measurements(
     is_of_training: bool = False,
     has_trained_frames: bool = False,
 ) -> PredictionVerdict:
-    """Return the verdict on what was measured. Arguments are those of `judge_predictions`."""
+    """Return the verdict on predictions.
+
+    Args:
+        measured: predicted frames spread over the input (`measure_frames`); None to judge the training alone.
+        training: what is known of the training.
+        focal: fx / width of the input's camera.
+        camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
+        is_of_training: frames of this input, or others of its recording or session, trained the network.
+        has_trained_frames: frames of this input trained the network.
+    """
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
     findings += _check_training(training)
     findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)

@@ -25,7 +25,8 @@ from stadia.diagnostics.prediction_checks import (
     TrainingRecord,
     Verdict,
     find_verdict,
-    judge_predictions,
+    judge_measurements,
+    measure_frames,
     reduce_image,
 )
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, MIN_JUDGED_PAIRS
@@ -142,10 +143,9 @@ class PredictionGate:
         if self._judged is not None:
             return self._judged
         has_ratios = self.depth_scale is not DepthScale.AFFINE_INVERSE
-        self._judged = judge_predictions(
-            self.samples,
+        self._judged = judge_measurements(
+            measure_frames(self.samples, has_ratios=has_ratios) if self.samples else None,
             self.training,
-            has_ratios=has_ratios,
             focal=self._focal,
             camera_is_assumed=self.camera_is_assumed,
             is_of_training=self.is_of_training,
