@@ -22,8 +22,8 @@ OF_RECORDINGS = {mutation.name for mutation in recordings.MUTATIONS}
 @pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name not in OF_RECORDINGS], ids=lambda row: row.name)
 def test_a_mutation_is_named(row: MutationCase, tmp_path: Path) -> None:
-    one = run_mutation(row, tmp_path)
-    assert one.outcome is Outcome.CAUGHT, one.reported
+    result = run_mutation(row, tmp_path)
+    assert result.outcome is Outcome.CAUGHT, result.reported
 
 
 def test_every_code_has_a_mutation_or_another_proof() -> None:

@@ -68,7 +68,7 @@ def _of_splits(name: str, code: str, apply: Callable[[Recording], recordings.Spl
 
 ROWS: tuple[MutationCase, ...] = (
     *map(_of_recording, recordings.MUTATIONS),
-    *(_of_splits(*one) for one in recordings.SPLIT_MUTATIONS),
+    *(_of_splits(*mutation) for mutation in recordings.SPLIT_MUTATIONS),
     *split_drives.ROWS,
     *masks.ROWS,
     *objects.ROWS,

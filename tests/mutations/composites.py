@@ -73,8 +73,8 @@ class Swapped:
         return self.images.pair(number)
 
     def composed(self, number: int) -> Any:
-        one = self.images.composed(number)
-        return replace(one, depth=self.depth(one))
+        composed_image = self.images.composed(number)
+        return replace(composed_image, depth=self.depth(composed_image))
 
     def facts(self) -> dict[str, Any]:
         return {}
@@ -83,7 +83,7 @@ class Swapped:
 def _with_depth(depth: Callable[[Any], Any]) -> Callable[[Path], list[Finding]]:
     def broken(folder: Path) -> list[Finding]:
         config = composed(folder)
-        images = {split: Swapped(one, depth) for split, one in open_composites(config, seed=0).images.items()}
+        images = {split: Swapped(images, depth) for split, images in open_composites(config, seed=0).images.items()}
         return check_composites(survey_composites(CompositeSplits(config, images, 0), RANGE_M))  # type: ignore[arg-type]
 
     return broken
@@ -171,15 +171,15 @@ ROWS = (
         "depth and mask exchanged",
         ("C08",),
         Stage.DATA,
-        _with_depth(lambda one: one.mask.astype(np.float32)),
-        _with_depth(lambda one: one.depth),
+        _with_depth(lambda composed_image: composed_image.mask.astype(np.float32)),
+        _with_depth(lambda composed_image: composed_image.depth),
     ),
     MutationCase(
         "depth in [0, 1] for metres",
         ("C14",),
         Stage.DATA,
-        _with_depth(lambda one: one.depth / 80),
-        _with_depth(lambda one: one.depth),
+        _with_depth(lambda composed_image: composed_image.depth / 80),
+        _with_depth(lambda composed_image: composed_image.depth),
     ),
     MutationCase(
         "a range that ends before the labels do",

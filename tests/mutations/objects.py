@@ -39,13 +39,15 @@ def tables(folder: Path) -> Path:
     copy = Path(copytree(Path(_rendered().name) / "tiny", folder / "tiny"))
     _each_image(copy, _without_what_is_hidden)
     classes = {
-        one["class"]
+        entry["class"]
         for scene in copy.glob("train-*/scene.json")
         for p in json.loads(scene.read_text())["images"]
-        for one in p["objects"]
+        for entry in p["objects"]
     }
     _each_image(
-        copy, lambda objects, instance: _kept(objects, instance, [one["class"] in classes for one in objects]), "val"
+        copy,
+        lambda objects, instance: _kept(objects, instance, [entry["class"] in classes for entry in objects]),
+        "val",
     )
     return copy
 
@@ -74,7 +76,7 @@ def _kept(objects: list[Entry], instance: Instance, stays: list[bool]) -> tuple[
     """Those that stay, numbered anew; the pixels of others are nobody's."""
     numbers = np.zeros(len(objects) + 1, np.uint8)
     numbers[1:][stays] = np.arange(1, sum(stays) + 1)
-    return [one for one, stay in zip(objects, stays, strict=True) if stay], numbers[instance]
+    return [entry for entry, stay in zip(objects, stays, strict=True) if stay], numbers[instance]
 
 
 def _without_what_is_hidden(objects: list[Entry], instance: Instance) -> tuple[list[Entry], Instance]:
@@ -82,22 +84,22 @@ def _without_what_is_hidden(objects: list[Entry], instance: Instance) -> tuple[l
 
 
 def _labels(change: Callable[[Entry], dict[str, Any]]) -> Change:
-    return lambda objects, instance: ([one | change(one) for one in objects], instance)
+    return lambda objects, instance: ([entry | change(entry) for entry in objects], instance)
 
 
 def _times(key: str, factor: float) -> Change:
-    return _labels(lambda one: {key: [value * factor for value in one[key]]})
+    return _labels(lambda entry: {key: [value * factor for value in entry[key]]})
 
 
-def _xyzw(one: Entry) -> dict[str, Any]:
-    w, *xyz = one["quaternion_wxyz"]
+def _xyzw(entry: Entry) -> dict[str, Any]:
+    w, *xyz = entry["quaternion_wxyz"]
     return {"quaternion_wxyz": [*xyz, w]}
 
 
 def _reversed(objects: list[Entry], instance: Instance) -> tuple[list[Entry], Instance]:
     """Poses and sizes of the objects in reverse; masks as they are."""
-    poses = [{key: one[key] for key in ("quaternion_wxyz", "t_camera_object_m", "size_m")} for one in objects]
-    return [one | pose for one, pose in zip(objects, reversed(poses), strict=True)], instance
+    poses = [{key: entry[key] for key in ("quaternion_wxyz", "t_camera_object_m", "size_m")} for entry in objects]
+    return [entry | pose for entry, pose in zip(objects, reversed(poses), strict=True)], instance
 
 
 def _first_hidden(objects: list[Entry], instance: Instance) -> tuple[list[Entry], Instance]:
@@ -109,7 +111,7 @@ def _nothing(objects: list[Entry], instance: Instance) -> tuple[list[Entry], Ins
 
 
 def _without(name: str) -> Change:
-    return lambda objects, instance: _kept(objects, instance, [one["class"] != name for one in objects])
+    return lambda objects, instance: _kept(objects, instance, [entry["class"] != name for entry in objects])
 
 
 def _case(name: str, code: str, change: Change, splits: str = "*") -> MutationCase:

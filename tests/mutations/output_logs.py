@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from mutations.mutation import MutationCase
 from mutations.training_logs import LogRows, _case, _persistent_case, each
 
 from stadia.diagnostics.monitors.persistence import FROM_STEP
@@ -24,7 +25,9 @@ def of_each(name: str, values: Mapping[str, float]) -> LogRows:
 def validated(**courses: Sequence[float]) -> LogRows:
     """Validations from FROM_STEP on; two underscores are a slash."""
     names = [name.replace("__", "/") for name in courses]
-    rows = (dict(zip((f"val/{n}" for n in names), one, strict=True)) for one in zip(*courses.values(), strict=True))
+    rows = (
+        dict(zip((f"val/{n}" for n in names), scores, strict=True)) for scores in zip(*courses.values(), strict=True)
+    )
     return each(rows, first=FROM_STEP, every=100)
 
 
@@ -32,8 +35,8 @@ def alternate(term: str, falls: Iterable[float], score: str, errors: Iterable[fl
     """Return rows of a training step and a validation in turn."""
     rows = [
         row
-        for one, error in zip(falls, errors, strict=True)
-        for row in ({f"train/{term}": one}, {f"val/{score}": error})
+        for value, error in zip(falls, errors, strict=True)
+        for row in ({f"train/{term}": value}, {f"val/{score}": error})
     ]
     return each(rows, first=FROM_STEP, every=50)
 
@@ -48,7 +51,9 @@ def of_term(constant: bool) -> LogRows:
     row = {"train/term/depth_ssim": 0.9, "train/term/depth_l1": 0.1}
     rows = [row | {"train/loss": 1.0 - n / 1e3, "train/term/depth_l1": 0.1 - n / 1e3} for n in range(NUM_ROWS)]
     return each(
-        rows if constant else [one | {"train/term/depth_ssim": 0.9} for one in rows[:10]], first=FROM_STEP, every=10
+        rows if constant else [changing | {"train/term/depth_ssim": 0.9} for changing in rows[:10]],
+        first=FROM_STEP,
+        every=10,
     )
 
 
@@ -64,16 +69,15 @@ def logged(**values: float) -> LogRows:
     )
 
 
+def _parts_case(name: str, code: str, key: str, bad: Mapping[str, float], good: Mapping[str, float]) -> MutationCase:
+    return _case(name, code, of_each(key, bad), of_each(key, good))
+
+
 THREE = {"-1": 0.3, "+1": 0.3, "stereo": 0.4}
 NAN = float("nan")
 
 ROWS = (
-    _case(
-        "the sign of one source's motion",
-        "S22",
-        of_each("explained_by", THREE | {"stereo": 0.005}),
-        of_each("explained_by", THREE),
-    ),
+    _parts_case("the sign of one source's motion", "S22", "explained_by", THREE | {"stereo": 0.005}, THREE),
     _persistent_case("a sigmoid taken for depth", "S23", "outside", 1.0, 0.15),
     _persistent_case(
         "the right view warped by the left one's transform", "S24", "warped_over_unwarped_right", 1.05, 0.47
@@ -87,21 +91,9 @@ ROWS = (
         each([{"train/depth/median": value} for value in MEDIANS], first=FROM_STEP),
         each([{"train/depth/median": 12 + value / 100} for value in MEDIANS], first=FROM_STEP),
     ),
-    _case(
-        "a translation whose layer died",
-        "P21",
-        of_each("motion/over_depth", {"+1": 1e-5}),
-        of_each("motion/over_depth", {"+1": 0.05}),
-    ),
-    _case(
-        "no factor on the pose",
-        "P22",
-        of_each("motion/over_depth", {"-1": 4.0}),
-        of_each("motion/over_depth", {"-1": 0.05}),
-    ),
-    _case(
-        "degrees for radians", "P23", of_each("motion/turn_deg", {"+1": 57.0}), of_each("motion/turn_deg", {"+1": 1.0})
-    ),
+    _parts_case("a translation whose layer died", "P21", "motion/over_depth", {"+1": 1e-5}, {"+1": 0.05}),
+    _parts_case("no factor on the pose", "P22", "motion/over_depth", {"-1": 4.0}, {"-1": 0.05}),
+    _parts_case("degrees for radians", "P23", "motion/turn_deg", {"+1": 57.0}, {"+1": 1.0}),
     _persistent_case("one of two neighbors is not inverted", "P24", "motion/same_side", 0.99, -0.99),
     _case(
         "a baseline in another unit than the poses",
@@ -110,11 +102,12 @@ ROWS = (
         validated(motion_slope__tz=(0.95, 1.02), motion_correlation__tz=(0.97, 0.98)),
     ),
     _case("a similarity with a range of 255", "L21", of_term(constant=True), of_term(constant=False)),
-    _case(
+    _parts_case(
         "weights of 1000 and 1 for depth and mask",
         "L22",
-        of_each("gradient_share", {"depth_l1": 0.998, "mask_bce": 0.002}),
-        of_each("gradient_share", {"depth_l1": 0.968, "mask_bce": 0.032}),
+        "gradient_share",
+        {"depth_l1": 0.998, "mask_bce": 0.002},
+        {"depth_l1": 0.968, "mask_bce": 0.032},
     ),
     _case("a term that is not in the sum", "L23", of_sum(0.3), of_sum(0.2)),
     _case("a running sum logged as the loss", "L23", of_sum(20.0), of_sum(0.2)),

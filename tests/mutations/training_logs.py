@@ -92,7 +92,7 @@ def sigma_rows(outputs: Sequence[SigmaRow]) -> LogRows:
             **{f"train/log_uncertainty/p{percent}": value for percent, value in percents},
         }
 
-    return each([row(*one) for one in outputs], first=10, every=10)
+    return each([row(*output) for output in outputs], first=10, every=10)
 
 
 def saturated(logit: float) -> list[SigmaRow]:

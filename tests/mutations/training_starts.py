@@ -78,21 +78,21 @@ def of(**values: Any) -> Toy:
 
 def seeing(change: Callable[[Tensor], Tensor]) -> Batch:
     """A batch whose images are changed for network and loss alike."""
-    one = batch()
-    inputs = replace(one.inputs, image=change(one.inputs.image), sources=change(one.inputs.sources))
+    given = batch()
+    inputs = replace(given.inputs, image=change(given.inputs.image), sources=change(given.inputs.sources))
     return replace(
-        one,
+        given,
         inputs=inputs,
-        targets=replace(one.targets, image=change(one.targets.image), sources=change(one.targets.sources)),
+        targets=replace(given.targets, image=change(given.targets.image), sources=change(given.targets.sources)),
     )
 
 
 def another_camera(times: float) -> Batch:
     """K of images that are so many times as large."""
-    one = batch()
-    K = one.inputs.camera.K.clone()
+    given = batch()
+    K = given.inputs.camera.K.clone()
     K[:, :2] *= times
-    return replace(one, inputs=replace(one.inputs, camera=Camera(K, 24, 48)))
+    return replace(given, inputs=replace(given.inputs, camera=Camera(K, 24, 48)))
 
 
 def first_everywhere() -> Batch:
@@ -100,18 +100,18 @@ def first_everywhere() -> Batch:
 
 
 def itself() -> Batch:
-    one = batch()
-    sources = one.targets.sources.clone()
-    sources[:, 0] = one.targets.image
-    return replace(one, targets=replace(one.targets, sources=sources))
+    given = batch()
+    sources = given.targets.sources.clone()
+    sources[:, 0] = given.targets.image
+    return replace(given, targets=replace(given.targets, sources=sources))
 
 
 def far_labels() -> Batch:
-    one = batch()
-    assert one.targets.depth_m is not None
-    depth_m = one.targets.depth_m.clone()
+    given = batch()
+    assert given.targets.depth_m is not None
+    depth_m = given.targets.depth_m.clone()
     depth_m[..., :10] *= 20
-    return replace(one, targets=replace(one.targets, depth_m=depth_m))
+    return replace(given, targets=replace(given.targets, depth_m=depth_m))
 
 
 def unlabeled_pair() -> Batch:
@@ -301,4 +301,4 @@ def _case(name: str, code: str, broken: Callable[[], list[Finding]], correct: st
     )
 
 
-ROWS = tuple(_case(*one) for one in TABLE)
+ROWS = tuple(_case(*row) for row in TABLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -152,6 +152,15 @@ class Finding:
         except (KeyError, TypeError, ValueError) as error:
             found, expected = f"{type(error).__name__}: {error}", "the fields of a finding"
             raise DataError("finding", found=found, expected=expected, fix="write it with stadia check") from error
+
+
+def merge_findings(findings: Iterable[Finding], key: Callable[[Finding], Hashable]) -> list[Finding]:
+    """Return the first finding of each key, with the places of all of its findings."""
+    merged: dict[Hashable, Finding] = {}
+    for finding in findings:
+        first = merged.setdefault(key(finding), finding)
+        merged[key(finding)] = replace(first, where=tuple(dict.fromkeys((*first.where, *finding.where))))
+    return list(merged.values())
 
 
 def _to_json(value: Any) -> Any:

@@ -38,7 +38,7 @@ from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import name_parser_errors, read_bytes
-from stadia.files.json_files import parse_json, read_json
+from stadia.files.json_files import read_json
 from stadia.files.paths import find_private_folder
 
 MAX_ENTRY_BYTES = 16 << 20  # bytes of one file
@@ -127,7 +127,7 @@ class FindingsCache:
         return findings
 
     def read(self, digest: str) -> KeptFindings | None:
-        """Return the findings of a fingerprint; None without a file, or for one that is damaged or another's."""
+        """Return the findings of a fingerprint; None without a file, or for one that is damaged."""
         path = self._path(digest)
         try:
             values = read_json(path, expected=EXPECTED, max_bytes=MAX_ENTRY_BYTES)
@@ -143,10 +143,10 @@ class FindingsCache:
     def write(self, digest: str, kept: KeptFindings) -> None:
         """Write the findings of a fingerprint, and remove the oldest files beyond MAX_ENTRIES.
 
-        Nothing is kept where the file would not give equal findings, be too large, or cannot be written.
+        Nothing is kept where the file would be too large, or cannot be written.
         """
-        text = _encode_entry(kept)
-        if text is None or len(text) > MAX_ENTRY_BYTES:
+        text = json.dumps({"checked_s": kept.checked_s, "findings": list(map(_encode_finding, kept.findings))})
+        if len(text) > MAX_ENTRY_BYTES:
             self._remove(digest)
             return
         with contextlib.suppress(StadiaError, OSError):  # a full disk: the findings are found again
@@ -181,17 +181,6 @@ def _decode_finding(values: Mapping[str, Any]) -> Finding:
     return replace(Finding.from_dict(values), image=base64.b64decode(values["png"], validate=True))
 
 
-def _encode_entry(kept: KeptFindings) -> str | None:
-    """Return the content of a file; None where the findings hold values that JSON changes, or does not have."""
-    values = {"checked_s": kept.checked_s, "findings": list(map(_encode_finding, kept.findings))}
-    try:
-        text = json.dumps(values, allow_nan=False)
-    except (TypeError, ValueError):
-        return None
-    decoded = map(_decode_finding, parse_json("kept findings", text, EXPECTED)["findings"])
-    return text if list(decoded) == kept.findings else None
-
-
 def _describe_reuse(kept: KeptFindings) -> str:
     count = sum(finding.code != NOT_CHECKED for finding in kept.findings)
     counted = f"{count or 'no'} finding{'s' * (count != 1)}"
@@ -222,9 +211,6 @@ MAX_FINGERPRINT_SECONDS = 5.0
 MAX_SOURCE_BYTES = 16 << 20  # of one file of the package
 
 PACKAGE = Path(__file__).parents[1]
-
-_IMPORTED_S = time.time()
-"""In a forked process the time of its parent, whose code it has."""
 
 
 class NoFingerprintError(Exception):
@@ -283,7 +269,7 @@ def fingerprint_data(
 
 def find_start_s() -> float:
     """Return a time before which this process imported none of its code, in seconds since 1970."""
-    return min(float(psutil.Process().create_time()), _IMPORTED_S)
+    return float(psutil.Process().create_time())
 
 
 def _check_depth_files(recording: Recording) -> None:

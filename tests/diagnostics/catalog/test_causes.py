@@ -16,9 +16,9 @@ def found(code: str, severity: Severity = WARN, *where: str) -> Finding:
     return Finding(code, severity, Stage.DATA, "measured", "expected", "cause", "fix", where=where)
 
 
-def codes(one: Diagnosis) -> tuple[str, list[str], list[str], list[str]]:
-    rest = ([other.code for other in some] for some in (one.follows, one.apart, one.unchecked))
-    return (one.first.code if one.first else "", *rest)
+def codes(diagnosis: Diagnosis) -> tuple[str, list[str], list[str], list[str]]:
+    rest = ([other.code for other in some] for some in (diagnosis.follows, diagnosis.apart, diagnosis.unchecked))
+    return (diagnosis.first.code if diagnosis.first else "", *rest)
 
 
 CHAIN = [
@@ -35,16 +35,16 @@ CHAIN = [
 
 @pytest.mark.parametrize("order", list(permutations(range(8)))[::977])
 def test_first_finding_is_the_cause_and_unrelated_ones_stand_apart(order: tuple[int, ...]) -> None:
-    one = find_root_cause([CHAIN[link] for link in order])
-    assert codes(one) == ("K04", ["E09", "U02", "H09", "T07"], ["C06", "D10"], ["N01"])
-    assert one.stops == 1
+    diagnosis = find_root_cause([CHAIN[link] for link in order])
+    assert codes(diagnosis) == ("K04", ["E09", "U02", "H09", "T07"], ["C06", "D10"], ["N01"])
+    assert diagnosis.stops == 1
 
 
 def test_stop_comes_before_warning() -> None:
     """A stop is no symptom of a warning."""
-    one = find_root_cause([found("E01", STOP), found("D03"), found("T07")])
-    assert codes(one) == ("E01", ["T07"], ["D03"], [])
-    assert one.stops == 1
+    diagnosis = find_root_cause([found("E01", STOP), found("D03"), found("T07")])
+    assert codes(diagnosis) == ("E01", ["T07"], ["D03"], [])
+    assert diagnosis.stops == 1
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,16 @@ def test_stop_comes_before_warning() -> None:
     ],
 )
 def test_codes_with_a_link_other_than_their_family(findings: list[Finding], first: str, apart: list[str]) -> None:
-    one = find_root_cause(findings)
-    assert (one.first.code if one.first else "", [other.code for other in one.apart]) == (first, apart)
+    diagnosis = find_root_cause(findings)
+    assert (diagnosis.first.code if diagnosis.first else "", [other.code for other in diagnosis.apart]) == (
+        first,
+        apart,
+    )
 
 
 def test_worst_finding_of_a_family_is_first() -> None:
-    one = find_root_cause([found("E03"), found("E09", STOP), found("E09", STOP, "another recording")])
-    assert (one.first, codes(one)[1:]) == (found("E09", STOP), (["E09"], ["E03"], []))
+    diagnosis = find_root_cause([found("E03"), found("E09", STOP), found("E09", STOP, "another recording")])
+    assert (diagnosis.first, codes(diagnosis)[1:]) == (found("E09", STOP), (["E09"], ["E03"], []))
 
 
 def test_notes_are_never_first() -> None:

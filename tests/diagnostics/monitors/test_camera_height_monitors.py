@@ -22,12 +22,12 @@ def test_correct_masks_have_no_findings(tmp_path):
 @pytest.mark.parametrize(("change", "frames", "codes", "words"), MUTATIONS.values(), ids=MUTATIONS)
 def test_unusable_masks_are_reported_with_their_frames(change, frames, codes, words, tmp_path):
     found = check_masks_of(drive(tmp_path, change, frames=frames), objects=("car", "bus"))
-    assert {one.code for one in found} == codes
-    assert any(words in one.measured for one in found), [one.measured for one in found]
-    for one in found:
-        assert one.where == ("drive",)
-        assert one.fix
-        assert set(one.evidence.get("frames", {"frame": []})["frame"]) <= {100 + index for index in frames}
+    assert {finding.code for finding in found} == codes
+    assert any(words in finding.measured for finding in found), [finding.measured for finding in found]
+    for finding in found:
+        assert finding.where == ("drive",)
+        assert finding.fix
+        assert set(finding.evidence.get("frames", {"frame": []})["frame"]) <= {100 + index for index in frames}
 
 
 def test_other_classes_are_named_where_no_object_is_known(tmp_path):

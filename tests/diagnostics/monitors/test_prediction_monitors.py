@@ -46,7 +46,7 @@ RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times
 
 def run_monitor(monitor, rows: Sequence[Mapping[str, float]], first: int = FROM_STEP, every: int = 10) -> list[Finding]:
     outputs = [monitor.on_row(first + every * number, row) for number, row in enumerate(rows)]
-    return [one for one in outputs if one is not None]
+    return [finding for finding in outputs if finding is not None]
 
 
 def test_each_part_is_counted_by_itself_and_named() -> None:
@@ -170,8 +170,8 @@ def test_a_score_without_a_number_at_first_may_come() -> None:
     assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}, {"val/iou": math.nan}, {"val/iou": 0.1}]) == []
     nothing = {"val/iou_3d": math.nan, "val/found": 0.0}
     assert run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, *[nothing] * 3], every=100) == []
-    one = {"val/iou_3d": math.nan, "val/found": 1.0}
-    assert len(run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, one], every=100)) == 1
+    nan = {"val/iou_3d": math.nan, "val/found": 1.0}
+    assert len(run_monitor(NanScoreMonitor(), [{"val/iou_3d": 0.1, "val/found": 9.0}, nan], every=100)) == 1
     (found,) = run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 3, every=100)
     assert run_monitor(NanScoreMonitor(), [{"val/iou": math.nan}] * 9, every=3) == [], "an epoch of three steps"
     assert found.where == ("val/iou",)

@@ -96,7 +96,7 @@ def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
         monitor.on_train_start(SimpleNamespace(step=step, recipe=SmallRecipe()))
         for number, loss in enumerate(losses, start=1):
             monitor._notify("on_row", step + 10 * number, {"train/loss": loss, "train/update_ratio": 0.02})
-        return [one.code for one in read_training_findings(run.folder)]
+        return [finding.code for finding in read_training_findings(run.folder)]
 
     assert reported(0.5, 0.52, 0.51, step=20) == []
     assert reported(0.5, 1.1, step=20) == ["T02"]
@@ -148,7 +148,7 @@ def run_monitors(tmp_path: Path, recipe: SmallRecipe, **values: Any) -> tuple[Pa
 
 def test_what_it_finds_is_printed_and_written_once_each(tmp_path: Path) -> None:
     folder, outputs = run_monitors(tmp_path, Spiking(), max_steps=30)
-    found = {one.code: one for one in read_findings(folder / "findings.jsonl")}
+    found = {finding.code: finding for finding in read_findings(folder / "findings.jsonl")}
     assert found.keys() >= {"T01"}
     assert found["T01"].evidence["step"] == 15
     assert len(found["T01"].where) == 3, "the samples of the batch"
@@ -205,15 +205,6 @@ def test_data_sets_that_have_learnt_units_of_their_own_are_named() -> None:
     assert [young.on_row(step, row(50.0, residual=0.18)) for step in range(3)] == [None] * 3
 
 
-def test_monitors_of_datasets_are_called(tmp_path: Path) -> None:
-    monitor = TrainingMonitor(
-        Run.create(tmp_path, "two", {}, recipe="small", seed=0), Console(file=(outputs := io.StringIO()), width=500)
-    )
-    for step, residual in enumerate((0.1, 0.2)):
-        monitor._notify("on_row", step, {"val/a/residual": residual, "val/b/residual": 0.1})
-    assert "T04" in outputs.getvalue()
-
-
 class Broken(SmallRecipe):
     """A loss that is not a number from step 4 on."""
 
@@ -227,7 +218,7 @@ def test_the_first_loss_that_is_not_finite_is_kept_with_its_term_and_samples(tmp
     with pytest.raises(NotFiniteError):
         run_monitors(tmp_path, Broken(), max_steps=30)
     (folder,) = (path for path in tmp_path.iterdir() if path.name.endswith("-small"))
-    (found,) = [one for one in read_findings(folder / "findings.jsonl") if one.code == "T08"]
+    (found,) = [finding for finding in read_findings(folder / "findings.jsonl") if finding.code == "T08"]
     assert (found.severity, found.evidence["step"]) == (Severity.STOP, 4)
     assert "loss of step 4: nan (terms: " in found.measured
 
@@ -253,4 +244,4 @@ def test_stop_during_training_halts_or_warns(tmp_path: Path, on_stop: OnStop) ->
         for step in range(4):
             monitor._notify("on_batch", step, 1.0, ())
     assert outputs.getvalue().count("stop: X01") == 1
-    assert [one.code for one in read_findings(run.folder / "findings.jsonl")] == ["X01"]
+    assert [finding.code for finding in read_findings(run.folder / "findings.jsonl")] == ["X01"]

@@ -13,7 +13,7 @@ from mutations.composites import composed, cut
 from stadia.dataloading.composite_survey import CompositeSurvey, survey_composites
 from stadia.dataloading.composites import open_composites
 from stadia.dataloading.config import OverlayDataConfig
-from stadia.diagnostics.preflight.label_checks import MIN_BACKGROUNDS, check_composites
+from stadia.diagnostics.preflight.label_checks import check_composites
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def seen(config: OverlayDataConfig) -> CompositeSurvey:
     return survey_composites(open_composites(config, seed=0))
 
 
-def codes(one: CompositeSurvey) -> list[tuple[str, str]]:
-    return [(finding.code, str(finding.severity)) for finding in check_composites(one)]
+def codes(survey: CompositeSurvey) -> list[tuple[str, str]]:
+    return [(finding.code, str(finding.severity)) for finding in check_composites(survey)]
 
 
 def test_correct_composites_have_no_findings(good) -> None:
-    one = seen(good)
-    assert codes(one) == []
-    lines = one.lines()
+    survey = seen(good)
+    assert codes(survey) == []
+    lines = survey.lines()
     assert lines[0].split() == ["train", "val", "shared"]
     assert lines[1].split() == ["background", "12", "12", "0"]
     assert lines[4].split() == ["object", "4", "2", "0"]
@@ -66,44 +66,12 @@ def test_an_object_on_both_sides_stops_under_any_name(good, tmp_path: Path) -> N
     assert (found.code, found.severity) == ("C02", "stop")
     assert "1 object in two of the splits train, val, such as 2 (there other)" in found.measured
     rgba = cv2.imread(str(tmp_path / "cut" / "train" / "2.png"), cv2.IMREAD_UNCHANGED)
-    rgba[6, 9] = (1, 2, 3, 200)  # so that its mirror image is another
+    rgba[6, 9] = (1, 2, 3, 200)
     cv2.imwrite(str(tmp_path / "cut" / "train" / "2.png"), rgba)
     assert codes(seen(good)) == [], "not the same any more"
-    otherwise = np.pad(rgba[2:, ::-1], ((9, 0), (3, 0), (0, 0)))
-    otherwise[otherwise[..., 3] == 0] = (9, 9, 9, 0)
-    cv2.imwrite(str(tmp_path / "cut" / "val" / "other.png"), otherwise, [cv2.IMWRITE_PNG_COMPRESSION, 0])
-    (found,) = check_composites(seen(good))
-    assert found.code == "C02", "mirrored, with another margin, and stored otherwise"
     (tmp_path / "cut" / "val" / "other.png").unlink()
     cut(tmp_path / "cut" / "val" / "0.png", 99)
     assert codes(seen(good)) == [], "a file of the same number shows another object"
-    for split, seed in (("train", 20), ("val", 21)):
-        cut(tmp_path / "cut" / split / "cup" / f"{seed}.png", seed)
-    (found,) = check_composites(seen(good))
-    assert "such as cup" in found.measured, "two views of one object"
-
-
-def test_few_backgrounds_warn(good) -> None:
-    assert MIN_BACKGROUNDS == 10
-    (found,) = check_composites(replace(seen(good), effective_backgrounds=7.5))
-    assert (found.code, found.severity) == ("C06", "warn")
-    assert "12 backgrounds train, as unevenly as 7.5" in found.measured
-
-
-def test_foregrounds_that_cannot_be_pasted_stop(good, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "cut" / "train" / "photo.jpg"), np.full((9, 9, 3), 7, np.uint8))
-    (found,) = check_composites(seen(good))
-    assert (found.code, found.severity) == ("C09", "stop")
-    assert found.measured.startswith("1 foreground of those checked, such as ")
-    assert "photo.jpg: a JPEG, which has no alpha channel" in found.measured
-
-
-def test_a_background_that_cannot_be_read_stops(good, tmp_path: Path) -> None:
-    path = tmp_path / "roads" / "a" / "left" / "000004.png"
-    path.write_bytes(path.read_bytes()[:-30])
-    (found,) = check_composites(seen(good))
-    assert (found.code, found.severity) == ("D01", "stop")
-    assert "000004.png" in found.measured
 
 
 def test_labels_outside_of_the_depth_range_are_reported(good) -> None:
@@ -121,7 +89,7 @@ def test_labels_outside_of_the_depth_range_are_reported(good) -> None:
 
 
 def test_other_file_layout_is_reported(good) -> None:
-    one = replace(
+    survey = replace(
         seen(good),
         source="teacher: DenseDepth",
         depth_scale="up-to-scale",
@@ -129,8 +97,8 @@ def test_other_file_layout_is_reported(good) -> None:
         missing=tuple(f"bg1/fg_1/depth/{number}.jpg" for number in range(1, 13)),
         renamed=("99 folders 'mask_' for 'mask'",),
     )
-    assert codes(one) == [("C03", "warn"), ("C05", "warn"), ("C04", "note"), ("C07", "note")]
-    missing = next(found for found in check_composites(one) if found.code == "C03")
+    assert codes(survey) == [("C03", "warn"), ("C05", "warn"), ("C04", "note"), ("C07", "note")]
+    missing = next(found for found in check_composites(survey) if found.code == "C03")
     assert len(missing.evidence["missing"]["path"]) == 10
     assert "12 paths are missing: bg1/fg_1/depth/1.jpg" in missing.measured
     assert "10.jpg ..." in missing.measured

@@ -32,7 +32,7 @@ def baseline(factor: float, severity: Severity = STOP) -> Finding:
 
 
 def severities(found: list[Finding]) -> dict[str, Severity]:
-    return {one.code: one.severity for one in found}
+    return {finding.code: finding.severity for finding in found}
 
 
 @pytest.mark.parametrize("code", ["K04", "K06"])
@@ -78,11 +78,11 @@ def test_one_rig_has_one_cure_in_all_of_its_recordings() -> None:
     straight, turns, other = baseline(0.49), baseline(0.5), baseline(0.44)
     rotations = [focal(0.5, "K06", log_error=error) for error in (0.1, 0.01)]
     found = explain_baseline_by_focal([straight, rotations[0], turns, rotations[1]])
-    assert [one.severity for one in found] == [NOTE, STOP, NOTE, STOP], "by the most precise fx"
+    assert [finding.severity for finding in found] == [NOTE, STOP, NOTE, STOP], "by the most precise fx"
     assert found[0].fix == found[2].fix
     apart = explain_baseline_by_focal([straight, rotations[1], other])
-    assert [one.severity for one in apart] == [STOP, WARN, STOP]
-    assert {one.fix.partition(",")[0] for one in (apart[0], apart[2])} == {"correct fx first"}
+    assert [finding.severity for finding in apart] == [STOP, WARN, STOP]
+    assert {finding.fix.partition(",")[0] for finding in (apart[0], apart[2])} == {"correct fx first"}
     far = focal(0.8, "K06", log_error=0.02)
     assert explain_baseline_by_focal([turns, rotations[1], far])[2] == far, "that factor is another one"
 
@@ -107,12 +107,12 @@ def test_recordings_of_one_rig_are_settled_together(
 
     def check(survey: RecordingSurvey, checks: object) -> list[Finding]:
         found = [baseline(1.2)] if survey.recording.name == "straight" else [focal(1.2, "K06"), baseline(1.2)]
-        return [replace(one, where=(survey.recording.name,)) for one in found]
+        return [replace(finding, where=(survey.recording.name,)) for finding in found]
 
     monkeypatch.setattr(preflight_runner, "_check_recording", check)
     drives = [make_drive(recording, "straight"), make_drive(recording, "turns", **changed)]
-    found = [one for one in run_preflight(drives, checks=[]) if one.code == "E03"]
-    assert {name: one.severity for one in found for name in one.where} == {
+    found = [finding for finding in run_preflight(drives, checks=[]) if finding.code == "E03"]
+    assert {name: finding.severity for finding in found for name in finding.where} == {
         "straight": NOTE if is_same_rig else STOP,
         "turns": NOTE,
     }
@@ -131,7 +131,7 @@ def test_half_the_focal_length_of_kitti_leaves_its_baseline(real_data: Path) -> 
     (drive,) = open_recordings(real_data / "kitti_odometry", recordings=["06"])
 
     halved = Mutated(drive, camera=_with_K(_times(0.5, both=False)))
-    found = [one for one in run_preflight([halved], checks=["resize", "baseline"]) if one.code[0] in "KE"]
+    found = [finding for finding in run_preflight([halved], checks=["resize", "baseline"]) if finding.code[0] in "KE"]
     assert severities(found) == {"K04": STOP, "E03": NOTE}
     assert found[1].evidence["factor"] == pytest.approx(0.5, rel=0.05)
 
@@ -142,6 +142,6 @@ def test_cause_follows_what_was_scaled(real_data: Path, fx: float, baseline: flo
     """E03 named K_02 of KITTI for a baseline that is 1.33 times too long, although fx is the rectified one."""
     (drive,) = open_recordings(real_data / "kitti_odometry", recordings=["06"])
     found = run_preflight([make_drive(drive, "06", fx, baseline)], checks=["resize", "baseline"])
-    (wrong,) = [one for one in found if one.code == "E03"]
+    (wrong,) = [finding for finding in found if finding.code == "E03"]
     assert ("the baseline is wrong" in wrong.cause) == is_baseline
     assert ("K04" in severities(found)) != is_baseline

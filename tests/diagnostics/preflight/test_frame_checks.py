@@ -18,10 +18,10 @@ from stadia.diagnostics.preflight.preflight_runner import run_preflight
 def only(recording: Recording) -> Finding:
     """The one finding that is no note; all other checks wait for it."""
     found = run_preflight([recording])
-    (stop,) = [one for one in found if one.severity is not Severity.NOTE]
+    (stop,) = [finding for finding in found if finding.severity is not Severity.NOTE]
     assert stop.severity is Severity.STOP
-    assert sum(f"{stop.code} must be fixed first" in one.measured for one in found) == len(list(CHECKS))
-    assert not any("the check itself failed" in one.measured for one in found)
+    assert sum(f"{stop.code} must be fixed first" in finding.measured for finding in found) == len(list(CHECKS))
+    assert not any("the check itself failed" in finding.measured for finding in found)
     return stop
 
 
@@ -126,8 +126,10 @@ def test_pose_of_another_shape_beyond_the_sample_is_reported(recording: Recordin
             T = super().T_world_camera(index, side)
             return T[:3] if T is not None and index == 5 else T
 
-    stops = [one for one in run_preflight([Last(recording)], checks=["poses"]) if one.severity is Severity.STOP]
-    assert [(one.code, one.measured) for one in stops] == [
+    stops = [
+        finding for finding in run_preflight([Last(recording)], checks=["poses"]) if finding.severity is Severity.STOP
+    ]
+    assert [(finding.code, finding.measured) for finding in stops] == [
         ("E05", "1 of 6 poses, such as that of frame 5: an array of shape (3, 4)")
     ]
 
@@ -136,4 +138,4 @@ def test_missing_timestamp_between_sampled_frames_is_reported(recording: Recordi
     found = run_preflight(
         [Mutated(recording, time=lambda i: float("nan") if i == 5 else float(i))], checks=["timestamps"]
     )
-    assert [one.code for one in found if one.severity is not Severity.NOTE] == ["D15"]
+    assert [finding.code for finding in found if finding.severity is not Severity.NOTE] == ["D15"]

@@ -27,7 +27,7 @@ K = np.array([[100.0, 0, 79.5], [0, 100, 47.5], [0, 0, 1]])
 )
 def test_the_two_png_units_taken_for_each_other_are_named(recording: Recording, factor: float, cause: str) -> None:
     found = run_preflight([Mutated(recording, depth=lambda d: d * np.float32(factor))], checks=["ground_truth"])
-    (finding,) = [one for one in found if one.code == "D06"]
+    (finding,) = [finding for finding in found if finding.code == "D06"]
     assert cause in finding.cause
     assert "3.906" in finding.fix
 

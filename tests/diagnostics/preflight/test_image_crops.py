@@ -48,7 +48,7 @@ def cropped(shares: tuple[float, ...]) -> dict[str, Any]:
 
 
 def without_notes(recording: Recording) -> list[Finding]:
-    return [one for one in run_preflight([recording]) if one.severity is not Severity.NOTE]
+    return [finding for finding in run_preflight([recording]) if finding.severity is not Severity.NOTE]
 
 
 @pytest.mark.slow
@@ -60,11 +60,11 @@ def test_correct_crop_is_confirmed_by_poses(shares: tuple[float, ...], recording
 @pytest.mark.slow
 @pytest.mark.parametrize("shares", CROPS.values(), ids=CROPS)
 def test_correct_crop_without_poses_warns(shares: tuple[float, ...], recording: Recording) -> None:
-    (one,) = without_notes(Alone(recording, **cropped(shares)))
-    assert one.code in ("K03", "K04")
-    assert one.severity is Severity.WARN
-    assert "the images are a crop and K is correct" in one.cause
-    assert one.evidence["lines"] == {}
+    (finding,) = without_notes(Alone(recording, **cropped(shares)))
+    assert finding.code in ("K03", "K04")
+    assert finding.severity is Severity.WARN
+    assert "the images are a crop and K is correct" in finding.cause
+    assert finding.evidence["lines"] == {}
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_correct_crop_without_poses_warns(shares: tuple[float, ...], recording: 
 def test_a_wrong_K_without_poses_stops_only_where_it_cannot_be(
     name: str, severity: Severity, recording: Recording
 ) -> None:
-    (mutation,) = [one for one in MUTATIONS if one.name == name]
+    (mutation,) = [mutation for mutation in MUTATIONS if mutation.name == name]
     (first, *_) = without_notes(Alone(mutation.apply(recording)))
     assert (first.code, first.severity) == (mutation.codes[0], severity)
 
@@ -103,8 +103,8 @@ def test_poses_that_are_wrong_confirm_no_K(recording: Recording) -> None:
         return T
 
     found = without_notes(Mutated(recording, pose=across, **cropped(CROPS["all but the upper left"])))
-    assert all(one.severity is Severity.WARN for one in found if one.code == "K04")
-    assert {one.code for one in found} & {"E07", "E09"}
+    assert all(finding.severity is Severity.WARN for finding in found if finding.code == "K04")
+    assert {finding.code for finding in found} & {"E07", "E09"}
 
 
 @pytest.mark.parametrize(

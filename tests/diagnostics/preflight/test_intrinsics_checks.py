@@ -81,20 +81,20 @@ def test_turns_that_small_images_see_badly_are_no_focal_length(pairs: Pairs) -> 
 
 @pytest.mark.parametrize(("pairs", "words"), [(DOUBLED, "1.6"), (HALVED, "0.5")], ids=["doubled", "halved"])
 def test_wrong_focal_length_is_reported(pairs: Pairs, words: str) -> None:
-    (one,) = requested(pairs)
-    assert (one.code, one.severity) == ("K06", Severity.WARN)
-    assert f"fx and fy are about {words}" in one.cause
+    (finding,) = requested(pairs)
+    assert (finding.code, finding.severity) == ("K06", Severity.WARN)
+    assert f"fx and fy are about {words}" in finding.cause
 
 
 def test_one_factor_of_all_steps_is_sure_however_small_the_turns_are() -> None:
-    (one,) = requested([((0.0, 0.6), (0.0, 0.4)), ((0.6, 0.0), (0.4, 0.0)), ((0.6, 0.9), (0.4, 0.6))])
-    assert "within 0%" in one.measured
-    assert one.evidence["poses_deg"] == pytest.approx([0.6, 0.6, 1.082], abs=1e-3)
+    (finding,) = requested([((0.0, 0.6), (0.0, 0.4)), ((0.6, 0.0), (0.4, 0.0)), ((0.6, 0.9), (0.4, 0.6))])
+    assert "within 0%" in finding.measured
+    assert finding.evidence["poses_deg"] == pytest.approx([0.6, 0.6, 1.082], abs=1e-3)
 
 
 def test_a_factor_that_is_sure_to_be_large_stops() -> None:
-    (one,) = requested([((0.0, 1.0), (0.0, 0.5)), ((1.0, 0.0), (0.5, 0.0))])
-    assert one.severity is Severity.STOP
+    (finding,) = requested([((0.0, 1.0), (0.0, 0.5)), ((1.0, 0.0), (0.5, 0.0))])
+    assert finding.severity is Severity.STOP
 
 
 @pytest.mark.parametrize(("fx", "words"), [(353.6, "fx alone is wrong, about 0.50"), (971.0, "unrectified images")])
@@ -155,8 +155,11 @@ def test_a_video_has_the_same_camera_findings_by_check_and_in_a_training(
                 found += check(RecordingSurvey(recording))
             except NotChecked:
                 assert not found, "a camera that is found wrong is checked"
-        drawn = [tuple(_draw_sizes(one, RecordingSurvey(recording))) for one in found]
-        return [(one.code, one.measured, one.expected, one.cause, one.fix, *drawn.pop(0)) for one in found]
+        drawn = [tuple(_draw_sizes(finding, RecordingSurvey(recording))) for finding in found]
+        return [
+            (finding.code, finding.measured, finding.expected, finding.cause, finding.fix, *drawn.pop(0))
+            for finding in found
+        ]
 
     (checked,) = sample_recordings(kitti_video, camera=camera, stride=1)
     (trained,) = open_recordings(kitti_video, camera=camera, stride=1, size=(192, 320))

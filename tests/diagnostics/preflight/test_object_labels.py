@@ -53,10 +53,10 @@ def test_unreadable_images_stop_and_hide_missing_objects() -> None:
 
 def test_boxes_beside_their_masks_warn_and_many_of_them_stop() -> None:
     def reported(*fits: tuple[float, float]) -> list[tuple[str, str]]:
-        one = ObjectSurvey(
+        survey = ObjectSurvey(
             10, {"cup": 5}, (), (), fits=tuple(BoxMaskFit("t/000.png", n, *fit) for n, fit in enumerate(fits, start=1))
         )
-        return [(found.code, str(found.severity)) for found in check_object_labels({"train": one})]
+        return [(found.code, str(found.severity)) for found in check_object_labels({"train": survey})]
 
     assert reported(*[(1.0, 0.6)] * 99, (0.5, 0.6)) == []
     assert reported(*[(1.0, 0.6)] * 96, *[(0.5, 0.6)] * 4) == [("O05", "warn")]

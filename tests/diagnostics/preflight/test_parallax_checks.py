@@ -164,7 +164,7 @@ def survey_drive(height: int, kept: int, **about: bool) -> SimpleNamespace:
     steps = []
     for first in range(6):
         there = points + np.array([0, 0.006 * kept, 0])
-        pixels = [(one @ K.T)[:, :2] / one[:, 2:] for one in (points, there)]
+        pixels = [(placed @ K.T)[:, :2] / placed[:, 2:] for placed in (points, there)]
         matches = FeatureMatches(np.arange(400), *pixels)
         motion = SimpleNamespace(planar=False, R=np.eye(3))
         steps.append(SimpleNamespace(first=first, second=first + 1, matches=matches, by_matches=motion))
@@ -189,11 +189,13 @@ def test_images_of_another_shape_have_the_same_parallax() -> None:
 def test_the_stride_is_one_of_the_source_and_the_measured_frames_are_named() -> None:
     """Of a video of which selection by motion kept each second frame, twice as many are stepped over."""
     (every,), (second,) = (check_parallax(survey_drive(240, kept)) for kept in (1, 2))
-    strides = [int(one.fix.partition("data.stride=")[2].partition(",")[0]) for one in (every, second)]
-    parallax = [np.median(one.evidence["pairs"]["parallax_px_per_frame"]) for one in (every, second)]
+    strides = [int(finding.fix.partition("data.stride=")[2].partition(",")[0]) for finding in (every, second)]
+    parallax = [np.median(finding.evidence["pairs"]["parallax_px_per_frame"]) for finding in (every, second)]
     assert parallax[1] == pytest.approx(2 * parallax[0], rel=1e-3), "of neighboring kept frames"
     assert strides == [math.ceil(1.8 / parallax[0]), 2 * math.ceil(1.8 / parallax[1])]
-    distances = [(one.evidence["frame_distance"], one.evidence["frame_distance_needed"]) for one in (every, second)]
+    distances = [
+        (finding.evidence["frame_distance"], finding.evidence["frame_distance_needed"]) for finding in (every, second)
+    ]
     assert distances == [(1, strides[0]), (2, strides[1])], "both are in the table, too"
     assert every.measured.endswith("(6 pairs between frames 7 and 13)")
     assert second.measured.endswith("(6 pairs between frames 7 and 19)")
@@ -206,7 +208,7 @@ def test_a_stride_is_advised_only_where_the_data_set_has_one() -> None:
     (images,) = check_parallax(survey_drive(240, 1, has_stride=False))
     (pairs,) = check_parallax(survey_drive(240, 1, has_stride=False, stereo=True, one_camera=True))
     left = f"({math.ceil(300 / stride)} of 300 frames stay"
-    assert all(left in one.fix for one in (video, images, pairs))
+    assert all(left in finding.fix for finding in (video, images, pairs))
     assert "data.stride" not in images.fix + pairs.fix
     assert images.fix.startswith(f"take frames that lie farther apart: copy 1 of {stride} images to a folder")
     assert pairs.fix.startswith("train with the stereo pairs (data.stereo=true)")

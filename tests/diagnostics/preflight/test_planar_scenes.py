@@ -83,8 +83,8 @@ def test_exact_poses_over_a_plane_are_not_blamed(
     step: tuple[float, float, float], height_m: float, turns_deg: float, per_m: float, seed: int
 ) -> None:
     found = run_preflight([Plane(path(step, height_m, turns_deg, seed), seed, per_m)])
-    assert {one.severity for one in found} == {Severity.NOTE}
-    (poses,) = [one.measured for one in found if one.measured.startswith("poses:")]
+    assert {finding.severity for finding in found} == {Severity.NOTE}
+    (poses,) = [finding.measured for finding in found if finding.measured.startswith("poses:")]
     assert "show one plane, which two motions explain" in poses
 
 

@@ -38,7 +38,7 @@ class Few(Recording):
         return self.recording.camera(index, side)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("frames", [1, 3])
 def test_minimal_recording_has_a_reason_per_unchecked_item(frames: int, recording: Recording) -> None:
     findings = run_preflight([Few(recording, frames)])
     assert {finding.severity for finding in findings} == {Severity.NOTE}
@@ -97,34 +97,28 @@ def test_without_a_camera_images_are_still_checked(recording: Recording) -> None
             return None
 
     assert reported_codes(Own(recording, 3)) == {"K01": "camera(0, 'left') is None"}
-    notes = " ".join(one.measured for one in run_preflight([Own(recording, 1)]))
+    notes = " ".join(finding.measured for finding in run_preflight([Own(recording, 1)]))
     assert "frames: one frame: nothing to compare it with" in notes
     assert "resize: K01 must be fixed first" in notes
 
 
-def test_a_file_that_a_recording_of_ones_own_cannot_open_is_a_stop(recording: Recording) -> None:
-    class Own(Few):
-        def image(self, index: int, side: str = "left") -> np.ndarray:
-            if index:
-                raise FileNotFoundError(2, "No such file", "left/000001.png")
-            return super().image(index, side)
-
-    assert reported_codes(Own(recording, 3))["D01"].startswith("left/000001.png: FileNotFoundError")
+TRUNCATED = DataError("left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again")
 
 
-def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording) -> None:
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [(TRUNCATED, "copy it again"), (FileNotFoundError(2, "No such file", "left/000002.png"), "fetch it again")],
+)
+def test_what_cannot_be_read_is_a_stop_with_the_files_name(recording: Recording, error: Exception, fix: str) -> None:
     class Truncated(Few):
         def image(self, index: int, side: str = "left") -> np.ndarray:
             if index == 2:
-                raise DataError(
-                    "left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again"
-                )
+                raise error
             return super().image(index, side)
 
-    findings = run_preflight([Truncated(recording, 6)])
-    assert [(f.code, f.severity) for f in findings if f.severity is not Severity.NOTE] == [("D01", Severity.STOP)]
-    assert "left/000002.png" in findings[0].measured
-    assert findings[0].fix == "copy it again"
+    found = [finding for finding in run_preflight([Truncated(recording, 6)]) if finding.severity is not Severity.NOTE]
+    assert [(finding.code, finding.severity, finding.fix) for finding in found] == [("D01", Severity.STOP, fix)]
+    assert found[0].measured.startswith("left/000002.png: ")
 
 
 def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
@@ -132,17 +126,17 @@ def test_symptoms_of_a_stop_are_not_measured(recording: Recording) -> None:
         return Camera(camera.K.new_tensor([[2.0], [2], [1]]) * camera.K, camera.height, camera.width)
 
     findings = run_preflight([Mutated(recording, camera=doubled)])
-    assert [f.code for f in findings if f.severity is Severity.STOP] == ["K04"]
-    assert sum("K04 must be fixed first" in f.measured for f in findings) == 6
+    assert [finding.code for finding in findings if finding.severity is Severity.STOP] == ["K04"]
+    assert sum("K04 must be fixed first" in finding.measured for finding in findings) == 6
 
 
 @pytest.mark.slow
 def test_same_finding_of_several_recordings_is_merged(recording: Recording) -> None:
     broken = [Mutated(recording, rig=np.linalg.inv) for _ in range(3)]
-    for number, one in enumerate(broken):
-        one.name = f"drive {number}"
-    findings = [f for f in run_preflight(broken) if f.severity is Severity.STOP]
-    assert [f.code for f in findings] == ["E01"]
+    for number, drive in enumerate(broken):
+        drive.name = f"drive {number}"
+    findings = [finding for finding in run_preflight(broken) if finding.severity is Severity.STOP]
+    assert [finding.code for finding in findings] == ["E01"]
     assert findings[0].where == ("drive 0", "drive 2", "drive 1")  # in the order of checking: far from each other first
 
 
@@ -154,7 +148,7 @@ def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypa
         seconds=0,
         progress=lambda what, done, total: began.append(what),
     )
-    assert [f.code for f in findings] == ["N02"]
+    assert [finding.code for finding in findings] == ["N02"]
     assert findings[0].measured.startswith("sampled: 1 of 3 recordings")
     assert re.match(r"run `stadia check DATA --seconds \d+0` to check all of them", findings[0].fix)
     assert began == [recording.name, "splits"]
@@ -179,7 +173,9 @@ def test_one_split_cannot_be_compared(recording: Recording) -> None:
 def test_splits_without_files_are_compared_by_pixels(recording: Recording) -> None:
     train, copy = Few(recording, 6), Few(recording, 2)
     copy.name = "copy"
-    assert [f.code for f in run_preflight([], {"train": [(train, range(6))], "test": [(copy, range(2))]})] == ["D09"]
+    assert [
+        finding.code for finding in run_preflight([], {"train": [(train, range(6))], "test": [(copy, range(2))]})
+    ] == ["D09"]
 
 
 def test_constant_ground_truth_is_ignored(recording: Recording) -> None:
@@ -188,57 +184,27 @@ def test_constant_ground_truth_is_ignored(recording: Recording) -> None:
     assert not depth.any()
 
 
-FAILURES = [
-    np.linalg.LinAlgError("Singular"),
-    TypeError("None"),
-    AttributeError("no such"),
-    StopIteration("empty"),
-    RuntimeError("shape"),
-]
-
-
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-def test_a_check_that_fails_is_no_reason_not_to_train(
-    recording: Recording, monkeypatch: pytest.MonkeyPatch, failure: Exception
-) -> None:
+def test_a_check_that_fails_is_no_reason_not_to_train(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: object) -> list[Finding]:
-        raise failure
+        raise np.linalg.LinAlgError("Singular")
 
     monkeypatch.setattr(preflight_runner.CHECKS, "load", lambda _: fails)
     (found,) = run_preflight([recording], checks=["poses"])
     assert (found.code, found.severity) == ("N01", Severity.NOTE)
-    assert f"the check itself failed ({type(failure).__name__}: {failure})" in found.measured
-
-
-TRUNCATED = DataError("left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again")
+    assert "the check itself failed (LinAlgError: Singular)" in found.measured
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("failure", [TRUNCATED, *FAILURES], ids=lambda failure: type(failure).__name__)
-def test_a_image_that_fails_loses_no_finding(
-    recording: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception
+def test_an_image_that_fails_loses_no_finding(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: object) -> bytes:
-        raise failure
+        raise TRUNCATED
 
     monkeypatch.setattr(preflight_runner, "draw_finding", fails)
-    stops = [f for f in run_preflight([Mutated(recording, rig=np.linalg.inv)]) if f.severity is Severity.STOP]
-    assert [(f.code, f.image) for f in stops] == [("E01", b"")]
-    assert f"E01 has no image ({type(failure).__name__}" in caplog.text
-
-
-def test_depth_is_read_once(recording: Recording) -> None:
-    read: list[int] = []
-
-    class Counting(Few):
-        def depth_m(self, index: int, side: str = "left") -> np.ndarray | None:
-            read.append(index)
-            return self.recording.depth_m(index, side)
-
-    survey_of = RecordingSurvey(Counting(recording, 6))
-    for _ in range(3):
-        survey_of.depth(0)
-    assert read == [0]
+    found = run_preflight([Mutated(recording, rig=np.linalg.inv)])
+    assert [(finding.code, finding.image) for finding in found if finding.severity is Severity.STOP] == [("E01", b"")]
+    assert "E01 has no image (DataError" in caplog.text
 
 
 class Long(Recording):
@@ -272,7 +238,7 @@ def test_large_splits_are_sampled_and_reported_as_such() -> None:
 
 def test_sampled_shared_frames_are_reported_as_sampled() -> None:
     found = list(check_splits({"train": [(Long("a", 3000), range(3000))], "val": [(Long("b", 3000), range(3000))]}))
-    assert [f.code for f in found] == ["D09", "N02"]
+    assert [finding.code for finding in found] == ["D09", "N02"]
     assert "of the 1000 sampled frames of 'val'" in found[0].measured
 
 
@@ -283,12 +249,12 @@ def test_splits_keep_their_time_where_images_are_slow() -> None:
     began = time.monotonic()
     found = list(check_splits(named, seconds=0.5))
     assert time.monotonic() - began < 2.5  # all of it would take half a minute
-    assert [f.code for f in found] == ["N02"] * 3
+    assert [finding.code for finding in found] == ["N02"] * 3
 
 
 def test_repeats_are_sought_within_a_time(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_checks, "MAX_FRAME_SECONDS", 0.0)
     copies = Mutated(recording, frame=lambda i: 0)
     monkeypatch.setattr(Mutated, "__len__", lambda _: 400)
-    (found,) = [f for f in frame_checks.check_frames(RecordingSurvey(copies)) if f.code == "D02"]
+    (found,) = [finding for finding in frame_checks.check_frames(RecordingSurvey(copies)) if finding.code == "D02"]
     assert found.measured == "3 of 4 sampled frames show exactly what an earlier one shows"  # one of each window

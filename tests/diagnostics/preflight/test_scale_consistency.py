@@ -52,11 +52,9 @@ def test_scale_sources_that_agree_are_correct(monkeypatch: pytest.MonkeyPatch) -
     ("wrong", "factor", "mistake"),
     [
         (RIG, 0.8833, "P3_alone"),
-        (RIG, 2.0, "twice"),
         (RIG, 1.9406, "K_of_1242_at_640"),
         (POSES, 100.0, "centimetres"),
         (DEPTH, 1 / 5.4, "nominal_baseline_left"),
-        (DEPTH, 1 / 80, "cap_of_80"),
         (DEPTH, 0.7, ""),
     ],
 )
@@ -78,12 +76,10 @@ def test_third_scale_source_decides(
     [
         ((POSES, RIG), 1 / 0.8833, RIG, "P3_alone"),
         ((POSES, RIG), 100.0, POSES, "centimetres"),
-        ((POSES, DEPTH), 5.4, DEPTH, "nominal_baseline_left"),
         ((POSES, DEPTH), 3.7, POSES, ""),
         ((RIG, DEPTH), 1 / 256, DEPTH, "kitti_png"),
         ((RIG, DEPTH), 1.2, RIG, ""),
         ((RIG, DEPTH), 3.3, DEPTH, ""),
-        ((POSES, RIG), 0.37, POSES, ""),
     ],
 )
 def test_two_scale_sources_are_distinguished_by_the_factor(
@@ -189,14 +185,7 @@ def test_a_second_measurement_that_holds_the_given_length_clears_it(monkeypatch:
         assert bool(scale_errors.check_scale(None, RIG, far_off)) == is_found  # type: ignore[arg-type]
 
 
-def test_half_a_baseline_is_undecided_between_baseline_and_fx(monkeypatch: pytest.MonkeyPatch) -> None:
-    (verdict,) = judge(monkeypatch, {RIG: 0.27, POSES: 10.0}, {(POSES, RIG): 2.0})
-    cause = report_error(verdict).cause
-    assert verdict.source is RIG
-    assert cause.startswith("undecided: the baseline is half the true one, or fx")
-
-
-@pytest.mark.parametrize("factor", [0.5, 0.7, 0.8833, 1.12, 1.3302, 1.9406, 2.0, 2.4258, 3.0])
+@pytest.mark.parametrize("factor", [0.7, 0.8833, 1.3302, 2.0])
 def test_baseline_alone_is_wrong_where_fx_fits_the_images(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     """A factor of fx, such as that of KITTI's K_02, is no cause then; a known mistake of the baseline still is."""
     monkeypatch.setattr(scale_errors, "is_baseline_alone_wrong", lambda survey: True)
@@ -239,14 +228,10 @@ def test_scaling_fx_does_not_leave_the_cause_at_the_baseline(
     ("width", "height", "fx", "fy", "baseline_m", "is_found"),
     [
         (1226, 370, 707.1, 707.1, 0.2686, True),
-        (1242, 375, 721.5, 721.5, 0.2686, True),
-        (416, 128, 239.9, 244.6, 0.2686, True),
         (640, 192, 371.8, 369.4, 0.2686, True),
         (192, 64, 110.7, 122.3, 0.47, True),
-        (416, 128, 239.9, 244.6, 0.5372, False),
         (1226, 370, 707.1, 707.1, 0.5372, False),
         (1226, 370, 800.0, 800.0, 0.2686, False),
-        (640, 370, 707.1, 707.1, 0.1, False),
         (640, 480, 371.8, 371.8, 0.1, False),
         (320, 96, 185.7, 185.7, 0.1, False),
     ],

@@ -12,49 +12,49 @@ PNG = b"\x89PNG"
 
 
 def drawn(train: dict[Drive, range], val: dict[Drive, range], caplog: pytest.LogCaptureFixture) -> Finding:
-    (one,) = run_preflight([], {"train": list(train.items()), "val": list(val.items())})
+    (finding,) = run_preflight([], {"train": list(train.items()), "val": list(val.items())})
     assert "no image" not in caplog.text
-    return one
+    return finding
 
 
 @pytest.mark.slow
 def test_image_shows_the_held_out_and_the_nearest_training_frame(caplog: pytest.LogCaptureFixture) -> None:
     a, b = Drive("drive a"), Drive("b")
-    one = drawn({a: range(30), b: range(40)}, {a: range(35, 40)}, caplog)
-    assert one.evidence == {"val": ["drive a 35"], "train": ["drive a 29"]}
-    assert one.image.startswith(PNG)
+    finding = drawn({a: range(30), b: range(40)}, {a: range(35, 40)}, caplog)
+    assert finding.evidence == {"val": ["drive a 35"], "train": ["drive a 29"]}
+    assert finding.image.startswith(PNG)
 
 
 @pytest.mark.slow
 def test_shared_drive_is_reported_beside_a_shared_recording() -> None:
     raw, cut = Drive("raw", "day 3"), Drive("06", "day 3")
-    (one,) = found({cut: range(20), raw: range(30)}, {raw: range(35, 40)})
-    assert (one.severity, one.evidence) == (Severity.WARN, {"val": ["raw 35"], "train": ["06 19"]})
+    (finding,) = found({cut: range(20), raw: range(30)}, {raw: range(35, 40)})
+    assert (finding.severity, finding.evidence) == (Severity.WARN, {"val": ["raw 35"], "train": ["06 19"]})
 
 
 def test_image_shows_the_other_recording_of_the_drive(caplog: pytest.LogCaptureFixture) -> None:
-    one = drawn(
+    finding = drawn(
         {Drive("06", "day 3"): range(20)}, {Drive("raw", "day 3"): range(20, 40), Drive("other"): range(40)}, caplog
     )
-    assert one.evidence == {"val": ["raw 20"], "train": ["06 19"]}
-    assert one.image.startswith(PNG)
+    assert finding.evidence == {"val": ["raw 20"], "train": ["06 19"]}
+    assert finding.image.startswith(PNG)
 
 
 @pytest.mark.slow
 def test_blocks_of_recordings_are_a_note() -> None:
     a, b = Drive("a"), Drive("b")
-    (one,) = found({a: range(30), b: range(40)}, {a: range(35, 40)})
-    assert (one.code, one.severity, one.where) == ("D13", Severity.NOTE, ("a",))
-    assert one.measured == "1 of the 1 recordings of 'val' are of drives that 'train' holds other frames of"
+    (finding,) = found({a: range(30), b: range(40)}, {a: range(35, 40)})
+    assert (finding.code, finding.severity, finding.where) == ("D13", Severity.NOTE, ("a",))
+    assert finding.measured == "1 of the 1 recordings of 'val' are of drives that 'train' holds other frames of"
 
 
 def test_shared_drive_warns() -> None:
     """As KITTI odometry's 07 beside the raw drive."""
     sequence, raw = Drive("kitti_odometry/07", "2011_09_30_drive_0027"), Drive("kitti_raw/x", "2011_09_30_drive_0027")
-    (one,) = found({sequence: range(20)}, {raw: range(20, 40), Drive("other"): range(40)})
-    assert (one.code, one.severity) == ("D13", Severity.WARN)
-    assert one.measured.startswith("1 of the 2 recordings of 'val'")
-    assert one.measured.endswith("under another name: 'kitti_raw/x' and 'kitti_odometry/07'")
+    (finding,) = found({sequence: range(20)}, {raw: range(20, 40), Drive("other"): range(40)})
+    assert (finding.code, finding.severity) == ("D13", Severity.WARN)
+    assert finding.measured.startswith("1 of the 2 recordings of 'val'")
+    assert finding.measured.endswith("under another name: 'kitti_raw/x' and 'kitti_odometry/07'")
 
 
 @pytest.mark.parametrize("held", [{Drive("b"): range(40)}, {}])
@@ -64,5 +64,5 @@ def test_other_drives_have_no_findings(held: dict[Drive, range]) -> None:
 
 @pytest.mark.slow
 def test_a_single_recording_has_no_other_way() -> None:
-    one = Drive("own")
-    assert found({one: range(20)}, {one: range(30, 40)}) == []
+    recording = Drive("own")
+    assert found({recording: range(20)}, {recording: range(30, 40)}) == []

@@ -75,7 +75,7 @@ WITHOUT_MOTION = tuple(name for name in CHECKS if name not in ("resize", "synchr
 def first(recording: Recording, checks: Sequence[str] | None = None) -> Finding:
     """The first one about the rig: a standing camera, as in the sample of EuRoC, is no matter here."""
     found = run_preflight([recording], checks=checks)
-    return next(one for one in found if one.severity is not Severity.NOTE and one.code != "D03")
+    return next(finding for finding in found if finding.severity is not Severity.NOTE and finding.code != "D03")
 
 
 def assert_caught(finding: Finding, scales: tuple[str, ...]) -> None:
@@ -121,14 +121,14 @@ def test_converging_cameras_are_not_swapped(recording: Recording) -> None:
     survey = RecordingSurvey(toed_in)
     assert measure_sides(survey).positive < 0.2
     assert measure_sides(survey).unrotated > 0.8
-    assert "E02" not in {one.code for one in run_preflight([toed_in])}
+    assert "E02" not in {finding.code for finding in run_preflight([toed_in])}
 
 
 @pytest.mark.real
 def test_clean_euroc_is_reported_as_static_only(real_data: Path) -> None:
     """The sample is the three seconds before the start: the corners of the image stand still."""
     found = run_preflight([open_euroc(real_data)])
-    assert {one.code for one in found if one.severity is not Severity.NOTE} <= {"D03"}
+    assert {finding.code for finding in found if finding.severity is not Severity.NOTE} <= {"D03"}
 
 
 @pytest.mark.real
@@ -152,25 +152,25 @@ def test_a_wrong_calibration_of_a_pair_that_is_rectified_here(mistake: str, real
             (cam1 / name).rename(cam0 / name)
             (target / name).rename(cam1 / name)
     else:
-        first, second = ((one / "sensor.yaml").read_text() for one in (cam0, cam1))
-        lines = {key: [re.search(rf"^{key}:.*$", one, re.M)[0] for one in (first, second)] for key in LENS}  # type: ignore
+        first, second = ((folder / "sensor.yaml").read_text() for folder in (cam0, cam1))
+        lines = {key: [re.search(rf"^{key}:.*$", text, re.M)[0] for text in (first, second)] for key in LENS}  # type: ignore
         if mistake == "intrinsics":
             (cam0 / "sensor.yaml").write_text(exchange(first, lines, 0, 1))
             (cam1 / "sensor.yaml").write_text(exchange(second, lines, 1, 0))
         else:
-            fx, fy = (float(one) for one in re.findall(r"[\d.]+", lines["intrinsics"][0])[:2])
+            fx, fy = (float(number) for number in re.findall(r"[\d.]+", lines["intrinsics"][0])[:2])
             scaled = first.replace(str(fx), str(1.3 * fx)).replace(str(fy), str(1.3 * fy))
             (cam0 / "sensor.yaml").write_text(scaled)
     (recording,) = open_recordings(target)
-    found = next(one for one in run_preflight([recording], checks=WITHOUT_MOTION) if one.code == "E04")
+    found = next(finding for finding in run_preflight([recording], checks=WITHOUT_MOTION) if finding.code == "E04")
     fits = {"images": "with the images of the two cameras", "intrinsics": "with the intrinsics and distortion of"}
     assert fits.get(mistake, "stadia undistorts and rectifies these images by their calibration") in found.cause
     assert "exchange them back" in found.fix or mistake == "focal length"
 
 
 def exchange(text: str, lines: dict[str, list[str]], own: int, other: int) -> str:
-    for one in lines.values():
-        text = text.replace(one[own], one[other])
+    for pair in lines.values():
+        text = text.replace(pair[own], pair[other])
     return text
 
 
@@ -214,7 +214,9 @@ def test_exchanged_projections_of_kitti_are_named(
         names = (left, right, *{"P0", "P1"} - {left, right})
         lines = [f"{n}: {' '.join(map(str, P.ravel()))}" for n, P in zip(names, (*rows, *rows), strict=False)]
         (copied / "calib.txt").write_text("\n".join(lines) + "\n")
-        found = [one for one in run_preflight(open_recordings(tmp_path)) if one.severity is not Severity.NOTE]
-        assert [one.code for one in found][:1] == ([code] if code else [])
+        found = [
+            finding for finding in run_preflight(open_recordings(tmp_path)) if finding.severity is not Severity.NOTE
+        ]
+        assert [finding.code for finding in found][:1] == ([code] if code else [])
     assert "P0 and P1 of calib.txt are exchanged (P2 and P3 for the color cameras)" in found[0].cause
     assert found[0].fix.startswith("exchange them: P1[0,3] is P0[0,3] - fx times the baseline")

@@ -66,16 +66,6 @@ def test_inverse_depth_is_that_of_triangulation_and_0_at_infinity() -> None:
     assert (two_view_geometry.triangulate_inverse_depth(first, first + np.array([1, 0]), K, K, aside) < 0).all()
 
 
-def test_epipolar_distance_of_a_rectified_pair_is_the_vertical_offset() -> None:
-    first, _, second = repeated(motion((0, 0, 0), (-0.5, 0, 0)))
-    distance = two_view_geometry.epipolar_distance_px(
-        first, second + np.array([0, 2]), K, K, motion((0, 0, 0), (-0.5, 0, 0))
-    )
-    np.testing.assert_allclose(
-        distance, 2 / np.sqrt(2), rtol=1e-9
-    )  # Sampson's distance shares it between the two images
-
-
 def test_points_behind_are_negative_under_the_inverted_rig() -> None:
     T = motion((0, 0, 0), (-0.5, 0, 0))
     first, _, second = repeated(T)
@@ -120,19 +110,6 @@ def test_too_few_matches_have_no_motion() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [160, 800, 1600])  # enlarged, as it is, reduced
-def test_matches_of_a_shifted_image_are_shifted(width: int) -> None:
-    image = texture(width // 2, width + 8)
-    matches = two_view_geometry.match_features(
-        two_view_geometry.detect_features(image[:, 8:]), two_view_geometry.detect_features(image[:, :-8])
-    )
-    assert len(matches) >= 30
-    moved = matches.second_px - matches.first_px
-    np.testing.assert_allclose(np.median(moved, axis=0), (8, 0), atol=0.1)
-    assert matches.displacement_px == pytest.approx(8, abs=0.1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [160, 800, 1600])
 def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> None:
     """Half a turn takes pixel x to W - 1 - x, whatever the size at which features are found."""
     image = texture(width // 2, width)
@@ -141,6 +118,7 @@ def test_points_are_counted_from_the_center_of_the_first_pixel(width: int) -> No
         two_view_geometry.detect_features(np.ascontiguousarray(image[::-1, ::-1])),
     )
     assert len(matches) >= 30
+    assert matches.displacement_px > width / 10
     np.testing.assert_allclose(
         np.median(matches.first_px + matches.second_px, axis=0), (width - 1, width // 2 - 1), atol=0.1
     )
@@ -150,15 +128,15 @@ def test_matches_are_those_of_opencv() -> None:
     """Of the nearest that pass the ratio test, one for each feature of the second image."""
     image = texture(240, 640)
     blurred = cv2.GaussianBlur(image, None, 1.5)  # some features are no longer those of one point
-    one, two = map(two_view_geometry.detect_features, (image, blurred))
-    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(one.descriptors, two.descriptors, k=2)
+    first, second = map(two_view_geometry.detect_features, (image, blurred))
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(first.descriptors, second.descriptors, k=2)
     good = [best for best, other in pairs if best.distance < two_view_geometry.RATIO * other.distance]
     best = {m.trainIdx: m for m in sorted(good, key=lambda m: -m.distance)}
     rows = np.array(sorted((m.queryIdx, m.trainIdx) for m in best.values()))
     assert len(pairs) > 1.2 * len(good) > 1.2 * len(rows) > 36
-    matches = two_view_geometry.match_features(one, two)
+    matches = two_view_geometry.match_features(first, second)
     np.testing.assert_array_equal(matches.first_index, rows[:, 0])
-    np.testing.assert_array_equal(matches.second_px, two.pixels[rows[:, 1]])
+    np.testing.assert_array_equal(matches.second_px, second.pixels[rows[:, 1]])
 
 
 def test_images_without_texture_have_no_features() -> None:

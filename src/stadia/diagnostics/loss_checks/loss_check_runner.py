@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from stadia.core.errors import summarize_exception
 from stadia.diagnostics.catalog import make_finding, sort_findings
-from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.finding import Finding, Severity, merge_findings
 from stadia.diagnostics.loss_checks.added_term_checks import ADDED_PROPERTIES
 from stadia.diagnostics.loss_checks.init_checks import INIT_CHECKS
 from stadia.diagnostics.loss_checks.loss_case import LossCase, LossRaised
@@ -51,17 +52,8 @@ def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> lis
                 findings.append(make_not_checked("properties of the loss", limit, name, is_out_of_time=True))
                 break
             findings += _run_check(check, case, name, Severity.WARN)
-    return sort_findings(_merge_equal(findings))
-
-
-def _merge_equal(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings that differ in nothing but their place and evidence once, in all their places."""
-    merged: dict[tuple[str, ...], Finding] = {}
-    for finding in findings:
-        key = (finding.code, finding.severity, finding.measured, finding.expected, finding.fix)
-        first = merged.setdefault(key, finding)
-        merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *finding.where))))
-    return list(merged.values())
+    same = attrgetter("code", "severity", "measured", "expected", "fix")
+    return sort_findings(merge_findings(findings, same))
 
 
 def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:

@@ -32,30 +32,41 @@ VideoLoss = Callable[[Targets, Prediction, Sequence[str]], Any]
 MOTION_FACTORS = (0.0, 0.5, 0.8, 1.0, 1.25, 1.6)
 GAIN_FACTORS = (0.5, 0.8, 1.0, 1.25, 2.0)
 OFFSETS = (-0.2, -0.05, 0.0, 0.05, 0.2)
-LOG_UNCERTAINTY, SIGMA_OFFSET = -2.0, 0.5
-UNIT = 2.0
+LOG_UNCERTAINTY = -2.0  # log Sigma everywhere, of the true outputs
+SIGMA_OFFSET = 0.5  # log Sigma that is added in one half, and subtracted in the other
+UNIT = 2.0  # factor of all lengths in the scene of another unit
+
 OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)
 """A twist that is the same when mirrored. Pixels of a rectified pair project onto whole rows, where interpolation has
 two one-sided gradients.
 """
 
-MASKED_EXPOSURE, MOTION_ALONE = 0.25, 0.25
-"""Tolerances. Auto-masked pixels depend on the exposure without a gradient: 16 % of it in the losses of this package
-with two temporal sources and four scales, at most 4 % in the others. Where temporal sources train motion only, 10 to
-15 % of their cost depends on depth without a gradient.
+MASKED_EXPOSURE = 0.25
+"""Tolerance of the gradient of exposures. Auto-masked pixels depend on the exposure without a gradient: 16 % of it in
+the losses of this package with two temporal sources and four scales, at most 4 % in the others.
 """
 
-MIN_HEIGHT, MAX_HEIGHT = 64, 128
-"""Pixels of the images; more where the smallest scale would have fewer rows than MIN_SMALLEST_ROWS."""
+MOTION_ALONE = 0.25
+"""Tolerance of the gradient of depth where temporal sources train motion only: 10 to 15 % of their cost depends on
+depth without a gradient.
+"""
 
-ENOUGH_SMALLEST_ROWS, MIN_SMALLEST_ROWS = 8, 2
+MIN_HEIGHT = 64  # rows of the images
+MAX_HEIGHT = 128  # the same; more where the smallest scale would have fewer rows than MIN_SMALLEST_ROWS
+
+ENOUGH_SMALLEST_ROWS = 8
+MIN_SMALLEST_ROWS = 2
 """Rows of the smallest scale: with fewer the finest texture is one pixel long, and interpolation blurs it."""
 
-NORMAL, DISTANCE_M = (0.25, -0.15, 1.0), 8.0  # the plane: normal . p = distance, in the target's frame
-RELIEF_M, RELIEF_ROUNDS = 0.1, 20
-"""Height of the bumps of the loss cases, and rounds that find them on a ray: each reduces the error to a sixth. On a
-plane the second differences of inverse depth are 0, and a term made of them is not seen.
+NORMAL = (0.25, -0.15, 1.0)
+DISTANCE_M = 8.0
+"""The plane is normal . p = distance, in the target's frame."""
+
+RELIEF_M = 0.1
+"""Height of the bumps. On a plane the second differences of inverse depth are 0, and a term made of them is not seen.
 """
+
+RELIEF_ROUNDS = 20  # rounds that find the bumps on a ray: each reduces the error to a sixth
 
 MOTIONS = {  # p_source = exp(v, w) p_target
     "-1": (0.05, 0.02, 0.5, 0.002, -0.01, 0.001),

@@ -52,7 +52,8 @@ ACTIVE_LR_SHARE = 0.01  # learning rate over the highest of the run, from which 
 MIN_UPDATE_RATIO = 1e-7  # |update| / |weight|. Trainings that learn have 1e-4 to 1e-2
 MAX_LOADING_SHARE = 0.5  # share of a step that waits for the next batch. Trainings with a cache have .02 to .05
 
-STEP_TIME, PEAK_PREFIX = "time/step_s", "speed/of_peak/"
+STEP_TIME = "time/step_s"
+PEAK_PREFIX = "speed/of_peak/"
 
 MAX_TIME_GAP = 0.1  # difference between the sum of the parts and the step, over the step
 MAX_TIME_GAP_S = 0.002  # seconds of that difference that are allowed in short steps

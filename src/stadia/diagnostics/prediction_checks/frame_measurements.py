@@ -26,7 +26,7 @@ Map = NDArray[np.float32]
 MIN_FRAMES = 4  # frames that show whether a map changes with its image
 
 MIN_RELATIVE_RANGE = 1e-4
-"""Of inverse depth up to scale and shift, to its largest absolute value; below, it is rounding, and the map is flat."""
+"""Range of inverse depth up to scale and shift over its largest value; below, it is rounding, and the map is flat."""
 
 MIN_IMAGE_CHANGE = 0.25
 """Share of the variance of brightness that is not in the mean image; below, the images are nearly the same."""

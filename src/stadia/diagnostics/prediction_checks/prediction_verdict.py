@@ -29,11 +29,12 @@ MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map, whe
 MAX_MATCH_ERROR = 0.95  # error of matches over that of constant depth: above, depth explains no motion
 
 MAX_DOUBTFUL_MATCH_ERROR = 0.85
-"""The same: above, depth explains hardly any motion. Trainings that learned have .29 to .73."""
+"""The same error: above, depth explains hardly any motion. Trainings that learned have .29 to .73."""
 
 MIN_ROW_CORRELATION = 0.4
-"""Of predicted and triangulated depth within rows: below, depth is little more than a vertical gradient. Of good
-trainings (RoadWorld) 9 to 14 % of single pairs are below, and 2 % or less of the medians of MIN_ROW_PAIRS.
+"""Rank correlation of predicted and triangulated depth within rows: below, depth is little more than a vertical
+gradient. Of good trainings (RoadWorld) 9 to 14 % of single pairs are below, and 2 % or less of the medians of
+MIN_ROW_PAIRS.
 """
 
 GOOD_ROW_CORRELATION = 0.6
@@ -45,9 +46,9 @@ trainings have at most .73, at .62 within rows; one of five minutes between movi
 """
 
 MIN_OWN_CORRELATION = 0.05
-"""Of what the maps, and the triangulated matches, add to the mean map: below, one map for all images would do. Good
-trainings have .14 to .47, bad ones -.31 to .12. Lower than the gap: one of the good ones has .14, the next .21, and
-contrast of another scale lowers the number.
+"""Rank correlation of what the maps and the triangulated matches add to the mean map: below, one map for all images
+would do. Good trainings have .14 to .47, bad ones -.31 to .12. Lower than the gap: one of the good ones has .14, the
+next .21, and contrast of another scale lowers the number.
 """
 
 MIN_JUDGED_PAIRS = 4
@@ -64,8 +65,8 @@ ASSUMED_CAMERA = "no camera was given, and that of the training is assumed; metr
 MAX_FINAL_WARP_RATIO = 0.9  # residual of the training images over that of the unwarped ones, at the end of the training
 
 MAX_VALIDATION_WARP_RATIO = 1.2
-"""The same of the validation images: depth and motion make them clearly worse than none. Good trainings have .23 to
-.63; two between moving cars had 2.2 and 2.8 at the checkpoint, and less than .9 on the training images.
+"""The same residual of the validation images: depth and motion make them clearly worse than none. Good trainings have
+.23 to .63; two between moving cars had 2.2 and 2.8 at the checkpoint, and less than .9 on the training images.
 """
 
 MAX_FINAL_ROTATION_DEG = 10.0

@@ -53,7 +53,7 @@ SIMPLE_FACTORS = {
     4.0: "4",
 }
 SIMPLE_TOLERANCE = 0.06
-"""Of the log of a factor, which cx and cy give: they lie up to 5 % off the center of KITTI's images."""
+"""Tolerance of the log of a factor, which cx and cy give: they lie up to 5 % off the center of KITTI's images."""
 
 MIN_TURN_DEG = 0.5  # pitch and yaw of a step that measures fx
 MIN_TOTAL_TURN_DEG = 1.2  # pitch and yaw of all these steps

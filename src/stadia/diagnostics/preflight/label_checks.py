@@ -22,8 +22,8 @@ MIN_INSIDE = 0.9
 WARN_BEYOND = 0.02  # share of objects whose mask reaches beyond the box: 0 for those
 
 STOP_BEYOND = 0.1
-"""The same. With quaternions x, y, z, w read as w, x, y, z at least .20, with inverse rotations .16, with the list
-reversed .88, with sizes or distances ten times off (too small a box) all.
+"""The same share, for a stop. With quaternions x, y, z, w read as w, x, y, z at least .20, with inverse rotations .16,
+with the list reversed .88, with sizes or distances ten times off (too small a box) all.
 """
 
 MIN_OVERLAP = 0.15

@@ -28,8 +28,8 @@ MIN_MOVING_SHARE = 0.4
 """
 
 MAX_SHARE_OF_PLANE = 0.5
-"""Of matches that one homography explains: parallax over displacement, relative to that of a camera that moves along a
-facing plane. Above, it may move so. The narrower the view, the more a motion along a plane resembles a turn.
+"""Parallax over displacement of matches that one homography explains, over that of a camera that moves along a facing
+plane. Above, it may move so. The narrower the view, the more a motion along a plane resembles a turn.
 """
 
 NOISE_PX = 0.15

@@ -16,7 +16,7 @@ from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.core.recording import Recording
 from stadia.datasets.image_files import ImageSizeError
 from stadia.diagnostics.catalog import make_finding, sort_findings
-from stadia.diagnostics.finding import Finding, Severity
+from stadia.diagnostics.finding import Finding, Severity, merge_findings
 from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED, NotChecked, make_not_checked, report_incomplete
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import add_image, draw_finding
@@ -82,7 +82,7 @@ def run_preflight(
             for agreement in survey.agreements:
                 report_agreement(agreement)
     of_recordings = chain.from_iterable(map(explain_baseline_by_focal, by_rig.values()))
-    merged = _merge_findings([*of_recordings, *sampled])
+    merged = merge_findings([*of_recordings, *sampled], _key)
     show("splits", count, count + 1)
     for name in SPLIT_CHECKS:
         if name in wanted:
@@ -166,12 +166,7 @@ def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
     return make_finding(code, Severity.STOP, measured, error.expected, where=where, fix=error.fix)
 
 
-def _merge_findings(findings: Sequence[Finding]) -> list[Finding]:
-    """Merge the same finding of several recordings: the numbers of the first one, and all names."""
-    merged: dict[tuple[str, ...], Finding] = {}
-    for finding in findings:
-        distinct = finding.measured if finding.code in (NOT_CHECKED, "D01", "D17") else ""
-        key = (finding.code, finding.severity.value, finding.cause, distinct)
-        first = merged.setdefault(key, finding)
-        merged[key] = replace(first, where=tuple(dict.fromkeys((*first.where, *finding.where))))
-    return list(merged.values())
+def _key(finding: Finding) -> tuple[str, ...]:
+    """Return what findings have in common that are reported once, with the numbers of the first recording."""
+    distinct = finding.measured if finding.code in (NOT_CHECKED, "D01", "D17") else ""
+    return finding.code, finding.severity.value, finding.cause, distinct

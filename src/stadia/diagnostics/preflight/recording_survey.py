@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +49,12 @@ MAX_RIG_EPIPOLAR_PX = 1.5
 ENOUGH_DEPTH_POINTS = 30  # matches with ground truth that show whether one motion explains it
 
 MIN_DEPTH_EXPLAINS = 0.45
-"""Of what matches agree on, clean ground truth explains 0.6 (KITTI) to 0.96 (RoadWorld), inverse depth 0.25 to 0.5."""
+"""Clean ground truth explains 0.6 (KITTI) to 0.96 (RoadWorld) of what matches agree on, inverse depth 0.25 to 0.5."""
 
 DEPTH_RADIUS_PX = 2  # distance in pixels from a match at which ground truth is read
-MAX_KEPT = 12  # images, and depth maps, that are kept: the anchors of both sides, which several checks read
+MAX_KEPT = 12  # images, and depth maps, that are kept: both are read as they are needed, whatever their size
+MAX_IMAGE_CACHE_BYTES = 1_050_000_000  # bytes of the kept images: five of 8192x8192, which take seconds to decode
+MAX_DEPTH_CACHE_BYTES = 1 << 28  # bytes of the kept depth maps: one of 8192x8192
 
 
 def spread_order(count: int) -> list[int]:
@@ -125,6 +130,26 @@ class BaselineAgreement:
     is_close: bool
 
 
+def _keep_latest(read: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
+    """Return a reader that keeps the latest arrays: up to MAX_KEPT, of `max_bytes` together, and at least one."""
+    kept: OrderedDict[tuple[int | str, ...], Any] = OrderedDict()
+
+    def read_kept(*place: int | str) -> Any:
+        if place in kept:
+            kept.move_to_end(place)
+            return kept[place]
+        kept[place] = array = read(*place)
+        while len(kept) > 1 and (len(kept) > MAX_KEPT or sum(map(_count_bytes, kept.values())) > max_bytes):
+            kept.popitem(last=False)
+        return array
+
+    return read_kept
+
+
+def _count_bytes(array: object) -> int:
+    return array.nbytes if isinstance(array, np.ndarray) else 0
+
+
 class RecordingSurvey:
     """Measurements of a recording of any source: it is read where needed, and a few images are kept.
 
@@ -139,8 +164,8 @@ class RecordingSurvey:
         count = min(MAX_ANCHORS, self.length)
         spread = np.linspace(0, self.length - 1, count + 2)[1:-1] if count > 2 else range(count)
         self.anchors = tuple(sorted({int(i) for i in spread}))
-        self._read_image = lru_cache(MAX_KEPT)(recording.image)
-        self._read_valid_depth = lru_cache(MAX_KEPT)(self._clean_depth)
+        self._read_image = _keep_latest(recording.image, MAX_IMAGE_CACHE_BYTES)
+        self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_CACHE_BYTES)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
         self.agreements: list[BaselineAgreement] = []  # of `check_baseline`, for a check that finds nothing
 

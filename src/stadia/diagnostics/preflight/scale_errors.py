@@ -46,7 +46,9 @@ MAX_CALIBRATION_ERROR = 2.0
 """A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
 
 MIN_LOG_INTERVAL = 0.025
-"""Of the right baseline, to each side. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to 2.1 % by step)."""
+"""Half of the interval of the right baseline, at least. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to
+2.1 % by step).
+"""
 
 MAX_FACTOR_GAP = 0.04
 """Between the logs of two factors that are one, beside their errors: KITTI's fx are 707 to 722 px, and the interval of

@@ -47,8 +47,10 @@ EPIPOLAR_STOP_SHARE = 0.002  # the same. Broken rigs have .008 to .012
 MIN_EPIPOLAR_PX = 0.6  # distance to the epipolar lines that small images may have
 MIN_RIG_ROTATION_DEG = 0.1  # rotations below this count as none; they move pixels by 0.2 % of the focal length
 
-INVERTED, RECTIFIED = "the other way round", "no rotation, baseline along x"
-TRANSPOSED, OTHER_ORDER = "the rotation transposed", "the rotation's Euler angles in the other order"
+INVERTED = "the other way round"
+RECTIFIED = "no rotation, baseline along x"
+TRANSPOSED = "the rotation transposed"
+OTHER_ORDER = "the rotation's Euler angles in the other order"
 
 
 @dataclass(frozen=True, slots=True)

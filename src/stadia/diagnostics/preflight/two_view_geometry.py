@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-ESSENTIAL_PX, POINTS_PX = 1.0, 1.5
-"""Distances within which a match agrees with a motion: to the epipolar line, and to the projected point."""
+ESSENTIAL_PX = 1.0  # distance from the epipolar line within which a match agrees with a motion
+POINTS_PX = 1.5  # the same from the projected point
 
 PLANE_SHARE = 0.9
-"""Of the matches that agree, explained by one homography within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from above
-or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
+"""Share of the agreeing matches that one homography explains within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from
+above or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
 """
 
-SSIM_C1, SSIM_C2, SSIM_WINDOW = 0.01**2, 0.03**2, (7, 7)
-
-MAX_DISPARITY_SHARE, DISPARITIES = 0.2, 24
-"""Of a plane sweep: the largest disparity, of the width, and how many are tried."""
-
+SSIM_C1 = 0.01**2
+SSIM_C2 = 0.03**2
+SSIM_WINDOW = (7, 7)
+MAX_DISPARITY_SHARE = 0.2  # largest disparity that a plane sweep tries, over the width
+DISPARITIES = 24  # disparities that a plane sweep tries
 MAX_WARPED_POINTS = 20_000
+MIN_WIDTH = 640  # narrower images are enlarged before detection: SIFT finds little in them
+MAX_WIDTH = 1280  # wider images are reduced before detection, which takes long
+MAX_FEATURES = 1500
 
-MIN_WIDTH, MAX_WIDTH = 640, 1280
-"""Smaller images are enlarged before detection, where SIFT finds little; larger ones, which take long, are reduced."""
-
-MAX_FEATURES, RATIO = 1500, 0.8
-"""A match must be nearer than RATIO times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, 7.1)."""
+RATIO = 0.8
+"""A match must be nearer than this times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, 7.1)."""
 
 MIN_CORNERS = 10  # corners that optical flow needs
 
