@@ -36,9 +36,8 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
 
 
 def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
-    done = python(
-        WITHOUT_TORCH.format(words=["train", "selfsup", "data.path=x", "optimizer.lr=-1", "model.network.encodr=resnet18"])
-    )
+    words = ["train", "selfsup", "data.path=x", "optimizer.lr=-1", "model.network.encodr=resnet18"]
+    done = python(WITHOUT_TORCH.format(words=words))
     assert done.returncode == 2
     head, *mistakes = done.stderr.splitlines()
     assert head == (

@@ -141,11 +141,7 @@ def train(
 
     with stop_quickly() as begins:
         _load_libraries()
-        from stadia import recipes, report
-
-        def build_report(run: Run) -> None:
-            if run.writes:
-                echo(f"report: {report.build_report(run.folder)}")
+        from stadia import recipes
 
         opened = None
         if is_auto:
@@ -160,11 +156,19 @@ def train(
             out=out,
             resume=resume,
             on_stop=OnStop(on_stop),
-            ended=build_report,
+            ended=_build_report,
             opened=opened,
             begins=begins,
             check_again=check_again,
         )
+
+
+def _build_report(run: Run) -> None:
+    """Build the report of a run in its main process, and print where it is."""
+    from stadia import report
+
+    if run.writes:
+        echo(f"report: {report.build_report(run.folder)}")
 
 
 def _load_libraries() -> None:
