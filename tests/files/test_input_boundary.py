@@ -54,7 +54,6 @@ ALLOWED = {
     "process/signals.py:open": "the null device, for writing",
     "datasets/video/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
     "diagnostics/catalog/entries.py:read_text": "the catalog of findings ships with the package",
-    "training/checkpoint.py:json.loads": "a copy of values as JSON has them",
     "training/run_folder.py:json.loads": "a copy of values as JSON has them",
     "recipes/prediction/requests.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",

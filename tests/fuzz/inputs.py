@@ -212,7 +212,9 @@ def _build_checkpoint(draw: st.DrawFn) -> bytes:
     (length,) = struct.unpack_from("<Q", seed)
     header = json.loads(seed[8 : 8 + length])
     stadia = json.loads(header["__metadata__"]["stadia"])
-    inner: Any = draw(st.sampled_from([stadia, stadia["state"], stadia["checksums"], header, header["state_dict/w"]]))
+    inner: Any = draw(
+        st.sampled_from([stadia, stadia["state"], stadia["checksums"], header, header["state_dict/weight"]])
+    )
     inner[draw(st.sampled_from([*inner, "$items", "$tuple", "$float", "$tensor"]))] = draw(HOSTILE_VALUES)
     if isinstance(header.get("__metadata__"), dict) and "stadia" in header["__metadata__"]:
         header["__metadata__"]["stadia"] = json.dumps(stadia)

@@ -32,7 +32,7 @@ def scene(batch: int = 2, share: float = 0.5, seed: int = 0, dtype: torch.dtype 
 
 
 def test_every_part_has_a_weight_and_every_weight_a_part() -> None:
-    settings = {"silog_form", "silog_lam", "trim", "min_depth_m", "max_depth_m"}
+    settings = {"name", "silog_form", "silog_lam", "trim", "min_depth_m", "max_depth_m"}
     assert list(SPARSE_DEPTH_LOSSES) == [name for name in SparseDepthConfig.model_fields if name not in settings]
 
 

@@ -36,13 +36,14 @@ def test_explained_shares_exclude_masked_pixels() -> None:
 
 def test_depth_stats_are_median_spread_and_bounds() -> None:
     depth = torch.full((2, 1, 64, 64), 10.0)
-    assert {name: float(value) for name, value in depth_stats(1 / depth, 0.5, 100.0).items()} == pytest.approx(
+    assert {name: float(value) for name, value in depth_stats(1 / depth, (0.5, 100.0)).items()} == pytest.approx(
         {"depth/median": 10.0, "depth/spread": 0.0, "depth/at_nearest": 0.0, "depth/at_farthest": 0.0}, abs=1e-6
     )
     depth[:, :, :16], depth[:, :, 16:24] = 100.0, 0.5
-    seen = depth_stats(1 / depth, 0.5, 100.0)
+    seen = depth_stats(1 / depth, (0.5, 100.0))
     assert (float(seen["depth/at_farthest"]), float(seen["depth/at_nearest"])) == (0.25, 0.125)
     assert float(seen["depth/spread"]) > 1
+    assert depth_stats(1 / depth, None).keys() == {"depth/median", "depth/spread"}, "a network without bounds"
 
 
 def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:

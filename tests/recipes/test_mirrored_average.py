@@ -60,13 +60,13 @@ class SmallRecipe(torch.nn.Module):
     """What a DepthPredictor takes of a recipe."""
 
     depth_scale, crop, height, width = DepthScale.METRES, "none", HEIGHT, WIDTH
-    depth_pose_net = None
+    depth_pose_net = depth_network = None
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("focal", torch.tensor(5.0 / WIDTH))
 
-    def maps(self, image: Tensor) -> PredictedMaps:
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
         camera = intrinsics(5.0, 5.0, 3.0, 1.5, height=HEIGHT, width=WIDTH)
         return lean(image.double(), camera)
 

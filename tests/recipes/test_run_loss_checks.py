@@ -15,7 +15,6 @@ from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
-from stadia.diagnostics.loss_checks.training_start import TIME_LIMIT
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.not_checked import make_not_checked
 from stadia.recipes import configure
@@ -133,8 +132,7 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
 
 @pytest.mark.parametrize(("seconds", "longer"), [(20, 60), (1200, 3600), (2000, 3600), (3600, None)])
 def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, longer: float | None) -> None:
-    note = make_not_checked("loss", TIME_LIMIT)
-    fix = start_checks._explain_time_limit(note, seconds).fix
+    fix = start_checks.describe_longer_checks(seconds)
     assert ("run nothing else during the checks" in fix, "check_seconds" in fix) == (True, longer is not None)
     if longer is not None:
         assert f"training.check_seconds={longer}" in fix

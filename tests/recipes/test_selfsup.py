@@ -158,7 +158,7 @@ def test_all_config_mistakes_are_reported_together() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("encoder=resnt18", "did you mean 'resnet18'"),
+        ("network.encoder=resnt18", "did you mean 'resnet18'"),
         ("pose_encoder=levit_128s", "96x32; expected multiples of 64. Fix: for example 128x64"),
     ],
 )

@@ -106,7 +106,7 @@ def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright
     ("override", "message"),
     [
         ("loss.scale_weights=[1,0.5]", "2 weights for the 4 of model.network.scales"),
-        ("loss.left_right_consistency=0.1", "model.network.right_view is false"),
+        ("loss.left_right_consistency=0.1", "unet predicts no right view"),
         ("loss.smoothness_type=depth", "largest for far, uncertain depth"),
     ],
 )

@@ -199,7 +199,7 @@ def test_a_training_starts_from_the_weights_of_another(
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit") as refused:
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
-    own = json.dumps(small.model_dump(mode="json")["model"]["decoder_channels"], separators=(",", ":"))
+    own = json.dumps(small.model_dump(mode="json")["model"]["network"]["decoder_channels"], separators=(",", ":"))
     assert refused.value.fix == f"set model.network.decoder_channels={own}"
     with monkeypatch.context() as patch:  # before anything is decoded
         patch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data are opened"))

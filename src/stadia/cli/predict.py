@@ -174,9 +174,11 @@ def export(
 ) -> None:
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
+    from stadia.files.output_files import check_replaceable
     from stadia.recipes.prediction.export import export_checkpoint
     from stadia.training.checkpoint import Checkpoint
 
+    check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
     about, compared = export_checkpoint(
         Checkpoint.open(checkpoint), out, lambda step: echo(step, err=True), force=force
     )

@@ -223,12 +223,19 @@ def _list_other_settings(checkpoint: Checkpoint, module: nn.Module) -> list[str]
     others = checkpoint.header.config.get("model")
     if not isinstance(own, dict) or not isinstance(others, dict):
         return []
-    differs = {name: value for name, value in others.items() if name in own and own[name] != value}
-    return [
-        f"model.{name}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
-        for name, value in differs.items()
-        if name != "pretrained"
-    ]
+    return list(_list_differing_values("model", own, others))
+
+
+def _list_differing_values(group: str, own: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
+    """Yield KEY=VALUE of the other values of a group, and of groups in it; another network is one value."""
+    for name, value in others.items():
+        key, own_value = f"{group}.{name}", own.get(name)
+        if name not in own or own_value == value or name == "pretrained":
+            continue
+        if isinstance(value, Mapping) and isinstance(own_value, Mapping) and own_value.get("name") == value.get("name"):
+            yield from _list_differing_values(key, own_value, value)
+        else:
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
 
 
 def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
