@@ -31,6 +31,7 @@ from stadia.files.output_files import check_own_folder
 from stadia.files.paths import check_no_links
 from stadia.files.write_errors import FULL_DISK
 from stadia.training.loggers import read_rows
+from stadia.training.run_folder import remove_stale_files_of_run
 
 POLL_S = 1.0
 HEARTBEAT_S = 10
@@ -284,6 +285,8 @@ class Sweep:
             process.wait()
         if process.returncode == 0 and values:
             return values[max(values)]
+        for folder in out.glob(f"*-{name}"):
+            remove_stale_files_of_run(folder)
         why = _explain_failure(job.log, process.returncode, self.metric)
         if FULL_DISK in why:  # other trials would fail too
             fix = "free some space; the same command goes on"
