@@ -16,14 +16,7 @@ import pytest
 from tests.processes import is_running
 
 import stadia
-from stadia.apps.studies.launch import (
-    Job,
-    LocalLauncher,
-    SlurmLauncher,
-    count_cores_per_process,
-    read_last_lines,
-    slurm_options,
-)
+from stadia.apps.studies.launch import Job, LocalLauncher, SlurmLauncher, count_cores_per_process, slurm_options
 from stadia.core.errors import RunError
 
 SOURCE = Path(stadia.__file__).parents[1]
@@ -39,7 +32,7 @@ class Program(Job):
 def test_the_last_lines_of_a_log_of_any_bytes(tmp_path):
     log = tmp_path / "a.log"
     log.write_bytes(b"x" * 100_000 + b"\n\xff last\n\n")
-    assert read_last_lines(log)[-1] == "\ufffd last"
+    assert Job("a", (), log).explain_failure(2) == "\ufffd last"
 
 
 @pytest.mark.slow

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +18,7 @@ pytestmark = pytest.mark.slow  # its fixtures train or compile
 pytest.importorskip("optuna")
 
 import sqlalchemy  # noqa: E402
+from optuna.storages import _heartbeat  # noqa: E402
 
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
@@ -196,33 +195,18 @@ def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(sweep, monkeypatch
     assert runs == ["trial0", "trial1", "trial2", "trial4"], "trial 3 resumed the run of trial 2"
 
 
-SEARCH = """
-import pathlib, sys, time
-from stadia.apps.studies import sweep
-sweep.HEARTBEAT_S = 1
-limits = sweep.SearchRange(low=0.0, high=10.0)
-search = sweep.Sweep(pathlib.Path(sys.argv[1]), "selfsup", (), {"x": limits}, "val/abs_rel", "lower")
-search.run(9, lambda words: time.sleep(60), lambda trial: None)
-"""
-
-
-def test_a_sweep_of_two_processes_goes_on_where_one_is_killed(sweep, tmp_path):
-    search, waits, ended = sweep(), [], []
-    words = [sys.executable, "-c", SEARCH, str(tmp_path / "sweep")]
-    with subprocess.Popen(words) as other:
-        while not (trials := search.open_study().trials) or "x" not in trials[0].params:
-            time.sleep(0.1)
-
-        def kill_other(trial):
-            ended.append(trial)
-            other.kill()
-            time.sleep(1)
-
-        study = search.run(4, resolve, kill_other, waits.append)
-    assert len(waits) == 1
-    assert list_states(ended)[0] == (1, "COMPLETE"), "while the other process trained"
-    assert sorted(trial.state.name for trial in study.trials) == ["COMPLETE"] * 4 + ["FAIL"]
-    assert study.trials[0].params in [trial.params for trial in ended], "that of the killed process was tried again"
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_trial_of_another_process_is_left_until_its_heartbeat_stops(sweep):
+    search, waits = sweep(), []
+    study = search.open_study()  # as of another process
+    trial = study.ask()
+    x = trial.suggest_float("x", 0.0, 10.0)
+    with _heartbeat.get_heartbeat_thread(trial._trial_id, study._storage):
+        trials = search.run(2, resolve, lambda trial: None, waits.append).trials
+    assert list_states(trials) == [(0, "RUNNING"), (1, "COMPLETE"), (2, "COMPLETE")]
+    trials = search.run(3, resolve, lambda trial: None, waits.append).trials
+    assert list_states(trials) == [(0, "FAIL"), (1, "COMPLETE"), (2, "COMPLETE"), (3, "COMPLETE")]
+    assert (trials[3].params, len(waits)) == ({"x": x}, 2)
 
 
 def test_a_full_disk_stops_the_search_and_its_trial_goes_on(sweep):

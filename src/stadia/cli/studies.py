@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stadia.metrics.statistics import Better
 
 UNFINISHED = 1
-"""Exit code where a run of a study did not finish."""
+"""The command exits with this code where a run of a study did not finish."""
 
 PresetOption = Annotated[str | None, option("A name of `stadia list presets`, or a YAML file, under all settings.")]
 BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")]
@@ -76,9 +76,9 @@ def ablate(
     check_writable(out)
     folder = StudyFolder(out / config.name)
     folder.write(config, runs)
-    for other in reuse or []:
-        for run_name in folder.reuse(StudyFolder(other), runs):
-            echo(f"{run_name}: taken from {other}, not trained again", err=True)
+    for root in reuse or []:
+        for run_name in folder.reuse(StudyFolder(root), runs):
+            echo(f"{run_name}: taken from {root}, not trained again", err=True)
     jobs_left = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     ablation = _Ablation(config, folder, runs, metrics, direction)
     _train(ablation, _launcher(folder, jobs, slurm), jobs_left)
@@ -172,7 +172,6 @@ def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequenc
 
 def _train(ablation: _Ablation, launcher: Launcher, jobs: Sequence[Job]) -> None:
     """Train the remaining runs, and update results.jsonl after each. The others continue where one is killed."""
-    from stadia.apps.studies.launch import read_last_lines
     from stadia.apps.studies.study_folder import add_line
     from stadia.apps.studies.study_verdicts import check_budgets
     from stadia.core.errors import RunError
@@ -184,9 +183,7 @@ def _train(ablation: _Ablation, launcher: Launcher, jobs: Sequence[Job]) -> None
     def end_job(job: Job, code: int) -> None:
         row = _make_row(ablation, planned[job.name])
         if row is None:  # it ended before it made its folder
-            last = read_last_lines(job.log)[-1:] if job.log.exists() else []
-            cause = last[0].removeprefix("stadia: ") if last else f"exit code {code}"
-            found, expected = f"no end ({cause})", "a training that ended"
+            found, expected = f"no end ({job.explain_failure(code)})", "a training that ended"
             raise RunError(job.name, found=found, expected=expected, fix=f"see {job.log}")
         rows.append(row)
         value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"

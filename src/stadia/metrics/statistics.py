@@ -17,16 +17,16 @@ from scipy import stats
 from scipy.optimize import brentq
 
 MAX_EXACT_PAIRS = 16
-"""Number of pairs up to which every choice of signs is tried (65,536). Above it, as many are drawn."""
+"""Every choice of signs is tried up to so many pairs (65,536 choices). Above it, as many are drawn."""
 
 NO_SPREAD = 1e-12
 """Differences with a smaller standard deviation, as a share of their mean, are equal but for rounding."""
 
 TARGET_POWER = 0.8
-"""Share of studies that find an effect of the size that a study is planned for: the usual choice."""
+"""So many studies find an effect of the size that they are planned for: four of five is the usual choice."""
 
 MAX_PAIRS = 10_000
-"""Largest number of pairs that is searched for: no study has more seeds."""
+"""No larger number of pairs is searched for: no study has more seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +175,10 @@ Decision = Literal["confirmed", "refuted", "undecided", "not comparable"]
 Shown = Literal["", "identical", "better", "worse"]
 
 ROUNDING = 2**-23
-"""Smallest relative difference that counts: the rounding of single precision, in which metrics are computed."""
+"""A smaller relative difference is rounding: metrics are computed in single precision."""
 
 MIN_SEEDS = 3
-"""Smallest number of pairs; the spread of fewer is unknown: Student's factor is 4.3 for three and 12.7 for two."""
+"""Fewer pairs show no spread: Student's factor is 4.3 for three and 12.7 for two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from stadia.report.run_files import RunFiles, Series, flatten_mapping
 Verdict = Mapping[str, Any]
 
 RESULTS = "results.jsonl"
-"""File in a study's folder: a row for each ended run."""
+"""This file in a study's folder has a row for each ended run."""
 
 # -- The row of a run in results.jsonl: its result in one metric.
 

@@ -55,17 +55,17 @@ _FORMULAS = {**flop_registry, torch.ops.aten.convolution_backward: _count_convol
 
 
 MATMUL_SIZES = {"cpu": ((384, 40), (1536, 5)), "cuda": ((8192, 7),)}
-"""Sides of the matrices, and repeats. On a busy processor each long product is interrupted, but only some short ones:
-with three other processes the large ones reached 1 to 8 GFLOP/s, the small ones 96 as on an idle machine.
+"""The peak is measured with these sides of matrices and repeats. On a busy processor each long product is interrupted,
+but only some short ones: beside three processes the large ones reached 1 to 8 GFLOP/s, the small ones 96 as alone.
 """
 
 MAX_PEAK_SHARE = 1.5
-"""Of the measured peak. On a busy machine, exact attention reached up to 1.24 of it; without synchronization a clock
-gives tens of times the peak.
+"""A timing that reaches a larger multiple of the measured peak is wrong. On a busy machine, exact attention reached up
+to 1.24 of it; without synchronization a clock gives tens of times the peak.
 """
 
 MAX_TIMING_SHARE = 2.5
-"""Of the measured peak, for the times of a training: its end, where the peak is measured, may be busier than the rest.
+"""This multiple holds for the times of a training, whose end, where the peak is measured, may be busier than the rest.
 On a shared processor a correct training reached 1.56.
 """
 

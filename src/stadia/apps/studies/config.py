@@ -188,7 +188,7 @@ def _check_mapping(path: Path, values: Any, fix: str) -> dict[str, Any]:
 
 LENGTH_KEYS = ("max_epochs", "max_steps", "stages")
 SAMPLE_KEYS = ("batch_size", "grad_accumulation_steps", "devices")
-"""Keys of `training` that define the budget: length, and samples per step."""
+"""These keys of `training` define the budget: length, and samples per step."""
 
 SAME_COUNT_KEYS = (
     "augmentation",
@@ -204,7 +204,7 @@ SAME_COUNT_KEYS = (
     "val_samples",
     "width",
 )
-"""Keys of `data` that do not change the number of samples of an epoch."""
+"""These keys of `data` do not change the number of samples of an epoch."""
 
 Resolve = Callable[[str, list[str]], RecipeConfig]
 
@@ -275,7 +275,7 @@ NOT_IN_RESIDUAL = (
     "loss.right_view",
     "loss.left_right_consistency",
 )
-"""Keys of the self-supervised loss that do not enter `val/residual` of a network."""
+"""These keys of the self-supervised loss do not enter `val/residual` of a network."""
 
 
 def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueChange]) -> list[ValueChange]:
@@ -315,7 +315,7 @@ def check_metric(recipe: str, metric: str) -> None:
 
 
 DEPTH_METRICS = ("val/abs_rel", "val/rmse", "val/d1")
-"""Metrics that need depth as ground truth."""
+"""These metrics need depth as ground truth."""
 
 
 def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:

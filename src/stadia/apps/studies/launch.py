@@ -52,13 +52,16 @@ class Job:
                 start_new_session=True,
             )
 
-
-def read_last_lines(log: Path) -> list[str]:
-    """Return the nonblank lines of the last kilobytes of a log."""
-    with open_input(log, expected="a log", max_bytes=_MAX_LOG_BYTES) as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LAST_BYTES))
-        text = stream.read().decode("utf-8", "replace")
-    return [line for line in text.splitlines() if line.strip()]
+    def explain_failure(self, code: int) -> str:
+        """Return why the process ended with this exit code: its signal, or the last line of its log."""
+        if code < 0:
+            return f"its process was killed by signal {-code}"
+        lines = []
+        if self.log.exists():
+            with open_input(self.log, expected="a log", max_bytes=_MAX_LOG_BYTES) as stream:
+                stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LAST_BYTES))
+                lines = stream.read().decode("utf-8", "replace").rstrip().splitlines()
+        return lines[-1].removeprefix("stadia: ") if lines else f"exit code {code}; see {self.log}"
 
 
 JobEnded = Callable[[Job, int], None]

@@ -22,10 +22,10 @@ from stadia.report.study_report import RESULTS, read_results
 from stadia.training.run_folder import Run
 
 VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha"}
-"""Keys of a study that no training depends on."""
+"""No training depends on these keys of a study: they may change after it."""
 
 WRITTEN = ("configs", "runs", "logs", RESULTS, "verdicts.json", "table.md", "plot.svg", "plot.png")
-"""Names in a study's folder beside its study.yaml, which is written before them."""
+"""A study writes these names after its study.yaml. A folder that has them without it is somebody else's."""
 
 
 class StudyFolder:

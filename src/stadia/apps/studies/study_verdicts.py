@@ -29,9 +29,9 @@ from stadia.recipes import CONFIGS
 Row = Mapping[str, Any]
 
 TIME_TOLERANCE = 0.05
-"""Relative difference of training time within one budget."""
+"""Training times of one budget differ by this share at most: no run ends to the second."""
 MAX_PACE_RATIO = 1.5
-"""Ratio of update sizes above which a change also changes the effective learning rate."""
+"""A change whose updates differ by a larger factor also changes the effective learning rate."""
 
 
 def judge_study(

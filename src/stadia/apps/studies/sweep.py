@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
-from stadia.apps.studies.launch import Job, read_last_lines
+from stadia.apps.studies.launch import Job
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
 from stadia.files.atomic_files import write_json
@@ -35,17 +35,17 @@ from stadia.training.run_folder import remove_stale_files_of_run
 
 POLL_S = 1.0
 HEARTBEAT_S = 10
-"""Interval of the heartbeats of a trial."""
+"""The process of a trial renews its heartbeat this often."""
 GRACE_S = 30
-"""Age of the last heartbeat above which the process of a trial has ended."""
+"""The process of a trial has ended where its last heartbeat is older."""
 MAX_RETRIES = 10
-"""Number of times that a trial is tried again. Its settings may be what kills its process."""
+"""A trial is tried again so often at most: its settings may be what kills its process."""
 MAX_INVALID_TRIALS = 10
-"""Number of invalid trials at the start after which the search is stopped."""
+"""The search stops where so many trials at its start are invalid: a key is wrong, and no combination."""
 TEST_SEEDS = 5
-"""Number of seeds of the test of the best trial; none of them was used in the search."""
+"""The best trial is tested with so many seeds that the search did not use."""
 DATABASE = "sweep.db"
-"""File in the sweep's folder: all trials, where no other database is named."""
+"""This file in the sweep's folder holds the trials where no other database is named."""
 
 Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
 
@@ -63,7 +63,7 @@ class SearchRange(StrictModel):
     choices: tuple[str | Number | bool | None, ...] | None = None
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> SearchRange:
+    def _check_bounds(self) -> SearchRange:
         if self.choices is not None:
             if not self.choices or self.low is not None or self.high is not None or self.log:
                 raise ValueError("either choices, or low and high")
@@ -127,8 +127,8 @@ class Sweep:
             on_trial_end: called with each ended trial.
             on_wait: called with the reason before a wait for other processes.
 
-        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured, ConfigError where no
-        trial so far has a value of the metric and a finished one lacks it, and RunError for a full disk.
+        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured. Raises ConfigError where
+        no trial so far has a value of the metric and a finished one lacks it, and RunError for a full disk.
         """
         optuna = _import_optuna()
         ended = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
@@ -226,14 +226,14 @@ class Sweep:
         study, words = trial.study, []
         *earlier, frozen = study.get_trials(deepcopy=False)[: trial.number + 1]
         name = f"trial{find_first_number(frozen)}"
-        study.sampler = self._make_sampler(sum(find_first_number(other) == other.number for other in earlier))
+        study.sampler = self._make_sampler(sum(find_first_number(past) == past.number for past in earlier))
         for key, limits in self.space.items():
             words.append(f"{key}={_format_value(suggest_value(trial, key, limits))}")
         try:
             config = resolve([*self.base, *words, f"name={name}"])
         except ConfigMistakes as error:
             trial.set_user_attr("why", "; ".join(error.mistakes))
-            if len(earlier) + 1 >= MAX_INVALID_TRIALS and all(other.state.name == "FAIL" for other in earlier):
+            if len(earlier) + 1 >= MAX_INVALID_TRIALS and all(past.state.name == "FAIL" for past in earlier):
                 raise  # a key that there is not, or a base that cannot be
             return math.nan
         trial.set_user_attr("seed", config.get("seed"))
@@ -287,13 +287,13 @@ class Sweep:
             return values[max(values)]
         for folder in out.glob(f"*-{name}"):
             remove_stale_files_of_run(folder)
-        why = _explain_failure(job.log, process.returncode, self.metric)
+        why = job.explain_failure(process.returncode) if process.returncode else f"no finite {self.metric}"
         if FULL_DISK in why:  # other trials would fail too
             fix = "free some space; the same command goes on"
             raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space for its files", fix=fix)
         trial.set_user_attr("why", why)
-        trials = trial.study.get_trials(deepcopy=False)
-        if process.returncode == 0 and not any(other.intermediate_values for other in trials):
+        reports = [past.intermediate_values for past in trial.study.get_trials(deepcopy=False)]
+        if process.returncode == 0 and not any(reports):
             self._check_metric(name)
         return math.nan
 
@@ -344,16 +344,6 @@ def find_first_number(trial: Any) -> int:
 
     number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return int(trial.number if number is None else number)
-
-
-def _explain_failure(log: Path, code: int, metric: str) -> str:
-    """Return why a trial has no value: the last line of its log, or how its process ended."""
-    if code == 0:
-        return f"no finite {metric}"
-    if code < 0:
-        return f"its process was killed by signal {-code}"
-    last = read_last_lines(log)[-1:] if log.exists() else []
-    return last[0].removeprefix("stadia: ") if last else f"exit code {code}; see {log}"
 
 
 def suggest_value(trial: Any, key: str, limits: SearchRange) -> Any:
