@@ -201,16 +201,14 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "K.txt").write_text("700 0 320\n0 700 96\n0 0 1\n")
     (tmp_path / "config.json").write_text('{"name": "test"}')
     (tmp_path / "empty.pth").touch()
-    with pytest.raises(
-        CheckpointError, match=r"pickled.ckpt: found a pickle; stadia reads safetensors, .*expected a ch"
-    ):
+    with pytest.raises(CheckpointError, match=r"pickled.ckpt: found a file that is no safetensors, .*expected a ch"):
         Checkpoint.open(tmp_path / "pickled.ckpt")
     torch.save({"w": torch.zeros(2)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointError, match=r"old.pth: found a pickle; .* Fix: pass a run of `stadia train`"):
+    with pytest.raises(CheckpointError, match=r"old.pth: found .* Fix: pass a run of `stadia train`"):
         Checkpoint.open(tmp_path / "old.pth")
     for name in ("K.txt", "config.json", "empty.pth"):
         with pytest.raises(
-            CheckpointError, match=rf"{name}: found a file that is no safetensors; expected a checkpoint of stadia"
+            CheckpointError, match=rf"{name}: found a file that is no safetensors, .*; expected a checkpoint of stadia"
         ):
             Checkpoint.open(tmp_path / name)
     with pytest.raises(CheckpointError, match="no such file"):

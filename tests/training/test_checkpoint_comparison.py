@@ -66,7 +66,7 @@ def test_the_spread_is_unknown_where_a_resume_lost_the_samples(best: float, is_d
 
 def make_score_of_sets(step: int, **values: list[float]) -> CheckpointScore:
     samples = {(name, "drive", i, "left", False, 0, 0): one for name, of in values.items() for i, one in enumerate(of)}
-    return CheckpointScore("val/error", step, compute_means([{"error": samples}])["error"], len(samples), samples)
+    return CheckpointScore("val/error", step, compute_means({"error": samples})["error"], len(samples), samples)
 
 
 def test_the_spread_of_several_data_sets_is_that_of_the_mean_of_their_means() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from stadia.core.types import Meta
-from stadia.training.validation_scores import Sample, ValidationScores, _scores_by_sample, compute_means
+from stadia.training import validation_scores
+from stadia.training.validation_scores import Sample, ValidationScores, compute_means
 
 
 def meta(*indices: int) -> tuple[Meta, ...]:
@@ -31,7 +33,7 @@ def test_samples_without_a_score_are_counted() -> None:
     book.add(meta(0, 1, 2), {"error": torch.tensor([1.0, math.nan, 3.0]), "size": 3.0})
     book.add(meta(3, 4), {"error": torch.tensor([math.nan, 2.0]), "size": 1.0})
     book.means()
-    assert book.without == {"error": (2, 5)}
+    assert book.unscored == {"error": (2, 5)}
 
 
 def test_means_do_not_depend_on_the_batch() -> None:
@@ -49,7 +51,7 @@ def test_means_do_not_depend_on_the_batch() -> None:
 
 
 def test_a_name_without_any_score_is_not_a_number() -> None:
-    assert math.isnan(compute_means([{"error": {sample(0): math.nan}}, {}])["error"])
+    assert math.isnan(compute_means({"error": {sample(0): math.nan}})["error"])
 
 
 def test_a_sample_that_one_process_sees_twice_counts_twice() -> None:
@@ -58,25 +60,26 @@ def test_a_sample_that_one_process_sees_twice_counts_twice() -> None:
     assert book.means() == {"error": 3.0}
 
 
-def test_a_sample_that_two_processes_scored_counts_once() -> None:
+def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [
         {"error": {sample(0): 1.0, sample(1): 2.0}},
         {"error": {sample(0): 1.0, sample(2): 6.0}, "abs_rel": {sample(2): 0.5}},
     ]
-    assert compute_means(parts) == compute_means(parts[::-1]) == {"error": 3.0, "abs_rel": 0.5}
+    monkeypatch.setattr(validation_scores, "gather_from_processes", lambda mine: parts)
+    assert ValidationScores().means() == {"error": 3.0, "abs_rel": 0.5}
 
 
 def test_objects_of_one_image_are_samples_each() -> None:
-    books = [ValidationScores(), ValidationScores()]
-    for instance, book in enumerate(books):
+    book = ValidationScores()
+    for instance in range(2):
         book.add((Meta("mugs", 0, instance=instance),), {"error": torch.tensor([1.0 + 2 * instance])})
-    assert compute_means([_scores_by_sample(book._batches) for book in books]) == {"error": 2.0}
+    assert book.means() == {"error": 2.0}
 
 
 def test_no_order_changes_a_mean() -> None:
     values = {sample(index): value for index, value in enumerate((1e16, 1.0, -1e16, 1.0))}
     backwards = dict(reversed(values.items()))
-    assert compute_means([{"error": values}]) == compute_means([{"error": backwards}]) == {"error": 0.5}
+    assert compute_means({"error": values}) == compute_means({"error": backwards}) == {"error": 0.5}
 
 
 def test_each_data_set_has_its_own_means_and_counts_alike() -> None:

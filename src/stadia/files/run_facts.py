@@ -309,9 +309,10 @@ def describe_change(change: ValueChange) -> str:
     return f"{change.key}: {'missing' if change.now in absent else 'added' if change.before in absent else 'others'}"
 
 
-def _is_close(one: Any, other: Any) -> bool:
+def _is_close(now: Any, before: Any) -> bool:
     """Return whether both are lists of numbers that differ by rounding alone."""
-    if not all(isinstance(each, list) and {type(number) for number in each} == {float} for each in (one, other)):
+    if not isinstance(now, list) or not isinstance(before, list) or len(now) != len(before):
         return False
-    close = (math.isclose(a, b, rel_tol=0, abs_tol=ROUNDING) for a, b in zip(one, other, strict=False))
-    return len(one) == len(other) and all(close)
+    if {type(number) for number in (*now, *before)} != {float}:
+        return False
+    return all(math.isclose(a, b, rel_tol=0, abs_tol=ROUNDING) for a, b in zip(now, before, strict=True))

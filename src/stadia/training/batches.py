@@ -279,15 +279,16 @@ class StagedBatches:
 
     def phases(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
         """Return the updates that each stage makes from its share of the samples, and its learning rate."""
-        power, found = LR_EXPONENTS[self.config.stage_lr_scaling], []
+        power = LR_EXPONENTS[self.config.stage_lr_scaling]
+        phases = []
         for stage, loader, size in zip(self.config.stages, self.loaders, self.sizes, strict=True):
             steps = []
             if config.max_steps is not None:
                 steps.append(round(stage.share * config.max_steps * self.sizes[-1] / size))
             if config.max_epochs is not None:
                 steps.append(int(stage.share * config.max_epochs * len(loader) / config.grad_accumulation_steps + 1e-9))
-            found.append(TrainingPhase(max(min(steps), 1), len(loader), (size / self.sizes[-1]) ** power))
-        return tuple(found)
+            phases.append(TrainingPhase(max(min(steps), 1), len(loader), (size / self.sizes[-1]) ** power))
+        return tuple(phases)
 
     def __len__(self) -> int:
         """Return the batches of an epoch of the last stage; 0 where any stage has none."""

@@ -32,8 +32,8 @@ TERM = "train/term/"
 OF_A_STEP = ("loading", "forward", "loss", "backward", "optimizer")
 """Phases with columns of their own; `time/rest_s` is the rest of a step."""
 
-MAX_GROUPS, MAX_WEIGHTS, PARTS = 24, 12, 3
-"""Of histograms: groups of layers, weights of a group that is divided no further, parts of the name of a group."""
+MAX_GROUPS, MAX_PARTS = 24, 4
+"""Largest numbers of groups of layers in a histogram, and of parts of the name of a group: more cannot be read."""
 
 MAIN_SCORES = ("val/abs_rel", "val/residual")
 """The first of these is printed for a recipe whose scores choose no checkpoint."""
@@ -173,11 +173,19 @@ class ProgressBar(Callback):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.pause_s = 1.0 if console.is_terminal else 30.0  # between readings of the loss, which wait for the device
-        numbers = TextColumn("loss {task.fields[loss]:.4f}"), TextColumn("{task.fields[rate]:.2f} steps/s")
-        times = TimeElapsedColumn(), TextColumn("<"), TimeRemainingColumn()
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), *numbers, *times
-        self.bar = Progress(*columns, console=console, transient=False)
-        self.started_s, self.first_step, self.shown_s = 0.0, 0, 0.0
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[rate]:.2f} steps/s"),
+            TimeElapsedColumn(),
+            TextColumn("<"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.started_s = self.shown_s = 0.0
+        self.first_step = 0
 
     def on_train_start(self, loop: TrainingLoop) -> None:
         self.started_s = self.shown_s = time.perf_counter()
@@ -226,10 +234,10 @@ class ProgressBar(Callback):
 
 def describe_validation(loop: TrainingLoop) -> str:
     """Return a line about the latest validation: its main score, and the best so far; "" without a finite score."""
-    names = loop.recipe.best_metrics or MAIN_SCORES
-    scores = ((name, loop.metrics.get(name, math.nan)) for name in names)
-    name, score = next((one for one in scores if math.isfinite(one[1])), ("", math.nan))
-    if not name:
+    for name in loop.recipe.best_metrics or MAIN_SCORES:
+        if math.isfinite(score := loop.metrics.get(name, math.nan)):
+            break
+    else:
         return ""
     line = f"step {loop.step}/{loop.plan.total_steps}  validation: {loop.recipe.describe_score(name)} {score:.4g}"
     if not loop.recipe.best_metrics or (loop.best_score is not None and loop.best_score.name != name):
@@ -263,42 +271,18 @@ class Histograms(Callback):
 
 
 def group_layers(names: Iterable[str]) -> dict[str, str]:
-    """Return the group of each weight by name: the first PARTS parts of its path, or fewer, for MAX_GROUPS at most.
+    """Return the group of each weight by name: the first MAX_PARTS parts of its path, or fewer, for MAX_GROUPS at most.
 
     The common start of all paths is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` belongs to
-    `depth.encoder.layer1`. A group of more than MAX_WEIGHTS is divided by the next part, the largest first, up to
-    MAX_GROUPS: so each layer of a transformer has its own group.
+    `depth.encoder.layer1`.
     """
     paths = {name: [part for part in name.split(".")[:-1] if part not in WRAPPERS] for name in names}
     columns = zip(*paths.values(), strict=False) if len(paths) > 1 else ()
     shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, columns)))
     paths = {name: path[shared:] or path for name, path in paths.items()}
-    by_length = (dict.fromkeys(paths, length) for length in range(PARTS, -1, -1))
-    lengths = next(one for one in by_length if len(_group_by_prefix(paths, one)) <= MAX_GROUPS)
-    while (deeper := _divide_largest_group(paths, lengths)) is not None:
-        lengths = deeper
-    return {name: ".".join(path[: lengths[name]]) or "all" for name, path in paths.items()}
-
-
-def _divide_largest_group(paths: Mapping[str, Sequence[str]], lengths: dict[str, int]) -> dict[str, int] | None:
-    """Return the lengths of the paths with the largest group that may be divided; None where none may."""
-    groups = _group_by_prefix(paths, lengths).values()
-    for members in sorted((group for group in groups if len(group) > MAX_WEIGHTS), key=len, reverse=True):
-        deeper = lengths | {name: lengths[name] + 1 for name in members}
-        has_more_parts = max(len(paths[name]) for name in members) > lengths[members[0]]
-        if has_more_parts and len(_group_by_prefix(paths, deeper)) <= MAX_GROUPS:
-            return deeper
-    return None
-
-
-def _group_by_prefix(
-    paths: Mapping[str, Sequence[str]], lengths: Mapping[str, int]
-) -> dict[tuple[str, ...], list[str]]:
-    """Group the names by the first parts of their paths."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for name, path in paths.items():
-        groups.setdefault(tuple(path[: lengths[name]]), []).append(name)
-    return groups
+    lengths = range(MAX_PARTS, -1, -1)
+    length = next(n for n in lengths if len({tuple(path[:n]) for path in paths.values()}) <= MAX_GROUPS)
+    return {name: ".".join(path[:length]) or "all" for name, path in paths.items()}
 
 
 def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -320,7 +304,7 @@ def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _concatenate(values: Sequence[Tensor]) -> Tensor:
-    return torch.cat([each.float() for each in values]).cpu()
+    return torch.cat([sample.float() for sample in values]).cpu()
 
 
 # -- the gradient of the loss with respect to each output of the networks
@@ -379,8 +363,8 @@ def _named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Ten
         for field in fields(output):
             yield from _named_tensors(getattr(output, field.name), field.name)
     elif isinstance(output, tuple | list):
-        for number, one in enumerate(output):
-            yield from _named_tensors(one, f"{name}/{number}")
+        for number, value in enumerate(output):
+            yield from _named_tensors(value, f"{name}/{number}")
 
 
 def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> Iterator[tuple[str, Tensor]]:

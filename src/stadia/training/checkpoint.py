@@ -22,7 +22,7 @@ from pydantic import Field
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.files.atomic_files import open_atomic, write_json
-from stadia.files.input_files import check_input_file, open_input
+from stadia.files.input_files import check_input_file
 from stadia.files.json_files import check_json_values, load_json, read_json
 from stadia.files.run_names import describe_runs
 from stadia.files.safetensors_files import view_bytes, write_safetensors
@@ -330,9 +330,9 @@ def _locate(path: Path) -> Path:
         raise CheckpointError(path, found="a folder of predictions", expected=expected, fix=fix)
     if path.is_dir():
         folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        for found in (folder / "best.safetensors", folder / "last.safetensors"):
-            if found.is_file():
-                return found
+        for name in ("best.safetensors", "last.safetensors"):
+            if (folder / name).is_file():
+                return folder / name
         fix = describe_runs([path], need_checkpoint=True) or "pass the folder of one run, or a .safetensors file"
         raise CheckpointError(path, found="a folder without a checkpoint", expected=expected, fix=fix)
     beside = path.with_suffix(".safetensors")
@@ -356,37 +356,17 @@ def _reading(path: Path, framework: str = "np") -> Iterator[Any]:
     except (safetensors.SafetensorError, OSError, MemoryError, RuntimeError, UnicodeError) as error:
         if "Cannot allocate memory" in str(error):
             raise MemoryError(str(error)) from error
-        if not _is_safetensors(path):
+        if path.suffix != ".safetensors":
             expected = "a checkpoint of stadia: a run folder, or its checkpoints/best.safetensors"
-            found, fix = "a file that is no safetensors", "check the path"
-            if path.suffix in (".onnx", ".pt2"):
-                fix = _EXPORTED
-            elif _is_pickle(path):
-                found, fix = "a pickle; stadia reads safetensors, which can run no code", _FOREIGN
-            raise CheckpointError(path, found=found, expected=expected, fix=fix) from error
+            found = "a file that is no safetensors, which alone can run no code"
+            raise CheckpointError(path, found=found, expected=expected, fix=_find_other_use(path)) from error
         raise _damaged(path, f"a truncated or damaged file ({summarize_exception(error)})") from error
 
 
-_EXPORTED = (
-    "an exported network is run by `stadia predict FILE.onnx INPUT --out DIR`, and scored by `stadia evaluate --depth"
-    " DIR`"
-)
-
-
-_FOREIGN = "pass a run of `stadia train`; `stadia evaluate --depth DIR` scores what another program's network predicted"
-
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""torch.save writes a zip archive with a pickle in it, older versions a pickle."""
-
-
-def _is_pickle(path: Path) -> bool:
-    """Return whether the file begins as those of torch.save."""
-    with open_input(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES) as stream:
-        return stream.read(4).startswith(_PICKLE_STARTS)
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Return whether the file begins like a safetensors file: 8 bytes of length, then JSON."""
-    with open_input(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES) as stream:
-        head = stream.read(10)
-    return (path.suffix == ".safetensors" and len(head) < 10) or head[8:] == b'{"'
+def _find_other_use(path: Path) -> str:
+    """Return what can be done with a file of another format."""
+    if path.suffix in (".onnx", ".pt2"):
+        return "run it by `stadia predict FILE.onnx INPUT --out DIR`; `stadia evaluate --depth DIR` scores that"
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
+        return "pass a run of `stadia train`; `stadia evaluate --depth DIR` scores what another program predicted"
+    return "check the path"

@@ -17,9 +17,11 @@ MAX_PROCESSES = 512
 MAX_SIDE = 8192
 """Largest numbers that make sense: steps or epochs, samples, processes or threads, and pixels of an image's side."""
 
-CHECK_SECONDS, MIN_CHECK_SECONDS, MAX_CHECK_SECONDS = 20, 5, 3600
-"""Default and least time limit of the checks before the first step, where there are any; two seconds of it are kept for
-what cannot be interrupted. The longest one.
+CHECK_SECONDS = 20
+MIN_CHECK_SECONDS = 5
+MAX_CHECK_SECONDS = 3600
+"""Time limits of the checks before the first step: default, least and largest. Two seconds are kept for what cannot be
+interrupted.
 """
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "fsdp")

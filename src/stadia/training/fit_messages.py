@@ -33,8 +33,11 @@ _TIME_OVER = (
     "training.max_minutes={:g} are over: step {} of {} was the last; the learning rate followed the time to the end of"
     " its schedule"
 )
-LONGEST_WARMUP, USUAL_WARMUP = 0.25, 0.05
-"""Of a run's steps: a longer warm-up than the first prints a note, which proposes the second."""
+LONGEST_WARMUP = 0.25
+"""A warm-up of a larger share of the steps prints a note: little is left for the schedule."""
+
+USUAL_WARMUP = 0.05
+"""Share of the steps that the note proposes for the warm-up."""
 
 
 def start_lines(

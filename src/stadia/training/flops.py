@@ -60,12 +60,12 @@ but only some short ones: beside three processes the large ones reached 1 to 8 G
 """
 
 MAX_PEAK_SHARE = 1.5
-"""A timing that reaches a larger multiple of the measured peak is wrong. On a busy machine, exact attention reached up
-to 1.24 of it; without synchronization a clock gives tens of times the peak.
+"""Largest possible share of the measured peak. On a busy machine, exact attention reached up to 1.24 of it; without
+synchronization a clock gives tens of times the peak.
 """
 
 MAX_TIMING_SHARE = 2.5
-"""This multiple holds for the times of a training, whose end, where the peak is measured, may be busier than the rest.
+"""Largest possible share for the times of a training: its end, where the peak is measured, may be busier than the rest.
 On a shared processor a correct training reached 1.56.
 """
 

@@ -190,9 +190,9 @@ class TrainingLoop(TrainingState):
                 scores.add(batch.meta, self.forward("validation_step", batch.to(self.fabric.device, non_blocking=True)))
             means = scores.means() | dict(self.recipe.validation_summary())
         self.clock.mark("validation")
-        if scores.without != self.unscored and self.fabric.is_global_zero:
+        if scores.unscored != self.unscored and self.fabric.is_global_zero:
             scores.warn_of_unscored()
-        self.unscored, self.sample_scores = scores.without, scores.by_sample
+        self.unscored, self.sample_scores = scores.unscored, scores.by_sample
         return {f"val/{name}": value for name, value in means.items()}
 
     def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:

@@ -53,7 +53,7 @@ def has_fused_update(groups: Groups) -> bool | None:
     waits for them. A checkpoint has the choice in its parameter groups: a training that began without it resumes
     without it, so that it is the undisturbed one bit for bit.
     """
-    is_supported = all(one.device.type in FUSED_DEVICES for group in groups for one in group["params"])
+    is_supported = all(weight.device.type in FUSED_DEVICES for group in groups for weight in group["params"])
     return True if is_supported else None
 
 
@@ -168,7 +168,7 @@ class LearningRate:
 
     @property
     def value(self) -> float:
-        """Of the first parameter group."""
+        """Return the rate of the first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def set(self, step: int, time_share: float = 0.0) -> None:
@@ -257,7 +257,7 @@ class BatchLoss:
     @property
     def samples(self) -> tuple[str, ...]:
         """Return "RECORDING INDEX" of each sample."""
-        return tuple(f"{one.recording} {one.index}" for one in self.meta)
+        return tuple(f"{meta.recording} {meta.index}" for meta in self.meta)
 
 
 def explain_loss(loss: BatchLoss, step: int) -> NotFiniteError:

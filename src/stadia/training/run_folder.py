@@ -197,8 +197,8 @@ class Run:
         for key, value in values.items():
             *groups, name = key.split(".")
             group: Any = self.config
-            for one in groups:
-                group = group.get(one) if isinstance(group, dict) else None
+            for key_part in groups:
+                group = group.get(key_part) if isinstance(group, dict) else None
             if isinstance(group, dict) and name in group:
                 group[name] = value
         if self.writes and self.config != before:
@@ -291,9 +291,7 @@ def _new_folder(wanted: Path) -> Path:
                 folder.mkdir()
                 return folder
     except OSError as error:
-        is_link = any(one.is_symlink() and not one.exists() for one in (wanted.parent, *wanted.parent.parents))
-        reason = "a link leads nowhere" if is_link else error.strerror or "no access"
-        found = f"a place where no folder can be made ({reason})"
+        found = f"a place where no folder can be made ({error.strerror or 'no access'})"
         expected = "a folder that can be written to"
         raise RunError(wanted.parent, found=found, expected=expected, fix="choose another --out") from error
     raise RunError(wanted, found="1000 runs of one second", expected="a free name", fix="choose another name")

@@ -24,31 +24,39 @@ Scores = dict[str, dict[Sample, float]]
 
 
 class ValidationScores:
-    """The scores of the validation batches of a process. Values stay on their device until `means`."""
+    """The scores of the validation batches of a process. Values stay on their device until `means`.
+
+    by_sample: of all processes; set by `means`.
+    unscored: (samples without a score, all) by name, where there are any; set by `means`.
+    """
 
     def __init__(self) -> None:
         self._batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]] = []
-        self.by_sample: Scores = {}  # set by `means`: of all processes
-        self.without: dict[str, tuple[int, int]] = {}  # set by `means`: samples without a score, and all, by name
+        self.by_sample: Scores = {}
+        self.unscored: dict[str, tuple[int, int]] = {}
 
     def add(self, meta: tuple[Meta, ...], values: Mapping[str, Tensor | float]) -> None:
         """Add scores of a batch by name: (B,), or one number for each of its samples."""
-        each = {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()}
-        self._batches.append((meta, each))
+        expanded = {name: torch.as_tensor(value).detach().expand(len(meta)) for name, value in values.items()}
+        self._batches.append((meta, expanded))
 
     def means(self) -> dict[str, float]:
         """Return the means over all processes, see `compute_means`, and forget the samples. Called by all processes."""
-        mine, self._batches = _scores_by_sample(self._batches), []
-        parts = gather_from_processes(mine)
-        self.by_sample, self.without = _merge_parts(parts), count_unscored(parts)
-        return compute_means(parts)
+        mine, self._batches = _list_scores(self._batches), []
+        self.by_sample = {}
+        for part in gather_from_processes(mine):
+            for name, scores in part.items():
+                self.by_sample.setdefault(name, {}).update(scores)
+        counts = {name: (sum(map(math.isnan, scores.values())), len(scores)) for name, scores in self.by_sample.items()}
+        self.unscored = {name: count for name, count in counts.items() if count[0]}
+        return compute_means(self.by_sample)
 
     def warn_of_unscored(self) -> None:
         """Warn of the samples that `means` left out, a line for each number of them."""
-        for count, total in dict.fromkeys(self.without.values()):
-            names = ", ".join(name for name, of in self.without.items() if of == (count, total))
+        for count in dict.fromkeys(self.unscored.values()):
+            names = ", ".join(name for name, other_count in self.unscored.items() if other_count == count)
             line = "validation: %d of %d samples have no ground truth for %s, and are left out of its mean"
-            log.warning(line, count, total, names)
+            log.warning(line, *count, names)
 
 
 def gather_from_processes(mine: T) -> list[T]:
@@ -60,26 +68,25 @@ def gather_from_processes(mine: T) -> list[T]:
     return parts
 
 
-def compute_means(parts: Iterable[Scores]) -> dict[str, float]:
-    """Return the mean of each score over the samples that have it in any part, without NaN; NaN where none has it.
+def compute_means(scores: Scores) -> dict[str, float]:
+    """Return the mean of each score over the samples that have it, without NaN; NaN where none has it.
 
-    A sample in several parts counts once: processes get the same number, so some samples repeat. Sums are exact
-    (`math.fsum`), so the order has no influence.
+    A sample that several processes scored counts once: processes get the same number, so some samples repeat. Sums are
+    exact (`math.fsum`), so the order has no influence.
 
     Several data sets have means of their own, "NAME/score". Where all have a score, the mean of their means has the
     plain name: a small data set has the weight of a large one, so forgetting shows.
     """
-    joined = _merge_parts(parts)
-    data_sets = dict.fromkeys(sample[0] for of_sample in joined.values() for sample in of_sample)
-    if not any(data_sets):
-        return {name: _mean(of_sample.values()) for name, of_sample in joined.items()}
+    names = dict.fromkeys(sample[0] for values in scores.values() for sample in values)
+    if not any(names):
+        return {score: _mean(values.values()) for score, values in scores.items()}
     means: dict[str, float] = {}
-    for name, of_sample in joined.items():
-        values = {one: [value for sample, value in of_sample.items() if sample[0] == one] for one in data_sets}
-        each = {one: _mean(found) for one, found in values.items() if found}
-        means |= {f"{one}/{name}": mean for one, mean in each.items()}
-        if len(each) == len(data_sets):
-            means[name] = fmean(each.values())  # NaN where one of them is
+    for score, values in scores.items():
+        sets = {name: [value for sample, value in values.items() if sample[0] == name] for name in names}
+        of_sets = {name: _mean(some) for name, some in sets.items() if some}
+        means |= {f"{name}/{score}": mean for name, mean in of_sets.items()}
+        if len(of_sets) == len(names):
+            means[score] = fmean(of_sets.values())  # NaN where one of them is
     return means
 
 
@@ -88,30 +95,16 @@ def _mean(values: Iterable[float]) -> float:
     return fmean(known) if known else math.nan
 
 
-def count_unscored(parts: Iterable[Scores]) -> dict[str, tuple[int, int]]:
-    """Return the number of samples without a score (no ground truth there) and of all, by name, where there are any."""
-    values = {name: of_sample.values() for name, of_sample in _merge_parts(parts).items()}
-    counts = {name: (sum(map(math.isnan, each)), len(each)) for name, each in values.items()}
-    return {name: count for name, count in counts.items() if count[0]}
-
-
-def _merge_parts(parts: Iterable[Scores]) -> Scores:
-    scores: Scores = {}
-    for part in parts:
-        for name, of_sample in part.items():
-            scores.setdefault(name, {}).update(of_sample)
-    return scores
-
-
-def _scores_by_sample(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
+def _list_scores(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
+    """Return the scores of batches by name and sample; a sample that comes twice has two."""
     scores: Scores = {}
     times: Counter[tuple[str, str, int, str, bool, int]] = Counter()
-    for meta, values in batches:
+    for metas, values in batches:
         samples: list[Sample] = []
-        for one in meta:
-            seen = (one.data, one.recording, one.index, one.side, one.mirrored, one.instance)
-            samples.append((*seen, times[seen]))
-            times[seen] += 1
+        for meta in metas:
+            key = (meta.data, meta.recording, meta.index, meta.side, meta.mirrored, meta.instance)
+            samples.append((*key, times[key]))
+            times[key] += 1
         for name, value in values.items():
             scores.setdefault(name, {}).update(zip(samples, value.tolist(), strict=True))
     return scores
