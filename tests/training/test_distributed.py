@@ -6,9 +6,7 @@ import json
 import math
 import multiprocessing
 import os
-import signal
 import socket
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -58,16 +56,6 @@ def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int
         for one in processes:
             one.start()
     return join_together(processes, timeout=120)
-
-
-def fail_in_one(rank: int) -> None:
-    if rank == 1:
-        raise SystemExit(3)
-    time.sleep(60)
-
-
-def test_a_process_does_not_wait_for_one_that_failed() -> None:
-    assert run_in_two_processes(fail_in_one) == [-signal.SIGKILL, 3]
 
 
 def train(rank: int, root: Path, resume: Path | None = None, crash_at: int | None = None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import RunError
-from stadia.training import LOGGERS, loggers
+from stadia.training import loggers
 from stadia.training.loggers import CsvLogger, TensorBoardLogger, WandbLogger, compose_image_sheet, read_rows
 from stadia.training.run_folder import Run
 
@@ -23,26 +23,15 @@ def run(tmp_path: Path) -> Run:
     return Run.create(tmp_path, "demo", {}, recipe="small", seed=0)
 
 
-@pytest.mark.parametrize("name", list(LOGGERS))
-def test_every_logger_can_be_loaded(name: str) -> None:
-    assert LOGGERS.load(name).__doc__
-
-
 def test_a_row_a_step_and_a_column_a_name(run: Run) -> None:
     logger = CsvLogger(run, 0)
     logger.scalars(1, 0, {"train/loss": 0.1 + 0.2})
     assert run.metrics_csv.read_text() == "step,epoch,train/loss\n1,0,0.30000000000000004\n"
-    logger.scalars(1, 0, {"val/abs_rel": math.nan})
+    logger.scalars(1, 0, {"val/a,b": math.nan})
     logger.scalars(2, 0, {"train/loss": 1e-30})
-    assert (
-        run.metrics_csv.read_text()
-        == "step,epoch,train/loss,val/abs_rel\n1,0,0.30000000000000004,\n1,0,,nan\n2,0,1e-30,\n"
-    )
-
-
-def test_names_with_commas_and_quotes_survive(run: Run) -> None:
-    CsvLogger(run, 0).scalars(1, 0, {'a,"b"': 1.0})
-    assert read_rows(run.metrics_csv) == [{"step": "1", "epoch": "0", 'a,"b"': "1.0"}]
+    rows = "1,0,0.30000000000000004,\n1,0,,nan\n2,0,1e-30,\n"
+    assert run.metrics_csv.read_text() == f'step,epoch,train/loss,"val/a,b"\n{rows}'
+    assert list(read_rows(run.metrics_csv)[0]) == ["step", "epoch", "train/loss", "val/a,b"]
 
 
 def test_a_resumed_table_loses_what_came_after_the_checkpoint_and_half_a_row(run: Run) -> None:
@@ -81,6 +70,7 @@ def test_tensorboard_holds_scalars_and_images_and_forgets_what_is_done_again(run
     for step in (1, 2, 3):
         logger.scalars(step, 0, {"train/loss": float(step)})
     logger.image(1, "images", np.zeros((4, 5, 3), np.uint8))
+    logger.histogram(1, "weights/decoder", np.array([-3.0, 1.0, 2.0], np.float32))
     logger.close()
     logger = TensorBoardLogger(run, 2)
     logger.scalars(3, 0, {"train/loss": 9.0})
@@ -88,6 +78,8 @@ def test_tensorboard_holds_scalars_and_images_and_forgets_what_is_done_again(run
     shown = events(run)
     assert [(event.step, event.value) for event in shown.Scalars("train/loss")] == [(1, 1.0), (2, 2.0), (3, 9.0)]
     assert shown.Images("images")[0].width == 5
+    (event,) = shown.Histograms("weights/decoder")
+    assert (event.step, event.histogram_value.num, event.histogram_value.min) == (1, 3, -3)
 
 
 def test_missing_wandb_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,20 +100,6 @@ def test_histograms_are_percentiles_of_sizes_and_forget_what_is_done_again(run: 
         [0.5, 0, 0, 0.5, 45.05]
     )
     assert float(rows[2]["p95"]) == pytest.approx(90.1)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the reader's own
-def test_tensorboard_holds_histograms(run: Run) -> None:
-    logger = TensorBoardLogger(run, 0)
-    logger.histogram(7, "weights/decoder", np.array([-3.0, 1.0, 2.0], np.float32))
-    logger.close()
-    (event,) = events(run).Histograms("weights/decoder")
-    assert (event.step, event.histogram_value.num, event.histogram_value.min, event.histogram_value.max) == (
-        7,
-        3,
-        -3,
-        2,
-    )
 
 
 def test_wandb_gets_histograms_and_images(run: Run) -> None:
@@ -147,7 +125,7 @@ def area(sheet: np.ndarray, value: int) -> int:
     return int((sheet == (value, 0, 255)).all(axis=2).sum())
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8])
+@pytest.mark.parametrize("count", [1, 5])
 def test_every_image_is_on_the_sheet_whole(count: int) -> None:
     values = [30 + 25 * n for n in range(count)]
     sheet = compose_image_sheet({str(value): plain_image(value) for value in values})
@@ -181,14 +159,6 @@ def test_labels_that_are_wider_than_their_images_do_not_reach_into_others() -> N
     second = np.flatnonzero((alone[:24] != beside[:24]).any(axis=2).any(0)).min()
     assert where < second
     assert area(alone, 90) == 2 * (6 * 20) ** 2, "enlarged until the label fits"
-
-
-def test_a_label_is_written_and_the_colors_are_rgb() -> None:
-    red = np.zeros((20, 60, 3), np.uint8)
-    red[..., 0] = 255
-    sheet = compose_image_sheet({"input": red})
-    assert (sheet == (255, 0, 0)).all(axis=2).sum() == 20 * 60
-    assert (sheet[:24] > 200).all(axis=2).any()
 
 
 def test_arrays_that_are_no_images_are_refused() -> None:

@@ -15,14 +15,7 @@ from stadia.core.errors import RunError
 from stadia.training import OPTIMIZERS, SCHEDULES
 from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import read_rows
-from stadia.training.optim import (
-    SAMPLE_SIZE,
-    UpdateRatio,
-    build_optimizer,
-    compute_lr_factor,
-    follow_restored_update,
-    group_parameters,
-)
+from stadia.training.optim import SAMPLE_SIZE, UpdateRatio, build_optimizer, compute_lr_factor, group_parameters
 
 
 def network() -> nn.Sequential:
@@ -72,41 +65,6 @@ def test_parameter_groups_of_a_recipe_are_checked(groups, message: str) -> None:
         build_optimizer(module, OptimizerConfig(), groups(module))
 
 
-def test_module_without_trainable_weights_is_refused() -> None:
-    with pytest.raises(RunError, match="no trainable parameter"):
-        build_optimizer(nn.Sequential(nn.ReLU()), OptimizerConfig())
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw"])
-@pytest.mark.parametrize("overflows", [False, True])
-def test_fp16_resumes_from_an_update_that_was_not_fused(name: str, *, overflows: bool) -> None:
-    """As of versions before the fused update. A gradient that overflows changes nothing in either."""
-
-    def make() -> tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler]:
-        module = nn.Linear(3, 2)
-        with torch.no_grad():
-            module.weight.fill_(0.5)
-        return module, build_optimizer(module, OptimizerConfig(name=name, lr=0.1)), torch.amp.GradScaler("cpu")
-
-    def step(module: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        optimizer.zero_grad()
-        scaler.scale(module(torch.full((1, 3), math.inf if overflows else 1.0)).sum()).backward()
-        scaler.unscale_(optimizer)
-        scaler.step(optimizer)
-        scaler.update()
-
-    module, optimizer, scaler = make()
-    saved = optimizer.state_dict()
-    earlier = {**saved, "param_groups": [{**group, "fused": None} for group in saved["param_groups"]]}
-    assert saved["param_groups"][0]["fused"] is True
-    for state in (earlier, saved):
-        module, optimizer, scaler = make()
-        optimizer.load_state_dict(state)
-        follow_restored_update(optimizer)
-        step(module, optimizer, scaler)
-        assert bool((module.weight == 0.5).all()) == overflows
-
-
 # -- learning rate -----------------------------------------------------------------------------------------------------
 
 
@@ -123,10 +81,6 @@ def test_every_schedule_rises_over_the_warm_up_to_one_and_never_above(name: str)
     assert values[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert max(values) == 1.0
     assert min(values) > 0
-
-
-def test_constant_is_one() -> None:
-    assert set(factors(ScheduleConfig(name="constant"))) == {1.0}
 
 
 def test_step_falls_at_fractions_of_the_run_wherever_the_warm_up_ends() -> None:

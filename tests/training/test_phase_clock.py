@@ -216,6 +216,7 @@ def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, mon
     assert flops["forward"] == one
     assert one < flops["backward"] <= 2 * one, "by the weights, and by what is not the image"
     assert not flops.get("loss")
+    assert run.facts.time.peak_flops_per_s is None, "of a short training"
     assert run.facts.time.flops_per_s["step"] > 0
 
     monkeypatch.setattr(phase_clock, "FlopCounter", lambda: contextlib.nullcontext(SimpleNamespace(flops=0)))
@@ -299,11 +300,6 @@ def test_more_operations_than_the_machine_can_do_are_found(
     assert "GFLOP/s\n" in said
     assert ("times the machine's measured peak" in said) == bool(expected)
     assert before.shape == torch.get_rng_state().shape
-
-
-def test_a_short_training_measures_no_peak(tmp_path: Path) -> None:
-    run, _ = train(tmp_path, SmallRecipe())
-    assert run.facts.time.peak_flops_per_s is None
 
 
 def test_negative_phases_are_found_and_one_odd_row_is_not() -> None:

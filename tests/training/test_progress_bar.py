@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -87,16 +87,3 @@ def test_a_validation_has_one_line(
     loop: Any = SimpleNamespace(step=20, plan=plan, recipe=recipe, metrics=metrics, best=best, best_score=before)
     described = describe_validation(loop)
     assert described == line
-
-
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_a_validation_prints_its_line_on_a_terminal_and_in_a_log(
-    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
-) -> None:
-    monkeypatch.setattr(callbacks, "describe_validation", lambda loop: "step 20/80  validation: error 0.31")
-    output = io.StringIO()
-    bar = ProgressBar(Console(file=output, force_terminal=is_terminal, width=200))
-    bar.on_train_start(cast(Any, SimpleNamespace(step=0, plan=SimpleNamespace(total_steps=STEPS))))
-    bar.on_validation_end(cast(Any, None))
-    bar.bar.stop()
-    assert output.getvalue().count("step 20/80  validation: error 0.31") == 1

@@ -72,10 +72,7 @@ def train(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "values",
-    [{}, {"grad_accumulation_steps": 2}, {"max_steps": None, "max_epochs": 3}, {"max_epochs": 2, "validate_every": 3}],
-)
+@pytest.mark.parametrize("values", [{"grad_accumulation_steps": 2}, {"max_epochs": 2, "validate_every": 3}])
 def test_one_stage_of_the_full_size_is_none_bit_for_bit(tmp_path: Path, values: dict[str, Any]) -> None:
     plain, before = train(tmp_path / "plain", config(**values))
     one, after = train(tmp_path / "one", config(WHOLE | {"share": 1.0}, **values))
@@ -128,7 +125,7 @@ def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [3, 5, 6, 9])
+@pytest.mark.parametrize("step", [3, 5])
 def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: int) -> None:
     training = config(HALF, WHOLE, checkpoint_every=1)
     undisturbed, whole = train(tmp_path / "undisturbed", training)

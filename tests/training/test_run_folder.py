@@ -74,7 +74,7 @@ def test_installed_package_has_no_commit_inside_another_repository(
     assert not (run.folder / "diff.patch").exists()
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 200])
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "x" * 200])
 def test_invalid_run_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match="run name"):
         create(tmp_path, name)
@@ -106,7 +106,7 @@ def test_a_lock_that_is_a_link_changes_no_other_file(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "images", "scores", "predictions/val", "metrics.csv"])
+@pytest.mark.parametrize("name", ["checkpoints", "predictions/val", "metrics.csv"])
 def test_a_run_with_a_link_inside_is_not_held(name: str, tmp_path: Path) -> None:
     """What a resume removes and appends there would be the user's own files."""
     run = create(tmp_path / "runs")

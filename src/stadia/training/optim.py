@@ -50,21 +50,10 @@ def has_fused_update(groups: Groups) -> bool | None:
     """Return True where Adam can update each weight in one fused operation, None where torch is to choose.
 
     On a CPU the fused update takes a third of the time. On a GPU it also keeps its step counters there, so that no step
-    waits for them. A checkpoint has the choice in its parameter groups: a training that began without it resumes
-    without it, so that it is the undisturbed one bit for bit.
+    waits for them.
     """
     is_supported = all(weight.device.type in FUSED_DEVICES for group in groups for weight in group["params"])
     return True if is_supported else None
-
-
-def follow_restored_update(optimizer: Any) -> None:
-    """Mark for the gradient scaler whether the restored parameter groups update fused, see `has_fused_update`.
-
-    torch notes that when the optimizer is built: the scaler lets a fused update itself skip a gradient that overflows,
-    and any other update raises AssertionError then.
-    """
-    if hasattr(optimizer, "_step_supports_amp_scaling"):
-        optimizer._step_supports_amp_scaling = all(group.get("fused") for group in optimizer.param_groups)
 
 
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:

@@ -151,7 +151,6 @@ class TrainingState:
         self.recipe.load_state_dict(state["state_dict"])
         self.recipe.load_training_state(state["recipe"])
         self.optimizer.load_state_dict(state["optimizer"])
-        optim.follow_restored_update(self.optimizer.optimizer)
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step = self.recipe.global_step = state["step"]
         self.batches.position = self.step * self.plan.grad_accumulation_steps
