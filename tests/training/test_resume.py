@@ -389,6 +389,7 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypa
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])
     (run,) = tmp_path.iterdir()
     leave_stale_file(run / "checkpoints" / "last.safetensors")
+    (run / "checkpoints" / ".tmpWhRQul").write_bytes(b"half")  # as the package safetensors names it
     (run / "checkpoints" / ".bashrc").write_text("years of work")  # of its user, in whatever way it got there
     monkeypatch.setattr(files, "_CLEANED", set())  # as in a new process
     small_recipe.train(tmp_path, resume=run)

@@ -23,7 +23,6 @@ from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import check_input_file
 from stadia.files.json_files import parse_json
 from stadia.files.paths import expand_home
-from stadia.files.safetensors_files import write_safetensors
 
 ImageArray = NDArray[np.uint8]
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -89,7 +88,7 @@ def log_height_loss(log_m: Tensor, deviation: Tensor, height_m: Tensor) -> Tenso
 def save_size_prior(prior: SizePrior, path: Path) -> None:
     """Save the weights with the arguments to rebuild the model, atomically."""
     with open_atomic(path) as stream:
-        write_safetensors(stream, prior.state_dict(), {"size_prior": json.dumps(prior.about)})
+        stream.write(safetensors.torch.save(prior.state_dict(), {"size_prior": json.dumps(prior.about)}))
 
 
 def load_size_prior(path: Path) -> SizePrior:

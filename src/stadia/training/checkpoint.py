@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,11 +22,10 @@ from pydantic import Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.files.atomic_files import open_atomic, write_json
+from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.input_files import check_input_file
 from stadia.files.json_files import check_json_values, load_json, read_json
 from stadia.files.run_names import describe_runs
-from stadia.files.safetensors_files import view_bytes, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,9 +70,31 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
     checksums = {key: _digest(tensor) for key, tensor in tensors.items()}
     text = json.dumps({**_describe(header), "state": nest, "checksums": checksums}, allow_nan=False)
     metadata = {_METADATA_KEY: text, _DIGEST_KEY: hashlib.sha256(text.encode()).hexdigest()}
-    with open_atomic(path) as stream:
-        write_safetensors(stream, tensors, metadata)
+    with atomic_write(path) as temporary:
+        _save_tensors(temporary, tensors, metadata)
     write_header_copy(path, header)
+
+
+def _save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors by the package safetensors. It refuses tied tensors, so each gets memory of its own.
+
+    The package first writes a file `.tmp??????` beside `path`, which a resume removes after a kill.
+    """
+    from safetensors.torch import save_file
+
+    written = set[int]()
+    own_memory: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        own_memory[name] = tensor.clone() if memory in written else tensor
+        written.add(memory)
+    try:
+        save_file(own_memory, path, metadata)
+    except safetensors.SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))  # the only place of the system's error
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def write_header_copy(path: Path, header: CheckpointHeader) -> None:
@@ -291,10 +313,12 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _digest(tensor: Tensor) -> str:
-    """Return the SHA-256 of the type, the shape and the bytes."""
+    """Return the SHA-256 of the type, the shape and the bytes of a contiguous tensor on the CPU."""
+    import torch
+
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     if tensor.numel():
-        digest.update(view_bytes(tensor))
+        digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
