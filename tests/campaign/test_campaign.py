@@ -16,22 +16,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 
 
 def choose_cases(cases: Sequence[Case]) -> Iterator[Case]:
-    """Yield a case of each kind of input, and up to four of a kind with many; of each kind another damage."""
+    """Yield a case of each kind of input; of each kind another damage."""
 
     def kind(case: Case) -> str:
         return case.name.partition("/")[0]
 
     kinds = [list(some) for _, some in groupby(sorted(cases, key=kind), key=kind)]
     for number, some in enumerate(kinds):
-        first, count = len(some) * number // len(kinds), min(1 + len(some) // 400, 4)
-        yield from (some[(first + len(some) * k // count) % len(some)] for k in range(count))
+        yield some[len(some) * number // len(kinds)]
 
 
 def test_hostile_inputs_are_refused_or_survived(sound: Path, server: Server, tmp_path: Path) -> None:
     chosen = list(choose_cases(list_cases(sound)))
     outcomes = [server.run(case, tmp_path / str(number)) for number, case in enumerate(chosen)]
     failed = [f"{outcome.name}: {outcome.faults}: {outcome.said[-300:]}" for outcome in outcomes if outcome.faults]
-    assert len(outcomes) >= 40
+    assert len(outcomes) >= 30
     assert not failed, "\n".join(failed)
 
 
@@ -40,16 +39,22 @@ def test_the_largest_prediction_takes_less_than_2_gb(sound: Path, server: Server
 
     def write(folder: Path) -> None:
         copy_sound(sound, folder, ["run"])
-        write_large_video(folder / "8k.mp4", frames=3)
+        write_large_video(folder / "8k.mp4", frames=2)
 
     line = ["predict", "run", "8k.mp4", *CAMERA, "--size", "2048x2048", "--out", "out"]
     outcome = server.run(Case("size", write, line, accepted=True, changes=("out",), seconds=300.0), tmp_path)
     assert (outcome.code, outcome.faults) == (0, ()), outcome
 
 
-def _run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: float) -> Outcome:
+@pytest.fixture(scope="module")
+def bare_server() -> Iterator[Server]:
+    """A server that imports nothing ahead, for Python in the place of stadia's command line."""
+    with Server({"CAMPAIGN_CODE": ""}) as opened:
+        yield opened
+
+
+def _run(code: str, server: Server, tmp_path: Path, **limits: float) -> Outcome:
     """Run Python in the place of stadia's command line, as one case."""
-    monkeypatch.setenv("CAMPAIGN_CODE", code)
 
     def write(folder: Path) -> None:
         (folder / "mine").write_text("years of work")
@@ -57,8 +62,8 @@ def _run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: f
         (folder.parent / "beside" / "mine").write_text("years of work")
         (folder / "link").symlink_to("../beside")
 
-    with Server() as one:
-        return one.run(Case("a", write, ["--python"], **limits), tmp_path)  # type: ignore[arg-type]
+    case = Case("a", write, ["--python"], env={"CAMPAIGN_CODE": code}, **limits)  # type: ignore[arg-type]
+    return server.run(case, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +87,11 @@ def _run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: f
         ("subprocess.Popen(['sleep', '30']); sys.exit(2)", "left running"),
     ],
 )
-def test_every_fault_is_found(code: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = _run(code, tmp_path, monkeypatch, seconds=0.5 if fault == "hangs" else 3.0, max_bytes=600 << 20)
+def test_every_fault_is_found(code: str, fault: str, bare_server: Server, tmp_path: Path) -> None:
+    outcome = _run(code, bare_server, tmp_path, seconds=0.5 if fault == "hangs" else 3.0, max_bytes=600 << 20)
     assert any(fault in found for found in outcome.faults), outcome
 
 
-def test_a_right_refusal_has_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = "print('stadia: a: found b; expected c. Fix: d.'); sys.exit(2)"
-    assert _run(said, tmp_path, monkeypatch).faults == ()
+def test_a_right_refusal_has_no_fault(bare_server: Server, tmp_path: Path) -> None:
+    code = "print('stadia: a: found b; expected c. Fix: d.'); sys.exit(2)"
+    assert _run(code, bare_server, tmp_path).faults == ()

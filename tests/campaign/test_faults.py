@@ -16,7 +16,7 @@ from tests.campaign.run_faults import choose_calls, run_command
 from tests.campaign.run_kills import plan_kills, run_kills
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")]
-_SAMPLED = {"check": 12, "scores": 8, "journal": 3, "prepare": 80, "predict-images": 120, "odometry": 60}
+_SAMPLED = {"check": 24, "scores": 8, "prepare": 160, "predict-images": 240}
 """Commands of the sample, and that each n-th of their calls fails."""
 
 
@@ -42,8 +42,8 @@ def test_a_rerun_after_a_failed_call_gives_the_undisturbed_result(name: str, pla
 
 def test_a_rerun_after_a_kill_gives_the_undisturbed_result(places: queue.Queue[Workplace]) -> None:
     plan = [one for one in plan_kills(200, seed=1) if one[0].name in ("predict-video", "odometry", "report", "check")]
-    kills = list(run_kills(places, plan[:3]))
-    assert len(kills) == 3
+    kills = list(run_kills(places, plan[:2]))
+    assert len(kills) == 2
     assert not [fault for kill in kills for fault in kill.faults]
 
 

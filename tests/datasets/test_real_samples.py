@@ -108,9 +108,6 @@ def test_video_file_and_image_folder_give_equal_frames(
     assert 35 <= len(file) <= 55
     for index in range(len(file)):
         assert np.array_equal(file.image(index), folder.image(index))
-    (every,) = open_recordings(mp4, camera=camera, stride=1)
-    assert len(every) == 78
-    assert np.array_equal(every.image(77), drive.image(77))
 
 
 def test_samples_of_three_datasets(real_data: Path, tmp_path: Path) -> None:
