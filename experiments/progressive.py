@@ -4,7 +4,6 @@ quality.
     python experiments/progressive.py
     python experiments/progressive.py --recipe supervised --sizes 32x96 64x192 96x320 \
         --shares 0.4 0.3 0.3 data.path=WORLDS model.network=dpt model.network.size=tiny
-    python experiments/progressive.py --seeds 0 1 2 --memory-limit-gb 4
     python experiments/progressive.py --batch-size 16
 
 Each seed trains twice: at the last size alone, `--steps` steps of `training.batch_size`; and in stages, which share as
@@ -67,7 +66,6 @@ def trained(arguments: argparse.Namespace, seed: int, stages: list[dict[str, Any
     ]
     if stages:
         settings += [f"training.stages={json.dumps(stages)}", f"training.stage_lr_scaling={arguments.stage_lr_scaling}"]
-        settings += [f"training.memory_limit_gb={json.dumps(arguments.memory_limit_gb)}"]
     return recipes.train(recipes.configure(arguments.recipe, [*settings, *arguments.overrides]), out=arguments.out)
 
 
@@ -109,13 +107,8 @@ def main() -> None:
     parser.add_argument("--shares", nargs="+", type=float, help="of the samples, by size; equal ones by default")
     parser.add_argument("--steps", type=int, default=2000, help="of the training at the last size alone")
     parser.add_argument("--validate-every", type=int, default=100)
-    parser.add_argument("--stage-lr", default="root", choices=["root", "linear", "constant"])
-    parser.add_argument(
-        "--memory-limit-gb", type=float, help="the largest batch under it; batches of constant pixels by default"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, help="of every stage; without, that of constant pixels or of the memory limit"
-    )
+    parser.add_argument("--stage-lr-scaling", default="root", choices=["root", "linear", "constant"])
+    parser.add_argument("--batch-size", type=int, help="of every stage; without, that of constant pixels")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("overrides", nargs="*", help="dotted.key=value")

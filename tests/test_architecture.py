@@ -8,6 +8,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,11 @@ import stadia
 PACKAGE = Path(stadia.__file__).parent
 DOCUMENT = Path(__file__).parents[1] / "docs" / "developing" / "architecture.md"
 WITHOUT_TORCH = ("report",)
-SHARED = ("base", "prediction")
-"""Packages of `recipes` that several recipes share."""
+SHARED = {"base": set[str](), "prediction": {"base"}, "launch": {"base", "prediction"}, "presets": set[str]()}
+"""Packages of `recipes` that are no recipe -> packages of `recipes` that they may import."""
+RECIPES = {"selfsup", "metric", "supervised", "objectpose", "overlay"}
+MAX_FILES = 20
+"""Files of a package beside its `__init__.py`: a reader of the list finds the right one."""
 FREE_FOR_CLI = {"stadia.core.errors", "stadia.core.registry"}
 """What a file of the command line may import outside its functions: it costs nothing, so `--help` stays fast."""
 HEAVY = {"torch", "pydantic", "numpy", "cv2", "lightning", "timm", "matplotlib", "scipy", "numba", "jinja2", "av"}
@@ -49,16 +53,16 @@ def module_of(path: Path) -> str:
 
 
 @functools.cache
-def find_imports(path: Path) -> tuple[tuple[int, str, bool], ...]:
-    """(line, module, at the top) of every import and of every "module:attribute" string of a table.
+def find_imports(path: Path) -> tuple[tuple[int, str, str], ...]:
+    """(line, module, place) of every import and of every "module:attribute" string; place: "top", "inside" or "table".
 
     `from stadia.apps import demo` may import the module stadia.apps.demo, so it counts as that one.
     """
     return tuple(_list_imports(path))
 
 
-def _list_imports(path: Path) -> Iterator[tuple[int, str, bool]]:
-    late = {
+def _list_imports(path: Path) -> Iterator[tuple[int, str, str]]:
+    inside = {
         id(inner)
         for node in list_nodes(path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -67,19 +71,19 @@ def _list_imports(path: Path) -> Iterator[tuple[int, str, bool]]:
     }
     package = ".".join(("stadia", *path.relative_to(PACKAGE).parent.parts))
     for node in list_nodes(path):
-        top = id(node) not in late
+        place = "inside" if id(node) in inside else "top"
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name, top) for alias in node.names)
+            yield from ((node.lineno, alias.name, place) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             relative = "." * node.level + (node.module or "")
             base = importlib.util.resolve_name(relative, package) if node.level else node.module or ""
-            yield from ((node.lineno, f"{base}.{alias.name}", top) for alias in node.names)
+            yield from ((node.lineno, f"{base}.{alias.name}", place) for alias in node.names)
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and re.fullmatch(r"stadia(\.\w+)+:\w+", node.value)
         ):
-            yield node.lineno, node.value.replace(":", "."), False
+            yield node.lineno, node.value.replace(":", "."), "table"
 
 
 def imported_package(module: str) -> str | None:
@@ -119,7 +123,10 @@ def find_cycle(edges: dict[str, set[str]]) -> list[str]:
 
 
 def module_graph() -> dict[str, set[str]]:
-    """Module -> modules that it imports at its top. `__init__` files export names lazily and are left out."""
+    """Module -> modules that it imports, also inside functions and for types only.
+
+    `__init__` files export names lazily, and a table names its parts: both are left out.
+    """
     modules = {module_of(path) for path in FILES if path.name != "__init__.py"}
     edges: dict[str, set[str]] = {}
     for path in FILES:
@@ -127,8 +134,8 @@ def module_graph() -> dict[str, set[str]]:
             continue
         imported = {
             candidate
-            for _, module, top in find_imports(path)
-            if top
+            for _, module, place in find_imports(path)
+            if place != "table"
             for candidate in (module, module.rpartition(".")[0])
             if candidate in modules
         }
@@ -162,17 +169,25 @@ def test_a_cycle_is_found() -> None:
     assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_recipes_do_not_import_each_other() -> None:
-    recipes = {path.parent.name for path in (PACKAGE / "recipes").glob("*/__init__.py")}
-    assert {*SHARED, "selfsup", "metric", "supervised", "objectpose", "overlay"} <= recipes
+def test_packages_of_recipes_import_one_way() -> None:
+    """`base` < `prediction` < `launch` and the recipes, which never import each other."""
+    allowed = {**SHARED, **{recipe: {"base", "prediction"} for recipe in RECIPES}}
+    packages = {path.parent.name: path.parent for path in (PACKAGE / "recipes").glob("*/__init__.py")}
+    assert packages.keys() == allowed.keys()
     wrong = [
         f"{path.relative_to(PACKAGE)}:{line} imports {module}"
-        for recipe in sorted(recipes)
-        for path in (PACKAGE / "recipes" / recipe).rglob("*.py")
+        for name, package in packages.items()
+        for path in package.rglob("*.py")
         for line, module, _ in find_imports(path)
-        if module.startswith("stadia.recipes.") and module.split(".")[2] in recipes - {recipe, *SHARED}
+        if module.startswith("stadia.recipes.") and module.split(".")[2] in packages.keys() - {name, *allowed[name]}
     ]
     assert wrong == []
+
+
+def test_no_package_has_more_files_than_a_reader_looks_through() -> None:
+    counts = Counter(path.parent for path in FILES if path.name != "__init__.py")
+    large = {str(package.relative_to(PACKAGE)): count for package, count in counts.items() if count > MAX_FILES}
+    assert large == {}
 
 
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
@@ -186,9 +201,13 @@ def test_packages_without_torch(package: str) -> None:
 
 def test_the_command_line_imports_inside_its_functions() -> None:
     for path in (PACKAGE / "cli").glob("*.py"):
-        for line, module, top in find_imports(path):
+        for line, module, place in find_imports(path):
             parent = module.rpartition(".")[0]
-            if top and module.startswith("stadia.") and not module.startswith(("stadia.cli", "stadia.__version__")):
+            if (
+                place == "top"
+                and module.startswith("stadia.")
+                and not module.startswith(("stadia.cli", "stadia.__version__"))
+            ):
                 assert parent in FREE_FOR_CLI, f"{path.name}:{line} imports {module} outside a function"
 
 

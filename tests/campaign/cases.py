@@ -305,7 +305,7 @@ TRAINED = (
     *("optimizer.lr", "optimizer.weight_decay", "optimizer.betas", "optimizer.momentum", "schedule.warmup_steps"),
     *("schedule.milestones", "schedule.gamma", "training.batch_size", "training.grad_accumulation_steps"),
     *("training.clip_norm", "training.workers", "training.threads", "training.max_minutes", "training.devices"),
-    *("training.accelerator", "training.precision", "training.strategy", "training.memory_limit_gb", "training.stages"),
+    *("training.accelerator", "training.precision", "training.strategy", "training.stages"),
     *(
         "training.log_every",
         "training.checkpoint_every",

@@ -271,18 +271,18 @@ def test_gradient(make_scene: MakeScene, reprojector: Any) -> None:
     assert torch.autograd.gradcheck(total, (inverse_depth, twist), eps=1e-7, atol=1e-6)
 
 
-def test_who_teaches_depth_and_when() -> None:
+def test_sources_that_train_depth_by_step() -> None:
     both, mono, stereo = ("-1", "+1", "stereo"), ("-1", "+1"), ("stereo",)
     later, never, always = (
         SelfSupervisedLoss(SelfSupervisedLossConfig(temporal_from_step=step)) for step in (100, None, 0)
     )
-    assert later.teachers(both, 99) == ([2], [0, 1])
-    assert later.teachers(both, 100) == ([0, 1, 2], [])
-    assert never.teachers(both, 10**9) == ([2], [0, 1])
-    assert always.teachers(both, 0) == ([0, 1, 2], [])
+    assert later.split_sources(both, 99) == ([2], [0, 1])
+    assert later.split_sources(both, 100) == ([0, 1, 2], [])
+    assert never.split_sources(both, 10**9) == ([2], [0, 1])
+    assert always.split_sources(both, 0) == ([0, 1, 2], [])
     for loss in (later, never):
-        assert loss.teachers(mono, 0) == ([0, 1], [])  # nothing else could teach
-        assert loss.teachers(stereo, 0) == ([0], [])
+        assert loss.split_sources(mono, 0) == ([0, 1], [])  # nothing else could train depth
+        assert loss.split_sources(stereo, 0) == ([0], [])
 
 
 @REPROJECTORS

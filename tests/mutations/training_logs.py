@@ -26,7 +26,7 @@ from stadia.losses.config import OverlayLossConfig
 from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.depth.unet import bound_log_uncertainty
 from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
-from stadia.recipes.metric import epoch_height
+from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.config import CameraHeightsConfig
 from stadia.training.run_folder import Run
 
@@ -226,10 +226,10 @@ def tested_absolutely(known_m: float) -> list[Finding]:
     outputs = 1.65 * np.exp(rng.normal(0, 0.05, count)) * np.where(np.arange(count) % 5 == 0, 2, 1)
     frame = np.arange(count) // 5
     roads = np.full(40, 1.65), np.zeros(40)
-    epoch = epoch_height.HeightObservations(
+    epoch = camera_heights.HeightObservations(
         np.zeros(40, np.int64), np.full(40, "drive"), *roads, frame, outputs, 0.97 * outputs
     )
-    found = epoch_height.estimate_epoch_height(epoch, 3, CameraHeightsConfig(test="absolute"), known_m)
+    found = camera_heights.estimate_epoch_height(epoch, 3, CameraHeightsConfig(test="absolute"), known_m)
     return check_epoch(3, {"roof": found}, first_epoch=1)
 
 

@@ -23,7 +23,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import all_frames
 from stadia.files.run_facts import match_facts
 from stadia.recipes.base.data_facts import describe_depth, measure_poses
-from stadia.recipes.launch.data_locations import list_movable_keys
+from stadia.recipes.launch.training_data import list_movable_keys
 from stadia.recipes.overlay.config import OverlayDataConfig
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.synthetic.composites.backgrounds import describe_background_depth, open_backgrounds

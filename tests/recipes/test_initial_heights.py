@@ -13,7 +13,6 @@ import pytest
 from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
 from stadia.datasets.masks.height_priors import RoadConfig
-from stadia.geometry.ground import drive_heights
 from stadia.geometry.ground.drive_heights import TOP_BEHIND_FOOT_M
 from stadia.recipes.metric import data as first_heights_of_groups
 from stadia.recipes.metric.data import InitialHeights, estimate_initial_heights
@@ -153,18 +152,6 @@ def test_border_is_in_network_pixels():
     assert (
         "0 objects" in predict_heights(street, width=COLUMNS // 10, border_px=12).reasons[0]
     )  # 120 pixels of 160 rows
-
-
-@pytest.mark.slow
-def test_height_that_silhouettes_do_not_give_is_compared_with_the_horizon_of_the_objects(monkeypatch):
-    """Too few for silhouettes, and enough for a horizon of their own: the reason names its height and the key."""
-    monkeypatch.setattr(drive_heights, "_MIN_OBJECTS", 1000)
-    street = Street("drive", 1.65, frames=12)
-    (reason,) = predict_heights(street, heights="each").reasons.values()
-    found = re.search(r"the horizon of (\d+) objects gives (\d+\.\d\d) m .* heights\.known_m\.0=METRES", reason)
-    assert found is not None, reason
-    assert int(found[1]) >= 6
-    assert float(found[2]) == pytest.approx(1.65, rel=0.15)
 
 
 @pytest.mark.slow

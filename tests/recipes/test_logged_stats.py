@@ -28,9 +28,7 @@ def test_explained_shares_exclude_masked_pixels() -> None:
         "explained_by/+1": 0.25,
         "explained_by/stereo": 0.75,
     }
-    assert min_reprojection_stats(winner, NAMES, [2]).keys() == {"auto_masked", "outside"}, (
-        "who teaches alone explains all"
-    )
+    assert min_reprojection_stats(winner, NAMES, [2]).keys() == {"auto_masked", "outside"}, "one source explains all"
     assert float(find_masked_pixels(winner, 3).float().mean()) == 0.5
 
 

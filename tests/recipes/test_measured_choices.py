@@ -14,8 +14,8 @@ from rich.console import Console
 from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
-from stadia.recipes.launch import measured_choices
-from stadia.recipes.launch.measured_choices import choose_compilation, choose_precision
+from stadia.recipes.launch import step_measurement
+from stadia.recipes.launch.step_measurement import choose_compilation, choose_precision
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.config import TrainingConfig
 from stadia.training.devices import check_precision, make_fabric
@@ -34,7 +34,7 @@ def test_the_faster_precision_is_taken(
     seconds = {"32": (9.0, 1.0, 1.2), "bf16": (0.1, 3.0, bf16_s)}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(
-        measured_choices,
+        step_measurement,
         "measure_steps",
         lambda _, config, data: SimpleNamespace(seconds=seconds[config.training.precision]),
     )
@@ -56,7 +56,7 @@ def measure_as(seconds: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None
             raise found
         return SimpleNamespace(seconds=(60.0, found, found))
 
-    monkeypatch.setattr(measured_choices, "measure_steps", measure)
+    monkeypatch.setattr(step_measurement, "measure_steps", measure)
 
 
 def compiled(kind: str, **others: Any) -> Any:
@@ -70,7 +70,7 @@ def test_a_resumed_training_keeps_what_was_measured(
 ) -> None:
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["training.precision=auto"])
     seconds = {"32": 1.0, "bf16": 2.0}
-    monkeypatch.setattr(measured_choices, "_measure", lambda config, data: seconds[config.training.precision])
+    monkeypatch.setattr(step_measurement, "_measure", lambda config, data: seconds[config.training.precision])
     run = recipes.train(config, out=tmp_path / "runs")
     assert run.config["training"]["precision"] == "32"
     seconds["bf16"] = 0.5  # another machine, or a busy one

@@ -24,7 +24,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.prediction_checks.training_record import RECIPE_TERMS
 from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.recipes.metric import epoch_height
+from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.camera_heights import AverageHeight
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import name_drive_parts
@@ -304,7 +304,7 @@ def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
 @pytest.fixture
 def quick(metric, monkeypatch) -> MetricConfig:
     """A height from the three frames of an epoch, and no time for what is not the recipe's own: scores and images."""
-    monkeypatch.setattr(epoch_height, "MIN_FRAMES", 1)
+    monkeypatch.setattr(camera_heights, "MIN_FRAMES", 1)
     monkeypatch.setattr(DepthTask, "open_validation", lambda self, data, run: [])
     return changed(
         metric,

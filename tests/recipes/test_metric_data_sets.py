@@ -71,7 +71,7 @@ def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypat
     _, data = MetricRecipe.prepare(two, Console(quiet=True))
     assert isinstance(data, MultiRoadData)
     before = [finding.code for part in data.parts.values() for finding in part.road_mask_findings()]
-    (recording,) = {r.name: r for r in data.each["low"].recordings["train"]}.values()
+    (recording,) = {r.name: r for r in data.data_sets["low"].recordings["train"]}.values()
     assert recording.mask_reader is not None
     monkeypatch.setattr(recording.mask_reader, "classes", {1: "sky"})
     after = [finding.where for finding in data.findings() if finding.code == "H01"]

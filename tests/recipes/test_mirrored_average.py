@@ -13,8 +13,7 @@ from torch import Tensor
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.geometry.camera import intrinsics, mirror
-from stadia.recipes.base.depth_recipe import DepthPredictor, choose_flip
-from stadia.recipes.base.mirrored_average import average_mirrored
+from stadia.recipes.base.depth_recipe import DepthPredictor, average_mirrored, choose_flip
 from stadia.recipes.prediction.backend_predictor import BackendPredictor
 
 HEIGHT, WIDTH = 4, 7
@@ -60,15 +59,14 @@ class SmallRecipe(torch.nn.Module):
     """What a DepthPredictor takes of a recipe."""
 
     depth_scale, crop, height, width = DepthScale.METRES, "none", HEIGHT, WIDTH
-    depth_pose_net = depth_network = None
+    depth_network = None
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("focal", torch.tensor(5.0 / WIDTH))
 
     def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        camera = intrinsics(5.0, 5.0, 3.0, 1.5, height=HEIGHT, width=WIDTH)
-        return lean(image.double(), camera)
+        return lean(image.double(), intrinsics(5.0, 5.0, 3.0, 1.5, height=HEIGHT, width=WIDTH))
 
 
 @pytest.fixture

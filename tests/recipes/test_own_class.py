@@ -19,8 +19,7 @@ from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes.launch import workflow
-from stadia.recipes.launch.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
-from stadia.recipes.launch.own_values import list_own_values
+from stadia.recipes.launch.own_class import LOSS_CHECKS, choose_class, list_own_values, note_unchecked_loss
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run
@@ -84,26 +83,46 @@ class Stronger(Penalized):
 
 
 def notes_about_losses(run: Run) -> list[str]:
-    found = [one for one in read_findings(run.folder / "findings.jsonl") if one.measured.startswith(LOSS_CHECKS)]
-    return [one.measured for one in found]
+    findings = read_findings(run.folder / "findings.jsonl")
+    return [finding.measured for finding in findings if finding.measured.startswith(LOSS_CHECKS)]
 
 
-def test_a_class_of_the_user_trains_and_is_needed_to_resume(small: SelfsupConfig, tmp_path: Path) -> None:
-    plain = workflow.train(small, out=tmp_path / "plain")
-    own = workflow.train(small, out=tmp_path / "own", recipe_class=Doubled)
-    first = [float(read_rows(run.metrics_csv)[0]["train/loss"]) for run in (plain, own)]
+def test_a_class_of_the_user_trains_and_is_needed_to_resume(
+    small: SelfsupConfig,
+    trained_small: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its loss is noted where the checks do not see it; it is judged and scored as the recipe, by its own methods."""
+    finished: list[str] = []
+    finish = lambda self, run, console: finished.append(type(self).__name__)  # noqa: E731
+    monkeypatch.setattr(Doubled, "finish_training", finish, raising=False)
+    plain = Run.open(trained_small)
+    run = workflow.train(small, out=tmp_path, recipe_class=Doubled)
+    first = [float(read_rows(table)[0]["train/loss"]) for table in (plain.metrics_csv, run.metrics_csv)]
     assert first[1] == pytest.approx(2 * first[0], rel=1e-4)
-    assert "train/term/mine/photometric" in read_rows(own.metrics_csv)[0]
-    assert (own.facts.recipe_class, own.facts.status) == ("Doubled", "finished")
+    assert "train/term/mine/photometric" in read_rows(run.metrics_csv)[0]
+    assert (run.facts.recipe_class, run.facts.status, finished) == ("Doubled", "finished", ["Doubled"])
     assert plain.facts.recipe_class is None
-    assert "trained by the class Doubled" in report.build_report(own.folder).read_text()
+    assert "not checked: loss checks (Doubled changes training_step and not loss_cases" in capfd.readouterr().err
+    (note,) = notes_about_losses(run)
+    page = report.build_report(run.folder).read_text()
+    assert note in page
+    assert "trained by the class Doubled" in page
     assert "Two classes trained them, that of selfsup and Doubled" in write_comparison(
-        read_run(plain.folder), read_run(own.folder)
+        read_run(plain.folder), read_run(run.folder)
     )
+    record = TrainingRecord.read(run.folder)
+    last = [float(row["train/mine/warped_over_unwarped"]) for row in read_rows(run.metrics_csv) if row["train/loss"]]
+    assert record.warped_over_unwarped == pytest.approx(sorted(last)[len(last) // 2], rel=0.3)
+    (fix,) = [finding.fix for finding in read_findings(run.folder / "findings.jsonl") if finding.code == "T40"]
+    assert f"recipe_class=Doubled)` in Python, with start_from={run.folder}" in fix
+    assert replace(record, recipe_class=None).recipe == "selfsup"
     with pytest.raises(RunError, match=r"Fix: resume it from Python.*recipe_class=Doubled\)"):
-        workflow.train(small, resume=own.folder)
+        workflow.train(small, resume=run.folder)
     with pytest.raises(RunError, match=r"found Doubled; .*Fix: leave recipe_class out"):
-        workflow.train(small, resume=plain.folder, recipe_class=Doubled)
+        workflow.train(small, resume=trained_small, recipe_class=Doubled)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +139,11 @@ def test_another_class_is_refused(own: type, found: str) -> None:
 
 
 def test_other_weights_than_the_recipe_has_are_refused_before_training(small: SelfsupConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Weighted with other weights: log_weight; expected the weights of 'selfsup'"):
+    message = (
+        "Weighted with other weights: log_weight; expected the weights of 'selfsup'.*"
+        "Fix: put them into a depth network of your own, which model.network=module:Class selects"
+    )
+    with pytest.raises(ConfigError, match=message):
         workflow.train(small, out=tmp_path, recipe_class=Weighted)
     (folder,) = tmp_path.glob("20*")
     assert Run.open(folder).facts.status == "failed"
@@ -135,29 +158,39 @@ def assert_clean(stopped: pytest.ExceptionInfo[KeyboardInterrupt]) -> None:
     assert [entry.path.name for entry in stopped.traceback[1:]] == ["workflow.py"]
 
 
-@pytest.mark.parametrize("call", [workflow.train, workflow.dry_run])
-def test_ctrl_c_in_the_set_up_is_one_keyboard_interrupt(
-    call: Callable[..., object], small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [(workflow.train, "open_data"), (workflow.train, "create_recipe"), (workflow.dry_run, "open_data")],
+)
+def test_ctrl_c_in_the_set_up_is_one_keyboard_interrupt_and_leaves_no_run(
+    call: Callable[..., object], place: str, small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(workflow, "open_data", interrupt)
+    monkeypatch.chdir(tmp_path)
+    begun: list[str] = []
+    monkeypatch.setattr(workflow, place, interrupt)
+    options = {"begins": lambda: begun.append("training")} if call is workflow.train else {}
     with pytest.raises(KeyboardInterrupt) as stopped:
-        call(small)
+        call(small, **options)
     assert_clean(stopped)
+    assert not begun
+    assert not list(tmp_path.glob("runs/*"))
 
 
-def test_ctrl_c_in_a_dry_run_is_one_keyboard_interrupt(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
+def test_ctrl_c_in_a_dry_run_is_one_keyboard_interrupt(
+    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It trains the class of the user, and names what its loss checks do not see."""
     monkeypatch.setattr(Doubled, "training_step", interrupt)
     monkeypatch.setattr(workflow, "run_loss_checks", lambda *_: [])
     with pytest.raises(KeyboardInterrupt) as stopped:
         workflow.dry_run(small, recipe_class=Doubled)
     assert_clean(stopped)
     assert not stopped.value.args, "there is no run to resume"
+    assert "Doubled changes training_step" in capfd.readouterr().err
 
 
 def test_the_line_of_an_interruption_resumes_it(
@@ -181,21 +214,8 @@ def test_the_line_of_an_interruption_resumes_it(
     assert len(notes_about_losses(run)) == 1, "a resume keeps it"
 
 
-def test_a_loss_that_the_checks_do_not_see_is_noted(small: SelfsupConfig, tmp_path: Path, capfd) -> None:
-    run = workflow.train(small, out=tmp_path, recipe_class=Doubled)
-    assert "not checked: loss checks (Doubled changes training_step and not loss_cases" in capfd.readouterr().err
-    assert len(notes_about_losses(run)) == 1
-    assert notes_about_losses(run)[0] in report.build_report(run.folder).read_text()
-    assert [note_unchecked_loss(one) for one in (Checked, SelfsupRecipe)] == [[], []]
-
-
-def test_the_dry_run_trains_a_class_of_the_user(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
-    taken: list[int] = []
-    step = Doubled.training_step
-    monkeypatch.setattr(Doubled, "training_step", lambda self, batch: taken.append(1) or step(self, batch))
-    recipes.dry_run(small, recipe_class=Doubled)
-    assert len(taken) >= 3
-    assert "Doubled changes training_step" in capfd.readouterr().err
+def test_a_loss_that_the_checks_see_has_no_note() -> None:
+    assert [note_unchecked_loss(recipe) for recipe in (Checked, SelfsupRecipe)] == [[], []]
 
 
 def test_a_changed_loss_is_checked_in_every_form(small: SelfsupConfig) -> None:
@@ -203,43 +223,18 @@ def test_a_changed_loss_is_checked_in_every_form(small: SelfsupConfig) -> None:
     recipe, batch = Checked(small), next(iter(data.train))
     before, after = SelfsupRecipe.loss_cases(recipe, batch)["loss"], recipe.loss_cases(batch)["loss"]
     assert {*after.forms} == {*before.forms}
-    for one, other in (
-        (before, after),
-        *((before.forms[name](), after.forms[name]()) for name in ("mirrored", "noise")),
-    ):
-        assert float(other.report_at_wrong.total) == pytest.approx(2 * float(one.report_at_wrong.total))
-
-
-def test_a_training_of_the_user_is_judged_and_scored_as_one_of_the_recipe(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its combination of losses logs the residual under another name; its own methods are those that are scored."""
-    ended: list[str] = []
-    finish = lambda self, run, console: ended.append(type(self).__name__)  # noqa: E731
-    monkeypatch.setattr(Doubled, "finish_training", finish, raising=False)
-    run = workflow.train(small, out=tmp_path, recipe_class=Doubled)
-    assert ended == ["Doubled"]
-    record = TrainingRecord.read(run.folder)
-    last = [float(row["train/mine/warped_over_unwarped"]) for row in read_rows(run.metrics_csv) if row["train/loss"]]
-    assert record.warped_over_unwarped == pytest.approx(sorted(last)[len(last) // 2], rel=0.3)
-    fixes = [one.fix for one in read_findings(run.folder / "findings.jsonl") if one.code == "T40"]
-    assert fixes
-    assert all(f"recipe_class=Doubled)` in Python, with start_from={run.folder}" in fix for fix in fixes)
-    assert replace(record, recipe_class=None).recipe == "selfsup"
+    pairs = [(before, after), *((before.forms[name](), after.forms[name]()) for name in ("mirrored", "noise"))]
+    for plain, doubled in pairs:
+        assert float(doubled.report_at_wrong.total) == pytest.approx(2 * float(plain.report_at_wrong.total))
 
 
 def test_values_of_a_class_are_listed_by_name(small: SelfsupConfig) -> None:
     of_class = {"WEIGHT": 2.0, "power": 1, "margin": 0.5, "penalty.delta": 0.1}
-    base = SelfsupRecipe(small)
-    assert list_own_values(Penalized(small), base) == of_class
-    assert list_own_values(Stronger(small), base) == {**of_class, "power": 2}
-    assert list_own_values(base, base) == {}
-
-
-def test_the_start_of_a_training_is_no_value_of_its_class(small: SelfsupConfig, tmp_path: Path) -> None:
     recipe, base = Penalized(small), SelfsupRecipe(small)
     recipe.started_from, recipe.plan, recipe.global_step = "runs/a/last.safetensors, step 5", TrainingPlan(9, 1, 5), 5
-    assert list_own_values(recipe, base) == list_own_values(Penalized(small), base)
+    assert list_own_values(recipe, base) == of_class, "the start of a training is no value of its class"
+    assert list_own_values(Stronger(small), base) == {**of_class, "power": 2}
+    assert list_own_values(base, base) == {}
 
 
 def test_runs_of_a_class_with_other_values_differ_in_them(

@@ -1,8 +1,7 @@
-"""The contract of a training of selfsup: what it is held to before its first step, and that it trains as without."""
+"""The loss checks of a training of selfsup before its first step; the training is the same without them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +17,14 @@ from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.not_checked import make_not_checked
 from stadia.recipes import configure
+from stadia.recipes.base.config import replace_training
 from stadia.recipes.launch import start_checks, workflow
 from stadia.recipes.launch.step_measurement import DryRunResult
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.config import TrainingConfig
 from stadia.training.loggers import read_rows
+from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -32,24 +33,26 @@ def losses(folder: Path) -> list[str]:
     return [row["train/loss"] for row in read_rows(folder / "metrics.csv") if row["train/loss"]]
 
 
-def test_a_run_is_held_to_it_and_trains_as_without(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+def test_a_checked_training_is_the_training_without(
+    small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
-    without = recipes.train(small, out=tmp_path / "without")
-    assert "checking the losses ..." not in capfd.readouterr().err
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    run = recipes.train(small, out=tmp_path / "with")
+    run = recipes.train(small, out=tmp_path)
     assert "checking the losses ..." in capfd.readouterr().err
-    found = [one for one in read_findings(run.folder / "findings.jsonl") if one.stage is Stage.BEFORE_TRAINING]
-    assert [one.code for one in found if one.severity is Severity.STOP] == []
-    assert losses(run.folder) == losses(without.folder)
+    before = [
+        finding
+        for finding in read_findings(run.folder / "findings.jsonl")
+        if finding.stage is Stage.BEFORE_TRAINING and finding.severity is Severity.STOP
+    ]
+    assert before == []
+    assert losses(run.folder) == losses(trained_small)
 
 
 def test_zero_seconds_leave_the_checks_out_of_a_training_and_not_of_a_dry_run(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    config = small.model_copy(update={"training": small.training.model_copy(update={"check_seconds": 0})})
+    config = replace_training(small, check_seconds=0)
     recipes.train(config, out=tmp_path)
     assert "checking the losses ..." not in capfd.readouterr().err
     seconds: list[float] = []
@@ -74,36 +77,38 @@ def test_an_optimizer_without_the_pose_network_halts(
         SelfsupRecipe, "parameter_groups", lambda recipe: [{"params": list(recipe.model.depth.parameters())}]
     )
     with pytest.raises(RunError, match=r"loss checks of the training: found T20 \(model\.pose.* in no group"):
-        recipes.train(small, out=tmp_path / "halted")
-    (folder,) = (tmp_path / "halted").iterdir()
-    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
-    assert "T20" in {one.code for one in read_findings(folder / "findings.jsonl")}
-
-
-def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def of_no_number(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
-        return None
-
-    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(of_no_number)})
-    run = recipes.train(small, out=tmp_path, on_stop=OnStop.WARN)
-    assert run.facts.status == "finished"
-    assert "L12" in {one.code for one in read_findings(run.folder / "findings.jsonl")}
-
-
-def test_a_dry_run_is_held_to_it_too(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        SelfsupRecipe, "parameter_groups", lambda recipe: [{"params": list(recipe.model.depth.parameters())}]
-    )
+        recipes.train(small, out=tmp_path)
+    (folder,) = tmp_path.glob("20*")
+    assert Run.open(folder).facts.status == "failed"
+    assert "T20" in {finding.code for finding in read_findings(folder / "findings.jsonl")}
     with pytest.raises(RunError, match="loss checks of the training: found T20"):
         recipes.dry_run(small)
 
 
-@pytest.mark.parametrize("word", ["name=demo", "loss.auto_mask=false", "loss.ssim_weight=1", "loss.smoothness=0"])
-@pytest.mark.parametrize("neighbors_teach_depth", [False, True])
-def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, neighbors_teach_depth: bool) -> None:
-    from_step = "loss.temporal_from_step=" + ("0" if neighbors_teach_depth else "null")
-    config = configure("selfsup", ["training.workers=0", from_step, word], preset="demo", data={"path": str(worlds)})
+def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compute_nothing(targets: Targets, prediction: Prediction, source_names: Sequence[str]) -> None:
+        return None
+
+    monkeypatch.setattr(workflow, "FEW_STEPS", 1)
+    monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(compute_nothing)})
+    run = recipes.train(small, out=tmp_path, on_stop=OnStop.WARN)
+    assert run.facts.status == "finished"
+    assert "L12" in {finding.code for finding in read_findings(run.folder / "findings.jsonl")}
+
+
+@pytest.mark.parametrize(
+    ("word", "temporal_from_step"),
+    [
+        ("name=demo", "0"),
+        ("name=demo", "null"),
+        ("loss.auto_mask=false", "0"),
+        ("loss.ssim_weight=1", "null"),
+        ("loss.smoothness=0", "0"),
+    ],
+)
+def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, temporal_from_step: str) -> None:
+    words = ["training.workers=0", f"loss.temporal_from_step={temporal_from_step}", word]
+    config = configure("selfsup", words, preset="demo", data={"path": str(worlds)})
     config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
     torch.manual_seed(0)
     recipe = SelfsupRecipe(config)
@@ -123,11 +128,17 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     printed = capfd.readouterr().err
     assert "no finding in what was checked\n" in printed
     assert "(the time limit of the checks was reached); set training.check_seconds=60 (now 20), or" in printed
-    notes = [one for one in read_findings(run.folder / "findings.jsonl") if "time limit of the checks" in one.measured]
-    assert notes
-    assert {one.stage for one in notes} == {Stage.BEFORE_TRAINING}, "a resume keeps them"
-    assert all("have 20 s, and this machine was slow or busy" in one.cause for one in notes)
-    assert all("training.check_seconds=60" in one.fix for one in notes)
+    notes = [
+        finding
+        for finding in read_findings(run.folder / "findings.jsonl")
+        if "time limit of the checks" in finding.measured
+    ]
+    assert {note.stage for note in notes} == {Stage.BEFORE_TRAINING}, "a resume keeps them"
+    assert all("have 20 s, and this machine was slow or busy" in note.cause for note in notes)
+    assert all("training.check_seconds=60" in note.fix for note in notes)
+    assert "one batch" in recipes.dry_run(small).not_checked
+    lacking = make_not_checked("resize", "no rotation")
+    assert start_checks.list_out_of_time([lacking]) == (), "data that lack something are no lack of time"
 
 
 @pytest.mark.parametrize(("seconds", "longer"), [(20, 60), (1200, 3600), (2000, 3600), (3600, None)])
@@ -136,12 +147,4 @@ def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, lo
     assert ("run nothing else during the checks" in fix, "check_seconds" in fix) == (True, longer is not None)
     if longer is not None:
         assert f"training.check_seconds={longer}" in fix
-        assert TrainingConfig(check_seconds=float(fix.partition("check_seconds=")[2].partition(" ")[0]))
-
-
-def test_a_dry_run_names_the_checks_that_had_no_time(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start_checks, "RESERVED_SECONDS", 100.0)  # of 20 s
-    assert "one batch" in recipes.dry_run(small).not_checked
-    assert start_checks.list_out_of_time([make_not_checked("resize", "no rotation")]) == (), (
-        "data that lack something are no lack of time"
-    )
+        TrainingConfig(check_seconds=longer)

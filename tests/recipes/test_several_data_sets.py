@@ -147,29 +147,6 @@ def test_sequential_order_defaults_to_one_epoch(small: SelfsupConfig) -> None:
     assert recipes.configure("selfsup", data={**values, "order": "mixed"}).training.max_epochs == 20
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("data.extra_datasets.b.offsets=[]",), r"data\.extra_datasets\.b\.offsets and data\.offsets: either all"),
-        (
-            ("model.pose_head=linear", "data.extra_datasets.b.width=320"),
-            r"bound to one size of image, and data\.extra_datasets\.b",
-        ),
-        (
-            ("model.network.right_view=true", "data.extra_datasets.b.stereo=false"),
-            r"data\.extra_datasets\.b\.stereo is false",
-        ),
-        (
-            ("data.extra_datasets.b.offsets=[]", "data.extra_datasets.b.stereo=false"),
-            r"data\.extra_datasets\.b\.offsets is empty and",
-        ),
-    ],
-)
-def test_mistakes_name_the_data_set(words: tuple[str, ...], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        recipes.configure("selfsup", words, data={"path": "A", "extra_datasets": {"b": {"path": "B"}}})
-
-
 def test_a_right_view_wants_a_pair_in_each(two: SelfsupConfig) -> None:
     config = changed(two, "data.extra_datasets.mono.stereo=true", "model.network.right_view=true")
     assert opened(config)[0].model.network.right_view

@@ -19,8 +19,8 @@ from stadia.core.registry import find_nearest_name
 if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
-    from stadia.recipes.launch.progressive_resizing import OpenedData
     from stadia.recipes.launch.step_measurement import DryRunResult
+    from stadia.recipes.launch.training_data import OpenedData
     from stadia.training.run_folder import Run
 
 NOT_CHECKED = 1
@@ -148,7 +148,7 @@ def train(
             resolved, opened = _choose_preset(recipe, base, given + settings, minutes)
         elif minutes is not None:
             from stadia.process.terminal import Terminal
-            from stadia.recipes.launch.expected_cost import choose_steps
+            from stadia.recipes.launch.time_budget import choose_steps
 
             resolved, opened = choose_steps(resolved, minutes, Terminal(stderr=True))
         recipes.train(
@@ -188,7 +188,7 @@ def _choose_preset(
     """
     from stadia.process.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
-    from stadia.recipes.launch.expected_cost import AUTO_MINUTES, choose_for_machine
+    from stadia.recipes.launch.time_budget import AUTO_MINUTES, choose_for_machine
 
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))

@@ -135,11 +135,11 @@ class SelfSupervisedLoss:
         """Return the terms, the maps of the finest scale and the logged scalars, by name."""
         terms = _Terms(_scale_weights(prediction, self.config.scale_weights))
         sizes = [images.halved(times) for times in range(self.config.pyramid)]
-        teachers, others = self.teachers(images.source_names, step)
-        finest = self._compare(terms, sizes, prediction, teachers, step, road)
+        depth_sources, motion_only_sources = self.split_sources(images.source_names, step)
+        finest = self._compare(terms, sizes, prediction, depth_sources, step, road)
         logged = {"warped_over_unwarped": _warped_over_unwarped(finest)}
-        if others:
-            self._train_motion(terms, sizes, prediction, others)
+        if motion_only_sources:
+            self._train_motion(terms, sizes, prediction, motion_only_sources)
         self._smooth(terms, prediction.inverse_depth, images.target)
         if prediction.inverse_depth_right is not None:
             finest_right = self._compare_right(terms, sizes, prediction, prediction.inverse_depth_right)
@@ -152,23 +152,23 @@ class SelfSupervisedLoss:
             logged["saturated"] = saturated.to(images.target.dtype).mean()
         # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
         terms.add("photometric", 0, 0 * prediction.T_source_target.sum())
-        return terms.means(), _make_maps(finest, teachers, len(images.source_names)), logged
+        return terms.means(), _make_maps(finest, depth_sources, len(images.source_names)), logged
 
     def _compare(
         self,
         terms: _Terms,
         sizes: Sequence[ReprojectionInputs],
         prediction: Prediction,
-        teachers: list[int],
+        depth_sources: list[int],
         step: int,
         road: Tensor | None,
     ) -> Reprojection:
         """Add the term "photometric"; return the finest scale's comparison at full size."""
-        comparisons, T_source_target = [], select_sources(prediction.T_source_target, teachers)
+        comparisons, T_source_target = [], select_sources(prediction.T_source_target, depth_sources)
         for times, images in enumerate(sizes):
             log_uncertainty = self._uncertainty(prediction, step, times)
             auto_mask = self.auto_masks(images.source_names, step) and road is None
-            reproject = self._reprojector(images, teachers, prediction.brightness, auto_mask=auto_mask)
+            reproject = self._reprojector(images, depth_sources, prediction.brightness, auto_mask=auto_mask)
             averages = self._averages and log_uncertainty is None and road is None
             compare = reproject.bind_motion(T_source_target, averages=averages)
             size = images.target.shape[-2:]
@@ -189,13 +189,13 @@ class SelfSupervisedLoss:
         return comparisons[0]
 
     def _train_motion(
-        self, terms: _Terms, sizes: Sequence[ReprojectionInputs], prediction: Prediction, others: list[int]
+        self, terms: _Terms, sizes: Sequence[ReprojectionInputs], prediction: Prediction, motion_only_sources: list[int]
     ) -> None:
         """Add the term "motion", with constant depth."""
-        T_source_target = select_sources(prediction.T_source_target, others)
+        T_source_target = select_sources(prediction.T_source_target, motion_only_sources)
         for images in sizes:
             # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
-            reproject = self._reprojector(images, others, prediction.brightness, auto_mask=False)
+            reproject = self._reprojector(images, motion_only_sources, prediction.brightness, auto_mask=False)
             compare = reproject.bind_motion(T_source_target, averages=self._averages)
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
                 comparison = compare(_resize_like(inverse_depth.detach(), images.target))
@@ -264,8 +264,8 @@ class SelfSupervisedLoss:
         residual, threshold = comparison.minimum.residual, self.config.residual_threshold
         return residual if threshold is None else residual.clamp(max=threshold)
 
-    def teachers(self, source_names: Sequence[str], step: int) -> tuple[list[int], list[int]]:
-        """Return the indices of the sources that train depth at this step, and of the others."""
+    def split_sources(self, source_names: Sequence[str], step: int) -> tuple[list[int], list[int]]:
+        """Return the indices of the sources that train depth at this step, and of those that train motion alone."""
         temporal = [i for i, name in enumerate(source_names) if is_temporal(name)]
         rig = [i for i, name in enumerate(source_names) if not is_temporal(name)]
         start = self.config.temporal_from_step
@@ -373,10 +373,10 @@ def _scale_weights(prediction: Prediction, weights: Sequence[float] | None) -> S
     """Return one weight per scale; every kind of map must have all scales."""
     scales = len(prediction.inverse_depth)
     maps = {"right view": prediction.inverse_depth_right, "log uncertainty": prediction.log_uncertainty}
-    for name, each in {**maps, "loss.scale_weights": weights}.items():
-        if each is not None and len(each) != scales:
+    for name, values in {**maps, "loss.scale_weights": weights}.items():
+        if values is not None and len(values) != scales:
             expected = f"{scales}, as for inverse depth"
-            raise GeometryError(name, found=f"{len(each)} scales", expected=expected, fix="pass one per scale")
+            raise GeometryError(name, found=f"{len(values)} scales", expected=expected, fix="pass one per scale")
     return weights or [1.0] * scales
 
 

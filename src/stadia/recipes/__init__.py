@@ -12,8 +12,8 @@ from stadia.core.registry import Registry
 if TYPE_CHECKING:
     from stadia.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.recipes.base.config import RecipeConfig
-    from stadia.recipes.launch.expected_cost import choose_configuration as choose_configuration
     from stadia.recipes.launch.step_measurement import DryRunResult as DryRunResult
+    from stadia.recipes.launch.time_budget import choose_configuration as choose_configuration
     from stadia.recipes.launch.workflow import dry_run as dry_run
     from stadia.recipes.launch.workflow import train as train
 
@@ -55,7 +55,7 @@ _LAZY = (
     "stadia.recipes.base.build_recipe:load_predictor",
     "stadia.recipes.launch.workflow:dry_run",
     "stadia.recipes.launch.step_measurement:DryRunResult",
-    "stadia.recipes.launch.expected_cost:choose_configuration",
+    "stadia.recipes.launch.time_budget:choose_configuration",
 )
 
 

@@ -81,7 +81,8 @@ class StageConfig(StrictModel):
 
     height, width: of its images; those of the last stage are `data.height` and `data.width`.
     share: of all samples of the training.
-    batch_size: of one forward and backward on one device; "auto" searches it, see `TrainingConfig.memory_limit_gb`.
+    batch_size: of one forward and backward on one device; "auto": as many pixels as in a batch of the last stage, or
+        fewer for at least 100 steps.
     """
 
     height: int = Field(ge=1, le=MAX_SIDE)
@@ -115,8 +116,6 @@ class TrainingConfig(StrictModel):
         max_steps * batch_size of them, or max_epochs.
     stage_lr_scaling: factor on the learning rate of a stage whose batches are k times as large as those of the last
         one: "root" (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
-    memory_limit_gb: the peak memory of a stage whose batch_size is "auto", in 10^9 bytes; its batches are the largest
-        below it. null: batches with as many pixels as those of the last stage, fewer where the memory is too small.
     check_seconds: time limit of the checks before the first step; what has no time is listed as not checked. 0 leaves
         them out.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
@@ -144,7 +143,6 @@ class TrainingConfig(StrictModel):
     strategy: Annotated[str, AfterValidator(_is_supported)] = "auto"
     stages: tuple[StageConfig, ...] = ()
     stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
-    memory_limit_gb: float | None = Field(default=None, gt=0, le=1e6)
     check_seconds: float = Field(default=CHECK_SECONDS, ge=0, le=MAX_CHECK_SECONDS)
     loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 

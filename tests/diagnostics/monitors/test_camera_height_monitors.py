@@ -12,7 +12,7 @@ from mutations.masks import MUTATIONS, a_bus, check_masks_of, drive
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule, rename_base_values
 from stadia.diagnostics.monitors.prediction_monitors import HEIGHT_RULES, CameraHeightMonitor, check_drift, check_epoch
-from stadia.recipes.metric.epoch_height import EpochEstimate
+from stadia.recipes.metric.camera_heights import EpochEstimate
 
 
 def test_correct_masks_have_no_findings(tmp_path):

@@ -136,6 +136,8 @@ def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeyp
     assert (out / "train-000" / "recording.json").stat().st_mtime_ns == before
     assert sum(done) == 6
     assert contents(out) == contents(dataset)
+    monkeypatch.setattr(RoadRenderer, "render", None)  # a folder that is whole is not rendered again
+    assert write_roadworld(SMALL, out, workers=1) == out / "dataset.json"
 
 
 def test_a_folder_made_with_other_settings_is_refused(dataset: Path) -> None:

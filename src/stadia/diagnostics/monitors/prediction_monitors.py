@@ -365,7 +365,7 @@ class CameraHeightMonitor(PersistentMonitor):
 
 
 class HeightEstimateResult(Protocol):
-    """Camera height of a group in an epoch (`recipes.metric.epoch_height.EpochEstimate`)."""
+    """Camera height of a group in an epoch (`recipes.metric.camera_heights.EpochEstimate`)."""
 
     @property
     def refused(self) -> str:

@@ -24,8 +24,9 @@ from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, 
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
-_SLACK_FACTOR, _SLACK_NUMBERS = 4, 1 << 26
-"""While it is built, a network may have more weights than its checkpoint: heads, blocks and teachers that go again."""
+_SLACK_FACTOR = 4
+_SLACK_NUMBERS = 1 << 26
+"""While it is built, a network may have more weights than its checkpoint: heads and blocks that go again."""
 
 
 class TrainingData(Protocol):
@@ -82,18 +83,24 @@ def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, check
 def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
     """Return the recipe at its start; on resume its weights come from the run's checkpoint. Errors fail the run."""
     resumed = (run.checkpoints / "last.safetensors").exists()
-    try:
+    with contextlib.nullcontext() if resumed else record_failure(run):  # a failed resume changes nothing
         seeds.seed_generators(config.seed, "training")
         recipe = init_recipe(recipe_class, config, resumed=resumed)
         recipe.save_data_stats(data)
-    except BaseException as error:
-        if not resumed:  # a resume that fails before its first step changes nothing
-            with contextlib.suppress(StadiaError):  # a full disk must not hide why it ended
-                run.failed(error)
-        raise
     if not resumed:  # what it started from was written then; the checkpoint is yet to be loaded
         run.update_facts(lambda facts: replace(facts, recipe_facts=recipe.run_metadata))
     return recipe
+
+
+@contextlib.contextmanager
+def record_failure(run: Run) -> Iterator[None]:
+    """Record an error of the block as the end of the run."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(StadiaError):  # a full disk must not hide why it ended
+            run.failed(error)
+        raise
 
 
 def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed: bool) -> AnyRecipe:
@@ -153,7 +160,8 @@ def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | N
 @contextlib.contextmanager
 def _limit_parameters(checkpoint: Checkpoint) -> Iterator[None]:
     """Raise CheckpointError where networks are built that are far larger than the checkpoint's weights."""
-    most, count = _SLACK_FACTOR * checkpoint.count_numbers() + _SLACK_NUMBERS, 0
+    most = _SLACK_FACTOR * checkpoint.count_numbers() + _SLACK_NUMBERS
+    count = 0
 
     def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal count

@@ -122,6 +122,14 @@ def list_paths(config: StrictModel) -> list[Path]:
     return [*find("", config.model_dump(mode="json"))]
 
 
+RecipeConfigT = TypeVar("RecipeConfigT", bound=RecipeConfig)
+
+
+def replace_training(config: RecipeConfigT, **values: Any) -> RecipeConfigT:
+    """Return the configuration with other values of `training`, which are not validated."""
+    return config.model_copy(update={"training": config.training.model_copy(update=values)})
+
+
 def without_pretrained(config: _M) -> _M:
     """Return the configuration with every `pretrained` set to false: loaded weights replace them."""
     changes: dict[str, Any] = {
@@ -157,9 +165,11 @@ class SelfSupervisedConfig(RecipeConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _once_through(cls, values: Any) -> Any:
+    def _train_one_epoch_if_sequential(cls, values: Any) -> Any:
         """Set `training.max_epochs` to 1 if data sets train one after another: each has its own epochs."""
-        data, training = (values.get(key) or {} if isinstance(values, Mapping) else {} for key in ("data", "training"))
+        if not isinstance(values, Mapping):
+            return values
+        data, training = values.get("data") or {}, values.get("training") or {}
         if not isinstance(data, Mapping) or not isinstance(training, Mapping) or data.get("order") != "sequential":
             return values
         if {"max_epochs", "max_steps"} & training.keys():
@@ -169,7 +179,9 @@ class SelfSupervisedConfig(RecipeConfig):
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         mistakes = [
-            mistake for name, one in self.data.sets.items() for mistake in self._mistakes(self.data.key_of(name), one)
+            mistake
+            for name, data_set in self.data.sets.items()
+            for mistake in self._list_mistakes(self.data.key_of(name), data_set)
         ]
         weights, scales = self.loss.scale_weights, self.model.network.num_scales
         if weights is not None and len(weights) != scales:
@@ -187,26 +199,29 @@ class SelfSupervisedConfig(RecipeConfig):
             raise ValueError("; ".join(mistakes))
         return self
 
-    def _mistakes(self, key: str, one: DatasetConfig) -> Iterator[str]:
+    def _list_mistakes(self, key: str, data_set: DatasetConfig) -> Iterator[str]:
         """Yield the mistakes of one data set that networks and loss cannot train on.
 
         key: prefix of its configuration keys.
         """
-        if not one.offsets and one.stereo is False:
+        if not data_set.offsets and data_set.stereo is False:
             yield f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
-        if min(one.height, one.width) >> (self.loss.pyramid - 1) < 4:
-            size = f"{one.width}x{one.height}"
+        if min(data_set.height, data_set.width) >> (self.loss.pyramid - 1) < 4:
+            size = f"{data_set.width}x{data_set.height}"
             yield f"loss.pyramid={self.loss.pyramid} halves an image of {size} to less than 4 pixels"
-        if self.model.network.predicts_right_view and one.stereo is False:
+        if self.model.network.predicts_right_view and data_set.stereo is False:
             yield f"model.network.right_view is true and {key}.stereo is false: the right image trains the right view"
-        if self.model.network.predicts_right_view and "right" in one.target_sides:
+        if self.model.network.predicts_right_view and "right" in data_set.target_sides:
             mistake = f"model.network.right_view is true and {key}.target_sides holds right"
             yield f"{mistake}, but the right view is predicted from left images: set {key}.target_sides=['left']"
-        if self.model.brightness and not one.offsets:
+        if self.model.brightness and not data_set.offsets:
             mistake = f"model.brightness is true and {key}.offsets is empty"
             yield f"{mistake}: without neighbors in time there is no pose network, which predicts brightness"
-        if bool(one.offsets) != bool(self.data.offsets):
+        if bool(data_set.offsets) != bool(self.data.offsets):
             rule = "either all data sets have neighbors in time, which the pose network needs, or none"
             yield f"{key}.offsets and data.offsets: {rule}"
-        if self.model.pose_head == "linear" and (one.height, one.width) != (self.data.height, self.data.width):
+        if self.model.pose_head == "linear" and (data_set.height, data_set.width) != (
+            self.data.height,
+            self.data.width,
+        ):
             yield f"{_LINEAR_HEAD}, and {key} has another size: set model.pose_head=pool or convolution"

@@ -1,9 +1,9 @@
-"""`DepthRecipe`: a recipe that learns depth from recordings, and its predictor."""
+"""`DepthRecipe`: a recipe that learns depth from recordings. `DepthPredictor`: what predicts when it is trained."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol
 
@@ -22,13 +22,13 @@ from stadia.datasets.video.video_files import FileVideo
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, describe_depth_range, to_uint8
 from stadia.files.run_facts import RecipeFacts, TrainedCamera
+from stadia.geometry.camera import mirror
 from stadia.losses.loss_report import LossReport
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, DepthNetwork
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
-from stadia.recipes.base.mirrored_average import average_mirrored
 from stadia.recipes.base.video_data import VideoData
 from stadia.training import optim
 from stadia.training.batches import select_device
@@ -218,13 +218,14 @@ class DepthRecipe(
 
     def save_data_stats(self, data: VideoDataT) -> None:
         """Keep the median focal length over the training recordings, one for each data set."""
-        each = (
-            [one.recordings["train"] for one in data.each.values()] if self.focal.ndim else [data.recordings["train"]]
-        )
-        cameras = [[recording.camera(0) for recording in recordings] for recordings in each]
-        medians = [torch.stack([camera.fx / camera.width for camera in some]).median() for some in cameras]
+        data_sets = list(data.data_sets.values()) if self.focal.ndim else [data]
+        medians = []
+        for data_set in data_sets:
+            cameras = [recording.camera(0) for recording in data_set.recordings["train"]]
+            medians.append(torch.stack([camera.fx / camera.width for camera in cameras]).median())
         self.focal.copy_(torch.stack(medians).reshape(self.focal.shape))
-        self.training_camera = _find_common_camera([recording for some in each for recording in some])
+        recordings = [recording for data_set in data_sets for recording in data_set.recordings["train"]]
+        self.training_camera = _find_common_camera(recordings)
 
     @property
     def run_metadata(self) -> RecipeFacts:
@@ -291,15 +292,16 @@ class DepthRecipe(
 
 def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None:
     """Return K and size (height, width) of the left images of all recordings; None where they differ."""
-    known = []
+    cameras = []
     for recording in recordings:
         whole = recording.recording if isinstance(recording, FrameRange) else recording
-        one = whole.intrinsics[LEFT] if isinstance(whole, CalibratedRecording) else None
-        if one is None or one.K.ndim == 3:
+        camera = whole.intrinsics[LEFT] if isinstance(whole, CalibratedRecording) else None
+        if camera is None or camera.K.ndim == 3:
             return None
-        known.append(one.resized(*whole.filmed_size) if isinstance(whole, FileVideo) else one)
-    first = known[0]
-    if any((one.height, one.width) != (first.height, first.width) or not np.allclose(one.K, first.K) for one in known):
+        cameras.append(camera.resized(*whole.filmed_size) if isinstance(whole, FileVideo) else camera)
+    first = cameras[0]
+    size = (first.height, first.width)
+    if any((camera.height, camera.width) != size or not np.allclose(camera.K, first.K) for camera in cameras):
         return None
     fx_row, fy_row, last_row = ((float(a), float(b), float(c)) for a, b, c in first.K)
     return TrainedCamera(K=(fx_row, fy_row, last_row), size=(first.height, first.width))
@@ -360,7 +362,7 @@ class DepthPredictor:
 
         Returns None if motion was not trained, or the focal length is another than in training.
         """
-        if any(bool((self._focal_ratio(each, now) != 1).any()) for each in (camera, next_camera)):
+        if any(bool((self._focal_ratio(lens, now) != 1).any()) for lens in (camera, next_camera)):
             return None
         return self._predict_motion(now, following)
 
@@ -382,6 +384,30 @@ class DepthPredictor:
             return torch.ones(1, 1, 1, 1).to(image)
         ratio = self.lens.ratio(camera.K.cpu().numpy(), camera.height, camera.width)
         return torch.from_numpy(ratio).to(image).reshape(-1, 1, 1, 1)
+
+
+def average_mirrored(
+    predict: Callable[[Tensor, Camera], PredictedMaps], image: Tensor, camera: Camera
+) -> PredictedMaps:
+    """Return the mean of the maps of images and of the mirrored maps of the mirrored images.
+
+    The result of a mirrored image is the mirrored result. The right view's inverse depth stays as it is: in a mirrored
+    image the other camera of the rig is on the other side.
+
+    Args:
+        predict: of images (B, 3, H, W) and their camera, maps (B, 1, H, W).
+        image: (B, 3, H, W) RGB in [0, 1].
+        camera: of these images.
+
+    Source: post-processing of Godard et al., "Unsupervised Monocular Depth Estimation with Left-Right Consistency",
+    CVPR 2017, section 3.3, without its weights at the edges, which are for occlusions of stereo.
+    """
+    maps, mirrored = predict(image, camera), predict(*mirror(image, camera))
+    inverse_depth = (maps.inverse_depth + mirrored.inverse_depth.flip(-1)) / 2
+    if maps.log_uncertainty is None or mirrored.log_uncertainty is None:
+        return replace(maps, inverse_depth=inverse_depth)
+    log_uncertainty = (maps.log_uncertainty + mirrored.log_uncertainty.flip(-1)) / 2
+    return replace(maps, inverse_depth=inverse_depth, log_uncertainty=log_uncertainty)
 
 
 def choose_flip(predictor: Predictor, flip: bool) -> Predictor:

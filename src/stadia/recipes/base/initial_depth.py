@@ -40,17 +40,17 @@ def resolve_initial_depth(
     given = config.init_depth_m
     if given != "auto" and (not stereo or not _is_out_of_reach(given, measure_match_depth(stereo, QUICK_PAIRS))):
         return config
-    found = measure_match_depth(stereo)
-    if given != "auto" and not _is_out_of_reach(given, found):
+    matches = measure_match_depth(stereo)
+    if given != "auto" and not _is_out_of_reach(given, matches):
         return config
-    if not found.is_known:
+    if not matches.is_known:
         resolved = config.model_copy(update={"init_depth_m": config.start_m})
-        why = f"{len(found.depth_m)} matches in {found.pairs} stereo pairs, and {MIN_MATCHES} are needed"
+        why = f"{len(matches.depth_m)} matches in {matches.pairs} stereo pairs, and {MIN_MATCHES} are needed"
         why = why if stereo else "one camera has no scale"
         line = f"initial depth: {config.start_m:g}, the default ({why})"
     else:
-        resolved = _fit_to_matches(config, found)
-        line = f"initial depth: {resolved.start_m:g} m, the median of {len(found.depth_m)} matches"
+        resolved = _fit_to_matches(config, matches)
+        line = f"initial depth: {resolved.start_m:g} m, the median of {len(matches.depth_m)} matches"
         if resolved.depth_range_m is not None and resolved.depth_range_m != config.depth_range_m:
             line += "; depth range: {:g} to {:g} m".format(*resolved.depth_range_m)
         if given != "auto":
@@ -60,25 +60,25 @@ def resolve_initial_depth(
     return resolved
 
 
-def _is_out_of_reach(start_m: float, found: MatchDepth) -> bool:
-    return found.is_known and not found.is_in_reach(start_m)
+def _is_out_of_reach(start_m: float, matches: MatchDepth) -> bool:
+    return matches.is_known and not matches.is_in_reach(start_m)
 
 
-def _fit_to_matches(config: DepthNetworkConfig, found: MatchDepth) -> DepthNetworkConfig:
+def _fit_to_matches(config: DepthNetworkConfig, matches: MatchDepth) -> DepthNetworkConfig:
     """Return the configuration that starts at the median of the matches, with a range that holds them.
 
     The default range is replaced where it does not hold them, by the same range in units of the initial depth. A range
     that was given is kept; a median outside of it starts at its nearer end (finding M03 reports the range).
     """
-    start_m = _round(found.median_m)
+    start_m = _round(matches.median_m)
     if config.depth_range_m is None:
         return config.model_copy(update={"init_depth_m": start_m})
     fields = type(config).model_fields
     default_m = fields["min_depth_m"].default, fields["max_depth_m"].default
-    nearest_m, farthest_m = found.range_m
+    nearest_m, farthest_m = matches.range_m
     min_m, max_m = config.depth_range_m
     if (min_m, max_m) == default_m and not (min_m < nearest_m and farthest_m < max_m):
-        unit = found.median_m / type(config)(name=config.name).start_m
+        unit = matches.median_m / type(config)(name=config.name).start_m
         min_m, max_m = _round(min(min_m * unit, nearest_m)), _round(max(max_m * unit, farthest_m))
     if not min_m < start_m < max_m:
         start_m = min(max(start_m, _round(1.2 * min_m)), _round(max_m / 1.2))

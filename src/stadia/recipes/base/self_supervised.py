@@ -1,4 +1,4 @@
-"""`ViewSynthesis`: train and score depth and camera motion by warping the neighbors of an image into it."""
+"""Depth and camera motion without labels: the networks, `ViewSynthesis`, and what a training step logs."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ class ViewSynthesis:
         report = self.loss(batch.targets, held, names, step, road=road)
         if self.gate and self.gate.training:
             self.gate.update(report.logged["warped_over_unwarped"])
-        teachers, _ = self.loss.teachers(names, step)
+        depth_sources, _ = self.loss.split_sources(names, step)
         depth = depth_stats(prediction.inverse_depth[0], model.network.depth_range_m)
-        logged = min_reprojection_stats(report.maps["winner"], names, teachers) | depth
+        logged = min_reprojection_stats(report.maps["winner"], names, depth_sources) | depth
         logged |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
         return replace(
             report, logged={**report.logged, **logged, **brightness_and_uncertainty_stats(prediction, names)}
@@ -103,7 +103,7 @@ class ViewSynthesis:
         With a stereo pair and neighbors in time, also the loss of the neighbors alone.
         """
         model, weights = self.config.model, self.config.loss
-        _, motion_alone = self.loss.teachers(source_names, end)
+        _, motion_only_sources = self.loss.split_sources(source_names, end)
         weight_of = {
             "smoothness": weights.smoothness,
             "brightness": weights.brightness * weights.smoothness,
@@ -115,7 +115,7 @@ class ViewSynthesis:
             brightness=model.brightness,
             uncertainty=model.network.predicts_uncertainty,
             right_view=model.network.predicts_right_view,
-            motion_alone=bool(motion_alone),
+            motion_alone=bool(motion_only_sources),
             left_out=tuple(name for name, weight in weight_of.items() if not weight),
         )
 
@@ -230,21 +230,23 @@ BOUND_TOLERANCE = 0.05
 QUANTILE_PERCENTS = (10, 50, 90)
 
 
-def min_reprojection_stats(winner: Tensor, source_names: Sequence[str], teachers: Sequence[int]) -> dict[str, Tensor]:
+def min_reprojection_stats(
+    winner: Tensor, source_names: Sequence[str], depth_sources: Sequence[int]
+) -> dict[str, Tensor]:
     """Return statistics of the minimum reprojection: `auto_masked`, `outside` and `explained_by/SOURCE`.
 
     `outside` is the share of pixels that no source shows. `explained_by/SOURCE` is the share of unmasked pixels that
-    each teaching source explains.
+    each source that trains depth explains.
 
     winner: (B, 1, H, W) int, of `LossReport.maps`.
-    teachers: indices of the teaching sources (`SelfSupervisedLoss.teachers`).
+    depth_sources: indices of the sources that train depth (`SelfSupervisedLoss.split_sources`).
     """
     stats = {"auto_masked": find_masked_pixels(winner, len(source_names)).float().mean()}
     sampled = winner[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE]
     stats["outside"] = (sampled < 0).float().mean()
-    if len(teachers) > 1:  # a single source explains all
+    if len(depth_sources) > 1:  # a single source explains all
         explained = (~find_masked_pixels(sampled, len(source_names))).sum()
-        stats |= {f"explained_by/{source_names[n]}": (sampled == n).sum() / explained for n in teachers}
+        stats |= {f"explained_by/{source_names[n]}": (sampled == n).sum() / explained for n in depth_sources}
     return stats
 
 

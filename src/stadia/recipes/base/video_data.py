@@ -95,7 +95,7 @@ class VideoData:
     findings_cache: FindingsCache | None = field(default=None, kw_only=True)
 
     @property
-    def each(self) -> Mapping[str, VideoData]:
+    def data_sets(self) -> Mapping[str, VideoData]:
         """Return the data sets by name; a single one has the name ""."""
         return {"": self}
 
@@ -118,28 +118,35 @@ class VideoData:
     def findings(self) -> list[Finding]:
         """Check every recording, and what the splits share."""
         frames = {"train": self.split.train, "val": self.split.val}
-        of_one = [part.split for part in self.each.values() if part.config.offsets and not part.config.stereo]
-        one_camera = [one for split in of_one for one in unique_recordings([*split.train, *split.val])]
+        one_camera = [
+            recording
+            for part in self.data_sets.values()
+            if part.config.offsets and not part.config.stereo
+            for recording in unique_recordings([*part.split.train, *part.split.val])
+        ]
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
         cache = self.findings_cache
         check: CheckData = run_preflight if cache is None else partial(cache.find, run_preflight)
-        found = check(
+        findings = check(
             unique_recordings([*self.split.train, *self.split.val]),
             splits,
-            seconds=MAX_PREFLIGHT_SECONDS * len(self.each),
+            seconds=MAX_PREFLIGHT_SECONDS * len(self.data_sets),
             one_camera=one_camera,
         )
         if self.config.offsets:
-            return found
+            return findings
         return [
             replace(finding, severity=Severity.NOTE) if finding.code == STATIC_CAMERA else finding
-            for finding in found
+            for finding in findings
             if finding.code != LITTLE_PARALLAX
         ]
 
 
-STATIC_CAMERA, LITTLE_PARALLAX = "D03", "D18"
-"""Findings about motion. Without neighbors in time a camera may stand still, and depth is not learned from parallax."""
+STATIC_CAMERA = "D03"
+"""Code of a finding that is a note without neighbors in time: the camera may stand still then."""
+
+LITTLE_PARALLAX = "D18"
+"""Code of a finding that is left out without neighbors in time: depth is not learned from parallax then."""
 
 MAX_SPARSE_SHARE = 0.35
 """Maximum labeled share of sparse depth: LiDAR .03 to .05, KITTI improved .16, depth cameras and renderers above .6."""
@@ -157,28 +164,26 @@ def measure_labeled_share(recording: Recording) -> float:
         return max((float((depth_m > 0).mean()) for depth_m in maps if depth_m is not None), default=0.0)
 
     frames = range(len(recording))
-    if (share := measure(frames)) > 0:
+    share = measure(frames)
+    if share > 0:
         return share
     labeled = keep_labeled([TargetFrames(recording, frames)])
     return max((measure(part.indices) for part in labeled if len(part.indices) < len(frames)), default=0.0)
 
 
-def _check_labeled(bare: Sequence[Recording]) -> None:
-    if bare:
-        names = ", ".join(recording.name for recording in bare[:3])
+def _keep_labeled(
+    frames: Sequence[TargetFrames], unlabeled: Sequence[Recording], console: Console
+) -> list[TargetFrames]:
+    """Return the frames that have ground truth; print how many have none. Raises DataError for unlabeled recordings."""
+    if unlabeled:
+        names = ", ".join(recording.name for recording in unlabeled[:3])
         raise DataError(
-            f"ground truth of {names}" + f" and {len(bare) - 3} more" * (len(bare) > 3),
-            found="no depth in the frames that were looked at (five, of those with a file of depth)",
+            f"ground truth of {names}" + f" and {len(unlabeled) - 3} more" * (len(unlabeled) > 3),
+            found="no depth in the five frames that were read, of those with a file of depth",
             expected="depth in metres of what trains",
             fix="name the recordings that have it by data.recordings=[...], or train selfsup, which needs none",
         )
-
-
-def _leave_out_unlabeled(frames: Sequence[TargetFrames], console: Console) -> list[TargetFrames]:
-    """Return the frames that have ground truth; print how many have none. Raises DataError where none is left."""
     labeled = keep_labeled(frames)
-    if not labeled:
-        _check_labeled(unique_recordings(frames))
     before, after = (sum(len(part.indices) for part in parts) for parts in (frames, labeled))
     if after < before:
         note = f"note: {before - after} of {before} training frames have no ground truth, and are left out"
@@ -200,8 +205,8 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
         split = open_split(config, progress)
         shares = {id(r): measure_labeled_share(r) for r in unique_recordings([*split.train, *split.val])}
         if config.ground_truth_depth:
-            _check_labeled([r for r in unique_recordings(split.train) if shares[id(r)] == 0])
-            split = replace(split, train=_leave_out_unlabeled(split.train, console))
+            unlabeled = [r for r in unique_recordings(split.train) if shares[id(r)] == 0]
+            split = replace(split, train=_keep_labeled(split.train, unlabeled, console))
         if config.sparse_depth == "auto":
             sparse = any(0 < share < MAX_SPARSE_SHARE for share in shares.values())
             config = config.model_copy(update={"sparse_depth": sparse})
@@ -242,24 +247,24 @@ class MultiVideoData(VideoData):
         others = {name: part.config for name, part in parts.items() if name != config.name}
         settled = {"stereo": first.config.stereo, "sparse_depth": first.config.sparse_depth}
         config = config.model_copy(update={**settled, "extra_datasets": others})
-        splits = [part.split for part in parts.values()]
         split = TrainValSplit(
-            [one for each in splits for one in each.train], [one for each in splits for one in each.val]
+            train=[frames for part in parts.values() for frames in part.split.train],
+            val=[frames for part in parts.values() for frames in part.split.val],
         )
-        epochs = {name: one.epochs for name, one in config.sets.items()}
+        epochs = {name: data_set.epochs for name, data_set in config.sets.items()}
         train = MixtureLoader({name: part.train for name, part in parts.items()}, epochs, order=config.order, seed=seed)
         validate = {name: part.val for name, part in parts.items() if part.val is not None}
         return cls(config, split, train, SequentialLoader(validate) if validate else None, parts)
 
     @property
-    def each(self) -> Mapping[str, VideoData]:
+    def data_sets(self) -> Mapping[str, VideoData]:
         return self.parts
 
     @property
     def facts(self) -> dict[str, object]:
         """Return the facts of the first data set as if it were alone, and those of the others in `extra_datasets`."""
         (name, first), *others = self.parts.items()
-        return {**first.facts, "name": name, "extra_datasets": {other: part.facts for other, part in others}}
+        return {**first.facts, "name": name, "extra_datasets": {extra: part.facts for extra, part in others}}
 
     def summary_lines(self) -> list[str]:
         """Return one line for each data set: size, and share of the batches."""
@@ -276,14 +281,17 @@ def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, c
     """Open the one data set of a configuration, or each of several. Raises DataError, ConfigError."""
     if not config.extra_datasets:
         return open_video(config, training, seed=seed, console=console)
-    parts = {name: open_video(_single(one), training, seed=seed, console=console) for name, one in config.sets.items()}
+    parts = {
+        name: open_video(_single(data_set), training, seed=seed, console=console)
+        for name, data_set in config.sets.items()
+    }
     data = MultiVideoData.combine(config, parts, seed=seed)
     for line in data.summary_lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return data
 
 
-def _single(one: DatasetConfig) -> DatasetConfig:
+def _single(data_set: DatasetConfig) -> DatasetConfig:
     """Return a data set's configuration without the others."""
-    values: dict[str, Any] = {name: getattr(one, name) for name in DatasetConfig.model_fields}
+    values: dict[str, Any] = {name: getattr(data_set, name) for name in DatasetConfig.model_fields}
     return DatasetConfig.model_construct(**values)

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from stadia.core import seeds
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.catalog import CATALOG, describe_case
 from stadia.diagnostics.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
@@ -28,8 +28,7 @@ from stadia.process.terminal import announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.video_data import VideoData
-from stadia.recipes.launch.own_class import build_base, check_own_weights, note_unchecked_loss
-from stadia.recipes.launch.own_values import list_own_values
+from stadia.recipes.launch.own_class import build_base, check_own_weights, list_own_values, note_unchecked_loss
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.config import MAX_CHECK_SECONDS
 from stadia.training.recipe import AnyRecipe
@@ -38,7 +37,7 @@ from stadia.training.run_folder import Run, is_main_process
 LOSS_CHECKS = "loss checks of the training"
 
 RESERVED_SECONDS = 2.0
-"""Kept for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+"""Time that stays for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
 
 LOSS_LAW_SHARE = 0.5
 """Share of the time for the laws of the losses, so that slow machines check the first step too."""
@@ -63,7 +62,7 @@ def replace_data_findings(run: Run, findings: list[Finding]) -> None:
 
 
 def report_findings(
-    findings: list[Finding], console: Console, on_stop: OnStop, of: str = "checks of the data"
+    findings: list[Finding], console: Console, on_stop: OnStop, checked: str = "checks of the data"
 ) -> list[Finding]:
     """Print findings above severity note, and notes of data that were not checked in time.
 
@@ -78,39 +77,36 @@ def report_findings(
         found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
         evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
         fix = f"correct the cause ({evidence}), or train anyway {TRAIN_ANYWAY}"
-        raise RunError(of, found=found, expected="no finding of severity stop", fix=fix)
+        raise RunError(checked, found=found, expected="no finding of severity stop", fix=fix)
     return findings
 
 
-def check_own_class(recipe: AnyRecipe, run: Run, console: Console) -> None:
-    """Refuse a user's class whose weights no command loads; note its values and what the loss checks do not see."""
-    if (base := build_base(recipe)) is None:
+def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
+    """Refuse a user's class whose weights no command loads; note its values and what the loss checks do not see.
+
+    run: that records both; None in a dry run.
+    """
+    base = build_base(recipe)
+    if base is None:
         return
-    try:
-        check_own_weights(recipe, base)
-    except ConfigError as error:
-        run.failed(error)
-        raise
-    own_values = list_own_values(recipe, base)
-    run.update_facts(lambda facts: replace(facts, own_values=own_values))
+    check_own_weights(recipe, base)
     notes = note_unchecked_loss(type(recipe))
-    for note in notes:
-        append_finding(run.folder / "findings.jsonl", note)
+    if run is not None:
+        own_values = list_own_values(recipe, base)
+        run.update_facts(lambda facts: replace(facts, own_values=own_values))
+        for note in notes:
+            append_finding(run.folder / "findings.jsonl", note)
     print_unchecked(notes, console)
 
 
 def check_run_losses(
     recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
 ) -> None:
-    """Run the loss checks and add their findings to the run. A finding with severity stop fails the run."""
-    found = run_loss_checks(recipe, config, data, console)
-    for finding in found:
+    """Run the loss checks and add their findings to the run. Raises RunError on a finding with severity stop."""
+    findings = run_loss_checks(recipe, config, data, console)
+    for finding in findings:
         append_finding(run.folder / "findings.jsonl", finding)
-    try:
-        report_findings(found, console, on_stop, of=LOSS_CHECKS)
-    except RunError as error:
-        run.failed(error)
-        raise
+    report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
 
 
 def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
@@ -119,12 +115,12 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
     recipe: about to be trained, with its initial weights.
     """
     with announce_step(console, "checking the losses"):
-        found = _find_loss_findings(recipe, config, data)
-        count = sum(finding.code != NOT_CHECKED for finding in found)
-        where = " in what was checked" if count < len(found) else ""
+        findings = _find_loss_findings(recipe, config, data)
+        count = sum(finding.code != NOT_CHECKED for finding in findings)
+        where = " in what was checked" if count < len(findings) else ""
         console.print(f"  {count or 'no'} finding{'s' * (count > 1)}{where}", highlight=False)
-        print_unchecked(found, console)
-    return found
+        print_unchecked(findings, console)
+    return findings
 
 
 def print_unchecked(findings: list[Finding], console: Console) -> None:
@@ -161,9 +157,9 @@ def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingD
         )
         start.recipe.plan = TrainingPlan.from_loader(data.train, training)
         laws_until = started + LOSS_LAW_SHARE * (until - started)
-        found = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
-        found += check_training_start(start, until - time.monotonic())
-    return [_explain_time_limit(finding, training.check_seconds) for finding in found]
+        findings = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
+        findings += check_training_start(start, until - time.monotonic())
+    return [_explain_time_limit(finding, training.check_seconds) for finding in findings]
 
 
 def _explain_time_limit(finding: Finding, seconds: float) -> Finding:

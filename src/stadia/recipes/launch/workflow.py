@@ -1,4 +1,4 @@
-"""The workflow of a training: open and check the data, check the losses, train, score. Also its dry run."""
+"""Train a recipe: `prepare` opens and checks the data, `run_training` trains, `report` scores. Also the dry run."""
 
 from __future__ import annotations
 
@@ -6,55 +6,49 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
 from rich.console import Console
 
-from stadia.diagnostics.finding import OnStop, write_findings
+from stadia.diagnostics.finding import Finding, OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.process.signals import discard_if_interrupted
 from stadia.process.terminal import Terminal, announce_step
-from stadia.recipes.base.build_recipe import TrainingData, check_init_weights, create_recipe, init_recipe, load_recipe
-from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.launch.data_locations import (
-    list_data_formats,
-    list_data_locations,
-    list_movable_keys,
-    open_resumed_data,
+from stadia.recipes.base.build_recipe import (
+    TrainingData,
+    check_init_weights,
+    create_recipe,
+    init_recipe,
+    load_recipe,
+    record_failure,
 )
+from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.recipes.launch.expected_cost import ExpectedCost
-from stadia.recipes.launch.measured_choices import choose_fastest, keep_measured_choices
-from stadia.recipes.launch.own_class import (
-    build_base,
-    check_class,
-    check_own_weights,
-    choose_class,
-    describe_resume,
-    name_own_class,
-    note_unchecked_loss,
-)
-from stadia.recipes.launch.progressive_resizing import (
-    OpenedData,
-    check_stages,
-    keep_batch_sizes,
-    open_data,
-    prepare_stages,
-)
+from stadia.recipes.launch.own_class import check_class, choose_class, describe_resume, name_own_class
 from stadia.recipes.launch.start_checks import (
     LOSS_CHECKS,
     check_own_class,
     check_run_losses,
     find_data_findings,
     list_out_of_time,
-    print_unchecked,
     replace_data_findings,
     report_findings,
     run_loss_checks,
 )
-from stadia.recipes.launch.step_measurement import DryRunResult, measure_steps
+from stadia.recipes.launch.step_measurement import DryRunResult, choose_fastest, keep_measured_choices, measure_steps
+from stadia.recipes.launch.training_data import (
+    OpenedData,
+    check_stages,
+    list_data_formats,
+    list_data_locations,
+    list_movable_keys,
+    list_stages,
+    open_data,
+    open_resumed_data,
+)
 from stadia.recipes.prediction.task import score_validation
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
@@ -69,7 +63,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 LATE_SHARE = 0.75
-"""Of a training's steps: an auto-mask that starts later prints a note. The time may end a training at such a share."""
+"""An auto-mask that starts after this share of the steps prints a note: the time may end a training before."""
 
 
 def _interrupt_cleanly(call: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -117,106 +111,22 @@ def train(
     Where there is a run to resume, its message is how.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
-    recipe_class = choose_class(config, recipe_class)
-    check_stages(recipe_class, config)
-    check_devices(config.training)
-    config, data = _open_training_data(recipe_class, config, resume, opened, console)
-    with announce_step(console, "checking the data"):
-        facts = data.facts
-        if resume:
-            Run.open(Path(resume)).check_data(facts)
-        findings = report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
-    if resume:
-        run = Run.open(Path(resume))
-    else:
-        run = Run.create(out, config.name, config, recipe=recipe_class.recipe, seed=config.seed, data=facts)
+    stopped = Run.open(Path(resume)) if resume else None
+    prepared = prepare(
+        config, console, on_stop, recipe_class=recipe_class, opened=opened, stopped=stopped, check_again=check_again
+    )
+    run = stopped or create_run(prepared, out)
     with run.held():
-        is_new = run.writes and not resume
-        with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
-            if is_new:
-                run.update_facts(lambda facts: replace(facts, recipe_class=name_own_class(recipe_class)))
-                write_findings(run.folder / "findings.jsonl", findings)
-            with announce_step(console, "building the networks"):
-                recipe = create_recipe(recipe_class, config, data, run)
-            if is_new:
-                check_own_class(recipe, run, console)
-                _check_start(recipe, config, data, run, console, on_stop)
+        recipe = build_networks(prepared, run, console, on_stop)
         begins()
-
-        @torch.no_grad()
-        def score() -> None:
-            checkpoint = Checkpoint.open(run.folder)
-            score_validation(load_recipe(checkpoint, recipe_class), checkpoint, data, run, console)
-
-        def keep_data() -> None:
-            run.set_values({**list_data_locations(config), **list_data_formats(config)})
-            run.update_facts(lambda recorded: replace(recorded, data=facts))
-            replace_data_findings(run, findings)
-
         try:
-            fit(
-                recipe,
-                data.train,
-                data.val,
-                config.training,
-                run,
-                resume=resume is not None,
-                callbacks=[TrainingMonitor(run, console, on_stop), ExpectedCost(console)],
-                console=console,
-                resumed=keep_data,
-                finish=score,
-                describe_resume=describe_resume,
-            )
+            run_training(prepared, recipe, run, console, on_stop)
         except BaseException:
             with contextlib.suppress(Exception):  # nothing may hide why it ended
                 ended(run)
             raise
         ended(run)
     return run
-
-
-def _open_training_data(
-    recipe_class: type[AnyRecipe],
-    config: RecipeConfig,
-    resume: Path | str | None,
-    opened: OpenedData | None,
-    console: Console,
-) -> tuple[RecipeConfig, TrainingData]:
-    """Return the configuration with its measured choices, and its data; a run to resume has the same choices."""
-    config = make_paths_absolute(config)
-    stopped = Run.open(Path(resume)) if resume else None
-    if stopped is not None:
-        check_class(stopped, recipe_class)
-        config = keep_measured_choices(keep_batch_sizes(config, stopped.config), stopped.config)
-        open_last_checkpoint(stopped, recipe_class.recipe)
-        read_kept_findings(stopped.folder)
-    else:
-        check_init_weights(recipe_class, config)  # before anything is decoded
-    if not is_main_process():
-        logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
-    resolved = opened.resolve(config) if opened is not None else None
-    if opened is None or resolved is None:
-        opened = (
-            open_data(recipe_class, config, console)
-            if stopped is None
-            else open_resumed_data(recipe_class, config, stopped, console)
-        )
-        resolved = opened.config
-    config, data = choose_fastest(resolved, opened.data, console), opened.data
-    if stopped is not None:
-        stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped)))
-    return config, data
-
-
-def _check_start(
-    recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
-) -> None:
-    """Print what starts too late for this many steps, and check the losses of a new run that is long enough."""
-    steps = TrainingPlan.from_loader(data.train, config.training).total_steps
-    for note in list_late_starts(config, steps):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    if steps >= FEW_STEPS and config.training.check_seconds:
-        check_run_losses(recipe, config, data, run, console, on_stop)
 
 
 @_interrupt_cleanly
@@ -232,38 +142,153 @@ def dry_run(
     config, on_stop, recipe_class, check_again: as of `train`.
 
     Each data set and each stage trains that many steps. `not_checked` of the result names the loss checks that
-    `training.check_seconds` left no time for. Raises what `workflow.train` raises before training, and
-    RunError if memory does not suffice, with the step.
+    `training.check_seconds` left no time for. Raises what `train` raises before training, and RunError if memory does
+    not suffice, with the step.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
+    prepared = prepare(config, console, on_stop, recipe_class=recipe_class, check_again=check_again)
+    config, data = prepared.config, prepared.data
+    recipe = init_recipe(prepared.recipe_class, config, resumed=False)
+    check_own_class(recipe, None, console)
+    recipe.save_data_stats(data)
+    check_seconds = config.training.check_seconds or CHECK_SECONDS  # a dry run checks the losses always
+    findings = run_loss_checks(recipe, replace_training(config, check_seconds=check_seconds), data, console)
+    report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
+    del recipe  # the steps' peak of memory is without it
+    with announce_step(console, "training three steps"):
+        stages = [measure_steps(prepared.recipe_class, *stage) for stage in list_stages(config, data)]
+    return DryRunResult(
+        device=stages[-1].device,
+        peak_bytes=tuple(peak for stage in stages for peak in stage.peak_bytes),
+        seconds=tuple(step_s for stage in stages for step_s in stage.seconds),
+        not_checked=list_out_of_time(findings),
+    )
+
+
+# -- prepare: everything that can be refused before there is a run
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """A training that is ready to start: its data are open and checked.
+
+    recipe_class: that trains: the recipe's, or the user's own.
+    config: with absolute paths, and every "auto" resolved.
+    findings: of the data.
+    is_resumed: whether a run goes on.
+    """
+
+    recipe_class: type[AnyRecipe]
+    config: RecipeConfig
+    data: TrainingData
+    findings: list[Finding]
+    is_resumed: bool
+
+
+def prepare(
+    config: RecipeConfig,
+    console: Console,
+    on_stop: OnStop,
+    *,
+    recipe_class: type[AnyRecipe] | None = None,
+    opened: OpenedData | None = None,
+    stopped: Run | None = None,
+    check_again: bool = False,
+) -> PreparedTraining:
+    """Open and check the data of a training. Raises what `train` raises before there is a run.
+
+    Args:
+        config, console, on_stop, recipe_class, opened, check_again: as of `train`.
+        stopped: a run that goes on, whose configuration and data must be equal.
+    """
     recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
     check_devices(config.training)
-    opened = open_data(recipe_class, make_paths_absolute(config), console)  # as a training, which uses its findings
-    config, data = choose_fastest(opened.config, opened.data, console), opened.data
+    config = make_paths_absolute(config)
+    if not is_main_process():
+        logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
+    if stopped is not None:
+        check_class(stopped, recipe_class)
+        open_last_checkpoint(stopped, recipe_class.recipe)
+        read_kept_findings(stopped.folder)
+        config = keep_measured_choices(config, stopped.config)
+    else:
+        check_init_weights(recipe_class, config)  # before anything is decoded
+
+    resolved = None if opened is None else opened.resolve(config)
+    if opened is None or resolved is None:
+        if stopped is None:
+            opened = open_data(recipe_class, config, console)
+        else:
+            opened = open_resumed_data(recipe_class, config, stopped, console)
+        resolved = opened.config
+    data = opened.data
+    config = choose_fastest(resolved, data, console)
+    if stopped is not None:
+        stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped)))
+
     with announce_step(console, "checking the data"):
-        report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
-    recipe = init_recipe(recipe_class, config, resumed=False)
-    if (base := build_base(recipe)) is not None:
-        check_own_weights(recipe, base)
-    print_unchecked(note_unchecked_loss(recipe_class), console)
-    recipe.save_data_stats(data)
-    config = _set_check_seconds(config)
-    found = report_findings(run_loss_checks(recipe, config, data, console), console, on_stop, of=LOSS_CHECKS)
-    unchecked = list_out_of_time(found)
-    del recipe  # the steps' peak of memory is without it
-    with announce_step(console, "training three steps"):
-        if not config.training.stages:
-            return replace(measure_steps(recipe_class, config, data), not_checked=unchecked)
-        each = [measure_steps(recipe_class, *prepared) for prepared in prepare_stages(recipe_class, config)]
-    peaks, seconds = ([number for one in each for number in getattr(one, name)] for name in ("peak_bytes", "seconds"))
-    return DryRunResult(each[-1].device, tuple(peaks), tuple(seconds), unchecked)
+        if stopped is not None:
+            stopped.check_data(data.facts)
+        findings = report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
+    return PreparedTraining(recipe_class, config, data, findings, is_resumed=stopped is not None)
 
 
-def _set_check_seconds(config: RecipeConfig) -> RecipeConfig:
-    """Return the configuration with a time limit of the loss checks: a dry run makes them always."""
-    seconds = config.training.check_seconds or CHECK_SECONDS
-    return config.model_copy(update={"training": config.training.model_copy(update={"check_seconds": seconds})})
+# -- run: a run folder, the networks, the training
+
+
+def create_run(prepared: PreparedTraining, out: Path) -> Run:
+    """Return a new run, whose folder is in `out`."""
+    config, recipe = prepared.config, prepared.recipe_class.recipe
+    return Run.create(out, config.name, config, recipe=recipe, seed=config.seed, data=prepared.data.facts)
+
+
+def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_stop: OnStop) -> AnyRecipe:
+    """Return the recipe at its start. A new run is checked before: its own class, and its losses.
+
+    An error fails a new run. Ctrl-C removes it.
+    """
+    recipe_class, config, data = prepared.recipe_class, prepared.config, prepared.data
+    is_new = run.writes and not prepared.is_resumed
+    with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
+        if is_new:
+            run.update_facts(lambda facts: replace(facts, recipe_class=name_own_class(recipe_class)))
+            write_findings(run.folder / "findings.jsonl", prepared.findings)
+        with announce_step(console, "building the networks"):
+            recipe = create_recipe(recipe_class, config, data, run)
+        if is_new:
+            with record_failure(run):
+                check_own_class(recipe, run, console)
+                steps = TrainingPlan.from_loader(data.train, config.training).total_steps
+                for note in list_late_starts(config, steps):
+                    console.print(note, markup=False, highlight=False, soft_wrap=True)
+                if steps >= FEW_STEPS and config.training.check_seconds:
+                    check_run_losses(recipe, config, data, run, console, on_stop)
+    return recipe
+
+
+def run_training(prepared: PreparedTraining, recipe: AnyRecipe, run: Run, console: Console, on_stop: OnStop) -> None:
+    """Train the recipe in its run folder, and score it. Raises the errors of `fit`."""
+    config, data = prepared.config, prepared.data
+
+    def update_resumed_run() -> None:
+        run.set_values({**list_data_locations(config), **list_data_formats(config)})
+        run.update_facts(lambda facts: replace(facts, data=data.facts))
+        replace_data_findings(run, prepared.findings)
+
+    fit(
+        recipe,
+        data.train,
+        data.val,
+        config.training,
+        run,
+        resume=prepared.is_resumed,
+        callbacks=[TrainingMonitor(run, console, on_stop), ExpectedCost(console)],
+        console=console,
+        resumed=update_resumed_run,
+        finish=lambda: report(prepared, run, console),
+        describe_resume=describe_resume,
+    )
 
 
 def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
@@ -279,3 +304,13 @@ def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
     acts = f"the auto-mask starts at step {start} (loss.auto_mask_from_step)"
     ends = f"this training ends after {steps} steps at most: until then, what moves with the camera trains too"
     return [f"note: {acts}, and {ends}. Fix: train longer; an earlier start hides what the motion is learned from"]
+
+
+# -- report: the scores of the best checkpoint
+
+
+@torch.no_grad()
+def report(prepared: PreparedTraining, run: Run, console: Console) -> None:
+    """Score the validation data with the best checkpoint, and judge its predictions."""
+    checkpoint = Checkpoint.open(run.folder)
+    score_validation(load_recipe(checkpoint, prepared.recipe_class), checkpoint, prepared.data, run, console)

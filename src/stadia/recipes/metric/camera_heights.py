@@ -1,15 +1,19 @@
 """Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
 
 Each inlier object of a frame gives a camera height. The median over a frame's objects is the height of the frame, the
-median over an epoch's frames that of the epoch. Epochs are averaged, later ones with a larger weight. `epoch_height`
-estimates that of an epoch.
+median over an epoch's frames that of the epoch (`estimate_epoch_height`). Epochs are averaged, later ones with a larger
+weight (`CameraHeights`).
+
+An object is an inlier where its size against the horizon agrees with the other objects. Unlike a comparison with the
+last height (`test=absolute`), a wrong start cannot mislead this test. An epoch counts where its objects agree with each
+other and with the horizon.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +25,209 @@ from stadia.core.errors import RunError
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.evaluation.plots.charts import EpochHeight
 from stadia.recipes.metric.config import CameraHeightsConfig
-from stadia.recipes.metric.epoch_height import EpochEstimate, HeightObservations, estimate_epoch_height
 from stadia.training.validation_scores import gather_from_processes
+
+Floats = NDArray[np.float64]
+
+MIN_FRAMES = 5
+"""A group or a recording with fewer frames has no meaningful quartiles and medians."""
+
+MIN_MOUNT_RATIO = 1.2
+"""A group has several mounts where the heights of its recordings have a gap of this factor."""
+
+MIN_MOUNT_SHARE = 0.1
+"""Least share of the frames on each side of such a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeightObservations:
+    """The observations of an epoch: F frames, M objects.
+
+    group, recording: (F,) of each frame.
+    road_m: (F,) the camera height over the road in the depth of the frame; NaN without a road.
+    height_mismatch: (F,) the logarithm of the ratio of two estimates of that height; NaN without a road.
+    image: (M,) number of the frame that shows each object.
+    camera_m: (M,) the camera height from the size of the object and its depth; NaN for none.
+    horizon_m: (M,) from its size against the horizon, without depth; NaN for none, not positive above the horizon.
+    """
+
+    group: NDArray[np.int64]
+    recording: NDArray[np.str_]
+    road_m: Floats
+    height_mismatch: Floats
+    image: NDArray[np.int64]
+    camera_m: Floats
+    horizon_m: Floats
+
+    def select_group(self, group: int) -> HeightObservations:
+        """Return the observations of one group."""
+        frames = self.group == group
+        objects = frames[self.image]
+        number = np.cumsum(frames) - 1
+        return HeightObservations(
+            group=self.group[frames],
+            recording=self.recording[frames],
+            road_m=self.road_m[frames],
+            height_mismatch=self.height_mismatch[frames],
+            image=number[self.image[objects]],
+            camera_m=self.camera_m[objects],
+            horizon_m=self.horizon_m[objects],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEstimate:
+    """The estimate of an epoch for a group.
+
+    camera_m: the median over frames.  frames: with an inlier object, of `frames_seen`.
+    kept: share of inlier objects.  low_m, high_m: the quartiles of the frames.  spread: between these, over the median.
+    horizon_m: the median over all objects of the height from the horizon, without depth; by nature about 3 % too low.
+        NaN where too few objects agree on it to test the others.
+    road_m: the median over frames of the camera height over the road in their own depth; NaN where no frame has a road.
+    height_mismatch: the median over frames of the absolute logarithm of the ratio of two estimates of that height; NaN
+        where no frame has one.
+    refused: why it is not used; empty where it is.
+    locked_height: the height at which the absolute test keeps only objects that confirm it, against the median of all
+        objects; empty where it does not.
+    apart: why the cameras of the group cannot have one height; empty where they can. The learnt height is dropped then,
+        except one that no later epoch changes (`last_epoch`).
+    """
+
+    camera_m: float
+    frames: int
+    frames_seen: int
+    kept: float
+    spread: float
+    horizon_m: float
+    low_m: float = math.nan
+    high_m: float = math.nan
+    road_m: float = math.nan
+    height_mismatch: float = math.nan
+    refused: str = ""
+    locked_height: str = ""
+    apart: str = ""
+
+
+def compute_frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return the frames that have values, ascending, and the median of each."""
+    order = np.lexsort((values, frame))
+    frames, first, count = np.unique(frame[order], return_index=True, return_counts=True)
+    ordered = values[order]
+    return frames, (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
+
+
+def estimate_epoch_height(
+    observed: HeightObservations, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan
+) -> EpochEstimate:
+    """Estimate the height of one group from an epoch. Raises RunError where its recordings have several heights.
+
+    known_m: the height of the group before, for the absolute test; NaN for none.
+    """
+    has_height = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
+    by_horizon = np.isfinite(observed.horizon_m) & (observed.horizon_m > 0)
+    horizon_m = float(np.exp(np.median(np.log(observed.horizon_m[by_horizon])))) if by_horizon.any() else math.nan
+    absolute = config.test == "absolute"
+    tested = epoch >= config.test_from_epoch and not (absolute and math.isnan(known_m))
+    comparable_m = np.where(has_height & by_horizon, observed.horizon_m, np.nan)  # NaN agrees with nothing
+    agree = np.abs(np.log(comparable_m / horizon_m)) < config.tolerance
+    keep = has_height
+    if tested:
+        keep = np.abs(np.log(comparable_m / known_m)) < config.tolerance if absolute else agree
+    if agree.sum() <= config.min_inlier_share * has_height.sum():
+        horizon_m = math.nan  # they agree on no horizon: depth has learnt none yet
+    if epoch >= config.first_epoch:
+        frames, medians = compute_frame_medians(observed.image[has_height], observed.camera_m[has_height])
+        # Without a plane, the objects on the road have no meaning. NaN counts as flat.
+        flat = ~(np.abs(observed.height_mismatch[frames]) >= config.max_height_mismatch)
+        _check_one_mount(observed.recording[frames[flat]], np.log(medians[flat]), known_m)
+    _, heights = compute_frame_medians(observed.image[keep], observed.camera_m[keep])
+    low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
+    estimate = EpochEstimate(
+        camera_m=float(camera_m),
+        frames=len(heights),
+        frames_seen=len(observed.group),
+        kept=float(keep.sum() / max(has_height.sum(), 1)),
+        spread=float((high - low) / camera_m),
+        horizon_m=horizon_m,
+        low_m=float(low),
+        high_m=float(high),
+        road_m=_median(observed.road_m),
+        height_mismatch=_median(np.abs(observed.height_mismatch)),
+    )
+    locked_height = _describe_lock(estimate, known_m, config) if absolute and tested else ""
+    return replace(estimate, refused=_find_refusal(estimate, config, tested=tested), locked_height=locked_height)
+
+
+def _describe_lock(estimate: EpochEstimate, known_m: float, config: CameraHeightsConfig) -> str:
+    """Return at which height, where the objects agree on another one by the horizon, which needs no height before."""
+    if not abs(math.log(estimate.horizon_m / known_m)) >= config.tolerance:  # NaN neither
+        return ""
+    return (
+        f"{estimate.kept:.0%} of the objects agree with the known {known_m:.2f} m, and the median of all is"
+        f" {estimate.horizon_m:.2f} m"
+    )
+
+
+def _median(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
+def _find_refusal(estimate: EpochEstimate, config: CameraHeightsConfig, *, tested: bool) -> str:
+    """Return why the estimate of an epoch is rejected; empty where it is not."""
+    fewest = max(min(config.min_frames, config.min_frame_share * estimate.frames_seen), MIN_FRAMES)
+    if estimate.frames < fewest:
+        counted = f"{estimate.frames} of {estimate.frames_seen} frames"
+        return f"a height needs {fewest:g} frames with inlier objects, found {counted}"
+    if estimate.kept <= config.min_inlier_share:
+        share = f"{estimate.kept:.0%} of the objects agree against the horizon"
+        return f"{share}, not more than {config.min_inlier_share:.0%}"
+    if estimate.spread >= config.max_spread:
+        spread = f"the quartiles of the frames differ by {estimate.spread:.2f} of the median"
+        return f"{spread}, at most {config.max_spread:g}"
+    if estimate.height_mismatch >= config.max_height_mismatch:
+        apart = math.expm1(estimate.height_mismatch)
+        return f"the heights over a plane and over the road pixels differ by {apart:.0%}: not a road yet"
+    if tested and abs(estimate.camera_m / estimate.horizon_m - 1) >= config.max_horizon_disagreement:
+        return (
+            f"{estimate.camera_m:.2f} m by depth and {estimate.horizon_m:.2f} m by the horizon differ by"
+            f" {config.max_horizon_disagreement:.0%} or more"
+        )
+    return ""
+
+
+def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
+    """Raise RunError where the medians of the recordings of a group have a wide gap: several camera heights.
+
+    The average height of two mounts lies between theirs. Where it lies above or below both, depth has not converged on
+    these drives yet, and nothing is raised.
+    """
+    names, counts = np.unique(recording, return_counts=True)
+    names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
+    if len(names) < 2:
+        return
+    medians = np.array([np.median(log_heights[recording == name]) for name in names])
+    order = np.argsort(medians)
+    names, counts, medians = names[order], counts[order], medians[order]
+    share = np.cumsum(counts)[:-1] / counts.sum()
+    gaps = np.where(np.minimum(share, 1 - share) >= MIN_MOUNT_SHARE, np.diff(medians), 0)
+    widest = int(np.argmax(gaps))
+    if gaps[widest] > math.log(MIN_MOUNT_RATIO):
+        low, high = (float(np.exp(np.median(side))) for side in (medians[: widest + 1], medians[widest + 1 :]))
+        if low > MIN_MOUNT_RATIO * known_m or high < known_m / MIN_MOUNT_RATIO:
+            return
+        raise RunError(
+            "a group of cameras",
+            found=(
+                f"{low:.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
+                f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
+            ),
+            expected="one height in a group",
+            fix="put cameras that are mounted at different heights into different groups",
+        )
+
+
+# -- the average over epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +250,8 @@ def update_average(before: float, epochs: int, estimate: float, *, step: float =
     return estimate if epochs == 0 else before + step * 2 / (epochs + 2) * (estimate - before)
 
 
-_COLUMNS = {
-    **{name: name for name in ("group", "road_m", "height_mismatch")},
-    "image": "frame",
-    "camera_m": "camera_m",
-    "horizon_m": "horizon_m",
-}
-"""Values of a batch by their name in checkpoints, to their name in `HeightObservations`."""
+_COLUMNS = tuple(field.name for field in fields(HeightObservations) if field.name != "recording")
+"""Values of a batch, by their names in checkpoints and in `HeightObservations`."""
 
 
 class CameraHeights:
@@ -75,8 +275,8 @@ class CameraHeights:
         estimates = {
             int(group): self._estimate(observed.select_group(int(group)), ended) for group in np.unique(observed.group)
         }
-        for group, found in estimates.items():
-            self.heights[group] = self._after(self.heights.get(group, AverageHeight()), found, ended)
+        for group, estimate in estimates.items():
+            self.heights[group] = self._after(self.heights.get(group, AverageHeight()), estimate, ended)
         return estimates
 
     def add(
@@ -98,9 +298,16 @@ class CameraHeights:
             image: (M,) the image in this batch of each object.
             camera_m, horizon_m: (M,), see `HeightObservations`.
         """
-        values = (group, road_m, height_mismatch, image, camera_m, horizon_m)
-        observed = {name: value.detach() for name, value in zip(_COLUMNS, values, strict=True)}
-        self._observed.append({"recordings": list(recordings), **observed})
+        observed = {
+            "group": group,
+            "road_m": road_m,
+            "height_mismatch": height_mismatch,
+            "image": image,
+            "camera_m": camera_m,
+            "horizon_m": horizon_m,
+        }
+        columns = {name: values.detach() for name, values in observed.items()}
+        self._observed.append({"recordings": list(recordings), **columns})
 
     def height_m(self, group: int) -> float:
         """Return the camera height of a group, NaN for none."""
@@ -129,7 +336,7 @@ class CameraHeights:
             "recordings": names.tolist(),
             "observations": {
                 "recording": torch.from_numpy(recording.astype(np.int64)),
-                **{column: torch.from_numpy(getattr(observed, name)) for column, name in _COLUMNS.items()},
+                **{column: torch.from_numpy(getattr(observed, column)) for column in _COLUMNS},
             },
         }
 
@@ -145,28 +352,37 @@ class CameraHeights:
         self._observed = [{"recordings": recordings, **observed}] if rank == 0 else []
 
     def _estimate(self, observed: HeightObservations, epoch: int) -> EpochEstimate:
+        group = int(observed.group[0])
         try:
-            found = estimate_epoch_height(observed, epoch, self.config, self.height_m(int(observed.group[0])))
+            estimate = estimate_epoch_height(observed, epoch, self.config, self.height_m(group))
         except RunError as error:
-            frames = len(observed.group)
-            return EpochEstimate(math.nan, 0, frames, 0.0, math.nan, math.nan, refused=error.found, apart=str(error))
-        low, high = self.config.between_m.get(int(observed.group[0]), (0.0, math.inf))
-        if found.refused or low <= found.camera_m <= high:
-            return found
-        return replace(
-            found, refused=f"{found.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone"
-        )
+            return EpochEstimate(
+                camera_m=math.nan,
+                frames=0,
+                frames_seen=len(observed.group),
+                kept=0.0,
+                spread=math.nan,
+                horizon_m=math.nan,
+                refused=error.found,
+                apart=str(error),
+            )
+        low, high = self.config.between_m.get(group, (0.0, math.inf))
+        if estimate.refused or low <= estimate.camera_m <= high:
+            return estimate
+        refused = f"{estimate.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone"
+        return replace(estimate, refused=refused)
 
-    def _after(self, height: AverageHeight, found: EpochEstimate, epoch: int) -> AverageHeight:
+    def _after(self, height: AverageHeight, estimate: EpochEstimate, epoch: int) -> AverageHeight:
+        """Return the height of a group after an epoch with this estimate."""
         config = self.config
         last = math.inf if config.last_epoch is None else config.last_epoch
-        if found.apart:
+        if estimate.apart:
             return AverageHeight() if epoch <= last else height
-        height = replace(height, horizon_m=height.horizon_m if math.isnan(found.horizon_m) else found.horizon_m)
-        if found.refused or not config.first_epoch <= epoch <= last:
+        height = replace(height, horizon_m=height.horizon_m if math.isnan(estimate.horizon_m) else estimate.horizon_m)
+        if estimate.refused or not config.first_epoch <= epoch <= last:
             return height
-        jumps = height.epochs > 0 and abs(math.log(found.camera_m / height.metres)) > math.log(config.max_change)
-        metres = update_average(height.metres, height.epochs, found.camera_m, step=0.5 if jumps else 1.0)
+        jumps = height.epochs > 0 and abs(math.log(estimate.camera_m / height.metres)) > math.log(config.max_change)
+        metres = update_average(height.metres, height.epochs, estimate.camera_m, step=0.5 if jumps else 1.0)
         return replace(height, metres=metres, epochs=height.epochs + 1)
 
     def _on_cpu(self) -> list[dict[str, Any]]:
@@ -180,22 +396,22 @@ def _join_batches(parts: Sequence[Sequence[Mapping[str, Any]]]) -> HeightObserva
     batches = [batch for part in parts for batch in part]
     first = np.cumsum([0, *(len(batch["group"]) for batch in batches)])
     joined: dict[str, NDArray[Any]] = {}
-    for column, name in _COLUMNS.items():
+    for column in _COLUMNS:
         dtype = np.int64 if column in ("group", "image") else np.float64
         values = [batch[column].numpy().astype(dtype) for batch in batches]
         if column == "image":  # its number in the batch, to that of its frame
             values = [value + start for value, start in zip(values, first, strict=False)]
-        joined[name] = np.concatenate([np.zeros(0, dtype), *values])
+        joined[column] = np.concatenate([np.zeros(0, dtype), *values])
     recordings = [name for batch in batches for name in batch["recordings"]]
     return HeightObservations(recording=np.array(recordings, dtype=np.str_), **joined)
 
 
 def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
     """Return (B,) the values of groups (B,), NaN for those without. Waits for no device."""
-    found = torch.full(group.shape, math.nan, device=group.device)
+    selected = torch.full(group.shape, math.nan, device=group.device)
     for number, value in values.items():
-        found = found.masked_fill(group == number, value)
-    return found
+        selected = selected.masked_fill(group == number, value)
+    return selected
 
 
 # -- which heights metres rest on, and why there are none
@@ -217,8 +433,8 @@ def describe_height_priors(config: RoadConfig) -> str:
         for name, prior in priors.items()
         if prior is not None
     )
-    each = "heights of single objects, else " * (config.heights == "each")
-    return f"{each}heights of classes: {listed}. A mean that is 5 % off makes all lengths 5 % off"
+    single = "heights of single objects, else " * (config.heights == "each")
+    return f"{single}heights of classes: {listed}. A mean that is 5 % off makes all lengths 5 % off"
 
 
 def explain_missing_scale(
@@ -235,11 +451,11 @@ def explain_missing_scale(
     for (name, epochs), known, predicted in zip(epoch_heights.items(), known_m, predicted_m, strict=True):
         of = f" of the cameras '{name}'" if name else ""
         if not known > 0:
-            why = next((one.refused for one in reversed(epochs) if one.refused), "no epoch gave one")
+            why = next((epoch.refused for epoch in reversed(epochs) if epoch.refused), "no epoch gave one")
             reasons.append(f"no height{of} is known: {why}; see the findings")
         elif not predicted > 0:
             reasons.append(f"the road{of} does not occur in the last epoch (height {known:.2f} m); check the masks")
         elif not follows_height(predicted, known):
-            found = f"depth of the last epoch gives a camera height{of} of {predicted:.2f} m"
-            reasons.append(f"{found} instead of {known:.2f} m; train longer")
+            height = f"depth of the last epoch gives a camera height{of} of {predicted:.2f} m"
+            reasons.append(f"{height} instead of {known:.2f} m; train longer")
     return "; ".join(reasons)

@@ -12,7 +12,7 @@ from stadia.losses.config import MetricScaleConfig
 from stadia.recipes.base.config import RunName, SelfSupervisedConfig
 
 PLAUSIBLE_HEIGHT_M = 0.1, 30.0
-"""Of a camera above the road: from a model car's to one on a mast."""
+"""Least and greatest height of a camera above the road: from a model car's to one on a mast."""
 
 Height = Annotated[float, Field(ge=PLAUSIBLE_HEIGHT_M[0], le=PLAUSIBLE_HEIGHT_M[1])]
 
@@ -102,10 +102,10 @@ class MetricConfig(SelfSupervisedConfig):
     reinitialize_at_epoch: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _of_one_camera(self) -> Self:
+    def _check_one_camera(self) -> Self:
         mistakes = []
-        for name, one in self.data.sets.items():
-            if one.stereo is True:
+        for name, data_set in self.data.sets.items():
+            if data_set.stereo is True:
                 mistakes.append(f"{self.data.key_of(name)}.stereo is true: use selfsup, whose baseline gives metres")
         if not self.data.offsets:
             mistakes.append("data.offsets is empty: a single camera learns from its neighbors in time")

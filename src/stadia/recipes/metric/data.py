@@ -31,10 +31,8 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.files.paths import expand_home
-from stadia.geometry.ground.camera_height import BoxedObjects, ObjectStatus, survey_camera_height
 from stadia.geometry.ground.drive_heights import (
     DRIVE_PARTS,
-    HEIGHT_STD,
     MIN_PART_FRAMES,
     DriveHeights,
     estimate_drive_heights,
@@ -84,17 +82,20 @@ class MultiRoadData(MultiVideoData):
 
     def findings(self) -> list[Finding]:
         """Check as any data sets, and the masks of each one: one without cars is found beside others."""
-        of_masks = join_mask_findings([part.road_mask_findings() for part in self.parts.values()])
-        heights = [one for part in self.parts.values() for one in part.height_findings]
-        return [*super().findings(), *of_masks, *heights]
+        masks = join_mask_findings([part.road_mask_findings() for part in self.parts.values()])
+        heights = [finding for part in self.parts.values() for finding in part.height_findings]
+        return [*super().findings(), *masks, *heights]
 
 
 def join_mask_findings(parts: Sequence[Sequence[Finding]]) -> list[Finding]:
     """Return the findings about the masks of all data sets: one without masks stops only where none has masks."""
-    has_masks = not all(any(one.severity is Severity.STOP for one in part) for part in parts)
-    every = [one for part in parts for one in part]
-    softer = {Severity.STOP: Severity.WARN} if has_masks else {}
-    return [replace(one, severity=softer.get(one.severity, one.severity)) for one in every]
+    findings = [finding for part in parts for finding in part]
+    if all(any(finding.severity is Severity.STOP for finding in part) for part in parts):
+        return findings
+    return [
+        replace(finding, severity=Severity.WARN) if finding.severity is Severity.STOP else finding
+        for finding in findings
+    ]
 
 
 RoadVideo = RoadData | MultiRoadData
@@ -105,41 +106,50 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
 
     Raises DataError, ConfigError; ConfigError if a height was measured on a data set that validates.
     """
-    config.road.check_scored_on([detect_format(expand_home(one.path), one.format) for one in config.data.sets.values()])
-    others = {name: one.model_copy(update={"stereo": False}) for name, one in config.data.extra_datasets.items()}
+    formats = [detect_format(expand_home(data_set.path), data_set.format) for data_set in config.data.sets.values()]
+    config.road.check_scored_on(formats)
+    others = {
+        name: data_set.model_copy(update={"stereo": False}) for name, data_set in config.data.extra_datasets.items()
+    }
     mono = config.data.model_copy(update={"stereo": False, "extra_datasets": others})
     opened = open_data_sets(mono, config.training, seed=config.seed, console=console)
     if config.road.masks is not None:
         attach_masks(unique_recordings([*opened.split.train, *opened.split.val]), expand_home(config.road.masks))
     groups = _number_groups(opened, config.road)
     count = sum(map(len, groups.values()))
-    parts = {name: _with_road(one, groups[name], config, unknown_from=count) for name, one in opened.each.items()}
+    parts = {
+        name: _with_road(data_set, groups[name], config, unknown_from=count)
+        for name, data_set in opened.data_sets.items()
+    }
     names = {
-        number: ": ".join(filter(None, (name, group))) for name, own in groups.items() for group, number in own.items()
+        number: ": ".join(filter(None, (name, group)))
+        for name, numbers in groups.items()
+        for group, number in numbers.items()
     }
     heights = config.heights
     if config.first_height == "silhouettes":
         first = _first_heights(parts)
-        own = {number: name for name, one in groups.items() for number in one.values()}
-        for group, finding in check_known_heights(heights.known_m, first.estimated).items():
-            part = parts[own[group]]
-            parts[own[group]] = replace(part, height_findings=(*part.height_findings, finding))
-        _print_notes(first, {name: group for group, name in names.items()}, heights.known_m, console)
-        known = {group: round(one.height_m, 4) for group, one in first.estimated.items()} | heights.known_m
-        between = {group: (one.low_m, one.high_m) for group, one in first.estimated.items()} | heights.between_m
-        heights = heights.model_copy(update={"known_m": known, "between_m": between})
-    alone = parts.get("")
-    data = alone or MultiRoadData.combine(mono, parts, seed=config.seed)
-    settled = {"data": data.config, "camera_groups": tuple(names.values()), "heights": heights}
-    return config.model_copy(update=settled), data
+        data_sets = {number: name for name, numbers in groups.items() for number in numbers.values()}
+        for number, finding in check_known_heights(heights.known_m, first.estimated).items():
+            part = parts[data_sets[number]]
+            parts[data_sets[number]] = replace(part, height_findings=(*part.height_findings, finding))
+        _print_notes(first, names, heights.known_m, console)
+        known = {number: round(height.height_m, 4) for number, height in first.estimated.items()}
+        between = {number: (height.low_m, height.high_m) for number, height in first.estimated.items()}
+        settled = {"known_m": known | heights.known_m, "between_m": between | heights.between_m}
+        heights = heights.model_copy(update=settled)
+    data = parts.get("") or MultiRoadData.combine(mono, parts, seed=config.seed)
+    resolved = {"data": data.config, "camera_groups": tuple(names.values()), "heights": heights}
+    return config.model_copy(update=resolved), data
 
 
 def _number_groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, int]]:
     """Return for each data set the numbers of its training camera groups by name, unique over all data sets."""
     groups: dict[str, dict[str, int]] = {}
-    for name, one in opened.each.items():
-        first, own = sum(map(len, groups.values())), number_camera_groups(unique_recordings(one.split.train), road)
-        groups[name] = {group: first + number for group, number in own.items()}
+    for name, data_set in opened.data_sets.items():
+        first = sum(map(len, groups.values()))
+        numbers = number_camera_groups(unique_recordings(data_set.split.train), road)
+        groups[name] = {group: first + number for group, number in numbers.items()}
     return groups
 
 
@@ -162,12 +172,12 @@ def name_drive_parts(meta: Iterable[Meta], frames: Mapping[tuple[str, str], int]
     frames: number of frames of each recording, by its data set and name.
     """
     names = []
-    for one in meta:
-        count = frames.get((one.data, one.recording), 0)
+    for image in meta:
+        count = frames.get((image.data, image.recording), 0)
         length = max(math.ceil(count / DRIVE_PARTS), MIN_PART_FRAMES)
-        first = one.index // length * length
+        first = image.index // length * length
         part = f", frames {first} to {min(first + length, count) - 1}" if count > length else ""
-        names.append(one.recording + part)
+        names.append(image.recording + part)
     return names
 
 
@@ -186,29 +196,31 @@ def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
 
 
 def _print_notes(
-    first: InitialHeights, groups: Mapping[str, int], known_m: Mapping[int, float], console: Console
+    first: InitialHeights, names: Mapping[int, str], known_m: Mapping[int, float], console: Console
 ) -> None:
     """Print a note for each group: the height from silhouettes, or why there is none; and disagreement with a known
     one.
     """
-    for name, group in groups.items():
+    for number, name in names.items():
         of = f" of the cameras '{name}'" if name else ""
-        estimated = first.estimated.get(group)
+        estimated = first.estimated.get(number)
         interval = (
             f"{estimated.height_m:.2f} m (95 %: {estimated.low_m:.2f} to {estimated.high_m:.2f})" if estimated else ""
         )
-        if group in known_m:
-            if estimated is None or estimated.low_m <= known_m[group] <= estimated.high_m:
+        if number in known_m:
+            if estimated is None or estimated.low_m <= known_m[number] <= estimated.high_m:
                 continue
             note = (
-                f"heights.known_m gives a height{of} of {known_m[group]:.2f} m, silhouettes alone {interval}: one of"
+                f"heights.known_m gives a height{of} of {known_m[number]:.2f} m, silhouettes alone {interval}: one of"
                 " them is wrong"
             )
         elif estimated is not None:
             note = f"silhouettes alone give a height{of} of {interval}, which supervises from the first step"
         else:
-            reason = first.reasons[group]
-            note = f"silhouettes alone give no height{of}: {reason}. Depth gives the first one after some epochs"
+            note = (
+                f"silhouettes alone give no height{of}: {first.reasons[number]}. Depth gives the first one after some"
+                f" epochs; or estimate it with stadia camera-height, and pass heights.known_m.{number}=METRES"
+            )
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -222,10 +234,7 @@ MAX_HEIGHT_FRAMES = 1000
 """Maximum frames of a group, evenly spaced: takes seconds for data of any size."""
 
 MAX_HEIGHT_FACTOR = 1.3
-"""Beyond the ends of an interval, a height contradicts it."""
-
-MIN_SURVEY_OBJECTS = 6
-"""Objects that a horizon of their own needs."""
+"""Beyond the ends of an interval by this factor, a height contradicts it."""
 
 MAX_LOG_INTERVAL = math.log(1.3)
 """Maximum log ratio between the ends of the 95 % interval; a wider one is not used."""
@@ -248,30 +257,30 @@ def estimate_initial_heights(
     groups: their numbers by name (`dataloading.road_samples.number_camera_groups`).
     height, width: network image size, the unit of `config.border_px`.
     """
-    estimated, reasons, (low_m, high_m) = {}, {}, PLAUSIBLE_HEIGHT_M
+    low_m, high_m = PLAUSIBLE_HEIGHT_M
+    estimated: dict[int, DriveHeights] = {}
+    reasons: dict[int, str] = {}
     for name, number in groups.items():
-        mine = [recording for recording in recordings if find_camera_group(recording, config) == name]
-        sightings = _collect_sightings(mine, config, height, width)
-        focal_px = float(mine[0].K(0)[1, 1])
+        mounted = [recording for recording in recordings if find_camera_group(recording, config) == name]
+        sightings = _collect_sightings(mounted, config, height, width)
         try:
-            found = _fit_height(sightings, focal_px)
+            fitted = _fit_height(sightings, float(mounted[0].K(0)[1, 1]))
         except GeometryError as error:
-            why = f"{error.found}, {error.expected} are needed{sightings.unread_note}"
-            reasons[number] = why + _describe_survey(sightings, focal_px, number)
+            reasons[number] = f"{error.found}, {error.expected} are needed{sightings.unread_note}"
             continue
-        if not low_m <= found.height_m <= high_m:
-            why = f"{found.height_m:.3g} m, expected {low_m:g} to {high_m:g} m{sightings.unread_note}"
-            reasons[number] = why + _describe_survey(sightings, focal_px, number)
-        elif math.log(found.high_m / found.low_m) < MAX_LOG_INTERVAL:
-            estimated[number] = found
+        if not low_m <= fitted.height_m <= high_m:
+            expected = f"expected {low_m:g} to {high_m:g} m"
+            reasons[number] = f"{fitted.height_m:.3g} m, {expected}{sightings.unread_note}"
+        elif math.log(fitted.high_m / fitted.low_m) < MAX_LOG_INTERVAL:
+            estimated[number] = fitted
         else:
-            reasons[number] = f"the interval is {found.low_m:.2f} to {found.high_m:.2f} m{sightings.unread_note}"
+            reasons[number] = f"the interval is {fitted.low_m:.2f} to {fitted.high_m:.2f} m{sightings.unread_note}"
     return InitialHeights(estimated, reasons)
 
 
 def check_known_heights(known_m: Mapping[int, float], estimated: Mapping[int, DriveHeights]) -> dict[int, Finding]:
     """Return H20 by the number of each group whose known height is outside of the interval from silhouettes."""
-    found = {}
+    findings = {}
     for group in sorted(known_m.keys() & estimated.keys()):
         known, by_silhouettes = known_m[group], estimated[group]
         low, high = by_silhouettes.low_m, by_silhouettes.high_m
@@ -280,10 +289,10 @@ def check_known_heights(known_m: Mapping[int, float], estimated: Mapping[int, Dr
         severity = Severity.stop_if(known < low / MAX_HEIGHT_FACTOR or known > high * MAX_HEIGHT_FACTOR)
         measured, expected = f"heights.known_m gives {known:.2f} m for group {group}", f"{low:.2f} to {high:.2f} m"
         evidence = {"known_m": known, "silhouettes_m": by_silhouettes.height_m, "objects": by_silhouettes.inlier_count}
-        found[group] = make_finding(
+        findings[group] = make_finding(
             "H20", severity, measured, f"{expected}, by {by_silhouettes.inlier_count} objects", evidence=evidence
         )
-    return found
+    return findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,11 +328,11 @@ def _collect_sightings(recordings: Sequence[Recording], config: RoadConfig, heig
         camera = recording.camera(index)
         margin_px = config.border_px * max(camera.height / height, camera.width / width)
         try:
-            found = _read_frame(recording, index, recordings[0].K(0), config, margin_px)
+            boxes = _read_frame(recording, index, recordings[0].K(0), config, margin_px)
         except DataError as error:
             unread.append(str(error))
             continue
-        rows += [(drive, index, *sighting) for sighting in found]
+        rows += [(drive, index, *box) for box in boxes]
     return _Sightings(rows, len(chosen), unread)
 
 
@@ -334,32 +343,9 @@ def _fit_height(sightings: _Sightings, focal_px: float) -> DriveHeights:
     box_px, drive, frame = torch.stack((left, top, right, bottom), -1), drive.long(), frame.long()
     track = torch.zeros_like(drive)
     for number in torch.unique(drive):  # instance numbers differ between images, so boxes are tracked
-        mine = drive == number
-        track[mine] = track_boxes(frame[mine], box_px[mine])
+        in_drive = drive == number
+        track[in_drive] = track_boxes(frame[in_drive], box_px[in_drive])
     return estimate_drive_heights(drive, track, bottom, bottom - top, height_m, focal_px=focal_px)
-
-
-def _describe_survey(sightings: _Sightings, focal_px: float, group: int) -> str:
-    """Return the height by the horizon that the objects have in common, as `stadia camera-height` estimates it with
-    horizon=objects; empty where few objects agree, or the height is implausible.
-    """
-    rows = torch.tensor(sightings.rows, dtype=torch.float64).reshape(-1, 7)
-    if len(rows) < MIN_SURVEY_OBJECTS:
-        return ""
-    moments, frame = torch.unique(rows[:, :2], dim=0, return_inverse=True)
-    none = torch.zeros(len(rows), dtype=torch.bool)
-    objects = BoxedObjects(frame, rows[:, 2:6], rows[:, 6], HEIGHT_STD * rows[:, 6], none, none)
-    try:
-        found = survey_camera_height(objects, focal_px, len(moments))
-    except GeometryError:
-        return ""
-    inliers, odd = (found.verdict.count(status) for status in (ObjectStatus.INLIER, ObjectStatus.ODD))
-    low_m, high_m = PLAUSIBLE_HEIGHT_M
-    if inliers < max(MIN_SURVEY_OBJECTS, odd) or not low_m <= found.camera_height_m <= high_m:
-        return ""
-    interval = f"{found.camera_height_m:.2f} m (95 %: {found.low_m:.2f} to {found.high_m:.2f})"
-    advice = f"check it with stadia camera-height, then pass heights.known_m.{group}=METRES"
-    return f"; the horizon of {inliers} objects gives {interval}: {advice}"
 
 
 def _read_frame(
@@ -375,10 +361,10 @@ def _read_frame(
         raise DataError(
             what, found="none", expected="a file of each frame", fix="make them by `stadia prepare --masks`"
         )
-    found = []
+    boxes = []
     for box in find_mask_boxes(masks, recording.mask_reader.classes, margin_px=margin_px):
         metres = find_object_height_m(recording, index, LEFT, box.number, box.class_name, config)
         if math.isfinite(metres) and not box.hidden and not box.cut:
             edges = transform_box(torch.tensor(box.box_px, dtype=torch.float64), recording.K(index), K)
-            found.append((*(edges - torch.tensor([K[0, 2], K[1, 2]] * 2)).tolist(), metres))
-    return found
+            boxes.append((*(edges - torch.tensor([K[0, 2], K[1, 2]] * 2)).tolist(), metres))
+    return boxes

@@ -99,7 +99,9 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         super().save_data_stats(data)
         self.start_at_initial_depth(data)
         self.frames = {
-            (name, one.name): len(one) for name, data_set in data.each.items() for one in data_set.recordings["train"]
+            (name, recording.name): len(recording)
+            for name, data_set in data.data_sets.items()
+            for recording in data_set.recordings["train"]
         }
 
     # -- training step
@@ -125,9 +127,17 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             evidence = estimate_camera_heights(depth, camera, road, objects, object_m)
             mismatch = (fit_inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
         if self.training:
-            parts, found = name_drive_parts(batch.meta, self.frames), (evidence.camera_m, evidence.horizon_m)
-            self.heights.add(parts, group, road.median_height, mismatch, objects.image, *found)
-        reference, heights = self.heights.reference_heights(group)[objects.image], self.config.heights
+            self.heights.add(
+                recordings=name_drive_parts(batch.meta, self.frames),
+                group=group,
+                road_m=road.median_height,
+                height_mismatch=mismatch,
+                image=objects.image,
+                camera_m=evidence.camera_m,
+                horizon_m=evidence.horizon_m,
+            )
+        reference = self.heights.reference_heights(group)[objects.image]
+        heights = self.config.heights
         inlier = weight_objects(
             evidence.horizon_m, reference, spread=heights.outlier_sigma, tolerance=heights.tolerance
         )
@@ -217,15 +227,16 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         estimates = self.heights.begin(epoch)
         known_m = self._heights_by_name()
         for group, (name, height) in enumerate(known_m.items()):
-            found = estimates.get(group)
+            estimate = estimates.get(group)
             self.camera_height_m[group] = height
-            self.predicted_height_m[group] = found.road_m if found else math.nan
-            median_and_quartiles = (found.camera_m, found.low_m, found.high_m) if found else (math.nan,) * 3
-            refused = found.refused if found else ""
+            self.predicted_height_m[group] = estimate.road_m if estimate else math.nan
+            median_and_quartiles = (estimate.camera_m, estimate.low_m, estimate.high_m) if estimate else (math.nan,) * 3
+            refused = estimate.refused if estimate else ""
             self.epoch_heights[name].append(EpochHeight(ended, *median_and_quartiles, height, refused))
-        by_name = {self.groups[group]: found for group, found in estimates.items() if group < len(self.groups)}
+        by_name = {self.groups[group]: estimate for group, estimate in estimates.items() if group < len(self.groups)}
         self.found += check_epoch(ended, by_name, first_epoch=self.config.heights.first_epoch, known_m=known_m)
-        self.found += check_drift({name: [one.kept_m for one in each] for name, each in self.epoch_heights.items()})
+        kept_m = {name: [height.kept_m for height in heights] for name, heights in self.epoch_heights.items()}
+        self.found += check_drift(kept_m)
         if epoch == self.config.reinitialize_at_epoch:
             self._reinitialize()
 
@@ -238,13 +249,13 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.optimizer.state.clear()
 
     def training_state(self) -> dict[str, Any]:
-        epoch_heights = {name: [asdict(one) for one in each] for name, each in self.epoch_heights.items()}
+        epoch_heights = {name: [asdict(height) for height in heights] for name, heights in self.epoch_heights.items()}
         return {"heights": self.heights.state_dict(), "epoch_heights": epoch_heights}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         self.heights.load_state_dict(state["heights"], rank=self.rank)
         self.epoch_heights = {
-            name: [EpochHeight(**one) for one in state["epoch_heights"].get(name, ())] for name in self.groups
+            name: [EpochHeight(**height) for height in state["epoch_heights"].get(name, ())] for name in self.groups
         }
 
     # -- validation

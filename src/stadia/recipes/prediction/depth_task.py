@@ -236,7 +236,7 @@ class DepthTask(Task):
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
         """Return the validation frames of each data set, predicted at its own size and crop."""
         labeled = []
-        for name, dataset in data.each.items():
+        for name, dataset in data.data_sets.items():
             config, split = dataset.config, dataset.split
             if name:
                 predictor = DepthPredictor(self.recipe, (config.height, config.width), config.crop)
@@ -254,7 +254,7 @@ class DepthTask(Task):
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
         """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
-        split = next(iter(data.each.values())).split
+        split = next(iter(data.data_sets.values())).split
         training = read_training_record(self.checkpoint)
         validated = frame_indices(split.val)
         count = sum(map(len, validated.values()))
@@ -263,7 +263,7 @@ class DepthTask(Task):
         predictor, indices = self.recipe.predictor(), frame_indices(frames)
         named = {recording.name: recording for recording in unique_recordings(frames)}
         named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
-        trained = {part.recording.session for dataset in data.each.values() for part in dataset.split.train}
+        trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
         is_of_training = any(recording.session in trained for recording in named.values())
         gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training)
         for name, recording in named.items():

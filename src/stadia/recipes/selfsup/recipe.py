@@ -117,28 +117,28 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         """
         check_networks(config)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
-        mono = [name for name, one in data.each.items() if not one.config.stereo]
+        mono = [name for name, data_set in data.data_sets.items() if not data_set.config.stereo]
         if config.model.network.predicts_right_view and mono:
             found = "recordings of one camera" + f" in {', '.join(mono)}" * bool(mono[0])
             raise ConfigError(
-                "model.network.right_view", found=found, expected="a stereo pair, which teaches it", fix="leave it out"
+                "model.network.right_view", found=found, expected="a stereo pair, which trains it", fix="leave it out"
             )
-        targets = [one for each in data.each.values() for one in (*each.split.train, *each.split.val)]
-        if config.model.network.predicts_right_view and any(one.side != LEFT for one in targets):
+        targets = [*data.split.train, *data.split.val]
+        if config.model.network.predicts_right_view and any(target.side != LEFT for target in targets):
             raise ConfigError(
                 "model.network.right_view",
                 found="right images among the targets, whose partner is a left view",
                 expected="left images alone",
                 fix="keep the lines of the split files that end in l",
             )
-        if 0 < len(mono) < len(data.each):
+        if 0 < len(mono) < len(data.data_sets):
             console.print(PARTLY_MONO_NOTE.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
         config = config.model_copy(update={"data": data.config})
         if config.start_from is not None and config.model.network.init_depth_m != "auto":
             return config, data  # the bias of the heads comes from the checkpoint
         stereo = [
             recording
-            for data_set in data.each.values()
+            for data_set in data.data_sets.values()
             if data_set.config.stereo
             for recording in data_set.recordings["train"]
         ]
@@ -150,8 +150,9 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         self.start_at_initial_depth(data)
         if not self.config.model.network.predicts_right_view:
             return
-        recordings = data.recordings["train"]
-        rigs = np.stack([one.T_right_left for one in recordings if one.T_right_left is not None])
+        rigs = np.stack(
+            [recording.T_right_left for recording in data.recordings["train"] if recording.T_right_left is not None]
+        )
         if np.ptp(rigs, axis=0).max() < RIG_TOLERANCE * np.linalg.norm(rigs[0, :3, 3]):
             self.T_right_left.copy_(torch.from_numpy(rigs[0]))
 
