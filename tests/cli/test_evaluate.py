@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from stadia.cli.evaluate import _FORMS_OF, evaluate
 from stadia.core.errors import DataError
+from stadia.datasets.splits import read_frame_list
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.metrics import TRAJECTORY_METRICS
-from stadia.recipes.base.training_overlap import read_frame_list
 
 Stadia = Callable[..., tuple[int, str, str]]
 Maps = dict[str, NDArray[np.float64]]

@@ -22,7 +22,7 @@ from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import all_frames
 from stadia.files.run_facts import match_facts
-from stadia.recipes.base.data_facts import describe_depth, measure_poses
+from stadia.recipes.base.training_overlap import describe_depth, measure_poses
 from stadia.recipes.launch.training_data import list_movable_keys
 from stadia.recipes.overlay.config import OverlayDataConfig
 from stadia.recipes.selfsup.config import SelfsupConfig

@@ -20,13 +20,12 @@ from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, Targets
-from stadia.datasets.splits import TargetFrames
+from stadia.datasets.splits import TargetFrames, frame_indices, unique_recordings
 from stadia.diagnostics.finding import Severity, Stage, read_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
-from stadia.recipes.base.data_facts import frame_indices, unique_recordings
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.prediction import depth_task
 from stadia.recipes.prediction.depth_task import MIN_CHECKED_FRAMES, DepthTask, observe_frames, read_training_record

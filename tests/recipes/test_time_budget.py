@@ -20,7 +20,7 @@ from stadia.recipes.launch import time_budget
 from stadia.recipes.launch.time_budget import MeasuredTraining, choose_steps
 from stadia.recipes.launch.training_data import OpenedData
 from stadia.training.batches import StagedBatches
-from stadia.training.phase_clock import TimeLimit
+from stadia.training.training_state import TimeLimit
 
 
 @pytest.fixture

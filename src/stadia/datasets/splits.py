@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,7 +17,7 @@ from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.seeds import make_generator
 from stadia.datasets.config import SplitConfig
 from stadia.datasets.image_files import READ_THREADS
-from stadia.files.input_files import read_lines
+from stadia.files.input_files import MAX_TEXT_BYTES, read_bytes, read_lines
 
 BLOCK_FRAMES = 500  # a recording has one validation block for about so many frames
 _SIDES = {"l": LEFT, "r": RIGHT}
@@ -43,6 +44,19 @@ class TrainValSplit:
 def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]:
     """Return every frame of these sides, as far as the recording has them."""
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
+
+
+def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
+    """Return the recordings of these frames, each once, in order."""
+    return list({id(part.recording): part.recording for part in frames}.values())
+
+
+def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
+    """Return the frame indices by recording name, ascending; a frame with both sides counts once."""
+    indices: dict[str, set[int]] = {}
+    for part in frames:
+        indices.setdefault(part.recording.name, set()).update(part.indices)
+    return {name: sorted(numbers) for name, numbers in indices.items()}
 
 
 def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
@@ -137,3 +151,47 @@ def map_frame_numbers(recording: Recording) -> dict[int, int]:
     files = [recording.file(index) for index in range(len(recording))]
     named = [None if file is None or not file.stem.isdecimal() else int(file.stem) for file in files]
     return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}
+
+
+# -- lists of frames to score, in the format of KITTI's Eigen split
+
+
+@dataclass(frozen=True)
+class FrameList:
+    """Frames to score.
+
+    indices: ascending, by recording name.
+    file, sha256: identity of the list.
+    """
+
+    file: str
+    sha256: str
+    indices: Mapping[str, Sequence[int]]
+
+    def to_json(self) -> dict[str, str | int]:
+        """Return the metadata for a score file."""
+        return {"file": self.file, "sha256": self.sha256, "count": sum(map(len, self.indices.values()))}
+
+
+def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
+    """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
+
+    Raises DataError for a line that does not parse, for missing or repeated frames, and for right images: only left
+    images are predicted and scored.
+    """
+    data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
+    indices: dict[str, Sequence[int]] = {}
+    for frames in read_split_file(path, recordings):
+        name = frames.recording.name
+        if frames.side != LEFT:
+            raise DataError(
+                path, found=f"right images of '{name}'", expected="left ones (`l`)", fix="remove these lines"
+            )
+        once = sorted(set(frames.indices))
+        if repeated := len(frames.indices) - len(once):
+            found = f"{repeated} frames of '{name}' twice"
+            raise DataError(path, found=found, expected="each once", fix="remove the repeated lines")
+        indices[name] = once
+    if not indices:
+        raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")
+    return FrameList(path.name, hashlib.sha256(data).hexdigest(), indices)

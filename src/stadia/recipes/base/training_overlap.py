@@ -1,27 +1,104 @@
-"""Find the scored frames that trained the network, and read frame lists."""
+"""Record the frames that train in run.json, and find the scored frames that trained the network."""
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Self
 
-from pydantic import ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import ConfigDict, Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import DataError
-from stadia.core.recording import LEFT, Recording
-from stadia.datasets.image_files import hash_files, hash_frames, split_hashes
-from stadia.datasets.splits import read_split_file
+from stadia.core.recording import Recording
+from stadia.datasets.image_files import hash_depth, hash_files, hash_frames, join_hashes, split_hashes
+from stadia.datasets.splits import TargetFrames, TrainValSplit, frame_indices, unique_recordings
 from stadia.evaluation.frame_preparation import frame_name
-from stadia.files.input_files import MAX_TEXT_BYTES, name_parser_errors, read_bytes
+from stadia.files.input_files import name_parser_errors
 from stadia.files.run_facts import RUN_FILE, read_run_facts
+
+# -- what trains, for run.json: a resume compares it, and scores find trained frames
+
+POSE_FREQUENCIES = (2.0, 3.0, 5.0, 7.0)
+"""Squares of the frequencies whose cosines weigh the numbers of the poses."""
+
+
+def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, object]:
+    """Return the facts of the recordings and frames of a split.
+
+    trains_depth: whether training reads depth; validation does wherever there is any.
+
+    For `TrainingOverlap` they hold the training frames by number, by file content and by the content of their video,
+    and their sessions (drives).
+    """
+    every = unique_recordings([*split.train, *split.val])
+    images: dict[str, list[str]] = {}
+    videos: dict[str, set[int]] = {}
+    for part in split.train:
+        if part.recording.video_hash:
+            numbers = videos.setdefault(part.recording.video_hash, set())
+            numbers.update(map(part.recording.number, part.indices))
+        hashes = hash_frames(part.recording, part.indices, part.side)
+        images.setdefault(part.recording.name, []).extend(hashes.values())
+    return {
+        "fingerprints": {recording.name: recording.fingerprint() for recording in every},
+        "poses": {recording.name: measure_poses(recording) for recording in every},
+        "depth": describe_depth([*(split.train if trains_depth else ()), *split.val]),
+        "train_frames": _describe_frames(split.train),
+        "val_frames": _describe_frames(split.val),
+        "train_images": {name: join_hashes(hashes) for name, hashes in images.items()},
+        **({"train_videos": {name: index_spans(sorted(n)) for name, n in videos.items()}} if videos else {}),
+        "train_sessions": sorted({recording.session for recording in unique_recordings(split.train)}),
+    }
+
+
+def measure_poses(recording: Recording) -> list[float] | None:
+    """Return the number of poses, and weighted sums of all poses; None where no frame has one.
+
+    Another processor computes the last digits of a pose otherwise, so a hash would differ. `run_facts.match_facts`
+    compares the sums within 1e-6, which a change of any pose exceeds.
+    """
+    poses = [recording.T_world_camera(index) for index in range(len(recording))]
+    known = np.stack([np.zeros((3, 4)) if pose is None else pose[:3] for pose in poses]).ravel()
+    count = sum(pose is not None for pose in poses)
+    if not count:
+        return None
+    places = np.arange(1, known.size + 1)
+    sums = [float(np.cos(math.sqrt(square) * places) @ known) for square in POSE_FREQUENCIES]
+    return [float(count), *(total / math.sqrt(count) for total in sums)]
+
+
+def describe_depth(frames: Sequence[TargetFrames]) -> dict[str, str | None]:
+    """Return a hash of the depth files that frames read, by the name of their recording; None without any."""
+    images: dict[str, set[tuple[int, str]]] = {}
+    for part in frames:
+        images.setdefault(part.recording.name, set()).update((index, part.side) for index in part.indices)
+    recordings = {recording.name: recording for recording in unique_recordings(frames)}
+    return {name: hash_depth(recordings[name], sorted(sides)) for name, sides in images.items()}
+
+
+def _describe_frames(frames: Sequence[TargetFrames]) -> dict[str, list[list[int]]]:
+    """Return blocks of the frames' own numbers by recording name."""
+    recordings = {recording.name: recording for recording in unique_recordings(frames)}
+    return {name: index_spans(map(recordings[name].number, indices)) for name, indices in frame_indices(frames).items()}
+
+
+def index_spans(numbers: Iterable[int]) -> list[list[int]]:
+    """Return ascending numbers as [start, stop) blocks, as run.json stores them."""
+    blocks = (list(block) for _, block in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
+    return [[block[0][1], block[-1][1] + 1] for block in blocks]
+
+
+# -- scored frames that trained
 
 Indices = Mapping[str, Sequence[int]]
 """Frames, rising, by the recording's name."""
+
+VIDEO_TRAINED = "a video trained the network, and its frames cannot be compared with image files"
+IMAGES_TRAINED = "image files trained the network, and they cannot be compared with frames of a video"
 
 
 @dataclass(frozen=True)
@@ -35,15 +112,6 @@ class ScoredUnits:
 
 FRAMES = ScoredUnits("frames", "drives", "places")
 IMAGES = ScoredUnits("images", "scenes", "scenes")
-
-
-VIDEO_TRAINED = "a video trained the network, and its frames cannot be compared with image files"
-IMAGES_TRAINED = "image files trained the network, and they cannot be compared with frames of a video"
-SAME_NAME_TRAINED = "a recording of the same name trained the network, and no record holds its images"
-"""Reasons why a training cannot be compared with what is scored."""
-
-MAX_TRAINED_FRAMES = 5_000_000
-"""Of a data set's record: two days of video at 30 Hz. Their numbers take 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +130,18 @@ class TrainedInput:
 
 @dataclass(frozen=True)
 class TrainingOverlap:
-    """Frames of the scored recordings (or scenes of single images) that trained a run. `known` is false without a
-    record.
+    """Frames of the scored recordings (or scenes of single images) that trained a run.
 
-    of: indices of frames that trained, by recording name.
+    is_known: false without a record.
+    trained: indices of frames that trained, by recording name.
     copies: those of them that trained under another name, in another recording, or of another camera.
     sessions: by recording name, the session (drive) that trained with this or another frame of it.
     words: nouns for notes.
     reason: why the training, or a part of it, cannot be compared; empty where all is compared, or without a record.
     """
 
-    known: bool
-    of: Mapping[str, frozenset[int]]
+    is_known: bool
+    trained: Mapping[str, frozenset[int]] = field(default_factory=dict)
     copies: Mapping[str, frozenset[int]] = field(default_factory=dict)
     sessions: Mapping[str, str] = field(default_factory=dict)
     words: ScoredUnits = FRAMES
@@ -81,7 +149,7 @@ class TrainingOverlap:
 
     @classmethod
     def find(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
-        """Return the overlap with the training recorded in run.json (`recipes.base.video_data.VideoData.facts`).
+        """Return the overlap with the training recorded in run.json (`describe_split`).
 
         A frame matches by its recording's fingerprint and its number, by the content of its file, or by that of its
         video and its number there. Frames of a video and image files cannot be compared: then it is not known. A record
@@ -90,38 +158,33 @@ class TrainingOverlap:
         indices: frames to check; default: all.
         """
         try:
-            facts = _read_facts(run)
+            record = _read_record(run)
         except DataError as error:
-            return cls(False, {}, reason=_describe_unreadable(error))
-        if not facts[0].train_frames:
-            return cls(False, {})
-        by_number, images, videos = _numbers(facts), _images(facts), _videos(facts)
-        sessions = {session for one in facts for session in one.train_sessions}
-        names, reason = {name for one in facts for name in one.fingerprints}, ""
-        of: dict[str, frozenset[int]] = {}
+            return cls(is_known=False, reason=_describe_unreadable(error))
+        if not record.has_frames:
+            return cls(is_known=False)
+        reason = ""
+        trained: dict[str, frozenset[int]] = {}
         copies: dict[str, frozenset[int]] = {}
-        matched: dict[str, str] = {}
+        sessions: dict[str, str] = {}
         for recording in recordings:
-            fingerprint = _whole(recording.fingerprint())
-            same_kind, other_kind, of_other = set[str](), set[str](), ""  # what can be compared, and what cannot
-            if len(recording) and recording.file(0) is not None:
-                same_kind, other_kind, of_other = images, {*videos}, VIDEO_TRAINED
-            elif recording.video_hash:
-                same_kind, other_kind, of_other = {*videos}, images, IMAGES_TRAINED
-            is_known = fingerprint in by_number or recording.video_hash in videos
-            if not is_known and (other_kind or (recording.name in names and not same_kind)):
-                reason = of_other if other_kind else SAME_NAME_TRAINED
-                if not same_kind:  # perhaps the same images, as a video or as files, or with another K
-                    return cls(False, {}, reason=reason)
+            blocks = record.find_blocks(recording)
+            has_files = len(recording) > 0 and recording.file(0) is not None
+            if blocks is None and (has_files or recording.video_hash):
+                same_kind, other_kind = (record.images, record.videos) if has_files else (record.videos, record.images)
+                if other_kind:
+                    reason = VIDEO_TRAINED if has_files else IMAGES_TRAINED
+                    if not same_kind:  # perhaps the same images, as a video or as files
+                        return cls(is_known=False, reason=reason)
             frames = range(len(recording)) if indices is None else indices.get(recording.name, ())
-            trained = by_number.get(fingerprint, set()) | videos.get(recording.video_hash, set())
-            numbered = {index for index in frames if recording.number(index) in trained}
-            others = hash_frames(recording, [index for index in frames if index not in numbered]) if images else {}
-            copies[recording.name] = frozenset(index for index, content in others.items() if content in images)
-            of[recording.name] = copies[recording.name] | numbered
-            if of[recording.name] or trained or recording.session in sessions:
-                matched[recording.name] = recording.session
-        return cls(True, of, copies, matched, reason=reason)
+            numbered = {index for index in frames if any(recording.number(index) in block for block in blocks or ())}
+            others = [index for index in frames if index not in numbered]
+            contents = hash_frames(recording, others) if record.images else {}
+            copies[recording.name] = frozenset(i for i, content in contents.items() if content in record.images)
+            trained[recording.name] = copies[recording.name] | numbered
+            if trained[recording.name] or blocks or recording.session in record.sessions:
+                sessions[recording.name] = recording.session
+        return cls(is_known=True, trained=trained, copies=copies, sessions=sessions, reason=reason)
 
     @classmethod
     def find_input(
@@ -137,90 +200,100 @@ class TrainingOverlap:
                 names of all frames of the video that trained.
         """
         if recording is not None:
-            return cls.find(run, [recording], {recording.name: indices}).of_input(recording)
+            return cls.find(run, [recording], {recording.name: indices}).find_in_recording(recording)
         try:
-            videos = _videos(_read_facts(run))
+            videos = _read_record(run).videos
         except DataError:
             return TrainedInput()
         if not video_hash or not videos:
             return TrainedInput()
-        trained = frozenset(f"{number:06d}" for number in videos.get(video_hash, ()))
+        trained = frozenset(f"{number:06d}" for block in videos.get(video_hash, ()) for number in block)
         return TrainedInput(trained.intersection(names) if names else trained, is_of_training=bool(trained))
 
-    def of_input(self, recording: Recording) -> TrainedInput:
+    def find_in_recording(self, recording: Recording) -> TrainedInput:
         """Return what trained of a recording, among the frames for which this overlap was found."""
-        if not self.known:
+        if not self.is_known:
             return TrainedInput(overlap=self)
-        names = frozenset(frame_name(recording, index) for index in self.of.get(recording.name, ()))
+        names = frozenset(frame_name(recording, index) for index in self.trained.get(recording.name, ()))
         return TrainedInput(names, is_of_training=recording.name in self.sessions, overlap=self)
 
     @classmethod
     def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
         """Return the overlap for single images: files of each scene by index. They match by content."""
         try:
-            facts = _read_facts(run)
+            record = _read_record(run)
         except DataError as error:
-            return cls(False, {}, words=IMAGES, reason=_describe_unreadable(error))
-        if not (images := _images(facts)):
-            return cls(False, {}, words=IMAGES)
-        of = {
-            name: frozenset(i for i, content in hash_files(files).items() if content in images)
+            return cls(is_known=False, words=IMAGES, reason=_describe_unreadable(error))
+        if not record.images:
+            return cls(is_known=False, words=IMAGES)
+        trained = {
+            name: frozenset(i for i, content in hash_files(files).items() if content in record.images)
             for name, files in scenes.items()
         }
-        matched = {name: name for name in scenes if of[name] or name in facts[0].train_sessions}
-        return cls(True, of, sessions=matched, words=IMAGES)
+        sessions = {name: name for name in scenes if trained[name] or name in record.sessions}
+        return cls(is_known=True, trained=trained, sessions=sessions, words=IMAGES)
 
     def count(self, indices: Indices) -> int | None:
         """Return how many of these frames trained the network; None if unknown."""
-        return sum(len(self.of[name].intersection(frames)) for name, frames in indices.items()) if self.known else None
+        if not self.is_known:
+            return None
+        return sum(len(self.trained[name].intersection(frames)) for name, frames in indices.items())
 
     def count_same_session(self, indices: Indices) -> int | None:
         """Return how many frames did not train but are of a session that did; None if unknown."""
-        if not self.known:
+        if not self.is_known:
             return None
-        return sum(len(set(frames) - self.of[name]) for name, frames in indices.items() if name in self.sessions)
+        return sum(len(set(frames) - self.trained[name]) for name, frames in indices.items() if name in self.sessions)
 
     def left_out(self, indices: Indices, run: Path) -> dict[str, list[int]]:
         """Return the frames that did not train. Raises DataError if there is none, or no record."""
-        if not self.known:
+        if not self.is_known:
             found, expected = f"no record of the {self.words.frames} that trained", "a run's run.json with them"
             if self.reason:
                 found, expected = f"{self.words.frames} that cannot be compared: {self.reason}", "a record that can"
             raise DataError(run, found=found, expected=expected, fix="leave --held-out out")
-        kept = {name: [index for index in frames if index not in self.of[name]] for name, frames in indices.items()}
+        kept = {
+            name: [index for index in frames if index not in self.trained[name]] for name, frames in indices.items()
+        }
         if not any(kept.values()):
             found = f"only {self.words.frames} that trained"
-            raise DataError(_some(indices), found=found, expected="others", fix="score other data")
+            raise DataError(_list_some(indices), found=found, expected="others", fix="score other data")
         return kept
 
     def notes(self, indices: Indices, *, can_exclude: bool = True) -> list[str]:
         """Return notes for a score on these frames. can_exclude: whether the command has --held-out."""
-        count, beside, total = self.count(indices), self.count_same_session(indices), sum(map(len, indices.values()))
-        words, notes = self.words, []
-        if self.reason and not self.known:
+        words, total = self.words, sum(map(len, indices.values()))
+        notes = []
+        if self.reason and not self.is_known:
             notes.append(f"not known how many of the {total} {words.frames} trained this network: {self.reason}")
         elif self.reason:
             notes.append(f"{words.frames} that trained are counted in a part of the training: {self.reason}")
-        if count:
-            copied = sum(
-                len(self.copies.get(name, frozenset()).intersection(frames)) for name, frames in indices.items()
-            )
+        if count := self.count(indices):
+            copied = sum(len(self.copies.get(name, frozenset()).intersection(part)) for name, part in indices.items())
             how = f" ({copied} of them copies by another name)" if copied else ""
             sentence = f"{count} of the {total} {words.frames} trained this network{how}: not a score on unseen images"
             notes.append(sentence + " (exclude them: --held-out)" * can_exclude)
-        if beside:
+        if beside := self.count_same_session(indices):
             names = sorted(
                 {self.sessions[name] for name, frames in indices.items() if frames and name in self.sessions}
             )
-            sentence = (
-                f"{beside} of the {total} {words.frames} are others of {words.drives} that trained it ({_some(names)})"
+            notes.append(
+                f"{beside} of the {total} {words.frames} are others of {words.drives} that trained it"
+                f" ({_list_some(names)}): not a score on unseen {words.places}"
             )
-            notes.append(f"{sentence}: not a score on unseen {words.places}")
         return notes
 
 
+def note_trained(trained: int | None, total: int) -> str:
+    """Return the sentence for a prediction that uses frames of the training; "" for none, or where it is not known."""
+    return f"{trained} of the {total} frames trained this network: unseen images may be worse" if trained else ""
+
+
+# -- the record of a training
+
+
 class TrainedData(StrictModel):
-    """Facts of run.json about what trained, of one data set. Other keys are ignored.
+    """Facts of run.json about what trained, of a data set and of extra ones. Other keys are ignored.
 
     fingerprints: of the recordings that trained or validated, by name.
     train_frames, train_videos: [start, stop) blocks of numbers, by recording name and by the content of a video.
@@ -235,122 +308,70 @@ class TrainedData(StrictModel):
     train_images: dict[str, str] = Field(default_factory=dict)
     train_videos: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
     train_sessions: list[str] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _check_count(self) -> Self:
-        blocks = [*chain.from_iterable((*self.train_frames.values(), *self.train_videos.values()))]
-        if any(start < 0 or stop < start for start, stop in blocks):
-            raise ValueError("a block of frames that ends before it starts")
-        if sum(stop - start for start, stop in blocks) > MAX_TRAINED_FRAMES:
-            raise ValueError(f"more than {MAX_TRAINED_FRAMES} frames")
-        return self
-
-
-class TrainedDataSets(TrainedData):
-    """Facts of run.json about what trained, of all data sets."""
-
     extra_datasets: dict[str, TrainedData] = Field(default_factory=dict)
 
 
-def _read_facts(run: Path) -> list[TrainedData]:
-    """Return the data facts of run.json, one entry for each data set; an empty entry without run.json.
+@dataclass(frozen=True)
+class _Record:
+    """What trained, of all data sets.
 
-    Raises DataError for a file of another form.
+    has_frames: whether frames of the first data set are recorded.
+    recordings, videos: blocks of frame numbers by their recording's fingerprint, and by the content of their video.
+    images: contents of image files.
     """
+
+    has_frames: bool
+    recordings: Mapping[str, Sequence[range]]
+    videos: Mapping[str, Sequence[range]]
+    images: frozenset[str]
+    sessions: frozenset[str]
+
+    def find_blocks(self, recording: Recording) -> list[range] | None:
+        """Return the frames of a recording that trained, by number; None where neither it nor its video is known."""
+        by_recording = self.recordings.get(_name_whole(recording.fingerprint()))
+        by_video = self.videos.get(recording.video_hash)
+        return None if by_recording is None and by_video is None else [*(by_recording or ()), *(by_video or ())]
+
+
+def _read_record(run: Path) -> _Record:
+    """Return what run.json holds; nothing without run.json. Raises DataError for a file of another form."""
     stored = read_run_facts(run).data if (run / RUN_FILE).is_file() else {}
     with name_parser_errors(run / RUN_FILE, expected="the facts of a training", fix="restore the file"):
-        data = TrainedDataSets.model_validate(stored)
-    return [data, *data.extra_datasets.values()]
+        first = TrainedData.model_validate(stored)
+    data_sets = [first, *first.extra_datasets.values()]
+    recordings = [
+        (_name_whole(fingerprint), data.train_frames.get(name, ()))
+        for data in data_sets
+        for name, fingerprint in data.fingerprints.items()
+    ]
+    return _Record(
+        has_frames=bool(first.train_frames),
+        recordings=_collect_blocks(recordings),
+        videos=_collect_blocks(chain.from_iterable(data.train_videos.items() for data in data_sets)),
+        images=frozenset(
+            content for data in data_sets for joined in data.train_images.values() for content in split_hashes(joined)
+        ),
+        sessions=frozenset(session for data in data_sets for session in data.train_sessions),
+    )
+
+
+def _collect_blocks(spans: Iterable[tuple[str, Sequence[tuple[int, int]]]]) -> dict[str, list[range]]:
+    """Return [start, stop) spans as ranges, by name; a name may occur several times."""
+    blocks: dict[str, list[range]] = {}
+    for name, pairs in spans:
+        blocks.setdefault(name, []).extend(range(start, stop) for start, stop in pairs)
+    return blocks
+
+
+def _name_whole(fingerprint: str) -> str:
+    """Return the fingerprint of the whole recording that an excerpt or a crop is of."""
+    return fingerprint.partition("[")[0]
 
 
 def _describe_unreadable(error: DataError) -> str:
     return f"run.json cannot be read ({error.found})"
 
 
-def _some(names: Iterable[str]) -> str:
+def _list_some(names: Iterable[str]) -> str:
     first, *others = [*names]
     return ", ".join([first, *others[:3]]) + f" and {len(others) - 3} more" * (len(others) > 3)
-
-
-def _numbers(facts: Sequence[TrainedData]) -> dict[str, set[int]]:
-    """Return the numbers of the frames that trained, by their recording's fingerprint."""
-    numbers: dict[str, set[int]] = {}
-    for one in facts:
-        for name, print_ in one.fingerprints.items():
-            spans = one.train_frames.get(name, ())
-            numbers.setdefault(_whole(print_), set()).update(n for start, stop in spans for n in range(start, stop))
-    return numbers
-
-
-def _images(facts: Sequence[TrainedData]) -> set[str]:
-    """Return content hashes of the files that trained."""
-    return {content for one in facts for digits in one.train_images.values() for content in split_hashes(digits)}
-
-
-def _videos(facts: Sequence[TrainedData]) -> dict[str, set[int]]:
-    """Return the numbers of the frames that trained, by the content of their video file; empty without videos."""
-    numbers: dict[str, set[int]] = {}
-    for one in facts:
-        for content, spans in one.train_videos.items():
-            numbers.setdefault(content, set()).update(n for start, stop in spans for n in range(start, stop))
-    return numbers
-
-
-def note_trained(trained: int | None, total: int) -> str:
-    """Return the sentence for a prediction that uses frames of the training; "" for none, or where it is not known."""
-    return f"{trained} of the {total} frames trained this network: unseen images may be worse" if trained else ""
-
-
-def index_spans(numbers: Iterable[int]) -> list[list[int]]:
-    """Return ascending numbers as [start, stop) blocks, as run.json stores them."""
-    blocks = (list(block) for _, block in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
-    return [[block[0][1], block[-1][1] + 1] for block in blocks]
-
-
-def _whole(fingerprint: str) -> str:
-    """Return the fingerprint of the whole recording that an excerpt or a crop is of."""
-    return fingerprint.partition("[")[0]
-
-
-# -- lists of frames to score, in the format of KITTI's Eigen split
-
-
-@dataclass(frozen=True)
-class FrameList:
-    """Frames to score.
-
-    indices: ascending, by recording name.
-    file, sha256: identity of the list.
-    """
-
-    file: str
-    sha256: str
-    indices: Mapping[str, Sequence[int]]
-
-    def to_json(self) -> dict[str, str | int]:
-        """Return the metadata for a score file."""
-        return {"file": self.file, "sha256": self.sha256, "count": sum(map(len, self.indices.values()))}
-
-
-def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
-    """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
-
-    Raises DataError for a line that does not parse, for missing or repeated frames, and for right images: only left
-    images are predicted and scored.
-    """
-    data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
-    indices: dict[str, Sequence[int]] = {}
-    for frames in read_split_file(path, recordings):
-        name = frames.recording.name
-        if frames.side != LEFT:
-            raise DataError(
-                path, found=f"right images of '{name}'", expected="left ones (`l`)", fix="remove these lines"
-            )
-        once = sorted(set(frames.indices))
-        if repeated := len(frames.indices) - len(once):
-            found = f"{repeated} frames of '{name}' twice"
-            raise DataError(path, found=found, expected="each once", fix="remove the repeated lines")
-        indices[name] = once
-    if not indices:
-        raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")
-    return FrameList(path.name, hashlib.sha256(data).hexdigest(), indices)

@@ -21,11 +21,11 @@ from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, Sequ
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.recordings import summarize_recordings
-from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled
+from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled, unique_recordings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.findings_cache import CheckData, FindingsCache
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
-from stadia.recipes.base.data_facts import describe_split, unique_recordings
+from stadia.recipes.base.training_overlap import describe_split
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
 
@@ -107,7 +107,7 @@ class VideoData:
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the identity of the data for run.json, see `data_facts.describe_split`."""
+        """Return the identity of the data for run.json, see `training_overlap.describe_split`."""
         return {
             "path": self.config.path,
             **describe_split(self.split, trains_depth=self.config.ground_truth_depth),

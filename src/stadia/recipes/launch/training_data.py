@@ -79,7 +79,7 @@ def prepare_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console
     loaders = [recipe.prepare(stage_config(config, number), quiet)[1].train for number in range(last)]
     staged = StagedBatches([*loaders, data.train], config.training)
     resolved = resolved.model_copy(update={"training": config.training})
-    return resolved, replace(data, train=staged)  # type: ignore[type-var]
+    return resolved, replace(data, train=staged)
 
 
 # -- progressive resizing: the stages of a training

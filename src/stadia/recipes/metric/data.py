@@ -26,6 +26,7 @@ from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.masks.mask_files import attach_masks
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import detect_format
+from stadia.datasets.splits import unique_recordings
 from stadia.datasets.surveys import survey_masks
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
@@ -39,7 +40,6 @@ from stadia.geometry.ground.drive_heights import (
     track_boxes,
     transform_box,
 )
-from stadia.recipes.base.data_facts import unique_recordings
 from stadia.recipes.base.video_data import MultiVideoData, VideoData, make_loaders, open_data_sets
 from stadia.recipes.metric.config import PLAUSIBLE_HEIGHT_M, MetricConfig
 

@@ -21,6 +21,7 @@ from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_p
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
+from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
@@ -36,9 +37,8 @@ from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.files.paths import safe_join
 from stadia.geometry.sky import find_far_sky
-from stadia.recipes.base.data_facts import frame_indices, unique_recordings
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
-from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained, read_frame_list
+from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained
 from stadia.recipes.base.video_data import VideoData
 from stadia.recipes.prediction.backend_predictor import (
     BackendPredictor,
