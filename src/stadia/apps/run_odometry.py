@@ -19,16 +19,15 @@ from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM, Provenance
 from stadia.evaluation.io.trajectory_files import (
     Trajectory,
-    add_instants,
     read_kitti_trajectory,
     write_kitti_trajectory,
     write_tum_trajectory,
 )
 from stadia.evaluation.plots.charts import draw_paths
-from stadia.evaluation.recording_scores import MIN_POSES, PATH_ALIGNMENT, TrajectoryScore, score_trajectory
+from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.files.paths import check_no_links, check_writable, expand_home, safe_join
-from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
+from stadia.metrics.trajectory_metrics import path_length_m
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
@@ -300,15 +299,11 @@ def _score(
 ) -> tuple[TrajectoryScore | None, list[str]]:
     """Score against measured poses as `stadia evaluate` does; None if there are too few. Also return notes."""
     ends = [path.ends] if path.ends else []
-    alignment = PATH_ALIGNMENT.get(depth_scale, PathAlignment.SIM3)
-    rows = [row for row, name in enumerate(path.names) if name in measured.poses]
-    if len(rows) < MIN_POSES:
-        how = f"stadia evaluate --trajectory {file} --reference REF --align {alignment} compares with one"
-        return None, [*measured.notes, f"no measured path here to score by: {how}", *ends]
-    times_s = [path.times_s[row] for row in rows]
-    estimated = add_instants(Trajectory(path.T_world_camera[rows]), times_s, rows)
-    known = np.stack([measured.poses[path.names[row]] for row in rows])
-    reference = add_instants(Trajectory(known, name=source), times_s, rows)
-    score = score_trajectory(estimated, reference, alignment)
-    partly = [f"{len(rows)} of {len(path.names)} poses are measured: the score and {DRAWING} are of these"]
-    return score, [*measured.notes, *(partly if len(rows) < len(path.names) else []), *score.notes, *ends]
+    poses = [measured.poses.get(name) for name in path.names]
+    score = score_measured_path(path.T_world_camera, path.times_s, poses, depth_scale, source=source)
+    if score is None:
+        how = f"stadia evaluate --trajectory {file} --reference REF --align {PATH_ALIGNMENT[depth_scale]}"
+        return None, [*measured.notes, f"no measured path here to score by: {how} compares with one", *ends]
+    count = sum(pose is not None for pose in poses)
+    partly = [f"{count} of {len(poses)} poses are measured: the score and {DRAWING} are of these"]
+    return score, [*measured.notes, *(partly if count < len(poses) else []), *score.notes, *ends]

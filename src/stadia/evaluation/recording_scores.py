@@ -70,7 +70,11 @@ ROUNDING = 1e-9
 DEFAULT_ALIGNMENT = PathAlignment.SE3
 """Default of every command: the world frame is aligned, since an estimate cannot choose it, and the scale is not."""
 
-PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {DepthScale.METRES: DEFAULT_ALIGNMENT}
+PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {
+    DepthScale.METRES: DEFAULT_ALIGNMENT,
+    DepthScale.UP_TO_SCALE: PathAlignment.SIM3,
+    DepthScale.AFFINE_INVERSE: PathAlignment.SIM3,
+}
 """The scale is aligned too where depth is not in metres."""
 
 ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
@@ -246,21 +250,41 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
     record = predictions.record
     if record is None or not record.path:
         return None
-    row = {name: k for k, name in enumerate(record.path)}
-    frames = list(zip(record.entries, indices, strict=True))
-    truth = {row[name]: recording.T_world_camera(index) for name, index in frames if name in row}
-    known = {k: pose for k, pose in truth.items() if pose is not None}
-    if len(known) < MIN_POSES:
-        return None
-    times = {row[name]: recording.timestamp_s(index) for name, index in frames if name in row}
-    rows = list(known)
-    times_s = [times[k] for k in rows]
-    read = read_kitti_trajectory(predictions.folder / TRAJECTORY).rows(np.array(rows, dtype=np.intp))
-    reference = add_instants(Trajectory(np.stack(list(known.values())), name=recording.name), times_s, rows)
-    score = score_trajectory(
-        add_instants(read, times_s, rows), reference, PATH_ALIGNMENT.get(predictions.depth_scale, PathAlignment.SIM3)
+    index_of = dict(zip(record.entries, indices, strict=True))
+    score = score_measured_path(
+        read_kitti_trajectory(predictions.folder / TRAJECTORY).T_world_camera,
+        [recording.timestamp_s(index_of[name]) for name in record.path],
+        [recording.T_world_camera(index_of[name]) for name in record.path],
+        predictions.depth_scale,
+        source=recording.name,
     )
-    return replace(score, notes=(*score.notes, record.path_ends)) if record.path_ends else score
+    return replace(score, notes=(*score.notes, record.path_ends)) if score and record.path_ends else score
+
+
+def score_measured_path(
+    T_world_camera: NDArray[np.float64],
+    times_s: Sequence[float | None],
+    measured: Sequence[NDArray[np.float64] | None],
+    depth_scale: DepthScale,
+    *,
+    source: str,
+) -> TrajectoryScore | None:
+    """Score an estimated path against measured poses, aligned as its depth scale needs; None for fewer than MIN_POSES.
+
+    Args:
+        T_world_camera: (N, 4, 4).
+        times_s: of the N frames, None where unknown.
+        measured: (4, 4) T_world_camera of the N frames, None where unknown.
+        source: name of the input.
+    """
+    rows = [row for row, pose in enumerate(measured) if pose is not None]
+    if len(rows) < MIN_POSES:
+        return None
+    known_s = [times_s[row] for row in rows]
+    known = np.stack([pose for pose in measured if pose is not None])
+    estimated = add_instants(Trajectory(T_world_camera[rows]), known_s, rows)
+    reference = add_instants(Trajectory(known, name=source), known_s, rows)
+    return score_trajectory(estimated, reference, PATH_ALIGNMENT[depth_scale])
 
 
 @dataclass(frozen=True, slots=True)
