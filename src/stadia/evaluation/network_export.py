@@ -19,8 +19,15 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from stadia.core.errors import StadiaError
-from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork
-from stadia.evaluation.onnx_graph import DEPTH, MOTION, GraphInterface, OnnxGraph, check_installed
+from stadia.evaluation.exported_network import (
+    DEPTH,
+    MOTION,
+    ExportDescription,
+    ExportedNetwork,
+    GraphInterface,
+    OnnxGraph,
+    check_installed,
+)
 from stadia.files.atomic_files import atomic_write
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.floating]]

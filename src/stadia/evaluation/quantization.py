@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.evaluation.exported_network import ExportedNetwork
-from stadia.evaluation.onnx_graph import DEPTH, check_installed
+from stadia.evaluation.exported_network import DEPTH, ExportedNetwork, check_installed
 
 OPERATIONS = ("Conv",)
 """Operations that compute in int8."""

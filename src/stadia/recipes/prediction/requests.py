@@ -20,14 +20,25 @@ from stadia.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRequest:
-    """`stadia predict CHECKPOINT INPUT`.
+class NetworkRequest:
+    """How a network runs.
 
-    options: how to open `source`, from `parse_source_options`.
-    every: each n-th frame.
-    motion: method of the trajectory; None = aligned.
+    options: how to open the data, from `parse_source_options`.
     size: "1216x352", if it is not the training's.
     flip: average each map with that of the mirrored image.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: str | None = None
+    flip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest(NetworkRequest):
+    """`stadia predict CHECKPOINT INPUT`.
+
+    every: each n-th frame.
+    motion: method of the trajectory; None = aligned.
     video: whether to write it.
     cloud: whether to write it; None = where the recipe predicts points.
     background: of a composite image, the same image without the foreground; or a folder of such images.
@@ -38,11 +49,8 @@ class PredictRequest:
 
     source: Path
     out: Path
-    options: Mapping[str, Any] = field(default_factory=dict)
     every: int = 1
     motion: str | None = None
-    size: str | None = None
-    flip: bool = False
     video: bool = True
     cloud: bool | None = None
     background: Path | None = None
@@ -57,29 +65,23 @@ class PredictRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRequest:
+class EvaluateRequest(NetworkRequest):
     """`stadia evaluate CHECKPOINT DATA`.
 
-    options: how to open `data`, from `parse_source_options`.
     protocol: of depth.
     frames: file with a frame list.
     every: each n-th frame.
     held_out: only frames that did not train.
     motion: method of the trajectory.
-    size: "1216x352", if it is not the training's.
-    flip: as of `PredictRequest`.
     out: None = into the run.
     """
 
     data: Path
-    options: Mapping[str, Any] = field(default_factory=dict)
     protocol: str = "metric"
     frames: Path | None = None
     every: int = 1
     held_out: bool = False
     motion: str = "aligned"
-    size: str | None = None
-    flip: bool = False
     out: Path | None = None
 
     @property
@@ -91,25 +93,20 @@ class EvaluateRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OdometryRequest:
+class OdometryRequest(NetworkRequest):
     """`stadia odometry CHECKPOINT INPUT`.
 
-    options: how to open `source`, from `parse_source_options`.
     method: of `stadia.odometry.ODOMETRY_METHODS`.
-    size: "1216x352", if it is not the training's.
     out: None = into the run.
     backend_choice: of the depth network.
-    strict, flip: as of `PredictRequest`.
+    strict: as of `PredictRequest`.
     """
 
     source: Path
-    options: Mapping[str, Any] = field(default_factory=dict)
     method: str = "refined"
-    size: str | None = None
     out: Path | None = None
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
     strict: bool = False
-    flip: bool = False
 
 
 def refuse_finished(out: Path) -> None:
