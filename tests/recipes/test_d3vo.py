@@ -90,6 +90,7 @@ def test_step_logs_network_statistics(
     assert float(seen["log_uncertainty/p50"]) == pytest.approx(0, abs=0.15)
     assert float(seen["log_uncertainty/p90"]) == pytest.approx(0.8, abs=0.15)
     assert not any(value.requires_grad for value in seen.values())
+    monkeypatch.undo()
     plain = SelfsupRecipe(changed(small, "data.stereo=true")).training_step(batch).logged
     assert not [name for name in plain if name.startswith(("gain", "offset", "log_uncertainty"))]
 
