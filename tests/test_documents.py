@@ -179,6 +179,7 @@ def find_anchors(text: str) -> set[str]:
     return {match[2] for match in named if match and match[2]} | {title.replace(" ", "-") for title in plain}
 
 
+@pytest.mark.slow
 def test_links_lead_somewhere():
     written = [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
     pages = {path: path.read_text(encoding="utf-8") for path in written} | generated_pages()

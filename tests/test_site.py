@@ -34,6 +34,7 @@ def flatten(entries: Any) -> Iterator[str]:
         yield from flatten(entry)
 
 
+@pytest.mark.slow
 def test_the_navigation_has_every_page_once() -> None:
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     named = list(flatten(complete_navigation(settings["nav"], PAGES())))

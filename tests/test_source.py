@@ -159,6 +159,7 @@ MACHINE_PATHS = re.compile(
 """Private places of files and of packages. PyTorch's index is public; TORCH_INDEX of the Dockerfile is its address."""
 
 
+@pytest.mark.slow
 def test_no_path_of_one_machine():
     found = [
         f"{where(path)}:{number}: {match[0]}"

@@ -82,6 +82,7 @@ def estimate(drive: Path, *overrides: str) -> float:
     ).found.camera_height_m
 
 
+@pytest.mark.slow
 def test_frames_of_several_cameras_are_combined(drive):
     """A zoom: the same objects, seen by a camera with twice the focal length and another middle."""
     ask = make_request(drive, "horizon=given")

@@ -20,6 +20,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", OPTIONS)
 def test_a_command_opens_its_checkpoint_once(
     command: str,

@@ -60,6 +60,7 @@ def test_drives_of_two_mounts_are_named():
     assert moved([frame for one in drives[:6] for frame in one]) is None
 
 
+@pytest.mark.slow
 def test_camera_moved_during_a_video_is_detected_with_frames():
     apart = moved(drive("v", [1.2] * 50 + [1.65] * 50))
     assert sorted(apart.low) == ["v, frames 000000 to 000024", "v, frames 000025 to 000049"]

@@ -202,6 +202,7 @@ def test_no_word_at_all_prints_the_help(stadia, line):
     assert "Usage: stadia" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [["list", "optimizers"], ["--help"], ["train", "--help"], []])
 def test_reader_that_goes_away_is_no_error(line):
     """`stadia list datasets | head -0`; rich prints the help."""

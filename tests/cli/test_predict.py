@@ -128,6 +128,7 @@ class TestPredict:
         assert cv2.imread(str(out / "depth_color" / "000002.jpg")).shape == (30 + SCALE_PX, 90, 3)
         assert cv2.imread(str(out / "side_by_side.png")).shape == (30 + SCALE_PX, 180, 3)
 
+    @pytest.mark.slow
     def test_inverse_depth_has_no_points(
         self,
         checkpoint: Path,
@@ -160,6 +161,7 @@ class TestPredict:
             assert said in err.splitlines()[-1]
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_the_camera_of_the_training_is_used_where_none_is_given(
         self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, caplog: pytest.LogCaptureFixture
     ) -> None:

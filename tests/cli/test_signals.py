@@ -39,6 +39,7 @@ main.run()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, *TERMINATIONS])
 @pytest.mark.parametrize("is_read", [True, False])
 def test_a_signal_ends_a_command_with_one_line_and_one_code(number: int, is_read: bool) -> None:
@@ -57,6 +58,7 @@ def test_a_signal_ends_a_command_with_one_line_and_one_code(number: int, is_read
     assert (code, err) == (INTERRUPTED, "stadia: interrupted\n" if is_read else "")
 
 
+@pytest.mark.slow
 def test_another_broken_pipe_is_an_error() -> None:
     done = subprocess.run([sys.executable, "-c", WAIT, "fail"], capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -22,6 +22,7 @@ THREE_STEPS = DryRunResult("cpu", (1 << 20,) * 3, (0.5,) * 3)
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from stadia.cli.main import run; run({words!r})"
 
 
+@pytest.mark.slow
 def test_misspelt_keys_stop_before_torch_all_at_once(python):
     words = ["train", "selfsup", "optimser.lr=2e-4", "training.batchsize=4", "data.hieght=96"]
     done = python(WITHOUT_TORCH.format(words=words))
@@ -35,6 +36,7 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
         assert f"{mistake}: found an unknown key; expected a key that exists. Fix: did you mean '{fix}'?" in done.stderr
 
 
+@pytest.mark.slow
 def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
     words = ["train", "selfsup", "data.path=x", "optimizer.lr=-1", "model.network.encodr=resnet18"]
     done = python(WITHOUT_TORCH.format(words=words))
@@ -126,6 +128,7 @@ def test_dry_run_shows_every_key(stadia):
             node = node[part]
 
 
+@pytest.mark.slow
 def test_help_of_a_recipe_lists_every_key_without_torch_and_numpy(python):
     without = WITHOUT_TORCH.replace("sys.modules['torch']", "sys.modules['torch'] = sys.modules['numpy']")
     done = python(without.format(words=["train", "selfsup", "--help"]))
@@ -165,12 +168,14 @@ def test_data_may_be_the_word_after_the_recipe(stadia, tmp_path, monkeypatch):
     assert (code, err) == (2, "stadia: 12: found --data 12 too; expected the data once. Fix: leave one of them out.\n")
 
 
+@pytest.mark.slow
 def test_data_that_do_not_exist_stop_before_torch(python):
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "nowhere.mp4"]))
     assert done.returncode == 2
     assert "nowhere.mp4: found no such file or folder" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_line_comes_before_anything_slow_is_imported(python, tmp_path):
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", str(tmp_path)]))
     assert done.stderr.startswith("loading the libraries ...\n")

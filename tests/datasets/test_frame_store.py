@@ -123,6 +123,7 @@ def _fill(folder: str, together: Any, results: Any) -> None:
     results.put((str(store.path), calls))
 
 
+@pytest.mark.slow
 def test_several_processes_make_one_store(recording: Any) -> None:
     context = multiprocessing.get_context("fork")
     results, together = context.Queue(), context.Barrier(3)

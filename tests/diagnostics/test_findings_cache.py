@@ -230,6 +230,7 @@ def list_unlisted_files(recordings: list[Recording], root: Path, monkeypatch: py
     return below - state[0]._files.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["stadia", "kitti_odometry", "crop"])
 def test_every_file_that_the_checks_read_is_in_the_fingerprint(
     tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch, layout: str

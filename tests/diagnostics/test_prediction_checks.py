@@ -88,6 +88,7 @@ def with_maps(frames: list[SampledFrame], maps: list[NDArray[np.float32]]) -> li
     return [replace(frame, inverse_depth=values) for frame, values in zip(frames, maps, strict=True)]
 
 
+@pytest.mark.slow
 def test_exact_depth_is_usable(drive: list[SampledFrame]) -> None:
     verdict = judge_predictions(drive, LEARNED, focal=FOCAL / WIDTH)
     assert (verdict.verdict, verdict.findings) == (Verdict.USABLE, ())
@@ -102,6 +103,7 @@ def test_exact_depth_is_usable(drive: list[SampledFrame]) -> None:
     assert correlation > 0.9
 
 
+@pytest.mark.slow
 def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     """Exact depth beats the mean map of four streets. Maps that are the mean of all, in any scale, have its error."""
     exact = measure_frames(drive).mean_map_error
@@ -118,6 +120,7 @@ def test_depth_is_compared_with_the_mean_map(drive: list[SampledFrame]) -> None:
     assert measure_frames(drive, has_ratios=False).mean_map_error is None
 
 
+@pytest.mark.slow
 def test_maps_that_add_nothing_to_their_mean_map_follow_no_image(drive: list[SampledFrame]) -> None:
     """Each map differs from the mean of eight, and not as its own image does: it explains motion alone."""
     both = [*drive, *drive]
@@ -422,6 +425,7 @@ def test_constant_maps_up_to_scale_and_shift_are_never_usable(drive: list[Sample
         assert (verdict.verdict, [finding.code for finding in verdict.findings]) == (expected, ["M30"])
 
 
+@pytest.mark.slow
 def test_maps_of_two_sizes_are_judged_together(drive: list[SampledFrame]) -> None:
     halves = [frame.inverse_depth[1::2, 1::2] if n % 2 else frame.inverse_depth for n, frame in enumerate(drive)]
     whole, mixed = measure_frames(drive), measure_frames(with_maps(drive, halves))

@@ -168,6 +168,7 @@ def test_padding_by_integers_is_that_of_timm() -> None:
         assert _compute_same_padding(*given) == padding.get_same_padding(*given), given
 
 
+@pytest.mark.slow
 def test_a_file_that_is_off_is_not_left(tmp_path: Path) -> None:
     with pytest.raises(
         StadiaError,
@@ -187,6 +188,7 @@ def test_of_a_map_that_varies_little_what_varies_is_compared(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_training_at_two_strides_is_exported_for_two_and_more(tmp_path: Path) -> None:
     toy, path = Toy().eval(), tmp_path / "toy.pt2"
     export_torch(toy, path, ABOUT.model_copy(update={"height": 32}))

@@ -150,6 +150,7 @@ for line in {lines!r}:
         assert code == 0, err
         assert json.loads(text)["abs_rel"] == pytest.approx(0, abs=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("words", [(), ("--size", "90x30")])
     def test_openvino_predicts_as_onnxruntime(
         self, words: tuple[str, ...], model: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia

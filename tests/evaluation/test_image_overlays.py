@@ -40,6 +40,7 @@ def at(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     return np.abs(image.astype(int) - color).max(-1) < 60  # edges are smoothed
 
 
+@pytest.mark.slow
 def test_the_horizon_is_where_it_is():
     rows = at(draw(lambda axes: draw_horizon(axes, (0, -1, 40.0))), HORIZON).nonzero()[0]
     assert np.median(rows) == pytest.approx(SCALE * 40.5, abs=2)

@@ -182,6 +182,7 @@ def _nested_aliases(levels: int, width: int = 9) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "word"),
     [

@@ -207,6 +207,7 @@ def test_after_an_error_nothing_is_there(place: Path, monkeypatch: pytest.Monkey
     fill(place)
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_moved_is_taken_back(tmp_path: Path) -> None:
     script = f"""
 import os, pathlib

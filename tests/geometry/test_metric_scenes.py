@@ -145,6 +145,7 @@ def test_v5_the_scale_from_whole_silhouettes(cars):
     assert scale_error[cars.z_m > 30].median().abs() < 0.04
 
 
+@pytest.mark.slow
 def test_v6_a_hidden_foot_or_side_changes_little(cars):
     column = (cars.cars.pixel % FULL.width).to(F64)
     left, right = segment_quantiles(column, cars.cars.segment, cars.cars.count, (0.0, 1.0))
@@ -272,6 +273,7 @@ def test_v11_centered_starts_nowhere_and_absolute_locks_in(mixed):
         assert keep.double().mean() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roll_deg", [3.0, -3.0])
 def test_v18_a_rolling_camera(roll_deg):
     """The silhouette along the road's own normal does not mind; along the y axis it is 2 % wrong for each degree, and a

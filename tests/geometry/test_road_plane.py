@@ -187,6 +187,7 @@ def test_no_road_is_nan_and_leaves_the_others(camera):
         assert_close(found[1].item(), 1.65)
 
 
+@pytest.mark.slow
 def test_gradients(camera):
     camera = cameras.from_field_of_view(82, height=5, width=6)
     depth = depth_of(plane_of(1.65, 0.05, 0.9), camera, farthest_m=1e3)

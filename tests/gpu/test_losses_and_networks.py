@@ -74,6 +74,7 @@ def make_batch() -> Batch:
     return Batch(inputs=inputs, targets=targets, meta=tuple(Meta("plane", n) for n in range(2)), source_names=NAMES)
 
 
+@pytest.mark.slow
 def test_networks_predict_what_they_predict_on_the_cpu(device: torch.device) -> None:
     network, batch = make_network().eval(), make_batch()
     with torch.no_grad():

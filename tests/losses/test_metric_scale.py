@@ -105,6 +105,7 @@ def test_road_beside_a_car_is_left_out():
 # gradients
 
 
+@pytest.mark.slow
 def test_v14_gradients_are_those_of_finite_differences():
     depth = (5 + 4 * torch.rand(2, 1, 8, 12, dtype=F64, generator=torch.Generator().manual_seed(0))).requires_grad_()
     weight, height_m = torch.tensor([1.0, 0.5, 1.0]), torch.tensor([1.5, NAN, 0.4], dtype=F64)

@@ -408,6 +408,7 @@ def test_unwarped_residual_is_the_images_own(make_scene: MakeScene) -> None:
     torch.testing.assert_close(lost.maps["residual"], expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_no_tensor_is_made_on_another_device(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the meta device, which refuses to be mixed with the CPU, as a GPU does (but has no autocast)."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())

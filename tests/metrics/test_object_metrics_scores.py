@@ -253,6 +253,7 @@ def test_equal_scores_have_no_order():
     assert math.isnan(average_precision(score, right, 0))
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_of_equal_score_changes_nothing():
     """A csv whose scores are all 1: precisions of every kind, and the pairs, whatever the order of its rows."""
     rng = np.random.default_rng(0)

@@ -29,6 +29,7 @@ def only(changed, **options):
     return verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", null_studies.NOISES)
 def test_what_does_nothing_is_seldom_called_an_effect(noise):
     """Of 200 studies of two changes that do nothing; the tolerance is the 99 % point of 200 draws at exactly 5 %."""

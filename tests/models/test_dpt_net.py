@@ -69,6 +69,7 @@ def test_parts_of_hybrid_have_the_published_sizes() -> None:
     assert sum(p.numel() for p in network.neck.fusion_stage.layers[0].residual_layer1.parameters()) == 1_180_160
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "width", "blocks", "heads", "hooks", "fusion"),
     [

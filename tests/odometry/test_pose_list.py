@@ -40,6 +40,7 @@ def test_the_identity_and_half_turns_come_back() -> None:
     assert torch.equal(poses.stack(), torch.stack(given))
 
 
+@pytest.mark.slow
 def test_rotations_stay_orthonormal_where_float32_is_chained() -> None:
     step, poses = se3_exp(torch.tensor([0.3, -0.1, 0.2, 0.0, 0.0, 1.0])), PoseList()
     poses.append(torch.eye(4))

@@ -126,6 +126,7 @@ def test_the_refined_path_is_right_where_the_depth_is(motion):
     assert 3 <= found.keyframes <= COUNT
 
 
+@pytest.mark.slow
 def test_refined_is_nearer_than_chained():
     """Depths wrong by a tenth, each its own way: the window means over them. The pose network is short by a third."""
     room = Room(wrong=0.1)
@@ -136,6 +137,7 @@ def test_refined_is_nearer_than_chained():
     assert errors["refined"] < 0.3 * errors["network"]
 
 
+@pytest.mark.slow
 def test_the_refined_path_has_the_length_of_the_network_path_beside_it():
     """The pose network is short by a third. Without one, and of other methods, the length is unknown."""
     room = Room()
@@ -259,6 +261,7 @@ def test_a_network_that_predicts_nan_ends_the_path_and_keeps_its_start(method):
     assert found.ends.startswith(f"the path ends at {found.names[-1]}: the motion to ")
 
 
+@pytest.mark.slow
 def test_points_of_unknown_depth_are_not_chosen():
     room = Room()
     depth = room.inverse_depth

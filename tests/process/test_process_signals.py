@@ -113,6 +113,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
 @pytest.mark.parametrize(
     ("name", "kind", "code"), [("SIGTERM", "", 130), ("SIGHUP", "twice", 130), ("SIGHUP", "ignored", 0)]

@@ -128,6 +128,7 @@ def test_a_given_start_of_one_camera_is_kept_unmeasured(monkeypatch: pytest.Monk
     assert resolve_initial_depth(config, (), Console()) is config
 
 
+@pytest.mark.slow
 def test_a_start_is_not_moved_where_the_weights_of_a_checkpoint_set_it(
     small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,7 @@ def test_it_is_resumed(trained: Run) -> None:
     assert longer.facts.status == "finished"
 
 
+@pytest.mark.slow
 def test_commands_report_missing_capabilities(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
@@ -206,6 +207,7 @@ def test_commands_report_missing_capabilities(trained: Run) -> None:
         run_evaluate(checkpoint, EvaluateRequest(data=folder), no_progress, lambda *_: None)
 
 
+@pytest.mark.slow
 def test_commands_that_name_no_options_refuse_flip(trained: Run) -> None:
     """Scores would record it, and nothing was averaged."""
     folder, checkpoint = trained.folder, Checkpoint.open(trained.folder)

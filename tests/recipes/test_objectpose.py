@@ -395,6 +395,7 @@ def test_unknown_center_is_flagged(small: ObjectPoseConfig, batch: ObjectBatch) 
         assert (found.center_known == known).all()
 
 
+@pytest.mark.slow
 def test_validation_is_repeatable_and_equals_evaluation(
     small: ObjectPoseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

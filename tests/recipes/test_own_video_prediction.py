@@ -113,6 +113,7 @@ def test_the_path_goes_through_the_frames_of_a_training(
     np.testing.assert_allclose(watcher.compared, expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_given_stride_chooses_as_in_a_training(
     source: Path, predicted: Callable[..., tuple[Predictions, Watcher]]
 ) -> None:

@@ -30,6 +30,7 @@ assert not heavy, heavy
 """
 
 
+@pytest.mark.slow
 def test_every_preset_resolves_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", RESOLVE_ALL], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

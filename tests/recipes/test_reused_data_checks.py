@@ -177,6 +177,7 @@ def test_several_data_sets_are_checked_once(checks: DataChecks, start: Callable[
     assert checks.count == 2
 
 
+@pytest.mark.slow
 def test_stages_are_checked_once(checks: DataChecks, start: Callable[..., Path]) -> None:
     half = {"height": 32, "share": 0.5}
     stages = json.dumps([half | {"width": 64}, half | {"width": 96}])

@@ -23,6 +23,7 @@ from stadia.report.run_files import RunFiles, find_previous_run, read_run
 SECRET = "4f9a0d3c-secret"
 
 
+@pytest.mark.slow
 def test_a_shared_report_hides_command_paths_and_code(make_run):
     home = "/".join(("", "home", "maria.curie", "own data", "drives"))
     folder = make_run(

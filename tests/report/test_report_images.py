@@ -143,6 +143,7 @@ def test_masked_sky_is_no_point_and_a_large_frame_is_thinned(make_run) -> None:
     assert np.ptp(xyz[:, 0]) == pytest.approx(768 / 480 * 5, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_points_and_their_unit(make_run) -> None:
     run = make_run()
     keep(run, name='"><script>alert(1)</script>')

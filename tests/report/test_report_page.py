@@ -72,6 +72,7 @@ def test_report_of_a_complete_run(make_run):
     assert all("viewbox" in a and "width" not in a for a in page.named("svg"))
 
 
+@pytest.mark.slow
 def test_title_and_header_name_the_model_where_the_recipe_does(make_run):
     page = build_page(make_run(run={"recipe": "supervised", "model": "dpt-tiny, attention performer, crop kb"}))
     assert "<title>supervised (dpt-tiny, attention performer, crop kb): 2026-03-02-101500-demo</title>" in page
@@ -262,6 +263,7 @@ def test_report_builds_where_torch_cannot_be_imported(make_run):
 # -- Findings.
 
 
+@pytest.mark.slow
 def test_evidence_is_shown_as_images_and_tables(make_run):
     evidence = {
         "matches": 1186,

@@ -143,6 +143,7 @@ def test_the_paths_of_a_recording_share_a_figure_with_a_legend(make_run):
     assert names == ["odometry", "odometry-again", "true path"], "two of one method have the names of their files"
 
 
+@pytest.mark.slow
 def test_each_figure_names_what_was_fitted_to_the_truth(make_run):
     """Above a path that is aligned by SE(3), the page said that nothing is fitted."""
     scores = {

@@ -160,6 +160,7 @@ def test_a_run_without_times_has_no_table(times: TrainingTimes | None) -> None:
     assert summarize_time(times) is None
 
 
+@pytest.mark.slow
 def test_time_and_stages_are_in_the_report(make_run: Any) -> None:
     plain = build_page(make_run("2026-03-01-101500-plain"))
     assert 'id="time"' not in plain
@@ -220,6 +221,7 @@ def test_calibration_uses_the_last_validation() -> None:
     assert make_calibration_plot(one_finite) is None
 
 
+@pytest.mark.slow
 def test_page_has_uncertainty_only_where_scored(make_run: Any) -> None:
     folder = make_run()
     assert "Quality of the uncertainty" not in build_page(folder)

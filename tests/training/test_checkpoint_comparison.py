@@ -117,6 +117,7 @@ def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> N
     assert run.facts.best_checkpoint.step == 7
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_after_its_last_checkpoint_has_the_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -202,6 +202,7 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 
+@pytest.mark.slow
 def test_long_warm_up_prints_a_note(tmp_path: Path) -> None:
     for warmup, told in ((15, True), (2, False)):
         output = io.StringIO()

@@ -167,6 +167,7 @@ def resume(folder: Path, minutes: float | None) -> tuple[int, str]:
     return trained.steps, output.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("seconds_a_step")
 def test_a_run_that_its_time_ended_goes_on_with_a_larger_limit(tmp_path: Path) -> None:
     run, trained = small_recipe.train(tmp_path, max_minutes=0.15)

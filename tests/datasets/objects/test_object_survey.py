@@ -111,6 +111,7 @@ def test_unreadable_images_are_reported_by_file(tables: Path) -> None:
     assert "damaged" in surveyed(tables, at_most=2).unreadable[0][1], "a sampled image is read whole"
 
 
+@pytest.mark.slow
 def test_a_mirrored_world_is_refused(tables: Path) -> None:
     path = tables / "train-00001" / "scene.json"
     scene = json.loads(path.read_text())

@@ -120,6 +120,7 @@ def log_loss(targets: Targets, prediction: Prediction, source_names: Sequence[st
     return losses.report((prediction.inverse_depth[0] * targets.depth_m).log().abs().mean())
 
 
+@pytest.mark.slow
 def test_measured_depth_loss_is_checked_with_a_stereo_pair() -> None:
     assert check_losses({"mine": make_video_case(of_measured_depth, ("stereo",))}) == []
     assert check_losses({"mine": make_video_case(every_pixel_loss, ("stereo",))})[0].code == "L01"

@@ -99,6 +99,7 @@ def make_drive(recording: Recording, name: str, fx: float = 1.0, baseline: float
     return drive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changed", "is_same_rig"), [({}, True), ({"fx": 1.1}, False), ({"baseline": 1.1}, False)])
 def test_recordings_of_one_rig_are_settled_together(
     recording: Recording, monkeypatch: pytest.MonkeyPatch, changed: dict[str, float], is_same_rig: bool

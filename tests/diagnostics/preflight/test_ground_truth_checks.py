@@ -22,6 +22,7 @@ from stadia.diagnostics.preflight.preflight_runner import run_preflight
 K = np.array([[100.0, 0, 79.5], [0, 100, 47.5], [0, 0, 1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "cause"), [(1000 / 256, "millimetres were read as KITTI's"), (0.256, "was read as millimetres")]
 )

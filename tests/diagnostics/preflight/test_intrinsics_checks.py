@@ -135,6 +135,7 @@ def kitti_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("camera", "code", "words"),
     [

@@ -236,6 +236,7 @@ def test_large_splits_are_sampled_and_reported_as_such() -> None:
     assert note.measured == "splits, sampled: 1000 of 3000 frames of 'val' were compared with 400 of 50000 of 'train'"
 
 
+@pytest.mark.slow
 def test_sampled_shared_frames_are_reported_as_sampled() -> None:
     found = list(check_splits({"train": [(Long("a", 3000), range(3000))], "val": [(Long("b", 3000), range(3000))]}))
     assert [finding.code for finding in found] == ["D09", "N02"]

@@ -55,6 +55,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_both_names_of_mask_folders_are_read(layout: Path) -> None:
     found = scan_published_layout(layout)
     assert len(found.whole) == 2 * 3 * 40
@@ -95,6 +96,7 @@ def scan_of(indices: np.ndarray):
     return LayoutScan(tuple(range(1, 101)), indices, (), {}, 0)
 
 
+@pytest.mark.slow
 def test_missing_files_are_listed_and_left_out(layout: Path, tmp_path: Path) -> None:
     for path in layout.rglob("*.jpg"):
         copy = tmp_path / path.relative_to(layout)

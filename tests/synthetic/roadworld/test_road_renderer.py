@@ -67,6 +67,7 @@ def test_the_right_image_by_depth_and_baseline(renderer: RoadRenderer, frames: F
     assert inverted > 0.9 * unwarped, (unwarped, inverted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["now", "right"])
 def test_the_true_depth_is_the_best_of_nine(renderer: RoadRenderer, frames: Frames, kind: str) -> None:
     """Scaling the depth by .6 to 1.7 makes the photometric error worse, almost everywhere that has texture."""
