@@ -355,13 +355,16 @@ class OutputGradients:
 
 
 def _named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors with a gradient, named by the field of the dataclass, numbered in a sequence."""
+    """Yield the tensors with a gradient, named by the field of a dataclass or named tuple, numbered in a sequence."""
     if isinstance(output, Tensor):
         if output.requires_grad:
             yield name, output
     elif is_dataclass(output):
         for field in fields(output):
             yield from _named_tensors(getattr(output, field.name), field.name)
+    elif isinstance(output, tuple) and hasattr(output, "_fields"):
+        for field_name, value in zip(output._fields, output, strict=True):
+            yield from _named_tensors(value, field_name)
     elif isinstance(output, tuple | list):
         for number, value in enumerate(output):
             yield from _named_tensors(value, f"{name}/{number}")
