@@ -46,3 +46,11 @@ def leave_stale_file(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name(name).write_bytes(b"half")
     return path.with_name(name)
+
+
+def leave_stale_folder(path: Path) -> Path:
+    """Leave the temporary folder of a process that was killed while it filled `path`. Return its path."""
+    folder = path.with_name(f".{path.name}.{THIS_MACHINE}-999999999.0a1b2c3d.partial")
+    folder.mkdir(parents=True)
+    (folder / "half").write_bytes(b"half")
+    return folder

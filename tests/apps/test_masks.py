@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import pytest
 
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
-from stadia.core.errors import CheckpointError, DataError
+from stadia.core.errors import CheckpointError, DataError, StadiaError
 from stadia.core.recording import RoadMasks
 from stadia.datasets.masks.mask_files import CocoMasks
 from stadia.datasets.masks.mask_objects import find_mask_boxes
@@ -123,6 +124,34 @@ def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_pa
         for line in prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA))
     )
     assert network.calls == 4  # two tiles an image
+
+
+def test_refused_inputs_leave_no_folder(video, tmp_path, monkeypatch):
+    """Neither masks of other images, nor images that cannot be read, nor heights that are missing."""
+    (tmp_path / "others" / "semantic" / "left").mkdir(parents=True)
+    (tmp_path / "others" / "classes.json").write_text('{"1": "road"}')
+    cv2.imwrite(str(tmp_path / "others" / "semantic" / "left" / "another.png"), np.ones(SIZE, np.uint8))
+    request = MasksRequest(source=video, by=str(tmp_path / "others"), out=tmp_path / "out", options=CAMERA)
+    with pytest.raises(DataError, match="none of video/video's frames"):
+        list(prepare_masks(request))
+    by(monkeypatch, Counting())
+    with pytest.raises(DataError, match=r"gone\.safetensors: found no such file"):
+        list(prepare_masks(replace(request, by="a.tflite", heights=tmp_path / "gone.safetensors")))
+    (video / "000000.png").write_bytes((video / "000000.png").read_bytes()[:90])
+    with pytest.raises(DataError, match=r"000000\.png"):
+        list(prepare_masks(replace(request, by="a.tflite")))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["classes.json", "recording.json", "run.json"])
+def test_masks_are_not_written_into_the_folder_of_another_command(name, video, tmp_path, monkeypatch):
+    """A data set of stadia has a `classes.json`, which masks of this folder replaced."""
+    by(monkeypatch, Counting())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(StadiaError, match=f"out: found .*{name}"):
+        list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options=CAMERA)))
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, "mine")]
 
 
 def test_masks_by_another_model_or_of_other_images_are_not_mixed(video, tmp_path, monkeypatch):

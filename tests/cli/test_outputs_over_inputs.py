@@ -66,3 +66,34 @@ def test_a_report_replaces_another_file_of_its_run_by_force(place: Path, stadia:
     assert "pass --force to replace it" in err
     assert stadia("report", "RUN", "--force")[0] == 0
     assert "stadia-report" in (place / "RUN" / "report.html").read_text()[:2000]
+
+
+INTO_A_RUN = {
+    "check": ("check", "images", "data.camera.focal_px=120", "--out", "RUN"),
+    "camera-height": ("camera-height", "images", "--out", "RUN"),
+    "report": ("report", "OTHER", "--out", "RUN/report.html"),
+    "data roadworld": ("data", "roadworld", "--preset", "tiny", "--out", "RUN"),
+    "data tableworld": ("data", "tableworld", "--preset", "tiny", "--out", "RUN"),
+    "data foregrounds": ("data", "foregrounds", "train=1", "val=0", "test=0", "--out", "RUN"),
+    "data overlay": ("data", "overlay", *PARTS, "--count", "1", "--val", "1", "--out", "RUN"),
+    "prepare": ("prepare", "images", "--masks", "--by", "masks", "--out", "RUN"),
+}
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("name", INTO_A_RUN)
+def test_no_command_writes_into_the_folder_of_a_run(name: str, force: bool, place: Path, stadia: Stadia) -> None:
+    """`check --out RUN` wrote over the findings of the training, and its verdict was better afterwards."""
+    shutil.copytree("RUN", "OTHER")
+    (place / "RUN" / "findings.jsonl").write_text('{"code": "K03", "severity": "stop"}\n')
+    assert stadia("report", "RUN")[0] == 0
+    (place / "masks" / "semantic" / "left").mkdir(parents=True)
+    (place / "masks" / "classes.json").write_text('{"1": "road"}')
+    for image in (place / "images").glob("*.png"):
+        shutil.copy(place / "a.png", place / "masks" / "semantic" / "left" / image.name)
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    words = ("--force",) if force and "--force" in stadia(*INTO_A_RUN[name][:1], "--help")[1] else ()
+    code, _, err = stadia(*INTO_A_RUN[name], *words)
+    assert code == 2, err
+    assert "found a run in it (run.json)" in err or "found a file of another run" in err
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before

@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.processes import leave_stale_folder
 
 from stadia.core.errors import DataError
 from stadia.core.types import Batch, DepthScale
 from stadia.dataloading.composites import CompositeSplits, make_composers, open_composites
 from stadia.dataloading.config import OverlayDataConfig
 from stadia.dataloading.loader import Loader
+from stadia.files import atomic_files
 from stadia.geometry.camera import mirror_camera
 from stadia.synthetic.composites.composite_files import SHARD_SIZE, write_composites
 
@@ -220,7 +222,8 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
         for file in sorted((tmp_path / "out" / "train" / name).rglob("*"), reverse=True):
             file.rmdir() if file.is_dir() else file.unlink()
         (tmp_path / "out" / "train" / name).rmdir()
-    (tmp_path / "out" / "train" / ".00002.partial").mkdir()  # what a killed process leaves
+    leave_stale_folder(tmp_path / "out" / "train" / "00002")
+    atomic_files._CLEANED.clear()  # another process goes on
     written(given, tmp_path / "out")
     assert kept.stat().st_mtime_ns == before
     files = {
@@ -235,6 +238,11 @@ def test_an_interrupted_writing_goes_on_and_other_settings_are_refused(
     }
     with pytest.raises(DataError, match="made with other settings"):
         written(given, tmp_path / "out", seed=4)
+    listing = tmp_path / "out" / "dataset.json"
+    listing.write_text(edited := listing.read_text().replace('"height"', '"note": "mine", "height"'))
+    with pytest.raises(DataError, match=r"dataset\.json: found another list of images than stadia wrote"):
+        written(given, tmp_path / "out")
+    assert listing.read_text() == edited
     monkeypatch.setattr("stadia.synthetic.composites.composite_files.SHARD_SIZE", 50)
     written(given, tmp_path / "small")
     with pytest.raises(

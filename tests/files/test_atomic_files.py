@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.processes import leave_stale_folder
 
 from stadia.core.errors import StadiaError
 from stadia.files import atomic_files
@@ -140,23 +142,42 @@ def test_what_is_appended_does_not_follow_a_link(tmp_path):
 
 @pytest.mark.parametrize("existing", ["nothing", "an empty folder", "a half-written folder", "a link"])
 def test_folder_appears_whole(tmp_path, existing):
-    """`.world.partial` is what a killed process left. What a link in its place leads to is no half-written folder."""
+    """A half-written folder is what a killed process left. What a link in its place leads to is none."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis").touch()
+    left = []
     match existing:
         case "an empty folder":
             (tmp_path / "world").mkdir()
         case "a half-written folder":
-            (tmp_path / ".world.partial" / "inner").mkdir(parents=True)
+            leave_stale_folder(tmp_path / "world")
         case "a link":
-            (tmp_path / ".world.partial").symlink_to("mine")
+            link = leave_stale_folder(tmp_path / "world")
+            shutil.rmtree(link)
+            link.symlink_to("mine")
+            left = [link.name]
     with atomic_folder(tmp_path / "world") as temporary:
         (temporary / "a").touch()
         assert names(temporary) == ["a"]
         assert existing == "an empty folder" or not (tmp_path / "world").exists()
-    assert names(tmp_path) == ["mine", "world"]
+    assert names(tmp_path) == [*left, "mine", "world"]
     assert names(tmp_path / "world") == ["a"]
     assert names(tmp_path / "mine") == ["thesis"]
+
+
+def test_a_hidden_folder_of_the_user_stays(tmp_path):
+    (tmp_path / ".world.partial").mkdir()
+    (tmp_path / ".world.partial" / "thesis").touch()
+    with atomic_folder(tmp_path / "world"):
+        pass
+    assert names(tmp_path / ".world.partial") == ["thesis"]
+
+
+def test_a_file_of_the_user_in_the_place_of_a_lock_stays(tmp_path):
+    (tmp_path / ".world.lock").write_text("mine")
+    with pytest.raises(StadiaError, match="something that is no lock of stadia's"), atomic_folder(tmp_path / "world"):
+        pass
+    assert (tmp_path / ".world.lock").read_text() == "mine"
 
 
 def test_a_folder_that_another_process_writes_is_refused(tmp_path):

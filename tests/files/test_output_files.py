@@ -12,13 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.processes import leave_stale_folder
 
 from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import atomic_write
 from stadia.files.output_files import (
     MARKS,
     PREVIEWED,
+    RECORDS,
     check_output_folder,
+    check_own_folder,
     check_replaceable,
     fill_new_folder,
     write_marked_png,
@@ -194,32 +197,47 @@ def test_a_folder_is_filled_once(place: Path) -> None:
 
 def test_after_an_error_nothing_is_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path, target: Path, rename: Any = Path.rename) -> Path:
-        if path.name in ("b", ".out.partial"):
+        if path.name == "b" or path.name.startswith(".out."):
             raise OSError(errno.EIO, "broken disk", str(path))
         return rename(path, target)
 
     existed = place.exists()
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="broken disk"):
+    with pytest.raises((OSError, StadiaError), match="broken disk"):
         fill(place)
     monkeypatch.undo()
     assert place.exists() == existed
     fill(place)
 
 
-@pytest.mark.slow
-def test_what_a_killed_process_moved_is_taken_back(tmp_path: Path) -> None:
+def kill_while_moving(out: Path) -> None:
     script = f"""
 import os, pathlib
 from stadia.files.output_files import fill_new_folder
 rename = pathlib.Path.rename
 pathlib.Path.rename = lambda path, to: os._exit(9) if path.name == "b" else rename(path, to)
-with fill_new_folder(pathlib.Path({str(tmp_path)!r})) as folder:
+with fill_new_folder(pathlib.Path({str(out)!r})) as folder:
     for name in "abc":
         (folder / name).write_text("old")
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
-    assert list_names(tmp_path) == [".lock", ".stadia-partial", "a"]
+
+
+@pytest.mark.slow
+def test_of_what_a_killed_process_moved_a_file_of_the_user_stays(tmp_path: Path) -> None:
+    kill_while_moving(tmp_path)
+    content, lock, moved = list_names(tmp_path)
+    assert (content[:9], lock, moved) == (".content.", ".lock", "a")
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").write_text("mine")  # another file of the name that was moved
+    with pytest.raises(StadiaError, match="files in it"):
+        fill(tmp_path, "bd")
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_next_process_takes_back_what_a_killed_one_moved(tmp_path: Path) -> None:
+    kill_while_moving(tmp_path)
     fill(tmp_path, "bd")
     assert list_names(tmp_path) == ["b", "d"]
 
@@ -232,7 +250,7 @@ def test_what_was_moved_whole_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     with pytest.raises(StadiaError, match="files in it"):
         fill(tmp_path / "out")
-    assert list_names(tmp_path / "out") == ["a", "b", "c"]
+    assert list_names(tmp_path / "out")[1:] == ["a", "b", "c"]  # behind the emptied folder
 
 
 def test_a_folder_is_filled_by_one_process(place: Path) -> None:
@@ -243,10 +261,57 @@ def test_a_folder_is_filled_by_one_process(place: Path) -> None:
     assert list_names(place) == ["a"]
 
 
-def test_names_that_lead_out_of_the_folder_are_not_removed(tmp_path: Path) -> None:
-    kept, folder = tmp_path / "kept", tmp_path / "out" / ".stadia-partial"
-    kept.touch()
-    folder.mkdir(parents=True)
-    (folder / ".moved.json").write_text('["../kept", 3]')
-    fill(tmp_path / "out")
-    assert kept.exists()
+PLANTED = ('["thesis.txt"]', '{"thesis.txt": [1, 2, 3, 4], "../kept": []}', "[[]]", '{"a": null}', "3", "{")
+
+
+@pytest.mark.parametrize("record", PLANTED)
+@pytest.mark.parametrize("name", [".stadia-partial", ".content"])
+def test_a_planted_record_removes_no_file(name: str, record: str, tmp_path: Path) -> None:
+    """`data show --out OUT`, where OUT came from somebody else. The old record named any file of OUT."""
+    (tmp_path / "kept").touch()
+    folder = tmp_path / "out" / name
+    if name == ".content":
+        folder = leave_stale_folder(tmp_path / "out" / "content")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".moved.json").write_text(record)
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(StadiaError, match="out: found files in it"):
+        fill(tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_no_command_writes_into_the_folder_of_another_one(record: str, tmp_path: Path) -> None:
+    """`stadia check DATA --out RUN` wrote over the findings of a training, also without `--force`."""
+    (tmp_path / record).write_bytes(SAMPLES["camera height"])
+    own, kind = "camera_height.json", "camera height"
+    if record == own:
+        (tmp_path / record).write_bytes(SAMPLES["list of findings"])
+        own, kind = "findings.jsonl", "list of findings"
+    for force in (False, True):
+        with pytest.raises(StadiaError, match=rf"{tmp_path.name}: found {RECORDS[record]} in it \({record}\)"):
+            check_output_folder(tmp_path, own, kind, inputs=(), force=force)
+    for other in ("study.yaml", "sweep.json", "prepared.json"):
+        if other != record:
+            with pytest.raises(StadiaError, match=f"found {RECORDS[record]} in it"):
+                check_own_folder(tmp_path, other, "study", ())
+
+
+def test_the_findings_of_a_run_are_not_those_of_a_data_check(tmp_path: Path) -> None:
+    (tmp_path / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
+    check_output_folder(tmp_path, "findings.jsonl", "list of findings", inputs=())
+    (tmp_path / "run.json").touch()
+    with pytest.raises(StadiaError, match="found a run in it"):
+        check_output_folder(tmp_path, "findings.jsonl", "list of findings", inputs=(), force=True)
+
+
+def test_the_report_of_another_run_is_not_replaced(tmp_path: Path) -> None:
+    """`stadia report ONE --out OTHER/report.html`."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").touch()
+        (tmp_path / name / "report.html").write_bytes(SAMPLES["report"])
+    check_replaceable(tmp_path / "one" / "report.html", "report", inputs=[tmp_path / "one"])
+    with pytest.raises(StadiaError, match=r"report\.html: found a file of another run"):
+        check_replaceable(tmp_path / "other" / "report.html", "report", inputs=[tmp_path / "one"], force=True)

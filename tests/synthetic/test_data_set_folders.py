@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.processes import leave_stale_folder
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.synthetic.config import ROADWORLD_DEMO
+from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import SceneFormat
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
 from stadia.synthetic.tableworld.tableworld_writer import CUTOUTS, TABLEWORLD
@@ -28,7 +29,7 @@ def begin(kind: SceneFormat, out: Path) -> None:
     """Write a scene, and what a killed rendering of another one leaves."""
     scene = out / "train" / "train-00000-mug" if kind is CUTOUTS else out / "train-000"
     write(scene / kind.record, {kind.kind: {}})
-    write(scene.with_name(".train-00001.partial") / "left.png")
+    leave_stale_folder(scene.with_name("train-00001"))
     (out / "val").mkdir(exist_ok=True)
 
 
@@ -107,12 +108,7 @@ def test_cutouts_are_not_rendered_among_those_of_the_user(name: str, tmp_path: P
 
 def test_a_scene_that_is_a_folder_of_the_user_is_named(tmp_path: Path) -> None:
     (tmp_path / "train-000").mkdir()
-    (job,) = ROADWORLD.list_jobs(
-        tmp_path,
-        ROADWORLD_DEMO.model_copy(update={"train": 1, "val": 0, "test": 0}),
-        0,
-        lambda split, index, _: f"{split}-000",
-    )
+    (job,) = ROADWORLD.list_jobs(tmp_path, ROADWORLD_DEMO.model_copy(update={"train": 1, "val": 0, "test": 0}), 0)
     with pytest.raises(DataError, match=r"train-000: found a folder without recording\.json; expected a new folder"):
         ROADWORLD.find_unfinished([job], ROADWORLD_DEMO)
 
@@ -122,4 +118,24 @@ def test_a_scene_that_is_a_folder_of_the_user_is_named(tmp_path: Path) -> None:
 def test_files_of_others_are_refused(kind: SceneFormat, name: str, tmp_path: Path) -> None:
     OTHERS[name](kind, tmp_path)
     with pytest.raises(StadiaError, match=r"nothing is overwritten"):
+        kind.check_folder(tmp_path)
+
+
+def test_a_list_of_scenes_that_was_edited_is_not_written_over(tmp_path: Path) -> None:
+    config = ROADWORLD_DEMO.model_copy(update={"train": 2, "val": 1, "test": 0})
+    jobs = ROADWORLD.list_jobs(tmp_path, config, 7)
+    ROADWORLD.write_listing(tmp_path, jobs, config, 7, np.zeros((2, 2, 3), np.uint8))
+    ROADWORLD.check_listing(tmp_path, RoadWorldConfig)
+    listing = json.loads((tmp_path / "dataset.json").read_text())
+    moved = {"train": ["train-000"], "val": ["val-000", "train-001"], "test": []}
+    for edited in ({**listing, "splits": moved}, {**listing, "note": "mine"}, {**listing, "roadworld": []}, []):
+        write(tmp_path / "dataset.json", edited)
+        with pytest.raises(DataError, match=r"dataset\.json: found another list of scenes than stadia wrote"):
+            ROADWORLD.check_listing(tmp_path, RoadWorldConfig)
+
+
+@kinds
+def test_scenes_are_not_rendered_into_the_folder_of_another_command(kind: SceneFormat, tmp_path: Path) -> None:
+    write(tmp_path / "run.json")
+    with pytest.raises(StadiaError, match=r"found a run in it \(run\.json\)"):
         kind.check_folder(tmp_path)

@@ -23,7 +23,7 @@ import small_recipe
 import torch
 from rich.console import Console
 from tests.campaign.harness import fingerprint
-from tests.processes import leave_stale_file
+from tests.processes import leave_stale_file, leave_stale_folder
 
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.files import atomic_files as files
@@ -389,12 +389,14 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypa
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])
     (run,) = tmp_path.iterdir()
     leave_stale_file(run / "checkpoints" / "last.safetensors")
-    (run / "checkpoints" / ".tmpWhRQul").write_bytes(b"half")  # as the package safetensors names it
+    leave_stale_folder(run / "checkpoints" / "last")
+    (run / "checkpoints" / ".tmpWhRQul").write_text("years of work")  # as the package safetensors names its own
     (run / "checkpoints" / ".bashrc").write_text("years of work")  # of its user, in whatever way it got there
     monkeypatch.setattr(files, "_CLEANED", set())  # as in a new process
     small_recipe.train(tmp_path, resume=run)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
         ".bashrc",
+        ".tmpWhRQul",
         "best.json",
         "best.safetensors",
         "last.json",

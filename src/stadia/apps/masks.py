@@ -22,6 +22,7 @@ from stadia.evaluation.plots.image_overlays import draw_image_sheet, draw_masks
 from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
+from stadia.files.output_files import check_own_folder
 from stadia.files.paths import check_writable, expand_home, safe_join
 from stadia.models.segmentation import Segmenter, load_panoptic_model, load_tflite_model
 from stadia.models.size_prior import SizePrior, load_size_prior
@@ -29,6 +30,10 @@ from stadia.models.size_prior import SizePrior, load_size_prior
 SHEET = "sheet.png"
 RECORD = "prepared.json"
 HEIGHTS = "heights.json"
+CLASSES = "classes.json"
+WRITTEN = (CLASSES, "semantic", "instance", SHEET, HEIGHTS)
+"""These come after the record. A folder that has them without it is somebody else's."""
+
 _SHEET_IMAGES = 12
 _MIN_HEIGHT_PX = 20  # of an object that can give a height
 _ANY_FOCAL_PX = 1000.0  # masks do not depend on the camera
@@ -130,7 +135,9 @@ def _without_camera(request: MasksRequest) -> dict[str, Any]:
 def _prepare(
     recording: Recording, folder: Path, maker: MaskMaker, request: MasksRequest, track: TrackProgress
 ) -> Iterator[str]:
-    _start_folder(folder, {"by": maker.identity, "of": recording.fingerprint()}, maker.classes)
+    record = {"by": maker.identity, "of": recording.fingerprint()}
+    _check_folder(folder, record)
+    prior = None if request.heights is None else load_size_prior(request.heights)
     made = unknown = 0
     indices = range(0, len(recording), request.every)
     for index in track(indices, len(indices), f"masks of {recording.name}"):
@@ -142,6 +149,7 @@ def _prepare(
             unknown += 1
             continue
         semantic, instance = found
+        _start_folder(folder, record, maker.classes)
         if instance is not None:  # first: a frame is done when its classes are there
             write_image(_file(folder, "instance", recording.stem(index)), instance)
         write_image(done, semantic)
@@ -150,8 +158,8 @@ def _prepare(
         missing, expected = f"none of {recording.name}'s frames", f"masks of images named as {recording.stem(0)}"
         raise DataError(request.by, found=missing, expected=expected, fix="name them as the images are named")
     recording.mask_reader = MaskFiles(folder)
-    if request.heights is not None:
-        write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, load_size_prior(request.heights), track))
+    if prior is not None:
+        write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, prior, track))
         recording.mask_reader = MaskFiles(folder)
     yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
     selection = getattr(recording, "selection", None)
@@ -162,16 +170,22 @@ def _prepare(
         yield f"note: {unknown} frames have no masks in {request.by}"
 
 
-def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
-    record = folder / RECORD
-    if record.exists() and (before := read_json(record)) != made:
+def _check_folder(folder: Path, made: dict[str, str]) -> None:
+    """Raise StadiaError where a folder is neither new nor of these masks."""
+    check_own_folder(folder, RECORD, "set of masks", WRITTEN, fix="choose another --out")
+    if (folder / RECORD).exists() and (before := read_json(folder / RECORD)) != made:
         before = before if isinstance(before, dict) else {}
         found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
         expected, fix = f"those of this video by {made['by']}", "choose another --out, or remove it"
         raise DataError(folder, found=found, expected=expected, fix=fix)
-    if not record.exists():
-        write_json(folder / "classes.json", {str(number): name for number, name in classes.items()})
-        write_json(record, made)
+
+
+def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
+    """Write the record and the classes, before the first mask."""
+    if not (folder / RECORD).exists():
+        write_json(folder / RECORD, made)
+    if not (folder / CLASSES).exists():
+        write_json(folder / CLASSES, {str(number): name for number, name in classes.items()})
 
 
 def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iterator[str]:

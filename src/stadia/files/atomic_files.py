@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -137,26 +138,50 @@ def _make_temporary(folder: str, name: str) -> str:
     stem = stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
     os.makedirs(folder, exist_ok=True)
     remove_stale_files(folder)
-    prefix = f".{stem}.{THIS_MACHINE}-{os.getpid()}."
-    handle, temporary = tempfile.mkstemp(f".partial{suffix}", prefix, folder)
+    handle, temporary = tempfile.mkstemp(f".partial{suffix}", _make_prefix(stem), folder)
     os.close(handle)  # Windows renames no open file
     return temporary
 
 
-def remove_stale_files(folder: str | Path) -> None:
-    """Remove the temporary files of `atomic_write` that no process writes; once in a process for each folder.
+def make_temporary_folder(folder: Path, name: str) -> Path:
+    """Create an empty folder in another one, which exists. Its name states which process fills it."""
+    remove_stale_files(folder)
+    stem = name.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+    temporary = Path(folder, f"{_make_prefix(stem)}{secrets.token_hex(4)}.partial")
+    temporary.mkdir()
+    return temporary
 
-    Of this machine those of processes that have ended, of another one those that are older than a day.
+
+def _make_prefix(stem: str) -> str:
+    return f".{stem}.{THIS_MACHINE}-{os.getpid()}."
+
+
+def remove_stale_files(folder: str | Path) -> None:
+    """Remove the temporary files and folders of this module that no process writes; once in a process for each folder.
+
+    Nothing else is removed: their names state the machine and the process. Of this machine those of processes that have
+    ended, of another one those that are older than a day.
     """
     absolute = os.path.abspath(folder)
     if absolute in _CLEANED:
         return
-    for entry in os.scandir(folder):
-        if (name := match_temporary_name(entry.name)) and entry.is_file(follow_symlinks=False):
-            with suppress(OSError):  # another process may remove it at the same time
-                if _is_stale(entry.stat(), name["machine"], int(name["process"])):
-                    os.unlink(entry.path)
+    for entry in list_stale_entries(folder):
+        with suppress(OSError):  # another process may remove it at the same time
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
     _CLEANED.add(absolute)
+
+
+def list_stale_entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the temporary files and folders of this module in a folder that no process writes any more."""
+    for entry in os.scandir(folder):
+        is_plain = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+        if is_plain and (name := match_temporary_name(entry.name)):
+            with suppress(OSError):
+                if _is_stale(entry.stat(), name["machine"], int(name["process"])):
+                    yield entry
 
 
 def _is_stale(status: os.stat_result, machine: str, process: int) -> bool:
@@ -171,12 +196,11 @@ def _is_stale(status: os.stat_result, machine: str, process: int) -> bool:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on a clean exit sync its files and rename it to `path`, else remove it.
 
-    Its name is fixed, so that the next process removes what a killed one left half-written. `path` must not exist yet,
-    or be empty. Raises StadiaError where the disk is full, the folder cannot be written to, or another process writes
-    it.
+    The next process that writes beside it removes what a killed one left half-written. `path` must not exist yet, or be
+    empty. Raises StadiaError where the disk is full, the folder cannot be written to, or another process writes it.
     """
     path = Path(path)
-    temporary = path.parent / f".{path.name}.partial"
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -184,8 +208,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
     with hold_lock(path.parent / f".{path.name}.lock", path):
         try:
-            _remove(temporary)
-            temporary.mkdir()
+            temporary = make_temporary_folder(path.parent, path.name)
             yield temporary
             _sync_all(file for file in temporary.rglob("*") if file.is_file())
             with suppress(OSError):  # Windows renames no folder to one that exists
@@ -196,15 +219,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             explain_write_error(error, path)
             raise
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    """Remove what a killed process left; of a link not the place that it leads to."""
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync(path: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,10 +26,13 @@ def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> I
         refusal: what is raised where another process holds the lock.
 
     Raises:
-        StadiaError: another process holds the lock, or its file cannot be made.
+        StadiaError: another process holds the lock, its file cannot be made, or a file with content is in its place.
     """
     lock = FileLock(path)
     try:
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_size):
+            found, expected = "something that is no lock of stadia's", "no file of this name"
+            raise StadiaError(path, found=found, expected=expected, fix="rename it, or choose another output")
         lock.acquire(timeout=0)
     except Timeout:
         raise refusal or StadiaError(

@@ -21,8 +21,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import StadiaError
-from stadia.files.atomic_files import atomic_folder, open_atomic, remove_stale_files, sync_later, write_json
+from stadia.core.errors import DataError, StadiaError
+from stadia.files.atomic_files import (
+    atomic_folder,
+    list_stale_entries,
+    make_temporary_folder,
+    open_atomic,
+    remove_stale_files,
+    sync_later,
+    write_json,
+)
 from stadia.files.image_io import PNG_SIGNATURE
 from stadia.files.input_files import open_input
 from stadia.files.json_files import read_json
@@ -32,8 +40,7 @@ from stadia.files.run_names import RUN_FILES
 from stadia.files.write_errors import explain_write_error
 
 _END_BYTES = 1 << 16  # at either end of a file, where its mark is
-_PARTIAL = ".stadia-partial"  # folder of what becomes the content of the folder that it is in
-_MOVED = ".moved.json"  # in it, the names of what is moved
+_MOVED = ".moved.json"  # in a temporary folder: what is moved out of it, with the identity of each file
 
 PREVIEWED = ("roadworld", "tableworld", "cutouts")
 """Kinds of rendered data sets, which have a preview.png."""
@@ -57,6 +64,21 @@ comment of an mp4, the metadata of ONNX and .pt2. The second mark of reports is 
 """
 
 
+RECORDS: Mapping[str, str] = {
+    "run.json": "a run",
+    "predictions.json": "predictions",
+    "study.yaml": "a study",
+    "sweep.json": "a sweep",
+    "recording.json": "a recording",
+    "dataset.json": "a data set",
+    "foregrounds.json": "a set of cut-outs",
+    "prepared.json": "masks",
+    "camera_height.json": "a measured camera height",
+    "findings.jsonl": "findings of a data check",
+}
+"""File that marks the folder of a command -> what the folder holds. No other command writes into it."""
+
+
 def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], force: bool = False) -> Path:
     """Raise StadiaError where a file stands at `path` that stadia did not write as this kind of output.
 
@@ -69,7 +91,7 @@ def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], f
             among them is made of, unless it is empty or of `kind`.
         force: also replace any other file, and a link itself; never a folder or a device.
     """
-    path = expand_home(path)
+    path, inputs = expand_home(path), list(inputs)
     for given in inputs:
         if given is not None and _is_input(path, expand_home(given), kind):
             found = "an input of this command" if given.is_file() else f"a file of {given}, an input of this command"
@@ -82,6 +104,9 @@ def check_replaceable(path: Path, kind: str, *, inputs: Iterable[Path | None], f
     if stat.S_ISDIR(mode) or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         found = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise StadiaError(path, found=found, expected="a file's name", fix="choose another name")
+    if _is_of_another_run(path, inputs):
+        found, expected = "a file of another run", "a new file, or one of the run that is read"
+        raise StadiaError(path, found=found, expected=expected, fix="choose another name")
     if force:
         return path
     if stat.S_ISLNK(mode):
@@ -111,6 +136,7 @@ def check_output_folder(
     check_writable(folder)
     if folder.is_dir():
         remove_stale_files(folder)  # all that a command leaves that was killed before its first file was whole
+    check_foreign_folder(folder, record)
     if force or not folder.is_dir() or is_empty(folder):
         return folder
     if not (folder / record).exists():
@@ -122,10 +148,25 @@ def check_output_folder(
     return folder
 
 
+def check_foreign_folder(folder: Path, *own: str) -> None:
+    """Raise StadiaError where a folder is that of another command: it has a record of RECORDS, and none is its own.
+
+    own: the records of the command that is about to write. Those of a run and of its data check are both in a run.
+    """
+    for record, content in RECORDS.items():
+        if record not in own and os.path.lexists(folder / record):
+            expected, fix = "a folder that no other command writes", "choose another folder"
+            raise StadiaError(folder, found=f"{content} in it ({record})", expected=expected, fix=fix)
+
+
 def check_own_folder(
     folder: Path, record: str, kind: str, names: Container[str], fix: str = "choose another folder"
 ) -> None:
-    """Raise StadiaError where a folder lacks the record that stadia writes first, and has one of the later `names`."""
+    """Raise StadiaError where a folder lacks the record that stadia writes first, and has one of the later `names`.
+
+    Also where it is another command's.
+    """
+    check_foreign_folder(folder, record)
     if not folder.is_dir() or (folder / record).exists():
         return
     remove_stale_files(folder)
@@ -150,39 +191,53 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         raise StadiaError(path, found="a file", expected="a new folder", fix="choose another --out")
     with hold_folder(path):
-        folder = path / _PARTIAL
-        _take_back(folder)
+        for entry in list_stale_entries(path):
+            if entry.is_dir():
+                _take_back(Path(entry.path))
+        remove_stale_files(path)
         if not is_empty(path):
             fix = "choose another --out: nothing is overwritten"
             raise StadiaError(path, found="files in it", expected="a new folder", fix=fix)
+        content: Path | None = None
         try:
-            folder.mkdir()
-            with sync_later(folder):
-                yield folder
-            names = sorted(one.name for one in folder.iterdir())
-            write_json(folder / _MOVED, names)
+            content = make_temporary_folder(path, "content")
+            with sync_later(content):
+                yield content
+            names = sorted(file.name for file in content.iterdir())
+            write_json(content / _MOVED, {name: _identify_file(content / name) for name in names})
             for name in names:
-                (folder / name).rename(path / name)
-            (folder / _MOVED).unlink()  # from here on they stay
+                (content / name).rename(path / name)
+            (content / _MOVED).unlink()  # from here on they stay
         except BaseException as error:
-            with suppress(OSError, StadiaError):  # the first error is the cause; the next process takes it back
-                _take_back(folder)
+            with suppress(OSError):  # the first error is the cause; the next process takes it back
+                _take_back(content)
             if isinstance(error, OSError):
                 explain_write_error(error, path)
             raise
         for _ in range(2):  # the result is whole: where its empty folder stays, the command has not failed
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(content, ignore_errors=True)
 
 
-def _take_back(folder: Path) -> None:
-    """Remove a partial folder, where there is one, and what was moved out of it into the folder that it is in."""
-    if folder.is_symlink() or not folder.is_dir():
+def _take_back(folder: Path | None) -> None:
+    """Remove a temporary folder, and what was moved out of it into the folder that it is in.
+
+    A file beside it is removed only where it is the recorded one itself: another file of this name is the user's.
+    """
+    if folder is None:
         return
-    if (folder / _MOVED).is_file():
-        for name in read_json(folder / _MOVED, expected="names of files"):
-            if isinstance(name, str) and name == Path(name).name:
-                (folder.parent / name).unlink(missing_ok=True)
+    with suppress(DataError):  # a record that stadia did not write
+        moved = read_json(folder / _MOVED) if (folder / _MOVED).is_file() else {}
+        for name, identity in moved.items() if isinstance(moved, dict) else ():
+            file = folder.parent / Path(name).name
+            if os.path.lexists(file) and _identify_file(file) == identity:
+                file.unlink()
     shutil.rmtree(folder)
+
+
+def _identify_file(path: Path) -> list[int]:
+    """Return what no other file of the disk has, and what renaming leaves: device, inode, size and time of change."""
+    status = path.lstat()
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def _is_input(path: Path, given: Path, kind: str) -> bool:
@@ -197,6 +252,14 @@ def _is_input(path: Path, given: Path, kind: str) -> bool:
     inside = file.relative_to(folder).parts
     is_run = (given / "run.json").is_file()
     return not is_run or len(inside) > 1 or inside[0] in RUN_FILES
+
+
+def _is_of_another_run(path: Path, inputs: Iterable[Path | None]) -> bool:
+    """Return whether a file is one that a run writes into its folder, and this run is no input."""
+    if path.name not in (*RUN_FILES, "report.html") or not (path.parent / "run.json").is_file():
+        return False
+    folders = (expand_home(given) for given in inputs if given is not None)
+    return not any(folder.exists() and folder.samefile(path.parent) for folder in folders)
 
 
 def is_own_file(path: Path, kind: str) -> bool:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pydantic import Field
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError, DataError, summarize_exception
-from stadia.files.atomic_files import atomic_write, write_json
+from stadia.files.atomic_files import atomic_write, make_temporary_folder, write_json
 from stadia.files.input_files import check_input_file
 from stadia.files.json_files import check_json_values, load_json, read_json
 from stadia.files.run_names import describe_runs
@@ -78,7 +79,8 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors by the package safetensors. It refuses tied tensors, so each gets memory of its own.
 
-    The package first writes a file `.tmp??????` beside `path`, which a resume removes after a kill.
+    The package first writes a file `.tmp??????` beside its output. So it writes into a temporary folder, which the next
+    process removes after a kill.
     """
     from safetensors.torch import save_file
 
@@ -88,13 +90,17 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         memory = tensor.untyped_storage().data_ptr()
         own_memory[name] = tensor.clone() if memory in written else tensor
         written.add(memory)
+    folder = make_temporary_folder(path.parent, path.stem)
     try:
-        save_file(own_memory, path, metadata)
+        save_file(own_memory, folder / path.name, metadata)
+        (folder / path.name).replace(path)
     except safetensors.SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))  # the only place of the system's error
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_header_copy(path: Path, header: CheckpointHeader) -> None:

@@ -297,8 +297,6 @@ def _begin_resume(training: _Training, console: Console) -> None:
     run = training.run
     if run.writes:
         remove_stale_files_of_run(run.folder)
-        for file in run.checkpoints.glob(".tmp??????"):  # of safetensors, killed while it wrote a checkpoint
-            file.unlink()
         if training.checkpoint is not None:
             write_header_copy(training.checkpoint.path, training.checkpoint.header)
     run.resume(from_start=training.checkpoint is None)

@@ -12,9 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.processes import leave_stale_folder
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.open_dataset import open_recordings
+from stadia.files import atomic_files
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld import roadworld_writer
 from stadia.synthetic.roadworld.road_world import RoadRenderer, RoadView
@@ -127,8 +129,8 @@ def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         write_roadworld(SMALL, out, workers=1)
     assert [p.name for p in out.iterdir()] == ["train-000"]  # the finished one, and no trace of the other
-    (out / ".val-000.partial" / "left").mkdir(parents=True)  # what a killed process leaves
-    (out / ".val-000.partial" / "left" / "000077.png").write_bytes(b"half")
+    leave_stale_folder(out / "val-000")
+    atomic_files._CLEANED.clear()  # another process goes on
     monkeypatch.setattr(RoadRenderer, "render", render)
     before = (out / "train-000" / "recording.json").stat().st_mtime_ns
     done: list[int] = []
@@ -138,6 +140,16 @@ def test_an_interrupted_rendering_resumes(dataset: Path, tmp_path: Path, monkeyp
     assert contents(out) == contents(dataset)
     monkeypatch.setattr(RoadRenderer, "render", None)  # a folder that is whole is not rendered again
     assert write_roadworld(SMALL, out, workers=1) == out / "dataset.json"
+
+
+def test_hidden_folders_of_the_user_stay(tmp_path: Path) -> None:
+    """The name of what a killed process left was `.train-000.partial`, and any folder of this name was removed."""
+    mine = tmp_path / "data" / ".train-000.partial" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    config = RoadWorldConfig(train=1, val=0, test=0, frames=1, height=32, width=96, stereo=False)
+    write_roadworld(config, tmp_path / "data")
+    assert mine.read_text() == "mine"
 
 
 def test_a_folder_made_with_other_settings_is_refused(dataset: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.processes import leave_stale_folder
 from typer.testing import CliRunner
 
 from stadia.cli.data_commands import app
@@ -71,11 +73,8 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written: Path, 
 
 
 def test_an_interrupted_rendering_resumes(dataset: Path, written: Path) -> None:
-    for path in (dataset / "val-00000").rglob("*.*"):
-        path.unlink()
-    for kind in ("image", "instance", "depth"):
-        (dataset / "val-00000" / kind).rmdir()
-    (dataset / "val-00000").rename(dataset / ".val-00000.partial")
+    shutil.rmtree(dataset / "val-00000")
+    leave_stale_folder(dataset / "val-00000")
     done: list[int] = []
     write_tableworld(SMALL, dataset, seed=5, advance=done.append)
     assert sum(done) == 8

@@ -10,7 +10,8 @@ OUT/SPLIT/00000/                    images 0 to 499; the folder is complete or a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -26,6 +27,7 @@ from stadia.datasets.image_files import check_image_size, read_label_png, read_r
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.files.json_files import read_json
+from stadia.files.output_files import check_foreign_folder
 from stadia.files.paths import safe_join
 from stadia.synthetic.composites.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
 from stadia.synthetic.composites.composer import CompositeComposer, CompositePair, CompositeSample, CompositeSource
@@ -45,6 +47,7 @@ COMPOSITES_FORMAT = "stadia-overlay"
 COMPOSITES_VERSION = 2
 """Raised when a seed no longer gives the same files."""
 
+LISTING = "dataset.json"
 SHARD_SIZE = 500
 OWN_FILE, REWRITE = "a file of stadia data overlay", "write the set again"
 
@@ -62,29 +65,54 @@ def write_composites(
     Raises DataError where a folder holds images made with other settings, StadiaError where it cannot be written.
     """
     out = Path(out)
-    splits: dict[str, Any] = {}
-    origins: dict[str, Any] = {}
+    check_foreign_folder(out, LISTING)
+    listing = _make_listing(composers, counts)
+    origins = listing["overlay"]
+    todo = {split: list(_find_unwritten(out, split, origins[split], counts[split])) for split in composers}
+    _check_listing(out / LISTING, listing)
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         for split, composer in composers.items():
-            facts, count = composer.facts(), counts[split]
-            origin = origins[split] = _make_origin(composer, facts)
-            shards = [range(start, min(start + SHARD_SIZE, count)) for start in range(0, count, SHARD_SIZE)]
-            todo = [shard for shard in shards if not _is_written_shard(_shard_folder(out, split, shard), origin, shard)]
-            advance(count - sum(map(len, todo)))
-            used = sorted({composer.choose_parts(number)[0] for shard in todo for number in shard})
+            advance(counts[split] - sum(map(len, todo[split])))
+            used = sorted({composer.choose_parts(number)[0] for shard in todo[split] for number in shard})
             run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
-            run_jobs(pool, partial(_write_shard, composer, origin, out), todo, advance)
-            numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
-            names, hashes = (
-                [foreground.name for foreground in composer.foregrounds],
-                hash_visible_pixels(composer.foregrounds),
-            )
-            splits[split] = {"images": count, **numbers, "looks": dict(zip(names, hashes, strict=True))}
+            run_jobs(pool, partial(_write_shard, composer, origins[split], out), todo[split], advance)
+    write_json(out / LISTING, listing)
+    return out / LISTING
+
+
+def _make_listing(composers: Mapping[str, CompositeComposer], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the content of dataset.json."""
+    splits: dict[str, Any] = {}
+    origins: dict[str, Any] = {}
+    for split, composer in composers.items():
+        facts = composer.facts()
+        origins[split] = _make_origin(composer, facts)
+        numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
+        names = [foreground.name for foreground in composer.foregrounds]
+        hashes = hash_visible_pixels(composer.foregrounds)
+        splits[split] = {"images": counts[split], **numbers, "looks": dict(zip(names, hashes, strict=True))}
     first = next(iter(composers.values()))
-    path = out / "dataset.json"
     about = {"format": COMPOSITES_FORMAT, "version": COMPOSITES_VERSION, "label": first.label.to_dict()}
-    write_json(path, {**about, "height": first.height, "width": first.width, "splits": splits, "overlay": origins})
-    return path
+    return {**about, "height": first.height, "width": first.width, "splits": splits, "overlay": origins}
+
+
+def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
+    """Raise DataError where dataset.json is not as stadia wrote it, for as many images or more or fewer."""
+    if not path.exists():
+        return
+    old = read_json(path)
+    try:
+        splits = {
+            split: listing["splits"][split] | {"images": values["images"]} for split, values in old["splits"].items()
+        }
+        new = {**listing, "splits": splits, "overlay": {split: listing["overlay"][split] for split in splits}}
+        is_own = json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
+    except (AttributeError, KeyError, TypeError):
+        is_own = False
+    if not is_own:
+        found, expected = "another list of images than stadia wrote", "the one that it wrote"
+        fix = "choose another --out; or remove this file, to have it written again"
+        raise DataError(path, found=found, expected=expected, fix=fix)
 
 
 def _make_origin(composer: CompositeComposer, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +129,14 @@ def _make_origin(composer: CompositeComposer, facts: Mapping[str, Any]) -> dict[
 
 def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
     return {**origin, "first": numbers.start, "images": len(numbers)}
+
+
+def _find_unwritten(out: Path, split: str, origin: Mapping[str, Any], count: int) -> Iterator[range]:
+    """Yield the numbers of the images of each shard that is not there. Raises DataError as `_is_written_shard`."""
+    for start in range(0, count, SHARD_SIZE):
+        shard = range(start, min(start + SHARD_SIZE, count))
+        if not _is_written_shard(_shard_folder(out, split, shard), origin, shard):
+            yield shard
 
 
 def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -> bool:
@@ -178,13 +214,13 @@ class _ShardFile(FileEntry):
 
 def is_composite_set(path: Path) -> bool:
     """Return whether a folder holds a set of `write_composites`."""
-    about = path / "dataset.json"
+    about = path / LISTING
     return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == COMPOSITES_FORMAT
 
 
 def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
     """Open the splits that `write_composites` wrote. Raises DataError with the file."""
-    record: _SetFile = read_typed_json(path / "dataset.json", _SetFile, expected=OWN_FILE, fix=REWRITE)
+    record: _SetFile = read_typed_json(path / LISTING, _SetFile, expected=OWN_FILE, fix=REWRITE)
     return {
         name: CompositeFiles(safe_join(path, name), split.images, record.label, record.overlay.get(name), split.looks)
         for name, split in record.splits.items()

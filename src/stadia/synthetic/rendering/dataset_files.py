@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class SceneFormat:
     version: raised when a seed no longer gives the same files, so that new code does not continue an old folder.
     record: JSON file of a scene, the last of its files.
     listing: JSON file with the scenes of each split, the last of the dataset.  header: its first entries.
+    name_scene: returns the folder of a scene within the data set, of its split, index and seed.
     is_split_by_folders: whether scenes are in SPLIT/NAME; else in NAME.
     """
 
@@ -61,6 +63,7 @@ class SceneFormat:
     record: str
     listing: str
     header: Mapping[str, Any]
+    name_scene: Callable[[str, int, int], str]
     is_split_by_folders: bool = False
 
     def check_folder(self, out: Path) -> None:
@@ -69,6 +72,9 @@ class SceneFormat:
         Other files may be there; of a set that is split by folders not within these, where a reader would take them for
         a part of it. Folders of scenes are checked by `find_unfinished`.
         """
+        from stadia.files.output_files import check_foreign_folder
+
+        check_foreign_folder(out, *LISTINGS)
         listing, preview = out / self.listing, out / PREVIEW
         if listing.is_file():
             values = read_json(listing)
@@ -80,6 +86,29 @@ class SceneFormat:
         if others:
             found, expected = f"{others[0]}, of something else", f"a new folder, or one with a {self.kind}"
             raise StadiaError(out, found=found, expected=expected, fix="choose another --out: nothing is overwritten")
+
+    def check_listing(self, out: Path, config_class: type[SceneCounts]) -> None:
+        """Raise DataError where the list of scenes is not the one that stadia wrote for its seed and configuration."""
+        path = out / self.listing
+        if not path.is_file():
+            return
+        old = read_json(path)
+        try:
+            seed, config = int(old[self.kind]["seed"]), config_class.model_validate(old[self.kind]["config"])
+            new = self._make_listing(self.list_jobs(out, config, seed), config, seed)
+            new[self.kind] = {"seed": seed, "config": old[self.kind]["config"]}  # an earlier version had fewer keys
+            is_own = json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
+        except (KeyError, TypeError, ValueError):
+            is_own = False
+        if not is_own:
+            found, expected = "another list of scenes than stadia wrote", "the one that it wrote"
+            fix = "choose another --out; or remove this file, to have it written again"
+            raise DataError(path, found=found, expected=expected, fix=fix)
+
+    def _make_listing(self, jobs: Sequence[SceneJob], config: SceneCounts, seed: int) -> dict[str, Any]:
+        splits = {split: [job.folder.name for job in jobs if job.split == split] for split in SPLITS}
+        made_from = {"seed": seed, "config": config.model_dump(mode="json")}
+        return {**self.header, "splits": splits, self.kind: made_from}
 
     def _is_preview(self, path: Path) -> bool:
         """Return whether a file is the preview of such a data set."""
@@ -93,13 +122,11 @@ class SceneFormat:
         foreign = (entry for entry in entries if not entry.name.startswith(".") and not (entry / self.record).is_file())
         return [str(entry.relative_to(out)) for entry in foreign]
 
-    def list_jobs(
-        self, out: Path, config: SceneCounts, seed: int, name: Callable[[str, int, int], str]
-    ) -> list[SceneJob]:
-        """List the scenes of each split in order. name: the folder within `out`, of (split, index, seed)."""
+    def list_jobs(self, out: Path, config: SceneCounts, seed: int) -> list[SceneJob]:
+        """List the scenes of each split in order."""
         places = ((split, index) for split, count in config.counts.items() for index in range(count))
         seeds = ((*place, derive_seed(seed, self.kind, *place)) for place in places)
-        return [SceneJob(out / name(*place_and_seed), *place_and_seed) for place_and_seed in seeds]
+        return [SceneJob(out / self.name_scene(*place_and_seed), *place_and_seed) for place_and_seed in seeds]
 
     def origin(self, job: SceneJob, config: SceneCounts) -> dict[str, Any]:
         """Return what defines a scene's images, without the number of scenes: equal origins mean equal images."""
@@ -118,9 +145,7 @@ class SceneFormat:
         """
         if not os.path.lexists(out / PREVIEW) or self._is_preview(out / PREVIEW):
             write_contact_sheet(out / PREVIEW, preview, f"stadia-preview-{self.kind}")
-        splits = {split: [job.folder.name for job in jobs if job.split == split] for split in SPLITS}
-        made_from = {"seed": seed, "config": config.model_dump(mode="json")}
-        write_json(out / self.listing, {**self.header, "splits": splits, self.kind: made_from})
+        write_json(out / self.listing, self._make_listing(jobs, config, seed))
         return out / self.listing
 
 

@@ -35,8 +35,9 @@ from stadia.synthetic.roadworld.street_scene import PALETTE, ObjectInstance, Sem
 
 ROADWORLD_VERSION = 4
 ROADWORLD = SceneFormat(
-    "roadworld", ROADWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1}
-)
+    "roadworld", ROADWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1},
+    lambda split, index, _: f"{split}-{index:03d}",
+)  # fmt: skip
 
 DEMO_FRAMES = sum(ROADWORLD_DEMO.counts.values()) * ROADWORLD_DEMO.frames
 
@@ -45,7 +46,7 @@ _NEAR_M, _FAR_M = 3.0, 120.0  # of depth in previews
 
 def list_recordings(out: Path, config: RoadWorldConfig, seed: int) -> list[SceneJob]:
     """List the recordings of a data set in order."""
-    return ROADWORLD.list_jobs(out, config, seed, lambda split, index, _: f"{split}-{index:03d}")
+    return ROADWORLD.list_jobs(out, config, seed)
 
 
 def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
@@ -131,6 +132,7 @@ def write_roadworld(
     jobs = list_recordings(Path(out), config, seed)
     ROADWORLD.check_folder(Path(out))
     todo = ROADWORLD.find_unfinished(jobs, config)
+    ROADWORLD.check_listing(Path(out), RoadWorldConfig)
     advance(config.frames * (len(jobs) - len(todo)))
 
     def build(job: SceneJob) -> RoadRenderer:

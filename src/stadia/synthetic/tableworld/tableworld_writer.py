@@ -54,12 +54,14 @@ TABLEWORLD_VERSION = 2  # 2: scene.json lists `images`, before `pictures`
 TABLEWORLD = SceneFormat(
     "tableworld", TABLEWORLD_VERSION, "scene.json", "dataset.json",
     {"format": "stadia-objects", "version": 1, "classes": TABLEWORLD_CLASSES},
+    lambda split, index, _: f"{split}-{index:05d}",
 )  # fmt: skip
 
 CUTOUTS_VERSION = 1
 CUTOUTS = SceneFormat(
     "cutouts", CUTOUTS_VERSION, "object.json", "foregrounds.json",
-    {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"}, is_split_by_folders=True,
+    {"format": "stadia-foregrounds", "version": 1, "license": "CC0-1.0"},
+    lambda split, index, seed: f"{split}/{split}-{index:05d}-{_draw_kind(seed)}", is_split_by_folders=True,
 )  # fmt: skip
 
 _NEAR_M, _FAR_M = 0.3, 3.0  # of depth in previews
@@ -128,9 +130,10 @@ def write_tableworld(
 
     Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
     """
-    jobs = TABLEWORLD.list_jobs(Path(out), config, seed, lambda split, index, _: f"{split}-{index:05d}")
+    jobs = TABLEWORLD.list_jobs(Path(out), config, seed)
     TABLEWORLD.check_folder(Path(out))
     todo = TABLEWORLD.find_unfinished(jobs, config)
+    TABLEWORLD.check_listing(Path(out), TableWorldConfig)
     advance(config.views * (len(jobs) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         run_jobs(pool, partial(_write_table, config), todo, advance)
@@ -169,7 +172,7 @@ def _draw_table_row(scene: Path) -> Image:
 
 def list_cutout_objects(out: Path, config: CutoutConfig, seed: int) -> list[SceneJob]:
     """List the objects of a set in order; the name of each contains its kind."""
-    return CUTOUTS.list_jobs(out, config, seed, lambda split, i, own: f"{split}/{split}-{i:05d}-{_draw_kind(own)}")
+    return CUTOUTS.list_jobs(out, config, seed)
 
 
 def _draw_kind(seed: int) -> str:
@@ -243,6 +246,7 @@ def write_cutouts(
     jobs = list_cutout_objects(Path(out), config, seed)
     CUTOUTS.check_folder(Path(out))
     todo = CUTOUTS.find_unfinished(jobs, config)
+    CUTOUTS.check_listing(Path(out), CutoutConfig)
     advance(config.views * (len(jobs) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         run_jobs(pool, partial(_write_object, config), todo, advance)
