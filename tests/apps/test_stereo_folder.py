@@ -121,7 +121,7 @@ def test_poses_that_do_not_fit_the_frames_are_refused(stadia, pair, tmp_path):
     path.write_text("\n".join(f"{number} {row}" for number, row in zip((0, 2, 3), rows, strict=True)))
     assert "found frame numbers that leave out frames" in stadia("init", *pair, *words)[2]
     path.write_text("1 2 3\n")
-    assert "found 3 columns; expected rows of 12 numbers (KITTI)" in stadia("init", *pair, *words)[2]
+    assert "found 3 columns; expected rows of KITTI (12 numbers)" in stadia("init", *pair, *words)[2]
     write_tum_trajectory(path, make_poses(3))
     assert "--fps: found used together with the times" in stadia("init", *pair, *words, "--fps", "10")[2]
     assert not (tmp_path / "rig").exists()

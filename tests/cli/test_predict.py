@@ -22,7 +22,7 @@ from stadia.diagnostics.prediction_checks import PredictionVerdict, Verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
 from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.recipes.prediction import verdict

@@ -25,7 +25,7 @@ from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_tum_trajectory
 from stadia.evaluation.plots.videos import (
     SCALE_PX,
     draw_color_scale,

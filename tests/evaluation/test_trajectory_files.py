@@ -17,13 +17,15 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import DataError
 from stadia.evaluation.io.trajectory_files import (
     Trajectory,
-    TrajectoryFormat,
     associate_trajectories,
+    write_kitti_trajectory,
+    write_tum_trajectory,
+)
+from stadia.evaluation.io.trajectory_formats import (
+    TrajectoryFormat,
     read_kitti_trajectory,
     read_trajectory,
     read_tum_trajectory,
-    write_kitti_trajectory,
-    write_tum_trajectory,
 )
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment
@@ -73,7 +75,7 @@ def test_rotations_come_out_orthonormal_though_files_round(tmp_path: Path) -> No
 
 IDENTITY = "1 0 0 0 0 1 0 0 0 0 1 0"
 BAD_KITTI = {
-    "columns": ("1 0 0 0 0 1 0 0 0 0 1\n", "11 columns", "--format"),
+    "columns": ("1 0 0 0 0 1 0 0 0 0\n", "10 columns", "12 numbers"),
     "letters": (IDENTITY.replace("1", "one", 1), "could not convert", "12 numbers"),
     "nan": (f"{IDENTITY}\n" + IDENTITY.replace("1", "nan", 1), "not finite", "line 2"),
     "not a rotation": ("2 0 0 0 0 1 0 0 0 0 1 0", "determinant 2", "a rotation"),

@@ -158,13 +158,14 @@ def _read_times(path: Path) -> None:
 
 
 def _read_kitti_trajectory(path: Path) -> None:
-    from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+    from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 
     read_kitti_trajectory(path)
 
 
 def _read_tum_trajectory(path: Path) -> None:
-    from stadia.evaluation.io.trajectory_files import associate_trajectories, read_tum_trajectory
+    from stadia.evaluation.io.trajectory_files import associate_trajectories
+    from stadia.evaluation.io.trajectory_formats import read_tum_trajectory
 
     read = read_tum_trajectory(path, is_reference=True)
     associate_trajectories(read, read)

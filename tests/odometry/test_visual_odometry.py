@@ -20,7 +20,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints

@@ -19,7 +19,7 @@ from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.evaluation.io.trajectory_files import read_kitti_trajectory, read_tum_trajectory
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_tum_trajectory
 from stadia.recipes.prediction.depth_task import predict_input
 from stadia.recipes.prediction.prediction_inputs import add_training_options, open_inputs
 

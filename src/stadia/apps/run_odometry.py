@@ -17,12 +17,8 @@ from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_f
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM, Provenance
-from stadia.evaluation.io.trajectory_files import (
-    Trajectory,
-    read_kitti_trajectory,
-    write_kitti_trajectory,
-    write_tum_trajectory,
-)
+from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json

@@ -24,16 +24,10 @@ from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
 from stadia.datasets.video.video_files import fit_to_size, read_image_size
 from stadia.diagnostics.preflight.scale_errors import suggest_baseline_units
-from stadia.evaluation.io.trajectory_files import (
-    FORMAT_OF_COLUMNS,
-    Trajectory,
-    TrajectoryFormat,
-    read_trajectory,
-    write_kitti_trajectory,
-)
+from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory
+from stadia.evaluation.io.trajectory_formats import read_trajectory
 from stadia.files.atomic_files import atomic_folder, write_json, write_lines
 from stadia.files.image_io import write_image
-from stadia.files.input_files import read_lines
 from stadia.files.paths import expand_home
 
 MAX_ROTATION = 1e-3
@@ -131,19 +125,14 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
 
 
 def read_poses(request: StereoRequest) -> Trajectory:
-    """Return the poses of --poses, in the format that the number of its columns shows.
+    """Return the poses of --poses, in the format that its content shows.
 
     Raises DataError for rows that are not finite, hold no rotation, or leave out frames, and ConfigError where --fps
     competes with the times of TUM rows.
     """
     assert request.poses is not None
     path = expand_home(request.poses)
-    rows = (line.partition("#")[0].replace(",", " ").split() for line in read_lines(path, expected=POSE_ROWS))
-    columns = len(next(filter(None, rows), ()))
-    if (format := FORMAT_OF_COLUMNS.get(columns)) is None:
-        fix = "write camera-to-world poses of the left camera"
-        raise DataError(path, found=f"{columns} columns", expected=POSE_ROWS, fix=fix)
-    poses = read_trajectory(path, TrajectoryFormat(format))
+    poses = read_trajectory(path)
     if poses.frames is not None and not np.array_equal(poses.frames, np.arange(len(poses))):
         fix = "pass a pose for each frame, or remove the frames without one"
         raise DataError(path, found="frame numbers that leave out frames", expected="each frame from 0 on", fix=fix)

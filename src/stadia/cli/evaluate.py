@@ -58,8 +58,10 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
     depth_scale: Annotated[str | None, option("Scale of other programs' maps; metres by default.")] = None,
     crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
-    format: Annotated[str, typer.Option(help="Format of --trajectory: kitti or tum.")] = "kitti",
-    reference_format: Annotated[str | None, option("Format of --reference; that of --format by default.")] = None,
+    format: Annotated[
+        str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
+    ] = None,
+    reference_format: Annotated[str | None, option("Format of --reference; by its content by default.")] = None,
     align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "se3",
     max_difference_s: Annotated[
         float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
@@ -95,7 +97,7 @@ def evaluate(
             trajectory,
             truth,
             format=format,
-            reference_format=reference_format or format,
+            reference_format=reference_format,
             align=align,
             max_difference_s=max_difference_s,
             rpe_interval_s=rpe_seconds,
@@ -195,8 +197,8 @@ def _score_trajectory(
     trajectory: Path,
     reference: Path,
     *,
-    format: str,
-    reference_format: str,
+    format: str | None,
+    reference_format: str | None,
     align: str,
     max_difference_s: float,
     rpe_interval_s: float | None,
@@ -204,15 +206,18 @@ def _score_trajectory(
     image: Path | None,
     as_json: bool,
 ) -> dict[str, Any]:
-    from stadia.evaluation.io.trajectory_files import TrajectoryFormat, add_recorded_frames, read_trajectory
+    from stadia.evaluation.io.trajectory_files import add_recorded_frames
+    from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
     from stadia.evaluation.recording_scores import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
-    format_of_estimate = TrajectoryFormat(_check_choice("--format", format, [*TrajectoryFormat]))
-    format_of_truth = TrajectoryFormat(_check_choice("--reference-format", reference_format, [*TrajectoryFormat]))
+    formats = [
+        None if text is None else TrajectoryFormat(_check_choice(name, text, [*TrajectoryFormat]))
+        for name, text in (("--format", format), ("--reference-format", reference_format))
+    ]
     alignment = PathAlignment(_check_choice("--align", align, [*PathAlignment]))
-    estimated = read_trajectory(trajectory, format_of_estimate)
-    truth = read_trajectory(reference, format_of_truth, is_reference=True)
+    estimated = read_trajectory(trajectory, formats[0])
+    truth = read_trajectory(reference, formats[1], is_reference=True)
     estimated = add_recorded_frames(trajectory, estimated, truth)
     score = score_trajectory(estimated, truth, alignment, max_difference_s, rpe_interval_s)
     if not as_json:

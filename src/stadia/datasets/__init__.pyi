@@ -36,7 +36,6 @@ from .image_files import hash_files as hash_files
 from .image_files import hash_frames as hash_frames
 from .image_files import join_hashes as join_hashes
 from .image_files import list_images as list_images
-from .image_files import natural_sort_key as natural_sort_key
 from .image_files import read_label_png as read_label_png
 from .image_files import read_raw_depth_png as read_raw_depth_png
 from .image_files import read_rgb as read_rgb

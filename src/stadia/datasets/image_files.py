@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from stadia.core.recording import LEFT, Recording
 from stadia.files.array_files import MAX_ARRAY_BYTES
 from stadia.files.image_io import JPEG_END, JPEG_SIGNATURE, MAX_IMAGE_BYTES, PNG_END, PNG_SIGNATURE, decode_image
 from stadia.files.input_files import check_input_file, open_input, read_bytes
+from stadia.files.paths import natural_sort_key
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 HASH_DIGITS = 12
@@ -30,16 +30,6 @@ _COPY = "copy or extract it again, or remove its frame"
 
 READ_THREADS = 16
 """Disks serve many small reads in parallel."""
-
-
-def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key that puts `frame2` before `frame10`.
-
-    Examples:
-        >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
-        'frame2.png'
-    """
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:

@@ -29,15 +29,16 @@ from stadia.evaluation.io.trajectory_files import (
     add_instants,
     associate_trajectories,
     find_gaps,
-    read_kitti_trajectory,
+    nearest_differences_s,
 )
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
+from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
 from stadia.files.atomic_files import atomic_write
 from stadia.files.image_io import write_image
 from stadia.files.input_files import read_text
 from stadia.files.paths import safe_join
-from stadia.geometry import compose, inverse
 from stadia.metrics import TRAJECTORY_METRICS
 from stadia.metrics.trajectory_metrics import (
     MAX_INTERVAL_ERROR,
@@ -58,11 +59,6 @@ MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its dept
 
 MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.95, 1.05
 """Lengths of the estimate over the reference outside of which a path with its own scale gets a note."""
-
-MAX_INVERTED_RATIO, MIN_INVERTED_ERROR = 0.2, 0.5
-"""Error of the motion between frames with inverted poses over that as given, and the latter over the motion's length:
-2 for inverted poses of a straight drive. Below both, the poses are those of the other convention.
-"""
 
 ROUNDING = 1e-9
 """Metres, degrees or percent: errors below are the rounding of float64, and are scored as 0."""
@@ -87,6 +83,9 @@ ALIGNMENT_NAMES: Mapping[PathAlignment, str] = {
 
 UNSCALED_ALIGNMENTS = (PathAlignment.NONE, PathAlignment.SE3)
 """Those that leave the length of the estimate as it is."""
+
+MIN_COVERAGE = 0.5  # share of the shorter path with a partner below which a score is of a part
+FIT_QUANTILE = 0.95  # share of the poses that the suggested --max-difference associates
 
 MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
 
@@ -378,10 +377,11 @@ def score_trajectory(
     if len(P) < 2:
         expected = "at least two poses with a reference"
         raise DataError(P.name, found="one pose", expected=expected, fix="check both files")
+    if len(P) < MIN_POSES and alignment in (PathAlignment.SE3, PathAlignment.SIM3):
+        raise _make_few_poses_error(estimated, reference, len(P), alignment, max_difference_s)
     notes = [*estimated.notes, *reference.notes]
-    shorter = min(len(estimated), len(reference))
-    if P.times_s is not None and len(P) < shorter:
-        notes.append(f"{len(P)} of {shorter} poses have a partner within {max_difference_s} s")
+    if estimated.times_s is not None and reference.times_s is not None:
+        notes.append(note_coverage(estimated, reference, len(P), max_difference_s))
     if P.frames is not None or Q.frames is not None:
         notes += _note_frames((Q if P.frames is None else P).frame_numbers, reference)
     if (estimated.times_s is None) != (reference.times_s is None):
@@ -400,8 +400,8 @@ def score_trajectory(
     ratio = length_ratio(fitted.T_world_camera, truth) if alignment in UNSCALED_ALIGNMENTS else None
     if ratio is not None and not MIN_LENGTH_RATIO <= ratio <= MAX_LENGTH_RATIO:
         notes.append(_note_length(ratio, P, truth))
-    if note := _note_inverted(P, truth):
-        notes.append(note)
+    explained = note_hypotheses(P, Q, alignment)
+    notes += explained or note_offsets(estimated, reference, (P, Q), max_difference_s)
     interval = None
     if rpe_interval_s is not None:
         over_interval, pairs = _rpe_over_interval(
@@ -463,6 +463,40 @@ def _note_frames(frames: NDArray[np.intp], reference: Trajectory) -> Iterator[st
         yield f"{scored}: it has more before frame {first} or after frame {last}"
 
 
+def note_coverage(estimated: Trajectory, reference: Trajectory, count: int, max_difference_s: float) -> str:
+    """Return how many poses have a partner; where these are few, also what a larger difference would give.
+
+    count: of the associated poses. Both trajectories have times.
+    """
+    shorter = min(len(estimated), len(reference))
+    text = f"{count} of {shorter} poses have a partner within {max_difference_s:g} s"
+    sizes = f"{estimated.name} has {len(estimated)} poses, {reference.name} has {len(reference)}"
+    if count >= MIN_COVERAGE * shorter:
+        return text if count == shorter else f"{text} ({sizes})"
+    differences = nearest_differences_s(estimated, reference)
+    assert reference.times_s is not None
+    steps = np.diff(reference.times_s)
+    wider = float(np.quantile(differences, FIT_QUANTILE))
+    fix = f"half of the poses of the shorter file are {np.median(differences):.3g} s or more away from the nearest one"
+    if len(steps) and wider <= np.median(steps):
+        gained = int((differences <= wider).sum())
+        fix = f"--max-difference {wider * 1.01:.2g} gives {gained}, if the clocks agree"
+    return f"warning: only {text}, and the score is of these alone ({sizes}). {fix}"
+
+
+def _make_few_poses_error(
+    estimated: Trajectory, reference: Trajectory, count: int, alignment: PathAlignment, max_difference_s: float
+) -> DataError:
+    expected = f"at least {MIN_POSES} poses with a reference, for --align {alignment}"
+    found, fix = f"{count} poses with a reference", "check both files"
+    if estimated.times_s is not None and reference.times_s is not None:
+        found = f"{count} of {min(len(estimated), len(reference))} poses with a partner within {max_difference_s:g} s"
+        near = np.sort(nearest_differences_s(estimated, reference))
+        fix = f"the next pose is {near[count]:.3g} s off: " if count < len(near) else ""
+        fix += "raise --max-difference if the clocks agree, or pass a longer path; --align none needs two poses"
+    return DataError(estimated.name, found=found, expected=expected, fix=fix)
+
+
 def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> str:
     """Return a note on an estimate that is `ratio` times as long as the reference, with its ATE by sim3 if it has."""
     off = f"{abs(ratio - 1):.0%} too {'short' if ratio < 1 else 'long'}"
@@ -472,27 +506,6 @@ def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> st
         ate_m = TRAJECTORY_METRICS.load("ate_rmse_m")(fitted.T_world_camera, truth)
         text += f"; with its scale fitted, too (sim3), ATE is {ate_m:.3g} m"
     return text
-
-
-def _note_inverted(estimated: Trajectory, truth: torch.Tensor) -> str | None:
-    """Return a note where the motions fit only after one of the two files is inverted; None where they do not."""
-    T = torch.from_numpy(estimated.T_world_camera)
-    as_given, inverted, backwards = (_relative_pose_error(poses, truth) for poses in (T, inverse(T), T.flip(0)))
-    if inverted > MAX_INVERTED_RATIO * as_given or as_given < MIN_INVERTED_ERROR:
-        return None
-    errors = f"the motion between frames is off by {as_given:.0%} of its length, by {inverted:.0%} with inverted poses"
-    if backwards <= MAX_INVERTED_RATIO * as_given:  # a straight path does not distinguish them
-        return f"{errors}: one of the files holds world-to-camera poses, or is in reverse order. Fix: correct that file"
-    return f"{errors}: one of the files holds world-to-camera poses. Fix: invert each of its poses"
-
-
-def _relative_pose_error(T_world_camera: torch.Tensor, truth: torch.Tensor) -> float:
-    """Return the median error of the motion between frames over the median motion, after a fit of the scale."""
-    estimated, true = (compose(inverse(T[:-1]), T[1:])[:, :3, 3] for T in (T_world_camera, truth))
-    length, true_length = (t.norm(dim=-1).median() for t in (estimated, true))
-    if length == 0 or true_length == 0:
-        return 0.0
-    return float((estimated * true_length / length - true).norm(dim=-1).median() / true_length)
 
 
 def write_score(path: Path, score: dict[str, Any]) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -73,6 +74,16 @@ def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
                 found, expected = "a symbolic link in a folder that is written into", "files and folders alone"
                 raise StadiaError(path, found=found, expected=expected, fix="remove it, or copy there what it leads to")
         folders[:] = [name for name in folders if name not in skip]
+
+
+def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """Return a sort key that puts `frame2` before `frame10`.
+
+    Examples:
+        >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
+        'frame2.png'
+    """
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
 
 
 def join_name(folder: str | Path, name: str) -> str:

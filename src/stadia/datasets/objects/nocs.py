@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Camera
-from stadia.datasets.image_files import natural_sort_key, read_raw_depth_png, read_rgb
+from stadia.datasets.image_files import read_raw_depth_png, read_rgb
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
     UNLABELED,
@@ -28,7 +28,7 @@ from stadia.datasets.objects.object_labels import (
     UnlabeledObject,
 )
 from stadia.files.input_files import read_text
-from stadia.files.paths import expand_home
+from stadia.files.paths import expand_home, natural_sort_key
 from stadia.geometry.align import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")

@@ -1,13 +1,10 @@
-"""Read, write and associate trajectories in the KITTI and TUM formats."""
+"""Trajectories: write them, associate their poses, find their gaps. `trajectory_formats` reads files."""
 
 from __future__ import annotations
 
-import math
-import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.files.atomic_files import write_lines
-from stadia.files.input_files import read_text
 from stadia.files.json_files import read_json
-from stadia.geometry.se3 import matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 
-MAX_BYTES = 128 << 20
-MAX_POSES = 400_000  # of a file: reading and scoring a million took 81 s and 2.1 GB
 MAX_FRAMES = 1 << 40
-MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
 _FRAME_NAME = re.compile(r"[0-9]{1,12}")
 MIN_GAP = 10
 """Times the median interval: longer intervals are gaps. Lost frames of a video leave up to 4.3 (785 poses of fr1_xyz).
 Holes of fr2_desk's ground truth are 10 to 427. Keyframes, which are spaced unevenly, are no gaps.
 """
-ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
+
+
+MAX_SUGGESTED_DIFFERENCE_S = 0.1  # of poses of one recording: several frames of a camera
+MAX_DURATION_GAP = 0.1  # difference of the log10 of two durations of one recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +34,7 @@ class Trajectory:
 
     notes: what its reader left out.
     frames: (N,) rising frame numbers from 0; None where row k is frame k, or there are times.
+    w_first: whether quaternions were read with w in front; None where the file holds matrices.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -46,6 +42,7 @@ class Trajectory:
     name: str = "trajectory"
     notes: tuple[str, ...] = ()
     frames: NDArray[np.intp] | None = None
+    w_first: bool | None = None
 
     def __len__(self) -> int:
         return len(self.T_world_camera)
@@ -87,122 +84,6 @@ def find_gaps(trajectory: Trajectory) -> NDArray[np.intp]:
     return np.flatnonzero(intervals > MIN_GAP * np.median(intervals)) if len(intervals) else np.empty(0, np.intp)
 
 
-FORMAT_OF_COLUMNS = {8: "tum", 12: "kitti", 13: "kitti"}
-"""Format of a trajectory by the number of its columns."""
-
-
-def _read_rows(
-    path: Path, columns: Collection[int], row_is: str, *, is_reference: bool
-) -> Iterator[tuple[int, list[float]]]:
-    """Yield (line number, values) of every row. Raise DataError with file and line."""
-    option = "--reference-format" if is_reference else "--format"
-    inside = path / (TRAJECTORY_TUM if 8 in columns else TRAJECTORY)
-    fix = f"pass {inside}" if os.path.isfile(inside) else "check the path"  # noqa: PTH113 - also of names too long
-    text = read_text(path, expected=row_is, fix=fix, max_bytes=MAX_BYTES)
-    lines = text.splitlines()
-    if len(lines) > MAX_POSES:
-        fix = "leave out poses: a camera's, not those of an inertial sensor, or a part of the drive"
-        raise DataError(path, found=f"{len(lines)} lines", expected=f"at most {MAX_POSES}", fix=fix)
-    for number, line in enumerate(lines, 1):
-        where, words = f"{path}, line {number}", line.partition("#")[0].replace(",", " ").split()
-        if not words:
-            continue
-        if len(words) not in columns:
-            known = FORMAT_OF_COLUMNS.get(len(words))
-            fix = f"check {option} and the file" if known is None else f"pass {option} {known}"
-            found = f"{len(words)} columns" + (f", as in the format {known}" if known else "")
-            raise DataError(where, found=found, expected=row_is, fix=fix)
-        try:
-            values = [float(word) for word in words]
-        except ValueError as error:
-            raise DataError(where, found=str(error)[:200], expected=row_is, fix="correct the line") from error
-        if wrong := [value for value in values if not abs(value) <= MAX_VALUE]:
-            found = f"the number {wrong[0]:g}" if math.isfinite(wrong[0]) else "a value that is not finite"
-            raise DataError(where, found=found, expected=row_is, fix="remove the row or correct it")
-        yield number, values
-
-
-def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation nearest to R, which a file has rounded. Raise DataError where R is not a rotation."""
-    off = np.abs(R @ R.T - np.eye(3)).max()
-    if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
-        fix = "check the order of the columns: R and t row by row"
-        found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
-        raise DataError(what, found=found, expected="a rotation", fix=fix)
-    U, _, Vt = np.linalg.svd(R)
-    return U @ Vt
-
-
-def read_kitti_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
-    """Read rows of 12 numbers, or of 13 with the frame number in front, as kitti-odom-eval writes them.
-
-    Row k of 12 numbers is frame k. Rows with a frame number may leave out frames. Raises DataError with file and line.
-    An error of a reference names `--reference-format`.
-    """
-    path, poses, frames = Path(path), list[NDArray[np.float64]](), list[int]()
-    expected = "12 numbers, the upper 3x4 of a camera-to-world pose, or a frame number and these 12"
-    for number, values in _read_rows(path, (12, 13), expected, is_reference=is_reference):
-        where, numbered = f"{path}, line {number}", len(values) == 13
-        if poses and numbered != bool(frames):
-            found = "a row with a frame number after one without" if numbered else "a row without a frame number"
-            raise DataError(
-                where, found=found, expected="12 numbers in each row, or 13 in each", fix="correct the file"
-            )
-        if numbered:
-            frames.append(_parse_frame_number(where, values[0], frames[-1] if frames else -1))
-        T = np.eye(4)
-        T[:3] = np.reshape(values[-12:], (3, 4))
-        T[:3, :3] = _nearest_rotation(where, T[:3, :3])
-        poses.append(T)
-    numbers = np.array(frames, np.intp) if frames else None
-    return Trajectory(np.stack(_check_rows(path, poses)), None, path.name, frames=numbers)
-
-
-def _parse_frame_number(where: str, value: float, before: int) -> int:
-    """Return the frame number of a row. Raise DataError where it is no integer, or not above the one before."""
-    if value != int(value) or not before < value < MAX_FRAMES:
-        expected = f"a frame number: an integer above {before}" if before >= 0 else "a frame number: an integer from 0"
-        raise DataError(where, found=f"{value:g}", expected=expected, fix="write one row a frame, in order")
-    return int(value)
-
-
-def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
-    """Read rows of `t x y z qx qy qz qw` with rising time.
-
-    A duplicated timestamp is refused in an estimate, since the pose is ambiguous. In a reference the first pose is kept
-    with a note: official ground truth has rounded, repeated times (fr2_desk, 1311868229.5760 s). Raises DataError with
-    file and line.
-    """
-    path, rows, before, repeated = Path(path), [], -np.inf, 0
-    expected = "8 numbers, t x y z qx qy qz qw"
-    for number, values in _read_rows(path, (8,), expected, is_reference=is_reference):
-        what, length = f"{path}, line {number}", float(np.linalg.norm(values[4:]))
-        if abs(length - 1) > ROTATION_TOLERANCE:
-            fix = "check the order of the columns"
-            raise DataError(what, found=f"a quaternion of length {length:.4g}", expected="length 1", fix=fix)
-        if is_reference and values[0] == before:
-            repeated += 1
-            continue
-        if values[0] <= before:
-            fault = "a duplicated timestamp" if values[0] == before else "a timestamp that goes back"
-            fix = "keep one pose an instant, sorted by time"
-            raise DataError(what, found=f"{fault} ({values[0]:.6f})", expected="rising time", fix=fix)
-        before = values[0]
-        rows.append(values)
-    table = np.array(_check_rows(path, rows))
-    T = np.tile(np.eye(4), (len(table), 1, 1))
-    T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(table[:, [7, 4, 5, 6]])).numpy()
-    T[:, :3, 3] = table[:, 1:4]
-    notes = (f"duplicated timestamps in {path.name}: {repeated}; the first pose of each is kept",) if repeated else ()
-    return Trajectory(T, table[:, 0], path.name, notes)
-
-
-def _check_rows(path: Path, rows: list) -> list:
-    if not rows:
-        raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
-    return rows
-
-
 def write_kitti_trajectory(path: Path, trajectory: Trajectory) -> None:
     """Write rows of 12 numbers with 9 decimals."""
     rows = trajectory.T_world_camera[:, :3].reshape(len(trajectory), 12)
@@ -215,20 +96,6 @@ def write_tum_trajectory(path: Path, trajectory: Trajectory) -> None:
     times = np.arange(len(trajectory), dtype=np.float64) if trajectory.times_s is None else trajectory.times_s
     rows = zip(times, np.hstack([trajectory.T_world_camera[:, :3, 3], q]), strict=True)
     write_lines(path, (f"{time:.6f} " + " ".join(f"{value:.9f}" for value in row) for time, row in rows))
-
-
-class TrajectoryFormat(StrEnum):
-    """File formats of trajectories."""
-
-    KITTI = "kitti"
-    TUM = "tum"
-
-
-def read_trajectory(path: Path, format: TrajectoryFormat, *, is_reference: bool = False) -> Trajectory:
-    """Read a file of this format, also by its name: "kitti" or "tum"; `is_reference` as in `read_tum_trajectory`."""
-    if TrajectoryFormat(format) is TrajectoryFormat.KITTI:
-        return read_kitti_trajectory(path, is_reference=is_reference)
-    return read_tum_trajectory(path, is_reference=is_reference)
 
 
 FRAME_LISTS = {"predictions.json": "path", "odometry.json": "frames"}
@@ -303,25 +170,61 @@ def associate_trajectories(
     short, long = (reference, estimated) if swapped else (estimated, reference)
     assert short.times_s is not None
     assert long.times_s is not None
-    after = np.searchsorted(long.times_s, short.times_s).clip(1, max(len(long) - 1, 1))
-    candidates = np.stack([after - 1, np.minimum(after, len(long) - 1)])
-    difference = np.abs(long.times_s[candidates] - short.times_s)
-    nearest = np.take_along_axis(candidates, difference.argmin(0)[None], 0)[0]
-    gap = difference.min(0)
+    nearest, gap = _find_nearest(short.times_s, long.times_s)
     by_gap = np.lexsort((gap, nearest))  # among those that take the same pose, the nearest comes first
     first = np.concatenate([[True], np.diff(nearest[by_gap]) > 0])
     kept = np.sort(by_gap[first])
     kept = kept[gap[kept] <= max_difference_s]
     if not len(kept):
-        fix = "check that both are of one recording and one clock, in seconds"
-        expected = (
-            f"some within {max_difference_s} s of {reference.name} ({reference.times_s[0]:.3f} to"
-            f" {reference.times_s[-1]:.3f} s)"
-        )
-        found = f"times {estimated.times_s[0]:.3f} to {estimated.times_s[-1]:.3f} s"
-        raise DataError(estimated.name, found=found, expected=expected, fix=fix)
+        raise _make_no_overlap_error(estimated, reference, float(gap.min()), max_difference_s)
     pair = short.rows(kept), long.rows(nearest[kept])
     return (pair[1], pair[0]) if swapped else pair
+
+
+def _find_nearest(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> tuple[NDArray, NDArray[np.float64]]:
+    """Return (N,) the nearest of rising times M to each of N, and the differences."""
+    after = np.searchsorted(others_s, times_s).clip(1, max(len(others_s) - 1, 1))
+    candidates = np.stack([after - 1, np.minimum(after, len(others_s) - 1)])
+    difference = np.abs(others_s[candidates] - times_s)
+    return np.take_along_axis(candidates, difference.argmin(0)[None], 0)[0], difference.min(0)
+
+
+def nearest_differences_s(estimated: Trajectory, reference: Trajectory) -> NDArray[np.float64]:
+    """Return (N,) the time from each pose of the shorter trajectory to the nearest pose of the longer one.
+
+    Examples:
+        >>> paths = [Trajectory(np.tile(np.eye(4), (len(t), 1, 1)), np.array(t)) for t in ([0.1, 1.0], [0.0, 1.0, 2.0])]
+        >>> nearest_differences_s(*paths).tolist()
+        [0.1, 0.0]
+    """
+    short, long = sorted((estimated, reference), key=len)
+    assert short.times_s is not None
+    assert long.times_s is not None
+    return _find_nearest(short.times_s, long.times_s)[1]
+
+
+def _make_no_overlap_error(
+    estimated: Trajectory, reference: Trajectory, nearest_s: float, max_difference_s: float
+) -> DataError:
+    """Return the error of trajectories without a common instant, with the likely cause."""
+    assert estimated.times_s is not None
+    assert reference.times_s is not None
+    first, last = ((path.times_s[0], path.times_s[-1]) for path in (estimated, reference) if path.times_s is not None)
+    durations = first[1] - first[0], last[1] - last[0]
+    fix = "check that both are of one recording and one clock, in seconds"
+    if nearest_s <= MAX_SUGGESTED_DIFFERENCE_S:
+        fix = f"the nearest are {nearest_s:.3g} s apart: pass --max-difference {nearest_s * 1.5:.2g}"
+    elif min(durations) > 0:
+        exponent = np.log10(durations[0] / durations[1])
+        if round(exponent) in (-9, -6, -3, 3, 6, 9) and abs(exponent - round(exponent)) < MAX_DURATION_GAP:
+            factor = f"1e{round(-exponent):+d}"
+            fix = f"their times have two units, since the estimate lasts {durations[0]:.4g} and the reference"
+            fix += f" {durations[1]:.4g}: multiply the times of {estimated.name} by {factor}"
+        elif abs(exponent) < MAX_DURATION_GAP:
+            fix = "both last nearly as long, so their clocks start differently; if both start together, add "
+            fix += f"{last[0] - first[0]:.3f} s to the times of {estimated.name}"
+    expected = f"some within {max_difference_s} s of {reference.name} ({last[0]:.3f} to {last[1]:.3f} s)"
+    return DataError(estimated.name, found=f"times {first[0]:.3f} to {first[1]:.3f} s", expected=expected, fix=fix)
 
 
 def _associate_frames(estimated: Trajectory, reference: Trajectory) -> tuple[Trajectory, Trajectory]:

@@ -28,7 +28,7 @@ from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, 
 from stadia.evaluation.io.point_clouds import open_point_cloud_file, write_cloud_sample
 from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance
-from stadia.evaluation.io.trajectory_files import read_kitti_trajectory
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.evaluation.plots.videos import depth_color_writer

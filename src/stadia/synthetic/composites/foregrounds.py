@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
-from stadia.datasets.image_files import encode_name, hash_file, list_images, natural_sort_key, read_rgba
+from stadia.datasets.image_files import encode_name, hash_file, list_images, read_rgba
 from stadia.files.json_files import read_json
+from stadia.files.paths import natural_sort_key
 from stadia.synthetic.config import SPLITS
 from stadia.synthetic.rendering.dataset_files import count_cores
 

@@ -1,0 +1,508 @@
+"""Read trajectories of other programs: the content of a file decides its format, and the reader notes what it changed.
+
+Rows of KITTI, TUM, EuRoC, VINS and KITTI-360, with commas, semicolons or spaces, with or without a header; COLMAP's
+images.txt; nerfstudio's transforms.json.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.trajectory_files import MAX_FRAMES, Trajectory
+from stadia.files.input_files import read_text
+from stadia.files.json_files import read_json
+from stadia.files.paths import natural_sort_key
+from stadia.geometry.se3 import matrix_from_quaternion_wxyz
+
+MAX_BYTES = 128 << 20
+MAX_POSES = 400_000  # of a file: reading and scoring a million took 81 s and 2.1 GB
+MAX_VALUE = 1e20  # also of a time in nanoseconds; squares of larger numbers leave float64 within a long path
+ROTATION_TOLERANCE = 1e-2  # files keep at least 6 digits, so larger errors are no rounding
+
+MIN_QUATERNION_LENGTH = 1e-6
+"""Shorter quaternions hold no rotation: programs write zeros where tracking is lost."""
+
+MAX_HEADER_LINES = 5
+"""Lines of words before the first row."""
+
+TIME_UNITS: tuple[tuple[float, str], ...] = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
+"""Smallest first time in each unit, of clocks that count from 1970: seconds have 10 digits."""
+
+SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
+
+MIN_STEP_OF_NANOSECONDS = 1e5
+"""Median interval of whole numbers above which times from 0 are nanoseconds: as seconds it would be a day."""
+
+OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
+"""T_opengl_camera: y up and z backward instead of y down and z forward. Its own inverse."""
+
+POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
+_QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])")
+_POSITION_NAME = re.compile(
+    r"(?:.*\.)?(?:(?:p|t|pos|position|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
+)
+_TIME_NAME = re.compile(r".*(?:time|stamp).*|t|s|sec|secs|seconds|ns")
+_TIME_IN_NAME = re.compile(r"[0-9]{9,10}\.[0-9]+|[0-9]{16,19}")
+_IMAGE_SUFFIX = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp)$", re.IGNORECASE)
+
+CONVERSIONS = {
+    ".bin": "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT",
+    ".bag": "write TUM rows: evo_traj bag FILE TOPIC --save_as_tum",
+    ".db3": "write TUM rows: evo_traj bag2 FOLDER TOPIC --save_as_tum",
+    ".npy": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
+    ".npz": "write rows of 12 numbers: numpy.savetxt('poses.txt', T[:, :3].reshape(-1, 12))",
+}
+"""Fix for each suffix that is not read."""
+
+
+class TrajectoryFormat(StrEnum):
+    """Formats of trajectories.
+
+    kitti: 12 numbers a row, the upper 3x4 of T_world_camera; 13 with a frame number; 16 or 17 with the last row.
+    tum: t x y z qx qy qz qw.
+    euroc: t x y z qw qx qy qz, and more columns, as EuRoC, OKVIS and VINS write them.
+    transforms: nerfstudio's transforms.json, with the camera axes of OpenGL.
+    colmap: images.txt of COLMAP, world-to-camera.
+    """
+
+    KITTI = "kitti"
+    TUM = "tum"
+    EUROC = "euroc"
+    TRANSFORMS = "transforms"
+    COLMAP = "colmap"
+
+
+DESCRIPTIONS = {
+    TrajectoryFormat.KITTI: "12 numbers, the upper 3x4 of a camera-to-world pose, or a frame number and these 12",
+    TrajectoryFormat.TUM: "8 numbers, t x y z qx qy qz qw",
+    TrajectoryFormat.EUROC: "t x y z qw qx qy qz",
+    TrajectoryFormat.TRANSFORMS: "a transforms.json of nerfstudio",
+    TrajectoryFormat.COLMAP: "an images.txt of COLMAP",
+}
+ANY = "rows of KITTI (12 numbers), TUM (t x y z qx qy qz qw) or EuRoC (t x y z qw qx qy qz), COLMAP or transforms.json"
+
+FORMAT_OF_COLUMNS = {
+    8: TrajectoryFormat.TUM,
+    11: TrajectoryFormat.EUROC,
+    12: TrajectoryFormat.KITTI,
+    13: TrajectoryFormat.KITTI,
+    16: TrajectoryFormat.KITTI,
+    17: TrajectoryFormat.EUROC,
+}
+"""Format by the number of columns, without a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of numbers of a text file.
+
+    values: (N, C).
+    lines: number of each row's line.
+    header: the words before the first row; empty without them.
+    first_words: first word of each row, as written.
+    has_commas, ends_in_comma: of the first row.
+    """
+
+    path: Path
+    values: NDArray[np.float64]
+    lines: tuple[int, ...]
+    header: tuple[str, ...]
+    first_words: tuple[str, ...]
+    has_commas: bool
+    ends_in_comma: bool
+
+    def line(self, row: int) -> str:
+        """Return the place of a row, for messages."""
+        return f"{self.path}, line {self.lines[row]}"
+
+
+def read_trajectory(path: Path, format: TrajectoryFormat | None = None, *, is_reference: bool = False) -> Trajectory:
+    """Read a trajectory in the format that its content has.
+
+    A file of another format than `format` is read too, with a note. `format` decides where the content does not: eight
+    columns are of TUM (w last), or of EuRoC (w first). Times are seconds, milliseconds, microseconds or nanoseconds, by
+    their size. Quaternions of another constant length are normalized, and rows with quaternions of zeros are left out.
+
+    A duplicated timestamp is refused in an estimate, since the pose is ambiguous. In a reference the first pose is kept
+    with a note: official ground truth has rounded, repeated times (fr2_desk, 1311868229.5760 s).
+
+    Raises DataError with file and line.
+
+    Example: `read_trajectory(Path("groundtruth.txt")).times_s`.
+    """
+    path, format = Path(path), None if format is None else TrajectoryFormat(format)
+    if path.suffix.lower() == ".json":
+        return _note_format(_read_transforms(path), format, TrajectoryFormat.TRANSFORMS)
+    if path.suffix.lower() in CONVERSIONS:
+        found, fix = f"a '{path.suffix}' file", CONVERSIONS[path.suffix.lower()]
+        raise DataError(path, found=found, expected=ANY, fix=fix)
+    lines = _read_lines(path, format)
+    if _is_colmap(lines):
+        return _note_format(_read_colmap(path, lines), format, TrajectoryFormat.COLMAP)
+    table = _parse_rows(path, lines, format, is_reference=is_reference)
+    columns = _find_named_columns(table)
+    found = _find_format(table, columns, format, is_reference=is_reference)
+    if found is TrajectoryFormat.KITTI:
+        return _note_format(_read_matrices(table), format, found)
+    if columns is None:
+        w_first = found is TrajectoryFormat.EUROC
+        columns = dict(
+            zip(("t", *POSITION, *(QUATERNION if w_first else (*QUATERNION[1:], "qw"))), range(8), strict=True)
+        )
+    return _note_format(_read_quaternions(table, columns, is_reference=is_reference), format, found)
+
+
+def read_kitti_trajectory(path: Path) -> Trajectory:
+    """Read rows of 12 numbers, or of 13 with the frame number in front, as kitti-odom-eval writes them.
+
+    Row k of 12 numbers is frame k. Rows with a frame number may leave out frames. Raises DataError with file and line.
+    """
+    return read_trajectory(path, TrajectoryFormat.KITTI)
+
+
+def read_tum_trajectory(path: Path, *, is_reference: bool = False) -> Trajectory:
+    """Read rows of `t x y z qx qy qz qw` with rising time, as `read_trajectory` does."""
+    return read_trajectory(path, TrajectoryFormat.TUM, is_reference=is_reference)
+
+
+def _note_format(trajectory: Trajectory, requested: TrajectoryFormat | None, found: TrajectoryFormat) -> Trajectory:
+    if requested in (None, found):
+        return trajectory
+    note = f"{trajectory.name} is read as {found} ({DESCRIPTIONS[found]}): it is not of the format {requested}"
+    return replace(trajectory, notes=(note, *trajectory.notes))
+
+
+def _read_lines(path: Path, format: TrajectoryFormat | None) -> list[str]:
+    names = (
+        [TRAJECTORY_TUM] if format is TrajectoryFormat.TUM else [TRAJECTORY] if format else [TRAJECTORY, TRAJECTORY_TUM]
+    )
+    inside = [path / name for name in names if os.path.isfile(path / name)]  # noqa: PTH113 - also of names too long
+    expected = ANY if format is None else DESCRIPTIONS[format]
+    fix = f"pass {inside[0]}" if inside else "check the path"
+    lines = read_text(path, expected=expected, fix=fix, max_bytes=MAX_BYTES).splitlines()
+    if len(lines) > 2 * MAX_POSES:
+        raise _make_count_error(path, len(lines))
+    return lines
+
+
+def _make_count_error(path: Path, count: int) -> DataError:
+    fix = "leave out poses: a camera's, not those of an inertial sensor, or a part of the drive"
+    return DataError(path, found=f"{count} lines", expected=f"at most {MAX_POSES}", fix=fix)
+
+
+def _is_finite(word: str) -> bool:
+    return _is_number(word) and math.isfinite(float(word))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | None, *, is_reference: bool) -> Table:
+    """Return the rows of a file, each with as many numbers as the first. Raise DataError with file and line."""
+    expected = ANY if format is None else DESCRIPTIONS[format]
+    values, numbers, first_words = list[list[float]](), list[int](), list[str]()
+    header, skipped, first = tuple[str, ...](), 0, ""
+    for number, line in enumerate(lines, 1):
+        content, _, comment = line.partition("#")
+        words = content.replace(",", " ").replace(";", " ").split()
+        if not words:
+            header = _split_header(comment) if comment and not values else header
+            continue
+        if not values and not any(_is_number(word) for word in words) and skipped < MAX_HEADER_LINES:
+            header, skipped = _split_header(content), skipped + 1
+            continue
+        where = f"{path}, line {number}"
+        if values and len(words) != len(values[0]):
+            raise _make_width_error(where, len(words), len(values[0]), expected)
+        try:
+            row = [float(word) for word in words]
+        except ValueError as error:
+            raise DataError(where, found=str(error)[:200], expected=expected, fix="correct the line") from error
+        if wrong := [value for value in row if not abs(value) <= MAX_VALUE]:
+            found = f"the number {wrong[0]:g}" if math.isfinite(wrong[0]) else "a value that is not finite"
+            raise DataError(where, found=found, expected=expected, fix="remove the row or correct it")
+        if not values:
+            first = content.strip()
+        values.append(row)
+        numbers.append(number)
+        first_words.append(words[0])
+        if len(values) > MAX_POSES:
+            raise _make_count_error(path, len(lines))
+    if not values:
+        raise DataError(path, found="no pose", expected="at least one row", fix="check the file")
+    separators = bool(re.search("[,;]", first)), first.endswith((",", ";"))
+    return Table(path, np.array(values), tuple(numbers), header, tuple(first_words), *separators)
+
+
+def _split_header(line: str) -> tuple[str, ...]:
+    """Return the names of a line of words, without units."""
+    line = re.sub(r"\[[^\]]*\]|\([^)]*\)", "", line)
+    return tuple(word.strip().lower() for word in (re.split("[,;]", line) if re.search("[,;]", line) else line.split()))
+
+
+def _make_width_error(where: str, count: int, first: int, expected: str) -> DataError:
+    if {count, first} == {12, 13}:
+        found = "a row with a frame number after one without" if count == 13 else "a row without a frame number"
+        return DataError(where, found=found, expected="12 numbers in each row, or 13 in each", fix="correct the file")
+    return DataError(where, found=f"{count} columns after rows of {first}", expected=expected, fix="correct the line")
+
+
+def _find_named_columns(table: Table) -> dict[str, int] | None:
+    """Return the columns t, x, y, z, qw, qx, qy, qz by the names of a header; None without such a header."""
+    names, columns = [name for name in table.header if name], dict[str, int]()
+    for column, name in enumerate(names):
+        if match := _QUATERNION_NAME.fullmatch(name):
+            columns.setdefault("q" + match[1], column)
+        elif match := _POSITION_NAME.fullmatch(name):
+            columns.setdefault(match[1], column)
+        elif _TIME_NAME.fullmatch(name):
+            columns.setdefault("t", column)
+    is_whole = columns.keys() == {"t", *POSITION, *QUATERNION} and len(names) >= table.values.shape[1]
+    return columns if is_whole and max(columns.values()) < table.values.shape[1] else None
+
+
+def _find_format(
+    table: Table, columns: dict[str, int] | None, requested: TrajectoryFormat | None, *, is_reference: bool
+) -> TrajectoryFormat:
+    """Return the format of rows. Raise DataError where no format has so many columns."""
+    if columns is not None:
+        return TrajectoryFormat.EUROC if columns["qw"] < columns["qx"] else TrajectoryFormat.TUM
+    count = table.values.shape[1]
+    if count in (16, 17) and np.array_equal(table.values[0, -4:], [0, 0, 0, 1]):
+        return TrajectoryFormat.KITTI
+    found = FORMAT_OF_COLUMNS.get(count) or (TrajectoryFormat.EUROC if count > 17 else None)
+    if found is None:
+        option = "--reference-format" if is_reference else "--format"
+        expected = ANY if requested is None else DESCRIPTIONS[requested]
+        fix = f"check {option} and the file"
+        if count == 7:
+            fix = "write the time of each pose in front of it"
+        elif count in (9, 10):
+            fix = "write t x y z qx qy qz qw, or a header that names the columns so"
+        raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
+    if count == 8 and requested in (TrajectoryFormat.TUM, TrajectoryFormat.EUROC) and not table.ends_in_comma:
+        return requested
+    if count == 8 and table.has_commas and _find_time_unit(table.values[:, 0]) == "nanoseconds":
+        return TrajectoryFormat.EUROC  # VINS writes rows of 8 numbers that end in a comma
+    return requested if count == 8 and requested is TrajectoryFormat.EUROC else found
+
+
+def _find_time_unit(times: NDArray[np.float64]) -> str:
+    """Return the unit of times by their size.
+
+    Examples:
+        >>> _find_time_unit(np.array([1.403e18, 1.404e18])), _find_time_unit(np.array([0.0, 0.05]))
+        ('nanoseconds', 'seconds')
+    """
+    for smallest, unit in TIME_UNITS:
+        if abs(times[0]) >= smallest:
+            return unit
+    is_whole = (times == np.rint(times)).all()
+    return (
+        "nanoseconds"
+        if is_whole and len(times) > 1 and np.median(np.diff(times)) >= MIN_STEP_OF_NANOSECONDS
+        else "seconds"
+    )
+
+
+def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rotation nearest to R, which a file has rounded. Raise DataError where R is not a rotation."""
+    off = np.abs(R @ R.T - np.eye(3)).max()
+    if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
+        fix = "check the order of the columns: R and t row by row"
+        found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
+        raise DataError(what, found=found, expected="a rotation", fix=fix)
+    U, _, Vt = np.linalg.svd(R)
+    return U @ Vt
+
+
+def _read_matrices(table: Table) -> Trajectory:
+    """Return poses of rows of 12 or 16 numbers, which a frame number may precede."""
+    count = table.values.shape[1]
+    frames, poses = list[int](), np.tile(np.eye(4), (len(table.values), 1, 1))
+    for row, values in enumerate(table.values):
+        if count in (13, 17):
+            frames.append(_parse_frame_number(table.line(row), values[0], frames[-1] if frames else -1))
+        T = values[count % 2 :].reshape(-1, 4)[:3] if count != 13 else values[1:].reshape(3, 4)
+        poses[row, :3] = T
+        poses[row, :3, :3] = _nearest_rotation(table.line(row), T[:, :3])
+    return Trajectory(poses, None, table.path.name, frames=np.array(frames, np.intp) if frames else None)
+
+
+def _parse_frame_number(where: str, value: float, before: int) -> int:
+    """Return the frame number of a row. Raise DataError where it is no integer, or not above the one before."""
+    if value != int(value) or not before < value < MAX_FRAMES:
+        expected = f"a frame number: an integer above {before}" if before >= 0 else "a frame number: an integer from 0"
+        raise DataError(where, found=f"{value:g}", expected=expected, fix="write one row a frame, in order")
+    return int(value)
+
+
+def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bool) -> Trajectory:
+    """Return poses of rows with a time and a quaternion, the columns by name."""
+    name, notes = table.path.name, list[str]()
+    times, unit = table.values[:, columns["t"]], _find_time_unit(table.values[:, columns["t"]])
+    if unit != "seconds":
+        times = times * SECONDS_IN_UNIT[unit]
+        notes.append(f"times of {name} are read as {unit}")
+    quaternions, note = _normalize(table, table.values[:, [columns[key] for key in QUATERNION]])
+    notes += note
+    kept, repeated = list[int](), 0
+    _check_resolution(table, times)
+    for row, time_s in enumerate(times):
+        before = times[kept[-1]] if kept else -math.inf
+        if not quaternions[row].any():
+            continue
+        if is_reference and time_s == before:
+            repeated += 1
+        elif time_s <= before:
+            fault = "a duplicated timestamp" if time_s == before else "a timestamp that goes back"
+            fix = "keep one pose an instant, sorted by time"
+            raise DataError(table.line(row), found=f"{fault} ({time_s:.6f})", expected="rising time", fix=fix)
+        else:
+            kept.append(row)
+    if repeated:
+        notes.append(f"duplicated timestamps in {name}: {repeated}; the first pose of each is kept")
+    T = np.tile(np.eye(4), (len(kept), 1, 1))
+    T[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions[kept])).numpy()
+    T[:, :3, 3] = table.values[kept][:, [columns[key] for key in POSITION]]
+    return Trajectory(T, times[kept], name, tuple(notes), w_first=columns["qw"] < columns["qx"])
+
+
+def _normalize(table: Table, quaternions: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+    """Return (N, 4) quaternions of length 1, or 0 where tracking was lost, and notes on what was changed.
+
+    Raises DataError where no row has a rotation, or lengths differ from row to row.
+    """
+    lengths, name = np.linalg.norm(quaternions, axis=1), table.path.name
+    lost = lengths < MIN_QUATERNION_LENGTH
+    if lost.all():
+        fix = "write its rotations: qx qy qz qw is 0 0 0 1 for none. Programs write zeros where tracking is lost"
+        found = f"a quaternion of length 0 in each of {len(lost)} rows"
+        raise DataError(table.line(0), found=found, expected="length 1", fix=fix)
+    length, notes = float(np.median(lengths[~lost])), list[str]()
+    off = ~lost & (np.abs(lengths / length - 1) > ROTATION_TOLERANCE)
+    if abs(length - 1) > ROTATION_TOLERANCE and not off.any() and (~lost).sum() > 1:
+        notes.append(f"quaternions of {name} have the length {length:.4g} and are normalized")
+    else:
+        off = ~lost & (np.abs(lengths - 1) > ROTATION_TOLERANCE)
+    if off.any():
+        row = int(np.argmax(off))
+        found = f"a quaternion of length {lengths[row]:.4g}"
+        raise DataError(table.line(row), found=found, expected="length 1", fix="check the order of the columns")
+    if lost.any():
+        lost_rows = f"{int(lost.sum())} of {len(lost)} rows of {name} have a quaternion of zeros"
+        notes.append(f"{lost_rows}: tracking is lost there, and they are left out")
+    return np.where(lost[:, None], 0, quaternions / np.where(lost, 1, lengths)[:, None]), notes
+
+
+def _check_resolution(table: Table, times: NDArray[np.float64]) -> None:
+    """Raise DataError where most rows have the time of another row: the file has too few digits."""
+    distinct = len(np.unique(times))
+    if len(times) < 4 or distinct > len(times) / 2:
+        return
+    word = table.first_words[0]
+    found = f"{distinct} distinct times in {len(times)} rows, such as {word}"
+    fix = "write times with all digits: numpy.savetxt(FILE, rows, fmt='%.9f'), or integers for nanoseconds"
+    raise DataError(table.path, found=found, expected="a time for each pose", fix=fix)
+
+
+def _is_colmap(lines: Sequence[str]) -> bool:
+    """Return whether lines are those of COLMAP's images.txt: ID, quaternion, translation, camera, name."""
+    first = next((line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")), [])
+    if len(first) < 10 or not all(map(_is_number, first[:9])) or _is_number(first[9]):
+        return False
+    return first[0].isdecimal() and first[8].isdecimal()
+
+
+def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
+    """Return the poses of COLMAP's images.txt, sorted by the names of the images.
+
+    Each image has a line, and a second line with its points, which may be empty.
+    """
+    names, rows, is_image = list[str](), list[list[float]](), True
+    for number, line in enumerate(lines, 1):
+        if line.lstrip().startswith("#") or (is_image and not line.strip()):
+            continue
+        if is_image:
+            words = line.split(maxsplit=9)
+            if (
+                len(words) != 10
+                or not all(map(_is_number, words[:9]))
+                or not np.isfinite([*map(float, words[:9])]).all()
+            ):
+                expected = "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME"
+                raise DataError(
+                    f"{path}, line {number}", found=f"'{line[:60]}'", expected=expected, fix="copy it again"
+                )
+            rows.append([float(word) for word in words[1:8]])
+            names.append(words[9].strip())
+        is_image = not is_image
+    table = np.array(rows)
+    quaternions = table[:, :4] / np.maximum(np.linalg.norm(table[:, :4], axis=1), MIN_QUATERNION_LENGTH)[:, None]
+    T_camera_world = np.tile(np.eye(4), (len(rows), 1, 1))
+    T_camera_world[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions)).numpy()
+    T_camera_world[:, :3, 3] = table[:, 4:]
+    note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
+    return _order_by_name(path, names, np.linalg.inv(T_camera_world), note)
+
+
+def _read_transforms(path: Path) -> Trajectory:
+    """Return the poses of a transforms.json, sorted by the names of the images, with OpenCV's camera axes."""
+    expected, fix = DESCRIPTIONS[TrajectoryFormat.TRANSFORMS], "check the file"
+    content = read_json(path, expected=expected)
+    frames: Any = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not frames or len(frames) > MAX_POSES:
+        raise DataError(path, found="no list 'frames'", expected=expected, fix=fix)
+    names, poses = list[str](), np.tile(np.eye(4), (len(frames), 1, 1))
+    for index, frame in enumerate(frames):
+        where = f"{path}, frame {index}"
+        matrix = frame.get("transform_matrix") if isinstance(frame, dict) else None
+        try:
+            T = np.array(matrix, np.float64)
+        except (TypeError, ValueError):
+            T = np.empty(0)
+        if T.shape not in ((4, 4), (3, 4)) or not (np.abs(T) <= MAX_VALUE).all():
+            raise DataError(where, found="no 4x4 'transform_matrix'", expected=expected, fix=fix)
+        poses[index, :3] = T[:3]
+        poses[index, :3, :3] = _nearest_rotation(where, T[:3, :3])
+        names.append(str(frame.get("file_path", index)))
+    note = f"poses of {path.name}: the camera axes of OpenGL (y up, z backward) are turned to those of OpenCV"
+    return _order_by_name(path, names, poses @ OPENGL_AXES, note)
+
+
+def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64], note: str) -> Trajectory:
+    """Return poses sorted by the names of their images, with the times or frame numbers that the names hold.
+
+    Names that count on without gaps hold no frame numbers: row k is frame k.
+    """
+    order = sorted(range(len(names)), key=lambda index: natural_sort_key(Path(names[index])))
+    stems = [_IMAGE_SUFFIX.sub("", PurePosixPath(names[index]).name) for index in order]
+    trajectory = Trajectory(poses[order], None, path.name, (note,))
+    if all(_TIME_IN_NAME.fullmatch(stem) for stem in stems):
+        times = np.array([float(stem) * (1 if "." in stem else 1e-9) for stem in stems])
+        return replace(trajectory, times_s=times) if (np.diff(times) > 0).all() else trajectory
+    digits = [re.search(r"([0-9]{1,12})[^0-9]*$", stem) for stem in stems]
+    numbers = np.array([int(match[1]) for match in digits if match is not None], np.intp)
+    if len(numbers) < len(stems) or not (np.diff(numbers) > 0).all() or (np.diff(numbers) == 1).all():
+        return trajectory
+    base = int(numbers[0] == 1)
+    text = "the frame of a pose is the number in its image's name" + (", less 1" if base else "")
+    return replace(trajectory, frames=numbers - base, notes=(note, text))

@@ -1,0 +1,437 @@
+"""Find what explains a bad score of a path: conventions of poses, camera axes, clocks, units and reverse order.
+
+Nothing is applied. Each function returns sentences that name the hypothesis, its gain and the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations, product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, GeometryError
+from stadia.evaluation.io.trajectory_files import Trajectory, associate_trajectories
+from stadia.geometry.se3 import hat, inverse, matrix_from_quaternion_wxyz, quaternion_wxyz_from_matrix, so3_log
+from stadia.metrics.trajectory_metrics import PathAlignment, align_path, ate_rmse_m, path_length_m
+
+Array = NDArray[np.float64]
+Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+MIN_ERROR = 0.5
+"""Error of the motion between poses, over the motion, below which nothing is explained: networks have errors too."""
+
+MAX_GAIN = 0.2
+"""Error with a hypothesis over that as given, at most: it explains the error."""
+
+TIE = 1.5
+"""Two hypotheses explain as much where their errors differ by less than this factor: a straight path has several."""
+
+TIE_MARGIN = 0.02  # the same, as a difference
+
+MIN_PAIR_ROTATION_DEG = 10.0
+"""Median rotation of a pair of poses from which its axis is known well."""
+
+MIN_KNOWN_ROTATION_DEG = 1.0  # median rotation below which rotations of pairs are not compared
+
+MIN_TURN_DEG = 10.0  # angle of a constant rotation between the cameras from which it is reported
+SNAP = 0.06  # largest difference of an entry from that of one of the 24 rotations by right angles
+
+MAX_PAIRS = 400
+MAX_ATE_SHARE = 0.5  # ATE with a hypothesis over that as given, at most
+MIN_ATE_OF_PATH = 0.01  # ATE over the length of the path below which clocks and lever arms are not searched
+MAX_OFFSET_S = 30.0
+MAX_SAMPLES = 2000  # of the speeds whose correlation gives the offset of two clocks
+MIN_CORRELATION = 0.7
+MIN_LEVER_TURN_DEG = 20.0  # rotation of a path from which a lever arm is known
+MIN_LEVER_POSES = 20
+
+MIRROR = np.diag([1.0, -1.0, 1.0])
+
+AXES_BY_NAME = {
+    "the camera axes of OpenGL (x right, y up, z backward, as nerfstudio and Blender write them)": np.diag(
+        [1.0, -1, -1]
+    ),
+    "the axes of a LiDAR or a body (x forward, y left, z up)": np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]),
+    "the axes of a body in north-east-down (x forward, y right, z down)": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+}
+"""R_camera_named of axes that programs write instead of x right, y down, z forward."""
+
+OPENGL = next(iter(AXES_BY_NAME))
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A change of the estimate or the reference: `what` the file holds, and the `fix`."""
+
+    what: str
+    fix: str
+    estimated: Array
+    reference: Array
+
+
+def note_hypotheses(estimated: Trajectory, reference: Trajectory, alignment: PathAlignment) -> list[str]:
+    """Return what explains a bad score, with its gain: at most one sentence of each kind.
+
+    estimated, reference: associated row by row, (N, 4, 4) T_world_camera.
+    """
+    notes = []
+    P, Q = estimated.T_world_camera, reference.T_world_camera
+    if len(P) >= 3 and (note := explain_motion(estimated, reference)):
+        notes.append(note)
+    return notes + list(_explain_alignment(P, Q, alignment))
+
+
+def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:
+    """Return the convention that explains the motion between poses; None where it is right, or where none does.
+
+    estimated, reference: associated row by row, (N, 4, 4) T_world_camera.
+
+    Examples:
+        >>> T = np.tile(np.eye(4), (9, 1, 1))
+        >>> T[:, 0, 3] = np.arange(9) ** 2
+        >>> T[:, 2, 3] = np.arange(9)
+        >>> inverted = Trajectory(np.linalg.inv(T))
+        >>> "world-to-camera" in (explain_motion(inverted, Trajectory(T)) or "")
+        True
+    """
+    P, Q = estimated.T_world_camera, reference.T_world_camera
+    pairs = _choose_pairs(Q)
+    as_given = measure_motion_error(P, Q, pairs)
+    if as_given is None or as_given < MIN_ERROR:
+        return None
+    tried = list(_list_hypotheses(estimated, reference))
+    for inverted in (False, True):
+        base = _invert(P) if inverted else P
+        tried += [] if _explains(tried, as_given, pairs) else _fit_axes(base, Q, pairs, inverted=inverted)
+    measured = [(measure_motion_error(h.estimated, h.reference, pairs), h) for h in tried]
+    known = [(error, h) for error, h in measured if error is not None]
+    best = min((error for error, _ in known), default=as_given)
+    if best > MAX_GAIN * as_given:
+        return None
+    likely = [h for error, h in known if error <= max(TIE * best, best + TIE_MARGIN)]
+    causes = ", or ".join([likely[0].what, *(h.what.removeprefix("one of the files ") for h in likely[1:2])])
+    changed = "inverted poses" if "world-to-camera" in likely[0].what else "the fix"
+    gain = f"the motion between poses is off by {as_given:.0%} of its size, by {best:.0%} with {changed}"
+    return f"{gain}: {causes}. Fix: {likely[0].fix if len(likely) == 1 else 'correct that file'}"
+
+
+def _explains(tried: list[Hypothesis], as_given: float, pairs: Pairs) -> bool:
+    errors = (measure_motion_error(h.estimated, h.reference, pairs) for h in tried)
+    return any(error is not None and error <= MAX_GAIN * as_given for error in errors)
+
+
+def _choose_pairs(Q: Array) -> Pairs:
+    """Return the rows of pairs whose motion is large enough to be known: the first step with enough rotation."""
+    rows, step = np.arange(len(Q)), 1
+    while 4 * step < len(Q):
+        turn = _angles_deg(_rotations_between(Q, rows[:-step], rows[step:]))
+        if np.median(turn) >= MIN_PAIR_ROTATION_DEG:
+            break
+        step *= 2
+    first = rows[: len(Q) - step][:: max((len(Q) - step) // MAX_PAIRS, 1)]
+    return first, first + step
+
+
+def _rotations_between(T: Array, first: NDArray[np.intp], second: NDArray[np.intp]) -> Array:
+    return np.swapaxes(T[first, :3, :3], 1, 2) @ T[second, :3, :3]
+
+
+def _motions(T: Array, pairs: Pairs) -> tuple[Array, Array]:
+    """Return rotations (P, 3, 3) and translations (P, 3) of T_first_second."""
+    first, second = pairs
+    R_first = np.swapaxes(T[first, :3, :3], 1, 2)
+    moved = T[second, :3, 3] - T[first, :3, 3]
+    return R_first @ T[second, :3, :3], np.einsum("pij,pj->pi", R_first, moved)
+
+
+def _angles_deg(R: Array) -> Array:
+    return np.degrees(np.arccos(np.clip((np.trace(R, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+
+
+def measure_motion_error(P: Array, Q: Array, pairs: Pairs) -> float | None:
+    """Return the larger of the errors of translation and rotation, each a median over the median of the true motion.
+
+    The scale of translations is fitted. None where the reference does not move.
+    """
+    (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
+    errors = []
+    length, true_length = (float(np.median(np.linalg.norm(t, axis=1))) for t in (t_p, t_q))
+    if true_length > 0 and length > 0:
+        errors.append(float(np.median(np.linalg.norm(t_p * true_length / length - t_q, axis=1))) / true_length)
+    turn = float(np.median(_angles_deg(R_q)))
+    if turn >= MIN_KNOWN_ROTATION_DEG:
+        errors.append(float(np.median(_angles_deg(np.swapaxes(R_p, 1, 2) @ R_q))) / turn)
+    return max(errors) if errors else None
+
+
+def _invert(T: Array) -> Array:
+    return inverse(torch.from_numpy(np.ascontiguousarray(T))).numpy()
+
+
+def _with_rotations(T: Array, R: Array) -> Array:
+    changed = T.copy()
+    changed[:, :3, :3] = R
+    return changed
+
+
+def reorder_quaternions(T: Array, *, w_first: bool) -> Array:
+    """Return the poses of rows whose quaternions have w first, and were read with w last; or the reverse.
+
+    Examples:
+        >>> T = np.eye(4)[None]
+        >>> bool(np.allclose(reorder_quaternions(reorder_quaternions(T, w_first=True), w_first=False), T))
+        True
+    """
+    q = quaternion_wxyz_from_matrix(torch.from_numpy(np.ascontiguousarray(T[:, :3, :3])))
+    order = [1, 2, 3, 0] if w_first else [3, 0, 1, 2]
+    return _with_rotations(T, matrix_from_quaternion_wxyz(q[:, order]).numpy())
+
+
+def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[Hypothesis]:
+    """Yield changes of convention that need no fit."""
+    P, Q = estimated.T_world_camera, reference.T_world_camera
+    yield Hypothesis("one of the files holds world-to-camera poses", "invert each of its poses", _invert(P), Q)
+    yield Hypothesis("one of the files is in reverse order", "reverse its rows", P[::-1].copy(), Q)
+    for path, option in ((estimated, "--format"), (reference, "--reference-format")):
+        for what, fix, change in _list_rotation_mistakes(path, option):
+            changed = (change(P), Q) if path is estimated else (P, change(Q))
+            yield Hypothesis(f"{path.name} {what}", fix, *changed)
+
+
+def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
+    """Yield what a file may hold, the fix, and the function that applies it."""
+    if path.w_first is not True:
+        fix = f"pass {option} euroc (w first), or write qx qy qz qw"
+        yield "has the w of its quaternions first", fix, partial(reorder_quaternions, w_first=True)
+    else:
+        fix = f"pass {option} tum (w last), or write qw qx qy qz"
+        yield "has the w of its quaternions last", fix, partial(reorder_quaternions, w_first=False)
+    fix = "transpose each rotation, and keep the positions"
+    yield "has transposed rotations (conjugate quaternions)", fix, _transpose_rotations
+    what = "has rotations of camera-to-world and translations of world-to-camera"
+    yield what, "write the position of the camera, -R t", _turn_translations
+
+
+def _transpose_rotations(T: Array) -> Array:
+    return _with_rotations(T, np.swapaxes(T[:, :3, :3], 1, 2))
+
+
+def _turn_translations(T: Array) -> Array:
+    """Return poses with the positions -R t."""
+    changed = T.copy()
+    changed[:, :3, 3] = -np.einsum("nij,nj->ni", T[:, :3, :3], T[:, :3, 3])
+    return changed
+
+
+def _list_axis_rotations() -> Iterator[Array]:
+    """Yield the 24 rotations by right angles, those with a name first, without the identity."""
+    named = [R for known in AXES_BY_NAME.values() for R in (known, known.T)]
+    yield from named
+    for order in permutations(range(3)):
+        for signs in product((1.0, -1.0), repeat=3):
+            R = np.zeros((3, 3))
+            R[range(3), order] = signs
+            is_new = not any(np.array_equal(R, other) for other in named) and not np.array_equal(R, np.eye(3))
+            if np.linalg.det(R) > 0 and is_new:
+                yield R
+
+
+def _turn(T: Array, R_camera_other: Array) -> Array:
+    """Return T_world_camera of T_world_other."""
+    return _with_rotations(T, T[:, :3, :3] @ R_camera_other.T)
+
+
+def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypothesis]:
+    """Return the constant rotation of the camera that fits best: of the 24 by right angles, else any; or a mirror."""
+    scored = [(measure_motion_error(_turn(P, R), Q, pairs) or 0.0, R) for R in _list_axis_rotations()]
+    error, R = min(scored, key=lambda entry: entry[0])
+    candidates = [(error, R)]
+    if (fitted := _fit_rotation(P, Q, pairs)) is not None and np.abs(fitted - R).max() > SNAP:
+        candidates.append((measure_motion_error(_turn(P, fitted), Q, pairs) or 0.0, fitted))
+    error, R = min(candidates, key=lambda entry: entry[0])
+    prefix = "one of the files holds world-to-camera poses, and " if inverted else ""
+    angle = float(_angles_deg(R[None])[0])
+    hypotheses = []
+    if angle >= MIN_TURN_DEG:
+        fix = f"multiply each pose of the estimate from the right by {_format(R.T)}"
+        fix = f"invert its poses, then {fix}" if inverted else fix
+        hypotheses.append(Hypothesis(f"{prefix}{_name_axes(R)}", fix, _turn(P, R), Q))
+    if not inverted:
+        mirrored = _with_rotations(P, MIRROR @ P[:, :3, :3] @ MIRROR)
+        mirrored[:, :3, 3] = P[:, :3, 3] @ MIRROR
+        what = "one of the files has a left-handed world (y up, as Unity writes it)"
+        hypotheses.append(Hypothesis(what, "mirror y: M T M with M = diag(1, -1, 1, 1)", mirrored, Q))
+    return hypotheses
+
+
+def _fit_rotation(P: Array, Q: Array, pairs: Pairs) -> Array | None:
+    """Return R_camera_other that fits motions of P to those of Q, by their directions and axes; None where unknown.
+
+    Kabsch, Acta Crystallographica 1976.
+    """
+    (R_p, t_p), (R_q, t_q) = _motions(P, pairs), _motions(Q, pairs)
+    vectors = []
+    for R, t in ((R_p, t_p), (R_q, t_q)):
+        axes = so3_log(torch.from_numpy(R)).numpy()
+        vectors.append(np.concatenate([v / max(float(np.median(np.linalg.norm(v, axis=1))), 1e-9) for v in (axes, t)]))
+    U, singular, Vt = np.linalg.svd(vectors[1].T @ vectors[0])
+    if singular[1] < 0.05 * singular[0]:
+        return None
+    return U @ np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))]) @ Vt
+
+
+def _format(R: Array) -> str:
+    return f"[{'; '.join(', '.join(f'{value + 0:.3g}' for value in row) for row in R.round(4))}]"
+
+
+def _name_axes(R_camera_other: Array) -> str:
+    for name, known in AXES_BY_NAME.items():
+        for R, who in ((known, "the estimate"), (known.T, "the reference")):
+            if np.abs(R_camera_other - R).max() < SNAP:
+                return f"{'one of the files' if name == OPENGL else who} has {name}"
+    angle = float(_angles_deg(R_camera_other[None])[0])
+    return f"the cameras of the two files differ by a constant rotation of {angle:.0f} degrees"
+
+
+def _explain_alignment(P: Array, Q: Array, alignment: PathAlignment) -> Iterator[str]:
+    """Yield what another alignment gains where the world frame or the scale was not aligned."""
+    if alignment not in (PathAlignment.NONE, PathAlignment.SCALE) or len(P) < 3:
+        return
+    with suppress(GeometryError):
+        truth = torch.from_numpy(Q)
+        as_given = ate_rmse_m(align_path(torch.from_numpy(P), truth, alignment).T_world_camera, truth)
+        kind = PathAlignment.SE3 if alignment is PathAlignment.NONE else PathAlignment.SIM3
+        fitted = ate_rmse_m(align_path(torch.from_numpy(P), truth, kind).T_world_camera, truth)
+        if as_given > MIN_ATE_OF_PATH * path_length_m(truth) and fitted <= MAX_GAIN * as_given:
+            gain = f"with --align {kind}, ATE is {fitted:.3g} m instead of {as_given:.3g}"
+            yield f"the two files have different world frames: {gain}"
+
+
+# -- Clocks and lever arms: they need the whole paths.
+
+
+def note_offsets(
+    estimated: Trajectory, reference: Trajectory, pair: tuple[Trajectory, Trajectory], max_difference_s: float
+) -> list[str]:
+    """Return a constant offset of the clocks, else a lever arm between the two sensors, that explains the ATE.
+
+    pair: the associated poses of both.
+    """
+    P, Q = (torch.from_numpy(path.T_world_camera) for path in pair)
+    if len(P) < MIN_LEVER_POSES:
+        return []
+    with suppress(GeometryError):
+        as_given = _fit_ate(P, Q)
+        if as_given <= MIN_ATE_OF_PATH * path_length_m(Q):
+            return []
+        if note := _find_clock_offset(estimated, reference, as_given, max_difference_s):
+            return [note]
+        lever, ate_m = fit_lever_arm(P.numpy(), Q.numpy())
+        if ate_m <= MAX_GAIN * as_given:
+            where = ", ".join(f"{value:.3g}" for value in lever)
+            what = f"with the reference's sensor at ({where}) m in the axes of the estimate's camera"
+            return [f"{what}, ATE is {ate_m:.3g} m instead of {as_given:.3g}: the files are of two sensors of one rig. "
+                    "Fix: multiply the poses of one file from the right by their extrinsics"]  # fmt: skip
+    return []
+
+
+def _fit_ate(P: torch.Tensor, Q: torch.Tensor) -> float:
+    """Return ATE after a similarity, so that neither the world frame nor the scale hides a hypothesis."""
+    return ate_rmse_m(align_path(P, Q, PathAlignment.SIM3).T_world_camera, Q)
+
+
+def _find_clock_offset(
+    estimated: Trajectory, reference: Trajectory, as_given: float, max_difference_s: float
+) -> str | None:
+    offset = find_time_offset(estimated, reference, MAX_OFFSET_S)
+    if offset is None or offset == 0:
+        return None
+    rows = estimated.times_s is None or reference.times_s is None
+    moved = [_shift(_with_instants(path), delta) for path, delta in ((estimated, offset), (reference, 0.0))]
+    step = float(np.median(np.diff(_instants(reference))))
+    with suppress(DataError, GeometryError):
+        P, Q = associate_trajectories(*moved, 0.25 if rows else max(max_difference_s, step))
+        if len(P) < MIN_LEVER_POSES:
+            return None
+        ate_m = _fit_ate(torch.from_numpy(P.T_world_camera), torch.from_numpy(Q.T_world_camera))
+        if ate_m > MAX_ATE_SHARE * as_given:
+            return None
+        unit = "frames" if rows else "s"
+        what = f"the estimate is {abs(offset):.3g} {unit} {'early' if offset > 0 else 'late'} against the reference"
+        gain = f"with {'its rows' if rows else 'its times'} shifted by {offset:+.3g}, ATE is {ate_m:.3g} m instead of"
+        return f"{what}: {gain} {as_given:.3g} (both by sim3). Fix: correct the clock of one file"
+    return None
+
+
+def _instants(path: Trajectory) -> Array:
+    return np.asarray(path.frame_numbers, np.float64) if path.times_s is None else path.times_s
+
+
+def _with_instants(path: Trajectory) -> Trajectory:
+    return Trajectory(path.T_world_camera, _instants(path), path.name)
+
+
+def _shift(path: Trajectory, offset: float) -> Trajectory:
+    return Trajectory(path.T_world_camera, _instants(path) + offset, path.name)
+
+
+def find_time_offset(estimated: Trajectory, reference: Trajectory, max_offset: float) -> float | None:
+    """Return what is added to the times of the estimate so that the speeds of both agree best; None where unclear.
+
+    Speeds need no common world frame, and their correlation no scale. Without times, offsets are of frames.
+    """
+    instants = [_instants(path) for path in (estimated, reference)]
+    start, end = min(t[0] for t in instants), max(t[-1] for t in instants)
+    step = max(float(max(np.median(np.diff(t)) for t in instants)), (end - start) / MAX_SAMPLES)
+    if not step > 0 or (end - start) / step < MIN_LEVER_POSES:
+        return None
+    is_timed = estimated.times_s is not None and reference.times_s is not None
+    grid = np.arange(start, end + step / 2, step)
+    signals = [_sample_speeds(path, t, grid) for path, t in zip((estimated, reference), instants, strict=True)]
+    most = int(min(max_offset / step if is_timed else MAX_OFFSET_S, len(grid) // 2))
+    scores = {}
+    for lag in range(-most, most + 1):
+        a, b = (signals[0][: len(grid) - lag], signals[1][lag:]) if lag >= 0 else (signals[0][-lag:], signals[1][:lag])
+        known = np.isfinite(a) & np.isfinite(b)
+        if known.sum() >= max(MIN_LEVER_POSES, len(grid) // 4) and a[known].std() > 0 and b[known].std() > 0:
+            scores[lag] = float(np.corrcoef(a[known], b[known])[0, 1])
+    if not scores or (best := max(scores, key=lambda lag: scores[lag])) == 0 or scores[best] < MIN_CORRELATION:
+        return None
+    return best * step
+
+
+def _sample_speeds(path: Trajectory, instants: Array, grid: Array) -> Array:
+    """Return speeds at the instants of a grid, NaN outside of the path."""
+    step = grid[1] - grid[0]
+    position = np.stack([np.interp(grid, instants, path.T_world_camera[:, axis, 3]) for axis in range(3)], 1)
+    speeds = np.linalg.norm(np.gradient(position, axis=0), axis=1) / step
+    speeds[(grid < instants[0] + step) | (grid > instants[-1] - step)] = np.nan
+    return speeds
+
+
+def fit_lever_arm(P: Array, Q: Array, iterations: int = 8) -> tuple[Array, float]:
+    """Return the point (3,) in the estimate's camera that follows the reference's positions, and the ATE with it.
+
+    Gauss-Newton over the point and a similarity, which is aligned anew in each step. Raises GeometryError where the
+    rotation of the path does not determine the point.
+    """
+    lever, moved = np.zeros(3), P.copy()
+    for _ in range(iterations):
+        aligned = align_path(torch.from_numpy(moved), torch.from_numpy(Q), PathAlignment.SIM3)
+        R, position = aligned.T_world_camera[:, :3, :3].numpy(), aligned.T_world_camera[:, :3, 3].numpy()
+        centered = position - position.mean(0)
+        turned = -hat(torch.from_numpy(centered)).numpy()
+        design = np.concatenate([aligned.scale * R, np.tile(np.eye(3), (len(P), 1, 1)), turned, centered[..., None]], 2)
+        spread = np.linalg.svd((R - R.mean(0)).reshape(-1, 3), compute_uv=False)[-1] / np.sqrt(len(P))
+        if spread < np.sin(np.radians(MIN_LEVER_TURN_DEG)) / 4:
+            raise GeometryError("path", found="too little rotation", expected="a lever arm", fix="none")
+        step = np.linalg.lstsq(design.reshape(-1, 10), (Q[:, :3, 3] - position).reshape(-1), rcond=None)[0]
+        lever = lever + step[:3]
+        moved[:, :3, 3] = P[:, :3, 3] + P[:, :3, :3] @ lever
+    return lever, _fit_ate(torch.from_numpy(moved), torch.from_numpy(Q))

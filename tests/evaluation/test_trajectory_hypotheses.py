@@ -1,0 +1,112 @@
+"""What explains a bad score of a path is a note with its gain; correct paths and noise have none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from stadia.core.errors import DataError
+from stadia.evaluation.io.trajectory_files import Trajectory
+from stadia.evaluation.recording_scores import score_trajectory
+from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm, reorder_quaternions
+
+Array = NDArray[np.float64]
+
+
+def drive(n: int = 120) -> Array:
+    """A camera that turns about all axes, at a speed that changes."""
+    s = np.cumsum(1 + 0.8 * np.sin(np.arange(n) / 5)) / 10
+    T = np.tile(np.eye(4), (n, 1, 1))
+    T[:, :3, :3] = Rotation.from_euler("yxz", np.stack([s / 3, 0.4 * np.sin(s), 0.3 * np.cos(s / 2)], 1)).as_matrix()
+    T[:, :3, 3] = np.stack([3 * np.sin(s / 3), 0.3 * np.cos(s), 3 * np.cos(s / 3) + 0.2 * s], 1)
+    return T
+
+
+def right(R: Array) -> Callable[[Array], Array]:
+    X = np.eye(4)
+    X[:3, :3] = R
+    return lambda T: T @ X
+
+
+M = np.diag([1.0, -1, 1, 1])
+BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+MISTAKES: dict[str, tuple[Callable[[Array], Array], str]] = {
+    "inverse": (np.linalg.inv, "world-to-camera"),
+    "w first": (lambda T: reorder_quaternions(T, w_first=False), "w of its quaternions first"),
+    "opengl": (right(np.diag([1.0, -1, -1])), "OpenGL"),
+    "body": (right(BODY), "a LiDAR or a body"),
+    "right angle": (right(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])), "a constant rotation of 90 degrees"),
+    "mounted at 40 degrees": (right(Rotation.from_rotvec([0.2, 0.6, -0.3]).as_matrix()), "a constant rotation of 40"),
+    "inverse and opengl": (lambda T: np.linalg.inv(right(np.diag([1.0, -1, -1]))(T)), "world-to-camera poses, and"),
+    "reverse": (lambda T: T[::-1].copy(), "in reverse order"),
+    "left-handed": (lambda T: M @ T @ M, "left-handed"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_convention_is_named_with_its_gain(name: str) -> None:
+    change, cause = MISTAKES[name]
+    noise = np.random.default_rng(0).normal(0, 0.002, (120, 3))
+    poses = change(drive())
+    poses[:, :3, 3] = 0.7 * poses[:, :3, 3] + noise
+    notes = score_trajectory(Trajectory(poses, name="est"), Trajectory(drive(), name="ref")).notes
+    (note,) = (note for note in notes if "of its size, by" in note)
+    assert cause in note
+    assert "Fix: " in note
+
+
+def test_correct_and_bad_paths_have_no_hypothesis() -> None:
+    rng, T = np.random.default_rng(1), drive()
+    noisy = T.copy()
+    noisy[:, :3, 3] += rng.normal(0, 0.3, (120, 3))
+    still = np.tile(np.eye(4), (120, 1, 1))
+    still[:, :3, 3] = rng.normal(0, 0.1, (120, 3))
+    forward = np.tile(np.eye(4), (120, 1, 1))
+    forward[:, 2, 3] = np.arange(120)
+    for estimate in (T, noisy, still, forward, T[rng.permutation(120)]):
+        assert explain_motion(Trajectory(estimate), Trajectory(T)) is None
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+def test_a_constant_offset_of_the_clocks_is_measured(has_times: bool) -> None:
+    T, times = drive(200), 100 + np.arange(200) / 10
+    late = Trajectory(T[:-8], times[8:] if has_times else None, "est")
+    reference = Trajectory(T[8:], times[8:] if has_times else None, "ref")
+    offset = find_time_offset(late, reference, 10.0)
+    assert offset == pytest.approx(-0.8 if has_times else -8, abs=0.01)
+    notes = score_trajectory(late, reference).notes
+    assert any("the estimate is " in note and "late against the reference" in note for note in notes)
+    assert find_time_offset(reference, reference, 10.0) is None
+
+
+def test_a_lever_arm_between_two_sensors_is_measured() -> None:
+    T, lever = drive(), np.array([0.5, -0.2, 0.8])
+    body = T.copy()
+    body[:, :3, 3] += T[:, :3, :3] @ lever
+    found, ate_m = fit_lever_arm(T, body)
+    np.testing.assert_allclose(found, lever, atol=0.02)
+    assert ate_m < 0.01
+    assert any("two sensors of one rig" in note for note in score_trajectory(Trajectory(T), Trajectory(body)).notes)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "fix"),
+    [(1.0, 1000.0, "add -1000.000 s"), (1e3, 0.0, r"by 1e-3"), (1.0, 0.02, "pass --max-difference 0.03")],
+)
+def test_times_without_overlap_name_the_likely_cause(scale: float, offset: float, fix: str) -> None:
+    times = 5 + np.arange(120) / 10
+    with pytest.raises(DataError, match=fix):
+        score_trajectory(Trajectory(drive(), times * scale + offset), Trajectory(drive(), times))
+
+
+def test_few_associated_poses_are_a_warning_with_the_cure() -> None:
+    T, times = drive(), np.arange(120) / 10
+    moved = times + np.where(np.arange(120) % 4, 0.016, 0)
+    notes = score_trajectory(Trajectory(T, moved, "est"), Trajectory(T, times, "ref")).notes
+    (note,) = (note for note in notes if "partner" in note)
+    assert note.startswith("warning: only 30 of 120 poses have a partner within 0.01 s")
+    assert "--max-difference 0.016 gives 120" in note
