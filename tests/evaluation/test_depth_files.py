@@ -11,7 +11,13 @@ import torch
 
 from stadia.core.errors import DataError
 from stadia.evaluation.depth_score import interpolate_depth
-from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map, write_depth_map, write_depth_png
+from stadia.evaluation.io.depth_files import (
+    describe_normalization,
+    find_depth_files,
+    read_depth_map,
+    write_depth_map,
+    write_depth_png,
+)
 
 
 def test_png_and_npz_round_trip(tmp_path: Path) -> None:
@@ -38,7 +44,8 @@ def test_a_channel_axis_of_one_is_dropped(tmp_path: Path) -> None:
 
 
 BAD = {
-    "integers.npy": (lambda path: np.save(path, np.ones((3, 4), np.uint16)), "uint16 of shape (3, 4)"),
+    "bytes.npy": (lambda path: np.save(path, np.ones((3, 4), np.uint8)), "uint8 of shape (3, 4)"),
+    "stack.npy": (lambda path: np.save(path, np.ones((9, 3, 4), np.float32)), "maps of several images"),
     "colors.npy": (lambda path: np.save(path, np.ones((3, 4, 3), np.float32)), "shape (3, 4, 3)"),
     "pickled.npy": (lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True), "type object"),
     "several.npz": (lambda path: np.savez(path, a=np.ones((3, 4)), b=np.ones((3, 4))), "arrays ['a', 'b']"),
@@ -47,7 +54,10 @@ BAD = {
     "colors.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4, 3), np.uint16)), "3 channels"),
     "bits.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "8-bit"),
     "depth.jpg": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "lossy"),
-    "depth.exr": (lambda path: path.write_text("?"), "'.exr'"),
+    "depth.exr": (lambda path: path.write_text("?"), "a damaged file"),
+    "depth.pfm": (lambda path: path.write_text("Pf 4"), "no header of a PFM"),
+    "depth.tiff": (lambda path: path.write_text("II*"), "a damaged file"),
+    "depth.mat": (lambda path: path.write_text("?"), "'.mat'"),
 }
 
 
@@ -61,9 +71,44 @@ def test_bad_files(name: str, tmp_path: Path) -> None:
     assert found in str(error.value)
 
 
+@pytest.mark.parametrize("suffix", [".tiff", ".tif", ".pfm", ".exr", ".npy"])
+def test_maps_of_floats_in_each_format(suffix: str, tmp_path: Path) -> None:
+    depth = np.random.default_rng(0).uniform(0.5, 90, (9, 11)).astype(np.float32)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".exr":
+        OpenEXR = pytest.importorskip("OpenEXR")
+        OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Z": depth}).write(str(path))
+    elif suffix == ".npy":
+        depth = depth.astype(np.float16)
+        np.save(path, depth)
+    else:
+        cv2.imwrite(str(path), depth)
+    np.testing.assert_array_equal(read_depth_map(path), depth)
+    assert find_depth_files(tmp_path) == {"a": path}
+
+
+@pytest.mark.parametrize("suffix", [".tiff", ".png", ".npy"])
+def test_integers_have_a_factor_and_truth_has_none_at_the_greatest(suffix: str, tmp_path: Path) -> None:
+    stored = np.array([[0, 5000, 65535]], np.uint16)
+    path = tmp_path / f"a{suffix}"
+    np.save(path, stored) if suffix == ".npy" else cv2.imwrite(str(path), stored)
+    assert read_depth_map(path, png_per_metre=5000).tolist() == [[0, 1, 13.107]]
+    assert read_depth_map(path, png_per_metre=5000, is_truth=True).tolist() == [[0, 1, 0]]
+
+
+def test_maps_for_looking_at_are_told_from_depth() -> None:
+    ramp = np.linspace(0, 1, 6000).reshape(60, 100)
+    assert describe_normalization(ramp) == "0 to 1"
+    assert describe_normalization(ramp * 65535 / 256) == "0 to 65535"
+    assert describe_normalization(1 + ramp) is None
+    sensor = 1 + 3 * ramp
+    sensor[:20], sensor[40:] = 0, 65.535
+    assert describe_normalization(sensor, 1000) is None, "holes and saturated pixels"
+
+
 def test_folder_of_jpegs_is_named_in_the_error(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.jpg"), np.ones((3, 4), np.uint8))
-    with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG; expected uint16 \.png"):
+    with pytest.raises(DataError, match=r"b\.jpg: found depth as a JPEG; expected uint16 "):
         find_depth_files(tmp_path)
     np.save(tmp_path / "a.npy", np.ones((3, 4)))
     assert list(find_depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"

@@ -143,7 +143,9 @@ class TestAgainstNumpy:
             {"a": np.clip(p, 1e-3, 10)}, {"a": truth}, scale=False, box=(slice(45, 471), slice(41, 601))
         )
         assert ours.metrics == pytest.approx(expected, abs=1e-9)
-        assert "predicted PNG read as value / 1000 m, as nyu has it" in ours.notes
+        for name in ("depth", "reference"):
+            assert f"integers of --{name} are read as value / 1000 m" in ours.notes
+            assert ours.summary()[f"{name}_factor"] == 1000
 
 
 class TestLaws:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -160,3 +161,62 @@ def test_reversed_depth_order_is_noted(truth_m: Maps, write_maps: Write, depth_s
         " where the truth is near"
     )
     assert scored.to_json()["per_image"][0]["order"] < -0.5
+
+
+def test_the_factor_that_makes_the_ratio_one_is_named(truth_m: Maps, tmp_path: Path) -> None:
+    """Millimetres read as value / 256, with a network's bias of 5 %: the fix is the option, and applying it helps."""
+    rng = np.random.default_rng(2)
+    for name, map_m in truth_m.items():
+        near = np.clip(map_m, 0, 15)
+        for folder, per_metre, error in (("truth", 1000, 1.0), ("p", 256, 1.05)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            values = np.where(near > 0, near, 9 * (folder == "p")) * error * np.exp(rng.normal(0, 0.01, near.shape))
+            cv2.imwrite(str(tmp_path / folder / f"{name}.png"), np.rint(values * per_metre).astype(np.uint16))
+    rules = PROTOCOLS["metric"]
+    predictions = Predictions.open(tmp_path / "p")
+    scored = score_depth(predictions, open_ground_truth_folder(tmp_path / "truth", rules), rules)
+    (note,) = [note for note in scored.notes if "a wrong unit" in note]
+    assert "Fix: pass --reference-factor 1000" in note
+    right = score_depth(predictions, open_ground_truth_folder(tmp_path / "truth", rules, 1000), rules)
+    assert right.metrics["d1"] > 0.99
+    assert right.summary()["reference_factor"] == 1000
+
+
+def test_depth_up_to_scale_that_is_scored_as_metres_is_offered_the_alignment(truth_m: Maps, write_maps: Write) -> None:
+    truth = write_maps(truth_m, "truth")
+    for factor, is_noted in ((28.2, True), (1.1, False)):
+        maps = {name: np.where(g > 0, g, 17) / factor for name, g in truth_m.items()}
+        notes = score(write_maps(maps, f"p{factor}"), truth).notes
+        assert any("--protocol relative aligns" in note for note in notes) == is_noted
+
+
+def test_range_against_z_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    v, u = np.mgrid[:60, :100]
+    stretch = np.sqrt(1 + ((u - 50) ** 2 + (v - 30) ** 2) / 70.0**2)
+    for k in range(3):
+        z = rng.uniform(3, 30, (60, 100))
+        for folder, depth in (("z", z), ("range", z * stretch * np.exp(rng.normal(0, 0.03, z.shape)))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            np.save(tmp_path / folder / f"{k}.npy", depth)
+    for predicted_as, truth, text in (("range", "z", "predictions grow"), ("z", "range", "the ground truth grow")):
+        assert any(text in note for note in score(tmp_path / predicted_as, tmp_path / truth).notes)
+    assert not any("grow" in note for note in score(tmp_path / "z", tmp_path / "z").notes)
+
+
+def test_maps_normalized_to_look_at_are_named(truth_m: Maps, tmp_path: Path) -> None:
+    for folder in ("p", "truth"):
+        (tmp_path / folder).mkdir()
+    for name, g in truth_m.items():
+        ramp = np.linspace(0, 65535, g.size).reshape(g.shape)
+        cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), np.rint(ramp).astype(np.uint16))
+        np.save(tmp_path / "truth" / f"{name}.npy", np.where(ramp > 0, g, 0))
+    assert any("span exactly 0 to 65535" in note for note in score(tmp_path / "p", tmp_path / "truth").notes)
+
+
+def test_truth_without_a_number_is_none_with_a_note(truth_m: Maps, write_maps: Write) -> None:
+    holes = {name: np.where(g > 0, g, np.nan) for name, g in truth_m.items()}
+    predictions = write_maps(predicted(truth_m), "p")
+    scored = score(predictions, write_maps(holes, "nan"))
+    assert scored.metrics == score(predictions, write_maps(truth_m, "truth")).metrics
+    assert any("3 of 3 maps of" in note and "NaN, infinite or negative" in note for note in scored.notes)

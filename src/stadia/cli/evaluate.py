@@ -29,12 +29,23 @@ if TYPE_CHECKING:
 
     from stadia.recipes.prediction.requests import EvaluateRequest
 
+DepthFactorOption = Annotated[
+    float | None,
+    option("Integers a metre in depth files: 256 KITTI, 1000 mm, 5000 TUM; the protocol's by default.", min=1e-6),
+]
+ReferenceFactorOption = Annotated[
+    float | None, option("The same of --reference; that of --depth-factor by default.", min=1e-6)
+]
+FormatOption = Annotated[
+    str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
+]
+
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
     **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "flip", "out"), (_CHECKPOINT,)),
     "protocol": (_CHECKPOINT, _DEPTH),
-    **dict.fromkeys(("depth_scale", "crop"), (_DEPTH,)),
+    **dict.fromkeys(("depth_scale", "crop", "depth_factor", "reference_factor"), (_DEPTH,)),
     **dict.fromkeys(
         ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "image"), (_TRAJECTORY,)
     ),
@@ -49,7 +60,7 @@ def evaluate(
     checkpoint: Annotated[Path | None, argument("A checkpoint or a run's folder.")] = None,
     data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
     overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
-    depth: Annotated[Path | None, option("A folder of depth maps: uint16 png, npz, npy.")] = None,
+    depth: Annotated[Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr.")] = None,
     trajectory: Annotated[Path | None, option("A file of camera-to-world poses.")] = None,
     objects: Annotated[Path | None, option("Predicted boxes: a BOP csv, or KITTI label files.")] = None,
     reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,
@@ -57,10 +68,10 @@ def evaluate(
     held_out_of: Annotated[Path | None, option("A run whose held-out part of --reference is scored.")] = None,
     protocol: Annotated[str, typer.Option(help="Depth protocol; `stadia list protocols` lists them.")] = "metric",
     depth_scale: Annotated[str | None, option("Scale of other programs' maps; metres by default.")] = None,
+    depth_factor: DepthFactorOption = None,
+    reference_factor: ReferenceFactorOption = None,
     crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
-    format: Annotated[
-        str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
-    ] = None,
+    format: FormatOption = None,
     reference_format: Annotated[str | None, option("Format of --reference; by its content by default.")] = None,
     align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "se3",
     max_difference_s: Annotated[
@@ -91,7 +102,8 @@ def evaluate(
 
         scores = check_replaceable(scores, "score file", inputs=inputs, force=force)
     if depth is not None:
-        summary = _score_depth(depth, truth, protocol=protocol, depth_scale=depth_scale, crop=crop, scores=scores)
+        factors = depth_factor, reference_factor or depth_factor
+        summary = _score_depth(depth, truth, protocol, depth_scale, factors=factors, crop=crop, scores=scores)
     elif trajectory is not None:
         summary = _score_trajectory(
             trajectory,
@@ -174,7 +186,14 @@ def _check_choice(option: str, text: str, choices: Sequence[str]) -> str:
 
 
 def _score_depth(
-    depth: Path, reference: Path, *, protocol: str, depth_scale: str | None, crop: str | None, scores: Path | None
+    depth: Path,
+    reference: Path,
+    protocol: str,
+    depth_scale: str | None,
+    *,
+    factors: tuple[float | None, float | None],
+    crop: str | None,
+    scores: Path | None,
 ) -> dict[str, Any]:
     from stadia.core.types import DepthScale
     from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
@@ -185,7 +204,8 @@ def _score_depth(
     rules = find_protocol(protocol)
     scale = None if depth_scale is None else DepthScale(_check_choice("--depth-scale", depth_scale, [*DepthScale]))
     shown = None if crop is None else _check_choice("--crop", crop, [*IMAGE_CROPS])
-    predictions, truth = Predictions.open(depth, scale, shown), open_ground_truth_folder(reference, rules)
+    predictions = Predictions.open(depth, scale, shown, factor=factors[0])
+    truth = open_ground_truth_folder(reference, rules, factors[1])
     with show_progress() as bars:
         score = score_depth(predictions, truth, rules, track=bars.track)
     if scores is not None:

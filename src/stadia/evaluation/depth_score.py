@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,25 @@ from torch import Tensor
 
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
-from stadia.evaluation.io.depth_files import PNG_PER_METRE, find_depth_files, read_depth_map
+from stadia.evaluation.io.depth_files import (
+    INTEGER_SUFFIXES,
+    PNG_PER_METRE,
+    describe_normalization,
+    find_depth_files,
+    read_depth_map,
+)
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
-from stadia.evaluation.score_notes import note_of_bounds, note_of_clamp, note_of_order, note_of_truth, note_of_unit
+from stadia.evaluation.score_notes import (
+    note_of_bounds,
+    note_of_clamp,
+    note_of_normalization,
+    note_of_order,
+    note_of_range,
+    note_of_scale,
+    note_of_truth,
+    note_of_unit,
+)
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
@@ -77,6 +92,8 @@ class ImageScore:
     order: rank correlation of prediction and truth: 1 for the same order, -1 for the reverse; None where one is
     constant.
     uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
+    range_slope: of log(prediction / truth) over log(range / z), where that explains most of it; else None.
+    span: range of a prediction that was normalized for looking at; else None.
     """
 
     name: str
@@ -88,6 +105,8 @@ class ImageScore:
     labeled: float = 1.0
     order: float | None = None
     uncertainty: UncertaintyScores | None = None
+    range_slope: float | None = None
+    span: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields side by side, and `uncertainty` by error where there is one."""
@@ -103,6 +122,7 @@ class DepthScore:
 
     without_truth: names of images without a scored pixel. They enter no mean.
     notes: remarks for the reader of the numbers.
+    factors: integers a metre of `depth_factor` and `reference_factor`, of those whose files hold integers.
     """
 
     protocol: str
@@ -111,6 +131,7 @@ class DepthScore:
     per_image: tuple[ImageScore, ...]
     without_truth: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    factors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -157,6 +178,7 @@ class DepthScore:
             **self.metrics,
             "scale_ratio_median": self.scale_ratio_median,
             "scale_ratio_spread": self.scale_ratio_spread,
+            **self.factors,
             "images": len(self.per_image),
             "images_without_truth": len(self.without_truth),
             **({"images_without_uncertainty": missing, "uncertainty": uncertainty} if uncertainty else {}),
@@ -173,20 +195,49 @@ class DepthScore:
         return {**head, "metrics": metrics, "without_truth": list(self.without_truth), "per_image": images}
 
 
-def open_ground_truth_folder(folder: Path, protocol: Protocol) -> GroundTruthReaders:
-    """Open a folder of ground truth: uint16 PNG in the protocol's unit, .npz (`depth_m`, or the only array), .npy."""
-    return {name: partial(_read_truth, path, protocol.png_per_metre) for name, path in find_depth_files(folder).items()}
+class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
+    """Readers of a folder of ground truth by name, and what reading has changed.
+
+    factor: integers a metre in PNG and TIFF, and in arrays of integers.
+    without_number: number of files read so far with NaN, infinite or negative values, which are taken as none.
+    """
+
+    def __init__(self, folder: Path, factor: float) -> None:
+        self.folder, self.factor, self.without_number = Path(folder), factor, 0
+        self.files = find_depth_files(folder)
+
+    def __getitem__(self, name: str) -> Callable[[], NDArray[np.floating]]:
+        return partial(self._read, self.files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def _read(self, path: Path) -> NDArray[np.floating]:
+        true_m = read_depth_map(path, png_per_metre=self.factor, is_truth=True)
+        wrong = ~np.isfinite(true_m) | (true_m < 0)
+        if wrong.any():
+            self.without_number += 1
+            true_m = np.where(wrong, 0, true_m)
+        return true_m
+
+    @property
+    def notes(self) -> list[str]:
+        """Return notes on what was read."""
+        if not self.without_number:
+            return []
+        count = f"{self.without_number} of {len(self)} maps of {self.folder}"
+        return [f"{count} hold NaN, infinite or negative depth, which is taken as no ground truth"]
 
 
-def _read_truth(path: Path, png_per_metre: float) -> NDArray[np.floating]:
-    true_m = read_depth_map(path, png_per_metre=png_per_metre)
-    wrong = ~np.isfinite(true_m) | (true_m < 0)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        fix = "write 0 where depth is unknown"
-        found = f"depth {true_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
-        raise DataError(path, found=found, expected="metres, 0 where there is none", fix=fix)
-    return true_m
+def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:
+    """Open a folder of ground truth: PNG, TIFF in the protocol's unit, PFM, EXR, .npy, .npz (`depth_m` or one array).
+
+    factor: integers a metre; None for the protocol's unit.
+    """
+    return GroundTruthFolder(folder, factor or protocol.png_per_metre)
 
 
 def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
@@ -200,7 +251,9 @@ def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
     return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
 
 
-def _sample_prediction(name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale) -> Tensor:
+def _sample_prediction(
+    name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale, span: str | None = None
+) -> Tensor:
     """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
 
     Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
@@ -214,6 +267,8 @@ def _sample_prediction(name: str, values: Tensor, mask: Tensor, depth_scale: Dep
         complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
     if holes := int((~complete).sum()):
         fix = "fill the holes of the prediction"
+        if span is not None:
+            fix = f"the map spans exactly {span}, as images to look at do: store the network's depth"
         found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
         raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
     return scored[None]
@@ -245,6 +300,7 @@ def score_image(
     protocol: Protocol,
     crop: str = "none",
     log_uncertainty: NDArray[np.floating] | None = None,
+    factor: float = PNG_PER_METRE,
 ) -> ImageScore | None:
     """Score one image in float64. Return None where the protocol scores none of its pixels.
 
@@ -254,6 +310,7 @@ def score_image(
         crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the window of the image that the prediction covers. The
             prediction is resized to it, and scored where the protocol's mask and the window overlap.
         log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
+        factor: integers a metre in the file of the prediction.
 
     Raises ProtocolError where a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
 
@@ -276,7 +333,9 @@ def score_image(
         return None
     scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
     outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
-    found = _sample_prediction(name, values, mask, depth_scale)
+    span = describe_normalization(np.asarray(predicted), factor)
+    found = _sample_prediction(name, values, mask, depth_scale, span)
+    slope = None if depth_scale is DepthScale.AFFINE_INVERSE else fit_range_slope(found[0], scored[0], mask)
     del whole, true, values, whole_mask  # of large maps hundreds of megabytes
     order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
     depth, ratio = _align(found, scored, depth_scale, protocol)
@@ -288,7 +347,7 @@ def score_image(
     if log_uncertainty is not None:
         sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
         uncertainty = _score_uncertainty(depth, scored, sampled)
-    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty)
+    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty, slope, span)
 
 
 def _sample_uncertainty(
@@ -367,11 +426,25 @@ def score_depth(
     if predictions.record is None:
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
         notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.depth_scale}{cut}")
-        has_png = any(file.suffix.lower() == ".png" for file in predictions.files.values())
-        if protocol.png_per_metre != PNG_PER_METRE and has_png:
-            notes.append(f"predicted PNG read as value / {protocol.png_per_metre:g} m, as {protocol.name} has it")
-    scores = track(score_images(predictions, truth, protocol), len(truth), "scoring")
-    return collect_scores(scores, predictions.depth_scale, protocol, notes)
+    factors = _find_factors(predictions, truth, protocol)
+    scores = list(track(score_images(predictions, truth, protocol), len(truth), "scoring"))
+    notes += truth.notes if isinstance(truth, GroundTruthFolder) else []
+    notes += [f"integers of --{name.partition('_')[0]} are read as value / {per:g} m" for name, per in factors.items()]
+    return collect_scores(scores, predictions.depth_scale, protocol, notes, factors)
+
+
+def _find_factors(predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol) -> dict[str, float]:
+    """Return integers a metre of the files of other programs that may hold integers."""
+    factors = {}
+    if predictions.record is None and _has_integers(predictions.files):
+        factors["depth_factor"] = predictions.integers_per_metre(protocol.png_per_metre)
+    if isinstance(truth, GroundTruthFolder) and _has_integers(truth.files):
+        factors["reference_factor"] = truth.factor
+    return factors
+
+
+def _has_integers(files: Mapping[str, Path]) -> bool:
+    return any(file.suffix.lower() in INTEGER_SUFFIXES for file in files.values())
 
 
 def score_images(
@@ -396,7 +469,16 @@ def score_images(
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
         uncertainty = predictions.log_uncertainty(name)
-        score = score_image(file, predicted, true_m, predictions.depth_scale, protocol, predictions.crop, uncertainty)
+        score = score_image(
+            file,
+            predicted,
+            true_m,
+            predictions.depth_scale,
+            protocol,
+            predictions.crop,
+            uncertainty,
+            predictions.integers_per_metre(protocol.png_per_metre),
+        )
         yield name, score and replace(score, name=name)
 
 
@@ -405,8 +487,12 @@ def collect_scores(
     depth_scale: DepthScale,
     protocol: Protocol,
     notes: Sequence[str] = (),
+    factors: Mapping[str, float] | None = None,
 ) -> DepthScore:
-    """Gather scored images and their notes. Raise ProtocolError where no image is scored."""
+    """Gather scored images and their notes. Raise ProtocolError where no image is scored.
+
+    factors: as of `DepthScore`.
+    """
     every, notes = list(scores), list(notes)
     without = tuple(name for name, score in every if score is None)
     if len(without) == len(every):
@@ -431,11 +517,14 @@ def collect_scores(
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
     notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
-    score = DepthScore(protocol.name, depth_scale, alignment, images, without)
+    if depth_scale is not DepthScale.AFFINE_INVERSE:
+        notes += note_of_normalization([image.span for image in images])
+        notes += note_of_range([image.range_slope for image in images])
+    score = DepthScore(protocol.name, depth_scale, alignment, images, without, factors=dict(factors or {}))
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
     if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
-        notes += note_of_unit(ratio, spread)
+        notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment)
     return replace(score, notes=tuple(notes))
 
 
@@ -447,3 +536,36 @@ def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
     step = max(len(true) // MAX_RANKED_PIXELS, 1)
     correlation = spearman(predicted[::step], true[::step])
     return None if np.isnan(correlation) else correlation
+
+
+RANGE_FOCAL_LENGTHS = (0.45, 0.55, 0.7, 0.9, 1.15)
+"""Focal lengths over the width of an image, from 96 to 47 degrees, that are tried."""
+
+MIN_RANGE_EXPLAINED = 0.8  # share of the variance of log(prediction / truth) that range instead of z explains
+MIN_RANGE_PIXELS = 200
+MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from which it is explained
+
+
+def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | None:
+    """Return the slope of log(prediction / truth) over log(range / z) where that explains it; else None.
+
+    1 where predictions are distances along the ray and the truth is z, -1 for the reverse.
+
+    Args:
+        predicted, true_m: (N,) pixels of the mask, in its order.
+        mask: (H, W) bool, N of them true.
+    """
+    step = max(len(true_m) // MAX_RANKED_PIXELS, 1)
+    y = (predicted[::step] / true_m[::step]).log()
+    if len(y) < MIN_RANGE_PIXELS or not y.isfinite().all() or not (spread := float(y.std())) > MIN_RANGE_SPREAD:
+        return None
+    height, width = mask.shape
+    rows, columns = np.divmod(np.flatnonzero(mask.numpy())[::step], width)
+    squared = torch.from_numpy(((columns - width / 2) ** 2 + (rows - height / 2) ** 2) / width**2)
+    best = (0.0, 0.0)
+    for focal in RANGE_FOCAL_LENGTHS:
+        x = (1 + squared / focal**2).log() / 2
+        covariance = float(((x - x.mean()) * (y - y.mean())).mean())
+        if (deviation := float(x.std())) > 0:
+            best = max(best, ((covariance / (deviation * spread)) ** 2, covariance / deviation**2))
+    return best[1] if best[0] >= MIN_RANGE_EXPLAINED else None

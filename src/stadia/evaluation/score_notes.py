@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.protocols import Protocol
+from stadia.evaluation.protocols import Alignment, Protocol
 
 MOST_AT_CLAMP = 0.1
 """Largest share of an image's scored pixels at the clamp. Worst images of valid predictions: on KITTI's scans 0 for the
@@ -15,15 +15,32 @@ mean depth, .0084 for truth with 40 % noise, .025 for the doubled mean depth; on
 an image that a network failed on, nearly all pixels are at the clamp.
 """
 
-STEADY_BELOW, RATIO_WITHIN = 0.02, 0.03
-"""A unit is wrong for all images where the spread of the scale ratio is below the first number, and the ratio is within
-the second (in the logarithm) of a known mistake.
+STEADY_BELOW = 0.03
+"""Spread of the scale ratio below which a unit is wrong for all images. Networks differ from image to image."""
+
+RATIO_WITHIN = 0.07
+"""Difference of the logarithm of the ratio from that of a known mistake: networks have a bias. Mistakes are farther
+apart.
 """
+
+FACTORS = (1, 100, 256, 1000, 5000, 6553.5, 10000)
+"""Integers a metre: metres, centimetres, KITTI, millimetres, TUM and ETH3D, Replica, a tenth of a millimetre."""
+
+MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1
+"""Ratio, or its inverse, and its spread: outside and below these, predictions are right up to a scale."""
+
+MIN_RANGE_SHARE, RANGE_SLOPE = 0.5, (0.6, 1.6)
+"""Share of the images whose error is explained by range instead of z, and the slope's size that counts."""
 
 MISTAKES: Mapping[float, str] = {
     1000 / 256: "millimetres read as value / 256",
     256 / 1000: "value / 256 read as millimetres",
+    5000 / 256: "value / 5000 read as value / 256",
+    256 / 5000: "value / 256 read as value / 5000",
+    5: "value / 5000 read as millimetres",
+    1 / 5: "millimetres read as value / 5000",
     256: "PNG values not divided by 256",
+    5000: "PNG values not divided by 5000",
     1 / 256: "divided by 256 once too often",
     1000: "millimetres taken as metres",
     1 / 1000: "kilometres taken as metres",
@@ -59,18 +76,74 @@ def note_of_clamp(at_clamp: Mapping[str, float]) -> list[str]:
     return [f"{which} at the protocol's clamp {most}: check these predictions and their unit"]
 
 
-def note_of_unit(ratio: float, spread: float) -> list[str]:
+def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | None = None) -> list[str]:
     """Note a scale ratio of metres that fits a known unit mistake.
 
     spread: of the ratio over two images or more. The errors of a network differ from image to image.
+    factors: integers a metre by `depth_factor` and `reference_factor`, of the files that hold integers.
     """
     truth, predictions = _find_unit_mistake(ratio), _find_unit_mistake(1 / ratio)
     if truth is None or spread >= STEADY_BELOW:
         return []
     found = f"scale_ratio_median is {ratio:.4g}, and nearly that for every image ({spread:.2g} spread): a wrong unit"
+    fixes = []
+    for name, per_metre in (factors or {}).items():
+        wanted = per_metre * ratio if name == "reference_factor" else per_metre / ratio
+        known = min(FACTORS, key=lambda factor: abs(math.log(wanted / factor)))
+        if abs(math.log(wanted / known)) < RATIO_WITHIN:
+            other = next((factor for key, factor in (factors or {}).items() if key != name), None)
+            keep = f" --reference-factor {other:g}" if name == "depth_factor" and other is not None else ""
+            fixes.append(f"--{name.replace('_', '-')} {known:g}{keep}")
+    fix = (
+        f"Fix: pass {' or '.join(fixes)}"
+        if fixes
+        else "PNG holds value / 256 m, and millimetres under nyu and sevenscenes"
+    )
     return [
-        f"{found}; is the ground truth {truth}, or are the predictions {predictions}? "
-        "PNG holds value / 256 m, and millimetres under nyu and sevenscenes; .npy and .npz hold metres"
+        f"{found}; is the ground truth {truth}, or are the predictions {predictions}? {fix}; .npy and .npz hold metres"
+    ]
+
+
+def note_of_scale(ratio: float, spread: float, alignment: Alignment) -> list[str]:
+    """Note metres that differ from the truth by one factor alone, which is none of a known unit.
+
+    spread: of the ratio over two images or more.
+    """
+    if (
+        alignment is not Alignment.NONE
+        or spread >= SCALE_STEADY_BELOW
+        or abs(math.log(ratio)) < math.log(MIN_SCALE_RATIO)
+    ):
+        return []
+    found = f"scale_ratio_median is {ratio:.4g}, and nearly that for every image ({spread:.2g} spread)"
+    return [
+        f"{found}: predictions are right up to one scale. If they are not in metres, --protocol relative aligns the "
+        f"scale of each image; else multiply them by {ratio:.4g}, or correct their focal length or baseline"
+    ]
+
+
+def note_of_normalization(spans: Sequence[str | None]) -> list[str]:
+    """Note predictions that were normalized for looking at. spans: of each image, None where it was not."""
+    normalized = [span for span in spans if span is not None]
+    if 2 * len(normalized) <= len(spans):
+        return []
+    found = (
+        f"{len(normalized)} of {len(spans)} predicted maps span exactly {normalized[0]}, as images for looking at do"
+    )
+    fix = f"score what the network predicts (.npy, .pfm), or inverse depth by --depth-scale {DepthScale.AFFINE_INVERSE}"
+    return [f"{found}: each has lost its scale. Fix: {fix} --protocol relative"]
+
+
+def note_of_range(slopes: Sequence[float | None]) -> list[str]:
+    """Note distances along the ray that are compared with z. slopes: `ImageScore.range_slope` of each image."""
+    low, high = RANGE_SLOPE
+    known = [slope for slope in slopes if slope is not None and low <= abs(slope) <= high]
+    if len(known) < MIN_RANGE_SHARE * len(slopes) or not known:
+        return []
+    who = ("predictions", "the ground truth") if median(known) > 0 else ("the ground truth", "predictions")
+    found = f"{who[0]} grow towards the corners against {who[1]}, as the distance along the ray does against z"
+    return [
+        f"{found} (in {len(known)} of {len(slopes)} images). Fix: z = range / sqrt(1 + x^2 + y^2), x = (u - cx) / fx"
     ]
 
 
@@ -85,7 +158,8 @@ def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]
     if depth_scale is DepthScale.AFFINE_INVERSE:
         assumed, likely, fix = likely, assumed, "set --depth-scale"
     found = f"predictions taken as {assumed} are far where the truth is near (median rank correlation {middle:.2f})"
-    return [f"{found}: are they {likely}? {fix}"]
+    truth = "" if depth_scale is DepthScale.AFFINE_INVERSE else ", or is the ground truth"
+    return [f"{found}: are they {likely}{truth}? {fix}"]
 
 
 def note_of_truth(labeled: float, protocol: Protocol) -> list[str]:

@@ -353,10 +353,10 @@ def _find_clock_offset(
     if offset is None or offset == 0:
         return None
     rows = estimated.times_s is None or reference.times_s is None
-    moved = [_shift(_with_instants(path), delta) for path, delta in ((estimated, offset), (reference, 0.0))]
     step = float(np.median(np.diff(_instants(reference))))
     with suppress(DataError, GeometryError):
-        P, Q = associate_trajectories(*moved, 0.25 if rows else max(max_difference_s, step))
+        tolerance = 0.25 if rows else max(max_difference_s, step)
+        P, Q = associate_trajectories(_shift(estimated, offset), _shift(reference, 0.0), tolerance)
         if len(P) < MIN_LEVER_POSES:
             return None
         ate_m = _fit_ate(torch.from_numpy(P.T_world_camera), torch.from_numpy(Q.T_world_camera))
@@ -371,10 +371,6 @@ def _find_clock_offset(
 
 def _instants(path: Trajectory) -> Array:
     return np.asarray(path.frame_numbers, np.float64) if path.times_s is None else path.times_s
-
-
-def _with_instants(path: Trajectory) -> Trajectory:
-    return Trajectory(path.T_world_camera, _instants(path), path.name)
 
 
 def _shift(path: Trajectory, offset: float) -> Trajectory:

@@ -1,4 +1,4 @@
-"""Read and write depth maps as uint16 PNG, .npz and .npy, and refuse damaged files by name."""
+"""Read depth maps of PNG, TIFF, PFM, EXR, .npz and .npy, write PNG and .npz, and refuse damaged files by name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
 from stadia.files.array_files import list_npz_arrays, read_npy, read_npz
 from stadia.files.atomic_files import open_atomic
+from stadia.files.float_images import FLOAT_SUFFIXES, read_float_image
 from stadia.files.image_io import (
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
@@ -26,7 +27,9 @@ from stadia.files.image_io import (
 from stadia.files.input_files import read_bytes
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
-SUFFIXES = (".npz", ".npy", ".png")  # the most precise first
+SUFFIXES = (".npz", ".npy", *FLOAT_SUFFIXES, ".png")  # the most precise first
+INTEGER_SUFFIXES = (".png", ".tiff", ".tif")  # of files that may hold integers, whose unit is a factor
+EXPECTED = "uint16 .png or .tiff, .npz, .npy, .pfm or .exr"
 MAX_BYTES = 8 * MAX_PIXELS
 """Bytes of one map: MAX_PIXELS values of float64."""
 
@@ -40,6 +43,10 @@ DEPTH_KEYS: Mapping[DepthScale, str] = {
 UNCERTAINTY_KEY = "log_uncertainty"
 """Name of a second map in the .npz: log Sigma of the photometric residual, larger for less certain depth."""
 
+GREATEST_INTEGER = 65535  # of 16 bits: sensors write it for none, and images for looking at end there
+MAX_SHARE_OF_ENDS = 0.02
+"""Share of the pixels at both ends of a normalized map: normalization alone puts one pixel at each."""
+
 _ROWS = 64  # of a map that are scaled at once: a map of an 8K image takes 270 MB as float64, and several of them
 
 
@@ -47,9 +54,11 @@ def find_depth_files(folder: Path) -> dict[str, Path]:
     """Return the depth maps of a folder by stem, sorted by name.
 
     A predictions folder of stadia has them in its subfolder `depth`. Of two files with one stem the more precise is
-    taken (.npz, .npy, then .png). Raises DataError where there is no depth map, or only JPEGs.
+    taken (SUFFIXES). Raises DataError where there is no depth map, only JPEGs, or one file with the maps of all images.
     """
     folder = Path(folder)
+    if folder.is_file() and folder.suffix.lower() in (".npy", ".npz"):
+        raise make_stack_error(folder, "one file")
     if not folder.is_dir():
         raise DataError(folder, found="no such folder", expected="a folder of depth maps", fix="check the path")
     if (folder / "depth").is_dir():
@@ -61,15 +70,20 @@ def find_depth_files(folder: Path) -> dict[str, Path]:
     if not found:
         if jpeg := next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")), None):
             raise _jpeg_depth(jpeg)
-        raise DataError(folder, found="no depth map", expected="uint16 .png, .npz or .npy files", fix="check the path")
+        raise DataError(folder, found="no depth map", expected=f"files of {EXPECTED}", fix="check the path")
     return dict(sorted(found.items()))
 
 
-def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE) -> NDArray[np.floating]:
+def read_depth_map(
+    path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE, is_truth: bool = False
+) -> NDArray[np.floating]:
     """Read the (H, W) values of one file, in the precision of the file.
 
-    path: a uint16 PNG (value / png_per_metre), an .npy array of floats, or an .npz with the array `key` or only one.
-    png_per_metre: 256 for KITTI, 1000 for millimetres.
+    Args:
+        path: a PNG or TIFF of integers (value / png_per_metre), a TIFF, PFM or EXR of floats, an .npy array, or an .npz
+            with the array `key` or only one. Arrays of integers have the unit of a PNG.
+        png_per_metre: 256 for KITTI, 1000 for millimetres, 5000 for TUM.
+        is_truth: allow NaN, and take the greatest integer, 65535, as no depth: sensors write it so.
 
     Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
     """
@@ -77,7 +91,9 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
     values: Any
     match path.suffix.lower():
         case ".png":
-            values = _read_png(path) / np.float64(png_per_metre)
+            values = _read_png(path)
+        case ".tiff" | ".tif" | ".pfm" | ".exr":
+            values = read_float_image(path)
         case ".npz":
             values = _read_npz(path, key)
         case ".npy":
@@ -85,17 +101,56 @@ def read_depth_map(path: Path, *, key: str = "depth_m", png_per_metre: float = P
         case ".jpg" | ".jpeg":
             raise _jpeg_depth(path)
         case suffix:
-            raise DataError(path, found=f"a '{suffix}' file", expected="uint16 .png, .npz or .npy", fix="convert it")
+            raise DataError(path, found=f"a '{suffix}' file", expected=EXPECTED, fix="convert it")
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
+    if values.ndim in (3, 4) and values.shape[0] > 4 and values.size > 0:
+        raise make_stack_error(path, f"{values.dtype} of shape {values.shape}")
+    if values.ndim == 2 and values.dtype.kind in "iu" and values.dtype.itemsize > 1:
+        values = _scale_integers(values, png_per_metre, is_truth=is_truth)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
         fix = "store metres as float32, one map a file"
         expected = "one map of floating-point values, (H, W)"
         raise DataError(path, found=f"{values.dtype} of shape {values.shape}", expected=expected, fix=fix)
-    if wrong := int(np.isnan(values).sum()):
+    if not is_truth and (wrong := int(np.isnan(values).sum())):
         fix = "write 0 where there is no depth"
         raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
     return np.asarray(values)
+
+
+def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:
+    """Return integers over their number a metre; in ground truth, the greatest of 16 bits is 0."""
+    scaled = values / np.float64(per_metre)
+    if is_truth and values.dtype == np.uint16:
+        scaled[values == GREATEST_INTEGER] = 0
+    return scaled
+
+
+def make_stack_error(path: Path, found: str) -> DataError:
+    """Return the error of one file that holds the maps of several images."""
+    name = Path(path).name
+    fix = f"write one file an image, named as its ground truth: for i, m in enumerate(numpy.load('{name}')): "
+    fix += "numpy.save(f'{i:06d}.npy', m)"
+    return DataError(path, found=f"{found}, maps of several images", expected="a folder with a map a file", fix=fix)
+
+
+def describe_normalization(values: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> str | None:
+    """Return the range of a map that spans exactly 0 to 1, to 255 or to 65535, as images for looking at do; else None.
+
+    Holes and saturated pixels also have these values. They are many, and no other values lie beside them.
+
+    Examples:
+        >>> describe_normalization(np.linspace(0, 1, 5000).reshape(50, 100))
+        '0 to 1'
+    """
+    low, high = float(values.min()), float(values.max())
+    tops = {"0 to 1": 1.0, "0 to 255": 255.0, "0 to 65535": GREATEST_INTEGER / png_per_metre}
+    span = next((span for span, top in tops.items() if abs(high - top) <= 1e-6 * top), None)
+    if low != 0 or span is None:
+        return None
+    ends = float(((values == low) | (values == high)).mean())
+    beside = min(float((values > 0.8 * high).mean()), float((values < 0.2 * high).mean()))
+    return span if ends < MAX_SHARE_OF_ENDS and beside > 2 * ends else None
 
 
 def list_arrays(path: Path) -> tuple[str, ...]:
@@ -105,7 +160,7 @@ def list_arrays(path: Path) -> tuple[str, ...]:
 
 def _jpeg_depth(path: Path) -> DataError:
     fix = "use the files that it was made of: a JPEG is lossy and has 8 bits, so that converting it back mends nothing"
-    return DataError(path, found="depth as a JPEG", expected="uint16 .png, .npz or .npy", fix=fix)
+    return DataError(path, found="depth as a JPEG", expected=EXPECTED, fix=fix)
 
 
 def _read_png(path: Path) -> NDArray[np.uint16]:

@@ -72,20 +72,32 @@ SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Maps by stem, their scale and the crop that they cover. `record` is None for maps of other programs."""
+    """Maps by stem, their scale and the crop that they cover. `record` is None for maps of other programs.
+
+    factor: integers a metre in the files of another program; None for that of the protocol.
+    """
 
     folder: Path
     files: Mapping[str, Path]
     depth_scale: DepthScale
     record: PredictionsRecord | None
     crop: str = "none"
+    factor: float | None = None
 
     @classmethod
-    def open(cls, folder: Path, depth_scale: DepthScale | None = None, crop: str | None = None) -> Predictions:
+    def open(
+        cls,
+        folder: Path,
+        depth_scale: DepthScale | None = None,
+        crop: str | None = None,
+        *,
+        factor: float | None = None,
+    ) -> Predictions:
         """Open a folder of stadia or of any other program.
 
         depth_scale: of maps without predictions.json; metres by default.
         crop: row of `geometry.numpy_camera.IMAGE_CROPS`, of maps without predictions.json; none by default.
+        factor: integers a metre, of maps without predictions.json; by default that of the protocol.
 
         Raises DataError where the folder is empty, unfinished, or lacks an entry; ProtocolError where `depth_scale` or
         `crop` contradicts the record.
@@ -95,7 +107,7 @@ class Predictions:
             folder = folder.resolve().parent  # its record has the depth scale; maps alone would be taken as metres
         files, record = find_depth_files(folder), read_record(folder)
         if record is None:
-            return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none")
+            return cls(folder, files, depth_scale or DepthScale.METRES, None, crop or "none", factor)
         for what, requested, recorded in (
             ("depth scale", depth_scale, record.depth_scale),
             ("crop", crop, record.crop),
@@ -117,8 +129,12 @@ class Predictions:
 
         png_per_metre: for PNG of another program.
         """
-        unit = png_per_metre if self.record is None else PNG_PER_METRE
+        unit = self.integers_per_metre(png_per_metre)
         return read_depth_map(self.files[name], key=DEPTH_KEYS[self.depth_scale], png_per_metre=unit)
+
+    def integers_per_metre(self, png_per_metre: float) -> float:
+        """Return the number of integers a metre: of stadia's PNG, else `factor`, else that of the protocol."""
+        return PNG_PER_METRE if self.record is not None else self.factor or png_per_metre
 
     def log_uncertainty(self, name: str) -> NDArray[np.floating] | None:
         """Read (h, w) log uncertainty of an entry; None where the network predicts none."""

@@ -461,7 +461,7 @@ def _read_colmap(path: Path, lines: Sequence[str]) -> Trajectory:
     T_camera_world[:, :3, :3] = matrix_from_quaternion_wxyz(torch.from_numpy(quaternions)).numpy()
     T_camera_world[:, :3, 3] = table[:, 4:]
     note = f"poses of {path.name} are inverted: COLMAP writes world-to-camera, in its own scale"
-    return _order_by_name(path, names, np.linalg.inv(T_camera_world), note)
+    return _order_by_name(path, names, np.asarray(np.linalg.inv(T_camera_world), np.float64), note)
 
 
 def _read_transforms(path: Path) -> Trajectory:
@@ -485,7 +485,7 @@ def _read_transforms(path: Path) -> Trajectory:
         poses[index, :3, :3] = _nearest_rotation(where, T[:3, :3])
         names.append(str(frame.get("file_path", index)))
     note = f"poses of {path.name}: the camera axes of OpenGL (y up, z backward) are turned to those of OpenCV"
-    return _order_by_name(path, names, poses @ OPENGL_AXES, note)
+    return _order_by_name(path, names, np.asarray(poses @ OPENGL_AXES, np.float64), note)
 
 
 def _order_by_name(path: Path, names: Sequence[str], poses: NDArray[np.float64], note: str) -> Trajectory:
