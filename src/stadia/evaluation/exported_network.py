@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +18,7 @@ from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.types import DepthScale
 from stadia.evaluation.background import run_ahead
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame, TrainingLens
+from stadia.evaluation.graph_process import EXPECTED, GraphProcess
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.input_files import check_input_file
 from stadia.geometry.numpy_camera import IMAGE_CROPS
@@ -125,12 +125,8 @@ class ExportDescription(StrictModel):
 # -- the graph
 
 MIN_OPSET = 13
-EXPECTED = "an ONNX file that `stadia export` wrote"
 _MAX_BYTES = 1 << 31  # a protobuf has no more
-_MAX_ARENA_BYTES = 3 << 29
-"""1.5 GiB of intermediate results. Weights are not among them: the file bounds those."""
 _MAX_NODES = 4000  # the networks have at most about a thousand; onnxruntime takes a minute to open 10,000
-_FATAL = 4  # level of onnxruntime's log
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +161,7 @@ def check_installed(*packages: str, extra: str = "onnx") -> None:
 
 
 class OnnxGraph:
-    """A graph that onnxruntime runs: on a GPU if its build supports one, else on all cores.
+    """A graph that onnxruntime runs in a process of its own: on a GPU if its build supports one, else on all cores.
 
     interface: which input and output it must have; `check_interface` checks it.
     threads: number of cores; None takes all.
@@ -181,24 +177,25 @@ class OnnxGraph:
         check_installed("onnx", "onnxruntime")
         if fault := _find_fault(self.path):
             raise DataError(self.path, found=fault, expected=EXPECTED, fix="export it again")
-        self._session = _open_session(self.path, threads)
-        self.texts: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        self._process = GraphProcess(self.path, (interface.input, interface.output), "onnxruntime", threads=threads)
+        self.texts: Mapping[str, str] = self._process.about["texts"]
+        self._tensors: list[tuple[str, list[int | str], str]] = self._process.about["tensors"]
 
     @property
     def only_size(self) -> tuple[int, int] | None:
         """Return (height, width) of a graph that is for one size; else None."""
-        height, width = self._session.get_inputs()[0].shape[2:]
+        height, width = self._tensors[0][1][2:]
         return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
     def check_interface(self) -> None:
         """Raise DataError for another input or output."""
-        tensors, wanted = (*self._session.get_inputs(), *self._session.get_outputs()), self.interface
-        sides = [(tensor.name, len(tensor.shape), tensor.type) for tensor in tensors]
+        wanted = self.interface
+        sides = [(name, len(shape), kind) for name, shape, kind in self._tensors]
         dimensions = 1 + len(wanted.output_shape(1, 1))
         expected = [(wanted.input, 4, "tensor(float)"), (wanted.output, dimensions, "tensor(float)")]
         if sides != expected:
             raise DataError(self.path, found=f"a graph with {sides}", expected=f"{expected}", fix="export it again")
-        channels = [tensor.shape[1] for tensor in tensors]
+        channels = [shape[1] for _, shape, _ in self._tensors]
         if channels != [wanted.channels, wanted.values or 1]:
             found = f"a graph from {channels[0]} to {channels[1]} channels"
             expected_channels = f"one from {wanted.channels} to {wanted.values or 1}"
@@ -206,53 +203,7 @@ class OnnxGraph:
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the output (B, ...) of images (B, channels, H, W)."""
-        inputs = {self.interface.input: np.ascontiguousarray(image, np.float32)}
-        try:
-            (output,) = self._session.run([self.interface.output], inputs)
-        except Exception as error:  # its errors have no common base class
-            found = f"a graph that fails at {image.shape[3]}x{image.shape[2]} ({str(error)[:200]})"
-            raise DataError(self.path, found=found, expected=EXPECTED, fix="export it again") from error
-        expected = (len(image), *self.interface.output_shape(*image.shape[-2:]))
-        if not isinstance(output, np.ndarray) or output.shape != expected:
-            found = f"an output of shape {getattr(output, 'shape', None)} for images of shape {image.shape}"
-            raise DataError(self.path, found=found, expected=f"shape {expected}", fix="export it again")
-        return np.asarray(output, np.float32)
-
-
-def _open_session(path: Path, threads: int | None) -> Any:
-    """Return an onnxruntime.InferenceSession of a file without a fault."""
-    import onnxruntime
-
-    _limit_memory()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = _FATAL  # errors are raised as well
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    available = onnxruntime.get_available_providers()
-    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-    try:
-        # Folding computes products of weights while the file is opened, without a limit of time.
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=providers, disabled_optimizers=["ConstantFolding"]
-        )
-    except Exception as error:  # its errors have no common base class
-        fix = "copy it again, or export it again"
-        found = f"a file that onnxruntime cannot load ({str(error)[:200]})"
-        raise DataError(path, found=found, expected=EXPECTED, fix=fix) from error
-
-
-@cache
-def _limit_memory() -> None:
-    """Limit the memory of all sessions of the process together, but for their weights."""
-    import onnxruntime
-
-    memory = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-    )
-    as_asked = 1  # arena_extend_strategy: no doubling
-    arena = onnxruntime.OrtArenaCfg({"max_mem": _MAX_ARENA_BYTES, "arena_extend_strategy": as_asked})
-    onnxruntime.create_and_register_allocator(memory, arena)
+        return self._process.run(image, (len(image), *self.interface.output_shape(*image.shape[-2:])))
 
 
 def _find_fault(path: Path) -> str:
