@@ -74,12 +74,14 @@ def _run_in_server(server: Server, folder: Path, words: tuple[str, ...]) -> None
         raise RuntimeError(f"stadia {' '.join(words)} ended with {outcome['code']}: {text[-2000:]}")
 
 
-def export_at_training_size(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
+def export_at_training_size(
+    network: nn.Module, path: Path, about: ExportDescription, *given: object, **options: bool
+) -> list[ExportComparison]:
     """Export as `export_onnx`, for the training size alone: that is traced in a fraction of the time.
 
     tests/apps/test_export.py and tests/models/test_dpt_export.py export for every size.
     """
-    return export_onnx(network, path, about, (about.height, about.width))
+    return export_onnx(network, path, about, (about.height, about.width), **options)
 
 
 def write_video(path: Path, frames: int = 12) -> None:

@@ -69,7 +69,8 @@ def test_protocol_row_names_its_alignment():
     lines = dict(list_rows("protocols"))
     assert lines["metric"].startswith("metres as they are; truth: ")
     assert lines["relative"].startswith(
-        "metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift; "
+        "metres fitted by median, up-to-scale fitted by median, affine-inverse fitted by scale and shift, "
+        "affine-depth fitted by scale and shift of depth; "
     )
 
 

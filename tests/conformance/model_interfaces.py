@@ -38,7 +38,7 @@ def depth_network(name: str, part: Any, folder: Path) -> None:
 def configuration_of_a_depth_network(name: str, part: Any, folder: Path) -> None:
     """It is that of the network with its name, and says what this needs without building it."""
     assert DEPTH_NETWORKS.load(name).Config is part
-    config = part()
+    config = part.model_validate(TINY_NETWORKS.get(name, {"name": name}))
     assert config.name == name
     assert part.model_validate(config.model_dump()) == config
     assert config.num_scales >= 1
@@ -49,6 +49,20 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "encoder": "mobilenetv3_small_050", "decoder_channels": (4, 8, 8, 8, 8)},
     "dpt": {"name": "dpt", "size": "tiny"},
     "depth_anything": {"name": "depth_anything", "size": "tiny"},
+    "published": {
+        "name": "published",
+        "source": "tiny",
+        "settings": {
+            "architecture": {
+                "model_type": "glpn",
+                "depths": [1, 1, 1, 1],
+                "hidden_sizes": [8, 16, 16, 32],
+                "num_attention_heads": [1, 1, 2, 2],
+                "decoder_hidden_size": 8,
+            },
+            "preprocessing": {},
+        },
+    },
 }
 """The smallest configuration of each depth network of the table."""
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # published_folders, which the importlib mode of pytest does not find
+
+# isort: split
 
 from stadia.apps.studies.config import check_metric
 from stadia.evaluation.plots.charts import draw_motions

@@ -24,7 +24,7 @@ def flag(name: str, help: str) -> Any:
 
 
 # -- inputs
-CheckpointArgument = Annotated[Path, argument("A checkpoint or a run's folder.")]
+CheckpointArgument = Annotated[Path, argument("A checkpoint, a run's folder, or a published network.")]
 InputArgument = Annotated[Path, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
 RunArgument = Annotated[Path, argument("A run's folder, runs/<date>-<name>.")]
 DataOption = Annotated[Path | None, option("The data: short for data.path=PATH.")]

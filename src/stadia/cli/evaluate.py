@@ -57,7 +57,7 @@ _FORMS_OF = {
 
 def evaluate(
     context: typer.Context,
-    checkpoint: Annotated[Path | None, argument("A checkpoint or a run's folder.")] = None,
+    checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
     data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
     overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
     depth: Annotated[Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr.")] = None,
@@ -124,12 +124,13 @@ def evaluate(
         if scores is not None:
             _write_score(scores, summary)
     else:
-        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options
+        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options, split_settings
 
         assert checkpoint is not None
+        options, settings = split_settings(overrides)
         request = EvaluateRequest(
             data=truth,
-            options=parse_source_options(overrides or []),
+            options=parse_source_options(options),
             protocol=protocol,
             frames=frames,
             every=every,
@@ -139,7 +140,7 @@ def evaluate(
             flip=flip,
             out=out,
         )
-        summary = _score_checkpoint(checkpoint, request)
+        summary = _score_checkpoint(checkpoint, request, settings)
     _print(summary, as_json=as_json)
 
 
@@ -266,7 +267,7 @@ def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -
     return check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
 
 
-def _score_checkpoint(checkpoint: Path, request: EvaluateRequest) -> dict[str, Any]:
+def _score_checkpoint(checkpoint: Path, request: EvaluateRequest, settings: list[str]) -> dict[str, Any]:
     """Score a checkpoint with its recipe. Options are checked before heavy imports."""
     from stadia.evaluation.protocols import find_protocol
 
@@ -275,11 +276,14 @@ def _score_checkpoint(checkpoint: Path, request: EvaluateRequest) -> dict[str, A
         raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
     find_protocol(request.protocol)
 
+    from stadia.recipes.prediction.network_checkpoint import describe_network, open_network_for
     from stadia.recipes.prediction.task import run_evaluate
-    from stadia.training.checkpoint import Checkpoint
 
+    opened = open_network_for(checkpoint, request.data, request.options, settings)
+    if line := describe_network(opened):
+        echo(line, err=True)
     with show_progress() as bars:
-        summary, written = run_evaluate(Checkpoint.open(checkpoint), request, bars.track, bars.progress)
+        summary, written = run_evaluate(opened, request, bars.track, bars.progress)
     for path in written:
         echo(f"note: wrote {path}", err=True)
     return summary

@@ -32,6 +32,7 @@ PART_KINDS = Registry(
         "datasets": "stadia.datasets:DATASETS",
         "object-datasets": "stadia.datasets.objects.open_objects:OBJECT_FORMATS",
         "networks": "stadia.models:DEPTH_NETWORKS",
+        "published-networks": "stadia.cli.list_parts:published_networks",
         "overlay-networks": "stadia.models:OVERLAY_NETWORKS",
         "attentions": "stadia.models:ATTENTIONS",
         "pose-nets": "stadia.models:POSE_NETS",
@@ -113,6 +114,13 @@ def protocols() -> Rows:
 
     for name, rules in PROTOCOLS.items():
         yield name, f"{', '.join(starmap(describe, rules.alignments.items()))}; truth: {rules.ground_truth}"
+
+
+def published_networks() -> Rows:
+    """List every published network: parameters, output, licences, paper, score and repository."""
+    from stadia.models.published_networks import PUBLISHED_NETWORKS
+
+    return [(name, entry.title) for name, entry in PUBLISHED_NETWORKS.items()]
 
 
 def encoders() -> Rows:

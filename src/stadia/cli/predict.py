@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,9 +27,14 @@ from stadia.cli.arguments import (
 from stadia.cli.output import echo, print_lines, show_progress
 from stadia.core.errors import CheckpointError, ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stadia.training.checkpoint import Checkpoint
+
 
 def predict(
-    checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, or a model.onnx.")],
+    checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, a model.onnx, or a published network.")],
     source: InputArgument,
     overrides: InputSettings = None,
     out: Annotated[Path, option("A new folder for the predictions.")] = ...,  # type: ignore[assignment]
@@ -52,17 +57,13 @@ def predict(
     overlay: depth and foreground mask of an image with its --background.
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     """
-    from stadia.recipes.prediction.requests import (
-        PredictRequest,
-        describe_checkpoint,
-        parse_source_options,
-        refuse_finished,
-    )
+    from stadia.recipes.prediction.requests import PredictRequest, parse_source_options, refuse_finished, split_settings
 
+    options, settings = split_settings(overrides)
     request = PredictRequest(
         source=source,
         out=out,
-        options=parse_source_options(overrides or []),
+        options=parse_source_options(options),
         every=every,
         motion=motion,
         size=size,
@@ -82,16 +83,40 @@ def predict(
             print_lines(run_predict_exported(checkpoint, request, bars.track))
         return
     from stadia.evaluation.backends import check_backend
-    from stadia.training.checkpoint import Checkpoint
 
     check_backend(request.backend_choice)
-    opened = Checkpoint.open(checkpoint)
-    echo(describe_checkpoint(opened), err=True)  # before torch is imported, which takes seconds
-    refuse_finished(out)
+    opened = _open_network(checkpoint, source, request.options, settings, out)
     from stadia.recipes.prediction.task import run_predict
 
     with show_progress() as bars:
         print_lines(run_predict(opened, request, bars.track))
+
+
+def _open_network(
+    network: Path, source: Path, options: Mapping[str, Any], settings: list[str], out: Path | None
+) -> Checkpoint:
+    """Open a checkpoint, or a network without a run for the images of an input; print what it is.
+
+    Finished predictions in `out` are refused before torch is imported, which takes seconds.
+    """
+    from stadia.recipes.prediction.requests import describe_checkpoint, is_network_name, refuse_finished
+    from stadia.training.checkpoint import Checkpoint
+
+    if not is_network_name(str(network)) and not settings:
+        opened = Checkpoint.open(network)
+        echo(describe_checkpoint(opened), err=True)
+        if out is not None:
+            refuse_finished(out)
+        return opened
+    if out is not None:
+        refuse_finished(out)
+    from stadia.recipes.prediction.network_checkpoint import describe_network, open_network_for
+
+    opened = open_network_for(network, source, options, settings)
+    echo(describe_checkpoint(opened), err=True)
+    if line := describe_network(opened):
+        echo(line, err=True)
+    return opened
 
 
 def odometry(
@@ -108,14 +133,14 @@ def odometry(
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
-    from stadia.recipes.prediction.requests import OdometryRequest, describe_checkpoint, parse_source_options
-    from stadia.training.checkpoint import Checkpoint
+    from stadia.recipes.prediction.requests import OdometryRequest, parse_source_options, split_settings
 
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
+    given, settings = split_settings(overrides)
     request = OdometryRequest(
         source=source,
-        options=parse_source_options(overrides or []),
+        options=parse_source_options(given),
         method=method,
         size=size,
         out=out,
@@ -123,8 +148,8 @@ def odometry(
         strict=strict,
         flip=flip,
     )
-    opened = Checkpoint.open(checkpoint)
-    echo(describe_checkpoint(opened), err=True)  # before torch is imported, which takes seconds
+    without_poses = {name: value for name, value in request.options.items() if name != "poses"}
+    opened = _open_network(checkpoint, source, without_poses, settings, None)
     from stadia.apps.run_odometry import run_odometry
 
     with show_progress() as bars:
@@ -169,6 +194,7 @@ def activations(
 
 def export(
     checkpoint: CheckpointArgument,
+    overrides: Annotated[list[str] | None, argument("Keys of a published network.", metavar="KEY=VALUE")] = None,
     out: Annotated[Path, option("A new file: model.onnx, or model.pt2.")] = ...,  # type: ignore[assignment]
     force: ForceOption = False,
 ) -> None:
@@ -176,12 +202,13 @@ def export(
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.files.output_files import check_replaceable
     from stadia.recipes.prediction.export import export_checkpoint
-    from stadia.training.checkpoint import Checkpoint
+    from stadia.recipes.prediction.network_checkpoint import describe_network, open_network
 
     check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
-    about, compared = export_checkpoint(
-        Checkpoint.open(checkpoint), out, lambda step: echo(step, err=True), force=force
-    )
+    opened = open_network(checkpoint, settings=overrides or ())
+    if line := describe_network(opened):
+        echo(line, err=True)
+    about, compared = export_checkpoint(opened, out, lambda step: echo(step, err=True), force=force)
     echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
     echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
     for comparison in compared:

@@ -22,6 +22,12 @@ class DepthScale(StrEnum):
     METRES = "metres"
     UP_TO_SCALE = "up-to-scale"
     AFFINE_INVERSE = "affine-inverse"  # inverse depth, up to scale and shift
+    AFFINE_DEPTH = "affine-depth"  # depth, up to scale and shift; predictors return its negative, larger for nearer
+
+    @property
+    def is_affine(self) -> bool:
+        """Return whether a shift is unknown, so that neither ratios of depths nor points are defined."""
+        return self in (DepthScale.AFFINE_INVERSE, DepthScale.AFFINE_DEPTH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ def _sample_prediction(
 
     Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
     """
-    if depth_scale is DepthScale.AFFINE_INVERSE:  # may be negative: only its order counts
+    if depth_scale.is_affine:  # may be negative: only its order counts
         scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
         complete = scored.isfinite()
     else:
@@ -280,6 +280,9 @@ def _align(
     """Align and clamp (1, N) pixels by the protocol. Return depth in metres, and the scale ratio before alignment."""
     near, far = protocol.clamp_m
     alignment = protocol.alignment(depth_scale)
+    if alignment is Alignment.SCALE_SHIFT_DEPTH:
+        scale, shift = fit_scale_and_shift(predicted, true_m)
+        return (scale[..., None] * predicted + shift[..., None]).clamp(near, far), None
     if alignment is Alignment.SCALE_SHIFT:
         scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
         return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None

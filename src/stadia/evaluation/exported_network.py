@@ -27,6 +27,7 @@ UNITS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "1/m",
     DepthScale.UP_TO_SCALE: "1/depth, up to one unknown scale",
     DepthScale.AFFINE_INVERSE: "1/depth, up to an unknown scale and shift",
+    DepthScale.AFFINE_DEPTH: "-depth, up to an unknown scale and shift",
 }
 
 MAX_STRIDE = 256
@@ -55,7 +56,9 @@ class ExportDescription(StrictModel):
     height, width: of the training images.
     crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the part of an image that they showed.
     stride: other sizes are multiples of it, in a .pt2 three times it or more, or twice where the training was.
-    focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two.
+    focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two. None
+        where it is not known: inverse depth stays as it is.
+    licence: of the published weights that it is or started from; "" where none is known.
     camera: of the training, for images of which none is given, as JSON; none where it had several or is not known.
     verdict, verdict_codes: on record of its run, and codes of the findings behind it, with commas; none without a run
         that was judged.
@@ -74,7 +77,8 @@ class ExportDescription(StrictModel):
     width: Side
     crop: str
     stride: Annotated[int, Field(ge=1, le=MAX_STRIDE)]
-    focal: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    focal: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    licence: Annotated[str, Field(max_length=200)] = ""
     camera: TrainingCamera | None = None
     verdict: Literal["usable", "not judged", "doubtful", "unusable"] | None = None
     verdict_codes: Annotated[str, Field(pattern=r"^([A-Z]\d\d(, [A-Z]\d\d)*)?$", max_length=200)] = ""
@@ -89,7 +93,7 @@ class ExportDescription(StrictModel):
     @classmethod
     def from_provenance(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
         """Build it from a provenance; `values` are the fields from `height` to `focal`."""
-        made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint"})
+        made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint", "licence"})
         return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
 
     def texts(self) -> dict[str, str]:
@@ -203,6 +207,8 @@ class OnnxGraph:
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the output (B, ...) of images (B, channels, H, W)."""
+        if len(image) > 1 and self._tensors[0][1][0] == 1:  # a graph for one image at a time
+            return np.concatenate([self.run(one) for one in np.split(image, len(image))])
         return self._process.run(image, (len(image), *self.interface.output_shape(*image.shape[-2:])))
 
 
@@ -269,7 +275,7 @@ class ExportedNetwork:
 
     def provenance(self, size: tuple[int, int] | None = None) -> Provenance:
         """Return the provenance for predictions.json; `size` where it is not the training size."""
-        made_by = self.about.model_dump(include={"recipe", "config_hash"})
+        made_by = self.about.model_dump(include={"recipe", "config_hash", "licence"})
         checkpoint = f"{self.about.checkpoint}, as {self.path.name}"
         return Provenance(**made_by, checkpoint=checkpoint, motion="none", requested_size=size)
 
@@ -296,7 +302,7 @@ def stream_exported_predictions(
     run: predicts (B, 3, H, W) to (B, 1, H, W); `network.inverse_depth` by default.
     """
     run = run or network.inverse_depth
-    lens = TrainingLens(network.about.focal, "depth is scaled by it")
+    lens = TrainingLens(network.about.focal or 0.0, "depth is scaled by it")
     for shown in run_ahead(PreparedFrame.prepare(network, frame) for frame in frames):
         inverse_depth = run(shown.image[None])[0, 0]
         ratio = lens.ratio(shown.K, network.height, network.width)

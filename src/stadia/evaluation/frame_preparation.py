@@ -130,7 +130,7 @@ class PreparedFrame:
         self, depth_scale: DepthScale, inverse_depth: NDArray[np.float32], T_world_camera: NDArray[np.float64] | None
     ) -> PredictedFrame:
         """Return the frame with its prediction (h, w). Refuse values not finite or, unless affine, not positive."""
-        is_affine = depth_scale is DepthScale.AFFINE_INVERSE
+        is_affine = depth_scale.is_affine
         if not np.isfinite(inverse_depth).all() or (not is_affine and inverse_depth.min() <= 0):
             fix = "the network diverged or is damaged: use another checkpoint"
             expected = "finite and positive values"
@@ -185,8 +185,10 @@ class TrainingLens:
     def ratio(self, K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
         """Return the ratio (...) of the focal lengths of K (..., 3, 3) to the training's, 1 within the tolerance.
 
-        Logs one warning for another focal length.
+        Logs one warning for another focal length. 1 where the training's is not known (0).
         """
+        if not self.focal.any():
+            return np.ones(K.shape[:-2])
         with np.errstate(divide="ignore"):  # 0 before training
             ratios = np.divide((K[..., 0, 0] / width)[..., None], self.focal, dtype=np.float64)
             nearest = np.abs(np.log(ratios)).argmin(-1)

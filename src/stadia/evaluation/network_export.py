@@ -75,7 +75,12 @@ class ExportComparison:
 
 
 def export_onnx(
-    network: nn.Module, path: Path, about: ExportDescription, size: tuple[int, int] | None = None
+    network: nn.Module,
+    path: Path,
+    about: ExportDescription,
+    size: tuple[int, int] | None = None,
+    *,
+    one_image: bool = False,
 ) -> list[ExportComparison]:
     """Write an ONNX file: `image` (B, 3, H, W) to `inverse_depth` (B, 1, H, W), H and W multiples of the stride.
 
@@ -85,6 +90,7 @@ def export_onnx(
         path: of the file, which holds its weights.
         about: becomes its metadata.
         size: (H, W) that the file is for, alone; it is traced in a fraction of the time, and runs faster.
+        one_image: the graph takes one image of that size at a time, for networks that count their images.
 
     Returns the comparisons of network and file, run by onnxruntime, at the training size and at another, or at `size`.
     Raises StadiaError, and leaves no file, where it cannot be exported or differs by more than TOLERANCE.
@@ -95,8 +101,9 @@ def export_onnx(
     def open_file(written: Path) -> Run:
         return ExportedNetwork(written, size).inverse_depth
 
-    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, stride, size)
-    return _write_onnx(program, path, DEPTH, _dynamic_shapes(stride, size), texts, open_file, network, sizes)
+    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, stride, size, one_image=one_image)
+    shapes = _dynamic_shapes(stride, size, one_image=one_image)
+    return _write_onnx(program, path, DEPTH, shapes, texts, open_file, network, sizes)
 
 
 def export_motion(network: nn.Module, path: Path, size: tuple[int, int]) -> list[ExportComparison]:
@@ -140,26 +147,35 @@ def _write_onnx(
         return _compare(network, open_file(temporary), path, interface.channels, sizes)
 
 
-def export_torch(network: nn.Module, path: Path, about: ExportDescription) -> list[ExportComparison]:
+def export_torch(
+    network: nn.Module,
+    path: Path,
+    about: ExportDescription,
+    size: tuple[int, int] | None = None,
+    *,
+    one_image: bool = False,
+) -> list[ExportComparison]:
     """Write a torch.export archive (.pt2), for torch in Python or AOTInductor; else as `export_onnx`.
 
-    Its images have three strides or more a side, or two where the training's had.
+    Its images have three strides or more a side, or two where the training's had; or one size alone.
     """
     if min(about.height, about.width) < 2 * about.stride:  # torch takes a side of one for a constant
         found, expected = f"a training at {about.width}x{about.height}", f"{2 * about.stride} pixels a side or more"
         raise StadiaError(path, found=found, expected=expected, fix="export it to ONNX (--out model.onnx)")
     least = min(3, about.height // about.stride, about.width // about.stride)
-    program = _trace(network, f"export of '{about.recipe}'", DEPTH.channels, about.stride, least=least)
+    what = f"export of '{about.recipe}'"
+    program = _trace(network, what, DEPTH.channels, about.stride, size, least=least, one_image=one_image)
     with atomic_write(path) as temporary:
         description = json.dumps(about.model_dump(mode="json"), indent=2)
         torch.export.save(program, temporary, extra_files={DESCRIPTION: description})
         module = torch.export.load(temporary).module()
 
         def run(image: NDArray[np.float32]) -> NDArray[np.floating]:
-            output: NDArray[np.floating] = module(torch.from_numpy(image)).numpy()
+            batches = torch.split(torch.from_numpy(image), 1 if one_image else len(image))
+            output: NDArray[np.floating] = torch.cat([module(batch) for batch in batches]).numpy()
             return output
 
-        return _compare(network, run, path, DEPTH.channels, _choose_sizes(about))
+        return _compare(network, run, path, DEPTH.channels, [size] if size else _choose_sizes(about))
 
 
 MIN_TRACED_PX = 32
@@ -174,18 +190,29 @@ def _choose_sizes(about: ExportDescription) -> list[tuple[int, int]]:
 
 
 def _trace(
-    network: nn.Module, what: str, channels: int, stride: int, size: tuple[int, int] | None = None, *, least: int = 3
+    network: nn.Module,
+    what: str,
+    channels: int,
+    stride: int,
+    size: tuple[int, int] | None = None,
+    *,
+    least: int = 3,
+    one_image: bool = False,
 ) -> ExportedProgram:
     """Return the graph for any number of images of one size, by default of any size that the stride allows.
 
     least: strides of a side.
+    one_image: for one image alone.
     It has the weights that it uses.
     """
     fewest = math.ceil(MIN_TRACED_PX / stride)
-    example = torch.zeros(2, channels, *(size or (max(4, fewest + 1) * stride, max(6, fewest + 3) * stride)))
+    example = torch.zeros(
+        1 if one_image else 2, channels, *(size or (max(4, fewest + 1) * stride, max(6, fewest + 3) * stride))
+    )
+    shapes = _dynamic_shapes(stride, size, least, one_image=one_image)
     try:
         with torch.no_grad(), _pad_by_integers():
-            program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_shapes(stride, size, least))
+            program = torch.export.export(network, (example,), dynamic_shapes=shapes)
     except Exception as error:  # tracing raises many classes of errors
         raise StadiaError(
             what,
@@ -228,7 +255,11 @@ def _compute_same_padding(size: int, kernel_size: int, stride: int, dilation: in
     return max((-(-size // stride) - 1) * stride + reach - size, 0)
 
 
-def _dynamic_shapes(stride: int, size: tuple[int, int] | None, least: int = 3) -> tuple[dict[int, Any]]:
+def _dynamic_shapes(
+    stride: int, size: tuple[int, int] | None, least: int = 3, *, one_image: bool = False
+) -> tuple[dict[int, Any]]:
+    if one_image:
+        return ({},)
     if size is not None:
         return ({0: Dim("images")},)
     least = max(least, math.ceil(MIN_TRACED_PX / stride))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stadia.core.types import Camera, DepthScale, MapsPredictor, PredictedMaps, Predictor
+from stadia.core.types import Camera, MapsPredictor, PredictedMaps, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.background import bound_count, run_ahead
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
@@ -268,7 +268,7 @@ def align_motion(
     it is repeated from the motion before. Of the two a reliable one counts, then the one with the smaller residual.
     """
     predicted = predict_motion(predictor, now, following, T_before)
-    if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
+    if predictor.depth_scale.is_affine:
         return predicted
     starts = [link.T_next_now for link in predicted if link.T_next_now is not None]
     together = _align(now, following, torch.stack(starts)) if len(starts) == len(predicted) else []

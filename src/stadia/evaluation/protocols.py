@@ -21,6 +21,7 @@ class Alignment(StrEnum):
     NONE = "none"
     MEDIAN = "median"  # one factor an image: median(truth) / median(prediction)
     SCALE_SHIFT = "scale and shift"  # of inverse depth, least squares, an image
+    SCALE_SHIFT_DEPTH = "scale and shift of depth"  # least squares, an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ ALIGNMENT_BY_SCALE: Mapping[DepthScale, Alignment] = {
     DepthScale.METRES: Alignment.NONE,
     DepthScale.UP_TO_SCALE: Alignment.MEDIAN,
     DepthScale.AFFINE_INVERSE: Alignment.SCALE_SHIFT,
+    DepthScale.AFFINE_DEPTH: Alignment.SCALE_SHIFT_DEPTH,
 }
 """Alignment of exactly what the depth scale leaves open."""
 

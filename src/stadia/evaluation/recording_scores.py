@@ -70,6 +70,7 @@ PATH_ALIGNMENT: Mapping[DepthScale, PathAlignment] = {
     DepthScale.METRES: DEFAULT_ALIGNMENT,
     DepthScale.UP_TO_SCALE: PathAlignment.SIM3,
     DepthScale.AFFINE_INVERSE: PathAlignment.SIM3,
+    DepthScale.AFFINE_DEPTH: PathAlignment.SIM3,
 }
 """The scale is aligned too where depth is not in metres."""
 

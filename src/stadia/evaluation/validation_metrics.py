@@ -40,7 +40,8 @@ def compute_depth_scores(
     """Compute `abs_rel`, `rmse` and `d1` of each sample, (B,), and `ause` and `ause_of_random` of an uncertainty.
 
     Metres are scored as they are, depth up to scale by the ratio of medians, affine-inverse depth by least squares in
-    inverse depth. A sample without ground truth has NaN. A prediction that is not finite has infinite errors.
+    inverse depth, affine depth by least squares in depth. A sample without ground truth has NaN. A prediction that is
+    not finite has infinite errors.
 
     inverse_depth: (B, 1, H, W), with the scale of `depth_scale`.
     true_m: (B, 1, H, W) metres, 0 = none; scored below MAX_DEPTH_M.
@@ -57,6 +58,10 @@ def compute_depth_scores(
         true = inverse_from_depth(true_m).flatten(1)
         scale, shift = fit_scale_and_shift(inverse_depth.flatten(1), true, mask.flatten(1))
         inverse_depth = (scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)).clamp(min=1 / MAX_DEPTH_M)
+    if depth_scale is DepthScale.AFFINE_DEPTH:  # `inverse_depth` is minus depth, up to scale and shift
+        scale, shift = fit_scale_and_shift(inverse_depth.flatten(1), true_m.flatten(1), mask.flatten(1))
+        fitted_m = scale.view(-1, 1, 1, 1) * inverse_depth + shift.view(-1, 1, 1, 1)
+        inverse_depth = 1 / fitted_m.clamp(1e-3, MAX_DEPTH_M)
     depth = depth_from_inverse(inverse_depth)
     if depth_scale is DepthScale.UP_TO_SCALE:
         depth = depth * fit_scale_median(depth.flatten(1), true_m.flatten(1), mask.flatten(1))[:, None, None, None]

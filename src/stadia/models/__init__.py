@@ -14,6 +14,7 @@ DEPTH_NETWORKS = Registry(
         "unet": "stadia.models.depth.unet:Unet",
         "dpt": "stadia.models.depth.dpt:Dpt",
         "depth_anything": "stadia.models.depth.depth_anything:DepthAnything",
+        "published": "stadia.models.depth.published:Published",
     },
     entry_points="stadia.depth_networks",
 )
@@ -25,6 +26,7 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "unet": "stadia.models.depth.config:UnetConfig",
         "dpt": "stadia.models.depth.config:DptConfig",
         "depth_anything": "stadia.models.depth.config:DepthAnythingConfig",
+        "published": "stadia.models.depth.published_config:PublishedConfig",
     },
 )
 """Configurations that import no torch; that of any other network is its attribute `Config`."""

@@ -23,6 +23,8 @@ from .depth.depth_network import DepthMaps as DepthMaps
 from .depth.depth_network import DepthNetwork as DepthNetwork
 from .depth.depth_network import build_depth_network as build_depth_network
 from .depth.dpt import Dpt as Dpt
+from .depth.published import Published as Published
+from .depth.published_config import PublishedConfig as PublishedConfig
 from .depth.unet import Unet as Unet
 from .depth_pose_net import DepthPoseNet as DepthPoseNet
 from .encoders import Encoder as Encoder
@@ -39,6 +41,9 @@ from .overlay_net import OverlayNet as OverlayNet
 from .pose.pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
 from .pose.pose_net import PoseNet as PoseNet
 from .pretrained_weights import LoadReport as LoadReport
+from .pretrained_weights import load_state_dict as load_state_dict
+from .published_networks import PUBLISHED_NETWORKS as PUBLISHED_NETWORKS
+from .published_networks import PublishedNetwork as PublishedNetwork
 from .segmentation import Segmenter as Segmenter
 from .segmentation import TiledSegmenter as TiledSegmenter
 from .segmentation import load_panoptic_model as load_panoptic_model

@@ -165,11 +165,11 @@ class LoadReport:
         never = [name for name in self.missing if _matches(name, UNUSED_PARAMETERS)]
         rows = {
             "loaded": f"{len(self.loaded)} weights from {self.source}",
-            "missing": _summarize([name for name in self.missing if name not in never]),
+            "missing": summarize_names([name for name in self.missing if name not in never]),
             "unused": f"{len(never)} missing that no output depends on",
-            "unexpected": _summarize(self.unexpected),
-            "mismatched": _summarize(self.mismatched),
-            "tied": _summarize([" = ".join(names) for names in self.tied]),
+            "unexpected": summarize_names(self.unexpected),
+            "mismatched": summarize_names(self.mismatched),
+            "tied": summarize_names([" = ".join(names) for names in self.tied]),
         }
         return "\n".join(f"{kind:<12} {what}" for kind, what in rows.items())
 
@@ -199,17 +199,48 @@ def load_pretrained(
     """
     path, file = expand_home(path), resolve_weights_file(path)
     check_input_file(file, expected=_EXPECTED, max_bytes=_MAX_BYTES)
-    tensors = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    tensors = read_tensors(file)
     renamed = rename_to_transformers(tensors, network.state_dict().keys())
     report = _match_weights(tensors, renamed, network, source=str(path))
     missing, unexpected = (*UNUSED_PARAMETERS, "*.core.*", *allow_missing), (*IGNORED_FILE_WEIGHTS, *allow_unexpected)
     _refuse_partial(report, path, name, missing, unexpected)
     fitting = {own: renamed[own][1] for own in report.loaded}
     if broken := [own for own, tensor in fitting.items() if not tensor.isfinite().all()]:
-        found = f"numbers that are not finite ({_summarize(broken)})"
+        found = f"numbers that are not finite ({summarize_names(broken)})"
         raise CheckpointError(path, found=found, expected="weights", fix="use another file")
     network.load_state_dict(fitting, strict=False)
     return report
+
+
+def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] = ()) -> None:
+    """Copy a file of published weights into a network of your own whose parameters have the same names.
+
+    Args:
+        network: changed in place, and only if all weights fit.
+        path: .safetensors, or a .pt that holds a state_dict; other content of a pickle is refused before it is read.
+        ignore: names of the network that the file lacks.
+
+    Raises CheckpointError with the names of weights that are missing, left over or of another shape, and for numbers
+    that are not finite.
+    """
+    path = expand_home(path)
+    check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
+    tensors = read_tensors(path)
+    own = {name: tensor for name, tensor in network.state_dict().items() if name not in ignore}
+    shapes = {name for name, tensor in tensors.items() if name in own and own[name].shape != tensor.shape}
+    kinds = {"missing": own.keys() - tensors.keys(), "left over": tensors.keys() - own.keys()}
+    kinds["of another shape"] = shapes
+    kinds["not finite"] = {name for name, tensor in tensors.items() if not tensor.isfinite().all()}
+    if any(kinds.values()):
+        found = "; ".join(f"{kind}: {summarize_names(sorted(names))}" for kind, names in kinds.items() if names)
+        fix = "pass the weights of this network"
+        raise CheckpointError(path, found=found, expected="each weight of the network once", fix=fix)
+    network.load_state_dict(tensors, strict=False)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file or of a .pt with a state_dict, by name. Raises CheckpointError."""
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _match_weights(
@@ -249,7 +280,7 @@ def _refuse_partial(
         "mismatched": [mismatched[own] for own in drawn if own in mismatched],
         "unexpected": [old for old in report.unexpected if not _matches(old, unexpected)],
     }
-    found = [f"{kind} {_summarize(names)}" for kind, names in kinds.items() if names]
+    found = [f"{kind} {summarize_names(names)}" for kind, names in kinds.items() if names]
     if found:
         fitting, expected = f"{len(report.loaded)} weights that fit; {'; '.join(found)}", f"all weights of '{name}'"
         keys = "model.network.allow_missing and model.network.allow_unexpected"
@@ -404,10 +435,15 @@ def _rename(old: str) -> str:
     return old
 
 
+def find_unneeded(names: Iterable[str]) -> set[str]:
+    """Return the names of parameters that no output depends on."""
+    return {name for name in names if _matches(name, UNUSED_PARAMETERS)}
+
+
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _summarize(names: Sequence[str]) -> str:
+def summarize_names(names: Sequence[str]) -> str:
     """Return the count and the first three names."""
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.core.types import Camera, Predictor
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predict_frames import FrameTensors, predict_maps, predict_motion
@@ -96,7 +96,7 @@ class SlidingWindowOdometry:
     network_length: float | None = 0.0
 
     def __post_init__(self) -> None:
-        if self.predictor.depth_scale is DepthScale.AFFINE_INVERSE:
+        if self.predictor.depth_scale.is_affine:
             fix = "use a recipe that predicts depth, or --method network"
             found = "inverse depth up to scale and shift"
             raise StadiaError("--method refined", found=found, expected="depth, or depth up to scale", fix=fix)

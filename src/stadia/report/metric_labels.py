@@ -102,6 +102,7 @@ ALIGNMENT_MEANINGS = {
     "scale": "scaled to the true path",
     "median": "scaled to the true depth, each image by its median",
     "scale and shift": "fitted to the true depth, each image by a scale and a shift",
+    "scale and shift of depth": "fitted to the true depth, each image by a scale and a shift of its depth",
 }
 """What is fitted to the truth before scoring, by the alignment of a score file. Others are named as they are."""
 
@@ -115,6 +116,10 @@ DEPTH_SCALES: dict[str, tuple[str, str]] = {
     ),
     "affine-inverse": (
         "Inverse depth up to scale and shift",
+        "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
+    ),
+    "affine-depth": (
+        "Depth up to scale and shift",
         "The order of near and far means something, as far as it is right. Distances, proportions and sizes do not.",
     ),
 }

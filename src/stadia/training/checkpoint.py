@@ -150,6 +150,24 @@ class Checkpoint:
         """Return the folder of its run; a checkpoint outside a run has another folder, or none, at this place."""
         return self.path.parent.parent
 
+    @property
+    def title(self) -> str:
+        """Return its file's name and step, for records."""
+        return f"{self.path.name}, step {self.header.step}"
+
+    @property
+    def licence(self) -> str:
+        """Return the licence of the published weights that its network started from; "" where none is known."""
+        model = self.header.config.get("model")
+        network = model.get("network") if isinstance(model, Mapping) else None
+        licence = network.get("licence") if isinstance(network, Mapping) else None
+        return licence if isinstance(licence, str) else ""
+
+    @property
+    def built_recipe(self) -> Any:
+        """Return the recipe of a network that no run trained; None where the file has to be loaded."""
+        return None
+
     def state(self) -> dict[str, Any]:
         """Return the whole nest, each tensor compared with its checksum."""
         tensors = self._read(list(self.checksums))

@@ -70,6 +70,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         choose_matrix_products()
         self.config = config
         self.started_from = ""  # the checkpoint whose weights it got before the training
+        self.resumed_pretrained = False  # the resumed training started from published weights where there are some
         self.start_steps = 0.0  # updates that made these weights, with those of their own starts
         self.found: list[Any] = []  # findings of the recipe; the training monitors collect them
         # Set by the training loop:

@@ -37,6 +37,7 @@ DEPTH_KEYS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "depth_m",
     DepthScale.UP_TO_SCALE: "depth",
     DepthScale.AFFINE_INVERSE: "inverse_depth",
+    DepthScale.AFFINE_DEPTH: "affine_depth",
 }
 """Name of the map in its .npz. Only metres have a unit in their name."""
 

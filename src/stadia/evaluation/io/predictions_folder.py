@@ -66,6 +66,7 @@ SCALE_DESCRIPTIONS: Mapping[DepthScale, str] = {
     DepthScale.AFFINE_INVERSE: (
         "inverse depth up to scale and shift: no metres and no ratios; the order of near and far holds"
     ),
+    DepthScale.AFFINE_DEPTH: ("depth up to scale and shift: no metres and no ratios; the order of near and far holds"),
 }
 """What users may rely on. Printed wherever predictions are written or scored."""
 
@@ -329,8 +330,10 @@ def _write_maps(folder: str, predicted: PredictedFrame) -> None:
 
     Suffixes are appended: a name may hold a dot ("frame-000000.color").
     """
-    affine = predicted.depth_scale is DepthScale.AFFINE_INVERSE
+    affine = predicted.depth_scale.is_affine
     values = predicted.inverse_depth if affine else predicted.depth()
+    if predicted.depth_scale is DepthScale.AFFINE_DEPTH:
+        values = -values
     arrays: dict[str, NDArray] = {DEPTH_KEYS[predicted.depth_scale]: values, "K": predicted.K}
     if predicted.log_uncertainty is not None:
         arrays[UNCERTAINTY_KEY] = predicted.log_uncertainty

@@ -37,6 +37,7 @@ class Provenance(StrictModel):
     requested_size: (height, width) of the network's input, where it is not the training size.
     backend, precision: rows of the tables of `stadia.evaluation.backends`.
     flip: whether maps are averaged with those of the mirrored image.
+    licence: of the published weights that the network is or started from; "" where none is known.
     """
 
     recipe: str
@@ -47,6 +48,7 @@ class Provenance(StrictModel):
     backend: str = "torch"
     precision: str = "float32"
     flip: bool = False
+    licence: str = ""
 
     @classmethod
     def from_checkpoint(
@@ -64,7 +66,8 @@ class Provenance(StrictModel):
         return cls(
             recipe=opened.header.recipe,
             config_hash=digest,
-            checkpoint=f"{opened.path.name}, step {opened.header.step}",
+            checkpoint=opened.title,
+            licence=opened.licence,
             motion=MOTIONS.check(motion),
             requested_size=requested_size,
         )

@@ -92,7 +92,7 @@ def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: in
     strip[2 : 2 + bar_px, margin : margin + bar] = color_inverse_depth(
         np.linspace(1, 0, bar, dtype=np.float32)[None], top=1.0
     )
-    if depth_scale is DepthScale.AFFINE_INVERSE:
+    if depth_scale.is_affine:
         labels = {1.0: "near", 0.0: "far"}
     else:
         is_metric = depth_scale is DepthScale.METRES

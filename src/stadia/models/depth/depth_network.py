@@ -38,6 +38,7 @@ class DepthNetwork(nn.Module):
     mean, std: of RGB in [0, 1], by which `normalize` prepares an image.
     uses_camera: whether depth follows the camera that `forward` gets. Else recipes divide by the ratio of focal
         lengths where an image has another than the training.
+    exports_one_size: whether an export is for one size and one image at a time, since its code depends on them.
     licence: of its published weights; "" without any.
     source: paper or repository.
 
@@ -62,6 +63,7 @@ class DepthNetwork(nn.Module):
     mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
     uses_camera: ClassVar[bool] = False
+    exports_one_size: ClassVar[bool] = False
     licence: str = ""
     source: str = ""
     _mean: Tensor
@@ -96,6 +98,11 @@ class DepthNetwork(nn.Module):
         """Return whether its initial weights predict depth already, unlike those of an encoder for classes."""
         return False
 
+    @property
+    def has_depth_weights(self) -> bool:
+        """Return whether there are published weights of this network that predict depth, loaded or not."""
+        return self.predicts_depth_at_start
+
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters that published weights start: they may learn more slowly."""
         return []
@@ -127,6 +134,16 @@ class DepthNetwork(nn.Module):
         """Return the smallest possible inverse depth, (): there the output may have no gradient."""
         limits = self.config.depth_range_m
         return torch.tensor(0.0 if limits is None else 1 / limits[1])
+
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) at which it predicts images of this size where no training chose one."""
+        multiple = self.config.size_multiple
+        return max(round(height / multiple), 1) * multiple, max(round(width / multiple), 1) * multiple
+
+    @property
+    def training_focal(self) -> float | None:
+        """Return fx / width of the images that its published weights were trained for; None where it is not known."""
+        return None
 
     def describe_cost(self, height: int, width: int) -> str:
         """Describe what is unusual about its cost at this image size in one line; "" for nothing."""

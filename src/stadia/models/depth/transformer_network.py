@@ -171,6 +171,10 @@ class TransformerDepthNetwork(AffineDepthNetwork):
     def predicts_depth_at_start(self) -> bool:
         return self.load_report is not None
 
+    @property
+    def has_depth_weights(self) -> bool:
+        return self.config.weights is not None or self.arch.hub is not None
+
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the transformer, its convolutions and its attention."""
         return [parameter for parameter in self.body.parameters() if parameter.requires_grad]

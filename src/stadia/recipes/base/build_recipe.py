@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
-
 from stadia.core import seeds
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding
 from stadia.files.run_facts import find_run_facts
+from stadia.models.parameter_limit import limit_parameters
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import RecipeConfig, read_stored_config, without_pretrained
 from stadia.recipes.base.depth_recipe import choose_flip
@@ -23,10 +21,6 @@ from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
-
-_SLACK_FACTOR = 4
-_SLACK_NUMBERS = 1 << 26
-"""While it is built, a network may have more weights than its checkpoint: heads and blocks that go again."""
 
 
 class TrainingData(Protocol):
@@ -109,7 +103,9 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
     resumed: its own checkpoint will be loaded, so pretrained weights are not needed.
     """
     if resumed:
-        return recipe_class(without_pretrained(config))
+        recipe = recipe_class(without_pretrained(config))
+        recipe.resumed_pretrained = bool(getattr(getattr(config, "model", None), "pretrained", False))
+        return recipe
     if config.start_from is None:
         return recipe_class(config)
     recipe, checkpoint = recipe_class(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
@@ -149,33 +145,11 @@ def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | N
     Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """
     opened = open_checkpoint(checkpoint)
+    if (built := opened.built_recipe) is not None:
+        return built
     name = opened.header.recipe
     config = read_stored_config(opened.path, name, opened.header.config)
-    with _limit_parameters(opened):
+    with limit_parameters(opened.path, opened.count_numbers()):
         recipe: AnyRecipe = (recipe_class or RECIPES.load(name))(without_pretrained(config))
     load_weights(opened, recipe, recipe=name)
     return recipe.eval()
-
-
-@contextlib.contextmanager
-def _limit_parameters(checkpoint: Checkpoint) -> Iterator[None]:
-    """Raise CheckpointError where networks are built that are far larger than the checkpoint's weights."""
-    most = _SLACK_FACTOR * checkpoint.count_numbers() + _SLACK_NUMBERS
-    count = 0
-
-    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal count
-        count += 0 if parameter is None else parameter.numel()
-        if count > most:
-            raise CheckpointError(
-                checkpoint.path,
-                found=f"a configuration of a network with more than {most >> 20} million weights",
-                expected="a configuration of the file's own weights",
-                fix="use a checkpoint whose configuration nobody changed",
-            )
-
-    handle = register_module_parameter_registration_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()

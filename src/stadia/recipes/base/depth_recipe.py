@@ -55,6 +55,7 @@ ALIGNMENTS = {
     DepthScale.METRES: "metres, unaligned",
     DepthScale.UP_TO_SCALE: "median scaling",
     DepthScale.AFFINE_INVERSE: "scale and shift fitted",
+    DepthScale.AFFINE_DEPTH: "scale and shift of depth fitted",
 }
 """Alignment of depth to the truth in validations (`evaluation.validation_metrics`), as it is printed."""
 
@@ -181,7 +182,11 @@ class DepthRecipe(
         if factor is not None:
             return float(factor)
         network = self.depth_network
-        starts_from_depth = network is not None and (network.predicts_depth_at_start or bool(self.started_from))
+        starts_from_depth = network is not None and (
+            network.predicts_depth_at_start
+            or bool(self.started_from or getattr(self.config, "start_from", None))
+            or (self.resumed_pretrained and network.has_depth_weights)
+        )
         return BACKBONE_LR_FACTOR if starts_from_depth and isinstance(network, AffineDepthNetwork) else 1.0
 
     def parameter_groups(self) -> optim.Groups:
@@ -236,16 +241,22 @@ class DepthRecipe(
 
     @torch.no_grad()
     def start_at_initial_depth(self, data: VideoDataT) -> None:
-        """Scale published weights that predict inverse depth up to scale and shift: the median is `init_depth_m`."""
+        """Scale published weights that predict no metres: the median depth is `init_depth_m`.
+
+        Inverse depth up to scale and shift gets a shift too; depth up to scale keeps its ratios.
+        """
         network = self.depth_network
         if not isinstance(network, AffineDepthNetwork) or not network.predicts_depth_at_start:
+            return
+        if network.output is DepthScale.METRES:
             return
         if getattr(network.config, "scale", None) is not None:
             return
         raw = [output.median() for output, _ in self.predict_raw(network, data, STARTED_IMAGES)]
         median = float(torch.stack(raw).median())
         inverse_m = 1 / network.config.start_m
-        network.calibrate((inverse_m - inverse_m / START_FAR) / max(median, 1e-6), inverse_m / START_FAR)
+        shift = inverse_m / START_FAR if network.output.is_affine else 0.0
+        network.calibrate((inverse_m - shift) / max(median, 1e-6), shift)
         log.warning("inverse depth starts at %.3g times the network's output plus %.3g", network.scale, network.shift)
 
     @torch.no_grad()

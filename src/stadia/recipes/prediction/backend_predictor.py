@@ -142,6 +142,8 @@ def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[
 def _find_export_folder(checkpoint: Checkpoint) -> Path:
     """Return the run's folder for exports; for a checkpoint outside a run the one beside it."""
     run = checkpoint.run_folder
+    if checkpoint.built_recipe is not None:
+        return run / EXPORTS  # which cannot be written
     return (run if (run / "run.json").is_file() else checkpoint.path.parent) / EXPORTS
 
 

@@ -337,7 +337,7 @@ def predict_input(
     with ExitStack() as files:
         if video:
             listeners.append(files.enter_context(side_by_side_writer(given, out)))
-        if cloud and predictor.depth_scale is not DepthScale.AFFINE_INVERSE:
+        if cloud and not predictor.depth_scale.is_affine:
             points = open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count, find_far_sky)
             listeners.append(files.enter_context(points))
         frames = track(given.frames, given.count, f"predicting {given.name}")
@@ -461,7 +461,7 @@ def _write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
     Nothing is written where depth defines no points.
     """
     predictor, recording = labeled.predictor, labeled.recordings[0]
-    if predictor.depth_scale is DepthScale.AFFINE_INVERSE:
+    if predictor.depth_scale.is_affine:
         return
     frames = labeled.indices[recording.name]
     middle = frames[len(frames) // 2]

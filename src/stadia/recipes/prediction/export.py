@@ -85,14 +85,14 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
         found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
         raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
     focal = float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
-    if not focal > 0:
+    if not focal > 0 and checkpoint.built_recipe is None:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")
     known = find_training_camera(checkpoint)
     about = ExportDescription.from_provenance(
         made_by,
         recipe.depth_scale,
-        focal=focal,
+        focal=focal or None,
         camera=None if known is None else TrainingCamera.model_validate(known.model_dump(include={"K", "size"})),
         height=recipe.height,
         width=recipe.width,
@@ -132,7 +132,14 @@ def export_checkpoint(
         about = about.model_copy(update={"verdict": str(recorded[0]), "verdict_codes": ", ".join(recorded[1])})
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     on_step(f"tracing {millions:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
-    return about, formats[out.suffix](network, out, about)
+    one_size = recipe_exports_one_size(network.recipe)
+    size = (about.height, about.width) if one_size else None
+    return about, formats[out.suffix](network, out, about, size, one_image=one_size)
+
+
+def recipe_exports_one_size(recipe: DepthRecipe[Any, Any, Any, Any]) -> bool:
+    """Return whether an export of its depth network is for one size and one image at a time."""
+    return recipe.depth_network is not None and recipe.depth_network.exports_one_size
 
 
 # -- for a backend, into the run's folder
@@ -219,7 +226,8 @@ class NetworkExports:
             return None
 
     def _write_float32(self, path: Path) -> None:
-        export_onnx(self.network, path, self.about, self.size)
+        one_image = recipe_exports_one_size(self.network.recipe)
+        export_onnx(self.network, path, self.about, self.size, one_image=one_image)
 
     def _open_depth(self, backend: str, path: Path, precision: str) -> Backend:
         opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size).graph, self.size, precision)

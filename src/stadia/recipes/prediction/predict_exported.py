@@ -74,7 +74,7 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
             shown = track(given.frames, given.count, f"predicting {given.name}")
             frames = stream_exported_predictions(network, shown, backend.run)
             provenance = network.provenance(size).model_copy(update={"backend": name})
-            training = TrainingRecord(focal=(network.about.focal,))
+            training = TrainingRecord(focal=tuple(filter(None, (network.about.focal,))))
             gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given)
             written = write_predictions(
                 frames,

@@ -16,6 +16,9 @@ from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.evaluation.backends import TORCH, BackendChoice
 from stadia.evaluation.io.predictions_record import RECORD
 from stadia.files.json_files import read_json
+from stadia.models import DEPTH_NETWORKS
+from stadia.models.published_files import HUB, is_network_folder
+from stadia.models.published_networks import PUBLISHED_NETWORKS
 from stadia.training.checkpoint import Checkpoint
 
 
@@ -129,6 +132,8 @@ def refuse_finished(out: Path) -> None:
 def describe_checkpoint(checkpoint: Checkpoint) -> str:
     """Return which checkpoint is read, its recipe, its step and its image size."""
     size = trained_size(checkpoint.header.config)
+    if not checkpoint.nest and checkpoint.header.kind == "weights":
+        return f"{checkpoint.title}: no run of stadia trained it; predicts at {size_text(size or (0, 0))}"
     at = "" if size is None else f", trained at {size_text(size)}"
     return f"reading {checkpoint.path}: {checkpoint.header.recipe}, step {checkpoint.header.step}{at}"
 
@@ -169,6 +174,50 @@ class _SourceKeys(StrictModel):
 def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
     """Return keyword arguments of `open_recordings` from `data.key=value` options. Raises ConfigError."""
     return resolve_config(_SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
+
+
+NETWORK_RECIPE = "network"
+"""Recipe of a network that no run trained, in records of predictions."""
+
+NETWORK_KEY = "network."
+"""Start of the settings of a network without a run."""
+
+
+def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return the `data.key=value` options, and the `network.key=value` settings of a network without a run.
+
+    Examples:
+        >>> split_settings(["data.stride=2", "network.weights=meter.pt"])
+        (['data.stride=2'], ['network.weights=meter.pt'])
+    """
+    given = list(overrides or ())
+    is_network = [text.startswith(NETWORK_KEY) for text in given]
+    return (
+        [text for text, is_setting in zip(given, is_network, strict=True) if not is_setting],
+        [text for text, is_setting in zip(given, is_network, strict=True) if is_setting],
+    )
+
+
+OWN_NETWORK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""A network of the user's own: module:Class."""
+
+
+def is_network_name(text: str) -> bool:
+    """Return whether a text names a network without a run: published, a folder of transformers, or module:Class.
+
+    Examples:
+        >>> is_network_name("hf:ORG/NAME"), is_network_name("runs/drive"), is_network_name("my_networks:Plain")
+        (True, False, True)
+    """
+    path = Path(text)
+    if path.exists():
+        return path.is_dir() and is_network_folder(path)
+    return (
+        text.startswith(HUB)
+        or text in PUBLISHED_NETWORKS
+        or text in DEPTH_NETWORKS
+        or bool(OWN_NETWORK.fullmatch(text))
+    )
 
 
 class _DataKeys(StrictModel):

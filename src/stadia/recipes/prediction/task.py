@@ -26,6 +26,7 @@ from stadia.recipes import TASKS
 from stadia.recipes.base import build_recipe
 from stadia.recipes.prediction.prediction_outputs import list_files
 from stadia.recipes.prediction.requests import (
+    NETWORK_RECIPE,
     EvaluateRequest,
     PredictRequest,
     Size,
@@ -254,7 +255,9 @@ def _take_back(folder: Path, run: Path) -> None:
 
 
 def _find_task(recipe: str) -> type[Task]:
-    """Return the task of a recipe; the default one if the table has none."""
+    """Return the task of a recipe, for a network without a run that of depth; the default one if there is none."""
+    if recipe == NETWORK_RECIPE:
+        return TASKS.load("selfsup")
     return TASKS.load(recipe) if recipe in TASKS else Task
 
 

@@ -142,7 +142,7 @@ class PredictionGate:
         """Return the verdict on all frames so far; it is measured once."""
         if self._judged is not None:
             return self._judged
-        has_ratios = self.depth_scale is not DepthScale.AFFINE_INVERSE
+        has_ratios = not self.depth_scale.is_affine
         self._judged = judge_measurements(
             measure_frames(self.samples, has_ratios=has_ratios) if self.samples else None,
             self.training,
@@ -189,6 +189,8 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
 
     of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
     """
+    if checkpoint.built_recipe is not None:  # published weights
+        return TrainingRecord(focal=checkpoint.buffer("focal"))
     run, steps = checkpoint.run_folder, checkpoint.header.step
     known = read_steps(checkpoint.path.parent)
     is_known = checkpoint.path.stem in known  # as the best or the last one of its run

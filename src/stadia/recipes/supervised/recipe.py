@@ -121,6 +121,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
             isinstance(network, AffineDepthNetwork)
             and network.predicts_depth_at_start
             and not is_calibrated
+            and network.output is not DepthScale.METRES
             and self.depth_scale is DepthScale.METRES
         ):
             self._fit(network, data)
@@ -129,10 +130,15 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
     def _fit(self, network: AffineDepthNetwork, data: VideoData) -> None:
         """Fit scale and shift on images spread evenly over the training set, the same in every process."""
         fit, ratios = ScaleShiftEstimator(), []
+        far = 1 / FAR_LIMIT_M if network.output.is_affine else 0.0  # ratios of depth are known without a shift
         for output, batch in self.predict_raw(network, data, FITTED_IMAGES):
             raw, true = output.flatten(1), inverse_from_depth(_read_labels(batch)).flatten(1)
             fit.add(raw, true, true > 0)
-            ratios.append(float(fit_scale_median(raw, true - 1 / FAR_LIMIT_M, true > 0)))
+            ratios.append(float(fit_scale_median(raw, true - far, true > 0)))
+        if not network.output.is_affine:
+            network.calibrate(float(np.nanmedian(ratios)), 0.0)
+            log.warning("inverse depth in 1/m is %.4g times the network output, fitted to the medians", network.scale)
+            return
         try:
             self.fitted = fitted = fit.result()
         except GeometryError:

@@ -1,0 +1,234 @@
+"""The depth network `published`: any depth network of transformers, with its published weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
+from stadia.core.types import DepthScale
+from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.depth.published_config import PublishedConfig
+from stadia.models.depth.transformer_network import check_transformers_installed, import_transformers
+from stadia.models.parameter_limit import limit_parameters
+from stadia.models.pretrained_weights import InitialWeights, find_unneeded, summarize_names
+from stadia.models.published_files import PublishedFiles, find_published_files
+
+MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
+"""Metres to which predicted depth is clamped before it is inverted."""
+
+
+class Published(AffineDepthNetwork):
+    """A depth network of transformers, run at the size of the image, with its own normalization.
+
+    Its raw output is inverse depth. Networks that predict metres return 1 / metres; those that predict depth up to
+    scale and shift return 1 minus it, whose order is that of inverse depth.
+    """
+
+    Config: ClassVar[type[PublishedConfig]] = PublishedConfig
+    exports_one_size: ClassVar[bool] = True
+    source = "https://huggingface.co/models?pipeline_tag=depth-estimation"
+    config: PublishedConfig
+
+    def __init__(self, config: PublishedConfig, *, pretrained: bool = True) -> None:
+        super().__init__(config)
+        check_transformers_installed()
+        self.output, self.licence = config.depth_scale, config.licence
+        self.kind: str = config.architecture["model_type"]
+        self.preprocessing = config.preprocessing
+        self._mean = torch.tensor(self.preprocessing.mean).view(1, 3, 1, 1)
+        self._std = torch.tensor(self.preprocessing.std).view(1, 3, 1, 1)
+        self.network = load_published(config) if pretrained else build_published(config)
+        self.is_pretrained = pretrained
+        for parameter in find_unused_parameters(self.network):
+            parameter.requires_grad_(False)
+        self.register_scale(1.0, 0.0)
+
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
+        return self.preprocessing.image_size(height, width)
+
+    @property
+    def training_focal(self) -> float | None:
+        return self.config.focal
+
+    @property
+    def weights(self) -> dict[str, InitialWeights]:
+        return {"network": f"pretrained {self.config.title}" if self.is_pretrained else "random"}
+
+    @property
+    def predicts_depth_at_start(self) -> bool:
+        return self.is_pretrained
+
+    @property
+    def has_depth_weights(self) -> bool:
+        return True
+
+    @classmethod
+    def check_config(cls, config: Any, *, height: int, width: int) -> None:
+        check_transformers_installed()
+        super().check_config(config, height=height, width=width)
+
+    @classmethod
+    def check_weights(cls, config: PublishedConfig) -> None:
+        find_published_files(config.source).list_weight_files()
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of its encoder."""
+        parts = [getattr(self.network, name, None) for name in ("backbone", "dpt", "glpn", "depth_pro")]
+        found = [parameter for part in parts if part is not None for parameter in part.parameters()]
+        return [parameter for parameter in found if parameter.requires_grad]
+
+    def enable_gradient_checkpointing(self) -> None:
+        if self.network.supports_gradient_checkpointing:
+            self.network.gradient_checkpointing_enable()
+
+    def raw(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        inside, margins = image, (0, 0)
+        if self.preprocessing.margins:
+            margins = compute_margin(height), compute_margin(width)
+            inside = functional.pad(image, (margins[1], margins[1], margins[0], margins[0]), mode="reflect")
+        padded = inside.shape[-2:]
+        size = self.preprocessing.round_up(*padded)
+        inside = functional.interpolate(inside, size=size, mode="bilinear", align_corners=False)
+        output = self._to_nearness(self._run(self.normalize(inside)).float())
+        output = functional.interpolate(output[:, None], size=padded, mode="bilinear", align_corners=False)
+        return output[..., margins[0] : margins[0] + height, margins[1] : margins[1] + width]
+
+    def _run(self, pixels: Tensor) -> Tensor:
+        """Return the output (B, H, W) for normalized images (B, 3, H, W)."""
+        network: Any = self.network
+        if self.kind != "dpt" or network.backbone is not None:
+            predicted: Tensor = network(pixel_values=pixels).predicted_depth
+            return predicted
+        outputs = network.dpt(pixels, output_hidden_states=True)  # for any grid of patches, not only square ones
+        indices, states = network.config.backbone_out_indices, outputs.hidden_states[1:]
+        features: list[Tensor] = []
+        if network.config.is_hybrid:
+            features, indices = list(outputs.intermediate_activations), indices[2:]
+        features += [state for index, state in enumerate(states) if index in indices]
+        patch = network.config.patch_size
+        grid = pixels.shape[-2] // patch, pixels.shape[-1] // patch
+        output: Tensor = network.head(network.neck(features, *grid))
+        return output
+
+    def _to_nearness(self, output: Tensor) -> Tensor:
+        """Return inverse depth, or what has its order, of the network's output."""
+        if self.output is DepthScale.AFFINE_DEPTH:
+            return output if self.kind == "chmv2" else 1 - output  # heights are nearer to a camera above
+        if self.kind in ("depth_pro", "dpt") or self.output is DepthScale.AFFINE_INVERSE:
+            return output
+        return 1 / output.clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+
+
+def compute_margin(side: int) -> int:
+    """Return the margin of ZoeDepth at both ends of a side, arXiv 2302.12288.
+
+    Examples:
+        >>> compute_margin(200)
+        30
+    """
+    return math.floor(math.sqrt(side / 2) * 3)
+
+
+def build_published(config: PublishedConfig) -> Any:
+    """Return the network of an architecture with random weights. Raises CheckpointError for one that fails."""
+    transformers = import_transformers()
+    what = f"architecture of {config.source}"
+    expected, fix = "an architecture of transformers", "use the config.json of the published network"
+    try:
+        return transformers.AutoModelForDepthEstimation.from_config(make_architecture(config))
+    except CheckpointError:
+        raise
+    except Exception as error:  # of a configuration that may hold anything
+        found = f"one that cannot be built ({summarize_exception(error)})"
+        raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
+
+
+def make_architecture(config: PublishedConfig) -> Any:
+    """Return the configuration of transformers. Raises ConfigError where the installed version lacks it."""
+    transformers = import_transformers()
+    values = config.architecture
+    kind = values.pop("model_type")
+    values |= {"use_pretrained_backbone": False} if "use_pretrained_backbone" in values else {}
+    try:
+        return transformers.AutoConfig.for_model(kind, **values)
+    except Exception as error:
+        found = f"'{kind}', which transformers {transformers.__version__} refuses ({summarize_exception(error)})"
+        fix = "pip install -U transformers, or use the config.json of the published network"
+        raise ConfigError("model_type", found=found, expected="an architecture that it has", fix=fix) from error
+
+
+def load_published(config: PublishedConfig) -> Any:
+    """Return the network with the weights of its source.
+
+    Raises CheckpointError for weights that are missing, too many or of other shapes, by name, and for files that are
+    damaged or hold numbers that are not finite.
+    """
+    transformers = import_transformers()
+    files = find_published_files(config.source)
+    count = count_numbers(files)
+    architecture = make_architecture(config)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with limit_parameters(files.folder, count):
+            network, report = transformers.AutoModelForDepthEstimation.from_pretrained(
+                str(files.folder),
+                config=architecture,
+                revision=files.revision or "main",
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except CheckpointError:
+        raise
+    except Exception as error:
+        found = f"weights that cannot be loaded ({summarize_exception(error)})"
+        fix = "download the folder again"
+        raise CheckpointError(files.folder, found=found, expected="undamaged safetensors", fix=fix) from error
+    _refuse_partial(files, network, report)
+    return network.float().eval()
+
+
+def count_numbers(files: PublishedFiles) -> int:
+    """Return the number of numbers in the files of the weights, from their headers."""
+    import safetensors
+
+    total = 0
+    for path in files.list_weight_files():
+        try:
+            with safetensors.safe_open(path, framework="np") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            found = f"a damaged file ({summarize_exception(error)})"
+            raise CheckpointError(path, found=found, expected="safetensors", fix="download it again") from error
+    return total
+
+
+def find_unused_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return parameters that no output depends on: they have no gradient."""
+    unneeded = find_unneeded([name for name, _ in network.named_parameters()])
+    return [parameter for name, parameter in network.named_parameters() if name in unneeded]
+
+
+def _refuse_partial(files: PublishedFiles, network: nn.Module, report: Any) -> None:
+    """Raise CheckpointError where weights and network differ, with the names."""
+    values = {kind: report.get(kind, ()) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    missing = sorted(set(values["missing_keys"]) - find_unneeded(values["missing_keys"]))
+    mismatched = sorted(entry if isinstance(entry, str) else entry[0] for entry in values["mismatched_keys"])
+    names = {"missing": missing, "left over": sorted(values["unexpected_keys"]), "of another shape": mismatched}
+    if any(names.values()):
+        found = "; ".join(f"{kind}: {summarize_names(listed)}" for kind, listed in names.items() if listed)
+        fix = "use config.json and weights of one network"
+        raise CheckpointError(files.folder, found=found, expected="each weight of the network once", fix=fix)
+    broken = [name for name, tensor in network.state_dict().items() if not tensor.float().isfinite().all()]
+    if broken:
+        found = f"numbers that are not finite in {summarize_names(broken)}"
+        raise CheckpointError(files.folder, found=found, expected="weights", fix="use another file")

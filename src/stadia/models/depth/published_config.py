@@ -1,0 +1,223 @@
+"""Configuration of the depth network `published`: any depth network of transformers, and its image sizes. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from stadia.core.errors import StadiaError
+from stadia.core.types import DepthScale
+from stadia.files.paths import make_absolute
+from stadia.models.depth.config import DepthNetworkConfig
+from stadia.models.published_files import find_published_files, find_repository, read_settings
+
+MAX_SIDE = 4096
+"""Largest side of a network's image that settings of a file may request."""
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of RGB in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a network's images are prepared.
+
+    size: (height, width) that images are resized to; None keeps theirs.
+    keep_aspect: resize both sides by one factor, the one of `size` that is nearer to 1.
+    multiple: both sides of the network's images are multiples of it.
+    is_fixed: the network takes images of `size` alone.
+    mean, std: of RGB in [0, 1].
+    margins: add mirrored margins, which are cut off the prediction (ZoeDepth).
+    """
+
+    size: tuple[int, int] | None
+    keep_aspect: bool
+    multiple: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    is_fixed: bool = False
+    margins: bool = False
+
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) of the network's image for an image of a size, as the network's authors resize it.
+
+        Examples:
+            >>> half = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+            >>> Preprocessing(size=(518, 518), keep_aspect=True, multiple=14, **half).image_size(480, 640)
+            (518, 686)
+        """
+        if self.size is None:
+            return self.round_up(height, width)
+        vertical, horizontal = self.size[0] / height, self.size[1] / width
+        if self.keep_aspect:
+            vertical = horizontal = horizontal if abs(1 - horizontal) < abs(1 - vertical) else vertical
+        rows, columns = (
+            max(round(side * scale / self.multiple), 1) * self.multiple
+            for side, scale in ((height, vertical), (width, horizontal))
+        )
+        return min(rows, MAX_SIDE), min(columns, MAX_SIDE)
+
+    def round_up(self, height: int, width: int) -> tuple[int, int]:
+        """Return the next larger size that the network takes."""
+        if self.is_fixed and self.size is not None:
+            return self.size
+        return (height + self.multiple - 1) // self.multiple * self.multiple, (
+            width + self.multiple - 1
+        ) // self.multiple * self.multiple
+
+
+_DEFAULTS: Mapping[str, tuple[tuple[int, int] | None, bool, int, Normalization]] = {
+    "chmv2": (None, True, 16, ((0.420, 0.411, 0.296), (0.213, 0.156, 0.143))),
+    "depth_anything": ((518, 518), True, 14, _IMAGENET),
+    "depth_pro": ((1536, 1536), False, 1, _HALF),
+    "dpt": ((384, 384), False, 32, _HALF),
+    "glpn": (None, True, 32, _PLAIN),
+    "prompt_depth_anything": ((756, 756), True, 14, _IMAGENET),
+    "tipsv2_dpt": ((448, 448), False, 14, _PLAIN),
+    "zoedepth": ((384, 512), True, 32, _HALF),
+}
+"""Size, whether the aspect ratio is kept, multiple, mean and standard deviation of each image processor."""
+
+
+def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, Any]) -> Preprocessing:
+    """Return how images are prepared for an architecture.
+
+    Args:
+        architecture: content of config.json.
+        settings: content of preprocessor_config.json; missing keys have the defaults of the processor.
+
+    Raises ValueError for sizes that no image has, and for numbers that cannot normalize.
+    """
+    kind = architecture["model_type"]
+    size, keep_aspect, multiple, (mean, std) = _DEFAULTS[kind]
+    backbone = architecture.get("backbone_config") or {}
+    patch = architecture.get("patch_size") if kind == "depth_anything" else backbone.get("patch_size")
+    given = settings.get("size")
+    if isinstance(given, Mapping) and {"height", "width"} <= given.keys():
+        size = given["height"], given["width"]
+    elif isinstance(given, int):
+        size = given, given
+    if settings.get("do_resize") is False:
+        size = None
+    if kind in ("glpn", "chmv2"):
+        given_multiple = settings.get("size_divisor")
+        size = None if kind == "glpn" else size
+    else:
+        given_multiple = settings.get("ensure_multiple_of")
+    steps = [step for step in (given_multiple, patch) if isinstance(step, int) and step > 0]
+    multiple = math.lcm(*steps, 1 if steps else multiple)
+    if kind in ("dpt", "glpn", "zoedepth"):
+        multiple = math.lcm(multiple, 32)
+    if settings.get("do_normalize", kind not in ("glpn", "tipsv2_dpt")) is False:
+        mean, std = _PLAIN
+    else:
+        mean, std = tuple(settings.get("image_mean") or mean), tuple(settings.get("image_std") or std)
+    sides = (*(size or ()), multiple)
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(f"the image processor has the size {size} and the multiple {multiple}, at most {MAX_SIDE}")
+    if not (len(mean) == len(std) == 3 and all(isinstance(x, int | float) for x in (*mean, *std)) and min(std) > 0):
+        raise ValueError(f"the image processor has the mean {mean} and the standard deviation {std}")
+    return Preprocessing(
+        size=size,
+        keep_aspect=bool(settings.get("keep_aspect_ratio", keep_aspect)),
+        multiple=1 if kind == "depth_pro" else multiple,
+        mean=mean,
+        std=std,
+        is_fixed=kind == "depth_pro",
+        margins=kind == "zoedepth" and settings.get("do_pad", True) is not False,
+    )
+
+
+def find_output(architecture: Mapping[str, Any]) -> DepthScale:
+    """Return the scale of the depth that an architecture predicts.
+
+    Examples:
+        >>> str(find_output({"model_type": "dpt"})), str(find_output({"model_type": "glpn"}))
+        ('affine-inverse', 'metres')
+    """
+    kind = architecture["model_type"]
+    if kind in ("chmv2", "prompt_depth_anything"):  # heights above the ground; depth without a prompt
+        return DepthScale.AFFINE_DEPTH
+    if kind == "dpt" or (kind == "depth_anything" and architecture.get("depth_estimation_type") != "metric"):
+        return DepthScale.AFFINE_INVERSE
+    return DepthScale.METRES
+
+
+class PublishedConfig(DepthNetworkConfig):
+    """A published depth network of transformers, of any of its architectures.
+
+    source: a name of `stadia list networks`, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder that `save_pretrained`
+        wrote. Weights are read as safetensors alone.
+    settings: architecture and image processor of the source, read from it and kept, so that a checkpoint needs no
+        source.
+    output: scale of the source's depth, where it is not that of its architecture.
+    focal: fx / width of the images for which its metres hold; null takes that of `stadia list networks`, and leaves
+        depth as it is without one.
+    licence: of the weights, as known.
+    """
+
+    typical_depth_m: ClassVar[float] = 10.0
+    size_multiple: ClassVar[int] = 1
+
+    name: Literal["published"] = "published"
+    source: str
+    settings: dict[str, Any] | None = None
+    output: DepthScale | None = None
+    focal: PositiveFloat | None = None
+    licence: str = Field(default="", max_length=200)
+    revision: str = Field(default="", max_length=100)
+
+    @model_validator(mode="after")
+    def _read_source(self) -> Self:
+        """Fill what the source's files and the table state."""
+        if self.settings is None:
+            try:
+                files = find_published_files(self.source)
+                settings = read_settings(files)
+            except StadiaError as error:
+                raise ValueError(
+                    f"{error.what}: found {error.found}; expected {error.expected}; {error.fix}"
+                ) from error
+            entry = files.entry
+            found = {
+                "settings": settings,
+                "source": self.source if find_repository(self.source) else str(make_absolute(self.source)),
+                "focal": self.focal or (entry.focal if entry else None),
+                "licence": self.licence or (entry.licence if entry else ""),
+                "output": self.output or (entry.output if entry else None),
+                "revision": files.revision,
+            }
+            for name, value in found.items():
+                object.__setattr__(self, name, value)
+        self.preprocessing  # noqa: B018 - raises for sizes that no image has
+        return self
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Return the content of config.json."""
+        assert self.settings is not None
+        return dict(self.settings["architecture"])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return how images are prepared."""
+        assert self.settings is not None
+        return read_preprocessing(self.architecture, self.settings["preprocessing"])
+
+    @property
+    def depth_scale(self) -> DepthScale:
+        """Return the scale of the published weights' depth."""
+        return self.output or find_output(self.architecture)
+
+    @property
+    def title(self) -> str:
+        at = f"@{self.revision[:12]}" if self.revision else ""
+        return f"{self.source}{at}"

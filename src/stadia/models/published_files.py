@@ -1,0 +1,188 @@
+"""Find the files of a published depth network: in a folder, or on the Hugging Face hub. Imports no torch.
+
+Weights are read as safetensors alone. A pickle is never opened, and code of a repository is never run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
+from stadia.core.registry import find_nearest_name
+from stadia.files.input_files import check_input_file
+from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
+from stadia.models.published_networks import PUBLISHED_NETWORKS, PublishedNetwork, find_by_repository
+
+HUB = "hf:"
+"""Start of the name of a repository of the hub: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
+
+CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
+"""Files of a network of transformers: its architecture, and how images are prepared."""
+
+ARCHITECTURES = (
+    *("chmv2", "depth_anything", "depth_pro", "dpt", "glpn", "prompt_depth_anything", "tipsv2_dpt", "zoedepth"),
+)
+"""Values of `model_type` that are read."""
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w.-]{1,100}))?")
+_FILES = (CONFIG, PREPROCESSING, "model*.safetensors", "model.safetensors.index.json")
+_EXPECTED = "a name of `stadia list networks`, hf:ORG/NAME, or a folder with config.json and model.safetensors"
+_MAX_BYTES = 1 << 36
+_DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "id2label")
+"""Keys of config.json that describe no network; `auto_map` names code."""
+
+
+@dataclass(frozen=True)
+class PublishedFiles:
+    """Where the files of a published network are.
+
+    folder: with config.json and safetensors.
+    entry: of the table; None for others.
+    revision: commit on the hub; "" for a folder.
+    """
+
+    folder: Path
+    entry: PublishedNetwork | None = None
+    revision: str = ""
+
+    @property
+    def weights(self) -> Path:
+        """Return the file of the weights, or the index of several. Raises CheckpointError without one."""
+        for name in ("model.safetensors", "model.safetensors.index.json"):
+            if (self.folder / name).is_file():
+                return self.folder / name
+        pickles = sorted(path.name for pattern in PICKLES for path in self.folder.glob(pattern))
+        found = f"{pickles[0]}, a pickle, which is not opened" if pickles else "a folder without weights"
+        fix = "save them by save_pretrained, or import them by `stadia import`" if pickles else "check the folder"
+        raise CheckpointError(self.folder, found=found, expected="model.safetensors", fix=fix)
+
+    def list_weight_files(self) -> list[Path]:
+        """Return the files of the weights, each inside the folder. Raises CheckpointError or DataError."""
+        first = self.weights
+        if first.suffix == ".safetensors":
+            names = {first.name}
+        else:
+            index = read_json(first, expected="an index of safetensors")
+            shards = index.get("weight_map") if isinstance(index, dict) else None
+            if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+                fix = "download it again"
+                raise CheckpointError(first, found="no weight_map", expected="an index of safetensors", fix=fix)
+            names = set(shards.values())
+        for name in sorted(names):
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                expected, fix = "safetensors beside it", "download it again"
+                raise CheckpointError(first, found=f"the file '{name}'", expected=expected, fix=fix)
+            check_input_file(self.folder / name, expected="weights as safetensors", max_bytes=_MAX_BYTES)
+        return [self.folder / name for name in sorted(names)]
+
+
+def find_repository(source: str) -> tuple[str, str | None] | None:
+    """Return the repository and the revision that a short name or hf:ORG/NAME[@REVISION] means; None for a folder.
+
+    Raises ConfigError for a name that is malformed.
+
+    Examples:
+        >>> find_repository("hf:ORG/NAME@main")
+        ('ORG/NAME', 'main')
+        >>> find_repository("dpt-large")
+        ('Intel/dpt-large', None)
+    """
+    if source in PUBLISHED_NETWORKS:
+        return PUBLISHED_NETWORKS[source].repository, None
+    if not source.startswith(HUB):
+        return None
+    match = _REPOSITORY.fullmatch(source.removeprefix(HUB))
+    if match is None:
+        fix = "for example hf:depth-anything/Depth-Anything-V2-Small-hf"
+        raise ConfigError(source, found="no repository", expected="hf:ORG/NAME or hf:ORG/NAME@REVISION", fix=fix)
+    return match["name"], match["revision"]
+
+
+def find_published_files(source: str) -> PublishedFiles:
+    """Return the files of a short name, of hf:ORG/NAME[@REVISION] or of a folder; those of the hub are downloaded once.
+
+    Raises ConfigError for another source, CheckpointError where the hub has no such repository, is unreachable, or
+    asks for a licence to be accepted.
+    """
+    repository = find_repository(source)
+    if repository is not None:
+        name, revision = repository
+        folder = _download(source, name, revision)
+        return PublishedFiles(folder, find_by_repository(name), folder.name)
+    folder = expand_home(Path(source))
+    if not folder.is_dir():
+        near = find_nearest_name(source, list(PUBLISHED_NETWORKS))
+        fix = f"did you mean '{near}'?" if near else "check the name"
+        raise ConfigError(source, found="no such network or folder", expected=_EXPECTED, fix=fix)
+    return PublishedFiles(folder)
+
+
+def _download(source: str, repository: str, revision: str | None) -> Path:
+    """Return the local folder of a repository's configuration and safetensors."""
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
+
+    expected = "a repository with config.json and model.safetensors"
+    try:
+        with offline_if_unreachable():
+            return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
+    except GatedRepoError as error:
+        found = f"{repository}, whose authors ask you to accept its licence"
+        fix = f"accept it on the page of {repository} on the hub, then `hf auth login`"
+        raise CheckpointError(source, found=found, expected=expected, fix=fix) from error
+    except RevisionNotFoundError as error:
+        found = f"no revision '{revision}' of {repository}"
+        raise CheckpointError(source, found=found, expected=expected, fix="leave @REVISION out") from error
+    except RepositoryNotFoundError as error:
+        near = find_nearest_name(repository, [entry.repository for entry in PUBLISHED_NETWORKS.values()])
+        fix = f"did you mean '{HUB}{near}'?" if near else "check the name, or log in where it is private"
+        raise CheckpointError(source, found="no such repository on the hub", expected=expected, fix=fix) from error
+    except (OSError, ValueError) as error:  # the client's errors of connections and caches
+        found = f"none in the cache, and the hub is unreachable ({type(error).__name__})"
+        fix = f"{describe_manual_copy(repository)}; or pass the folder with its files"
+        raise CheckpointError(source, found=found, expected=expected, fix=fix) from error
+
+
+def read_settings(files: PublishedFiles) -> dict[str, Any]:
+    """Return the architecture of a network, and how its images are prepared, without keys that name code.
+
+    Returns:
+        `architecture` of config.json and `preprocessing` of preprocessor_config.json, {} without that file.
+
+    Raises DataError for damaged JSON, CheckpointError for another architecture than ARCHITECTURES.
+    """
+    path = files.folder / CONFIG
+    values = read_json(path, expected=f"{CONFIG} of a network of transformers", fix="check the folder")
+    kind = values.get("model_type") if isinstance(values, Mapping) else None
+    if kind not in ARCHITECTURES:
+        expected = f"model_type as one of {', '.join(ARCHITECTURES)}"
+        fix = "pass a network for depth; a class of your own reads others (docs/how-to/add-a-depth-network.md)"
+        raise CheckpointError(path, found=f"model_type {kind!r}", expected=expected, fix=fix)
+    if isinstance(values.get("backbone"), str):
+        fix = "save it with the configuration of the backbone (backbone_config)"
+        found = f"backbone '{values['backbone']}', which would be downloaded"
+        raise CheckpointError(path, found=found, expected="the whole architecture", fix=fix)
+    architecture = {name: value for name, value in values.items() if name not in _DROPPED}
+    prepared = files.folder / PREPROCESSING
+    preprocessing = read_json(prepared) if prepared.is_file() else {}
+    if not isinstance(preprocessing, Mapping):
+        fix = "download it again"
+        raise CheckpointError(prepared, found="no JSON object", expected="settings of an image processor", fix=fix)
+    return {"architecture": architecture, "preprocessing": dict(preprocessing)}
+
+
+def is_network_folder(path: Path) -> bool:
+    """Return whether a folder holds a network of transformers: a config.json with a model_type."""
+    try:
+        values = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
+    except Exception as error:  # damaged: whoever opens it names the mistake
+        return bool(summarize_exception(error))
+    return isinstance(values, Mapping) and "model_type" in values

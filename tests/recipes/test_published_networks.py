@@ -1,0 +1,261 @@
+"""Published networks of transformers: loaded whole, trained, predicted, exported, and refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from published_folders import ARCHITECTURES, write_network
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from test_depth_networks import configure, interrupt
+
+from stadia import recipes
+from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.types import DepthScale
+from stadia.evaluation.exported_network import ExportedNetwork
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.files.image_io import write_image
+from stadia.models.depth.config import DepthModelConfig
+from stadia.models.depth.depth_network import build_depth_network
+from stadia.models.published_files import find_published_files, read_settings
+from stadia.recipes.prediction.export import export_checkpoint
+from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, open_network
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.supervised.recipe import SupervisedRecipe
+from stadia.training.checkpoint import Checkpoint
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+SIZES = {"depth_pro": (96, 96), "depth_anything": (70, 112), "prompt_depth_anything": (70, 112), "tipsv2_dpt": (56, 56)}
+"""(height, width) of the networks' images for images of 96x64, as their processors resize them; others keep 64x96."""
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each architecture, which tests only read."""
+    root = tmp_path_factory.mktemp("published")
+    return {name: write_network(root / name, name) for name in ARCHITECTURES}
+
+
+def calibrate(recipe: SupervisedRecipe, network: Any, data: object) -> None:
+    """Set a scale and a shift instead of fitting them."""
+    network.calibrate(0.05, 0.01)
+
+
+def open_small(folder: Path) -> NetworkCheckpoint:
+    opened = open_network(folder, lambda: (64, 96))
+    assert isinstance(opened, NetworkCheckpoint)
+    return opened
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_predictions_are_those_of_its_own_processor_and_of_its_export(
+    architecture: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    import transformers
+
+    opened = open_small(folders[architecture])
+    recipe, size = opened.recipe, SIZES.get(architecture, (64, 96))
+    assert (recipe.height, recipe.width) == size
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    planar = torch.from_numpy(image / 255).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        found = recipe.inverse_depth(planar)
+    processor = transformers.AutoImageProcessor.from_pretrained(folders[architecture])
+    network = transformers.AutoModelForDepthEstimation.from_pretrained(folders[architecture]).eval()
+    pixels = processor(images=image, return_tensors="pt")["pixel_values"]
+    if architecture not in ("dpt", "zoedepth"):  # DPT of transformers takes square images alone; ZoeDepth has margins
+        with torch.no_grad():
+            output = network(pixel_values=pixels).predicted_depth
+        assert torch.allclose(recipe.model._run(recipe.model.normalize(planar)), output, rtol=1e-5, atol=1e-6)
+    if recipe.depth_scale is DepthScale.METRES:
+        assert (found > 0).all()
+
+    about, compared = export_checkpoint(opened, tmp_path / "model.onnx")
+    assert all(comparison.is_close for comparison in compared)
+    exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(planar.numpy())
+    assert np.abs(exported - found.numpy()).max() <= 1e-3 * found.abs().max().item()
+    assert about.depth_scale is recipe.depth_scale
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["selfsup", "metric", "supervised"])
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_it_trains_and_resumes_without_its_folder(
+    architecture: str,
+    recipe: str,
+    folders: dict[str, Path],
+    small: SelfsupConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Path(shutil.copytree(folders[architecture], tmp_path / "source"))
+    config = configure(recipe, small, {"name": "published", "source": str(source)})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": True})})
+    monkeypatch.setattr(SupervisedRecipe, "_fit", calibrate)  # random weights fall where the truth grows, or not
+    whole = recipes.train(config, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt(recipe, 3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            recipes.train(config, out=tmp_path / "stopped")
+    (stopped,) = (tmp_path / "stopped").iterdir()
+    shutil.rmtree(source)  # a checkpoint holds the architecture
+    resumed = recipes.train(config, resume=stopped)
+    for name in ("last",):
+        first = Checkpoint.open(whole.folder / "checkpoints" / f"{name}.safetensors")
+        second = Checkpoint.open(resumed.folder / "checkpoints" / f"{name}.safetensors")
+        assert first.header.step == second.header.step == 3
+        assert first.checksums == second.checksums
+    predictor = recipes.load_predictor(whole.folder)
+    assert predictor.depth_scale in (DepthScale.METRES, DepthScale.UP_TO_SCALE)
+
+
+@pytest.mark.slow
+def test_predict_and_evaluate_take_a_folder(
+    folders: dict[str, Path], worlds: Path, tmp_path: Path, stadia: Stadia
+) -> None:
+    photo = tmp_path / "photo.png"
+    write_image(photo, np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    for name, folder in folders.items():
+        out = tmp_path / name
+        code, text, err = stadia("predict", folder, photo, "--out", out, "data.camera.horizontal_fov_deg=60")
+        assert code == 0, err
+        predictions = Predictions.open(out)
+        assert predictions.depth_scale is open_small(folder).recipe.depth_scale
+        assert np.isfinite(predictions.read("photo")).all()
+        assert "depth scale: " in text
+        assert (out / "cloud.ply").exists() is not predictions.depth_scale.is_affine
+    out = tmp_path / "scores"
+    arguments = ("--protocol", "relative", "--out", out, "--json", "data.split=val", "network.licence=CC-BY-NC-4.0")
+    code, text, err = stadia("evaluate", folders["dpt"], worlds, *arguments)
+    assert code == 0, err
+    assert "licence of the weights: CC-BY-NC-4.0: it forbids commercial use" in err
+    assert json.loads(text)["alignment"] == "scale and shift"
+    record = json.loads(next(out.rglob("predictions.json")).read_text())
+    assert record["licence"] == "CC-BY-NC-4.0"
+    code, _, err = stadia("odometry", folders["dpt"], worlds, "--out", tmp_path / "path", "data.split=val")
+    assert code != 0
+    assert "--method refined: found inverse depth up to scale and shift" in err
+
+
+class TestRefusals:
+    @pytest.fixture
+    def folder(self, folders: dict[str, Path], tmp_path: Path) -> Path:
+        return Path(shutil.copytree(folders["glpn"], tmp_path / "glpn"))
+
+    def test_tensors_that_are_renamed_missing_or_of_another_shape(self, folder: Path) -> None:
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        name = "head.head.0.bias" if "head.head.0.bias" in tensors else sorted(tensors)[0]
+        tensors["renamed"] = tensors.pop(name)
+        save_file(tensors, path, {"format": "pt"})
+        with pytest.raises(CheckpointError) as error:
+            open_small(folder)
+        assert name in str(error.value)
+        assert "left over: 1 (renamed)" in str(error.value)
+
+    def test_numbers_that_are_not_finite(self, folder: Path) -> None:
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        tensors[sorted(tensors)[0]].fill_(torch.nan)
+        save_file(tensors, path, {"format": "pt"})
+        with pytest.raises(CheckpointError, match="not finite"):
+            open_small(folder)
+
+    def test_a_pickle_is_not_opened(self, folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch run'\ntR.")
+        with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, a pickle, which is not opened"):
+            open_small(folder)
+
+    def test_a_folder_without_weights(self, folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(CheckpointError, match="a folder without weights"):
+            open_small(folder)
+
+    @pytest.mark.parametrize("damage", [b"", b"\xff" * 64])
+    def test_damaged_weights(self, folder: Path, damage: bytes) -> None:
+        (folder / "model.safetensors").write_bytes(damage)
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            open_small(folder)
+
+    @pytest.mark.parametrize(
+        ("file", "changes", "message"),
+        [
+            ("config.json", {"model_type": "bert"}, "model_type 'bert'"),
+            ("config.json", {"backbone": "facebook/dinov2-base"}, "which would be downloaded"),
+            ("config.json", {"hidden_sizes": "many"}, "refuses"),
+            ("config.json", {"hidden_sizes": [1 << 20] * 4}, "million weights"),
+            ("preprocessor_config.json", {"size_divisor": 1 << 30}, "image processor has the size"),
+            ("preprocessor_config.json", {"do_normalize": True, "image_std": [0, 1, 1]}, "standard deviation"),
+        ],
+    )
+    def test_settings_that_fit_no_network(self, folder: Path, file: str, changes: dict[str, Any], message: str) -> None:
+        path = folder / file
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        with pytest.raises((ConfigError, CheckpointError)) as error:
+            open_small(folder)
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+
+    def test_code_of_a_repository_is_never_run(self, folder: Path) -> None:
+        path = folder / "config.json"
+        code = {"auto_map": {"AutoModelForDepthEstimation": "evil.Network"}}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **code}))
+        (folder / "evil.py").write_text("raise SystemExit('run')")
+        assert "auto_map" not in read_settings(find_published_files(str(folder)))["architecture"]
+        open_small(folder)
+
+    def test_shards_lie_in_the_folder(self, folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
+        index = {"weight_map": {"a": "../outside.safetensors"}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(CheckpointError, match=r"the file '\.\./outside\.safetensors'"):
+            open_small(folder)
+
+    @pytest.mark.parametrize(
+        ("name", "message"), [("hf:one", "no repository"), ("depth-anything-v2-smal", "did you mean 'depth-anyth")]
+    )
+    def test_a_name_that_is_none(self, name: str, message: str) -> None:
+        with pytest.raises((ConfigError, CheckpointError), match=message):
+            open_network(name)
+
+    def test_no_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from stadia.models import pretrained_weights
+
+        monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
+        with pytest.raises(ConfigError, match="the hub is unreachable"):
+            open_network("dpt-large")
+
+    def test_random_weights(self) -> None:
+        with pytest.raises(CheckpointError, match="a network whose weights are random"):
+            open_network("unet", settings=["network.encoder=test_efficientnet"])
+
+    def test_settings_beside_a_checkpoint(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="used together with the checkpoint"):
+            open_network(tmp_path / "run", settings=["network.licence=MIT"])
+
+
+def test_metric_networks_start_with_their_metres(folders: dict[str, Path], small: SelfsupConfig) -> None:
+    config = configure("selfsup", small, {"name": "published", "source": str(folders["glpn"])})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": True})})
+    from stadia.recipes.selfsup.recipe import SelfsupRecipe
+
+    resolved, data = SelfsupRecipe.prepare(config, Console(quiet=True))
+    recipe = SelfsupRecipe(resolved)
+    recipe.save_data_stats(data)
+    assert float(recipe.model.depth.scale) == 1.0  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_builds_the_architecture_without_weights(folders: dict[str, Path]) -> None:
+    config = DepthModelConfig.model_validate({"network": {"name": "published", "source": str(folders["dpt"])}})
+    network = build_depth_network(config.model_copy(update={"pretrained": False}))
+    assert not network.predicts_depth_at_start
