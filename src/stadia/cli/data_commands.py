@@ -210,6 +210,31 @@ def camera(
     print_lines(write_camera_file(request))
 
 
+def map_video(
+    source: Annotated[Path, argument("A video, or a folder of its frames.", metavar="INPUT")],
+    overrides: InputSettings = None,
+    out: Annotated[Path | None, option("The map's folder; beside INPUT by default, drive.map for drive.mp4.")] = None,
+) -> None:
+    """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
+    from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
+    from stadia.mapping.run_map import MapRequest, run_map
+    from stadia.recipes.prediction.requests import parse_source_options
+
+    options = parse_source_options(overrides or [])
+    if others := sorted(options.keys() - {"camera", "cache"}):
+        keys = ", ".join(f"data.{key}" for key in others)
+        fix = "remove it: a map takes every frame" if set(others) <= SourceOptions.model_fields.keys() else "remove it"
+        raise ConfigError(keys, found="a value", expected="data.camera or data.cache", fix=fix)
+    request = MapRequest(
+        source=source,
+        camera=CameraConfig(**options.get("camera", {})),
+        out=out,
+        cache=CacheConfig(**options.get("cache", {})),
+    )
+    with show_progress() as bars:
+        print_lines(run_map(request, bars.track))
+
+
 def init(
     left: Annotated[Path, argument("Video or folder of images of the left camera.")],
     right: Annotated[Path, argument("Video or folder of images of the right camera.")],

@@ -23,7 +23,7 @@ import typer
 from stadia import __version__
 from stadia.cli.check import check
 from stadia.cli.data_commands import app as data
-from stadia.cli.data_commands import camera, camera_height, init, prepare
+from stadia.cli.data_commands import camera, camera_height, init, map_video, prepare
 from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import doctor, parts
 from stadia.cli.output import echo
@@ -52,6 +52,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 for command in COMMANDS:
     app.command(cls=TrainCommand if command is train else None)(command)
 app.command("list")(parts)
+app.command("map")(map_video)
 app.add_typer(data, name="data")
 
 

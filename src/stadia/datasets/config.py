@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -43,6 +43,8 @@ class CameraConfig(StrictModel):
     horizontal_fov_deg: the full angle from the left to the right edge of the displayed image (its shorter side if
         upright).
 
+    estimate: take it from the map beside the video (`stadia map`); `data.camera=estimate` for short.
+
     focal_px, focal_mm and horizontal_fov_deg put the principal point at the image center.
     """
 
@@ -53,12 +55,19 @@ class CameraConfig(StrictModel):
     focal_mm: Annotated[float, Field(gt=0)] | None = None
     sensor_width_mm: Annotated[float, Field(gt=0)] | None = None
     horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
+    estimate: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_word(cls, given: Any) -> Any:
+        return {"estimate": True} if given == "estimate" else given
 
     @model_validator(mode="after")
     def _check_one_way(self) -> Self:
         given = [
             n for n in ("K", "K_file", "focal_px", "focal_mm", "horizontal_fov_deg") if getattr(self, n) is not None
         ]
+        given += ["estimate"] * self.estimate
         if len(given) > 1:
             raise ValueError(f"give the camera in one way, not in {len(given)} ({', '.join(given)})")
         if (self.focal_mm is None) != (self.sensor_width_mm is None):

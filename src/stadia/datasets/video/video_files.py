@@ -50,6 +50,7 @@ from stadia.datasets.video.video_decoding import (
     stream_segment,
     stream_video,
 )
+from stadia.datasets.video.video_map import has_mapped_camera, read_mapped_camera
 from stadia.files.atomic_files import write_json
 from stadia.files.input_files import name_parser_errors, open_input, read_lines
 from stadia.files.json_files import read_json
@@ -341,10 +342,12 @@ def read_user_intrinsics(
 
     A field of view spans the displayed image from left to right. A sensor's wider side is along the images' wider side.
 
-    config: how the camera is given; without it, a K file beside the images is used.
+    config: how the camera is given; without it, a K file beside the images is used, or the map if it determines one.
     source: the video or the folder, for messages and for the K file beside it.
     frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
     """
+    if config.estimate:
+        return fit_to_size(read_mapped_camera(source), source, height, width)
     if config.K_file is not None:
         return _read_camera_file(expand_home(config.K_file), source, height, width, frames, config.size)
     if config.K is not None:
@@ -359,6 +362,8 @@ def read_user_intrinsics(
         focal_px = focal_px_from_fov(config.horizontal_fov_deg, width)
         if height > width:
             _warn_upright(source, config.horizontal_fov_deg, height / width)
+    elif find_camera_file(source) is None and has_mapped_camera(source):
+        return fit_to_size(read_mapped_camera(source), source, height, width)
     else:
         return _read_camera_file(_require_K_file(source, height, width), source, height, width, frames)
     return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
@@ -421,6 +426,11 @@ def find_camera_file(source: Path) -> Path | None:
     return next((path for path in camera_file_names(source) if path.is_file()), None)
 
 
+def is_camera_known(source: Path) -> bool:
+    """Return whether a camera file lies beside a video or in a folder of images, or a map that determines a camera."""
+    return find_camera_file(source) is not None or has_mapped_camera(source)
+
+
 def read_image_size(source: Path) -> tuple[int, int]:
     """Return (height, width) of a video, an image, or the first image of a folder."""
     if source.is_dir():
@@ -437,7 +447,7 @@ def _require_K_file(source: Path, height: int, width: int) -> Path:
         expected = f"{name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
         fix = (
             f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f}), or write"
-            f" it down once: `stadia camera {source} --fov {phone_deg:.0f}`"
+            f" it down once: `stadia camera {source} --fov {phone_deg:.0f}`; `stadia map {source}` estimates it"
         )
         raise DataError(source, found="no camera", expected=expected, fix=fix)
     return found

@@ -27,7 +27,7 @@ from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
-from stadia.datasets.video.video_files import find_camera_file, hash_video, read_user_intrinsics
+from stadia.datasets.video.video_files import hash_video, is_camera_known, read_user_intrinsics
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
@@ -198,7 +198,7 @@ def find_assumed_camera(checkpoint: Checkpoint, path: Path, options: Mapping[str
     A camera is known where `options` give it, a file beside the video holds it, or the same video trained.
     """
     own = is_own_video(path, options.get("format", "auto"))
-    if not own or "camera" in options or find_camera_file(expand_home(path)) is not None:
+    if not own or "camera" in options or is_camera_known(expand_home(path)):
         return None
     trained = checkpoint.header.config.get("data", {})
     return None if _is_same_source(trained, path) and "camera" in trained else find_training_camera(checkpoint)

@@ -1,0 +1,106 @@
+"""Stream the frames of a video or a folder of images, small and gray, as often as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.datasets.image_files import IMAGE_SUFFIXES, count_image_bytes, encode_name, list_images, read_rgb
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_video
+from stadia.datasets.video.video_files import hash_video, read_image_size
+
+MAX_SIDE_PX = 800
+"""Longer side of the images that features are found in: on KITTI 06 a wider one gave no better path."""
+
+MAX_FRAMES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class SmallFrame:
+    """One frame. image: (h, w, 3) RGB.  gray: (h, w).  time_s: None where the frame has no time."""
+
+    index: int
+    name: str
+    time_s: float | None
+    image: NDArray[np.uint8]
+    gray: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FrameStream:
+    """The frames of a video file, or of a folder of images in natural order.
+
+    height, width: of the frames as filmed, pixels.
+    """
+
+    source: Path
+    height: int
+    width: int
+
+    @classmethod
+    def open(cls, source: Path) -> FrameStream:
+        """Open a video file or a folder of images. Raises DataError for anything else."""
+        is_video = source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES
+        has_images = source.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir())
+        if not is_video and not has_images:
+            found = "no such file or folder" if not source.exists() else "neither a video nor a folder of images"
+            raise DataError(
+                source, found=found, expected="a video file, or a folder of its frames", fix="check the path"
+            )
+        return cls(source, *read_image_size(source))
+
+    @property
+    def small_size(self) -> tuple[int, int]:
+        """Return (height, width) of the small frames."""
+        scale = min(1.0, MAX_SIDE_PX / max(self.height, self.width))
+        return max(1, round(self.height * scale)), max(1, round(self.width * scale))
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Return the images of a folder; empty for a video."""
+        return list_images(self.source) if self.source.is_dir() else []
+
+    def count(self) -> int | None:
+        """Return the number of frames; None where the header of a video has none."""
+        return len(self.files) or estimate_frame_count(self.source)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the content, by which stored work is recognized."""
+        if not self.files:
+            return hash_video(self.source)
+        import hashlib
+
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.files:
+            digest.update(encode_name(f"{path.name}:{count_image_bytes(path)}\n"))
+        return digest.hexdigest()
+
+    def __iter__(self) -> Iterator[SmallFrame]:
+        """Yield every frame. Raises DataError for more than MAX_FRAMES, or images of several sizes."""
+        height, width = self.small_size
+        for index, name, time_s, image in self._read():
+            if index >= MAX_FRAMES:
+                fix = "cut the video into parts, and map each of them"
+                raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
+            if image.shape[:2] != (self.height, self.width):
+                found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{self.width}x{self.height} as before"
+                raise DataError(f"{self.source}, {name}", found=found, expected=expected, fix="use images of one size")
+            small = (
+                cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if image.shape[1] != width else image
+            )
+            yield SmallFrame(index, name, time_s, small, cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+
+    def _read(self) -> Iterator[tuple[int, str, float | None, NDArray[np.uint8]]]:
+        if self.files:
+            for index, path in enumerate(self.files):
+                yield index, path.stem, None, read_rgb(path)
+            return
+        for frame in stream_video(self.source):
+            yield frame.index, f"{frame.index:06d}", frame.time_s, frame.image

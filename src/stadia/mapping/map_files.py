@@ -1,0 +1,233 @@
+"""Write a map into its folder: record, trajectories, points, mask, and the text files of COLMAP."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.datasets.video.video_map import FORMAT, MASK, POINTS, RECORD
+from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
+from stadia.files.atomic_files import atomic_folder, atomic_write, write_json, write_lines
+from stadia.files.image_io import write_image
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.mapping.build_map import VideoMap
+from stadia.mapping.frame_poses import FrameStatus
+from stadia.mapping.frame_stream import FrameStream
+from stadia.mapping.lens_intervals import PARAMETERS
+from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
+
+COLMAP = "colmap"
+_COLMAP_FILES = ("cameras.txt", "images.txt", "points3D.txt")
+_OWN = (RECORD, POINTS, MASK, TRAJECTORY, TRAJECTORY_TUM, COLMAP)
+
+ROTATING_DEG = 0.5
+ROTATING_SHARE = 0.002
+"""A frame rotates only where it turns by more than ROTATING_DEG since the frame before, and moves by less than this
+share of the median distance of the points.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapPoses:
+    """Poses of all frames, the first placed one is the world.
+
+    T_world_camera: (N, 4, 4), NaN where a frame is lost.  T_first: (4, 4), the old world to the new one.
+    """
+
+    T_world_camera: Array
+    T_first: Array
+
+
+def collect_poses(found: VideoMap) -> MapPoses:
+    """Return the pose of each frame of the video, in the axes of the first placed one."""
+    T_first = next(frame.T_camera_world for frame in found.placed if frame.T_camera_world is not None)
+    poses = np.full((len(found.placed), 4, 4), np.nan)
+    for row, frame in enumerate(found.placed):
+        if frame.T_camera_world is not None:
+            poses[row] = T_first @ np.linalg.inv(frame.T_camera_world)
+    return MapPoses(poses, np.asarray(T_first))
+
+
+def check_map_folder(folder: Path) -> None:
+    """Raise StadiaError where a folder holds anything but an earlier map."""
+    if not folder.exists():
+        return
+    others = [] if folder.is_dir() else [folder.name]
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if path.name not in _OWN)
+        inside = folder / COLMAP
+        others += (
+            sorted(path.name for path in inside.iterdir() if path.name not in _COLMAP_FILES) if inside.is_dir() else []
+        )
+        if not others and any(folder.iterdir()) and not (folder / RECORD).is_file():
+            others = sorted(path.name for path in folder.iterdir())
+    if others or folder.is_symlink():
+        found = f"{', '.join(others[:3]) or 'a link'} there, and no map of stadia's"
+        raise StadiaError(folder, found=found, expected="a new folder, or an earlier map", fix="choose another --out")
+
+
+def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
+    """Write all files of a map; an earlier map is replaced whole. Returns the poses that were written."""
+    poses = collect_poses(found)
+    camera = found.estimate.camera.resized(stream.height, stream.width)
+    with atomic_folder(folder.parent / f".{folder.name}.new") as new:
+        _write_points(new / POINTS, found.sparse, camera, poses.T_first)
+        _write_trajectories(new, found, poses)
+        (new / COLMAP).mkdir()
+        names = [path.name for path in stream.files] or [f"{frame.name}.png" for frame in found.placed]
+        _write_colmap(new / COLMAP, found.sparse, camera, poses.T_first, names)
+        if found.static is not None:
+            mask = found.static.astype(np.uint8) * 255
+            import cv2
+
+            write_image(new / MASK, cv2.resize(mask, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST))
+        write_json(new / RECORD, _make_record(stream, found, poses, camera))
+        shutil.rmtree(folder, ignore_errors=True)
+    (folder.parent / f".{folder.name}.new").rename(folder)
+    return poses
+
+
+def describe_intervals(found: VideoMap, scale: float) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of each parameter that is not held fixed, in pixels of the filmed frames.
+
+    scale: width of the filmed over that of the small frames.
+    """
+    if found.estimate.intervals is None:
+        return {}
+    lens = found.estimate.camera
+    values = dict(zip(PARAMETERS, (lens.focal_px, *lens.center_px, *lens.distortion), strict=True))
+    intervals = {}
+    for name, deviation in found.estimate.intervals.deviations.items():
+        if deviation > 0 and math.isfinite(deviation):
+            factor = scale if name.endswith("_px") else 1.0
+            intervals[name] = (factor * (values[name] - 1.96 * deviation), factor * (values[name] + 1.96 * deviation))
+    return intervals
+
+
+def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, camera: LensCamera) -> dict[str, object]:
+    intervals = describe_intervals(found, stream.width / found.estimate.camera.width)
+    turn = None if found.estimate.intervals is None else found.estimate.intervals.turn_deg
+    rotating = set(find_rotating(found, poses))
+    return {
+        "format": FORMAT,
+        "source": stream.source.name,
+        "fingerprint": stream.fingerprint(),
+        "camera": {
+            "origin": found.estimate.origin,
+            "focal_px": camera.focal_px,
+            "center_px": list(camera.center_px),
+            "distortion": list(camera.distortion),
+            "height": stream.height,
+            "width": stream.width,
+            "intervals_95": {name: list(ends) for name, ends in intervals.items()},
+            "turn_deg": turn,
+        },
+        "key_frames": len(found.sparse.frames),
+        "points": len(found.sparse.points),
+        "noise_px": found.sparse.point_deviations()[1],
+        "cuts": found.keys.cuts,
+        "frames": [
+            {
+                "index": frame.index,
+                "name": frame.name,
+                "time_s": frame.time_s,
+                "status": str(frame.status),
+                "rotating": row in rotating,
+                "T_world_camera": None if frame.T_camera_world is None else poses.T_world_camera[row, :3].tolist(),
+            }
+            for row, frame in enumerate(found.placed)
+        ],
+    }
+
+
+def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
+    """Return rows of frames whose camera turned since the frame before, and did not move."""
+    T, distance = poses.T_world_camera, float(np.median(found.sparse.in_camera()[:, 2]))
+    step = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
+    cosine = (np.einsum("nij,nij->n", T[1:, :3, :3], T[:-1, :3, :3]) - 1) / 2
+    turn = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return (1 + np.flatnonzero((turn > ROTATING_DEG) & (step < ROTATING_SHARE * distance))).tolist()
+
+
+def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Array) -> None:
+    """Write points in the axes of the first placed frame, and their pixels in the frames as filmed."""
+    scale = camera.width / sparse.camera.width
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            points=(sparse.points @ T_first[:3, :3].T + T_first[:3, 3]).astype(np.float32),
+            relative_deviation=sparse.relative_deviations().astype(np.float32),
+            track_length=sparse.track_lengths().astype(np.int32),
+            colors=sparse.colors,
+            frames=sparse.frames,
+            observed=sparse.observed.astype(np.int32),
+            xy=((sparse.xy + 0.5) * scale - 0.5).astype(np.float32),
+        )
+
+
+def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
+    """Write the placed frames as rows of KITTI with their frame number, and of TUM where they have times."""
+    placed = np.flatnonzero(np.isfinite(poses.T_world_camera).all((1, 2))).tolist()
+    T = poses.T_world_camera[placed]
+    numbers = [found.placed[row].index for row in placed]
+    rows = zip(numbers, T[:, :3].reshape(-1, 12), strict=True)
+    write_lines(folder / TRAJECTORY, (f"{number} " + " ".join(f"{value:.9e}" for value in row) for number, row in rows))
+    times = [found.placed[row].time_s for row in placed]
+    known = [time_s for time_s in times if time_s is not None]
+    if len(known) == len(times):
+        write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(T, np.array(known)))
+
+
+def _write_colmap(folder: Path, sparse: SparseMap, camera: LensCamera, T_first: Array, names: Sequence[str]) -> None:
+    """Write cameras.txt, images.txt and points3D.txt: https://colmap.github.io/format.html, the model OPENCV."""
+    x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
+    lens = " ".join(f"{value:.9g}" for value in (camera.focal_px, camera.focal_px, x, y, *camera.distortion))
+    write_lines(folder / "cameras.txt", [f"1 OPENCV {camera.width} {camera.height} {lens}"])
+    T = sparse.T_camera_world @ np.linalg.inv(T_first)
+    quaternions = quaternion_wxyz_from_matrix(torch.from_numpy(T[:, :3, :3].copy())).numpy()
+    xy = (sparse.xy + 0.5) * camera.width / sparse.camera.width
+    order = np.argsort(sparse.observed[:, 0], kind="stable")
+    place_in_frame = np.zeros(len(order), np.int64)
+    by_frame: list[NDArray[np.intp]] = [order[sparse.observed[order, 0] == row] for row in range(len(sparse.frames))]
+    for rows in by_frame:
+        place_in_frame[rows] = np.arange(len(rows))
+
+    def image_lines() -> Iterator[str]:
+        for row, rows in enumerate(by_frame):
+            pose = " ".join(f"{value:.9g}" for value in (*quaternions[row], *T[row, :3, 3]))
+            yield f"{row + 1} {pose} 1 {names[sparse.frames[row]]}"
+            yield " ".join(f"{xy[at, 0]:.3f} {xy[at, 1]:.3f} {sparse.observed[at, 1] + 1}" for at in rows)
+
+    points = sparse.points @ T_first[:3, :3].T + T_first[:3, 3]
+    errors = np.zeros(len(points))
+    np.maximum.at(errors, sparse.observed[:, 1], np.linalg.norm(sparse.residuals_px(), axis=1))
+    tracks = [list[str]() for _ in points]
+    for at, (frame, point) in enumerate(sparse.observed):
+        tracks[point].append(f"{frame + 1} {place_in_frame[at]}")
+    write_lines(folder / "images.txt", image_lines())
+    write_lines(
+        folder / "points3D.txt",
+        (
+            f"{row + 1} {_join(point)} {' '.join(map(str, color))} {error:.3f} {' '.join(track)}"
+            for row, (point, color, error, track) in enumerate(zip(points, sparse.colors, errors, tracks, strict=True))
+        ),
+    )
+
+
+def _join(values: Array) -> str:
+    return " ".join(f"{value:.9g}" for value in values)
+
+
+def count_status(found: VideoMap) -> dict[FrameStatus, int]:
+    """Return the number of frames of each status that occurs."""
+    statuses = [frame.status for frame in found.placed]
+    return {status: statuses.count(status) for status in FrameStatus if status in statuses}

@@ -1,0 +1,149 @@
+"""Run COLMAP's incremental mapping on matched key frames (Schonberger and Frahm, CVPR 2016).
+
+The options suit a camera that drives forward: the direction of motion lies in the image, and angles of triangulation
+are small.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stadia.mapping.features import import_pycolmap
+
+START_FOVS_DEG = (45.0, 65.0, 90.0)
+"""Horizontal fields of view that an unknown camera is started from: the cost has minima that are none of the camera."""
+
+MAX_FRAME_S = 3.0
+"""Longest time for each key frame: matches that no camera explains are added and removed again for minutes."""
+
+MAX_LENS = 1.0  # largest coefficient of distortion
+_ROBUST_PX = 1.0
+
+
+def map_frames(
+    database: Path, names: Sequence[str], camera: Any, *, refine: bool, threads: int, init_angle_deg: float = 2.0
+) -> Any | None:
+    """Return the largest pycolmap.Reconstruction of these images; None where no two of them can be placed.
+
+    camera: the pycolmap.Camera to start from; it is written into the database.
+    refine: whether focal length and distortion are adjusted.
+    """
+    pycolmap = import_pycolmap()
+    with pycolmap.Database.open(str(database)) as store:
+        store.update_camera(camera)
+    options = pycolmap.IncrementalPipelineOptions()
+    options.image_names, options.num_threads, options.random_seed = list(names), threads, 0
+    options.multiple_models, options.extract_colors, options.min_model_size = False, False, 3
+    options.ba_refine_focal_length = options.ba_refine_extra_params = refine
+    options.ba_global_frames_ratio = options.ba_global_points_ratio = 1.4
+    options.ba_global_max_refinements, options.ba_global_max_num_iterations = 2, 20
+    options.max_extra_param = MAX_LENS
+    options.max_runtime_seconds = round(MAX_FRAME_S * len(names))
+    mapper = options.mapper
+    mapper.init_max_forward_motion, mapper.init_min_tri_angle, mapper.filter_min_tri_angle = 1.0, init_angle_deg, 0.4
+    mapper.abs_pose_refine_focal_length = mapper.abs_pose_refine_extra_params = refine
+    options.triangulation.min_angle = 0.5
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        models = pycolmap.incremental_mapping(str(database), folder, folder, options)
+    return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+
+
+def adjust(
+    model: Any,
+    *,
+    refine_focal: bool,
+    refine_center: bool = False,
+    refine_lens: bool,
+    iterations: int = 30,
+    threads: int = 2,
+) -> Any:
+    """Adjust all frames and points of a pycolmap.Reconstruction in place, with a robust cost; return the adjuster."""
+    pycolmap = import_pycolmap()
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.refine_focal_length, options.refine_principal_point = refine_focal, refine_center
+    options.refine_extra_params = refine_lens
+    options.ceres.loss_function_type, options.ceres.loss_function_scale = pycolmap.LossFunctionType.CAUCHY, _ROBUST_PX
+    options.ceres.solver_options.max_num_iterations = iterations
+    options.ceres.solver_options.num_threads = threads
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
+    adjuster.solve()
+    return adjuster
+
+
+def change_model(model: Any, name: str) -> None:
+    """Give the one camera of a reconstruction another model of lens, in place; coefficients that it lacks are 0."""
+    pycolmap = import_pycolmap()
+    (camera,) = model.cameras.values()
+    if camera.model_name == name:
+        return
+    from stadia.mapping.sparse_map import LensCamera
+
+    lens = LensCamera.from_pycolmap(camera)
+    new = pycolmap.Camera.create_from_model_name(camera.camera_id, name, lens.focal_px, camera.width, camera.height)
+    x, y = lens.center_px[0] + 0.5, lens.center_px[1] + 0.5
+    values = {"f": lens.focal_px, "fx": lens.focal_px, "fy": lens.focal_px, "cx": x, "cy": y}
+    values |= dict(zip(("k1", "k2", "p1", "p2"), lens.distortion, strict=True), k=lens.distortion[0])
+    new.params = [values[key.strip()] for key in new.params_info.split(",")]
+    camera.model, camera.params = new.model, new.params
+
+
+def focal_px_of(fov_deg: float, width: int) -> float:
+    """Return the focal length of a horizontal field of view, pixels."""
+    return width / 2 / math.tan(math.radians(fov_deg) / 2)
+
+
+SMALL_PATH = 0.6
+"""Extent of the path over the median distance of the points, below which the mirrored scene is tried too."""
+
+_BETTER = 0.97  # cost of the mirrored scene over that of the scene, from which it is taken
+
+
+def mirror_if_better(model: Any, *, refine: bool, threads: int) -> Any:
+    """Return the model, or the one with near and far exchanged where that explains the images better.
+
+    Where a camera moves little, far things seen from one side look like near things seen from the other (the Necker
+    reversal, Kanatani, Geometric Computation for Machine Vision, 1993): the first two images may choose the wrong one.
+    Both are adjusted, and the smaller cost decides.
+
+    refine: whether focal length and distortion are adjusted, too.
+    """
+    pycolmap = import_pycolmap()
+    images = [model.images[image_id] for image_id in model.reg_image_ids()]
+    points = np.array([point.xyz for point in model.points3D.values()])
+    centers = np.array([image.projection_center() for image in images])
+    distances = np.linalg.norm(points - centers.mean(0), axis=1)
+    if np.linalg.norm(np.ptp(centers, axis=0)) > SMALL_PATH * np.median(distances):
+        return model
+    mirrored = pycolmap.Reconstruction(model)
+    R = images[len(images) // 2].cam_from_world().rotation.matrix()
+    mirror = R.T @ np.diag([1.0, 1, -1]) @ R
+    middle = np.median(points, axis=0)
+    for point_id, point in model.points3D.items():
+        mirrored.points3D[point_id].xyz = middle + mirror @ (point.xyz - middle)
+    for image in images:
+        pose = image.cam_from_world().matrix()
+        turned = np.diag([1.0, 1, -1]) @ pose[:, :3] @ mirror
+        moved = np.column_stack((turned, pose[:, 3] + (pose[:, :3] - turned) @ middle))
+        mirrored.images[image.image_id].frame.rig_from_world = pycolmap.Rigid3d(moved)
+    for tried in (model, mirrored):
+        adjust(tried, refine_focal=refine, refine_lens=refine, threads=threads)
+    return mirrored if measure_cost(mirrored) < _BETTER * measure_cost(model) else model
+
+
+def measure_cost(model: Any) -> float:
+    """Return the mean robust cost of an observation of a pycolmap.Reconstruction, as `adjust` minimizes it."""
+    from stadia.mapping.sparse_map import from_reconstruction
+
+    squared = (from_reconstruction(model, {}).residuals_px() ** 2).sum(1)
+    return float(np.log1p(squared / _ROBUST_PX**2).mean())

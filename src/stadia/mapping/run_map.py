@@ -1,0 +1,136 @@
+"""`stadia map`: build the map of a video, write it beside it, and describe it for people."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from stadia.core.errors import ConfigError
+from stadia.core.types import TrackProgress
+from stadia.datasets.config import CacheConfig, CameraConfig
+from stadia.datasets.frame_store import find_cache_folder
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.video_files import find_camera_file, read_user_intrinsics
+from stadia.datasets.video.video_map import MASK, find_map_folder
+from stadia.files.locks import hold_folder
+from stadia.files.paths import check_writable, expand_home
+from stadia.mapping.build_map import VideoMap, build_map, remove_work
+from stadia.mapping.features import import_pycolmap
+from stadia.mapping.frame_poses import FrameStatus
+from stadia.mapping.frame_stream import FrameStream
+from stadia.mapping.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
+from stadia.mapping.map_files import (
+    MapPoses,
+    check_map_folder,
+    count_status,
+    describe_intervals,
+    find_rotating,
+    write_map,
+)
+from stadia.mapping.sparse_map import LensCamera
+
+VERSION = 1
+"""Of the stored stages: a change of them makes earlier ones unusable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapRequest:
+    """`stadia map SOURCE`.
+
+    camera: of the frames, if it is given; else the file beside them; else it is estimated.
+    out: the folder of the map; None puts it beside the video.
+    """
+
+    source: Path
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    out: Path | None = None
+    cache: CacheConfig = field(default_factory=CacheConfig)
+
+
+def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
+    """Build and write the map; yield lines for people, notes start with "note: ".
+
+    Raises DataError with the reason where a video has no map; nothing is written then.
+    """
+    import_pycolmap()
+    source = expand_home(request.source)
+    stream = FrameStream.open(source)
+    folder = expand_home(request.out) if request.out is not None else find_map_folder(source)
+    check_map_folder(folder)
+    check_writable(folder)
+    given = _find_given_camera(request, stream)
+    settings = f"{VERSION} {stream.small_size} {given}"
+    digest = hashlib.blake2b(f"{stream.fingerprint()} {settings}".encode(), digest_size=12).hexdigest()
+    work = find_cache_folder(request.cache) / f"map-{digest}"
+    with hold_folder(work):
+        found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
+        poses = write_map(folder, stream, found)
+    remove_work(work)
+    yield from _describe(folder, stream, found, poses)
+
+
+def _find_given_camera(request: MapRequest, stream: FrameStream) -> LensCamera | None:
+    """Return the camera of the small frames from the options, or from the file beside the video; None without."""
+    if request.camera.estimate:
+        fix = "leave it out: a map estimates the camera"
+        raise ConfigError("data.camera", found="estimate", expected="a given camera, or none", fix=fix)
+    if request.camera == CameraConfig() and find_camera_file(stream.source) is None:
+        return None
+    known: Intrinsics = read_user_intrinsics(request.camera, stream.source, stream.height, stream.width)
+    small = known.resized(*stream.small_size)
+    K = small.K if small.K.ndim == 2 else small.K[0]
+    focal_px = math.sqrt(K[0, 0] * K[1, 1])
+    return LensCamera(focal_px, (float(K[0, 2]), float(K[1, 2])), (0.0, 0.0, 0.0, 0.0), small.height, small.width)
+
+
+def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPoses) -> Iterator[str]:
+    sparse, status = found.sparse, count_status(found)
+    placed = len(found.placed) - status.get(FrameStatus.LOST, 0)
+    yield (
+        f"{folder}: {placed} of {len(found.placed)} frames placed, {len(sparse.frames)} key frames,"
+        f" {len(sparse.points)} points, {sparse.point_deviations()[1]:.2f} px"
+    )
+    yield f"  {describe_camera(found, stream)}"
+    yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
+    if rotating := find_rotating(found, poses):
+        yield f"  {len(rotating)} frames turn without moving: they have no parallax"
+    if found.static is not None:
+        yield f"  {MASK}: {found.static.mean():.1%} of the image never moves, and was left out"
+    if found.keys.cuts:
+        cuts = ", ".join(map(str, found.keys.cuts[:5]))
+        yield f"note: another scene at frame {cuts}: only the longest part is mapped"
+    if lost := status.get(FrameStatus.LOST, 0):
+        yield f"note: {lost} frames have no pose: too few points of the map are seen in them"
+
+
+def describe_camera(found: VideoMap, stream: FrameStream) -> str:
+    """Return the line about the camera: given, estimated with its interval, or why the motion determines none."""
+    estimate, scale = found.estimate, stream.width / found.estimate.camera.width
+    focal_px = estimate.camera.focal_px * scale
+    fov_deg = math.degrees(2 * math.atan(stream.width / 2 / focal_px))
+    if estimate.intervals is None:
+        return f"camera: focal length {focal_px:.1f} px, given"
+    if estimate.origin != "estimated":
+        turn, deviation = estimate.intervals.turn_deg, estimate.intervals.deviations["focal_px"]
+        relative = 1.96 * deviation / estimate.camera.focal_px
+        why = f"it turns by {turn:.1f} degrees ({MIN_TURN_DEG:g} needed)"
+        if turn >= MIN_TURN_DEG:
+            spread = f"{relative:.0%}" if relative < 2 else "any factor"
+            why = f"its focal length may be off by {spread} (at most {1.96 * MAX_FOCAL_DEVIATION:.0%})"
+        return f"camera: the motion does not determine it, {why}; {fov_deg:.0f} degrees used (`stadia camera` sets it)"
+    low, high = describe_intervals(found, scale)["focal_px"]
+    k1, k2, *_ = estimate.camera.distortion
+    corner = np.array([[stream.width / 2 / focal_px, stream.height / 2 / focal_px, 1.0]])
+    straight = LensCamera(1.0, (0.0, 0.0), (0.0, 0.0, 0.0, 0.0), 1, 1).project(corner)
+    bent = LensCamera(1.0, (0.0, 0.0), estimate.camera.distortion, 1, 1).project(corner)
+    shift_px = focal_px * float(np.linalg.norm(bent - straight))
+    return (
+        f"camera: focal length {focal_px:.1f} px (95 %: {low:.0f} to {high:.0f}), {fov_deg:.1f} degrees;"
+        f" distortion k1 {k1:.3f}, k2 {k2:.3f}, {shift_px:.1f} px in the corners"
+    )

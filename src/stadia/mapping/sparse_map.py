@@ -1,0 +1,237 @@
+"""The result of structure from motion as arrays: camera, key frames, points, observations, and points' uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LensCamera:
+    """A pinhole camera with OpenCV's distortion, for images of one size. Pixel centers are at integers.
+
+    focal_px: pixels, of both axes.  center_px: x, y.  distortion: k1, k2, p1, p2.
+    """
+
+    focal_px: float
+    center_px: tuple[float, float]
+    distortion: tuple[float, float, float, float]
+    height: int
+    width: int
+
+    @property
+    def K(self) -> Array:
+        """Return (3, 3), pixels."""
+        return np.array([[self.focal_px, 0, self.center_px[0]], [0, self.focal_px, self.center_px[1]], [0, 0, 1]])
+
+    def project(self, points: Array) -> Array:
+        """Return pixels (N, 2) of points (N, 3) in the camera's axes.
+
+        Examples:
+            >>> LensCamera(100, (50, 40), (0, 0, 0, 0), 81, 101).project(np.array([[1.0, 0, 2]])).tolist()
+            [[100.0, 40.0]]
+        """
+        k1, k2, p1, p2 = self.distortion
+        x, y = points[:, 0] / points[:, 2], points[:, 1] / points[:, 2]
+        squared = x**2 + y**2
+        radial = 1 + k1 * squared + k2 * squared**2
+        distorted = np.column_stack(
+            (
+                x * radial + 2 * p1 * x * y + p2 * (squared + 2 * x**2),
+                y * radial + p1 * (squared + 2 * y**2) + 2 * p2 * x * y,
+            )
+        )
+        return self.focal_px * distorted + np.array(self.center_px)
+
+    def resized(self, height: int, width: int) -> LensCamera:
+        """Return the camera of images resized to this size, of the same shape."""
+        scale = width / self.width
+        x, y = ((center + 0.5) * scale - 0.5 for center in self.center_px)
+        return LensCamera(self.focal_px * scale, (x, y), self.distortion, height, width)
+
+    def to_pycolmap(self, pycolmap: Any, camera_id: int = 1) -> Any:
+        """Return a pycolmap.Camera of the model OPENCV; COLMAP's first pixel has its center at one half."""
+        camera = pycolmap.Camera.create_from_model_name(camera_id, "OPENCV", self.focal_px, self.width, self.height)
+        x, y = self.center_px
+        camera.params = np.array([self.focal_px, self.focal_px, x + 0.5, y + 0.5, *self.distortion])
+        camera.has_prior_focal_length = True
+        return camera
+
+    @classmethod
+    def from_pycolmap(cls, camera: Any) -> LensCamera:
+        """Return the camera of a pycolmap.Camera of the models PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV."""
+        names = [name.strip() for name in camera.params_info.split(",")]
+        values: dict[str, float] = dict(zip(names, map(float, camera.params), strict=True))
+        k1 = values.get("k", values.get("k1", 0.0))
+        distortion = k1, values.get("k2", 0.0), values.get("p1", 0.0), values.get("p2", 0.0)
+        center = values["cx"] - 0.5, values["cy"] - 0.5
+        return cls(float(camera.mean_focal_length()), center, distortion, camera.height, camera.width)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseMap:
+    """Key frames and points in one frame of reference, up to scale.
+
+    camera: of the small frames.
+    frames: (F,) int, indices of the key frames, rising.  T_camera_world: (F, 4, 4).
+    points: (P, 3).  colors: (P, 3) uint8 RGB.
+    observed: (M, 2) int, row of `frames` and row of `points` of each observation.  xy: (M, 2), its pixels.
+    """
+
+    camera: LensCamera
+    frames: NDArray[np.int64]
+    T_camera_world: Array
+    points: Array
+    colors: NDArray[np.uint8]
+    observed: NDArray[np.int64]
+    xy: Array
+
+    def in_camera(self) -> Array:
+        """Return (M, 3), the point of each observation in the axes of its camera."""
+        T = self.T_camera_world[self.observed[:, 0]]
+        return np.einsum("mij,mj->mi", T[:, :3, :3], self.points[self.observed[:, 1]]) + T[:, :3, 3]
+
+    def residuals_px(self) -> Array:
+        """Return (M, 2), projected minus observed, pixels."""
+        return self.camera.project(self.in_camera()) - self.xy
+
+    def track_lengths(self) -> NDArray[np.int64]:
+        """Return (P,), the number of key frames that observe each point."""
+        return np.bincount(self.observed[:, 1], minlength=len(self.points))
+
+    def point_deviations(self) -> tuple[Array, float]:
+        """Return the covariances (P, 3, 3) of the points with fixed cameras, and the deviation of an observation.
+
+        The deviation is the robust one of all residuals, pixels. By linear least squares at the result.
+        """
+        residuals = self.residuals_px()
+        noise_px = max(float(1.4826 * np.median(np.abs(residuals))), 1e-3)
+        inside = self.in_camera()
+        z = inside[:, 2]
+        J = np.zeros((len(inside), 2, 3))
+        J[:, 0, 0] = J[:, 1, 1] = self.camera.focal_px / z
+        J[:, 0, 2], J[:, 1, 2] = (
+            -self.camera.focal_px * inside[:, 0] / z**2,
+            -self.camera.focal_px * inside[:, 1] / z**2,
+        )
+        J = J @ self.T_camera_world[self.observed[:, 0], :3, :3]
+        information = np.zeros((len(self.points), 3, 3))
+        np.add.at(information, self.observed[:, 1], np.einsum("mki,mkj->mij", J, J) / noise_px**2)
+        scale = np.maximum(np.trace(information, axis1=1, axis2=2), 1e-30)[:, None, None]
+        return np.linalg.pinv(information / scale, rcond=1e-12, hermitian=True) / scale, noise_px
+
+    def relative_deviations(self) -> Array:
+        """Return (P,), each point's deviation along the ray from the nearest camera over its distance there."""
+        covariance, _ = self.point_deviations()
+        centers = -np.einsum("fji,fj->fi", self.T_camera_world[:, :3, :3], self.T_camera_world[:, :3, 3])
+        rays = self.points[self.observed[:, 1]] - centers[self.observed[:, 0]]
+        distance = np.linalg.norm(rays, axis=1)
+        along = (
+            np.einsum("mi,mij,mj->m", rays, covariance[self.observed[:, 1]], rays) / np.maximum(distance, 1e-12) ** 4
+        )
+        relative = np.full(len(self.points), 0.0)
+        np.maximum.at(relative, self.observed[:, 1], np.sqrt(np.maximum(along, 0)))
+        return relative
+
+
+def from_reconstruction(model: Any, colors: Mapping[int, NDArray[np.uint8]]) -> SparseMap:
+    """Return the arrays of a pycolmap.Reconstruction with one camera, whose images are named by the frame's index.
+
+    colors: of the features of each key frame (N, 3), by the frame's index.
+    """
+    images = sorted((image for image in model.images.values() if image.has_pose), key=lambda image: image.name)
+    row_of_point = {point_id: row for row, point_id in enumerate(sorted(model.points3D))}
+    points = np.array([model.points3D[point_id].xyz for point_id in row_of_point]).reshape(-1, 3)
+    shown = np.zeros((len(points), 3), np.uint8)
+    observed, xy, poses = list[tuple[int, int]](), list[Array](), list[Array]()
+    for row, image in enumerate(images):
+        T = np.eye(4)
+        T[:3] = image.cam_from_world().matrix()
+        poses.append(T)
+        of_features = colors.get(int(image.name))
+        for place, feature in enumerate(image.points2D):
+            if feature.has_point3D() and feature.point3D_id in row_of_point:
+                observed.append((row, row_of_point[feature.point3D_id]))
+                xy.append(feature.xy)
+                if of_features is not None:
+                    shown[observed[-1][1]] = of_features[place]
+    return SparseMap(
+        camera=LensCamera.from_pycolmap(next(iter(model.cameras.values()))),
+        frames=np.array([int(image.name) for image in images], np.int64),
+        T_camera_world=np.array(poses).reshape(-1, 4, 4),
+        points=points,
+        colors=shown,
+        observed=np.array(observed, np.int64).reshape(-1, 2),
+        xy=np.array(xy).reshape(-1, 2) - 0.5,
+    )
+
+
+MIN_SHARED_FRAMES = 3
+
+
+def join_maps(maps: list[SparseMap]) -> SparseMap:
+    """Return one map of maps that follow each other and share key frames; those that cannot be joined are left out.
+
+    Each is moved onto the one before by the similarity of their shared frames. Of parts that cannot be joined the one
+    with most key frames stays.
+    """
+    joined = [maps[0]]
+    for following in maps[1:]:
+        shared = np.intersect1d(joined[-1].frames, following.frames)
+        if len(shared) < MIN_SHARED_FRAMES:
+            joined.append(following)
+        else:
+            joined[-1] = _join_two(joined[-1], following, shared)
+    return max(joined, key=lambda part: len(part.frames))
+
+
+def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) -> SparseMap:
+    """Return both maps in the frame of the first; shared frames keep the pose and the observations of the first."""
+    rows_first, rows_second = np.searchsorted(first.frames, shared), np.searchsorted(second.frames, shared)
+    scale, R, t = align_cameras(second.T_camera_world[rows_second], first.T_camera_world[rows_first])
+    points = scale * second.points @ R.T + t
+    T = second.T_camera_world.copy()
+    T[:, :3, :3] = second.T_camera_world[:, :3, :3] @ R.T
+    T[:, :3, 3] = scale * second.T_camera_world[:, :3, 3] - np.einsum("fij,j->fi", T[:, :3, :3], t)
+    is_new = ~np.isin(second.frames, first.frames)
+    observed = second.observed[is_new[second.observed[:, 0]]]
+    xy = second.xy[is_new[second.observed[:, 0]]]
+    kept, row_of_point = np.unique(observed[:, 1], return_inverse=True)
+    row_of_frame = np.cumsum(is_new) - 1 + len(first.frames)
+    moved = np.column_stack((row_of_frame[observed[:, 0]], row_of_point.ravel() + len(first.points)))
+    return SparseMap(
+        camera=first.camera,
+        frames=np.concatenate((first.frames, second.frames[is_new])),
+        T_camera_world=np.concatenate((first.T_camera_world, T[is_new])),
+        points=np.concatenate((first.points, points[kept])),
+        colors=np.concatenate((first.colors, second.colors[kept])),
+        observed=np.concatenate((first.observed, moved)),
+        xy=np.concatenate((first.xy, xy)),
+    )
+
+
+def align_cameras(T_source: Array, T_target: Array) -> tuple[float, Array, Array]:
+    """Return (s, R, t) that moves the world of cameras T_camera_world (N, 4, 4) onto that of others: x' = s R x + t.
+
+    The rotation is the mean of the cameras' own, since places on a straight line leave a turn about it unknown.
+
+    Examples:
+        >>> T = np.tile(np.eye(4), (2, 1, 1)); T[1, 2, 3] = -1
+        >>> moved = T.copy(); moved[:, :3, 3] *= 2
+        >>> round(align_cameras(T, moved)[0], 6)
+        2.0
+    """
+    R_each = np.einsum("nji,njk->nik", T_target[:, :3, :3], T_source[:, :3, :3])
+    U, _, Vt = np.linalg.svd(R_each.sum(0))
+    R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
+    centers = [-np.einsum("nji,nj->ni", T[:, :3, :3], T[:, :3, 3]) for T in (T_source, T_target)]
+    turned = centers[0] @ R.T
+    middle = turned.mean(0), centers[1].mean(0)
+    scale = float(np.sum((turned - middle[0]) * (centers[1] - middle[1])) / np.sum((turned - middle[0]) ** 2))
+    return scale, R, middle[1] - scale * middle[0]

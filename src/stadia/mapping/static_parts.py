@@ -1,0 +1,74 @@
+"""Find what never moves in a video of a moving camera: bars, frames, a hood, a watermark, a time stamp."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_IMAGES = 12
+MIN_COHERENCE = 0.9
+"""Length of the mean gradient over the root mean square, from which an edge counts as one that never moves."""
+
+MIN_EDGE = 12.0  # gray levels of the mean gradient (Sobel / 8)
+MAX_CONSTANT = 2.0  # deviation of a pixel over time, gray levels, of a painted or black part
+MIN_CHANGE = 6.0  # median deviation of the other pixels, without which nothing moves
+MIN_AREA = 0.0004  # share of the image
+
+
+class StaticParts:
+    """Sums over images (h, w) of a video whose camera moves; `find` returns the mask of what never moved."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.count = 0
+        self._sum = np.zeros((height, width))
+        self._squares = np.zeros((height, width))
+        self._gradient = np.zeros((2, height, width))
+        self._gradient_squares = np.zeros((height, width))
+
+    def add(self, gray: NDArray[np.uint8]) -> None:
+        """Add an image (h, w)."""
+        values = gray.astype(np.float64)
+        gradient = np.stack([cv2.Sobel(values, cv2.CV_64F, *order) / 8 for order in ((1, 0), (0, 1))])
+        self.count += 1
+        self._sum += values
+        self._squares += values**2
+        self._gradient += gradient
+        self._gradient_squares += (gradient**2).sum(0)
+
+    def find(self) -> NDArray[np.bool_]:
+        """Return (h, w), true where nothing ever moved; empty with fewer than MIN_IMAGES, or where little changes."""
+        nothing = np.zeros(self._sum.shape, bool)
+        if self.count < MIN_IMAGES:
+            return nothing
+        mean = self._sum / self.count
+        deviation = np.sqrt(np.maximum(self._squares / self.count - mean**2, 0))
+        if np.median(deviation) < MIN_CHANGE:
+            return nothing
+        length = np.linalg.norm(self._gradient / self.count, axis=0)
+        power = np.sqrt(self._gradient_squares / self.count)
+        is_edge = (length > MIN_EDGE) & (length > MIN_COHERENCE * power)
+        return _select_parts(deviation, is_edge)
+
+
+def _select_parts(deviation: NDArray[np.float64], is_edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the constant regions that end sharply, and edges that never move with what they enclose."""
+    parts = np.zeros(deviation.shape, bool)
+    least = MIN_AREA * deviation.size
+    constant = (deviation < MAX_CONSTANT).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(constant, connectivity=4)
+    for label in range(1, count):
+        if stats[label, cv2.CC_STAT_AREA] < least:
+            continue
+        region = (labels == label).astype(np.uint8)
+        ring = (cv2.dilate(region, np.ones((7, 7), np.uint8)) > 0) & (
+            cv2.dilate(region, np.ones((3, 3), np.uint8)) == 0
+        )
+        if ring.any() and np.median(deviation[ring]) > 3 * MAX_CONSTANT:
+            parts |= region > 0
+    glyphs = cv2.morphologyEx((is_edge & ~parts).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(glyphs, connectivity=8)
+    for label in range(1, count):
+        if stats[label, cv2.CC_STAT_AREA] >= least:
+            parts |= labels == label
+    return parts

@@ -1,0 +1,85 @@
+"""Key frames follow motion, and frames of a standing camera, cuts and frames without detail are named."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stadia.mapping.key_frames import KeyFrameSelector, thin_keys
+from stadia.mapping.static_parts import StaticParts
+
+
+def make_texture(seed: int = 0, height: int = 120, width: int = 640) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 255, (height // 4, width // 4), np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def select(frames: list[np.ndarray]) -> KeyFrameSelector:
+    selector = KeyFrameSelector()
+    for frame in frames:
+        selector.add(frame)
+    return selector
+
+
+def test_a_key_frame_follows_once_corners_have_moved():
+    texture = make_texture()
+    found = select([texture[:, shift : shift + 320] for shift in range(40)]).found  # .3 % of the width a frame
+    assert found.keys == list(range(0, 40, 3))
+    assert not found.standing + found.cuts + found.blank
+
+
+def test_a_standing_camera_has_one_key_frame():
+    found = select([make_texture()[:, :320]] * 6).found
+    assert (found.keys, found.standing) == ([0], [1, 2, 3, 4, 5])
+
+
+def test_another_scene_is_a_cut():
+    first, second = make_texture(0)[:, :320], make_texture(1)[:, :320]
+    found = select([first, first, second, second]).found
+    assert found.cuts == [2]
+    assert found.keys == [0, 2]
+
+
+def test_frames_without_detail_are_no_key_frames():
+    found = select([np.full((120, 320), 200, np.uint8)] * 5).found
+    assert (found.keys, found.blank) == ([0], [0, 1, 2, 3, 4])
+
+
+def test_key_frames_of_a_long_video_are_thinned_evenly():
+    kept = thin_keys(list(range(0, 3600, 2)), 3600)
+    assert (len(kept), kept[0], kept[-1]) == (300, 0, 3598)
+    assert np.ptp(np.diff(kept)) <= 2
+
+
+def collect(paint) -> np.ndarray:
+    texture, parts = make_texture(3, 200, 2000), StaticParts(200, 320)
+    for frame in range(20):
+        image = texture[:, 16 * frame : 16 * frame + 320].copy()
+        paint(image)
+        parts.add(image)
+    return parts.find()
+
+
+def test_painted_bars_and_hoods_are_found_and_a_moving_scene_is_none():
+    hood = np.zeros((200, 320), bool)
+    hood[160:, 40:280] = True
+    hood[:12] = True
+
+    def paint(image: np.ndarray) -> None:
+        image[hood] = 30
+
+    found = collect(paint)
+    assert (found & hood).sum() / (found | hood).sum() >= 0.9
+    assert not collect(lambda image: None).any()
+
+
+def test_a_stamp_is_found():
+    stamp = np.zeros((200, 320), np.uint8)
+    cv2.putText(stamp, "2026-01-31 12:00", (10, 30), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2)
+
+    def paint(image: np.ndarray) -> None:
+        image[stamp > 0] = 255
+
+    found = collect(paint)
+    assert found[stamp > 0].mean() > 0.9
+    assert found.mean() < 3 * (stamp > 0).mean()

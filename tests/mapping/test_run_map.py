@@ -1,0 +1,187 @@
+"""`stadia map` writes a map that others read, states why there is none, and keeps files of the user."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video.video_map import find_map, find_map_folder, read_map
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+
+pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
+
+ARC_DEG = 40.0
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 images of three textured walls from a camera that moves and turns; K is 300, 159.5, 99.5."""
+    folder = tmp_path_factory.mktemp("map") / "room"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    walls = []
+    for corner, across, down in (
+        ((-6, -3, 12), (12, 0, 0), (0, 6, 0)),
+        ((-6, -3, 0), (0, 0, 12), (0, 6, 0)),
+        ((-6, 3, 0), (12, 0, 0), (0, 0, 12)),
+    ):
+        noise = random.integers(0, 255, (60, 120), np.uint8)
+        walls.append(
+            (np.array([corner, across, down], float), cv2.resize(noise, (960, 480), interpolation=cv2.INTER_CUBIC))
+        )
+    K = np.array([[300, 0, 159.5], [0, 300, 99.5], [0, 0, 1]])
+    for index in range(24):
+        angle = np.radians(-ARC_DEG / 2 + ARC_DEG * index / 23)
+        R = cv2.Rodrigues(np.array([0, angle / 2, 0]))[0]
+        center = np.array([2.5 * np.sin(angle), 0.3 * np.sin(3 * angle), 3.0 + 0.05 * index])
+        image = np.zeros((200, 320), np.uint8)
+        for (corner, across, down), texture in walls:
+            H = K @ R @ np.column_stack((across / 960, down / 480, corner - center))
+            shown = cv2.warpPerspective(texture, H, (320, 200), flags=cv2.INTER_AREA)
+            y, x = np.mgrid[:200, :320]
+            rays = np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3) @ np.linalg.inv(H).T
+            inside = (rays[:, 2] > 0) & (rays[:, 0] > 0) & (rays[:, 1] > 0)
+            inside &= (rays[:, 0] < 960 * rays[:, 2]) & (rays[:, 1] < 480 * rays[:, 2])
+            image[inside.reshape(200, 320)] = shown[inside.reshape(200, 320)]
+        cv2.imwrite(str(folder / f"{index:06d}.png"), image)
+    return folder
+
+
+def truth(index: np.ndarray) -> np.ndarray:
+    angle = np.radians(-ARC_DEG / 2 + ARC_DEG * index / 23)
+    return np.column_stack((2.5 * np.sin(angle), 0.3 * np.sin(3 * angle), 3.0 + 0.05 * index))
+
+
+@pytest.mark.slow
+def test_a_known_camera_gives_the_path_up_to_scale(stadia, room, tmp_path):
+    out = tmp_path / "new.map"
+    code, printed, err = stadia("map", room, "data.camera.focal_px=300", "--out", out)
+    assert code == 0, err
+    assert "24 of 24 frames placed" in printed
+    assert "focal length 300.0 px, given" in printed
+    found = read_map(out)
+    np.testing.assert_allclose(found.poses[0], np.eye(4), atol=1e-9)
+    steps, expected = np.diff(found.poses[:, :3, 3], axis=0), np.diff(truth(np.arange(24)), axis=0)
+    lengths, true_lengths = np.linalg.norm(steps, axis=1), np.linalg.norm(expected, axis=1)
+    np.testing.assert_allclose(lengths / lengths.sum(), true_lengths / true_lengths.sum(), atol=0.004)
+    points = found.read_points()
+    assert len(points["points"]) == len(points["relative_deviation"]) > 100
+    assert points["observed"].max(0)[0] < len(points["frames"])
+    rows = read_kitti_trajectory(out / "trajectory.txt")
+    assert rows.frame_numbers.tolist() == list(range(24))
+    pycolmap = pytest.importorskip("pycolmap")
+    model = pycolmap.Reconstruction(str(out / "colmap"))
+    assert model.num_points3D() == len(points["points"])
+    assert model.compute_mean_reprojection_error() < 1
+
+
+@pytest.mark.slow
+def test_a_map_lies_beside_its_images_and_replaces_an_earlier_one(stadia, room):
+    folder = find_map_folder(room)
+    folder.mkdir()
+    (folder / "letter.txt").write_text("of the user")
+    code, _, err = stadia("map", room, "data.camera.focal_px=300")
+    assert (code, "letter.txt there, and no map of stadia's" in err) == (2, True)
+    (folder / "letter.txt").unlink()
+    for _ in range(2):
+        assert stadia("map", room, "data.camera.focal_px=300")[0] == 0
+    found = find_map(room)
+    assert found is not None
+    assert found.camera.origin == "given"
+    assert not list(folder.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (lambda index: np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8), "a camera that hardly moves"),
+        (lambda index: np.full((96, 128, 3), 200 + index % 2, np.uint8), "without detail"),
+    ],
+    ids=["standing", "sky"],
+)
+def test_a_video_without_a_map_gets_the_reason(stadia, tmp_path, image, words):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(6):
+        cv2.imwrite(str(folder / f"{index}.png"), image(index))
+    code, out, err = stadia("map", folder)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Fix: " in err
+    assert not find_map_folder(folder).exists()
+
+
+def test_options_that_a_map_does_not_use_are_refused(stadia, tmp_path):
+    code, _, err = stadia("map", tmp_path, "data.stride=2")
+    assert (code, "data.stride" in err) == (2, True)
+    code, _, err = stadia("map", tmp_path)
+    assert (code, "neither a video nor a folder of images" in err) == (2, True)
+
+
+def write_record(folder: Path, origin: str = "given", **changes: object) -> Path:
+    camera = {
+        "origin": origin,
+        "focal_px": 300,
+        "center_px": [10, 10],
+        "distortion": [0, 0, 0, 0],
+        "height": 20,
+        "width": 20,
+    }
+    frame = {"index": 0, "name": "0", "status": "key", "T_world_camera": np.eye(4)[:3].tolist()}
+    record = {"format": "stadia-map", "camera": camera, "frames": [frame]} | changes
+    (folder / "map.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_record_is_read_and_checked(tmp_path):
+    assert read_map(write_record(tmp_path)).camera.intrinsics.K[0, 0] == 300
+    with pytest.raises(DataError, match="format 'other'"):
+        read_map(write_record(tmp_path, format="other"))
+    for rows in ([[1, 2]], (2 * np.eye(4)[:3]).tolist()):
+        frame = {"index": 0, "name": "0", "status": "key", "T_world_camera": rows}
+        with pytest.raises(DataError, match="no pose at frame 0"):
+            read_map(write_record(tmp_path, frames=[frame]))
+
+
+def make_images(folder: Path) -> Path:
+    folder.mkdir()
+    for index in range(2):
+        cv2.imwrite(str(folder / f"{index}.png"), np.random.default_rng(index).integers(0, 255, (20, 20, 3), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("camera", [{}, "estimate"])
+def test_the_camera_of_a_map_is_used_where_its_motion_determines_one(tmp_path, camera):
+    images = make_images(tmp_path / "images")
+    with pytest.raises(DataError, match="stadia map"):
+        open_recordings(images, stride=1, camera=camera)
+    find_map_folder(images).mkdir()
+    write_record(find_map_folder(images))
+    (recording,) = open_recordings(images, stride=1, camera=camera)
+    np.testing.assert_allclose(recording.K(0), [[300, 0, 10], [0, 300, 10], [0, 0, 1]])
+
+
+def test_a_camera_that_the_motion_does_not_determine_is_not_used(tmp_path):
+    images = make_images(tmp_path / "images")
+    find_map_folder(images).mkdir()
+    write_record(find_map_folder(images), origin="uncertain")
+    with pytest.raises(DataError, match="no camera"):
+        open_recordings(images, stride=1)
+    with pytest.raises(DataError, match="its motion does not determine"):
+        open_recordings(images, stride=1, camera="estimate")
+    (images / "K.txt").write_text("9 0 1\n0 9 1\n0 0 1")
+    assert open_recordings(images, stride=1)[0].K(0)[0, 0] == 9
+
+
+def test_an_estimated_camera_is_not_given_in_another_way_too(stadia, tmp_path):
+    images = make_images(tmp_path / "images")
+    code, _, err = stadia("map", images, "data.camera=estimate")
+    assert (code, "leave it out" in err) == (2, True)
+    code, _, err = stadia("check", images, "data.camera.estimate=true", "data.camera.focal_px=9")
+    assert (code, "give the camera in one way" in err) == (2, True)
