@@ -512,3 +512,9 @@ def test_the_plot(ablate, tmp_path):
     for suffix, start in ((".svg", b"<?xml"), (".png", b"\x89PNG\r")):
         DRAW(read_verdicts(tmp_path), read_results(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
         assert (tmp_path / f"plot{suffix}").read_bytes()[:5] == start
+
+
+def test_two_changes_of_one_name_are_refused() -> None:
+    """The first one was dropped without a word."""
+    with pytest.raises(ConfigError, match="--change: found 'fast' twice; expected a name of its own"):
+        read_study(None, {"recipe": "selfsup", "name": "s"}, ["fast: optimizer.lr=1e-3", "fast: optimizer.lr=1e-2"])

@@ -165,7 +165,7 @@ def test_a_search_without_any_value_says_so(sweep, stadia, monkeypatch, tmp_path
     (tmp_path / "space.yaml").write_text("x: {low: 0.0, high: 10.0}")
     words = ("--space", tmp_path / "space.yaml", "--trials", "1", "--metric", "val/abs_rel", "--out", tmp_path / "s")
     code, _, err = stadia("sweep", "selfsup", *map(str, words))
-    assert (code, "no trial has a value of val/abs_rel. Fix: read" in err) == (1, True), err
+    assert (code, "no trial has a value of val/abs_rel (x is below 0). Fix: read" in err) == (1, True), err
     assert "trial 0: fail (x is below 0)" in err
 
 
@@ -373,3 +373,13 @@ def test_ranges_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "space.yaml").write_text(text)
     with pytest.raises(ConfigMistakes):
         read_space(tmp_path / "space.yaml")
+
+
+def test_of_a_key_that_there_is_not_no_log_is_named(stadia, tmp_path, monkeypatch):
+    (tmp_path / "space.yaml").write_text("optimizer.speed: {low: 1.0, high: 2.0}")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = stadia("sweep", "selfsup", "--space", "space.yaml", "--trials", "1", "--out", tmp_path / "sweep")
+    assert code == 1
+    assert "optimizer.speed" in err.splitlines()[-1]
+    assert "Fix: correct space.yaml, and pass another --out" in err.splitlines()[-1]
+    assert "logs" not in err

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -300,3 +302,70 @@ def test_a_command_ends_with_the_process_that_started_it():
 
 def test_an_old_option_is_suggested_only_where_the_new_one_exists(stadia):
     assert "--image" not in stadia("train", "selfsup", "--picture", "a.png")[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("camera", "images", "--focal-px"),
+        ("init", "left", "right", "K.txt", "--out", "out", "--fps"),
+        ("evaluate", "--trajectory", "a.txt", "--reference", "a.txt", "--max-difference"),
+        ("ablate", "--margin"),
+    ],
+    ids=lambda words: words[0],
+)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_not_finite_is_refused(words: tuple[str, ...], value: str, stadia: Any) -> None:
+    """`--focal-px inf` and `--fps inf` were internal errors, and `--max-difference nan` blamed the file."""
+    code, _, err = stadia(*words[:-1], f"{words[-1]}={value}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{words[-1]}: found {value}; expected a finite number" in err or f"'{words[-1]}'" in err
+
+
+def test_a_drawing_whose_name_is_a_folder_is_refused(tmp_path: Path, stadia: Any) -> None:
+    (tmp_path / "a.txt").write_text("0 0 0 0 0 0 0 1\n1 0 0 1 0 0 0 1\n2 0 1 2 0 0 0 1\n3 1 1 3 0 0 0 1\n")
+    words = ("evaluate", "--trajectory", tmp_path / "a.txt", "--reference", tmp_path / "a.txt", "--format", "tum")
+    code, _, err = stadia(*words, "--image", ".")
+    assert code == 2
+    assert "--image: found ''; expected a name that ends in .png or .svg. Fix: --image paths.png" in err
+
+
+def test_a_current_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stadia: Any) -> None:
+    """A library that looks for its files there ended the process."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = stadia("doctor")
+    monkeypatch.chdir(tmp_path)
+    assert (code, err) == (
+        2,
+        "stadia: current folder: found one that is gone (No such file or directory); expected a folder."
+        " Fix: cd to another one.\n",
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems limit no addresses")
+@pytest.mark.parametrize("words", [("doctor",), ("check", "images", "data.camera.focal_px=90")])
+def test_too_few_addresses_are_refused(words: tuple[str, ...], stadia: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ulimit -v 1000000`: torch and Numba ended the process while they loaded."""
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_000_000 << 10, -1))
+    code, _, err = stadia(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "stadia: memory: found a limit of 976 MiB; expected 1400 MiB or more. Fix: raise it: `ulimit -v`" in err
+    assert stadia("list", "recipes")[0] == 0
+
+
+def test_warnings_of_arithmetic_are_not_printed(tmp_path: Path) -> None:
+    script = """
+import sys, warnings
+from stadia.cli import main
+main._hide_warnings(sys.argv[1:])
+import numpy as np
+np.float32(3e38) * np.float32(3e38)
+np.zeros(0).mean()
+"""
+    for words, is_printed in (([], False), (["--traceback"], True)):
+        done = subprocess.run([sys.executable, "-c", script, *words], check=True, capture_output=True, text=True)
+        assert ("RuntimeWarning" in done.stderr) == is_printed

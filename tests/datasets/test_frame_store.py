@@ -95,6 +95,31 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path, one_line: OneLine) ->
     one_line(caught.value, tmp_path / "x.rgb", "5 bytes", "multiple of 3")
 
 
+@pytest.mark.parametrize("damage", ["cut", "removed", "random"])
+def test_a_store_that_is_damaged_while_it_is_read_is_named(recording: Any, damage: str) -> None:
+    """A cut file was an internal error, or ended the process; random bytes were trained on without a word."""
+    store = open_frame_store(recording, 48, 64)
+    store.planar(0)
+    if damage == "cut":
+        store.path.write_bytes(store.path.read_bytes()[: 5 * 48 * 64])
+    elif damage == "removed":
+        store.path.unlink()
+    else:
+        size = store.path.stat().st_size
+        store.path.write_bytes(np.random.default_rng(0).integers(0, 256, size, np.uint8).tobytes())
+    for index in (1, 3):
+        with pytest.raises(DataError, match=rf"\.rgb: found (frame {index} (damaged|cut off)|no such file); .*Fix"):
+            store.image(index)
+
+
+def test_a_store_without_sums_is_written_again(recording: Any) -> None:
+    store = open_frame_store(recording, 48, 64)
+    whole = store.path.read_bytes()
+    cache.name_sums(store.path).unlink()
+    store.path.write_bytes(bytes(len(whole)))
+    assert open_frame_store(recording, 48, 64).path.read_bytes() == whole
+
+
 def test_pickled_store_is_small(recording: Any) -> None:
     store = open_frame_store(recording, 48, 64)
     picture = store.planar(1).copy()

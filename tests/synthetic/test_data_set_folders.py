@@ -139,3 +139,18 @@ def test_scenes_are_not_rendered_into_the_folder_of_another_command(kind: SceneF
     write(tmp_path / "run.json")
     with pytest.raises(StadiaError, match=r"found a run in it \(run\.json\)"):
         kind.check_folder(tmp_path)
+
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize("command", ["roadworld", "tableworld", "foregrounds"])
+def test_the_number_of_scenes_is_limited(
+    command: str, tmp_path: Path, stadia: Callable[..., tuple[int, str, str]]
+) -> None:
+    """`train=1000000000` took minutes and 5 GB before the first scene."""
+    code, _, err = stadia("data", command, "--out", tmp_path / "out", "train=1000000000")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "train: found 1000000000; expected" in err
+    assert "100000" in err
+    assert not (tmp_path / "out").exists()

@@ -35,14 +35,14 @@ Settings = Annotated[
 def _split_settings(option: str, value: str | None) -> list[str]:
     """Convert numbers such as "10,1,2" to settings of the splits."""
     from stadia.files.input_files import parse_integer
-    from stadia.synthetic.config import SPLITS
+    from stadia.synthetic.config import MAX_SCENES, SPLITS
 
     if value is None:
         return []
     numbers = value.split(",")
-    counts = [parse_integer(number.strip(), most=MAX_COUNT) for number in numbers]
+    counts = [parse_integer(number.strip(), most=MAX_SCENES) for number in numbers]
     if len(counts) != len(SPLITS) or None in counts:
-        expected = f"three numbers up to {MAX_COUNT}"
+        expected = f"three numbers up to {MAX_SCENES}"
         raise ConfigError(option, found=repr(value), expected=expected, fix=f"for example {option} 10,1,2")
     return [f"{split}={count}" for split, count in zip(SPLITS, counts, strict=True)]
 
@@ -132,7 +132,7 @@ def overlay(
     sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
     count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Images to train on.")] = 10_000,
     val: Annotated[
-        int, typer.Option(min=0, help="Images to validate on, and to test where there is such a split.")
+        int, typer.Option(min=0, max=MAX_COUNT, help="Images to validate on, and to test where there is such a split.")
     ] = 500,
     seed: Seed = 0,
     workers: Workers = None,

@@ -262,7 +262,7 @@ def _check_drawing(image: Path, inputs: Iterable[Path | None], *, force: bool) -
     from stadia.files.output_files import check_replaceable
 
     if image.suffix not in (".png", ".svg"):
-        fix = f"--image {image.with_suffix('.png').name}"
+        fix = f"--image {image.stem or 'paths'}.png"
         raise ConfigError("--image", found=f"'{image.name}'", expected="a name that ends in .png or .svg", fix=fix)
     return check_replaceable(image, "drawing of paths", inputs=inputs, force=force)
 

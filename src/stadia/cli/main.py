@@ -9,13 +9,16 @@ import contextlib
 import errno
 import functools
 import io
+import math
 import os
 import re
 import shlex
 import shutil
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -31,7 +34,7 @@ from stadia.cli.predict import activations, export, odometry, predict
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
-from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
+from stadia.core.errors import ConfigError, ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
 
 DONE, PIPE_CLOSED, UNUSABLE, MISTAKE, INTERNAL = 0, 1, 1, 2, 70  # exit codes, beside INTERRUPTED
@@ -246,6 +249,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name of any bytes is printed, in any locale
             stream.reconfigure(errors="backslashreplace")
+    if arguments is None:
+        _hide_warnings(line)
     with interrupt_on_termination() if arguments is None else contextlib.nullcontext():
         code, message = _run_command(line)
         if message:
@@ -268,7 +273,55 @@ def _expand_home(word: str) -> str:
 @functools.cache
 def _build_command() -> Any:
     """Build the command from the signatures of all commands: 25 ms, once a process."""
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    _refuse_infinite(command)
+    return command
+
+
+def _refuse_infinite(command: Any) -> None:
+    """Let a command, and those below it, refuse numbers that are not finite, which limits of typer let in."""
+    for below in getattr(command, "commands", {}).values():
+        _refuse_infinite(below)
+    invoke = command.invoke
+
+    def check_and_invoke(context: Any) -> Any:
+        for parameter in command.params:
+            value = context.params.get(parameter.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                fix = "pass a number, or leave it out"
+                raise ConfigError(parameter.opts[0], found=value, expected="a finite number", fix=fix)
+        return invoke(context)
+
+    command.invoke = check_and_invoke
+
+
+MIN_ADDRESS_BYTES = 1400 << 20
+"""Below it torch and Numba end the process while they load, without an error of Python."""
+
+_LIGHT_WORDS = ("list", "explain", "--help", "-h", "--version")
+"""Commands with one of these words load none of them."""
+
+
+def _check_surroundings(line: Sequence[str]) -> None:
+    """Raise StadiaError where libraries would end the process: without a current folder, or with too few addresses."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        found, expected = f"one that is gone ({error.strerror})", "a folder"
+        raise StadiaError("current folder", found=found, expected=expected, fix="cd to another one") from error
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_BYTES and not {*_LIGHT_WORDS}.intersection(line):
+            found, expected = f"a limit of {limit >> 20} MiB", f"{MIN_ADDRESS_BYTES >> 20} MiB or more"
+            raise StadiaError("memory", found=found, expected=expected, fix="raise it: `ulimit -v`")
+
+
+def _hide_warnings(line: Sequence[str]) -> None:
+    """Print no warning of a library's arithmetic, such as an overflow: results are checked where they are used."""
+    if not sys.warnoptions and "--traceback" not in line:
+        warnings.filterwarnings("ignore", category=RuntimeWarning)
 
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
@@ -279,6 +332,7 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     was_discarded = is_output_discarded()
     try:
         stop_with_parent()
+        _check_surroundings(line)
         words = [word for word in line if word != "--traceback"]
         code = _build_command()(words, prog_name="stadia", standalone_mode=False) or DONE
         return code, "interrupted" if code == INTERRUPTED else ""  # typer turns Ctrl-C into this

@@ -328,7 +328,9 @@ def sweep(
         echo(f"The best of {tried} with one seed may be luck. To test it against the base with other seeds:")
         echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
         return
-    echo(f"no trial has a value of {name}. Fix: read {out / 'logs'}; the same command draws others", err=True)
+    logs, why = out / "logs", str(study.trials[0].user_attrs.get("why", "stopped"))
+    fix = f"read {logs}; the same command draws others" if logs.is_dir() else f"correct {space}, and pass another --out"
+    echo(f"no trial has a value of {name} ({why}). Fix: {fix}", err=True)
     raise typer.Exit(UNFINISHED)
 
 

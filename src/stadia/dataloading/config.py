@@ -195,6 +195,10 @@ class DataConfig(DatasetConfig):
         return self
 
 
+MAX_SAMPLES = 1_000_000
+"""Composite images of an epoch or of a split on disk, as many as `--count` takes."""
+
+
 class OverlayDataConfig(StrictModel):
     """Composite images: cut-outs pasted onto backgrounds.
 
@@ -215,8 +219,8 @@ class OverlayDataConfig(StrictModel):
     backgrounds: BackgroundConfig = BackgroundConfig()
     foregrounds: ForegroundConfig = ForegroundConfig()
     placement: PlacementConfig = PlacementConfig()
-    samples: Annotated[int, Field(ge=1)] = 10_000
-    val_samples: Annotated[int, Field(ge=0)] = 500
+    samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] = 10_000
+    val_samples: Annotated[int, Field(ge=0, le=MAX_SAMPLES)] = 500
     per_background: Annotated[int, Field(ge=1)] = 1
     fresh: bool = True
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25

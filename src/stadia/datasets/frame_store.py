@@ -1,4 +1,4 @@
-"""Resize images and depth to the network's size, and keep resized images in a file that is read by a memory map.
+"""Resize images and depth to the network's size, and keep resized images in a file.
 
 A store is raw planar uint8, one file for each side of a recording. Its name holds a hash of the recording's content,
 the side, the size and `STORE_VERSION`. So a store is never stale: changed content has another name. A store is written
@@ -11,6 +11,8 @@ import hashlib
 import os
 import re
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.image_files import check_image_size
 from stadia.datasets.recordings import CalibratedRecording
-from stadia.files.atomic_files import atomic_write
+from stadia.files.atomic_files import atomic_write, open_atomic
+from stadia.files.input_files import open_input
 from stadia.files.paths import expand_home, make_closed_folder
 
 ItemT = TypeVar("ItemT")
@@ -36,6 +39,10 @@ STORE_VERSION = 1
 ReportProgress = Callable[[str, int, int | None], None]
 """Called with the current activity, the number of finished frames, and their total (None: unknown)."""
 
+_DECODED = "the images that stadia decoded"
+_REWRITE = "remove the file: it is written again"
+_MAX_BYTES = 1 << 50  # frames are read one by one
+_SUM = struct.Struct("<I")
 _CHUNK = 32  # images decoded at a time: bounds the memory for recordings of any length
 
 
@@ -101,36 +108,64 @@ def find_cache_folder(config: CacheConfig) -> Path:
     return expand_home(config.folder or os.environ.get("STADIA_CACHE") or platformdirs.user_cache_dir("stadia"))
 
 
+def name_sums(path: Path) -> Path:
+    """Return the file beside a store with the CRC-32 of each frame."""
+    return path.with_suffix(".sums")
+
+
 class FrameStore:
-    """Frames (N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process maps the file itself.
+    """Frames (N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process reads the file itself.
+
+    It is not mapped: a file that is cut while a training reads it would end the process. Each frame is compared with
+    its sum when a process reads it first.
 
     Raises DataError where the file size is not a multiple of the frame size.
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
         self.path, self.height, self.width = path, height, width
-        frame_bytes = 3 * height * width
+        self._frame_bytes = 3 * height * width
         size = path.stat().st_size
-        if size == 0 or size % frame_bytes:
-            raise DataError(path, found=f"{size} bytes", expected=f"a multiple of {frame_bytes}", fix="delete the file")
-        self._frames = size // frame_bytes
-        self._map: NDArray[np.uint8] | None = None
+        if size == 0 or size % self._frame_bytes:
+            expected = f"a multiple of {self._frame_bytes}"
+            raise DataError(path, found=f"{size} bytes", expected=expected, fix="delete the file")
+        self._frames = size // self._frame_bytes
+        self._sums: dict[int, int] | None = None  # of the frames that were not read yet
 
     def __len__(self) -> int:
         return self._frames
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_map": None}
+        return self.__dict__ | {"_sums": None}
 
     def planar(self, index: int) -> NDArray[np.uint8]:
-        """Return (3, H, W), a read-only view of the file."""
-        if self._map is None:
-            self._map = np.memmap(self.path, np.uint8, "r", shape=(self._frames, 3, self.height, self.width))
-        return self._map[index]
+        """Return (3, H, W), read-only. Raises DataError where the file was cut or changed since it was written."""
+        index = range(self._frames)[index]
+        with open_input(self.path, expected=_DECODED, fix=_REWRITE, max_bytes=_MAX_BYTES) as stream:
+            stream.seek(index * self._frame_bytes)
+            frame = stream.read(self._frame_bytes)
+        if self._sums is None:
+            self._sums = dict(enumerate(_read_sums(self.path)))
+        expected = self._sums.pop(index, None)
+        if len(frame) != self._frame_bytes or (expected is not None and zlib.crc32(frame) != expected):
+            found = f"frame {index} {'damaged' if len(frame) == self._frame_bytes else 'cut off'}"
+            raise DataError(self.path, found=found, expected=_DECODED, fix=_REWRITE)
+        return np.frombuffer(frame, np.uint8).reshape(3, self.height, self.width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Return (H, W, 3), a copy."""
         return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
+
+
+def _read_sums(path: Path) -> list[int]:
+    """Return the sums of a store; none where it has no file of them."""
+    sums = name_sums(path)
+    if not sums.is_file():
+        return []
+    with open_input(sums, expected="sums of decoded images", fix=_REWRITE, max_bytes=_MAX_BYTES) as stream:
+        text = stream.read()
+    whole = text[: len(text) // _SUM.size * _SUM.size]
+    return [sum_of_frame for (sum_of_frame,) in _SUM.iter_unpack(whole)]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -200,9 +235,13 @@ def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> N
         expected = f"{_format_bytes(most_bytes)} for the decoded images"
         fix = "free some, or set data.cache.folder to a larger disk"
         raise StadiaError(path.parent, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
+    sums = bytearray()
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         for frame in frames:
             stream.write(frame)
+            sums += _SUM.pack(zlib.crc32(frame))
+    with open_atomic(name_sums(path)) as stream:  # at last: a store without them is written again
+        stream.write(sums)
 
 
 def lock_beside(path: Path) -> FileLock:
@@ -257,6 +296,6 @@ def fill_frame_store(path: Path, height: int, width: int, count: int, frames: It
     """Open a store of `count` frames; write it first if it is missing. Other processes wait for the first writer."""
     needed = count * 3 * height * width
     with lock_beside(path):
-        if not path.exists() or path.stat().st_size != needed:
+        if not path.exists() or path.stat().st_size != needed or not name_sums(path).is_file():
             write_frame_store(path, frames, needed)
     return FrameStore(path, height, width)

@@ -149,9 +149,8 @@ def limit_time(more_s: float) -> None:
 def main() -> None:
     """Open the file that the first message names, and run the image of each further one, until there is none."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):  # what a runtime prints is no message
-        os.dup2(nothing, descriptor)
+    for descriptor in (0, 1):  # what a runtime prints is no message: it goes where the starter sends errors
+        os.dup2(2, descriptor)
     first = read_header(requests)
     if first is None:
         return

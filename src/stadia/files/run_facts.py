@@ -21,7 +21,7 @@ RUN_FILE = "run.json"
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]  # sums of more would not be finite
 Side = Annotated[int, Field(ge=1)]
 Row = tuple[float, float, float]
 

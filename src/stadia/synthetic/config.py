@@ -27,13 +27,19 @@ Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
 """N for N x N samples a pixel."""
 
 
+MAX_SCENES = 100_000
+"""Scenes of a split: the largest preset has 4000. A million take minutes before the first is rendered."""
+
+Scenes = Annotated[int, Field(ge=0, le=MAX_SCENES)]
+
+
 class SceneCounts(StrictModel):
     """Number of scenes of each split. Each is drawn from (seed, split, index), so no two splits share one."""
 
     scene_name: ClassVar[str]
-    train: Annotated[int, Field(ge=0)]
-    val: Annotated[int, Field(ge=0)]
-    test: Annotated[int, Field(ge=0)]
+    train: Scenes
+    val: Scenes
+    test: Scenes
 
     @model_validator(mode="after")
     def _check_counts(self) -> Self:
@@ -144,9 +150,9 @@ class CutoutConfig(SceneCounts):
     """
 
     scene_name = "object"
-    train: Annotated[int, Field(ge=0)] = 240
-    val: Annotated[int, Field(ge=0)] = 40
-    test: Annotated[int, Field(ge=0)] = 40
+    train: Scenes = 240
+    val: Scenes = 40
+    test: Scenes = 40
     views: Annotated[int, Field(ge=1, le=100)] = 3
     side: Annotated[int, Field(ge=16, le=2048)] = 128
     elevation_deg: Annotated[tuple[float, float], check_range(0, 85)] = (2.0, 25.0)

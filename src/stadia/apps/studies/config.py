@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -155,7 +156,11 @@ def read_study(
     if isinstance(base, list | tuple):
         values["base"] = [*preset, *base, *given.get("base", ())]
     if isinstance(listed, dict):
-        more = dict(map(parse_change, changes))
+        parsed = list(map(parse_change, changes))
+        more = dict(parsed)
+        if twice := [name for name, count in Counter(name for name, _ in parsed).items() if count > 1]:
+            found, fix = f"'{twice[0]}' twice", "name one of them otherwise"
+            raise ConfigError("--change", found=found, expected="a name of its own", fix=fix)
         if repeated := sorted(listed.keys() & more.keys()):
             found, fix = f"'{repeated[0]}' again", "the file has it already"
             raise ConfigError("--change", found=found, expected="a name of its own", fix=fix)

@@ -29,6 +29,7 @@ from stadia.datasets.frame_store import (
     find_cache_folder,
     lock_beside,
     make_store_stem,
+    name_sums,
     report_each,
     resize_image,
     to_planar_bytes,
@@ -212,7 +213,7 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
     info_file = find_cache_folder(options.cache) / f"{stem}.json"
     stored = info_file.with_suffix(".rgb")
     with lock_beside(info_file):
-        if not (info_file.exists() and stored.exists()):
+        if not (info_file.exists() and stored.exists() and name_sums(stored).exists()):
             first = next(stream_video(path)).image
             # A wrong camera is reported before hours of decoding.
             read_user_intrinsics(options.camera, path, *first.shape[:2])

@@ -67,7 +67,8 @@ def align_direct(
     result = None
     gray, source_gray = (image.mean(1, keepdim=True) for image in (target, source))
     inverse_depth = inverse_from_depth(depth_m)
-    coarsest = int(math.log2(max(camera.height / _MIN_ROWS, 1)))
+    least = min(camera.height / _MIN_ROWS, camera.width, source_camera.height, source_camera.width)
+    coarsest = int(math.log2(max(least, 1)))  # each side of an image keeps a pixel
     finest = max(math.ceil(math.log2(camera.height * camera.width / _MAX_PIXELS) / 2), 0)
     for level in range(coarsest, min(finest, coarsest) - 1, -1):
         pair = _Pair.downsample(gray, source_gray, inverse_depth, camera, source_camera, level)

@@ -268,8 +268,10 @@ def size_text(size: Size) -> str:
 
 def trained_size(config: Mapping[str, Any]) -> Size | None:
     """Return the network's training size from a checkpoint's configuration; None if it has none."""
-    data = config.get("data", {})
-    return (data["height"], data["width"]) if {"height", "width"} <= data.keys() else None
+    data = config.get("data")
+    if not isinstance(data, Mapping) or not {"height", "width"} <= data.keys():
+        return None
+    return data["height"], data["width"]
 
 
 def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | None:
