@@ -133,3 +133,13 @@ def test_data_are_compared_up_to_rounding() -> None:
     other = {"poses": {"a": [2.0, 0.31]}, "extra": {"b": "1"}}
     assert match_facts(other, before) == other
     assert describe_change(ValueChange("poses.a", "[2.0, 0.3]", "[2.0, 0.31]")) == "poses.a: others"
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e308])
+def test_times_are_finite_and_so_are_their_sums(seconds: float, tmp_path: Path) -> None:
+    write_run_facts(tmp_path, WHOLE)
+    values = json.loads((tmp_path / "run.json").read_text())
+    values["time"]["phases_s"] = {"forward": seconds, "other": seconds}
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"run\.json: found time\.phases_s\.forward"):
+        read_run_facts(tmp_path)
