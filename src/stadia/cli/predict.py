@@ -49,6 +49,13 @@ def predict(
     ] = None,
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
+    scale_from: Annotated[
+        list[str] | None,
+        option(
+            "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
+            "lidar, reference=DEPTHS; several are compared."
+        ),
+    ] = None,
     strict: StrictOption = False,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
@@ -74,7 +81,12 @@ def predict(
         backend=backend,
         precision=precision,
         strict=strict,
+        scale_from=tuple(scale_from or ()),
     )
+    for text in request.scale_from:
+        from stadia.recipes.prediction.scale_sources import parse_scale_source
+
+        parse_scale_source(text)
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         refuse_finished(out)
         from stadia.recipes.prediction.predict_exported import run_predict_exported

@@ -38,6 +38,8 @@ class Provenance(StrictModel):
     backend, precision: rows of the tables of `stadia.evaluation.backends`.
     flip: whether maps are averaged with those of the mirrored image.
     licence: of the published weights that the network is or started from; "" where none is known.
+    scale_from: how its metres were measured (`--scale-from`): factor, deviation, residual and verdict of each source;
+        None where depth is as the network predicts it.
     """
 
     recipe: str
@@ -49,6 +51,7 @@ class Provenance(StrictModel):
     precision: str = "float32"
     flip: bool = False
     licence: str = ""
+    scale_from: dict[str, Any] | None = None
 
     @classmethod
     def from_checkpoint(

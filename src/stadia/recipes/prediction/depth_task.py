@@ -67,6 +67,7 @@ from stadia.recipes.prediction.requests import (
     network_size_notes,
     size_text,
 )
+from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task, score_split
 from stadia.recipes.prediction.verdict import (
     PredictionGate,
@@ -123,7 +124,7 @@ class DepthTask(Task):
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
         used = {"options", "every", "motion", "size", "flip", "video", "cloud", "protocol", "frames", "held_out"}
-        return used | {"backend", "precision", "strict"}
+        return used | {"backend", "precision", "strict", "scale_from"}
 
     def open_inputs(self, request: PredictRequest) -> Sequence[PredictionInput]:
         self.predictor = choose_flip(self.recipe.predictor(self.size), request.flip)
@@ -144,12 +145,17 @@ class DepthTask(Task):
         track: TrackProgress,
     ) -> Iterator[str]:
         yield from self._start_backend(request)
+        predictor: Predictor = self.predictor
+        receipt: ScaleReceipt | None = None
+        if request.scale_from:
+            receipt = measure_scale(predictor, partial(self._open_one, given.name), request.scale_from)
+            predictor = ScaledPredictor(predictor, receipt)
+            provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
+            yield from receipt.lines()
         assumed = find_assumed_camera(self.checkpoint, request.source, request.options)
-        gate, trained = open_gate(
-            self.checkpoint, given, self.predictor.depth_scale, camera_is_assumed=assumed is not None
-        )
+        gate, trained = open_gate(self.checkpoint, given, predictor.depth_scale, camera_is_assumed=assumed is not None)
         predictions = predict_input(
-            self.predictor,
+            predictor,
             given,
             folder,
             provenance,
@@ -166,6 +172,10 @@ class DepthTask(Task):
             yield from [f"note: {note}"] * bool(note)
         self.checks[given.name] = gate.to_json()
         yield from record_worse_verdict(self.checkpoint.run_folder, gate.judge(), given.name)
+
+    def _open_one(self, name: str) -> PredictionInput:
+        """Open one of the inputs anew, by its name."""
+        return next(given for given in self.open_again() if given.name == name)
 
     def _start_backend(self, request: PredictRequest) -> Iterator[str]:
         """Replace the predictor, once, where the request names a backend; yield notes."""

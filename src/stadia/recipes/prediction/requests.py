@@ -48,6 +48,7 @@ class PredictRequest(NetworkRequest):
     backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
     precision: row of `stadia.evaluation.backends.PRECISIONS`.
     strict: raise VerdictError, after all files are written, where the verdict is unusable.
+    scale_from: sources of metres (`scale_sources.SCALE_SOURCES`), such as "height=1.5".
     """
 
     source: Path
@@ -60,6 +61,7 @@ class PredictRequest(NetworkRequest):
     backend: str | None = None
     precision: str = "float32"
     strict: bool = False
+    scale_from: tuple[str, ...] = ()
 
     @property
     def backend_choice(self) -> BackendChoice:

@@ -1,0 +1,255 @@
+"""Fit the scale of predicted depth to measured lengths, with its uncertainty. NumPy alone.
+
+A measurement is a predicted length and the measured one in metres: of a pixel, of the camera's height, of a motion.
+Measurements of one image share the image's error, so uncertainty is estimated between images and parts of an image,
+not between pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import GeometryError
+
+WITHIN = 1.25
+"""Ratio to the fitted length up to which a measurement is an inlier, as of the metric d1."""
+
+USABLE_DEVIATION, DOUBTFUL_DEVIATION = 0.05, 0.15
+"""Largest relative standard deviations of a usable and of a doubtful scale."""
+
+MIN_INLIERS = 0.5
+"""Smallest share of inliers of a usable scale."""
+
+MAX_PARTS = 24
+"""Parts into which the measurements of one image are divided: their order is that of its rows."""
+
+CONTRADICTION = 3.0
+"""Standard deviations of their difference from which two scales contradict each other, if they differ by 5 % too."""
+
+MIN_CONTRADICTION = math.log(1.05)
+
+_MAD = 1.4826  # standard deviation over median absolute deviation, of a normal distribution
+_STEPS = 20
+_PAIRS, _SCORED = 256, 2048  # of RANSAC: lines, and points that score them
+
+Lengths = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Predicted (N,) and measured (N,) lengths of one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleFit:
+    """A scale with its uncertainty.
+
+    factor: metres for a predicted unit of depth; with a shift, the scale of inverse depth.
+    deviation: relative standard deviation of the factor.
+    residual: relative standard deviation of single measurements.
+    inliers: share of measurements within WITHIN of the fit.
+    count, images: number of measurements, and of images that have some.
+    shift: of inverse depth, 1/m; None where the output has none.
+    by_image: factor of each image.
+    """
+
+    factor: float
+    deviation: float
+    residual: float
+    inliers: float
+    count: int
+    images: int
+    shift: float | None = None
+    by_image: tuple[float, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Return "usable", "doubtful" or "unusable"."""
+        if self.deviation <= USABLE_DEVIATION and self.inliers >= MIN_INLIERS:
+            return "usable"
+        return "doubtful" if self.deviation <= DOUBTFUL_DEVIATION else "unusable"
+
+
+def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit:
+    """Return the factor from predicted to measured lengths: the median over images of each image's median ratio.
+
+    Args:
+        images: lengths of each image, positive.
+        systematic: relative standard deviation that all measurements share, such as of a known height.
+
+    Raises GeometryError without a measurement.
+
+    Examples:
+        >>> fit = fit_scale([(np.array([1.0, 2, 4]), np.array([3.0, 6, 12])), (np.array([5.0]), np.array([15.0]))])
+        >>> round(fit.factor, 6), fit.images
+        (3.0, 2)
+    """
+    ratios = [_log_ratios(*lengths) for lengths in images]
+    ratios = [ratio for ratio in ratios if len(ratio)]
+    if not ratios:
+        fix = "check that the source fits these images"
+        raise GeometryError("scale", found="no measurement", expected="at least one", fix=fix)
+    medians = np.array([np.median(ratio) for ratio in ratios])
+    middle = float(np.median(medians))
+    pooled = np.concatenate(ratios) - middle
+    residual = _spread(pooled)
+    deviation = _deviation_of_median(medians) if len(medians) > 2 else _deviation_of_images(ratios)
+    return ScaleFit(
+        factor=math.exp(middle),
+        deviation=math.hypot(deviation, systematic),
+        residual=residual,
+        inliers=float(np.mean(np.abs(pooled) < math.log(WITHIN))),
+        count=len(pooled),
+        images=len(medians),
+        by_image=tuple(np.exp(medians).tolist()),
+    )
+
+
+def fit_scale_and_shift(images: Sequence[Lengths]) -> ScaleFit:
+    """Return scale and shift of inverse depth: 1 / metres = scale * output + shift, robustly over all images.
+
+    Args:
+        images: output of the network (N,), larger for nearer points, and measured metres (N,) of each image.
+
+    Least squares, reweighted by Cauchy's weights. The deviation is that of the median depth between fits of single
+    images. Raises GeometryError where the output does not grow with nearness, or varies too little.
+
+    Examples:
+        >>> metres = np.array([2.0, 4, 5, 8, 10, 20])
+        >>> fit = fit_scale_and_shift([((1 / metres - 0.01) / 0.5, metres)])
+        >>> round(fit.factor, 6), round(fit.shift, 6)
+        (0.5, 0.01)
+    """
+    usable = [(np.asarray(raw, float), np.asarray(metres, float)) for raw, metres in images if len(raw)]
+    raw = np.concatenate([lengths[0] for lengths in usable] or [np.zeros(0)])
+    inverse = 1 / np.concatenate([lengths[1] for lengths in usable] or [np.zeros(0)])
+    if len(raw) < 2 or np.ptp(raw) < 1e-9 * max(1.0, float(np.abs(raw).max(initial=0))):
+        fix = "pass a source with points at several depths"
+        raise GeometryError("scale and shift", found=f"{len(raw)} measurements", expected="two depths or more", fix=fix)
+    scale, shift = _fit_line(raw, inverse)
+    if not scale > 0:
+        found, fix = f"a scale of {scale:.3g}", "check that the source fits these images"
+        raise GeometryError("scale and shift", found=found, expected="an output that grows with nearness", fix=fix)
+    error = np.log(np.maximum(scale * raw + shift, 1e-9) / inverse)
+    offsets = np.array([np.median(np.log(np.maximum(scale * one + shift, 1e-9) * metres)) for one, metres in usable])
+    deviation = _deviation_of_median(offsets) if len(usable) > 2 else _deviation_of_images([error])
+    return ScaleFit(
+        factor=scale,
+        deviation=deviation,
+        residual=_spread(error),
+        inliers=float(np.mean(np.abs(error) < math.log(WITHIN))),
+        count=len(raw),
+        images=len(usable),
+        shift=shift,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FusedScale:
+    """One factor of several sources.
+
+    factor, deviation: weighted by the uncertainties.
+    contradictions: pairs of sources whose factors differ by more than their uncertainties allow.
+    """
+
+    factor: float
+    deviation: float
+    contradictions: tuple[tuple[str, str], ...]
+
+
+def fuse_scales(fits: dict[str, ScaleFit]) -> FusedScale:
+    """Return the mean of the logarithms of several factors, weighted by their inverse variances.
+
+    Where two contradict each other, the deviation is at least half of the largest difference.
+
+    Raises GeometryError without a fit.
+
+    Examples:
+        >>> fit = lambda factor: fit_scale([(np.ones(1), np.full(1, factor))] * 3, systematic=0.02)
+        >>> fuse_scales({"a": fit(2.0), "b": fit(2.0)}).factor
+        2.0
+        >>> fuse_scales({"a": fit(2.0), "b": fit(3.0)}).contradictions
+        (('a', 'b'),)
+    """
+    if not fits:
+        raise GeometryError("scale", found="no source", expected="at least one", fix="name one with --scale-from")
+    logs = {name: math.log(fit.factor) for name, fit in fits.items()}
+    deviations = {name: max(fit.deviation, 1e-4) for name, fit in fits.items()}
+    weights = {name: deviation**-2 for name, deviation in deviations.items()}
+    total = sum(weights.values())
+    mean = sum(weights[name] * logs[name] for name in fits) / total
+    names = list(fits)
+    pairs = [(one, two) for number, one in enumerate(names) for two in names[number + 1 :]]
+    contradictions = [
+        (one, two)
+        for one, two in pairs
+        if abs(logs[one] - logs[two])
+        > max(CONTRADICTION * math.hypot(deviations[one], deviations[two]), MIN_CONTRADICTION)
+    ]
+    deviation = total**-0.5
+    if contradictions:
+        deviation = max(deviation, max(abs(logs[one] - logs[two]) for one, two in contradictions) / 2)
+    return FusedScale(math.exp(mean), deviation, tuple(contradictions))
+
+
+def _log_ratios(predicted: NDArray[np.floating], measured: NDArray[np.floating]) -> NDArray[np.float64]:
+    predicted, measured = np.asarray(predicted, np.float64), np.asarray(measured, np.float64)
+    known = np.isfinite(predicted) & np.isfinite(measured) & (predicted > 0) & (measured > 0)
+    return np.log(measured[known] / predicted[known])
+
+
+def _spread(values: NDArray[np.float64]) -> float:
+    """Return the standard deviation from the median absolute deviation."""
+    return float(_MAD * np.median(np.abs(values - np.median(values))))
+
+
+def _deviation_of_median(medians: NDArray[np.float64]) -> float:
+    """Return the standard deviation of the median of images in order of time, whose errors are correlated.
+
+    Neighbors with the correlation r leave n (1 - r) / (1 + r) independent images.
+    """
+    centered = medians - np.median(medians)
+    variance = float(np.mean(centered**2))
+    if variance < 1e-24:
+        return 0.0
+    correlation = float(np.clip(np.mean(centered[1:] * centered[:-1]) / variance, 0, 0.95))
+    count = max(len(medians) * (1 - correlation) / (1 + correlation), 1.0)
+    return 1.2533 * max(_spread(medians), 0.5 * math.sqrt(variance)) / math.sqrt(count)
+
+
+def _deviation_of_images(ratios: Sequence[NDArray[np.float64]]) -> float:
+    """Return the standard deviation of the median of few images, from the medians of parts of each."""
+    deviations = []
+    for ratio in ratios:
+        parts = np.array_split(ratio, min(len(ratio), MAX_PARTS))
+        medians = np.array([np.median(part) for part in parts])
+        deviations.append(1.2533 * float(np.std(medians)) / math.sqrt(max(len(medians) - 1, 1)))
+    return float(np.sqrt(np.mean(np.square(deviations)) / len(deviations)))
+
+
+def _fit_line(raw: NDArray[np.float64], inverse: NDArray[np.float64]) -> tuple[float, float]:
+    """Return scale and shift of the line nearest to the points, by Cauchy's weights of relative errors.
+
+    The start is the line through two of the points with the most inliers (RANSAC), of the same pairs for equal points.
+    """
+    pairs = np.random.default_rng(0).integers(0, len(raw), (_PAIRS, 2))
+    rise = raw[pairs[:, 1]] - raw[pairs[:, 0]]
+    scales = np.divide(inverse[pairs[:, 1]] - inverse[pairs[:, 0]], rise, out=np.full(_PAIRS, -1.0), where=rise != 0)
+    shifts = inverse[pairs[:, 0]] - scales * raw[pairs[:, 0]]
+    some = slice(None, None, max(len(raw) // _SCORED, 1))
+    fitted = scales[:, None] * raw[some] + shifts[:, None]
+    inliers = (np.abs(fitted / inverse[some] - 1) < WITHIN - 1).sum(1)
+    best = int(np.argmax(np.where(scales > 0, inliers, -1)))
+    scale, shift = float(scales[best]), float(shifts[best])
+    for _ in range(_STEPS):
+        error = (scale * raw + shift - inverse) / inverse
+        unit = max(_MAD * float(np.median(np.abs(error))), 1e-6)
+        weights = 1 / (inverse**2 * (1 + (error / unit) ** 2))
+        total = weights.sum()
+        raw_mean, inverse_mean = (weights * raw).sum() / total, (weights * inverse).sum() / total
+        centered = raw - raw_mean
+        spread = (weights * centered**2).sum()
+        scale = float((weights * centered * (inverse - inverse_mean)).sum() / max(spread, 1e-300))
+        shift = float(inverse_mean - scale * raw_mean)
+    return scale, shift

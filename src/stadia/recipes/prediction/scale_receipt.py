@@ -1,0 +1,233 @@
+"""Metres for any network: measure the scale of its depth by sources, and predict with it. A receipt shows how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError, StadiaError
+from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
+from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.scale_sources import MeasuredFrame, ScaleSource, parse_scale_source
+
+MAX_FRAMES = 40
+"""Frames of an input that are measured, evenly spread."""
+
+MAX_READ = 400
+"""Frames of a video file from which these are taken: it is decoded from its start."""
+
+
+@dataclass(frozen=True)
+class ScaleReceipt:
+    """How the scale of an input's depth was measured.
+
+    fits: of each source, by its text.
+    missing: sources without a measurement, and why.
+    fused: of all sources; None where a shift was fitted, which one source does.
+    """
+
+    fits: Mapping[str, ScaleFit]
+    missing: Mapping[str, str]
+    fused: FusedScale | None
+
+    @property
+    def factor(self) -> float:
+        """Return metres for a unit of depth; with a shift, the scale of inverse depth."""
+        return self.fused.factor if self.fused else next(iter(self.fits.values())).factor
+
+    @property
+    def shift(self) -> float | None:
+        """Return the shift of inverse depth in 1/m; None where the output has none."""
+        return None if self.fused else next(iter(self.fits.values())).shift
+
+    @property
+    def verdict(self) -> str:
+        """Return the best verdict of the sources, and "doubtful" where two contradict each other."""
+        order = ("usable", "doubtful", "unusable")
+        best = min((fit.verdict for fit in self.fits.values()), key=order.index)
+        return "doubtful" if self.fused and self.fused.contradictions and best == "usable" else best
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what predictions.json keeps as `scale_from`."""
+        fits = {
+            name: {
+                "factor": fit.factor,
+                "shift": fit.shift,
+                "relative_deviation": fit.deviation,
+                "residual": fit.residual,
+                "inliers": fit.inliers,
+                "measurements": fit.count,
+                "images": fit.images,
+                "verdict": fit.verdict,
+            }
+            for name, fit in self.fits.items()
+        }
+        fused = None
+        if self.fused is not None:
+            contradictions = [list(pair) for pair in self.fused.contradictions]
+            fused = {"relative_deviation": self.fused.deviation, "contradictions": contradictions}
+        about = {"factor": self.factor, "shift": self.shift, "verdict": self.verdict}
+        return {**about, "sources": fits, "missing": dict(self.missing), "fused": fused}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the receipt for people."""
+        for name, fit in self.fits.items():
+            shift = "" if fit.shift is None else f", shift {fit.shift:.4g} 1/m"
+            unit = "inverse depth is" if fit.shift is not None else "one unit is"
+            size = f"{fit.factor:.4g} times the output" if fit.shift is not None else f"{fit.factor:.4g} m"
+            yield (
+                f"scale from {name}: {unit} {size}{shift}, +- {fit.deviation:.1%};"
+                f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
+                f" residual {fit.residual:.1%}: {fit.verdict}"
+            )
+        for name, why in self.missing.items():
+            yield f"scale from {name}: nothing measured: {why}"
+        if self.fused is not None and len(self.fits) > 1:
+            yield f"scale: one unit is {self.factor:.4g} m, +- {self.fused.deviation:.1%}, of all sources"
+            for one, two in self.fused.contradictions:
+                first, second = self.fits[one].factor, self.fits[two].factor
+                yield (
+                    f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) contradict each other by"
+                    f" {abs(math.log(first / second)):.0%}: one of them, or the camera's focal length, is wrong"
+                )
+
+
+class ScaledPredictor:
+    """A predictor whose depth was scaled to metres: inverse depth is the network's, scaled (and shifted).
+
+    Args:
+        predictor: of any scale.
+        receipt: of the scale.
+    """
+
+    def __init__(self, predictor: Predictor, receipt: ScaleReceipt) -> None:
+        self.predictor, self.receipt = predictor, receipt
+        self.depth_scale = DepthScale.METRES
+        self.height, self.width, self.crop = predictor.height, predictor.width, predictor.crop
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """Return inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
+        return self.maps(image, camera).inverse_depth
+
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        """Return all maps of images (B, 3, H, W), in 1/m."""
+        maps = predict_maps(self.predictor, image, camera)
+        if self.receipt.shift is not None:
+            values = self.receipt.factor * maps.inverse_depth + self.receipt.shift
+            return replace(maps, inverse_depth=values.clamp(min=1e-4))
+        right = None if maps.inverse_depth_right is None else maps.inverse_depth_right / self.receipt.factor
+        scaled = maps.inverse_depth / self.receipt.factor
+        return replace(maps, inverse_depth=scaled, inverse_depth_right=right)
+
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        """Return the motion (B, 4, 4) of the predictor with its translation in metres; None without one."""
+        T = self.predictor.T_next_now(now, camera, following, next_camera)
+        if T is None or self.receipt.shift is not None:
+            return None
+        scaled = T.clone()
+        scaled[..., :3, 3] *= self.receipt.factor
+        return scaled
+
+
+def measure_scale(
+    predictor: Predictor, open_input: Callable[[], PredictionInput], sources: Sequence[str]
+) -> ScaleReceipt:
+    """Measure the scale of a network's depth on an input.
+
+    Args:
+        predictor: of any scale but depth up to scale and shift.
+        open_input: opens the input anew; its frames are read once.
+        sources: as of `--scale-from`.
+
+    Raises StadiaError where no source fits the input, or none the scale of the output.
+    """
+    parsed = [parse_scale_source(text) for text in sources]
+    is_affine = predictor.depth_scale.is_affine
+    _refuse_unfit(parsed, predictor.depth_scale)
+    lengths: dict[str, list[Lengths]] = {source.text: [] for source in parsed}
+    needs_motion = any(source.needs_motion for source in parsed)
+    for frame in predict_measured_frames(predictor, open_input(), needs_motion=needs_motion):
+        for source in parsed:
+            if (measured := source.measure(frame)) is not None:
+                lengths[source.text].append(measured)
+    fits, missing = dict[str, ScaleFit](), dict[str, str]()
+    for source in parsed:
+        images = lengths[source.text]
+        if not images:
+            missing[source.text] = source.lacking
+            continue
+        try:
+            depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in images]
+            fits[source.text] = (
+                fit_scale_and_shift(images) if is_affine else fit_scale(depths, systematic=source.systematic)
+            )
+        except GeometryError as error:
+            missing[source.text] = f"found {error.found}"
+    if not fits:
+        found = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        fix = "name a source that the input has: `stadia predict --help`"
+        raise StadiaError("--scale-from", found=found, expected="measurements in metres", fix=fix)
+    return ScaleReceipt(fits, missing, None if is_affine else fuse_scales(fits))
+
+
+def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> None:
+    """Raise StadiaError for sources that cannot fit a shift, where the output has one."""
+    if not depth_scale.is_affine:
+        return
+    if depth_scale is DepthScale.AFFINE_DEPTH or len(sources) > 1 or not sources[0].fits_shift:
+        found = f"{', '.join(source.text for source in sources)} for {depth_scale} output"
+        expected = "one source that measures points at several depths: lidar, reference or baseline"
+        fix = "take one of them for inverse depth up to scale and shift, or a network that predicts depth"
+        raise StadiaError("--scale-from", found=found, expected=expected, fix=fix)
+
+
+def predict_measured_frames(
+    predictor: Predictor, given: PredictionInput, *, needs_motion: bool = False
+) -> Iterator[MeasuredFrame]:
+    """Yield at most MAX_FRAMES frames of an input with their predicted depth.
+
+    needs_motion: each with the length of its motion to the next frame, by direct alignment.
+    """
+    for frame, index, following in _choose_frames(given):
+        shown = PreparedFrame.prepare(predictor, frame)
+        tensors = _predict(predictor, shown)
+        assert tensors.inverse_depth is not None
+        inverse_depth = tensors.inverse_depth[0, 0].float().cpu().numpy()
+        motion = None
+        if needs_motion and following is not None and index is not None and not predictor.depth_scale.is_affine:
+            after = PreparedFrame.prepare(predictor, following)
+            (found,) = align_motion(predictor, tensors, _predict(predictor, after), None)
+            if found.is_aligned and found.T_next_now is not None:
+                motion = float(found.T_next_now[:3, 3].norm()), index + 1
+        yield MeasuredFrame(shown, inverse_depth, given.recording, index, motion)
+
+
+def _choose_frames(given: PredictionInput) -> Iterator[tuple[Frame, int | None, Frame | None]]:
+    """Yield frames, their index and their successor in a recording."""
+    if given.recording is None:
+        count = min(given.count or MAX_READ, MAX_READ)
+        for frame in islice(given.frames, 0, count, max(count // MAX_FRAMES, 1)):
+            yield frame, None, None
+        return
+    indices = np.unique(np.linspace(0, len(given.indices) - 1, MAX_FRAMES).round().astype(int))
+    for index in (given.indices[number] for number in indices):
+        pair = [*read_frames(given.recording, [index, index + 1] if index + 1 < len(given.recording) else [index])]
+        yield pair[0], index, pair[1] if len(pair) > 1 else None
+
+
+def _predict(predictor: Predictor, shown: PreparedFrame) -> FrameTensors:
+    """Return a frame (1, 3, h, w) with its inverse depth (1, 1, h, w)."""
+    image = torch.from_numpy(shown.image)[None]
+    camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
+    inverse_depth = predict_maps(predictor, image, camera).inverse_depth
+    return FrameTensors(image.to(inverse_depth.device), camera, inverse_depth.float())

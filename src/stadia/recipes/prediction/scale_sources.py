@@ -1,0 +1,405 @@
+"""Sources of metres for predicted depth: what `--scale-from` names, and how each measures a frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import RIGHT, Recording
+from stadia.core.registry import find_nearest_name
+from stadia.core.types import Camera
+from stadia.datasets.masks.height_priors import PRIORS, find_prior
+from stadia.evaluation.frame_preparation import PreparedFrame
+from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map
+from stadia.files.input_files import read_text
+from stadia.files.paths import expand_home
+from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
+from stadia.geometry.scale_fit import Lengths
+
+MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
+"""Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""
+
+MAX_POINTS = 4000
+"""Measurements of one image, evenly spread over its rows."""
+
+POINT_PX = 2
+"""Half a side of the window of predicted depth around a measured point, pixels of the network."""
+
+POINT_DEVIATION = 0.10
+"""Relative error of a network's depth at a single point, which no other measurement shows."""
+
+HEIGHT_DEVIATION, SPEED_DEVIATION = 0.02, 0.01
+"""Relative errors of a camera height and of a speed as users measure them."""
+
+MIN_MOTION_M = 0.2
+"""Shortest motion that is compared with a predicted one."""
+
+MIN_ROAD_NORMAL = 0.9
+"""Smallest share of a road's normal that points up; other planes are no road."""
+
+MIN_BOX_PX = 20.0
+"""Smallest height of an object in pixels: one row of error is then 5 %."""
+
+
+@dataclass(frozen=True)
+class MeasuredFrame:
+    """A frame with its predicted depth.
+
+    shown: as the network's input.
+    inverse_depth: (h, w) as predicted, at the network's size.
+    recording, index: where it is from; None for a video file or an image.
+    motion: length of the predicted motion to the next frame, and the next frame's index; None without one.
+    """
+
+    shown: PreparedFrame
+    inverse_depth: NDArray[np.float32]
+    recording: Recording | None = None
+    index: int | None = None
+    motion: tuple[float, int] | None = None
+
+    def at_image(self) -> NDArray[np.float32]:
+        """Return the prediction (H, W) at the size of the crop of the image."""
+        height, width = self.shown.frame.image.shape[:2]
+        resized = cv2.resize(self.inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32)
+
+
+Measure = Callable[[MeasuredFrame], Lengths | None]
+"""Returns what the network predicts, as inverse depth or 1 / length, and the measured metres; None without any."""
+
+
+@dataclass(frozen=True)
+class ScaleSource:
+    """A source of metres.
+
+    text: as the user wrote it.
+    measure: of a frame.
+    systematic: relative standard deviation that its measurements share.
+    fits_shift: whether it measures points at several depths, and so scale and shift.
+    needs_motion: whether it compares motions.
+    lacking: why a frame has no measurement, for the error without any.
+    """
+
+    text: str
+    measure: Measure
+    lacking: str
+    systematic: float = 0.0
+    fits_shift: bool = False
+    needs_motion: bool = False
+
+
+def parse_scale_source(text: str) -> ScaleSource:
+    """Return a source of `--scale-from`. Raises ConfigError for an unknown or incomplete one.
+
+    Examples:
+        >>> parse_scale_source("height=1.5").systematic
+        0.02
+    """
+    name, _, value = text.partition("=")
+    if name not in SCALE_SOURCES:
+        near = find_nearest_name(name, list(SCALE_SOURCES))
+        fix = f"did you mean '{near}'?" if near else "for example --scale-from height=1.5"
+        expected = f"one of {', '.join(SCALE_SOURCES)}"
+        raise ConfigError("--scale-from", found=f"'{text}'", expected=expected, fix=fix)
+    return SCALE_SOURCES[name](text, value)
+
+
+def _parse_metres(text: str, value: str, example: str) -> float:
+    try:
+        metres = float(value)
+    except ValueError:
+        metres = math.nan
+    if not 0 < metres < 1e5:
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="metres", fix=f"for example {example}")
+    return metres
+
+
+def _refuse_value(text: str, value: str) -> None:
+    if value:
+        name = text.partition("=")[0]
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected=name, fix="leave the value out")
+
+
+def _thin(values: Lengths) -> Lengths | None:
+    """Return at most MAX_POINTS of the measurements in order; None of none."""
+    predicted, metres = values
+    if not len(predicted):
+        return None
+    step = -(-len(predicted) // MAX_POINTS)
+    return predicted[::step], metres[::step]
+
+
+def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths | None:
+    """Return prediction and metres where a map (H, W) of the crop has depth."""
+    known = np.isfinite(true_m) & (true_m > 0.1) & (true_m < 80)
+    return _thin((frame.at_image()[known], true_m[known]))
+
+
+# -- sources
+
+
+def lidar(text: str, value: str) -> ScaleSource:
+    """Sparse or dense depth of the data set, such as projected LiDAR points."""
+    _refuse_value(text, value)
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        if frame.recording is None or frame.index is None:
+            return None
+        true_m = frame.recording.depth_m(frame.index)
+        return None if true_m is None else _compare_maps(frame, frame.shown.box.cut(true_m))
+
+    return ScaleSource(text, measure, "no frame has measured depth", fits_shift=True)
+
+
+def reference(text: str, value: str) -> ScaleSource:
+    """A folder of depth maps in metres, by the names of the frames."""
+    if not value:
+        raise ConfigError(f"--scale-from {text}", found="no folder", expected="reference=DEPTHS", fix="name the folder")
+    files = find_depth_files(expand_home(Path(value)))
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        path = files.get(frame.shown.frame.name)
+        if path is None:
+            return None
+        true_m = np.asarray(read_depth_map(path), np.float32)
+        if true_m.shape != frame.shown.image_size:
+            height, width = frame.shown.image_size
+            true_m = cv2.resize(true_m, (width, height), interpolation=cv2.INTER_NEAREST)
+        return _compare_maps(frame, frame.shown.box.cut(true_m))
+
+    return ScaleSource(text, measure, f"{value} has no map with the name of a frame", fits_shift=True)
+
+
+def baseline(text: str, value: str) -> ScaleSource:
+    """The baseline of a rectified stereo pair, by semi-global matching."""
+    _refuse_value(text, value)
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        recording, index = frame.recording, frame.index
+        if recording is None or index is None or recording.T_right_left is None or RIGHT not in recording.sides:
+            return None
+        depth_m = match_pair_depth(
+            recording.image(index), recording.image(index, RIGHT), recording.K(index), recording.T_right_left
+        )
+        return _compare_maps(frame, frame.shown.box.cut(depth_m))
+
+    return ScaleSource(text, measure, "no frame has a stereo pair: these are images of one camera", fits_shift=True)
+
+
+def match_pair_depth(
+    left: NDArray[np.uint8], right: NDArray[np.uint8], K: NDArray[np.float64], T_right_left: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return depth (H, W) in metres of a rectified pair by semi-global matching, both ways consistent; 0 = none."""
+    gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (left, right)]
+    matcher = cv2.StereoSGBM_create(  # type: ignore[attr-defined]
+        minDisparity=0,
+        numDisparities=NUM_DISPARITIES,
+        blockSize=BLOCK_PX,
+        P1=8 * BLOCK_PX**2,
+        P2=32 * BLOCK_PX**2,
+        disp12MaxDiff=1,
+        uniquenessRatio=15,
+        speckleWindowSize=100,
+        speckleRange=1,
+    )
+    disparity_px = matcher.compute(*gray).astype(np.float32) / 16
+    depth_m = K[0, 0] * -T_right_left[0, 3] / np.maximum(disparity_px, MIN_DISPARITY_PX)
+    return np.where(disparity_px > MIN_DISPARITY_PX, depth_m, 0).astype(np.float32)
+
+
+def height(text: str, value: str) -> ScaleSource:
+    """The camera's height over the road, by its mask or the lower middle of the image."""
+    height_m = _parse_metres(text, value, "height=1.5")
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        predicted = measure_camera_height(frame)
+        return None if predicted is None else (np.array([1 / predicted]), np.array([height_m]))
+
+    return ScaleSource(text, measure, "no frame shows a road under the camera", systematic=HEIGHT_DEVIATION)
+
+
+def measure_camera_height(frame: MeasuredFrame) -> float | None:
+    """Return the camera's height over the road in the unit of predicted depth; None without a road."""
+    rows, columns = frame.inverse_depth.shape
+    road = _read_road(frame)
+    if road is None:
+        y, x = np.mgrid[:rows, :columns] / np.array([[[rows]], [[columns]]])
+        road = (y > 0.62) & (y < 0.95) & (np.abs(x - 0.5) < 0.08 + 0.35 * (y - 0.62))
+    if road.sum() < 100:
+        return None
+    depth = torch.from_numpy(1 / np.maximum(frame.inverse_depth, 1e-9))[None, None].double()
+    camera = Camera(torch.from_numpy(frame.shown.K)[None].double(), rows, columns)
+    plane = fit_inverse_depth_plane(depth, camera, torch.from_numpy(road)[None, None])[0]
+    up, distance = float(-plane[1]), float(plane[3])
+    return distance if up > MIN_ROAD_NORMAL and distance > 0 else None
+
+
+def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
+    """Return the road (h, w) at the network's size; None without masks."""
+    recording, index = frame.recording, frame.index
+    masks = None if recording is None or index is None else recording.masks(index)
+    if recording is None or masks is None or recording.mask_reader is None:
+        return None
+    numbers = [number for number, name in recording.mask_reader.classes.items() if name == "road"]
+    road = frame.shown.box.cut(np.isin(masks.semantic, numbers)).astype(np.uint8)
+    rows, columns = frame.inverse_depth.shape
+    return np.asarray(cv2.resize(road, (columns, rows), interpolation=cv2.INTER_NEAREST) > 0)
+
+
+_POINT = re.compile(r"(?P<x>[0-9.]+),(?P<y>[0-9.]+):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
+
+
+def point(text: str, value: str) -> ScaleSource:
+    """A measured distance along the optical axis of one pixel: X,Y:METRES, of the first frame or of @NAME."""
+    match = _POINT.fullmatch(value)
+    if match is None:
+        fix = "for example point=640,200:12.3, or point=640,200:12.3@000010"
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="X,Y:METRES", fix=fix)
+    x, y, metres = (_parse_metres(text, match[part], "point=640,200:12.3") for part in ("x", "y", "metres"))
+    first: list[str] = []
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        name = frame.shown.frame.name
+        first[:] = first or [match["name"] or name]
+        if name != first[0]:
+            return None
+        rows, columns = frame.inverse_depth.shape
+        box, (whole_height, whole_width) = frame.shown.box, frame.shown.image_size
+        if not (x < whole_width and y < whole_height):
+            expected = f"a pixel of an image of {whole_width}x{whole_height}"
+            raise ConfigError(f"--scale-from {text}", found=f"{x:g},{y:g}", expected=expected, fix="correct it")
+        column = round((x - box.left + 0.5) * columns / box.width - 0.5)
+        row = round((y - box.top + 0.5) * rows / box.height - 0.5)
+        window = frame.inverse_depth[
+            max(row - POINT_PX, 0) : row + POINT_PX + 1, max(column - POINT_PX, 0) : column + POINT_PX + 1
+        ]
+        return np.array([float(np.median(window))]), np.array([metres])
+
+    lacking = f"no frame is called '{match['name']}'" if match["name"] else "there is no frame"
+    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+
+
+def known_object(text: str, value: str) -> ScaleSource:
+    """The height of objects of a class, CLASS:METRES, in boxes of a file (@BOXES) or masks of the data."""
+    given, _, boxes_file = value.partition("@")
+    name, _, metres = given.partition(":")
+    prior = find_prior(name, PRIORS["mixed"])
+    if metres:
+        height_m, spread = _parse_metres(text, metres, "object=car:1.5"), 0.05
+    elif prior is not None:
+        height_m, spread = prior.mean_m, prior.spread_m / prior.mean_m
+    else:
+        fix = "for example object=car:1.5@boxes.csv"
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="object=CLASS:METRES", fix=fix)
+    boxes = read_boxes(expand_home(Path(boxes_file))) if boxes_file else None
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        found = boxes.get(frame.shown.frame.name, []) if boxes is not None else _find_mask_boxes(frame, name)
+        focal, image = frame.shown.frame.K[1, 1], frame.at_image()
+        lengths = [
+            (float(np.median(inside)), focal * height_m / (bottom - top))
+            for left, top, right, bottom in found
+            if bottom - top >= MIN_BOX_PX and (inside := _cut_middle(frame, image, (left, top, right, bottom))).size
+        ]
+        predicted, measured = (np.array(values) for values in zip(*lengths, strict=True)) if lengths else ((), ())
+        return (predicted, measured) if lengths else None  # type: ignore[return-value]
+
+    lacking = f"no whole {name} of {MIN_BOX_PX:g} pixels or more in boxes or masks"
+    return ScaleSource(text, measure, lacking, systematic=spread)
+
+
+def _cut_middle(
+    frame: MeasuredFrame, image: NDArray[np.float32], box: tuple[float, float, float, float]
+) -> NDArray[np.float32]:
+    """Return the prediction in the middle of a box of the whole image: its edges show what is behind."""
+    left, top, right, bottom = box
+    width, tall = right - left, bottom - top
+    rows = slice(*(round(top + share * tall) - frame.shown.box.top for share in (0.4, 0.85)))
+    columns = slice(*(round(left + share * width) - frame.shown.box.left for share in (0.25, 0.75)))
+    return image[max(rows.start, 0) : max(rows.stop, 0), max(columns.start, 0) : max(columns.stop, 0)]
+
+
+def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[tuple[float, float, float, float]]:
+    """Return boxes of the objects of a class in the masks that the image's edge does not cut."""
+    recording, index = frame.recording, frame.index
+    masks = None if recording is None or index is None else recording.masks(index)
+    if recording is None or masks is None or recording.mask_reader is None:
+        return []
+    numbers = [number for number, title in recording.mask_reader.classes.items() if title == name]
+    found = []
+    for instance in np.unique(masks.instance[np.isin(masks.semantic, numbers)]):
+        rows, columns = np.nonzero(masks.instance == instance)
+        whole = masks.instance.shape
+        is_cut = rows.min() == 0 or columns.min() == 0 or rows.max() == whole[0] - 1 or columns.max() == whole[1] - 1
+        if instance and not is_cut:
+            found.append((columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5))
+    return found
+
+
+def read_boxes(path: Path) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Return boxes by frame from a CSV file with rows `name,left,top,right,bottom` in pixels.
+
+    Raises DataError that names the row.
+    """
+    expected, fix = "rows name,left,top,right,bottom in pixels", "write one row for each object"
+    boxes: dict[str, list[tuple[float, float, float, float]]] = {}
+    for number, row in enumerate(csv.reader(io.StringIO(read_text(path, expected=expected))), 1):
+        if not row or row[:2] == ["name", "left"]:
+            continue
+        try:
+            name, left, top, right, bottom = row[0], *map(float, row[1:5])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected, fix=fix) from error
+        if not (left < right and top < bottom and math.isfinite(left + top + right + bottom)):
+            raise DataError(f"{path}:{number}", found="an empty box", expected=expected, fix=fix)
+        boxes.setdefault(name, []).append((left, top, right, bottom))
+    return boxes
+
+
+def speed(text: str, value: str) -> ScaleSource:
+    """A constant speed in m/s, speed=10, or measured poses (gps), compared with motions found by the depth."""
+    metres_per_s = _parse_metres(text, value, "speed=10") if value else None
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        recording, index = frame.recording, frame.index
+        if recording is None or index is None or frame.motion is None:
+            return None
+        length, following = frame.motion
+        if metres_per_s is None:
+            poses = [recording.T_world_camera(number) for number in (index, following)]
+            if poses[0] is None or poses[1] is None:
+                return None
+            metres = float(np.linalg.norm(poses[1][:3, 3] - poses[0][:3, 3]))
+        else:
+            times = [recording.timestamp_s(number) for number in (index, following)]
+            if times[0] is None or times[1] is None:
+                return None
+            metres = metres_per_s * abs(times[1] - times[0])
+        return (np.array([1 / length]), np.array([metres])) if metres > MIN_MOTION_M and length > 0 else None
+
+    lacking = "no pair of frames has a motion with a measured length (poses, or speed=M/S and times of frames)"
+    return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, needs_motion=True)
+
+
+SCALE_SOURCES: Mapping[str, Callable[[str, str], ScaleSource]] = {
+    "baseline": baseline,
+    "height": height,
+    "object": known_object,
+    "point": point,
+    "speed": speed,
+    "gps": speed,
+    "lidar": lidar,
+    "reference": reference,
+}
+"""By the name before "=": takes the whole text and the value behind it."""

@@ -1,0 +1,164 @@
+"""Sources of metres: each finds the factor of depth of a wrong unit, or states why it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from published_folders import write_network
+from torch import Tensor
+
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera, DepthScale
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.geometry.scale_fit import fit_scale
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.recipes.prediction.scale_sources import MeasuredFrame, parse_scale_source, read_boxes
+
+Stadia = Callable[..., tuple[int, str, str]]
+FACTOR = 0.25
+"""Metres for a unit of the depth that is scaled."""
+
+
+@pytest.fixture(scope="module")
+def recording(worlds: Path) -> Recording:
+    return open_recordings(worlds, "auto", split="val")[0]
+
+
+class TruePredictor:
+    """Predicts the true depth in another unit: it knows the images."""
+
+    depth_scale = DepthScale.UP_TO_SCALE
+    crop = "none"
+
+    def __init__(self, recording: Recording, factor: float = FACTOR) -> None:
+        frames = [PreparedFrame.prepare(self._sized(recording), frame) for frame in read_frames(recording)]
+        self.images = torch.stack([torch.from_numpy(frame.image) for frame in frames])
+        depths = [recording.depth_m(index) for index in range(len(recording))]
+        self.maps_of = torch.stack([torch.from_numpy(np.asarray(depth)) for depth in depths])
+        self.factor = factor
+
+    def _sized(self, recording: Recording) -> TruePredictor:
+        camera = recording.camera(0)
+        self.height, self.width = camera.height, camera.width
+        return self
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        numbers = [(self.images - one).abs().flatten(1).sum(1).argmin() for one in image]
+        depth = torch.stack([self.maps_of[number] for number in numbers])[:, None]
+        return self.factor / depth.where(depth > 0, 100.0).float()
+
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        return None
+
+
+def open_one(recording: Recording) -> PredictionInput:
+    indices = range(len(recording))
+    return PredictionInput(recording.name, read_frames(recording), len(recording), 10.0, recording, indices=indices)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "tolerance"), [("lidar", 0.001), ("baseline", 0.03), ("gps", 0.05), ("height=1.5", 0.08)]
+)
+def test_a_source_finds_the_factor(source: str, tolerance: float, recording: Recording) -> None:
+    receipt = measure_scale(TruePredictor(recording), lambda: open_one(recording), [source])
+    assert receipt.factor == pytest.approx(FACTOR, rel=tolerance)
+    assert receipt.verdict in ("usable", "doubtful")
+    assert source in "\n".join(receipt.lines())
+
+
+def test_a_point_and_a_known_object_find_it(recording: Recording, tmp_path: Path) -> None:
+    shown = PreparedFrame.prepare(TruePredictor(recording), next(read_frames(recording)))
+    depth_m = recording.depth_m(0)
+    assert depth_m is not None
+    frame = MeasuredFrame(shown, (FACTOR / np.maximum(depth_m, 0.1)).astype(np.float32), recording, 0)
+    row, column = 80, 150
+    measured = parse_scale_source(f"point={column},{row}:{depth_m[row, column]}").measure(frame)
+    assert measured is not None
+    assert fit_scale([(1 / measured[0], measured[1])]).factor == pytest.approx(FACTOR, rel=0.05)
+
+    flat = replace(frame, inverse_depth=np.full_like(depth_m, FACTOR / 10.0))
+    tall = shown.frame.K[1, 1] * 1.5 / 10.0  # pixels of 1.5 m at 10 m
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(f"name,left,top,right,bottom\n{shown.frame.name},100,40,160,{40 + tall}\n")
+    measured = parse_scale_source(f"object=car:1.5@{boxes}").measure(flat)
+    assert measured is not None
+    assert fit_scale([(1 / measured[0], measured[1])]).factor == pytest.approx(FACTOR, rel=0.01)
+
+
+def test_a_scaled_predictor_predicts_metres(recording: Recording) -> None:
+    predictor = TruePredictor(recording)
+    receipt = measure_scale(predictor, lambda: open_one(recording), ["lidar"])
+    scaled: Any = ScaledPredictor(predictor, receipt)
+    camera = Camera(torch.from_numpy(recording.K(0))[None], scaled.height, scaled.width)
+    inverse_m = scaled.inverse_depth(predictor.images[:1], camera)[0, 0].numpy()
+    depth_m = recording.depth_m(0)
+    assert depth_m is not None
+    known = (depth_m > 0) & (depth_m < 80)
+    assert np.allclose(1 / inverse_m[known], depth_m[known], rtol=1e-3)
+    assert scaled.depth_scale is DepthScale.METRES
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("heigth=1.5", "did you mean 'height'"),
+        ("height", "found ''; expected metres"),
+        ("height=-1", "expected metres"),
+        ("lidar=3", "leave the value out"),
+        ("point=1:2", "expected X,Y:METRES"),
+        ("object=zebra", "expected object=CLASS:METRES"),
+        ("reference", "no folder"),
+    ],
+)
+def test_a_source_that_is_none(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_scale_source(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("row", ["a,1,2", "a,1,2,x,4", "a,3,0,1,4"])
+def test_boxes_that_are_none(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text(row)
+    with pytest.raises(DataError, match=r"boxes\.csv:1"):
+        read_boxes(path)
+
+
+def test_a_source_that_the_input_lacks(recording: Recording) -> None:
+    with pytest.raises(StadiaError, match="no whole zebra"):
+        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["object=zebra:1.4"])
+
+
+def test_a_shift_needs_points_at_several_depths(recording: Recording) -> None:
+    predictor: Any = TruePredictor(recording)
+    predictor.depth_scale = DepthScale.AFFINE_INVERSE
+    with pytest.raises(StadiaError, match="lidar, reference or baseline"):
+        measure_scale(predictor, lambda: open_one(recording), ["height=1.5"])
+    receipt: ScaleReceipt = measure_scale(predictor, lambda: open_one(recording), ["lidar"])
+    assert receipt.factor == pytest.approx(1 / FACTOR, rel=1e-3)
+    assert receipt.shift == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_predict_writes_the_receipt(worlds: Path, tmp_path: Path, stadia: Stadia) -> None:
+    folder, out = write_network(tmp_path / "glpn", "glpn"), tmp_path / "out"
+    arguments = ("--scale-from", "lidar", "--scale-from", "baseline", "--no-video", "data.split=val")
+    code, text, err = stadia("predict", folder, worlds, "--out", out, *arguments)
+    assert code == 0, err
+    assert "scale from lidar: one unit is " in text
+    record = json.loads(next(out.rglob("predictions.json")).read_text())
+    assert set(record["scale_from"]["sources"]) == {"lidar", "baseline"}
+    assert Predictions.open(out).depth_scale is DepthScale.METRES
