@@ -76,6 +76,7 @@ class RoadWorldConfig(SceneCounts):
     train, val, test: number of worlds.
     frames: per world.  height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
     field_of_view_deg, camera_height_m: horizontal angle, and height over the road; each world draws one of each.
+    pitch_deg: range of the camera's mean pitch, positive upwards; null for that of a car, about 0. A drone looks down.
     speed_m_per_frame: range of a world's cruising speed (slower in turns).
     supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
     exposure: the exposure drifts from frame to frame.  noise: shot and read noise of a sensor.
@@ -89,7 +90,8 @@ class RoadWorldConfig(SceneCounts):
     baseline_m: Annotated[float, Field(gt=0, le=2)] = 0.54
     frame_rate_hz: Annotated[float, Field(gt=0)] = 10.0
     field_of_view_deg: Annotated[tuple[Annotated[float, Field(ge=20, le=130)], ...], Field(min_length=1)] = (81.5,)
-    camera_height_m: Annotated[tuple[Annotated[float, Field(ge=0.5, le=4)], ...], Field(min_length=1)] = (1.65,)
+    camera_height_m: Annotated[tuple[Annotated[float, Field(ge=0.5, le=80)], ...], Field(min_length=1)] = (1.65,)
+    pitch_deg: Annotated[tuple[float, float], check_range(-90, 45)] | None = None
     speed_m_per_frame: Annotated[tuple[Annotated[float, Field(gt=0)], float], check_range(0, 3)] = (0.6, 1.3)
     supersampling: Supersampling = 3
     exposure: bool = False
@@ -109,6 +111,42 @@ ROADWORLD_FULL = RoadWorldConfig(
 """For a training that generalizes to other cameras: 72 worlds of 120 stereo pairs, four fields of view and heights."""
 
 ROADWORLD_PRESETS: dict[str, RoadWorldConfig] = {"tiny": ROADWORLD_TINY, "demo": ROADWORLD_DEMO, "full": ROADWORLD_FULL}
+
+
+# -- RoomWorld
+
+
+class RoomWorldConfig(SceneCounts):
+    """A dataset: number of rooms, frames of each, and the camera.
+
+    train, val, test: number of rooms, each filmed once.
+    frames: per room.  height, width: of an image, pixels.
+    field_of_view_deg, camera_height_m: ranges of the horizontal angle and of the height over the floor.
+    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
+    noise: shot and read noise of a sensor.
+    """
+
+    scene_name = "room"
+    frames: Annotated[int, Field(ge=1, le=10_000)] = 8
+    height: Annotated[int, Field(ge=16, le=4096)] = 192
+    width: Annotated[int, Field(ge=16, le=4096)] = 256
+    frame_rate_hz: Annotated[float, Field(gt=0)] = 10.0
+    field_of_view_deg: Annotated[tuple[float, float], check_range(20, 120)] = (45.0, 95.0)
+    camera_height_m: Annotated[tuple[float, float], check_range(0.2, 5)] = (0.4, 1.9)
+    supersampling: Supersampling = 3
+    noise: bool = True
+
+
+ROOMWORLD_TINY = RoomWorldConfig(train=2, val=1, test=1, frames=3, height=96, width=128)
+"""For tests: four rooms, rendered in seconds."""
+
+ROOMWORLD_DEMO = RoomWorldConfig(train=120, val=10, test=20)
+"""For a training of minutes: 150 rooms of 8 frames, 256x192."""
+
+ROOMWORLD_FULL = RoomWorldConfig(train=1500, val=50, test=100, height=240, width=320)
+"""1650 rooms of 8 frames, 320x240."""
+
+ROOMWORLD_PRESETS: dict[str, RoomWorldConfig] = {"tiny": ROOMWORLD_TINY, "demo": ROOMWORLD_DEMO, "full": ROOMWORLD_FULL}
 
 
 # -- TableWorld, and cut-outs of its objects

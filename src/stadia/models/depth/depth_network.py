@@ -62,7 +62,7 @@ class DepthNetwork(nn.Module):
     output: DepthScale = DepthScale.UP_TO_SCALE
     mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
     std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
-    uses_camera: ClassVar[bool] = False
+    uses_camera: bool = False
     exports_one_size: ClassVar[bool] = False
     licence: str = ""
     source: str = ""

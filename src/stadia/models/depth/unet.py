@@ -140,6 +140,19 @@ class DepthDecoder(nn.Module):
         return result
 
 
+def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
+    """Return (B, 1, 1, 1): how many times the canonical focal length, fx / width, the camera's is.
+
+    An image of depth z at focal length f looks like one of depth z f_canonical / f at the canonical focal length.
+
+    Examples:
+        >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
+        >>> compute_focal_ratio(Camera(K, 64, 64), 0.5).flatten().tolist()
+        [2.0]
+    """
+    return (camera.K[:, 0, 0] / (camera.width * canonical_focal)).view(-1, 1, 1, 1).float()
+
+
 LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)
 """Range of log Sigma. Below it one pixel would weigh more than four hundred others."""
 
@@ -165,6 +178,7 @@ class Unet(DepthNetwork):
 
     def __init__(self, config: UnetConfig, *, pretrained: bool = True) -> None:
         super().__init__(config)
+        self.uses_camera = config.canonical_focal is not None
         self.encoder = Encoder(config.encoder, pretrained=pretrained)
         self.decoder = DepthDecoder(
             self.encoder.channels,
@@ -184,15 +198,21 @@ class Unet(DepthNetwork):
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
         """Predict the maps of (B, 3, H, W) RGB in [0, 1]."""
-        return self.decode(self.encoder(image))
+        return self.decode(self.encoder(image), camera)
 
-    def decode(self, features: list[Tensor]) -> DepthMaps:
-        """Map the encoder's features of an image, finest first, to the depth maps."""
+    def decode(self, features: list[Tensor], camera: Camera | None = None) -> DepthMaps:
+        """Map the encoder's features of an image, finest first, to the depth maps.
+
+        camera: of the image; without one, depth is that of the canonical camera, where there is such.
+        """
+        canonical = self.config.canonical_focal
+        ratio = 1.0 if canonical is None or camera is None else compute_focal_ratio(camera, canonical)
         logits = [x.float() for x in self.decoder(features)]  # left view; optional right view and uncertainty
 
         def inverse_depth(view: int) -> tuple[Tensor, ...]:
             maps = (x[:, view : view + 1] for x in logits)
-            return tuple(sigmoid_to_inverse_depth(x, self.config.min_depth_m, self.config.max_depth_m) for x in maps)
+            least, most = self.config.min_depth_m, self.config.max_depth_m
+            return tuple(sigmoid_to_inverse_depth(x, least, most) / ratio for x in maps)
 
         uncertainty = tuple(bound_log_uncertainty(x[:, -1:]) for x in logits) if self.config.uncertainty else None
         return DepthMaps(inverse_depth(0), inverse_depth(1) if self.config.right_view else None, uncertainty)

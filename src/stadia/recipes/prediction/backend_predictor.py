@@ -18,6 +18,7 @@ from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.evaluation.backends import Backend, BackendChoice
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.quantization import median_relative_difference
+from stadia.models.depth.unet import compute_focal_ratio
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.prediction.export import NetworkExports, motion_precision
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
@@ -69,7 +70,16 @@ class BackendPredictor(DepthPredictor):
         if self.backend is None:
             return super()._predict_maps(image, camera)
         inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
-        return PredictedMaps(inverse_depth / self._focal_ratio(camera, inverse_depth))
+        canonical = self._canonical_focal  # a graph knows no camera
+        ratio = (
+            self._focal_ratio(camera, inverse_depth) if canonical is None else compute_focal_ratio(camera, canonical)
+        )
+        return PredictedMaps(inverse_depth / given)
+
+    @property
+    def _canonical_focal(self) -> float | None:
+        """Return the focal length at which the graph predicts metres, fx / width; None for that of the training."""
+        return getattr(getattr(self.recipe.depth_network, "config", None), "canonical_focal", None)
 
     def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
         net = self.recipe.depth_pose_net

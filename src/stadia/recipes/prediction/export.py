@@ -84,7 +84,8 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
     if not isinstance(recipe, DepthRecipe):
         found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
         raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
-    focal = float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
+    canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
+    focal = canonical or float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
     if not focal > 0 and checkpoint.built_recipe is None:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")

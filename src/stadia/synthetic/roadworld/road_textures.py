@@ -239,7 +239,7 @@ def make_road_textures(seed: int, half_width_m: float, lane_m: float, overcast: 
     for kind, count, make in _DRAWN:
         names = [kind] if count == 1 else [f"{kind}{i}" for i in range(count)]
         made |= {name: make(stream(name)) for name in names}
-    return made | {name: make_plain_texture(stream(name), *look) for name, look in _PLAIN.items()}
+    return made | {name: make_plain_texture(stream(name), *look) for name, look in PLAIN_LOOKS.items()}
 
 
 _DRAWN: tuple[tuple[str, int, Callable[[np.random.Generator], Texture]], ...] = (
@@ -247,7 +247,7 @@ _DRAWN: tuple[tuple[str, int, Callable[[np.random.Generator], Texture]], ...] = 
     ("roof", 1, make_roof), ("foliage", 2, make_foliage), ("facade", FACADES, make_facade),
     ("cloth", CLOTHS, make_clothing), ("sign_face", SIGN_FACES, make_sign_face),
 )  # fmt: skip
-_PLAIN = {  # linear RGB, contrast, metres of a tile
+PLAIN_LOOKS = {  # linear RGB, contrast, metres of a tile
     "paint": ((0.85, 0.85, 0.85), 0.07, 3.0),
     "glass": ((0.07, 0.08, 0.09), 0.45, 2.5),
     "rubber": ((0.03, 0.03, 0.03), 0.3, 1.0),

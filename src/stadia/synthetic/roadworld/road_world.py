@@ -77,6 +77,10 @@ def compute_drive_s(
     return s
 
 
+CAR_PITCH_RAD = (-0.02, 0.01)
+"""Range of a car camera's mean pitch."""
+
+
 def _rotation_from_euler(pitch: float, yaw: float, roll: float) -> Points:
     """Return the intrinsic rotation about y by yaw, x by pitch, z by roll. Positive: right, up, clockwise."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
@@ -87,15 +91,24 @@ def _rotation_from_euler(pitch: float, yaw: float, roll: float) -> Points:
 
 
 def make_drive(
-    seed: int, course: RoadCourse, s: Points, lane_m: float, height_m: float, frame_rate_hz: float
+    seed: int,
+    course: RoadCourse,
+    s: Points,
+    lane_m: float,
+    height_m: float,
+    frame_rate_hz: float,
+    pitch_rad: tuple[float, float] = CAR_PITCH_RAD,
 ) -> CameraDrive:
-    """Drive the camera in the middle of the right lane, on average `height_m` over the road."""
+    """Drive the camera in the middle of the right lane, on average `height_m` over the road.
+
+    pitch_rad: range of the mean pitch, positive upwards.
+    """
     random = make_generator(seed, "camera", "motion")
     time = np.arange(len(s)) / frame_rate_hz
     d = 0.5 * lane_m + _draw_smooth_noise(random, time, 0.12, (0.05, 0.25))
     yaw = np.gradient(d, s) if len(s) > 1 else np.zeros(1)
     yaw = yaw + _draw_smooth_noise(random, time, 0.004, (0.2, 0.6))
-    pitch = random.uniform(-0.02, 0.01) + _draw_smooth_noise(random, time, 0.005, (0.5, 1.6))
+    pitch = random.uniform(*pitch_rad) + _draw_smooth_noise(random, time, 0.005, (0.5, 1.6))
     roll = random.uniform(-0.008, 0.008) + _draw_smooth_noise(random, time, 0.006, (0.3, 1.2))
     height = height_m + _draw_smooth_noise(random, time, 0.010, (0.8, 2.0))
     poses, planes = np.empty((len(s), 4, 4)), np.empty((len(s), 4))
@@ -232,7 +245,8 @@ def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, with_p
     if with_people:
         objects += street_scene.place_people(*street, style.people_per_100_m, config.frames, rate_hz)
     textures = make_road_textures(seed, section.half_width_m, section.lane_m, style.overcast)
-    drive = make_drive(seed, course, s, section.lane_m, height_m, rate_hz)
+    pitch_rad = CAR_PITCH_RAD if config.pitch_deg is None else tuple(np.radians(config.pitch_deg).tolist())
+    drive = make_drive(seed, course, s, section.lane_m, height_m, rate_hz, pitch_rad)
     K = make_intrinsics(field_of_view_deg, config.height, config.width)
     geometry = assemble_world(objects, textures, config.frames)
     return RoadWorld(*street, make_sun(seed, style), drive, K, height_m, geometry)

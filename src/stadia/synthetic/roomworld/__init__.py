@@ -1,0 +1,1 @@
+"""RoomWorld: furnished rooms and corridors, filmed by a hand-held camera."""

@@ -1,0 +1,230 @@
+"""Meshes of furniture in real sizes, each in its own frame: x right, y down, z towards its front; it stands on y = 0.
+
+Materials are names of `room_textures`. Surfaces that carry things are `Furniture.tops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stadia.synthetic.rendering.mesh import Color, Mesh, Points, compute_bounds, make_box, make_ellipsoid, make_tube
+from stadia.synthetic.roomworld.room_textures import FABRICS, PAINTS, PRINTS
+from stadia.synthetic.roomworld.room_textures import draw_tint as _tint
+
+
+@dataclass(frozen=True, slots=True)
+class Furniture:
+    """A piece of furniture.
+
+    mesh: its parts.  tops: (x0, z0, x1, z1, height_m) of surfaces that carry things.
+    against_wall: whether its back stands at a wall.
+    """
+
+    mesh: Mesh
+    tops: tuple[tuple[float, float, float, float, float], ...] = ()
+    against_wall: bool = True
+
+    @property
+    def footprint(self) -> Points:
+        """Return the (4, 2) corners x, z of the rectangle that it occupies."""
+        low, high = compute_bounds(self.mesh)
+        return np.array([[low[0], low[2]], [high[0], low[2]], [high[0], high[2]], [low[0], high[2]]])
+
+
+def _legs(half_x: float, half_z: float, height: float, thick: float, material: str, tint: Color) -> Mesh:
+    parts: Mesh = []
+    for x in (-half_x, half_x - thick):
+        for z in (-half_z, half_z - thick):
+            parts += make_box((x, -height, z), (x + thick, 0, z + thick), material, tint)
+    return parts
+
+
+def _wooden(random: np.random.Generator) -> tuple[str, Color]:
+    """Draw wood, or a painted surface."""
+    if random.random() < 0.6:
+        return "wood", tuple(random.uniform(0.6, 1.5) * np.ones(3))
+    return f"paint{random.integers(PAINTS)}", _tint(random)
+
+
+def make_table(random: np.random.Generator) -> Furniture:
+    """Make a dining or coffee table, rectangular or round."""
+    low = random.random() < 0.35
+    height, wide, deep = random.uniform(0.35, 0.5) if low else random.uniform(0.68, 0.78), *random.uniform(0.6, 1.6, 2)
+    material, tint = _wooden(random)
+    thick = random.uniform(0.02, 0.06)
+    if random.random() < 0.3:
+        radius = 0.5 * min(wide, deep)
+        mesh = make_tube((0, -height, 0), (0, thick - height, 0), radius, material, tint, sides=28, closed=True)
+        mesh += make_tube((0, thick - height, 0), (0, 0, 0), (0.05, 0.25 * radius), "metal", tint)
+        reach = 0.65 * radius
+        return Furniture(mesh, ((-reach, -reach, reach, reach, height),), against_wall=False)
+    x, z = wide / 2, deep / 2
+    mesh = make_box((-x, -height, -z), (x, thick - height, z), material, tint)
+    mesh += _legs(x - 0.04, z - 0.04, height - thick, random.uniform(0.03, 0.08), material, tint)
+    return Furniture(mesh, ((-x, -z, x, z, height),), against_wall=False)
+
+
+def make_chair(random: np.random.Generator) -> Furniture:
+    """Make a chair with a seat and a back."""
+    seat, wide, deep, back = random.uniform(0.42, 0.48), *random.uniform(0.38, 0.5, 2), random.uniform(0.35, 0.6)
+    material, tint = _wooden(random) if random.random() < 0.6 else (f"fabric{random.integers(FABRICS)}", _tint(random))
+    x, z = wide / 2, deep / 2
+    mesh = make_box((-x, -seat, -z), (x, 0.04 - seat, z), material, tint)
+    mesh += make_box((-x, -seat - back, -z), (x, -seat - random.uniform(0.0, 0.15), 0.03 - z), material, tint)
+    mesh += _legs(x, z, seat - 0.04, 0.035, "metal" if random.random() < 0.4 else "wood", tint)
+    return Furniture(mesh, against_wall=False)
+
+
+def make_sofa(random: np.random.Generator) -> Furniture:
+    """Make a sofa or an armchair with cushions."""
+    wide, deep, seat = random.uniform(0.8, 2.4), random.uniform(0.75, 1.0), random.uniform(0.36, 0.46)
+    back, arm = random.uniform(0.7, 0.95), random.uniform(0.12, 0.22)
+    material, tint = f"fabric{random.integers(FABRICS)}", _tint(random)
+    x, z = wide / 2, deep / 2
+    mesh = make_box((-x, -seat, -z), (x, -0.06, z), material, tint)
+    mesh += make_box((-x, -back, -z), (x, -seat, 0.22 - z), material, tint)
+    for side in (-x, x - arm):
+        mesh += make_box((side, -seat - 0.2, -z), (side + arm, -0.06, z), material, tint)
+    for _ in range(int(random.integers(0, 4))):
+        center = (random.uniform(0.3 - x, x - 0.3), -seat - 0.18, 0.3 - z)
+        size = random.uniform(0.15, 0.25)
+        mesh.append(make_ellipsoid(center, (size, size, 0.09), f"fabric{random.integers(FABRICS)}", _tint(random)))
+    return Furniture(mesh)
+
+
+def make_bed(random: np.random.Generator) -> Furniture:
+    """Make a bed with a blanket and pillows."""
+    wide, long, height = random.uniform(0.9, 1.8), random.uniform(1.9, 2.1), random.uniform(0.4, 0.6)
+    x, z = wide / 2, long / 2
+    material, tint = _wooden(random)
+    mesh = make_box((-x, 0.15 - height, -z), (x, -0.1, z), material, tint)
+    mesh += make_box((0.02 - x, -height, 0.02 - z), (x - 0.02, 0.15 - height, z - 0.02), "fabric0", (0.9, 0.9, 0.9))
+    mesh += make_box(
+        (-x, -height - 0.04, -0.4 * z), (x, 0.2 - height, z + 0.02), f"fabric{random.integers(FABRICS)}", _tint(random)
+    )
+    mesh += make_box((-x, -random.uniform(0.7, 1.2), -z - 0.05), (x, 0, -z), material, tint)
+    for side in (-0.5, 0.5) if wide > 1.3 else (0.0,):
+        center = (side * x, -height - 0.08, 0.3 - z)
+        mesh.append(make_ellipsoid(center, (0.34, 0.11, 0.22), f"fabric{random.integers(FABRICS)}", _tint(random)))
+    return Furniture(mesh)
+
+
+def make_shelf(random: np.random.Generator) -> Furniture:
+    """Make a shelf with books and boxes, or a low board."""
+    wide, deep, height = random.uniform(0.5, 2.0), random.uniform(0.25, 0.45), random.uniform(0.7, 2.2)
+    boards = int(random.integers(2, 7))
+    material, tint = _wooden(random)
+    x, z, thick = wide / 2, deep / 2, 0.02
+    mesh = make_box((-x, -height, -z), (x, 0, 0.015 - z), material, tint)
+    for side in (-x, x - thick):
+        mesh += make_box((side, -height, -z), (side + thick, 0, z), material, tint)
+    rise = height / boards
+    for board in range(boards + 1):
+        y = -board * rise
+        mesh += make_box((-x, y - thick, -z), (x, y, z), material, tint)
+        at = -x + 0.04
+        while board < boards and at < x - 0.1:
+            if random.random() < 0.8:
+                thin, tall = random.uniform(0.015, 0.06), random.uniform(0.4, 0.85) * rise
+                front = z - random.uniform(0.02, 0.3 * deep)
+                look = f"print{random.integers(PRINTS)}" if random.random() < 0.3 else f"paint{random.integers(PAINTS)}"
+                mesh += make_box((at, y - thick - tall, 0.03 - z), (at + thin, y - thick, front), look, _tint(random))
+                at += thin + 0.002
+            else:
+                at += random.uniform(0.03, 0.3)
+    return Furniture(mesh, ((-x, -z, x, z, height + thick),) if height < 1.3 else ())
+
+
+def make_cabinet(random: np.random.Generator) -> Furniture:
+    """Make a wardrobe, a chest of drawers, a kitchen unit or a fridge: a box whose front has doors and handles."""
+    wide, deep = random.uniform(0.5, 2.2), random.uniform(0.4, 0.65)
+    height = random.uniform(0.75, 1.0) if random.random() < 0.5 else random.uniform(1.4, 2.2)
+    material, tint = _wooden(random)
+    x, z = wide / 2, deep / 2
+    mesh = make_box((-x, -height, -z), (x, 0, z), material, tint)
+    columns, rows = max(1, round(wide / random.uniform(0.4, 0.7))), int(random.integers(1, 5))
+    front: Color = tuple(np.clip(np.array(tint) * random.uniform(0.7, 1.2), 0, 1.5))
+    for i in range(columns):
+        for j in range(rows):
+            left, top = -x + wide * i / columns + 0.01, -height + height * j / rows + 0.01
+            right, bottom = left + wide / columns - 0.02, top + height / rows - 0.02
+            mesh += make_box((left, top, z), (right, bottom, z + 0.018), material, front)
+            middle = (top + bottom) / 2
+            mesh += make_box((right - 0.06, middle - 0.05, z + 0.018), (right - 0.04, middle + 0.05, z + 0.04), "metal")
+    return Furniture(mesh, ((-x, -z, x, z, height),) if height < 1.2 else ())
+
+
+def make_desk(random: np.random.Generator) -> Furniture:
+    """Make a desk with one or two screens."""
+    wide, deep, height = random.uniform(1.0, 1.8), random.uniform(0.6, 0.8), random.uniform(0.7, 0.76)
+    material, tint = _wooden(random)
+    x, z = wide / 2, deep / 2
+    mesh = make_box((-x, -height, -z), (x, 0.03 - height, z), material, tint)
+    mesh += _legs(x, z, height - 0.03, 0.05, "metal", (0.8, 0.8, 0.8))
+    for center in (0.0,) if random.random() < 0.6 else (-0.32, 0.32):
+        half, tall, y = random.uniform(0.22, 0.31), random.uniform(0.28, 0.38), -height - random.uniform(0.08, 0.16)
+        mesh += make_box((center - half, y - tall, 0.14 - z), (center + half, y, 0.17 - z), "plastic", (0.1, 0.1, 0.1))
+        screen = f"print{random.integers(PRINTS)}"
+        mesh += make_box(
+            (center - half + 0.01, y - tall + 0.01, 0.17 - z), (center + half - 0.01, y - 0.01, 0.172 - z), screen
+        )
+        mesh += make_box((center - 0.03, y, 0.14 - z), (center + 0.03, -height, 0.16 - z), "plastic", (0.1, 0.1, 0.1))
+    return Furniture(mesh, ((-x, 0.3 - z, x, z, height),))
+
+
+def make_plant(random: np.random.Generator) -> Furniture:
+    """Make a potted plant."""
+    pot, tall = random.uniform(0.12, 0.22), random.uniform(0.4, 1.6)
+    mesh = make_tube((0, 0, 0), (0, -1.6 * pot, 0), (0.8 * pot, pot), "ceramic", _tint(random), closed=True)
+    mesh += make_tube((0, -1.6 * pot, 0), (0, -tall, 0), 0.02, "bark")
+    for _ in range(int(random.integers(5, 18))):
+        direction = random.normal(size=3) * (0.16, 0.25 * tall, 0.16)
+        size = random.uniform(0.05, 0.2) * (0.4 + 0.6 * tall)
+        center = (direction[0], -tall - 0.3 * abs(direction[1]), direction[2])
+        green: Color = tuple(random.uniform(0.7, 1.4) * np.ones(3))
+        mesh.append(make_ellipsoid(center, (size, 0.5 * size, size), "foliage", green, around=8, along=5))
+    return Furniture(mesh)
+
+
+def make_lamp(random: np.random.Generator) -> Furniture:
+    """Make a floor lamp."""
+    tall, shade = random.uniform(1.2, 1.8), random.uniform(0.12, 0.25)
+    mesh = make_tube((0, 0, 0), (0, -0.03, 0), 0.15, "metal", closed=True)
+    mesh += make_tube((0, -0.03, 0), (0, -tall, 0), 0.012, "metal")
+    bright: Color = (1.3, 1.2, 1.0)
+    mesh += make_tube((0, 0.05 - tall, 0), (0, -tall - 0.25, 0), (shade, 0.6 * shade), "plastic", bright, sides=16)
+    return Furniture(mesh)
+
+
+def make_clutter(random: np.random.Generator) -> Furniture:
+    """Make a heap of boxes, bags and balls on the floor."""
+    mesh: Mesh = []
+    for _ in range(int(random.integers(1, 5))):
+        x, z = random.uniform(-0.3, 0.3, 2)
+        size = random.uniform(0.08, 0.3, 3)
+        look = f"print{random.integers(PRINTS)}" if random.random() < 0.5 else f"paint{random.integers(PAINTS)}"
+        if random.random() < 0.7:
+            low, high = (x - size[0], -2 * size[1], z - size[2]), (x + size[0], 0, z + size[2])
+            mesh += make_box(low, high, look, _tint(random))
+        else:
+            radius = float(size[0])
+            mesh.append(make_ellipsoid((x, -radius, z), (radius,) * 3, look, _tint(random), around=16, along=10))
+    return Furniture(mesh, against_wall=False)
+
+
+FURNITURE: dict[str, Callable[[np.random.Generator], Furniture]] = {
+    "table": make_table,
+    "chair": make_chair,
+    "sofa": make_sofa,
+    "bed": make_bed,
+    "shelf": make_shelf,
+    "cabinet": make_cabinet,
+    "desk": make_desk,
+    "plant": make_plant,
+    "lamp": make_lamp,
+    "clutter": make_clutter,
+}
+"""A kind of furniture is a function here and a line."""
