@@ -150,7 +150,7 @@ def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
         >>> compute_focal_ratio(Camera(K, 64, 64), 0.5).flatten().tolist()
         [2.0]
     """
-    return (camera.K[:, 0, 0] / (camera.width * canonical_focal)).view(-1, 1, 1, 1).float()
+    return (camera.K[..., 0, 0] / (camera.width * canonical_focal)).reshape(-1, 1, 1, 1).float()
 
 
 LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)

@@ -71,10 +71,9 @@ class BackendPredictor(DepthPredictor):
             return super()._predict_maps(image, camera)
         inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
         canonical = self._canonical_focal  # a graph knows no camera
-        ratio = (
-            self._focal_ratio(camera, inverse_depth) if canonical is None else compute_focal_ratio(camera, canonical)
-        )
-        return PredictedMaps(inverse_depth / given)
+        own = self._focal_ratio(camera, inverse_depth)
+        ratio = own if canonical is None else compute_focal_ratio(camera, canonical)
+        return PredictedMaps(inverse_depth / ratio)
 
     @property
     def _canonical_focal(self) -> float | None:
