@@ -15,9 +15,10 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import SceneFormat
 from stadia.synthetic.roadworld.roadworld_writer import ROADWORLD
+from stadia.synthetic.roomworld.roomworld_writer import ROOMWORLD
 from stadia.synthetic.tableworld.tableworld_writer import CUTOUTS, TABLEWORLD
 
-kinds = pytest.mark.parametrize("kind", [ROADWORLD, TABLEWORLD, CUTOUTS], ids=lambda kind: kind.kind)
+kinds = pytest.mark.parametrize("kind", [ROADWORLD, ROOMWORLD, TABLEWORLD, CUTOUTS], ids=lambda kind: kind.kind)
 
 
 def write(path: Path, values: object = None) -> None:

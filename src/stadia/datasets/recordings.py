@@ -368,10 +368,14 @@ def crop_recording(recording: Recording, crop: str) -> Recording:
 # -- What was read, in a line, so that a wrong camera or rig is seen before hours of training.
 
 
+MAX_SUMMARY_LINES = 8
+"""Lines about the recordings of a data set: one of a thousand cameras would fill the screen."""
+
+
 def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
     """Return `read: 51 frames 1226x370, fx 707.1 px (81.9 degrees), stereo baseline 0.537 m, poses, no ground truth`.
 
-    Recordings with equal properties share a line.
+    Recordings with equal properties share a line. After MAX_SUMMARY_LINES the rest are counted.
     """
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
@@ -381,6 +385,11 @@ def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
     for properties, members in groups.items():
         count = f"{len(members)} recordings, " if len(members) > 1 else ""
         lines.append(f"read: {count}{sum(map(len, members))} frames {properties}")
+    if len(lines) > MAX_SUMMARY_LINES:
+        rest = list(groups.values())[MAX_SUMMARY_LINES:]
+        recordings_left = sum(map(len, rest))
+        frames = sum(len(recording) for members in rest for recording in members)
+        lines[MAX_SUMMARY_LINES:] = [f"read: {recordings_left} more recordings, {frames} frames, of other cameras"]
     return lines
 
 

@@ -31,7 +31,7 @@ from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network, check_depth_network
 from stadia.models.pretrained_weights import LoadReport
 from stadia.recipes.base.depth_recipe import DepthRecipe
-from stadia.recipes.base.video_data import VideoData, open_video
+from stadia.recipes.base.video_data import VideoData, open_data_sets
 from stadia.recipes.supervised.config import SupervisedConfig
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         """
         load_loss(config.loss.name, SparseDepthLoss)
         check_depth_network(config.model, [(config.data.height, config.data.width)])
-        data = open_video(config.data, config.training, seed=config.seed, console=console)
+        data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
     @property

@@ -1,0 +1,37 @@
+"""A network with a canonical camera: depth follows the focal length, and nothing else of the camera."""
+
+from __future__ import annotations
+
+import torch
+
+from stadia.core.types import Camera
+from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.unet import Unet, compute_focal_ratio
+
+
+def camera(focal: float, width: int = 64, height: int = 32) -> Camera:
+    return Camera(torch.tensor([[[focal * width, 0, 31.5], [0, focal * width, 15.5], [0, 0, 1]]]), height, width)
+
+
+def build(canonical_focal: float | None) -> Unet:
+    torch.manual_seed(0)
+    config = UnetConfig(encoder="resnet18", scales=2, canonical_focal=canonical_focal)
+    return Unet(config, pretrained=False).eval()
+
+
+def test_depth_is_proportional_to_the_focal_length_and_that_of_the_network_at_the_canonical_one() -> None:
+    network, plain, image = build(0.5), build(None), torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        own = plain(image, camera(0.9)).inverse_depth
+        for scale in (0, 1):
+            torch.testing.assert_close(network(image, camera(0.5)).inverse_depth[scale], own[scale])
+            torch.testing.assert_close(network(image, camera(1.0)).inverse_depth[scale], own[scale] / 2)
+            torch.testing.assert_close(network(image).inverse_depth[scale], own[scale])
+    assert network.uses_camera
+    assert not plain.uses_camera
+
+
+def test_a_resized_image_has_the_same_ratio_and_a_batch_one_for_each() -> None:
+    several = Camera(torch.cat([camera(0.5).K, camera(0.25).K]), 32, 64)
+    assert compute_focal_ratio(several, 0.5).flatten().tolist() == [1.0, 0.5]
+    assert compute_focal_ratio(camera(0.7, 640, 320), 0.5).allclose(compute_focal_ratio(camera(0.7), 0.5))
