@@ -128,8 +128,8 @@ def _make_fittings(random: np.random.Generator, size: Points) -> Mesh:
     for _ in range(int(random.integers(0, 5))):
         x, z = random.uniform((0.5, 0.5), (size[0] - 0.5, size[2] - 0.5))
         half = random.uniform(0.1, 0.5)
-        low, high = (x - half, -height, z - 0.15), (x + half, 0.07 - height, z + 0.15)
-        parts += make_box(low, high, "plastic", (2.5, 2.4, 2.2))
+        corner, opposite = (x - half, -height, z - 0.15), (x + half, 0.07 - height, z + 0.15)
+        parts += make_box(corner, opposite, "plastic", (2.5, 2.4, 2.2))
     return parts
 
 
@@ -155,7 +155,7 @@ def _place_furniture(seed: int, size: Points) -> list[tuple[Furniture, Points]]:
         for _ in range(12):
             if piece.against_wall:
                 T_wall, length = _make_wall_frame(size, int(own.integers(4)))
-                T = T_wall @ _pose_on_floor(0.0, own.uniform(-length / 2, length / 2), 0.0)
+                T: Points = T_wall @ _pose_on_floor(0.0, own.uniform(-length / 2, length / 2), 0.0)
                 T[:3, 3] += T[:3, 2] * (0.03 - piece.footprint[:, 1].min())
             else:
                 T = _pose_on_floor(own.uniform(0, 2 * np.pi), *own.uniform((0, 0), (size[0], size[2])))
