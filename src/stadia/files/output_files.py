@@ -42,7 +42,7 @@ from stadia.files.write_errors import explain_write_error
 _END_BYTES = 1 << 16  # at either end of a file, where its mark is
 _MOVED = ".moved.json"  # in a temporary folder: what is moved out of it, with the identity of each file
 
-PREVIEWED = ("roadworld", "tableworld", "cutouts")
+PREVIEWED = ("roadworld", "roomworld", "tableworld", "cutouts")
 """Kinds of rendered data sets, which have a preview.png."""
 
 MARKS: Mapping[str, bytes] = {

@@ -79,7 +79,7 @@ def test_reading_returns_what_was_rendered(written: Path) -> None:
     recordings = open_recordings(str(written))
     assert len(recordings) == 4
     recording = next(one for one in recordings if one.name.endswith("train-00001"))
-    jobs = ROOMWORLD.list_jobs(written, SMALL, 5, lambda split, index, _: f"{split}-{index:05d}")
+    jobs = ROOMWORLD.list_jobs(written, SMALL, 5)
     room = make_room(jobs[1].seed, SMALL)
     view = RoomRenderer(room, SMALL).render(2)
     np.testing.assert_array_equal(recording.image(2, "left"), view.image)

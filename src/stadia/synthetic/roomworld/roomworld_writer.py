@@ -27,8 +27,9 @@ from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
 
 ROOMWORLD_VERSION = 1
 ROOMWORLD = SceneFormat(
-    "roomworld", ROOMWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1}
-)
+    "roomworld", ROOMWORLD_VERSION, "recording.json", "dataset.json", {"format": "stadia", "version": 1},
+    lambda split, index, _: f"{split}-{index:05d}",
+)  # fmt: skip
 
 _NEAR_M, _FAR_M = 0.4, 12.0  # of depth in previews
 
@@ -73,9 +74,10 @@ def write_roomworld(
 
     Raises DataError where a folder holds a room made with other settings, StadiaError where it cannot be written.
     """
-    jobs = ROOMWORLD.list_jobs(Path(out), config, seed, lambda split, index, _: f"{split}-{index:05d}")
+    jobs = ROOMWORLD.list_jobs(Path(out), config, seed)
     ROOMWORLD.check_folder(Path(out))
     todo = ROOMWORLD.find_unfinished(jobs, config)
+    ROOMWORLD.check_listing(Path(out), RoomWorldConfig)
     advance(config.frames * (len(jobs) - len(todo)))
     with ThreadPoolExecutor(workers or count_cores()) as pool:
         run_jobs(pool, partial(_write_room, config), todo, advance)
