@@ -49,6 +49,7 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "encoder": "mobilenetv3_small_050", "decoder_channels": (4, 8, 8, 8, 8)},
     "dpt": {"name": "dpt", "size": "tiny"},
     "depth_anything": {"name": "depth_anything", "size": "tiny"},
+    "monodepth2": {"name": "monodepth2", "motion": False},
     "published": {
         "name": "published",
         "source": "tiny",

@@ -32,6 +32,7 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "encoder": "test_efficientnet", "decoder_channels": (4, 4, 8, 8, 8)},
     "dpt": {"name": "dpt", "size": "tiny"},
     "depth_anything": {"name": "depth_anything", "size": "tiny"},
+    "monodepth2": {"name": "monodepth2", "motion": False},
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
 SLOW_EXPORTS = ("dpt", "depth_anything")

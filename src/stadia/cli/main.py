@@ -30,7 +30,7 @@ from stadia.cli.data_commands import camera, camera_height, init, map_video, pre
 from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import doctor, parts
 from stadia.cli.output import echo
-from stadia.cli.predict import activations, export, odometry, predict
+from stadia.cli.predict import activations, export, import_network, odometry, predict
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
@@ -56,6 +56,7 @@ for command in COMMANDS:
     app.command(cls=TrainCommand if command is train else None)(command)
 app.command("list")(parts)
 app.command("map")(map_video)
+app.command("import")(import_network)
 app.add_typer(data, name="data")
 
 

@@ -15,6 +15,7 @@ DEPTH_NETWORKS = Registry(
         "dpt": "stadia.models.depth.dpt:Dpt",
         "depth_anything": "stadia.models.depth.depth_anything:DepthAnything",
         "published": "stadia.models.depth.published:Published",
+        "monodepth2": "stadia.models.depth.monodepth2:Monodepth2",
     },
     entry_points="stadia.depth_networks",
 )
@@ -27,6 +28,7 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "dpt": "stadia.models.depth.config:DptConfig",
         "depth_anything": "stadia.models.depth.config:DepthAnythingConfig",
         "published": "stadia.models.depth.published_config:PublishedConfig",
+        "monodepth2": "stadia.models.depth.monodepth2_config:Monodepth2Config",
     },
 )
 """Configurations that import no torch; that of any other network is its attribute `Config`."""

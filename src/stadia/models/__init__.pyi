@@ -23,6 +23,8 @@ from .depth.depth_network import DepthMaps as DepthMaps
 from .depth.depth_network import DepthNetwork as DepthNetwork
 from .depth.depth_network import build_depth_network as build_depth_network
 from .depth.dpt import Dpt as Dpt
+from .depth.monodepth2 import Monodepth2 as Monodepth2
+from .depth.monodepth2_config import Monodepth2Config as Monodepth2Config
 from .depth.published import Published as Published
 from .depth.published_config import PublishedConfig as PublishedConfig
 from .depth.unet import Unet as Unet

@@ -238,9 +238,14 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
     network.load_state_dict(tensors, strict=False)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .safetensors file or of a .pt with a state_dict, by name. Raises CheckpointError."""
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file or of a .pt with a state_dict, by name.
+
+    plain: names whose values may be numbers; they are returned as tensors.
+
+    Raises CheckpointError for other content.
+    """
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, plain)
 
 
 def _match_weights(
@@ -314,7 +319,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise _damaged(path, error) from error
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
     try:
         _check_pickles(path)
         values: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
@@ -326,6 +331,9 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
             values = values[key]
+    if isinstance(values, Mapping) and plain:
+        is_number = {n: n in plain and isinstance(v, bool | int | float) for n, v in values.items()}
+        values = {name: torch.tensor(value) if is_number[name] else value for name, value in values.items()}
     if isinstance(values, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in values.items()):
         return dict(values)
     found, fix = "no names with a tensor each", "save model.state_dict() alone"
@@ -388,6 +396,16 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
         r"neck.reassemble_stage.layers.<n-1>.projection.\g<kind>",
     ),
     (rf"pretrained\.act_postprocess(?P<n>[1-4])\.4\.{_KIND}", r"neck.reassemble_stage.layers.<n-1>.resize.\g<kind>"),
+    # The same without the layers that only reshape: the files for scripting.
+    (
+        rf"pretrained\.readout_oper(?P<n>[1-4])\.0\.project\.0\.{_KIND}",
+        r"neck.reassemble_stage.readout_projects.<n-1>.0.\g<kind>",
+    ),
+    (
+        rf"pretrained\.act_postprocess(?P<n>[1-4])\.0\.{_KIND}",
+        r"neck.reassemble_stage.layers.<n-1>.projection.\g<kind>",
+    ),
+    (rf"pretrained\.act_postprocess(?P<n>[1-4])\.1\.{_KIND}", r"neck.reassemble_stage.layers.<n-1>.resize.\g<kind>"),
     (r"scratch\.layer(?P<n>[1-4])_rn\.weight", "neck.convs.<n-1>.weight"),
     (rf"scratch\.refinenet(?P<n>[1-4])\.out_conv\.{_KIND}", r"neck.fusion_stage.layers.<4-n>.projection.\g<kind>"),
     (

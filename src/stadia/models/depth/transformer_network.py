@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.types import DepthScale
 from stadia.models import ATTENTIONS, pretrained_weights
 from stadia.models.attention_config import describe_attention_cost
 from stadia.models.depth.config import TransformerConfig
@@ -97,6 +98,8 @@ class TransformerDepthNetwork(AffineDepthNetwork):
             parameter.requires_grad_(not any(fnmatchcase(name, pattern) for pattern in UNUSED_PARAMETERS))
         self.load_report = self._load() if pretrained else None
         scale, shift = (1.0, 0.0) if self.load_report else (_RANDOM_SCALE, _RANDOM_SHIFT)
+        if config.scale is not None:
+            self.output = DepthScale.METRES
         scale = scale if config.scale is None else config.scale
         shift = shift if config.shift is None else config.shift
         self.register_scale(scale, shift)

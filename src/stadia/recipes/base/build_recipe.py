@@ -15,8 +15,9 @@ from stadia.diagnostics.finding import Finding
 from stadia.files.run_facts import find_run_facts
 from stadia.models.parameter_limit import limit_parameters
 from stadia.recipes import RECIPES
-from stadia.recipes.base.config import RecipeConfig, read_stored_config, without_pretrained
+from stadia.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
 from stadia.recipes.base.depth_recipe import choose_flip
+from stadia.recipes.base.network_recipe import load_network_recipe
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
 from stadia.training.recipe import AnyRecipe
@@ -148,6 +149,8 @@ def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | N
     if (built := opened.built_recipe) is not None:
         return built
     name = opened.header.recipe
+    if name == NETWORK_RECIPE:
+        return load_network_recipe(opened)
     config = read_stored_config(opened.path, name, opened.header.config)
     with limit_parameters(opened.path, opened.count_numbers()):
         recipe: AnyRecipe = (recipe_class or RECIPES.load(name))(without_pretrained(config))

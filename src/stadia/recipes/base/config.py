@@ -18,6 +18,9 @@ from stadia.models.config import DepthPoseNetConfig
 from stadia.recipes import CONFIGS
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
+NETWORK_RECIPE = "network"
+"""Recipe of a network that no run trained, in checkpoints and records of predictions."""
+
 DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file")
 """Keys, in any group of `data`, whose text is a path to what a run reads; the data may be moved."""
 

@@ -38,6 +38,7 @@ from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.pose.pose_net import PoseNet
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
 from stadia.recipes.prediction.prediction_inputs import find_training_camera
 from stadia.recipes.prediction.verdict import find_recorded_verdict
@@ -86,7 +87,7 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
         raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
     focal = canonical or float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
-    if not focal > 0 and checkpoint.built_recipe is None:
+    if not focal > 0 and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")
     known = find_training_camera(checkpoint)

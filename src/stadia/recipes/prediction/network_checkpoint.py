@@ -9,56 +9,27 @@ from typing import Any
 
 import torch
 
-from stadia.core.config import StrictModel, resolve_config
+from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.registry import find_nearest_name
-from stadia.core.types import DepthScale
-from stadia.dataloading.config import DataConfig
-from stadia.files.run_facts import RecipeFacts
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
-from stadia.models.depth.depth_network import DepthNetwork, build_depth_network, check_depth_network
+from stadia.models.depth.depth_network import build_depth_network, check_depth_network
+from stadia.models.depth.monodepth2 import describe_monodepth2
+from stadia.models.pretrained_weights import read_tensors, resolve_weights_file
 from stadia.models.published_files import HUB
 from stadia.models.published_networks import PUBLISHED_NETWORKS, describe_licence
-from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.config import NETWORK_RECIPE
+from stadia.recipes.base.network_recipe import NetworkRecipe, describe_recipe, make_network_recipe
 from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.requests import NETWORK_RECIPE, OWN_NETWORK, is_network_name
-from stadia.training.checkpoint import Checkpoint, CheckpointHeader
-from stadia.training.config import OptimizerConfig, ScheduleConfig
+from stadia.recipes.prediction.requests import OWN_NETWORK, is_network_name
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 
 DEFAULT_SIZE = (480, 640)
 """(height, width) of the image that sizes a network where no input does: `stadia export`."""
 
 FindSize = Callable[[], tuple[int, int]]
 """Returns (height, width) of the images of an input."""
-
-
-class NetworkRecipeConfig(StrictModel):
-    """A network without a training. `data` has the size of its images, and no path."""
-
-    data: DataConfig
-    model: DepthModelConfig
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
-
-
-class NetworkRecipe(DepthRecipe[NetworkRecipeConfig]):
-    """A depth network with its published weights, for prediction alone."""
-
-    recipe = NETWORK_RECIPE
-
-    def __init__(self, config: NetworkRecipeConfig, model: DepthNetwork) -> None:
-        super().__init__(config)
-        self.model = model
-        self.focal.fill_(model.training_focal or 0.0)  # 0: depth stays as it is with any camera
-
-    @property
-    def depth_scale(self) -> DepthScale:
-        return self.model.output
-
-    @property
-    def run_metadata(self) -> RecipeFacts:
-        return super().run_metadata
 
 
 @dataclass(frozen=True)
@@ -129,10 +100,10 @@ def open_network(
         raise CheckpointError(text, found=found, expected=expected, fix=fix)
     height, width = model.image_size(*find_size())
     check_depth_network(config, [(height, width)])
-    data = DataConfig.model_construct(path="", height=height, width=width, crop="none")
-    recipe = NetworkRecipe(NetworkRecipeConfig.model_construct(data=data, model=config), model).eval()
-    values: dict[str, Any] = {"data": {"height": height, "width": width}, "model": config.model_dump(mode="json")}
-    header = CheckpointHeader(recipe=NETWORK_RECIPE, config=values, kind="weights", step=0, epoch=0, metrics={})
+    recipe = make_network_recipe(config, model, (height, width))
+    header = CheckpointHeader(
+        recipe=NETWORK_RECIPE, config=describe_recipe(recipe), kind="weights", step=0, epoch=0, metrics={}
+    )
     return NetworkCheckpoint(Path(text), header, None, {}, recipe)
 
 
@@ -164,3 +135,53 @@ def configure_network(name: str, settings: Sequence[str] = ()) -> DepthModelConf
 def describe_network(checkpoint: Checkpoint) -> str:
     """Return the line about the licence of a network's weights; "" where none is known."""
     return describe_licence(checkpoint.recipe.model.licence) if isinstance(checkpoint, NetworkCheckpoint) else ""
+
+
+def describe_import(source: Path, kind: str) -> dict[str, Any]:
+    """Return `model.network` for published files of another program.
+
+    Args:
+        source: a folder of Monodepth2, or a file of DPT or MiDaS.
+        kind: of IMPORTS.
+
+    Raises ConfigError for another kind, CheckpointError for files that are missing or damaged.
+    """
+    if kind not in IMPORTS:
+        fix = f"did you mean '{near}'?" if (near := find_nearest_name(kind, list(IMPORTS))) else "choose one of them"
+        raise ConfigError("--as", found=f"'{kind}'", expected=f"one of {', '.join(IMPORTS)}", fix=fix)
+    if kind == "monodepth2":
+        return {"name": "monodepth2", **describe_monodepth2(source)}
+    path = resolve_weights_file(source)
+    is_hybrid = any(".patch_embed.backbone." in name for name in read_tensors(path))
+    known = {"scale": 0.00006016, "shift": 0.00579} if path.name.startswith("dpt_hybrid-kitti") else {}
+    known = {"scale": 0.000305, "shift": 0.1378} if path.name.startswith("dpt_hybrid-nyu") else known
+    return {"name": "dpt", "size": "hybrid" if is_hybrid else "large", "weights": str(path), **known}
+
+
+IMPORTS = ("monodepth2", "dpt", "midas")
+"""Programs whose published files are imported. Files of MiDaS 3 are those of DPT."""
+
+
+def import_network(source: Path, kind: str, out: Path, settings: Sequence[str] = ()) -> NetworkRecipe:
+    """Write published files of another program as a checkpoint of stadia, mapped whole; return its recipe.
+
+    Args:
+        source, kind: as of `describe_import`.
+        out: new .safetensors.
+        settings: keys of the network, `network.KEY=VALUE`.
+
+    Raises CheckpointError with the names of weights that are missing, left over or of another shape.
+    """
+    if out.suffix != ".safetensors":
+        fix = f"--out {out.with_suffix('.safetensors').name}"
+        raise ConfigError("--out", found=f"'{out.name}'", expected="a new .safetensors", fix=fix)
+    if out.exists():
+        raise ConfigError("--out", found=f"{out}, which exists", expected="a new file", fix="choose another name")
+    config = resolve_config(DepthModelConfig, {"network": describe_import(source, kind)}, settings)
+    model = build_depth_network(config).eval()
+    recipe = make_network_recipe(config, model, model.image_size(*DEFAULT_SIZE))
+    header = CheckpointHeader(
+        recipe=NETWORK_RECIPE, config=describe_recipe(recipe), kind="weights", step=0, epoch=0, metrics={}
+    )
+    write_checkpoint(out, header, {"state_dict": dict(recipe.state_dict())})
+    return recipe

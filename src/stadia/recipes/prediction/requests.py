@@ -178,9 +178,6 @@ def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
     return resolve_config(_SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
 
 
-NETWORK_RECIPE = "network"
-"""Recipe of a network that no run trained, in records of predictions."""
-
 NETWORK_KEY = "network."
 """Start of the settings of a network without a run."""
 

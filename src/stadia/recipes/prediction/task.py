@@ -24,9 +24,9 @@ from stadia.files.locks import hold_folder
 from stadia.files.paths import check_no_links, safe_join
 from stadia.recipes import TASKS
 from stadia.recipes.base import build_recipe
+from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.prediction.prediction_outputs import list_files
 from stadia.recipes.prediction.requests import (
-    NETWORK_RECIPE,
     EvaluateRequest,
     PredictRequest,
     Size,

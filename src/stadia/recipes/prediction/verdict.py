@@ -34,6 +34,7 @@ from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.files.run_facts import RunFacts, find_run_facts
+from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.training.checkpoint import Checkpoint, read_steps
@@ -189,7 +190,7 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
 
     of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
     """
-    if checkpoint.built_recipe is not None:  # published weights
+    if checkpoint.header.recipe == NETWORK_RECIPE:  # published weights
         return TrainingRecord(focal=checkpoint.buffer("focal"))
     run, steps = checkpoint.run_folder, checkpoint.header.step
     known = read_steps(checkpoint.path.parent)
