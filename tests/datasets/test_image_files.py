@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import DataError
-from stadia.datasets.image_files import check_depth_map, list_images, read_depth_png, read_rgb
+from stadia.datasets.image_files import check_depth_map, check_one_kind, list_images, read_depth_png, read_rgb
 from stadia.files.array_files import read_npy
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
@@ -154,3 +154,26 @@ def test_arrays_are_checked_before_they_are_read(tmp_path: Path, one_line: OneLi
         read_npy(path, shape=(1,))
     with pytest.raises(DataError, match="no such file"):
         read_npy(tmp_path / "none.npy", shape=(1,))
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0001.png"), np.zeros((4, 4), np.uint8))
+    for name in ("._0001.png", ".DS_Store", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"\0")
+    assert [path.name for path in list_images(tmp_path)] == ["0001.png"]
+
+
+def test_two_suffixes_of_a_stem_are_refused(tmp_path: Path) -> None:
+    for name in ("0001.png", "0001.jpg", "0002.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4), np.uint8))
+    with pytest.raises(DataError, match=r"0001\.jpg and 0001\.png \(1 of 2 names so\).*keep \.png, and move .*\.jpg"):
+        list_images(tmp_path)
+
+
+def test_depth_beside_color_is_refused(tmp_path: Path) -> None:
+    for k in range(3):
+        cv2.imwrite(str(tmp_path / f"{k}_color.png"), np.zeros((4, 4, 3), np.uint8))
+    check_one_kind(list_images(tmp_path))
+    cv2.imwrite(str(tmp_path / "1_depth.png"), np.ones((4, 4), np.uint16))
+    with pytest.raises(DataError, match=r"1_depth\.png of 16 bits and one channel, which looks like depth"):
+        check_one_kind(list_images(tmp_path))

@@ -32,7 +32,7 @@ class CameraRequest:
     fov_deg: from the left to the right edge of the displayed image.
     focal_px: pixels.
     focal_mm: the "35 mm equivalent".
-    calibration: a file of OpenCV, Kalibr, ROS, EuRoC or KITTI, or a matrix K.
+    calibration: a file of one of the formats of `read_calibration`, or a matrix K.
     name: of the camera in `calibration`; None = its first one.
     force: whether to replace a file that stadia did not write.
     """
@@ -67,6 +67,58 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
     if replaced is not None and replaced != origin:
         yield f"note: it replaces the camera that was there ({replaced})"
     yield from notes
+    yield from describe_focal_lengths(known)
+
+
+MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.15, 6.0
+"""fx over the width of any camera without a fisheye, 147 to 10 degrees; outside, the number has another unit."""
+
+MAX_FOCAL_RATIO = 1.15
+"""fy over fx, or the inverse: pixels are square, and those of old video 1.09 times as high as wide."""
+
+MIN_SIZE_FACTOR = 1.4  # twice the principal point over the size of the image, from which K is of larger images
+SENSOR_WIDTHS_MM = (4.5, 36.0)  # of telephones and of full-frame cameras
+
+
+def describe_focal_lengths(camera: Intrinsics) -> list[str]:
+    """Return notes for focal lengths that no camera has: in millimetres, swapped, or of images of another shape.
+
+    Examples:
+        >>> describe_focal_lengths(Intrinsics(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 480, 640))
+        []
+    """
+    K = camera.K if camera.K.ndim == 2 else camera.K[0]
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    notes, share = [], fx / camera.width
+    if not MIN_FOCAL_SHARE <= share <= MAX_FOCAL_SHARE:
+        angle = math.degrees(2 * math.atan(camera.width / 2 / fx))
+        found = f"note: fx of {fx:g} px gives a field of view of {angle:.1f} degrees, which no pinhole camera has"
+        low, high = (camera.width / width for width in reversed(SENSOR_WIDTHS_MM))
+        fix = f"if {fx:g} is in millimetres, multiply by the image's width over the sensor's, in mm ({low:.3g} px a mm "
+        fix += f"for {SENSOR_WIDTHS_MM[1]:g} mm, {high:.3g} for {SENSOR_WIDTHS_MM[0]:g} mm); --focal-mm takes the "
+        fix += "35 mm equivalent"
+        fix = fix if share < MIN_FOCAL_SHARE else "K is of larger images, or in another unit: give it in pixels"
+        notes.append(f"{found}. Fix: {fix}")
+    if max(fx / fy, fy / fx) > MAX_FOCAL_RATIO:
+        found = f"note: fy is {fy / fx:.2f} times fx, and pixels are square"
+        if abs(math.log(fy / fx * camera.width / camera.height)) < math.log(MAX_FOCAL_RATIO):
+            cause = "both were divided by the image's width, or multiplied by the wrong side"
+        elif abs(math.log(fy / fx * camera.height / camera.width)) < math.log(MAX_FOCAL_RATIO):
+            cause = "K was normalized, and fx and fy multiplied by the wrong sides, or the image was squeezed"
+        else:
+            cause = "one of them is wrong, or the images were stretched along one axis"
+        notes.append(f"{found}: {cause}. Fix: use the calibration of these images")
+    sizes = 2 * cx / camera.width, 2 * cy / camera.height
+    if min(sizes) > MIN_SIZE_FACTOR and abs(math.log(sizes[0] / sizes[1])) < math.log(MIN_SIZE_FACTOR):
+        found = f"note: the principal point ({cx:g}, {cy:g}) fits images of about {2 * cx:.0f}x{2 * cy:.0f}"
+        found += f", not of {camera.width}x{camera.height}: K is of larger images"
+        fix = f"multiply fx and cx by {1 / sizes[0]:.3g}, fy and cy by {1 / sizes[1]:.3g}, or calibrate these images"
+        notes.append(f"{found}. Fix: {fix}")
+    middle, crossed = (camera.width / 2, camera.height / 2), (camera.height / 2, camera.width / 2)
+    gaps = [math.hypot(cx - x, cy - y) for x, y in (middle, crossed)]
+    if gaps[1] < 0.5 * gaps[0] and gaps[0] > 0.1 * camera.width:
+        notes.append(f"note: the principal point ({cx:g}, {cy:g}) fits ({cy:g}, {cx:g}) better. Fix: swap cx and cy")
+    return notes
 
 
 def describe_camera_file(path: Path) -> str | None:

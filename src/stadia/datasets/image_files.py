@@ -19,13 +19,23 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.files.array_files import MAX_ARRAY_BYTES
-from stadia.files.image_io import JPEG_END, JPEG_SIGNATURE, MAX_IMAGE_BYTES, PNG_END, PNG_SIGNATURE, decode_image
+from stadia.files.image_io import (
+    JPEG_END,
+    JPEG_SIGNATURE,
+    MAX_IMAGE_BYTES,
+    PNG_END,
+    PNG_SIGNATURE,
+    ImageHeader,
+    decode_image,
+    parse_image_header,
+)
 from stadia.files.input_files import check_input_file, open_input, read_bytes
 from stadia.files.paths import natural_sort_key
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 HASH_DIGITS = 12
 _HASHED_BYTES = 4096  # of the middle and the end of a file
+_HEADER_BYTES = 1 << 16  # of an image, whose size and depth stand near its start
 _COPY = "copy or extract it again, or remove its frame"
 
 READ_THREADS = 16
@@ -33,15 +43,60 @@ READ_THREADS = 16
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the matching PNG and JPEG files of a folder in natural order. Raises DataError where there is none."""
-    files = [p for p in folder.glob(pattern) if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+    """Return the matching PNG and JPEG files of a folder in natural order, without hidden ones (`._0001.png`).
+
+    Raises DataError where there is none, or where two files have one stem: each frame would be read twice.
+    """
+    listed = (p for p in folder.glob(pattern) if not p.name.startswith("."))
+    files = [p for p in listed if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not files:
         state = "no image"
         if not folder.is_dir() or not any(folder.iterdir()):
             state = "an empty folder" if folder.is_dir() else "no such folder"
         expected = f"images ({', '.join(IMAGE_SUFFIXES)})"
         raise DataError(folder, found=state, expected=expected, fix="check the path or the download")
+    _check_stems(folder, files)
     return sorted(files, key=natural_sort_key)
+
+
+def _check_stems(folder: Path, files: Sequence[Path]) -> None:
+    """Raise DataError where files of several suffixes have one stem."""
+    by_stem: dict[str, list[Path]] = {}
+    for file in files:
+        by_stem.setdefault(file.stem, []).append(file)
+    if len(by_stem) == len(files):
+        return
+    repeated = {stem: [file.name for file in sorted(same)] for stem, same in by_stem.items() if len(same) > 1}
+    suffixes = sorted({file.suffix for stem in repeated for file in by_stem[stem]})
+    kept = next((suffix for suffix in suffixes if suffix.lower() == ".png"), suffixes[0])
+    others = " and ".join(suffix for suffix in suffixes if suffix != kept)
+    found = f"{' and '.join(next(iter(repeated.values())))} ({len(repeated)} of {len(by_stem)} names so)"
+    fix = f"keep {kept}, and move the files that end in {others} to another folder"
+    raise DataError(folder, found=found, expected="one file for each frame", fix=fix)
+
+
+def read_image_header(path: Path) -> ImageHeader | None:
+    """Return size, bits and channels of a PNG or JPEG; None for another file. Raises DataError where it is missing."""
+    with open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
+        return parse_image_header(stream.read(_HEADER_BYTES))
+
+
+KIND_SAMPLES = 64  # images of a folder whose headers are read: the first half, and the others spread
+
+
+def check_one_kind(images: Sequence[Path]) -> None:
+    """Raise DataError where a folder mixes 16-bit images of one channel with 8-bit images: depth beside color."""
+    head = list(images[: KIND_SAMPLES // 2])
+    kinds: dict[tuple[int, int], Path] = {}
+    for image in dict.fromkeys([*head, *images[:: max(len(images) // (KIND_SAMPLES // 2), 1)]]):
+        if (header := read_image_header(image)) is not None:
+            kinds.setdefault((header.bits, header.channels), image)
+    deep = next((file for kind, file in kinds.items() if kind == (16, 1)), None)
+    color = next((file for (bits, _), file in kinds.items() if bits == 8), None)
+    if deep is not None and color is not None:
+        found = f"{color.name} of 8 bits and {deep.name} of 16 bits and one channel, which looks like depth"
+        fix = f"move the files like {deep.name} to another folder"
+        raise DataError(images[0].parent, found=found, expected="images of one kind", fix=fix)
 
 
 def parse_frame_number(image: Path) -> int:
@@ -132,11 +187,25 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     return depth_m
 
 
+OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")
+"""Of depth maps that programs write and recordings do not hold."""
+
+
 def refuse_jpeg_depth(path: Path) -> None:
-    """Raise DataError where depth missing at `path` exists as a JPEG: training without it would be silent."""
+    """Raise DataError where depth missing at `path` exists as a JPEG or in another format.
+
+    Training without it would be silent.
+    """
     for candidate in list_depth_images(path)[1:]:
         if candidate.exists():
             raise _make_jpeg_depth_error(candidate)
+    for suffix in OTHER_DEPTH_SUFFIXES:
+        if (candidate := path.with_suffix(suffix)).exists():
+            fix = f"convert each to .npy: numpy.save('{path.stem}.npy', cv2.imread('{candidate.name}', -1)), in metres"
+            if suffix == ".npz":
+                fix = f"write each as .npy: numpy.save('{path.stem}.npy', numpy.load('{candidate.name}')[NAME])"
+            expected = "a one-channel 16-bit PNG, or .npy in metres"
+            raise DataError(candidate, found=f"depth as {suffix}", expected=expected, fix=fix)
 
 
 def list_depth_images(path: Path) -> tuple[Path, ...]:

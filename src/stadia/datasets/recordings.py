@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -147,15 +148,17 @@ class ImageRecording(CalibratedRecording):
 
     images: the files of each side; a pair has the same name on both.
     size_origin: where the size of the images is from, for error messages.
+    pairs_by_name: whether the images of a pair must have one name; else they are paired by time.
     """
 
     images: Mapping[str, Sequence[Path]]
+    pairs_by_name: ClassVar[bool] = True
     size_origin: ClassVar[str] = "the camera of its recording"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for left, right in zip_longest(self.images[LEFT], self.images.get(RIGHT, self.images[LEFT])):
-            if left is None or right is None or left.stem != right.stem:
+            if left is None or right is None or (self.pairs_by_name and left.stem != right.stem):
                 found, fix = "no image of the same name on the other side", "copy the missing image or remove this one"
                 raise DataError(left or right, found=found, expected="pairs", fix=fix)
 
@@ -399,6 +402,9 @@ def _describe_properties(recording: Recording) -> str:
     for describe in (_describe_camera, _describe_rig, _describe_poses, _describe_ground_truth):
         with contextlib.suppress(Exception):  # a recording of the user's own may raise anything
             parts.append(describe(recording))
+    selection = getattr(recording, "selection", None)
+    if unpaired := getattr(selection, "unpaired", 0):
+        parts.append(f"{unpaired} left images without a right one left out")
     return ", ".join(parts)
 
 
@@ -417,9 +423,31 @@ def _describe_rig(recording: Recording) -> str:
     return f"stereo baseline {math.hypot(*map(float, recording.T_right_left[:3, 3])):.3f} m"
 
 
+COUNTED_FRAMES = 300  # frames of a recording, spread over it, that are counted as with or without poses and depth
+
+
 def _describe_poses(recording: Recording) -> str:
-    return "no poses" if recording.T_world_camera(0, LEFT) is None else "poses"
+    return _describe_share(recording, "poses", lambda i: recording.T_world_camera(i, LEFT) is not None)
 
 
 def _describe_ground_truth(recording: Recording) -> str:
-    return "no ground truth" if recording.depth_m(0, LEFT) is None else "ground truth"
+    """Count frames by their files; a recording without files is read at its start, middle and end."""
+    if recording.depth_files(0, LEFT):
+        return _describe_share(recording, "ground truth", lambda i: _has_file(recording.depth_files(i, LEFT)))
+    places = sorted({0, len(recording) // 2, len(recording) - 1})
+    has_depth = any(recording.depth_m(i, LEFT) is not None for i in places)
+    return "ground truth" if has_depth else "no ground truth"
+
+
+def _has_file(files: Iterable[Path]) -> bool:
+    return any(os.path.exists(file) for file in files)  # noqa: PTH110 - thousands of files
+
+
+def _describe_share(recording: Recording, what: str, has: Callable[[int], bool]) -> str:
+    """Return "no poses", "poses" where each frame has one, or "poses of 20 of 30 frames"."""
+    counted = np.unique(np.linspace(0, len(recording) - 1, min(len(recording), COUNTED_FRAMES)).astype(int)).tolist()
+    count = sum(map(has, counted))
+    if count in (0, len(counted)):
+        return what if count else f"no {what}"
+    sampled = "" if len(counted) == len(recording) else "sampled "
+    return f"{what} of {count} of {len(counted)} {sampled}frames"

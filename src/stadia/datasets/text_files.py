@@ -50,7 +50,7 @@ def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
     """Return (N, columns) finite numbers, one row for each line. Raises DataError that names the file and the line."""
-    lines = read_lines(path, expected=expected)
+    lines = [line for line in read_lines(path, expected=expected) if not line.lstrip().startswith("#")]
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
         values = parse_numbers(line.replace(",", " ").split())

@@ -544,7 +544,7 @@ def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
 RANGE_FOCAL_LENGTHS = (0.45, 0.55, 0.7, 0.9, 1.15)
 """Focal lengths over the width of an image, from 96 to 47 degrees, that are tried."""
 
-MIN_RANGE_EXPLAINED = 0.8  # share of the variance of log(prediction / truth) that range instead of z explains
+MIN_RANGE_EXPLAINED = 0.6  # share of the variance of log(prediction / truth) that range instead of z explains
 MIN_RANGE_PIXELS = 200
 MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from which it is explained
 

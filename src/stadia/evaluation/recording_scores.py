@@ -57,6 +57,9 @@ SCORE_FORMAT = "stadia-scores"
 MAX_POSES_DRAWN = 2000
 MAX_IMAGE_WIDTH = 640  # pixels of the image that a report shows beside its depth
 
+LENGTH_UNITS = {"millimetres": 1000.0, "centimetres": 100.0, "kilometres": 0.001}
+UNIT_GAP = 0.1  # difference of the log of a ratio of lengths from that of a unit
+
 MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.95, 1.05
 """Lengths of the estimate over the reference outside of which a path with its own scale gets a note."""
 
@@ -502,6 +505,8 @@ def _note_length(ratio: float, estimated: Trajectory, truth: torch.Tensor) -> st
     """Return a note on an estimate that is `ratio` times as long as the reference, with its ATE by sim3 if it has."""
     off = f"{abs(ratio - 1):.0%} too {'short' if ratio < 1 else 'long'}"
     text = f"the estimate is {ratio:.3g} times as long as the reference ({off})"
+    unit = next((unit for unit, factor in LENGTH_UNITS.items() if abs(np.log(ratio / factor)) < UNIT_GAP), None)
+    text += f", as in {unit}" if unit else ""
     with suppress(GeometryError):
         fitted = align_path(torch.from_numpy(estimated.T_world_camera), truth, PathAlignment.SIM3)
         ate_m = TRAJECTORY_METRICS.load("ate_rmse_m")(fitted.T_world_camera, truth)

@@ -76,7 +76,9 @@ def test_third_scale_source_decides(
     [
         ((POSES, RIG), 1 / 0.8833, RIG, "P3_alone"),
         ((POSES, RIG), 100.0, POSES, "centimetres"),
-        ((POSES, DEPTH), 3.7, POSES, ""),
+        ((POSES, DEPTH), 2.3, POSES, ""),
+        ((POSES, DEPTH), 3.7, DEPTH, "kitti_as_millimetres"),
+        ((POSES, DEPTH), 1 / 3.5, DEPTH, "millimetres_as_kitti"),
         ((RIG, DEPTH), 1 / 256, DEPTH, "kitti_png"),
         ((RIG, DEPTH), 1.2, RIG, ""),
         ((RIG, DEPTH), 3.3, DEPTH, ""),
@@ -94,7 +96,7 @@ def test_two_scale_sources_are_distinguished_by_the_factor(
 
 
 @pytest.mark.parametrize(
-    ("source", "value"), [(RIG, 540.0), (RIG, 0.001), (POSES, 10_000.0), (DEPTH, 15_000.0), (DEPTH, 0.015)]
+    ("source", "value"), [(RIG, 540.0), (RIG, 0.0005), (POSES, 10_000.0), (DEPTH, 15_000.0), (DEPTH, 0.015)]
 )
 def test_absurd_scale_source_is_wrong_by_itself(
     source: ScaleSource, value: float, monkeypatch: pytest.MonkeyPatch

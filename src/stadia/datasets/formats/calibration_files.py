@@ -1,6 +1,7 @@
 """Read cameras of other programs and devices: calibration files, and the lens that photos and videos name.
 
-Calibrations are OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, and plain K. Only the pinhole part is read.
+Calibrations are OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, COLMAP (cameras.txt), nerfstudio
+(transforms.json), ORB-SLAM and VINS (YAML), and plain K. Only the pinhole part is read.
 A camera with distortion is returned with its coefficients, for the caller to refuse.
 """
 
@@ -28,11 +29,12 @@ from stadia.datasets.video.video_decoding import read_metadata
 from stadia.datasets.video.video_files import read_image_size, read_K
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import name_parser_errors, read_bytes, read_text
+from stadia.files.json_files import parse_json
 from stadia.files.yaml_files import parse_yaml
 
 Array = NDArray[np.float64]
 
-EXPECTED = "a calibration of OpenCV, Kalibr, ROS, EuRoC or KITTI, or a matrix K"
+EXPECTED = "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM or VINS, or a matrix K"
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
 SENSOR = "sensor"
@@ -86,6 +88,10 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         cameras = _read_opencv(path, _parse_xml(path, text))
     elif path.suffix.lower() in (".yaml", ".yml"):
         cameras = _read_yaml(path, text)
+    elif path.suffix.lower() == ".json" and (keyed := _read_keyed_json(path, text)) is not None:
+        cameras = keyed
+    elif _COLMAP_LINE.search(text):
+        cameras = list(_read_colmap(path, text))
     elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
         cameras = _read_kitti(path, text)
     else:
@@ -99,6 +105,104 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         fix = "see docs/how-to/own-data.md for the keys that are read"
         raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
     return cameras
+
+
+_COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
+_COLMAP_FOCALS = {
+    **dict.fromkeys(("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"), 1),
+    **dict.fromkeys(("PINHOLE", "OPENCV", "FULL_OPENCV"), 2),
+}
+"""Models whose parameters begin with one focal length, or with fx and fy; cx, cy and the distortion follow."""
+
+
+def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
+    """Yield the cameras of COLMAP's cameras.txt: ID MODEL WIDTH HEIGHT PARAMETERS."""
+    for line in text.splitlines():
+        words = line.partition("#")[0].split()
+        if len(words) < 5:
+            continue
+        model = words[1]
+        if model not in _COLMAP_FOCALS:
+            fix = "undistort the images: colmap image_undistorter writes PINHOLE"
+            raise DataError(path, found=f"the model {model[:40]}", expected="a pinhole with radial distortion", fix=fix)
+        focals, values = _COLMAP_FOCALS[model], parse_numbers(words[4:])
+        if len(values) < focals + 2:
+            raise DataError(path, found=f"{len(values)} parameters of {model}", expected="all", fix="copy it again")
+        fx, fy = values[0], values[focals - 1]
+        K = check_K(
+            f"{path} camera {words[0]}", np.array([[fx, 0, values[focals]], [0, fy, values[focals + 1]], [0, 0, 1]])
+        )
+        distortion = tuple(values[focals + 2 :].tolist())
+        yield CalibratedCamera(f"camera {words[0]}", K, _check_size(path, parse_numbers(words[2:4])), distortion)
+
+
+def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
+    """Return the cameras of a transforms.json, or of JSON with the keys of OpenCV and ROS; None for a plain K."""
+    content = parse_json(path, text, EXPECTED)
+    if not isinstance(content, Mapping) or "K" in content:
+        return None
+    frames = content.get("frames")
+    shared = content if "fl_x" in content or "camera_angle_x" in content else None
+    if shared is None and isinstance(frames, list):
+        shared = next((frame for frame in frames if isinstance(frame, Mapping) and "fl_x" in frame), None)
+    if shared is not None:
+        return [_read_transforms_camera(path, shared)]
+    return _read_yaml_content(path, content)
+
+
+def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera of a transforms.json: fl_x, fl_y, cx, cy, w, h in pixels, else camera_angle_x in radians."""
+    size = _check_size(path, [values.get("w"), values.get("h")])
+    focal = values.get("fl_x")
+    if focal is None and size is not None:
+        angle = _number(path, "camera_angle_x", values)
+        if not 0 < angle < math.pi:
+            raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians", fix="correct the file")
+        focal = size[1] / 2 / math.tan(angle / 2)
+    if focal is None:
+        raise DataError(
+            path, found="no fl_x", expected="fl_x, or camera_angle_x with w and h", fix="add fl_x in pixels"
+        )
+    known = {"fl_x": focal, "fl_y": values.get("fl_y", focal), **values}
+    if size is not None:
+        known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}
+    fx, fy, cx, cy = (_number(path, key, known) for key in ("fl_x", "fl_y", "cx", "cy"))
+    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    distortion = tuple(_number(path, key, values) for key in ("k1", "k2", "p1", "p2") if key in values)
+    return CalibratedCamera("transforms", K, size, distortion)
+
+
+def _number(path: Path, key: str, values: Mapping[str, Any]) -> float:
+    return float(_numbers(path, key, values.get(key), 1)[0])
+
+
+def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
+    """Return the cameras of ORB-SLAM: Camera.fx, or Camera1.fx and Camera2.fx; empty for another file."""
+    cameras = []
+    for name in ("Camera", "Camera1", "Camera2"):
+        if f"{name}.fx" not in content:
+            continue
+        fx, fy, cx, cy = (_number(path, f"{name}.{key}", content) for key in ("fx", "fy", "cx", "cy"))
+        K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+        size = _check_size(path, [content.get("Camera.width"), content.get("Camera.height")])
+        keys = [f"{name}.{key}" for key in ("k1", "k2", "p1", "p2", "k3")]
+        distortion = tuple(_number(path, key, content) for key in keys if key in content)
+        cameras.append(CalibratedCamera(name, K, size, distortion))
+    return cameras
+
+
+def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera of VINS and camodocal: projection_parameters and distortion_parameters."""
+    model, values = str(content.get("model_type", "PINHOLE")), content["projection_parameters"]
+    if model.upper() != "PINHOLE" or not isinstance(values, Mapping):
+        fix = "undistort the images: docs/how-to/undistort.md"
+        raise DataError(path, found=f"the model {model[:40]}", expected="model_type: PINHOLE", fix=fix)
+    fx, fy, cx, cy = (_number(path, key, values) for key in ("fx", "fy", "cx", "cy"))
+    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    given = content.get("distortion_parameters")
+    lens = given if isinstance(given, Mapping) else {}
+    distortion = tuple(_number(path, key, lens) for key in ("k1", "k2", "p1", "p2") if key in lens)
+    return CalibratedCamera(str(content.get("camera_name", "camera")), K, _find_size(path, content), distortion)
 
 
 def _read_kitti(path: Path, text: str) -> list[CalibratedCamera]:
@@ -131,6 +235,15 @@ def _read_yaml(path: Path, text: str) -> list[CalibratedCamera]:
     content = parse_yaml(path, text, EXPECTED)
     if not isinstance(content, Mapping):
         raise DataError(path, found=type(content).__name__, expected=EXPECTED, fix="pass another file")
+    return _read_yaml_content(path, content)
+
+
+def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
+    """Return the cameras of a mapping of any of the YAML formats."""
+    if dotted := _read_dotted(path, content):
+        return dotted
+    if "projection_parameters" in content:
+        return [_read_vins(path, content)]
     chain = {name: entry for name, entry in content.items() if re.fullmatch(r"cam\d+", str(name))}
     if chain:
         return list(_read_kalibr(path, chain))

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,35 @@ the paper has both statements.
 """
 
 
+MAX_PAIR_GAP_NS = 5_000_000  # between the two images of a pair; of two cameras without a trigger, half a frame and more
+MAX_PAIR_GAP_SHARE = 0.25  # the same, over the median time between two left images
+
+
+def pair_stamps(left: Timestamps, right: Timestamps) -> NDArray[np.intp]:
+    """Return (P, 2) rows of left and right images that belong together: each the nearest of the other in time.
+
+    Examples:
+        >>> pair_stamps(np.array([0, 50_000_000]), np.array([2_000, 99_000_000])).tolist()
+        [[0, 0]]
+    """
+    order_left, order_right = np.argsort(left), np.argsort(right)
+    first, second = left[order_left], right[order_right]
+
+    def nearest(times: Timestamps, others: Timestamps) -> NDArray[np.intp]:
+        after = np.searchsorted(others, times).clip(0, len(others) - 1)
+        before = (after - 1).clip(min=0)
+        return np.where(np.abs(others[before] - times) <= np.abs(others[after] - times), before, after)
+
+    partner = nearest(first, second)
+    largest = MAX_PAIR_GAP_NS
+    if len(first) > 1:
+        largest = min(largest, int(MAX_PAIR_GAP_SHARE * np.median(np.diff(first))))
+    is_mutual = nearest(second, first)[partner] == np.arange(len(first))
+    kept = is_mutual & (np.abs(second[partner] - first) <= largest)
+    pairs = np.stack([order_left[kept], order_right[partner[kept]]], 1)
+    return pairs[np.argsort(pairs[:, 0])]
+
+
 class Euroc(DatasetFormat):
     """Sequences of EuRoC; the path is the folder of sequences (or groups), one sequence, or its mav0."""
 
@@ -94,14 +123,17 @@ class Euroc(DatasetFormat):
         T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
         pair = rectify_pair(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, folder)
 
-        pairs = [(number, stamp) for number, stamp in enumerate(listed[LEFT]) if stamp in listed[RIGHT]]
-        if not pairs:
+        pairs = pair_stamps(np.array(list(listed[LEFT])), np.array(list(listed[RIGHT])))
+        if not len(pairs):
             path, fix = folder / CAMERAS[RIGHT] / "data.csv", "copy both cameras of one sequence"
-            raise DataError(path, found="no timestamp of the left camera", expected="images of the same times", fix=fix)
-        numbers, stamps = (list(column) for column in zip(*pairs, strict=True))
+            expected = f"images within {MAX_PAIR_GAP_NS / 1e6:g} ms of the left ones"
+            raise DataError(path, found="no timestamp of the left camera", expected=expected, fix=fix)
+        paths = {side: list(images.values()) for side, images in listed.items()}
+        stamps = [list(listed[LEFT])[number] for number in pairs[:, 0]]
+        numbers = pairs[:, 0].tolist()
         recording = EurocRecording(
             name=f"euroc/{name}",
-            images={side: [images[stamp] for stamp in stamps] for side, images in listed.items()},
+            images={side: [paths[side][k] for k in pairs[:, column]] for column, side in enumerate((LEFT, RIGHT))},
             intrinsics={side: undistortion.intrinsics for side, undistortion in pair.sides.items()},
             T_right_left=pair.T_right_left,
             numbers=numbers,
@@ -126,6 +158,7 @@ class EurocRecording(ImageRecording):
     """One rectified sequence. Gray images are repeated to three channels.  rectification: of both sides."""
 
     rectification: RectifiedPair
+    pairs_by_name: ClassVar[bool] = False
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         """Return (H, W, 3) RGB, rectified."""

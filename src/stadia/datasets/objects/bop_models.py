@@ -212,6 +212,11 @@ def read_bop_json(path: Path, kind: Any) -> Any:
 
 def read_bop_model(folder: Path, obj_id: int) -> BopModel:
     """Read an object of models_eval. Raises DataError, also where the mesh size contradicts models_info.json."""
+    if not (folder / "models_info.json").is_file():
+        found = "no models_info.json" if folder.is_dir() else "no such folder"
+        expected = "the meshes of a BOP data set: models_info.json and obj_000001.ply in models_eval/ or models/"
+        fix = f"extract NAME_models.zip of the data set into {folder.parent}"
+        raise DataError(folder, found=found, expected=expected, fix=fix)
     infos: dict[int, _ModelEntry] = read_bop_json(folder / "models_info.json", dict[int, _ModelEntry])
     if obj_id not in infos:
         found, expected = f"no object {obj_id}", "each object of scene_gt.json"

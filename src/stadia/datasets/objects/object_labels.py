@@ -6,6 +6,7 @@ background.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -210,19 +211,25 @@ def _measure_skew(matrix: Points) -> float:
         return float(np.abs(matrix @ matrix.T - np.eye(3)).max())
 
 
+MAX_SCALE = 1e6  # entry of a matrix from which it is no rotation times a scale
+
+
 def check_rotation(what: object, R: ArrayLike) -> Points:
     """Return (3, 3) float64, the rotation nearest to R. Raises DataError for other matrices, as mirrored ones."""
     matrix = np.asarray(R, np.float64)
-    fault = None
+    fault, fix = None, "check axes, order and scale of the matrix"
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         fault = f"{matrix.tolist()}"
     elif not (off := _measure_skew(matrix)) <= _ROTATION_TOLERANCE:  # also where it overflows to NaN
         fault = f"rows that are not of length 1 and at right angles (R R^T is off by {off:.2g})"
+        scale = float(np.linalg.norm(matrix) / math.sqrt(3)) if np.abs(matrix).max() < MAX_SCALE else 0.0
+        if scale > 0 and _measure_skew(matrix / scale) <= _ROTATION_TOLERANCE:
+            fault, fix = f"a rotation times {scale:.4g}", f"divide the matrix by {scale:.4g}, the object's scale"
     elif np.linalg.det(matrix) < 0:
         fault = "a mirrored rotation (determinant -1)"
     if fault:
         expected = "a rotation: orthonormal, determinant +1"
-        raise DataError(what, found=fault, expected=expected, fix="check axes, order and scale of the matrix")
+        raise DataError(what, found=fault, expected=expected, fix=fix)
     U, _, Vh = np.linalg.svd(matrix)
     return U @ Vh
 
@@ -247,7 +254,11 @@ def check_pose(what: object, R: Points, t_m: ArrayLike) -> Points:
     t = np.asarray(t_m, np.float64)
     if t.shape != (3,) or not np.isfinite(t).all() or t[2] <= 0:
         found = f"the object's center at {t.tolist()} m"
-        raise DataError(what, found=found, expected="in front of the camera (z > 0)", fix="check axes and unit")
+        fix = "check axes and unit"
+        if t.shape == (3,) and t[2] < 0:
+            fix = "if the camera axes are those of OpenGL (y up, z backward), multiply each pose from the left by "
+            fix += "diag(1, -1, -1, 1); if it is camera-to-model, invert it"
+        raise DataError(what, found=found, expected="in front of the camera (z > 0)", fix=fix)
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t
     return T

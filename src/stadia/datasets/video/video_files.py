@@ -35,7 +35,7 @@ from stadia.datasets.frame_store import (
     to_planar_bytes,
     write_frame_store,
 )
-from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
+from stadia.datasets.image_files import IMAGE_SUFFIXES, check_one_kind, list_images, read_rgb
 from stadia.datasets.masks.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording, Intrinsics, check_K
@@ -82,7 +82,7 @@ class OwnVideo(DatasetFormat):
 
     def recognizes(self, path: Path) -> bool:
         if path.is_dir():
-            return any(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir())
+            return any(p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") for p in path.iterdir())
         return path.suffix.lower() in VIDEO_SUFFIXES
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
@@ -179,6 +179,7 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
 def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
     """Return every image of a folder."""
     images = list_images(path)
+    check_one_kind(images)
     frames = len(images)
     height, width = read_rgb(images[0]).shape[:2]
     name = f"video/{path.resolve().name}"
@@ -333,6 +334,7 @@ def _read_segment(
         images=images,
         last_decoded=last,
         is_part=not is_whole,
+        selection=chooser.selection if is_whole else None,
     )
 
 
@@ -460,14 +462,15 @@ def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:
             found = f"keys {', '.join(map(repr, list(stored)[:4]))}" if stored else "no key"
-            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix="rename it to K")
+            fix = "rename it to K, or pass another program's file: stadia camera INPUT --calibration FILE"
+            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix=fix)
         values = stored["K"] if isinstance(stored, dict) else stored
         try:
             K = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):
             K = np.empty(0)
     else:
-        lines = read_lines(path, expected="K, 3x3 or 9 numbers a frame")
+        lines = [line for line in read_lines(path, expected="K, 3x3 or 9 numbers a frame") if line.lstrip()[0] != "#"]
         columns = len(lines[0].replace(",", " ").split()) if lines else 3
         K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
         K = K.reshape(-1, 3, 3) if columns == 9 else K

@@ -9,18 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError, summarize_exception
 from stadia.core.recording import LEFT, RIGHT
 from stadia.core.types import Camera
+from stadia.datasets.image_files import read_image_header
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.not_checked import NotChecked, is_out_of_time
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import gray, median_flow_px
+from stadia.files.image_io import read_image
 
 SAME_SHAPE = 0.02  # relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels
 MAX_FRAMES = 120  # frames of a recording that are read
@@ -37,6 +40,7 @@ MIN_INTERVAL_S = 0.0005  # between frames of a video: shorter intervals are time
 MAX_INTERVAL_S = 5.0  # between frames of a video: longer intervals are times in another unit, or no video
 
 UNITS_PER_SECOND = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+MAX_OF_FEW_BITS = 4096  # greatest value of 12 bits: of images of 16 bits, sixteen times darker than they are
 MAX_BLACK = 20  # gray levels of a black bar. A night sky has no sharp edge
 MAX_BAR_RANGE = 4  # range of the gray levels of a bar over all images
 MIN_BAR_SHARE = 0.02  # share of the side of the image for one bar
@@ -183,6 +187,7 @@ def image_digest(image: NDArray[np.uint8]) -> bytes:
 def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
     """D02 repeated frames, D03 a static camera, D04 identical left and right images."""
     yield from _check_same_sides(survey)
+    yield from _check_bits(survey)
     if survey.length == 1:
         raise NotChecked("one frame: nothing to compare it with")
     first_index: dict[bytes, int] = {}
@@ -225,6 +230,26 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
     pairs = {"first": [i - 1 for i in shown], "second": shown, "flow_px": [flows[i] for i in shown]}
     evidence = {"median_flow_px": float(np.median(list(flows.values()))), "pairs": pairs}
     yield make_finding("D03", severity, measured, f"fewer than {STATIC_WARN:.0%}", evidence=evidence)
+
+
+def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
+    """D19: images of 16 bits whose greatest value needs fewer bits are read nearly black."""
+    most, files = 0, list[str]()
+    for i in survey.anchors:
+        file = survey.recording.file(i, LEFT)
+        header = None if file is None else read_image_header(file)
+        if file is None or header is None or header.bits != 16:
+            return
+        most = max(most, int(read_image(file, cv2.IMREAD_UNCHANGED).max()))
+        files.append(file.name)
+    if not 0 < most < MAX_OF_FEW_BITS:
+        return
+    bits = most.bit_length()
+    measured = f"the greatest value of {len(files)} images of 16 bits is {most}"
+    values = {"bits": max(bits, 8), "factor": 1 << (16 - max(bits, 8))}
+    evidence = {"images": files, "greatest": most}
+    expected = f"above {MAX_OF_FEW_BITS}"
+    yield make_finding("D19", Severity.WARN, measured, expected, case="known_bits", values=values, evidence=evidence)
 
 
 def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:

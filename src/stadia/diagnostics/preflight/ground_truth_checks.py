@@ -23,6 +23,8 @@ from stadia.diagnostics.preflight.scale_consistency import (
     compare_scales,
     has_comparison,
     has_same_direction,
+    is_inverse_by_poses,
+    rank_depth_with_poses,
 )
 from stadia.diagnostics.preflight.scale_errors import check_scale, find_scale_errors
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
@@ -39,6 +41,9 @@ COUNTED_FRAMES = 24  # frames, spread over the recording, that are counted as wi
 FEW_SHARE = 0.5  # share of frames with ground truth below which most of an epoch trains nothing
 EMPTY_STOP_SHARE = 0.5  # share of the sampled maps that hold nothing
 MAX_LEVELS = 256  # distinct values that an image of 8 bits has
+LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6
+"""Levels of a metre in KITTI's PNG, and the share of those in the range of a map that are used: near maps have few."""
+
 MIN_LEVEL_PIXELS = 20_000  # pixels with ground truth in which so few values are no chance
 MAX_WHOLE_SHARE = 0.6  # share of whole metres. In depth of 1/256 m or 1/1000 m at most .004 of the values are whole
 MIN_WHOLE_LEVELS = 8  # distinct whole metres: a few planes of a made scene may lie at such distances
@@ -75,7 +80,12 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
         if empty.severity is Severity.STOP:
             return
     yield from _check_levels(survey)
-    mismatch = _compare_with_rig(survey) or _compare_adjacent_frames(survey) or _compare_with_motion(survey)
+    mismatch = (
+        _compare_with_rig(survey)
+        or _compare_with_poses(survey)
+        or _compare_adjacent_frames(survey)
+        or _compare_with_motion(survey)
+    )
     comparisons = [] if mismatch is not None else compare_scales(survey)
     if mismatch is None and not find_scale_errors(survey, comparisons):
         mismatch = _compare_with_plane(survey)
@@ -132,10 +142,17 @@ def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
             evidence = {"frame": i, "share": whole}
             yield make_finding("D08", Severity.STOP, measured, expected, case="whole_metres", evidence=evidence)
             return
-        if known.size > MIN_LEVEL_PIXELS and (count := len(np.unique(known))) <= MAX_LEVELS:
+        if known.size > MIN_LEVEL_PIXELS and _is_coarse(known):
+            count = len(np.unique(known))
             measured, evidence = f"{count} distinct values among {known.size} pixels", {"frame": i, "values": count}
             yield make_finding("D08", Severity.WARN, measured, f"more than {MAX_LEVELS}", evidence=evidence)
             return
+
+
+def _is_coarse(known: NDArray[np.float32]) -> bool:
+    """Return whether depths have few distinct values, and not because 1/256 m leaves no more in their range."""
+    count = len(np.unique(known))
+    return count <= MAX_LEVELS and count < MIN_USED_LEVELS * (float(np.ptp(known)) * LEVELS_PER_METRE + 1)
 
 
 def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
@@ -199,6 +216,18 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
     evidence = {"points": len(proportion.logs), "rank_correlation": proportion.rank}
     evidence |= {"spread": proportion.spread, "near_less_far": proportion.bend}
     return make_finding("D07", Severity.STOP, measured, expected, case=case, evidence=evidence)
+
+
+def _compare_with_poses(survey: RecordingSurvey) -> Finding | None:
+    """D07 where ground truth is near where the poses and matches give far points: disparity or inverse depth."""
+    ranked = rank_depth_with_poses(survey)
+    if ranked is None or not is_inverse_by_poses(survey):
+        return None
+    rank, count = ranked
+    measured = f"compared with depth by the poses, ground truth has a rank correlation of {rank:.2f} ({count} points)"
+    expected = f"at least {MIN_RANK} (the poses fit the images)"
+    evidence = {"points": count, "rank_correlation": rank}
+    return make_finding("D07", Severity.STOP, measured, expected, case="inverse_depth", evidence=evidence)
 
 
 def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:

@@ -13,7 +13,12 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
-from stadia.diagnostics.preflight.scale_consistency import ScaleSource, compare_scales, has_comparison
+from stadia.diagnostics.preflight.scale_consistency import (
+    ScaleSource,
+    compare_scales,
+    has_comparison,
+    is_inverse_by_poses,
+)
 from stadia.diagnostics.preflight.scale_errors import check_scale
 from stadia.diagnostics.preflight.time_shift_checks import describe_shift, describe_shifts, find_pose_shift
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
@@ -170,6 +175,8 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
         flat = f" ({planar} of {len(survey.steps)} show one plane, which two motions explain)" if planar else ""
         reason = f"fewer than two steps with poses and enough motion in the images{flat}"
         raise NotChecked(reason, hides="wrong axes of the poses")
+    if is_inverse_by_poses(survey):
+        raise NotChecked("poses against images: the ground truth that gives their motion is inverse depth (D07)")
     if wrong := _check_time_shift(survey, steps) or _check_direction(survey, steps):
         yield wrong
         return
@@ -209,6 +216,8 @@ def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | N
     if late is None:
         return None
     shift, alike, errors_deg = late
+    if _is_reversed(survey, steps, errors_deg[shift]):
+        return None  # a symmetric turn also fits a shift; `_check_direction` names the order
     measured = f"rotations by the poses are {errors_deg[0]:.2f} degrees off those in the images, "
     measured += f"and {errors_deg[shift]:.2f} degrees where image i has pose i{shift:+d}"
     case = "undecided" if alike else "shifted"
@@ -222,6 +231,26 @@ def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | N
     }
     expected = "the smallest with the pose of the same frame"
     return make_finding("E11", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
+
+
+def _is_reversed(survey: RecordingSurvey, steps: list[Step], shifted_deg: float) -> bool:
+    """Return whether motions between the poses at the same distances from the end fit better than a shift does."""
+    if not steps:
+        return False
+    last = survey.length - 1
+    motions, backwards = list[TwoViewMotion](), list[Array]()
+    for step in steps:
+        T = survey.given_motion(last - step.first, last - step.second)
+        if step.measured is not None and T is not None:
+            motions.append(step.measured)
+            backwards.append(T)
+    if len(backwards) < len(steps) or not fit_poses(backwards, motions).is_good:
+        return False
+    errors_deg = [
+        float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3])))
+        for T, motion in zip(backwards, motions, strict=True)
+    ]
+    return float(np.median(errors_deg)) <= shifted_deg
 
 
 def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:

@@ -10,7 +10,13 @@ from enum import StrEnum
 import numpy as np
 
 from stadia.diagnostics.preflight.recording_survey import BaselineAgreement, RecordingSurvey, Step, sample_depth
-from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    TwoViewMotion,
+    angle_deg,
+    epipolar_distance_px,
+    triangulate,
+)
 
 
 class ScaleSource(StrEnum):
@@ -206,6 +212,43 @@ def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProp
     spread = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
     rank = float(spearmanr(z, known).statistic) if np.ptp(known) > 0 else 0.0
     return DepthProportionality(logs, rank, spread, float(np.median(logs[near]) - np.median(logs[~near])))
+
+
+MAX_INVERSE_RANK = -0.4  # rank correlation of ground truth with depth by poses and matches. Clean data have above .8
+MIN_POSE_POINT_SHARE = 0.4  # share of the matches on the epipolar lines of the poses from which these are right
+MAX_POSE_EPIPOLAR_PX = 2.0  # distance of a match to such a line, in grains of the image
+
+
+def rank_depth_with_poses(survey: RecordingSurvey) -> tuple[float, int] | None:
+    """Return the rank correlation of ground truth with depth triangulated by the poses, and the number of points.
+
+    None where too few matches have both, or where the matches do not lie on the epipolar lines of the poses.
+    """
+    measured, known, counted = list[float](), list[float](), 0
+    for step in survey.steps:
+        T, truth = step.T_second_first, survey.depth(step.first)
+        if T is None or truth is None or not np.linalg.norm(T[:3, 3]) > 0:
+            continue
+        pixels, cameras = (step.matches.first_px, step.matches.second_px), (survey.K(step.first), survey.K(step.second))
+        z, z_second = triangulate(*pixels, *cameras, T)
+        near = epipolar_distance_px(*pixels, *cameras, T) < MAX_POSE_EPIPOLAR_PX * step.grain_px
+        counted += len(near)
+        given = sample_depth(truth, step.matches.first_px)
+        good = near & (z > 0) & (z_second > 0) & (given > 0)
+        scale = float(np.median(z[good])) if good.any() else 1.0
+        measured += (z[good] / scale).tolist()
+        known += given[good].tolist()
+    if len(measured) < max(MIN_RIG_POINTS, MIN_POSE_POINT_SHARE * counted):
+        return None
+    from scipy.stats import spearmanr  # slow to import
+
+    return (float(spearmanr(measured, known).statistic) if np.ptp(known) > 0 else 0.0), len(measured)
+
+
+def is_inverse_by_poses(survey: RecordingSurvey) -> bool:
+    """Return whether ground truth is near where depth by the poses and matches is far."""
+    ranked = rank_depth_with_poses(survey)
+    return ranked is not None and ranked[0] <= MAX_INVERSE_RANK
 
 
 def compare_lengths(

@@ -27,6 +27,7 @@ from stadia.diagnostics.preflight.scale_consistency import (
     ScaleSource,
     compare_lengths,
     format_interval,
+    has_comparison,
     is_absurd,
     measure_length_ratio,
     measure_scales,
@@ -54,6 +55,19 @@ MAX_FACTOR_GAP = 0.04
 """Between the logs of two factors that are one, beside their errors: KITTI's fx are 707 to 722 px, and the interval of
 the baseline is at least 5 % wide.
 """
+
+MIN_BASELINE_M = 0.001
+"""Shortest baseline that a length in another unit may mean: endoscopes have 4 mm. Below the plausible ones, a baseline
+is a warning, since nothing else shows that it is wrong.
+"""
+
+MAX_DEPTH_FILE_GAP = 0.15
+"""Difference of the log of a factor between poses and depth from that of a mistake in the unit of depth files. The
+motion by depth is measured 10 % off where depth is 4 times too large (its estimate was 3.50 for 3.91).
+"""
+
+DEPTH_FILE_MISTAKES = ("millimetres_as_kitti", "kitti_as_millimetres", "kitti_png", "divided_twice")
+"""Cases of D06 that a wrong unit of a depth file makes. Poses have other mistakes."""
 
 UNITS_PER_METRE = (("millimetres", 1000.0), ("centimetres", 100.0))
 
@@ -100,11 +114,11 @@ def find_known_mistake(source: ScaleSource, factor: float | None, *, is_focal_ri
 
 def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
     """Return (unit, metres) of each unit in which a baseline that is too long for metres is plausible."""
-    low, high = PLAUSIBLE_BASELINES_M
+    high = PLAUSIBLE_BASELINES_M[1]
     return [
         (unit, baseline / count)
         for unit, count in UNITS_PER_METRE
-        if baseline > high and low <= baseline / count <= high
+        if baseline > high and MIN_BASELINE_M <= baseline / count <= high
     ]
 
 
@@ -196,7 +210,7 @@ def _report_rig(error: ScaleError, others: str) -> Finding:
         if len(units) > 1:
             steps = [f"{step} where it is in {unit}" for step, (unit, _) in zip(steps, units, strict=True)]
         values: dict[str, object] = {"units": " or ".join(unit for unit, _ in units), "steps": ", ".join(steps)}
-        case = "other_unit" if units else ""
+        case = "other_unit" if units else "short" if MIN_BASELINE_M <= error.value < low else ""
         measured, expected = f"the baseline is {error.value:.4g} m", f"{low:g} to {high:g} m"
         return make_finding("E03", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
     trusted = others if error.is_focal_right else f"fx and {others}"
@@ -250,7 +264,13 @@ def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleCompar
     absurd = [source for source, value in values.items() if is_absurd(source, value)]
     is_focal_right = ScaleSource.RIG in values and is_baseline_alone_wrong(survey)
     make_error = partial(_make_error, values=values, is_focal_right=is_focal_right)
-    errors = [make_error(source, comparisons, severe=True, sure=True) for source in absurd]
+    contradicted = {source for c in comparisons if c.deviation > _thresholds(c)[0] for source in (c.first, c.second)}
+    is_short = ScaleSource.RIG in absurd and values[ScaleSource.RIG] >= MIN_BASELINE_M
+    is_short = is_short and values[ScaleSource.RIG] < PLAUSIBLE_BASELINES_M[0] and ScaleSource.RIG not in contradicted
+    if is_short and has_comparison(comparisons, ScaleSource.RIG):
+        absurd.remove(ScaleSource.RIG)  # poses or ground truth confirm it
+    certain = [source for source in absurd if not (is_short and source is ScaleSource.RIG)]
+    errors = [make_error(source, comparisons, severe=source in certain, sure=source in certain) for source in absurd]
     sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
     differing = [c for c in sound if c.deviation > _thresholds(c)[0]]
     if not differing:
@@ -303,11 +323,28 @@ def _find_likeliest(
     order = ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG
     involved = [source for source in order if any(source in (c.first, c.second) for c in differing)]
     errors = {source: make_error(source, differing) for source in involved}
+    if ScaleSource.RIG not in involved and (depth := errors.get(ScaleSource.DEPTH)) is not None:
+        mistake = _find_depth_file_mistake(depth.factor)
+        if mistake and not errors[ScaleSource.POSES].mistake:
+            return replace(depth, mistake=mistake)
     known = next((error for error in errors.values() if error.mistake or error.is_focal_right), None)
     if known is not None:
         return known
     far_off = max(c.deviation for c in differing) > np.log(MAX_CALIBRATION_ERROR)
     return errors[involved[0] if far_off or ScaleSource.RIG not in involved else ScaleSource.RIG]
+
+
+def _find_depth_file_mistake(factor: float | None) -> str:
+    """Return the case of D06 of a wrong unit of depth files with about this factor; empty without one."""
+    if factor is None:
+        return ""
+    gaps = {
+        name: abs(math.log(factor / known))
+        for name in DEPTH_FILE_MISTAKES
+        if (known := CATALOG["D06"].cases[name].factor) is not None
+    }
+    nearest = min(gaps, key=lambda name: gaps[name])
+    return nearest if gaps[nearest] <= MAX_DEPTH_FILE_GAP else ""
 
 
 # -- fx and the baseline: lengths measure their product alone.

@@ -140,8 +140,9 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
         return
     if not sides.is_decided and _epipolar_median_px(survey, survey.T_right_left) >= _max_epipolar_px(survey)[1]:
         return  # images that no rectified rig explains: `baseline` reports it
-    if is_mirrored := _are_both_mirrored(survey):
-        yield _report_both_mirrored(sides)
+    is_mirrored = _are_both_mirrored(survey)
+    if is_mirrored:
+        yield _report_both_mirrored(sides, is_mirrored)
         return
     case = "named_otherwise" if t[0] > 0 else "undecided" if is_mirrored is None else ""
     severity = Severity.WARN if t[0] > 0 else Severity.STOP
@@ -165,30 +166,41 @@ def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
     return make_finding("E12", Severity.STOP, measured, expected, case="one_camera", evidence=evidence)
 
 
-def _are_both_mirrored(survey: RecordingSurvey) -> bool | None:
-    """Return whether the rotations of the poses fit the images only after a reflection; None where they do not decide.
+MAX_TURNED_RATIO = 0.75
+"""Rotation error of the better of mirrored and turned images over that of the other, from which it is named."""
 
-    A swapped pair and a mirrored one have the same disparities. Only a mirrored camera turns the other way.
+
+def _are_both_mirrored(survey: RecordingSurvey) -> str | None:
+    """Return the case of E12 where the rotations of the poses fit the images only after a reflection, or a turn.
+
+    Empty where they fit as given; None where they do not decide. A swapped pair, a mirrored one and one turned by 180
+    degrees have the same disparities. Only mirrored and turned cameras turn the other way.
     """
-    mirror, as_given, mirrored = np.diag([-1.0, 1.0, 1.0]), [], []
+    mirror, turn = np.diag([-1.0, 1.0, 1.0]), np.diag([-1.0, -1.0, 1.0])
+    as_given, mirrored, turned = list[float](), list[float](), list[float]()
     for step in survey.steps:
         if step.by_matches is not None and step.T_second_first is not None and not step.by_matches.planar:
             R = step.T_second_first[:3, :3]
-            as_given.append(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ R)))
-            mirrored.append(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ mirror @ R @ mirror)))
+            for errors, change in ((as_given, np.eye(3)), (mirrored, mirror), (turned, turn)):
+                errors.append(float(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ change @ R @ change))))
     if len(as_given) < MIN_MIRROR_STEPS:
         return None
-    given_deg, mirrored_deg = float(np.median(as_given)), float(np.median(mirrored))
-    if min(given_deg, mirrored_deg) > MAX_MIRROR_RATIO * max(given_deg, mirrored_deg):
+    given_deg, mirrored_deg, turned_deg = (float(np.median(errors)) for errors in (as_given, mirrored, turned))
+    changed_deg = min(mirrored_deg, turned_deg)
+    if min(given_deg, changed_deg) > MAX_MIRROR_RATIO * max(given_deg, changed_deg):
         return None
-    return mirrored_deg < given_deg
+    if given_deg < changed_deg:
+        return ""
+    if changed_deg > MAX_TURNED_RATIO * max(mirrored_deg, turned_deg):
+        return "mirrored_or_turned"
+    return "turned" if turned_deg < mirrored_deg else "all_images"
 
 
-def _report_both_mirrored(sides: SideMeasurement) -> Finding:
+def _report_both_mirrored(sides: SideMeasurement, case: str) -> Finding:
     measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image, "
     measured += "and the camera turns the other way than by its poses"
     expected = "matches further to the left, and turns as by the poses"
-    return make_finding("E12", Severity.STOP, measured, expected, case="all_images")
+    return make_finding("E12", Severity.STOP, measured, expected, case=case)
 
 
 def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:

@@ -93,7 +93,11 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
     if len(as_given) < MIN_SHIFTED_PAIRS or survey.length < 2:
         return
     given_px = float(np.median(list(as_given.values())))
-    if given_px < max(MIN_SHIFTED_PX, MIN_SHIFTED_SHARE * width):
+    limit_px = max(MIN_SHIFTED_PX, MIN_SHIFTED_SHARE * width)
+    if (later := _find_later_shift(survey, as_given, limit_px)) is not None:
+        yield later
+        return
+    if given_px < limit_px:
         return
     shifted = []
     for shift in (s for s in range(-MAX_SHIFT, MAX_SHIFT + 1) if s != 0):
@@ -121,6 +125,55 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
     }
     expected = "the nearest at the same frame"
     yield make_finding("E10", Severity.STOP, measured, expected, case=case, values=values, evidence=evidence)
+
+
+MIN_LATER_RATIO = 4.0
+"""Distance to the epipolar lines after a lost frame over that before it, at least: both are of one rig."""
+
+
+def _find_later_shift(survey: RecordingSurvey, as_given: Mapping[int, float], limit_px: float) -> Finding | None:
+    """E10 where pairs fit up to a frame, and from there on those of another shift do: one camera lost a frame."""
+    indices = sorted(as_given)
+    fits = [as_given[i] < max(limit_px, MIN_LATER_RATIO * min(as_given.values())) for i in indices]
+    start = next((k for k in range(len(fits)) if not any(fits[k:])), len(fits))
+    before, after = indices[:start], indices[start:]
+    if not before or len(after) < MIN_SHIFTED_PAIRS or not all(fits[:start]):
+        return None
+    found: dict[int, float] = {}
+    for shift in (s for s in range(-MAX_SHIFT, MAX_SHIFT + 1) if s != 0):
+        pairs = [survey.match_pair(i, shift) for i in after if 0 <= i + shift < survey.length]
+        there = _measure_distances(survey, pairs)
+        is_enough = len(there) >= MIN_SHIFTED_PAIRS
+        if is_enough and all(there[i] <= MAX_SHIFTED_RATIO * as_given[i] for i in there):
+            found[shift] = float(np.median(list(there.values())))
+    if not found:
+        return None
+    shift, alike = choose_shift(found)
+    first = _find_first_shifted(survey, before[-1], after[0], shift)
+    given_px = float(np.median([as_given[i] for i in after]))
+    measured = f"up to frame {before[-1]} matches lie {max(as_given[i] for i in before):.2f} px from their epipolar "
+    measured += f"lines; from frame {first} on {given_px:.2f} px, and {found[shift]:.2f} px where left image i is "
+    measured += f"paired with right image i{shift:+d}"
+    values = {"frames": describe_shifts(shift, alike), "shift": f"{shift:+d}", "start": first}
+    pixels = {"frame": indices, "distance to the line, px": [as_given[i] for i in indices]}
+    evidence = {"shift_frames": shift, "first_frame": first, "pairs": pixels}
+    expected = "the nearest at the same frame, in all of the recording"
+    return make_finding("E10", Severity.STOP, measured, expected, case="later", values=values, evidence=evidence)
+
+
+def _find_first_shifted(survey: RecordingSurvey, good: int, late: int, shift: int) -> int:
+    """Return the first frame whose shifted pair is nearer than the given one, by bisection between two frames."""
+    while late - good > 1:
+        middle = (good + late) // 2
+        pairs = {0: survey.match_pair(middle)}
+        if 0 <= middle + shift < survey.length:
+            pairs[shift] = survey.match_pair(middle, shift)
+        px = {s: _measure_distances(survey, [pair]).get(middle, np.inf) for s, pair in pairs.items()}
+        if px.get(shift, np.inf) < px[0]:
+            late = middle
+        else:
+            good = middle
+    return late
 
 
 def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dict[int, float]:

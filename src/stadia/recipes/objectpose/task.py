@@ -40,6 +40,7 @@ from stadia.recipes.objectpose.object_pose_scores import (
     read_estimates,
     score_estimates,
 )
+from stadia.recipes.objectpose.pose_conventions import note_pose_convention
 from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
 from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
 from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task
@@ -255,7 +256,8 @@ def score_results(results: Path, reference: Path, split: str | None, held_out_of
     if held_out_of is None:
         split = split or "test"
         images = open_object_images(reference, split)
-        return {"split": split, **score_estimates(images, read_estimates(images, results))}
+        scores = score_estimates(images, read_estimates(images, results))
+        return {"split": split, **scores, "notes": note_pose_convention(images, results, scores.get("add_recall"))}
     chosen = _held_out(reference, split, held_out_of)
     whole = open_object_images(reference, chosen.split)
     found = read_estimates(whole, results)

@@ -1,0 +1,899 @@
+"""Make inputs that people reported to go wrong in this field, run them, and count what stadia says.
+
+    python benchmarks/public_reports.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--fast] [--show]
+
+Each input names the public thread that it is modeled on. It is made of the real samples (STADIA_REAL_DATA, or
+../shared/data) or drawn. Outcomes: right (read, or judged as it should be), cure (one line names the cause and the
+fix), silent (neither), wrong (a cause whose fix would damage good data). The exit status is 1 for any silent or wrong
+one. --fast leaves out inputs of real samples. Ends with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+REAL_DATA = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+Array = NDArray[np.float64]
+Words = Sequence[object]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One reported input.
+
+    make: writes it into an empty folder and returns the words of the command; `data` is the folder of real samples.
+    expected: patterns that the output must all contain.  outcome: "right" or "cure", where it does.
+    damaging: pattern of a wrong cause.  needs: folder of the real samples; empty for drawn inputs.
+    """
+
+    name: str
+    source: str
+    make: Callable[[Path, Path], Words]
+    expected: tuple[str, ...]
+    outcome: str = "cure"
+    damaging: str = ""
+    needs: str = ""
+
+
+REPORTS: list[Report] = []
+
+
+def report(
+    name: str, source: str, *expected: str, outcome: str = "cure", damaging: str = "", needs: str = ""
+) -> Callable[[Callable[[Path, Path], Words]], Callable[[Path, Path], Words]]:
+    """Add the decorated function as the input of a report."""
+
+    def add(make: Callable[[Path, Path], Words]) -> Callable[[Path, Path], Words]:
+        REPORTS.append(Report(name, source, make, expected, outcome, damaging, needs))
+        return make
+
+    return add
+
+
+# -- Trajectories: a camera that turns about all axes, at a speed that changes.
+
+
+def make_path(n: int = 150) -> Array:
+    """Return (n, 4, 4) T_world_camera."""
+    s = np.cumsum(1 + 0.8 * np.sin(np.arange(n) / 5)) / 10
+    T = np.tile(np.eye(4), (n, 1, 1))
+    angles = np.stack([s / 3, 0.4 * np.sin(s), 0.3 * np.cos(s / 2)], 1)
+    T[:, :3, :3] = Rotation.from_euler("yxz", angles).as_matrix()
+    T[:, :3, 3] = np.stack([3 * np.sin(s / 3), 0.3 * np.cos(s), 3 * np.cos(s / 3) + 0.2 * s], 1)
+    return T
+
+
+START_S = 1403636579.76
+TIMES_S = START_S + np.arange(150) / 20
+
+
+def make_estimate() -> Array:
+    """Return the path with 2 mm of noise."""
+    T = make_path()
+    T[:, :3, 3] += np.random.default_rng(0).normal(0, 0.002, (len(T), 3))
+    return T
+
+
+def write_tum(
+    path: Path, T: Array, times: Array | Sequence[str] = TIMES_S, *, w_first: bool = False, separator: str = " ",
+    header: str = "", end: str = "", scale: float = 1.0,
+) -> None:  # fmt: skip
+    """Write rows of a time, a position and a quaternion times `scale`."""
+    q = scale * Rotation.from_matrix(T[:, :3, :3]).as_quat()
+    q = np.roll(q, 1, axis=1) if w_first else q
+    words = [time if isinstance(time, str) else f"{time:.6f}" for time in times]
+    rows = zip(words, np.hstack([T[:, :3, 3], q]), strict=False)
+    lines = [separator.join([word, *(f"{value:.7f}" for value in row)]) + end for word, row in rows]
+    path.write_text("\n".join([*filter(None, [header]), *lines]) + "\n")
+
+
+def write_kitti(path: Path, T: Array, *, numbered: bool = False, square: bool = False) -> None:
+    """Write rows of 12 numbers, or 16, with the frame number in front."""
+    rows = T.reshape(len(T), 16) if square else T[:, :3].reshape(len(T), 12)
+    prefix = (f"{k} " if numbered else "" for k in range(len(T)))
+    path.write_text("\n".join(p + " ".join(f"{v:.9e}" for v in row) for p, row in zip(prefix, rows, strict=True)))
+
+
+def score_path(folder: Path, *options: object, estimate: str = "est.txt", reference: str = "ref.txt") -> Words:
+    """Return the command that scores a path of the folder."""
+    return "evaluate", "--trajectory", folder / estimate, "--reference", folder / reference, *options
+
+
+def add_path_report(
+    name: str, source: str, change: Callable[[Array], Array], *expected: str, tum: bool = False, damaging: str = ""
+) -> None:
+    """Add a report of an estimate in another convention."""
+
+    def make(folder: Path, data: Path) -> Words:
+        write = write_tum if tum else write_kitti
+        write(folder / "ref.txt", make_path())
+        write(folder / "est.txt", change(make_estimate()))
+        return score_path(folder)
+
+    REPORTS.append(Report(name, source, make, expected, "cure", damaging))
+
+
+def turn_camera(R: Array) -> Callable[[Array], Array]:
+    """Return the function that gives the camera other axes."""
+    X = np.eye(4)
+    X[:3, :3] = R
+    return lambda T: T @ X
+
+
+OPENGL = np.diag([1.0, -1, -1])
+BODY = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+MIRROR = np.diag([1.0, -1, 1, 1])
+
+
+def reorder(T: Array) -> Array:
+    """Return poses whose quaternions have w first, as rows with w last hold them."""
+    q = np.roll(Rotation.from_matrix(T[:, :3, :3]).as_quat(), 1, axis=1)
+    changed = T.copy()
+    changed[:, :3, :3] = Rotation.from_quat(q).as_matrix()
+    return changed
+
+
+def set_position(T: Array, position: Array) -> Array:
+    """Return poses at other positions."""
+    changed = T.copy()
+    changed[:, :3, 3] = position
+    return changed
+
+
+add_path_report("T06", "OKVIS2-X 12, VINS-Mono 10", reorder, "w of its quaternions first", "off by", tum=True)
+add_path_report("T20", "nerfstudio 2019", turn_camera(OPENGL), "OpenGL", "off by")
+add_path_report("T30", "evo 20", np.linalg.inv, "world-to-camera", "off by")
+add_path_report("T31", "ORB_SLAM3 80: body frame of the IMU", turn_camera(BODY), "LiDAR or a body", "Fix")
+add_path_report("T32", "LeGO-LOAM 22: axes of the LiDAR", turn_camera(BODY.T), "LiDAR or a body", "Fix")
+add_path_report(
+    "T33", "kalibr 300: camera mounted at an angle",
+    turn_camera(Rotation.from_rotvec([0.2, 0.6, -0.3]).as_matrix()), "constant rotation of 40 degrees", "Fix",
+)  # fmt: skip
+add_path_report("T34", "colmap 1476: world-to-camera with OpenGL axes",
+                lambda T: np.linalg.inv(turn_camera(OPENGL)(T)), "world-to-camera poses, and", "OpenGL")  # fmt: skip
+add_path_report("T35", "a path written from its end", lambda T: T[::-1].copy(), "in reverse order")
+add_path_report("T36", "AirSim 1907: left-handed axes of Unreal", lambda T: MIRROR @ T @ MIRROR, "left-handed")
+add_path_report("T37", "evo 122: poses in millimetres",
+                lambda T: set_position(T, 1000 * T[:, :3, 3]), "times as long", "millimetres")  # fmt: skip
+add_path_report("T38", "monodepth2 49: monocular scale",
+                lambda T: set_position(T, 0.05 * T[:, :3, 3]), "times as long", "sim3")  # fmt: skip
+add_path_report("T39", "conjugated quaternions (JPL and Hamilton)",
+                lambda T: np.concatenate([np.concatenate([np.swapaxes(T[:, :3, :3], 1, 2), T[:, :3, 3:]], 2),
+                                          T[:, 3:]], 1), "transposed rotations", tum=True)  # fmt: skip
+add_path_report("T40", "ORB_SLAM2 80: a lever arm to the prism",
+                lambda T: set_position(T, T[:, :3, 3] + T[:, :3, :3] @ [0.6, -0.3, 0.9]),
+                "two sensors of one rig")  # fmt: skip
+
+
+@report("T41", "evo 27: clocks that differ by half a second", "late against the reference", "Fix")
+def _offset(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate(), TIMES_S + 0.5)
+    return score_path(folder)
+
+
+@report("T42", "rgbd_benchmark_tools: times of another clock", "found times", "clocks start differently", "add 1000")
+def _other_clock(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path(), TIMES_S + 1000)
+    write_tum(folder / "est.txt", make_estimate())
+    return score_path(folder)
+
+
+@report("T43", "evo 300: milliseconds against seconds, from 0", "two units", "1e-3")
+def _milliseconds(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path(), TIMES_S - START_S + 40)
+    write_tum(folder / "est.txt", make_estimate(), 1000 * (TIMES_S - START_S + 40))
+    return score_path(folder)
+
+
+NANOSECONDS = [str(round(time * 1e9)) for time in TIMES_S]
+EUROC_HEADER = (
+    "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z [],"
+    " v_RS_R_x [m s^-1]"
+)
+
+
+def add_format_report(name: str, source: str, write: Callable[[Path], None], *options: object, note: str = "") -> None:
+    """Add a report of a reference in another format, which must be read: the ATE is the noise."""
+
+    def make(folder: Path, data: Path) -> Words:
+        write(folder / "ref.txt")
+        (write_kitti if "kitti" in options else write_tum)(folder / "est.txt", make_estimate())
+        return score_path(folder, *options)
+
+    expected = (r"ATE 0\.003\d* m", note) if note else (r"ATE 0\.003\d* m",)
+    REPORTS.append(Report(name, source, make, expected, "right"))
+
+
+TUM = ("--format", "tum")
+add_format_report("T05", "evo 28: EuRoC as a reference",
+                  lambda p: write_tum(p, make_path(), NANOSECONDS, w_first=True, separator=",", header=EUROC_HEADER,
+                                      end=",0"), *TUM, note="nanoseconds")  # fmt: skip
+add_format_report("T10", "VINS-Mono 126", lambda p: write_tum(
+    p, make_path(), NANOSECONDS, w_first=True, separator=",", end=",0.1,0.1,0.1,"), *TUM)  # fmt: skip
+add_format_report("T44", "VINS-Fusion: vio_loop.csv", lambda p: write_tum(
+    p, make_path(), NANOSECONDS, w_first=True, separator=",", end=","), *TUM)  # fmt: skip
+add_format_report("T18b", "evo 85: a header line", lambda p: write_tum(
+    p, make_path(), separator=",", header="t,x,y,z,qx,qy,qz,qw"), *TUM)  # fmt: skip
+add_format_report("T45", "evo 461: w first, named by a header", lambda p: write_tum(
+    p, make_path(), w_first=True, header="timestamp tx ty tz qw qx qy qz"), *TUM)  # fmt: skip
+add_format_report("T46", "a table of a spreadsheet with semicolons", lambda p: write_tum(
+    p, make_path(), separator=";"), *TUM)  # fmt: skip
+add_format_report("T47", "ORB_SLAM3 SaveTrajectoryEuRoC: nanoseconds, w last", lambda p: write_tum(
+    p, make_path(), [f"{word}.000000" for word in NANOSECONDS]), *TUM)  # fmt: skip
+add_format_report("T48", "rostopic echo -p", lambda p: write_tum(
+    p, make_path(), NANOSECONDS, separator=",",
+    header="%time,field.pose.position.x,field.pose.position.y,field.pose.position.z,field.pose.orientation.x,"
+           "field.pose.orientation.y,field.pose.orientation.z,field.pose.orientation.w"), *TUM)  # fmt: skip
+add_format_report("T08", "rpg_trajectory_evaluation 20: quaternions of length 2",
+                  lambda p: write_tum(p, make_path(), scale=2.0), *TUM, note="normalized")  # fmt: skip
+add_format_report("T49", "kitti-odom-eval 5: frame numbers", lambda p: write_kitti(
+    p, make_path(), numbered=True), "--format", "kitti")  # fmt: skip
+add_format_report("T50", "kitti360Scripts 30: cam0_to_world.txt", lambda p: write_kitti(
+    p, make_path(), numbered=True, square=True), "--format", "kitti")  # fmt: skip
+add_format_report("T51", "poses as 4x4 rows", lambda p: write_kitti(p, make_path(), square=True), "--format", "kitti")
+
+
+@report("T02", "evo 199: 1.305031e+18", "distinct times in 150 rows", "write times with all digits")
+def _too_few_digits(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate(), ["1.403637e+18"] * 150)
+    return score_path(folder, *TUM)
+
+
+@report("T03", "evo 204: few poses match", "warning: only", "--max-difference 0.02")
+def _few_matches(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate(), TIMES_S + np.where(np.arange(150) % 30, 0.0199, 0))
+    return score_path(folder, *TUM)
+
+
+@report("T03b", "evo 204: two poses match", "found 2 of 3 poses", "raise --max-difference")
+def _two_matches(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path()[:3], [*TIMES_S[:2], TIMES_S[2] + 1000])
+    write_tum(folder / "est.txt", make_estimate())
+    return score_path(folder, *TUM, "--align", "sim3")
+
+
+@report("T09", "ORB_SLAM3 230: quaternions of zeros", "length 0 in each of 150 rows", "tracking is lost")
+def _zeros(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate(), scale=0.0)
+    return score_path(folder, *TUM)
+
+
+@report("T52", "ORB_SLAM3 230: a part is lost", "30 of 150 rows of est.txt have a quaternion of zeros", outcome="right")
+def _some_zeros(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate())
+    lines = (folder / "est.txt").read_text().splitlines()
+    lines[60:90] = [" ".join([*line.split()[:4], "0", "0", "0", "0"]) for line in lines[60:90]]
+    (folder / "est.txt").write_text("\n".join(lines))
+    return score_path(folder)
+
+
+def write_transforms(path: Path, T: Array) -> None:
+    """Write a transforms.json of nerfstudio, whose frames are in no order."""
+    frames = [
+        {"file_path": f"images/frame_{k + 1:05d}.png", "transform_matrix": pose.tolist()}
+        for k, pose in enumerate(turn_camera(OPENGL)(T))
+    ]
+    path.write_text(json.dumps({"fl_x": 700.0, "frames": frames[::-1]}))
+
+
+@report("T27", "nerfstudio 2019: transforms.json", r"ATE 0\.003\d* m", "OpenGL", outcome="right")
+def _transforms(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    write_transforms(folder / "transforms.json", make_estimate())
+    return score_path(folder, estimate="transforms.json")
+
+
+@report("T53", "colmap 1476: images.txt", r"ATE 0\.003\d* m", "inverted", outcome="right")
+def _colmap_images(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    T = np.linalg.inv(make_estimate())
+    q = np.roll(Rotation.from_matrix(T[:, :3, :3]).as_quat(), 1, axis=1)
+    lines = ["# Image list with two lines of data per image:"]
+    for k in range(len(T)):
+        numbers = " ".join(f"{value:.8f}" for value in (*q[k], *T[k, :3, 3]))
+        lines += [f"{k + 1} {numbers} 1 frame{k:04d}.jpg", "1.0 2.0 -1"]
+    (folder / "images.txt").write_text("\n".join(lines))
+    return score_path(folder, estimate="images.txt")
+
+
+@report("T54", "colmap 86: images.bin", "model_converter")
+def _colmap_binary(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    (folder / "images.bin").write_bytes(b"\0" * 64)
+    return score_path(folder, estimate="images.bin")
+
+
+@report("T55", "evo 11: rows without times", "7 columns", "write the time of each pose in front")
+def _no_times(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    text = (folder / "ref.txt").read_text().splitlines()
+    (folder / "est.txt").write_text("\n".join(line.partition(" ")[2] for line in text))
+    return score_path(folder, *TUM)
+
+
+@report("T56", "a correct path has no hypothesis", r"ATE 0\.003\d* m", outcome="right", damaging="Fix:")
+def _correct_path(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate())
+    return score_path(folder)
+
+
+# -- Depth files: scenes of 60x100 pixels in which near and far lie beside each other.
+
+
+def make_depth(seed: int, near: float = 1.0, far: float = 12.0) -> Array:
+    """Return (60, 100) metres of smooth surfaces."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(np.log(near), np.log(far), (6, 10))
+    return np.exp(cv2.resize(coarse, (100, 60), interpolation=cv2.INTER_LINEAR))
+
+
+def write_depth(folder: Path, name: str, depth: Array, factor: float | None, suffix: str = ".png") -> None:
+    """Write one map: integers of `factor` a metre, or floats where it is None."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}{suffix}"
+    if factor is not None:
+        cv2.imwrite(str(path), np.clip(np.rint(depth * factor), 0, 65535).astype(np.uint16))
+    elif suffix == ".npy":
+        np.save(path, depth.astype(np.float32))
+    elif suffix == ".npz":
+        np.savez(path, depth=depth.astype(np.float32))
+    else:
+        cv2.imwrite(str(path), depth.astype(np.float32))
+
+
+def add_depth_report(
+    name: str,
+    source: str,
+    *expected: str,
+    truth: float | None = 256.0,
+    predicted: float | None = 256.0,
+    suffix: str = ".png",
+    change: Callable[[Array], Array] = lambda depth: depth,
+    change_truth: Callable[[Array], Array] = lambda depth: depth,
+    options: Words = (),
+    outcome: str = "cure",
+    damaging: str = "",
+) -> None:
+    """Add a report of four predicted maps, with a network's error of 5 %, and their ground truth."""
+
+    def make(folder: Path, data: Path) -> Words:
+        for k in range(4):
+            depth = make_depth(k)
+            error = 1.03 * np.exp(np.random.default_rng(k + 9).normal(0, 0.04, depth.shape))
+            truth_suffix = ".png" if truth is not None else ".npy"
+            write_depth(folder / "truth", f"{k:06d}", change_truth(depth), truth, truth_suffix)
+            write_depth(folder / "pred", f"{k:06d}", change(depth * error), predicted, suffix)
+        return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth", *options
+
+    REPORTS.append(Report(name, source, make, expected, outcome, damaging))
+
+
+GOOD = r"d1 +0\.99|d1 +1"
+add_depth_report("D01", "void-dataset 3", "a wrong unit", "--reference-factor 1000", truth=1000.0)
+add_depth_report("D02", "void-dataset 3", "a wrong unit", "--depth-factor 1000", predicted=1000.0)
+add_depth_report("D10", "sc_depth_pl 36", GOOD, "value / 5000 m", truth=5000.0, predicted=5000.0,
+                 options=("--depth-factor", 5000), outcome="right")  # fmt: skip
+add_depth_report("D20", "Replica 6553.5", GOOD, "value / 6553.5 m", truth=6553.5,
+                 options=("--depth-factor", 256, "--reference-factor", 6553.5), outcome="right")  # fmt: skip
+add_depth_report("D21", "rgbd TUM truth against KITTI's PNG", "--reference-factor 5000", truth=5000.0)
+add_depth_report("D14", "monodepth2 444", "--protocol relative", "right up to one scale", predicted=None,
+                 suffix=".npy", change=lambda depth: depth / 28.2)  # fmt: skip
+add_depth_report("D22", "Depth-Anything 100: millimetres in .npy", "millimetres", predicted=None, suffix=".npy",
+                 change=lambda depth: 1000 * depth)  # fmt: skip
+add_depth_report("D08b", "BoostingMonocularDepth 47", "spans? exactly 0 to 65535", "Fix", predicted=1.0,
+                 change=lambda d: 65535 * (1 / d - (1 / d).min()) / np.ptp(1 / d))  # fmt: skip
+add_depth_report("D23", "MiDaS 42: inverse depth scored as depth", "inverse depth", "affine-inverse",
+                 predicted=None, suffix=".npy", change=lambda depth: 20 / depth)  # fmt: skip
+add_depth_report("D24", "CARLA 3000: distance along the ray", "along the ray", "Fix", predicted=None, suffix=".npy",
+                 change=lambda depth: depth * _ray_stretch(depth.shape))  # fmt: skip
+for _name, _suffix in (("D04", ".tiff"), ("D25", ".pfm"), ("D26", ".npz"), ("D27", ".npy")):
+    add_depth_report(_name, f"maps of floats as {_suffix}", GOOD, predicted=None, suffix=_suffix, outcome="right")
+add_depth_report("D28", "integers of TIFF in millimetres", GOOD, predicted=1000.0, suffix=".tiff",
+                 options=("--depth-factor", 1000, "--reference-factor", 256), outcome="right")  # fmt: skip
+add_depth_report("D29", "NaN in ground truth", GOOD, "NaN, infinite or negative", truth=None, outcome="right",
+                 change_truth=lambda d: np.where(d < 2, np.nan, d))  # fmt: skip
+add_depth_report("D30", "65535 for no depth", GOOD, truth=1000.0, outcome="right",
+                 options=("--depth-factor", 256, "--reference-factor", 1000),
+                 change_truth=lambda d: np.where(d < 2, 99, d))  # fmt: skip
+add_depth_report("D31", "correct maps have no hypothesis", GOOD, outcome="right", damaging="wrong unit|Fix:")
+
+
+def _ray_stretch(shape: tuple[int, ...]) -> Array:
+    v, u = np.mgrid[: shape[0], : shape[1]]
+    return np.sqrt(1 + ((u - shape[1] / 2) ** 2 + (v - shape[0] / 2) ** 2) / (0.7 * shape[1]) ** 2)
+
+
+@report("D05", "OpenEXR of Blender", r"d1 +(0\.99|1)|pip install 'stadia\[exr\]'", outcome="right")
+def _exr(folder: Path, data: Path) -> Words:
+    for k in range(4):
+        write_depth(folder / "truth", f"{k}", make_depth(k), 256)
+        (folder / "pred").mkdir(exist_ok=True)
+        path = folder / "pred" / f"{k}.exr"
+        try:
+            import OpenEXR
+        except ImportError:
+            path.write_bytes(b"v/1\x01")
+        else:
+            channels = {"Z": make_depth(k).astype(np.float32)}
+            OpenEXR.File({"type": OpenEXR.scanlineimage}, channels).write(str(path))
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+@report("D17", "monodepth2 10: one stacked .npy", "maps of several images", "one file an image")
+def _stack(folder: Path, data: Path) -> Words:
+    for k in range(6):
+        write_depth(folder / "truth", f"{k:06d}", make_depth(k), 256)
+    np.save(folder / "pred.npy", np.stack([make_depth(k) for k in range(6)]).astype(np.float32))
+    return "evaluate", "--depth", folder / "pred.npy", "--reference", folder / "truth"
+
+
+# -- Cameras.
+
+
+def write_images(folder: Path, count: int = 3, height: int = 192, width: int = 640) -> Path:
+    """Write a few images of noise."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        image = cv2.resize(rng.integers(0, 255, (12, 40, 3)).astype(np.uint8), (width, height))
+        cv2.imwrite(str(folder / f"{k:04d}.png"), image)
+    return folder
+
+
+CALIBRATIONS = {
+    "colmap 86: cameras.txt": ("cameras.txt", "# Camera list\n1 OPENCV 640 192 371.8 369.4 314 88.5 -0.1 0.02 0 0\n"),
+    "colmap 600: SIMPLE_RADIAL": ("cameras.txt", "1 SIMPLE_RADIAL 640 192 371.8 314 88.5 -0.1\n"),
+    "nerfstudio 400: transforms.json": (
+        "transforms.json",
+        '{"fl_x": 371.8, "fl_y": 369.4, "cx": 314, "cy": 88.5, "w": 640, "h": 192, "frames": []}',
+    ),
+    "nerf 47: camera_angle_x": ("transforms.json", '{"camera_angle_x": 1.422, "w": 640, "h": 192, "frames": []}'),
+    "ORB_SLAM2 97": (
+        "orb.yaml",
+        "%YAML:1.0\nCamera.fx: 371.8\nCamera.fy: 369.4\nCamera.cx: 314.0\nCamera.cy: 88.5\nCamera.k1: 0.0\n",
+    ),
+    "ORB_SLAM3 500: Camera1": (
+        "orb3.yaml",
+        "%YAML:1.0\nCamera1.fx: 371.8\nCamera1.fy: 369.4\nCamera1.cx: 314.0\nCamera1.cy: 88.5\nCamera.width: 640\n"
+        "Camera.height: 192\n",
+    ),
+    "VINS-Mono 30": (
+        "vins.yaml",
+        "%YAML:1.0\nmodel_type: PINHOLE\ncamera_name: camera\nimage_width: 640\nimage_height: 192\n"
+        "distortion_parameters:\n   k1: -0.1\n   k2: 0.0\n   p1: 0.0\n   p2: 0.0\n"
+        "projection_parameters:\n   fx: 371.8\n   fy: 369.4\n   cx: 314.0\n   cy: 88.5\n",
+    ),
+    "kalibr 100: camchain": (
+        "camchain.yaml",
+        "cam0:\n  camera_model: pinhole\n  intrinsics: [371.8, 369.4, 314.0, 88.5]\n  distortion_model: radtan\n"
+        "  distortion_coeffs: [0, 0, 0, 0]\n  resolution: [640, 192]\n",
+    ),
+    "ros image_pipeline: camera_info": (
+        "ost.yaml",
+        "image_width: 640\nimage_height: 192\ncamera_matrix:\n  rows: 3\n  cols: 3\n"
+        "  data: [371.8, 0, 314.0, 0, 369.4, 88.5, 0, 0, 1]\n",
+    ),
+    "opencv 1000: FileStorage": (
+        "calib.xml",
+        "<?xml version='1.0'?><opencv_storage><camera_matrix type_id='opencv-matrix'><rows>3</rows><cols>3</cols>"
+        "<dt>d</dt><data>371.8 0 314 0 369.4 88.5 0 0 1</data></camera_matrix></opencv_storage>",
+    ),
+    "a K with a comment": ("K.txt", "# intrinsics\n371.8 0 314\n0 369.4 88.5\n0 0 1\n"),
+}
+
+
+def _add_calibration(number: int, source: str, file: str, text: str) -> None:
+    def make(folder: Path, data: Path) -> Words:
+        (folder / file).write_text(text)
+        return "camera", write_images(folder / "imgs"), "--calibration", folder / file
+
+    REPORTS.append(
+        Report(f"C10.{number}", source, make, (r"field of view 8[01]\.\d x \d+",), "right", "which no pinhole")
+    )
+
+
+for _number, (_source, (_file, _text)) in enumerate(CALIBRATIONS.items()):
+    _add_calibration(_number, _source, _file, _text)
+
+
+def _add_K(name: str, source: str, K: str, *expected: str, height: int = 480) -> None:
+    def make(folder: Path, data: Path) -> Words:
+        (folder / "K_of_lens.txt").write_text(K)
+        imgs = write_images(folder / "imgs", height=height)
+        return "camera", imgs, "--calibration", folder / "K_of_lens.txt"
+
+    REPORTS.append(Report(name, source, make, expected))
+
+
+_add_K("C01", "colmap 18 mm", "18 0 320\n0 18 240\n0 0 1\n", "no pinhole camera has", "millimetres")
+_add_K("C11", "fy/fx 1.34", "500 0 320\n0 670 240\n0 0 1\n", "fy is 1.34 times fx", "Fix")
+_add_K("C12", "cx and cy swapped", "500 0 240\n0 500 320\n0 0 1\n", "swap cx and cy")
+_add_K("C13", "a normalized K", "0.58 0 0.5\n0 1.92 0.5\n0 0 1\n", "normalized|multiply by the image's width")
+_add_K("C14", "K of images of 1242x375", "721 0 609\n0 721 172\n0 0 1\n", "principal point|larger images", height=192)
+
+
+@report("C15", "18 px by --focal-px", "no pinhole camera has", "millimetres")
+def _focal_px(folder: Path, data: Path) -> Words:
+    return "camera", write_images(folder / "imgs"), "--focal-px", 18
+
+
+# -- Images.
+
+
+FOV = "data.camera.horizontal_fov_deg=81"
+
+
+def copy_frames(data: Path, folder: Path, count: int = 30, suffix: str = ".png") -> list[Path]:
+    """Copy the left images of KITTI into a folder, half as large."""
+    folder.mkdir(exist_ok=True)
+    written = []
+    for k in range(count):
+        image = cv2.imread(str(data / f"kitti_odometry/sequences/06/image_0/{k:06d}.png"))
+        written.append(folder / f"{k:06d}{suffix}")
+        cv2.imwrite(str(written[-1]), cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return written
+
+
+@report("F08", "OpenNeuro 2520", "read: 30 frames", outcome="right", damaging="copy or extract", needs="kitti_odometry")
+def _hidden(folder: Path, data: Path) -> Words:
+    copy_frames(data, folder / "imgs")
+    for name in ("._000001.png", ".DS_Store", "Thumbs.db", "._000002.png"):
+        (folder / "imgs" / name).write_bytes(b"\0\5\x16\7")
+    return "check", folder / "imgs", FOV
+
+
+@report("K03b", "monodepth2 README", "two suffixes|one file for each frame", r"keep \.png", needs="kitti_odometry")
+def _two_suffixes(folder: Path, data: Path) -> Words:
+    copy_frames(data, folder / "imgs")
+    copy_frames(data, folder / "imgs", suffix=".jpg")
+    return "check", folder / "imgs", FOV
+
+
+@report("F15b", "NOCS-like folders", "looks like depth", "to another folder", damaging="brightness",
+        needs="kitti_odometry")  # fmt: skip
+def _mixed(folder: Path, data: Path) -> Words:
+    for k, path in enumerate(copy_frames(data, folder / "imgs", 12)):
+        path.rename(path.with_name(f"{k:04d}_color.png"))
+        write_depth(folder / "imgs", f"{k:04d}_depth", make_depth(k), 1000)
+    return "check", folder / "imgs", FOV
+
+
+@report("F10b", "PyNET 6", "12 bits", r"multiply the values by 16", needs="kitti_odometry")
+def _twelve_bits(folder: Path, data: Path) -> Words:
+    for path in copy_frames(data, folder / "imgs"):
+        image = cv2.imread(str(path)).astype(np.uint16)
+        cv2.imwrite(str(path), image * 16)
+    return "check", folder / "imgs", FOV
+
+
+@report("V11", "59 of 60 frames without motion", "59 without motion")
+def _standing(folder: Path, data: Path) -> Words:
+    writer = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 20, (320, 96))
+    image = cv2.imread(str(write_images(folder / "imgs", 1, 96, 320) / "0000.png"))
+    for _ in range(60):
+        writer.write(image)
+    writer.release()
+    return "check", folder / "clip.mp4", FOV
+
+
+# -- Streams: stereo of KITTI, written in the stadia layout.
+
+
+def write_stereo(
+    folder: Path, data: Path, *, right: Sequence[int] | None = None, poses: Array | None = None,
+    baseline: float = 0.5372, turn: bool = False, count: int = 30,
+) -> Path:  # fmt: skip
+    """Write stereo pairs: `right` is the number of each right image."""
+    drive = data / "kitti_odometry/sequences/06"
+    for side, camera, numbers in (("left", "image_0", range(count)), ("right", "image_1", right or range(count))):
+        (folder / side).mkdir(parents=True)
+        for k, number in enumerate(list(numbers)[:count]):
+            image = cv2.imread(str(drive / camera / f"{number:06d}.png"))
+            image = np.ascontiguousarray(image[::-1, ::-1]) if turn else image
+            cv2.imwrite(str(folder / side / f"{k:06d}.png"), image)
+    K = [[707.0912, 0, 601.8873], [0, 707.0912, 183.1104], [0, 0, 1]]
+    camera = {"K": K, "height": 370, "width": 1226}
+    T = np.eye(4)
+    T[0, 3] = -baseline
+    described = {"cameras": {"left": camera, "right": camera}, "T_right_left": T.tolist(), "frame_rate_hz": 10}
+    (folder / "recording.json").write_text(json.dumps(described))
+    if poses is not None:
+        write_kitti(folder / "poses.txt", poses[:count])
+    return folder
+
+
+def read_kitti_poses(data: Path) -> Array:
+    """Return (51, 4, 4) of KITTI odometry 06."""
+    T = np.tile(np.eye(4), (51, 1, 1))
+    T[:, :3] = np.loadtxt(data / "kitti_odometry/poses/06.txt")[:51].reshape(-1, 3, 4)
+    return T
+
+
+@report("R04b", "depthai-ros 421", "not synchronized", "from frame 1[0-9] on", needs="kitti_odometry")
+def _lost_frame(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, right=[k + (k >= 15) for k in range(30)])
+
+
+@report("R06d", "depthai-ros 421, with poses", "not synchronized", "from frame 1[0-9] on", needs="kitti_odometry")
+def _lost_frame_with_poses(folder: Path, data: Path) -> Words:
+    right = [k + (k >= 12) for k in range(40)]
+    return "check", write_stereo(folder / "d", data, right=right, poses=read_kitti_poses(data), count=40)
+
+
+@report(
+    "R10", "a right camera that is one frame late throughout", "not synchronized", "1 frame", needs="kitti_odometry"
+)
+def _late(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, right=range(1, 31))
+
+
+@report("R11", "correct stereo with poses", "good: nothing found", outcome="right", needs="kitti_odometry")
+def _correct_stereo(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, poses=read_kitti_poses(data), count=40)
+
+
+@report("R12", "a rig mounted upside down", "turned by 180 degrees", damaging="flip all images horizontally;",
+        needs="kitti_odometry")  # fmt: skip
+def _turned(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, poses=read_kitti_poses(data), turn=True, count=40)
+
+
+@report("R13", "poses in reverse order", "reverse order", damaging="frames? (late|early)", needs="kitti_odometry")
+def _reversed_poses(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, poses=read_kitti_poses(data)[:40][::-1].copy(), count=40)
+
+
+@report("R14", "P3 alone: a baseline 12 % too short", "Baseline has the wrong length", needs="kitti_odometry")
+def _short_baseline(folder: Path, data: Path) -> Words:
+    poses = read_kitti_poses(data)
+    return "check", write_stereo(folder / "d", data, poses=poses, baseline=0.88 * 0.5372, count=40)
+
+
+@report("S01", "monodepth2 235, 314", "review:", "E03", damaging="certain|stop:", needs="kitti_odometry")
+def _endoscope(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, baseline=0.0049)
+
+
+@report("S02", "monodepth2 235: --baseline 4.9", "millimetres", r"0\.0049 m", needs="kitti_odometry")
+def _millimetre_baseline(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, baseline=4.9)
+
+
+@report("E02", "depthai-ros 421: microseconds apart", "read: 60 frames", outcome="right", needs="euroc")
+def _microseconds(folder: Path, data: Path) -> Words:
+    return "check", shift_euroc(folder, data, 7000)
+
+
+@report("E02b", "half of the right images", "30 left images without a right one", outcome="right", needs="euroc")
+def _half(folder: Path, data: Path) -> Words:
+    return "check", shift_euroc(folder, data, 7000, step=2)
+
+
+def shift_euroc(folder: Path, data: Path, shift_ns: int, step: int = 1) -> Path:
+    """Copy EuRoC with later times of the right camera."""
+    target = folder / "V1"
+    shutil.copytree(data / "euroc/V1_01_easy", target)
+    camera = target / "mav0/cam1"
+    rows = (camera / "data.csv").read_text().splitlines()
+    names = [row.split(",")[1].strip() for row in rows[1:] if row.strip()]
+    lines = [rows[0]]
+    for k, name in enumerate(names):
+        if k % step:
+            (camera / "data" / name).unlink()
+            continue
+        stamp = int(Path(name).stem) + shift_ns
+        (camera / "data" / name).rename(camera / "data" / f"{stamp}.png")
+        lines.append(f"{stamp},{stamp}.png")
+    (camera / "data.csv").write_text("\n".join(lines) + "\n")
+    return target
+
+
+# -- Poses and depth: 7-Scenes.
+
+
+def write_scenes(
+    folder: Path, data: Path, change: Callable[[Array], Array] = lambda depth: depth, count: int = 24,
+    suffix: str = ".npy", which: Callable[[int], bool] = lambda k: True, poses: bool = True,
+) -> Path:  # fmt: skip
+    """Write frames of 7-Scenes in the stadia layout with changed depth, metres with 0 for none."""
+    source = data / "sevenscenes/kitchen/seq-01"
+    for part in ("left", "depth/left"):
+        (folder / part).mkdir(parents=True)
+    rows = []
+    for k in range(count):
+        stem = f"frame-{3 * k:06d}"
+        shutil.copyfile(source / f"{stem}.color.jpg", folder / f"left/{k:06d}.jpg")
+        rows.append(np.loadtxt(source / f"{stem}.pose.txt")[:3].ravel())
+        stored = cv2.imread(str(source / f"{stem}.depth.png"), cv2.IMREAD_UNCHANGED)
+        depth = np.where((stored == 0) | (stored == 65535), 0, stored / 1000.0)
+        known = depth > 0
+        changed = np.zeros_like(depth)
+        changed[known] = change(depth[known])
+        if which(k):
+            if suffix == ".png256":
+                write_depth(folder / "depth/left", f"{k:06d}", changed, 256)
+            elif suffix == ".npy":
+                np.save(folder / f"depth/left/{k:06d}.npy", changed.astype(np.float32))
+            else:
+                cv2.imwrite(str(folder / f"depth/left/{k:06d}{suffix}"), changed.astype(np.float32))
+    if poses:
+        np.savetxt(folder / "poses.txt", np.array(rows))
+    camera = {"K": [[585, 0, 320], [0, 585, 240], [0, 0, 1]], "height": 480, "width": 640}
+    (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}}))
+    return folder
+
+
+@report("L03c", "InfiniTAM 30", "inverse depth", damaging="T_world_poses|E07|good:", needs="sevenscenes")
+def _inverse_depth(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data, lambda depth: 1 / depth)
+
+
+@report("L01b", "void-dataset 3", "millimetres were read as KITTI", damaging="E08", needs="sevenscenes")
+def _depth_unit(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data, lambda depth: depth * 1000 / 256)
+
+
+@report("L01c", "void-dataset 3, the reverse", "was read as millimetres", damaging="E08", needs="sevenscenes")
+def _depth_unit_reverse(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data, lambda depth: depth * 0.256)
+
+
+@report("L00", "void-dataset 3: correct near depth", "good", outcome="right", damaging="D08", needs="sevenscenes")
+def _near_depth(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data, lambda depth: np.clip(depth, 0.6, 1.5), suffix=".png256",
+                                 poses=False)  # fmt: skip
+
+
+@report("L00b", "correct depth with poses", "good", outcome="right", damaging="D0[678]|E0[678]", needs="sevenscenes")
+def _correct_depth(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data)
+
+
+@report("L08", "depth as .tiff", "depth as .tiff", "convert each to .npy", needs="sevenscenes")
+def _tiff_depth(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data, suffix=".tiff")
+
+
+@report("K05", "depth that lacks the first frames", "ground truth of 19 of 24 frames", outcome="right",
+        needs="sevenscenes")  # fmt: skip
+def _late_depth(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data, which=lambda k: k >= 5)
+
+
+# -- Object poses: Linemod-Occluded, estimates that are right but for the convention.
+
+
+def write_results(path: Path, data: Path, change: Callable[[Array, Array], tuple[Array, Array]]) -> None:
+    """Write the true poses of LM-O as a BOP csv, with R and t (mm) changed."""
+    scene = data / "bop/lmo/test/000002"
+    lines = ["scene_id,im_id,obj_id,score,R,t,time"]
+    for image, poses in json.loads((scene / "scene_gt.json").read_text()).items():
+        for pose in poses:
+            R, t = change(np.array(pose["cam_R_m2c"]).reshape(3, 3), np.array(pose["cam_t_m2c"]))
+            numbers = (" ".join(f"{v:.6f}" for v in values.ravel()) for values in (R, t))
+            lines.append(f"2,{image},{pose['obj_id']},0.9,{','.join(numbers)},0.5")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _add_objects(
+    name: str, source: str, change: Callable[[Array, Array], tuple[Array, Array]], *expected: str, outcome: str = "cure"
+) -> None:
+    def make(folder: Path, data: Path) -> Words:
+        write_results(folder / "est.csv", data, change)
+        return "evaluate", "--objects", folder / "est.csv", "--reference", data / "bop/lmo", "--split", "test"
+
+    REPORTS.append(Report(name, source, make, expected, outcome, "internal error", "bop"))
+
+
+_add_objects("B00", "correct poses", lambda R, t: (R, t), r"add_recall +1", outcome="right")
+_add_objects("B03", "CASS 3", lambda R, t: (R.T, t), "R by columns", "instead of 0")
+_add_objects("B04", "bop_toolkit 50: camera-to-model", lambda R, t: (R.T, -R.T @ t), "invert each pose")
+_add_objects("B05", "bop_toolkit: metres for millimetres", lambda R, t: (R, t / 1000), "multiply t by 1000")
+_add_objects("B06", "NOCS: the scale in the rotation", lambda R, t: (0.3 * R, t), "a rotation times 0.3", "divide")
+_add_objects("B07", "axes of OpenGL", lambda R, t: (OPENGL @ R, OPENGL @ t), "OpenGL", "from the left")
+
+
+@report("N05", "bop_toolkit: meshes missing", "models", "NAME_models.zip", needs="bop")
+def _no_meshes(folder: Path, data: Path) -> Words:
+    shutil.copytree(data / "bop/lmo", folder / "lmo", ignore=shutil.ignore_patterns("models*"))
+    write_results(folder / "est.csv", data, lambda R, t: (R, t))
+    return "evaluate", "--objects", folder / "est.csv", "--reference", folder / "lmo", "--split", "test"
+
+
+# -- Running them.
+
+
+@contextmanager
+def capture_output(path: Path) -> Iterator[None]:
+    """Write stdout and stderr of this process to a file."""
+    kept = os.dup(1), os.dup(2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with path.open("wb") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in zip((1, 2), kept, strict=True):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+
+
+def run_report(case: Report, folder: Path, data: Path) -> tuple[str, str]:
+    """Make one input and run its command in this process. Return the outcome and the output."""
+    from stadia.cli.main import run
+
+    folder.mkdir()
+    words = [str(word) for word in case.make(folder, data)]
+    log = folder.with_suffix(".log")
+    with capture_output(log), suppress(SystemExit):
+        run(words)
+    return judge(case, log.read_text(errors="replace"))
+
+
+def judge(case: Report, output: str) -> tuple[str, str]:
+    """Return the outcome of a command's output, and the output on one line."""
+    output = " ".join(output.split())
+    if "internal error" in output or (case.damaging and re.search(case.damaging, output)):
+        return "wrong", output
+    return (case.outcome if all(re.search(text, output) for text in case.expected) else "silent"), output
+
+
+def select_reports(data: Path, only: str = "", *, fast: bool = False) -> list[Report]:
+    """Return the reports whose samples are there: with `fast`, those that need none."""
+    wanted = [case for case in REPORTS if only in case.name and not (fast and case.needs)]
+    return [case for case in wanted if not case.needs or (data / case.needs).is_dir()]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REAL_DATA)
+    parser.add_argument("--only", default="", help="part of the name of an input")
+    parser.add_argument("--fast", action="store_true", help="leave out inputs of real samples")
+    parser.add_argument("--show", action="store_true", help="print the output of each input that is silent or wrong")
+    options = parser.parse_args()
+    outcomes, began = Counter[str](), time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["STADIA_CACHE"] = str(Path(scratch) / "cache")
+        os.environ["COLUMNS"] = "400"
+        for case in select_reports(options.data, options.only, fast=options.fast):
+            outcome, output = run_report(case, Path(scratch) / case.name, options.data)
+            outcomes[outcome] += 1
+            print(f"{case.name:6} {outcome:7} {case.source}", flush=True)
+            if options.show and outcome in ("silent", "wrong"):
+                print(f"       {output[:1500]}", flush=True)
+    total = sum(outcomes.values())
+    counts = {name: outcomes[name] for name in ("right", "cure", "silent", "wrong")}
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), f"of {total}")
+    print(json.dumps({**counts, "total": total, "seconds": round(time.monotonic() - began, 1)}))
+    return int(outcomes["silent"] + outcomes["wrong"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

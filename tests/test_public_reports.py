@@ -1,0 +1,60 @@
+"""Inputs that people reported to go wrong: stadia reads them, or names the cure (benchmarks/public_reports.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def _load() -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "public_reports.py"
+    spec = importlib.util.spec_from_file_location("public_reports", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["public_reports"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+REPORTS = _load().REPORTS
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STADIA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "400")
+
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+def _check(name: str, tmp_path: Path, data: Path, stadia: Stadia) -> None:
+    case = next(case for case in REPORTS if case.name == name)
+    folder = tmp_path / "input"
+    folder.mkdir()
+    _, out, err = stadia(*case.make(folder, data))
+    outcome, output = sys.modules["public_reports"].judge(case, out + err)
+    assert outcome == case.outcome, output
+
+
+@pytest.mark.parametrize("name", [case.name for case in REPORTS if not case.needs])
+def test_drawn_inputs(name: str, tmp_path: Path, stadia: Stadia) -> None:
+    _check(name, tmp_path, tmp_path, stadia)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [case.name for case in REPORTS if case.needs])
+def test_inputs_of_real_samples(name: str, tmp_path: Path, real_data: Path, stadia: Stadia) -> None:
+    _check(name, tmp_path, real_data, stadia)
+
+
+def test_names_are_distinct_and_each_has_a_source() -> None:
+    names = [case.name for case in REPORTS]
+    assert len(set(names)) == len(names)
+    assert all(case.source and case.expected for case in REPORTS)
