@@ -338,7 +338,7 @@ def score_image(
     outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
     span = describe_normalization(np.asarray(predicted), factor)
     found = _sample_prediction(name, values, mask, depth_scale, span)
-    slope = None if depth_scale is DepthScale.AFFINE_INVERSE else fit_range_slope(found[0], scored[0], mask)
+    slope = None if depth_scale.is_affine else fit_range_slope(found[0], scored[0], mask)
     del whole, true, values, whole_mask  # of large maps hundreds of megabytes
     order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
     depth, ratio = _align(found, scored, depth_scale, protocol)
@@ -520,7 +520,7 @@ def collect_scores(
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
     notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
-    if depth_scale is not DepthScale.AFFINE_INVERSE:
+    if not depth_scale.is_affine:
         notes += note_of_normalization([image.span for image in images])
         notes += note_of_range([image.range_slope for image in images])
     score = DepthScore(protocol.name, depth_scale, alignment, images, without, factors=dict(factors or {}))
