@@ -162,25 +162,30 @@ def _map_all(
     height, width = stream.small_size
     found: FoundCamera | None = None
     if given is None:
-        found = find_camera(database, frames, height, width, threads=threads)
+        found = find_camera(database, frames[:CHUNK_FRAMES], height, width, threads=threads)
         if found is None:
             why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
             raise _no_map(stream, why, "a camera that moves through a scene that stands")
     start = given or _choose_camera(found, height, width)
     refine = found is not None and found.intervals.is_focal_usable(found.camera)
-    if refine:
-        verify_matches(database, start.to_pycolmap(import_pycolmap()))
+    begun, lens_given = None, start.to_pycolmap(import_pycolmap())
+    if found is not None and refine:
+        begun, lens_given = found.model, next(iter(found.model.cameras.values()))
+        verify_matches(database, lens_given)
     chunks = list[SparseMap]()
     lens = start
     for names in _split_chunks(frames):
-        model = map_frames(database, names, lens.to_pycolmap(import_pycolmap()), refine=False, threads=threads)
+        model = map_frames(database, names, lens_given, refine=False, threads=threads, start=begun)
         if model is None or model.num_reg_images() < MIN_FRAMES:
             continue
+        if begun is None:
+            model = mirror_if_better(model, threads=threads)
         change_model(model, "RADIAL" if refine else "OPENCV")
-        model = mirror_if_better(model, refine=refine, threads=threads)
         adjust(model, refine_focal=refine, refine_lens=refine, threads=threads)
         if refine:
             lens, refine = LensCamera.from_pycolmap(next(iter(model.cameras.values()))), False
+            lens_given = lens.to_pycolmap(import_pycolmap())
+        begun = None
         chunks.append(
             from_reconstruction(model, {index: read_features(files[index]).colors for index in map(int, names)})
         )
@@ -194,7 +199,8 @@ def _map_all(
     if found is not None and not found.intervals.is_focal_usable(found.camera):
         return CameraEstimate(start, "assumed", found.intervals), sparse
     intervals = measure_lens(chunks[0])
-    return CameraEstimate(lens, "estimated" if intervals.is_focal_determined(lens) else "uncertain", intervals), sparse
+    is_claimed = found is not None and found.starts_agree and intervals.is_focal_determined(lens)
+    return CameraEstimate(lens, "estimated" if is_claimed else "uncertain", intervals), sparse
 
 
 def _choose_camera(found: FoundCamera | None, height: int, width: int) -> LensCamera:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stadia.mapping.features import import_pycolmap
+from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)
 """Horizontal fields of view that an unknown camera is started from: the cost has minima that are none of the camera."""
@@ -27,12 +28,20 @@ _ROBUST_PX = 1.0
 
 
 def map_frames(
-    database: Path, names: Sequence[str], camera: Any, *, refine: bool, threads: int, init_angle_deg: float = 2.0
+    database: Path,
+    names: Sequence[str],
+    camera: Any,
+    *,
+    refine: bool,
+    threads: int,
+    init_angle_deg: float = 2.0,
+    start: Any = None,
 ) -> Any | None:
     """Return the largest pycolmap.Reconstruction of these images; None where no two of them can be placed.
 
     camera: the pycolmap.Camera to start from; it is written into the database.
     refine: whether focal length and distortion are adjusted.
+    start: a pycolmap.Reconstruction of some of the images with this camera, to which the others are added.
     """
     pycolmap = import_pycolmap()
     with pycolmap.Database.open(str(database)) as store:
@@ -50,7 +59,12 @@ def map_frames(
     mapper.abs_pose_refine_focal_length = mapper.abs_pose_refine_extra_params = refine
     options.triangulation.min_angle = 0.5
     with tempfile.TemporaryDirectory(dir=database.parent) as folder:
-        models = pycolmap.incremental_mapping(str(database), folder, folder, options)
+        before = Path(folder, "start")
+        if start is not None:
+            before.mkdir()
+            start.write(str(before))
+        given = str(before) if start is not None else ""
+        models = pycolmap.incremental_mapping(str(database), folder, folder, options, given)
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
@@ -87,8 +101,6 @@ def change_model(model: Any, name: str) -> None:
     (camera,) = model.cameras.values()
     if camera.model_name == name:
         return
-    from stadia.mapping.sparse_map import LensCamera
-
     lens = LensCamera.from_pycolmap(camera)
     new = pycolmap.Camera.create_from_model_name(camera.camera_id, name, lens.focal_px, camera.width, camera.height)
     x, y = lens.center_px[0] + 0.5, lens.center_px[1] + 0.5
@@ -106,24 +118,22 @@ def focal_px_of(fov_deg: float, width: int) -> float:
 SMALL_PATH = 0.6
 """Extent of the path over the median distance of the points, below which the mirrored scene is tried too."""
 
+_MIN_IN_FRONT = 0.98  # share of the observed points before the camera
 _BETTER = 0.97  # cost of the mirrored scene over that of the scene, from which it is taken
 
 
-def mirror_if_better(model: Any, *, refine: bool, threads: int) -> Any:
+def mirror_if_better(model: Any, *, threads: int) -> Any:
     """Return the model, or the one with near and far exchanged where that explains the images better.
 
     Where a camera moves little, far things seen from one side look like near things seen from the other (the Necker
     reversal, Kanatani, Geometric Computation for Machine Vision, 1993): the first two images may choose the wrong one.
-    Both are adjusted, and the smaller cost decides.
-
-    refine: whether focal length and distortion are adjusted, too.
+    Both are adjusted with a fixed camera, and the smaller cost decides: a free focal length would fit either.
     """
     pycolmap = import_pycolmap()
     images = [model.images[image_id] for image_id in model.reg_image_ids()]
     points = np.array([point.xyz for point in model.points3D.values()])
     centers = np.array([image.projection_center() for image in images])
-    distances = np.linalg.norm(points - centers.mean(0), axis=1)
-    if np.linalg.norm(np.ptp(centers, axis=0)) > SMALL_PATH * np.median(distances):
+    if np.linalg.norm(np.ptp(centers, axis=0)) > SMALL_PATH * np.median(_depths(model)):
         return model
     mirrored = pycolmap.Reconstruction(model)
     R = images[len(images) // 2].cam_from_world().rotation.matrix()
@@ -137,13 +147,17 @@ def mirror_if_better(model: Any, *, refine: bool, threads: int) -> Any:
         moved = np.column_stack((turned, pose[:, 3] + (pose[:, :3] - turned) @ middle))
         mirrored.images[image.image_id].frame.rig_from_world = pycolmap.Rigid3d(moved)
     for tried in (model, mirrored):
-        adjust(tried, refine_focal=refine, refine_lens=refine, threads=threads)
-    return mirrored if measure_cost(mirrored) < _BETTER * measure_cost(model) else model
+        adjust(tried, refine_focal=False, refine_lens=False, threads=threads)
+    is_in_front = (_depths(mirrored) > 0).mean() > _MIN_IN_FRONT
+    return mirrored if is_in_front and measure_cost(mirrored) < _BETTER * measure_cost(model) else model
+
+
+def _depths(model: Any) -> Array:
+    """Return the depth of the point of each observation in its camera (M,)."""
+    return from_reconstruction(model, {}).in_camera()[:, 2]
 
 
 def measure_cost(model: Any) -> float:
     """Return the mean robust cost of an observation of a pycolmap.Reconstruction, as `adjust` minimizes it."""
-    from stadia.mapping.sparse_map import from_reconstruction
-
     squared = (from_reconstruction(model, {}).residuals_px() ** 2).sum(1)
     return float(np.log1p(squared / _ROBUST_PX**2).mean())
