@@ -1,6 +1,7 @@
 """Make inputs that people reported to go wrong in this field, run them, and count what stadia says.
 
     python benchmarks/public_reports.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--fast] [--show]
+    python benchmarks/public_reports.py --page docs/reference/it-says-that.md    write the page of symptoms
 
 Each input names the public thread that it is modeled on. It is made of the real samples (STADIA_REAL_DATA, or
 ../shared/data) or drawn. Outcomes: right (read, or judged as it should be), cure (one line names the cause and the
@@ -251,6 +252,56 @@ add_format_report("T50", "kitti360Scripts 30: cam0_to_world.txt", lambda p: writ
 add_format_report("T51", "poses as 4x4 rows", lambda p: write_kitti(p, make_path(), square=True), "--format", "kitti")
 
 
+add_format_report("T57", "mcdviral 8: num t x y z qx qy qz qw", lambda p: _write_numbered_tum(p), *TUM)
+add_format_report("T58", "evo 379: mocap0/data.csv of TUM-VI", lambda p: write_tum(
+    p, make_path(), NANOSECONDS, w_first=True, separator=",",
+    header="#timestamp [ns],p_RS_R_x [m],p_RS_R_y [m],p_RS_R_z [m],q_RS_w [],q_RS_x [],q_RS_y [],q_RS_z []"),
+    *TUM)  # fmt: skip
+
+
+def _write_numbered_tum(path: Path) -> None:
+    write_tum(path, make_path())
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(["num t x y z qx qy qz qw", *(f"{k} {row}" for k, row in enumerate(rows))]))
+
+
+@report("T59", "evo 331: whole seconds", "6 distinct times in 150 rows", "all digits")
+def _whole_seconds(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate(), np.floor(START_S + np.arange(150) / 30))
+    return score_path(folder)
+
+
+@report("T60", "evo 260, 486: two paths in one file", "a timestamp that goes back", "sorted by time")
+def _two_paths(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", np.concatenate([make_estimate()] * 2), np.concatenate([TIMES_S] * 2))
+    return score_path(folder)
+
+
+@report("T61", "UrbanNavDataset 56: a reference of 1 Hz", "pass --max-difference 0.029")
+def _sparse_reference(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path()[::20], TIMES_S[::20] + 0.019)
+    write_tum(folder / "est.txt", make_estimate())
+    return score_path(folder)
+
+
+@report("T62", "IncEventGS 13: another world frame without alignment", "--align se3")
+def _not_aligned(folder: Path, data: Path) -> Words:
+    T_new_world = np.eye(4)
+    T_new_world[:3, :3], T_new_world[:3, 3] = Rotation.from_rotvec([0.3, 1.0, 0.2]).as_matrix(), (5, 2, 1)
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", T_new_world @ make_estimate())
+    return score_path(folder, "--align", "none")
+
+
+@report("T63", "AirSLAM 165: --format euroc for TUM rows", "w of its quaternions last", "pass --format tum")
+def _euroc_for_tum(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate())
+    return score_path(folder, "--format", "euroc")
+
+
 @report("T02", "evo 199: 1.305031e+18", "distinct times in 150 rows", "write times with all digits")
 def _too_few_digits(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
@@ -399,6 +450,11 @@ add_depth_report("D10", "sc_depth_pl 36", GOOD, "value / 5000 m", truth=5000.0, 
 add_depth_report("D20", "Replica 6553.5", GOOD, "value / 6553.5 m", truth=6553.5,
                  options=("--depth-factor", 256, "--reference-factor", 6553.5), outcome="right")  # fmt: skip
 add_depth_report("D21", "rgbd TUM truth against KITTI's PNG", "--reference-factor 5000", truth=5000.0)
+add_depth_report("D32", "DeepCompletionRelease 9: value / 4000", "--reference-factor 4000", truth=4000.0)
+add_depth_report("D33", "deepvoxels 5: value / 10000", GOOD, truth=5000.0, predicted=10000.0,
+                 options=("--depth-factor", 10000, "--reference-factor", 5000), outcome="right",
+                 change=lambda d: np.minimum(d, 6.5), change_truth=lambda d: np.minimum(d, 6.5))  # fmt: skip
+add_depth_report("D34", "map-free-reloc 20: millimetres by PIL", "--depth-factor 1000", predicted=1000.0)
 add_depth_report("D14", "monodepth2 444", "--protocol relative", "right up to one scale", predicted=None,
                  suffix=".npy", change=lambda depth: depth / 28.2)  # fmt: skip
 add_depth_report("D22", "Depth-Anything 100: millimetres in .npy", "millimetres", predicted=None, suffix=".npy",
@@ -532,6 +588,9 @@ _add_K("C01", "colmap 18 mm", "18 0 320\n0 18 240\n0 0 1\n", "no pinhole camera 
 _add_K("C11", "fy/fx 1.34", "500 0 320\n0 670 240\n0 0 1\n", "fy is 1.34 times fx", "Fix")
 _add_K("C12", "cx and cy swapped", "500 0 240\n0 500 320\n0 0 1\n", "swap cx and cy")
 _add_K("C13", "a normalized K", "0.58 0 0.5\n0 1.92 0.5\n0 0 1\n", "normalized|multiply by the image's width")
+_add_K("C16", "pixelsplat 58, manydepth 49: K over width and height", "0.9 0 0.5\n0 1.2 0.5\n0 0 1\n",
+       "normalized|multiply by the image's width")  # fmt: skip
+_add_K("C17", "VSLAM-LAB 99: K of 1440x1080", "1050 0 720\n0 1050 540\n0 0 1\n", "K is of larger images", "Fix")
 _add_K("C14", "K of images of 1242x375", "721 0 609\n0 721 172\n0 0 1\n", "principal point|larger images", height=192)
 
 
@@ -823,6 +882,72 @@ def _no_meshes(folder: Path, data: Path) -> Words:
     return "evaluate", "--objects", folder / "est.csv", "--reference", folder / "lmo", "--split", "test"
 
 
+# -- The page of symptoms: docs/reference/it-says-that.md.
+
+FINDINGS = (
+    "K04 resized", "E03 millimetres", "E03 P3_alone", "E02", "E10 shifted", "E10 later", "E11 shifted", "E06", "E07",
+    "E08 millimetres", "D06 millimetres_as_kitti", "D07 inverse_depth", "D03", "D19 known_bits", "E12 turned",
+)  # fmt: skip
+"""Findings that reported inputs lead to most, as `CODE` or `CODE CASE`."""
+
+MESSAGES = (
+    ("`only N of M poses have a partner`", "times of two clocks, in two units, or written with few digits",
+     "raise `--max-difference`, correct the clock, or write all digits", "evo 204"),
+    ("`found N distinct times in M rows`", "times in nanoseconds were printed as 1.305031e+18",
+     "`numpy.savetxt(FILE, rows, fmt='%.9f')`, or integers", "evo 199"),
+    ("`the w of its quaternions first`", "rows of `t x y z qw qx qy qz`, read as TUM's `qx qy qz qw`",
+     "`--format euroc`, or `--reference-format euroc`", "OKVIS2-X 12, VINS-Mono 10"),
+    ("`holds world-to-camera poses`", "COLMAP and many SLAM systems store the inverse",
+     "invert each pose", "evo 20, colmap 1476"),
+    ("`has the camera axes of OpenGL`", "nerfstudio, Blender and ARKit: y up, z backward",
+     "multiply each pose from the right by diag(1, -1, -1, 1)", "nerfstudio 2019"),
+    ("`a quaternion of length 0`", "the program writes zeros where tracking is lost",
+     "leave out these rows, or write the rotations", "ORB_SLAM3 230"),
+    ("`scale_ratio_median is R ... a wrong unit`", "integers of PNG read with another factor",
+     "`--depth-factor` and `--reference-factor`: 256 KITTI, 1000 millimetres, 5000 TUM", "void-dataset 3"),
+    ("`predictions are right up to one scale`", "depth up to scale, scored as metres",
+     "`--protocol relative`", "monodepth2 444"),
+    ("`maps span exactly 0 to 65535`", "each map was normalized to look at",
+     "store what the network predicts", "BoostingMonocularDepth 47"),
+    ("`predictions taken as depth are far where the truth is near`", "inverse depth or disparity",
+     "`--depth-scale affine-inverse`", "MiDaS 42"),
+    ("`add_recall is R instead of S if the poses are read as`", "R by columns, inverted, or other axes",
+     "as the note names it", "CASS 3"),
+    ("`a field of view of 178 degrees`", "a focal length in millimetres, given as pixels",
+     "`--focal-mm`, or multiply by the image's width over the sensor's", "colmap"),
+    ("`expected one file for each frame`", "copies as .jpg beside .png", "keep one suffix", "monodepth2"),
+    ("`16 bits and one channel, which looks like depth`", "color and depth lie in one folder",
+     "move the depth to another folder", "NOCS"),
+)  # fmt: skip
+"""Parts of messages that are no findings: what stadia prints, cause, fix, and where people report it."""
+
+
+def write_page() -> str:
+    """Return the page of symptoms, from the catalog of findings and from MESSAGES."""
+    from stadia.diagnostics.catalog import CATALOG
+
+    rows = ["# It says that ...", "", PAGE_INTRODUCTION, "", "## Findings of a check", ""]
+    rows += ["| it says | what you see otherwise | cause | fix |", "|---|---|---|---|"]
+    for name in FINDINGS:
+        code, _, case = name.partition(" ")
+        entry = CATALOG[code]
+        special = entry.cases.get(case)
+        cause, fix = (getattr(special, key, "") or getattr(entry, key) for key in ("cause", "fix"))
+        texts = [" ".join(text.split()).replace("|", "\\|") for text in (entry.symptom, cause, fix)]
+        texts = [re.sub(r"{(\w+)}", r"*\1*", text) for text in texts]
+        rows.append(f"| {code}: {entry.title} | {' | '.join(texts)} |")
+    rows += ["", "## Lines and notes of other commands", ""]
+    rows += ["| it says | cause | fix | reported in |", "|---|---|---|---|"]
+    rows += [f"| {' | '.join(message)} |" for message in MESSAGES]
+    return "\n".join(rows) + "\n"
+
+
+PAGE_INTRODUCTION = """\
+What stadia prints for the mistakes that people report most, with cause and fix. The table of findings is
+made of the catalog (`stadia explain CODE` prints all of an entry), and `python benchmarks/public_reports.py
+--page FILE` writes this page. [Results](../results/public-reports.md) counts the inputs."""
+
+
 # -- Running them.
 
 
@@ -877,7 +1002,11 @@ def main() -> int:
     parser.add_argument("--only", default="", help="part of the name of an input")
     parser.add_argument("--fast", action="store_true", help="leave out inputs of real samples")
     parser.add_argument("--show", action="store_true", help="print the output of each input that is silent or wrong")
+    parser.add_argument("--page", type=Path, help="write the page of symptoms to this file, and run nothing")
     options = parser.parse_args()
+    if options.page is not None:
+        options.page.write_text(write_page(), encoding="utf-8")
+        return 0
     outcomes, began = Counter[str](), time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["STADIA_CACHE"] = str(Path(scratch) / "cache")

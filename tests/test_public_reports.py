@@ -54,6 +54,11 @@ def test_inputs_of_real_samples(name: str, tmp_path: Path, real_data: Path, stad
     _check(name, tmp_path, real_data, stadia)
 
 
+def test_the_page_of_symptoms_is_that_of_the_catalog() -> None:
+    page = Path(__file__).parents[1] / "docs" / "reference" / "it-says-that.md"
+    assert page.read_text(encoding="utf-8") == sys.modules["public_reports"].write_page()
+
+
 def test_names_are_distinct_and_each_has_a_source() -> None:
     names = [case.name for case in REPORTS]
     assert len(set(names)) == len(names)

@@ -23,8 +23,8 @@ RATIO_WITHIN = 0.07
 apart.
 """
 
-FACTORS = (1, 100, 256, 1000, 5000, 6553.5, 10000)
-"""Integers a metre: metres, centimetres, KITTI, millimetres, TUM and ETH3D, Replica, a tenth of a millimetre."""
+FACTORS = (1, 100, 256, 1000, 4000, 5000, 6553.5, 10000)
+"""Integers a metre: metres, centimetres, KITTI, millimetres, Matterport3D, TUM and ETH3D, Replica, tenths of a mm."""
 
 MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1
 """Ratio, or its inverse, and its spread: outside and below these, predictions are right up to a scale."""
@@ -37,10 +37,15 @@ MISTAKES: Mapping[float, str] = {
     256 / 1000: "value / 256 read as millimetres",
     5000 / 256: "value / 5000 read as value / 256",
     256 / 5000: "value / 256 read as value / 5000",
+    4000 / 256: "value / 4000 read as value / 256",
+    10000 / 256: "value / 10000 read as value / 256",
+    256 / 4000: "value / 256 read as value / 4000",
+    256 / 10000: "value / 256 read as value / 10000",
     5: "value / 5000 read as millimetres",
     1 / 5: "millimetres read as value / 5000",
     256: "PNG values not divided by 256",
     5000: "PNG values not divided by 5000",
+    1 / 5000: "divided by 5000 once too often",
     1 / 256: "divided by 256 once too often",
     1000: "millimetres taken as metres",
     1 / 1000: "kilometres taken as metres",

@@ -118,7 +118,7 @@ def explain_motion(estimated: Trajectory, reference: Trajectory) -> str | None:
     causes = ", or ".join([likely[0].what, *(h.what.removeprefix("one of the files ") for h in likely[1:2])])
     changed = "inverted poses" if "world-to-camera" in likely[0].what else "the fix"
     gain = f"the motion between poses is off by {as_given:.0%} of its size, by {best:.0%} with {changed}"
-    return f"{gain}: {causes}. Fix: {likely[0].fix if len(likely) == 1 else 'correct that file'}"
+    return f"{gain}: {causes}. Fix: {', or '.join(dict.fromkeys(h.fix for h in likely[:2]))}"
 
 
 def _explains(tried: list[Hypothesis], as_given: float, pairs: Pairs) -> bool:
