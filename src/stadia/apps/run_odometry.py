@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stadia.apps.mapped_odometry import MappedOdometry
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
@@ -35,6 +36,7 @@ from stadia.recipes.prediction.prediction_inputs import (
     PredictionInput,
     add_training_options,
     find_assumed_camera,
+    is_own_video,
     open_inputs,
 )
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
@@ -197,11 +199,18 @@ def _write(
             odometry.checkpoint, given, predictor.depth_scale, camera_is_assumed=assumed is not None
         )
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
+        mapped = None
+        if method == "refined" and is_own_video(request.source, request.options.get("format", "auto")):
+            mapped = MappedOdometry.open(expand_home(request.source), predictor)
+        if mapped is not None:
+            observed = replace(observed, frames=mapped.observe(observed.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
+        path, of_map = (path, []) if mapped is None else mapped.replace_path(path)
         checks = gate.to_json()
         measured = _find_measured_path(odometry, given, path, trained)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         length = path_length_m(torch.from_numpy(path.T_world_camera))
+        notes += of_map
         notes += _compare_lengths(length, path.network_length, predictor.depth_scale)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")

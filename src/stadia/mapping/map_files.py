@@ -101,7 +101,7 @@ def describe_intervals(found: VideoMap, scale: float) -> dict[str, tuple[float, 
 
     scale: width of the filmed over that of the small frames.
     """
-    if found.estimate.intervals is None:
+    if found.estimate.intervals is None or found.estimate.origin == "assumed":
         return {}
     lens = found.estimate.camera
     values = dict(zip(PARAMETERS, (lens.focal_px, *lens.center_px, *lens.distortion), strict=True))

@@ -1,0 +1,94 @@
+"""`stadia odometry` takes the path of the map beside the video, in the unit of the depth; or states why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stadia.apps.mapped_odometry import MappedOdometry
+from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import Frame
+from stadia.odometry.visual_odometry import CameraPath
+
+FRAMES = 6
+K = np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]])
+
+
+def move(x: float) -> np.ndarray:
+    T = np.eye(4)
+    T[0, 3] = x
+    return T
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A video's name, beside it a map of a wall 4 units away; the camera moves by .1 a frame to the right."""
+    folder = tmp_path / "drive.map"
+    folder.mkdir()
+    camera = {
+        "origin": "given",
+        "focal_px": 40.0,
+        "center_px": [31.5, 23.5],
+        "distortion": [0, 0, 0, 0],
+        "height": 48,
+        "width": 64,
+    }
+    frames = [
+        {"index": n, "name": f"{n:06d}", "status": "key", "T_world_camera": move(0.1 * n)[:3].tolist()}
+        for n in range(FRAMES)
+    ]
+    (folder / "map.json").write_text(json.dumps({"format": "stadia-map", "camera": camera, "frames": frames}))
+    x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
+    points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, 4.0)))
+    observed = np.array([(row, point) for row in range(FRAMES) for point in range(len(points))])
+    np.savez(folder / "points.npz", points=points, observed=observed, frames=np.arange(FRAMES))
+    return tmp_path / "drive.mp4"
+
+
+def make_predictor(scale: DepthScale = DepthScale.METRES) -> Any:
+    """A network that predicts 8 m everywhere."""
+    return SimpleNamespace(
+        crop="none",
+        height=48,
+        width=64,
+        depth_scale=scale,
+        inverse_depth=lambda image, camera: torch.full((1, 1, 48, 64), 0.125),
+    )
+
+
+def run(video: Path, *, focal: float = 1.0) -> tuple[CameraPath, list[str]]:
+    mapped = MappedOdometry.open(video, make_predictor())
+    assert mapped is not None
+    filmed = K.copy()
+    filmed[:2, :2] *= focal
+    frames = [Frame(f"{n:06d}", np.zeros((48, 64, 3), np.uint8), filmed) for n in range(FRAMES)]
+    assert [frame.name for frame in mapped.observe(frames)] == [frame.name for frame in frames]
+    estimated = np.array([move(0.1 * n * (-1) ** n) for n in range(FRAMES)])
+    names = tuple(frame.name for frame in frames)
+    return mapped.replace_path(CameraPath(estimated, names, (None,) * FRAMES, "", 1, np.ones(FRAMES)))
+
+
+def test_the_path_is_that_of_the_map_in_the_unit_of_the_depth(video):
+    path, notes = run(video)
+    np.testing.assert_allclose(path.T_world_camera, [move(0.2 * n) for n in range(FRAMES)], atol=1e-6)
+    assert "reverses in 4 of 4 steps, the map's in 0" in notes[0]
+
+
+def test_a_map_of_another_camera_is_not_used(video):
+    path, notes = run(video, focal=1.2)
+    assert path.T_world_camera[1, 0, 3] == pytest.approx(-0.1)
+    assert notes == [
+        "the map beside the video was not used: its focal length is that of the depth over 1.20;"
+        " make it again with this camera"
+    ]
+
+
+def test_there_is_none_without_a_map_and_for_depth_without_a_scale(video, tmp_path):
+    assert MappedOdometry.open(tmp_path / "other.mp4", make_predictor()) is None
+    assert MappedOdometry.open(video, make_predictor(DepthScale.AFFINE_INVERSE)) is None
