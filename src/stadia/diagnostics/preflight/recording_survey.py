@@ -167,6 +167,9 @@ class RecordingSurvey:
         self._read_image = _keep_latest(recording.image, MAX_IMAGE_CACHE_BYTES)
         self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_CACHE_BYTES)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
+        self.depth_rank_by_poses: tuple[tuple[float, int] | None] | None = (
+            None  # of `rank_depth_with_poses`, once known
+        )
         self.agreements: list[BaselineAgreement] = []  # of `check_baseline`, for a check that finds nothing
 
     @property
