@@ -249,10 +249,9 @@ def _rank_depth_with_poses(survey: RecordingSurvey) -> tuple[float, int] | None:
         return None
     if not np.ptp(known) > 0:
         return 0.0, len(measured)
-    ranks = [
-        np.argsort(np.argsort(values)) for values in (measured, known)
-    ]  # scipy.stats takes half a second to import
-    return float(np.corrcoef(*ranks)[0, 1]), len(measured)
+    # scipy.stats takes half a second to import
+    rank_measured, rank_known = (np.argsort(np.argsort(values)) for values in (measured, known))
+    return float(np.corrcoef(rank_measured, rank_known)[0, 1]), len(measured)
 
 
 def is_inverse_by_poses(survey: RecordingSurvey) -> bool:
