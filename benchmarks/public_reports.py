@@ -3,10 +3,10 @@
     python benchmarks/public_reports.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--fast] [--show]
     python benchmarks/public_reports.py --page docs/reference/it-says-that.md    write the page of symptoms
 
-Each input names the public thread that it is modeled on. It is made of the real samples (STADIA_REAL_DATA, or
-../shared/data) or drawn. Outcomes: right (read, or judged as it should be), cure (one line names the cause and the
-fix), silent (neither), wrong (a cause whose fix would damage good data). The exit status is 1 for any silent or wrong
-one. --fast leaves out inputs of real samples. Ends with a line of JSON.
+Each input names the project, and the thread where it has a number, or the habit that it is modeled on. It is made of
+the real samples (STADIA_REAL_DATA, or ../shared/data) or drawn. Outcomes: right (read, or judged as it should be), cure
+(one line names the cause and the fix), silent (neither), wrong (a cause whose fix would damage good data). The exit
+status is 1 for any silent or wrong one. --fast leaves out inputs of real samples. Ends with a line of JSON.
 """
 
 from __future__ import annotations
@@ -160,30 +160,30 @@ def set_position(T: Array, position: Array) -> Array:
 
 add_path_report("T06", "OKVIS2-X 12, VINS-Mono 10", reorder, "w of its quaternions first", "off by", tum=True)
 add_path_report("T20", "nerfstudio 2019", turn_camera(OPENGL), "OpenGL", "off by")
-add_path_report("T30", "evo 20", np.linalg.inv, "world-to-camera", "off by")
-add_path_report("T31", "ORB_SLAM3 80: body frame of the IMU", turn_camera(BODY), "LiDAR or a body", "Fix")
-add_path_report("T32", "LeGO-LOAM 22: axes of the LiDAR", turn_camera(BODY.T), "LiDAR or a body", "Fix")
+add_path_report("T30", "evo", np.linalg.inv, "world-to-camera", "off by")
+add_path_report("T31", "ORB_SLAM3: body frame of the IMU", turn_camera(BODY), "LiDAR or a body", "Fix")
+add_path_report("T32", "LeGO-LOAM: axes of the LiDAR", turn_camera(BODY.T), "LiDAR or a body", "Fix")
 add_path_report(
-    "T33", "kalibr 300: camera mounted at an angle",
+    "T33", "kalibr: camera mounted at an angle",
     turn_camera(Rotation.from_rotvec([0.2, 0.6, -0.3]).as_matrix()), "constant rotation of 40 degrees", "Fix",
 )  # fmt: skip
-add_path_report("T34", "colmap 1476: world-to-camera with OpenGL axes",
+add_path_report("T34", "colmap: world-to-camera with OpenGL axes",
                 lambda T: np.linalg.inv(turn_camera(OPENGL)(T)), "world-to-camera poses, and", "OpenGL")  # fmt: skip
 add_path_report("T35", "a path written from its end", lambda T: T[::-1].copy(), "in reverse order")
-add_path_report("T36", "AirSim 1907: left-handed axes of Unreal", lambda T: MIRROR @ T @ MIRROR, "left-handed")
-add_path_report("T37", "evo 122: poses in millimetres",
+add_path_report("T36", "AirSim: left-handed axes of Unreal", lambda T: MIRROR @ T @ MIRROR, "left-handed")
+add_path_report("T37", "evo: poses in millimetres",
                 lambda T: set_position(T, 1000 * T[:, :3, 3]), "times as long", "millimetres")  # fmt: skip
-add_path_report("T38", "monodepth2 49: monocular scale",
+add_path_report("T38", "monodepth2: monocular scale",
                 lambda T: set_position(T, 0.05 * T[:, :3, 3]), "times as long", "sim3")  # fmt: skip
 add_path_report("T39", "conjugated quaternions (JPL and Hamilton)",
                 lambda T: np.concatenate([np.concatenate([np.swapaxes(T[:, :3, :3], 1, 2), T[:, :3, 3:]], 2),
                                           T[:, 3:]], 1), "transposed rotations", tum=True)  # fmt: skip
-add_path_report("T40", "ORB_SLAM2 80: a lever arm to the prism",
+add_path_report("T40", "ORB_SLAM2: a lever arm to the prism",
                 lambda T: set_position(T, T[:, :3, 3] + T[:, :3, :3] @ [0.6, -0.3, 0.9]),
                 "two sensors of one rig")  # fmt: skip
 
 
-@report("T41", "evo 27: clocks that differ by half a second", "late against the reference", "Fix")
+@report("T41", "evo: clocks that differ by half a second", "late against the reference", "Fix")
 def _offset(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     write_tum(folder / "est.txt", make_estimate(), TIMES_S + 0.5)
@@ -197,7 +197,7 @@ def _other_clock(folder: Path, data: Path) -> Words:
     return score_path(folder)
 
 
-@report("T43", "evo 300: milliseconds against seconds, from 0", "two units", "1e-3")
+@report("T43", "evo: milliseconds against seconds, from 0", "two units", "1e-3")
 def _milliseconds(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path(), TIMES_S - START_S + 40)
     write_tum(folder / "est.txt", make_estimate(), 1000 * (TIMES_S - START_S + 40))
@@ -224,16 +224,16 @@ def add_format_report(name: str, source: str, write: Callable[[Path], None], *op
 
 
 TUM = ("--format", "tum")
-add_format_report("T05", "evo 28: EuRoC as a reference",
+add_format_report("T05", "evo: EuRoC as a reference",
                   lambda p: write_tum(p, make_path(), NANOSECONDS, w_first=True, separator=",", header=EUROC_HEADER,
                                       end=",0"), *TUM, note="nanoseconds")  # fmt: skip
-add_format_report("T10", "VINS-Mono 126", lambda p: write_tum(
+add_format_report("T10", "VINS-Mono", lambda p: write_tum(
     p, make_path(), NANOSECONDS, w_first=True, separator=",", end=",0.1,0.1,0.1,"), *TUM)  # fmt: skip
 add_format_report("T44", "VINS-Fusion: vio_loop.csv", lambda p: write_tum(
     p, make_path(), NANOSECONDS, w_first=True, separator=",", end=","), *TUM)  # fmt: skip
-add_format_report("T18b", "evo 85: a header line", lambda p: write_tum(
+add_format_report("T18b", "evo: a header line", lambda p: write_tum(
     p, make_path(), separator=",", header="t,x,y,z,qx,qy,qz,qw"), *TUM)  # fmt: skip
-add_format_report("T45", "evo 461: w first, named by a header", lambda p: write_tum(
+add_format_report("T45", "evo: w first, named by a header", lambda p: write_tum(
     p, make_path(), w_first=True, header="timestamp tx ty tz qw qx qy qz"), *TUM)  # fmt: skip
 add_format_report("T46", "a table of a spreadsheet with semicolons", lambda p: write_tum(
     p, make_path(), separator=";"), *TUM)  # fmt: skip
@@ -243,11 +243,11 @@ add_format_report("T48", "rostopic echo -p", lambda p: write_tum(
     p, make_path(), NANOSECONDS, separator=",",
     header="%time,field.pose.position.x,field.pose.position.y,field.pose.position.z,field.pose.orientation.x,"
            "field.pose.orientation.y,field.pose.orientation.z,field.pose.orientation.w"), *TUM)  # fmt: skip
-add_format_report("T08", "rpg_trajectory_evaluation 20: quaternions of length 2",
+add_format_report("T08", "rpg_trajectory_evaluation: quaternions of length 2",
                   lambda p: write_tum(p, make_path(), scale=2.0), *TUM, note="normalized")  # fmt: skip
-add_format_report("T49", "kitti-odom-eval 5: frame numbers", lambda p: write_kitti(
+add_format_report("T49", "kitti-odom-eval: frame numbers", lambda p: write_kitti(
     p, make_path(), numbered=True), "--format", "kitti")  # fmt: skip
-add_format_report("T50", "kitti360Scripts 30: cam0_to_world.txt", lambda p: write_kitti(
+add_format_report("T50", "kitti360Scripts: cam0_to_world.txt", lambda p: write_kitti(
     p, make_path(), numbered=True, square=True), "--format", "kitti")  # fmt: skip
 add_format_report("T51", "poses as 4x4 rows", lambda p: write_kitti(p, make_path(), square=True), "--format", "kitti")
 
@@ -302,35 +302,35 @@ def _euroc_for_tum(folder: Path, data: Path) -> Words:
     return score_path(folder, "--format", "euroc")
 
 
-@report("T02", "evo 199: 1.305031e+18", "distinct times in 150 rows", "write times with all digits")
+@report("T02", "evo: 1.305031e+18", "distinct times in 150 rows", "write times with all digits")
 def _too_few_digits(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     write_tum(folder / "est.txt", make_estimate(), ["1.403637e+18"] * 150)
     return score_path(folder, *TUM)
 
 
-@report("T03", "evo 204: few poses match", "warning: only", "--max-difference 0.02")
+@report("T03", "evo: few poses match", "warning: only", "--max-difference 0.02")
 def _few_matches(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     write_tum(folder / "est.txt", make_estimate(), TIMES_S + np.where(np.arange(150) % 30, 0.0199, 0))
     return score_path(folder, *TUM)
 
 
-@report("T03b", "evo 204: two poses match", "found 2 of 3 poses", "raise --max-difference")
+@report("T03b", "evo: two poses match", "found 2 of 3 poses", "raise --max-difference")
 def _two_matches(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path()[:3], [*TIMES_S[:2], TIMES_S[2] + 1000])
     write_tum(folder / "est.txt", make_estimate())
     return score_path(folder, *TUM, "--align", "sim3")
 
 
-@report("T09", "ORB_SLAM3 230: quaternions of zeros", "length 0 in each of 150 rows", "tracking is lost")
+@report("T09", "ORB_SLAM3: quaternions of zeros", "length 0 in each of 150 rows", "tracking is lost")
 def _zeros(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     write_tum(folder / "est.txt", make_estimate(), scale=0.0)
     return score_path(folder, *TUM)
 
 
-@report("T52", "ORB_SLAM3 230: a part is lost", "30 of 150 rows of est.txt have a quaternion of zeros", outcome="right")
+@report("T52", "ORB_SLAM3: a part is lost", "30 of 150 rows of est.txt have a quaternion of zeros", outcome="right")
 def _some_zeros(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     write_tum(folder / "est.txt", make_estimate())
@@ -356,7 +356,7 @@ def _transforms(folder: Path, data: Path) -> Words:
     return score_path(folder, estimate="transforms.json")
 
 
-@report("T53", "colmap 1476: images.txt", r"ATE 0\.003\d* m", "inverted", outcome="right")
+@report("T53", "colmap: images.txt", r"ATE 0\.003\d* m", "inverted", outcome="right")
 def _colmap_images(folder: Path, data: Path) -> Words:
     write_kitti(folder / "ref.txt", make_path())
     T = np.linalg.inv(make_estimate())
@@ -369,14 +369,14 @@ def _colmap_images(folder: Path, data: Path) -> Words:
     return score_path(folder, estimate="images.txt")
 
 
-@report("T54", "colmap 86: images.bin", "model_converter")
+@report("T54", "colmap: images.bin", "model_converter")
 def _colmap_binary(folder: Path, data: Path) -> Words:
     write_kitti(folder / "ref.txt", make_path())
     (folder / "images.bin").write_bytes(b"\0" * 64)
     return score_path(folder, estimate="images.bin")
 
 
-@report("T55", "evo 11: rows without times", "7 columns", "write the time of each pose in front")
+@report("T55", "evo: rows without times", "7 columns", "write the time of each pose in front")
 def _no_times(folder: Path, data: Path) -> Words:
     write_tum(folder / "ref.txt", make_path())
     text = (folder / "ref.txt").read_text().splitlines()
@@ -457,13 +457,13 @@ add_depth_report("D33", "deepvoxels 5: value / 10000", GOOD, truth=5000.0, predi
 add_depth_report("D34", "map-free-reloc 20: millimetres by PIL", "--depth-factor 1000", predicted=1000.0)
 add_depth_report("D14", "monodepth2 444", "--protocol relative", "right up to one scale", predicted=None,
                  suffix=".npy", change=lambda depth: depth / 28.2)  # fmt: skip
-add_depth_report("D22", "Depth-Anything 100: millimetres in .npy", "millimetres", predicted=None, suffix=".npy",
+add_depth_report("D22", "Depth-Anything: millimetres in .npy", "millimetres", predicted=None, suffix=".npy",
                  change=lambda depth: 1000 * depth)  # fmt: skip
 add_depth_report("D08b", "BoostingMonocularDepth 47", "spans? exactly 0 to 65535", "Fix", predicted=1.0,
                  change=lambda d: 65535 * (1 / d - (1 / d).min()) / np.ptp(1 / d))  # fmt: skip
-add_depth_report("D23", "MiDaS 42: inverse depth scored as depth", "inverse depth", "affine-inverse",
+add_depth_report("D23", "MiDaS: inverse depth scored as depth", "inverse depth", "affine-inverse",
                  predicted=None, suffix=".npy", change=lambda depth: 20 / depth)  # fmt: skip
-add_depth_report("D24", "CARLA 3000: distance along the ray", "along the ray", "Fix", predicted=None, suffix=".npy",
+add_depth_report("D24", "CARLA: distance along the ray", "along the ray", "Fix", predicted=None, suffix=".npy",
                  change=lambda depth: depth * _ray_stretch(depth.shape))  # fmt: skip
 for _name, _suffix in (("D04", ".tiff"), ("D25", ".pfm"), ("D26", ".npz"), ("D27", ".npy")):
     add_depth_report(_name, f"maps of floats as {_suffix}", GOOD, predicted=None, suffix=_suffix, outcome="right")
@@ -498,7 +498,7 @@ def _exr(folder: Path, data: Path) -> Words:
     return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
 
 
-@report("D17", "monodepth2 10: one stacked .npy", "maps of several images", "one file an image")
+@report("D17", "monodepth2: one stacked .npy", "maps of several images", "one file an image")
 def _stack(folder: Path, data: Path) -> Words:
     for k in range(6):
         write_depth(folder / "truth", f"{k:06d}", make_depth(k), 256)
@@ -520,29 +520,29 @@ def write_images(folder: Path, count: int = 3, height: int = 192, width: int = 6
 
 
 CALIBRATIONS = {
-    "colmap 86: cameras.txt": ("cameras.txt", "# Camera list\n1 OPENCV 640 192 371.8 369.4 314 88.5 -0.1 0.02 0 0\n"),
-    "colmap 600: SIMPLE_RADIAL": ("cameras.txt", "1 SIMPLE_RADIAL 640 192 371.8 314 88.5 -0.1\n"),
-    "nerfstudio 400: transforms.json": (
+    "colmap: cameras.txt": ("cameras.txt", "# Camera list\n1 OPENCV 640 192 371.8 369.4 314 88.5 -0.1 0.02 0 0\n"),
+    "colmap: SIMPLE_RADIAL": ("cameras.txt", "1 SIMPLE_RADIAL 640 192 371.8 314 88.5 -0.1\n"),
+    "nerfstudio: transforms.json": (
         "transforms.json",
         '{"fl_x": 371.8, "fl_y": 369.4, "cx": 314, "cy": 88.5, "w": 640, "h": 192, "frames": []}',
     ),
-    "nerf 47: camera_angle_x": ("transforms.json", '{"camera_angle_x": 1.422, "w": 640, "h": 192, "frames": []}'),
-    "ORB_SLAM2 97": (
+    "nerf: camera_angle_x": ("transforms.json", '{"camera_angle_x": 1.422, "w": 640, "h": 192, "frames": []}'),
+    "ORB_SLAM2": (
         "orb.yaml",
         "%YAML:1.0\nCamera.fx: 371.8\nCamera.fy: 369.4\nCamera.cx: 314.0\nCamera.cy: 88.5\nCamera.k1: 0.0\n",
     ),
-    "ORB_SLAM3 500: Camera1": (
+    "ORB_SLAM3: Camera1": (
         "orb3.yaml",
         "%YAML:1.0\nCamera1.fx: 371.8\nCamera1.fy: 369.4\nCamera1.cx: 314.0\nCamera1.cy: 88.5\nCamera.width: 640\n"
         "Camera.height: 192\n",
     ),
-    "VINS-Mono 30": (
+    "VINS-Mono": (
         "vins.yaml",
         "%YAML:1.0\nmodel_type: PINHOLE\ncamera_name: camera\nimage_width: 640\nimage_height: 192\n"
         "distortion_parameters:\n   k1: -0.1\n   k2: 0.0\n   p1: 0.0\n   p2: 0.0\n"
         "projection_parameters:\n   fx: 371.8\n   fy: 369.4\n   cx: 314.0\n   cy: 88.5\n",
     ),
-    "kalibr 100: camchain": (
+    "kalibr: camchain": (
         "camchain.yaml",
         "cam0:\n  camera_model: pinhole\n  intrinsics: [371.8, 369.4, 314.0, 88.5]\n  distortion_model: radtan\n"
         "  distortion_coeffs: [0, 0, 0, 0]\n  resolution: [640, 192]\n",
@@ -552,7 +552,7 @@ CALIBRATIONS = {
         "image_width: 640\nimage_height: 192\ncamera_matrix:\n  rows: 3\n  cols: 3\n"
         "  data: [371.8, 0, 314.0, 0, 369.4, 88.5, 0, 0, 1]\n",
     ),
-    "opencv 1000: FileStorage": (
+    "opencv: FileStorage": (
         "calib.xml",
         "<?xml version='1.0'?><opencv_storage><camera_matrix type_id='opencv-matrix'><rows>3</rows><cols>3</cols>"
         "<dt>d</dt><data>371.8 0 314 0 369.4 88.5 0 0 1</data></camera_matrix></opencv_storage>",
@@ -869,7 +869,7 @@ def _add_objects(
 
 _add_objects("B00", "correct poses", lambda R, t: (R, t), r"add_recall +1", outcome="right")
 _add_objects("B03", "CASS 3", lambda R, t: (R.T, t), "R by columns", "instead of 0")
-_add_objects("B04", "bop_toolkit 50: camera-to-model", lambda R, t: (R.T, -R.T @ t), "invert each pose")
+_add_objects("B04", "bop_toolkit: camera-to-model", lambda R, t: (R.T, -R.T @ t), "invert each pose")
 _add_objects("B05", "bop_toolkit: metres for millimetres", lambda R, t: (R, t / 1000), "multiply t by 1000")
 _add_objects("B06", "NOCS: the scale in the rotation", lambda R, t: (0.3 * R, t), "a rotation times 0.3", "divide")
 _add_objects("B07", "axes of OpenGL", lambda R, t: (OPENGL @ R, OPENGL @ t), "OpenGL", "from the left")
@@ -892,17 +892,17 @@ FINDINGS = (
 
 MESSAGES = (
     ("`only N of M poses have a partner`", "times of two clocks, in two units, or written with few digits",
-     "raise `--max-difference`, correct the clock, or write all digits", "evo 204"),
+     "raise `--max-difference`, correct the clock, or write all digits", "evo"),
     ("`found N distinct times in M rows`", "times in nanoseconds were printed as 1.305031e+18",
-     "`numpy.savetxt(FILE, rows, fmt='%.9f')`, or integers", "evo 199"),
+     "write nine decimals, or integers of nanoseconds", "evo"),
     ("`the w of its quaternions first`", "rows of `t x y z qw qx qy qz`, read as TUM's `qx qy qz qw`",
      "`--format euroc`, or `--reference-format euroc`", "OKVIS2-X 12, VINS-Mono 10"),
     ("`holds world-to-camera poses`", "COLMAP and many SLAM systems store the inverse",
-     "invert each pose", "evo 20, colmap 1476"),
+     "invert each pose", "evo, colmap 1476"),
     ("`has the camera axes of OpenGL`", "nerfstudio, Blender and ARKit: y up, z backward",
      "multiply each pose from the right by diag(1, -1, -1, 1)", "nerfstudio 2019"),
     ("`a quaternion of length 0`", "the program writes zeros where tracking is lost",
-     "leave out these rows, or write the rotations", "ORB_SLAM3 230"),
+     "leave out these rows, or write the rotations", "ORB_SLAM3"),
     ("`scale_ratio_median is R ... a wrong unit`", "integers of PNG read with another factor",
      "`--depth-factor` and `--reference-factor`: 256 KITTI, 1000 millimetres, 5000 TUM", "void-dataset 3"),
     ("`predictions are right up to one scale`", "depth up to scale, scored as metres",
@@ -910,7 +910,7 @@ MESSAGES = (
     ("`maps span exactly 0 to 65535`", "each map was normalized to look at",
      "store what the network predicts", "BoostingMonocularDepth 47"),
     ("`predictions taken as depth are far where the truth is near`", "inverse depth or disparity",
-     "`--depth-scale affine-inverse`", "MiDaS 42"),
+     "`--depth-scale affine-inverse`", "MiDaS"),
     ("`add_recall is R instead of S if the poses are read as`", "R by columns, inverted, or other axes",
      "as the note names it", "CASS 3"),
     ("`a field of view of 178 degrees`", "a focal length in millimetres, given as pixels",

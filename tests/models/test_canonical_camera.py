@@ -35,3 +35,15 @@ def test_a_resized_image_has_the_same_ratio_and_a_batch_one_for_each() -> None:
     several = Camera(torch.cat([camera(0.5).K, camera(0.25).K]), 32, 64)
     assert compute_focal_ratio(several, 0.5).flatten().tolist() == [1.0, 0.5]
     assert compute_focal_ratio(camera(0.7, 640, 320), 0.5).allclose(compute_focal_ratio(camera(0.7), 0.5))
+
+
+def test_fixed_batch_statistics_stay_and_training_predicts_as_evaluation() -> None:
+    torch.manual_seed(0)
+    network = Unet(UnetConfig(encoder="resnet18", scales=1, fixed_batch_statistics=True), pretrained=False)
+    before = {name: value.clone() for name, value in network.state_dict().items() if "running" in name}
+    image = torch.rand(2, 3, 32, 64)
+    trained = network.train()(image).inverse_depth[0]
+    torch.testing.assert_close(trained, network.eval()(image).inverse_depth[0])
+    assert before
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+    assert any(parameter.requires_grad for parameter in network.encoder.parameters())

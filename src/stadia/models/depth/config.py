@@ -110,6 +110,8 @@ class UnetConfig(DepthNetworkConfig):
     scales: number of decoder outputs, each half the size of the one before.
     right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
+    fixed_batch_statistics: batch normalization keeps the mean and variance that it starts with. Batches of different
+        data sets, or of two images, have others than a prediction meets.
     canonical_focal: fx / width of the camera in whose metres the decoder predicts. The inverse depth of any other
         camera is divided by the ratio of focal lengths, so that images of different cameras train one network
         (canonical camera, Metric3D, arXiv 2307.10984). null: it predicts in the metres of the one training camera.
@@ -126,6 +128,7 @@ class UnetConfig(DepthNetworkConfig):
     scales: int = Field(default=4, ge=1, le=4)
     right_view: bool = False
     uncertainty: bool = False
+    fixed_batch_statistics: bool = False
     canonical_focal: float | None = Field(default=None, gt=0, le=10)
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -195,6 +196,14 @@ class Unet(DepthNetwork):
             if config.uncertainty:
                 nn.init.zeros_(head.weight[-1])  # type: ignore[index]
                 nn.init.zeros_(head.bias[-1])  # type: ignore[index]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.config.fixed_batch_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, image: Tensor, camera: Camera | None = None) -> DepthMaps:
         """Predict the maps of (B, 3, H, W) RGB in [0, 1]."""
