@@ -30,7 +30,7 @@ from stadia.cli.data_commands import camera, camera_height, init, map_video, pre
 from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import doctor, parts
 from stadia.cli.output import echo
-from stadia.cli.predict import activations, export, import_network, odometry, predict
+from stadia.cli.predict import activations, adapt, export, import_network, odometry, predict
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
@@ -49,7 +49,7 @@ app = typer.Typer(
 )
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(train, evaluate, predict, activations, odometry, prepare, camera_height, export, camera, init),
+    *(train, evaluate, predict, activations, odometry, prepare, camera_height, export, camera, init, adapt),
     *(check, explain, diagnose, report, journal, compare, ablate, sweep, demo, doctor),
 )
 for command in COMMANDS:

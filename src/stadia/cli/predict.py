@@ -249,3 +249,32 @@ def import_network(
         echo(line)
     echo(f"depth scale: {SCALE_DESCRIPTIONS[recipe.depth_scale]}")
     echo(f"run it: stadia predict {shlex.quote(str(out))} INPUT --out DIR")
+
+
+def adapt(
+    network: Annotated[str, argument("A published network, a folder of one, or module:Class.")],
+    video: InputArgument,
+    overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole training.")] = 5.0,
+    scope: Annotated[str, typer.Option(help="What is trained: head, or all.")] = "head",
+    out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
+) -> None:
+    """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
+    from stadia.recipes.prediction.requests import split_settings
+
+    if scope not in ("head", "all"):
+        raise ConfigError("--scope", found=f"'{scope}'", expected="head or all", fix="choose one of them")
+    settings, network_settings = split_settings(overrides)
+    from stadia.apps.adapt import adapt_network
+
+    print_lines(
+        adapt_network(
+            network,
+            video,
+            minutes=minutes,
+            out=out,
+            scope="all" if scope == "all" else "head",
+            settings=settings,
+            network_settings=network_settings,
+        )
+    )

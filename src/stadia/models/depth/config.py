@@ -239,11 +239,16 @@ class DepthModelConfig(StrictModel):
         warns.
     checkpoint_gradients: compute activations again in the backward pass instead of keeping them: less memory, more
         time, and the same losses and weights.
+    trained: "all" weights of the depth network, or its "head" alone: its backbone has no gradient.
+    keep_statistics: batch normalization of the depth network keeps the statistics of its published weights: those of
+        few images differ from image to image.
     """
 
     network: NetworkChoice = UnetConfig()
     pretrained: bool = True
     checkpoint_gradients: bool = False
+    trained: Literal["all", "head"] = "all"
+    keep_statistics: bool = False
 
 
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:

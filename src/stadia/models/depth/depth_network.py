@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,7 @@ class DepthNetwork(nn.Module):
     exports_one_size: ClassVar[bool] = False
     licence: str = ""
     source: str = ""
+    keeps_statistics: bool = False
     _mean: Tensor
     _std: Tensor
 
@@ -106,6 +107,25 @@ class DepthNetwork(nn.Module):
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters that published weights start: they may learn more slowly."""
         return []
+
+    def freeze_backbone(self) -> None:
+        """Train the head alone. Raises ConfigError where it has no backbone, or nothing else."""
+        backbone = self.backbone_parameters()
+        if not backbone or not self.head_parameters():
+            fix = "leave it out"
+            expected = "a network with a backbone and a head"
+            raise ConfigError("model.trained=head", found=f"'{self.config.name}'", expected=expected, fix=fix)
+        for parameter in backbone:
+            parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules; with `keeps_statistics` batch normalization stays in evaluation mode."""
+        super().train(mode)
+        if self.keeps_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the other trainable parameters."""
@@ -204,6 +224,9 @@ def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
         network = _build_own(name, network_class, config)
     if config.checkpoint_gradients:
         network.enable_gradient_checkpointing()
+    if config.trained == "head":
+        network.freeze_backbone()
+    network.keeps_statistics = config.keep_statistics
     return network
 
 

@@ -1,0 +1,189 @@
+"""Take METER, a published network of 0.7 M parameters, through score, metres and adaptation on the real samples.
+
+    python benchmarks/published_networks.py score
+    python benchmarks/published_networks.py scale
+    python benchmarks/published_networks.py adapt --run RUN
+
+score: AbsRel and d1 on KITTI raw (LiDAR, Garg's crop, medians made equal).
+scale: factor of each source on windows of KITTI 06, KITTI raw and 7-Scenes, for the output times .3, 1 and 4; its
+       ratio to the reference of the same frames, and how often two sources agree within their stated deviations.
+adapt: median relative difference from semi-global matching on the last 8 pairs of KITTI 06, of the published network
+       and of a run of `stadia adapt` that trained on the first 40.
+
+Prints JSON. Needs the real samples (STADIA_REAL_DATA, or shared/data beside the repository).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
+
+from stadia.core.recording import RIGHT
+from stadia.core.types import Camera, Predictor
+from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.geometry.scale_fit import ScaleFit, fit_scale
+from stadia.recipes import load_predictor
+from stadia.recipes.prediction.network_checkpoint import open_network
+from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.prediction.scale_receipt import predict_measured_frames
+from stadia.recipes.prediction.scale_sources import MeasuredFrame, match_pair_depth, parse_scale_source
+
+WINDOW = 6
+"""Frames of a case."""
+
+FACTORS = (0.3, 1.0, 4.0)
+"""Unknown factors of the output."""
+
+
+def open_meter(data: Path, name: str) -> Any:
+    """Return the predictor of METER XXS, up to scale."""
+    weights = data / "published_depth" / f"meter_{name}_xxs.pt"
+    size = [] if name == "kitti" else ["network.size=[192,256]"]
+    opened = open_network("meter_network:Meter", settings=[f"network.weights={weights}", *size])
+    return load_predictor(opened)
+
+
+class Multiplied:
+    """A predictor whose depth is multiplied by a factor."""
+
+    def __init__(self, predictor: Any, factor: float) -> None:
+        self.predictor, self.factor = predictor, factor
+        self.depth_scale, self.crop = predictor.depth_scale, predictor.crop
+        self.height, self.width = predictor.height, predictor.width
+
+    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
+        inverse_depth: torch.Tensor = self.predictor.inverse_depth(image, camera) / self.factor
+        return inverse_depth
+
+    def T_next_now(self, *given: Any) -> None:
+        return None
+
+
+def list_windows(given: PredictionInput) -> Iterator[PredictionInput]:
+    """Yield the input in windows of WINDOW frames."""
+    assert given.recording is not None
+    for start in range(0, len(given.indices) - WINDOW + 1, WINDOW):
+        indices = given.indices[start : start + WINDOW]
+        yield replace(given, indices=indices, count=len(indices), frames=read_frames(given.recording, indices))
+
+
+def fit_sources(predictor: Predictor, given: PredictionInput, sources: list[str]) -> dict[str, ScaleFit]:
+    """Return the factor of each source that has measurements."""
+    parsed = [parse_scale_source(text) for text in sources]
+    frames: list[MeasuredFrame] = [*predict_measured_frames(predictor, given, needs_motion=True)]
+    fits = {}
+    for source in parsed:
+        measured = [lengths for frame in frames if (lengths := source.measure(frame)) is not None]
+        if measured:
+            depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in measured]
+            fits[source.text] = fit_scale(depths, systematic=source.systematic)
+    return fits
+
+
+def measure_scales(data: Path) -> dict[str, Any]:
+    """Return the table of sources by data set."""
+    cases = {
+        "kitti_odometry": ("kitti", ["gps", "baseline", "height=1.65"]),
+        "kitti_raw": ("kitti", ["lidar", "height=1.65"]),
+        "sevenscenes": ("nyu", ["lidar", "gps"]),
+    }
+    table: dict[str, Any] = {}
+    inside: list[bool] = []
+    for folder, (name, sources) in cases.items():
+        predictor = open_meter(data, name)
+        (given,) = open_inputs(data / folder)
+        rows = {}
+        for factor in FACTORS:
+            whole = fit_sources(Multiplied(predictor, factor), open_inputs(data / folder)[0], sources)
+            first = next(iter(whole.values()))
+            rows[f"{factor:g}"] = {
+                text: {
+                    "metres_per_unit": round(fit.factor, 5),
+                    "deviation": round(fit.deviation, 4),
+                    "over_reference": round(fit.factor / first.factor, 4),
+                    "verdict": fit.verdict,
+                }
+                for text, fit in whole.items()
+            }
+        for window in list_windows(given):
+            fits = fit_sources(predictor, window, sources)
+            for one, two in itertools.combinations(fits.values(), 2):
+                inside.append(abs(math.log(one.factor / two.factor)) < math.hypot(one.deviation, two.deviation))
+        table[folder] = rows
+    return {**table, "pairs_of_sources": len(inside), "inside_one_sigma": round(float(np.mean(inside)), 3)}
+
+
+def compare_with_matching(predictor: Any, data: Path, *, is_metric: bool) -> float:
+    """Return the median relative difference from semi-global matching on the last 8 pairs of KITTI 06."""
+    (given,) = open_inputs(data / "kitti_odometry")
+    recording = given.recording
+    assert recording is not None
+    assert recording.T_right_left is not None
+    errors = []
+    for index in range(len(recording) - 8, len(recording)):
+        shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [index])))
+        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+        inverse = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)[0, 0].float().numpy()
+        depth = shown.predicted(predictor.depth_scale, inverse, None).depth_at_image()
+        pair = recording.image(index), recording.image(index, RIGHT)
+        matched = match_pair_depth(*pair, recording.K(index), recording.T_right_left)
+        known = (matched > 0) & (matched < 50)
+        found = depth[known] if is_metric else depth[known] * np.median(matched[known]) / np.median(depth[known])
+        errors.append(np.abs(found - matched[known]) / matched[known])
+    return float(np.median(np.concatenate(errors)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("what", choices=("score", "scale", "adapt"))
+    parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
+    parser.add_argument("--run", type=Path, help="of `stadia adapt`")
+    arguments = parser.parse_args()
+    data = Path(arguments.data)
+    if arguments.what == "score":
+        from stadia.evaluation.depth_score import score_image
+        from stadia.evaluation.protocols import find_protocol
+
+        predictor = open_meter(data, "kitti")
+        recording = open_inputs(data / "kitti_raw")[0].recording
+        assert recording is not None
+        scores = []
+        for index, frame in enumerate(read_frames(recording)):
+            shown = PreparedFrame.prepare(predictor, frame)
+            camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+            depth = 1 / predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)[0, 0].numpy()
+            true_m = recording.depth_m(index)
+            assert true_m is not None
+            score = score_image(frame.name, depth, true_m, predictor.depth_scale, find_protocol("kitti-eigen"))
+            scores.append(score.metrics if score else {})
+        result: dict[str, Any] = {name: float(np.mean([row[name] for row in scores])) for name in ("abs_rel", "d1")}
+    elif arguments.what == "scale":
+        result = measure_scales(data)
+    else:
+        adapted = load_predictor(arguments.run)
+        meter = open_meter(data, "kitti")
+        result = {
+            "before_aligned": compare_with_matching(meter, data, is_metric=False),
+            "after_aligned": compare_with_matching(adapted, data, is_metric=False),
+        }
+        if str(adapted.depth_scale) == "metres":
+            result["after_in_metres"] = compare_with_matching(adapted, data, is_metric=True)
+    print(json.dumps({**result, "cores": os.cpu_count()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
