@@ -51,7 +51,8 @@ class ReflectedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, outputs, H, W)."""
-        result: Tensor = self.conv(functional.pad(x, (1, 1, 1, 1), mode="reflect"))
+        mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"  # one row has no reflection
+        result: Tensor = self.conv(functional.pad(x, (1, 1, 1, 1), mode=mode))
         return result
 
 
@@ -142,6 +143,7 @@ class Monodepth2(AffineDepthNetwork):
     """Monodepth2 as published: its encoder, decoder and pose network, with their names."""
 
     Config: ClassVar[type[Monodepth2Config]] = Monodepth2Config
+    exports_one_size: ClassVar[bool] = True  # its padding depends on the size of the coarsest map
     licence = "Monodepth2 licence (non-commercial: research only)"
     source = "https://arxiv.org/abs/1806.01260"
     config: Monodepth2Config
