@@ -160,22 +160,23 @@ def _map_all(
 ) -> tuple[CameraEstimate, SparseMap]:
     """Find the camera, then map all key frames in chunks and join them."""
     height, width = stream.small_size
-    found: FoundCamera | None = None
-    if given is None:
-        found = find_camera(database, frames[:CHUNK_FRAMES], height, width, threads=threads)
-        if found is None:
-            why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
-            raise _no_map(stream, why, "a camera that moves through a scene that stands")
+    found = find_camera(database, frames[:CHUNK_FRAMES], height, width, given=given, threads=threads)
+    if found is None:
+        why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
+        raise _no_map(stream, why, "a camera that moves through a scene that stands")
+    is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
     start = given or _choose_camera(found, height, width)
-    refine = found is not None and found.intervals.is_focal_usable(found.camera)
-    begun, lens_given = None, start.to_pycolmap(import_pycolmap())
-    if found is not None and refine:
+    refine, begun, lens_given = given is None and is_usable, None, start.to_pycolmap(import_pycolmap())
+    if is_usable:
         begun, lens_given = found.model, next(iter(found.model.cameras.values()))
+    if refine:
         verify_matches(database, lens_given)
     chunks = list[SparseMap]()
     lens = start
     for names in _split_chunks(frames):
         model = map_frames(database, names, lens_given, refine=False, threads=threads, start=begun)
+        if begun is not None and (model is None or model.num_reg_images() < begun.num_reg_images()):
+            model = begun
         if model is None or model.num_reg_images() < MIN_FRAMES:
             continue
         if begun is None:
@@ -196,15 +197,15 @@ def _map_all(
     sparse = join_maps(chunks)
     if given is not None:
         return CameraEstimate(given, "given", None), sparse
-    if found is not None and not found.intervals.is_focal_usable(found.camera):
+    if not is_usable:
         return CameraEstimate(start, "assumed", found.intervals), sparse
     intervals = measure_lens(chunks[0])
-    is_claimed = found is not None and found.starts_agree and intervals.is_focal_determined(lens)
+    is_claimed = found.starts_agree and intervals.is_focal_determined(lens)
     return CameraEstimate(lens, "estimated" if is_claimed else "uncertain", intervals), sparse
 
 
-def _choose_camera(found: FoundCamera | None, height: int, width: int) -> LensCamera:
-    if found is not None and found.intervals.is_focal_usable(found.camera):
+def _choose_camera(found: FoundCamera, height: int, width: int) -> LensCamera:
+    if found.intervals.is_focal_usable(found.camera):
         return found.camera
     return LensCamera(
         focal_px_of(ASSUMED_FOV_DEG, width), ((width - 1) / 2, (height - 1) / 2), (0, 0, 0, 0), height, width
