@@ -169,9 +169,9 @@ PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {
         repository="google/tipsv2-b14-dpt",
         millions=100,
         output=_METRES,
-        licence="of its page on the hub",
-        data="NYU Depth v2",
-        paper="2410.16512",
+        licence="Apache-2.0",
+        data="NYU Depth v2, on a frozen backbone",
+        paper="2604.12012",
         focal=_NYU_FOCAL,
     ),
     "chmv2": PublishedNetwork(
@@ -180,7 +180,7 @@ PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {
         output=DepthScale.AFFINE_DEPTH,  # heights of trees seen from above
         licence="DINOv3 License",
         data="satellite images and airborne laser scans",
-        paper="2508.10104",
+        paper="2603.06382",
     ),
 }
 """By the name that a command takes."""
