@@ -42,7 +42,7 @@ def test_a_command_opens_its_checkpoint_once(
         return found
 
     monkeypatch.setattr(Checkpoint, "open", classmethod(count))
-    monkeypatch.setattr(export, "export_onnx", lambda network, path, about: [path.touch()][:0])  # it takes seconds
+    monkeypatch.setattr(export, "export_onnx", lambda network, path, *_, **__: [path.touch()][:0])  # it takes seconds
     monkeypatch.chdir(tmp_path)
     inputs = () if command == "export" else (drive_folder,)
     code, _, err = stadia(command, run, *inputs, *OPTIONS[command])
