@@ -198,9 +198,9 @@ def refuse_jpeg_depth(path: Path) -> None:
     """
     for candidate in list_depth_images(path)[1:]:
         if candidate.exists():
-            raise _make_jpeg_depth_error(candidate)
-    for suffix in OTHER_DEPTH_SUFFIXES:
-        if (candidate := path.with_suffix(suffix)).exists():
+            suffix = candidate.suffix
+            if suffix not in OTHER_DEPTH_SUFFIXES:
+                raise _make_jpeg_depth_error(candidate)
             fix = f"convert each to .npy: numpy.save('{path.stem}.npy', cv2.imread('{candidate.name}', -1)), in metres"
             if suffix == ".npz":
                 fix = f"write each as .npy: numpy.save('{path.stem}.npy', numpy.load('{candidate.name}')[NAME])"
@@ -209,13 +209,13 @@ def refuse_jpeg_depth(path: Path) -> None:
 
 
 def list_depth_images(path: Path) -> tuple[Path, ...]:
-    """Return the PNG of a depth map, and the names of JPEGs that are refused in its place.
+    """Return the PNG of a depth map, and the names of files that are refused in its place.
 
     Examples:
-        >>> [file.name for file in list_depth_images(Path("000000.png"))]
-        ['000000.png', '000000.jpg', '000000.jpeg']
+        >>> [file.name for file in list_depth_images(Path("000000.png"))][:4]
+        ['000000.png', '000000.jpg', '000000.jpeg', '000000.tiff']
     """
-    return path, path.with_suffix(".jpg"), path.with_suffix(".jpeg")
+    return path, *(path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", *OTHER_DEPTH_SUFFIXES))
 
 
 def _make_jpeg_depth_error(path: Path) -> DataError:
