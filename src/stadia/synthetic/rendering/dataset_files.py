@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, as_completed, wait
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -137,6 +137,34 @@ class SceneFormat:
     def find_unfinished(self, jobs: Iterable[SceneJob], config: SceneCounts) -> list[SceneJob]:
         """Return the jobs without a finished scene, see `is_finished`."""
         return [job for job in jobs if not is_finished(job.folder / self.record, self.kind, self.origin(job, config))]
+
+    def write_scenes(
+        self,
+        out: Path,
+        config: SceneCounts,
+        seed: int,
+        write: Callable[[SceneJob], int],
+        draw: Callable[[list[Path]], Image],
+        *,
+        images: int,
+        workers: int | None,
+        advance: Callable[[int], None],
+    ) -> Path:
+        """Write the scenes that are not finished, a thread each, then preview and list. Returns the list's path.
+
+        write: writes a scene, and returns its number of images.  draw: the preview, from the folders of all scenes.
+        images: of each scene.  workers: threads, all cores by default.  advance: gets numbers of finished images.
+
+        Raises DataError where a folder holds a scene made with other settings, StadiaError where none can be written.
+        """
+        jobs = self.list_jobs(out, config, seed)
+        self.check_folder(out)
+        todo = self.find_unfinished(jobs, config)
+        self.check_listing(out, type(config))
+        advance(images * (len(jobs) - len(todo)))
+        with ThreadPoolExecutor(workers or count_cores()) as pool:
+            run_jobs(pool, write, todo, advance)
+        return self.write_listing(out, jobs, config, seed, draw([job.folder for job in jobs]))
 
     def write_listing(self, out: Path, jobs: list[SceneJob], config: SceneCounts, seed: int, preview: Image) -> Path:
         """Write preview.png and the list of all scenes. Returns the list's path.

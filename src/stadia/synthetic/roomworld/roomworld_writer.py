@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from stadia.synthetic.rendering.dataset_files import (
     SceneFormat,
     SceneJob,
     colorize_depth,
-    count_cores,
-    run_jobs,
     stack_tiles,
     write_png,
 )
@@ -74,14 +71,10 @@ def write_roomworld(
 
     Raises DataError where a folder holds a room made with other settings, StadiaError where it cannot be written.
     """
-    jobs = ROOMWORLD.list_jobs(Path(out), config, seed)
-    ROOMWORLD.check_folder(Path(out))
-    todo = ROOMWORLD.find_unfinished(jobs, config)
-    ROOMWORLD.check_listing(Path(out), RoomWorldConfig)
-    advance(config.frames * (len(jobs) - len(todo)))
-    with ThreadPoolExecutor(workers or count_cores()) as pool:
-        run_jobs(pool, partial(_write_room, config), todo, advance)
-    return ROOMWORLD.write_listing(Path(out), jobs, config, seed, _draw_rooms([job.folder for job in jobs]))
+    write, images = partial(_write_room, config), config.frames
+    return ROOMWORLD.write_scenes(
+        Path(out), config, seed, write, _draw_rooms, images=images, workers=workers, advance=advance
+    )
 
 
 def _draw_rooms(rooms: list[Path], rows: int = 8) -> Image:

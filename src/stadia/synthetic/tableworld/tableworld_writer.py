@@ -6,7 +6,6 @@ DATASET/dataset.json names the folders of each split and is written last. Every 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ from stadia.synthetic.rendering.dataset_files import (
     SceneFormat,
     SceneJob,
     colorize_depth,
-    count_cores,
-    run_jobs,
     stack_tiles,
     write_png,
 )
@@ -130,14 +127,10 @@ def write_tableworld(
 
     Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
     """
-    jobs = TABLEWORLD.list_jobs(Path(out), config, seed)
-    TABLEWORLD.check_folder(Path(out))
-    todo = TABLEWORLD.find_unfinished(jobs, config)
-    TABLEWORLD.check_listing(Path(out), TableWorldConfig)
-    advance(config.views * (len(jobs) - len(todo)))
-    with ThreadPoolExecutor(workers or count_cores()) as pool:
-        run_jobs(pool, partial(_write_table, config), todo, advance)
-    return TABLEWORLD.write_listing(Path(out), jobs, config, seed, _draw_tables([job.folder for job in jobs]))
+    write, images = partial(_write_table, config), config.views
+    return TABLEWORLD.write_scenes(
+        Path(out), config, seed, write, _draw_tables, images=images, workers=workers, advance=advance
+    )
 
 
 # -- A contact sheet: images, instances (one hue an object) and depth.
@@ -243,14 +236,10 @@ def write_cutouts(
 
     Arguments and errors are those of `write_tableworld`.
     """
-    jobs = list_cutout_objects(Path(out), config, seed)
-    CUTOUTS.check_folder(Path(out))
-    todo = CUTOUTS.find_unfinished(jobs, config)
-    CUTOUTS.check_listing(Path(out), CutoutConfig)
-    advance(config.views * (len(jobs) - len(todo)))
-    with ThreadPoolExecutor(workers or count_cores()) as pool:
-        run_jobs(pool, partial(_write_object, config), todo, advance)
-    return CUTOUTS.write_listing(Path(out), jobs, config, seed, _draw_cutouts([job.folder for job in jobs]))
+    write, images = partial(_write_object, config), config.views
+    return CUTOUTS.write_scenes(
+        Path(out), config, seed, write, _draw_cutouts, images=images, workers=workers, advance=advance
+    )
 
 
 def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> Image:
