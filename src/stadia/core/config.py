@@ -65,7 +65,7 @@ class PartConfig(StrictModel):
         """Return the configuration of the part that a name or a group of keys chooses, for `BeforeValidator`."""
         values = {"name": value} if isinstance(value, str) else value
         if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
-            return value  # pydantic says what it expected
+            return value  # pydantic names what it expected
         try:
             chosen = cls.find_class(values["name"])
         except ConfigError as error:

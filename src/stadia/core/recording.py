@@ -114,7 +114,7 @@ class Recording(ABC):
         return None
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        """Return the files that `depth_m` looks for, the first one that it reads: depth may be added later."""
+        """Return the files that `depth_m` searches, the first one that it reads: depth may be added later."""
         return ()
 
     def depth_kind(self, index: int, side: str = LEFT) -> str:

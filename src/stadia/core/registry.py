@@ -27,7 +27,7 @@ class Registry(Mapping[str, str]):
     """A read-only table from a part's name to `"module:attribute"`, which users extend with parts of their own.
 
     Where `entry_points` is given, a name may also be an entry point of an installed package, or `module:attribute` of
-    any module on Python's path. The current folder is on it only where the user says so: `PYTHONPATH=. stadia ...`.
+    any module on Python's path. The current folder is on it only where the user put it: `PYTHONPATH=. stadia ...`.
     So no name in a checkpoint runs a file that happens to lie there.
 
     Args:

@@ -76,7 +76,7 @@ class RoadWorldConfig(SceneCounts):
     train, val, test: number of worlds.
     frames: per world.  height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
     field_of_view_deg, camera_height_m: horizontal angle, and height over the road; each world draws one of each.
-    pitch_deg: range of the camera's mean pitch, positive upwards; null for that of a car, about 0. A drone looks down.
+    pitch_deg: range of the camera's mean pitch, positive upwards; null for a car's, about 0. A drone's is negative.
     speed_m_per_frame: range of a world's cruising speed (slower in turns).
     supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
     exposure: the exposure drifts from frame to frame.  noise: shot and read noise of a sensor.

@@ -224,7 +224,7 @@ class TrainingLoop(TrainingState):
             raise StopRequest
 
     def describe_progress(self, facts: RunFacts) -> RunFacts:
-        """Return the record of the run with what the training knows until now."""
+        """Return the record of the run with the training's results until now."""
         return replace(
             facts,
             time=self.clock.measure(),

@@ -34,7 +34,7 @@ MIN_MIRRORED_RATIO = 3
 in KITTI and EuRoC.
 """
 
-MIN_MIRROR_STEPS = 2  # steps with rotation that tell swapped from mirrored images
+MIN_MIRROR_STEPS = 2  # steps with rotation that distinguish swapped from mirrored images
 MAX_MIRROR_RATIO = 0.5  # the smaller rotation error of these steps over the larger one
 MIN_SWEEP_RATIO = 1.3  # residual of the plane sweep in one direction over that in the other
 MIN_SIDEWAYS = 0.95  # share of the baseline along x

@@ -144,7 +144,7 @@ class DepthDecoder(nn.Module):
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
     """Return (B, 1, 1, 1): how many times the canonical focal length, fx / width, the camera's is.
 
-    An image of depth z at focal length f looks like one of depth z f_canonical / f at the canonical focal length.
+    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length.
 
     Examples:
         >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])

@@ -70,7 +70,7 @@ class BackendPredictor(DepthPredictor):
         if self.backend is None:
             return super()._predict_maps(image, camera)
         inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
-        canonical = self._canonical_focal  # a graph knows no camera
+        canonical = self._canonical_focal  # a graph takes no camera
         own = self._focal_ratio(camera, inverse_depth)
         ratio = own if canonical is None else compute_focal_ratio(camera, canonical)
         return PredictedMaps(inverse_depth / ratio)
