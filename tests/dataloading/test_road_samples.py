@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
 from stadia.core.types import Batch, Inputs, RoadTargets
-from stadia.dataloading.config import AugmentationConfig, ColorConfig
+from stadia.dataloading.config import AugmentationConfig, ColorConfig, TiltConfig
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.road_samples import RoadSamples, number_camera_groups
 from stadia.dataloading.samples import VideoSamples
@@ -128,6 +128,35 @@ def test_masks_mirror_zoom_and_resize_with_the_image(recording, size, tmp_path, 
             shown = picture[0] > 0.5 if channel == 0 else picture[1:].max(dim=0).values > 0.5
             wrong = (shown != mask) & ~((targets.objects[0, 0] > 0) & (picture.max(dim=0).values < 0.5))
             assert wrong.float().mean() < 0.03, f"epoch {epoch}, {('road', 'objects')[channel]}"
+
+
+def test_masks_tilt_with_the_image_and_tilted_objects_have_no_height(recording, tmp_path):
+    semantic, instance = numbers()
+    painted = np.stack([(semantic == 7) * 255, (instance == 3) * 255, (instance == 700) * 255], -1).astype(np.uint8)
+    for index in range(5):
+        cv2.imwrite(str(tmp_path / "a" / "left" / f"{index:06d}.png"), painted[..., ::-1])
+    tilt = TiltConfig(probability=1, roll_deg=10)
+    change = AugmentationConfig(mirror=0.5, color=NO_COLOR, zoom=1.2, tilt=tilt)
+    config = RoadConfig(priors="kitti", border_px=0)
+    made = samples(open_recordings(tmp_path / "a")[0], config, augmentation=change, cache=False)
+    for epoch in range(6):
+        batch = made.unpack(made.stack([made.packed((epoch, 1))]))
+        picture, targets = batch.inputs.image[0], batch.targets
+        counted = ~targets.ignored[0, 0]
+        wrong = ((picture[0] > 0.5) != targets.road[0, 0]) & ~(targets.objects[0, 0] > 0) & counted
+        assert (wrong & (picture[1:].max(dim=0).values < 0.5)).float().mean() < 0.03
+        assert targets.object_height_m.isnan().all()
+    assert targets.objects.max() > 0
+
+
+def test_objects_that_the_ignored_region_cuts_are_left_out(recording, tmp_path):
+    (whole,) = open_recordings(tmp_path / "a")
+    (cut,) = open_recordings(tmp_path / "a", ignore=[[0, 55, 60, 96]])
+    assert targets_of(samples(whole)).objects.max() == 2
+    targets = targets_of(samples(cut))
+    assert targets.objects.max() == 1, "the car at the left reaches into the region"
+    assert not targets.road[0, 0, 56:, :59].any()
+    assert targets.road[0, 0, 70, 80]
 
 
 def test_objects_at_the_border_of_a_zoomed_sample_are_left_out(recording):

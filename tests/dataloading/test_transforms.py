@@ -151,7 +151,7 @@ def test_mirroring_flips_columns() -> None:
 def test_zoom_takes_the_window_and_its_camera() -> None:
     ramp = torch.arange(160, dtype=torch.uint8).expand(1, 3, 96, 160)
     camera = Camera(torch.tensor([[[100.0, 0, 80], [0, 100, 48], [0, 0, 1]]]), 96, 160)
-    window = ZoomWindow(left=40, top=24, height=48, width=80)
+    window = ZoomWindow(left=40, top=24, height=48, width=80, to_height=96, to_width=160)
     larger, larger_camera = zoom_images(ramp, camera, window)
     assert larger.shape == ramp.shape
     assert float(larger_camera.fx) == 200

@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
+from stadia.datasets.ignored_regions import IgnoringRecording
 from stadia.evaluation.baselines import average_depths, average_recordings, score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, read_frames
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, color_points, open_point_cloud_file
@@ -179,6 +180,20 @@ class TestFolder:
         predictor.inverse_depth = lambda image, camera: torch.full((len(image), 1, 15, 45), value)
         with pytest.raises(StadiaError, match=r"prediction of '000000'.*finite and positive"):
             run(drive(), predictor, tmp_path / "out")
+
+
+def test_no_depth_is_written_in_the_ignored_region(tmp_path: Path, drive: Make, red_reader: Make) -> None:
+    recording = drive()
+    region = np.zeros((30, 90), bool)
+    region[24:] = True
+    ignoring = IgnoringRecording(recording, region)  # type: ignore[arg-type]
+    predictions = run(ignoring, red_reader(), tmp_path / "out")
+    values = predictions.read("000000")
+    assert not values[12:].any()
+    assert (values[:12] > 0).all()
+    png = cv2.imread(str(tmp_path / "out" / "depth" / "000000.png"), cv2.IMREAD_UNCHANGED)
+    assert not png[24:].any()
+    assert png[:24].all()
 
 
 def test_every_second_frame(drive: Make) -> None:

@@ -142,6 +142,10 @@ class Recording(ABC):
         file = self.file(index, side)
         return f"{self.number(index):06d}" if file is None else file.stem
 
+    def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        """Return (H, W), true in the part of every image that no loss, check or score counts; None for no such part."""
+        return None
+
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
         """Return road and objects of an image at its size, or None. Raises DataError as `MaskReader.read`."""
         if self.mask_reader is None:

@@ -119,6 +119,8 @@ class Targets(TensorDataclass):
     camera: of the target, K (B, 3, 3).  source_camera: K (B, N, 3, 3).
     T_source_target_true: (B, N, 4, 4) metres, measured motion, for metrics and checks only; NaN where unknown.
     depth_m: (B, 1, H, W) z in metres, 0 = none; None where the recording has none.
+    ignored: (B, 1, H, W) bool, true where neither a loss nor a score counts a pixel: the car's own hood, a time stamp
+        (`data.ignore`), and what a tilted image lacks; in all images of the sample. None: nowhere.
     """
 
     image: Tensor
@@ -127,6 +129,7 @@ class Targets(TensorDataclass):
     source_camera: Camera
     T_source_target_true: Tensor
     depth_m: Tensor | None = None
+    ignored: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,16 +55,65 @@ class ColorConfig(StrictModel):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
 
 
+class TiltConfig(StrictModel):
+    """Turn the camera of a sample about its optical axis (roll) and up or down (pitch), with depth, masks and motion.
+
+    A network that has only seen an upright camera predicts an upright road in a rolled image. The part that the turned
+    image lacks is filled with its reflection and left out of losses and scores.
+
+    probability: of any tilt.
+    roll_deg, pitch_deg: largest angles; each is drawn evenly between minus and plus this one.
+    """
+
+    probability: Share = 0.0
+    roll_deg: Annotated[float, Field(ge=0, le=30)] = 5.0
+    pitch_deg: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+    @model_validator(mode="after")
+    def _check_angles(self) -> Self:
+        if self.probability and not (self.roll_deg or self.pitch_deg):
+            raise ValueError("roll_deg and pitch_deg are both 0: nothing is tilted; set one, or probability=0")
+        return self
+
+
+Weather = Literal["fog", "rain", "blur", "noise"]
+"""A kind of bad images (`dataloading.weather`)."""
+
+WEATHERS: tuple[Weather, ...] = ("fog", "rain", "blur", "noise")
+
+
+class WeatherConfig(StrictModel):
+    """Bad weather and bad cameras in the network's input alone: losses compare the clean images.
+
+    probability: of a bad sample; all its images are bad in one way, equally strongly.
+    kinds: fog, rain, blur, noise; one is drawn.
+    strength: of the strongest; the strength of a sample is drawn between a quarter of it and all of it.
+
+    Source: Saunders et al., "Self-supervised Monocular Depth Estimation: Let's Talk About The Weather", ICCV 2023.
+    """
+
+    probability: Share = 0.0
+    kinds: Annotated[tuple[Weather, ...], Field(min_length=1)] = WEATHERS
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
 class AugmentationConfig(StrictModel):
     """Random changes of training samples.
 
     mirror: probability of mirroring image, camera, stereo side and targets together.
     zoom: a random crop is enlarged by up to this factor (1 = never), with its camera.
+    crop: (height, width) of a random part of the image that has been resized with its aspect kept, so that it just
+        covers the part (MiDaS, arXiv 1907.01341: 384 of the shorter side). Validation and prediction see the whole
+        image, at `data.height` and `data.width`. null: the whole image also in training.
+    tilt, weather: roll and pitch of the camera; fog, rain, blur and noise of the input.
     """
 
     mirror: Share = 0.5
     color: ColorConfig = ColorConfig()
     zoom: Annotated[float, Field(ge=1, le=2)] = 1.0
+    crop: tuple[NetworkPixels, NetworkPixels] | None = None
+    tilt: TiltConfig = TiltConfig()
+    weather: WeatherConfig = WeatherConfig()
 
 
 NO_AUGMENTATION = AugmentationConfig(mirror=0.0, color=ColorConfig(probability=0.0))
@@ -132,6 +181,7 @@ SHARED_KEYS = ("height", "width", "crop", "offsets", "target_sides", "ground_tru
 
 VALIDATION_KEYS = (
     *("path", "format", "recordings", "frames", "split", "split_by", "color", "ground_truth", "ground_truth_path"),
+    "ignore",
     *("poses", "size", "stride", "standing", "height", "width", "crop", "offsets", "stereo", "target_sides"),
     *("sparse_depth", "extra_datasets"),
 )

@@ -18,7 +18,8 @@ from stadia.core.recording import Recording, RoadMasks
 from stadia.core.types import Batch, Inputs, RoadTargets
 from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.dataloading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
-from stadia.dataloading.transforms import AugmentationDraw, zoom_depth
+from stadia.dataloading.tilt import tilt_values
+from stadia.dataloading.transforms import AugmentationDraw, unzoom_K, zoom_depth
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import (
     FrameStore,
@@ -91,9 +92,12 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         store = self._stores.get((recording.name, meta.side))
         planes = self._make_planes(recording, meta.index, meta.side) if store is None else store.planar(meta.index)
         instance = planes[1] + (planes[2].astype(np.uint16) << 8)
-        masks = _apply_draw(RoadMasks(planes[0], instance), self.samples.change(key))
+        change = self.samples.change(key)
+        masks = _apply_draw(RoadMasks(planes[0], instance), change, frames.K[0])
         at_edge = np.isin(masks.instance, find_edge_objects(masks.instance, self.config.border_px))
         instance = np.where(at_edge, 0, masks.instance)
+        if frames.ignored is not None:
+            instance = _leave_out_cut(instance, frames.ignored[0].numpy() > 0)
         names = {} if recording.mask_reader is None else recording.mask_reader.classes
         road = select_classes(masks.semantic, names, {ROAD})
         kept, objects = np.unique(instance, return_inverse=True)  # 0 comes first
@@ -102,6 +106,10 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         class_names = [names.get(int(masks.semantic[instance == number][0]), "") for number in kept]
         frame, named = (recording, meta.index, meta.side), zip(kept.tolist(), class_names, strict=True)
         known = [find_object_height_m(*frame, number, name, self.config) for number, name in named]
+        if (
+            change.R_tilted_camera is not None
+        ):  # heights are measured along the image's columns, which are upright no more
+            known = [math.nan] * len(known)
         class_ids = [self.classes.index(name) if name in self.classes else -1 for name in class_names]
         return PackedRoad(
             frames=frames,
@@ -138,9 +146,13 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         )
         return Batch(inputs=batch.inputs, targets=targets, meta=batch.meta, source_names=batch.source_names)
 
+    def _size(self, recording: Recording, side: str) -> tuple[int, int]:
+        number = next(n for n, known in enumerate(self.samples.recordings) if known.name == recording.name)
+        return self.samples.stored_size(number, side)
+
     def _make_planes(self, recording: Recording, index: int, side: str) -> NDArray[np.uint8]:
         """Return (3, H, W): classes, low and high byte of the object number; all 0 where masks are invalid."""
-        size = self.samples.height, self.samples.width
+        size = self._size(recording, side)
         try:
             masks = recording.masks(index, side)
         except DataError as error:
@@ -156,7 +168,7 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         self, recording: Recording, side: str, cache: CacheConfig, progress: ReportProgress | None
     ) -> FrameStore:
         assert recording.mask_reader is not None
-        height, width = self.samples.height, self.samples.width
+        height, width = self._size(recording, side)
         settings = (MASK_STORE_VERSION, self.config.min_object_share, self.config.max_occlusion)
         contents = (recording.fingerprint(), recording.mask_reader.fingerprint(side), side, height, width)
         stem = make_store_stem(f"{recording.name}-{side}-masks-{width}x{height}", *contents, *settings)
@@ -192,11 +204,24 @@ def find_object_height_m(
     return math.nan if prior is None else prior.mean_m
 
 
-def _apply_draw(masks: RoadMasks, change: AugmentationDraw) -> RoadMasks:
-    """Mirror and zoom the masks as the images."""
+def _leave_out_cut(instance: NDArray[np.uint16], ignored: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Return the numbers without objects that the ignored region touches."""
+    return np.where(np.isin(instance, np.unique(instance[ignored])), np.uint16(0), instance)
+
+
+def _apply_draw(masks: RoadMasks, change: AugmentationDraw, K: Tensor) -> RoadMasks:
+    """Mirror, tilt and zoom the masks as the images.
+
+    K: (3, 3) of the changed image.
+    """
     semantic, instance = masks.semantic, masks.instance
     if change.mirror:
         semantic, instance = semantic[:, ::-1], instance[:, ::-1]
+    if change.R_tilted_camera is not None:
+        matrix = unzoom_K(K, change.window).double().numpy()
+        planes = (plane.astype(np.float32) for plane in (semantic, instance))
+        tilted = [tilt_values(plane, matrix, change.R_tilted_camera) for plane in planes]
+        semantic, instance = tilted[0].astype(np.uint8), tilted[1].astype(np.uint16)
     if change.window is not None:
         both = torch.from_numpy(np.stack([semantic, instance]).astype(np.float32))
         semantic, instance = zoom_depth(both, change.window).numpy()

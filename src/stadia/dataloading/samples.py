@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,15 +20,18 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, DatasetConfig
 from stadia.dataloading.loader import PackedTensors, stack_or_default, stack_packed
+from stadia.dataloading.tilt import find_unseen_pixels, tilt_depth, tilt_motion, tilt_planar, tilt_values
 from stadia.dataloading.transforms import (
     AugmentationDraw,
     apply_color,
     compute_mean_gray,
     draw_augmentation,
+    find_covering_size,
     mirror_planar,
     zoom_depth,
     zoom_images,
 )
+from stadia.dataloading.weather import add_weather
 from stadia.datasets.config import CacheConfig, SourceOptions
 from stadia.datasets.frame_store import (
     FrameStore,
@@ -52,10 +56,12 @@ _UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
 class PackedSample(PackedTensors):
     """A sample of video. The first image is the target.
 
-    images: (N + 1, 3, H, W) uint8, resized, mirrored and zoomed.  K: (N + 1, 3, 3) of each image.
+    images: (N + 1, 3, H, W) uint8, resized, mirrored, tilted and zoomed.  K: (N + 1, 3, 3) of each image.
     color: (3, 4) map for the network's input, see `transforms.make_color_matrix`; None for none.
     T_source_target_rig, T_source_target_true: (N, 4, 4), see Inputs and Targets.
     depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
+    bad_images: (N + 1, 3, H, W) uint8, the network's input where it is worse than `images` (`weather`); None for none.
+    ignored: (1, H, W) uint8, 1 where a pixel is left out, see Targets; None for none.
     """
 
     images: Tensor
@@ -66,6 +72,8 @@ class PackedSample(PackedTensors):
     depth_m: Tensor | None
     meta: tuple[Meta, ...]
     source_names: tuple[str, ...]
+    bad_images: Tensor | None = None
+    ignored: Tensor | None = None
 
 
 def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
@@ -75,7 +83,15 @@ def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
         found, expected = f"sources {sorted(names)}", "the same in each sample"
         raise GeometryError("batch", found=found, expected=expected, fix="load mono and stereo by separate loaders")
     no_depth = torch.zeros(1, *samples[0].images.shape[-2:])
-    return stack_packed(samples, depth_m=stack_or_default([sample.depth_m for sample in samples], no_depth))
+    inputs = None
+    if any(sample.bad_images is not None for sample in samples):
+        inputs = torch.stack([sample.images if sample.bad_images is None else sample.bad_images for sample in samples])
+    return stack_packed(
+        samples,
+        depth_m=stack_or_default([sample.depth_m for sample in samples], no_depth),
+        bad_images=inputs,
+        ignored=stack_or_default([sample.ignored for sample in samples], no_depth.byte()),
+    )
 
 
 def unpack_batch(packed: PackedSample, device: torch.device | str = "cpu") -> Batch:
@@ -84,14 +100,17 @@ def unpack_batch(packed: PackedSample, device: torch.device | str = "cpu") -> Ba
     images, K = packed.images, packed.K
     image, sources = images[..., 0, :, :, :].mul(1 / 255), images[..., 1:, :, :, :].mul(1 / 255)
     input_image, input_sources = image, sources
+    if (bad := packed.bad_images) is not None:
+        input_image, input_sources = bad[..., 0, :, :, :].mul(1 / 255), bad[..., 1:, :, :, :].mul(1 / 255)
     if packed.color is not None:
-        gray = compute_mean_gray(image)
-        input_image = apply_color(image[..., None, :, :, :], packed.color, gray)[..., 0, :, :, :]
-        input_sources = apply_color(sources, packed.color, gray)
+        gray = compute_mean_gray(input_image)
+        input_image = apply_color(input_image[..., None, :, :, :], packed.color, gray)[..., 0, :, :, :]
+        input_sources = apply_color(input_sources, packed.color, gray)
     height, width = images.shape[-2:]
     camera, source_camera = Camera(K[..., 0, :, :], height, width), Camera(K[..., 1:, :, :], height, width)
     inputs = Inputs(input_image, input_sources, camera, packed.T_source_target_rig)
-    targets = Targets(image, sources, camera, source_camera, packed.T_source_target_true, packed.depth_m)
+    ignored = None if packed.ignored is None else packed.ignored > 0
+    targets = Targets(image, sources, camera, source_camera, packed.T_source_target_true, packed.depth_m, ignored)
     return Batch(inputs=inputs, targets=targets, meta=packed.meta, source_names=packed.source_names)
 
 
@@ -148,7 +167,7 @@ class VideoSamples(Dataset[Batch]):
             used = {(t.recording, side) for t in self._targets for side in (both if self.stereo else (t.side,))}
             for number, side in sorted(used):
                 self._stores[number, side] = open_frame_store(
-                    self.recordings[number], height, width, side=side, config=cache, progress=progress
+                    self.recordings[number], *self.stored_size(number, side), side=side, config=cache, progress=progress
                 )
 
     @classmethod
@@ -226,17 +245,33 @@ class VideoSamples(Dataset[Batch]):
         if change.mirror:
             planar = [mirror_planar(image) for image in planar]
         images = torch.from_numpy(np.stack(planar))
-        resized = [resize_camera(recording.camera(*view), self.height, self.width) for view in views]
-        cameras = Camera(torch.stack([camera.K for camera in resized]), self.height, self.width)
-        depth_m = self._depth(recording, target.index, side) if self.ground_truth_depth else None
+        height, width = images.shape[-2:]
+        resized = [resize_camera(recording.camera(*view), height, width) for view in views]
+        cameras = Camera(torch.stack([camera.K for camera in resized]), height, width)
+        depth_m = self._depth(recording, target.index, side, height, width) if self.ground_truth_depth else None
+        ignored = self._ignored(recording, side, height, width)
         rig, true = _read_motions(recording, views, stereo=self.stereo)
         if change.mirror:
             cameras = mirror_camera(cameras)
             depth_m = None if depth_m is None else depth_m.flip(-1)
+            ignored = None if ignored is None else ignored.flip(-1)
             rig, true = mirror_x(rig), mirror_x(true)
+        if (tilt := change.R_tilted_camera) is not None:
+            images, K = tilt_planar(images, cameras.K, tilt), cameras.K[0]
+            depth_m = None if depth_m is None else tilt_depth(depth_m, K, tilt)
+            unseen = find_unseen_pixels(K, tilt, height, width)
+            if ignored is not None:
+                turned = tilt_values(ignored[0].numpy().astype(np.float32), K.double().numpy(), tilt)
+                unseen |= torch.from_numpy(turned > 0)
+            ignored = unseen.byte()
+            rig, true = tilt_motion(rig, tilt), tilt_motion(true, tilt)
         if change.window is not None:
             images, cameras = zoom_images(images, cameras, change.window)
             depth_m = None if depth_m is None else zoom_depth(depth_m, change.window)
+            ignored = None if ignored is None else zoom_depth(ignored.float(), change.window).byte()
+        if depth_m is not None and ignored is not None:
+            depth_m = depth_m.masked_fill(ignored > 0, 0.0)
+        bad = change.weather
         return PackedSample(
             images=images,
             K=cameras.K.float(),
@@ -246,24 +281,42 @@ class VideoSamples(Dataset[Batch]):
             depth_m=depth_m,
             meta=(Meta(recording.name, target.index, side, change.mirror, recording.file(target.index, side)),),
             source_names=self.source_names,
+            bad_images=None
+            if bad is None
+            else torch.from_numpy(add_weather(images.numpy(), bad, float(cameras.K[0, 1, 2]))),
+            ignored=ignored,
         )
 
     def change(self, key: tuple[int, int]) -> AugmentationDraw:
         """Return the random draw of a key (epoch, index), for other data of its target."""
         random = make_generator(self.seed, "sample", *key)
-        return draw_augmentation(self.augmentation, self.height, self.width, random)
+        target = self._targets[key[1]]
+        return draw_augmentation(self.augmentation, *self.stored_size(target.recording, target.side), random)
+
+    def stored_size(self, number: int, side: str) -> tuple[int, int]:
+        """Return the (height, width) that images of a recording have before a draw changes them."""
+        camera = self.recordings[number].camera(0, side)
+        return find_covering_size(self.augmentation, (self.height, self.width), (camera.height, camera.width))
 
     def _image(self, number: int, index: int, side: str) -> NDArray[np.uint8]:
-        """Return (3, H, W) at the network's size."""
+        """Return (3, H, W) at the stored size."""
         store = self._stores.get((number, side))
         if store is not None:
             return store.planar(index)
-        image = read_resized_frame(self.recordings[number], index, side, self.height, self.width)
+        image = read_resized_frame(self.recordings[number], index, side, *self.stored_size(number, side))
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
-    def _depth(self, recording: Recording, index: int, side: str) -> Tensor | None:
+    def _depth(self, recording: Recording, index: int, side: str, height: int, width: int) -> Tensor | None:
         depth_m = recording.depth_m(index, side)
-        return None if depth_m is None else torch.from_numpy(self._resize_depth(depth_m, self.height, self.width))[None]
+        return None if depth_m is None else torch.from_numpy(self._resize_depth(depth_m, height, width))[None]
+
+    def _ignored(self, recording: Recording, side: str, height: int, width: int) -> Tensor | None:
+        """Return (1, height, width) uint8, 1 in the ignored region of a camera; None without one."""
+        region = recording.ignored(side)
+        if region is None:
+            return None
+        share = cv2.resize(region.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        return torch.from_numpy((share > 0).astype(np.uint8))[None]
 
 
 def _resolve_stereo(stereo: bool | Literal["auto"], recordings: Sequence[Recording]) -> bool:

@@ -88,6 +88,11 @@ class CacheConfig(StrictModel):
     folder: str | None = None
 
 
+Box = tuple[
+    Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
+]
+"""Left, top, right and bottom in pixels; right and bottom are the first ones outside."""
+
 VideoDecoder = Literal["cpu", "cuda"]
 """What decodes a video file: the processor, or a GPU by NVDEC."""
 
@@ -108,6 +113,9 @@ class SourceOptions(StrictModel):
     stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.
     standing: EuRoC, whether frames of a standing camera are kept, or dropped as by `stride` "auto".
     frame_rate_hz: of a folder of images, if known.
+    ignore: what no loss, check or score counts in any image, such as the car's own hood: an image file whose pixels
+        above 0 are ignored, a folder with one such PNG for each recording or mount, or boxes
+        [[left, top, right, bottom]] in pixels.
     video_decoder: of a user's video file; "cuda" decodes on a GPU, with colors that may differ by rounding.
     """
 
@@ -123,6 +131,7 @@ class SourceOptions(StrictModel):
     stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     standing: Literal["keep", "drop"] = "keep"
     frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
+    ignore: str | tuple[Box, ...] | None = None
     video_decoder: VideoDecoder = "cpu"
     cache: CacheConfig = CacheConfig()
 
@@ -132,6 +141,14 @@ class SourceOptions(StrictModel):
         if size is not None:
             check_network_pixels(*size)
         return size
+
+    @field_validator("ignore")
+    @classmethod
+    def _check_ignore(cls, ignore: str | tuple[Box, ...] | None) -> str | tuple[Box, ...] | None:
+        for left, top, right, bottom in ignore if isinstance(ignore, tuple) else ():
+            if left >= right or top >= bottom:
+                raise ValueError(f"[{left}, {top}, {right}, {bottom}] is no box: left < right and top < bottom")
+        return ignore or None
 
     @field_validator("frames")
     @classmethod

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import LEFT, Recording
 from stadia.datasets.config import CacheConfig
+from stadia.datasets.ignored_regions import IgnoringRecording
 from stadia.datasets.image_files import check_image_size
 from stadia.datasets.recordings import CalibratedRecording
 from stadia.files.atomic_files import atomic_write, open_atomic
@@ -283,6 +284,8 @@ def open_frame_store(
     progress: ReportProgress | None = None,
 ) -> FrameStore:
     """Open the store of one side of a recording at one size; write it first if it is missing."""
+    while isinstance(recording, IgnoringRecording):  # its images are those of the recording behind it
+        recording = recording.recording
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
         return recording.store
     folder = find_cache_folder(config or CacheConfig())

@@ -15,6 +15,7 @@ from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.ignored_regions import ignore_region
 from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
@@ -118,6 +119,8 @@ def _open(
     recordings = reader.sample(path, chosen) if in_parts else reader.open(path, chosen, progress)
     if chosen.poses is not None:
         _replace_poses(recordings, expand_home(chosen.poses))
+    if chosen.ignore is not None:
+        recordings = [ignore_region(recording, chosen.ignore) for recording in recordings]
     if chosen.frames is not None:
         recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
     return recordings

@@ -257,6 +257,9 @@ class RecordingView(Recording):
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
         return self.recording.masks(self.source_index(index), side)
 
+    def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        return self.recording.ignored(side)
+
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         return self.recording.image(self.source_index(index), side)
 
@@ -338,6 +341,10 @@ class CroppedRecording(RecordingView):
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
         masks, box = self.recording.masks(index, side), self._box(index, side)
         return None if masks is None else RoadMasks(box.cut(masks.semantic), box.cut(masks.instance))
+
+    def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        region = self.recording.ignored(side)
+        return None if region is None else np.ascontiguousarray(self._box(0, side).cut(region))
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
         return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))

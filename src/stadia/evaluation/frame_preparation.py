@@ -37,6 +37,7 @@ class Frame:
     on_path: motion is predicted between such frames. False for frames of a video that training would skip because the
     camera moved too little.
     skipped: reads the frames between this one and the next, which are not predicted, in order. They show motion.
+    ignored: (H, W), true where the depth of the image is none (`data.ignore`); None for nowhere.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Frame:
     frames_since: int | None = 1
     on_path: bool = True
     skipped: Callable[[], Iterable[Frame]] = tuple
+    ignored: NDArray[np.bool_] | None = None
 
     @property
     def is_neighbor(self) -> bool:
@@ -82,11 +84,17 @@ class PredictedFrame:
         depth, box = np.zeros(self.image_size, np.float32), self.box
         inside = cv2.resize(self.inverse_depth, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
         np.divide(1, inside, out=depth[box.rows, box.columns])
+        if (ignored := self.frame.ignored) is not None:
+            depth[box.rows, box.columns][ignored] = 0
         return depth
 
     def depth(self) -> NDArray[np.float32]:
         """Return depth (h, w) at the network's size: metres, or up to scale. Affine inverse depth has none."""
-        return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=self.inverse_depth > NEAR)
+        known = self.inverse_depth > NEAR
+        if (ignored := self.frame.ignored) is not None:
+            share = cv2.resize(ignored.astype(np.float32), known.shape[::-1], interpolation=cv2.INTER_AREA)
+            known &= share <= 0
+        return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=known)
 
 
 Listener = Callable[[PredictedFrame], None]  # a function that takes every predicted frame: a video, a point cloud
@@ -122,7 +130,9 @@ class PreparedFrame:
         size = (frame.image.shape[0], frame.image.shape[1])
         box = crop_window(network.crop, *size)
         image, K = np.ascontiguousarray(box.cut(frame.image)), crop_K(frame.K, box.left, box.top)
-        cropped = replace(frame, image=image, K=K, skipped=partial(_crop_frames, network.crop, frame.skipped))
+        ignored = None if frame.ignored is None else np.ascontiguousarray(box.cut(frame.ignored))
+        skipped = partial(_crop_frames, network.crop, frame.skipped)
+        cropped = replace(frame, image=image, K=K, skipped=skipped, ignored=ignored)
         K = resize_K(cropped.K, (box.height, box.width), network.height, network.width)
         return cls(cropped, resize_to_planar(cropped.image, network.height, network.width), K, size, box)
 
@@ -164,7 +174,8 @@ def read_frames(recording: Recording, indices: Sequence[int] | None = None) -> I
         skipped = partial(read_frames, recording, range(index + 1, after))
         frames_since = 1 if before is None else index - before
         name, time_s = frame_name(recording, index), recording.timestamp_s(index)
-        yield Frame(name, recording.image(index), recording.K(index), time_s, frames_since, skipped=skipped)
+        image, K = recording.image(index), recording.K(index)
+        yield Frame(name, image, K, time_s, frames_since, skipped=skipped, ignored=recording.ignored())
         before = index
 
 

@@ -40,6 +40,9 @@ class SelfSupervisedLossConfig(StrictModel):
     brightness_from_step: a predicted brightness stays at (1, 0) until the warped sources' residual is below 0.8 times
         that of the unwarped ones, or until this step, whichever is first. None: only by the residual.
     right_view: weight of the right view's reconstruction and its smoothness, if it is predicted.
+    tilt_consistency: weight of the difference between the depth of a tilted image and the tilted depth of the image,
+        relative, where both are seen; 0 disables it. One more pass of the depth network.
+    tilt_deg: largest roll of this term.
     left_right_consistency: weight of the difference between the left and right view's inverse depth, both ways; 0
         disables it. It also penalizes correct occlusions (Monodepth, arXiv 1609.03677, used 1).
     """
@@ -60,6 +63,8 @@ class SelfSupervisedLossConfig(StrictModel):
     brightness_from_step: int | None = Field(default=None, ge=0)
     right_view: float = Field(default=1.0, ge=0)
     left_right_consistency: float = Field(default=0.0, ge=0)
+    tilt_consistency: float = Field(default=0.0, ge=0)
+    tilt_deg: float = Field(default=5.0, gt=0, le=30)
 
 
 class MetricScaleConfig(StrictModel):

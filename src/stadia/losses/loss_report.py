@@ -76,6 +76,23 @@ def combine_losses(parts: Mapping[str, tuple[float, LossReport]]) -> LossReport:
     return LossReport(total, terms, maps, least, logged)
 
 
+def add_terms(report: LossReport, further: LossReport) -> LossReport:
+    """Return the report with the terms, maps and logged scalars of another one of the same batch.
+
+    Examples:
+        >>> one, two = (LossReport.from_terms({name: torch.tensor(1.0)}, {}) for name in "ab")
+        >>> add_terms(one, two).total.item()
+        2.0
+    """
+    return LossReport(
+        report.total + further.total,
+        {**report.terms, **further.terms},
+        {**report.maps, **further.maps},
+        {**report.least, **further.least},
+        {**report.logged, **further.logged},
+    )
+
+
 # -- Reductions of per-pixel losses to one number.
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stadia.core.types import Camera
 from stadia.geometry.camera import resize
@@ -34,6 +35,7 @@ class ReprojectionInputs:
     sources: (B, N, 3, Hs, Ws).
     source_camera: K (B, N, 3, 3).
     source_names: N names.
+    ignored: (B, 1, H, W) bool, pixels of target and sources that do not count; None for none.
     """
 
     target: Tensor
@@ -41,6 +43,7 @@ class ReprojectionInputs:
     sources: Tensor
     source_camera: Camera
     source_names: tuple[str, ...]
+    ignored: Tensor | None = None
 
     def select(self, indices: Sequence[int]) -> ReprojectionInputs:
         """Return the same target with some of the sources."""
@@ -49,7 +52,8 @@ class ReprojectionInputs:
         K = select_sources(self.source_camera.K, indices)
         source_camera = Camera(K, self.source_camera.height, self.source_camera.width)
         names = tuple(self.source_names[i] for i in indices)
-        return ReprojectionInputs(self.target, self.camera, select_sources(self.sources, indices), source_camera, names)
+        sources = select_sources(self.sources, indices)
+        return ReprojectionInputs(self.target, self.camera, sources, source_camera, names, self.ignored)
 
     def halved(self, times: int) -> ReprojectionInputs:
         """Downsample images and cameras to 1 / 2^times of their size, rounded down."""
@@ -59,7 +63,11 @@ class ReprojectionInputs:
         height, width = self.source_camera.height >> times, self.source_camera.width >> times
         sources, source_camera = resize(self.sources.flatten(0, 1), self.source_camera, height, width)
         sources = sources.view(*self.sources.shape[:2], *sources.shape[1:])
-        return ReprojectionInputs(target, camera, sources, source_camera, self.source_names)
+        ignored = self.ignored
+        if ignored is not None:
+            size = camera.height, camera.width
+            ignored = functional.adaptive_max_pool2d(ignored.float(), size) > 0  # any ignored pixel that falls on one
+        return ReprojectionInputs(target, camera, sources, source_camera, self.source_names, ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +191,7 @@ def swap_target_and_source(images: ReprojectionInputs, index: int) -> Reprojecti
         sources=images.target[:, None],
         source_camera=Camera(camera.K[:, None], camera.height, camera.width),
         source_names=(images.source_names[index],),
+        ignored=images.ignored,
     )
 
 

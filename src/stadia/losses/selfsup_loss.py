@@ -24,6 +24,7 @@ from stadia.losses import SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.ignored_pixels import find_left_out, leave_out, widen_region
 from stadia.losses.loss_report import LossReport
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
@@ -106,7 +107,8 @@ class SelfSupervisedLoss:
             targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
             prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
             cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
-            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names)
+            ignored = None if targets.ignored is None else widen_region(targets.ignored)
+            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names, ignored)
             return self._report(images, prediction, step, road if self.auto_masks(names, step) else None)
 
     def compile(self, **options: Any) -> None:
@@ -169,16 +171,23 @@ class SelfSupervisedLoss:
             log_uncertainty = self._uncertainty(prediction, step, times)
             auto_mask = self.auto_masks(images.source_names, step) and road is None
             reproject = self._reprojector(images, depth_sources, prediction.brightness, auto_mask=auto_mask)
-            averages = self._averages and log_uncertainty is None and road is None
+            averages = self._averages and log_uncertainty is None and road is None and images.ignored is None
             compare = reproject.bind_motion(T_source_target, averages=averages)
+            left_out = None
             size = images.target.shape[-2:]
             on_road = None if road is None else functional.interpolate(road.float(), size, mode="nearest-exact") > 0
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
-                comparison = compare(_resize_like(inverse_depth, images.target, reproject.resize))
+                resized_depth = _resize_like(inverse_depth, images.target, reproject.resize)
+                comparison = compare(resized_depth)
                 if on_road is not None:
                     unmasked, best_identity = comparison.minimum, reproject.best_identity
                     minimum = lift_auto_mask_from_road(unmasked, comparison.identity_residual, best_identity, on_road)
                     comparison = replace(comparison, minimum=minimum)
+                if images.ignored is not None:
+                    if left_out is None:  # that of the finest depth, for all scales
+                        winner, selected = comparison.minimum.winner, images.select(depth_sources)
+                        left_out = find_left_out(images.ignored, winner, resized_depth, selected, T_source_target)
+                    comparison = leave_out(comparison, left_out)
                 comparisons.append(comparison)
                 residual = self._trained(comparison)
                 if log_uncertainty is not None:
@@ -196,9 +205,11 @@ class SelfSupervisedLoss:
         for images in sizes:
             # No auto-mask: it would mask the pixels from which a motion that is too small learns to grow.
             reproject = self._reprojector(images, motion_only_sources, prediction.brightness, auto_mask=False)
-            compare = reproject.bind_motion(T_source_target, averages=self._averages)
+            compare = reproject.bind_motion(T_source_target, averages=self._averages and images.ignored is None)
             for scale, inverse_depth in enumerate(prediction.inverse_depth):
                 comparison = compare(_resize_like(inverse_depth.detach(), images.target))
+                if images.ignored is not None:
+                    comparison = leave_out(comparison, images.ignored)
                 terms.add("motion", scale, self._average(comparison) / len(sizes))
 
     def _compare_right(
@@ -218,10 +229,12 @@ class SelfSupervisedLoss:
         for images in sizes:
             swapped = swap_target_and_source(images, index)
             reproject = self._reprojector(swapped, [0], brightness, auto_mask=self.config.auto_mask)
-            compare = reproject.bind_motion(T_left_right[:, None], averages=self._averages)
+            averages = self._averages and swapped.ignored is None
+            compare = reproject.bind_motion(T_left_right[:, None], averages=averages)
             for scale, inverse_depth in enumerate(inverse_depth_right):
                 resized = _resize_like(inverse_depth, swapped.target, reproject.resize)
-                comparisons.append(compare(resized))
+                comparison = compare(resized)
+                comparisons.append(comparison if swapped.ignored is None else leave_out(comparison, swapped.ignored))
                 mean = self._average(comparisons[-1])
                 terms.add("right_view", scale, self.config.right_view * mean / len(sizes))
         swapped = swap_target_and_source(sizes[0], index)

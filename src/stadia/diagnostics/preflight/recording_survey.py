@@ -213,7 +213,7 @@ class RecordingSurvey:
         """Return the SIFT features of an image, computed once."""
         key = (index, side)
         if key not in self._features:
-            self._features[key] = detect_features(self.image(index, side))
+            self._features[key] = detect_features(self.image(index, side), self.recording.ignored(side))
         return self._features[key]
 
     @cached_property

@@ -80,8 +80,8 @@ def _sift() -> cv2.SIFT:
     return cv2.SIFT.create(nfeatures=MAX_FEATURES, enable_precise_upscale=True)
 
 
-def detect_features(image: NDArray[np.uint8]) -> SiftFeatures:
-    """Return SIFT features of an image, (H, W, 3) uint8 RGB."""
+def detect_features(image: NDArray[np.uint8], ignored: NDArray[np.bool_] | None = None) -> SiftFeatures:
+    """Return SIFT features of an image, (H, W, 3) uint8 RGB, outside the ignored region (H, W)."""
     height, width = image.shape[:2]
     scale = float(np.clip(width, MIN_WIDTH, MAX_WIDTH) / width)
     gray_image = gray(image)
@@ -93,7 +93,11 @@ def detect_features(image: NDArray[np.uint8]) -> SiftFeatures:
         return SiftFeatures(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
     scales = np.array([gray_image.shape[1] / width, gray_image.shape[0] / height])
     pixels = (np.array([point.pt for point in keypoints], dtype=np.float64) + 0.5) / scales - 0.5
-    return SiftFeatures(pixels, descriptors)
+    if ignored is None:
+        return SiftFeatures(pixels, descriptors)
+    column, row = pixels.round().astype(int).clip(0, (width - 1, height - 1)).T
+    used = ~ignored[row, column]
+    return SiftFeatures(pixels[used], descriptors[used])
 
 
 def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:

@@ -21,7 +21,7 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConf
 NETWORK_RECIPE = "network"
 """Recipe of a network that no run trained, in checkpoints and records of predictions."""
 
-DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "K_file", "train_file", "val_file")
+DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "ignore", "K_file", "train_file", "val_file")
 """Keys, in any group of `data`, whose text is a path to what a run reads; the data may be moved."""
 
 PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights"}
@@ -209,8 +209,9 @@ class SelfSupervisedConfig(RecipeConfig):
         """
         if not data_set.offsets and data_set.stereo is False:
             yield f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
-        if min(data_set.height, data_set.width) >> (self.loss.pyramid - 1) < 4:
-            size = f"{data_set.width}x{data_set.height}"
+        crop = data_set.augmentation.crop
+        if min(crop or (data_set.height, data_set.width)) >> (self.loss.pyramid - 1) < 4:
+            size = f"{data_set.width}x{data_set.height}" if crop is None else f"{crop[1]}x{crop[0]}"
             yield f"loss.pyramid={self.loss.pyramid} halves an image of {size} to less than 4 pixels"
         if self.model.network.predicts_right_view and data_set.stereo is False:
             yield f"model.network.right_view is true and {key}.stereo is false: the right image trains the right view"
@@ -223,8 +224,11 @@ class SelfSupervisedConfig(RecipeConfig):
         if bool(data_set.offsets) != bool(self.data.offsets):
             rule = "either all data sets have neighbors in time, which the pose network needs, or none"
             yield f"{key}.offsets and data.offsets: {rule}"
-        if self.model.pose_head == "linear" and (data_set.height, data_set.width) != (
-            self.data.height,
-            self.data.width,
-        ):
+        sizes = {crop or (data_set.height, data_set.width), (data_set.height, data_set.width)}
+        if self.model.pose_head == "linear" and sizes != {(self.data.height, self.data.width)}:
             yield f"{_LINEAR_HEAD}, and {key} has another size: set model.pose_head=pool or convolution"
+        if self.model.network.predicts_right_view and data_set.augmentation.tilt.probability:
+            yield (
+                f"model.network.right_view is true and {key}.augmentation.tilt has a probability: the right camera of a"
+                " tilted pair is no longer beside the left one; set one of them to 0 or false"
+            )

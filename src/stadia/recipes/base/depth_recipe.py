@@ -17,6 +17,7 @@ from stadia.core.errors import ConfigError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Batch, Camera, DepthScale, Inputs, PredictedMaps, Predictor, Targets
 from stadia.dataloading.config import STRIDE, DataConfig
+from stadia.datasets.ignored_regions import IgnoringRecording
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.video.video_files import FileVideo
 from stadia.evaluation.frame_preparation import TrainingLens
@@ -305,7 +306,9 @@ def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None
     """Return K and size (height, width) of the left images of all recordings; None where they differ."""
     cameras = []
     for recording in recordings:
-        whole = recording.recording if isinstance(recording, FrameRange) else recording
+        whole = recording
+        while isinstance(whole, FrameRange | IgnoringRecording):
+            whole = whole.recording
         camera = whole.intrinsics[LEFT] if isinstance(whole, CalibratedRecording) else None
         if camera is None or camera.K.ndim == 3:
             return None

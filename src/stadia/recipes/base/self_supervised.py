@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
@@ -27,8 +28,9 @@ from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.load_loss import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
+from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 from stadia.models.depth.config import DepthNetworkConfig
-from stadia.models.depth.depth_network import check_depth_network
+from stadia.models.depth.depth_network import DepthNetwork, check_depth_network
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
@@ -45,7 +47,9 @@ def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
 def check_networks(config: SelfSupervisedConfig) -> None:
     """Raise ConfigError for networks that cannot be built, or not for the image size of a data set."""
     load_loss(config.loss.name, SelfSupervisedLoss)
-    sizes = [(data_set.height, data_set.width) for data_set in config.data.sets.values()]
+    sets = config.data.sets.values()
+    whole = [(data_set.height, data_set.width) for data_set in sets]
+    sizes = whole + [data_set.augmentation.crop for data_set in sets if data_set.augmentation.crop]
     check_depth_network(config.model, sizes)
     if config.data.offsets and config.model.pose_net == "resnet":
         for height, width in sizes:
@@ -95,6 +99,23 @@ class ViewSynthesis:
         return replace(
             report, logged={**report.logged, **logged, **brightness_and_uncertainty_stats(prediction, names)}
         )
+
+    def tilt_consistency(self, depth: DepthNetwork, inputs: Inputs, prediction: Prediction, step: int) -> LossReport:
+        """Return the loss "tilt_consistency" of a batch, weighted; the roll is drawn for each step.
+
+        Args:
+            depth: the network, which runs once more, on the rolled images.
+            inputs, prediction: of the batch.
+            step: updates made.
+        """
+        weights, camera = self.config.loss, inputs.camera
+        roll_deg = float(make_generator(self.config.seed, "tilt", step).uniform(-1, 1)) * weights.tilt_deg
+        rolled, _ = roll_images(inputs.image, camera, roll_deg)
+        (finest, *_), _, _ = depth(rolled.to(inputs.image.dtype), camera)
+        with torch.autocast(inputs.image.device.type, enabled=False):
+            given = prediction.inverse_depth[0].float(), finest.float()
+            term = weights.tilt_consistency * tilt_consistency(*given, camera.to(torch.float32), roll_deg)
+        return LossReport.from_terms({"tilt_consistency": term}, {}, least={"tilt_consistency": 0.0})
 
     @torch.no_grad()
     def loss_cases(self, source_names: Sequence[str], end: int) -> Mapping[str, LossCase]:

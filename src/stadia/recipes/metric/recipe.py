@@ -29,7 +29,7 @@ from stadia.geometry.ground.camera_height import estimate_camera_heights, weight
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.auto_mask import find_masked_pixels
-from stadia.losses.loss_report import LossReport, combine_losses
+from stadia.losses.loss_report import LossReport, add_terms, combine_losses
 from stadia.losses.metric_scale import (
     KnownHeights,
     MetricScaleLoss,
@@ -112,6 +112,9 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         unmasked = road if self.config.unmask_road else None
         photometric = self.view_synthesis(batch, prediction, self.global_step, road=unmasked)  # warp, compare
         metric_scale = self.metric_scale_loss(batch, prediction)  # object heights, camera height
+        if self.config.loss.tilt_consistency:
+            tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)
+            photometric = add_terms(photometric, tilted)
         report = combine_losses({self.base_recipe: (1.0, photometric), "metric": (1.0, metric_scale)})
         masked = find_masked_pixels(photometric.maps["winner"], len(batch.source_names))
         return replace(report, logged={**report.logged, "metric/road_masked": (masked & road).sum() / road.sum()})

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_K
@@ -69,8 +71,8 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
         path: of it.
         every: take each `every`-th frame.
         format: a name of `stadia.datasets.DATASETS`, or "auto".
-        options: fields of `datasets.config.SourceOptions`. An image uses `camera`; a video file `camera`, `frames` and
-            `stride`.
+        options: fields of `datasets.config.SourceOptions`. An image uses `camera` and `ignore`; a video file `frames`
+            and `stride` too.
 
     A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
     video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
@@ -120,20 +122,29 @@ def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Ite
 
 
 def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
-    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride"}, "an image")
+    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride", "ignore"}, "an image")
     image = read_rgb(path)
     camera = read_user_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
-    return PredictionInput(path.stem, [Frame(path.stem, image, camera.select_K(0))], 1, DEFAULT_RATE_HZ)
+    ignored = _read_ignored(options, path, (image.shape[0], image.shape[1]))
+    frame = Frame(path.stem, image, camera.select_K(0), ignored=ignored)
+    return PredictionInput(path.stem, [frame], 1, DEFAULT_RATE_HZ)
+
+
+def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    if options.ignore is None:
+        return None
+    return read_ignored_region(options.ignore, (path.stem,), size=size, filmed_size=size)
 
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
     """Read two frames for size and frame rate."""
-    idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride", "video_decoder"}
+    idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride", "ignore", "video_decoder"}
     refuse_idle_options(options, idle, "predicting a video file")
     head = list(itertools.islice(stream_video(path, options.video_decoder), 2))
     height, width = head[0].image.shape[:2]
     announced = count_indexed_frames(path)
     cameras = read_user_intrinsics(options.camera, path, height, width, frames=announced)
+    ignored = _read_ignored(options, path, (height, width))
     interval_s = head[-1].time_s - head[0].time_s
     start, stop = options.frames or (0, None)
     if announced is not None and stop is not None and stop > announced:
@@ -150,7 +161,8 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
             between = itertools.islice(stream, every - 1)
             skipped = [_reduce_frame(frame, cameras) for frame in itertools.islice(between, MAX_FRAMES_APART)]
             deque(between, maxlen=0)
-            yield Frame(name, decoded.image, K, decoded.time_s, every, on_path, partial(tuple, skipped))
+            between_frames = partial(tuple, skipped)
+            yield Frame(name, decoded.image, K, decoded.time_s, every, on_path, between_frames, ignored)
 
     last = announced if stop is None else stop
     numbers = None if last is None else range(start, last, every)

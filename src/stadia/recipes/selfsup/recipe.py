@@ -20,7 +20,7 @@ from stadia.core.recording import LEFT
 from stadia.core.types import Batch, Camera, DepthScale, PredictedMaps
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.files.run_facts import RecipeFacts
-from stadia.losses.loss_report import LossReport
+from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
@@ -63,7 +63,11 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     def training_step(self, batch: Batch) -> LossReport:
         prediction = self.model(batch)  # depth at several scales, motion to each source
-        return self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
+        report = self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
+        if not self.config.loss.tilt_consistency:
+            return report
+        tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)
+        return add_terms(report, tilted)
 
     def compile_loss(self, **options: Any) -> None:
         self.view_synthesis.loss.compile(**options)

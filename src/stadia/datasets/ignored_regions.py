@@ -1,0 +1,135 @@
+"""Leave a part of every image out of losses, checks, predictions and scores: the own hood, a logo, a time stamp."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording, RoadMasks
+from stadia.datasets.config import Box
+from stadia.datasets.image_files import read_rgb
+from stadia.datasets.recordings import RecordingView
+from stadia.files.paths import expand_home
+
+MAX_SHARE = 0.9
+"""Largest ignored share of an image: more leaves too little to learn from."""
+
+MAX_ASPECT_RATIO = 1.03
+"""Largest ratio between the aspects of a mask and of the images that it is resized to."""
+
+
+class IgnoringRecording(RecordingView):
+    """A recording without depth, road and objects in a region of its images.
+
+    region: (H, W) bool, of the size of its images.
+    """
+
+    def __init__(self, recording: Recording, region: NDArray[np.bool_]) -> None:
+        super().__init__(recording)
+        self.region = region
+        self.selection = getattr(recording, "selection", None)
+
+    def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
+        return self.region
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        depth_m = self.recording.depth_m(index, side)
+        return None if depth_m is None else np.where(self.region, np.float32(0), depth_m)
+
+    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
+        masks = self.recording.masks(index, side)
+        if masks is None:
+            return None
+        kept = np.isin(
+            masks.instance, np.unique(masks.instance[self.region]), invert=True
+        )  # cut objects have no height
+        semantic = np.where(self.region, np.uint8(0), masks.semantic)
+        return RoadMasks(semantic, np.where(kept, masks.instance, np.uint16(0)))
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        return self.recording.K(index, side)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.blake2b(np.packbits(self.region).tobytes(), digest_size=8).hexdigest()
+        return f"{self.recording.fingerprint()}[ignore {digest}]"
+
+
+def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recording:
+    """Return the recording without the pixels of `data.ignore`. Raises as `read_ignored_region`."""
+    stored, filmed = recording.camera(0), recording.filmed_camera(0)
+    names = (recording.name, recording.name.rpartition("/")[2], recording.mount)
+    sizes = {"size": (stored.height, stored.width), "filmed_size": (filmed.height, filmed.width)}
+    return IgnoringRecording(recording, read_ignored_region(ignore, names, **sizes))
+
+
+def read_ignored_region(
+    ignore: str | Sequence[Box], names: Sequence[str], *, size: tuple[int, int], filmed_size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Return (H, W), true where images are ignored.
+
+    Args:
+        ignore: an image whose pixels above 0 are ignored, a folder of such images, or boxes in pixels.
+        names: of the recording and of its mount; a folder has a PNG of one of them.
+        size: (H, W) of the images.
+        filmed_size: (height, width) that boxes count in.
+
+    Raises DataError for a region outside the images, or of nearly all of them.
+    """
+    names = [name for name in names if name]
+    region = (
+        _read_mask(_find_file(expand_home(ignore), names), size)
+        if isinstance(ignore, str)
+        else _draw_boxes(ignore, names[0], size, filmed_size)
+    )
+    share = float(region.mean())
+    if share > MAX_SHARE:
+        found, expected = f"{share:.0%} of each image of {names[0]}", f"at most {MAX_SHARE:.0%}"
+        fix = "mark what is ignored in white, and the rest in black"
+        raise DataError("data.ignore", found=found, expected=expected, fix=fix)
+    return region
+
+
+def _find_file(path: Path, names: Sequence[str]) -> Path:
+    """Return the image of a recording, or of its mount, in a folder of several cameras; else the path itself."""
+    if not path.is_dir():
+        return path
+    files = {file.stem: file for file in sorted(path.glob("*.png"))}
+    for name in names:
+        if (file := files.get(name.replace("/", "_"))) is not None:
+            return file
+    expected = f"a file {names[0].replace('/', '_')}.png"
+    found = f"{', '.join(list(files)[:4]) or 'no .png'} in it"
+    raise DataError(path, found=found, expected=expected, fix="add it; black where nothing is ignored")
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    marked = np.asarray(read_rgb(path).max(axis=-1) > 0)
+    if marked.shape == size:
+        return marked
+    ratio = (marked.shape[1] / marked.shape[0]) / (size[1] / size[0])
+    if not 1 / MAX_ASPECT_RATIO < ratio < MAX_ASPECT_RATIO:
+        found, expected = f"{marked.shape[1]}x{marked.shape[0]}", f"the shape of the images, {size[1]}x{size[0]}"
+        raise DataError(path, found=found, expected=expected, fix="draw it on an image of the recording")
+    return np.asarray(cv2.resize(marked.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA) > 0)
+
+
+def _draw_boxes(
+    boxes: Sequence[Box], name: str, size: tuple[int, int], filmed_size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Return the union of boxes in pixels of the images as filmed."""
+    region = np.zeros(size, bool)
+    for left, top, right, bottom in boxes:
+        if right > filmed_size[1] or bottom > filmed_size[0]:
+            found, expected = f"[{left}, {top}, {right}, {bottom}]", f"a box inside {filmed_size[1]}x{filmed_size[0]}"
+            fix = f"correct the box: left, top, right and bottom in pixels of {name}"
+            raise DataError("data.ignore", found=found, expected=expected, fix=fix)
+        down, across = size[0] / filmed_size[0], size[1] / filmed_size[1]
+        rows = slice(int(top * down), int(np.ceil(bottom * down)))
+        region[rows, int(left * across) : int(np.ceil(right * across))] = True
+    return region

@@ -1,0 +1,62 @@
+"""Tilt consistency: the depth of a rolled image is the rolled depth of the image.
+
+A network that has only seen an upright camera takes the row for the distance, and predicts an upright road in a rolled
+image. Under a roll about the optical axis depth z stays at its point of the scene, so both maps can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import Camera
+from stadia.geometry.camera import apply_to_pixels, inverse_intrinsics
+from stadia.geometry.se3 import matmul, so3_exp
+from stadia.geometry.warp import sample_image
+
+
+def roll_pixels(camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
+    """Return where each pixel of the rolled image lies in the image, (B, 2, H, W), and whether inside, (B, 1, H, W).
+
+    camera: K (B, 3, 3).
+    """
+    K = camera.K
+    back = so3_exp(K.new_tensor([0.0, 0.0, -math.radians(roll_deg)]))
+    homogeneous = apply_to_pixels(
+        matmul(matmul(K, back.expand_as(K)), inverse_intrinsics(K)), camera.height, camera.width
+    )
+    pixels = homogeneous[:, :2] / homogeneous[:, 2:]
+    x, y = pixels[:, :1], pixels[:, 1:]
+    return pixels, (x >= 0) & (x <= camera.width - 1) & (y >= 0) & (y <= camera.height - 1)
+
+
+def roll_images(images: Tensor, camera: Camera, roll_deg: float) -> tuple[Tensor, Tensor]:
+    """Return images or maps (B, C, H, W) of the rolled camera, edges repeated outside, and what is inside, bool.
+
+    Examples:
+        >>> from stadia.geometry.camera import intrinsics
+        >>> cam = intrinsics(2, 2, 1, 1, height=3, width=3, dtype=torch.float32)
+        >>> rolled, _ = roll_images(torch.arange(9.0).view(1, 1, 3, 3), Camera(cam.K[None], 3, 3), 90)
+        >>> rolled[0, 0].round().abs().tolist()  # a quarter turn, right to below
+        [[6.0, 3.0, 0.0], [7.0, 4.0, 1.0], [8.0, 5.0, 2.0]]
+    """
+    pixels, inside = roll_pixels(camera, roll_deg)
+    return sample_image(images, pixels), inside
+
+
+def tilt_consistency(inverse_depth: Tensor, inverse_depth_of_rolled: Tensor, camera: Camera, roll_deg: float) -> Tensor:
+    """Return the mean relative difference of the rolled map and the map of the rolled image, a scalar.
+
+    The rolled map is a constant, the teacher: images as recorded are what the other losses train.
+
+    Args:
+        inverse_depth: (B, 1, H, W) of the images.
+        inverse_depth_of_rolled: (B, 1, H, W) of the images that `roll_images` rolled.
+        camera: K (B, 3, 3).
+        roll_deg: as of `roll_images`.
+    """
+    expected, inside = roll_images(inverse_depth.detach(), camera, roll_deg)
+    difference = (inverse_depth_of_rolled - expected).abs() / expected.clamp(min=torch.finfo(expected.dtype).tiny)
+    return difference.where(inside, 0.0).sum() / inside.sum().clamp(min=1)

@@ -1,0 +1,87 @@
+"""The ignored region of a camera: no depth, no masks, no features, no residual there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.datasets.open_dataset import open_recordings
+from stadia.diagnostics.preflight.two_view_geometry import detect_features
+
+OneLine = Callable[..., None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, world: Any) -> Path:
+    return Path(world.recording(tmp_path / "a", 5))
+
+
+def test_boxes_are_pixels_of_the_image_and_have_no_depth(folder: Path) -> None:
+    whole, cut = open_recordings(folder)[0], open_recordings(folder, ignore=[[0, 80, 160, 96]])[0]
+    assert whole.ignored() is None
+    region = cut.ignored()
+    assert region is not None
+    assert region[80:].all()
+    assert not region[:80].any()
+    before, after = whole.depth_m(1), cut.depth_m(1)
+    assert before is not None
+    assert after is not None
+    assert (before[80:] > 0).any()
+    assert not after[80:].any()
+    assert np.array_equal(before[:80], after[:80])
+    assert np.array_equal(whole.image(1), cut.image(1)), "the network sees the image as it is"
+    assert whole.fingerprint() != cut.fingerprint()
+
+
+def test_a_mask_is_resized_and_a_folder_has_one_for_each_camera(folder: Path, tmp_path: Path) -> None:
+    mask = np.zeros((192, 320), np.uint8)
+    mask[160:] = 255
+    cv2.imwrite(str(tmp_path / "hood.png"), mask)
+    region = open_recordings(folder, ignore=str(tmp_path / "hood.png"))[0].ignored()
+    assert region is not None
+    assert region.shape == (96, 160)
+    assert region[80:].all()
+    assert not region[:80].any()
+    (tmp_path / "masks").mkdir()
+    name = open_recordings(folder)[0].name.replace("/", "_")
+    cv2.imwrite(str(tmp_path / "masks" / f"{name}.png"), mask)
+    assert open_recordings(folder, ignore=str(tmp_path / "masks"))[0].ignored() is not None
+
+
+def test_checks_find_no_features_in_the_region(folder: Path) -> None:
+    recording = open_recordings(folder)[0]
+    region = np.zeros((96, 160), bool)
+    region[:, :80] = True
+    image = recording.image(0)
+    assert (detect_features(image).pixels[:, 0] < 70).any()
+    assert not (detect_features(image, region).pixels[:, 0] < 78).any()
+
+
+@pytest.mark.parametrize(
+    ("ignore", "words"),
+    [
+        ([[0, 80, 161, 96]], ("a box inside 160x96", "correct the box")),
+        ([[0, 0, 160, 95]], ("at most 90%", "the rest in black")),
+    ],
+)
+def test_regions_outside_the_image_or_of_all_of_it_are_refused(
+    folder: Path, ignore: Any, words: tuple[str, ...], one_line: OneLine
+) -> None:
+    with pytest.raises(DataError) as error:
+        open_recordings(folder, ignore=ignore)
+    one_line(error.value, "data.ignore", *words)
+
+
+def test_an_empty_box_and_a_mask_of_another_shape_are_refused(folder: Path, tmp_path: Path, one_line: OneLine) -> None:
+    with pytest.raises(ConfigError, match="is no box"):
+        open_recordings(folder, ignore=[[20, 10, 20, 30]])
+    cv2.imwrite(str(tmp_path / "square.png"), np.zeros((96, 96), np.uint8))
+    with pytest.raises(DataError) as error:
+        open_recordings(folder, ignore=str(tmp_path / "square.png"))
+    one_line(error.value, "square.png", "found 96x96", "160x96")
