@@ -41,9 +41,9 @@ from stadia.datasets.frame_store import (
     resize_depth,
     resize_sparse_depth,
 )
-from stadia.datasets.open_dataset import open_recordings, read_named_splits, select_names
+from stadia.datasets.open_dataset import open_recordings, opens_slowly, read_named_splits, select_names
 from stadia.datasets.recordings import crop_recording
-from stadia.datasets.splits import TargetFrames, TrainValSplit, all_frames, read_split_file, split_blocks
+from stadia.datasets.splits import TargetFrames, TrainValSplit, all_frames, draw_split, read_split_file
 from stadia.files.paths import expand_home
 from stadia.geometry.camera import mirror_camera, resize_camera
 from stadia.geometry.se3 import inverse, mirror_x
@@ -357,18 +357,21 @@ def open_split(config: DatasetConfig, progress: ReportProgress | None = None) ->
     split_by, path = config.split_by, expand_home(config.path)
     size = config.size or (config.height, config.width)
     options = config.model_dump(include=set(SourceOptions.model_fields)) | {"size": size}
+    splits = read_named_splits(path, config.format)
+    is_named = "train" in splits and config.split is None and not config.recordings
+    if is_named and opens_slowly(path, config.format):
+        options["recordings"] = (*splits["train"], *splits.get("val", ()))
     opened = open_recordings(path, config.format, progress=progress, **options)
     recordings = [crop_recording(recording, config.crop) for recording in opened]
     if split_by.train_file:
         files = (split_by.train_file, split_by.val_file)
         return TrainValSplit(*(read_split_file(expand_home(file), recordings) if file else [] for file in files))
     val_names: Sequence[str] = split_by.val_recordings
-    splits = read_named_splits(path, config.format)
-    if "train" in splits and config.split is None and not config.recordings:
+    if is_named:
         val_names = val_names or splits.get("val", [])
         recordings = _select_recordings(recordings, [*splits["train"], *splits.get("val", [])], path)
     if not val_names:
-        return split_blocks(recordings, split_by, config.target_sides)
+        return draw_split(recordings, split_by, config.target_sides)
     val = _select_recordings(recordings, val_names, path)
     train = [recording for recording in recordings if recording not in val]
     sides = config.target_sides

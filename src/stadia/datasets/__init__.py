@@ -17,6 +17,7 @@ DATASETS = Registry(
         "kitti_raw": "stadia.datasets.formats.kitti:KittiRaw",
         "euroc": "stadia.datasets.formats.euroc:Euroc",
         "sevenscenes": "stadia.datasets.formats.sevenscenes:SevenScenes",
+        "videos": "stadia.datasets.video.video_list:VideoList",
         "video": "stadia.datasets.video.video_files:OwnVideo",
     },
     entry_points="stadia.datasets",

@@ -93,6 +93,9 @@ Box = tuple[
 ]
 """Left, top, right and bottom in pixels; right and bottom are the first ones outside."""
 
+Damaged = Literal["stop", "skip"]
+"""What is done about a part of a data set that cannot be read."""
+
 VideoDecoder = Literal["cpu", "cuda"]
 """What decodes a video file: the processor, or a GPU by NVDEC."""
 
@@ -116,6 +119,7 @@ class SourceOptions(StrictModel):
     ignore: what no loss, check or score counts in any image, such as the car's own hood: an image file whose pixels
         above 0 are ignored, a folder with one such PNG for each recording or mount, or boxes
         [[left, top, right, bottom]] in pixels.
+    damaged: of many videos; "skip" leaves out a video that cannot be opened, with a warning.
     video_decoder: of a user's video file; "cuda" decodes on a GPU, with colors that may differ by rounding.
     """
 
@@ -132,6 +136,7 @@ class SourceOptions(StrictModel):
     standing: Literal["keep", "drop"] = "keep"
     frame_rate_hz: Annotated[float, Field(gt=0)] | None = None
     ignore: str | tuple[Box, ...] | None = None
+    damaged: Damaged = "stop"
     video_decoder: VideoDecoder = "cpu"
     cache: CacheConfig = CacheConfig()
 
@@ -164,6 +169,8 @@ class SplitConfig(StrictModel):
     train_file, val_file: `date/drive index l|r` a line, as the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
     val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` unused frames on either side.
+    unit: what is drawn: "frames" (such blocks of every recording), whole "recordings", or all recordings of whole
+        "places", until they have `val_share` of the frames.
     seed: of the drawn blocks.
 
     The splits of a dataset (dataset.json of the stadia layout) are used unless one of the above is given.
@@ -174,6 +181,7 @@ class SplitConfig(StrictModel):
     val_recordings: tuple[str, ...] = ()
     val_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
     gap: Annotated[int, Field(ge=0)] = 10
+    unit: Literal["frames", "recordings", "places"] = "frames"
     seed: int = 0
 
     @model_validator(mode="after")

@@ -20,10 +20,13 @@ from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
 from stadia.files.json_files import read_json
-from stadia.files.paths import expand_home
+from stadia.files.paths import expand_home, is_glob
 
 VIDEO = "video"
 """The format of any video and any folder of images."""
+
+OWN_FORMATS = (VIDEO, "videos")
+"""Formats of files that other data sets may hold too."""
 
 MAX_SUBFOLDERS = 20
 """Folders within a folder, by name, that are searched for data sets of another format."""
@@ -36,11 +39,13 @@ class DatasetFormat:
     class of the user's own: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
 
     layout: the expected files, for error messages.
-    options: the fields of SourceOptions that only this format uses.
+    options: the fields of SourceOptions that only some formats use, and this one does.
+    opens_slowly: whether opening a recording decodes it: only those of the used splits are opened then.
     """
 
     layout: ClassVar[str] = "the layout of this format"
     options: ClassVar[frozenset[str]] = frozenset()
+    opens_slowly: ClassVar[bool] = False
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
         """Return the folder of each recording at a folder, by the recording's name; reads file names only."""
@@ -140,7 +145,8 @@ def find_held_out_split(path: Path, format: str = "auto") -> str | None:
 def check_path_exists(path: Path) -> None:
     """Raise DataError where a path does not exist."""
     try:
-        path.stat()
+        if not is_glob(path):
+            path.stat()
     except (OSError, ValueError) as error:  # also a name that is too long, or has a NUL
         what: object = path
         found = "no such file or folder"
@@ -148,6 +154,11 @@ def check_path_exists(path: Path) -> None:
             what, found = repr(str(path)[:200]), f"a path that cannot be read ({summarize_exception(error)})"
         expected = "a dataset's folder, a video file, or an image to predict"
         raise DataError(what, found=found, expected=expected, fix="check the path") from error
+
+
+def opens_slowly(path: Path, format: str = "auto") -> bool:
+    """Return whether opening a recording decodes it, see `DatasetFormat`."""
+    return _find_reader(path, format)[1].opens_slowly
 
 
 def detect_format(path: Path, format: str = "auto") -> str:
@@ -205,9 +216,9 @@ def _refuse_several_datasets(path: Path, format: str) -> None:
 
     A list of recordings in the folder itself names those that count.
     """
-    if format == VIDEO or not path.is_dir() or _lists_recordings(path):
+    if format in OWN_FORMATS or not path.is_dir() or _lists_recordings(path):
         return
-    formats = {name: DATASETS.load(name)() for name in DATASETS if name != VIDEO}
+    formats = {name: DATASETS.load(name)() for name in DATASETS if name not in OWN_FORMATS}
     others = list[str]()
     for folder in _list_folders(path)[:MAX_SUBFOLDERS]:
         with contextlib.suppress(OSError):  # a folder of another user, such as lost+found

@@ -96,6 +96,7 @@ class CalibratedRecording(Recording):
     numbers: the source's own number of each frame, where frames are missing or left out.
     poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
     selection: the kept frames of the source and why others were dropped; None where every frame is kept.
+    place: what several recordings may show; "" = the recording is a place of its own.
     filmed_size: height and width of the frames before they were resized for storing, which may change the aspect ratio;
         None where they were not.
     """
@@ -108,6 +109,7 @@ class CalibratedRecording(Recording):
     times_s: NDArray[np.float64] | None = None
     selection: FrameSelection | None = None
     filmed_size: tuple[int, int] | None = None
+    place: str = ""
     sides: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,6 +117,10 @@ class CalibratedRecording(Recording):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {len(self)} frames, {' and '.join(self.sides)})"
+
+    @property
+    def session(self) -> str:
+        return self.place or self.name
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
         return self.intrinsics[side].make_camera(index)

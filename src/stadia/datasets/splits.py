@@ -71,6 +71,12 @@ def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
     return [part for part in kept if part.indices]
 
 
+def draw_split(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
+    """Draw the frames to validate on by `config.unit`: blocks of frames, whole recordings, or whole places."""
+    split = split_blocks if config.unit == "frames" else split_recordings
+    return split(recordings, config, sides)
+
+
 def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
     """Use blocks of consecutive frames of every recording to validate, without the frames within `gap` of them.
 
@@ -94,6 +100,36 @@ def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Se
         for part, value in ((split.train, 0), (split.val, 1)):
             indices = np.flatnonzero(use == value).tolist()
             part += [TargetFrames(recording, indices, side) for side in sides if indices and side in recording.sides]
+    return split
+
+
+def split_recordings(
+    recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)
+) -> TrainValSplit:
+    """Use whole recordings, or all recordings of whole places, to validate, until they have `val_share` of the frames.
+
+    They are drawn by the seed and their names, so the draw does not depend on the order of the recordings. One is left
+    to train. Raises DataError where there is one alone.
+    """
+    groups: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        groups.setdefault(recording.session if config.unit == "places" else recording.name, []).append(recording)
+    if config.val_share and len(groups) < 2:
+        found, fix = f"one ({next(iter(groups), 'none')})", "set data.split_by.unit=frames"
+        raise DataError(f"data.split_by.unit={config.unit}", found=found, expected="at least two", fix=fix)
+    order = sorted(groups, key=lambda name: (make_generator(config.seed, "split", name).random(), name))
+    wanted = config.val_share * sum(map(len, recordings))
+    chosen: set[str] = set()
+    frames = 0
+    for name in order[:-1]:
+        if frames >= wanted:
+            break
+        chosen.add(name)
+        frames += sum(map(len, groups[name]))
+    val = {id(recording) for name in chosen for recording in groups[name]}
+    split = TrainValSplit([], [])
+    for recording in recordings:
+        (split.val if id(recording) in val else split.train).extend(all_frames(recording, sides))
     return split
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import stat
@@ -24,6 +25,23 @@ def is_existing_path(path: str | Path) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):
         return False
+
+
+def is_glob(path: str | Path) -> bool:
+    """Return whether a path is a pattern, as `drives/*/front.mp4`, and no file has this very name.
+
+    Examples:
+        >>> is_glob("drives/*/front.mp4"), is_glob("drives")
+        (True, False)
+    """
+    return any(mark in str(path) for mark in "*?[") and not is_existing_path(path)
+
+
+def find_glob(pattern: str | Path) -> list[Path]:
+    """Return the paths that match a pattern, in natural order; `**` matches folders at any depth."""
+    return sorted(
+        map(Path, glob.glob(str(pattern), recursive=True)), key=lambda path: natural_sort_key(path, whole=True)
+    )
 
 
 def expand_home(path: str | Path) -> Path:
@@ -76,14 +94,15 @@ def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
         folders[:] = [name for name in folders if name not in skip]
 
 
-def natural_sort_key(path: Path) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key that puts `frame2` before `frame10`.
+def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int | str], ...]:
+    """Return a sort key that puts `frame2` before `frame10`, by the name, or by the whole path.
 
     Examples:
         >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
         'frame2.png'
     """
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name) if part)
+    text = path.as_posix() if whole else path.name
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part)
 
 
 def join_name(folder: str | Path, name: str) -> str:

@@ -24,7 +24,7 @@ from stadia.core.config import (
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
 from stadia.core.registry import find_nearest_name
 from stadia.datasets.config import SourceOptions
-from stadia.datasets.open_dataset import detect_format, open_recordings
+from stadia.datasets.open_dataset import OWN_FORMATS, detect_format, open_recordings
 from stadia.datasets.splits import TargetFrames, keep_labeled
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
@@ -343,7 +343,7 @@ def has_depth(config: Mapping[str, Any]) -> bool | None:
     options = {name: data[name] for name in SourceOptions.model_fields if name in data}
     try:
         name = detect_format(expand_home(data["path"]), data.get("format", "auto"))
-        recordings = [] if name == "video" else open_recordings(data["path"], name, **{**options, "size": None})
+        recordings = [] if name in OWN_FORMATS else open_recordings(data["path"], name, **{**options, "size": None})
     except StadiaError:
         return None
     labeled = keep_labeled([TargetFrames(recording, range(len(recording))) for recording in recordings])

@@ -155,6 +155,26 @@ def estimate_frame_count(path: Path) -> int | None:
         return round(container.duration / av.time_base * float(stream.average_rate))
 
 
+@dataclass(frozen=True, slots=True)
+class VideoHeader:
+    """What a video's header and its first frame state.
+
+    frames: as indexed, else estimated from the duration; None without both.
+    height, width: pixels of the upright first frame.  rate_hz: mean frame rate; None without one.
+    """
+
+    frames: int | None
+    height: int
+    width: int
+    rate_hz: float | None
+
+
+def read_video_header(path: Path) -> VideoHeader:
+    """Read a video's header, decode its first frame, and check that its second half is there. Raises DataError."""
+    height, width = next(stream_video(path)).image.shape[:2]
+    return VideoHeader(estimate_frame_count(path), height, width, read_frame_rate_hz(path))
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the texts that a camera wrote into its file, of the container and of the video. Raises DataError."""
     with _open_stream(path) as (container, stream):

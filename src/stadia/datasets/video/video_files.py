@@ -115,6 +115,23 @@ class OwnVideo(DatasetFormat):
         return found
 
 
+def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
+    """Return a segment of a video file, from the last key frame before this share of it; all of a short one.
+
+    Raises DataError where nothing can be decoded there, or no camera is known.
+    """
+    first, total = next(stream_video(path)), estimate_frame_count(path)
+    height, width = first.image.shape[:2]
+    camera = read_user_intrinsics(options.camera, path, height, width, total)
+    is_short = total is None or total <= MAX_DECODED or camera.K.ndim == 3
+    frames = stream_video(path) if is_short else stream_segment(path, share)
+    start = next(frames, None)
+    if start is None:
+        found, fix = f"no frame at {share:.0%} of it", "copy the file again"
+        raise DataError(path, found=found, expected="a whole video file", fix=fix)
+    return _read_segment(f"video/{path.stem}", chain([start], frames), camera, options)
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class FileVideo(StoredRecording):
     """A video file, decoded into the cache."""

@@ -19,7 +19,7 @@ from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_ima
 from stadia.datasets.image_files import encode_name, hash_depth, hash_files, join_hashes
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import RecordingView
-from stadia.datasets.splits import TargetFrames, all_frames, split_blocks
+from stadia.datasets.splits import TargetFrames, all_frames, draw_split
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.files.array_files import read_npz
 from stadia.files.paths import expand_home, safe_join
@@ -239,7 +239,7 @@ def _split_frames(
         val = [r for r in recordings if _matches_name(r, config.split_by.val_recordings)]
         by_split = {"train": [r for r in recordings if r not in val], "val": val}
     else:
-        blocks = split_blocks(recordings, config.split_by, config.sides)
+        blocks = draw_split(recordings, config.split_by, config.sides)
         return {"train": blocks.train, "val": blocks.val}
     return {split: [f for r in some for f in all_frames(r, config.sides)] for split, some in by_split.items()}
 

@@ -1,0 +1,351 @@
+"""Read many videos as one data set: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md).
+
+Each video has its own size and camera. A CSV also names its rig, masks, track, split and place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from stadia.core.config import parse_value, resolve_config
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.recording import Recording
+from stadia.core.registry import find_nearest_name
+from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.formats.stadia_folder import StadiaFolder
+from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.image_files import IMAGE_SUFFIXES
+from stadia.datasets.masks.mask_files import MaskFiles
+from stadia.datasets.open_dataset import DatasetFormat, select_names
+from stadia.datasets.recordings import CalibratedRecording
+from stadia.datasets.text_files import read_kitti_poses
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
+from stadia.datasets.video.video_files import OwnVideo, sample_segment
+from stadia.files.input_files import MAX_TEXT_BYTES, read_csv, read_lines, read_text
+from stadia.files.paths import expand_home, find_glob, is_glob, natural_sort_key
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+ResultT = TypeVar("ResultT")
+
+MAX_VIDEOS = 1_000_000
+"""Rows of a list: a thousand hours in pieces of a minute are 60,000."""
+
+MAX_THREADS = 8
+"""Videos that are opened at once: FFmpeg decodes each in threads of its own."""
+
+MAX_SAMPLED = 16
+"""Videos whose segments `stadia check` decodes, spread over the list: one takes about a second."""
+
+COLUMNS = ("video", "name", "camera", "rig", "masks", "track", "split", "place")
+_EXPECTED = f"a list of videos: columns {', '.join(COLUMNS)}, of which only video is required"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoEntry:
+    """One video of a list.
+
+    name: unique in the list.
+    path: a video file, a folder of images, or a recording of the stadia layout.
+    camera: its own camera; None = that of the data set, or the file beside it.
+    rig: name of the mount; videos of one rig have one camera height.
+    masks: folder of its masks.  track: camera-to-world poses, a KITTI row a frame.
+    split: "train", "val", "test" or another name; "" without.
+    place: videos of one place show the same things; "" = each is its own.
+    """
+
+    name: str
+    path: Path
+    camera: CameraConfig | None = None
+    rig: str = ""
+    masks: Path | None = None
+    track: Path | None = None
+    split: str = ""
+    place: str = ""
+
+
+class VideoList(DatasetFormat):
+    """Many videos: a folder of videos, a quoted glob, a .txt with a path a line, or a .csv with a row a video.
+
+    Videos are opened in parallel. With `data.damaged=skip` a video that cannot be opened is left out with a warning.
+    """
+
+    layout = "a folder, a glob or a list (.txt, .csv with a column video) of videos"
+    options = frozenset({"camera", "stride", "frame_rate_hz", "video_decoder", "damaged"})
+    opens_slowly = True
+
+    def recognizes(self, path: Path) -> bool:
+        if is_glob(path):
+            return True
+        if path.is_dir():
+            return len(_list_folder(path)) > 1
+        with contextlib.suppress(StadiaError, OSError):
+            if path.suffix.lower() == ".csv" and path.is_file():
+                header = read_text(path, expected=_EXPECTED).split("\n", 1)[0]
+                return "video" in [cell.strip().strip('"') for cell in header.split(",")]
+            if path.suffix.lower() == ".txt" and path.is_file():
+                first = next(iter(_read_paths(path)), "")
+                return bool(first) and _is_video(path.parent / first)
+        return False
+
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        entries = select_entries(read_entries(path), options.recordings, path)
+
+        def open_one(entry: VideoEntry) -> Recording:
+            return open_entry(entry, options, progress)
+
+        return list(open_all(path, entries, open_one, damaged=options.damaged).values())
+
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
+        """Return a segment from the middle of at most MAX_SAMPLED videos, spread over the list."""
+        entries = select_entries(read_entries(path), options.recordings, path)
+        sampled = np.unique(np.linspace(0, len(entries) - 1, min(MAX_SAMPLED, len(entries))).astype(int))
+        if len(sampled) < len(entries):
+            log.warning("%s: %d of %d videos are checked, spread over the list", path, len(sampled), len(entries))
+
+        def sample_one(entry: VideoEntry) -> Recording:
+            if not entry.path.is_file():
+                return open_entry(entry, options)
+            return describe_recording(sample_segment(entry.path, _own_options(entry, options)), entry)
+
+        chosen = [entries[index] for index in sampled]
+        return list(open_all(path, chosen, sample_one, damaged=options.damaged).values())
+
+    def splits(self, path: Path) -> dict[str, list[str]]:
+        """Return the column `split`."""
+        if not (path.suffix.lower() == ".csv" and path.is_file()):
+            return {}
+        splits: dict[str, list[str]] = {}
+        for entry in read_entries(path):
+            splits.setdefault(entry.split, []).append(entry.name)
+        without = splits.pop("", [])
+        if splits and without:
+            found, expected = f"no split of '{without[0]}' ({len(without)} such videos)", "a split of each, or of none"
+            raise DataError(path, found=found, expected=expected, fix="fill the column split, or remove it")
+        return splits
+
+
+# -- the list
+
+
+def read_entries(path: Path) -> list[VideoEntry]:
+    """Return the videos of a folder, a glob or a list, in its order. Raises DataError without any, or for a wrong row.
+
+    Decodes nothing. Relative paths of a list are relative to its folder.
+    """
+    if path.is_file() and path.suffix.lower() == ".csv":
+        entries = _read_table(path)
+    else:
+        files = _find_videos(path)
+        root = Path(os.path.commonpath([file.parent for file in files])) if files else path
+        entries = [VideoEntry(name=_name_of(file, root), path=file) for file in files]
+    if not entries:
+        raise DataError(path, found="no video", expected=VideoList.layout, fix="check the path or the pattern")
+    for what in ("name", "path"):
+        seen: dict[object, VideoEntry] = {}
+        for entry in entries:
+            value = getattr(entry, what)
+            if value in seen:
+                fix = "remove one row" if what == "path" else "fill the column name of a CSV"
+                raise DataError(path, found=f"the {what} '{value}' twice", expected="each video once", fix=fix)
+            seen[value] = entry
+    return entries
+
+
+def select_entries(entries: Sequence[VideoEntry], names: Sequence[str], path: Path) -> list[VideoEntry]:
+    """Return the selected entries in the order of the list; all of them without a selection."""
+    chosen = set(select_names([entry.name for entry in entries], names, path))
+    return [entry for entry in entries if entry.name in chosen]
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and (_has_images(path) or _is_recording(path)))
+
+
+def _is_recording(path: Path) -> bool:
+    return (path / "recording.json").is_file()
+
+
+def _has_images(folder: Path) -> bool:
+    return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in folder.iterdir())
+
+
+def _list_folder(path: Path) -> list[Path]:
+    """Return the video files in a folder and in folders of it; none of a folder that holds images itself."""
+    files = list[Path]()
+    for entry in sorted(path.iterdir(), key=natural_sort_key):
+        with contextlib.suppress(OSError):  # a folder of another user, such as lost+found
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                inside = sorted(entry.iterdir(), key=natural_sort_key)
+                files += [file for file in inside if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()]
+            elif entry.suffix.lower() in VIDEO_SUFFIXES:
+                files.append(entry)
+            elif entry.suffix.lower() in IMAGE_SUFFIXES:
+                return []
+    return files
+
+
+def _read_paths(path: Path) -> Iterable[str]:
+    return (line.strip() for line in read_lines(path, expected="a path a line") if not line.lstrip().startswith("#"))
+
+
+def _find_videos(path: Path) -> list[Path]:
+    if is_glob(path):
+        return [file for file in find_glob(path) if _is_video(file)]
+    if path.is_dir():
+        return _list_folder(path)
+    lines = list(_read_paths(path)) if path.is_file() else []
+    return [_join_path(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def _join_path(list_file: Path, row: int, text: str) -> Path:
+    """Return a path of a row, relative to the list. Raises DataError for one that does not exist."""
+    found = "no such file or folder"
+    with contextlib.suppress(OSError, ValueError):
+        path = list_file.parent / expand_home(text)
+        if path.exists():
+            return path
+    raise DataError(f"{list_file}, row {row}", found=f"'{text[:200]}', {found}", expected="a path", fix="correct it")
+
+
+def _name_of(file: Path, root: Path) -> str:
+    name = file.relative_to(root).as_posix()
+    return name.removesuffix(file.suffix) if file.suffix.lower() in VIDEO_SUFFIXES else name
+
+
+def _read_table(path: Path) -> list[VideoEntry]:
+    rows = read_csv(path, expected=_EXPECTED, max_bytes=MAX_TEXT_BYTES)
+    if len(rows) > MAX_VIDEOS:
+        raise DataError(path, found=f"{len(rows)} videos", expected=f"at most {MAX_VIDEOS}", fix="split the list")
+    columns = [(name or "").strip() for name in (rows[0] if rows else ())]
+    if rows and (wrong := [name for name in columns if name not in COLUMNS]):
+        fix = (
+            f"did you mean '{near}'?" if (near := find_nearest_name(wrong[0], list(COLUMNS))) else "rename or remove it"
+        )
+        raise DataError(path, found=f"a column '{wrong[0]}'", expected=_EXPECTED, fix=fix)
+    entries = []
+    for number, row in enumerate(rows, start=2):
+        cells = {key.strip(): value.strip() for key, value in row.items()}
+        if not cells.get("video"):
+            raise DataError(f"{path}, row {number}", found="no video", expected="a path", fix="fill the column video")
+        paths = {key: _join_path(path, number, cells[key]) for key in ("video", "masks", "track") if cells.get(key)}
+        video = paths["video"]
+        name = cells.get("name") or _name_of(Path(os.path.relpath(video, path.parent)), Path())
+        entries.append(
+            VideoEntry(
+                name=_check_name(path, number, name),
+                path=video,
+                camera=_parse_camera(path, number, cells.get("camera", "")),
+                rig=cells.get("rig", ""),
+                masks=paths.get("masks"),
+                track=paths.get("track"),
+                split=cells.get("split", ""),
+                place=cells.get("place", ""),
+            )
+        )
+    return entries
+
+
+def _check_name(path: Path, row: int, name: str) -> str:
+    """Return a name that can be a folder of predictions."""
+    parts = [part for part in name.split("/") if part != ".."]  # of a video outside the folder of its list
+    if not parts or any(not part or part == "." or "\\" in part for part in parts):
+        fix = "fill the column name"
+        raise DataError(f"{path}, row {row}", found=f"the name '{name[:80]}'", expected="words joined by /", fix=fix)
+    return "/".join(parts)
+
+
+def _parse_camera(path: Path, row: int, text: str) -> CameraConfig | None:
+    """Return the camera of a cell: `horizontal_fov_deg=69`, `focal_px=700`, `estimate`, or a file with K."""
+    if not text:
+        return None
+    if text == "estimate":
+        return CameraConfig(estimate=True)
+    key, equals, value = text.partition("=")
+    if equals and key in CameraConfig.model_fields:
+        try:
+            return resolve_config(CameraConfig, {key: parse_value(value)})
+        except StadiaError as error:
+            fix = "correct the column camera"
+            raise DataError(f"{path}, row {row}", found=error.found, expected=error.expected, fix=fix) from error
+    return CameraConfig(K_file=str(_join_path(path, row, text)))
+
+
+# -- opening
+
+
+def _own_options(entry: VideoEntry, options: SourceOptions) -> SourceOptions:
+    own = {"recordings": (), "poses": None, "frames": None, "split": None}
+    return options.model_copy(update={**own, "camera": entry.camera or options.camera})
+
+
+def open_entry(entry: VideoEntry, options: SourceOptions, progress: ReportProgress | None = None) -> Recording:
+    """Open one video of a list. Raises the errors of opening it."""
+
+    def report(_: str, done: int, total: int | None) -> None:
+        if progress is not None:
+            progress(f"{entry.name}: decoding", done, total)
+
+    chosen = _own_options(entry, options)
+    reader: DatasetFormat = StadiaFolder() if _is_recording(entry.path) else OwnVideo()
+    (recording,) = reader.open(entry.path, chosen, report if progress is not None else None)
+    return describe_recording(recording, entry)
+
+
+def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
+    """Return the recording with the name, place, rig, masks and track of its entry."""
+    recording.name = entry.name
+    recording.mount = entry.rig or recording.mount
+    if entry.masks is not None:
+        recording.mask_reader = MaskFiles(entry.masks)
+    if isinstance(recording, CalibratedRecording):
+        recording.place = entry.place
+        if entry.track is not None:
+            recording.poses = read_kitti_poses(entry.track, len(recording), recording.numbers)
+    return recording
+
+
+def open_all(
+    path: Path, entries: Sequence[VideoEntry], open_one: Callable[[VideoEntry], ResultT], *, damaged: str
+) -> dict[str, ResultT]:
+    """Open every video in parallel; return what was opened by name, in the order of the list.
+
+    damaged: "stop" raises one DataError that names the damaged videos, "skip" leaves them out with a warning each.
+    """
+    opened: dict[str, ResultT] = {}
+    faults: dict[str, StadiaError] = {}
+
+    def attempt(entry: VideoEntry) -> ResultT | StadiaError:
+        try:
+            return open_one(entry)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
+        for entry, result in zip(entries, threads.map(attempt, entries), strict=True):
+            if isinstance(result, StadiaError):
+                faults[entry.name] = result
+            else:
+                opened[entry.name] = result
+    if faults and (damaged == "stop" or not opened):
+        if len(entries) == 1 or len(faults) == 1:
+            raise next(iter(faults.values()))
+        named = "; ".join(f"{name}: {fault.found}" for name, fault in [*faults.items()][:3])
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        found = f"{len(faults)} of {len(entries)} videos that cannot be opened ({named}{more})"
+        fix = "copy them again, or set data.damaged=skip; `stadia data survey` lists all"
+        raise DataError(path, found=found, expected="videos that can be decoded, each with a camera", fix=fix)
+    for name, fault in faults.items():
+        log.warning("%s: left out, found %s", name, fault.found)
+    return opened
