@@ -498,12 +498,46 @@ def _exr(folder: Path, data: Path) -> Words:
     return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
 
 
-@report("D17", "monodepth2: one stacked .npy", "maps of several images", "one file an image")
-def _stack(folder: Path, data: Path) -> Words:
+def write_stack_reports(folder: Path, maps: Array, *options: object, name: str = "pred.npy") -> Words:
+    """Write six maps of ground truth as PNG, whose names are not padded, and the predictions as one file."""
     for k in range(6):
-        write_depth(folder / "truth", f"{k:06d}", make_depth(k), 256)
-    np.save(folder / "pred.npy", np.stack([make_depth(k) for k in range(6)]).astype(np.float32))
-    return "evaluate", "--depth", folder / "pred.npy", "--reference", folder / "truth"
+        write_depth(folder / "truth", f"frame{k + 7}", make_depth(k), 256)
+    if name.endswith(".npz"):
+        np.savez_compressed(folder / name, disp=maps)
+    else:
+        np.save(folder / name, maps)
+    return "evaluate", "--depth", folder / name, "--reference", folder / "truth", *options
+
+
+def make_stack() -> Array:
+    """Return (6, 60, 100) metres."""
+    return np.stack([make_depth(k) for k in range(6)])
+
+
+@report("D17", "monodepth2 444, 228: one stacked .npy", GOOD, "map 5 to frame12", outcome="right")
+def _stack(folder: Path, data: Path) -> Words:
+    return write_stack_reports(folder, make_stack().astype(np.float32))
+
+
+@report("D35", "a stack in a compressed .npz, float16", r"rmse +0\.0", "map 0 to frame7", outcome="right")
+def _compressed_stack(folder: Path, data: Path) -> Words:
+    return write_stack_reports(folder, make_stack().astype(np.float16), name="pred.npz")
+
+
+@report("D36", "a stack of integers in millimetres", GOOD, "value / 1000 m", outcome="right")
+def _integer_stack(folder: Path, data: Path) -> Words:
+    maps = np.rint(1000 * make_stack()).astype(np.uint16)[:, None]
+    return write_stack_reports(folder, maps, "--depth-factor", 1000, "--reference-factor", 256)
+
+
+@report("D37", "NYU labeled .mat: (H, W, N)", "maps of shape", r"moveaxis\(maps, -1, 0\)")
+def _last_axis(folder: Path, data: Path) -> Words:
+    return write_stack_reports(folder, np.ascontiguousarray(np.moveaxis(make_stack(), 0, -1)))
+
+
+@report("D38", "a stack of other images", "5 maps", "expected 6 maps", "in the order of their names")
+def _short_stack(folder: Path, data: Path) -> Words:
+    return write_stack_reports(folder, make_stack()[:5])
 
 
 # -- Cameras.

@@ -50,6 +50,28 @@ def test_all_but_images_and_camera_is_optional(tmp_path: Path, world: Any) -> No
     assert recording.T_world_camera(0) is None
 
 
+def test_depth_of_all_frames_in_one_file(tmp_path: Path, world: Any, one_line: OneLine) -> None:
+    world.recording(tmp_path / "a", 3)
+    (whole,) = open_recordings(tmp_path / "a")
+    maps = np.stack([whole.depth_m(index) for index in range(3)])
+    shutil.rmtree(tmp_path / "a" / "depth" / "left")
+    np.save(tmp_path / "a" / "depth" / "left.npy", maps)
+    (recording,) = open_recordings(tmp_path / "a")
+    kept = recording.select_frames([2, 0])
+    np.testing.assert_array_equal(kept.depth_m(0), maps[2])
+    np.testing.assert_array_equal(kept.depth_m(1), maps[0])
+    assert recording.depth_m(0, "right") is not None, "the other side has a file a frame"
+    np.save(tmp_path / "a" / "depth" / "left.npy", maps[:2])
+    with pytest.raises(DataError) as refused:
+        open_recordings(tmp_path / "a")
+    one_line(refused.value, "left.npy", "expected floats of shape (3,")
+    np.save(tmp_path / "a" / "depth" / "left.npy", maps)
+    (tmp_path / "a" / "depth" / "left").mkdir()
+    with pytest.raises(DataError) as refused:
+        open_recordings(tmp_path / "a")
+    one_line(refused.value, "left.npy", "keep one of the two")
+
+
 def test_depth_png_of_16_bits_is_read(tmp_path: Path, world: Any) -> None:
     world.recording(tmp_path / "a", 1)
     array = tmp_path / "a" / "depth" / "left" / "000000.npy"

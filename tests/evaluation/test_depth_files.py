@@ -12,8 +12,10 @@ import torch
 from stadia.core.errors import DataError
 from stadia.evaluation.depth_score import interpolate_depth
 from stadia.evaluation.io.depth_files import (
+    MAX_MAPS,
     describe_normalization,
     find_depth_files,
+    pair_stacks,
     read_depth_map,
     write_depth_map,
     write_depth_png,
@@ -124,3 +126,47 @@ def test_values_that_are_no_numbers(dtype: object, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 4), dtype))
     with pytest.raises(DataError, match=r"a\.npy: found values of type"):
         read_depth_map(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 4), (6, 1, 3, 4), (6, 3, 4, 1)])
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_maps_of_one_file_are_read_one_by_one(shape: tuple[int, ...], in_folder: bool, tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).uniform(1, 9, shape).astype(np.float32)
+    np.save(tmp_path / "all.npy", maps)
+    files = find_depth_files(tmp_path if in_folder else tmp_path / "all.npy")
+    assert list(files) == [f"{index:06d}" for index in range(6)]
+    for index, file in enumerate(files.values()):
+        np.testing.assert_array_equal(read_depth_map(file), maps[index].reshape(3, 4))
+
+
+def test_one_map_in_one_file_keeps_its_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((1, 3, 4), np.float32))
+    assert find_depth_files(tmp_path / "a.npy") == {"a": tmp_path / "a.npy"}
+    np.savez(tmp_path / "b.npz", depth_m=np.ones((3, 4)), K=np.eye(3))
+    assert find_depth_files(tmp_path / "b.npz") == {"b": tmp_path / "b.npz"}
+
+
+def test_a_stack_among_other_files_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", np.ones((6, 3, 4), np.float32))
+    with pytest.raises(DataError, match="maps of several images; expected one map a file"):
+        read_depth_map(find_depth_files(tmp_path)["a"])
+
+
+def test_numbers_of_maps_that_a_header_claims_are_limited(tmp_path: Path) -> None:
+    np.save(tmp_path / "many.npy", np.zeros((MAX_MAPS + 1, 1, 2), np.uint8))
+    with pytest.raises(DataError, match=f"{MAX_MAPS + 1} maps"):
+        find_depth_files(tmp_path / "many.npy")
+
+
+def test_maps_of_a_stack_belong_to_the_names_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    np.save(tmp_path / "all.npy", np.ones((3, 3, 4), np.float32))
+    stack = find_depth_files(tmp_path / "all.npy")
+    truth = {name: tmp_path / f"{name}.png" for name in ("f10", "f8", "f9")}
+    predicted, same, note = pair_stacks(stack, truth)
+    assert list(predicted) == ["f8", "f9", "f10"]
+    assert same is truth
+    assert note.endswith("map 0 to f8, map 2 to f10")
+    with pytest.raises(DataError, match="found 3 maps of shape \\(3, 4\\); expected 2 maps"):
+        pair_stacks(stack, {name: truth[name] for name in ("f8", "f9")})
+    assert pair_stacks(truth, truth) == (truth, truth, "")

@@ -16,7 +16,7 @@ import pytest
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.files import array_files, input_files, json_files
-from stadia.files.array_files import list_npz_arrays, read_npy, read_npz
+from stadia.files.array_files import list_npz_arrays, open_npy, open_npz, read_npy, read_npz
 from stadia.files.input_files import (
     name_parser_errors,
     open_input,
@@ -297,3 +297,39 @@ def test_a_hostile_npz_is_refused(tmp_path: Path, content: bytes, word: str) -> 
 def test_a_list_of_members_is_measured_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array_files, "_DIRECTORY_BYTES", 40)
     _refused(lambda: read_npz(_write(tmp_path / "a.npz", _zip())), "a list of members")
+
+
+@pytest.mark.parametrize("kind", ["npy", "fortran", "npz", "compressed"])
+def test_parts_of_a_stacked_array_are_those_of_numpy(kind: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float32)
+    path = tmp_path / ("a.npy" if kind in ("npy", "fortran") else "a.npz")
+    match kind:
+        case "npy":
+            np.save(path, values)
+        case "fortran":
+            np.save(path, np.asfortranarray(values))
+        case "npz":
+            np.savez(path, other=np.ones(7), maps=values)
+        case "compressed":
+            np.savez_compressed(path, other=np.ones(7), maps=values)
+    stack = open_npy(path) if path.suffix == ".npy" else open_npz(path, "maps")
+    assert (len(stack), stack.shape, stack.dtype) == (5, (5, 3, 4), np.float32)
+    for index in range(5):
+        np.testing.assert_array_equal(stack.read(index), values[index])
+
+
+def test_a_stacked_array_is_compared_with_the_size_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.ones((5, 30, 40), np.float32))
+    stack = open_npy(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    _refused(lambda: open_npy(path), "a.npy", "claims shape (5, 30, 40)")
+    _refused(lambda: stack.read(4), "a.npy", "4700 of 4800 bytes of part 4")
+    assert stack.read(3).shape == (30, 40)
+
+
+def test_a_compressed_array_is_unpacked_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(array_files, "MAX_ARRAY_BYTES", 1000)
+    np.savez_compressed(tmp_path / "a.npz", maps=np.zeros((5, 30, 40)))
+    _refused(lambda: open_npz(tmp_path / "a.npz", "maps"), "array 'maps' of 48000 bytes", "at most 1000")

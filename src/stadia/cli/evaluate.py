@@ -60,7 +60,10 @@ def evaluate(
     checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
     data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
     overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
-    depth: Annotated[Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr.")] = None,
+    depth: Annotated[
+        Path | None,
+        option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W)."),
+    ] = None,
     trajectory: Annotated[Path | None, option("A file of camera-to-world poses.")] = None,
     objects: Annotated[Path | None, option("Predicted boxes: a BOP csv, or KITTI label files.")] = None,
     reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,

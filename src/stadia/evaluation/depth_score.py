@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,8 +19,11 @@ from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.evaluation.io.depth_files import (
     INTEGER_SUFFIXES,
     PNG_PER_METRE,
+    DepthFile,
+    StackedMap,
     describe_normalization,
     find_depth_files,
+    pair_stacks,
     read_depth_map,
 )
 from stadia.evaluation.io.predictions_folder import Predictions
@@ -204,7 +208,13 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
 
     def __init__(self, folder: Path, factor: float) -> None:
         self.folder, self.factor, self.without_number = Path(folder), factor, 0
-        self.files = find_depth_files(folder)
+        self.files: Mapping[str, DepthFile] = find_depth_files(folder)
+
+    def with_files(self, files: Mapping[str, DepthFile]) -> GroundTruthFolder:
+        """Return the same ground truth under other names."""
+        named = copy.copy(self)
+        named.files = files
+        return named
 
     def __getitem__(self, name: str) -> Callable[[], NDArray[np.floating]]:
         return partial(self._read, self.files[name])
@@ -215,7 +225,7 @@ class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def _read(self, path: Path) -> NDArray[np.floating]:
+    def _read(self, path: DepthFile) -> NDArray[np.floating]:
         true_m = read_depth_map(path, png_per_metre=self.factor, is_truth=True)
         wrong = ~np.isfinite(true_m) | (true_m < 0)
         if wrong.any():
@@ -420,10 +430,16 @@ def score_depth(
 ) -> DepthScore:
     """Score a folder of predictions. truth: by the same names, for example from `open_ground_truth_folder`.
 
+    Where either is one file of several maps, its maps take the names of the other side in their order.
+
     Raises ProtocolError where the protocol refuses the scale, two shapes differ in view, or nothing can be scored;
     DataError with the name of a missing or wrong file.
     """
     notes = []
+    if isinstance(truth, GroundTruthFolder):
+        files, truth_files, order = pair_stacks(predictions.files, truth.files)
+        predictions, truth = replace(predictions, files=files), truth.with_files(truth_files)
+        notes += [order] if order else []
     if extra := len(set(predictions.files) - set(truth)):
         notes.append(f"not scored, no ground truth: {extra} of {len(predictions.files)} predictions")
     if predictions.record is None:
@@ -446,8 +462,11 @@ def _find_factors(predictions: Predictions, truth: GroundTruthReaders, protocol:
     return factors
 
 
-def _has_integers(files: Mapping[str, Path]) -> bool:
-    return any(file.suffix.lower() in INTEGER_SUFFIXES for file in files.values())
+def _has_integers(files: Mapping[str, DepthFile]) -> bool:
+    return any(
+        file.is_integer if isinstance(file, StackedMap) else file.suffix.lower() in INTEGER_SUFFIXES
+        for file in files.values()
+    )
 
 
 def score_images(

@@ -8,6 +8,7 @@ import struct
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -43,6 +44,23 @@ def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | N
     """Read an .npy stream of `size` bytes, its header first."""
     import numpy as np  # reading JSON and text stays light
 
+    found, is_fortran, dtype, data_bytes = _read_header(path, stream, size, shape)
+    buffer = np.empty(data_bytes, np.uint8)
+    at = 0
+    while at < data_bytes and (chunk := stream.read(min(CHUNK_BYTES, data_bytes - at))):
+        buffer[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        at += len(chunk)
+    if at < data_bytes:
+        raise ValueError(f"cut off after {at} of {data_bytes} bytes of data")
+    return buffer.view(dtype).reshape(found, order="F" if is_fortran else "C")
+
+
+def _read_header(
+    path: object, stream: Any, size: int, shape: tuple[int, ...] | None = None
+) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Return shape, whether the first axis varies fastest, type and bytes of the data, which follow in the stream."""
+    import numpy as np
+
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):  # a header of version 2 may have 4 GB, and is for records
         raise ValueError(f"version {version[0]}.{version[1]} of the format")
@@ -57,14 +75,88 @@ def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | N
     if min(found, default=0) < 0 or data_bytes > left:
         claimed = f"a header that claims shape {found}, {data_bytes} bytes, before {left} bytes of data"
         raise DataError(path, found=claimed, expected="a whole file", fix=COPY_AGAIN)
-    buffer = np.empty(data_bytes, np.uint8)
-    at = 0
-    while at < data_bytes and (chunk := stream.read(min(CHUNK_BYTES, data_bytes - at))):
-        buffer[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        at += len(chunk)
-    if at < data_bytes:
-        raise ValueError(f"cut off after {at} of {data_bytes} bytes of data")
-    return buffer.view(dtype).reshape(found, order="F" if is_fortran else "C")
+    return found, is_fortran, dtype, data_bytes
+
+
+MAX_STACK_BYTES = 1 << 38
+"""Largest file of a stacked array, of which one part at a time is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackedArray:
+    """An array (N, ...) in a file, of which one part at a time is read.
+
+    The file is read at an offset and not mapped: a mapped file that is cut off ends the process.
+
+    start: offset of its data in the file.
+    values: the whole array, where it is compressed or its first axis varies fastest; else None.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    start: int = 0
+    values: NDArray[np.generic] | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, index: int) -> NDArray[np.generic]:
+        """Return part `index`, of shape[1:]. Raises DataError where the file was cut off."""
+        import numpy as np
+
+        if self.values is not None:
+            return self.values[index]
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        with open_input(self.path, expected="an array", max_bytes=MAX_STACK_BYTES) as stream:
+            stream.seek(self.start + index * size)
+            data = stream.read(size)
+        if len(data) < size:
+            found = f"{len(data)} of {size} bytes of part {index}"
+            raise DataError(self.path, found=found, expected="a whole file", fix=COPY_AGAIN)
+        return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
+
+
+def open_npy(path: Path) -> StackedArray:
+    """Return the array of an .npy file after its header, which is compared with the file's size.
+
+    Raises DataError for values that are no numbers, or a damaged file.
+    """
+    expected = "an .npy array of numbers"
+    with (
+        open_input(path, expected=expected, max_bytes=MAX_STACK_BYTES) as stream,
+        name_parser_errors(path, expected=expected),
+    ):
+        shape, is_fortran, dtype, _ = _read_header(path, stream, os.fstat(stream.fileno()).st_size)
+        start = stream.tell()
+    if is_fortran and len(shape) > 1:
+        return StackedArray(path, shape, dtype, values=read_npy(path))
+    return StackedArray(path, shape, dtype, start)
+
+
+def open_npz(path: Path, name: str) -> StackedArray:
+    """Return one array of an .npz archive after its header. A compressed one is unpacked, up to MAX_ARRAY_BYTES.
+
+    Raises DataError as `read_npz`.
+    """
+    with _open_npz(path, MAX_STACK_BYTES) as (archive, members), archive.open(members[name]) as stream:
+        member = members[name]
+        shape, is_fortran, dtype, data_bytes = _read_header(f"{path}, array '{name}'", stream, member.file_size)
+        header_bytes = stream.tell()
+    if member.compress_type != zipfile.ZIP_STORED or is_fortran:
+        if data_bytes > MAX_ARRAY_BYTES:
+            fix = "write it by numpy.save, which does not compress"
+            expected = f"at most {MAX_ARRAY_BYTES} that are compressed"
+            raise DataError(path, found=f"array '{name}' of {data_bytes} bytes", expected=expected, fix=fix)
+        values = read_npz(path, only=(name,), max_bytes=MAX_STACK_BYTES)[name]
+        return StackedArray(path, shape, dtype, values=values)
+    with open_input(path, expected="an .npz archive", max_bytes=MAX_STACK_BYTES) as file:
+        file.seek(member.header_offset + _ZIP_NAME_SIZES)
+        before = member.header_offset + _ZIP_NAME_SIZES + 4 + sum(struct.unpack("<HH", file.read(4).ljust(4, b"\0")))
+    return StackedArray(path, shape, dtype, before + header_bytes)
+
+
+_ZIP_NAME_SIZES = 26  # offset of the sizes of the name and of the extra field, which end the header of a member
 
 
 def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ opens too, and so does a folder of recordings without dataset.json, which then n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_kitti_poses, read_times, read_typed_json
-from stadia.files.array_files import read_npy
+from stadia.files.array_files import StackedArray, open_npy, read_npy
 from stadia.files.paths import safe_join
 
 _Row = tuple[float, float, float, float]
@@ -92,15 +93,23 @@ class StadiaFolder(DatasetFormat):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class FolderRecording(ImageRecording):
-    """A folder of one recording. camera_height_m: above the road, if recording.json has it."""
+    """A folder of one recording.
+
+    camera_height_m: above the road, if recording.json has it.
+    depth_stacks: depth/SIDE.npy, (N, H, W) metres of all frames, of sides whose depth is in one file.
+    """
 
     size_origin: ClassVar[str] = "recording.json"
 
     folder: Path
     camera_height_m: float | None = None
+    depth_stacks: Mapping[str, StackedArray] = field(default_factory=dict)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        """Return depth/SIDE/STEM.npy (float metres) or STEM.png (uint16 / 256)."""
+        """Return depth/SIDE/STEM.npy (float metres), STEM.png (uint16 / 256), or a map of depth/SIDE.npy."""
+        if (stack := self.depth_stacks.get(side)) is not None:
+            depth_m = np.asarray(stack.read(self.number(index)), np.float32)
+            return check_depth_map(stack.path, depth_m, *stack.shape[1:])
         path, size = self.depth_files(index, side)[0], self.intrinsics[side]
         if not path.exists():
             return self.read_depth(path.with_suffix(".png"), side, units_per_metre=256)
@@ -108,6 +117,8 @@ class FolderRecording(ImageRecording):
         return check_depth_map(path, depth_m, size.height, size.width)
 
     def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        if side in self.depth_stacks:
+            return (self.depth_stacks[side].path,)
         path = self.folder / "depth" / side / f"{self.images[side][index].stem}.npy"
         return path, *list_depth_images(path.with_suffix(".png"))
 
@@ -142,7 +153,27 @@ def _open_recording(folder: Path, name: str) -> Recording:
         poses=read_kitti_poses(poses, frames) if poses.exists() else None,
         times_s=times_s,
         camera_height_m=height_m,
+        depth_stacks=_open_depth_stacks(folder, frames, intrinsics),
     )
     recording.mask_reader = MaskFiles.open_beside(folder)
     recording.mount = described.mount or ("" if height_m is None else f"{height_m:g} m")
     return recording
+
+
+def _open_depth_stacks(folder: Path, frames: int, intrinsics: Mapping[str, Intrinsics]) -> dict[str, StackedArray]:
+    """Return depth/SIDE.npy of the sides that have one. Raises DataError where it is not (N, H, W) metres."""
+    stacks = {}
+    for side, size in intrinsics.items():
+        path = folder / "depth" / f"{side}.npy"
+        if not path.exists():
+            continue
+        stack, shape = open_npy(path), (frames, size.height, size.width)
+        if stack.shape != shape or stack.dtype.kind != "f":
+            expected = f"floats of shape {shape}: a map in metres for each image of {side}/"
+            found, fix = f"{stack.dtype} of shape {stack.shape}", "write one map an image, at its size"
+            raise DataError(path, found=found, expected=expected, fix=fix)
+        if (folder / "depth" / side).exists():
+            fix = "keep one of the two"
+            raise DataError(path, found=f"depth in it and in {side}/ beside it", expected="one of the two", fix=fix)
+        stacks[side] = stack
+    return stacks

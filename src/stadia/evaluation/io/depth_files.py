@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.types import DepthScale
-from stadia.files.array_files import list_npz_arrays, read_npy, read_npz
+from stadia.files.array_files import (
+    MAX_STACK_BYTES,
+    StackedArray,
+    list_npz_arrays,
+    open_npy,
+    open_npz,
+    read_npy,
+    read_npz,
+)
 from stadia.files.atomic_files import open_atomic
 from stadia.files.float_images import FLOAT_SUFFIXES, read_float_image
 from stadia.files.image_io import (
@@ -25,6 +34,7 @@ from stadia.files.image_io import (
     write_image,
 )
 from stadia.files.input_files import read_bytes
+from stadia.files.paths import natural_sort_key
 
 PNG_PER_METRE = 256.0  # KITTI: a uint16 of 256 is one metre, 0 is none
 SUFFIXES = (".npz", ".npy", *FLOAT_SUFFIXES, ".png")  # the most precise first
@@ -41,6 +51,9 @@ DEPTH_KEYS: Mapping[DepthScale, str] = {
 }
 """Name of the map in its .npz. Only metres have a unit in their name."""
 
+MAX_MAPS = 1_000_000
+"""Maps of one file: a header may claim millions of maps of one pixel."""
+
 UNCERTAINTY_KEY = "log_uncertainty"
 """Name of a second map in the .npz: log Sigma of the photometric residual, larger for less certain depth."""
 
@@ -51,34 +64,138 @@ MAX_SHARE_OF_ENDS = 0.02
 _ROWS = 64  # of a map that are scaled at once: a map of an 8K image takes 270 MB as float64, and several of them
 
 
-def find_depth_files(folder: Path) -> dict[str, Path]:
-    """Return the depth maps of a folder by stem, sorted by name.
+@dataclass(frozen=True, slots=True)
+class StackedMap:
+    """One of the maps (N, H, W) of a file."""
+
+    stack: StackedArray
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.stack.path}, map {self.index}"
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the file."""
+        return self.stack.path.suffix
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the maps are integers, whose unit is a factor."""
+        return self.stack.dtype.kind in "iu"
+
+
+DepthFile = Path | StackedMap
+"""A file of one map, or one map of a file of several."""
+
+
+def find_depth_files(folder: Path) -> dict[str, DepthFile]:
+    """Return the depth maps of a folder by stem, sorted by name; of one file (N, H, W), by number, as "000000".
 
     A predictions folder of stadia has them in its subfolder `depth`. Of two files with one stem the more precise is
-    taken (SUFFIXES). Raises DataError where there is no depth map, only JPEGs, or one file with the maps of all images.
+    taken (SUFFIXES). A folder with one .npy or .npz alone may also hold the maps of all images in it.
+
+    Raises DataError where there is no depth map, or only JPEGs.
     """
     folder = Path(folder)
-    if folder.is_file() and folder.suffix.lower() in (".npy", ".npz"):
-        raise make_stack_error(folder, "one file")
+    if folder.is_file() and folder.suffix.lower() in SUFFIXES:
+        return _list_maps(folder)
     if not folder.is_dir():
         raise DataError(folder, found="no such folder", expected="a folder of depth maps", fix="check the path")
     if (folder / "depth").is_dir():
         folder = folder / "depth"
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    found: dict[str, Path] = {}
+    found: dict[str, DepthFile] = {}
     for suffix in reversed(SUFFIXES):
         found |= {path.stem: path for path in visible if path.suffix.lower() == suffix}
     if not found:
         if jpeg := next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")), None):
             raise _jpeg_depth(jpeg)
         raise DataError(folder, found="no depth map", expected=f"files of {EXPECTED}", fix="check the path")
+    if len(found) == 1 and isinstance(path := next(iter(found.values())), Path):
+        return _list_maps(path)
     return dict(sorted(found.items()))
 
 
+def _list_maps(path: Path) -> dict[str, DepthFile]:
+    """Return the maps of a file by number, where it is an array (N, H, W), (N, 1, H, W) or (N, H, W, 1); else itself.
+
+    Raises DataError for more than MAX_MAPS, or maps of more than MAX_BYTES.
+    """
+    match path.suffix.lower():
+        case ".npy":
+            stack = open_npy(path)
+        case ".npz":
+            names = list_npz_arrays(path, max_bytes=MAX_STACK_BYTES)
+            known = [name for name in names if name in DEPTH_KEYS.values()] or names
+            if len(known) != 1:
+                return {path.stem: path}
+            stack = open_npz(path, known[0])
+        case _:
+            return {path.stem: path}
+    shape = stack.shape
+    if len(shape) < 3 or shape[0] == 1 or (len(shape) == 3 and shape[2] == 1) or 0 in shape:
+        return {path.stem: path}
+    count, map_bytes = shape[0], math.prod(shape[1:]) * stack.dtype.itemsize
+    if len(shape) > 4 or (len(shape) == 4 and 1 not in (shape[1], shape[3])):
+        fix = "store one value a pixel"
+        raise DataError(path, found=f"{stack.dtype} of shape {shape}", expected="maps (N, H, W)", fix=fix)
+    if count > MAX_MAPS or map_bytes > MAX_BYTES:
+        found = f"{count} maps of {map_bytes} bytes"
+        expected = f"at most {MAX_MAPS} maps of at most {MAX_BYTES} bytes"
+        raise DataError(path, found=found, expected=expected, fix="check that this is the right file")
+    return {f"{index:06d}": StackedMap(stack, index) for index in range(count)}
+
+
+def pair_stacks(
+    predicted: Mapping[str, DepthFile], truth: Mapping[str, DepthFile]
+) -> tuple[Mapping[str, DepthFile], Mapping[str, DepthFile], str]:
+    """Return both with the names of the files, where one of them is a stack, and a note on the order; else as they are.
+
+    Maps of a stack belong to the files of the other folder in the order of the numbers in their names.
+
+    Raises DataError where their numbers differ.
+
+    Examples:
+        >>> stack = StackedArray(Path("all.npy"), (2, 4, 5), np.dtype(np.float32))
+        >>> maps = {f"{index:06d}": StackedMap(stack, index) for index in range(2)}
+        >>> list(pair_stacks(maps, {"frame10": Path("frame10.png"), "frame9": Path("frame9.png")})[0])
+        ['frame9', 'frame10']
+    """
+    of_predicted, of_truth = _find_stack(predicted), _find_stack(truth)
+    if (stack := of_predicted or of_truth) is None:
+        return predicted, truth, ""
+    if len(predicted) != len(truth):
+        raise _make_count_error(stack, len(truth if of_predicted else predicted))
+    if of_predicted and of_truth:
+        return predicted, truth, ""
+    names = sorted(truth if of_predicted else predicted, key=lambda name: natural_sort_key(Path(name)))
+    maps = dict(zip(names, (predicted if of_predicted else truth).values(), strict=True))
+    last = len(names) - 1
+    note = f"map i of {stack.path.name} belongs to file i by name: map 0 to {names[0]}, map {last} to {names[last]}"
+    return (maps, truth, note) if of_predicted else (predicted, maps, note)
+
+
+def _find_stack(files: Mapping[str, DepthFile]) -> StackedArray | None:
+    """Return the array of maps of several images, if they are in one file."""
+    first = next(iter(files.values()), None)
+    return first.stack if isinstance(first, StackedMap) else None
+
+
+def _make_count_error(stack: StackedArray, other: int) -> DataError:
+    """Return the error of a stack beside another number of maps."""
+    fix = "write one map for each of them, in the order of their names"
+    if stack.shape[-1] == other:
+        name = stack.path.name
+        fix = f"its last axis is that of the images: numpy.save('{name}', numpy.moveaxis(maps, -1, 0).copy())"
+    found = f"{len(stack)} maps of shape {stack.shape[1:]}"
+    return DataError(stack.path, found=found, expected=f"{other} maps, as on the other side", fix=fix)
+
+
 def read_depth_map(
-    path: Path, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE, is_truth: bool = False
+    path: DepthFile, *, key: str = "depth_m", png_per_metre: float = PNG_PER_METRE, is_truth: bool = False
 ) -> NDArray[np.floating]:
-    """Read the (H, W) values of one file, in the precision of the file.
+    """Read the (H, W) values of one file, or of one map of a stack, in the precision of the file.
 
     Args:
         path: a PNG or TIFF of integers (value / png_per_metre), a TIFF, PFM or EXR of floats, an .npy array, or an .npz
@@ -88,9 +205,10 @@ def read_depth_map(
 
     Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
     """
-    path = Path(path)
     values: Any
-    match path.suffix.lower():
+    match "" if isinstance(path, StackedMap) else Path(path).suffix.lower():
+        case "" if isinstance(path, StackedMap):
+            values = path.stack.read(path.index)
         case ".png":
             values = _read_png(path)
         case ".tiff" | ".tif" | ".pfm" | ".exr":
@@ -106,7 +224,7 @@ def read_depth_map(
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if values.ndim in (3, 4) and values.shape[0] > 4 and values.size > 0:
-        raise make_stack_error(path, f"{values.dtype} of shape {values.shape}")
+        raise _make_stack_error(path, f"{values.dtype} of shape {values.shape}")
     if values.ndim == 2 and values.dtype.kind in "iu" and values.dtype.itemsize > 1:
         values = _scale_integers(values, png_per_metre, is_truth=is_truth)
     if values.ndim != 2 or values.size == 0 or values.dtype.kind != "f":
@@ -127,12 +245,10 @@ def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: 
     return scaled
 
 
-def make_stack_error(path: Path, found: str) -> DataError:
-    """Return the error of one file that holds the maps of several images."""
-    name = Path(path).name
-    fix = f"write one file an image, named as its ground truth: for i, m in enumerate(numpy.load('{name}')): "
-    fix += "numpy.save(f'{i:06d}.npy', m)"
-    return DataError(path, found=f"{found}, maps of several images", expected="a folder with a map a file", fix=fix)
+def _make_stack_error(path: Path, found: str) -> DataError:
+    """Return the error of one of several files that holds the maps of several images."""
+    fix = "pass this file alone, in which map i belongs to file i by name; or write one file an image"
+    return DataError(path, found=f"{found}, maps of several images", expected="one map a file", fix=fix)
 
 
 def describe_normalization(values: NDArray[np.floating], png_per_metre: float = PNG_PER_METRE) -> str | None:
@@ -154,9 +270,10 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
     return span if ends < MAX_SHARE_OF_ENDS and beside > 2 * ends else None
 
 
-def list_arrays(path: Path) -> tuple[str, ...]:
+def list_arrays(path: DepthFile) -> tuple[str, ...]:
     """Return the names of the arrays in an .npz; none for another format. Raise DataError where it is damaged."""
-    return list_npz_arrays(path, max_bytes=MAX_BYTES) if path.suffix.lower() == ".npz" else ()
+    is_archive = isinstance(path, Path) and path.suffix.lower() == ".npz"
+    return list_npz_arrays(path, max_bytes=MAX_BYTES) if is_archive else ()
 
 
 def _jpeg_depth(path: Path) -> DataError:

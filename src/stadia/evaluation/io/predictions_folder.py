@@ -24,6 +24,7 @@ from stadia.evaluation.io.depth_files import (
     DEPTH_KEYS,
     PNG_PER_METRE,
     UNCERTAINTY_KEY,
+    DepthFile,
     find_depth_files,
     list_arrays,
     read_depth_map,
@@ -79,7 +80,7 @@ class Predictions:
     """
 
     folder: Path
-    files: Mapping[str, Path]
+    files: Mapping[str, DepthFile]
     depth_scale: DepthScale
     record: PredictionsRecord | None
     crop: str = "none"
