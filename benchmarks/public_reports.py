@@ -916,6 +916,732 @@ def _no_meshes(folder: Path, data: Path) -> Words:
     return "evaluate", "--objects", folder / "est.csv", "--reference", folder / "lmo", "--split", "test"
 
 
+# -- Trajectories of further threads.
+
+
+add_path_report(
+    "T64",
+    "evo 391, 551: rotation errors of 169 degrees",
+    turn_camera(Rotation.from_rotvec(np.radians(169) * np.array([0.48, 0.6, 0.64])).as_matrix()),
+    "constant rotation of 169 degrees",
+    "Fix",
+    tum=True,
+)
+add_path_report(
+    "T72", "SVIn 26: a header of qx qy qz qw over rows with w first", reorder, "w of its quaternions first", tum=True
+)
+add_path_report(
+    "T73",
+    "VINS-RGBD 16: quaternions (-q2, q1, -q4, q3) of a motion capture",
+    turn_camera(np.diag([-1.0, 1, -1])),
+    "constant rotation of 180 degrees|axes",
+    "Fix",
+    tum=True,
+)
+add_path_report(
+    "T78",
+    "evo 503, KITTI_odometry_evaluation_tool 9: a LiDAR's world and axes",
+    lambda T: np.linalg.inv(as_pose(BODY)) @ T @ as_pose(BODY),
+    "LiDAR or a body",
+    "Fix",
+)
+add_path_report(
+    "T79",
+    "Depth-VO-Feat 7, SfMLearner 58, monodepth2 33: poses from frame to frame",
+    lambda T: np.concatenate([np.eye(4)[None], np.linalg.inv(T[:-1]) @ T[1:]]),
+    "from frame to frame",
+    "multiply",
+)
+add_path_report(
+    "T79b",
+    "SfMLearner 16: the inverse motions from frame to frame",
+    lambda T: np.concatenate([np.eye(4)[None], np.linalg.inv(T[1:]) @ T[:-1]]),
+    "from frame to frame",
+    "multiply",
+)
+add_path_report(
+    "T82",
+    "VINS-RGBD 16, ORB_SLAM2 499: positions and rotations of two world frames",
+    lambda T: set_position(T, T[:, :3, 3] @ Rotation.from_rotvec([0.4, 1.1, -0.5]).as_matrix()),
+    "two world frames",
+    "Fix",
+)
+add_path_report(
+    "T75",
+    "kalibr 751: inverse rotations with w first",
+    lambda T: reorder(conjugate(T)),
+    "transposed rotations|first",
+    "off by",
+    tum=True,
+)
+
+
+def as_pose(R: Array) -> Array:
+    """Return a rotation as (4, 4)."""
+    X = np.eye(4)
+    X[:3, :3] = R
+    return X
+
+
+def conjugate(T: Array) -> Array:
+    """Return poses with transposed rotations."""
+    changed = T.copy()
+    changed[:, :3, :3] = np.swapaxes(T[:, :3, :3], 1, 2)
+    return changed
+
+
+def roll_quaternions(T: Array, steps: int) -> Array:
+    """Return poses whose quaternions were written in another order, as rows with w last hold them."""
+    changed = T.copy()
+    q = np.roll(Rotation.from_matrix(T[:, :3, :3]).as_quat(), steps, axis=1)
+    changed[:, :3, :3] = Rotation.from_quat(q).as_matrix()
+    return changed
+
+
+add_path_report(
+    "T86",
+    "DPVO 57: quaternions as qy qz qw qx",
+    lambda T: roll_quaternions(T, -1),
+    "quaternions as qy qz qw qx",
+    "Fix",
+    tum=True,
+)
+
+
+@report("T74", "open_vins 100: ground truth with JPL quaternions", "ref.txt has transposed rotations", "transpose")
+def _jpl_reference(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", conjugate(make_path()))
+    write_tum(folder / "est.txt", make_estimate())
+    return score_path(folder)
+
+
+@report("T65", "evo 470: EuRoC's csv on both sides", r"ATE 0\.003\d* m", "nanoseconds", outcome="right")
+def _two_csv(folder: Path, data: Path) -> Words:
+    for name, T in (("ref.txt", make_path()), ("est.txt", make_estimate())):
+        write_tum(folder / name, T, NANOSECONDS, w_first=True, separator=",", header=EUROC_HEADER, end=",0")
+    return score_path(folder)
+
+
+@report("T66", "evo 265: the estimate stops midway", r"spans 2\.95 of 7\.45 s")
+def _stops(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate()[:60])
+    return score_path(folder)
+
+
+@report("T67", "evo 152, 188, 204: key frames as rows of KITTI", "15", "150", "frame number|time")
+def _key_frames(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    write_kitti(folder / "est.txt", make_estimate()[::10])
+    return score_path(folder)
+
+
+@report("T68", "evo 218: rows without tz", "7 columns", "position|coordinate", damaging="write the time of each pose")
+def _no_tz(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate())
+    lines = [line.split() for line in (folder / "est.txt").read_text().splitlines()]
+    (folder / "est.txt").write_text("\n".join(" ".join([*words[:3], *words[4:]]) for words in lines))
+    return score_path(folder)
+
+
+@report(
+    "T69",
+    "rpg_trajectory_evaluation 43: number x y z roll pitch yaw",
+    "7 columns",
+    "angles|quaternion",
+    damaging="write the time of each pose",
+)
+def _euler(folder: Path, data: Path) -> Words:
+    T = make_estimate()
+    angles = Rotation.from_matrix(T[:, :3, :3]).as_euler("xyz", degrees=True)
+    rows = np.column_stack([np.arange(len(T)), T[:, :3, 3], angles])
+    np.savetxt(folder / "est.txt", rows, fmt="%.6f")
+    write_tum(folder / "ref.txt", make_path())
+    return score_path(folder)
+
+
+@report(
+    "T71", "C3VD 3: 4x4 poses column by column, with commas", r"ATE 0\.003\d* m", "column by column", outcome="right"
+)
+def _columns(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    rows = np.swapaxes(make_estimate(), 1, 2).reshape(-1, 16)
+    np.savetxt(folder / "est.txt", rows, fmt="%.9f", delimiter=",")
+    return score_path(folder)
+
+
+@report("T76", "evo 218, openvslam 244: tabs and a blank at the end of each row", r"ATE 0\.003\d* m", outcome="right")
+def _tabs(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate(), separator="\t", end=" ")
+    return score_path(folder)
+
+
+@report("T77", "mad-icp 9: rows of KITTI that end in a blank, and blank lines", r"ATE 0\.003\d* m", outcome="right")
+def _blank(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    write_kitti(folder / "est.txt", make_estimate())
+    text = (folder / "est.txt").read_text()
+    (folder / "est.txt").write_text(text.replace("\n", "  \r\n\r\n") + "\n\n")
+    return score_path(folder)
+
+
+@report("T80", "the-exceptional-trajectories 7: nine of R, then t", "9 numbers of R before|rotation first", "Fix")
+def _rotation_first(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    T = make_estimate()
+    np.savetxt(folder / "est.txt", np.hstack([T[:, :3, :3].reshape(-1, 9), T[:, :3, 3]]), fmt="%.9f")
+    return score_path(folder)
+
+
+@report("T83", "monodepth2 33: poses as an array (N, 4, 4)", "poses.npy", r"numpy\.savetxt")
+def _pose_array(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    np.save(folder / "poses.npy", make_estimate())
+    return score_path(folder, estimate="poses.npy")
+
+
+ARIA_HEADER = (
+    "graph_uid,tracking_timestamp_us,utc_timestamp_ns,tx_world_device,ty_world_device,tz_world_device,"
+    "qx_world_device,qy_world_device,qz_world_device,qw_world_device,quality_score"
+)
+
+
+@report("T87", "projectaria_tools 7: closed_loop_trajectory.csv", r"ATE 0\.003\d* m", outcome="right")
+def _aria(folder: Path, data: Path) -> Words:
+    T = make_path()
+    q = Rotation.from_matrix(T[:, :3, :3]).as_quat()
+    rows = [
+        f"5a6b,{round(1e6 * (time - START_S))},{round(1e9 * time)},"
+        + ",".join(f"{value:.7f}" for value in (*pose[:3, 3], *turn))
+        + ",1.0"
+        for time, pose, turn in zip(TIMES_S, T, q, strict=True)
+    ]
+    (folder / "ref.csv").write_text("\n".join([ARIA_HEADER, *rows]))
+    write_tum(folder / "est.txt", make_estimate(), TIMES_S - START_S)
+    return score_path(folder, reference="ref.csv")
+
+
+@report("T92", "ORB_SLAM3 970: rows of nan where there is no pose", "line 61", "not finite", "remove the row")
+def _nan_rows(folder: Path, data: Path) -> Words:
+    write_tum(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate())
+    lines = (folder / "est.txt").read_text().splitlines()
+    lines[60:63] = [" ".join([line.split()[0], *["nan"] * 7]) for line in lines[60:63]]
+    (folder / "est.txt").write_text("\n".join(lines))
+    return score_path(folder)
+
+
+@report(
+    "T93", "evo 125, 152: key frames of TUM against KITTI without times", "no times|without times", "times.txt|numbers?"
+)
+def _tum_against_kitti(folder: Path, data: Path) -> Words:
+    write_kitti(folder / "ref.txt", make_path())
+    write_tum(folder / "est.txt", make_estimate()[::10], TIMES_S[::10] - START_S)
+    return score_path(folder)
+
+
+# -- Depth files of further threads.
+
+
+add_depth_report(
+    "D39",
+    "point_odyssey 14: value / 65.535",
+    "a wrong unit|right up to one scale",
+    "--reference-factor 65.5",
+    truth=65.535,
+)
+add_depth_report(
+    "D39b",
+    "point_odyssey 14, with its factor",
+    r"d1 +0\.9|d1 +1",
+    truth=65.535,
+    outcome="right",
+    options=("--depth-factor", 256, "--reference-factor", 65.535),
+    damaging="wrong unit",
+)
+add_depth_report(
+    "D40",
+    "Synthetic2Realistic 22: centimetres, 65535 for the sky",
+    "--reference-factor 100",
+    truth=100.0,
+    change_truth=lambda d: np.where(d > 11, 655.35, d),
+)
+add_depth_report(
+    "D41", "bts 136: 80 m are 65535", "right up to one scale", r"--depth-factor 8\d\d", predicted=65535 / 80
+)
+add_depth_report(
+    "D42",
+    "bts 59: millimetres of NYU on both sides",
+    GOOD,
+    "value / 1000 m",
+    truth=1000.0,
+    predicted=1000.0,
+    options=("--protocol", "nyu"),
+    outcome="right",
+    change=lambda d: np.minimum(d, 9.5),
+    change_truth=lambda d: np.minimum(d, 9.5),
+)
+add_depth_report(
+    "D43",
+    "DPT 81: inverse depth of 1000 to 4000 in .pfm",
+    "inverse depth",
+    "affine-inverse",
+    predicted=None,
+    suffix=".pfm",
+    change=lambda d: 4000 / d,
+)
+add_depth_report(
+    "D45",
+    "monodepth2 228: metres divided by 256",
+    "divided by 256 once too often",
+    predicted=None,
+    suffix=".npy",
+    change=lambda d: d / 256,
+)
+add_depth_report(
+    "D46",
+    "ml-hypersim 9: truth along the ray",
+    "along the ray",
+    "the ground truth",
+    "Fix",
+    truth=None,
+    change_truth=lambda d: d * _ray_stretch(d.shape),
+)
+add_depth_report(
+    "D47",
+    "EasySynth 58: depth over the range of 50 m",
+    "right up to one scale|divided",
+    predicted=None,
+    suffix=".tiff",
+    change=lambda d: d / 50,
+)
+add_depth_report(
+    "D48",
+    "MatrixCity 24, UnrealImageCapture 13: centimetres",
+    "centimetres taken as metres",
+    predicted=None,
+    suffix=".tiff",
+    change=lambda d: 100 * d,
+)
+add_depth_report(
+    "D49",
+    "mvcSnP 4, BlenderProc 423: 1e10 for the background",
+    GOOD,
+    truth=None,
+    outcome="right",
+    change_truth=lambda d: np.where(d > 9, 1e10, d),
+    damaging="Fix:|wrong unit",
+)
+add_depth_report(
+    "D51",
+    "cityscapesScripts 55, 91: (p - 1) / 256 px of disparity",
+    "inverse depth",
+    "affine-inverse",
+    predicted=1.0,
+    change=lambda d: 1 + 256 * 100 / d,
+)
+add_depth_report(
+    "D52", "mtan 25: the truth is disparity", "or is the ground truth", truth=None, change_truth=lambda d: 1 / d
+)
+add_depth_report(
+    "D53",
+    "servcttk 5: millimetres times 256",
+    GOOD,
+    "value / 256000 m",
+    truth=256000.0,
+    predicted=256000.0,
+    options=("--depth-factor", 256000),
+    outcome="right",
+    change=lambda d: d / 60,
+    change_truth=lambda d: d / 60,
+)
+add_depth_report(
+    "D55",
+    "zed-opencv 75: NaN where there is no depth",
+    "NaN at",
+    "write 0",
+    predicted=None,
+    suffix=".npy",
+    change=lambda d: np.where(d < 2, np.nan, d),
+)
+add_depth_report(
+    "D62",
+    "bullet3 692, pytorch3d 100: maps upside down",
+    "upside down",
+    "Fix|flip",
+    predicted=None,
+    suffix=".npy",
+    change=lambda d: d[::-1],
+)
+add_depth_report(
+    "D62b",
+    "pytorch3d 78: mirrored maps",
+    "mirrored",
+    "Fix|flip",
+    predicted=None,
+    suffix=".npy",
+    change=lambda d: d[:, ::-1],
+)
+
+
+@report("D44", "zed-opencv 75: 8 bits", "8-bit", "store depth")
+def _eight_bits(folder: Path, data: Path) -> Words:
+    write_depth(folder / "truth", "0", make_depth(0), 256)
+    (folder / "pred").mkdir()
+    cv2.imwrite(str(folder / "pred/0.png"), (20 * make_depth(0)).astype(np.uint8))
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+@report("D57", "ml-hypersim 9: depth as .hdf5", "hdf5", "expected", "convert|write")
+def _hdf5(folder: Path, data: Path) -> Words:
+    write_depth(folder / "pred", "0", make_depth(0), 256)
+    (folder / "truth").mkdir()
+    for k in range(3):
+        (folder / f"truth/frame.{k:04d}.depth_meters.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+@report("D60", "ScanNet: 10.png against 000010.npy", "no prediction for", "rename")
+def _other_names(folder: Path, data: Path) -> Words:
+    for k in range(3):
+        write_depth(folder / "truth", f"{10 * k}", make_depth(k), 256)
+        write_depth(folder / "pred", f"{10 * k:06d}", make_depth(k), None, ".npy")
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+@report("D61", "bts 59: 352x1216 of KITTI's 375x1242", "--crop kb|crop 'kb'|crop kb")
+def _kb_crop(folder: Path, data: Path) -> Words:
+    depth = cv2.resize(make_depth(0), (1242, 375))
+    write_depth(folder / "truth", "0", depth, 256)
+    write_depth(folder / "pred", "0", depth[-352:, 13:1229], 256)
+    return "evaluate", "--depth", folder / "pred", "--reference", folder / "truth"
+
+
+# -- Cameras of further threads.
+
+
+_add_K(
+    "C18",
+    "monodepth2 213: width and height exchanged",
+    "1.21875 0 0.6667\n0 0.9141 0.375\n0 0 1\n",
+    "normalized|multiply by the image's width",
+)
+_add_K(
+    "C19",
+    "monodepth2 160: a part normalized, fy negative",
+    "1.078 0 958.27\n0 -1.618 642.6\n0 0 1\n",
+    "expected",
+    "normalized|in pixels",
+)
+_add_K(
+    "C24",
+    "ScanNet, manhattan_sdf 40, VSLAM-LAB 99: K of 1296x968",
+    "1170.2 0 647.8\n0 1170.2 483.8\n0 0 1\n",
+    "K is of larger images",
+    "Fix",
+)
+_add_K("C34", "record3d: K column by column", "500 0 0\n0 500 0\n320 240 1\n", "transpose")
+
+
+@report("C20", "image_pipeline 840: fy is 1.34 times fx", "fy is 1.34 times fx", "Fix")
+def _unequal(folder: Path, data: Path) -> Words:
+    (folder / "left.yaml").write_text(
+        "image_width: 640\nimage_height: 480\ncamera_matrix:\n  rows: 3\n  cols: 3\n"
+        "  data: [403.7451, 0, 337.60424, 0, 539.71264, 230.0055, 0, 0, 1]\n"
+    )
+    return "camera", write_images(folder / "imgs", height=480), "--calibration", folder / "left.yaml"
+
+
+@report("C23", "colmap 845: the camera of undistorted images", "949x518", "use the images that this camera is of")
+def _undistorted(folder: Path, data: Path) -> Words:
+    (folder / "cameras.txt").write_text("1 PINHOLE 949 518 460.58 460.82 463.41 268.04\n")
+    return "camera", write_images(folder / "imgs", height=480, width=752), "--calibration", folder / "cameras.txt"
+
+
+FURTHER_CALIBRATIONS = {
+    "C31": (
+        "ScanNet: intrinsic_color.txt of 4x4",
+        "intrinsic_color.txt",
+        "371.8 0 314 0\n0 369.4 88.5 0\n0 0 1 0\n0 0 0 1\n",
+    ),
+    "C32": ("DROID-SLAM 5: fx fy cx cy", "calib.txt", "371.8 369.4 314 88.5\n"),
+    "C32b": ("DROID-SLAM 5: fx fy cx cy and distortion", "calib.txt", "371.8 369.4 314 88.5 0.0 0.0 0 0 0\n"),
+    "C28": (
+        "openvslam 266: kalibr with cameras by other names",
+        "rig.yaml",
+        "left:\n  camera_model: pinhole\n  intrinsics: [371.8, 369.4, 314.0, 88.5]\n  distortion_model: radtan\n"
+        "  distortion_coeffs: [0, 0, 0, 0]\n  resolution: [640, 192]\n",
+    ),
+    "C29": (
+        "librealsense 4577: intrinsics as ppx, ppy",
+        "intrinsics.json",
+        '{"width": 640, "height": 192, "ppx": 314.0, "ppy": 88.5, "fx": 371.8, "fy": 369.4, "coeffs": [0, 0, 0, 0, 0]}',
+    ),
+    "C30": (
+        "opencv 16515: FileStorage in YAML",
+        "calib.yml",
+        "%YAML:1.0\n---\nimage_width: 640\nimage_height: 192\ncamera_matrix: !!opencv-matrix\n   rows: 3\n   cols: 3\n"
+        "   dt: d\n   data: [ 371.8, 0., 314., 0., 369.4, 88.5, 0., 0., 1. ]\n",
+    ),
+    "C26": (
+        "ORB_SLAM2 556: a heading in brackets",
+        "K.txt",
+        "[Left Camera Intrinsic]\n371.8       0 314\n      0 369.4 88.5\n      0       0       1\n",
+    ),
+    "C35": (
+        "Open3D 583: intrinsic_matrix column by column",
+        "camera_intrinsic.json",
+        '{"width": 640, "height": 192, "intrinsic_matrix": [371.8, 0, 0, 0, 369.4, 0, 314.0, 88.5, 1]}',
+    ),
+}
+
+
+def _add_further_calibration(name: str, source: str, file: str, text: str) -> None:
+    def make(folder: Path, data: Path) -> Words:
+        (folder / file).write_text(text)
+        return "camera", write_images(folder / "imgs"), "--calibration", folder / file
+
+    REPORTS.append(Report(name, source, make, (r"field of view 8[01]\.\d x \d+",), "right", "which no pinhole"))
+
+
+for _name, (_source, _file, _text) in FURTHER_CALIBRATIONS.items():
+    _add_further_calibration(_name, _source, _file, _text)
+
+
+@report("C33", "colmap 845: cameras.bin", "model_converter")
+def _binary_cameras(folder: Path, data: Path) -> Words:
+    (folder / "cameras.bin").write_bytes(b"\1\0\0\0\0\0\0\0" + b"\0" * 48)
+    return "camera", write_images(folder / "imgs"), "--calibration", folder / "cameras.bin"
+
+
+# -- Images of further threads.
+
+
+@report(
+    "F20",
+    "arcticseals 4: thermal values from 51241 to 52181 of 16 bits",
+    "few of their 16 bits",
+    "stretch all images",
+    needs="kitti_odometry",
+)
+def _thermal(folder: Path, data: Path) -> Words:
+    for path in copy_frames(data, folder / "imgs"):
+        gray = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float64)
+        cv2.imwrite(str(path), (51241 + gray * 940 / 255).astype(np.uint16))
+    return "check", folder / "imgs", FOV
+
+
+@report(
+    "F21",
+    "InfraredSolarModules 1, NTU4DRadLM 18: gray images of one channel",
+    "read: 30 frames",
+    outcome="right",
+    needs="kitti_odometry",
+)
+def _gray(folder: Path, data: Path) -> Words:
+    for path in copy_frames(data, folder / "imgs"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+    return "check", folder / "imgs", FOV
+
+
+# -- Streams of further threads.
+
+
+@report("S03", "rtabmap_ros 1142, 517, 93: a baseline of the other sign", "sign|swapped", needs="kitti_odometry")
+def _sign(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, baseline=-0.5372)
+
+
+@report(
+    "S04", "rtabmap 754: P(0, 3) of both cameras is 0", "baseline", "0 m|no baseline|found 0", needs="kitti_odometry"
+)
+def _no_baseline(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, baseline=0.0)
+
+
+@report("R15", "ProjectAirSim 41, VIODE 16: right images 25 ms late", "25 ms", "not synchronized", needs="euroc")
+def _half_period(folder: Path, data: Path) -> Words:
+    return "check", shift_euroc(folder, data, 25_000_000)
+
+
+@report("R16", "depthai-ros 421: the left images are one ahead", "not synchronized", "1 frame", needs="kitti_odometry")
+def _left_ahead(folder: Path, data: Path) -> Words:
+    return "check", write_stereo(folder / "d", data, right=[max(k - 1, 0) for k in range(30)])
+
+
+@report("R18", "FIReStereo 5: more timestamps than images", "50", "30", "times.txt", needs="kitti_odometry")
+def _more_times(folder: Path, data: Path) -> Words:
+    target = write_stereo(folder / "d", data)
+    np.savetxt(target / "times.txt", np.arange(50) / 10)
+    return "check", target
+
+
+@report("R20", "robotcar-dataset-sdk 19: poses three frames late", "other frames", needs="kitti_odometry")
+def _late_poses(folder: Path, data: Path) -> Words:
+    poses = read_kitti_poses(data)
+    return "check", write_stereo(folder / "d", data, poses=np.concatenate([poses[:1]] * 3 + [poses])[:40], count=40)
+
+
+@report("R23", "rtabmap_ros 108: left and right exchanged", "swapped", needs="kitti_odometry")
+def _swapped(folder: Path, data: Path) -> Words:
+    target = write_stereo(folder / "d", data)
+    (target / "left").rename(target / "other")
+    (target / "right").rename(target / "left")
+    (target / "other").rename(target / "right")
+    return "check", target
+
+
+@report("R24", "realsense-ros 233: right images 6 rows lower", "rows|rectified", needs="kitti_odometry")
+def _rows(folder: Path, data: Path) -> Words:
+    target = write_stereo(folder / "d", data)
+    for path in (target / "right").iterdir():
+        cv2.imwrite(str(path), np.roll(cv2.imread(str(path)), 6, axis=0))
+    return "check", target
+
+
+@report(
+    "R21",
+    "ros2_orb_slam3 25: ground truth for a part of the images",
+    r"poses of \d+ of 60 frames",
+    outcome="right",
+    needs="euroc",
+)
+def _part_of_poses(folder: Path, data: Path) -> Words:
+    target = shift_euroc(folder, data, 7000)
+    truth = next((target / "mav0").glob("state_groundtruth*/data.csv"))
+    stamps = sorted(int(path.stem) for path in (target / "mav0/cam0/data").iterdir())
+    rows = truth.read_text().splitlines()
+    first, last = stamps[15], stamps[45]
+    kept = [row for row in rows[1:] if first <= int(row.split(",")[0]) <= last]
+    truth.write_text("\n".join([rows[0], *kept]))
+    return "check", target
+
+
+# -- Poses and depth of further threads.
+
+
+def change_poses(folder: Path, change: Callable[[Array], Array]) -> Path:
+    """Change the poses of a folder of the stadia layout."""
+    rows = np.loadtxt(folder / "poses.txt").reshape(-1, 3, 4)
+    T = np.concatenate([rows, np.tile([[[0, 0, 0, 1.0]]], (len(rows), 1, 1))], 1)
+    np.savetxt(folder / "poses.txt", change(T)[:, :3].reshape(len(rows), 12))
+    return folder
+
+
+@report(
+    "L10",
+    "DL3DV-10K 21, monst3r 49: poses with the axes of OpenGL",
+    "E07|different axes",
+    "axes",
+    damaging="E06|D0[67]",
+    needs="sevenscenes",
+)
+def _opengl_poses(folder: Path, data: Path) -> Words:
+    return "check", change_poses(write_scenes(folder / "d", data), turn_camera(OPENGL))
+
+
+@report("L11", "MVHumanNet 22, NoPoSplat 65: world-to-camera", "inverted", damaging="E07|D0[67]", needs="sevenscenes")
+def _inverse_poses(folder: Path, data: Path) -> Words:
+    return "check", change_poses(write_scenes(folder / "d", data), np.linalg.inv)
+
+
+@report(
+    "L14",
+    "MatrixCity 24: poses in centimetres",
+    "wrong unit",
+    "100|centimetres",
+    damaging="D06|D07",
+    needs="sevenscenes",
+)
+def _centimetre_poses(folder: Path, data: Path) -> Words:
+    return "check", change_poses(write_scenes(folder / "d", data), lambda T: set_position(T, 100 * T[:, :3, 3]))
+
+
+@report(
+    "L13",
+    "UnrealImageCapture 13: depth in centimetres",
+    "depth|ground truth",
+    "100|centimetres",
+    damaging="E08",
+    needs="sevenscenes",
+)
+def _centimetre_depth(folder: Path, data: Path) -> Words:
+    return "check", write_scenes(folder / "d", data, lambda depth: 100 * depth)
+
+
+@report(
+    "L09",
+    "BundleFusion 60, ScanNet 109: depth of another size",
+    r"\(240, 320\)",
+    "register depth of another camera or size",
+    needs="sevenscenes",
+)
+def _small_depth(folder: Path, data: Path) -> Words:
+    target = write_scenes(folder / "d", data)
+    for path in (target / "depth/left").iterdir():
+        np.save(path, np.load(path)[::2, ::2])
+    return "check", target
+
+
+@report(
+    "L15",
+    "RGBD-Integration-2020 4: depth of another frame",
+    "frames?",
+    "depth|ground truth",
+    damaging="E0[678]",
+    needs="sevenscenes",
+)
+def _late_depth_frames(folder: Path, data: Path) -> Words:
+    target = write_scenes(folder / "d", data)
+    files = sorted((target / "depth/left").iterdir())
+    maps = [np.load(path) for path in files]
+    for k, path in enumerate(files):
+        np.save(path, maps[max(k - 4, 0)])
+    return "check", target
+
+
+# -- Object poses of further threads.
+
+
+_add_objects(
+    "B08",
+    "NOCS_CVPR2019 33: z of the model mirrored",
+    lambda R, t: (R @ np.diag([1.0, 1, -1]), t),
+    "mirror|determinant -1",
+)
+_add_objects(
+    "B09",
+    "BundleTrack 67: axes of OpenGL and a scale in the rotation",
+    lambda R, t: (0.3 * OPENGL @ R, OPENGL @ t),
+    "a rotation times 0.3",
+    "divide",
+)
+_add_objects(
+    "B10",
+    "Gen6D 3: translations in diameters of the object",
+    lambda R, t: (R, t / 180),
+    "multiply t by 18",
+    "diameters of the object",
+)
+_add_objects("B11", "YCB_Video_toolbox 13: centimetres", lambda R, t: (R, t / 10), "multiply t by 10")
+
+
+@report("B14", "bop_toolkit 71: columns of another table", "columns scene,image", "scene_id", needs="bop")
+def _other_columns(folder: Path, data: Path) -> Words:
+    write_results(folder / "est.csv", data, lambda R, t: (R, t))
+    text = (folder / "est.csv").read_text().replace("scene_id,im_id", "scene,image")
+    (folder / "est.csv").write_text(text)
+    return "evaluate", "--objects", folder / "est.csv", "--reference", data / "bop/lmo", "--split", "test"
+
+
+@report("B15", "YCB_Video_toolbox 11: quaternions in the place of R", "4", "9", needs="bop")
+def _quaternions(folder: Path, data: Path) -> Words:
+    write_results(folder / "est.csv", data, lambda R, t: (Rotation.from_matrix(R).as_quat(), t))
+    return "evaluate", "--objects", folder / "est.csv", "--reference", data / "bop/lmo", "--split", "test"
+
+
 # -- The page of symptoms: docs/reference/it-says-that.md.
 
 FINDINGS = (

@@ -104,7 +104,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
             [p.unlink() for p in (m / "cam1" / "data").iterdir()]
             and write_images(m / "cam1", [7], lambda _: np.zeros((120, 188), np.uint8))
         ),
-        ("cam1/data.csv", "no timestamp of the left camera"),
+        ("cam1/data.csv", "images 250 ms and more from the left ones", "not synchronized"),
     ),
     "ground truth of another time": (
         lambda m: write_ground_truth(m, np.arange(9) * 0.005, START_NS + 10**12),

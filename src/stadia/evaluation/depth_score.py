@@ -31,6 +31,7 @@ from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_notes import (
     note_of_bounds,
     note_of_clamp,
+    note_of_flips,
     note_of_normalization,
     note_of_order,
     note_of_range,
@@ -98,6 +99,7 @@ class ImageScore:
     uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
     range_slope: of log(prediction / truth) over log(range / z), where that explains most of it; else None.
     span: range of a prediction that was normalized for looking at; else None.
+    flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty where none is needed or helps.
     """
 
     name: str
@@ -111,6 +113,7 @@ class ImageScore:
     uncertainty: UncertaintyScores | None = None
     range_slope: float | None = None
     span: str | None = None
+    flip: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields side by side, and `uncertainty` by error where there is one."""
@@ -349,8 +352,10 @@ def score_image(
     span = describe_normalization(np.asarray(predicted), factor)
     found = _sample_prediction(name, values, mask, depth_scale, span)
     slope = None if depth_scale.is_affine else fit_range_slope(found[0], scored[0], mask)
+    ranked = 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0]
+    order = rank_correlation(found[0], ranked)
+    flip = "" if order is None or order > FLIPPED_BELOW else _find_flip(values, mask, ranked)
     del whole, true, values, whole_mask  # of large maps hundreds of megabytes
-    order = rank_correlation(found[0], 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0])
     depth, ratio = _align(found, scored, depth_scale, protocol)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
@@ -360,7 +365,24 @@ def score_image(
     if log_uncertainty is not None:
         sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
         uncertainty = _score_uncertainty(depth, scored, sampled)
-    return ImageScore(name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty, slope, span)
+    return ImageScore(
+        name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty, slope, span, flip
+    )
+
+
+FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
+"""Rank correlation with the truth below which flips are tried, and from which one fits. Road scenes fit mirrored too,
+with .9: there the correlation as given is higher."""
+
+
+def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
+    """Return the key of FLIPS by which the ranks of a map (h, w) fit those of the N scored pixels; "" for none."""
+    orders = {}
+    for name, axes in (("rows", (0,)), ("columns", (1,)), ("both", (0, 1))):
+        sampled = resize_map(values.flip(axes)[None, None], *mask.shape)[0, 0][mask]
+        orders[name] = (rank_correlation(sampled, ranked) or 0.0) if sampled.isfinite().all() else 0.0
+    best = max(orders, key=lambda name: orders[name])
+    return best if orders[best] >= FLIPPED_FROM else ""
 
 
 def _sample_uncertainty(
@@ -538,6 +560,7 @@ def collect_scores(
         notes.append(f"not comparable with published figures: of {len(images)} images, where {expected}")
     notes += note_of_truth(float(np.median([image.labeled for image in images])), protocol)
     notes += note_of_clamp({image.name: image.at_clamp for image in images})
+    notes += note_of_flips([image.flip for image in images])
     notes += note_of_order([image.order for image in images if image.order is not None], depth_scale)
     if not depth_scale.is_affine:
         notes += note_of_normalization([image.span for image in images])
@@ -546,7 +569,7 @@ def collect_scores(
     notes += note_of_bounds(score.metrics)
     ratio, spread = score.scale_ratio_median, score.scale_ratio_spread
     if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
-        notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment)
+        notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment, score.factors)
     return replace(score, notes=tuple(notes))
 
 

@@ -474,6 +474,7 @@ def note_coverage(estimated: Trajectory, reference: Trajectory, count: int, max_
     """
     shorter = min(len(estimated), len(reference))
     text = f"{count} of {shorter} poses have a partner within {max_difference_s:g} s"
+    text += _describe_span(estimated, reference)
     sizes = f"{estimated.name} has {len(estimated)} poses, {reference.name} has {len(reference)}"
     if count >= MIN_COVERAGE * shorter:
         return text if count == shorter else f"{text} ({sizes})"
@@ -533,3 +534,19 @@ def _is_different(path: Path, text: str) -> bool:
         return read_text(path, expected="a score file") != text
     except DataError:
         return True
+
+
+MIN_SPAN = 0.9
+"""Share of the reference's duration below which an estimate is noted as a part of it."""
+
+
+def _describe_span(estimated: Trajectory, reference: Trajectory) -> str:
+    """Return what part of the reference's duration the estimate spans, where that is below MIN_SPAN; else nothing."""
+    assert estimated.times_s is not None
+    assert reference.times_s is not None
+    first, last = float(reference.times_s[0]), float(reference.times_s[-1])
+    start, end = max(first, float(estimated.times_s[0])), min(last, float(estimated.times_s[-1]))
+    if not last > first or end - start >= MIN_SPAN * (last - first):
+        return ""
+    spans = f"; the estimate spans {max(end - start, 0):.4g} of {last - first:.4g} s of the reference"
+    return f"{spans} (it starts {start - first:.3g} s after it, and ends {last - end:.3g} s before it)"

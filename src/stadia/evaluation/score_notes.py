@@ -23,8 +23,9 @@ RATIO_WITHIN = 0.07
 apart.
 """
 
-FACTORS = (1, 100, 256, 1000, 4000, 5000, 6553.5, 10000)
-"""Integers a metre: metres, centimetres, KITTI, millimetres, Matterport3D, TUM and ETH3D, Replica, tenths of a mm."""
+FACTORS = (256, 1000, 5000, 1, 4000, 10000, 6553.5, 100, 65.535)
+"""Integers a metre, the usual ones first: KITTI, millimetres, TUM and ETH3D, metres, Matterport3D, tenths of a mm,
+Replica, centimetres (Virtual KITTI), PointOdyssey."""
 
 MIN_SCALE_RATIO, SCALE_STEADY_BELOW = 1.3, 0.1
 """Ratio, or its inverse, and its spread: outside and below these, predictions are right up to a scale."""
@@ -41,6 +42,8 @@ MISTAKES: Mapping[float, str] = {
     10000 / 256: "value / 10000 read as value / 256",
     256 / 4000: "value / 256 read as value / 4000",
     256 / 10000: "value / 256 read as value / 10000",
+    100 / 256: "value / 100 read as value / 256",
+    256 / 100: "value / 256 read as value / 100",
     5: "value / 5000 read as millimetres",
     1 / 5: "millimetres read as value / 5000",
     256: "PNG values not divided by 256",
@@ -59,6 +62,13 @@ TURNED_BELOW = -0.3
 """Median over images of the rank correlation with the truth. A map of mean depths has .51 to .97 (KITTI, RoadWorld),
 its inverse the negative of this; random numbers have -.04 to .04.
 """
+
+FLIPS: Mapping[str, tuple[str, str]] = {
+    "rows": ("upside down", "numpy.flipud of each map, as OpenGL's buffers need it"),
+    "columns": ("mirrored from left to right", "numpy.fliplr of each map, as of a mirrored input"),
+    "both": ("turned by 180 degrees", "numpy.rot90(map, 2) of each map"),
+}
+"""What a flipped prediction is called, and the fix."""
 
 NEVER_ABOVE = (("d1", "d2", 1.0), ("d2", "d3", 1.0), ("mae", "rmse", 1.0), ("silog", "rmse_log", 100.0))
 """Bounds of each image, and so of means over images: the first metric is at most the second times the factor."""
@@ -91,16 +101,16 @@ def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | Non
     if truth is None or spread >= STEADY_BELOW:
         return []
     found = f"scale_ratio_median is {ratio:.4g}, and nearly that for every image ({spread:.2g} spread): a wrong unit"
-    fixes = []
+    fixes: list[tuple[int, str]] = []
     for name, per_metre in (factors or {}).items():
         wanted = per_metre * ratio if name == "reference_factor" else per_metre / ratio
         known = min(FACTORS, key=lambda factor: abs(math.log(wanted / factor)))
         if abs(math.log(wanted / known)) < RATIO_WITHIN:
             other = next((factor for key, factor in (factors or {}).items() if key != name), None)
             keep = f" --reference-factor {other:g}" if name == "depth_factor" and other is not None else ""
-            fixes.append(f"--{name.replace('_', '-')} {known:g}{keep}")
+            fixes.append((FACTORS.index(known), f"--{name.replace('_', '-')} {known:g}{keep}"))
     fix = (
-        f"Fix: pass {' or '.join(fixes)}"
+        f"Fix: pass {' or '.join(text for _, text in sorted(fixes))}"
         if fixes
         else "PNG holds value / 256 m, and millimetres under nyu and sevenscenes"
     )
@@ -109,10 +119,13 @@ def note_of_unit(ratio: float, spread: float, factors: Mapping[str, float] | Non
     ]
 
 
-def note_of_scale(ratio: float, spread: float, alignment: Alignment) -> list[str]:
+def note_of_scale(
+    ratio: float, spread: float, alignment: Alignment, factors: Mapping[str, float] | None = None
+) -> list[str]:
     """Note metres that differ from the truth by one factor alone, which is none of a known unit.
 
     spread: of the ratio over two images or more.
+    factors: as of `note_of_unit`.
     """
     if (
         alignment is not Alignment.NONE
@@ -121,9 +134,11 @@ def note_of_scale(ratio: float, spread: float, alignment: Alignment) -> list[str
     ):
         return []
     found = f"scale_ratio_median is {ratio:.4g}, and nearly that for every image ({spread:.2g} spread)"
+    per_metre = (factors or {}).get("depth_factor")
+    option = "" if per_metre is None else f" (--depth-factor {per_metre / ratio:.4g})"
     return [
         f"{found}: predictions are right up to one scale. If they are not in metres, --protocol relative aligns the "
-        f"scale of each image; else multiply them by {ratio:.4g}, or correct their focal length or baseline"
+        f"scale of each image; else multiply them by {ratio:.4g}{option}, or correct their focal length or baseline"
     ]
 
 
@@ -150,6 +165,15 @@ def note_of_range(slopes: Sequence[float | None]) -> list[str]:
     return [
         f"{found} (in {len(known)} of {len(slopes)} images). Fix: z = range / sqrt(1 + x^2 + y^2), x = (u - cx) / fx"
     ]
+
+
+def note_of_flips(flips: Sequence[str]) -> list[str]:
+    """Note predictions that fit the truth once they are flipped. flips: of each image, "" where it is not."""
+    flipped = [flip for flip in flips if flip]
+    if 2 * len(flipped) <= len(flips) or len(set(flipped)) > 1:
+        return []
+    what, fix = FLIPS[flipped[0]]
+    return [f"{len(flipped)} of {len(flips)} predictions are {what} against the ground truth. Fix: {fix}"]
 
 
 def note_of_order(orders: Sequence[float], depth_scale: DepthScale) -> list[str]:

@@ -51,6 +51,9 @@ MIN_CORRELATION = 0.7
 MIN_LEVER_TURN_DEG = 20.0  # rotation of a path from which a lever arm is known
 MIN_LEVER_POSES = 20
 
+MAX_MULTIPLIED = 20_000
+"""Number of poses up to which motions are multiplied: 0.2 s."""
+
 MIRROR = np.diag([1.0, -1.0, 1.0])
 
 AXES_BY_NAME = {
@@ -180,6 +183,21 @@ def _with_rotations(T: Array, R: Array) -> Array:
     return changed
 
 
+def multiply_motions(T: Array) -> Array:
+    """Return the path (N, 4, 4) whose motions from frame to frame these are: T[k] = T[k - 1] @ motion[k].
+
+    Examples:
+        >>> T = np.tile(np.eye(4), (3, 1, 1))
+        >>> T[:, 0, 3] = 1, 2, 4
+        >>> multiply_motions(T)[:, 0, 3].tolist()
+        [1.0, 3.0, 7.0]
+    """
+    path = T.copy()
+    for row in range(1, len(T)):
+        path[row] = path[row - 1] @ T[row]
+    return path
+
+
 def reorder_quaternions(T: Array, *, w_first: bool) -> Array:
     """Return the poses of rows whose quaternions have w first, and were read with w last; or the reverse.
 
@@ -198,6 +216,11 @@ def _list_hypotheses(estimated: Trajectory, reference: Trajectory) -> Iterator[H
     P, Q = estimated.T_world_camera, reference.T_world_camera
     yield Hypothesis("one of the files holds world-to-camera poses", "invert each of its poses", _invert(P), Q)
     yield Hypothesis("one of the files is in reverse order", "reverse its rows", P[::-1].copy(), Q)
+    if len(P) <= MAX_MULTIPLIED:
+        for what, motions in (("the motion", P), ("the inverse motion", _invert(P))):
+            what = f"{estimated.name} holds {what} from frame to frame"
+            fix = "multiply them, T[k] = T[k - 1] @ motion[k]" + (", each inverted first" if "inverse" in what else "")
+            yield Hypothesis(what, fix, multiply_motions(motions), Q)
     for path, option in ((estimated, "--format"), (reference, "--reference-format")):
         for what, fix, change in _list_rotation_mistakes(path, option):
             changed = (change(P), Q) if path is estimated else (P, change(Q))
@@ -209,6 +232,10 @@ def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str
     if path.w_first is not True:
         fix = f"pass {option} euroc (w first), or write qx qy qz qw"
         yield "has the w of its quaternions first", fix, partial(reorder_quaternions, w_first=True)
+        fix = f"write qx qy qz qw in the file of {option}"
+        yield "has its quaternions as qy qz qw qx", fix, partial(reorder_quaternions, w_first=False)
+        fix = "pass " + option + " euroc (w first), and transpose each rotation"
+        yield "has w first and transposed rotations", fix, _conjugate_w_first
     else:
         fix = f"pass {option} tum (w last), or write qw qx qy qz"
         yield "has the w of its quaternions last", fix, partial(reorder_quaternions, w_first=False)
@@ -220,6 +247,10 @@ def _list_rotation_mistakes(path: Trajectory, option: str) -> Iterator[tuple[str
 
 def _transpose_rotations(T: Array) -> Array:
     return _with_rotations(T, np.swapaxes(T[:, :3, :3], 1, 2))
+
+
+def _conjugate_w_first(T: Array) -> Array:
+    return _transpose_rotations(reorder_quaternions(T, w_first=True))
 
 
 def _turn_translations(T: Array) -> Array:
@@ -262,12 +293,32 @@ def _fit_axes(P: Array, Q: Array, pairs: Pairs, *, inverted: bool) -> list[Hypot
         fix = f"multiply each pose of the estimate from the right by {_format(R.T)}"
         fix = f"invert its poses, then {fix}" if inverted else fix
         hypotheses.append(Hypothesis(f"{prefix}{_name_axes(R)}", fix, _turn(P, R), Q))
+    if not inverted and (turned := _turn_rotations(P, Q)) is not None:
+        hypotheses.append(turned)
     if not inverted:
         mirrored = _with_rotations(P, MIRROR @ P[:, :3, :3] @ MIRROR)
         mirrored[:, :3, 3] = P[:, :3, 3] @ MIRROR
         what = "one of the files has a left-handed world (y up, as Unity writes it)"
         hypotheses.append(Hypothesis(what, "mirror y: M T M with M = diag(1, -1, 1, 1)", mirrored, Q))
     return hypotheses
+
+
+def _turn_rotations(P: Array, Q: Array) -> Hypothesis | None:
+    """Return the constant rotation from the left that fits the rotations to the positions; None where it is small.
+
+    Positions are aligned first, so that it differs from the world frame of the whole path. None where they do not
+    determine the alignment.
+    """
+    with suppress(GeometryError):
+        aligned = align_path(torch.from_numpy(P), torch.from_numpy(Q), PathAlignment.SIM3)
+        R_world = aligned.T_world_camera[0, :3, :3].numpy() @ P[0, :3, :3].T
+        U, _, Vt = np.linalg.svd(np.einsum("nij,nkj->ik", R_world.T @ Q[:, :3, :3], P[:, :3, :3]))
+        L = U @ np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))]) @ Vt
+        if (angle := float(_angles_deg(L[None])[0])) >= MIN_TURN_DEG:
+            what = f"one of the files has positions and rotations of two world frames, {angle:.0f} degrees apart"
+            fix = f"multiply each rotation of the estimate from the left by {_format(L)}"
+            return Hypothesis(what, fix, _with_rotations(P, L @ P[:, :3, :3]), Q)
+    return None
 
 
 def _fit_rotation(P: Array, Q: Array, pairs: Pairs) -> Array | None:

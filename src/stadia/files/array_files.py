@@ -69,7 +69,7 @@ def _read_header(
         fix = "store numbers, as float32, float64 or integers"
         raise DataError(path, found=f"values of type {dtype}", expected="booleans, integers or floats", fix=fix)
     if shape is not None and found != shape:
-        fix = "one value for each pixel of the image"
+        fix = "write one value for each pixel of the image: register depth of another camera or size to its images"
         raise DataError(path, found=f"shape {found}", expected=f"shape {shape}", fix=fix)
     data_bytes, left = math.prod(found) * dtype.itemsize, size - stream.tell()
     if min(found, default=0) < 0 or data_bytes > left:

@@ -83,6 +83,9 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
 
     Example: `read_calibration(Path("calib.txt"))[0].K`.
     """
+    if path.suffix.lower() == ".bin":
+        fix = "write text: colmap model_converter --input_path MODEL --output_path OUT --output_type TXT"
+        raise DataError(path, found="a binary file, as of COLMAP", expected=EXPECTED, fix=fix)
     text = read_text(path, expected=EXPECTED, max_bytes=MAX_BYTES)
     if path.suffix.lower() == ".xml" or text.lstrip().startswith("<"):
         cameras = _read_opencv(path, _parse_xml(path, text))
@@ -94,6 +97,8 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         cameras = list(_read_colmap(path, text))
     elif re.search(r"^(P\d|P_rect_\d\d):", text, re.MULTILINE):
         cameras = _read_kitti(path, text)
+    elif path.suffix.lower() != ".json" and (row := _read_rows(path, text)) is not None:
+        cameras = [row]
     else:
         K = read_K(path)
         if K.ndim == 3:
@@ -105,6 +110,31 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
         fix = "see docs/how-to/own-data.md for the keys that are read"
         raise DataError(path, found=f"{len(cameras)} cameras", expected=EXPECTED, fix=fix)
     return cameras
+
+
+_ROW_LENGTHS = (4, 8, 9)
+"""Numbers of a row fx fy cx cy, alone or with 4 or 5 coefficients of a distortion, as DROID-SLAM reads it."""
+
+
+def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
+    """Return the camera of a row fx fy cx cy k1 k2 p1 p2 k3, or of a 4x4 matrix; None for another text.
+
+    A row of 9 numbers is a matrix where its fourth is 0. Headings in brackets are left out.
+    """
+    lines = [line.partition("#")[0].replace(",", " ").split() for line in text.splitlines()]
+    rows = [words for words in lines if words and not words[0].startswith("[")]
+    if len(rows) == 1 and len(rows[0]) in _ROW_LENGTHS:
+        values = parse_numbers(rows[0])
+        if len(values) == len(rows[0]) and values[3] != 0:
+            K = check_K(path, np.array([[values[0], 0, values[2]], [0, values[1], values[3]], [0, 0, 1]]))
+            return CalibratedCamera("fx fy cx cy", K, distortion=tuple(values[4:].tolist()))
+    matrix = [parse_numbers(words) for words in rows]
+    shapes = [len(row) for row in matrix]
+    if shapes in ([4] * 4, [4] * 3) and matrix[2].tolist() == [0, 0, 1, 0]:
+        return CalibratedCamera("K", check_K(path, np.stack(matrix[:3])[:, :3]))
+    if shapes == [3] * 3 and len(rows) < sum(bool(words) for words in lines):
+        return CalibratedCamera("K", check_K(path, np.stack(matrix)))
+    return None
 
 
 _COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
@@ -147,6 +177,8 @@ def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
         shared = next((frame for frame in frames if isinstance(frame, Mapping) and "fl_x" in frame), None)
     if shared is not None:
         return [_read_transforms_camera(path, shared)]
+    if {"fx", "fy"} <= content.keys() and ("ppx" in content or "cx" in content):
+        return [_read_intrinsics(path, content)]
     return _read_yaml_content(path, content)
 
 
@@ -170,6 +202,16 @@ def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> Calibrated
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     distortion = tuple(_number(path, key, values) for key in ("k1", "k2", "p1", "p2") if key in values)
     return CalibratedCamera("transforms", K, size, distortion)
+
+
+def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
+    """Return the camera of JSON with fx, fy, and ppx, ppy (librealsense) or cx, cy."""
+    names = ("fx", "fy", "ppx", "ppy") if "ppx" in values else ("fx", "fy", "cx", "cy")
+    fx, fy, cx, cy = (_number(path, key, values) for key in names)
+    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    coefficients = _flatten(values.get("coeffs", values.get("distortion")))
+    distortion = tuple(_numbers(path, "coeffs", coefficients, len(coefficients)).tolist())
+    return CalibratedCamera("intrinsics", K, _find_size(path, values), distortion)
 
 
 def _number(path: Path, key: str, values: Mapping[str, Any]) -> float:
@@ -247,9 +289,17 @@ def _read_yaml_content(path: Path, content: Mapping[str, Any]) -> list[Calibrate
     chain = {name: entry for name, entry in content.items() if re.fullmatch(r"cam\d+", str(name))}
     if chain:
         return list(_read_kalibr(path, chain))
+    named = {name: entry for name, entry in content.items() if _is_pinhole(entry)}
+    if named:
+        return [_read_pinhole(path, str(name), entry) for name, entry in named.items()]
     if "camera_model" in content and "intrinsics" in content:
         return [_read_pinhole(path, SENSOR, content)]
     return _read_opencv(path, content)
+
+
+def _is_pinhole(entry: Any) -> bool:
+    """Return whether an entry describes a camera by Kalibr's keys, under a name of its own."""
+    return isinstance(entry, Mapping) and {"camera_model", "intrinsics", "resolution"} <= entry.keys()
 
 
 def _read_kalibr(path: Path, chain: Mapping[str, Any]) -> Iterator[CalibratedCamera]:
@@ -310,7 +360,10 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
         distortion = _read_distortion(path, content, suffix)
         raw = None
         if K_key is not None:
-            K = check_K(f"{path} {K_key}", _numbers(path, K_key, content[K_key], 9).reshape(3, 3))
+            K = _numbers(path, K_key, content[K_key], 9).reshape(3, 3)
+            if K_key == "intrinsic_matrix" and np.array_equal(K[:, 2], (0, 0, 1)):
+                K = K.T  # Open3D writes it column by column
+            K = check_K(f"{path} {K_key}", K)
             raw = CalibratedCamera(K_key, K, size, distortion)
         if P_key is not None and np.any(P := _numbers(path, P_key, content[P_key], 12).reshape(3, 4)):
             K, T = check_K(f"{path} {P_key}", P[:, :3].copy()), np.eye(4)

@@ -91,6 +91,20 @@ def pair_stamps(left: Timestamps, right: Timestamps) -> NDArray[np.intp]:
     return pairs[np.argsort(pairs[:, 0])]
 
 
+def _make_pair_error(path: Path, left: Timestamps, right: Timestamps) -> DataError:
+    """Return the error of two cameras of which no images belong together, with the least difference of their times."""
+    others = np.sort(right)
+    after = np.searchsorted(others, left).clip(0, len(others) - 1)
+    gaps = np.minimum(np.abs(others[after] - left), np.abs(others[(after - 1).clip(min=0)] - left))
+    gap_ms = float(gaps.min()) / 1e6
+    found, fix = "no timestamp of the left camera", "copy both cameras of one sequence"
+    if gap_ms < 1e3:
+        found = f"images {gap_ms:.3g} ms and more from the left ones"
+        fix = "record both cameras with one trigger: such images are not synchronized; or correct a constant delay"
+    expected = f"images within {MAX_PAIR_GAP_NS / 1e6:g} ms of the left ones"
+    return DataError(path, found=found, expected=expected, fix=fix)
+
+
 class Euroc(DatasetFormat):
     """Sequences of EuRoC; the path is the folder of sequences (or groups), one sequence, or its mav0."""
 
@@ -123,13 +137,12 @@ class Euroc(DatasetFormat):
         T_right_left = np.linalg.inv(cameras[RIGHT].T_body_lens) @ cameras[LEFT].T_body_lens
         pair = rectify_pair(cameras[LEFT].lens, cameras[RIGHT].lens, T_right_left, folder)
 
-        pairs = pair_stamps(np.array(list(listed[LEFT])), np.array(list(listed[RIGHT])))
+        stamps = {side: np.array(list(images)) for side, images in listed.items()}
+        pairs = pair_stamps(stamps[LEFT], stamps[RIGHT])
         if not len(pairs):
-            path, fix = folder / CAMERAS[RIGHT] / "data.csv", "copy both cameras of one sequence"
-            expected = f"images within {MAX_PAIR_GAP_NS / 1e6:g} ms of the left ones"
-            raise DataError(path, found="no timestamp of the left camera", expected=expected, fix=fix)
+            raise _make_pair_error(folder / CAMERAS[RIGHT] / "data.csv", stamps[LEFT], stamps[RIGHT])
         paths = {side: list(images.values()) for side, images in listed.items()}
-        stamps = [list(listed[LEFT])[number] for number in pairs[:, 0]]
+        kept_stamps = stamps[LEFT][pairs[:, 0]]
         numbers = pairs[:, 0].tolist()
         recording = EurocRecording(
             name=f"euroc/{name}",
@@ -137,8 +150,8 @@ class Euroc(DatasetFormat):
             intrinsics={side: undistortion.intrinsics for side, undistortion in pair.sides.items()},
             T_right_left=pair.T_right_left,
             numbers=numbers,
-            poses=_read_poses(folder, np.array(stamps), cameras[LEFT], pair),
-            times_s=np.array([stamp / NS_PER_S for stamp in stamps]),
+            poses=_read_poses(folder, kept_stamps, cameras[LEFT], pair),
+            times_s=np.array([stamp / NS_PER_S for stamp in kept_stamps.tolist()]),
             rectification=pair,
         )
         return _drop_standing(recording, len(listed[LEFT]) - len(pairs), options, progress)

@@ -9,6 +9,7 @@ from meshes and poses.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -363,6 +364,18 @@ def _parse_result(what: str, line: str) -> BopResult:
     return BopResult(scene_id, im_id, obj_id, score, T_camera_model, time_s)
 
 
+def _count_header_lines(path: Path, lines: Sequence[str]) -> int:
+    """Return 1 where the first line is BOP's header, 0 without one. Raise DataError for a header of other columns."""
+    first = [word.strip() for word in lines[0].split(",")] if lines else []
+    if first == RESULTS_HEADER.split(","):
+        return 1
+    if len(first) > 1 and all(re.fullmatch(r"[A-Za-z_]\w*", word) for word in first):
+        fix = f"write these columns in this order, with the header {RESULTS_HEADER}"
+        found = f"a header with the columns {','.join(first)[:100]}"
+        raise DataError(f"{path}: line 1", found=found, expected=RESULTS_HEADER, fix=fix)
+    return 0
+
+
 def read_results(path: Path) -> list[BopResult]:
     """Read a csv with at least one estimate. Raises DataError that names the line."""
     path = Path(path)
@@ -370,7 +383,7 @@ def read_results(path: Path) -> list[BopResult]:
         fix = f"name the file in it, such as {path / 'bop.csv'}"
         raise DataError(path, found="a folder", expected="a csv of estimates, a file", fix=fix)
     lines = read_text(path, expected="a csv of estimates", fix="check the path").splitlines()
-    start = 1 if lines and lines[0].strip() == RESULTS_HEADER else 0
+    start = _count_header_lines(path, lines)
     rows = ((number, line) for number, line in enumerate(lines, start=1) if number > start and line.strip())
     results = [_parse_result(f"{path}: line {number}", line) for number, line in rows]
     if not results:

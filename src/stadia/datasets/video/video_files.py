@@ -431,7 +431,8 @@ def fit_to_size(known: Intrinsics, source: Path, height: int, width: int) -> Int
         return known
     if abs(width / height * known.height / known.width - 1) > SHAPE_TOLERANCE:
         expected = f"the shape of {known.width}x{known.height}, which the known camera has"
-        fix = f"give the camera of these images: `stadia camera {source} --fov DEGREES`"
+        fix = f"use the images that this camera is of (colmap image_undistorter writes others, of {known.width}x"
+        fix += f"{known.height}), or give the camera of these images: `stadia camera {source} --fov DEGREES`"
         raise DataError(source, found=f"images of {width}x{height}", expected=expected, fix=fix)
     return known.resized(height, width)
 

@@ -233,23 +233,33 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
 
 
 def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D19: images of 16 bits whose greatest value needs fewer bits are read nearly black."""
-    most, files = 0, list[str]()
+    """D19: images of 16 bits whose values need fewer bits, or lie close together, are read without contrast."""
+    most, files, ends = 0, list[str](), list[NDArray[np.float64]]()
     for i in survey.anchors:
         file = survey.recording.file(i, LEFT)
         header = None if file is None else read_image_header(file)
         if file is None or header is None or header.bits != 16:
             return
-        most = max(most, int(read_image(file, cv2.IMREAD_UNCHANGED).max()))
+        values = read_image(file, cv2.IMREAD_UNCHANGED)
+        most = max(most, int(values.max()))
+        ends.append(np.percentile(values, (0.5, 99.5)))
         files.append(file.name)
-    if not 0 < most < MAX_OF_FEW_BITS:
+    if not ends or not most:
         return
-    bits = most.bit_length()
-    measured = f"the greatest value of {len(files)} images of 16 bits is {most}"
-    values = {"bits": max(bits, 8), "factor": 1 << (16 - max(bits, 8))}
-    evidence = {"images": files, "greatest": most}
-    expected = f"above {MAX_OF_FEW_BITS}"
-    yield make_finding("D19", Severity.WARN, measured, expected, case="known_bits", values=values, evidence=evidence)
+    low, high = float(np.min(ends, 0)[0]), float(np.max(ends, 0)[1])
+    if most < MAX_OF_FEW_BITS:
+        bits = max(most.bit_length(), 8)
+        measured = f"the greatest value of {len(files)} images of 16 bits is {most}"
+        expected = f"above {MAX_OF_FEW_BITS}"
+        case, numbers = "known_bits", {"bits": bits, "factor": 1 << (16 - bits)}
+    elif high - low < MAX_OF_FEW_BITS:
+        measured = f"99 % of the values of {len(files)} images of 16 bits lie between {low:.0f} and {high:.0f}"
+        expected = f"a range above {MAX_OF_FEW_BITS}"
+        case, numbers = "narrow", {"levels": int((high - low) / 256) + 1, "low": round(low), "high": round(high)}
+    else:
+        return
+    evidence = {"images": files, "greatest": most, "low": low, "high": high}
+    yield make_finding("D19", Severity.WARN, measured, expected, case=case, values=numbers, evidence=evidence)
 
 
 def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +112,35 @@ def find_depth_files(folder: Path) -> dict[str, DepthFile]:
     if not found:
         if jpeg := next((path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg")), None):
             raise _jpeg_depth(jpeg)
-        raise DataError(folder, found="no depth map", expected=f"files of {EXPECTED}", fix="check the path")
+        raise _make_no_depth_error(folder, visible)
     if len(found) == 1 and isinstance(path := next(iter(found.values())), Path):
         return _list_maps(path)
     return dict(sorted(found.items()))
+
+
+CONVERSIONS = {
+    ".hdf5": "write each as .npy: numpy.save(NAME, h5py.File(FILE)['dataset'][:])",
+    ".h5": "write each as .npy: numpy.save(NAME, h5py.File(FILE)[KEY][:])",
+    ".mat": "write each as .npy: numpy.save(NAME, scipy.io.loadmat(FILE)[KEY])",
+    ".txt": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE))",
+    ".csv": "write each as .npy: numpy.save(NAME, numpy.loadtxt(FILE, delimiter=','))",
+    ".pkl": "write each as .npy with numpy.save: a pickle may run code, and is not read",
+}
+"""Fix for suffixes of other programs."""
+
+
+def _make_no_depth_error(folder: Path, visible: list[Path]) -> DataError:
+    """Return the error of a folder without depth maps, with what is there."""
+    suffixes = Counter(path.suffix.lower() for path in visible if path.is_file())
+    found, fix = "no depth map", "check the path"
+    if suffixes:
+        suffix, count = suffixes.most_common(1)[0]
+        found = f"no depth map, but {count} files of '{suffix}'"
+        fix = CONVERSIONS.get(suffix, "convert them, or check the path")
+    elif any(path.is_dir() for path in visible):
+        found = f"no depth map, but folders such as {min(path.name for path in visible)}"
+        fix = "pass the folder of one recording"
+    return DataError(folder, found=found, expected=f"files of {EXPECTED}", fix=fix)
 
 
 def _list_maps(path: Path) -> dict[str, DepthFile]:
@@ -205,25 +231,10 @@ def read_depth_map(
 
     Raises DataError with the file's name where it is missing, truncated, 8-bit, not a map, or contains NaN.
     """
-    values: Any
-    match "" if isinstance(path, StackedMap) else Path(path).suffix.lower():
-        case "" if isinstance(path, StackedMap):
-            values = path.stack.read(path.index)
-        case ".png":
-            values = _read_png(path)
-        case ".tiff" | ".tif" | ".pfm" | ".exr":
-            values = read_float_image(path)
-        case ".npz":
-            values = _read_npz(path, key)
-        case ".npy":
-            values = read_npy(path, max_bytes=MAX_BYTES)
-        case ".jpg" | ".jpeg":
-            raise _jpeg_depth(path)
-        case suffix:
-            raise DataError(path, found=f"a '{suffix}' file", expected=EXPECTED, fix="convert it")
+    values: Any = path.stack.read(path.index) if isinstance(path, StackedMap) else _read_file(Path(path), key)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
-    if values.ndim in (3, 4) and values.shape[0] > 4 and values.size > 0:
+    if isinstance(path, Path) and values.ndim in (3, 4) and values.shape[0] > 4 and values.size > 0:
         raise _make_stack_error(path, f"{values.dtype} of shape {values.shape}")
     if values.ndim == 2 and values.dtype.kind in "iu" and values.dtype.itemsize > 1:
         values = _scale_integers(values, png_per_metre, is_truth=is_truth)
@@ -235,6 +246,23 @@ def read_depth_map(
         fix = "write 0 where there is no depth"
         raise DataError(path, found=f"NaN at {wrong} of {values.size} pixels", expected="numbers", fix=fix)
     return np.asarray(values)
+
+
+def _read_file(path: Path, key: str) -> NDArray[Any]:
+    """Return what a file of one map holds, by its suffix."""
+    match path.suffix.lower():
+        case ".png":
+            return _read_png(path)
+        case ".tiff" | ".tif" | ".pfm" | ".exr":
+            return read_float_image(path)
+        case ".npz":
+            return _read_npz(path, key)
+        case ".npy":
+            return read_npy(path, max_bytes=MAX_BYTES)
+        case ".jpg" | ".jpeg":
+            raise _jpeg_depth(path)
+        case suffix:
+            raise DataError(path, found=f"a '{suffix}' file", expected=EXPECTED, fix="convert it")
 
 
 def _scale_integers(values: NDArray[np.integer], per_metre: float, *, is_truth: bool) -> NDArray[np.float64]:
@@ -272,8 +300,9 @@ def describe_normalization(values: NDArray[np.floating], png_per_metre: float = 
 
 def list_arrays(path: DepthFile) -> tuple[str, ...]:
     """Return the names of the arrays in an .npz; none for another format. Raise DataError where it is damaged."""
-    is_archive = isinstance(path, Path) and path.suffix.lower() == ".npz"
-    return list_npz_arrays(path, max_bytes=MAX_BYTES) if is_archive else ()
+    if isinstance(path, StackedMap) or path.suffix.lower() != ".npz":
+        return ()
+    return list_npz_arrays(path, max_bytes=MAX_BYTES)
 
 
 def _jpeg_depth(path: Path) -> DataError:

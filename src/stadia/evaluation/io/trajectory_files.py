@@ -163,6 +163,11 @@ def associate_trajectories(
                 "write a pose for every frame, write the number of its frame in front of each row, or give both with"
                 " timestamps (--format tum --reference-format tum)"
             )
+            timed = [path.name for path in (estimated, reference) if path.times_s is not None]
+            if timed:
+                untimed = (reference if timed == [estimated.name] else estimated).name
+                fix = f"{untimed} has no times, and {timed[0]} has: write the time of each row in front of it (KITTI's"
+                fix += " are in times.txt), as t x y z qx qy qz qw"
             expected = f"{len(reference)}, as in {reference.name}: a row is a frame"
             raise DataError(estimated.name, found=f"{len(estimated)} poses", expected=expected, fix=fix)
         return estimated, reference

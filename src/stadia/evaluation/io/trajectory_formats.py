@@ -41,19 +41,28 @@ MAX_HEADER_LINES = 5
 TIME_UNITS: tuple[tuple[float, str], ...] = ((1e17, "nanoseconds"), (1e14, "microseconds"), (1e11, "milliseconds"))
 """Smallest first time in each unit, of clocks that count from 1970: seconds have 10 digits."""
 
+UNIT_OF_NAME = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds"}
+"""Unit at the end of the name of a column, such as tracking_timestamp_us."""
+
 SECONDS_IN_UNIT = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}
+
+MIN_CLOCK_S = 1e8
+"""Smallest first number of rows that is a clock's time, and no coordinate in metres."""
 
 MIN_STEP_OF_NANOSECONDS = 1e5
 """Median interval of whole numbers above which times from 0 are nanoseconds: as seconds it would be a day."""
+
+LAST_ROW = (0.0, 0.0, 0.0, 1.0)  # of a 4x4 pose
 
 OPENGL_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 """T_opengl_camera: y up and z backward instead of y down and z forward. Its own inverse."""
 
 POSITION, QUATERNION = ("x", "y", "z"), ("qw", "qx", "qy", "qz")
-_QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])")
+_QUATERNION_NAME = re.compile(r"(?:.*\.)?(?:q|quat\w*|rot\w*|ori\w*)[_.]?(?:\w*[_.])?([wxyz])|q([wxyz])_\w+")
 _POSITION_NAME = re.compile(
     r"(?:.*\.)?(?:(?:p|t|pos|position|trans|translation|loc|location)(?:[_.]\w*)?[_.]?)?([xyz])"
 )
+_NAME_OF_FRAMES = re.compile(r"[tp]([xyz])_\w+")  # tx_world_device
 _TIME_NAME = re.compile(r".*(?:time|stamp).*|t|s|sec|secs|seconds|ns")
 _TIME_IN_NAME = re.compile(r"[0-9]{9,10}\.[0-9]+|[0-9]{16,19}")
 _IMAGE_SUFFIX = re.compile(r"\.(?:png|jpe?g|tiff?|exr|bmp|webp)$", re.IGNORECASE)
@@ -220,6 +229,7 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
     expected = ANY if format is None else DESCRIPTIONS[format]
     values, numbers, first_words = list[list[float]](), list[int](), list[str]()
     header, skipped, first = tuple[str, ...](), 0, ""
+    texts = set[int]()  # columns of words below a header, such as an identifier, which are left out
     for number, line in enumerate(lines, 1):
         content, _, comment = line.partition("#")
         words = content.replace(",", " ").replace(";", " ").split()
@@ -230,6 +240,11 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
             header, skipped = _split_header(content), skipped + 1
             continue
         where = f"{path}, line {number}"
+        if header and not values:
+            texts = {column for column, word in enumerate(words) if not _is_number(word)}
+            texts = texts if len(header) == len(words) else set()
+            header = tuple(name for column, name in enumerate(header) if column not in texts)
+        words = [word for column, word in enumerate(words) if column not in texts] if texts else words
         if values and len(words) != len(values[0]):
             raise _make_width_error(where, len(words), len(values[0]), expected)
         try:
@@ -270,8 +285,8 @@ def _find_named_columns(table: Table) -> dict[str, int] | None:
     names, columns = [name for name in table.header if name], dict[str, int]()
     for column, name in enumerate(names):
         if match := _QUATERNION_NAME.fullmatch(name):
-            columns.setdefault("q" + match[1], column)
-        elif match := _POSITION_NAME.fullmatch(name):
+            columns.setdefault("q" + (match[1] or match[2]), column)
+        elif match := _POSITION_NAME.fullmatch(name) or _NAME_OF_FRAMES.fullmatch(name):
             columns.setdefault(match[1], column)
         elif _TIME_NAME.fullmatch(name):
             columns.setdefault("t", column)
@@ -286,7 +301,7 @@ def _find_format(
     if columns is not None:
         return TrajectoryFormat.EUROC if columns["qw"] < columns["qx"] else TrajectoryFormat.TUM
     count = table.values.shape[1]
-    if count in (16, 17) and np.array_equal(table.values[0, -4:], [0, 0, 0, 1]):
+    if count in (16, 17) and np.array_equal(table.values[0, -4:], LAST_ROW):
         return TrajectoryFormat.KITTI
     found = FORMAT_OF_COLUMNS.get(count) or (TrajectoryFormat.EUROC if count > 17 else None)
     if found is None:
@@ -294,7 +309,7 @@ def _find_format(
         expected = ANY if requested is None else DESCRIPTIONS[requested]
         fix = f"check {option} and the file"
         if count == 7:
-            fix = "write the time of each pose in front of it"
+            fix = _explain_seven_columns(table.values)
         elif count in (9, 10):
             fix = "write t x y z qx qy qz qw, or a header that names the columns so"
         raise DataError(table.line(0), found=f"{count} columns", expected=expected, fix=fix)
@@ -303,6 +318,24 @@ def _find_format(
     if count == 8 and table.has_commas and _find_time_unit(table.values[:, 0]) == "nanoseconds":
         return TrajectoryFormat.EUROC  # VINS writes rows of 8 numbers that end in a comma
     return requested if count == 8 and requested is TrajectoryFormat.EUROC else found
+
+
+def _explain_seven_columns(values: NDArray[np.float64]) -> str:
+    """Return what rows of 7 numbers lack: the time, one of three coordinates, or quaternions instead of angles.
+
+    Examples:
+        >>> _explain_seven_columns(np.array([[0, 1.0, 2, 3, 10, 20, 30], [1, 1.5, 2, 3, 11, 20, 30]]))[:37]
+        'the last three may be roll, pitch and'
+    """
+    lengths, first = np.linalg.norm(values[:, 3:], axis=1), values[:, 0]
+    if np.abs(lengths - 1).max() > ROTATION_TOLERANCE:
+        fix = "the last three may be roll, pitch and yaw: write quaternions, t x y z qx qy qz qw, by"
+        return f"{fix} scipy.spatial.transform.Rotation.from_euler(ORDER, angles, degrees=True).as_quat()"
+    steps = np.diff(first)
+    is_even = len(steps) > 1 and (steps > 0).all() and np.ptp(steps) < 0.05 * steps.mean()
+    if abs(first[0]) > MIN_CLOCK_S or is_even:
+        return "a time and a quaternion leave two of three coordinates of the position: write the third, or 0"
+    return "write the time of each pose in front of it"
 
 
 def _find_time_unit(times: NDArray[np.float64]) -> str:
@@ -325,7 +358,7 @@ def _find_time_unit(times: NDArray[np.float64]) -> str:
 
 def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the rotation nearest to R, which a file has rounded. Raise DataError where R is not a rotation."""
-    off = np.abs(R @ R.T - np.eye(3)).max()
+    off = _measure_rotation_error(R)
     if off > ROTATION_TOLERANCE or np.linalg.det(R) < 0:
         fix = "check the order of the columns: R and t row by row"
         found = f"a 3x3 block with determinant {np.linalg.det(R):.3f}, {off:.2g} off orthonormal"
@@ -334,17 +367,38 @@ def _nearest_rotation(what: str, R: NDArray[np.float64]) -> NDArray[np.float64]:
     return U @ Vt
 
 
+def _measure_rotation_error(R: NDArray[np.float64]) -> float:
+    return float(np.abs(R @ R.T - np.eye(3)).max())
+
+
 def _read_matrices(table: Table) -> Trajectory:
     """Return poses of rows of 12 or 16 numbers, which a frame number may precede."""
     count = table.values.shape[1]
-    frames, poses = list[int](), np.tile(np.eye(4), (len(table.values), 1, 1))
+    frames, poses, notes = list[int](), np.tile(np.eye(4), (len(table.values), 1, 1)), tuple[str, ...]()
+    if count == 16 and not np.array_equal(table.values[0, -4:], LAST_ROW):
+        if (table.values[:, 3::4] != LAST_ROW).any():
+            found, fix = f"a last row {table.values[0, -4:].tolist()}", "write each pose row by row"
+            raise DataError(table.line(0), found=found, expected="0 0 0 1", fix=fix)
+        table = replace(table, values=np.swapaxes(table.values.reshape(-1, 4, 4), 1, 2).reshape(-1, 16))
+        notes = (f"the 4x4 poses of {table.path.name} are read column by column: their last column is 0 0 0 1",)
     for row, values in enumerate(table.values):
         if count in (13, 17):
             frames.append(_parse_frame_number(table.line(row), values[0], frames[-1] if frames else -1))
         T = values[count % 2 :].reshape(-1, 4)[:3] if count != 13 else values[1:].reshape(3, 4)
         poses[row, :3] = T
+        if row == 0 and count == 12:
+            _check_rotation_first(table)
         poses[row, :3, :3] = _nearest_rotation(table.line(row), T[:, :3])
-    return Trajectory(poses, None, table.path.name, frames=np.array(frames, np.intp) if frames else None)
+    return Trajectory(poses, None, table.path.name, notes, frames=np.array(frames, np.intp) if frames else None)
+
+
+def _check_rotation_first(table: Table) -> None:
+    """Raise DataError where rows of 12 hold the 9 numbers of R before those of t."""
+    row_by_row, first = table.values[0].reshape(3, 4)[:, :3], table.values[0, :9].reshape(3, 3)
+    if _measure_rotation_error(first) <= ROTATION_TOLERANCE < _measure_rotation_error(row_by_row):
+        fix = "write [R | t] row by row: numpy.savetxt(FILE, numpy.concatenate([R, t[:, :, None]], 2).reshape(-1, 12))"
+        found = "the 9 numbers of R before the 3 of t"
+        raise DataError(table.line(0), found=found, expected=DESCRIPTIONS[TrajectoryFormat.KITTI], fix=fix)
 
 
 def _parse_frame_number(where: str, value: float, before: int) -> int:
@@ -358,7 +412,9 @@ def _parse_frame_number(where: str, value: float, before: int) -> int:
 def _read_quaternions(table: Table, columns: dict[str, int], *, is_reference: bool) -> Trajectory:
     """Return poses of rows with a time and a quaternion, the columns by name."""
     name, notes = table.path.name, list[str]()
-    times, unit = table.values[:, columns["t"]], _find_time_unit(table.values[:, columns["t"]])
+    times = table.values[:, columns["t"]]
+    named = UNIT_OF_NAME.get(table.header[columns["t"]].rpartition("_")[2]) if table.header else None
+    unit = named or _find_time_unit(times)
     if unit != "seconds":
         times = times * SECONDS_IN_UNIT[unit]
         notes.append(f"times of {name} are read as {unit}")

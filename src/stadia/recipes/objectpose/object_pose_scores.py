@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,6 +240,10 @@ A single estimate at any object is 0.36 to 1.55 times as far as the median label
 """
 
 
+UNIT_DECADES = 0.5
+"""Largest difference of the logarithm of the ratio from that of a thousand at which it is one of units."""
+
+
 def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], unit: str) -> None:
     """Raise DataError if distances of poses (4, 4) differ from the labels by a factor of a thousand."""
     if not len(true):
@@ -249,9 +254,16 @@ def _check_unit(results: Path, found: Sequence[Points], true: Sequence[Points], 
     factor = {"millimetres": 1000, "metres": 1}[unit]
     short, long = {"millimetres": ("metres", "micrometres"), "metres": ("kilometres", "millimetres")}[unit]
     seems, fix = (short, "multiply t by 1000") if estimated_m < there else (long, "divide t by 1000")
+    origin = f", in {seems} it seems"
+    ratio = there / max(estimated_m, 1e-12)
+    if abs(math.log10(max(ratio, 1 / ratio)) - 3) > UNIT_DECADES:
+        origin, fix = (
+            "",
+            f"multiply t by {ratio:.3g}: poses up to a scale, or in diameters of the object, are no lengths",
+        )
     raise DataError(
         results,
-        found=f"objects {estimated_m * factor:.3g} {unit} away in the median, in {seems} it seems",
+        found=f"objects {estimated_m * factor:.3g} {unit} away in the median{origin}",
         expected=f"t in {unit}: the labels' are {there * factor:.3g} away",
         fix=fix,
     )
