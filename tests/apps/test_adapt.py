@@ -57,8 +57,9 @@ def build(**settings: Any) -> Any:
     return build_depth_network(DepthModelConfig.model_validate({"network": {"name": NETWORK}, **settings}))
 
 
-def test_the_head_alone_has_gradients(own_module: None) -> None:
-    network = build(trained="head")
+@pytest.mark.parametrize("trained", ["decoder", "head"])
+def test_the_decoder_alone_has_gradients(trained: str, own_module: None) -> None:
+    network = build(trained=trained)
     network(torch.rand(1, 3, 32, 96)).inverse_depth[0].sum().backward()
     assert all(parameter.grad is None for parameter in network.backbone.parameters())
     assert all(parameter.grad is not None for parameter in network.head.parameters())
@@ -67,8 +68,8 @@ def test_the_head_alone_has_gradients(own_module: None) -> None:
 def test_a_network_without_a_backbone_has_no_head(own_module: None, monkeypatch: pytest.MonkeyPatch) -> None:
     network = build()
     monkeypatch.setattr(type(network), "backbone_parameters", lambda self: [])
-    with pytest.raises(ConfigError, match=r"model\.trained=head"):
-        network.freeze_backbone()
+    with pytest.raises(ConfigError, match=r"model\.trained=decoder"):
+        network.choose_trained(DepthModelConfig(trained="decoder"))
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -88,8 +89,8 @@ def test_ground_truth_decides_before_matches() -> None:
 
 
 def test_the_configuration_is_of_the_network(own_module: None) -> None:
-    config: Any = configure_adaptation(NETWORK, Path("drive.mp4"), "head", ["optimizer.lr=1e-3"], size=(32, 96))
-    assert (config.model.network.name, config.model.trained, config.optimizer.lr) == (NETWORK, "head", 1e-3)
+    config: Any = configure_adaptation(NETWORK, Path("drive.mp4"), "decoder", ["optimizer.lr=1e-3"], size=(32, 96))
+    assert (config.model.network.name, config.model.trained, config.optimizer.lr) == (NETWORK, "decoder", 1e-3)
     assert (config.data.height, config.data.width) == (32, 96)
 
 
@@ -111,4 +112,4 @@ def test_it_adapts_and_keeps_the_better(worlds: Path, tmp_path: Path, own_module
 def test_a_scope_that_is_none(stadia: Stadia, tmp_path: Path) -> None:
     code, _, err = stadia("adapt", "dpt-large", tmp_path, "--scope", "tail")
     assert code != 0
-    assert "--scope: found 'tail'; expected head or all" in err
+    assert "--scope: found 'tail'; expected one of all, decoder, head, adapters" in err

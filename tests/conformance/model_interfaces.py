@@ -29,9 +29,10 @@ def depth_network(name: str, part: Any, folder: Path) -> None:
     sum(tensor.log().sum() for tensor in maps.inverse_depth).backward()
     assert [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
     trainable = {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
-    groups = [*network.backbone_parameters(), *network.head_parameters()]
+    groups = [*network.backbone_parameters(), *network.decoder_parameters()]
     assert {id(parameter) for parameter in groups} == trainable
     assert len(groups) == len(trainable)
+    assert {id(parameter) for parameter in network.head_parameters()} <= trainable
     assert network.source.startswith("https://")
 
 

@@ -270,7 +270,7 @@ def test_trainable_parameters_are_those_with_effect_on_the_output(arch: Callable
     unused = {name for name, p in network.named_parameters() if p.grad is None}
     assert unused == {name for name, p in network.named_parameters() if not p.requires_grad}
     assert 4 <= len(unused) <= 6
-    backbone, head = network.backbone_parameters(), network.head_parameters()
+    backbone, head = network.backbone_parameters(), network.decoder_parameters()
     assert {id(p) for p in backbone + head} == {id(p) for p in network.parameters() if p.requires_grad}
     assert len(backbone) + len(head) == len({id(p) for p in backbone + head})
     assert any(p is network.body.embeddings.position_embeddings for p in backbone)

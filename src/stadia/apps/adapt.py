@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -36,6 +36,11 @@ SETTINGS: Mapping[str, Any] = {
     "training": {"batch_size": 2, "max_epochs": None, "max_steps": 1000, "check_seconds": 0, "validate_every": None},
 }
 """Keys that differ from the defaults of `selfsup`."""
+
+Scope = Literal["all", "decoder", "head", "adapters"]
+"""What is trained, as `model.trained`."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 MAX_MATCHED_FRAMES = 20
 """Frames whose depth is compared with stereo matches or ground truth."""
@@ -73,7 +78,7 @@ def adapt_network(
     *,
     minutes: float,
     out: Path,
-    scope: Literal["head", "all"] = "head",
+    scope: Scope = "decoder",
     settings: Sequence[str] = (),
     network_settings: Sequence[str] = (),
 ) -> Iterator[str]:
@@ -84,7 +89,7 @@ def adapt_network(
         video: what `selfsup` trains on.
         minutes: of the whole training.
         out: folder for the run.
-        scope: what is trained: the head alone, or all weights.
+        scope: what is trained, as `model.trained`.
         settings: keys of `selfsup`, `KEY=VALUE`.
         network_settings: keys of the network, `network.KEY=VALUE`.
 

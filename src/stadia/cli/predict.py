@@ -256,25 +256,22 @@ def adapt(
     video: InputArgument,
     overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole training.")] = 5.0,
-    scope: Annotated[str, typer.Option(help="What is trained: head, or all.")] = "head",
+    scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
     out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
 ) -> None:
     """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
     from stadia.recipes.prediction.requests import split_settings
 
-    if scope not in ("head", "all"):
-        raise ConfigError("--scope", found=f"'{scope}'", expected="head or all", fix="choose one of them")
     settings, network_settings = split_settings(overrides)
-    from stadia.apps.adapt import adapt_network
+    from stadia.apps.adapt import SCOPES, adapt_network
+
+    chosen = next((name for name in SCOPES if name == scope), None)
+    if chosen is None:
+        expected = f"one of {', '.join(SCOPES)}"
+        raise ConfigError("--scope", found=f"'{scope}'", expected=expected, fix="choose one of them")
 
     print_lines(
         adapt_network(
-            network,
-            video,
-            minutes=minutes,
-            out=out,
-            scope="all" if scope == "all" else "head",
-            settings=settings,
-            network_settings=network_settings,
+            network, video, minutes=minutes, out=out, scope=chosen, settings=settings, network_settings=network_settings
         )
     )

@@ -222,7 +222,12 @@ def read_steps(folder: Path) -> dict[str, int]:
 
 
 def load_weights(
-    checkpoint: Checkpoint, module: nn.Module, *, recipe: str | Sequence[str], without: Collection[str] = ()
+    checkpoint: Checkpoint,
+    module: nn.Module,
+    *,
+    recipe: str | Sequence[str],
+    without: Collection[str] = (),
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Copy the weights of a checkpoint into a module.
 
@@ -231,13 +236,15 @@ def load_weights(
         module: a recipe.
         recipe: the checkpoint must be of this one, or of one of these.
         without: names that stay as the module has them, and may be missing in the checkpoint.
+        weights: of the checkpoint, where the module has other names for them.
 
     Raises CheckpointError where the recipe, a name or a shape differs; the module stays unchanged then.
     """
     check_recipe(checkpoint, recipe)
-    weights = {name: tensor for name, tensor in checkpoint.weights().items() if name not in without}
-    check_weights(checkpoint, weights, module, without=without)
-    module.load_state_dict(weights, strict=False)
+    given = checkpoint.weights() if weights is None else weights
+    kept = {name: tensor for name, tensor in given.items() if name not in without}
+    check_weights(checkpoint, kept, module, without=without)
+    module.load_state_dict(kept, strict=False)
 
 
 def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:

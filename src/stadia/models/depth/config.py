@@ -239,7 +239,11 @@ class DepthModelConfig(StrictModel):
         warns.
     checkpoint_gradients: compute activations again in the backward pass instead of keeping them: less memory, more
         time, and the same losses and weights.
-    trained: "all" weights of the depth network, or its "head" alone: its backbone has no gradient.
+    trained: "all" weights of the depth network; its "decoder": all but the backbone; its "head": the last layers;
+        or low-rank "adapters" of the backbone's linear layers and convolutions (arXiv 2106.09685, extra `adapters`),
+        which are added to their weights in predictions and exports. What is frozen has no gradient.
+    adapter_rank: of the adapters.
+    backbone_precision: "bf16" stores the linear layers and convolutions of a frozen backbone in bfloat16.
     keep_statistics: batch normalization of the depth network keeps the statistics of its published weights: those of
         few images differ from image to image.
     """
@@ -247,8 +251,19 @@ class DepthModelConfig(StrictModel):
     network: NetworkChoice = UnetConfig()
     pretrained: bool = True
     checkpoint_gradients: bool = False
-    trained: Literal["all", "head"] = "all"
+    trained: Literal["all", "decoder", "head", "adapters"] = "all"
+    adapter_rank: int = Field(default=8, ge=1, le=1024)
+    backbone_precision: Literal["32", "bf16"] = "32"
     keep_statistics: bool = False
+
+    @model_validator(mode="after")
+    def _is_frozen_in_bf16(self) -> Self:
+        if self.backbone_precision == "bf16" and self.trained == "all":
+            raise ValueError(
+                "backbone_precision=bf16 is of a frozen backbone: set trained=decoder, head or adapters, or "
+                "training.precision=bf16"
+            )
+        return self
 
 
 def check_size_multiple(name: str, multiple: int, *, height: int, width: int) -> None:

@@ -12,6 +12,7 @@ from stadia.core import seeds
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.models import DEPTH_NETWORK_CONFIGS, DEPTH_NETWORKS
+from stadia.models.depth import fine_tuning
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig, check_size_multiple
 from stadia.models.pretrained_weights import InitialWeights
 
@@ -73,6 +74,7 @@ class DepthNetwork(nn.Module):
     def __init__(self, config: DepthNetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self._bf16_handles: list[Any] = []
         for name, values in (("_mean", self.mean), ("_std", self.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
@@ -108,30 +110,53 @@ class DepthNetwork(nn.Module):
         """Return the trainable parameters that published weights start: they may learn more slowly."""
         return []
 
-    def freeze_backbone(self) -> None:
-        """Train the head alone. Raises ConfigError where it has no backbone, or nothing else."""
-        backbone = self.backbone_parameters()
-        if not backbone or not self.head_parameters():
-            fix = "leave it out"
-            expected = "a network with a backbone and a head"
-            raise ConfigError("model.trained=head", found=f"'{self.config.name}'", expected=expected, fix=fix)
-        for parameter in backbone:
-            parameter.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode of all modules; with `keeps_statistics` batch normalization stays in evaluation mode."""
-        super().train(mode)
-        if self.keeps_statistics:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
-
-    def head_parameters(self) -> list[nn.Parameter]:
+    def decoder_parameters(self) -> list[nn.Parameter]:
         """Return the other trainable parameters."""
         backbone = {id(parameter) for parameter in self.backbone_parameters()}
         trainable = (parameter for parameter in self.parameters() if parameter.requires_grad)
         return [parameter for parameter in trainable if id(parameter) not in backbone]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the last layers; by default those of the decoder."""
+        return self.decoder_parameters()
+
+    def choose_trained(self, config: DepthModelConfig) -> None:
+        """Freeze what `model.trained` does not name. Raises ConfigError for a part that the network lacks."""
+        if config.trained == "all":
+            return
+        backbone = self.backbone_parameters()
+        if config.trained == "adapters":
+            fine_tuning.freeze_all_but(self, backbone or self.parameters())
+            fine_tuning.add_adapters(self, config.adapter_rank)
+        else:
+            trained = self.head_parameters() if config.trained == "head" else self.decoder_parameters()
+            if not backbone or not trained:
+                key, expected = f"model.trained={config.trained}", "a network with a backbone and a decoder"
+                raise ConfigError(key, found=f"'{self.config.name}'", expected=expected, fix="leave it out")
+            fine_tuning.freeze_all_but(self, trained)
+        if config.backbone_precision == "bf16":
+            self._bf16_handles = fine_tuning.store_in_bf16(backbone, self)
+
+    def finish_training(self) -> None:
+        """Add adapters to the weights of their layers, and store all weights in float32, for predictions."""
+        if self._bf16_handles:
+            fine_tuning.restore_float32(self, self._bf16_handles)
+            self._bf16_handles = []
+        fine_tuning.merge_adapters(self)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules.
+
+        Batch normalization stays in evaluation mode where its weights are frozen, and everywhere with
+        `keeps_statistics`.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                is_frozen = module.weight is not None and not module.weight.requires_grad
+                if self.keeps_statistics or is_frozen:
+                    module.eval()
+        return self
 
     def modules_to_compile(self) -> list[nn.Module]:
         """Return the modules that `training.compile` compiles."""
@@ -224,10 +249,9 @@ def build_depth_network(config: DepthModelConfig) -> DepthNetwork:
         network = _build_own(name, network_class, config)
     if config.checkpoint_gradients:
         network.enable_gradient_checkpointing()
-    if config.trained == "head":
-        network.freeze_backbone()
+    network.choose_trained(config)
     network.keeps_statistics = config.keep_statistics
-    return network
+    return network.train()  # published weights are loaded in evaluation mode
 
 
 def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> DepthNetwork:

@@ -183,7 +183,7 @@ class Monodepth2(AffineDepthNetwork):
     def backbone_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
 
-    def head_parameters(self) -> list[nn.Parameter]:
+    def decoder_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.depth.parameters() if parameter.requires_grad]
 
     def raw(self, image: Tensor) -> Tensor:

@@ -82,6 +82,12 @@ class Published(AffineDepthNetwork):
         found = [parameter for part in parts if part is not None for parameter in part.parameters()]
         return [parameter for parameter in found if parameter.requires_grad]
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of its heads, after the neck."""
+        parts = [getattr(self.network, name, None) for name in ("head", "relative_head", "metric_head")]
+        found = [parameter for part in parts if part is not None for parameter in part.parameters()]
+        return [parameter for parameter in found if parameter.requires_grad]
+
     def enable_gradient_checkpointing(self) -> None:
         if self.network.supports_gradient_checkpointing:
             self.network.gradient_checkpointing_enable()

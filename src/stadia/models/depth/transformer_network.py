@@ -182,10 +182,14 @@ class TransformerDepthNetwork(AffineDepthNetwork):
         """Return the trainable parameters of the transformer, its convolutions and its attention."""
         return [parameter for parameter in self.body.parameters() if parameter.requires_grad]
 
-    def head_parameters(self) -> list[nn.Parameter]:
+    def decoder_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the decoder and the head."""
         parts = (self.network.neck, self.network.head)
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the head."""
+        return [parameter for parameter in self.network.head.parameters() if parameter.requires_grad]
 
     def modules_to_compile(self) -> list[nn.Module]:
         return [self.network]

@@ -233,6 +233,10 @@ class Unet(DepthNetwork):
     def backbone_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the last convolution of each scale."""
+        return [parameter for parameter in self.decoder.heads.parameters() if parameter.requires_grad]
+
     def modules_to_compile(self) -> list[nn.Module]:
         return [self.encoder, self.decoder]
 

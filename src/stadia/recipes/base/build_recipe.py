@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
+
+from torch import Tensor
 
 from stadia.core import seeds
 from stadia.core.errors import CheckpointError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.finding import Finding
 from stadia.files.run_facts import find_run_facts
+from stadia.models.depth import fine_tuning
+from stadia.models.depth.depth_network import DepthNetwork
 from stadia.models.parameter_limit import limit_parameters
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
@@ -71,8 +75,17 @@ def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, check
         except Exception:
             return
     parameters = dict(recipe.named_parameters())
-    saved = {name: tensor for name, tensor in checkpoint.weights().items() if name in parameters}
-    check_weights(checkpoint, saved, recipe, without=recipe.state_dict().keys() - parameters.keys())
+    adapters = fine_tuning.list_adapter_names(parameters)
+    plain = fine_tuning.name_for_adapters(read_plain_weights(checkpoint), parameters)
+    saved = {name: tensor for name, tensor in plain.items() if name in parameters}
+    check_weights(checkpoint, saved, recipe, without={*recipe.state_dict().keys() - parameters.keys(), *adapters})
+
+
+def read_plain_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """Return the weights of a checkpoint under plain names, with its adapters added to them."""
+    if not fine_tuning.list_adapter_names(checkpoint.checksums):
+        return checkpoint.weights()
+    return dict(load_recipe(checkpoint).state_dict())
 
 
 def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
@@ -111,7 +124,10 @@ def init_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, *, resumed:
         return recipe_class(config)
     recipe, checkpoint = recipe_class(without_pretrained(config)), Checkpoint.open(Path(config.start_from))
     names = (recipe.recipe, *recipe.compatible_recipes)
-    load_weights(checkpoint, recipe, recipe=names, without=recipe.data_buffers)
+    adapters = fine_tuning.list_adapter_names(recipe.state_dict())
+    plain = fine_tuning.name_for_adapters(read_plain_weights(checkpoint), recipe.state_dict())
+    without = (*recipe.data_buffers, *adapters)
+    load_weights(checkpoint, recipe, recipe=names, without=without, weights=plain)
     recipe.started_from = f"{checkpoint.path}, step {checkpoint.header.step}"
     facts = find_run_facts(checkpoint.run_folder)
     recipe.start_steps = checkpoint.header.step + (facts.start_steps if facts else 0)
@@ -155,4 +171,7 @@ def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | N
     with limit_parameters(opened.path, opened.count_numbers()):
         recipe: AnyRecipe = (recipe_class or RECIPES.load(name))(without_pretrained(config))
     load_weights(opened, recipe, recipe=name)
+    network = getattr(recipe, "depth_network", None)
+    if isinstance(network, DepthNetwork):
+        network.finish_training()
     return recipe.eval()

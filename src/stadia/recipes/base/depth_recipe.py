@@ -183,6 +183,8 @@ class DepthRecipe(
         if factor is not None:
             return float(factor)
         network = self.depth_network
+        if getattr(getattr(self.config, "model", None), "trained", "all") == "adapters":
+            return 1.0
         starts_from_depth = network is not None and (
             network.predicts_depth_at_start
             or bool(self.started_from or getattr(self.config, "start_from", None))

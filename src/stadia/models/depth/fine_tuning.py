@@ -1,0 +1,155 @@
+"""What of a depth network trains: all of it, its decoder, its last layers, or low-rank adapters (arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stadia.core.errors import ConfigError
+
+ADAPTER_PREFIX = "lora_"
+"""Start of a part of the name of each weight of an adapter, as peft names them."""
+
+BASE_LAYER = "base_layer"
+"""Part of the name of a layer that has an adapter."""
+
+
+def check_peft_installed() -> None:
+    """Raise ConfigError if the optional dependency peft is missing. Imports nothing heavy."""
+    if find_spec("peft") is None:
+        fix = "pip install 'stadia[adapters]'"
+        raise ConfigError("model.trained=adapters", found="no package peft", expected="the extra 'adapters'", fix=fix)
+
+
+def import_peft() -> Any:
+    """Return the library peft, which is imported late: it takes seconds."""
+    check_peft_installed()
+    import stadia.process.torchvision_shim  # noqa: F401
+
+    # isort: split
+
+    import peft
+
+    return peft
+
+
+def freeze_all_but(network: nn.Module, trained: Iterable[nn.Parameter]) -> None:
+    """Leave gradients to these parameters alone, where they had one."""
+    kept = {id(parameter) for parameter in trained}
+    for parameter in list(network.parameters()):
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
+
+
+def find_adapted_layers(network: nn.Module, rank: int) -> list[str]:
+    """Return the names of the trainable linear layers and convolutions that are wider than the rank.
+
+    Convolutions of several groups are left out: they have few weights.
+
+    Examples:
+        >>> find_adapted_layers(nn.Sequential(nn.Linear(16, 16), nn.Conv2d(16, 1, 3)), 8)
+        ['0']
+    """
+    return [
+        name
+        for name, module in network.named_modules()
+        if (type(module) is nn.Linear or (type(module) is nn.Conv2d and module.groups == 1))
+        and module.weight.requires_grad
+        and min(module.weight.shape[:2]) > rank
+    ]
+
+
+def add_adapters(network: nn.Module, rank: int) -> list[str]:
+    """Freeze a network, and add trainable adapters to its layers in place; return the names of these layers.
+
+    The output stays as it is: one matrix of each adapter is zero.
+
+    Raises ConfigError where no layer is wider than the rank, or peft is missing.
+    """
+    peft = import_peft()
+    names = find_adapted_layers(network, rank)
+    if not names:
+        expected, fix = "layers that are wider than the rank", "choose a smaller model.adapter_rank"
+        raise ConfigError(f"model.adapter_rank={rank}", found="no such layer", expected=expected, fix=fix)
+    holder = nn.Module()  # without the attribute `config`, by which peft recognizes networks of transformers
+    holder.network = network
+    layers = [f"network.{name}" for name in names]
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=layers)
+    peft.inject_adapter_in_model(config, holder)
+    return names
+
+
+def merge_adapters(network: nn.Module) -> None:
+    """Add all adapters to the weights of their layers in place: the network has its plain layers and names again."""
+    for name, module in list(network.named_modules()):
+        if hasattr(module, "get_base_layer") and hasattr(module, "merge"):
+            layer: Any = module
+            layer.merge(safe_merge=False)
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, layer.get_base_layer())
+
+
+def name_for_adapters(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """Return plain weights under the names that they have in a module with adapters.
+
+    Args:
+        weights: by plain names.
+        own: names of the module's state_dict.
+
+    Examples:
+        >>> list(name_for_adapters({"head.weight": torch.zeros(1)}, ["head.base_layer.weight", "head.lora_A.weight"]))
+        ['head.base_layer.weight']
+    """
+    plain = {name.replace(f".{BASE_LAYER}.", "."): name for name in own}
+    return {plain.get(name, name): tensor for name, tensor in weights.items()}
+
+
+def list_adapter_names(names: Iterable[str]) -> list[str]:
+    """Return those names of weights that are of adapters.
+
+    Examples:
+        >>> list_adapter_names(["head.base_layer.weight", "head.lora_A.default.weight"])
+        ['head.lora_A.default.weight']
+    """
+    return [name for name in names if any(part.startswith(ADAPTER_PREFIX) for part in name.split("."))]
+
+
+def store_in_bf16(parameters: Iterable[nn.Parameter], network: nn.Module) -> list[Any]:
+    """Store the frozen linear layers and convolutions of some parameters in bfloat16, and run them in it.
+
+    Their inputs and outputs stay in float32. Returns the handles of the hooks, for `restore_float32`.
+    """
+    chosen = {id(parameter) for parameter in parameters}
+    handles = []
+    for module in _list_layers(network):
+        if id(module.weight) in chosen and not any(p.requires_grad for p in module.parameters(recurse=False)):
+            module.to(torch.bfloat16)
+            handles += [module.register_forward_pre_hook(_to_bf16), module.register_forward_hook(_to_float32)]
+    return handles
+
+
+def restore_float32(network: nn.Module, handles: Iterable[Any]) -> None:
+    """Store all layers in float32 again, and remove the hooks of `store_in_bf16`."""
+    for handle in handles:
+        handle.remove()
+    for module in _list_layers(network):
+        module.float()
+
+
+def _list_layers(network: nn.Module) -> Iterator[Any]:
+    """Yield the linear layers and convolutions."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            yield module
+
+
+def _to_bf16(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.to(torch.bfloat16) if isinstance(value, Tensor) else value for value in inputs)
+
+
+def _to_float32(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    return output.float()
