@@ -111,6 +111,33 @@ class SelfSupervisedLoss:
             images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names, ignored)
             return self._report(images, prediction, step, road if self.auto_masks(names, step) else None)
 
+    @torch.no_grad()
+    def find_residual(
+        self,
+        targets: Targets,
+        inverse_depth: Tensor,
+        prediction: Prediction,
+        source_names: Sequence[str],
+        step: int = 0,
+    ) -> Tensor:
+        """Return the map "residual" (B, 1, H, W) of other depth with the motions and brightness of a prediction.
+
+        Args:
+            targets: images and cameras as recorded.
+            inverse_depth: (B, 1, H, W).
+            prediction: its T_source_target and brightness count.
+            source_names, step: as of the loss.
+        """
+        with torch.autocast(targets.image.device.type, enabled=False):
+            targets, prediction = targets.to(torch.float32), prediction.to(torch.float32)
+            cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
+            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names)
+            indices, _ = self.split_sources(names, step)
+            auto_mask = self.auto_masks(names, step)
+            reproject = self._reprojector(images, indices, prediction.brightness, auto_mask=auto_mask)
+            compare = reproject.bind_motion(select_sources(prediction.T_source_target, indices), averages=False)
+            return compare(_resize_like(inverse_depth.float(), targets.image)).minimum.residual
+
     def compile(self, **options: Any) -> None:
         """Compute the loss by its torch version, compiled as one region.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
@@ -143,6 +143,41 @@ def without_pretrained(config: _M) -> _M:
     return config.model_copy(update=changes)
 
 
+class TeacherConfig(StrictModel):
+    """A network whose depth is a label beside the loss: it is predicted for each batch, and its weights stay.
+
+    network: what `stadia predict` takes: a run, a checkpoint, a name of `stadia list networks`, hf:ORG/NAME, a folder
+        or module:Class; null for none.
+    settings: keys of a network without a run, `network.KEY=VALUE`.
+    weight: of the difference, beside the recipe's own loss.
+    gradient_weight: of the gradients of the difference at four sizes, beside the difference itself (MiDaS, arXiv
+        1907.01341: 0.5).
+    until: share of the steps at which the weight has fallen to 0, linearly; null keeps the weight.
+    max_contradiction: the teacher does not count where the photometric residual of its depth is larger than that of the
+        student's depth by more than this.
+    """
+
+    network: str | None = None
+    settings: tuple[str, ...] = ()
+    weight: float = Field(default=0.1, gt=0)
+    gradient_weight: float = Field(default=0.5, ge=0)
+    until: float | None = Field(default=1.0, gt=0, le=1)
+    max_contradiction: float = Field(default=0.02, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_a_name(cls, values: Any) -> Any:
+        """Read `teacher=NETWORK` as `teacher.network=NETWORK`."""
+        return {"network": values} if values is None or isinstance(values, str) else values
+
+    @field_validator("network")
+    @classmethod
+    def _make_path_absolute(cls, network: str | None) -> str | None:
+        """Return an absolute path for what lies on this machine, so that a run can be resumed from another folder."""
+        is_path = network is not None and expand_home(network).exists()
+        return str(make_absolute(network)) if network is not None and is_path else network
+
+
 _LINEAR_HEAD = "model.pose_head=linear is bound to one size of image"
 
 
@@ -151,6 +186,7 @@ class SelfSupervisedConfig(RecipeConfig):
 
     backbone_lr_factor: learning rate of the depth network's backbone over `optimizer.lr`; null = 0.1 where published
         weights predict depth already (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), else 1.
+    teacher: network whose depth is a label beside the loss; `teacher=NETWORK` for short.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
@@ -165,6 +201,7 @@ class SelfSupervisedConfig(RecipeConfig):
     backbone_lr_factor: float | None = Field(default=None, gt=0)
     model: DepthPoseNetConfig = DepthPoseNetConfig()
     loss: SelfSupervisedLossConfig = SelfSupervisedLossConfig()
+    teacher: TeacherConfig = TeacherConfig()
 
     @model_validator(mode="before")
     @classmethod

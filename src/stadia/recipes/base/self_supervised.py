@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -116,6 +116,17 @@ class ViewSynthesis:
             given = prediction.inverse_depth[0].float(), finest.float()
             term = weights.tilt_consistency * tilt_consistency(*given, camera.to(torch.float32), roll_deg)
         return LossReport.from_terms({"tilt_consistency": term}, {}, least={"tilt_consistency": 0.0})
+
+    def residual_finder(
+        self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction, step: int
+    ) -> Callable[[Tensor], Tensor]:
+        """Return a function from inverse depth (B, 1, H, W) to its residual (B, 1, H, W) by the predicted motions."""
+        held = self.gate(prediction, step) if self.gate else prediction
+
+        def find_residual(inverse_depth: Tensor) -> Tensor:
+            return self.loss.find_residual(batch.targets, inverse_depth, held, batch.source_names, step)
+
+        return find_residual
 
     @torch.no_grad()
     def loss_cases(self, source_names: Sequence[str], end: int) -> Mapping[str, LossCase]:

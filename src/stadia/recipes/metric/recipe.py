@@ -49,6 +49,7 @@ from stadia.recipes.metric.camera_heights import (
 )
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import RoadVideo, name_drive_parts, open_road_video
+from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
 from stadia.training.run_folder import Run
 
 MIN_SCHEDULE_EPOCHS = 4
@@ -80,6 +81,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         super().__init__(config)
         self.model = make_networks(config)
         self.view_synthesis = ViewSynthesis(config)
+        self.teacher = TeacherTerm(config.teacher)
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
@@ -92,6 +94,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     def prepare(cls, config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
         """Open the data with masks; return the configuration with every "auto" resolved, and the data."""
         check_networks(config)
+        check_teacher(config.teacher, config.data.height, config.data.width, console)
         config = set_network(config, resolve_initial_depth(config.model.network, (), console))
         return open_road_video(config, console)
 
@@ -111,6 +114,15 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         prediction = self.model(batch)  # depth at several scales, motion to each source
         unmasked = road if self.config.unmask_road else None
         photometric = self.view_synthesis(batch, prediction, self.global_step, road=unmasked)  # warp, compare
+        photometric = self.teacher.add(
+            photometric,
+            prediction.inverse_depth[0],
+            batch,
+            student_scale=DepthScale.UP_TO_SCALE,  # metres come from the heights
+            step=self.global_step,
+            last_step=self.last_step,
+            find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
+        )
         metric_scale = self.metric_scale_loss(batch, prediction)  # object heights, camera height
         if self.config.loss.tilt_consistency:
             tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)

@@ -26,6 +26,7 @@ from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import ViewSynthesis, check_networks, make_networks, set_network
 from stadia.recipes.base.video_data import VideoData, open_data_sets
+from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
 from stadia.recipes.selfsup.config import SelfsupConfig
 
 PARTLY_MONO_NOTE = (
@@ -55,6 +56,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         super().__init__(config)
         self.model = make_networks(config)
         self.view_synthesis = ViewSynthesis(config)
+        self.teacher = TeacherTerm(config.teacher)
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         if config.model.network.predicts_right_view:
             self.register_buffer("T_right_left", torch.full((4, 4), torch.nan))
@@ -64,6 +66,15 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     def training_step(self, batch: Batch) -> LossReport:
         prediction = self.model(batch)  # depth at several scales, motion to each source
         report = self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
+        report = self.teacher.add(
+            report,
+            prediction.inverse_depth[0],
+            batch,
+            student_scale=self.depth_scale,
+            step=self.global_step,
+            last_step=self.last_step,
+            find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
+        )
         if not self.config.loss.tilt_consistency:
             return report
         tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)
@@ -120,6 +131,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         view without stereo data is refused once the data are open.
         """
         check_networks(config)
+        check_teacher(config.teacher, config.data.height, config.data.width, console)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         mono = [name for name, data_set in data.data_sets.items() if not data_set.config.stereo]
         if config.model.network.predicts_right_view and mono:

@@ -11,7 +11,7 @@ from stadia.dataloading.config import VALIDATION_KEYS, DataConfig
 from stadia.datasets.config import Pixels
 from stadia.losses.config import SparseDepthConfig
 from stadia.models.depth.config import DepthModelConfig, DptConfig, NetworkChoice, check_size_multiple
-from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
+from stadia.recipes.base.config import RecipeConfig, RunName, TeacherConfig, data_keys
 
 
 class LabeledDataConfig(DataConfig):
@@ -44,6 +44,7 @@ class SupervisedConfig(RecipeConfig):
     recipe: name of this recipe.
     backbone_lr_factor: learning rate of the network's backbone over that of decoder and head (`optimizer.lr`); null =
         0.1 with published weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
+    teacher: network whose depth is a label beside the ground truth; `teacher=NETWORK` for short.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
@@ -54,6 +55,7 @@ class SupervisedConfig(RecipeConfig):
     data: LabeledDataConfig
     model: SupervisedModelConfig = SupervisedModelConfig()
     loss: SparseDepthConfig = SparseDepthConfig()
+    teacher: TeacherConfig = TeacherConfig()
     backbone_lr_factor: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_ne
 from stadia.models.pretrained_weights import LoadReport
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_data_sets
+from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
 from stadia.recipes.supervised.config import SupervisedConfig
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         super().__init__(config)
         self.model = build_depth_network(config.model)
         self.loss = load_loss(config.loss.name, SparseDepthLoss)(config.loss)
+        self.teacher = TeacherTerm(config.teacher)
         self.fitted: ScaleShift | None = None  # to the training's ground truth, before the first step
         if self.model.predicts_depth_at_start:
             self.start_steps = math.inf
@@ -73,6 +75,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         """
         load_loss(config.loss.name, SparseDepthLoss)
         check_depth_network(config.model, [(config.data.height, config.data.width)])
+        check_teacher(config.teacher, config.data.height, config.data.width, console)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         return config.model_copy(update={"data": data.config}), data
 
@@ -176,8 +179,16 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         inverse_depth = self.model(batch.inputs.image, batch.inputs.camera).inverse_depth[0]
         true_m = _read_labels(batch)
         report = self.loss(inverse_depth, true_m)
+        report = self.teacher.add(
+            report,
+            inverse_depth,
+            batch,
+            student_scale=self.depth_scale,
+            step=self.global_step,
+            last_step=self.last_step,
+        )
         at_floor = (inverse_depth.detach() <= self.model.min_inverse_depth.to(inverse_depth.device)).float()
-        return replace(report, logged={"at_floor": masked_mean(at_floor, self.loss.known(true_m))})
+        return replace(report, logged={**report.logged, "at_floor": masked_mean(at_floor, self.loss.known(true_m))})
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the depth scale requires.

@@ -1,0 +1,94 @@
+"""Compare inverse depth with that of another network: in metres, up to scale, or up to scale and shift."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stadia.core.types import DepthScale
+from stadia.geometry.align import fit_scale_and_shift, fit_scale_median, masked_median
+from stadia.losses.sparse_depth import (
+    affine_invariant_residual,
+    gradient_matching_error,
+    mean_over_labeled_images,
+    trimmed_mean,
+)
+
+Relation = Literal["metres", "scale", "affine"]
+"""What two predictions of inverse depth have in common: all, all but a factor, or all but a factor and a shift."""
+
+MIN_INVERSE_DEPTH = 1e-6
+"""Below it, in 1/m, the logarithm of inverse depth is not formed."""
+
+
+def find_relation(student: DepthScale, teacher: DepthScale) -> Relation:
+    """Return what the depths of two networks have in common.
+
+    Examples:
+        >>> find_relation(DepthScale.METRES, DepthScale.UP_TO_SCALE)
+        'scale'
+    """
+    if DepthScale.AFFINE_INVERSE in (student, teacher):
+        return "affine"
+    return "metres" if student is teacher is DepthScale.METRES else "scale"
+
+
+def compute_difference(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relation: Relation) -> Tensor:
+    """Return the difference from a teacher, (B, 1, H, W), 0 where not known.
+
+    It is of ln z, without its median over the image for the relation "scale"; of normalized inverse depth for "affine".
+
+    Args:
+        inverse_depth, teacher: (B, 1, H, W), positive where known unless the relation is "affine".
+        known: (B, 1, H, W) bool.
+
+    Examples:
+        >>> x, known = torch.rand(1, 1, 4, 4) + 0.1, torch.ones(1, 1, 4, 4, dtype=torch.bool)
+        >>> compute_difference(3 * x, x, known, "scale").abs().max().item() < 1e-5
+        True
+    """
+    if relation == "affine":
+        return affine_invariant_residual(inverse_depth, teacher, known)
+    both = (map_.clamp(min=MIN_INVERSE_DEPTH).log() for map_ in (inverse_depth, teacher.where(known, 1.0)))
+    own, taught = both
+    difference = (taught - own).where(known, 0.0)
+    if relation == "scale":
+        median = masked_median(difference.flatten(1), known.flatten(1)).view(-1, 1, 1, 1)
+        difference = (difference - median.where(median.isfinite(), 0.0)).where(known, 0.0)
+    return difference
+
+
+@torch.no_grad()
+def align_teacher(inverse_depth: Tensor, teacher: Tensor, known: Tensor, relation: Relation) -> Tensor:
+    """Return the teacher's inverse depth in the unit of the student's, (B, 1, H, W), at least MIN_INVERSE_DEPTH.
+
+    Examples:
+        >>> x, known = torch.rand(1, 1, 4, 4) + 0.1, torch.ones(1, 1, 4, 4, dtype=torch.bool)
+        >>> torch.allclose(align_teacher(3 * x + 1, x, known, "affine"), 3 * x + 1, rtol=1e-3)
+        True
+    """
+    own, taught, where = inverse_depth.flatten(1), teacher.flatten(1), known.flatten(1)
+    scale, shift = torch.ones_like(own[:, 0]), torch.zeros_like(own[:, 0])
+    if relation == "scale":
+        scale = fit_scale_median(taught, own, where)
+    elif relation == "affine":
+        scale, shift = fit_scale_and_shift(taught, own, where)
+    aligned = scale.view(-1, 1, 1, 1) * teacher + shift.view(-1, 1, 1, 1)
+    return aligned.nan_to_num(nan=MIN_INVERSE_DEPTH).clamp(min=MIN_INVERSE_DEPTH)
+
+
+def teacher_error(difference: Tensor, known: Tensor, gradient_weight: float, trim: float = 0.2) -> Tensor:
+    """Return the trimmed mean of a difference plus its gradients at four sizes, a scalar (arXiv 1907.01341, eq. 8, 11).
+
+    Args:
+        difference: (B, 1, H, W) of `compute_difference`.
+        known: (B, 1, H, W) bool.
+        gradient_weight: of the gradients.
+        trim: share of the largest differences that is left out in each image.
+    """
+    of_each = trimmed_mean(difference, known, trim)
+    if gradient_weight:
+        of_each = of_each + gradient_weight * gradient_matching_error(difference, known)
+    return mean_over_labeled_images(of_each, known)
