@@ -369,9 +369,13 @@ def camera_height(
     ] = None,
     out: Annotated[Path | None, option("A folder for the result and its images.")] = None,
     every: EveryOption = 1,
+    checkpoint: Annotated[str | None, option("A run or network whose depth gives height and scale.")] = None,
+    depth: Annotated[Path | None, option("Depth maps of any program, up to a factor.")] = None,
+    depth_factor: Annotated[float | None, option("Integers a metre of --depth.")] = None,
+    labels: Annotated[Path | None, option("A new folder for this depth in metres, to train on.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Estimate the camera's height without a network: from the horizon, and cars and people of known heights."""
+    """Estimate the camera's height from cars and people of known heights: by the horizon, or by a depth."""
     from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
 
     config = parse_camera_height_config(overrides or [])
@@ -379,11 +383,20 @@ def camera_height(
         from stadia.files.output_files import check_output_folder
         from stadia.recipes.base.config import list_paths
 
-        inputs = [source, *list_paths(config)]
+        inputs = [source, *list_paths(config), *([] if depth is None else [depth])]
         out = check_output_folder(out, "camera_height.json", "camera height", inputs=inputs, force=force)
 
     from stadia.apps.camera_height.run_camera_height import run_camera_height
 
     with show_progress() as bars:
-        request = CameraHeightRequest(source=source, config=config, every=every, out=out)
+        request = CameraHeightRequest(
+            source=source,
+            config=config,
+            every=every,
+            out=out,
+            checkpoint=checkpoint,
+            depth=depth,
+            depth_factor=depth_factor,
+            labels=labels,
+        )
         print_lines(run_camera_height(request, bars.track))

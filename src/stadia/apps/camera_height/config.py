@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel, resolve_config
+from stadia.core.errors import ConfigError
+from stadia.datasets.config import Share
 from stadia.datasets.masks.height_priors import PRIORS, HeightPrior, Priors, normalize_class
 from stadia.recipes.prediction.requests import FormatOptions
 
@@ -31,6 +33,17 @@ class CameraHeightConfig(StrictModel):
     tolerance: maximum |ln| of an object's camera height over the estimate for an accepted object.
     border_px: minimum distance of an object from the image border.
     min_px: minimum height of an object in the image.
+
+    With a depth (`--checkpoint`, `--depth`), which needs no horizon:
+
+    object_depth: what stands for an object: "silhouette", its height along the road's normal; or one depth of its
+        pixels, "nearest", first "quartile", "median" or "mean", with the height of its box.
+    pool: how the heights of the frames become one: "median", "mean", "weighted" (largest variance minus own), "mode".
+    min_objects: least number of agreeing objects of a frame.
+    grounded: leave out objects whose top is not as high above the road, or whose bottom is not near it.
+    time_window: average the factors of neighboring frames with weights exp(-distance / window); 0 = each alone.
+    road: the road as a rectangle [left, top, right, bottom] in shares of the image, for masks without a road
+        (VADepth); null = the masks' road.
     """
 
     data: FormatOptions = FormatOptions()
@@ -44,6 +57,12 @@ class CameraHeightConfig(StrictModel):
     tolerance: float = Field(default=0.2, gt=0, le=1)
     border_px: float = Field(default=5.0, ge=0)
     min_px: float = Field(default=20.0, ge=2)
+    object_depth: Literal["silhouette", "nearest", "quartile", "median", "mean"] = "silhouette"
+    pool: Literal["median", "mean", "weighted", "mode"] = "median"
+    min_objects: int = Field(default=1, ge=1)
+    grounded: bool = True
+    time_window: float = Field(default=0.0, ge=0, le=1000)
+    road: tuple[Share, Share, Share, Share] | None = None
 
     @model_validator(mode="after")
     def _check_horizon(self) -> Self:
@@ -52,6 +71,13 @@ class CameraHeightConfig(StrictModel):
         if self.pitch_deg and self.horizon != "given":
             raise ValueError(f"horizon={self.horizon} estimates pitch_deg; add horizon=given to set it")
         return self
+
+    @field_validator("road")
+    @classmethod
+    def _check_road(cls, road: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if road is not None and not (road[0] < road[2] and road[1] < road[3]):
+            raise ValueError("road is left, top, right, bottom in shares of the image: left < right, top < bottom")
+        return road
 
     @property
     def height_priors(self) -> Mapping[str, HeightPrior]:
@@ -73,12 +99,42 @@ class CameraHeightRequest:
 
     every: each n-th frame.
     out: folder for the result and its images; None writes nothing.
+    checkpoint: a run, a checkpoint or a network whose depth is measured; None for none.
+    depth: a folder of depth maps of any program; None for none.
+    depth_factor: integers a metre of such maps; None: that of their format.
+    labels: a new folder for the depth in metres as a data set; None writes none.
     """
 
     source: Path
     config: CameraHeightConfig
     every: int = 1
     out: Path | None = None
+    checkpoint: str | None = None
+    depth: Path | None = None
+    depth_factor: float | None = None
+    labels: Path | None = None
+
+
+DEPTH_KEYS = ("object_depth", "pool", "min_objects", "grounded", "time_window", "road")
+"""Keys that need a depth."""
+
+
+def check_sources(request: CameraHeightRequest) -> None:
+    """Raise ConfigError for options that exclude each other, or that lack the one that they belong to."""
+    if request.checkpoint is not None and request.depth is not None:
+        found, expected = "--checkpoint and --depth", "one source of depth"
+        raise ConfigError("camera-height", found=found, expected=expected, fix="leave one of them out")
+    if request.checkpoint is not None or request.depth is not None:
+        if "horizon" in request.config.model_fields_set:
+            found = f"horizon={request.config.horizon} with a depth"
+            expected = "no horizon: the road's plane in the depth gives it"
+            raise ConfigError("horizon", found=found, expected=expected, fix="leave it out")
+        return
+    idle = [key for key in DEPTH_KEYS if key in request.config.model_fields_set]
+    idle += ["--labels"] * (request.labels is not None) + ["--depth-factor"] * (request.depth_factor is not None)
+    if idle:
+        found, expected = "no depth", "--checkpoint RUN or --depth FOLDER"
+        raise ConfigError(", ".join(idle), found=found, expected=expected, fix="add one of them, or leave this out")
 
 
 def parse_camera_height_config(overrides: Sequence[str]) -> CameraHeightConfig:

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
+from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest, check_sources
+from stadia.apps.camera_height.depth_heights import run_depth_height
 from stadia.apps.camera_height.road_horizon import RoadHorizons, choose_horizons
 from stadia.apps.camera_height.road_objects import (
     RoadFrame,
@@ -197,6 +198,10 @@ def _convert_line(line: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64
 
 def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> Iterator[str]:
     """Estimate, write the files to `request.out`, and yield lines. Raises DataError, ConfigError, GeometryError."""
+    check_sources(request)
+    if request.checkpoint is not None or request.depth is not None:
+        yield from run_depth_height(request, track)
+        return
     frames = read_road_frames(request, track)
     estimated = estimate_camera_height(frames, request.config, track=track)
     yield from summary_lines(estimated)

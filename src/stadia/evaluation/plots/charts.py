@@ -266,6 +266,23 @@ def draw_heights_over_epochs(
     return render_figure(figure)
 
 
+def draw_height_histogram(height_m: ArrayLike, pools_m: Mapping[str, float]) -> Image:
+    """Plot the camera heights of images (F,) as a histogram, and pooled heights by name, as (H, W, 3) RGB."""
+    from matplotlib.figure import Figure
+
+    heights = np.asarray(height_m, np.float64)
+    middle = float(np.median(heights))
+    shown = heights[(heights > middle / _MAX_SHOWN) & (heights < middle * _MAX_SHOWN)]
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(shown, bins=max(10, min(60, len(shown) // 4)), color="0.75")
+    for (name, metres), color, style in zip(pools_m.items(), _COLORS, ("-", "--", "-.", ":"), strict=False):
+        axes.axvline(metres, color=color, linestyle=style, linewidth=1.6, label=f"{name} {metres:.2f} m")
+    axes.legend(fontsize=8)
+    _label_axes(axes, "camera height (m)", "frames")
+    return render_figure(figure)
+
+
 def _label_axes(axes: Any, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)

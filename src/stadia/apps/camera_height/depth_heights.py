@@ -1,0 +1,370 @@
+"""Camera height and metric scale from the depth of any network or program, and objects of known height.
+
+Each image has a road and objects in one depth map: its factor to metres is the mean over its objects, and its height is
+that of the road's plane times the factor. The heights of all images become one (`pool_heights`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
+from stadia.apps.camera_height.scaled_labels import write_scaled_labels
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera, DepthScale, TrackProgress, no_progress
+from stadia.datasets.frame_store import resize_depth
+from stadia.datasets.masks.height_priors import find_prior
+from stadia.datasets.masks.mask_files import ROAD, attach_masks, select_classes
+from stadia.datasets.masks.mask_objects import find_mask_boxes
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.plots.charts import draw_height_histogram
+from stadia.files.atomic_files import write_json
+from stadia.files.image_io import write_image
+from stadia.files.paths import expand_home
+from stadia.geometry.ground.drive_heights import track_boxes
+from stadia.geometry.ground.object_scale import PooledHeight, pool_heights, scale_objects
+from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.geometry.segments import segments_from_instances
+from stadia.losses.metric_scale import erode_road_mask
+
+RESULT, HISTOGRAM = "camera_height.json", "histogram.png"
+FEW_FRAMES = 10  # below, for a note
+MAX_SCATTER = 0.25  # of the images' heights over their median (1.4826 times the median deviation), above, for a note
+
+ReadDepth = Callable[[Recording, int], NDArray[np.float32]]
+"""Returns depth (H, W) of a frame at the size of its image, in one unit for all frames; 0 = none."""
+
+
+@dataclass(frozen=True)
+class DepthSource:
+    """Where depth comes from. name: for people.  read: see `ReadDepth`."""
+
+    name: str
+    read: ReadDepth
+
+
+def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recording]) -> DepthSource:
+    """Return the depth of a network, a run, or a folder of depth maps. Raises ConfigError for depth without ratios."""
+    if request.checkpoint is not None:
+        return _open_network(request.checkpoint, recordings)
+    assert request.depth is not None
+    folders = {recording.name: _find_folder(request.depth, recording, len(recordings)) for recording in recordings}
+    opened = {name: Predictions.open(folder, factor=request.depth_factor) for name, folder in folders.items()}
+    for predictions in opened.values():
+        _check_ratios(str(request.depth), predictions.depth_scale)
+
+    def read(recording: Recording, index: int) -> NDArray[np.float32]:
+        predictions, name, camera = opened[recording.name], frame_name(recording, index), recording.camera(index)
+        if name not in predictions.files:
+            found, fix = f"no map of {name}", "predict every frame, or pass --every as for the prediction"
+            raise DataError(predictions.folder, found=found, expected="one for each frame", fix=fix)
+        depth = np.asarray(predictions.read(name), np.float32)
+        return resize_depth(np.where(np.isfinite(depth) & (depth > 0), depth, 0), camera.height, camera.width)
+
+    return DepthSource(f"the maps of {request.depth}", read)
+
+
+def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
+    from stadia.recipes.base.build_recipe import load_predictor
+    from stadia.recipes.prediction.network_checkpoint import open_network
+
+    camera = recordings[0].camera(0)
+    predictor = load_predictor(open_network(name, lambda: (camera.height, camera.width)))
+    _check_ratios(name, predictor.depth_scale)
+
+    def read(recording: Recording, index: int) -> NDArray[np.float32]:
+        (frame,) = read_frames(recording, [index])
+        prepared = PreparedFrame.prepare(predictor, frame)
+        K = torch.from_numpy(prepared.K)
+        inverse_depth = predictor.inverse_depth(
+            torch.from_numpy(prepared.image)[None], Camera(K, predictor.height, predictor.width)
+        )
+        predicted = prepared.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
+        return predicted.depth_at_image()
+
+    return DepthSource(f"the depth of {name}", read)
+
+
+def _check_ratios(what: str, scale: DepthScale) -> None:
+    if scale.is_affine:
+        found, fix = f"depth {scale}, with an unknown shift", "fit the shift: stadia predict --scale-from"
+        raise ConfigError(what, found=found, expected="metres, or depth up to a factor", fix=fix)
+
+
+def _find_folder(depth: Path, recording: Recording, count: int) -> Path:
+    places = [depth / recording.name, depth / Path(recording.name).name, *[depth] * (count == 1)]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        expected = f"a folder {Path(recording.name).name} in it" if count > 1 else "a folder of depth maps"
+        raise DataError(depth, found="none", expected=expected, fix="pass the folder of `stadia predict --out`")
+    return found
+
+
+@dataclass(frozen=True)
+class FrameHeight:
+    """What one image says.
+
+    unit_height: the camera's height over the road in the unit of depth; NaN without a road.
+    factor, variance: mean over the accepted objects, metres over unit; NaN without enough of them.
+    boxes: (N, 4) of the objects.  factors: (N,) of each.  accepted: (N,) bool.
+    """
+
+    recording: str
+    name: str
+    unit_height: float
+    factor: float
+    variance: float
+    boxes: NDArray[np.float64]
+    factors: NDArray[np.float64]
+    accepted: NDArray[np.bool_]
+
+    @property
+    def height_m(self) -> float:
+        """Return the camera's height by this image; NaN without a road or without objects."""
+        return self.unit_height * self.factor
+
+
+@dataclass(frozen=True)
+class DepthHeight:
+    """The camera's height by the depth of all images.
+
+    frames: every image that has a depth map.  pooled: over those with a height.  pool: the row that counts.
+    """
+
+    frames: Sequence[FrameHeight]
+    pooled: PooledHeight
+    pool: str
+
+    @property
+    def height_m(self) -> float:
+        """Return the pooled height in metres."""
+        return self.pooled.by[self.pool]
+
+    def factor(self, frame: FrameHeight) -> float:
+        """Return the factor of an image by the common height; without a road that of all images."""
+        if math.isfinite(frame.unit_height):
+            return self.height_m / frame.unit_height
+        return self.height_m / float(np.nanmedian([other.unit_height for other in self.frames]))
+
+
+def measure_frame(
+    recording: Recording, index: int, depth: NDArray[np.float32], config: CameraHeightConfig
+) -> FrameHeight | None:
+    """Measure one image; None for an image without masks.
+
+    depth: (H, W) in any unit, 0 = none.
+    """
+    masks, reader = recording.masks(index), recording.mask_reader
+    if masks is None or reader is None:
+        return None
+    shown = select_classes(masks.semantic, reader.classes, {ROAD})
+    if config.road is not None:
+        shown = make_road_rectangle(config.road, depth.shape) & (masks.instance == 0)
+    boxes = [
+        box for box in find_mask_boxes(masks, reader.classes, margin_px=config.border_px) if _is_whole(box, config)
+    ]
+    map_ = torch.from_numpy(depth).double()[None, None]
+    camera = recording.camera(index)
+    road = road_pixel_heights(map_, camera, erode_road_mask(torch.from_numpy(shown)[None, None]))
+    kept = np.where(np.isin(masks.instance, [box.number for box in boxes]), masks.instance, 0)
+    objects = segments_from_instances(torch.from_numpy(kept.astype(np.int64))[None])
+    by_number = {box.number: box for box in boxes}
+    boxes = [by_number[number] for number in objects.instance.tolist()]
+    priors = [find_prior(box.class_name, config.height_priors) for box in boxes]
+    known = torch.tensor([[prior.mean_m, prior.spread_m] for prior in priors if prior]).double().reshape(-1, 2)
+    scales = scale_objects(map_, camera, road.plane, objects, *known.T, kind=config.object_depth)
+    factors = scales.factor
+    accepted = _select_agreeing(factors, config.tolerance)
+    if bool(accepted.any()) and config.grounded:
+        middle = float(factors[accepted].median())
+        accepted &= scales.is_grounded(middle, known[:, 0], tolerance=2 * config.tolerance)
+    count = int(accepted.sum())
+    enough = count >= config.min_objects
+    return FrameHeight(
+        recording=recording.name,
+        name=frame_name(recording, index),
+        unit_height=float(road.median_height[0]),
+        factor=float(factors[accepted].mean()) if enough else math.nan,
+        variance=float(scales.variance[accepted].sum()) / count**2 if enough else math.nan,
+        boxes=np.array([box.box_px for box in boxes]).reshape(-1, 4),
+        factors=factors.numpy(),
+        accepted=accepted.numpy(),
+    )
+
+
+def _is_whole(box: Any, config: CameraHeightConfig) -> bool:
+    tall = box.box_px[3] - box.box_px[1] >= config.min_px
+    wanted = not config.objects or box.class_name.lower() in config.classes
+    return (
+        tall and wanted and not (box.hidden or box.cut) and find_prior(box.class_name, config.height_priors) is not None
+    )
+
+
+def _select_agreeing(factors: Tensor, tolerance: float) -> Tensor:
+    """Return (N,) bool: factors near the median of their image; with fewer than three objects all of them."""
+    known = factors.isfinite() & (factors > 0)
+    if int(known.sum()) < 3:
+        return known
+    return known & ((factors / factors[known].median()).log().abs() < tolerance)
+
+
+def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return (H, W) bool: the road as a rectangle, left, top, right and bottom in shares of the image (VADepth)."""
+    height, width = size[:2]
+    left, top, right, bottom = shares
+    road = np.zeros((height, width), bool)
+    road[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
+    return road
+
+
+def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig) -> DepthHeight:
+    """Return the height of all images. Raises GeometryError where none has a road and enough objects.
+
+    Images whose height differs by more than twice the tolerance from the median are left out.
+    """
+    frames = _smooth_in_time(frames, config.time_window)
+    has_height = np.array([math.isfinite(frame.height_m) for frame in frames], bool)
+    heights = np.array([frame.height_m for frame in frames], np.float64)[has_height]
+    kept = np.zeros(0, np.int64)
+    if len(heights):
+        near = np.abs(np.log(heights / np.median(heights))) < 2 * config.tolerance
+        kept = np.flatnonzero(has_height)[near]
+    used = [frames[row] for row in kept]
+    heights = np.array([frame.height_m for frame in used])
+    variance = np.array([frame.variance * frame.unit_height**2 for frame in used])
+    priors = config.height_priors.values()
+    spread = max((prior.spread_m / prior.mean_m for prior in priors), default=0.1)
+    return DepthHeight(frames, pool_heights(heights, variance, _share_by_object(used), spread), config.pool)
+
+
+def _share_by_object(frames: Sequence[FrameHeight]) -> NDArray[np.float64]:
+    """Return the share of each single object in the images' factors: boxes are followed within each recording."""
+    shares: list[NDArray[np.float64]] = []
+    for name in dict.fromkeys(frame.recording for frame in frames):
+        own = [frame for frame in frames if frame.recording == name]
+        weights = np.concatenate([np.full(frame.accepted.sum(), 1 / max(frame.accepted.sum(), 1)) for frame in own])
+        numbers = np.concatenate([np.full(frame.accepted.sum(), place) for place, frame in enumerate(own)])
+        boxes = np.concatenate([frame.boxes[frame.accepted] for frame in own])
+        track = track_boxes(torch.from_numpy(numbers.astype(np.int64)), torch.from_numpy(boxes)).numpy()
+        shares.append(np.bincount(track, weights=weights).astype(np.float64))
+    joined = np.concatenate(shares) if shares else np.ones(1)
+    return joined / joined.sum()
+
+
+def _smooth_in_time(frames: Sequence[FrameHeight], window: float) -> list[FrameHeight]:
+    """Return the images with factors averaged over neighbors in time, weighted by exp(-distance / window)."""
+    if not window:
+        return list(frames)
+    smoothed = []
+    for place, frame in enumerate(frames):
+        near = [
+            (math.exp(-abs(other - place) / window), frames[other])
+            for other in range(max(0, place - int(4 * window)), min(len(frames), place + int(4 * window) + 1))
+            if frames[other].recording == frame.recording and math.isfinite(frames[other].factor)
+        ]
+        total = sum(weight for weight, _ in near)
+        if total == 0 or not math.isfinite(frame.factor):
+            smoothed.append(frame)
+            continue
+        factor = math.exp(sum(weight * math.log(other.factor) for weight, other in near) / total)
+        variance = sum(weight**2 * other.variance for weight, other in near) / total**2
+        smoothed.append(replace(frame, factor=factor, variance=variance))
+    return smoothed
+
+
+def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> Iterator[str]:
+    """Measure all images, write the files to `request.out` and the labels to `request.labels`, and yield lines."""
+    config = request.config
+    options = config.data.model_dump(exclude_unset=True)
+    recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
+    if config.masks is not None:
+        attach_masks(recordings, expand_home(config.masks))
+    source = open_depth_source(request, recordings)
+    indices = [(recording, index) for recording in recordings for index in range(0, len(recording), request.every)]
+    measured = [
+        found
+        for recording, index in track(indices, len(indices), "measuring depth")
+        if (found := measure_frame(recording, index, source.read(recording, index), config)) is not None
+    ]
+    if not measured:
+        expected, fix = "masks of road and cars", "make them: stadia prepare VIDEO --masks"
+        raise DataError(request.source, found="no masks", expected=expected, fix=fix)
+    height = pool_frames(measured, config)
+    yield from summary_lines(height, source.name, config)
+    if request.out is not None:
+        write_json(request.out / RESULT, to_json(height, source.name, config))
+        heights = [frame.height_m for frame in height.frames if math.isfinite(frame.height_m)]
+        write_image(request.out / HISTOGRAM, draw_height_histogram(heights, height.pooled.by)[..., ::-1])
+        yield f"{request.out}: {RESULT}, {HISTOGRAM}"
+    if request.labels is not None:
+        named = {(frame.recording, frame.name): height.factor(frame) for frame in height.frames}
+        yield from write_scaled_labels(recordings, request.every, source.read, named, request.labels, track)
+
+
+def summary_lines(height: DepthHeight, source: str, config: CameraHeightConfig) -> Iterator[str]:
+    """Yield lines for people; warnings start with "note: "."""
+    sigma, metres = height.pooled.sigma_m, height.height_m
+    heights = np.array([frame.height_m for frame in height.frames if math.isfinite(frame.height_m)])
+    accepted = sum(int(frame.accepted.sum()) for frame in height.frames)
+    seen = sum(len(frame.accepted) for frame in height.frames)
+    yield f"camera height: {metres:.2f} m, one standard deviation {sigma:.2f} m, by {source}"
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in height.pooled.by.items())
+    yield f"  of {len(heights)} frames: {listed} m"
+    yield f"  from {accepted} of {seen} objects in {len(height.frames)} frames, by {config.object_depth} depth"
+    factors = np.array([height.factor(frame) for frame in height.frames])
+    low, high = np.quantile(factors, (0.05, 0.95))
+    yield f"  metres over the unit of depth: {np.median(factors):.4g} ({low:.4g} to {high:.4g} in 90 % of the frames)"
+    if len(heights) < FEW_FRAMES:
+        yield f"note: {len(heights)} frames are few; take more"
+    scatter = 1.4826 * float(np.median(np.abs(heights / np.median(heights) - 1)))
+    if scatter > MAX_SCATTER:
+        yield (
+            f"note: the heights of the frames scatter by {scatter:.0%}: the depth of road and objects do not agree;"
+            f" check {HISTOGRAM}"
+        )
+    yield "note: priors that are 5 % off make the height 5 % off, which the deviation does not include"
+
+
+def to_json(height: DepthHeight, source: str, config: CameraHeightConfig) -> Mapping[str, Any]:
+    """Return the result with each image and each object; lengths in metres, boxes in pixels."""
+
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "format": "stadia-camera-height",
+        "by": source,
+        "camera_height_m": height.height_m,
+        "sigma_m": height.pooled.sigma_m,
+        "pools_m": height.pooled.by,
+        "object_depth": config.object_depth,
+        "priors": {name: prior.model_dump(mode="json") for name, prior in config.height_priors.items()},
+        "frames": [
+            {
+                "recording": frame.recording,
+                "frame": frame.name,
+                "camera_height_m": number(frame.height_m),
+                "sigma_m": number(math.sqrt(frame.variance) * frame.unit_height),
+                "metres_over_unit": height.factor(frame),
+                "objects": [
+                    {"box_px": box, "metres_over_unit": number(factor), "accepted": accepted}
+                    for box, factor, accepted in zip(
+                        frame.boxes.tolist(), frame.factors.tolist(), frame.accepted.tolist(), strict=True
+                    )
+                ],
+            }
+            for frame in height.frames
+        ],
+    }

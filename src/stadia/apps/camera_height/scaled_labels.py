@@ -1,0 +1,67 @@
+"""Write depth of any program, scaled to metres, as ground truth that `supervised`, `selfsup` and `metric` train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import TrackProgress
+from stadia.evaluation.frame_preparation import frame_name
+from stadia.files.atomic_files import write_json, write_lines
+from stadia.files.image_io import write_image
+from stadia.files.output_files import fill_new_folder
+from stadia.files.paths import safe_join
+
+
+def write_scaled_labels(
+    recordings: Sequence[Recording],
+    every: int,
+    read: Callable[[Recording, int], NDArray[np.float32]],
+    factors: Mapping[tuple[str, str], float],
+    out: Path,
+    track: TrackProgress,
+) -> Iterator[str]:
+    """Write a data set in the stadia layout: images, cameras, and depth times the factor of each frame.
+
+    Args:
+        recordings: of one camera each.
+        every: each n-th frame.
+        read: returns depth (H, W) in any unit, 0 = none.
+        factors: metres over unit by the names of recording and frame; a frame without one has no depth.
+        out: a new or empty folder.
+    """
+    with fill_new_folder(out) as content:
+        for number, recording in enumerate(recordings):
+            folder = safe_join(content, f"{number:03d}-{Path(recording.name).name}")
+            _write_recording(recording, range(0, len(recording), every), read, factors, folder, track)
+    yield f"{out}: {len(factors)} frames with depth in metres, as labels: `stadia train supervised --data {out}`"
+
+
+def _write_recording(
+    recording: Recording,
+    indices: range,
+    read: Callable[[Recording, int], NDArray[np.float32]],
+    factors: Mapping[tuple[str, str], float],
+    folder: Path,
+    track: TrackProgress,
+) -> None:
+    rows: list[str] = []
+    (folder / "depth" / LEFT).mkdir(parents=True)
+    for place, index in enumerate(track(indices, len(indices), f"labels of {recording.name}")):
+        write_image(folder / LEFT / f"{place:06d}.png", recording.image(index)[..., ::-1])
+        factor = factors.get((recording.name, frame_name(recording, index)))
+        if factor is not None:
+            depth_m = (read(recording, index) * np.float32(factor)).astype(np.float32)
+            np.save(folder / "depth" / LEFT / f"{place:06d}.npy", depth_m)
+        T = recording.T_world_camera(index)
+        rows += [] if T is None else [" ".join(map(repr, np.asarray(T)[:3].ravel().tolist()))]
+    camera = recording.camera(0)
+    facts: dict[str, Any] = {"K": recording.K(0).tolist(), "height": camera.height, "width": camera.width}
+    write_json(folder / "recording.json", {"cameras": {LEFT: facts}})
+    if len(rows) == len(indices):
+        write_lines(folder / "poses.txt", rows)

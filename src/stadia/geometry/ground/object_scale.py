@@ -1,0 +1,182 @@
+"""Scale of a depth map by objects of known height on a road: one factor for each object, one for each image, a pool.
+
+With depth up to a factor, an object of height H that is h pixels high at depth D has the factor f_y H / (h D). The
+camera's height over the road of the same depth, times the factor, is its height in metres (FUMET, arXiv 2312.04530).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import Camera
+from stadia.geometry.ground.road_plane import Silhouettes, height_from_box, measure_silhouettes
+from stadia.geometry.segments import Segments, segment_means, segment_quantiles
+
+Floats = NDArray[np.float64]
+
+OBJECT_DEPTHS = ("nearest", "quartile", "median", "mean", "silhouette")
+"""How one depth stands for an object; a silhouette is measured along the road's normal and needs none."""
+
+POOLS = ("median", "mean", "weighted", "mode")
+"""How the heights of many images become one."""
+
+_QUANTILES = {"nearest": 0.0, "quartile": 0.25, "median": 0.5}
+MEDIAN_VARIANCE = math.pi / 2  # of a median over that of a mean, of many normal values
+
+
+def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
+    """Return one depth (M,) for each object: "nearest", first "quartile", "median" or "mean" of its pixels.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit; 0 = none.
+        objects: of (B, H, W).
+        kind: a row of `OBJECT_DEPTHS` but "silhouette".
+
+    NaN for an object without depth.
+
+    Examples:
+        >>> from stadia.geometry.segments import segments_from_instances
+        >>> depth = torch.tensor([4.0, 5.0, 6.0, 9.0]).view(1, 1, 1, 4)
+        >>> objects = segments_from_instances(torch.ones(1, 1, 4, dtype=torch.long))
+        >>> [represent_depths(depth, objects, kind).item() for kind in ("nearest", "quartile", "median", "mean")]
+        [4.0, 4.75, 5.5, 6.0]
+    """
+    values, known = objects.gather(depth)[:, 0], objects.gather(depth > 0)[:, 0]
+    values, segment = values[known], objects.segment[known]
+    if kind == "mean":
+        means = segment_means(values, segment, objects.count)
+        return means.where(means > 0, torch.nan)
+    return segment_quantiles(values, segment, objects.count, (_QUANTILES[kind],))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectScales:
+    """Factors from the unit of a depth map to metres by M objects.
+
+    factor: (M,) metres over unit; NaN for an object without height, depth or road.
+    variance: (M,) of the factor, by the spread of the known height.
+    top: (M,) height of the highest point over the road, in the unit of depth.
+    bottom: (M,) of the lowest; far above 0 an object does not stand on this road.
+    """
+
+    factor: Tensor
+    variance: Tensor
+    top: Tensor
+    bottom: Tensor
+
+    def is_grounded(self, factor: float, height_m: Tensor, *, tolerance: float) -> Tensor:
+        """Return (M,) bool: whether the top is as high above the road as the object is, and the bottom is near it.
+
+        factor: of the image.  height_m: (M,) known.  tolerance: largest |ln| of the top over the height, and largest
+        bottom as a share of the height.
+        """
+        odd = (factor * self.top / height_m).log().abs()
+        return (odd < tolerance) & (factor * self.bottom < tolerance * height_m)
+
+
+def scale_objects(
+    depth: Tensor,
+    camera: Camera,
+    plane: Tensor,
+    objects: Segments,
+    height_m: Tensor,
+    spread_m: Tensor,
+    *,
+    kind: str = "silhouette",
+) -> ObjectScales:
+    """Return the factor of each object.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit; 0 = none.
+        camera: K (3, 3) or (B, 3, 3).
+        plane: (B, 4) the road, as of `RoadPixelHeights.plane`.
+        objects: of (B, H, W).
+        height_m, spread_m: (M,) known heights with their standard deviation.
+        kind: a row of `OBJECT_DEPTHS`.
+
+    Raises GeometryError for another kind.
+    """
+    if kind not in OBJECT_DEPTHS:
+        expected = f"one of {', '.join(OBJECT_DEPTHS)}"
+        raise GeometryError("depth of an object", found=f"'{kind}'", expected=expected, fix="choose one of them")
+    silhouettes = measure_silhouettes(depth, camera, plane, objects)
+    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
+    # The center of the highest pixel is half a pixel below the edge, on average.
+    half_px = 0.5 * represent_depths(depth, objects, "median") / fy
+    edges = Silhouettes(silhouettes.top + half_px, silhouettes.bottom)
+    if kind == "silhouette":
+        unit_height = edges.height
+    else:
+        row = objects.pixel // depth.shape[-1] % depth.shape[-2]
+        first = row.new_full((objects.count,), depth.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
+        last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
+        unit_height = height_from_box(last - first + 1, represent_depths(depth, objects, kind), fy)
+    factor = height_m / unit_height.where(unit_height > 0, torch.nan)
+    return ObjectScales(factor, (factor * spread_m / height_m).square(), edges.top, edges.bottom)
+
+
+@dataclass(frozen=True, slots=True)
+class PooledHeight:
+    """One height of many images.
+
+    by: the height by each row of `POOLS`, in metres.
+    sigma_m: standard deviation of the median's error, without that of the class's mean.
+    """
+
+    by: dict[str, float]
+    sigma_m: float
+
+
+def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: float) -> PooledHeight:
+    """Pool the heights of F images.
+
+    Args:
+        height_m: (F,) the camera's height by each image.
+        variance: (F,) of each height, by the spread of its objects.
+        shares: (T,) the share that each object has of all measurements; an object in many images has one height.
+        spread: standard deviation of an object's height over its mean.
+
+    "weighted" weights each image by the largest variance minus its own; "mode" is where the density of the logarithms
+    is largest. The deviation is the larger one of two: by the objects' spread and shares, and by the scatter of the
+    images over as many images as there are objects.
+
+    Raises GeometryError without a height.
+
+    Examples:
+        >>> pooled = pool_heights(np.array([1.5, 1.6, 1.7, 3.0]), np.full(4, 0.01), np.full(4, 0.25), 0.1)
+        >>> round(pooled.by["median"], 2), round(pooled.by["mean"], 2), round(pooled.by["mode"], 1)
+        (1.65, 1.95, 1.6)
+    """
+    if not len(height_m):
+        fix = "pass more images, or masks of road and cars"
+        raise GeometryError("camera height", found="no image with a road and objects", expected="some", fix=fix)
+    middle = float(np.median(height_m))
+    weight = variance.max() - variance
+    weight = weight if weight.sum() > 0 else np.ones(len(height_m))
+    by = {
+        "median": middle,
+        "mean": float(height_m.mean()),
+        "weighted": float((weight * height_m).sum() / weight.sum()),
+        "mode": _find_mode(height_m),
+    }
+    by_objects = middle * spread * math.sqrt(float((shares**2).sum()))
+    scatter = 1.4826 * float(np.median(np.abs(height_m - middle)))
+    by_images = scatter / math.sqrt(min(len(shares), len(height_m)))
+    return PooledHeight(by, math.sqrt(MEDIAN_VARIANCE) * max(by_objects, by_images))
+
+
+def _find_mode(values: Floats) -> float:
+    """Return where the density of the logarithms is largest, by kernels as wide as Silverman's rule says."""
+    logs = np.log(values)
+    low, high = np.quantile(logs, (0.25, 0.75))
+    width = max(0.9 * min(float(logs.std()), float(high - low) / 1.34) * len(logs) ** -0.2, 0.005)
+    grid = np.linspace(logs.min(), logs.max(), 401)
+    density = np.exp(-0.5 * ((grid[:, None] - logs) / width) ** 2).sum(1)
+    return float(np.exp(grid[density.argmax()]))
