@@ -37,6 +37,21 @@ def smoothness(name: str, part: Any, folder: Path) -> None:
     assert rough.grad.abs().sum() > 0
 
 
+def residual(name: str, part: Any, folder: Path) -> None:
+    """One value a pixel: 0 for equal images, more the more they differ, symmetric, with finite slopes."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 2, 3, 8, 10, generator=generator, dtype=torch.float64)
+    assert part(a, a, 0.85).abs().max() < 1e-12
+    value = part(a.requires_grad_(), b, 0.85)
+    assert value.shape == (2, 1, 8, 10)
+    assert value.min() >= 0
+    torch.testing.assert_close(part(b, a, 0.85), value)
+    assert part((a + b) / 2, b, 0.85).mean() < value.mean()
+    (slope,) = torch.autograd.grad(value.sum(), a)
+    assert slope.isfinite().all()
+    assert slope.abs().sum() > 0
+
+
 def overlay_loss(name: str, part: Any, folder: Path) -> None:
     """0 for the truth, more for what is wrong, with a slope there; without a label 0. Its name is the key of its
     weight.

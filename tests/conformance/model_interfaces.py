@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
-from stadia.models import ACTIVATIONS, DEPTH_NETWORKS
+from stadia.models import ACTIVATIONS, DEPTH_NETWORKS, ROTATION_NUMBERS
 from stadia.models.attention_config import AttentionConfig
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
@@ -146,13 +146,20 @@ def pose_head(name: str, part: Any, folder: Path) -> None:
 
 def rotation(name: str, part: Any, folder: Path) -> None:
     """Three numbers to a rotation: none for zeros, of that angle about an axis for one alone, with a finite slope at
-    zero.
+    zero. Six or nine are those of a matrix, less the identity.
     """
-    zero = torch.zeros(2, 3, requires_grad=True)
+    numbers = ROTATION_NUMBERS.get(name, 3)
+    zero = torch.zeros(2, numbers, requires_grad=True)
     none = part(zero)
     assert torch.equal(none, torch.eye(3).expand(2, 3, 3))
     (slope,) = torch.autograd.grad((none * torch.arange(9.0).view(3, 3)).sum(), zero)
     assert slope.isfinite().all()
+    assert slope.abs().max() > 0
+    if numbers > 3:  # numbers of a matrix: any gives a rotation
+        R = part(torch.randn(50, numbers, generator=torch.Generator().manual_seed(0)))
+        torch.testing.assert_close(R @ R.transpose(1, 2), torch.eye(3).expand(50, 3, 3), atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.linalg.det(R), torch.ones(50), atol=1e-4, rtol=0)
+        return
     assert slope.abs().min() > 0
     for axis, alone in enumerate(torch.eye(3)):
         R = part(0.3 * alone)

@@ -304,6 +304,7 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
         *model_interfaces.INTERFACE_CHECKS,
         loss,
         loss_interfaces.smoothness,
+        loss_interfaces.residual,
         loss_interfaces.overlay_loss,
         part_of_sparse_depth,
         object_interfaces.rotation_loss,

@@ -179,3 +179,17 @@ def test_predictions_at_other_pixels_are_refused():
     predicted, labels = two_objects()
     with pytest.raises(GeometryError, match=r"found 3, 3, 3, 1, 2, 2.*expected 3 of pixels and 2 of objects"):
         ObjectPoseLoss()(replace(predicted, quaternion=predicted.quaternion[:1]), labels)
+
+
+def test_pixels_count_where_the_predicted_mask_agrees():
+    """Object 1 is predicted at its first pixel alone, object 2 nowhere, where all of its pixels count."""
+    predicted, labels = two_objects()
+    logits = sure(torch.tensor([[[1, 0, 0], [0, 0, 0]]]))
+    quaternions = torch.tensor([[2.0, 0, 0, 0], [5.0, 0, 0, 0], [3.0, 0, 0, 0]])
+    predicted = replace(predicted, class_logits=logits, pixel_quaternion=quaternions)
+    norms = {}
+    for pixels in ("all", "predicted"):
+        config = ObjectPoseLossConfig(pixels=pixels, rotation=RotationLossConfig(norm_penalty=1.0))
+        norms[pixels] = float(ObjectPoseLoss(config)(predicted, labels).terms["norm"])
+    assert norms["all"] == pytest.approx(((1 + 16) / 2 + 4) / 2)
+    assert norms["predicted"] == pytest.approx((1 + 4) / 2)

@@ -20,7 +20,7 @@ from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses import ROTATION_LOSSES
 from stadia.losses.config import RotationLossConfig
 from stadia.losses.loss_report import masked_mean
-from stadia.losses.object_pose_loss import norm_penalty
+from stadia.losses.object_pose_loss import build_rotation_loss, norm_penalty
 
 F64 = torch.float64
 HALF_TURN_Y = (0.0, 0.0, 1.0, 0.0)
@@ -121,6 +121,8 @@ def test_by_hand(degrees: float):
     expected = {
         "geodesic": theta,
         "bounded_log": math.log((math.sin(theta / 2) ** 2 + 0.1) / 0.1),
+        "log_dot": math.log((1 - math.cos(theta / 2) + 0.1) / 0.1),
+        "minus_log_dot": -math.log((math.cos(theta / 2) + 0.1) / 1.1),
         "one_minus_dot_squared": math.sin(theta / 2) ** 2,
         "squared_error": 2 - 2 * math.cos(theta / 2),
     }
@@ -239,3 +241,30 @@ def test_no_object_is_0_and_still_in_the_graph(objects: int):
     value.backward()
     assert q.grad is not None
     assert (q.grad == 0).all()
+
+
+# -- sums and eps
+
+
+def test_log_dot_is_the_published_form_but_for_a_constant() -> None:
+    """log(eps + 1 - |q . q_true|) has the same gradient, and its negation the opposite one."""
+    true, q = unit(9), unit(9).requires_grad_()
+    a = (q / q.norm(dim=-1, keepdim=True) * true).sum(-1).abs()
+    (published,) = torch.autograd.grad(torch.log(0.02 + 1 - a).sum(), q)
+    loss = build_rotation_loss(RotationLossConfig(name="log_dot", eps=0.02))
+    (ours,) = torch.autograd.grad(loss(q, true, None).sum(), q)
+    assert_close(ours, published)
+    (negated,) = torch.autograd.grad(away_from_truth(q, true).sum(), q)
+    assert ((negated * ours).sum(-1) < 0).all()
+
+
+def test_rotation_losses_are_added_with_their_weights() -> None:
+    true, q = unit(5), unit(5)
+    config = RotationLossConfig(name="log_dot", eps=0.02, also={"squared_error": 0.5, "geodesic": 2.0})
+    expected = torch.log1p((1 - (q * true).sum(-1).abs()) / 0.02)
+    expected = expected + 0.5 * LOSSES["squared_error"](q, true) + 2 * LOSSES["geodesic"](q, true)
+    assert_close(build_rotation_loss(config)(q, true, None), expected)
+    with pytest.raises(ValidationError, match=r"is rotation\.name already"):
+        RotationLossConfig(name="geodesic", also={"geodesic": 1.0})
+    with pytest.raises(ValidationError, match="minimal at 180 degrees"):
+        RotationLossConfig(also={"neg_log": 1.0})

@@ -66,6 +66,8 @@ PLAIN_POSE = {
     "ap_10deg_2cm": (10, 2),
     "ap_10deg_5cm": (10, 5),
     "ap_10deg_10cm": (10, 10),
+    "ap_5deg": (5, math.inf),
+    "ap_10deg": (10, math.inf),
 }
 
 
@@ -103,6 +105,7 @@ def plain_scores(images: list[ImageComparison], classes: range, nocs: bool) -> d
                 angle = [[image.rotation_deg[i, j] for j in columns] for i in rows]
                 shift = [[image.translation_cm[i, j] for j in columns] for i in rows]
                 cost = [[a + s for a, s in zip(*both, strict=True)] for both in zip(angle, shift, strict=True)]
+                cost = cost if math.isfinite(cm) else angle
                 scores = [image.score[i] for i in rows]
                 taken = plain_take(
                     scores, cost, lambda i, j, a=angle, s=shift, d=degrees, c=cm: a[i][j] <= d and s[i][j] <= c

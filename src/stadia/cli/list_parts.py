@@ -45,6 +45,7 @@ PART_KINDS = Registry(
         "sparse-depth-losses": "stadia.losses:SPARSE_DEPTH_LOSSES",
         "overlay-losses": "stadia.losses:OVERLAY_LOSSES",
         "rotation-losses": "stadia.losses:ROTATION_LOSSES",
+        "residuals": "stadia.losses:RESIDUALS",
         "optimizers": "stadia.training:OPTIMIZERS",
         "schedules": "stadia.training:SCHEDULES",
         "loggers": "stadia.training:LOGGERS",

@@ -88,6 +88,29 @@ def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float)
     return math.log(share / (1 - share))
 
 
+def softplus_to_inverse_depth(logit: Tensor, min_depth_m: float) -> Tensor:
+    """Return 1 / (min_depth_m + softplus(logit)), in 1/m: depth without an upper limit.
+
+    Examples:
+        >>> round(1 / softplus_to_inverse_depth(torch.tensor(1000.0), 0.5).item(), 1)
+        1000.5
+    """
+    return 1 / (min_depth_m + F.softplus(logit))
+
+
+def init_softplus_bias(init_depth_m: float, min_depth_m: float) -> float:
+    """Return the logit at which `softplus_to_inverse_depth` gives init_depth_m.
+
+    Examples:
+        >>> bias = init_softplus_bias(20, 0.5)
+        >>> round(1 / softplus_to_inverse_depth(torch.tensor(bias), 0.5).item(), 3)
+        20.0
+    """
+    _check_range(min_depth_m, init_depth_m)
+    beyond = init_depth_m - min_depth_m
+    return beyond + math.log(-math.expm1(-beyond))
+
+
 def depth_to_points(depth_m: Tensor, camera: Camera, T_world_camera: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return every pixel as a point, row by row.
 

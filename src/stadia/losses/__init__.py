@@ -24,6 +24,17 @@ LOSSES = Registry(
 _METRIC_DEPTH = "slopes in metres are largest for far, uncertain depth and grow with the unit; use 'slope_over_mean'"
 _SUMMED = "a sum over pixels outweighs the residual a hundred times and flattens depth; use the mean 'slope_over_mean'"
 
+RESIDUALS = Registry(
+    "residual",
+    {
+        "ssim_l1": "stadia.losses.photometric:photometric_residual",
+        "mse": "stadia.losses.photometric:squared_residual",
+        "patch": "stadia.losses.photometric:patch_residual",
+    },
+    refused=dict.fromkeys(("sum", "summed"), _SUMMED),
+)
+"""Photometric residuals: images a and b (B, 3, H, W), the weight of SSIM, statistics of b or None, to (B, 1, H, W)."""
+
 SMOOTHNESS = Registry(
     "smoothness",
     {
@@ -66,13 +77,18 @@ OVERLAY_LOSSES = Registry(
 )
 """Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
 
-_NEG_LOG = "a negated logarithm is minimal at 180 degrees and turns rotations away from the truth; use 'bounded_log'"
+_NEG_LOG = (
+    "-log(eps + 1 - a) with a = |q . q_true| is minimal at 180 degrees and turns rotations away from the truth; use "
+    "'bounded_log', 'log_dot' (the same without the minus) or 'minus_log_dot', -log(a), which is minimal at the truth"
+)
 
 ROTATION_LOSSES = Registry(
     "rotation loss",
     {
         "geodesic": "stadia.losses.object_pose_loss:geodesic",
         "bounded_log": "stadia.losses.object_pose_loss:bounded_log",
+        "log_dot": "stadia.losses.object_pose_loss:log_dot",
+        "minus_log_dot": "stadia.losses.object_pose_loss:minus_log_dot",
         "one_minus_dot_squared": "stadia.losses.object_pose_loss:one_minus_dot_squared",
         "squared_error": "stadia.losses.object_pose_loss:squared_error",
     },

@@ -42,6 +42,7 @@ from .sparse_depth import LabeledDepth as LabeledDepth
 from .sparse_depth import SparseDepthLoss as SparseDepthLoss
 
 LOSSES: stadia.core.registry.Registry
+RESIDUALS: stadia.core.registry.Registry
 SMOOTHNESS: stadia.core.registry.Registry
 SPARSE_DEPTH_LOSSES: stadia.core.registry.Registry
 OVERLAY_LOSSES: stadia.core.registry.Registry

@@ -7,17 +7,28 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel, check_registered
-from stadia.losses import LOSSES, OVERLAY_LOSSES, ROTATION_LOSSES, SMOOTHNESS
+from stadia.losses import LOSSES, OVERLAY_LOSSES, RESIDUALS, ROTATION_LOSSES, SMOOTHNESS
 
 LossName = Annotated[str, AfterValidator(check_registered(LOSSES))]
 """A loss of `stadia list losses`, an entry point of the group stadia.losses, or module:Class of your own."""
+
+
+SELFSUP_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_right_consistency", "brightness")
+
+
+def _is_term(name: str) -> str:
+    if name not in SELFSUP_TERMS:
+        raise ValueError(f"'{name}' is none of {', '.join(SELFSUP_TERMS)}")
+    return name
 
 
 class SelfSupervisedLossConfig(StrictModel):
     """The self-supervised loss. Outputs that the networks do not predict are ignored; `model` switches on D3VO's parts.
 
     name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
-    ssim_weight: share of SSIM in a residual; the rest is the absolute difference.
+    residual: how images are compared: ssim_l1 (Monodepth2), mse, or patch, Huber's norm over DSO's eight pixels
+        (`stadia list residuals`). Others than ssim_l1 are computed by plain torch.
+    ssim_weight: share of SSIM in the residual ssim_l1; the rest is the absolute difference.
     smoothness: weight of edge-aware smoothness at full resolution, halved with each coarser scale (the lambda of D3VO,
         arXiv 2003.01060, and Monodepth2).
     smoothness_type: slope_over_mean, slope, log_slope or bend (`stadia list smoothness`).
@@ -29,6 +40,9 @@ class SelfSupervisedLossConfig(StrictModel):
         A match 24 pixels away is 3 pixels away at the fourth size, within reach of the loss's gradient.
     scale_weights: weight of each scale of the prediction in all terms, finest first; the sum is still divided by the
         number of scales. None: all 1.
+    term_scale_weights: the same for single terms by name, which multiply scale_weights: {"smoothness": [1, 0.5, 0, 0]}.
+    translation_gradient: factor on the gradient of the predicted translation of temporal sources.
+    translation_gradient_steps: steps in which this factor falls by e towards 1. None: it stays.
     temporal_from_step: temporal neighbors train depth from this step on; before, they train only the pose network, and
         the stereo source trains depth. None: never. Without a stereo source they train depth from the start.
     uncertainty_from_step: a predicted uncertainty weights the residual from this step on; Sigma is 1 before. Earlier,
@@ -48,6 +62,7 @@ class SelfSupervisedLossConfig(StrictModel):
     """
 
     name: LossName = "selfsup"
+    residual: Annotated[str, AfterValidator(check_registered(RESIDUALS))] = "ssim_l1"
     ssim_weight: float = Field(default=0.85, ge=0, le=1)
     smoothness: float = Field(default=1e-3, ge=0)
     smoothness_type: Annotated[str, AfterValidator(check_registered(SMOOTHNESS))] = "slope_over_mean"
@@ -56,6 +71,11 @@ class SelfSupervisedLossConfig(StrictModel):
     residual_threshold: float | None = Field(default=None, gt=0)
     pyramid: int = Field(default=1, ge=1, le=6)
     scale_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    term_scale_weights: dict[Annotated[str, AfterValidator(_is_term)], tuple[Annotated[float, Field(ge=0)], ...]] = (
+        Field(default_factory=dict)
+    )
+    translation_gradient: float = Field(default=1.0, gt=0, le=1e4)
+    translation_gradient_steps: int | None = Field(default=None, ge=1)
     temporal_from_step: int | None = Field(default=0, ge=0)
     uncertainty_from_step: int = Field(default=0, ge=0)
     num_uncertainty_sizes: int | None = Field(default=None, ge=1)
@@ -143,11 +163,28 @@ class RotationLossConfig(StrictModel):
     """The loss between predicted and true quaternion.
 
     name: see `stadia list rotation-losses`.
+    eps: of bounded_log, log_dot and minus_log_dot, which keeps their slopes finite.
+    also: weights of further losses of the table, which are added: {"squared_error": 0.5}.
     norm_penalty: weight of (|q| - 1)^2.
     """
 
     name: Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))] = "bounded_log"
+    eps: float = Field(default=0.1, gt=0, le=1)
+    also: dict[Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))], TermWeight] = Field(
+        default_factory=dict
+    )
     norm_penalty: float = Field(default=0.1, ge=0)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the weight of each loss by name; that of `name` is 1."""
+        return {self.name: 1.0, **{name: weight for name, weight in self.also.items() if weight}}
+
+    @model_validator(mode="after")
+    def _counts_each_once(self) -> Self:
+        if self.name in self.also:
+            raise ValueError(f"rotation.also: '{self.name}' is rotation.name already, with weight 1")
+        return self
 
 
 class ObjectPoseLossConfig(StrictModel):
@@ -156,10 +193,12 @@ class ObjectPoseLossConfig(StrictModel):
     name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
     cross_entropy, focal, dice: of the mask.
     focal_gamma: how little correct pixels count, 1 or more.
-    rotation: name of the rotation loss, and its penalty on quaternion length.
+    rotation: name of the rotation loss, others that are added, and the penalty on quaternion length.
     rotation_weight: of it.
     rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
         with its predicted length, which squared_error needs to train the length.
+    pixels: of the terms that compare pixels: "all" of the object, or those that the predicted mask gives its class
+        ("predicted"), where there are any.
     center: of the direction to the center at each pixel.
     depth: of the logarithm of z.
     size: relative to the true diagonal.
@@ -173,6 +212,7 @@ class ObjectPoseLossConfig(StrictModel):
     rotation: RotationLossConfig = RotationLossConfig()
     rotation_weight: TermWeight = 1.0
     rotation_of: Literal["object", "pixel"] = "object"
+    pixels: Literal["all", "predicted"] = "all"
     center: TermWeight = 1.0
     depth: TermWeight = 1.0
     size: TermWeight = 1.0

@@ -2,13 +2,17 @@
 
 Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects'
 `Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the
-farthest orientation; q and -q have equal loss. (A negated logarithm falls towards 180 degrees and is refused.)
+farthest orientation; q and -q have equal loss. (-log(eps + 1 - |q . q_true|) falls towards 180 degrees, and is refused;
+-log|q . q_true| rises, and is `minus_log_dot`.)
 Gradients are finite everywhere: at the truth, at 180 degrees, and for the zero quaternion, which counts as 180 degrees.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,12 +23,12 @@ from stadia.core.types import TensorDataclass
 from stadia.geometry.boxes import Symmetry, half_angle_sin_cos
 from stadia.geometry.instances import unit_directions
 from stadia.geometry.se3 import at_least_float32
-from stadia.geometry.segments import Segments, segment_means
+from stadia.geometry.segments import Segments, segment_means, segment_sums
 from stadia.losses import ROTATION_LOSSES
-from stadia.losses.config import ObjectPoseLossConfig
+from stadia.losses.config import ObjectPoseLossConfig, RotationLossConfig
 from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
 
-BOUNDED_LOG_EPS = 0.1
+EPS = 0.1
 """The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
 
 
@@ -51,7 +55,7 @@ def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None)
     return 2 * torch.atan2(*_some_angle(quaternion, true, symmetry))
 
 
-def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
     """Compute log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth.
 
     Independent of the quaternion's length.
@@ -61,7 +65,40 @@ def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = No
         >>> round(bounded_log(turned, upright).item(), 3), bounded_log(-upright, upright).item()
         (2.001, 0.0)
     """
-    return torch.log1p(one_minus_dot_squared(quaternion, true, symmetry) / BOUNDED_LOG_EPS)
+    return torch.log1p(one_minus_dot_squared(quaternion, true, symmetry) / eps)
+
+
+def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
+    """Compute log((1 - a + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps).
+
+    It is log(eps + 1 - a) but for a constant, which makes it 0 at the truth. Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(log_dot(turned, upright).item(), 3)
+        1.609
+    """
+    return torch.log1p(_one_minus_dot(quaternion, true, symmetry) / eps)
+
+
+def minus_log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
+    """Compute -log((a + eps) / (1 + eps)) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest at 180 degrees.
+
+    Without eps it would be -log(a), which has no bound. Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(minus_log_dot(turned, upright).item(), 3)
+        0.452
+    """
+    return -torch.log1p(-_one_minus_dot(quaternion, true, symmetry) / (1 + eps))
+
+
+def _one_minus_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> Tensor:
+    """Return 1 - a, (...), without a difference of close numbers."""
+    sine, cosine = _some_angle(quaternion, true, symmetry)
+    length = (sine.square() + cosine.square()).sqrt()
+    return sine.square() / (length * (length + cosine))
 
 
 def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
@@ -245,6 +282,29 @@ class ObjectPoseLabels:
     symmetry: Symmetry
 
 
+def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor, Symmetry | None], Tensor]:
+    """Return the weighted sum of the configured rotation losses, a function (q, true, symmetry) to (...).
+
+    Examples:
+        >>> loss = build_rotation_loss(RotationLossConfig(name="geodesic", also={"squared_error": 0.5}))
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(loss(turned, upright, None).item(), 3)
+        2.255
+    """
+    losses = []
+    for name, weight in config.weights.items():
+        loss = ROTATION_LOSSES.load(name)
+        takes_eps = "eps" in inspect.signature(loss).parameters
+        losses.append((weight, partial(loss, eps=config.eps) if takes_eps else loss))
+    if len(losses) == 1:
+        return losses[0][1]
+
+    def add_losses(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+        return torch.stack([weight * loss(quaternion, true, symmetry) for weight, loss in losses]).sum(0)
+
+    return add_losses
+
+
 class ObjectPoseLoss:
     """Terms by name, weighted by the configuration. An image without objects trains the mask only.
 
@@ -254,7 +314,7 @@ class ObjectPoseLoss:
 
     def __init__(self, config: ObjectPoseLossConfig | None = None) -> None:
         self.config = config or ObjectPoseLossConfig()
-        self.rotation = ROTATION_LOSSES.load(self.config.rotation.name)
+        self.rotation = build_rotation_loss(self.config.rotation)
 
     def __call__(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> LossReport:
         """Compute the loss of a batch. Raises GeometryError if prediction and labels differ in pixels or objects."""
@@ -289,19 +349,30 @@ class ObjectPoseLoss:
     def _object_terms(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> dict[str, Tensor]:
         """Return the terms of each object, (M,)."""
         segment, count = labels.segments.segment, labels.segments.count
+        average = partial(segment_means, segment=segment, count=count, weights=self._weigh_pixels(predicted, labels))
         if self.config.rotation_of == "object":
             rotation = self.rotation(predicted.quaternion, labels.quaternion, labels.symmetry)
         else:
             true, symmetry = labels.quaternion[segment], labels.symmetry[segment]
-            rotation = segment_means(self.rotation(predicted.pixel_quaternion, true, symmetry), segment, count)
+            rotation = average(self.rotation(predicted.pixel_quaternion, true, symmetry))
         direction = unit_directions(labels.center_px[segment], predicted.place)
         return {
             "rotation": rotation,
-            "norm": segment_means(norm_penalty(predicted.pixel_quaternion), segment, count),
-            "center": segment_means(center_error(predicted.pixel_to_center, direction), segment, count),
+            "norm": average(norm_penalty(predicted.pixel_quaternion)),
+            "center": average(center_error(predicted.pixel_to_center, direction)),
             "depth": log_depth_error(predicted.log_depth, labels.depth_m),
             "size": size_error(predicted.size_m, labels.size_m),
         }
+
+    def _weigh_pixels(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> Tensor | None:
+        """Return (P,) 1 where the predicted mask has the object's class, and all 1 for an object where it never has."""
+        if self.config.pixels == "all":
+            return None
+        segments, logits = labels.segments, predicted.class_logits.detach()
+        true = segments.gather(labels.class_map[:, None])[:, 0]
+        agrees = (segments.gather(logits).argmax(1) == true).to(logits.dtype)
+        found = segment_sums(agrees, segments.segment, segments.count) > 0
+        return agrees.where(found[segments.segment], 1.0)
 
 
 def _check_counts(predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> None:

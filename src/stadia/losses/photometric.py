@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,3 +69,47 @@ def photometric_residual(
     """
     distance = ssim_weight * ssim_distance(a, b, statistics_b) + (1 - ssim_weight) * (a - b).abs()
     return distance.mean(dim=1, keepdim=True)
+
+
+def squared_residual(
+    a: Tensor, b: Tensor, ssim_weight: float = 0.0, statistics_b: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Compute the squared difference, the mean over channels: (B, 3, H, W) images to (B, 1, H, W).
+
+    ssim_weight, statistics_b: not used; residuals have one signature.
+
+    Examples:
+        >>> squared_residual(torch.full((1, 3, 4, 4), 0.7), torch.full((1, 3, 4, 4), 0.2)).mean().item()
+        0.25
+    """
+    return (a - b).square().mean(dim=1, keepdim=True)
+
+
+PATCH = ((0, -2), (-1, -1), (1, -1), (-2, 0), (0, 0), (2, 0), (-1, 1), (0, 2))
+"""Offsets x, y of the eight pixels of a patch (DSO, arXiv 1607.02565, figure 4)."""
+
+HUBER = 9 / 255
+"""Difference from which DSO's Huber norm is linear, of images in [0, 1]."""
+
+
+def patch_residual(
+    a: Tensor, b: Tensor, ssim_weight: float = 0.0, statistics_b: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """Compute Huber's norm of the difference, averaged over a patch of eight pixels: (B, 3, H, W) to (B, 1, H, W).
+
+    Depth is taken as constant over the patch. Borders are repeated. Divided by HUBER, so that its slope is 1 as that of
+    the absolute difference.
+
+    ssim_weight, statistics_b: not used; residuals have one signature.
+
+    Source: DSO (arXiv 1607.02565), eq. 4.
+
+    Examples:
+        >>> round(patch_residual(torch.full((1, 3, 9, 9), 0.7), torch.full((1, 3, 9, 9), 0.2)).mean().item(), 4)
+        0.4824
+    """
+    values = functional.huber_loss(a, b, reduction="none", delta=HUBER).mean(dim=1, keepdim=True) / HUBER
+    height, width = values.shape[-2:]
+    padded = functional.pad(values, (2, 2, 2, 2), mode="replicate")
+    shifted = [padded[..., 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] for dx, dy in PATCH]
+    return torch.stack(shifted).mean(dim=0)

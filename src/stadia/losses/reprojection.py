@@ -127,11 +127,21 @@ class Reprojector(Protocol):
 
 
 class TorchReprojector:
-    """The readable reference: runs on any device, with gradients to any tensor."""
+    """The readable reference: runs on any device, with gradients to any tensor.
+
+    residual: of `losses.RESIDUALS`.
+    """
 
     def __init__(
-        self, images: ReprojectionInputs, *, ssim_weight: float, auto_mask: bool, brightness: Tensor | None = None
+        self,
+        images: ReprojectionInputs,
+        *,
+        ssim_weight: float,
+        auto_mask: bool,
+        brightness: Tensor | None = None,
+        residual: Callable[..., Tensor] = photometric_residual,
     ) -> None:
+        self.residual = residual
         self.images, self.ssim_weight, self.auto_mask, self.brightness = images, ssim_weight, auto_mask, brightness
         self.target_statistics: tuple[Tensor, Tensor] | None = None  # with brightness the target differs by source
         if brightness is None:
@@ -165,7 +175,7 @@ class TorchReprojector:
             target = self._repeat_for_sources(self.images.target)
         else:
             target = apply_brightness(images, self.images.target, self.brightness).flatten(0, 1)
-        residuals = photometric_residual(images.flatten(0, 1), target, self.ssim_weight, self.target_statistics)
+        residuals = self.residual(images.flatten(0, 1), target, self.ssim_weight, self.target_statistics)
         return residuals.view(*images.shape[:2], *images.shape[3:])
 
     def _repeat_for_sources(self, values: Tensor) -> Tensor:

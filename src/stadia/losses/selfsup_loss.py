@@ -7,8 +7,10 @@ Two paths compute it, with equal values and gradients. On a CPU, `losses.cpu.fus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from stadia.core.types import Prediction, Targets, is_temporal
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.se3 import inverse
 from stadia.geometry.warp import invert_brightness
-from stadia.losses import SMOOTHNESS
+from stadia.losses import RESIDUALS, SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
@@ -74,6 +76,7 @@ class SelfSupervisedLoss:
         self.reprojector = reprojector
         self._compiled_compute: Callable[..., _Computed] | None = None
         self.smoothness: Callable[[Tensor, Tensor], Tensor] = SMOOTHNESS.load(self.config.smoothness_type)
+        self.residual: Callable[..., Tensor] = RESIDUALS.load(self.config.residual)
 
     def __call__(
         self,
@@ -106,6 +109,7 @@ class SelfSupervisedLoss:
         with torch.autocast(targets.image.device.type, enabled=False):
             targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
             prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
+            prediction = self._scale_translation_gradient(prediction, source_names, step)
             cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
             ignored = None if targets.ignored is None else widen_region(targets.ignored)
             images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names, ignored)
@@ -138,6 +142,18 @@ class SelfSupervisedLoss:
             compare = reproject.bind_motion(select_sources(prediction.T_source_target, indices), averages=False)
             return compare(_resize_like(inverse_depth.float(), targets.image)).minimum.residual
 
+    def _scale_translation_gradient(self, prediction: Prediction, source_names: Sequence[str], step: int) -> Prediction:
+        """Return the same prediction; the gradient of translations of temporal sources is multiplied."""
+        config, T = self.config, prediction.T_source_target
+        factor = config.translation_gradient
+        if config.translation_gradient_steps is not None:
+            factor = 1 + (factor - 1) * math.exp(-step / config.translation_gradient_steps)
+        if factor == 1:
+            return prediction
+        factors = T.new_ones(T.shape[1], 4, 4)
+        factors[[i for i, name in enumerate(source_names) if is_temporal(name)], :3, 3] = factor
+        return replace(prediction, T_source_target=T.detach() + factors * (T - T.detach()))
+
     def compile(self, **options: Any) -> None:
         """Compute the loss by its torch version, compiled as one region.
 
@@ -162,7 +178,7 @@ class SelfSupervisedLoss:
 
     def _compute(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> _Computed:
         """Return the terms, the maps of the finest scale and the logged scalars, by name."""
-        terms = _Terms(_scale_weights(prediction, self.config.scale_weights))
+        terms = _Terms(_scale_weights(prediction, self.config.scale_weights), self.config.term_scale_weights)
         sizes = [images.halved(times) for times in range(self.config.pyramid)]
         depth_sources, motion_only_sources = self.split_sources(images.source_names, step)
         finest = self._compare(terms, sizes, prediction, depth_sources, step, road)
@@ -321,7 +337,9 @@ class SelfSupervisedLoss:
     def _reprojector(
         self, images: ReprojectionInputs, indices: list[int], brightness: Tensor | None, *, auto_mask: bool
     ) -> Reprojector:
-        reprojector = self.reprojector or choose_reprojector(images.target)
+        reprojector: Callable[..., Reprojector] = self.reprojector or choose_reprojector(images.target)
+        if self.config.residual != "ssim_l1":
+            reprojector = partial(TorchReprojector, residual=self.residual)
         brightness = None if brightness is None else select_sources(brightness, indices)
         ssim_weight = self.config.ssim_weight
         return reprojector(images.select(indices), ssim_weight=ssim_weight, auto_mask=auto_mask, brightness=brightness)
@@ -333,12 +351,18 @@ _Computed = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 class _Terms:
     """Terms of the loss, summed over the scales."""
 
-    def __init__(self, scale_weights: Sequence[float]) -> None:
-        self.scale_weights = scale_weights
+    def __init__(self, scale_weights: Sequence[float], of_terms: Mapping[str, Sequence[float]]) -> None:
+        self.scale_weights, self.of_terms = scale_weights, of_terms
         self.sums: dict[str, Tensor] = {}
+        for name, weights in of_terms.items():
+            if len(weights) != len(scale_weights):
+                found, expected = f"{len(weights)} weights", f"{len(scale_weights)}, one a scale"
+                fix = "give one weight for each scale of the network"
+                raise GeometryError(f"loss.term_scale_weights.{name}", found=found, expected=expected, fix=fix)
 
     def add(self, name: str, scale: int, value: Tensor) -> None:
-        value = self.scale_weights[scale] * value
+        weight = self.scale_weights[scale] * (self.of_terms[name][scale] if name in self.of_terms else 1.0)
+        value = weight * value
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def means(self) -> dict[str, Tensor]:

@@ -221,6 +221,7 @@ def _count_coinciding(points: Tensor) -> tuple[Tensor, Tensor]:
 
 IOU_THRESHOLDS = (0.25, 0.5, 0.75)
 POSE_THRESHOLDS = ((5.0, 2.0), (5.0, 5.0), (10.0, 2.0), (10.0, 5.0), (10.0, 10.0))
+ROTATION_THRESHOLDS = (5.0, 10.0)  # degrees, whatever the translation: "ap_5deg"
 """Degrees and centimetres."""
 
 
@@ -324,7 +325,8 @@ def mean_average_precisions(
     """Return average precision by threshold, 0 to 1, over classes with an object: "ap_iou50", "ap_5deg_5cm", ...
 
     Every prediction takes an object of its image and class, in order of score: the largest overlap above the threshold,
-    or the least sum of degrees and centimetres within the limits. Predictions of equal score choose together
+    or the least sum of degrees and centimetres within the limits; the least angle where degrees alone count
+    ("ap_5deg"). Predictions of equal score choose together
     (`match_greedy`). NaN where no class has an object.
     """
     images = list(images)
@@ -335,15 +337,16 @@ def mean_average_precisions(
 
 def score_names() -> list[str]:
     """Return the names of `mean_average_precisions`."""
-    return [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
+    names = [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
+    return names + [_pose_name(degrees) for degrees in ROTATION_THRESHOLDS]
 
 
 def _iou_name(threshold: float) -> str:
     return f"ap_iou{100 * threshold:.0f}"
 
 
-def _pose_name(degrees: float, cm: float) -> str:
-    return f"ap_{degrees:.0f}deg_{cm:.0f}cm"
+def _pose_name(degrees: float, cm: float = math.inf) -> str:
+    return f"ap_{degrees:.0f}deg" + (f"_{cm:.0f}cm" if math.isfinite(cm) else "")
 
 
 def _select_class(image: ImageComparison, class_id: int) -> ImageComparison:
@@ -356,7 +359,7 @@ def _average_precisions(images: Sequence[ImageComparison], rules: ApRules) -> di
         return None
     scores = {_iou_name(t): _ap([(_match_by_overlap(p, t, rules), p) for p in images]) for t in IOU_THRESHOLDS}
     gated = images if rules.gate is None else [_select_gated(image, rules.gate, rules) for image in images]
-    for degrees, cm in POSE_THRESHOLDS:
+    for degrees, cm in (*POSE_THRESHOLDS, *((degrees, math.inf) for degrees in ROTATION_THRESHOLDS)):
         ap = _ap([(_match_by_pose(image, degrees, cm), image) for image in gated])
         scores[_pose_name(degrees, cm)] = 0.0 if math.isnan(ap) else ap  # the gate left no object: none was found
     return scores
@@ -374,8 +377,9 @@ def _match_by_overlap(image: ImageComparison, threshold: float, rules: ApRules) 
 
 
 def _match_by_pose(image: ImageComparison, degrees: float, cm: float) -> IndexArray:
-    allowed = (image.rotation_deg <= degrees) & (image.translation_cm <= cm)
-    return match_greedy(image.rotation_deg + image.translation_cm, allowed, image.score)
+    allowed = (image.rotation_deg <= degrees) & (image.translation_cm <= cm) & np.isfinite(image.translation_cm)
+    cost = image.rotation_deg + (image.translation_cm if math.isfinite(cm) else 0.0)
+    return match_greedy(cost, allowed, image.score)
 
 
 def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageComparison:

@@ -69,8 +69,23 @@ POSE_HEADS = Registry(
 )
 
 ROTATIONS = Registry(
-    "rotation", {"axis_angle": "stadia.geometry.se3:so3_exp", "euler": "stadia.models.pose.pose_net:euler_to_matrix"}
+    "rotation",
+    {
+        "axis_angle": "stadia.geometry.se3:so3_exp",
+        "euler": "stadia.models.pose.rotations:euler_xyz",
+        "euler_xyz": "stadia.models.pose.rotations:euler_xyz",
+        "euler_xzy": "stadia.models.pose.rotations:euler_xzy",
+        "euler_yxz": "stadia.models.pose.rotations:euler_yxz",
+        "euler_yzx": "stadia.models.pose.rotations:euler_yzx",
+        "euler_zxy": "stadia.models.pose.rotations:euler_zxy",
+        "euler_zyx": "stadia.models.pose.rotations:euler_zyx",
+        "matrix6d": "stadia.models.pose.rotations:matrix6d",
+        "matrix9d": "stadia.models.pose.rotations:matrix9d",
+    },
 )
+
+ROTATION_NUMBERS = {"matrix6d": 6, "matrix9d": 9}
+"""Numbers that a rotation takes, where these are not 3."""
 
 ACTIVATIONS = Registry(
     "activation",

@@ -60,4 +60,5 @@ OVERLAY_NETWORKS: stadia.core.registry.Registry
 POSE_NETS: stadia.core.registry.Registry
 POSE_HEADS: stadia.core.registry.Registry
 ROTATIONS: stadia.core.registry.Registry
+ROTATION_NUMBERS: dict[str, int]
 ACTIVATIONS: stadia.core.registry.Registry

@@ -21,7 +21,9 @@ class DepthPoseNetConfig(DepthModelConfig):
     pose_net: encoder of image pairs (`stadia list pose-nets`): `resnet`, `d3vo`, `shared` (the depth network's own
         encoder), or `correlation`, which needs little data.
     pose_head: maps its features to numbers (`stadia list pose-heads`); `linear` requires the training image size.
-    rotation: parametrization, axis_angle or euler (`stadia list rotations`).
+    pose_bias: biases in the convolutions of the pose network and its motion head.
+    rotation: parametrization: axis_angle, euler angles by their order, or a matrix by its first two columns (matrix6d)
+        or all (matrix9d) (`stadia list rotations`).
     activation: of the pose network's own layers (`stadia list activations`).
     """
 
@@ -32,6 +34,7 @@ class DepthPoseNetConfig(DepthModelConfig):
     brightness_scale: float = Field(default=0.1, gt=0)
     pose_net: Annotated[str, AfterValidator(check_registered(POSE_NETS))] = "resnet"
     pose_head: Annotated[str, AfterValidator(check_registered(POSE_HEADS))] = "convolution"
+    pose_bias: bool = True
     rotation: Annotated[str, AfterValidator(check_registered(ROTATIONS))] = "axis_angle"
     activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "relu"
 

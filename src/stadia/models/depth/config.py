@@ -22,6 +22,10 @@ REVISION_PATTERN = "[0-9a-f]{40}"
 """A commit of the hub. Names of branches and tags can be moved to other files."""
 
 
+LOG_UNCERTAINTY_RANGE: tuple[float, float] = (-6.0, 2.0)
+"""Limits of log Sigma by default. Below -6 one pixel would weigh more than four hundred others."""
+
+
 class DepthNetworkConfig(PartConfig):
     """What the configurations of all depth networks have in common.
 
@@ -105,11 +109,14 @@ class UnetConfig(DepthNetworkConfig):
     encoder: timm model (`stadia list encoders`). NAME@REVISION takes one commit of its weights on the hub.
     decoder_channels: at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image size.
     decoder_activation: of the depth decoder (`stadia list activations`).
-    min_depth_m, max_depth_m: range of the sigmoid, linear in inverse depth (Monodepth2, section 3.3). The default range
-        follows the initial depth where it does not hold the matches of the stereo pairs.
+    depth_output: "sigmoid", linear in inverse depth between the limits (Monodepth2, section 3.3), or "softplus": depth
+        is min_depth_m plus softplus, without an upper limit (Insta-DM, arXiv 2101.02629); max_depth_m is then not used.
+    min_depth_m, max_depth_m: limits of depth. The default range follows the initial depth where it does not hold the
+        matches of the stereo pairs.
     scales: number of decoder outputs, each half the size of the one before.
     right_view: also predict the inverse depth of the rig's right camera from the left image (D3VO, arXiv 2003.01060).
     uncertainty: also predict log Sigma of each pixel's photometric residual (D3VO).
+    log_uncertainty_range: its limits.
     fixed_batch_statistics: batch normalization keeps the mean and variance that it starts with. Batches of different
         data sets, or of two images, have others than a prediction meets.
     canonical_focal: fx / width of the camera in whose metres the decoder predicts. The inverse depth of any other
@@ -123,11 +130,13 @@ class UnetConfig(DepthNetworkConfig):
     encoder: str = "resnet18"
     decoder_channels: DecoderChannels = (16, 32, 64, 128, 256)
     decoder_activation: Annotated[str, AfterValidator(check_registered(ACTIVATIONS))] = "elu"
+    depth_output: Literal["sigmoid", "softplus"] = "sigmoid"
     min_depth_m: float = Field(default=0.5, gt=0)
     max_depth_m: float = Field(default=100.0, gt=0)
     scales: int = Field(default=4, ge=1, le=4)
     right_view: bool = False
     uncertainty: bool = False
+    log_uncertainty_range: tuple[Annotated[float, Field(lt=0)], Annotated[float, Field(gt=0)]] = LOG_UNCERTAINTY_RANGE
     fixed_batch_statistics: bool = False
     canonical_focal: float | None = Field(default=None, gt=0, le=10)
 
@@ -144,8 +153,8 @@ class UnetConfig(DepthNetworkConfig):
         return self.uncertainty
 
     @property
-    def depth_range_m(self) -> tuple[float, float]:
-        return self.min_depth_m, self.max_depth_m
+    def depth_range_m(self) -> tuple[float, float] | None:
+        return (self.min_depth_m, self.max_depth_m) if self.depth_output == "sigmoid" else None
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -157,8 +166,10 @@ class UnetConfig(DepthNetworkConfig):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if not self.min_depth_m < self.start_m < self.max_depth_m:
+        if self.depth_output == "sigmoid" and not self.min_depth_m < self.start_m < self.max_depth_m:
             raise ValueError("min_depth_m < init_depth_m < max_depth_m must hold")
+        if not self.min_depth_m < self.start_m:
+            raise ValueError("min_depth_m < init_depth_m must hold")
         return self
 
 

@@ -14,9 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.core.types import Camera
-from stadia.geometry.depth_maps import init_depth_bias, sigmoid_to_inverse_depth
+from stadia.geometry.depth_maps import (
+    init_depth_bias,
+    init_softplus_bias,
+    sigmoid_to_inverse_depth,
+    softplus_to_inverse_depth,
+)
 from stadia.models import ACTIVATIONS
-from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.config import LOG_UNCERTAINTY_RANGE, UnetConfig
 from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.models.encoders import Encoder, check_encoder
 from stadia.models.gradient_checkpointing import run_checkpointed
@@ -154,13 +159,9 @@ def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
     return (camera.K[..., 0, 0] / (camera.width * canonical_focal)).reshape(-1, 1, 1, 1).float()
 
 
-LOG_UNCERTAINTY_RANGE = (-6.0, 2.0)
-"""Range of log Sigma. Below it one pixel would weigh more than four hundred others."""
-
-
-def bound_log_uncertainty(logit: Tensor) -> Tensor:
-    """Bound the logit to `LOG_UNCERTAINTY_RANGE` by tanh, whose slope is nonzero everywhere; the identity near 0."""
-    least, largest = LOG_UNCERTAINTY_RANGE
+def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCERTAINTY_RANGE) -> Tensor:
+    """Bound the logit to limits around 0 by tanh, whose slope is nonzero everywhere; the identity near 0."""
+    least, largest = limits
     bound = torch.where(logit > 0, largest, -least)
     return bound * torch.tanh(logit / bound)
 
@@ -189,7 +190,10 @@ class Unet(DepthNetwork):
             scales=config.scales,
             activation=ACTIVATIONS.load(config.decoder_activation),
         )
-        bias = float(init_depth_bias(config.start_m, config.min_depth_m, config.max_depth_m))
+        if config.depth_output == "softplus":
+            bias = init_softplus_bias(config.start_m, config.min_depth_m)
+        else:
+            bias = init_depth_bias(config.start_m, config.min_depth_m, config.max_depth_m)
         for head in self.decoder.heads.values():
             nn.init.normal_(head.weight, std=1e-2)  # type: ignore[arg-type]
             nn.init.constant_(head.bias, bias)  # type: ignore[arg-type]
@@ -221,9 +225,14 @@ class Unet(DepthNetwork):
         def inverse_depth(view: int) -> tuple[Tensor, ...]:
             maps = (x[:, view : view + 1] for x in logits)
             least, most = self.config.min_depth_m, self.config.max_depth_m
+            if self.config.depth_output == "softplus":
+                return tuple(softplus_to_inverse_depth(x, least) / ratio for x in maps)
             return tuple(sigmoid_to_inverse_depth(x, least, most) / ratio for x in maps)
 
-        uncertainty = tuple(bound_log_uncertainty(x[:, -1:]) for x in logits) if self.config.uncertainty else None
+        limits = self.config.log_uncertainty_range
+        uncertainty = (
+            tuple(bound_log_uncertainty(x[:, -1:], limits) for x in logits) if self.config.uncertainty else None
+        )
         return DepthMaps(inverse_depth(0), inverse_depth(1) if self.config.right_view else None, uncertainty)
 
     @property

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stadia.core.errors import ConfigError
-from stadia.geometry.se3 import from_rotation_translation, matrix_from_euler
-from stadia.models import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATIONS
+from stadia.geometry.se3 import from_rotation_translation
+from stadia.models import ACTIVATIONS, POSE_HEADS, POSE_NETS, ROTATION_NUMBERS, ROTATIONS
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.encoders import Encoder
 
@@ -274,7 +274,13 @@ class PoseNet(nn.Module):
         head, stride = POSE_HEADS.load(config.pose_head), self.encoder.strides[-1]
         grid = size and (-(-size[0] // stride), -(-size[1] // stride))
         channels, like = self.encoder.channels[-1], (ACTIVATIONS.load(config.activation), grid)
-        self.head = head(channels, 6, *like)
+        self.rotation_numbers = ROTATION_NUMBERS.get(config.rotation, 3)
+        self.head = head(channels, self.rotation_numbers + 3, *like)
+        if not config.pose_bias:
+            own = [self.head] if config.pose_net == "shared" else [self.head, self.encoder]
+            for layer in (layer for module in own for layer in module.modules()):
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    layer.register_parameter("bias", None)
         self.gain, self.offset = (head(channels, 1, *like) if config.brightness else None for _ in range(2))
         for each in filter(None, (self.gain, self.offset)):
             nn.init.zeros_(each[-1].weight)
@@ -301,16 +307,11 @@ class PoseNet(nn.Module):
         return PairMotion(T_later_earlier, decode_brightness(logits, self.brightness_scale))
 
     def motion_values(self, earlier: Tensor, later: Tensor) -> Tensor:
-        """Return the output (B, 6) of the motion head alone, for `transform`; the inputs are as of `forward`."""
+        """Return the output (B, n + 3) of the motion head alone, for `transform`; the inputs are as of `forward`."""
         values: Tensor = self.head(self.encoder(torch.cat([earlier, later], dim=1))[-1])
         return values
 
     def transform(self, values: Tensor) -> Tensor:
-        """Return T_later_earlier (B, 4, 4) of float32 outputs (B, 6) of the motion head: rotation, then translation."""
-        rotation = self.rotation(self.rotation_scale * values[:, :3])
-        return from_rotation_translation(rotation, self.translation_scale * values[:, 3:])
-
-
-def euler_to_matrix(angles: Tensor) -> Tensor:
-    """Map (..., 3) angles in radians about the fixed axes x, y, z to (..., 3, 3) = Rz Ry Rx."""
-    return matrix_from_euler(angles, "xyz")
+        """Return T_later_earlier (B, 4, 4) of float32 outputs (B, n + 3) of the motion head: rotation, translation."""
+        rotation = self.rotation(self.rotation_scale * values[:, : self.rotation_numbers])
+        return from_rotation_translation(rotation, self.translation_scale * values[:, self.rotation_numbers :])
