@@ -130,6 +130,35 @@ def test_masks_mirror_zoom_and_resize_with_the_image(recording, size, tmp_path, 
             assert wrong.float().mean() < 0.03, f"epoch {epoch}, {('road', 'objects')[channel]}"
 
 
+def test_objects_that_camera_height_rejected_and_frames_with_few_have_no_height(recording, tmp_path):
+    name = f"{recording.name}/000002"
+    rejected = {"frame": name, "number": 700, "verdict": "disagrees with the others"}
+    cut = {"frame": name, "number": 3, "verdict": "touches the border"}
+    file = tmp_path / "camera_height.json"
+    file.write_text(json.dumps({"format": "stadia-camera-height", "each": [rejected, cut]}))
+    verdicts = RoadConfig(priors="kitti", verdicts=str(file))
+    assert targets_of(samples(recording, verdicts)).object_height_m[0].isfinite().tolist() == [True, False]
+    assert targets_of(samples(recording, verdicts), 0).object_height_m[0].isfinite().all(), "another frame"
+    by_depth = {"number": 3, "metres_over_unit": 2.0, "accepted": False}
+    frames = [{"recording": recording.name, "frame": "000002", "objects": [by_depth]}]
+    second = tmp_path / "by_depth.json"
+    second.write_text(json.dumps({"format": "stadia-camera-height", "frames": frames}))
+    measured = RoadConfig(priors="kitti", verdicts=str(second))
+    assert targets_of(samples(recording, measured)).object_height_m[0].isfinite().tolist() == [False, True]
+    few = RoadConfig(priors="kitti", verdicts=str(file), min_objects=2)
+    assert targets_of(samples(recording, few)).object_height_m.isnan().all()
+
+
+def test_another_file_as_verdicts_is_refused(recording, tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps({"format": "else"}))
+    with pytest.raises(DataError, match=r"camera_height\.json of"):
+        targets_of(samples(recording, RoadConfig(verdicts=str(tmp_path / "other.json"))))
+    boxes = [{"frame": "a/000000", "verdict": "used"}]
+    (tmp_path / "boxes.json").write_text(json.dumps({"format": "stadia-camera-height", "each": boxes}))
+    with pytest.raises(DataError, match="objects without numbers"):
+        targets_of(samples(recording, RoadConfig(verdicts=str(tmp_path / "boxes.json"))))
+
+
 def test_masks_tilt_with_the_image_and_tilted_objects_have_no_height(recording, tmp_path):
     semantic, instance = numbers()
     painted = np.stack([(semantic == 7) * 255, (instance == 3) * 255, (instance == 700) * 255], -1).astype(np.uint8)

@@ -39,6 +39,13 @@ def test_exact_boxes_give_the_exact_horizon_and_height():
     assert_close(found.log_height_ratio, torch.zeros(5, dtype=F64))
 
 
+@pytest.mark.parametrize("sample", [3, 4, 6])
+def test_larger_samples_of_exact_boxes_give_the_same(sample):
+    found = fit_object_horizon(*boxes(9), generator=chance(), sample=sample)
+    assert_close(found.horizon, HORIZON)
+    assert_close(found.camera_height_m.item(), CAMERA_M)
+
+
 def test_the_cross_ratio_of_each_pair_is_on_that_horizon():
     """Feet, tops moved to one height, and the meeting of the two lines: written out as in the plane."""
     foot, height_px, height_m = boxes(6)

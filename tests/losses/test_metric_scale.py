@@ -262,7 +262,7 @@ def test_uniform_depth_is_a_zero_of_camera_height_so_its_weight_stays_small():
     assert camera_height_error(found, torch.tensor([HEIGHT_M], dtype=F64)).max() < 1e-9
     assert MetricScaleConfig().camera_height == 0.01
     with pytest.raises(ValueError, match="camera_height"):
-        MetricScaleConfig(camera_height=1.0)
+        MetricScaleConfig(camera_height=2.5)
 
 
 # -- a small training

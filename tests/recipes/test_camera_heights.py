@@ -366,3 +366,70 @@ def test_depth_may_not_say_what_silhouettes_exclude(camera_m, used):
     else:
         assert "1.60 to 1.75 m by silhouettes alone" in estimate.refused
         assert heights.known_heights(torch.tensor([0])).item() == pytest.approx(1.7)
+
+
+# -- how the height follows the epochs
+
+
+def observe(heights: CameraHeights, epoch: int, metres: float, *, tail_m: float | None = None) -> None:
+    """One epoch of 300 frames with one object each, 60 of them at tail_m."""
+    heights.begin(epoch)
+    camera_m = torch.full((300,), metres)
+    if tail_m is not None:
+        camera_m[:60] = tail_m
+    zeros = torch.zeros(300, dtype=torch.int64)
+    heights.add(["drive"] * 300, zeros, camera_m, torch.zeros(300), torch.arange(300), camera_m, camera_m)
+
+
+def follow(config: CameraHeightsConfig, *metres: float) -> list[float]:
+    heights = CameraHeights(config)
+    found = []
+    for epoch, height_m in enumerate(metres):
+        observe(heights, epoch, height_m)
+        heights.begin(epoch + 1)
+        found.append(round(heights.height_m(0), 4))
+    return found
+
+
+FREE = {"first_epoch": 0, "test_from_epoch": 99, "min_frames": 5, "max_spread": 99.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"momentum": 0.5}, [1.0, 1.5, 1.75, 1.875]),
+        ({"momentum": 0.0}, [1.0, 2.0, 2.0, 2.0]),
+        ({"max_jump": 2.0}, [1.0, 1.0, 1.0, 1.0]),
+        ({"max_jump": 2.1, "momentum": 0.0}, [1.0, 2.0, 2.0, 2.0]),
+        ({"hold_epochs": 2, "momentum": 0.0}, [1.0, 1.0, 1.0, 2.0]),
+    ],
+)
+def test_policies_of_the_update(options, expected):
+    assert follow(CameraHeightsConfig(**FREE, **options), 1.0, 2.0, 2.0, 2.0) == expected
+
+
+def test_a_height_is_updated_every_few_epochs():
+    config = CameraHeightsConfig(**FREE, update_every=2, momentum=0.0)
+    found = follow(config, 1.0, 1.2, 1.4, 1.6, 1.8)
+    assert [str(value) for value in found] == ["nan", "1.2", "1.2", "1.6", "1.6"]
+
+
+def test_frames_are_pooled_by_their_median_or_their_mean():
+    for pool, expected in (("median", 1.0), ("mean", 1.2)):
+        heights = CameraHeights(CameraHeightsConfig(**FREE, pool=pool))
+        observe(heights, 0, 1.0, tail_m=2.0)
+        heights.begin(1)
+        assert heights.height_m(0) == pytest.approx(expected)
+
+
+def test_new_weights_hold_the_height_and_a_resume_remembers_it():
+    heights = CameraHeights(CameraHeightsConfig(**FREE, hold_epochs=2, momentum=0.0))
+    observe(heights, 0, 1.0)
+    for epoch in (1, 2, 3):
+        observe(heights, epoch, 1.5)
+    heights.hold(3)
+    resumed = CameraHeights(heights.config)
+    resumed.load_state_dict(heights.state_dict())
+    for one in (heights, resumed):
+        one.begin(4)
+        assert one.height_m(0) == pytest.approx(1.0)

@@ -30,6 +30,7 @@ from stadia.datasets.frame_store import (
     report_each,
 )
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
+from stadia.datasets.masks.height_verdicts import read_rejected_objects
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, resize_masks, select_classes
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ class RoadSamples(Dataset[Batch[Inputs, RoadTargets]]):
         if (
             change.R_tilted_camera is not None
         ):  # heights are measured along the image's columns, which are upright no more
+            known = [math.nan] * len(known)
+        if sum(map(math.isfinite, known)) < self.config.min_objects:
             known = [math.nan] * len(known)
         class_ids = [self.classes.index(name) if name in self.classes else -1 for name in class_names]
         return PackedRoad(
@@ -196,6 +199,10 @@ def find_object_height_m(
     """Return the mean height in metres of an object, NaN where it is unknown or its class is not used."""
     if name not in config.objects:
         return math.nan
+    if config.verdicts is not None:
+        rejected = read_rejected_objects(config.verdicts)
+        if number in rejected.get(f"{recording.name}/{recording.stem(index, side)}", ()):
+            return math.nan
     if config.heights == "each" and recording.mask_reader is not None:
         own = recording.mask_reader.heights_m(recording.stem(index, side), side)
         if number in own:

@@ -93,10 +93,22 @@ class MetricScaleConfig(StrictModel):
     object_height: weight of |H - h D / f_y| over object pixels. Alone it makes every object a plane facing the camera.
     camera_height: weight of the camera height error on the road. Keep it small: uniform depth, a road parallel to the
         image, is a minimum of this term too. With weight 1 depth collapses to it; 0.05 already blurs depth.
+    balance: "fixed" weights; "ratio": the camera height's weight is the photometric loss over the camera height's
+        error, at most `camera_height`; "variation": both weights are multiplied by the variation of their losses over
+        that of the photometric one (CoV-Weighting, arXiv 2009.01717), by at most 10.
+    balance_every: batches that a weight of "ratio" and "variation" is kept for.
+    form: "absolute" errors, or "gaussian": the squared error over twice the variance, plus the deviation's logarithm. A
+        Gaussian explodes where the variance is small; it repeats an experiment that failed.
+    object_spread, camera_spread: deviation of a height over the height, for "gaussian".
     """
 
     object_height: float = Field(default=1.0, ge=0)
-    camera_height: float = Field(default=0.01, ge=0, lt=0.1)
+    camera_height: float = Field(default=0.01, ge=0, le=2)
+    balance: Literal["fixed", "ratio", "variation"] = "fixed"
+    balance_every: int = Field(default=10, ge=1)
+    form: Literal["absolute", "gaussian"] = "absolute"
+    object_spread: float = Field(default=0.1, gt=0)
+    camera_spread: float = Field(default=0.02, gt=0)
 
 
 TermWeight = Annotated[float, Field(ge=0)]

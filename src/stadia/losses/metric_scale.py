@@ -8,7 +8,7 @@ thousands of frames, millimeters, would explode. The mean depth of a mask could 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -105,6 +105,16 @@ FINAL_OBJECT_SHARE = 0.005
 """Share of their weight that object heights keep at the end of the schedule."""
 
 
+def negative_log_likelihood(error: Tensor, deviation: Tensor) -> Tensor:
+    """Return error^2 / (2 deviation^2) + ln deviation, elementwise: a Gaussian without its constant.
+
+    Examples:
+        >>> negative_log_likelihood(torch.tensor(0.2), torch.tensor(0.1)).item()  # 2 - 2.303
+        -0.3025851249694824
+    """
+    return 0.5 * (error / deviation).square() + deviation.log()
+
+
 class ScaleLossShares(NamedTuple):
     """Shares of the weights of the object heights and of the camera height."""
 
@@ -164,6 +174,7 @@ class MetricScaleLoss:
         *,
         object_share: float = 1.0,
         camera_share: float = 1.0,
+        balance: Callable[[Mapping[str, Tensor]], Mapping[str, float]] | None = None,
     ) -> LossReport:
         """Compute the loss of a batch.
 
@@ -173,6 +184,7 @@ class MetricScaleLoss:
             road: (B, 1, H, W) bool; its border pixels are excluded (`erode_road_mask`).
             known: heights in metres.
             object_share, camera_share: factors of the weights in this epoch (`compute_scale_loss_shares`).
+            balance: returns further factors by term from the unweighted terms (`losses.loss_balance`).
 
         Returns: terms "object_height" and "camera_height"; maps "object_height_error" and "camera_height_error" (B, 1,
         H, W) in metres, of the finest scale; `logged` "camera_height_m", the median over the images, NaN without road.
@@ -185,13 +197,17 @@ class MetricScaleLoss:
             maps = [resize_map(scale.to(dtype), *road.shape[-2:]) for scale in inverse_depth]
             scales = [self._compare_scale(map_, camera.to(dtype), road, known) for map_ in maps]
             of_objects, of_cameras, finest, errors = zip(*scales, strict=True)
-            terms = {
-                "object_height": object_share * self.config.object_height * torch.stack(of_objects).mean(),
-                "camera_height": camera_share * self.config.camera_height * torch.stack(of_cameras).mean(),
+            means = {"object_height": torch.stack(of_objects).mean(), "camera_height": torch.stack(of_cameras).mean()}
+            factors = {} if balance is None else balance(means)
+            weights = {
+                "object_height": object_share * self.config.object_height,
+                "camera_height": camera_share * self.config.camera_height,
             }
+            terms = {name: weights[name] * factors.get(name, 1.0) * mean for name, mean in means.items()}
         heights = finest[0].median_height.detach()
         logged = {"camera_height_m": masked_median(heights, ~heights.isnan())}
-        return LossReport.from_terms(terms, errors[0], least=dict.fromkeys(terms, 0.0), logged=logged)
+        least = {} if self.config.form == "gaussian" else dict.fromkeys(terms, 0.0)  # a logarithm has no bound
+        return LossReport.from_terms(terms, errors[0], least=least, logged=logged)
 
     def _compare_scale(
         self, inverse_depth: Tensor, camera: Camera, road: Tensor, known: KnownHeights
@@ -203,10 +219,29 @@ class MetricScaleLoss:
         road_points = road_pixel_heights(depth_m, camera, road)
         road_error = camera_height_error(road_points, known.camera_m.to(depth_m.dtype))
         counted = road_points.valid & known.camera_m.isfinite()[:, None, None, None]
+        if self.config.form == "gaussian":
+            object_loss, camera_loss = self._compute_likelihoods(known, object_error, weight, road_error, counted)
+        else:
+            object_loss = object_height_loss(object_error, known.objects, weight)
+            camera_loss = camera_height_loss(road_error, counted)
         object_map = torch.zeros_like(depth_m).flatten().index_put((known.objects.pixel,), object_error.detach())
         maps = {"object_height_error": object_map.view_as(depth_m), "camera_height_error": road_error.detach()}
-        object_loss = object_height_loss(object_error, known.objects, weight)
-        return object_loss, camera_height_loss(road_error, counted), road_points, maps
+        return object_loss, camera_loss, road_points, maps
+
+    def _compute_likelihoods(
+        self, known: KnownHeights, object_error: Tensor, weight: Tensor, road_error: Tensor, counted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the negative log likelihoods of the objects' mean errors and of the images' mean errors."""
+        object_m, camera_m = known.object_m.to(object_error.dtype), known.camera_m.to(road_error.dtype)
+        errors = segment_means(object_error, known.objects.segment, known.objects.count)
+        of_objects = negative_log_likelihood(errors, self.config.object_spread * object_m)
+        total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        object_loss = (weight * of_objects.where(weight > 0, 0.0)).sum() / total
+        pixels = counted.flatten(1).sum(1)
+        means = road_error.where(counted, 0.0).flatten(1).sum(1) / pixels.clamp(min=1)
+        of_images = negative_log_likelihood(means, self.config.camera_spread * camera_m)
+        seen = pixels > 0
+        return object_loss, of_images.where(seen, 0.0).sum() / seen.sum().clamp(min=1)
 
 
 def _check_known(known: KnownHeights, images: int) -> None:

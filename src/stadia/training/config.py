@@ -55,6 +55,7 @@ class ScheduleConfig(StrictModel):
 
     name: a row of SCHEDULES.
     warmup_steps: of a linear warm-up before the schedule.
+    warmup_from_epoch: the epoch, from 0, that the warm-up starts with; before it the schedule alone counts.
     milestones, gamma: `step` multiplies by gamma at each milestone.
     milestones_in: the unit of milestones: epochs, or fractions of the run.
     final_factor: at the end of `cosine`.
@@ -62,6 +63,7 @@ class ScheduleConfig(StrictModel):
 
     name: Annotated[str, AfterValidator(check_registered(SCHEDULES))] = "cosine"
     warmup_steps: int = Field(default=0, ge=0, le=MAX_STEPS)
+    warmup_from_epoch: int = Field(default=0, ge=0, le=MAX_STEPS)
     milestones: tuple[Annotated[float, Field(gt=0, le=MAX_STEPS)], ...] = (0.75,)
     milestones_in: Literal["fractions", "epochs"] = "fractions"
     gamma: float = Field(default=0.1, gt=0, le=1)

@@ -131,16 +131,20 @@ def cosine(update: int, *, config: ScheduleConfig, total_steps: int, milestone_s
 def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> float:
     """Return the factor on `optimizer.lr` for update number `step` (from 0): the warm-up, then the schedule.
 
-    The warm-up gives 1/n, 2/n, ... 1 for its n steps, so that no update has a rate of zero. Milestones count from the
-    start of the run.
+    The warm-up gives 1/n, 2/n, ... 1 for its n steps, so that no update has a rate of zero. One that starts at a later
+    epoch multiplies the schedule there. Milestones count from the start of the run.
     """
-    warmup = config.warmup_steps
+    start = round(config.warmup_from_epoch * steps_per_epoch)
+    warmup = config.warmup_steps if start == 0 else 0
     if step < warmup:
         return (step + 1) / warmup
+    is_warming = start > 0 and start <= step < start + config.warmup_steps
+    ramp = (step - start + 1) / config.warmup_steps if is_warming else 1.0
     unit = total_steps if config.milestones_in == "fractions" else steps_per_epoch
     milestones = tuple(milestone * unit - warmup for milestone in config.milestones)
     schedule: Schedule = SCHEDULES.load(config.name)
-    return schedule(step - warmup, config=config, total_steps=total_steps - warmup, milestone_steps=milestones)
+    of_schedule = schedule(step - warmup, config=config, total_steps=total_steps - warmup, milestone_steps=milestones)
+    return ramp * of_schedule
 
 
 class LearningRate:

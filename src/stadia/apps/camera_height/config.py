@@ -31,6 +31,7 @@ class CameraHeightConfig(StrictModel):
     pitch_deg, roll_deg: how far the camera points up from the road, and how far its right side is lower.
     horizon_deg: minimum standard deviation of a horizon, degrees; a car pitches by 0.3.
     tolerance: maximum |ln| of an object's camera height over the estimate for an accepted object.
+    sample: objects of a sample of RANSAC, for horizon=objects.
     border_px: minimum distance of an object from the image border.
     min_px: minimum height of an object in the image.
 
@@ -55,6 +56,7 @@ class CameraHeightConfig(StrictModel):
     roll_deg: Degrees = 0.0
     horizon_deg: float = Field(default=0.3, gt=0, le=5)
     tolerance: float = Field(default=0.2, gt=0, le=1)
+    sample: int = Field(default=3, ge=3, le=100)
     border_px: float = Field(default=5.0, ge=0)
     min_px: float = Field(default=20.0, ge=2)
     object_depth: Literal["silhouette", "nearest", "quartile", "median", "mean"] = "silhouette"

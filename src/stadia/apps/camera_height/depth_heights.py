@@ -118,7 +118,7 @@ class FrameHeight:
 
     unit_height: the camera's height over the road in the unit of depth; NaN without a road.
     factor, variance: mean over the accepted objects, metres over unit; NaN without enough of them.
-    boxes: (N, 4) of the objects.  factors: (N,) of each.  accepted: (N,) bool.
+    numbers: N, of the objects in the masks.  boxes: (N, 4) of them.  factors: (N,) of each.  accepted: (N,) bool.
     """
 
     recording: str
@@ -126,6 +126,7 @@ class FrameHeight:
     unit_height: float
     factor: float
     variance: float
+    numbers: tuple[int, ...]
     boxes: NDArray[np.float64]
     factors: NDArray[np.float64]
     accepted: NDArray[np.bool_]
@@ -198,6 +199,7 @@ def measure_frame(
         unit_height=float(road.median_height[0]),
         factor=float(factors[accepted].mean()) if enough else math.nan,
         variance=float(scales.variance[accepted].sum()) / count**2 if enough else math.nan,
+        numbers=tuple(box.number for box in boxes),
         boxes=np.array([box.box_px for box in boxes]).reshape(-1, 4),
         factors=factors.numpy(),
         accepted=accepted.numpy(),
@@ -359,9 +361,13 @@ def to_json(height: DepthHeight, source: str, config: CameraHeightConfig) -> Map
                 "sigma_m": number(math.sqrt(frame.variance) * frame.unit_height),
                 "metres_over_unit": height.factor(frame),
                 "objects": [
-                    {"box_px": box, "metres_over_unit": number(factor), "accepted": accepted}
-                    for box, factor, accepted in zip(
-                        frame.boxes.tolist(), frame.factors.tolist(), frame.accepted.tolist(), strict=True
+                    {"number": own, "box_px": box, "metres_over_unit": number(factor), "accepted": accepted}
+                    for own, box, factor, accepted in zip(
+                        frame.numbers,
+                        frame.boxes.tolist(),
+                        frame.factors.tolist(),
+                        frame.accepted.tolist(),
+                        strict=True,
                     )
                 ],
             }

@@ -40,12 +40,14 @@ class RoadObject:
     class_name: as in the priors.
     box_px: left, top, right, bottom.
     hidden, cut: see `geometry.ground.camera_height`.
+    number: in the masks; 0 for labels without masks.
     """
 
     class_name: str
     box_px: tuple[float, float, float, float]
     hidden: bool
     cut: bool
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _read_masked(recording: Recording, index: int, request: CameraHeightRequest)
         recording.K(index),
         camera.height,
         camera.width,
-        [RoadObject(normalize_class(box.class_name), box.box_px, box.hidden, box.cut) for box in boxes],
+        [RoadObject(normalize_class(box.class_name), box.box_px, box.hidden, box.cut, box.number) for box in boxes],
         recording.name,
         has_road(masks.semantic, classes) if ROAD in classes.values() else None,
     )

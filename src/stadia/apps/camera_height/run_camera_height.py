@@ -149,6 +149,7 @@ def estimate_camera_height(
         horizon_deg=max(config.horizon_deg, horizon.deviation_deg if horizon else 0.0),
         tolerance=config.tolerance,
         min_px=config.min_px,
+        sample=config.sample,
     )
     estimated = EstimatedHeight(frames, found, objects, place, config, horizon.by if horizon else "objects")
     _check_agreement(estimated)
@@ -265,6 +266,7 @@ def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
             {
                 "frame": estimated.frames[number].name,
                 "class": estimated.frames[number].objects[at].class_name,
+                "number": estimated.frames[number].objects[at].number,
                 "box_px": list(estimated.frames[number].objects[at].box_px),
                 "camera_height_m": implied if math.isfinite(implied) and implied > 0 else None,
                 "verdict": str(verdict),

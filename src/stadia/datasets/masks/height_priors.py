@@ -129,6 +129,8 @@ class RoadConfig(StrictModel):
     priors: heights of the classes: "mixed", "kitti", "roadworld" (a name of `PRIORS`), or your own by class.
     heights: "class" uses the class's height for every object; "each" an object's own from heights.json, else its
         class's.
+    verdicts: camera_height.json of `stadia camera-height --out`: objects that it rejected have no height here.
+    min_objects: an image with fewer objects of known height gives no object height.
     cameras: recordings with one camera height: "mount" all, or those of one mount if the data name mounts; "recording"
         each its own.
     min_object_share: smallest share of the image's pixels; a smaller object is left out.
@@ -140,6 +142,8 @@ class RoadConfig(StrictModel):
     objects: tuple[str, ...] = ("car",)
     priors: Priors = "mixed"
     heights: Literal["class", "each"] = "class"
+    verdicts: str | None = None
+    min_objects: int = Field(default=1, ge=1)
     cameras: Literal["mount", "recording"] = "mount"
     min_object_share: float = Field(default=0.002, ge=0, lt=1)
     border_px: Annotated[int, Field(ge=0)] = 3

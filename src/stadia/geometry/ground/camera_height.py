@@ -154,6 +154,7 @@ def survey_camera_height(
     horizon_deg: float = 0.3,
     tolerance: float = 0.2,
     min_px: float = 20.0,
+    sample: int = 3,
     draws: int = 200,
     seed: int = 0,
 ) -> HeightSurvey:
@@ -171,6 +172,7 @@ def survey_camera_height(
             objects.
         tolerance: largest |ln| of an object's implied height over the estimate, for an inlier.
         min_px: smallest box height.
+        sample: objects of a sample of RANSAC, where the horizon is fitted.
         draws: of the bootstrap over stretches of frames (neighboring frames show the same objects) and over objects.
         seed: the same objects and seed give the same result.
 
@@ -182,7 +184,7 @@ def survey_camera_height(
     generator = torch.Generator().manual_seed(seed)
     slack_px = focal_px * math.radians(horizon_deg)
     if horizons is None:
-        line = _fit_horizon(objects.select(usable), slack_px, min_px, generator, tolerance)
+        line = _fit_horizon(objects.select(usable), slack_px, min_px, generator, tolerance, sample)
         usable = usable & _is_high_enough(objects, line, min_px)
     # Detections of one object together weigh as much as one detection without error.
     chosen = objects.select(usable)
@@ -262,7 +264,7 @@ def _estimate_shift(objects: BoxedObjects, lines: Tensor, slack_px: float) -> Te
 
 
 def _fit_horizon(
-    objects: BoxedObjects, slack_px: float, min_px: float, generator: torch.Generator, tolerance: float
+    objects: BoxedObjects, slack_px: float, min_px: float, generator: torch.Generator, tolerance: float, sample: int
 ) -> Tensor:
     """Return one horizon (3,) of all objects by RANSAC, refined over those of sufficient expected height.
 
@@ -271,7 +273,10 @@ def _fit_horizon(
     some = objects.select(torch.randperm(len(objects), generator=generator)[:_MAX_FITTED])
     high = some.select(some.height_px >= min_px)
     heights = high.height_px, high.height_m
-    line = fit_object_horizon(high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS).horizon
+    fitted = fit_object_horizon(
+        high.foot, *heights, generator=generator, tolerance=tolerance, trials=_TRIALS, sample=sample
+    )
+    line = fitted.horizon
     for _ in range(3):
         line = _refine_horizon(some.select(_is_high_enough(some, line, min_px)), line, slack_px, tolerance)
     return line

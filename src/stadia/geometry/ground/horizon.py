@@ -164,6 +164,7 @@ def fit_object_horizon(
     generator: torch.Generator,
     tolerance: float = 0.2,
     trials: int = 512,
+    sample: int = 3,
 ) -> ObjectHorizon:
     """Return the horizon and camera height with the most inliers (Fischler and Bolles, CACM 24(6), 1981); not batched.
 
@@ -174,7 +175,8 @@ def fit_object_horizon(
         height_m: (N,) known heights.
         generator: of the CPU, the only source of randomness.
         tolerance: largest |log_height_ratio| of an inlier.
-        trials: samples of three objects.
+        trials: number of samples.
+        sample: objects of a sample, 3 or more; of more than three the least squares count.
 
     It needs many objects, near and far. Measured on 100 ray-cast cars 6 to 45 m away: horizon within 0.15 degrees,
     camera height 2 to 7 % too small, also with three in ten heights wrong.
@@ -184,8 +186,14 @@ def fit_object_horizon(
     _check_objects(foot, height_px, height_m)
     at = torch.cat((foot.detach().double(), torch.ones(len(foot), 1, dtype=torch.float64, device=foot.device)), -1)
     px_per_m = height_px.detach().double() / height_m.detach().double()
-    drawn = torch.rand(trials, len(at), generator=generator, dtype=torch.float64).topk(3, dim=1).indices.to(at.device)
-    lines, failed = torch.linalg.solve_ex(at[drawn], px_per_m[drawn])
+    count = min(max(sample, 3), len(at))
+    random = torch.rand(trials, len(at), generator=generator, dtype=torch.float64)
+    drawn = random.topk(count, dim=1).indices.to(at.device)
+    if count == 3:
+        lines, failed = torch.linalg.solve_ex(at[drawn], px_per_m[drawn])
+    else:
+        moments = at[drawn].transpose(1, 2) @ at[drawn]
+        lines, failed = torch.linalg.solve_ex(moments, (at[drawn].transpose(1, 2) @ px_per_m[drawn, None])[..., 0])
     votes = (_log_height_ratio(lines, at, px_per_m).abs() < tolerance).sum(-1).masked_fill(failed.bool(), 0)
     line = lines[votes.argmax()]
     inlier_mask = (_log_height_ratio(line, at, px_per_m).abs() < tolerance) & (votes.max() > 0)

@@ -24,7 +24,7 @@ NETWORK_RECIPE = "network"
 DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "ignore", "K_file", "train_file", "val_file")
 """Keys, in any group of `data`, whose text is a path to what a run reads; the data may be moved."""
 
-PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights"}
+PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights", "verdicts"}
 """Keys, in any group, whose text is a path."""
 
 

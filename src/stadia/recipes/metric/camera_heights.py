@@ -79,7 +79,7 @@ class HeightObservations:
 class EpochEstimate:
     """The estimate of an epoch for a group.
 
-    camera_m: the median over frames.  frames: with an inlier object, of `frames_seen`.
+    camera_m: the median over frames, or their mean (`pool`).  frames: with an inlier object, of `frames_seen`.
     kept: share of inlier objects.  low_m, high_m: the quartiles of the frames.  spread: between these, over the median.
     horizon_m: the median over all objects of the height from the horizon, without depth; by nature about 3 % too low.
         NaN where too few objects agree on it to test the others.
@@ -142,6 +142,8 @@ def estimate_epoch_height(
         _check_one_mount(observed.recording[frames[flat]], np.log(medians[flat]), known_m)
     _, heights = compute_frame_medians(observed.image[keep], observed.camera_m[keep])
     low, camera_m, high = np.quantile(heights, (0.25, 0.5, 0.75)) if len(heights) else [math.nan] * 3
+    if config.pool == "mean" and len(heights):
+        camera_m = heights.mean()
     estimate = EpochEstimate(
         camera_m=float(camera_m),
         frames=len(heights),
@@ -261,6 +263,7 @@ class CameraHeights:
         self.config = config or CameraHeightsConfig()
         self.epoch = 0
         self.heights = {group: AverageHeight(metres, 1) for group, metres in self.config.known_m.items()}
+        self.held_until: dict[int, int] = {}  # the last epoch after which the height of a group stays as it is
         self._observed: list[dict[str, Any]] = []  # batches of this epoch, on their device
 
     def begin(self, epoch: int) -> dict[int, EpochEstimate]:
@@ -276,7 +279,7 @@ class CameraHeights:
             int(group): self._estimate(observed.select_group(int(group)), ended) for group in np.unique(observed.group)
         }
         for group, estimate in estimates.items():
-            self.heights[group] = self._after(self.heights.get(group, AverageHeight()), estimate, ended)
+            self.heights[group] = self._after(group, self.heights.get(group, AverageHeight()), estimate, ended)
         return estimates
 
     def add(
@@ -332,6 +335,7 @@ class CameraHeights:
         names, recording = np.unique(observed.recording, return_inverse=True)
         return {
             "epoch": self.epoch,
+            "held_until": [{"group": group, "epoch": epoch} for group, epoch in self.held_until.items()],
             "heights": [{"group": group, **asdict(height)} for group, height in self.heights.items()],
             "recordings": names.tolist(),
             "observations": {
@@ -343,6 +347,7 @@ class CameraHeights:
     def load_state_dict(self, state: Mapping[str, Any], *, rank: int = 0) -> None:
         """Restore a state. The first process gets all observations, so the number of processes may change."""
         self.epoch = state["epoch"]
+        self.held_until = {held["group"]: held["epoch"] for held in state.get("held_until", ())}
         self.heights = {
             height["group"]: AverageHeight(height["metres"], height["epochs"], height["horizon_m"])
             for height in state["heights"]
@@ -372,18 +377,35 @@ class CameraHeights:
         refused = f"{estimate.camera_m:.2f} m by depth, and {low:.2f} to {high:.2f} m by silhouettes alone"
         return replace(estimate, refused=refused)
 
-    def _after(self, height: AverageHeight, estimate: EpochEstimate, epoch: int) -> AverageHeight:
+    def _after(self, group: int, height: AverageHeight, estimate: EpochEstimate, epoch: int) -> AverageHeight:
         """Return the height of a group after an epoch with this estimate."""
         config = self.config
         last = math.inf if config.last_epoch is None else config.last_epoch
         if estimate.apart:
             return AverageHeight() if epoch <= last else height
         height = replace(height, horizon_m=height.horizon_m if math.isnan(estimate.horizon_m) else estimate.horizon_m)
-        if estimate.refused or not config.first_epoch <= epoch <= last:
+        if estimate.refused or not config.first_epoch <= epoch <= last or self._holds(group, epoch):
             return height
-        jumps = height.epochs > 0 and abs(math.log(estimate.camera_m / height.metres)) > math.log(config.max_change)
+        if height.epochs == 0:
+            self.held_until[group] = epoch + config.hold_epochs
+        change = abs(math.log(estimate.camera_m / height.metres)) if height.epochs else 0.0
+        if config.max_jump is not None and change >= math.log(config.max_jump):
+            return height
+        if config.momentum is not None and height.epochs:
+            metres = config.momentum * height.metres + (1 - config.momentum) * estimate.camera_m
+            return replace(height, metres=metres, epochs=height.epochs + 1)
+        jumps = change > math.log(config.max_change)
         metres = update_average(height.metres, height.epochs, estimate.camera_m, step=0.5 if jumps else 1.0)
         return replace(height, metres=metres, epochs=height.epochs + 1)
+
+    def hold(self, epoch: int) -> None:
+        """Keep the heights for `hold_epochs` from this epoch on, as after new weights."""
+        self.held_until = dict.fromkeys(self.heights, epoch + self.config.hold_epochs - 1)
+
+    def _holds(self, group: int, epoch: int) -> bool:
+        """Return whether the height stays after this epoch whatever it gives."""
+        is_update = (epoch - self.config.first_epoch + 1) % self.config.update_every == 0
+        return epoch <= self.held_until.get(group, -1) or not is_update
 
     def _on_cpu(self) -> list[dict[str, Any]]:
         return [

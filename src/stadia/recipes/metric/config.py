@@ -40,6 +40,11 @@ class CameraHeightsConfig(StrictModel):
     max_height_mismatch: nor where the median over frames of the log ratio of two heights, over a plane through the road
         and over the road pixels, is this large: a curved road has no height.
     max_change: a height that changes by a larger factor counts half.
+    max_jump: an epoch's height that differs from the known one by this factor or more is rejected; null: none is.
+    update_every: epochs between two updates; the last of them counts.
+    hold_epochs: epochs after the first height in which it stays, and after `reinitialize_at_epoch`.
+    momentum: share of the height before in the new one; null: the average over epochs with weights 1, 2, 3, ...
+    pool: how the frames of an epoch become one height: their "median" or their "mean".
     """
 
     known_m: dict[int, Height] = Field(default_factory=dict)
@@ -57,6 +62,11 @@ class CameraHeightsConfig(StrictModel):
     max_horizon_disagreement: float = Field(default=0.15, gt=0)
     max_height_mismatch: float = Field(default=0.05, gt=0)
     max_change: float = Field(default=1.3, gt=1)
+    max_jump: float | None = Field(default=None, gt=1)
+    update_every: int = Field(default=1, ge=1)
+    hold_epochs: int = Field(default=0, ge=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    pool: Literal["median", "mean"] = "median"
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from stadia.geometry.ground.camera_height import estimate_camera_heights, weight
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.auto_mask import find_masked_pixels
+from stadia.losses.loss_balance import HeightLossBalance
 from stadia.losses.loss_report import LossReport, add_terms, combine_losses
 from stadia.losses.metric_scale import (
     KnownHeights,
@@ -84,6 +86,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.teacher = TeacherTerm(config.teacher)
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
+        self.balance = HeightLossBalance(config.scale)
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
         for name in self.data_buffers:
             self.register_buffer(name, torch.full((len(self.groups),), math.nan))
@@ -123,7 +126,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             last_step=self.last_step,
             find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
         )
-        metric_scale = self.metric_scale_loss(batch, prediction)  # object heights, camera height
+        metric_scale = self.metric_scale_loss(batch, prediction, photometric.total)  # object heights, camera height
         if self.config.loss.tilt_consistency:
             tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)
             photometric = add_terms(photometric, tilted)
@@ -131,8 +134,11 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         masked = find_masked_pixels(photometric.maps["winner"], len(batch.source_names))
         return replace(report, logged={**report.logged, "metric/road_masked": (masked & road).sum() / road.sum()})
 
-    def metric_scale_loss(self, batch: RoadBatch, prediction: Prediction) -> LossReport:
-        """Return the scale loss of a batch. In training, keep the camera heights that its objects imply."""
+    def metric_scale_loss(self, batch: RoadBatch, prediction: Prediction, photometric: Tensor) -> LossReport:
+        """Return the scale loss of a batch. In training, keep the camera heights that its objects imply.
+
+        photometric: (), the loss that `scale.balance` weights it against.
+        """
         targets, camera, group = batch.targets, batch.targets.camera, batch.targets.camera_group
         objects = segments_from_instances(targets.objects[:, 0])
         object_m = targets.object_height_m[objects.image, objects.instance - 1]
@@ -166,6 +172,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             known,
             object_share=shares.objects,
             camera_share=shares.camera,
+            balance=partial(self.balance.update, photometric) if self.training else None,
         )
         with torch.no_grad():
             stats = {
@@ -254,6 +261,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.found += check_drift(kept_m)
         if epoch == self.config.reinitialize_at_epoch:
             self._reinitialize()
+            self.heights.hold(epoch)
 
     def _reinitialize(self) -> None:
         with seeds.preserve_generators():
@@ -265,10 +273,13 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     def training_state(self) -> dict[str, Any]:
         epoch_heights = {name: [asdict(height) for height in heights] for name, heights in self.epoch_heights.items()}
-        return {"heights": self.heights.state_dict(), "epoch_heights": epoch_heights}
+        heights, balance = self.heights.state_dict(), self.balance.state_dict()
+        return {"heights": heights, "epoch_heights": epoch_heights, "balance": balance}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         self.heights.load_state_dict(state["heights"], rank=self.rank)
+        if "balance" in state:
+            self.balance.load_state_dict(state["balance"])
         self.epoch_heights = {
             name: [EpochHeight(**height) for height in state["epoch_heights"].get(name, ())] for name in self.groups
         }
