@@ -177,3 +177,16 @@ def test_maps_of_two_sizes_are_refused(given):
     log_depth, logits, true, mask = given
     with pytest.raises(GeometryError, match="resize the prediction to the labels"):
         OverlayLoss()(log_depth[..., ::2], logits[..., ::2], true, mask)
+
+
+def test_every_loss_is_monitored_without_a_gradient_with_its_seconds(given):
+    log_depth, logits, true, mask = given
+    trained = log_depth.clone().requires_grad_()
+    loss = only(depth_l1=1.0)
+    logged = loss.monitor(trained, logits, true, mask)
+    assert set(logged) == {f"{kind}/{name}" for kind in ("monitor", "monitor_s") for name in OVERLAY_LOSSES}
+    for name in OVERLAY_LOSSES:
+        value = logged[f"monitor/{name}"]
+        assert not value.requires_grad
+        torch.testing.assert_close(value, only(**{name: 1.0})(*given).terms[name])
+        assert 0 <= logged[f"monitor_s/{name}"] < 5

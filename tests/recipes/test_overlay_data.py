@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
+
+from stadia.dataloading.config import OverlayDataConfig
+from stadia.losses.config import OverlayLossConfig
+from stadia.recipes.overlay.config import OverlayConfig
+from stadia.recipes.overlay.data import fit_label_range, open_overlay_data
 
 
 @pytest.fixture
@@ -120,3 +127,41 @@ def test_line_has_file_and_problem(stadia, tmp_path: Path) -> None:
     assert code == 2
     assert "a foreground of 1.5 times its background is larger than it" in error
     assert "leave it out, or draw it" in stadia("data", "overlay", "--out", tmp_path / "x", f"path={tmp_path}")[2]
+
+
+def write_published_layout(root: Path) -> None:
+    """Write backgrounds 1, 2 and 76 with two foregrounds and all 40 places, gray depth from 10 to 240."""
+    random = np.random.default_rng(0)
+    for background in (1, 2, 76):
+        behind = cv2.resize(random.integers(0, 255, (4, 4, 3), np.uint8), (32, 32))
+        (root / "bg").mkdir(exist_ok=True)
+        cv2.imwrite(str(root / "bg" / f"bg{background}.jpg"), behind)
+        for foreground in (1, 2):
+            folder = root / f"bg{background}" / f"fg_{foreground}"
+            for kind in ("overlay", "depth", "mask"):
+                (folder / kind).mkdir(parents=True)
+            for file in range(1, 41):
+                mask = np.zeros((32, 32), np.uint8)
+                cv2.circle(mask, (6 + file % 20, 8 + foreground), 5, 255, -1)
+                depth = np.where(mask > 0, 40, np.linspace(10, 240, 32)[:, None]).astype(np.uint8)
+                layers = {"overlay": np.where(mask[..., None] > 0, 20, behind), "depth": depth, "mask": mask}
+                for kind, layer in layers.items():
+                    cv2.imwrite(str(folder / kind / f"{file}.jpg"), layer)
+
+
+def test_labels_of_the_published_set_are_scored_whole_by_default(tmp_path: Path) -> None:
+    write_published_layout(tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    config = OverlayConfig(data=OverlayDataConfig(path=str(tmp_path), val_rule="published", height=32, width=32))
+    fitted = fit_label_range(config, console)
+    assert (fitted.loss.min_depth, fitted.loss.max_depth) == (1 / 510, 1 + 1 / 510)
+    assert "loss.min_depth=0.00196, loss.max_depth=1.002" in console.file.getvalue()
+    data = open_overlay_data(fitted, console)
+    assert {split: source.count for split, source in data.overlays.images.items()} == {"train": 160, "val": 80}
+    found = {finding.code: finding.severity for finding in data.findings()}
+    assert "C14" not in found
+    assert [code for code, severity in found.items() if severity == "stop"] == ["C02"], "objects on both sides"
+    assert "C14" in {finding.code for finding in open_overlay_data(config, console).findings()}
+    own = config.model_copy(update={"loss": OverlayLossConfig(min_depth=0.1)})
+    assert fit_label_range(own, console) is own
+    assert fit_label_range(OverlayConfig(), console) == OverlayConfig()

@@ -202,7 +202,7 @@ def open_composites(config: OverlayDataConfig, *, seed: int, progress: ReportPro
         return CompositeSplits(config, _require_train(path, dict(open_composite_files(path))), seed)
     if is_published(path):
         scan = scan_published_layout(path)
-        splits = split_published_layout(scan, config.val_share)
+        splits = split_published_layout(scan, config.val_share, config.val_rule)
         parts = {split: PublishedComposites(path, indices, split) for split, indices in splits.items()}
         return CompositeSplits(config, _require_train(path, dict(parts)), seed, scan)
     found = "neither a set of stadia data overlay nor the published layout"

@@ -259,6 +259,8 @@ class OverlayDataConfig(StrictModel):
     per_background: so many training images of one background follow one another (the published set: 4000).
     fresh: each epoch has new ones. Else the same again, as of a set that was written.
     val_share: of the published layout's backgrounds and foregrounds. None is on both sides; mixed pairs are left out.
+    val_rule: "disjoint" holds out val_share so; "published" validates on backgrounds 76 to 100 (images from 300001 on),
+        whose foregrounds train too: C02 stops there, and `--on-stop warn` trains.
     mirror: probability of mirroring a training sample with its background, camera, depth and mask.
     color: one draw a sample, for image and background together.
     """
@@ -274,6 +276,7 @@ class OverlayDataConfig(StrictModel):
     per_background: Annotated[int, Field(ge=1)] = 1
     fresh: bool = True
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    val_rule: Literal["disjoint", "published"] = "disjoint"
     mirror: Share = 0.5
     color: ColorConfig = ColorConfig()
     cache: CacheConfig = CacheConfig()

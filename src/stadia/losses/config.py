@@ -129,6 +129,8 @@ class OverlayLossConfig(StrictModel):
     balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
         heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
     balance_every: steps between two such measurements.
+    monitor: at each logged step, all terms of the table are also computed without a gradient, those that do not train
+        too: `train/monitor/NAME`, and the seconds of each, `train/monitor_s/NAME`.
     min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
     """
 
@@ -144,6 +146,7 @@ class OverlayLossConfig(StrictModel):
     smooth_l1_beta: float = Field(default=0.02, gt=0)
     balance: bool = True
     balance_every: int = Field(default=50, ge=1)
+    monitor: bool = False
     min_depth: float = Field(default=0.25, gt=0)
     max_depth: float = Field(default=80.0, gt=0)
 

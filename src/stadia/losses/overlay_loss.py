@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -141,6 +142,23 @@ class OverlayLoss:
         with torch.autocast(log_depth.device.type, enabled=False):
             given = OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
             return {name: row(given, self.config) for name, row in self._rows.items()}
+
+    @torch.no_grad()
+    def monitor(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
+        """Return each term of OVERLAY_LOSSES as "monitor/NAME", and its seconds as "monitor_s/NAME".
+
+        The maps are as of `terms`. Waits for the device, so that seconds are those of the term.
+        """
+        logged: dict[str, Tensor | float] = {}
+        with torch.autocast(log_depth.device.type, enabled=False):
+            given = OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
+            for name in OVERLAY_LOSSES:
+                term = OVERLAY_LOSSES.load(name)
+                began = time.perf_counter()
+                logged[f"monitor/{name}"] = value = term(given, self.config)
+                value.item()
+                logged[f"monitor_s/{name}"] = time.perf_counter() - began
+        return logged
 
     def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
         """Return the weighted sum; `factors` multiply the weights by name, to balance them."""

@@ -90,6 +90,14 @@ def test_splits_share_neither_background_nor_foreground(layout: Path) -> None:
     assert (len(whole["train"]), len(whole["val"])) == (75 * 75 * 40, 25 * 25 * 40)
 
 
+def test_the_published_split_begins_its_test_at_image_300001() -> None:
+    parts = split_published_layout(scan_of(np.arange(400_000)), 0.25, "published")
+    assert (parts["train"][0], parts["train"][-1]) == (0, 299_999)
+    assert (parts["val"][0], parts["val"][-1]) == (300_000, 399_999)
+    with pytest.raises(DataError, match="no image to 'val'; expected backgrounds up to bg75 and beyond"):
+        split_published_layout(scan_of(np.arange(1000)), 0.25, "published")
+
+
 def scan_of(indices: np.ndarray):
     from stadia.synthetic.composites.published_layout import LayoutScan
 

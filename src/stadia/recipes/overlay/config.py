@@ -26,7 +26,9 @@ class OverlayConfig(RecipeConfig):
 
     evaluation_keys: ClassVar[tuple[str, ...]] = (
         *("loss.min_depth", "loss.max_depth", "depth_source", "depth_scale"),
-        *data_keys("path", "height", "width", "backgrounds", "foregrounds", "placement", "val_samples", "val_share"),
+        *data_keys(
+            "path", "height", "width", "backgrounds", "foregrounds", "placement", "val_samples", "val_share", "val_rule"
+        ),
     )
     validation: ClassVar[tuple[str, ...]] = (
         *("depth_and_mask_error", "abs_rel", "rmse", "mse", "mae", "log10", "d1", "d2", "d3"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import check_composites
 from stadia.files.output_files import is_own_file
+from stadia.files.paths import expand_home
 from stadia.recipes.base.video_data import make_loaders, report_progress
 from stadia.recipes.overlay.config import OverlayConfig
 from stadia.synthetic.composites.composite_files import write_composites, write_composites_preview
+from stadia.synthetic.composites.published_layout import PUBLISHED_RANGE, is_published
 
 OverlayBatch = Batch[OverlayInputs, OverlayTargets]
 OverlayLoader = Loader[PackedComposite, OverlayBatch]
@@ -46,6 +49,25 @@ class OverlayData:
     def findings(self) -> list[Finding]:
         """Check what the splits share, unreadable files, the labels, and how many of them count."""
         return check_composites(survey_composites(self.overlays, self.scored))
+
+
+def fit_label_range(config: OverlayConfig, console: Console) -> OverlayConfig:
+    """Return the configuration with the range of the published labels, where its own is not set; one line reports it.
+
+    The default range is in metres. Of gray values over 255 it would leave out the nearer quarter.
+    """
+    path = config.data.path
+    if path is None or not is_published(expand_home(path)) or {"min_depth", "max_depth"} & config.loss.model_fields_set:
+        return config
+    least, most = PUBLISHED_RANGE
+    loss = config.loss.model_copy(update={"min_depth": least, "max_depth": most})
+    model = config.model
+    if "init_depth_m" not in model.model_fields_set:
+        model = model.model_copy(update={"init_depth_m": math.sqrt(least * most)})
+    console.print(
+        f"labels are gray values over 255: loss.min_depth={least:.3g}, loss.max_depth={most:.4g}", markup=False
+    )
+    return config.model_copy(update={"loss": loss, "model": model})
 
 
 def open_overlay_data(config: OverlayConfig, console: Console) -> OverlayData:

@@ -29,7 +29,7 @@ from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.config import check_overlay_size
 from stadia.models.overlay_net import OverlayMaps, OverlayNet
 from stadia.recipes.overlay.config import OverlayConfig
-from stadia.recipes.overlay.data import OverlayBatch, OverlayData, open_overlay_data
+from stadia.recipes.overlay.data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
 
@@ -60,6 +60,7 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
     def prepare(cls, config: OverlayConfig, console: Console) -> tuple[OverlayConfig, OverlayData]:
         """Open the data; RoadWorld and TableWorld by default. Raises DataError, ConfigError."""
         check_overlay_size(config.data.height, config.data.width)
+        config = fit_label_range(config, console)
         data = open_overlay_data(config, console)
         label = data.overlays.label
         return config.model_copy(update={"depth_source": label.source, "depth_scale": label.depth_scale}), data
@@ -132,6 +133,9 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
         if self._plain:
             logged["effective_lr"] = self._effective_lr(entering)
         logged |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
+        if self.config.loss.monitor and (self.global_step + 1) % self.config.training.log_every == 0:
+            maps = predicted.log_depth, predicted.mask_logits, targets.depth_m, targets.mask
+            logged |= {name: float(value) for name, value in self.loss.monitor(*maps).items()}
         return replace(report, logged={name: report.total.new_tensor(value) for name, value in logged.items()})
 
     def training_state(self) -> dict[str, Any]:

@@ -111,11 +111,31 @@ def _find_image_file(folders: Sequence[Path], stem: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def split_published_layout(found: LayoutScan, val_share: float) -> dict[str, NDArray[np.int64]]:
-    """Return the indices of train and val. They share no background and no foreground; mixed pairs are left out.
+PUBLISHED_TRAIN_BACKGROUNDS = 75
+"""Backgrounds of the published split that train: images 1 to 300000. Its test begins at image 300001."""
 
-    The published split has backgrounds 1 to 75 and 76 to 100, and every foreground and every place in both.
+PUBLISHED_RANGE = (1 / 510, 1.0 + 1 / 510)
+"""Open interval of the published depth labels, gray values over 255: all but 0."""
+
+
+def split_published_layout(
+    found: LayoutScan, val_share: float, val_rule: str = "disjoint"
+) -> dict[str, NDArray[np.int64]]:
+    """Return the indices of train and val.
+
+    val_rule: "disjoint": they share no background and no foreground, and mixed pairs are left out. "published":
+        backgrounds 1 to 75 and 76 to 100, with every foreground and every place in both.
+
+    Raises DataError where one of the two has no image.
     """
+    if val_rule == "published":
+        first = np.ravel_multi_index((PUBLISHED_TRAIN_BACKGROUNDS, 0, 0), LAYOUT_SHAPE)
+        parts = {"train": found.whole[found.whole < first], "val": found.whole[found.whole >= first]}
+        if empty := next((name for name, indices in parts.items() if not len(indices)), None):
+            expected = f"backgrounds up to bg{PUBLISHED_TRAIN_BACKGROUNDS} and beyond"
+            fix = "fetch the rest, or pass data.val_rule=disjoint"
+            raise DataError("data.val_rule=published", found=f"no image to '{empty}'", expected=expected, fix=fix)
+        return parts
     background, foreground, _ = np.unravel_index(found.whole, LAYOUT_SHAPE)
     b = np.isin(background, _draw_held_out(np.unique(background), val_share, "backgrounds"))
     f = np.isin(foreground, _draw_held_out(np.unique(foreground), val_share, "foregrounds"))
