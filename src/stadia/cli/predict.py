@@ -30,14 +30,18 @@ from stadia.core.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stadia.recipes.prediction.requests import PredictRequest
     from stadia.training.checkpoint import Checkpoint
+
+
+BatchOut = Annotated[Path, option("A new folder for the predictions; of many videos also a URL: s3://bucket/prefix.")]
 
 
 def predict(
     checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, a model.onnx, or a published network.")],
     source: InputArgument,
     overrides: InputSettings = None,
-    out: Annotated[Path, option("A new folder for the predictions.")] = ...,  # type: ignore[assignment]
+    out: BatchOut = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
     motion: MotionOption = None,
     size: SizeOption = None,
@@ -57,12 +61,20 @@ def predict(
         ),
     ] = None,
     strict: StrictOption = False,
+    engine: Annotated[str | None, option("What predicts many videos: local (default), ray, slurm.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=4096, help="Processes, actors or jobs for many videos.", show_default=False)
+    ] = None,
+    slurm: Annotated[
+        list[str] | None, option("Parameters of submitit, for --engine slurm.", metavar="KEY=VALUE")
+    ] = None,
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
 
     objectpose: boxes, masks and poses of objects, as drawings, json and csv.
     overlay: depth and foreground mask of an image with its --background.
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
+    A folder, glob or list of videos: a folder for each, and a ledger; the same command resumes, failed ones included.
     """
     from stadia.recipes.prediction.requests import PredictRequest, parse_source_options, refuse_finished, split_settings
 
@@ -87,6 +99,9 @@ def predict(
         from stadia.recipes.prediction.scale_sources import parse_scale_source
 
         parse_scale_source(text)
+    if _is_batch(source, out, engine=engine, workers=workers):
+        _predict_batch(checkpoint, request, settings, engine or "local", workers, slurm or [])
+        return
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         refuse_finished(out)
         from stadia.recipes.prediction.predict_exported import run_predict_exported
@@ -102,6 +117,54 @@ def predict(
 
     with show_progress() as bars:
         print_lines(run_predict(opened, request, bars.track))
+
+
+def _is_batch(source: Path, out: Path, *, engine: str | None, workers: int | None) -> bool:
+    """Return whether the input is many videos. Raises ConfigError where an option of these is used with another."""
+    from stadia.datasets.video.video_list import VideoList
+    from stadia.files.paths import expand_home
+    from stadia.files.remote_store import is_url, restore_url
+
+    if VideoList().recognizes(expand_home(source)):
+        return True
+    given = {"--engine": engine, "--workers": workers, "--out": restore_url(out) if is_url(out) else None}
+    if used := [f"{name} {value}" for name, value in given.items() if value is not None]:
+        expected = "a folder, a quoted glob or a list (.txt, .csv) of videos"
+        raise ConfigError(used[0], found=f"INPUT {source}", expected=expected, fix="leave it out, or pass a list")
+    return False
+
+
+def _predict_batch(
+    network: Path, request: PredictRequest, settings: list[str], engine: str, workers: int | None, slurm: list[str]
+) -> None:
+    """Predict many videos; exit with 1 where one failed, or with --strict where one is unusable."""
+    from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
+    from stadia.apps.studies.launch import count_cores_per_process, slurm_options
+
+    count = 1 if workers is None else workers
+    batch = BatchRequest(
+        network=str(network),
+        request=request,
+        out=str(request.out),
+        settings=tuple(settings),
+        engine=engine,
+        workers=count,
+        threads=count_cores_per_process(count) if engine == "local" and count else None,
+        engine_options=slurm_options(slurm),
+    )
+    with show_progress() as bars:
+        for line in predict_batch(batch, bars.track):
+            if not isinstance(line, BatchSummary):
+                echo(line, err=True)
+                continue
+            counted = f"{line.done} done ({line.before} of them before), {line.failed} failed"
+            echo(f"{request.out}: {counted}; ledger.jsonl has a line for each")
+            if not line.is_complete:
+                echo("the same command tries the failed ones again", err=True)
+            if line.unusable:
+                echo(f"{line.unusable} of them have unusable predictions, see `verdict` in the ledger", err=True)
+            if not line.is_complete or (request.strict and line.unusable):
+                raise typer.Exit(1)
 
 
 def _open_network(

@@ -67,6 +67,7 @@ comment of an mp4, the metadata of ONNX and .pt2. The second mark of reports is 
 RECORDS: Mapping[str, str] = {
     "run.json": "a run",
     "predictions.json": "predictions",
+    "batch.json": "predictions of many videos",
     "study.yaml": "a study",
     "sweep.json": "a sweep",
     "recording.json": "a recording",

@@ -116,13 +116,14 @@ def open_network_for(
         source: the input.
         options: how to open it, from `parse_source_options`.
     """
+    return open_network(network, lambda: read_input_size(source, options), settings)
 
-    def find_size() -> tuple[int, int]:
-        first = next(iter(open_inputs(source, **options)[0].frames))
-        height, width = first.image.shape[:2]
-        return height, width
 
-    return open_network(network, find_size, settings)
+def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]:
+    """Return (height, width) of the first frame of an input. Raises the errors of opening it."""
+    first = next(iter(open_inputs(source, **options)[0].frames))
+    height, width = first.image.shape[:2]
+    return height, width
 
 
 def configure_network(name: str, settings: Sequence[str] = ()) -> DepthModelConfig:

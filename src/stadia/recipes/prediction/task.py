@@ -161,7 +161,11 @@ def run_predict(checkpoint: Checkpoint, request: PredictRequest, track: TrackPro
 
     Raises CheckpointError if the recipe has no task, and the errors of opening the input.
     """
-    task = _open_task(checkpoint, request)
+    yield from predict_with(open_task(checkpoint, request), request, track)
+
+
+def predict_with(task: Task, request: PredictRequest, track: TrackProgress) -> Iterator[str]:
+    """Predict an input as `run_predict`, with a task that is open: its network serves many inputs."""
     choice = request.backend_choice
     used = {"backend": choice.backend, "precision": choice.precision}
     provenance = _describe_provenance(task, request).model_copy(update=used)
@@ -186,7 +190,7 @@ def run_evaluate(
     Returns the summary to print, with its "notes", and the written files. Raises CheckpointError if the recipe has no
     task, ConfigError without a folder to write into, and the errors of opening the data.
     """
-    task = _open_task(checkpoint, request)
+    task = open_task(checkpoint, request)
     provenance = _describe_provenance(task, request)
     run = checkpoint.run_folder
     is_run = (run / "run.json").is_file()
@@ -261,7 +265,7 @@ def _find_task(recipe: str) -> type[Task]:
     return TASKS.load(recipe) if recipe in TASKS else Task
 
 
-def _open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest) -> Task:
+def open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest) -> Task:
     """Load the recipe of a checkpoint with its task; refuse options that it does not use."""
     recipe = build_recipe.load_recipe(checkpoint)
     size = requested_size(request.size, checkpoint.header.config)

@@ -1,0 +1,1 @@
+"""Predict many videos: a ledger, engines that run the work, and outputs in a folder or a store."""

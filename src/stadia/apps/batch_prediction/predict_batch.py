@@ -1,0 +1,194 @@
+"""`stadia predict NETWORK LIST`: predict many videos, with a ledger from which the same command resumes.
+
+OUT/batch.json has what all videos share, OUT/ledger.jsonl a line for each attempt, and OUT/NAME the predictions of a
+video. Its predictions.json, written last, makes a video done: a batch that is killed predicts no video twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stadia.apps.batch_prediction.engines import make_engine
+from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, find_finished
+from stadia.core.errors import DataError, RunError
+from stadia.core.types import TrackProgress
+from stadia.datasets.video.video_list import VideoEntry, read_entries
+from stadia.files.atomic_files import open_to_append
+from stadia.files.json_files import parse_json, parse_json_lines
+from stadia.files.locks import hold_folder
+from stadia.files.output_files import check_foreign_folder
+from stadia.files.paths import expand_home, make_absolute
+from stadia.files.remote_store import RemoteStore, is_url, restore_url
+from stadia.recipes.prediction.requests import PredictRequest
+
+BATCH, LEDGER = "batch.json", "ledger.jsonl"
+FORMAT, VERSION = "stadia-batch", 1
+MAX_LEDGER_BYTES = 1 << 30
+"""A million videos with errors of a thousand letters."""
+
+UPLOAD_EVERY = 20
+"""Results between two uploads of the ledger: a store appends nothing, so it is written whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """`stadia predict NETWORK LIST --out OUT`.
+
+    network, settings, request: as of `BatchJob`; `request.source` is the list.
+    out: a folder, or the URL of a store.
+    engine: of `engines.ENGINES`.  workers: processes, actors or jobs; 0 predicts in this process.
+    engine_options: of submitit.
+    """
+
+    network: str
+    request: PredictRequest
+    out: str
+    settings: tuple[str, ...] = ()
+    engine: str = "local"
+    workers: int = 1
+    threads: int | None = None
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """Counts of a batch: videos that are done, failed, done before this call, and with unusable predictions."""
+
+    done: int
+    failed: int
+    before: int
+    unusable: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether no video failed."""
+        return not self.failed
+
+
+def predict_batch(request: BatchRequest, track: TrackProgress) -> Iterator[str | BatchSummary]:
+    """Predict every video of a list that is not done; yield a line for each that failed, and last a BatchSummary.
+
+    A video that failed before is tried again. Raises DataError for a wrong list, RunError where the output belongs to
+    a batch of another network or other options.
+    """
+    entries = read_entries(expand_home(request.request.source))
+    out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
+    job = BatchJob(
+        network=request.network, settings=request.settings, request=request.request, out=out, threads=request.threads
+    )
+    with contextlib.ExitStack() as held:
+        ledger = _open_ledger(out, job, held)
+        done = {result.video for result in ledger.results.values() if result.state == "done"}
+        items = [_make_item(entry) for entry in entries if entry.name not in done]
+        before = len(entries) - len(items)
+        pending = list[VideoItem]()
+        for item in items:
+            finished = find_finished(out, item.name) if ledger.is_resumed else None
+            if finished is None:
+                pending.append(item)
+            else:  # its result was not written before the batch was killed
+                ledger.add(finished)
+                before += 1
+        folder = Path("slurm") if is_url(out) else Path(out) / "slurm"
+        engine = make_engine(request.engine, workers=request.workers, folder=folder, options=request.engine_options)
+        failed = 0
+        for result in track(engine.run(job, pending) if pending else (), len(pending), "predicting videos"):
+            ledger.add(result)
+            if result.state == "failed":
+                failed += 1
+                yield f"failed: {result.video}: {result.error}"
+        ledger.close()
+    verdicts = [ledger.results[entry.name].verdict for entry in entries if entry.name in ledger.results]
+    yield BatchSummary(len(entries) - failed, failed, before, verdicts.count("unusable"))
+
+
+def _make_item(entry: VideoEntry) -> VideoItem:
+    camera = {} if entry.camera is None else {"camera": entry.camera.model_dump(exclude_defaults=True)}
+    return VideoItem(name=entry.name, source=entry.path, options=camera)
+
+
+# -- the ledger
+
+
+class Ledger:
+    """Results of a batch by video: in a local file that is appended to, or in a store where it is written again.
+
+    is_resumed: whether the output holds an earlier call's.
+    """
+
+    def __init__(self, out: str, results: Sequence[VideoResult], *, is_resumed: bool) -> None:
+        self.results = {result.video: result for result in results}
+        self.is_resumed = is_resumed
+        self._lines = [result.model_dump_json() for result in results]
+        self._store = RemoteStore(out) if is_url(out) else None
+        self._file = Path(out) / LEDGER
+        self._added = 0
+
+    def add(self, result: VideoResult) -> None:
+        """Write a result."""
+        line = result.model_dump_json()
+        self.results[result.video] = result
+        self._lines.append(line)
+        self._added += 1
+        if self._store is None:
+            with open_to_append(self._file) as stream:
+                stream.write(f"{line}\n".encode())
+        elif self._added % UPLOAD_EVERY == 0:
+            self.close()
+
+    def close(self) -> None:
+        """Write the ledger of a store."""
+        if self._store is not None:
+            self._store.write(LEDGER, "".join(f"{line}\n" for line in self._lines).encode())
+
+
+def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
+    """Open the ledger of an output, new or of the same batch. Raises RunError for that of another batch."""
+    described = {"format": FORMAT, "version": VERSION, **_describe_job(job)}
+    text = json.dumps(described, indent=2, sort_keys=True, default=str)
+    store = RemoteStore(out)
+    if not is_url(out):
+        folder = Path(out)
+        held.enter_context(hold_folder(folder))
+        check_foreign_folder(folder, BATCH)
+        others = [path.name for path in folder.iterdir() if path.name not in (BATCH, LEDGER, ".lock", "slurm")]
+        if others and not (folder / BATCH).exists():
+            found, expected = f"{others[0]} in it, and no {BATCH}", "a new folder, or that of this batch"
+            raise RunError(folder, found=found, expected=expected, fix="choose another --out")
+    if not store.exists(BATCH):
+        store.write(BATCH, text.encode())
+        return Ledger(out, (), is_resumed=False)
+    wanted = parse_json(BATCH, text, "a batch")
+    before = parse_json(store.join(BATCH), store.read(BATCH, max_bytes=1 << 24).decode(), "a batch")
+    if before != wanted:
+        changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
+        found, expected = f"a batch with other {', '.join(changed)}", "the same network and options"
+        raise RunError(store.join(BATCH), found=found, expected=expected, fix="choose another --out")
+    return Ledger(out, _read_ledger(store), is_resumed=True)
+
+
+def _describe_job(job: BatchJob) -> dict[str, Any]:
+    """Return what makes predictions of two calls equal."""
+    request = job.request
+    keys = ("every", "motion", "size", "flip", "video", "cloud", "backend", "precision", "scale_from")
+    values = {key: getattr(request, key) for key in keys}
+    network = job.network if not Path(job.network).exists() else str(make_absolute(job.network))
+    return {"network": network, "settings": list(job.settings), "options": dict(request.options), **values}
+
+
+def _read_ledger(store: RemoteStore) -> list[VideoResult]:
+    """Return the results of earlier calls; a last line that a kill cut off is left out."""
+    if not store.exists(LEDGER):
+        return []
+    text = store.read(LEDGER, max_bytes=MAX_LEDGER_BYTES).decode("utf-8", "replace")
+    results = []
+    for row in parse_json_lines(store.join(LEDGER), text, "a ledger of a batch"):
+        if isinstance(row, DataError) or not isinstance(row, dict) or not VideoResult.model_fields.keys() >= row.keys():
+            continue
+        results.append(VideoResult.model_validate(row))
+    return results

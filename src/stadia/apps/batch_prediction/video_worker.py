@@ -1,0 +1,171 @@
+"""Predict one video after another with a network that is loaded once."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import StadiaError, VerdictError, summarize_exception
+from stadia.core.types import no_progress
+from stadia.evaluation.io.predictions_record import RECORD, read_record
+from stadia.files.json_files import parse_json
+from stadia.files.paths import safe_join
+from stadia.files.remote_store import RemoteStore, is_url
+from stadia.recipes.prediction.requests import PredictRequest
+
+MAX_NETWORKS = 4
+"""Published networks that a worker keeps, one for each size of image."""
+
+MAX_RECORD_BYTES = 1 << 28
+"""predictions.json of a video: a line for each frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoItem:
+    """A video to predict.
+
+    name: of its folder in the output.
+    options: how to open it, beside those of the batch: its own camera.
+    """
+
+    name: str
+    source: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchJob:
+    """What all videos of a batch share.
+
+    network: a checkpoint, a run, a model.onnx, or a published network.
+    settings: keys of a network without a run, `network.KEY=VALUE`.
+    request: of each video; its source and its out are replaced.
+    out: a folder, or a URL.
+    threads: of torch in each process; None leaves the default.
+    """
+
+    network: str
+    settings: tuple[str, ...]
+    request: PredictRequest
+    out: str
+    threads: int | None = None
+
+
+class VideoResult(StrictModel):
+    """A line of the ledger.
+
+    state: "done", or "failed" with its error.
+    frames: predicted.  seconds: of this video.
+    verdict: on its predictions; "" where none was made.
+    """
+
+    video: str
+    state: str
+    error: str = ""
+    frames: int = 0
+    seconds: float = 0.0
+    verdict: str = ""
+
+
+class VideoWorker:
+    """Predicts videos of a batch; the network is loaded at the first one."""
+
+    def __init__(self, job: BatchJob) -> None:
+        self.job = job
+        self._tasks: dict[object, Any] = {}
+        if job.threads is not None:
+            import torch
+
+            torch.set_num_threads(job.threads)
+
+    def predict(self, item: VideoItem) -> VideoResult:
+        """Predict one video; an error of any kind is its result, and not raised."""
+        started_s = time.perf_counter()
+        try:
+            result = self._predict(item)
+        except (StadiaError, OSError, MemoryError) as error:
+            result = VideoResult(video=item.name, state="failed", error=str(error) or type(error).__name__)
+        except Exception as error:  # of a library: this video fails alone
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{summarize_exception(error)} ({Path(where.filename).name}:{where.lineno})"
+            result = VideoResult(video=item.name, state="failed", error=text)
+        return result.model_copy(update={"seconds": round(time.perf_counter() - started_s, 3)})
+
+    def _predict(self, item: VideoItem) -> VideoResult:
+        if (done := find_finished(self.job.out, item.name)) is not None:
+            return done
+        if not is_url(self.job.out):
+            folder = safe_join(Path(self.job.out), item.name)
+            self._predict_into(item, folder)
+            return describe_finished(item.name, read_record(folder))
+        with tempfile.TemporaryDirectory(prefix="stadia-") as scratch:
+            folder = Path(scratch) / "predictions"
+            self._predict_into(item, folder)
+            store = RemoteStore(self.job.out)
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            for path in sorted(files, key=lambda path: path.name == RECORD):  # it states that all others are there
+                store.upload(path, f"{item.name}/{path.relative_to(folder).as_posix()}")
+            return describe_finished(item.name, read_record(folder))
+
+    def _predict_into(self, item: VideoItem, folder: Path) -> None:
+        options = {**self.job.request.options, **item.options}
+        request = replace(self.job.request, source=item.source, out=folder, options=options)
+        try:
+            for _ in self._run(request):
+                pass
+        except VerdictError:  # all files are written; the verdict is in the ledger
+            return
+
+    def _run(self, request: PredictRequest) -> Any:
+        if self.job.network.lower().endswith(".onnx"):
+            from stadia.recipes.prediction.predict_exported import run_predict_exported
+
+            return run_predict_exported(Path(self.job.network), request, no_progress)
+        from stadia.recipes.prediction.task import predict_with
+
+        return predict_with(self._find_task(request), request, no_progress)
+
+    def _find_task(self, request: PredictRequest) -> Any:
+        """Return the task with its network, loaded once for a checkpoint, and once a size for a published network."""
+        from stadia.recipes.prediction.network_checkpoint import open_network, read_input_size
+        from stadia.recipes.prediction.requests import is_network_name
+        from stadia.recipes.prediction.task import open_task
+
+        size = read_input_size(request.source, request.options) if is_network_name(self.job.network) else None
+        if size not in self._tasks:
+            if len(self._tasks) >= MAX_NETWORKS:
+                self._tasks.pop(next(iter(self._tasks)))
+            sized = {} if size is None else {"find_size": lambda: size}
+            opened = open_network(self.job.network, settings=self.job.settings, **sized)
+            self._tasks[size] = open_task(opened, request)
+        return self._tasks[size]
+
+
+# -- what is finished
+
+
+def find_finished(out: str, name: str) -> VideoResult | None:
+    """Return the result of a video whose predictions are complete, as of a batch that was killed; else None."""
+    if is_url(out):
+        store, file = RemoteStore(out), f"{name}/{RECORD}"
+        if not store.exists(file):
+            return None
+        text = store.read(file, max_bytes=MAX_RECORD_BYTES).decode()
+        return describe_finished(name, parse_json(store.join(file), text, "predictions"))
+    folder = safe_join(Path(out), name)
+    record = read_record(folder) if (folder / RECORD).is_file() else None
+    return describe_finished(name, record) if record is not None and record.finished else None
+
+
+def describe_finished(name: str, record: Any) -> VideoResult:
+    """Return the result of a video by the record of its predictions."""
+    values = record if isinstance(record, Mapping) else {} if record is None else record.model_dump()
+    checks = values.get("checks") or {}
+    entries = values.get("entries") or ()
+    return VideoResult(video=name, state="done", frames=len(entries), verdict=str(checks.get("verdict", "")))

@@ -1,0 +1,14 @@
+"""A worker that processes of a batch can import: it predicts nothing, and one video ends its process."""
+
+from __future__ import annotations
+
+import os
+
+from stadia.apps.batch_prediction.video_worker import VideoItem, VideoResult, VideoWorker
+
+
+class KilledWorker(VideoWorker):
+    def predict(self, item: VideoItem) -> VideoResult:
+        if item.name == "poison":
+            os._exit(9)
+        return VideoResult(video=item.name, state="done", frames=os.getpid())

@@ -1,0 +1,187 @@
+"""Prediction of many videos: a ledger, a resume without a second prediction, videos that fail alone, engines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from tests.apps.killed_worker import KilledWorker
+from tests.datasets.rendered_world import render
+from tests.stores import s3_server as s3_server
+from tests.stores import s3_url as s3_url
+
+from stadia.apps.batch_prediction.engines import LOST, LocalEngine, SlurmEngine, make_engine
+from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
+from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoWorker
+from stadia.core.errors import ConfigError, RunError
+from stadia.core.types import no_progress
+from stadia.files.remote_store import RemoteStore
+from stadia.recipes.prediction import task
+from stadia.recipes.prediction.requests import PredictRequest
+from stadia.recipes.prediction.task import run_predict
+from stadia.training.checkpoint import Checkpoint
+
+OPTIONS = {"camera": {"focal_px": 120}}
+NAMES = ["a", "b", "poisoned", "c"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of three videos of three frames, and of one that cannot be decoded."""
+    folder = tmp_path_factory.mktemp("batch")
+    for name in NAMES:
+        path = folder / f"{name}.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+            stream.height, stream.width, stream.pix_fmt = 96, 160, "yuv420p"
+            for index in range(3):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(render(index)[0], format="rgb24")))
+            container.mux(stream.encode())
+    (folder / "poisoned.mp4").write_bytes(b"no video at all")
+    table = folder / "list.csv"
+    table.write_text("video\n" + "".join(f"{name}.mp4\n" for name in NAMES))
+    return table
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
+    return write_run(tmp_path_factory.mktemp("network") / "run")
+
+
+def request(network: Path, videos: Path, out: object, **changes: Any) -> BatchRequest:
+    one = PredictRequest(source=videos, out=Path("unused"), options=OPTIONS, motion="network", video=False, cloud=False)
+    return BatchRequest(**{"network": str(network), "request": one, "out": str(out), "workers": 0, **changes})
+
+
+def run(batch: BatchRequest) -> tuple[list[str], BatchSummary]:
+    *lines, summary = predict_batch(batch, no_progress)
+    assert isinstance(summary, BatchSummary)
+    return [str(line) for line in lines], summary
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the names of the videos that this process predicts."""
+    names: list[str] = []
+    real = VideoWorker._predict_into
+
+    def note(self: VideoWorker, item: VideoItem, folder: Path) -> None:
+        names.append(item.name)
+        real(self, item, folder)
+
+    monkeypatch.setattr(VideoWorker, "_predict_into", note)
+    return names
+
+
+@pytest.mark.slow
+def test_a_poisoned_video_fails_alone_and_nothing_is_predicted_twice(
+    network: Path, videos: Path, tmp_path: Path, predicted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    real = task.open_task
+    monkeypatch.setattr(task, "open_task", lambda *given: (opened.append(given), real(*given))[1])
+    lines, summary = run(request(network, videos, tmp_path / "out"))
+    assert len(opened) == 1, "the network is loaded once"
+    assert (summary.done, summary.failed, summary.before) == (3, 1, 0)
+    assert [line.split(": ")[1] for line in lines] == ["poisoned"]
+    ledger = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
+    assert {row["video"]: row["state"] for row in ledger} == dict.fromkeys("abc", "done") | {"poisoned": "failed"}
+    assert "poisoned.mp4: found" in ledger[2]["error"]
+    assert [row["frames"] for row in ledger if row["state"] == "done"] == [3, 3, 3]
+
+    predicted.clear()
+    (tmp_path / "out" / "ledger.jsonl").write_text(f"{json.dumps(ledger[0])}\n{{cut o")  # killed while it was written
+    _, summary = run(request(network, videos, tmp_path / "out"))
+    assert predicted == ["poisoned"], "only what failed is tried again"
+    assert (summary.done, summary.failed, summary.before) == (3, 1, 3)
+
+    batch = request(network, videos, tmp_path / "out")
+    alone = replace(batch.request, source=videos.parent / "a.mp4", out=tmp_path / "one")
+    list(run_predict(Checkpoint.open(network), alone, no_progress))
+    for name in ("000000", "000002"):
+        maps = [np.load(folder / "depth" / f"{name}.npz") for folder in (tmp_path / "one", tmp_path / "out" / "a")]
+        assert all(np.array_equal(maps[0][key], maps[1][key]) for key in maps[0].files), "as of one machine"
+
+    changed = replace(batch, request=replace(batch.request, every=2))
+    with pytest.raises(RunError, match="a batch with other every"):
+        run(changed)
+
+
+@pytest.mark.slow
+def test_a_store_holds_the_predictions_and_the_ledger(
+    network: Path, videos: Path, s3_url: str, predicted: list[str]
+) -> None:
+    batch = request(network, videos, f"{s3_url}/out")
+    _, summary = run(batch)
+    assert (summary.done, summary.failed) == (3, 1)
+    store = RemoteStore(f"{s3_url}/out")
+    assert {"batch.json", "ledger.jsonl", "a/predictions.json", "c/depth/000002.npz"} <= set(store.list_names())
+    predicted.clear()
+    store.write("ledger.jsonl", b"")
+    assert run(batch)[1].before == 3
+    assert predicted == ["poisoned"]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_fails_its_video_alone(tmp_path: Path) -> None:
+    job = BatchJob(network="", settings=(), request=PredictRequest(source=tmp_path, out=tmp_path), out=str(tmp_path))
+    items = [VideoItem(name=name, source=tmp_path) for name in ("a", "b", "poison", "c", "d")]
+    results = {result.video: result for result in LocalEngine(2, KilledWorker).run(job, items)}
+    assert set(results) == {item.name for item in items}
+    assert (results["poison"].state, results["poison"].error) == ("failed", LOST)
+    assert [results[name].state for name in "abcd"] == ["done"] * 4
+    assert os.getpid() not in {results[name].frames for name in "abcd"}
+
+
+@pytest.mark.slow
+def test_processes_of_this_machine_predict_what_one_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
+    for name, changes in (("here", {}), ("pool", {"workers": 2, "threads": 1})):
+        assert run(request(network, videos, tmp_path / name, **changes))[1].done == 3
+    check_equal(tmp_path / "here", tmp_path / "pool")
+
+
+def check_equal(here: Path, there: Path) -> None:
+    for name in "abc":
+        for index in range(3):
+            maps = [np.load(folder / name / "depth" / f"{index:06d}.npz") for folder in (here, there)]
+            for key in maps[0].files:
+                np.testing.assert_allclose(maps[1][key], maps[0][key], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit closes no log
+def test_jobs_of_submitit_predict_what_one_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    options = {"cluster": "debug"}
+    batch = request(network, videos, tmp_path / "jobs", engine="slurm", workers=2, engine_options=options)
+    assert run(batch)[1].done == 3
+    assert run(request(network, videos, tmp_path / "here"))[1].done == 3
+    check_equal(tmp_path / "here", tmp_path / "jobs")
+
+
+@pytest.mark.slow
+def test_ray_predicts_what_one_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    try:
+        batch = request(network, videos, tmp_path / "ray", engine="ray", workers=2, threads=1)
+        lines, summary = run(batch)
+        assert (summary.done, summary.failed) == (3, 1), lines
+    finally:
+        ray.shutdown()
+    assert run(request(network, videos, tmp_path / "here"))[1].done == 3
+    check_equal(tmp_path / "here", tmp_path / "ray")
+
+
+def test_engines_refuse_what_they_do_not_use(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--engine: found 'dask'; expected one of local, ray, slurm"):
+        make_engine("dask", workers=1, folder=tmp_path, options={})
+    with pytest.raises(ConfigError, match="--slurm: found used together with --engine local"):
+        make_engine("local", workers=1, folder=tmp_path, options={"timeout_min": 1})
+    assert isinstance(make_engine("slurm", workers=3, folder=tmp_path, options={"cluster": "debug"}), SlurmEngine)
