@@ -3,12 +3,15 @@
     python benchmarks/published_networks.py score
     python benchmarks/published_networks.py scale
     python benchmarks/published_networks.py adapt --run RUN
+    python benchmarks/published_networks.py flicker --roadworld ROADWORLD
 
 score: AbsRel and d1 on KITTI raw (LiDAR, Garg's crop, medians made equal).
 scale: factor of each source on windows of KITTI 06, KITTI raw and 7-Scenes, for the output times .3, 1 and 4; its
        ratio to the reference of the same frames, and how often two sources agree within their stated deviations.
 adapt: median relative difference from semi-global matching on the last 8 pairs of KITTI 06, of the published network
        and of a run of `stadia adapt` that trained on the first 40.
+flicker: warped depth error of KITTI 06 and of a RoadWorld video, without and with --steady, and the error of depth at
+       equal medians: of RoadWorld's exact depth, and of semi-global matching.
 
 Prints JSON. Needs the real samples (STADIA_REAL_DATA, or shared/data beside the repository).
 """
@@ -21,11 +24,13 @@ import json
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -34,6 +39,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from stadia.core.recording import RIGHT
 from stadia.core.types import Camera, Predictor
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.protocols import find_protocol
+from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.scale_fit import ScaleFit, fit_scale
 from stadia.recipes import load_predictor
 from stadia.recipes.prediction.network_checkpoint import open_network
@@ -146,17 +155,53 @@ def compare_with_matching(predictor: Any, data: Path, *, is_metric: bool) -> flo
     return float(np.median(np.concatenate(errors)))
 
 
+def measure_steadiness(data: Path, roadworld: Path | None) -> dict[str, Any]:
+    """Return warped depth errors and errors of depth, without and with averaging over neighbors."""
+    table: dict[str, Any] = {}
+    for folder in [data / "kitti_odometry", *([roadworld] if roadworld else [])]:
+        for steady in (False, True):
+            predictor = open_meter(data, "kitti")
+            recording = open_inputs(folder)[0].recording
+            assert recording is not None
+            protocol = find_protocol("relative")
+            made_by = Provenance(recipe="network", config_hash="meter", steady=steady)
+            with tempfile.TemporaryDirectory() as out:
+                scores = evaluate_recordings(predictor, [recording], protocol, Path(out), made_by)
+                (flicker,) = scores.flicker.values()
+                row = flicker.to_json()
+                if scores.depth is not None:
+                    row["abs_rel"] = scores.depth.metrics["abs_rel"]
+                elif recording.T_right_left is not None:
+                    row["abs_rel_to_matches"] = compare_folder(Predictions.open(Path(out) / recording.name), recording)
+            table[f"{folder.name}{', steady' if steady else ''}"] = row
+    return table
+
+
+def compare_folder(predictions: Predictions, recording: Any) -> float:
+    """Return the mean relative difference of predicted depth from semi-global matching, at equal medians."""
+    errors = []
+    for index, name in list(enumerate(predictions.files))[::5]:
+        matched = match_pair_depth(
+            recording.image(index), recording.image(index, RIGHT), recording.K(index), recording.T_right_left
+        )
+        depth = cv2.resize(np.asarray(predictions.read(name), np.float32), matched.shape[::-1])
+        known = (matched > 0) & (matched < 50)
+        found = depth[known] * np.median(matched[known]) / np.median(depth[known])
+        errors.append(float(np.mean(np.abs(found - matched[known]) / matched[known])))
+    return float(np.mean(errors))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("what", choices=("score", "scale", "adapt"))
+    parser.add_argument("what", choices=("score", "scale", "adapt", "flicker"))
     parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--run", type=Path, help="of `stadia adapt`")
+    parser.add_argument("--roadworld", type=Path, help="folder of RoadWorld; its first recording is a video")
     arguments = parser.parse_args()
     data = Path(arguments.data)
     if arguments.what == "score":
         from stadia.evaluation.depth_score import score_image
-        from stadia.evaluation.protocols import find_protocol
 
         predictor = open_meter(data, "kitti")
         recording = open_inputs(data / "kitti_raw")[0].recording
@@ -173,6 +218,8 @@ def main() -> None:
         result: dict[str, Any] = {name: float(np.mean([row[name] for row in scores])) for name in ("abs_rel", "d1")}
     elif arguments.what == "scale":
         result = measure_scales(data)
+    elif arguments.what == "flicker":
+        result = measure_steadiness(data, arguments.roadworld)
     else:
         adapted = load_predictor(arguments.run)
         meter = open_meter(data, "kitti")

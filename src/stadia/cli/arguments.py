@@ -44,6 +44,9 @@ SizeOption = Annotated[str | None, option("Run CHECKPOINT at another size than i
 FlipOption = Annotated[
     bool, flag("--flip", "Average each map with that of the mirrored image: better depth in twice the time.")
 ]
+SteadyOption = Annotated[
+    bool, flag("--steady", "Average depth over neighboring frames by their motion: video that flickers less.")
+]
 BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
 PrecisionOption = Annotated[
     str,

@@ -16,6 +16,7 @@ from stadia.cli.arguments import (
     JsonOption,
     MotionOption,
     SizeOption,
+    SteadyOption,
     argument,
     flag,
     option,
@@ -43,7 +44,7 @@ FormatOption = Annotated[
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
-    **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "flip", "out"), (_CHECKPOINT,)),
+    **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "flip", "steady", "out"), (_CHECKPOINT,)),
     "protocol": (_CHECKPOINT, _DEPTH),
     **dict.fromkeys(("depth_scale", "crop", "depth_factor", "reference_factor"), (_DEPTH,)),
     **dict.fromkeys(
@@ -90,6 +91,7 @@ def evaluate(
     motion: MotionOption = None,
     size: SizeOption = None,
     flip: FlipOption = False,
+    steady: SteadyOption = False,
     out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
     image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
@@ -141,6 +143,7 @@ def evaluate(
             motion=motion or "aligned",
             size=size,
             flip=flip,
+            steady=steady,
             out=out,
         )
         summary = _score_checkpoint(checkpoint, request, settings)

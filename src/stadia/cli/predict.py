@@ -19,6 +19,7 @@ from stadia.cli.arguments import (
     MotionOption,
     PrecisionOption,
     SizeOption,
+    SteadyOption,
     StrictOption,
     argument,
     flag,
@@ -46,6 +47,7 @@ def predict(
     motion: MotionOption = None,
     size: SizeOption = None,
     flip: FlipOption = False,
+    steady: SteadyOption = False,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
     cloud: Annotated[bool | None, flag("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
     background: Annotated[
@@ -87,6 +89,7 @@ def predict(
         motion=motion,
         size=size,
         flip=flip,
+        steady=steady,
         video=video,
         cloud=cloud,
         background=background,

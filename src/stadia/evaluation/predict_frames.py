@@ -18,6 +18,7 @@ from stadia.evaluation.background import bound_count, run_ahead
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.steady_depth import steady_frames
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment, align_direct
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.se3 import (
@@ -103,6 +104,7 @@ def predict_to_folder(
     Arguments and errors are those of `stadia.evaluation.io.predictions_folder.write_predictions`.
     """
     predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
+    predicted = steady_frames(predicted) if provenance.steady else predicted
     return write_predictions(
         predicted,
         predictor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -34,6 +34,7 @@ from stadia.evaluation.io.trajectory_files import (
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import Protocol
+from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
 from stadia.files.atomic_files import atomic_write
 from stadia.files.image_io import write_image
@@ -101,6 +102,7 @@ class RecordingScores:
     depth: None where no recording has ground truth.
     odometry: by the name of each recording with poses.
     notes: remarks on missing parts.
+    flicker: of each recording with poses of neighboring frames.
     ground_truth: kind of the depth, of data that have several (`name_ground_truth`).
     """
 
@@ -108,12 +110,14 @@ class RecordingScores:
     odometry: Mapping[str, TrajectoryScore]
     notes: tuple[str, ...] = ()
     ground_truth: str = ""
+    flicker: Mapping[str, FlickerScore] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return the summary of depth, `notes`, and `odometry` by recording."""
         depth: dict[str, Any] = self._name_truth(self.depth.summary()) if self.depth else {"images": 0, "notes": []}
         notes = [*self.notes, *depth["notes"]]
-        return {**depth, "notes": notes, "odometry": {name: score.summary() for name, score in self.odometry.items()}}
+        odometry = {name: score.summary() for name, score in self.odometry.items()}
+        return {**depth, "notes": notes, "odometry": odometry, **self._list_flicker()}
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
         """Write score files: NAME.json for depth, NAME-RECORDING.json for each path. Return their paths.
@@ -123,7 +127,9 @@ class RecordingScores:
         name: of what was scored.
         about: metadata for every file: `checkpoint`, `data`, `frames`.
         """
-        scores = {f"{name}.json": self._name_truth(self.depth.to_json())} if self.depth is not None else {}
+        scores: dict[str, dict[str, Any]] = {}
+        if self.depth is not None:
+            scores[f"{name}.json"] = {**self._name_truth(self.depth.to_json()), **self._list_flicker()}
         for recording, path in self.odometry.items():
             stem = f"{name}-{recording.replace('/', '-')}"
             names = (f"{stem}{f'-{number}' * (number > 1)}.json" for number in count(1))
@@ -131,6 +137,10 @@ class RecordingScores:
         for file, score in scores.items():
             write_score(folder / file, {**about, **score, "notes": [*self.notes, *score["notes"]]})
         return [folder / file for file in scores]
+
+    def _list_flicker(self) -> dict[str, Any]:
+        """Return the scores of flicker by recording; nothing without any."""
+        return {"flicker": {name: score.to_json() for name, score in self.flicker.items()}} if self.flicker else {}
 
     def _name_truth(self, depth: dict[str, Any]) -> dict[str, Any]:
         """Return a score of depth with `ground_truth` behind its protocol, where the kind is known."""
@@ -170,6 +180,7 @@ def evaluate_recordings(
         raise _nothing_to_score(recordings, frames)
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
+    flicker: dict[str, FlickerScore] = {}
     for recording in recordings:
         chosen = frames.get(recording.name, ())
         if recording not in scorable:  # such as a benchmark's test sequences
@@ -196,6 +207,9 @@ def evaluate_recordings(
             scores.append((f"{source}/{name}", score and replace(score, name=f"{source}/{name}")))
         if (path := _path_score(predictions, recording, chosen)) is not None:
             odometry[source] = path
+        unit_m = None if path is None else path.scale
+        if (consistency := score_flicker(predictions, recording, chosen, unit_m)) is not None:
+            flicker[source] = consistency
     depth = collect_scores(scores, predictor.depth_scale, protocol) if any(score for _, score in scores) else None
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
@@ -207,7 +221,7 @@ def evaluate_recordings(
     kind = name_ground_truth(recordings, frames)
     if depth is not None and "+" in kind:
         notes.append(f"ground truth of several kinds, {kind}: choose one by data.ground_truth to compare scores")
-    return RecordingScores(depth, odometry, tuple(notes), kind)
+    return RecordingScores(depth, odometry, tuple(notes), kind, flicker)
 
 
 def _write_middle_image(predictions: Predictions, recording: Recording, indices: Sequence[int]) -> None:

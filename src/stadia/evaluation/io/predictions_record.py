@@ -37,6 +37,7 @@ class Provenance(StrictModel):
     requested_size: (height, width) of the network's input, where it is not the training size.
     backend, precision: rows of the tables of `stadia.evaluation.backends`.
     flip: whether maps are averaged with those of the mirrored image.
+    steady: whether maps are averaged over neighboring frames by their motion.
     licence: of the published weights that the network is or started from; "" where none is known.
     scale_from: how its metres were measured (`--scale-from`): factor, deviation, residual and verdict of each source;
         None where depth is as the network predicts it.
@@ -50,6 +51,7 @@ class Provenance(StrictModel):
     backend: str = "torch"
     precision: str = "float32"
     flip: bool = False
+    steady: bool = False
     licence: str = ""
     scale_from: dict[str, Any] | None = None
 

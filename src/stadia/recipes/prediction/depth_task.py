@@ -35,6 +35,7 @@ from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
+from stadia.evaluation.steady_depth import steady_frames
 from stadia.files.paths import safe_join
 from stadia.geometry.sky import find_far_sky
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
@@ -123,7 +124,19 @@ class DepthTask(Task):
     reuse_predictions = True
 
     def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
-        used = {"options", "every", "motion", "size", "flip", "video", "cloud", "protocol", "frames", "held_out"}
+        used = {
+            "options",
+            "every",
+            "motion",
+            "size",
+            "flip",
+            "video",
+            "cloud",
+            "protocol",
+            "frames",
+            "held_out",
+            "steady",
+        }
         return used | {"backend", "precision", "strict", "scale_from"}
 
     def open_inputs(self, request: PredictRequest) -> Sequence[PredictionInput]:
@@ -228,6 +241,7 @@ class DepthTask(Task):
             "motion": request.motion,
             "size": self.size and size_text(self.size),
             **({"flip": True} if request.flip else {}),
+            **({"steady": True} if request.steady else {}),
             **({} if listed is None else {"frames": listed.to_json()}),
             **summary,
         }
@@ -358,8 +372,9 @@ def predict_input(
                 path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
+        predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
         return write_predictions(
-            stream_predictions(predictor, frames, MOTIONS.load(provenance.motion)),
+            steady_frames(predicted) if provenance.steady else predicted,
             predictor,
             out,
             provenance,

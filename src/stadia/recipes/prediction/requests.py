@@ -29,11 +29,13 @@ class NetworkRequest:
     options: how to open the data, from `parse_source_options`.
     size: "1216x352", if it is not the training's.
     flip: average each map with that of the mirrored image.
+    steady: average depth over neighboring frames by their motion.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     size: str | None = None
     flip: bool = False
+    steady: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class EvaluateRequest(NetworkRequest):
     def suffix(self) -> str:
         """Return the suffix of output names: other frames or another method give other files."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
-        method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip
+        method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.steady
         return frames + "-held-out" * self.held_out + method
 
 

@@ -112,9 +112,9 @@ class Task:
     def used_options(self, request: PredictRequest | EvaluateRequest) -> Collection[str]:
         """Return the fields of the request that are used; all others are refused if they are given.
 
-        Default: all but `flip`, which predictions and scores record as used.
+        Default: all but `flip` and `steady`, which predictions and scores record as used.
         """
-        return [option.name for option in fields(request) if option.name != "flip"]
+        return [option.name for option in fields(request) if option.name not in ("flip", "steady")]
 
     def open_inputs(self, request: PredictRequest) -> Sequence[Any]:
         """Open the images to predict. Default: raises CheckpointError."""
@@ -239,8 +239,7 @@ def score_split(
     _take_back(folder, run.folder)  # of this run before it was resumed, or half-written when it was killed
     scored = score(labeled, ScoreOutput(folder, provenance), _console_track(console))
     about = {"checkpoint": provenance.checkpoint, "motion": provenance.motion, **labeled.about}
-    if provenance.flip:
-        about["flip"] = True
+    about |= {name: True for name in ("flip", "steady") if getattr(provenance, name)}
     scored.write(run.folder / "scores", labeled.name, about)
     return scored
 
@@ -276,7 +275,7 @@ def open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest)
 
 def _describe_provenance(task: Task, request: PredictRequest | EvaluateRequest) -> Provenance:
     provenance = Provenance.from_checkpoint(task.checkpoint, request.motion or "aligned", task.size)
-    return provenance.model_copy(update={"flip": request.flip})
+    return provenance.model_copy(update={"flip": request.flip, "steady": request.steady})
 
 
 def _console_track(console: Console) -> TrackProgress:

@@ -33,6 +33,7 @@ from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_A
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
+from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.files.run_facts import RunFacts, find_run_facts
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
@@ -88,10 +89,17 @@ class PredictionGate:
         self._gray: NDArray[np.uint8] | None = None
         self._focal: float | None = None
         self._judged: PredictionVerdict | None = None
+        self._before: PredictedFrame | None = None
+        self.flicker: list[float] = []
 
     def __call__(self, predicted: PredictedFrame) -> None:
         """Take a predicted frame, as a listener of `write_predictions`."""
         self.take(predicted.frame, lambda: predicted.inverse_depth)
+        if predicted.frame.on_path:
+            if self._before is not None and predicted.frame.is_neighbor:
+                error = measure_frame_flicker(self._before, predicted)
+                self.flicker += [] if error is None else [error]
+            self._before = predicted
 
     def take(self, frame: Frame, predict: Callable[[], NDArray[np.float32]]) -> None:
         """Take a frame, cropped as for the network. predict: called for a sample; returns its inverse depth (h, w)."""
@@ -155,8 +163,9 @@ class PredictionGate:
         return self._judged
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the verdict as predictions.json holds it."""
-        return self.judge().to_json()
+        """Return the verdict as predictions.json holds it, with `flicker`: the warped depth error of neighbors."""
+        judged = self.judge().to_json()
+        return {**judged, "flicker": float(np.median(self.flicker))} if self.flicker else judged
 
     def describe_trust(self) -> str:
         """Return what users may rely on after the verdict, as predictions.json holds it."""
@@ -250,6 +259,8 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
         headline = f"{finding['severity']} {_describe_code(finding['code'])}"
         yield f"  {headline}: {finding['measured']}; expected {finding['expected']}"
         yield f"    fix: {finding['fix']}"
+    if isinstance(flicker := checks.get("flicker"), float):
+        yield f"  depth of neighboring frames differs by {flicker:.1%} after their motion (flicker)"
     for code, reason in checks["not_checked"].items():
         yield f"  not checked: {_describe_code(code)}: {reason}"
 

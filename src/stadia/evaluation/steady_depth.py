@@ -1,0 +1,152 @@
+"""Video depth that does not flicker: measure how neighboring frames disagree, and average them by their motion."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.recording import Recording
+from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import PredictedFrame
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.geometry.depth_consistency import DepthView, measure_flicker, steady_depth
+from stadia.geometry.numpy_camera import crop_K, crop_window, resize_K
+
+WINDOW = 2
+"""Frames before, and after, that a frame is averaged with."""
+
+MEASURED_WIDTH = 160
+"""Pixels of a map at which neighbors are compared: the median of 10,000 differences needs no more."""
+
+MAX_PAIRS = 200
+"""Pairs of neighbors of a recording that are compared, evenly spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlickerScore:
+    """How depth of neighboring frames disagrees after the camera's measured motion.
+
+    warped_depth_error: median over pairs of the median |ln z_2 / z_1|, z_1 moved by the motion.
+    scale_change: median over pairs of the absolute part that the whole frame shares.
+    pairs: of neighboring frames.
+    unit_m: metres of one unit of depth, by the whole predicted path; 1 for metres.
+    """
+
+    warped_depth_error: float
+    scale_change: float
+    pairs: int
+    unit_m: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
+
+
+def score_flicker(
+    predictions: Predictions, recording: Recording, indices: Sequence[int], unit_m: float | None
+) -> FlickerScore | None:
+    """Compare predicted depth of neighboring frames by the recording's poses.
+
+    None without neighbors that have poses, for depth whose ratios mean nothing, and where its unit is not known.
+
+    Args:
+        predictions: of the frames.
+        recording: with poses.
+        indices: of these frames, rising.
+        unit_m: metres of one unit of depth up to scale; None where it is not known.
+    """
+    if predictions.depth_scale is DepthScale.METRES:
+        unit_m = 1.0
+    if predictions.depth_scale.is_affine or unit_m is None or unit_m <= 0:
+        return None
+    named = [
+        (index, name)
+        for index, name in zip(indices, predictions.files, strict=True)
+        if recording.T_world_camera(index) is not None
+    ]
+    neighbors = [(first, second) for first, second in pairwise(named) if second[0] == first[0] + 1]
+    chosen = np.unique(np.linspace(0, len(neighbors) - 1, MAX_PAIRS).round().astype(int)) if neighbors else ()
+    found = []
+    for first, second in (neighbors[number] for number in chosen):
+        now, following = (_read_view(predictions, recording, *frame) for frame in (first, second))
+        T_now, T_next = (recording.T_world_camera(index) for index, _ in (first, second))
+        assert T_now is not None
+        assert T_next is not None
+        T = np.linalg.inv(T_next) @ T_now
+        T[:3, 3] /= unit_m
+        found.append(measure_flicker(now, following, T))
+    known = np.array([values for values in found if values is not None])
+    if not len(known):
+        return None
+    error, change = np.median(np.abs(known), axis=0)
+    return FlickerScore(float(error), float(change), len(known), unit_m)
+
+
+def _read_view(predictions: Predictions, recording: Recording, index: int, name: str) -> DepthView:
+    """Return the predicted depth of a frame, reduced, with its camera."""
+    camera = recording.camera(index)
+    box = crop_window(predictions.crop, camera.height, camera.width)
+    depth = np.asarray(predictions.read(name), np.float32)
+    K = resize_K(crop_K(recording.K(index), box.left, box.top), (box.height, box.width), *depth.shape)
+    return reduce_view(depth, K)
+
+
+def reduce_view(depth: NDArray[np.float32], K: NDArray[np.float64]) -> DepthView:
+    """Return depth (h, w) of at most MEASURED_WIDTH columns, with its K."""
+    height, width = depth.shape
+    if width <= MEASURED_WIDTH:
+        return DepthView(depth, K)
+    size = max(1, round(height * MEASURED_WIDTH / width)), MEASURED_WIDTH
+    small = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return DepthView(np.asarray(small, np.float32), resize_K(K, (height, width), *size))
+
+
+def measure_frame_flicker(before: PredictedFrame, now: PredictedFrame) -> float | None:
+    """Return the warped depth error of two neighboring frames by their predicted path; None where it is unknown."""
+    if before.T_world_camera is None or now.T_world_camera is None or now.depth_scale.is_affine:
+        return None
+    views = [reduce_view(frame.depth(), frame.K) for frame in (before, now)]
+    found = measure_flicker(views[0], views[1], np.linalg.inv(now.T_world_camera) @ before.T_world_camera)
+    return None if found is None else found[0]
+
+
+def steady_frames(frames: Iterable[PredictedFrame], window: int = WINDOW) -> Iterator[PredictedFrame]:
+    """Yield predicted frames in order, with depth that is averaged over neighbors by their predicted path.
+
+    A frame comes `window` frames late. Frames off the path, and after its end, stay as they are, as does inverse depth
+    up to scale and shift.
+    """
+    held: deque[PredictedFrame] = deque()
+    done = 0  # how many of the held frames, from the first, were yielded
+    for frame in frames:
+        held.append(frame)
+        if len(held) - done > window:
+            yield _steady(held, done, window)
+            done += 1
+        if done > window:
+            held.popleft()
+            done -= 1
+    for number in range(done, len(held)):
+        yield _steady(held, number, window)
+
+
+def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> PredictedFrame:
+    """Return a frame with the mean depth of itself and its neighbors on the path."""
+    frame = held[number]
+    if frame.T_world_camera is None or frame.depth_scale.is_affine:
+        return frame
+    neighbors = []
+    for place in range(max(number - window, 0), min(number + window + 1, len(held))):
+        other = held[place]
+        if place != number and other.T_world_camera is not None:
+            T_other_frame = np.linalg.inv(other.T_world_camera) @ frame.T_world_camera
+            neighbors.append((DepthView(other.depth(), other.K), T_other_frame))
+    depth = steady_depth(DepthView(frame.depth(), frame.K), neighbors)
+    return replace(frame, inverse_depth=np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0))
