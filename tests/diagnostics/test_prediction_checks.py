@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import stadia.diagnostics.prediction_checks.frame_measurements as frame_measurements
+import stadia.diagnostics.prediction_checks.prediction_verdict as prediction_verdict
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, write_findings
 from stadia.diagnostics.prediction_checks import (
@@ -526,3 +527,12 @@ def test_images_are_reduced_with_their_camera() -> None:
     )
     assert image.shape == (375, 640, 3)
     assert camera[0, 0] == pytest.approx(450)
+
+
+@pytest.mark.parametrize("code", sorted(prediction_verdict.OUTPUT_CODES))
+def test_a_published_network_has_a_cure_of_its_own(code: str) -> None:
+    finding = make_finding(code, Severity.WARN, "measured", "expected")
+    named = prediction_verdict._name_published(finding)
+    assert named.fix != finding.fix
+    assert "train" not in named.fix.replace("stadia adapt", "")
+    assert code == "M33" or "stadia adapt NETWORK VIDEO" in named.fix

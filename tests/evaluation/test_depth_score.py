@@ -388,3 +388,17 @@ def test_the_benchmarks_own_number_needs_no_note(truth_m: Maps, write_maps: Writ
     protocol = replace(PROTOCOLS["kitti-eigen"], images=3)
     notes = score_depth(Predictions.open(truth), open_ground_truth_folder(truth, protocol), protocol).notes
     assert not any("comparable" in note for note in notes)
+
+
+def test_raw_and_aligned_scores_stand_side_by_side(write_maps: Write, truth_m: Maps) -> None:
+    wrong = {name: np.where(depth > 0, 2 * depth, 5.0) for name, depth in truth_m.items()}
+    reference = write_maps(truth_m, "truth")
+    compared = score(write_maps(wrong, "wrong"), reference).summary()["by_alignment"]
+    assert list(compared) == ["none", "median", "scale and shift"]
+    assert compared["none"]["abs_rel"] > 0.5
+    assert compared["median"]["abs_rel"] < 1e-6
+    assert compared["scale and shift"]["d1"] == pytest.approx(1)
+    inverse = {name: 0.3 / np.where(depth > 0, depth, 5.0) + 0.1 for name, depth in truth_m.items()}
+    affine = score(write_maps(inverse, "inverse"), reference, "relative", DepthScale.AFFINE_INVERSE).summary()
+    assert list(affine["by_alignment"]) == ["scale and shift"]
+    assert affine["by_alignment"]["scale and shift"]["abs_rel"] < 1e-3

@@ -92,6 +92,7 @@ PROVEN_ELSEWHERE = {
     "H20": "recipes/test_metric_start.py",
     "K07": "diagnostics/preflight/test_stereo_checks.py",
     "K30": "diagnostics/test_prediction_checks.py",
+    "K31": "diagnostics/test_focal_belief.py",
     "L26": "diagnostics/loss_checks/test_added_terms.py",
     "M30": "diagnostics/test_prediction_checks.py",
     "M31": "diagnostics/test_prediction_checks.py",

@@ -259,3 +259,13 @@ def test_a_checkpoint_builds_the_architecture_without_weights(folders: dict[str,
     config = DepthModelConfig.model_validate({"network": {"name": "published", "source": str(folders["dpt"])}})
     network = build_depth_network(config.model_copy(update={"pretrained": False}))
     assert not network.predicts_depth_at_start
+
+
+def test_depth_pro_predicts_its_field_of_view(folders: dict[str, Path]) -> None:
+    image = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        focal = open_small(folders["depth_pro"]).recipe.model.predict_focal(image)
+    assert focal is not None
+    assert focal.shape == (2,)
+    assert (focal > 0).all()
+    assert open_small(folders["glpn"]).recipe.model.predict_focal(image) is None

@@ -162,3 +162,44 @@ def test_predict_writes_the_receipt(worlds: Path, tmp_path: Path, stadia: Stadia
     record = json.loads(next(out.rglob("predictions.json")).read_text())
     assert set(record["scale_from"]["sources"]) == {"lidar", "baseline"}
     assert Predictions.open(out).depth_scale is DepthScale.METRES
+
+
+@pytest.mark.slow
+def test_evaluate_and_odometry_measure_each_recording(worlds: Path, tmp_path: Path, stadia: Stadia) -> None:
+    folder = write_network(tmp_path / "network", "glpn")
+    options = ("network.output=up-to-scale", "data.split=val")
+    code, text, err = stadia(
+        "evaluate", folder, worlds, "--scale-from", "lidar", "--out", tmp_path / "scores", "--json", *options
+    )
+    assert code == 0, err
+    summary = json.loads(text)
+    assert summary["depth_scale"] == "metres"
+    assert any("scale from lidar: one unit is" in note for note in summary["notes"])
+    compared = summary["by_alignment"]
+    assert list(compared) == ["none", "median", "scale and shift"]
+    assert compared["none"]["abs_rel"] == pytest.approx(summary["abs_rel"])
+    record = json.loads(next((tmp_path / "scores").rglob("predictions.json")).read_text())
+    assert record["scale_from"]["sources"]["lidar"]["factor"] > 0
+    arguments = ("--scale-from", "lidar", "--scale-from", "baseline", "--method", "aligned")
+    code, text, err = stadia("odometry", folder, worlds, *arguments, "--out", tmp_path / "path", *options)
+    assert code == 0, err
+    record = json.loads(next((tmp_path / "path").rglob("odometry.json")).read_text())
+    assert (record["depth_scale"], len(record["scale_from"]["sources"])) == ("metres", 2)
+    code, _, err = stadia("evaluate", folder, worlds, "--scale-from", "radar", "--out", tmp_path / "none", *options)
+    assert (code, "found 'radar'" in err) == (2, True)
+
+
+@pytest.mark.slow
+def test_check_judges_a_network(worlds: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depth Pro predicts its own field of view, here a wrong one."""
+    folder = write_network(tmp_path / "network", "depth_pro")
+    monkeypatch.setattr(
+        "stadia.models.depth.published.Published.predict_focal", lambda self, image: torch.full((len(image),), 2.0)
+    )
+    code, text, err = stadia("check", worlds, "--network", folder, "--json", "data.split=val", "network.licence=MIT")
+    findings = {finding["code"]: finding for finding in json.loads(text)}
+    assert "licence of the weights: MIT" in err
+    assert "are doubtful" in err or "are unusable" in err
+    assert "the network gives 28 degrees (2)" in findings["K31"]["measured"]
+    assert findings["K31"]["where"]
+    assert code in (0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from stadia.recipes.prediction.prediction_inputs import (
     open_inputs,
 )
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
+from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.recipes.prediction.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
 from stadia.training.checkpoint import Checkpoint
 
@@ -78,6 +79,7 @@ class _Odometry:
 
     poses: of a video, by the frame's name, to score by; None without any.
     about: facts of odometry.json that are the same for every recording.
+    open_again: opens the inputs anew.
     """
 
     checkpoint: Checkpoint
@@ -85,6 +87,11 @@ class _Odometry:
     predictor: Predictor
     poses: Mapping[str, Any] | None
     about: Mapping[str, Any]
+    open_again: Callable[[], list[PredictionInput]]
+
+    def open_one(self, name: str) -> PredictionInput:
+        """Open one of the inputs anew, by its name."""
+        return next(given for given in self.open_again() if given.name == name)
 
 
 def run_odometry(checkpoint: Checkpoint, request: OdometryRequest, track: TrackProgress) -> Iterator[str]:
@@ -118,7 +125,7 @@ def run_odometry(checkpoint: Checkpoint, request: OdometryRequest, track: TrackP
         about |= {"backend": choice.backend, "precision": choice.precision}
     if request.flip:
         about["flip"] = True
-    odometry = _Odometry(checkpoint, request, predictor, poses, about)
+    odometry = _Odometry(checkpoint, request, predictor, poses, about, open_frames)
     checks: dict[str, Mapping[str, Any]] = {}
     for given, folder in zip(inputs, folders, strict=True):
         checks[given.name] = yield from _write(odometry, given, folder, track)
@@ -192,12 +199,20 @@ def _write(
 
     Returns the verdict on the predicted depth, as odometry.json holds it.
     """
-    request, predictor, method = odometry.request, odometry.predictor, odometry.request.method
+    request, method = odometry.request, odometry.request.method
+    predictor: Predictor = odometry.predictor
+    receipt: ScaleReceipt | None = None
+    if request.scale_from:
+        receipt = measure_scale(predictor, partial(odometry.open_one, given.name), request.scale_from)
+        predictor = ScaledPredictor(predictor, receipt)
+        yield from receipt.lines()
     with atomic_folder(folder) as new:
         assumed = find_assumed_camera(odometry.checkpoint, request.source, request.options)
         gate, trained = open_gate(
             odometry.checkpoint, given, predictor.depth_scale, camera_is_assumed=assumed is not None
         )
+        belief = None if receipt is None else receipt.find_focal()
+        gate.beliefs += [] if belief is None else [belief]
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         mapped = None
         if method == "refined" and is_own_video(request.source, request.options.get("format", "auto")):
@@ -219,6 +234,7 @@ def _write(
             **odometry.about,
             "depth_scale": str(predictor.depth_scale),
             "method": method,
+            "scale_from": None if receipt is None else receipt.to_json(),
             "source": given.name,
             "network_size": [predictor.height, predictor.width],
             "entries": list(given.names),

@@ -47,6 +47,13 @@ FlipOption = Annotated[
 SteadyOption = Annotated[
     bool, flag("--steady", "Average depth over neighboring frames by their motion: video that flickers less.")
 ]
+ScaleOption = Annotated[
+    list[str] | None,
+    option(
+        "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
+        "lidar, reference=DEPTHS; several are compared."
+    ),
+]
 BackendOption = Annotated[str | None, option("What runs the depth network: torch (default), onnxruntime, openvino.")]
 PrecisionOption = Annotated[
     str,
@@ -66,3 +73,13 @@ RUNS = Path("runs")
 RunsOption = Annotated[Path, typer.Option(help="The folder for runs; this run gets a new folder in it.")]
 ForceOption = Annotated[bool, flag("--force", "Also replace a file that stadia did not write.")]
 JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
+
+
+def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
+    """Return the sources of `--scale-from`. Raises ConfigError for an unknown or incomplete one."""
+    if texts:
+        from stadia.recipes.prediction.scale_sources import parse_scale_source
+
+        for text in texts:
+            parse_scale_source(text)
+    return tuple(texts or ())

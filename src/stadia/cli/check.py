@@ -39,6 +39,9 @@ def check(
     seconds: Annotated[float, typer.Option(min=0, help="Start no recording after this time.")] = 20.0,
     out: Annotated[Path | None, option("A folder for findings.jsonl and an image of each finding.")] = None,
     recipe: Annotated[str | None, option("Check DATA as input of this recipe: objectpose, overlay.")] = None,
+    network: Annotated[
+        Path | None, option("Also judge what a checkpoint or a published network predicts for DATA.")
+    ] = None,
     strict: Annotated[
         bool, flag("--strict", "Exit with 1 where only a sample was checked, or a check of --only could not run.")
     ] = False,
@@ -65,9 +68,10 @@ def check(
     from stadia.datasets.recordings import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
     from stadia.process.terminal import Terminal
-    from stadia.recipes.prediction.requests import parse_data_config
+    from stadia.recipes.prediction.requests import parse_data_config, split_settings
 
-    config = parse_data_config(str(data), format, overrides or [])
+    overrides, settings = split_settings(overrides)
+    config = parse_data_config(str(data), format, overrides)
     try:
         recordings, splits, one_camera = _open_all(config)
     except DataError as error:  # one line on stderr, and a finding for scripts
@@ -94,9 +98,25 @@ def check(
     if not as_json:
         for line in _describe_agreements(agreements):
             Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
+    if network is not None:
+        findings += _judge_network(network, data, format, overrides, settings)
     _report_findings(findings, recordings, _describe_opened(recordings), out, as_json=as_json)
     if strict:
         _require_checked(findings, only or [])
+
+
+def _judge_network(
+    network: Path, data: Path, format: str, overrides: Sequence[str], settings: Sequence[str]
+) -> list[Finding]:
+    """Return the findings of a network's predictions for the data; print a line for each recording."""
+    from stadia.recipes.prediction.network_verdict import judge_network
+    from stadia.recipes.prediction.requests import parse_source_options
+
+    options = {"format": format, **parse_source_options(overrides)}
+    findings, lines = judge_network(network, data, options, settings)
+    for line in lines:
+        echo(line, err=True)
+    return findings
 
 
 def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:

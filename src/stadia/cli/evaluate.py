@@ -15,9 +15,11 @@ from stadia.cli.arguments import (
     ForceOption,
     JsonOption,
     MotionOption,
+    ScaleOption,
     SizeOption,
     SteadyOption,
     argument,
+    check_scale_sources,
     flag,
     option,
 )
@@ -40,11 +42,19 @@ ReferenceFactorOption = Annotated[
 FormatOption = Annotated[
     str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
 ]
+MaxDifferenceOption = Annotated[
+    float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
+]
+RpeOption = Annotated[
+    float | None, option("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", min=1e-6)
+]
 
 _CHECKPOINT, _DEPTH, _TRAJECTORY = "CHECKPOINT DATA", "--depth DIR --reference DIR", "--trajectory EST --reference REF"
 _OBJECTS = "--objects RESULTS --reference DATA"
 _FORMS_OF = {
-    **dict.fromkeys(("frames", "every", "held_out", "motion", "size", "flip", "steady", "out"), (_CHECKPOINT,)),
+    **dict.fromkeys(
+        ("frames", "every", "held_out", "motion", "size", "flip", "steady", "scale_from", "out"), (_CHECKPOINT,)
+    ),
     "protocol": (_CHECKPOINT, _DEPTH),
     **dict.fromkeys(("depth_scale", "crop", "depth_factor", "reference_factor"), (_DEPTH,)),
     **dict.fromkeys(
@@ -78,13 +88,8 @@ def evaluate(
     format: FormatOption = None,
     reference_format: Annotated[str | None, option("Format of --reference; by its content by default.")] = None,
     align: Annotated[str, typer.Option(help="Alignment to the reference: none, scale, se3 or sim3.")] = "se3",
-    max_difference_s: Annotated[
-        float, typer.Option("--max-difference", help="Largest time difference of associated poses, in seconds.")
-    ] = 0.01,
-    rpe_seconds: Annotated[
-        float | None,
-        option("Also RPE over so many seconds, such as 1 (TUM); from frame to frame by default.", min=1e-6),
-    ] = None,
+    max_difference_s: MaxDifferenceOption = 0.01,
+    rpe_seconds: RpeOption = None,
     frames: Annotated[Path | None, option("A file with the frames of DATA: `recording frame l` a line.")] = None,
     every: EveryOption = 1,
     held_out: Annotated[bool, flag("--held-out", "Use the frames of DATA that did not train CHECKPOINT.")] = False,
@@ -92,6 +97,7 @@ def evaluate(
     size: SizeOption = None,
     flip: FlipOption = False,
     steady: SteadyOption = False,
+    scale_from: ScaleOption = None,
     out: Annotated[Path | None, option("Folder for predictions of CHECKPOINT; in its run by default.")] = None,
     scores: Annotated[Path | None, option("Also write a score file with every image.")] = None,
     image: Annotated[Path | None, option("Also draw both paths: a .png or .svg.")] = None,
@@ -144,6 +150,7 @@ def evaluate(
             size=size,
             flip=flip,
             steady=steady,
+            scale_from=check_scale_sources(scale_from),
             out=out,
         )
         summary = _score_checkpoint(checkpoint, request, settings)

@@ -18,10 +18,12 @@ from stadia.cli.arguments import (
     InputSettings,
     MotionOption,
     PrecisionOption,
+    ScaleOption,
     SizeOption,
     SteadyOption,
     StrictOption,
     argument,
+    check_scale_sources,
     flag,
     option,
 )
@@ -55,13 +57,7 @@ def predict(
     ] = None,
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
-    scale_from: Annotated[
-        list[str] | None,
-        option(
-            "Measure metres by: baseline, height=1.5, object=car:1.5@boxes.csv, point=X,Y:12.3, speed=10, gps, "
-            "lidar, reference=DEPTHS; several are compared."
-        ),
-    ] = None,
+    scale_from: ScaleOption = None,
     strict: StrictOption = False,
     engine: Annotated[str | None, option("What predicts many videos: local (default), ray, slurm.")] = None,
     workers: Annotated[
@@ -96,12 +92,8 @@ def predict(
         backend=backend,
         precision=precision,
         strict=strict,
-        scale_from=tuple(scale_from or ()),
+        scale_from=check_scale_sources(scale_from),
     )
-    for text in request.scale_from:
-        from stadia.recipes.prediction.scale_sources import parse_scale_source
-
-        parse_scale_source(text)
     if _is_batch(source, out, engine=engine, workers=workers):
         _predict_batch(checkpoint, request, settings, engine or "local", workers, slurm or [])
         return
@@ -208,6 +200,7 @@ def odometry(
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
     strict: StrictOption = False,
+    scale_from: ScaleOption = None,
 ) -> None:
     """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
     from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
@@ -225,6 +218,7 @@ def odometry(
         backend_choice=choice,
         strict=strict,
         flip=flip,
+        scale_from=check_scale_sources(scale_from),
     )
     without_poses = {name: value for name, value in request.options.items() if name != "poses"}
     opened = _open_network(checkpoint, source, without_poses, settings, None)

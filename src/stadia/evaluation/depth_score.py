@@ -100,6 +100,7 @@ class ImageScore:
     range_slope: of log(prediction / truth) over log(range / z), where that explains most of it; else None.
     span: range of a prediction that was normalized for looking at; else None.
     flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty where none is needed or helps.
+    by_alignment: COMPARED_METRICS by each alignment that the depth scale allows, whatever the protocol's.
     """
 
     name: str
@@ -114,6 +115,7 @@ class ImageScore:
     range_slope: float | None = None
     span: str | None = None
     flip: str = ""
+    by_alignment: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields side by side, and `uncertainty` by error where there is one."""
@@ -164,6 +166,18 @@ class DepthScore:
         return float(np.std(np.divide(ratios, np.median(ratios)))) if ratios else None
 
     @property
+    def by_alignment(self) -> dict[str, dict[str, float]]:
+        """Means over images of COMPARED_METRICS by alignment: raw and aligned scores side by side."""
+        first = self.per_image[0].by_alignment
+        return {
+            alignment: {
+                name: float(np.mean([image.by_alignment[alignment][name] for image in self.per_image]))
+                for name in metrics
+            }
+            for alignment, metrics in first.items()
+        }
+
+    @property
     def uncertainty(self) -> UncertaintyScores:
         """Uncertainty scores by error: means over the images that have one; empty without any."""
         scored = [image.uncertainty for image in self.per_image if image.uncertainty]
@@ -189,6 +203,7 @@ class DepthScore:
             "images": len(self.per_image),
             "images_without_truth": len(self.without_truth),
             **({"images_without_uncertainty": missing, "uncertainty": uncertainty} if uncertainty else {}),
+            **({"by_alignment": compared} if (compared := self.by_alignment) else {}),
             "notes": list(self.notes),
         }
 
@@ -287,16 +302,41 @@ def _sample_prediction(
     return scored[None]
 
 
+COMPARED_METRICS = ("abs_rel", "rmse", "d1")
+"""Metrics that stand side by side by alignment."""
+
+COMPARED_ALIGNMENTS: Mapping[DepthScale, tuple[Alignment, ...]] = {
+    **dict.fromkeys(
+        (DepthScale.METRES, DepthScale.UP_TO_SCALE), (Alignment.NONE, Alignment.MEDIAN, Alignment.SCALE_SHIFT)
+    ),
+    DepthScale.AFFINE_INVERSE: (Alignment.SCALE_SHIFT,),
+    DepthScale.AFFINE_DEPTH: (Alignment.SCALE_SHIFT_DEPTH,),
+}
+"""What can be fitted to depth of each scale. NONE takes depth up to scale as metres."""
+
+
+def _compare_alignments(
+    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, clamp_m: tuple[float, float]
+) -> dict[str, dict[str, float]]:
+    """Return COMPARED_METRICS of (1, N) pixels by alignment."""
+    every = torch.ones_like(true_m, dtype=torch.bool)
+    compared = {}
+    for alignment in COMPARED_ALIGNMENTS[depth_scale]:
+        depth, _ = _align(predicted, true_m, depth_scale, alignment, clamp_m)
+        compared[str(alignment)] = {name: float(METRICS.load(name)(depth, true_m, every)) for name in COMPARED_METRICS}
+    return compared
+
+
 def _align(
-    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, protocol: Protocol
+    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, alignment: Alignment, clamp_m: tuple[float, float]
 ) -> tuple[Tensor, float | None]:
-    """Align and clamp (1, N) pixels by the protocol. Return depth in metres, and the scale ratio before alignment."""
-    near, far = protocol.clamp_m
-    alignment = protocol.alignment(depth_scale)
+    """Align and clamp (1, N) pixels. Return depth in metres, and the scale ratio before alignment."""
+    near, far = clamp_m
     if alignment is Alignment.SCALE_SHIFT_DEPTH:
         scale, shift = fit_scale_and_shift(predicted, true_m)
         return (scale[..., None] * predicted + shift[..., None]).clamp(near, far), None
     if alignment is Alignment.SCALE_SHIFT:
+        predicted = predicted if depth_scale is DepthScale.AFFINE_INVERSE else 1 / predicted
         scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
         return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
     ratio = scale_ratio(predicted, true_m, torch.ones_like(true_m, dtype=torch.bool))
@@ -356,7 +396,8 @@ def score_image(
     order = rank_correlation(found[0], ranked)
     flip = "" if order is None or order > FLIPPED_BELOW else _find_flip(values, mask, ranked)
     del whole, true, values, whole_mask  # of large maps hundreds of megabytes
-    depth, ratio = _align(found, scored, depth_scale, protocol)
+    depth, ratio = _align(found, scored, depth_scale, protocol.alignment(depth_scale), protocol.clamp_m)
+    compared = _compare_alignments(found, scored, depth_scale, protocol.clamp_m)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
     near, far = protocol.clamp_m
@@ -366,7 +407,19 @@ def score_image(
         sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
         uncertainty = _score_uncertainty(depth, scored, sampled)
     return ImageScore(
-        name, metrics, ratio, scored.numel(), outside, at_clamp, labeled, order, uncertainty, slope, span, flip
+        name,
+        metrics,
+        ratio,
+        scored.numel(),
+        outside,
+        at_clamp,
+        labeled,
+        order,
+        uncertainty,
+        slope,
+        span,
+        flip,
+        compared,
     )
 
 

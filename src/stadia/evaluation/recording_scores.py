@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -95,6 +95,10 @@ FIT_QUANTILE = 0.95  # share of the poses that the suggested --max-difference as
 MIN_POSES = 3  # with fewer poses, a path is correct after alignment alone
 
 
+PreparePredictor = Callable[[Recording, Sequence[int]], tuple[Predictor, Provenance]]
+"""Returns the predictor and the provenance for the frames of a recording."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingScores:
     """Scores of several recordings.
@@ -158,6 +162,7 @@ def evaluate_recordings(
     *,
     indices: Mapping[str, Sequence[int]] | None = None,
     reuse: bool = False,
+    prepare: PreparePredictor | None = None,
     track: TrackProgress = no_progress,
 ) -> RecordingScores:
     """Predict each recording into a folder of its own in `out`, then score what is on disk.
@@ -169,11 +174,13 @@ def evaluate_recordings(
         indices: rising frame indices to predict and score, by the recording's name; by default all frames.
         reuse: score finished predictions on disk if `provenance` and frames match; refuse others. Unfinished ones are
             predicted again.
+        prepare: returns the predictor of a recording, in metres that were measured on it, and its provenance.
 
     Raises ProtocolError, before anything is predicted, where the protocol refuses the scale or there is nothing to
     score, and where `out` holds other predictions; StadiaError where `out` is in use.
     """
-    protocol.alignment(predictor.depth_scale)
+    depth_scale = predictor.depth_scale if prepare is None else DepthScale.METRES
+    protocol.alignment(depth_scale)
     frames = {recording.name: range(len(recording)) for recording in recordings} if indices is None else indices
     scorable = [recording for recording in recordings if has_ground_truth(recording, frames.get(recording.name, ()))]
     if not scorable:
@@ -187,16 +194,17 @@ def evaluate_recordings(
             scores += [(f"{recording.name}/{frame_name(recording, index)}", None) for index in chosen]
             continue
         folder, source, fingerprint = safe_join(out, recording.name), recording.name, recording.fingerprint()
+        used, made_by = (predictor, provenance) if prepare is None else prepare(recording, chosen)
         if reuse and (record := read_record(folder)) is not None and record.finished:
-            predictions = Predictions.open(folder, predictor.depth_scale)
-            predictions.check_made_by(provenance, fingerprint, [frame_name(recording, index) for index in chosen])
+            predictions = Predictions.open(folder, depth_scale)
+            predictions.check_made_by(made_by, fingerprint, [frame_name(recording, index) for index in chosen])
         else:
             tracked = track(read_frames(recording, chosen), len(chosen), f"predicting {source}")
             predictions = predict_to_folder(
-                predictor,
+                used,
                 tracked,
                 folder,
-                provenance,
+                made_by,
                 source=source,
                 fingerprint=fingerprint,
                 has_frame_numbers=has_frame_numbers(recording),
@@ -210,7 +218,7 @@ def evaluate_recordings(
         unit_m = None if path is None else path.scale
         if (consistency := score_flicker(predictions, recording, chosen, unit_m)) is not None:
             flicker[source] = consistency
-    depth = collect_scores(scores, predictor.depth_scale, protocol) if any(score for _, score in scores) else None
+    depth = collect_scores(scores, depth_scale, protocol) if any(score for _, score in scores) else None
     if depth is None and not odometry:
         raise _nothing_to_score(recordings, frames)
     notes = [] if depth is not None else ["no ground-truth depth here: only the path is scored"]

@@ -176,7 +176,7 @@ def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:
-    """Describe when the run started, how long it took, and its initial weights."""
+    """Describe when the run started, how long it took, its initial weights and their licence."""
     started, finished = (_parse_time(text) for text in (run.facts.started, run.facts.finished))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if time_text := _describe_duration(run, started, finished):
@@ -187,6 +187,8 @@ def _list_run_facts(run: RunFiles) -> list[str]:
         facts.append(f"trained by the class {run.recipe_class}")
     if weights := run.facts.weights:
         facts.append(", ".join(f"{name.replace('_', ' ')} {origin}" for name, origin in weights.items()))
+    if licence := run.facts.recipe_facts.licence:
+        facts.append(f"licence of the published weights: {licence}")
     return facts
 
 

@@ -13,6 +13,7 @@ from stadia.diagnostics.catalog import describe_case, make_finding
 from stadia.diagnostics.catalog.entries import Case
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.prediction_monitors import MAX_AUTO_MASKED
+from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief, check_focal_beliefs
 from stadia.diagnostics.prediction_checks.frame_measurements import (
     MIN_FRAMES,
     MIN_IMAGE_CHANGE,
@@ -85,6 +86,9 @@ DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
 
 OWN_TERM_CODES = {"M30", "M31", "M34", "S30"}  # findings that a term of the user may cause
 
+OUTPUT_CODES = OWN_TERM_CODES | {"M33"}
+"""Findings with a cure of its own for a published network."""
+
 MAX_NAMED_TERMS = 3
 
 
@@ -139,6 +143,7 @@ def judge_measurements(
     training: TrainingRecord,
     *,
     focal: float | None = None,
+    beliefs: Sequence[FocalBelief] = (),
     camera_is_assumed: bool = False,
     is_of_training: bool = False,
     has_trained_frames: bool = False,
@@ -149,6 +154,7 @@ def judge_measurements(
         measured: predicted frames spread over the input (`measure_frames`); None to judge the training alone.
         training: what is known of the training.
         focal: fx / width of the input's camera.
+        beliefs: focal lengths by the network, or by sources of scale.
         camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
         is_of_training: frames of this input, or others of its recording or session, trained the network.
         has_trained_frames: frames of this input trained the network.
@@ -156,10 +162,13 @@ def judge_measurements(
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
     findings += _check_training(training)
     findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
+    findings += check_focal_beliefs(focal, beliefs)
     findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if training.recipe_class is not None and training.own_terms:
         own = describe_own_term(training.recipe_class, training.own_terms)
         findings = [_add_own_term(finding, own) if finding.code in OWN_TERM_CODES else finding for finding in findings]
+    if training.is_published:
+        findings = [_name_published(finding) if finding.code in OUTPUT_CODES else finding for finding in findings]
     severe = {finding.code for finding in findings if finding.severity is not Severity.NOTE}
     if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
         findings = [*map(_name_data_cause, training.data_causes), *findings]
@@ -179,6 +188,12 @@ def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> Case:
 def _add_own_term(finding: Finding, own: Case) -> Finding:
     """Return a finding of depth with the user's own term as a further cause."""
     return replace(finding, cause=f"{own.cause}; or {finding.cause}", fix=f"{own.fix}; else {finding.fix}")
+
+
+def _name_published(finding: Finding) -> Finding:
+    """Return a finding of depth with cause and fix for published weights: no training here can be mended."""
+    case = describe_case(finding.code, "published", {})
+    return replace(finding, cause=case.cause, fix=case.fix)
 
 
 def _name_data_cause(finding: Finding) -> Finding:

@@ -22,11 +22,19 @@ DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN,
 
 MAX_LAST_ROWS = 10  # last logged rows up to the checkpoint, of which medians are taken
 
-PHOTOMETRIC_TERMS = ("photometric", "motion", "smoothness", "right_view", "left_right_consistency", "brightness")
+PHOTOMETRIC_TERMS = (
+    "photometric",
+    "motion",
+    "smoothness",
+    "teacher",
+    "right_view",
+    "left_right_consistency",
+    "brightness",
+)
 RECIPE_TERMS = {
     "selfsup": PHOTOMETRIC_TERMS,
     "metric": (*PHOTOMETRIC_TERMS, "metric/object_height", "metric/camera_height"),
-    "supervised": tuple(SPARSE_DEPTH_LOSSES),
+    "supervised": (*SPARSE_DEPTH_LOSSES, "teacher"),
 }
 """Names in `train/term/NAME` by recipe, those of its base recipe without prefix. All others are of the user's class."""
 
@@ -56,6 +64,7 @@ class TrainingRecord:
         any (an encoder of ImageNet predicts no depth), MAX_STEPS for the published ones of a transformer.
     checkpoint: file and step of the judged checkpoint.  other_checkpoint: of the best or the last one beside it, where
         that is of another step.
+    is_published: whether the weights are published ones, which no training here made.
     """
 
     steps: int | None = None
@@ -77,6 +86,7 @@ class TrainingRecord:
     start_steps: float = field(default=0, compare=False)
     checkpoint: str | None = field(default=None, compare=False)
     other_checkpoint: str | None = field(default=None, compare=False)
+    is_published: bool = False
 
     @classmethod
     def read(

@@ -190,6 +190,10 @@ class DepthNetwork(nn.Module):
         """Return fx / width of the images that its published weights were trained for; None where it is not known."""
         return None
 
+    def predict_focal(self, image: Tensor) -> Tensor | None:
+        """Return fx / width (B,) of images (B, 3, H, W), as the network sees it; None where it predicts none."""
+        return None
+
     def describe_cost(self, height: int, width: int) -> str:
         """Describe what is unusual about its cost at this image size in one line; "" for nothing."""
         return ""

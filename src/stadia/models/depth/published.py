@@ -122,6 +122,17 @@ class Published(AffineDepthNetwork):
         output: Tensor = network.head(network.neck(features, *grid))
         return output
 
+    def predict_focal(self, image: Tensor) -> Tensor | None:
+        """Return fx / width (B,) of images (B, 3, H, W) by Depth Pro's head for the field of view; None for others."""
+        if getattr(self.network, "fov_model", None) is None:
+            return None
+        height, width = self.preprocessing.round_up(*image.shape[-2:])
+        pixels = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+        field_of_view_deg: Tensor | None = self.network(pixel_values=self.normalize(pixels)).field_of_view
+        if field_of_view_deg is None:
+            return None
+        return 0.5 / torch.tan(torch.deg2rad(field_of_view_deg.float().reshape(-1).clamp(1, 179)) / 2)
+
     def _to_nearness(self, output: Tensor) -> Tensor:
         """Return inverse depth, or what has its order, of the network's output."""
         if self.output is DepthScale.AFFINE_DEPTH:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
+from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.frame_preparation import Frame, Listener, PreparedFrame, frame_name, read_frames
@@ -38,6 +40,7 @@ from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordi
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.files.paths import safe_join
 from stadia.geometry.sky import find_far_sky
+from stadia.models.depth.depth_network import DepthNetwork
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
 from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained
 from stadia.recipes.base.video_data import VideoData
@@ -51,6 +54,7 @@ from stadia.recipes.prediction.prediction_inputs import (
     PredictionInput,
     add_training_options,
     find_assumed_camera,
+    make_recording_input,
     open_inputs,
 )
 from stadia.recipes.prediction.prediction_outputs import (
@@ -107,6 +111,7 @@ class LabeledRecordings(LabeledSet):
     indices: frames, ascending, by recording name.
     reuse: whether finished predictions in the folder are scored again.
     trained_on: frames that trained, by recording, for the baseline of mean depth; none without one.
+    scale_from: sources of metres, measured on each recording.
     """
 
     predictor: Predictor
@@ -115,6 +120,7 @@ class LabeledRecordings(LabeledSet):
     protocol: Protocol
     reuse: bool = False
     trained_on: Sequence[tuple[Recording, Sequence[int]]] = ()
+    scale_from: tuple[str, ...] = ()
 
 
 class DepthTask(Task):
@@ -167,6 +173,9 @@ class DepthTask(Task):
             yield from receipt.lines()
         assumed = find_assumed_camera(self.checkpoint, request.source, request.options)
         gate, trained = open_gate(self.checkpoint, given, predictor.depth_scale, camera_is_assumed=assumed is not None)
+        belief = None if receipt is None else receipt.find_focal()
+        gate.beliefs += [] if belief is None else [belief]
+        gate.beliefs += find_network_focals(self.recipe, self.predictor, self._open_one(given.name).frames)
         predictions = predict_input(
             predictor,
             given,
@@ -242,6 +251,7 @@ class DepthTask(Task):
             "size": self.size and size_text(self.size),
             **({"flip": True} if request.flip else {}),
             **({"steady": True} if request.steady else {}),
+            **({"scale_from": list(request.scale_from)} if request.scale_from else {}),
             **({} if listed is None else {"frames": listed.to_json()}),
             **summary,
         }
@@ -255,6 +265,7 @@ class DepthTask(Task):
             indices=indices,
             protocol=protocol,
             reuse=True,
+            scale_from=request.scale_from,
         )
 
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
@@ -314,6 +325,25 @@ class DepthTask(Task):
 
 
 # -- predict
+
+MAX_FOCAL_FRAMES = 8
+"""Frames whose field of view a network predicts, the first of an input."""
+
+
+@torch.no_grad()
+def find_network_focals(recipe: object, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
+    """Return the median focal length that a network itself predicts for some frames; [] where it predicts none."""
+    network = getattr(recipe, "depth_network", None)
+    if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
+        return []
+    focals = []
+    for frame in islice(frames, MAX_FOCAL_FRAMES):
+        image = torch.from_numpy(PreparedFrame.prepare(predictor, frame).image)[None]
+        focal = network.predict_focal(image.to(next(network.parameters()).device))
+        if focal is None:
+            return []
+        focals.append(float(focal[0]))
+    return [FocalBelief(float(np.median(focals)), "the network")] if focals else []
 
 
 def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -405,6 +435,14 @@ def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
 
 def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
     """Predict recordings to disk and score them from there; notes are those of the data, then those of the scores."""
+    receipts: dict[str, ScaleReceipt] = {}
+
+    def prepare(recording: Recording, indices: Sequence[int]) -> tuple[Predictor, Provenance]:
+        given = partial(make_recording_input, recording, indices)
+        receipts[recording.name] = receipt = measure_scale(labeled.predictor, given, labeled.scale_from)
+        scaled = ScaledPredictor(labeled.predictor, receipt)
+        return scaled, out.provenance.model_copy(update={"scale_from": receipt.to_json()})
+
     scores = evaluate_recordings(
         labeled.predictor,
         labeled.recordings,
@@ -413,9 +451,11 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
         out.provenance,
         indices=labeled.indices,
         reuse=labeled.reuse,
+        prepare=prepare if labeled.scale_from else None,
         track=track,
     )
     notes = list(labeled.notes)
+    notes += [f"{name}: {line}" for name, receipt in receipts.items() for line in receipt.lines()]
     if labeled.about.get("size") and scores.depth is not None and out.reference is not None:
         notes += compare_with_trained_size(scores.depth.metrics["silog"], out.reference, labeled.about)
     return replace(scores, notes=(*notes, *scores.notes))

@@ -88,23 +88,24 @@ def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: 
     own, stride = is_own_video(path, format), resolve_config(SourceOptions, options).stride
     inputs = []
     for recording in open_recordings(path, format, **({**options, "stride": 1} if own else options)):
-        indices = range(0, len(recording), every)
-        frames = read_frames(recording, indices)
-        shown = _mark_on_path(frames, stride) if own else frames
-        rate_hz = estimate_frame_rate_hz(recording, every)
-        inputs.append(
-            PredictionInput(
-                recording.name,
-                shown,
-                len(indices),
-                rate_hz,
-                recording,
-                has_frame_numbers=has_frame_numbers(recording),
-                indices=indices,
-                names=tuple(frame_name(recording, index) for index in indices),
-            )
-        )
+        given = make_recording_input(recording, range(0, len(recording), every))
+        inputs.append(replace(given, frames=_mark_on_path(given.frames, stride)) if own else given)
     return inputs
+
+
+def make_recording_input(recording: Recording, indices: Sequence[int]) -> PredictionInput:
+    """Return frames of a recording, by rising indices, as an input."""
+    every = indices[1] - indices[0] if len(indices) > 1 else 1
+    return PredictionInput(
+        recording.name,
+        read_frames(recording, indices),
+        len(indices),
+        estimate_frame_rate_hz(recording, every),
+        recording,
+        has_frame_numbers=has_frame_numbers(recording),
+        indices=indices,
+        names=tuple(frame_name(recording, index) for index in indices),
+    )
 
 
 def is_own_video(path: Path, format: str) -> bool:

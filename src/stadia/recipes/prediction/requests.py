@@ -81,6 +81,7 @@ class EvaluateRequest(NetworkRequest):
     held_out: only frames that did not train.
     motion: method of the trajectory.
     out: None = into the run.
+    scale_from: as of `PredictRequest`.
     """
 
     data: Path
@@ -90,13 +91,14 @@ class EvaluateRequest(NetworkRequest):
     held_out: bool = False
     motion: str = "aligned"
     out: Path | None = None
+    scale_from: tuple[str, ...] = ()
 
     @property
     def suffix(self) -> str:
         """Return the suffix of output names: other frames or another method give other files."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
         method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.steady
-        return frames + "-held-out" * self.held_out + method
+        return frames + "-held-out" * self.held_out + method + "-scaled" * bool(self.scale_from)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ class OdometryRequest(NetworkRequest):
     method: of `stadia.odometry.ODOMETRY_METHODS`.
     out: None = into the run.
     backend_choice: of the depth network.
-    strict: as of `PredictRequest`.
+    strict, scale_from: as of `PredictRequest`.
     """
 
     source: Path
@@ -114,6 +116,7 @@ class OdometryRequest(NetworkRequest):
     out: Path | None = None
     backend_choice: BackendChoice = field(default_factory=BackendChoice)
     strict: bool = False
+    scale_from: tuple[str, ...] = ()
 
 
 def refuse_finished(out: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
@@ -34,11 +35,27 @@ class ScaleReceipt:
     fits: of each source, by its text.
     missing: sources without a measurement, and why.
     fused: of all sources; None where a shift was fitted, which one source does.
+    growing: sources whose metres grow with the focal length.
+    focal: fx / width of the camera given.
     """
 
     fits: Mapping[str, ScaleFit]
     missing: Mapping[str, str]
     fused: FusedScale | None
+    growing: tuple[str, ...] = ()
+    focal: float | None = None
+
+    def find_focal(self) -> FocalBelief | None:
+        """Return the focal length at which sources that grow with it agree with the others; None without both."""
+        groups = [
+            {name: fit for name, fit in self.fits.items() if (name in self.growing) is grows} for grows in (True, False)
+        ]
+        if self.fused is None or self.focal is None or not all(groups):
+            return None
+        growing, others = (fuse_scales(group) for group in groups)
+        names = " and ".join(" + ".join(group) for group in groups)
+        deviation = math.hypot(growing.deviation, others.deviation)
+        return FocalBelief(self.focal * others.factor / growing.factor, f"the ratio of {names}", deviation)
 
     @property
     def factor(self) -> float:
@@ -156,7 +173,10 @@ def measure_scale(
     _refuse_unfit(parsed, predictor.depth_scale)
     lengths: dict[str, list[Lengths]] = {source.text: [] for source in parsed}
     needs_motion = any(source.needs_motion for source in parsed)
+    focal: float | None = None
     for frame in predict_measured_frames(predictor, open_input(), needs_motion=needs_motion):
+        shown = frame.shown.frame
+        focal = float(shown.K[0, 0]) / shown.image.shape[1] if focal is None else focal
         for source in parsed:
             if (measured := source.measure(frame)) is not None:
                 lengths[source.text].append(measured)
@@ -177,7 +197,8 @@ def measure_scale(
         found = "; ".join(f"{name}: {why}" for name, why in missing.items())
         fix = "name a source that the input has: `stadia predict --help`"
         raise StadiaError("--scale-from", found=found, expected="measurements in metres", fix=fix)
-    return ScaleReceipt(fits, missing, None if is_affine else fuse_scales(fits))
+    growing = tuple(source.text for source in parsed if source.grows_with_focal)
+    return ScaleReceipt(fits, missing, None if is_affine else fuse_scales(fits), growing, focal)
 
 
 def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> None:

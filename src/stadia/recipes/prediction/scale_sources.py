@@ -88,6 +88,7 @@ class ScaleSource:
     systematic: relative standard deviation that its measurements share.
     fits_shift: whether it measures points at several depths, and so scale and shift.
     needs_motion: whether it compares motions.
+    grows_with_focal: whether its metres grow with the focal length of the camera given.
     lacking: why a frame has no measurement, for the error without any.
     """
 
@@ -97,6 +98,7 @@ class ScaleSource:
     systematic: float = 0.0
     fits_shift: bool = False
     needs_motion: bool = False
+    grows_with_focal: bool = False
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -194,7 +196,13 @@ def baseline(text: str, value: str) -> ScaleSource:
         )
         return _compare_maps(frame, frame.shown.box.cut(depth_m))
 
-    return ScaleSource(text, measure, "no frame has a stereo pair: these are images of one camera", fits_shift=True)
+    return ScaleSource(
+        text,
+        measure,
+        "no frame has a stereo pair: these are images of one camera",
+        fits_shift=True,
+        grows_with_focal=True,
+    )
 
 
 def match_pair_depth(
@@ -226,7 +234,8 @@ def height(text: str, value: str) -> ScaleSource:
         predicted = measure_camera_height(frame)
         return None if predicted is None else (np.array([1 / predicted]), np.array([height_m]))
 
-    return ScaleSource(text, measure, "no frame shows a road under the camera", systematic=HEIGHT_DEVIATION)
+    lacking = "no frame shows a road under the camera"
+    return ScaleSource(text, measure, lacking, systematic=HEIGHT_DEVIATION, grows_with_focal=True)
 
 
 def measure_camera_height(frame: MeasuredFrame) -> float | None:
@@ -316,7 +325,7 @@ def known_object(text: str, value: str) -> ScaleSource:
         return (predicted, measured) if lengths else None  # type: ignore[return-value]
 
     lacking = f"no whole {name} of {MIN_BOX_PX:g} pixels or more in boxes or masks"
-    return ScaleSource(text, measure, lacking, systematic=spread)
+    return ScaleSource(text, measure, lacking, systematic=spread, grows_with_focal=True)
 
 
 def _cut_middle(

@@ -29,6 +29,7 @@ from stadia.diagnostics.prediction_checks import (
     measure_frames,
     reduce_image,
 )
+from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, MIN_JUDGED_PAIRS
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
@@ -44,7 +45,7 @@ from stadia.training.run_folder import Run
 MAX_SAMPLES = 16
 """Frames that are judged. At twice as many, every second one is dropped and later ones are taken half as often."""
 
-UNRELIABLE_PARTS = {"M32": "the depth of the sky", "K30": "lengths, angles or points of them"}
+UNRELIABLE_PARTS = {"M32": "the depth of the sky", **dict.fromkeys(("K30", "K31"), "lengths, angles or points of them")}
 """What is unreliable where one finding is the only one that is no note."""
 
 MIN_FLOW_PX = FLOW_WIDTH / 50
@@ -90,6 +91,7 @@ class PredictionGate:
         self._focal: float | None = None
         self._judged: PredictionVerdict | None = None
         self._before: PredictedFrame | None = None
+        self.beliefs: list[FocalBelief] = []
         self.flicker: list[float] = []
 
     def __call__(self, predicted: PredictedFrame) -> None:
@@ -156,6 +158,7 @@ class PredictionGate:
             measure_frames(self.samples, has_ratios=has_ratios) if self.samples else None,
             self.training,
             focal=self._focal,
+            beliefs=self.beliefs,
             camera_is_assumed=self.camera_is_assumed,
             is_of_training=self.is_of_training,
             has_trained_frames=self.has_trained_frames,
@@ -200,7 +203,7 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
     of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
     """
     if checkpoint.header.recipe == NETWORK_RECIPE:  # published weights
-        return TrainingRecord(focal=checkpoint.buffer("focal"))
+        return TrainingRecord(focal=checkpoint.buffer("focal"), is_published=True)
     run, steps = checkpoint.run_folder, checkpoint.header.step
     known = read_steps(checkpoint.path.parent)
     is_known = checkpoint.path.stem in known  # as the best or the last one of its run

@@ -1,0 +1,58 @@
+"""Compare the focal length of a camera with what a network, or two sources of scale, make of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+
+MAX_BELIEVED_RATIO = 1.2
+"""Factor between two focal lengths up to which they agree: networks for the field of view err by 5 to 10 %."""
+
+BELIEF_SIGMAS = 3.0
+"""Standard deviations of a belief within which it agrees with any camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class FocalBelief:
+    """A focal length that does not come from the camera given.
+
+    focal: fx / width.
+    source: what it follows from, a clause for the finding.
+    deviation: relative standard deviation.
+    """
+
+    focal: float
+    source: str
+    deviation: float = 0.05
+
+
+def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> list[Finding]:
+    """Return K31 for each belief that contradicts the camera.
+
+    Args:
+        focal: fx / width of the camera given; None where it is not known.
+        beliefs: other focal lengths.
+
+    Examples:
+        >>> [finding.code for finding in check_focal_beliefs(0.58, [FocalBelief(0.6, "the network")])]
+        []
+        >>> [finding.code for finding in check_focal_beliefs(1.16, [FocalBelief(0.58, "the network")])]
+        ['K31']
+    """
+    findings = []
+    for belief in beliefs if focal is not None and focal > 0 else ():
+        assert focal is not None
+        ratio = focal / belief.focal
+        if abs(math.log(ratio)) <= max(math.log(MAX_BELIEVED_RATIO), BELIEF_SIGMAS * belief.deviation):
+            continue
+        given_deg, believed_deg = (math.degrees(2 * math.atan(0.5 / value)) for value in (focal, belief.focal))
+        text = f"a field of view of {given_deg:.0f} degrees is given (focal length {focal:.3g} of the width);"
+        text += f" {belief.source} gives {believed_deg:.0f} degrees ({belief.focal:.3g})"
+        evidence = {"ratio": ratio, "given": focal, "believed": belief.focal, "deviation": belief.deviation}
+        expected = f"focal lengths within a factor of {MAX_BELIEVED_RATIO:g}"
+        findings.append(make_finding("K31", Severity.WARN, text, expected, evidence=evidence))
+    return findings

@@ -1,0 +1,54 @@
+"""K31: a focal length that the network, or two sources of scale, contradict; right ones are not named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
+from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief, check_focal_beliefs
+from stadia.diagnostics.prediction_checks.prediction_verdict import judge_measurements
+from stadia.geometry.scale_fit import fit_scale, fuse_scales
+from stadia.recipes.prediction.scale_receipt import ScaleReceipt
+
+
+@pytest.mark.parametrize("ratio", [1.3, 2.0, 1 / 1.3, 0.5])
+def test_a_wrong_focal_length_is_named_with_both(ratio: float) -> None:
+    (finding,) = check_focal_beliefs(0.58 * ratio, [FocalBelief(0.58, "the network")])
+    assert finding.code == "K31"
+    assert finding.evidence["ratio"] == pytest.approx(ratio)
+    assert "is given" in finding.measured
+    assert "the network gives 82 degrees (0.58)" in finding.measured
+
+
+def test_a_right_focal_length_is_not_named() -> None:
+    for ratio in (1.0, 1.1, 1 / 1.1):
+        assert check_focal_beliefs(0.58 * ratio, [FocalBelief(0.58, "the network")]) == []
+    assert check_focal_beliefs(0.8, [FocalBelief(0.58, "a noisy source", 0.2)]) == []
+    assert check_focal_beliefs(None, [FocalBelief(0.58, "the network")]) == []
+
+
+def test_the_verdict_is_doubtful() -> None:
+    judged = judge_measurements(None, TrainingRecord(), focal=1.2, beliefs=[FocalBelief(0.58, "the network")])
+    assert judged.verdict is Verdict.DOUBTFUL
+    assert [finding.code for finding in judged.findings] == ["K31"]
+
+
+def make_receipt(by_baseline: float, by_poses: float, *, growing: tuple[str, ...] = ("baseline",)) -> ScaleReceipt:
+    fits = {
+        name: fit_scale([(np.ones(1), np.full(1, factor))] * 5, systematic=0.02)
+        for name, factor in (("baseline", by_baseline), ("gps", by_poses))
+    }
+    return ScaleReceipt(fits, {}, fuse_scales(fits), growing, 1.3 * 0.58)
+
+
+def test_two_sources_of_scale_tell_the_focal_length() -> None:
+    belief = make_receipt(1.3 * 0.1, 0.1).find_focal()
+    assert belief is not None
+    assert belief.focal == pytest.approx(0.58)
+    assert belief.source == "the ratio of baseline and gps"
+    assert [finding.code for finding in check_focal_beliefs(1.3 * 0.58, [belief])] == ["K31"]
+
+
+def test_sources_of_one_kind_tell_none() -> None:
+    assert make_receipt(0.13, 0.1, growing=()).find_focal() is None
