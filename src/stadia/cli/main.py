@@ -24,6 +24,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
+from stadia.cli.app import app as serve_app
 from stadia.cli.check import check
 from stadia.cli.data_commands import app as data
 from stadia.cli.data_commands import camera, camera_height, init, map_video, prepare
@@ -56,6 +57,7 @@ for command in COMMANDS:
     app.command(cls=TrainCommand if command is train else None)(command)
 app.command("list")(parts)
 app.command("map")(map_video)
+app.command("app")(serve_app)
 app.command("import")(import_network)
 app.add_typer(data, name="data")
 

@@ -29,7 +29,7 @@ _FATAL = 4  # level of onnxruntime's log
 _SIZES = struct.Struct("<II")  # bytes of a header in JSON, and of the values behind it
 
 
-def write_message(stream: BinaryIO, header: Mapping[str, Any], values: NDArray[np.float32] | None = None) -> None:
+def write_message(stream: BinaryIO, header: Mapping[str, Any], values: NDArray[Any] | None = None) -> None:
     """Write a header, and the values of an array behind it."""
     text = json.dumps(dict(header)).encode()
     size = 0 if values is None else values.nbytes

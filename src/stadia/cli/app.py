@@ -1,0 +1,80 @@
+"""`stadia app`: a page in the browser for your picture or video, and for the runs of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stadia.cli.arguments import RUNS, argument, flag, option
+from stadia.cli.output import echo
+from stadia.core.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def app(
+    networks: Annotated[
+        list[str] | None, argument("Runs, checkpoints or published networks; by default the runs of --runs.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="The folder whose runs are listed.")] = RUNS,
+    host: Annotated[str, typer.Option(help="Address to serve; another than this machine's needs --token.")] = LOOPBACK[
+        0
+    ],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve; 0 chooses a free one.")] = 7860,
+    token: Annotated[
+        str | None, option("Secret of at least 16 characters that browsers need; `random` makes one.")
+    ] = None,
+    open_browser: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
+) -> None:
+    """Serve a page: a picture or a video in; depth, distances, a cloud and a verdict out. Needs the extra `app`."""
+    import importlib.util
+
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        found, fix = f"no package {missing[0]}", "pip install 'stadia[app]'"
+        raise ConfigError("stadia app", found=found, expected="the packages of the extra app", fix=fix)
+    secret = _check_token(token, host)
+    from stadia.web.networks import list_runs_with_weights
+    from stadia.web.server import make_app, serve
+
+    names = list(networks or ()) or list_runs_with_weights(runs)
+    for name in networks or ():
+        _check_network(name)
+    application = make_app(names, runs=runs, token=secret)
+
+    def show_address(address: str) -> None:
+        page = f"{address}?token={secret}" if secret else address
+        echo(f"page: {page}")
+        echo(f"networks: {len(names)}; Ctrl-C ends it", err=True)
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open_new_tab(page)
+
+    serve(application, host, port, show_address)
+
+
+def _check_token(token: str | None, host: str) -> str | None:
+    """Return the secret of the server; None where this machine alone reaches it. Raises ConfigError without one."""
+    import secrets
+
+    if token == "random":
+        return secrets.token_urlsafe(24)
+    if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable()):
+        found, expected = f"{len(token)} characters", "at least 16, of ASCII"
+        raise ConfigError("--token", found=found, expected=expected, fix="pass --token random")
+    if token is None and host not in LOOPBACK:
+        found, expected = f"{host}, which other machines reach", "a token with it"
+        raise ConfigError("--host", found=found, expected=expected, fix="add --token random")
+    return token
+
+
+def _check_network(name: str) -> None:
+    """Raise StadiaError where a name is no run, checkpoint or published network, before the server starts."""
+    from stadia.recipes.prediction.requests import is_network_name
+    from stadia.training.checkpoint import Checkpoint
+
+    if not is_network_name(name):
+        Checkpoint.open(Path(name))

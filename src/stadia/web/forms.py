@@ -1,0 +1,125 @@
+"""Read what requests hold: uploads, JSON and numbers, each of a bounded size."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.files.json_files import parse_json
+from stadia.web.decode_worker import UPLOAD
+from stadia.web.decoding import Kind, find_upload_kind
+from stadia.web.guards import refuse
+
+MAX_PHOTO_BYTES = 40 << 20
+"""Largest picture: a PNG of 12 megapixels has 30 MB."""
+
+MAX_VIDEO_BYTES = 512 << 20
+"""Largest video: two minutes of a telephone's 1080p have 250 MB."""
+
+MAX_JSON_BYTES = 1 << 16
+
+UPLOAD_S = 300.0
+"""Time for an upload: a connection that sends nothing does not hold a place for ever."""
+
+
+def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint whose errors are one line of JSON."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except StadiaError as error:
+            return refuse(str(error))
+        except ClientDisconnect:
+            return refuse("the browser ended the upload", 499)
+        except MemoryError:
+            return refuse("the server has no memory left for this: choose a smaller file", 507)
+
+    answer.__name__ = getattr(endpoint, "__name__", "answer")
+    return answer
+
+
+async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) -> Path:
+    """Write the body of a request into a folder, as `upload` with the suffix of its kind; return the path.
+
+    Raises DataError for another kind, or more bytes than are taken of it.
+    """
+    head, size, most, stream = b"", 0, MAX_PHOTO_BYTES, None
+    path = folder / "upload"
+    try:
+        async with asyncio.timeout(UPLOAD_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if stream is None:
+                    head += chunk
+                    if len(head) < 16:
+                        continue
+                    path, most = _name_upload(head, folder, kinds)
+                    stream, chunk = path.open("wb"), head
+                if size > most:
+                    raise DataError(
+                        UPLOAD, found=f"more than {most >> 20} MB", expected="less", fix="make the file smaller"
+                    )
+                await run_in_threadpool(stream.write, chunk)
+    except TimeoutError:
+        found = f"an upload of more than {UPLOAD_S:.0f} s"
+        raise DataError(UPLOAD, found=found, expected="a faster one", fix="make the file smaller") from None
+    finally:
+        if stream is not None:
+            stream.close()
+    if stream is None:
+        _name_upload(head, folder, kinds)  # raises for what is too short
+        raise DataError(UPLOAD, found="a file cut off", expected="a whole file", fix="upload it again")
+    return path
+
+
+def _name_upload(head: bytes, folder: Path, kinds: Sequence[Kind]) -> tuple[Path, int]:
+    """Return the path for an upload, and the most bytes that are taken. Raises DataError for another kind."""
+    kind, suffix = find_upload_kind(head)
+    if kind not in kinds:
+        found, expected = f"a {kind}", f"a {' or a '.join(kinds)}"
+        raise DataError(UPLOAD, found=found, expected=expected, fix="choose another file")
+    return folder / f"upload{suffix}", MAX_PHOTO_BYTES if kind == "photo" else MAX_VIDEO_BYTES
+
+
+async def read_json_body(request: Request) -> Any:
+    """Return the JSON of a request. Raises DataError where it is too long or no JSON."""
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_JSON_BYTES:
+            raise DataError(
+                "request", found=f"more than {MAX_JSON_BYTES} bytes", expected="less", fix="reload the page"
+            )
+    return parse_json("request", data.decode("utf-8", "replace"), "JSON")
+
+
+def parse_form(model: type[StrictModel], values: Any) -> Any:
+    """Return the validated fields of a request. Raises ConfigError that names the first wrong one."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "request"
+        raise ConfigError(key, found=first["input"], expected=first["msg"], fix="correct it") from None
+
+
+def read_numbers(request: Request, **kinds: type[int] | type[float]) -> dict[str, Any]:
+    """Return the numbers of a query. Raises ConfigError for what is none."""
+    numbers: dict[str, Any] = {}
+    for key, kind in kinds.items():
+        if (text := request.query_params.get(key)) not in (None, ""):
+            try:
+                numbers[key] = kind(text)
+            except (ValueError, OverflowError):
+                raise ConfigError(key, found=f"'{text}'", expected="a number", fix="reload the page") from None
+    return numbers

@@ -1,0 +1,402 @@
+"""Predict the depth of one picture, and what a page shows and offers of it: maps, distances, clouds, files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError, GeometryError
+from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
+from stadia.evaluation.io.gltf_files import encode_glb
+from stadia.evaluation.io.point_clouds import MAX_MEDIAN_DEPTHS, PlyWriter
+from stadia.evaluation.plots.colormaps import color_inverse_depth
+from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
+from stadia.evaluation.predict_frames import predict_maps
+from stadia.files.atomic_files import open_atomic, write_json
+from stadia.files.image_io import write_image
+from stadia.geometry.distances import MeasuredDistance, measure_distance
+from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
+from stadia.geometry.sky import find_far_sky
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.recipes.prediction.verdict import PredictionGate
+from stadia.web.networks import OpenNetwork
+
+MAX_CLOUD_POINTS = 1_000_000
+"""Points of a cloud that a page draws or that a file holds."""
+
+EDGE_RATIO = 0.06
+"""Relative jump of depth to a neighboring pixel at which a point is left out: it lies between two surfaces."""
+
+SHOWN_SIDE = 640
+"""Longest side of the map of values under the pointer."""
+
+BAR_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
+"""Places of the numbers beside the color bar, as shares of the brightest inverse depth."""
+
+ASSUMED_FOV_DEG = 60.0
+"""Field of view of a picture without EXIF, for a network whose training's is not known: between telephones' wide
+cameras, 65 to 70 degrees, and cameras of 50 mm, 40 degrees.
+"""
+
+FovSource = Literal["photo", "you", "network", "assumed"]
+
+
+@dataclass(frozen=True)
+class PhotoCamera:
+    """The field of view of a picture from left to right, and where it comes from."""
+
+    fov_deg: float
+    source: FovSource
+
+    def make_K(self, height: int, width: int) -> NDArray[np.float64]:
+        """Return (3, 3) for images of a size.
+
+        Examples:
+            >>> PhotoCamera(90.0, "you").make_K(480, 640)[0, 0].round(6)
+            np.float64(320.0)
+        """
+        return centered_K(focal_px_from_fov(self.fov_deg, width), height, width)
+
+
+def choose_camera(chosen_deg: float | None, photo_deg: float | None, focal: Sequence[float]) -> PhotoCamera:
+    """Return the camera of a picture: as chosen, by its EXIF, by the network's training, or assumed.
+
+    Args:
+        chosen_deg: by the user; None without a choice.
+        photo_deg: by the EXIF; None without one.
+        focal: fx / width of the network's training; empty or 0 where it is not known.
+
+    Raises ConfigError for an angle that no picture has.
+
+    Examples:
+        >>> choose_camera(None, None, (0.5,))
+        PhotoCamera(fov_deg=90.0, source='network')
+    """
+    if chosen_deg is not None:
+        if not 5 <= chosen_deg <= 160:
+            found, fix = f"{chosen_deg:g} degrees", "move the slider"
+            raise ConfigError("field of view", found=found, expected="5 to 160", fix=fix)
+        return PhotoCamera(chosen_deg, "you")
+    if photo_deg is not None:
+        return PhotoCamera(photo_deg, "photo")
+    trained = [value for value in focal if value > 0]
+    if trained:
+        return PhotoCamera(round(math.degrees(2 * math.atan(0.5 / trained[0])), 2), "network")
+    return PhotoCamera(ASSUMED_FOV_DEG, "assumed")
+
+
+@dataclass(frozen=True)
+class KnownLength:
+    """One number in metres that a user enters.
+
+    kind: "height" of the camera above the ground, or "point": the depth of a pixel.
+    metres: of it.
+    x, y: of the pixel, of the image as it is shown.
+    """
+
+    kind: Literal["height", "point"]
+    metres: float
+    x: float = 0.0
+    y: float = 0.0
+
+    def to_source(self) -> str:
+        """Return the text of `stadia predict --scale-from`.
+
+        Examples:
+            >>> KnownLength("point", 2.5, 10, 20).to_source()
+            'point=10.0,20.0:2.5'
+        """
+        if self.kind == "height":
+            return f"height={self.metres:.6g}"
+        return f"point={self.x:.1f},{self.y:.1f}:{self.metres:.6g}"
+
+
+@dataclass(frozen=True)
+class PhotoPrediction:
+    """The prediction of one picture.
+
+    predicted: of the network, with image and K.
+    camera: that was used.
+    network: its label.  licence: of its weights, "" where none is known.
+    checks: the verdict, as in predictions.json.  trust: what users may rely on.
+    receipt: of the scale; None where the network's own scale is used.
+    relative_error: of depth, as far as it was measured; None where no part of it was.
+    sky: (h, w) bool at the network's size.
+    """
+
+    predicted: PredictedFrame
+    camera: PhotoCamera
+    network: str
+    licence: str
+    checks: Mapping[str, Any]
+    trust: str
+    receipt: ScaleReceipt | None
+    relative_error: float | None
+    sky: NDArray[np.bool_]
+    cache: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Return the picture (H, W, 3), RGB; where the network crops, the crop."""
+        return self.predicted.frame.image
+
+    @property
+    def K(self) -> NDArray[np.float64]:
+        """Return (3, 3) of the picture."""
+        return self.predicted.frame.K
+
+    @property
+    def depth_scale(self) -> DepthScale:
+        """Return what the numbers mean."""
+        return self.predicted.depth_scale
+
+    def resize_inverse_depth(self, height: int, width: int) -> NDArray[np.float32]:
+        """Return inverse depth at another size, (height, width), without a mask."""
+        values = cv2.resize(self.predicted.inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(values, np.float32)
+
+    def depth(self, height: int, width: int) -> NDArray[np.float32]:
+        """Return depth (height, width), 0 = none, such as sky. Raises GeometryError where a shift is unknown."""
+        if self.depth_scale.is_affine:
+            fix = "choose a network that predicts depth, or metres"
+            found = "values up to scale and shift, which define no depth"
+            raise GeometryError("depth", found=found, expected="depth", fix=fix)
+        inverse = self.resize_inverse_depth(height, width)
+        depth = np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > NEAR)
+        sky = cv2.resize(self.sky.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        depth[sky > 0] = 0
+        return depth
+
+    def measure(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
+        """Return the distance between two pixels (x, y) of the picture."""
+        height, width = self.image.shape[:2]
+        return measure_distance(self.depth(height, width), self.K, first, second, self.relative_error or 0.0)
+
+
+def predict_photo(
+    network: OpenNetwork, image: NDArray[np.uint8], camera: PhotoCamera, known: Sequence[KnownLength] = ()
+) -> PhotoPrediction:
+    """Predict one picture.
+
+    Args:
+        network: opened.
+        image: (H, W, 3) RGB.
+        camera: of it.
+        known: numbers in metres that set the scale; none keeps the network's own.
+
+    Raises StadiaError where the network predicts no depth, or nothing can be measured by `known`.
+    """
+    height, width = image.shape[:2]
+    predictor: Predictor = network.find_predictor(height, width)
+    frame = Frame("picture", image, camera.make_K(height, width))
+    receipt: ScaleReceipt | None = None
+    if known:
+        given = PredictionInput("picture", [frame], 1, DEFAULT_RATE_HZ)
+        receipt = measure_scale(predictor, lambda: given, [length.to_source() for length in known])
+        predictor = ScaledPredictor(predictor, receipt)
+    prepared = PreparedFrame.prepare(predictor, frame)
+    values, K = torch.from_numpy(prepared.image)[None], torch.from_numpy(prepared.K)
+    maps = predict_maps(predictor, values, Camera(K, predictor.height, predictor.width))
+    predicted = prepared.predicted(predictor.depth_scale, maps.inverse_depth[0, 0].float().cpu().numpy(), None)
+    is_assumed = camera.source in ("network", "assumed")
+    gate = PredictionGate(predictor.depth_scale, network.training, camera_is_assumed=is_assumed)
+    gate(predicted)
+    errors = [network.relative_error, _find_scale_error(receipt)]
+    measured = [error for error in errors if error is not None]
+    return PhotoPrediction(
+        predicted=predicted,
+        camera=camera,
+        network=network.label,
+        licence=network.licence,
+        checks=gate.to_json(),
+        trust=gate.describe_trust(),
+        receipt=receipt,
+        relative_error=math.hypot(*measured) if measured else None,
+        sky=_find_sky(predicted),
+    )
+
+
+def _find_scale_error(receipt: ScaleReceipt | None) -> float | None:
+    """Return the relative standard deviation of a measured scale."""
+    if receipt is None:
+        return None
+    return receipt.fused.deviation if receipt.fused else next(iter(receipt.fits.values())).deviation
+
+
+def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
+    """Return the sky (h, w) at the network's size; none where depth is up to a shift."""
+    if predicted.depth_scale.is_affine:
+        return np.zeros(predicted.inverse_depth.shape, np.bool_)
+    depth = predicted.depth()
+    image = cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA)
+    return find_far_sky(np.asarray(image, np.uint8), depth)
+
+
+# -- what a page shows
+
+
+def find_brightest(prediction: PhotoPrediction) -> float:
+    """Return the inverse depth of the brightest color: the 95th percentile."""
+    return max(float(np.percentile(prediction.predicted.inverse_depth, 95)), 1e-9)
+
+
+def color_prediction(prediction: PhotoPrediction) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB of the picture's size: bright is near."""
+    height, width = prediction.image.shape[:2]
+    return color_inverse_depth(prediction.resize_inverse_depth(height, width), top=find_brightest(prediction))
+
+
+def describe_bar(prediction: PhotoPrediction) -> dict[str, Any]:
+    """Return the color bar: colors from far to near, and labels at shares of its length.
+
+    Labels are metres, multiples of the nearest depth, or near and far.
+    """
+    shares = np.linspace(0, 1, 12, dtype=np.float32)
+    colors = color_inverse_depth(shares[None], top=1.0)[0]
+    gradient = [f"rgb({red}, {green}, {blue})" for red, green, blue in colors.tolist()]
+    top, scale = find_brightest(prediction), prediction.depth_scale
+    if scale.is_affine:
+        return {"unit": "relative", "colors": gradient, "labels": [[1.0, "near"], [0.0, "far"]]}
+    unit = "m" if scale is DepthScale.METRES else "relative"
+    nearest = 1 / top if unit == "m" else 1.0
+    labels = [[share, _format_depth(nearest / share) + (" m" if unit == "m" else " ×")] for share in BAR_SHARES]
+    return {"unit": unit, "colors": gradient, "labels": labels}
+
+
+def _format_depth(depth: float) -> str:
+    return f"{depth:.2g}" if depth < 10 else f"{depth:.0f}"
+
+
+def shrink_values(prediction: PhotoPrediction) -> NDArray[np.float32]:
+    """Return the values under the pointer, (h, w) with sides of at most SHOWN_SIDE: depth, 0 = none.
+
+    Inverse depth up to scale and shift is shown from 0, far, to 1, near.
+    """
+    height, width = prediction.image.shape[:2]
+    factor = min(1.0, SHOWN_SIDE / max(height, width))
+    size = max(round(height * factor), 1), max(round(width * factor), 1)
+    if not prediction.depth_scale.is_affine:
+        return prediction.depth(*size)
+    inverse = prediction.resize_inverse_depth(*size)
+    low, high = np.percentile(inverse, (1, 99))
+    return np.clip((inverse - low) / max(float(high - low), 1e-12), 0.001, 1).astype(np.float32)
+
+
+def make_cloud(
+    prediction: PhotoPrediction, max_points: int = MAX_CLOUD_POINTS, edge_ratio: float = EDGE_RATIO
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return points (N, 3), x right, y down, z forward, with colors (N, 3), in random order of one seed.
+
+    Sky, points beyond MAX_MEDIAN_DEPTHS median depths, and points at edges of depth are left out. The first points of
+    the random order are an even sample, so that a page may draw fewer of them.
+
+    edge_ratio: largest relative jump to a neighboring pixel.
+    """
+    height, width = prediction.image.shape[:2]
+    depth = prediction.depth(height, width)
+    known = depth > 0
+    if known.any():
+        known &= depth < MAX_MEDIAN_DEPTHS * np.median(depth[known])
+    known &= ~find_edges(depth, edge_ratio)
+    rows, columns = np.nonzero(known)
+    order = np.random.default_rng(0).permutation(len(rows))[: min(max_points, MAX_CLOUD_POINTS)]
+    rows, columns = rows[order], columns[order]
+    z, K = depth[rows, columns], prediction.K
+    points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], axis=1)
+    return points.astype(np.float32), prediction.image[rows, columns]
+
+
+def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
+    """Return where depth (H, W) jumps to a neighbor by more than a ratio of the nearer one.
+
+    Examples:
+        >>> find_edges(np.array([[1.0, 1.0, 2.0]]), 0.1).tolist()
+        [[False, True, True]]
+    """
+    edges = np.zeros(depth.shape, np.bool_)
+    for axis in (0, 1):
+        before = depth[:-1] if axis == 0 else depth[:, :-1]
+        after = depth[1:] if axis == 0 else depth[:, 1:]
+        jumps = np.abs(after - before) > ratio * np.minimum(before, after)
+        edges[tuple(slice(None, -1) if at == axis else slice(None) for at in (0, 1))] |= jumps
+        edges[tuple(slice(1, None) if at == axis else slice(None) for at in (0, 1))] |= jumps
+    return edges
+
+
+# -- files to download
+
+DOWNLOADS: Mapping[str, str] = {
+    "picture.png": "image/png",
+    "depth.png": "image/png",
+    "depth.npz": "application/zip",
+    "cloud.ply": "application/octet-stream",
+    "cloud.glb": "model/gltf-binary",
+    "verdict.json": "application/json",
+}
+"""Files of a prediction and their types. Names of users are in none of them."""
+
+
+def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:
+    """Write one of DOWNLOADS into a folder; return its path.
+
+    picture.png: the picture beside its depth in colors.  depth.png: 16 bits, 256 counts a metre or unit.
+    depth.npz: depth at the picture's size, and K.  cloud.ply, cloud.glb: points.  verdict.json: checks and camera.
+
+    Raises ConfigError for another name, GeometryError where the prediction has none.
+    """
+    path, (height, width) = folder / name, prediction.image.shape[:2]
+    scale = prediction.depth_scale
+    if name == "picture.png":
+        inverse, top = prediction.predicted.inverse_depth, find_brightest(prediction)
+        drawn = draw_side_by_side(prediction.image, inverse, top, height, width, scale)
+        write_image(path, drawn[..., ::-1])
+    elif name == "depth.png":
+        write_depth_png(path, prediction.depth(height, width))
+    elif name == "depth.npz":
+        values = prediction.resize_inverse_depth(height, width)
+        values = values if scale.is_affine else prediction.depth(height, width)
+        arrays: dict[str, NDArray[Any]] = {DEPTH_KEYS[scale]: values, "K": prediction.K}
+        write_depth_map(path, **arrays)
+    elif name == "cloud.ply":
+        unit = "metres" if scale is DepthScale.METRES else "up to scale, no metres"
+        with open_atomic(path) as stream:
+            writer = PlyWriter(stream, f"{unit}; without sky and points at edges of depth")
+            writer.add(*make_cloud(prediction))
+            writer.finish()
+    elif name == "cloud.glb":
+        with open_atomic(path) as stream:
+            stream.write(encode_glb(*make_cloud(prediction)))
+    elif name == "verdict.json":
+        write_json(path, describe_for_file(prediction))
+    else:
+        raise ConfigError(
+            "file", found=f"'{name}'", expected=f"one of {', '.join(DOWNLOADS)}", fix="choose one of them"
+        )
+    return path
+
+
+def describe_for_file(prediction: PhotoPrediction) -> dict[str, Any]:
+    """Return what verdict.json holds."""
+    return {
+        "network": prediction.network,
+        "licence": prediction.licence,
+        "depth_scale": str(prediction.depth_scale),
+        "field_of_view_deg": prediction.camera.fov_deg,
+        "field_of_view_from": prediction.camera.source,
+        "K": prediction.K.tolist(),
+        "trust": prediction.trust,
+        "checks": prediction.checks,
+        "scale_from": prediction.receipt.to_json() if prediction.receipt else None,
+        "relative_error": prediction.relative_error,
+    }

@@ -1,0 +1,214 @@
+"""Routes of pictures: upload, predict again, maps, cloud, distance, files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cv2
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError
+from stadia.files.input_files import read_bytes
+from stadia.recipes.prediction.verdict import verdict_lines
+from stadia.web import photo as photos
+from stadia.web.app_state import get_state, run_in_turn
+from stadia.web.decode_worker import DecodedPhoto
+from stadia.web.forms import one_line, parse_form, read_json_body, read_numbers, receive_upload
+from stadia.web.guards import require_session
+from stadia.web.networks import OpenNetwork
+from stadia.web.sessions import Session, find_kept
+
+MAX_FILE_BYTES = 64 << 20
+"""Largest file of a prediction: a million points as .glb have 16 MB, depth of 1600x1600 pixels 10 MB."""
+
+
+class LengthForm(StrictModel):
+    """A number in metres; see `photo.KnownLength`."""
+
+    kind: Literal["height", "point"]
+    metres: Annotated[float, Field(gt=0, lt=1e5)]
+    x: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
+    y: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
+
+
+class PredictForm(StrictModel):
+    """How a picture is predicted: the network's place in the list, the field of view, and lengths that are known."""
+
+    network: Annotated[int, Field(ge=0)] = 0
+    fov_deg: float | None = None
+    known: Annotated[tuple[LengthForm, ...], Field(max_length=2)] = ()
+
+
+Pixel = tuple[Annotated[int, Field(ge=0, lt=1 << 16)], Annotated[int, Field(ge=0, lt=1 << 16)]]
+
+
+class DistanceForm(StrictModel):
+    """Two pixels (x, y) of the picture."""
+
+    first: Pixel
+    second: Pixel
+
+
+async def add_photo(request: Request) -> Response:
+    """Decode an uploaded picture and predict it; `?network=` and `?fov_deg=` are as of PredictForm."""
+    session, state = require_session(request), get_state(request)
+    form = parse_form(PredictForm, read_numbers(request, network=int, fov_deg=float))
+    folder = Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder)))
+    try:
+        path = await receive_upload(request, folder, ["photo"])
+        decoded = await run_in_threadpool(state.decoder.decode_photo, path)
+    finally:
+        await run_in_threadpool(lambda: shutil.rmtree(folder, ignore_errors=True))
+    key = session.keep(session.photos, decoded)
+    state.sessions.limit_memory()
+    return await _predict(request, session, key, decoded, form)
+
+
+async def predict_again(request: Request) -> Response:
+    """Predict a kept picture by another network, with another field of view, or with a known length."""
+    session = require_session(request)
+    form = parse_form(PredictForm, await read_json_body(request))
+    key = request.path_params["key"]
+    decoded = find_kept(session.photos, key, "picture")
+    return await _predict(request, session, key, decoded, form)
+
+
+async def _predict(
+    request: Request, session: Session, photo: str, decoded: DecodedPhoto, form: PredictForm
+) -> Response:
+    """Predict in the user's turn, unless the browser has gone; return what the page shows."""
+    state = get_state(request)
+
+    def job() -> photos.PhotoPrediction:
+        network: OpenNetwork = state.shelf.find(form.network)
+        camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, network.focal)
+        known = [photos.KnownLength(**length.model_dump()) for length in form.known]
+        return photos.predict_photo(network, decoded.image, camera, known)
+
+    prediction = await run_in_turn(request, session, job)
+    key = session.keep(session.predictions, prediction)
+    return JSONResponse({"photo": photo, "prediction": key, **describe_prediction(prediction)})
+
+
+def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
+    """Return what the page shows of a prediction, as JSON."""
+    height, width = prediction.image.shape[:2]
+    rows, columns = photos.shrink_values(prediction).shape
+    checks, receipt = prediction.checks, prediction.receipt
+    return {
+        "width": width,
+        "height": height,
+        "values": [rows, columns],
+        "network": prediction.network,
+        "licence": prediction.licence,
+        "depth_scale": str(prediction.depth_scale),
+        "has_depth": not prediction.depth_scale.is_affine,
+        "bar": photos.describe_bar(prediction),
+        "fov_deg": round(prediction.camera.fov_deg, 1),
+        "fov_source": prediction.camera.source,
+        "verdict": checks["verdict"],
+        "verdict_lines": list(verdict_lines(checks)),
+        "trust": prediction.trust,
+        "receipt": list(receipt.lines()) if receipt else [],
+        "relative_error": prediction.relative_error,
+        "files": [name for name in photos.DOWNLOADS if not (prediction.depth_scale.is_affine and _needs_depth(name))],
+    }
+
+
+def _needs_depth(name: str) -> bool:
+    return name.startswith("cloud") or name == "depth.png"
+
+
+async def show_image(request: Request) -> Response:
+    """Return a kept picture as JPEG."""
+    decoded = find_kept(require_session(request).photos, request.path_params["key"], "picture")
+    return await _encode(decoded.image, ".jpg", "image/jpeg")
+
+
+async def show_colors(request: Request) -> Response:
+    """Return depth in colors as PNG."""
+    prediction = _find_prediction(request)
+    return await _encode(await run_in_threadpool(photos.color_prediction, prediction), ".png", "image/png")
+
+
+async def _encode(image: Any, suffix: str, media_type: str) -> Response:
+    def encode() -> bytes:
+        return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
+
+    return Response(await run_in_threadpool(encode), media_type=media_type)
+
+
+async def show_values(request: Request) -> Response:
+    """Return the values under the pointer, float32 by rows, little endian."""
+    values = await run_in_threadpool(photos.shrink_values, _find_prediction(request))
+    return Response(values.astype("<f4").tobytes(), media_type="application/octet-stream")
+
+
+async def show_cloud(request: Request) -> Response:
+    """Return the cloud: points float32 (N, 3), then colors uint8 (N, 3); `?edges=` and `?points=` bound it."""
+    prediction = _find_prediction(request)
+    given = read_numbers(request, edges=float, points=int)
+    edges, most = given.get("edges", photos.EDGE_RATIO), given.get("points", photos.MAX_CLOUD_POINTS)
+    if not (0 < edges <= 10 and 0 < most <= photos.MAX_CLOUD_POINTS):
+        expected = f"edges above 0, at most {photos.MAX_CLOUD_POINTS} points"
+        raise ConfigError("cloud", found=f"edges {edges:g}, {most} points", expected=expected, fix="reload the page")
+    points, colors = await run_in_threadpool(photos.make_cloud, prediction, most, edges)
+    return Response(points.astype("<f4").tobytes() + colors.tobytes(), media_type="application/octet-stream")
+
+
+async def measure(request: Request) -> Response:
+    """Return the distance between two pixels, its deviation, and its unit."""
+    prediction = _find_prediction(request)
+    form = parse_form(DistanceForm, await read_json_body(request))
+    found = await run_in_threadpool(prediction.measure, form.first, form.second)
+    is_metric = str(prediction.depth_scale) == "metres"
+    return JSONResponse(
+        {
+            "distance": found.distance,
+            "deviation": found.deviation,
+            "depths": found.depths,
+            "unit": "m" if is_metric else "units of depth, no metres",
+            "has_network_error": prediction.relative_error is not None,
+        }
+    )
+
+
+async def download(request: Request) -> Response:
+    """Return one of the files of a prediction."""
+    prediction, name = _find_prediction(request), request.path_params["name"]
+
+    def write() -> bytes:
+        with tempfile.TemporaryDirectory(dir=get_state(request).folder) as folder:
+            path = photos.write_download(prediction, name, Path(folder))
+            return read_bytes(path, expected="a file of the prediction", max_bytes=MAX_FILE_BYTES)
+
+    data = await run_in_threadpool(write)
+    headers = {"content-disposition": f'attachment; filename="stadia-{name}"'}
+    return Response(data, media_type=photos.DOWNLOADS[name], headers=headers)
+
+
+def _find_prediction(request: Request) -> photos.PhotoPrediction:
+    prediction: photos.PhotoPrediction = find_kept(
+        require_session(request).predictions, request.path_params["key"], "prediction"
+    )
+    return prediction
+
+
+ROUTES = [
+    Route("/api/photos", one_line(add_photo), methods=["POST"]),
+    Route("/api/photos/{key}/predict", one_line(predict_again), methods=["POST"]),
+    Route("/api/photos/{key}/image.jpg", one_line(show_image)),
+    Route("/api/predictions/{key}/color.png", one_line(show_colors)),
+    Route("/api/predictions/{key}/values.f32", one_line(show_values)),
+    Route("/api/predictions/{key}/cloud.bin", one_line(show_cloud)),
+    Route("/api/predictions/{key}/distance", one_line(measure), methods=["POST"]),
+    Route("/api/predictions/{key}/files/{name}", one_line(download)),
+]

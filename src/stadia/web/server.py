@@ -1,0 +1,110 @@
+"""The application of `stadia app`, and the server that runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from stadia import __version__
+from stadia.core.errors import ConfigError, summarize_exception
+from stadia.web import photo_routes
+from stadia.web.app_state import AppState, get_state, make_upload_folder
+from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
+from stadia.web.guards import SESSION_COOKIE, make_guard, refuse, require_session, set_cookie
+from stadia.web.networks import NetworkShelf
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+
+def make_app(names: Sequence[str], *, runs: Path | None = None, token: str | None = None) -> Starlette:
+    """Return the application.
+
+    Args:
+        names: runs, checkpoints or published networks; the first is the default.
+        runs: a folder of runs to list.
+        token: that a browser must have; None only where loopback alone is served.
+    """
+    state = AppState(NetworkShelf(names), make_upload_folder(), runs)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if names:
+            state.queue.submit("start", lambda: state.shelf.find(0))
+        try:
+            yield
+        finally:
+            state.close()
+
+    pages = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
+    app = Starlette(
+        routes=[*pages, *photo_routes.ROUTES, Mount("/static", StaticFiles(directory=STATIC))],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token))],
+        lifespan=lifespan,
+        exception_handlers={Exception: _report_bug},
+    )
+    app.state.shared = state
+    return app
+
+
+async def _report_bug(request: Request, error: Exception) -> Response:
+    log.error("%s %s: %s", request.method, request.url.path, summarize_exception(error))
+    return refuse(f"internal error, {type(error).__name__}; please report it", 500)
+
+
+async def show_page(request: Request) -> Response:
+    """Return the page, and start a session where the browser has none."""
+    response = FileResponse(STATIC / "index.html")
+    if request.state.session is None:
+        set_cookie(response, SESSION_COOKIE, get_state(request).sessions.create().key)
+    return response
+
+
+async def show_session(request: Request) -> Response:
+    """Return the session's secret, the networks, and the limits."""
+    session, state = require_session(request), get_state(request)
+    return JSONResponse(
+        {
+            "csrf": session.csrf,
+            "networks": state.shelf.labels(),
+            "version": __version__,
+            "has_runs": state.runs is not None,
+            "max_photo_bytes": MAX_PHOTO_BYTES,
+            "max_video_bytes": MAX_VIDEO_BYTES,
+        }
+    )
+
+
+def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve an application until it is interrupted.
+
+    started: called with the address of the page, once the port is open.
+
+    Raises ConfigError where the port cannot be opened.
+    """
+    import uvicorn
+
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        found = f"{host}:{port}, which cannot be opened ({error.strerror})"
+        raise ConfigError("--port", found=found, expected="a free port", fix="pass another --port") from error
+    shown = "127.0.0.1" if host in ("", "0.0.0.0") else f"[{host}]" if ":" in host else host
+    started(f"http://{shown}:{listener.getsockname()[1]}/")
+    settings = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2, lifespan="on"
+    )
+    with listener:
+        uvicorn.Server(settings).run(sockets=[listener])

@@ -1,0 +1,264 @@
+// The page of one picture: upload, camera, depth, distances, points.
+
+import { byId, get, listItems, post, showError } from "./api.js";
+
+const FOV_FROM = {
+  photo: "by the picture's EXIF", you: "chosen by you", network: "of the network's training: your picture names none",
+  assumed: "assumed: neither the picture nor the network names one",
+};
+const SCALES = { metres: "metres", "up-to-scale": "relative, no metres", "affine-inverse": "relative, no depth", "affine-depth": "relative, no depth" };
+
+export function startPicture(session) {
+  const state = { photo: null, result: null, values: null, points: [], cross: null, request: null, cloud: null, fovChosen: false };
+  const stage = byId("stage"), marks = byId("marks");
+
+  byId("network").replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
+  if (!session.networks.length) showError(new Error("No network: train one, or name one: stadia app NETWORK"));
+
+  // -- requests: a new one replaces the one before
+
+  async function run(what, request) {
+    state.request?.abort();
+    const controller = (state.request = new AbortController()), begun = performance.now();
+    byId("status").textContent = what;
+    byId("cancel").hidden = false;
+    showError(null);
+    try {
+      const result = await request(controller.signal);
+      if (state.request !== controller) return;
+      await showResult(result, controller.signal);
+      byId("status").textContent = `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`;
+    } catch (error) {
+      if (state.request !== controller) return;
+      byId("status").textContent = error.name === "AbortError" ? "Cancelled" : "";
+      showError(error);
+    } finally {
+      if (state.request === controller) {
+        state.request = null;
+        byId("cancel").hidden = true;
+      }
+    }
+  }
+
+  function upload(blob) {
+    if (!blob) return;
+    if (blob.size > session.max_photo_bytes) {
+      showError(new Error(`This file has ${(blob.size / 2 ** 20).toFixed(0)} MB; a picture has at most ${session.max_photo_bytes >> 20} MB.`));
+      return;
+    }
+    state.fovChosen = false;
+    byId("known").value = "";
+    showKnown();
+    run("Depth is predicted …", (signal) => post(`/api/photos?network=${byId("network").value || 0}`, blob, signal));
+  }
+
+  function predictAgain() {
+    if (!state.photo) return;
+    const form = { network: Number(byId("network").value || 0), known: [] };
+    if (state.fovChosen) form.fov_deg = Number(byId("fov").value);
+    const kind = byId("known").value, metres = Number(byId("metres").value);
+    if (kind === "point" && !state.points.length) {
+      showError(new Error("Click a point of the picture first: its depth in metres sets the scale."));
+      return;
+    }
+    if (kind) form.known = [{ kind, metres, ...(kind === "point" ? { x: state.points[0][0], y: state.points[0][1] } : {}) }];
+    run("Depth is predicted again …", (signal) => post(`/api/photos/${state.photo}/predict`, form, signal));
+  }
+
+  // -- results
+
+  async function showResult(result, signal) {
+    const base = `/api/predictions/${result.prediction}`, isNewPhoto = state.photo !== result.photo;
+    const values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
+    Object.assign(state, { photo: result.photo, result, values });
+    if (isNewPhoto) {
+      state.points = [];
+      state.cross = null;
+      byId("shown").src = `/api/photos/${result.photo}/image.jpg`;
+    }
+    byId("depth").src = `${base}/color.png`;
+    byId("result").hidden = false;
+    for (const image of [byId("shown"), byId("depth")]) Object.assign(image, { width: result.width, height: result.height });
+    marks.setAttribute("viewBox", `0 0 ${result.width} ${result.height}`);
+    byId("fov").value = result.fov_deg;
+    byId("fov-value").textContent = `${result.fov_deg}°`;
+    byId("fov-source").textContent = `From left to right, ${FOV_FROM[result.fov_source]}.`;
+    showBar(result.bar);
+    const verdict = byId("verdict");
+    verdict.textContent = result.verdict;
+    verdict.className = `badge ${result.verdict.replace(" ", "-")}`;
+    byId("scale").textContent = SCALES[result.depth_scale] ?? result.depth_scale;
+    byId("trust").textContent = result.trust;
+    listItems(byId("findings"), result.verdict_lines.slice(1).map((line) => line.trim()));
+    listItems(byId("receipt"), result.receipt);
+    byId("network-name").textContent = result.network;
+    byId("licence").textContent = result.licence || "none recorded";
+    byId("files").replaceChildren(...result.files.map((name) => {
+      const item = document.createElement("li");
+      item.append(Object.assign(document.createElement("a"), { href: `${base}/files/${name}`, textContent: name, download: `stadia-${name}` }));
+      return item;
+    }));
+    byId("cloud-part").hidden = !result.has_depth;
+    byId("value").textContent = "Move over the picture: depth under the pointer";
+    drawMarks();
+    measure();
+    await Promise.all([byId("shown").decode(), byId("depth").decode()]);
+    if (state.cloud) await showCloud();
+  }
+
+  function showBar(bar) {
+    byId("bar").style.background = `linear-gradient(to right, ${bar.colors.join(", ")})`;
+    byId("ticks").replaceChildren(...bar.labels.map(([share, text]) => {
+      const tick = document.createElement("span");
+      tick.textContent = text;
+      tick.style.left = `${100 * share}%`;
+      if (share <= 0.04) tick.className = "first";
+      if (share >= 0.96) tick.className = "last";
+      return tick;
+    }));
+  }
+
+  // -- values and distances
+
+  const valueAt = ([x, y]) => {
+    const [rows, columns] = state.result.values, { width, height } = state.result;
+    const row = Math.min(Math.floor((y + 0.5) * rows / height), rows - 1), column = Math.min(Math.floor((x + 0.5) * columns / width), columns - 1);
+    return state.values[row * columns + column];
+  };
+
+  function showValue(pixel) {
+    const value = valueAt(pixel), place = byId("value");
+    const where = `at ${pixel[0]}, ${pixel[1]}`;
+    if (!(value > 0)) place.textContent = `No depth ${where}: sky, or outside of what the network sees`;
+    else if (!state.result.has_depth) place.textContent = `${(100 * value).toFixed(0)} of 100 ${where}: 100 is near, 0 is far`;
+    else if (state.result.depth_scale === "metres") place.textContent = `${value.toPrecision(3)} m ${where}`;
+    else place.textContent = `${value.toPrecision(3)} ${where}: relative, no metres`;
+  }
+
+  async function measure() {
+    const place = byId("distance");
+    place.textContent = "";
+    if (state.points.length < 2 || !state.result) return;
+    try {
+      const found = await post(`/api/predictions/${state.result.prediction}/distance`, { first: state.points[0], second: state.points[1] });
+      const error = found.has_network_error ? "" : "; how exact the network is was not measured";
+      place.textContent = `Distance ${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit}${error}`;
+    } catch (error) {
+      place.textContent = error.message;
+    }
+  }
+
+  function drawMarks() {
+    const size = Math.max(state.result?.width ?? 100, 100) / 60, parts = [];
+    const line = (className, x1, y1, x2, y2) => {
+      const drawn = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      for (const [key, value] of Object.entries({ class: className, x1, y1, x2, y2, "vector-effect": "non-scaling-stroke" })) drawn.setAttribute(key, value);
+      parts.push(drawn);
+    };
+    for (const className of ["halo", "mark"]) {
+      for (const [x, y] of [...state.points, ...(state.cross ? [state.cross] : [])]) {
+        line(className, x - size, y, x + size, y);
+        line(className, x, y - size, x, y + size);
+      }
+      if (state.points.length === 2) line(className, ...state.points[0], ...state.points[1]);
+    }
+    marks.replaceChildren(...parts);
+  }
+
+  const pixelOf = (event) => {
+    const box = stage.getBoundingClientRect(), { width, height } = state.result;
+    const clamp = (value, most) => Math.min(Math.max(Math.floor(value), 0), most - 1);
+    return [clamp((event.clientX - box.left) / box.width * width, width), clamp((event.clientY - box.top) / box.height * height, height)];
+  };
+
+  function addPoint(pixel) {
+    state.points = state.points.length >= 2 ? [pixel] : [...state.points, pixel];
+    drawMarks();
+    measure();
+  }
+
+  stage.addEventListener("pointermove", (event) => state.result && showValue(pixelOf(event)));
+  stage.addEventListener("click", (event) => state.result && addPoint(pixelOf(event)));
+  stage.addEventListener("keydown", (event) => {
+    const step = event.shiftKey ? 10 : 1, moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    if (!state.result || !(moves[event.key] || ["Enter", " ", "Escape"].includes(event.key))) return;
+    event.preventDefault();
+    const { width, height } = state.result;
+    state.cross ??= [Math.floor(width / 2), Math.floor(height / 2)];
+    if (moves[event.key]) {
+      state.cross = [Math.min(Math.max(state.cross[0] + moves[event.key][0], 0), width - 1), Math.min(Math.max(state.cross[1] + moves[event.key][1], 0), height - 1)];
+      showValue(state.cross);
+    } else if (event.key === "Escape") {
+      state.points = [];
+      byId("distance").textContent = "";
+    } else addPoint([...state.cross]);
+    drawMarks();
+  });
+
+  const split = () => { byId("depth").style.clipPath = `inset(0 0 0 ${100 - Number(byId("split").value)}%)`; };
+  byId("split").addEventListener("input", split);
+  split();
+
+  // -- the cloud
+
+  async function showCloud() {
+    const { CloudView } = await import("./cloud.js"), about = byId("cloud-about"), canvas = byId("cloud");
+    about.textContent = "Points are computed …";
+    try {
+      const bytes = await (await get(`/api/predictions/${state.result.prediction}/cloud.bin?edges=${byId("edges").value}`)).arrayBuffer();
+      canvas.hidden = false;
+      byId("reset-view").hidden = false;
+      state.cloud ??= new CloudView(canvas, (text) => { about.textContent = text; });
+      state.cloud.show(bytes, state.result.depth_scale === "metres" ? "m" : "no metres");
+    } catch (error) {
+      about.textContent = error.message;
+    }
+  }
+  byId("show-cloud").addEventListener("click", showCloud);
+  byId("edges").addEventListener("change", () => state.cloud && showCloud());
+  byId("reset-view").addEventListener("click", () => state.cloud.reset());
+
+  // -- the form
+
+  function showKnown() {
+    const isKnown = byId("known").value !== "";
+    byId("metres").hidden = byId("apply").hidden = !isKnown;
+  }
+  byId("network").addEventListener("change", predictAgain);
+  byId("fov").addEventListener("input", () => { byId("fov-value").textContent = `${byId("fov").value}°`; });
+  byId("fov").addEventListener("change", () => { state.fovChosen = true; predictAgain(); });
+  byId("known").addEventListener("change", () => { showKnown(); if (!byId("known").value) predictAgain(); });
+  byId("settings").addEventListener("submit", (event) => { event.preventDefault(); predictAgain(); });
+  byId("cancel").addEventListener("click", () => state.request?.abort());
+
+  // -- where pictures come from
+
+  byId("file").addEventListener("change", () => { upload(byId("file").files[0]); byId("file").value = ""; });
+  byId("example").addEventListener("click", async () => {
+    try { upload(await (await get("/static/example.jpg")).blob()); } catch (error) { showError(error); }
+  });
+  const drop = byId("drop");
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.toggle("over", name === "dragover"); });
+  }
+  drop.addEventListener("drop", (event) => upload(event.dataTransfer.files[0]));
+  addEventListener("paste", (event) => upload([...event.clipboardData.files].find((file) => file.type.startsWith("image/"))));
+  byId("webcam").addEventListener("click", async () => {
+    const camera = byId("camera");
+    try {
+      camera.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 1280 } });
+      camera.hidden = byId("shoot").hidden = false;
+      await camera.play();
+    } catch (error) {
+      showError(new Error(`The webcam cannot be used: ${error.message}`));
+    }
+  });
+  byId("shoot").addEventListener("click", () => {
+    const camera = byId("camera"), canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [camera.videoWidth, camera.videoHeight];
+    canvas.getContext("2d").drawImage(camera, 0, 0);
+    canvas.toBlob(upload, "image/jpeg", 0.95);
+    camera.srcObject.getTracks().forEach((track) => track.stop());
+    camera.hidden = byId("shoot").hidden = true;
+  });
+}

@@ -1,0 +1,53 @@
+"""Distances between pixels: of a plane and of random points, against coordinates; what has no depth is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.distances import measure_distance
+from stadia.geometry.numpy_camera import centered_K
+
+K = centered_K(80.0, 48, 64)
+
+
+def test_distance_is_that_of_the_points() -> None:
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 9, (48, 64))
+    for _ in range(20):
+        first, second = (tuple(int(v) for v in rng.integers((0, 0), (64, 48))) for _ in range(2))
+        points = [np.linalg.inv(K) @ (x, y, 1) * depth[y, x] for x, y in (first, second)]
+        measured = measure_distance(depth, K, first, second)
+        assert measured.distance == pytest.approx(np.linalg.norm(points[0] - points[1]))
+        assert measure_distance(depth, K, second, first).distance == pytest.approx(measured.distance)
+
+
+def test_distance_scales_with_depth() -> None:
+    depth = np.random.default_rng(1).uniform(1, 9, (48, 64))
+    once, twice = (measure_distance(factor * depth, K, (3, 4), (50, 40), 0.1) for factor in (1, 2))
+    assert twice.distance == pytest.approx(2 * once.distance)
+    assert twice.deviation == pytest.approx(2 * once.deviation)
+
+
+def test_deviation_is_the_spread_of_distances_under_errors_of_depth() -> None:
+    """Drawn many times: independent errors at both pixels, and one error of all depths."""
+    rng = np.random.default_rng(2)
+    flat = np.full((48, 64), 4.0)
+    noisy = flat + rng.normal(0, 0.05, flat.shape)
+    deviation = measure_distance(noisy, K, (8, 20), (55, 30), relative_error=0.03).deviation
+    drawn = []
+    for _ in range(4000):
+        one = flat.copy()
+        for x, y in ((8, 20), (55, 30)):
+            one[y, x] += rng.normal(0, 0.05)
+        drawn.append(measure_distance(one * (1 + rng.normal(0, 0.03)), K, (8, 20), (55, 30)).distance)
+    assert deviation == pytest.approx(np.std(drawn), rel=0.15)
+
+
+@pytest.mark.parametrize("pixel", [(-1, 0), (64, 0), (0, 48), (10, 10)])
+def test_a_pixel_without_depth_is_refused(pixel: tuple[int, int]) -> None:
+    depth = np.full((48, 64), 2.0)
+    depth[10, 10] = 0
+    with pytest.raises(GeometryError, match="pixel"):
+        measure_distance(depth, K, (20, 20), pixel)

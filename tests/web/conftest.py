@@ -1,0 +1,123 @@
+"""A server of the app whose network reads depth from the picture: red is near, black is far."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+pytest.importorskip("starlette", reason="the extra app is not installed")
+pytest.importorskip("httpx", reason="starlette's client for tests needs it")
+
+from starlette.testclient import TestClient
+
+from stadia.core.types import Camera, DepthScale
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.web import networks
+from stadia.web.networks import OpenNetwork
+from stadia.web.server import make_app
+
+HEIGHT, WIDTH = 48, 64
+
+
+class RedPredictor:
+    """Inverse depth is 0.05 and a part of the red channel, per metre."""
+
+    crop = "none"
+
+    def __init__(self, depth_scale: DepthScale, height: int, width: int) -> None:
+        self.depth_scale, self.height, self.width = depth_scale, height, width
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        return 0.05 + 0.95 * image[:, :1]
+
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        T = torch.eye(4)[None]
+        T[:, 2, 3] = -0.5
+        return T
+
+
+class RedRecipe:
+    """A recipe of one size whose predictor is red."""
+
+    recipe = "selfsup"
+    depth_network = None
+
+    def __init__(self, depth_scale: DepthScale) -> None:
+        self.depth_scale = depth_scale
+
+    def predictor(self, size: tuple[int, int] | None = None) -> RedPredictor:
+        return RedPredictor(self.depth_scale, *(size or (HEIGHT, WIDTH)))
+
+
+def make_network(name: str) -> OpenNetwork:
+    """Return the network of a depth scale: `metres`, `up-to-scale` or `affine-inverse`."""
+    return OpenNetwork(
+        label=name,
+        recipe=RedRecipe(DepthScale(name)),
+        licence="CC0-1.0",
+        focal=(0.8,),
+        training=TrainingRecord(),
+        relative_error=0.1 if name == "metres" else None,
+        has_own_size=True,
+    )
+
+
+def encode(image: np.ndarray, kind: str = "PNG", focal_mm: int | None = None, orientation: int | None = None) -> bytes:
+    """Return a picture as a file, with EXIF where a focal length (35 mm equivalent) or an orientation is given."""
+    stream, exif = io.BytesIO(), Image.Exif()
+    if focal_mm is not None:
+        exif[0x8769] = {0xA405: focal_mm}
+    if orientation is not None:
+        exif[0x0112] = orientation
+    Image.fromarray(image).save(stream, kind, exif=exif, quality=98)
+    return stream.getvalue()
+
+
+def make_picture(height: int = 96, width: int = 128) -> np.ndarray:
+    """Return a picture whose right half is near: depth 1 m, and 20 m at the left."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, width // 2 :, 0] = 255
+    image[::2, :, 2] = 90
+    return image
+
+
+class Browser:
+    """A client with the session and its secret."""
+
+    def __init__(self, client: TestClient) -> None:
+        self.client = client
+        client.get("/")
+        self.session = client.get("/api/session").json()
+
+    def post(self, path: str, **request: Any) -> Any:
+        headers = {"x-stadia": self.session.get("csrf", ""), **request.pop("headers", {})}
+        return self.client.post(path, headers=headers, **request)
+
+    def upload(self, data: bytes, query: str = "") -> Any:
+        return self.post(f"/api/photos{query}", content=data)
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(networks, "load_network", make_network)
+    return make_app(["metres", "up-to-scale", "affine-inverse"])
+
+
+@pytest.fixture
+def browser(app: Any) -> Iterator[Browser]:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield Browser(client)
+
+
+@pytest.fixture
+def open_browser(app: Any) -> Iterator[Callable[[], Browser]]:
+    """Returns further browsers of one server, each with its cookies."""
+    with TestClient(app, base_url="http://127.0.0.1"):
+        yield lambda: Browser(TestClient(app, base_url="http://127.0.0.1"))

@@ -1,0 +1,274 @@
+"""The page in a real browser: Chromium, at the widths of a desk and of a telephone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.web.browser_server import run_server
+from tests.web.conftest import encode, make_network, make_picture
+
+from stadia.web import networks
+from stadia.web.server import make_app
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+WIDTHS = {"desk": 1400, "telephone": 390}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "load_network", make_network)
+        with run_server(make_app(["metres", "up-to-scale", "affine-inverse"])) as address:
+            yield address
+
+
+class Page:
+    """A tab of the page, with what went wrong in it, and which hosts it reached for."""
+
+    def __init__(self, context: Any, address: str) -> None:
+        self.page, self.address = context.new_page(), address
+        self.problems, self.requests = list[str](), list[str]()
+        self.page.set_default_timeout(20_000)
+        self.page.on("console", lambda message: message.type in ("error", "warning") and self._note(message.text))
+        self.page.on("pageerror", lambda error: self._note(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(address)
+        self.page.wait_for_selector("html[data-ready]")
+
+    def _note(self, text: str) -> None:
+        if "GPU stall due to ReadPixels" not in text:  # the timing of frames waits for them
+            self.problems.append(text)
+
+    def choose(self, data: bytes, name: str = "photo.png") -> None:
+        self.page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": data})
+
+    def wait_until(self, condition: str, seconds: float = 30.0) -> None:
+        """Wait for an expression of JavaScript. The page's policy forbids playwright's own way, which is eval."""
+        deadline = time.monotonic() + seconds
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < deadline, f"{condition}; {self.text('#error')} {self.problems}"
+            self.page.wait_for_timeout(20)
+
+    def wait_for_result(self) -> None:
+        self.wait_until("document.getElementById('status').textContent.startsWith('Done')")
+
+    def text(self, selector: str) -> str:
+        return self.page.inner_text(selector)
+
+    def find_cut_off(self) -> int:
+        return self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+
+    def find_faults_of_access(self) -> list[str]:
+        """Return the serious findings of axe-core."""
+        import axe_playwright_python
+
+        source = next(Path(axe_playwright_python.__file__).parent.rglob("axe.min.js"))
+        self.page.evaluate(source.read_text(encoding="utf-8"))
+        found = self.page.evaluate("axe.run().then((result) => result.violations)")
+        return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
+
+
+@pytest.fixture(params=list(WIDTHS))
+def tab(chromium: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": WIDTHS[request.param], "height": 900})
+    page = Page(context, address)
+    yield page
+    assert page.problems == []
+    assert all(url.startswith((address, "blob:", "data:")) for url in page.requests), page.requests
+    context.close()
+
+
+@pytest.fixture
+def open_tab(chromium: Any, address: str) -> Iterator[Callable[[], Page]]:
+    contexts = []
+
+    def open_one() -> Page:
+        contexts.append(chromium.new_context(viewport={"width": 1400, "height": 900}))
+        return Page(contexts[-1], address)
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+def test_a_picture_at_both_widths(tab: Page) -> None:
+    assert tab.find_faults_of_access() == []
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    assert tab.text("#verdict") in ("not judged", "doubtful", "usable", "unusable")
+    assert tab.text("#licence") == "CC0-1.0"
+    assert tab.find_cut_off() <= 0
+    tab.page.click("#show-cloud")
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    assert tab.find_faults_of_access() == []
+    assert tab.find_cut_off() <= 0
+
+
+def test_the_slider_uncovers_depth(tab: Page) -> None:
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    before = tab.page.evaluate("document.getElementById('depth').style.clipPath")
+    tab.page.focus("#split")
+    tab.page.keyboard.press("End")
+    after = tab.page.evaluate("document.getElementById('depth').style.clipPath")
+    assert ("50%" in before, "0%" in after) == (True, True)
+    assert tab.page.evaluate("document.getElementById('depth').naturalWidth") == 640
+
+
+def test_two_clicks_measure_the_world(tab: Page) -> None:
+    """At 1 m in a camera of 64 degrees (focal length 0.8 of the width): 128 of 640 pixels are 0.25 m."""
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    box = tab.page.locator("#stage").bounding_box()
+    for x in (360, 488):
+        tab.page.locator("#stage").click(position={"x": (x + 0.5) * box["width"] / 640, "y": box["height"] / 2})
+    tab.wait_until("document.getElementById('distance').textContent")
+    found = re.match(r"Distance ([\d.]+) ± ([\d.]+) m", tab.text("#distance"))
+    assert found is not None
+    assert float(found[1]) == pytest.approx(0.25, rel=0.02)
+    assert "1.00 m" in tab.text("#value")
+
+
+def test_the_keyboard_alone_is_enough(tab: Page) -> None:
+    """From the top of the page: a picture by Enter on its button, two points, the field of view."""
+    page = tab.page
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "example":
+            break
+    page.keyboard.press("Enter")
+    tab.wait_for_result()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "stage":
+            break
+    page.keyboard.press("Enter")
+    for _ in range(5):
+        page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Enter")
+    tab.wait_until("document.getElementById('distance').textContent")
+    assert "Distance" in tab.text("#distance")
+    page.keyboard.press("Escape")
+    assert tab.text("#distance") == ""
+    page.focus("#fov")
+    page.evaluate("document.getElementById('status').textContent = ''")
+    page.keyboard.press("ArrowRight")
+    tab.wait_for_result()
+    assert "chosen by you" in tab.text("#fov-source")
+
+
+def test_the_cloud_turns(open_tab: Callable[[], Page]) -> None:
+    tab = open_tab()
+    tab.page.click("#example")
+    tab.wait_for_result()
+    tab.page.click("#show-cloud")
+    tab.page.wait_for_selector("#cloud[data-drawn]")
+    before = tab.page.locator("#cloud").screenshot()
+    tab.page.focus("#cloud")
+    for _ in range(200):
+        tab.page.keyboard.press("ArrowRight")
+        if tab.page.get_attribute("#cloud", "data-frame-ms"):
+            break
+        tab.page.wait_for_timeout(50)
+    assert tab.page.locator("#cloud").screenshot() != before
+    assert "points" in tab.text("#cloud-about")
+    assert tab.problems == []
+
+
+def test_a_portrait_picture_with_exif(open_tab: Callable[[], Page]) -> None:
+    tab = open_tab()
+    tab.choose(encode(make_picture(480, 640), "JPEG", focal_mm=26, orientation=6), "photo.jpg")
+    tab.wait_for_result()
+    assert "by the picture's EXIF" in tab.text("#fov-source")
+    size = tab.page.evaluate(
+        "[document.getElementById('shown').naturalWidth, document.getElementById('shown').naturalHeight]"
+    )
+    assert size == [480, 640]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"no picture at all, but a text", "no picture and no video"), (encode(make_picture())[:200], "cut off")],
+)
+def test_a_wrong_file_is_one_line(open_tab: Callable[[], Page], data: bytes, words: str) -> None:
+    tab = open_tab()
+    tab.choose(data, '<img src=x onerror="document.title=1">.png')
+    tab.page.wait_for_selector("#error:not([hidden])")
+    assert words in tab.text("#error")
+    tab.choose(encode(make_picture()))
+    tab.wait_for_result()
+    assert not tab.page.is_visible("#error")
+    assert tab.page.title() == "stadia"
+
+
+def test_a_huge_file_is_refused_before_it_is_sent(open_tab: Callable[[], Page]) -> None:
+    tab = open_tab()
+    tab.choose(bytes(41 << 20))
+    tab.page.wait_for_selector("#error:not([hidden])")
+    assert "41 MB" in tab.text("#error")
+    assert not any("/api/photos" in url for url in tab.requests)
+
+
+def test_two_users_at_once(open_tab: Callable[[], Page]) -> None:
+    one, other = open_tab(), open_tab()
+    one.choose(encode(make_picture(480, 640)))
+    other.choose(encode(np.full((200, 300, 3), 90, np.uint8)))
+    for tab, size in ((one, 640), (other, 300)):
+        tab.wait_for_result()
+        assert tab.page.evaluate("document.getElementById('shown').naturalWidth") == size
+
+
+def test_a_reload_in_the_middle_and_a_cancel(open_tab: Callable[[], Page]) -> None:
+    tab = open_tab()
+    tab.choose(encode(make_picture(480, 640)))
+    tab.page.reload()
+    tab.page.wait_for_selector("html[data-ready]")
+    tab.page.route("**/api/photos?*", lambda route: None)  # a server that takes its time
+    tab.choose(encode(make_picture()))
+    tab.page.click("#cancel")
+    tab.wait_until("document.getElementById('status').textContent === 'Cancelled'")
+    tab.page.unroute("**/api/photos?*")
+    tab.choose(encode(make_picture()))
+    tab.wait_for_result()
+
+
+def test_downloads_of_the_page(open_tab: Callable[[], Page]) -> None:
+    tab = open_tab()
+    tab.choose(encode(make_picture()))
+    tab.wait_for_result()
+    for name in ("depth.npz", "cloud.glb"):
+        with tab.page.expect_download() as started:
+            tab.page.click(f"#files a:text-is('{name}')")
+        assert started.value.suggested_filename == f"stadia-{name}"
+        assert Path(started.value.path()).stat().st_size > 1000
+
+
+def test_a_server_that_was_restarted(chromium: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open page names what to do; after a reload it works with the new server."""
+    monkeypatch.setattr(networks, "load_network", make_network)
+    context = chromium.new_context()
+    with run_server(make_app(["metres"])) as address:
+        tab = Page(context, address)
+    tab.choose(encode(make_picture()))
+    tab.page.wait_for_selector("#error:not([hidden])")
+    assert "still running" in tab.text("#error")
+    context.close()

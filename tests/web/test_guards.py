@@ -1,0 +1,61 @@
+"""Who may use the server: other pages, other host names, other machines; and that the page loads nothing else."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from tests.web.conftest import Browser, encode, make_picture
+
+from stadia.web.server import STATIC, make_app
+
+
+def test_a_request_of_another_page_is_refused(browser: Browser) -> None:
+    picture = encode(make_picture())
+    assert browser.client.post("/api/photos", content=picture).status_code == 403
+    assert browser.upload(picture).status_code == 200
+    foreign = browser.post("/api/photos", content=picture, headers={"origin": "http://evil.example"})
+    assert foreign.status_code == 403
+    own = browser.post("/api/photos", content=picture, headers={"origin": "http://127.0.0.1"})
+    assert own.status_code == 200
+
+
+def test_another_host_name_is_refused(app: Any) -> None:
+    """A name of somebody's domain may lead to this machine (DNS rebinding)."""
+    with TestClient(app, base_url="http://evil.example") as client:
+        assert client.get("/").status_code == 421
+
+
+def test_a_server_with_a_token_shows_nothing_without_it() -> None:
+    token = "a-token-of-the-test-suite"
+    with TestClient(make_app([], token=token), base_url="http://stadia.example") as client:
+        for path in ("/", "/static/main.js", "/api/session", "/?token=wrong"):
+            assert client.get(path).status_code == 401
+        assert client.get(f"/?token={token}", follow_redirects=True).status_code == 200
+        assert client.get("/api/session").json()["networks"] == []
+        cookies = [cookie for cookie in client.cookies.jar if cookie.name.startswith("stadia")]
+        assert len(cookies) == 2
+        assert all(cookie.has_nonstandard_attr("HttpOnly") for cookie in cookies)
+        assert all(cookie.get_nonstandard_attr("SameSite") == "strict" for cookie in cookies)
+
+
+def test_the_page_names_no_other_host() -> None:
+    """What it loads is in the package; its policy refuses the rest."""
+    for path in [*STATIC.glob("*.*"), *STATIC.glob("vendor/*.js")]:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        hosts = set(re.findall(r"(?:https?:)?//([\w-]+\.[\w.-]+)", text)) - {"www.w3.org"}
+        assert not hosts, f"{path.name}: {hosts}"
+
+
+def test_every_reply_has_the_policy(browser: Browser) -> None:
+    for path in ("/", "/static/main.js", "/api/nothing", "/api/session"):
+        policy = browser.client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+
+
+@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static/vendor/../../server.py"])
+def test_files_outside_of_the_page_are_not_served(browser: Browser, path: str) -> None:
+    assert browser.client.get(path).status_code == 404

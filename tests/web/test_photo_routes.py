@@ -1,0 +1,124 @@
+"""Pictures through the server: what a page shows and offers, and that it is the truth of a world of two depths."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from tests.web.conftest import Browser, encode, make_picture
+
+
+def test_a_picture_becomes_depth(browser: Browser) -> None:
+    reply = browser.upload(encode(make_picture()))
+    assert reply.status_code == 200, reply.text
+    result = reply.json()
+    assert (result["width"], result["height"]) == (128, 96)
+    assert (result["depth_scale"], result["fov_source"]) == ("metres", "network")
+    assert result["fov_deg"] == pytest.approx(64.0, abs=0.1)
+    assert result["verdict"] in ("not judged", "doubtful", "unusable", "usable")
+    assert result["licence"] == "CC0-1.0"
+    rows, columns = result["values"]
+    data = browser.client.get(f"/api/predictions/{result['prediction']}/values.f32").content
+    values = np.frombuffer(data, "<f4").reshape(rows, columns)
+    assert values[50, 100] == pytest.approx(1.0, rel=0.01)
+    assert values[50, 10] == pytest.approx(20.0, rel=0.01)
+
+
+def test_exif_turns_the_picture_and_sets_the_field_of_view(browser: Browser) -> None:
+    """26 mm of a full frame of 4:3 (34.6 mm) see 67.3 degrees along the longer side; here the camera was upright."""
+    result = browser.upload(encode(make_picture(96, 128), "JPEG", focal_mm=26, orientation=6)).json()
+    assert (result["width"], result["height"], result["fov_source"]) == (96, 128, "photo")
+    across_mm = 34.61 * 96 / 128
+    assert result["fov_deg"] == pytest.approx(2 * np.degrees(np.arctan(across_mm / 2 / 26)), abs=0.1)
+
+
+def test_the_field_of_view_is_chosen_and_the_picture_kept(browser: Browser) -> None:
+    first = browser.upload(encode(make_picture())).json()
+    again = browser.post(f"/api/photos/{first['photo']}/predict", json={"fov_deg": 90.0, "network": 1}).json()
+    assert (again["photo"], again["fov_source"], again["depth_scale"]) == (first["photo"], "you", "up-to-scale")
+    assert again["bar"]["unit"] == "relative"
+
+
+def test_a_distance_is_that_of_the_world(browser: Browser) -> None:
+    """Two pixels 60 apart at 1 m, in a camera of 90 degrees (focal length 64 px)."""
+    first = browser.upload(encode(make_picture()), "?fov_deg=90").json()
+    key = first["prediction"]
+    measured = browser.post(f"/api/predictions/{key}/distance", json={"first": [66, 10], "second": [126, 10]}).json()
+    assert measured["distance"] == pytest.approx(60 / 64, rel=0.02)
+    assert measured["unit"] == "m"
+    assert measured["deviation"] == pytest.approx(0.1 * 60 / 64, rel=0.1)
+    refused = browser.post(f"/api/predictions/{key}/distance", json={"first": [66, 10], "second": [300, 10]})
+    assert (refused.status_code, refused.json()["error"].count("\n")) == (422, 0)
+
+
+def test_a_known_depth_gives_metres_with_a_receipt(browser: Browser) -> None:
+    photo = browser.upload(encode(make_picture()), "?network=1").json()["photo"]
+    known = {"network": 1, "known": [{"kind": "point", "metres": 3.0, "x": 100, "y": 50}]}
+    result = browser.post(f"/api/photos/{photo}/predict", json=known).json()
+    assert result["depth_scale"] == "metres"
+    assert "one unit is 3 m" in result["receipt"][0]
+    data = browser.client.get(f"/api/predictions/{result['prediction']}/values.f32").content
+    assert np.frombuffer(data, "<f4").reshape(result["values"])[50, 100] == pytest.approx(3.0, rel=0.02)
+
+
+def test_every_file_is_read_back(browser: Browser) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
+    base = f"/api/predictions/{result['prediction']}/files"
+    files = {name: browser.client.get(f"{base}/{name}").content for name in result["files"]}
+    assert set(files) == {"picture.png", "depth.png", "depth.npz", "cloud.ply", "cloud.glb", "verdict.json"}
+    maps = np.load(io.BytesIO(files["depth.npz"]), allow_pickle=False)
+    assert maps["depth_m"][50, 100] == pytest.approx(1.0, rel=0.01)
+    assert maps["K"][0, 0] == pytest.approx(64)
+    counts = cv2.imdecode(np.frombuffer(files["depth.png"], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert (counts.dtype, counts[50, 100]) == (np.uint16, 256)
+    assert cv2.imdecode(np.frombuffer(files["picture.png"], np.uint8), cv2.IMREAD_COLOR).shape[1] == 256
+    ply = trimesh.load(io.BytesIO(files["cloud.ply"]), file_type="ply")
+    glb = trimesh.load(io.BytesIO(files["cloud.glb"]), file_type="glb")
+    np.testing.assert_allclose(next(iter(glb.geometry.values())).vertices * (1, -1, -1), ply.vertices, atol=1e-5)
+    assert json.loads(files["verdict.json"])["network"] == "metres"
+    assert browser.client.get(f"{base}/other.txt").status_code == 422
+
+
+def test_relative_output_offers_no_depth(browser: Browser) -> None:
+    result = browser.upload(encode(make_picture()), "?network=2").json()
+    assert not result["has_depth"]
+    assert set(result["files"]) == {"picture.png", "depth.npz", "verdict.json"}
+    key = result["prediction"]
+    assert browser.client.get(f"/api/predictions/{key}/cloud.bin").status_code == 422
+    measured = browser.post(f"/api/predictions/{key}/distance", json={"first": [1, 1], "second": [2, 2]})
+    assert "define no depth" in measured.json()["error"]
+
+
+def test_the_cloud_leaves_out_edges(browser: Browser) -> None:
+    key = browser.upload(encode(make_picture())).json()["prediction"]
+    few, every = (
+        len(browser.client.get(f"/api/predictions/{key}/cloud.bin?edges={edges}").content) // 15 for edges in (0.02, 10)
+    )
+    assert 0 < few < every
+    assert len(browser.client.get(f"/api/predictions/{key}/cloud.bin?points=100").content) == 1500
+
+
+def test_users_do_not_see_each_other(open_browser: Callable[[], Browser]) -> None:
+    one, other = open_browser(), open_browser()
+    result = one.upload(encode(make_picture())).json()
+    assert one.client.get(f"/api/photos/{result['photo']}/image.jpg").status_code == 200
+    for path in (f"/api/photos/{result['photo']}/image.jpg", f"/api/predictions/{result['prediction']}/color.png"):
+        assert other.client.get(path).status_code == 422
+    assert one.session["csrf"] != other.session["csrf"]
+
+
+@pytest.mark.parametrize(
+    "form", [{"network": 99}, {"fov_deg": 500}, {"fov_deg": "wide"}, {"known": [{"kind": "gps", "metres": 1}]}, [], "x"]
+)
+def test_a_wrong_form_is_one_line(browser: Browser, form: Any) -> None:
+    photo = browser.upload(encode(make_picture())).json()["photo"]
+    reply = browser.post(f"/api/photos/{photo}/predict", json=form)
+    assert reply.status_code == 422
+    assert "expected" in reply.json()["error"]
+    assert "\n" not in reply.json()["error"]
