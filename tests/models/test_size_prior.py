@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,14 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from stadia.apps.size_prior.height_crops import augment_crop, crop_recording_objects, read_dvm_car_crops
 from stadia.core.errors import CheckpointError, DataError
 from stadia.datasets.formats.stadia_folder import StadiaFolder
 from stadia.datasets.masks.mask_objects import GRAY, crop_object
 from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-
-from height_crops import augment_crop, crop_recording_objects, read_dvm_car_crops
 
 
 @pytest.mark.slow

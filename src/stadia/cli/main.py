@@ -32,6 +32,7 @@ from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import doctor, parts
 from stadia.cli.output import echo
 from stadia.cli.predict import activations, adapt, export, import_network, odometry, predict
+from stadia.cli.prior import app as prior
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
@@ -60,6 +61,7 @@ app.command("map")(map_video)
 app.command("app")(serve_app)
 app.command("import")(import_network)
 app.add_typer(data, name="data")
+app.add_typer(prior, name="prior")
 
 
 def _version(wanted: bool) -> None:

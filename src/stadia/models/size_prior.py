@@ -93,7 +93,7 @@ def save_size_prior(prior: SizePrior, path: Path) -> None:
 
 def load_size_prior(path: Path) -> SizePrior:
     """Load a saved prior. Raises CheckpointError if the file is damaged or something else."""
-    path, expected, fix = expand_home(path), "a learnt size prior", "train one: experiments/size_prior.py"
+    path, expected, fix = expand_home(path), "a learnt size prior", "train one: stadia prior train DATA"
     check_input_file(path, expected=expected, max_bytes=_MAX_BYTES, fix=fix)
     try:
         with safetensors.safe_open(path, "pt") as file:

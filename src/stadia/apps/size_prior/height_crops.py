@@ -1,4 +1,4 @@
-"""Crop single objects with known heights to train a size prior: from RoadWorld or the DVM-CAR layout, augmented."""
+"""Crop single objects with known heights for a size prior: of RoadWorld, KITTI's boxes or DVM-CAR, augmented."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
 from stadia.datasets.formats.stadia_folder import FolderRecording
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
+from stadia.datasets.masks.height_priors import normalize_class
 from stadia.datasets.masks.mask_objects import GRAY, crop_object, find_mask_boxes
+from stadia.datasets.objects.kitti_objects import KittiObjectImages
+from stadia.datasets.objects.open_objects import list_object_splits
 from stadia.files.json_files import read_json
 from stadia.files.paths import safe_join
 
@@ -55,6 +58,25 @@ def crop_recording_objects(
                 crop = crop_object(image, masks.instance == box.number, side)
                 crops.append(HeightCrop(crop, height[box.number], f"{recording.name}/{box.number}"))
     return crops
+
+
+def crop_labeled_boxes(
+    data: Path, side: int, *, class_name: str = "car", every: int = 1, min_px: int = 25
+) -> Iterator[HeightCrop]:
+    """Yield crops of whole objects of KITTI's boxes: each shows its box, since there are no masks."""
+    for split in list_object_splits(data, "kitti"):
+        images = KittiObjectImages.open(data, split)
+        for index in range(0, len(images), every):
+            image = images.image(index)
+            for number, label in enumerate(images.written(index)):
+                left, top, right, bottom = (round(edge) for edge in label.box_px)
+                is_whole = label.occluded == 0 and label.truncated == 0 and bottom - top >= min_px
+                if normalize_class(label.kind) != class_name or not is_whole:
+                    continue
+                mask = np.zeros(image.shape[:2], bool)
+                mask[max(top, 0) : bottom + 1, max(left, 0) : right + 1] = True
+                name = f"{images.file(index).stem}/{number}"
+                yield HeightCrop(crop_object(image, mask, side), float(label.size_hwl_m[0]), name)
 
 
 def read_dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:

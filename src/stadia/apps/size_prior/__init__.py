@@ -1,0 +1,1 @@
+"""`stadia prior`: train, score and measure heights of objects by their appearance or their class."""

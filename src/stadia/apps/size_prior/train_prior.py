@@ -1,0 +1,183 @@
+"""Train a size prior on crops of objects with known heights, and score it on unseen objects or KITTI's boxes.
+
+RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of their own. A predictor
+that recognizes the styles has an error of 0.031 m, where the class mean has 0.129 m.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.apps.size_prior.height_crops import (
+    DVM_TABLE,
+    HeightCrop,
+    augment_crop,
+    crop_labeled_boxes,
+    crop_recording_objects,
+    read_dvm_car_crops,
+)
+from stadia.core.errors import DataError
+from stadia.core.types import TrackProgress, no_progress
+from stadia.datasets.formats.stadia_folder import FolderRecording
+from stadia.datasets.objects.open_objects import detect_object_layout
+from stadia.datasets.open_dataset import open_recordings
+from stadia.files.paths import expand_home
+from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
+
+Floats = NDArray[np.float64]
+MIN_OBJECTS = 8
+"""Fewer objects train no prior."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorRequest:
+    """`stadia prior train DATA`.
+
+    data: RoadWorld, any set in the stadia layout with instances.json, or DVM-CAR.
+    out: file of the prior.
+    encoder: of timm.  side: of a crop in pixels.  every: each n-th image.
+    """
+
+    data: Path
+    out: Path
+    steps: int = 900
+    batch: int = 48
+    rate: float = 2e-3
+    encoder: str = "resnet10t"
+    side: int = 64
+    every: int = 1
+    seed: int = 0
+
+
+def collect_crops(
+    data: Path, split: str, side: int, every: int, track: TrackProgress = no_progress
+) -> list[HeightCrop]:
+    """Return the crops of a split, with heights. KITTI's boxes and DVM-CAR have one split.
+
+    Raises DataError where no object has a height.
+    """
+    data = expand_home(data)
+    if data.is_dir() and next(data.rglob(DVM_TABLE), None) is not None:
+        crops = [crop for crop in read_dvm_car_crops(data, side) if is_held_out(crop.instance) == (split == "test")]
+    elif detect_object_layout(data) == "kitti":
+        crops = list(crop_labeled_boxes(data, side, every=every))
+    else:
+        recordings = open_recordings(data, split=split)
+        crops = [
+            crop
+            for recording in track(recordings, len(recordings), f"crops of {split}")
+            if isinstance(recording, FolderRecording)
+            for crop in crop_recording_objects(recording, side, every=every)
+        ]
+    if not crops:
+        expected = "whole cars with a known height: RoadWorld, KITTI's boxes or DVM-CAR"
+        raise DataError(data, found=f"none in the split {split}", expected=expected, fix="pass one of these")
+    return crops
+
+
+def is_held_out(instance: str) -> bool:
+    """Return whether a model of DVM-CAR is scored: one of five, by its name."""
+    return sum(instance.encode()) % 5 == 0
+
+
+def run_train(request: PriorRequest, track: TrackProgress = no_progress) -> Iterator[str]:
+    """Train on the split train, score on the split test, save, and yield lines."""
+    crops = collect_crops(request.data, "train", request.side, request.every, track)
+    unseen = collect_crops(request.data, "test", request.side, request.every, track)
+    heights = find_heights(crops)
+    if len(heights) < MIN_OBJECTS:
+        raise DataError(request.data, found=f"{len(heights)} cars", expected=f"{MIN_OBJECTS} or more", fix="add data")
+    torch.manual_seed(request.seed)
+    prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=request.side, encoder=request.encoder)
+    yield f"{len(heights)} cars in {len(crops)} crops train, seed {request.seed}"
+    train_prior(
+        prior, crops, steps=request.steps, batch=request.batch, rate=request.rate, seed=request.seed, track=track
+    )
+    save_size_prior(prior, request.out)
+    yield from describe_scores(score_prior(prior, unseen, heights))
+    yield f"{request.out}: `stadia prepare VIDEO --masks --heights {request.out}`, then road.heights=each"
+
+
+def run_evaluate(prior_file: Path, data: Path, every: int, track: TrackProgress = no_progress) -> Iterator[str]:
+    """Score a saved prior on the split test, or on KITTI's boxes, against the mean that it was trained with."""
+    prior = load_size_prior(prior_file)
+    crops = collect_crops(data, "test", prior.side, every, track)
+    yield from describe_scores(score_prior(prior, crops, np.array([prior.mean_m])))
+
+
+def describe_scores(scores: dict[str, float]) -> Iterator[str]:
+    """Yield lines for people."""
+    yield f"mean error of {scores['objects']:.0f} unseen cars: {scores['mae_m']:.3f} m"
+    yield f"  by one height for all: {scores['mae_class_mean_m']:.3f} m, ratio {scores['mae_over_class_mean']:.2f}"
+    yield f"  true heights within two deviations: {scores['within_two_spreads']:.0%}"
+
+
+def find_heights(crops: Sequence[HeightCrop]) -> Floats:
+    """Return the height of each object once."""
+    return np.array(list({crop.instance: crop.height_m for crop in crops}.values()))
+
+
+def train_prior(
+    prior: SizePrior,
+    crops: Sequence[HeightCrop],
+    *,
+    steps: int,
+    batch: int,
+    rate: float,
+    seed: int,
+    track: TrackProgress = no_progress,
+) -> None:
+    """Train with every object equally often, however many crops it has."""
+    rng = np.random.default_rng(seed)
+    of_object = defaultdict(list)
+    for crop in crops:
+        of_object[crop.instance].append(crop)
+    objects = sorted(of_object)
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
+    prior.train()
+    for _ in track(range(steps), steps, "training"):
+        chosen = [of_object[objects[i]] for i in rng.integers(len(objects), size=batch)]
+        some = [own[int(rng.integers(len(own)))] for own in chosen]
+        images = (
+            torch.from_numpy(np.stack([augment_crop(crop.image, rng) for crop in some])).movedim(-1, 1).float() / 255
+        )
+        log_m, deviation = prior(images)
+        height_m = torch.tensor([crop.height_m for crop in some])
+        optimizer.zero_grad()
+        torch.autograd.backward(log_height_loss(log_m, deviation, height_m))
+        torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+def score_prior(prior: SizePrior, crops: Sequence[HeightCrop], class_heights: Floats) -> dict[str, float]:
+    """Return errors in metres of each object (the median of its crops), of each crop, and of one height for all.
+
+    class_heights: of the objects that trained, whose mean and median stand for the class.
+    """
+    true = np.array([crop.height_m for crop in crops])
+    predicted, spread = prior.predict_heights([crop.image for crop in crops])
+    rows = defaultdict(list)
+    for row, crop in enumerate(crops):
+        rows[crop.instance].append(row)
+    of_object = np.array([np.median(predicted[own]) for own in rows.values()])
+    true_of_object = np.array([true[own[0]] for own in rows.values()])
+    mae, mae_mean = (float(np.abs(values - true_of_object).mean()) for values in (of_object, class_heights.mean()))
+    return {
+        "objects": len(rows),
+        "crops": len(crops),
+        "mae_m": mae,
+        "mae_crop_m": float(np.abs(predicted - true).mean()),
+        "mae_class_mean_m": mae_mean,
+        "mae_over_class_mean": mae / mae_mean,
+        "mae_class_median_m": float(np.abs(np.median(class_heights) - true_of_object).mean()),
+        "within_two_spreads": float((np.abs(predicted - true) < 2 * spread).mean()),
+    }
