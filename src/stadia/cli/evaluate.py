@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,13 @@ DepthFactorOption = Annotated[
 ReferenceFactorOption = Annotated[
     float | None, option("The same of --reference; that of --depth-factor by default.", min=1e-6)
 ]
+ByOption = Annotated[
+    str | None, option("Also score parts of the images: distance, region, class, or several: distance,region.")
+]
+ClassesOption = Annotated[
+    Path | None, option("For --by class: a folder of PNG with a class a pixel, named as the ground truth.")
+]
+ErrorMapsOption = Annotated[Path | None, option("Draw where the best and the worst maps are wrong, into a new folder.")]
 FormatOption = Annotated[
     str | None, option("Format of --trajectory, else by its content: kitti, tum, euroc, transforms or colmap.")
 ]
@@ -55,7 +63,8 @@ _FORMS_OF = {
     **dict.fromkeys(
         ("frames", "every", "held_out", "motion", "size", "flip", "steady", "scale_from", "out"), (_CHECKPOINT,)
     ),
-    "protocol": (_CHECKPOINT, _DEPTH),
+    **dict.fromkeys(("protocol", "by"), (_CHECKPOINT, _DEPTH)),
+    **dict.fromkeys(("classes", "error_maps"), (_DEPTH,)),
     **dict.fromkeys(("depth_scale", "crop", "depth_factor", "reference_factor"), (_DEPTH,)),
     **dict.fromkeys(
         ("format", "reference_format", "align", "max_difference_s", "rpe_seconds", "image"), (_TRAJECTORY,)
@@ -84,6 +93,9 @@ def evaluate(
     depth_scale: Annotated[str | None, option("Scale of other programs' maps; metres by default.")] = None,
     depth_factor: DepthFactorOption = None,
     reference_factor: ReferenceFactorOption = None,
+    by: ByOption = None,
+    classes: ClassesOption = None,
+    error_maps: ErrorMapsOption = None,
     crop: Annotated[str | None, option("Part of the image in other programs' maps: kb; all by default.")] = None,
     format: FormatOption = None,
     reference_format: Annotated[str | None, option("Format of --reference; by its content by default.")] = None,
@@ -114,7 +126,8 @@ def evaluate(
         scores = check_replaceable(scores, "score file", inputs=inputs, force=force)
     if depth is not None:
         factors = depth_factor, reference_factor or depth_factor
-        summary = _score_depth(depth, truth, protocol, depth_scale, factors=factors, crop=crop, scores=scores)
+        maps = _DepthMaps(depth, truth, depth_scale, crop, factors)
+        summary = _score_depth(maps, protocol, by, classes=classes, error_maps=error_maps, scores=scores)
     elif trajectory is not None:
         summary = _score_trajectory(
             trajectory,
@@ -135,14 +148,20 @@ def evaluate(
         if scores is not None:
             _write_score(scores, summary)
     else:
+        from stadia.evaluation.score_parts import parse_parts
         from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options, split_settings
 
         assert checkpoint is not None
+        parts = parse_parts(by)
+        if "class" in parts:
+            expected, fix = "distance and region", f"score the maps by class from files: {_DEPTH}"
+            raise ConfigError("--by", found=f"class with {_CHECKPOINT}", expected=expected, fix=fix)
         options, settings = split_settings(overrides)
         request = EvaluateRequest(
             data=truth,
             options=parse_source_options(options),
             protocol=protocol,
+            by=parts,
             frames=frames,
             every=every,
             held_out=held_out,
@@ -199,31 +218,54 @@ def _check_choice(option: str, text: str, choices: Sequence[str]) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class _DepthMaps:
+    """Folders of depth maps of other programs and of their ground truth, and how they are read."""
+
+    depth: Path
+    reference: Path
+    depth_scale: str | None
+    crop: str | None
+    factors: tuple[float | None, float | None]
+
+
 def _score_depth(
-    depth: Path,
-    reference: Path,
+    maps: _DepthMaps,
     protocol: str,
-    depth_scale: str | None,
+    by: str | None,
     *,
-    factors: tuple[float | None, float | None],
-    crop: str | None,
+    classes: Path | None,
+    error_maps: Path | None,
     scores: Path | None,
 ) -> dict[str, Any]:
     from stadia.core.types import DepthScale
-    from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
+    from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
+    from stadia.evaluation.score_parts import parse_parts
     from stadia.geometry.numpy_camera import IMAGE_CROPS
 
-    rules = find_protocol(protocol)
-    scale = None if depth_scale is None else DepthScale(_check_choice("--depth-scale", depth_scale, [*DepthScale]))
-    shown = None if crop is None else _check_choice("--crop", crop, [*IMAGE_CROPS])
-    predictions = Predictions.open(depth, scale, shown, factor=factors[0])
-    truth = open_ground_truth_folder(reference, rules, factors[1])
+    rules = find_protocol(protocol, parse_parts(by))
+    if (classes is not None) != ("class" in rules.by):
+        found = "--classes without --by class" if classes is not None else "--by class without --classes"
+        raise ConfigError("stadia evaluate", found=found, expected="both or neither", fix="add the other one")
+    scale = maps.depth_scale
+    depth_scale = None if scale is None else DepthScale(_check_choice("--depth-scale", scale, [*DepthScale]))
+    shown = None if maps.crop is None else _check_choice("--crop", maps.crop, [*IMAGE_CROPS])
+    predictions = Predictions.open(maps.depth, depth_scale, shown, factor=maps.factors[0])
+    truth = open_ground_truth_folder(maps.reference, rules, maps.factors[1])
     with show_progress() as bars:
-        score = score_depth(predictions, truth, rules, track=bars.track)
+        score = score_depth(predictions, truth, rules, classes=classes, track=bars.track)
     if scores is not None:
         _write_score(scores, score.to_json())
+    if error_maps is not None:
+        from stadia.evaluation.plots.error_maps import write_error_maps
+        from stadia.files.output_files import fill_new_folder
+
+        predictions, truth, _ = pair_with_truth(predictions, truth)
+        with fill_new_folder(error_maps) as folder:
+            drawn = write_error_maps(folder, predictions, truth, rules, score)
+        echo(f"note: wrote {', '.join(path.name for path in drawn)} into {error_maps}", err=True)
     return score.summary()
 
 

@@ -39,6 +39,7 @@ from stadia.evaluation.score_notes import (
     note_of_truth,
     note_of_unit,
 )
+from stadia.evaluation.score_parts import average_parts, read_classes, score_parts
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
@@ -99,6 +100,7 @@ class ImageScore:
     uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
     range_slope: of log(prediction / truth) over log(range / z), where that explains most of it; else None.
     span: range of a prediction that was normalized for looking at; else None.
+    parts: metrics and pixels of parts of the image by name, where the protocol asks for them.
     flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty where none is needed or helps.
     by_alignment: COMPARED_METRICS by each alignment that the depth scale allows, whatever the protocol's.
     """
@@ -116,12 +118,14 @@ class ImageScore:
     span: str | None = None
     flip: str = ""
     by_alignment: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields side by side, and `uncertainty` by error where there is one."""
         names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
         scores = {name: order.numbers() for name, order in (self.uncertainty or {}).items()}
         fields = {name: getattr(self, name) for name in names} | ({"uncertainty": scores} if scores else {})
+        fields |= {"parts": {name: dict(part) for name, part in self.parts.items()}} if self.parts else {}
         return {"name": self.name, **self.metrics, **fields}
 
 
@@ -185,6 +189,11 @@ class DepthScore:
             {name: _average_uncertainty([scores[name] for scores in scored]) for name in DEPTH_ERRORS} if scored else {}
         )
 
+    @property
+    def parts(self) -> dict[str, dict[str, float]]:
+        """Scores of the parts of images by name: means over the images that have the part; empty without any."""
+        return average_parts(image.parts for image in self.per_image)
+
     def summary(self) -> dict[str, Any]:
         """Return the metrics, the number of images, the scale ratio, the protocol and `notes` as one JSON object.
 
@@ -204,6 +213,7 @@ class DepthScore:
             "images_without_truth": len(self.without_truth),
             **({"images_without_uncertainty": missing, "uncertainty": uncertainty} if uncertainty else {}),
             **({"by_alignment": compared} if (compared := self.by_alignment) else {}),
+            **({"by": parts} if (parts := self.parts) else {}),
             "notes": list(self.notes),
         }
 
@@ -357,6 +367,7 @@ def score_image(
     crop: str = "none",
     log_uncertainty: NDArray[np.floating] | None = None,
     factor: float = PNG_PER_METRE,
+    classes: NDArray | None = None,
 ) -> ImageScore | None:
     """Score one image in float64. Return None where the protocol scores none of its pixels.
 
@@ -367,6 +378,7 @@ def score_image(
             prediction is resized to it, and scored where the protocol's mask and the window overlap.
         log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
         factor: integers a metre in the file of the prediction.
+        classes: (H, W) integers, for a protocol that scores by class.
 
     Raises ProtocolError where a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
 
@@ -400,6 +412,10 @@ def score_image(
     compared = _compare_alignments(found, scored, depth_scale, protocol.clamp_m)
     every = torch.ones_like(scored, dtype=torch.bool)
     metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
+    parts = {}
+    if protocol.by:
+        cut = None if classes is None else window.cut(classes)
+        parts = score_parts(depth, scored, mask, by=protocol.by, metrics=protocol.metrics, classes=cut)
     near, far = protocol.clamp_m
     at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
     uncertainty = None
@@ -420,6 +436,7 @@ def score_image(
         span,
         flip,
         compared,
+        parts,
     )
 
 
@@ -500,10 +517,23 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
         raise ProtocolError(name, found=found, expected=f"aspect ratios within {ASPECT_TOLERANCE:.0%}", fix=fix)
 
 
+def pair_with_truth(predictions: Predictions, truth: GroundTruthFolder) -> tuple[Predictions, GroundTruthFolder, str]:
+    """Return both with one set of names, as of `pair_stacks`, and a note where one is a file of several maps."""
+    files, truth_files, order = pair_stacks(predictions.files, truth.files)
+    return replace(predictions, files=files), truth.with_files(truth_files), order
+
+
 def score_depth(
-    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, *, track: TrackProgress = no_progress
+    predictions: Predictions,
+    truth: GroundTruthReaders,
+    protocol: Protocol,
+    *,
+    classes: Path | None = None,
+    track: TrackProgress = no_progress,
 ) -> DepthScore:
     """Score a folder of predictions. truth: by the same names, for example from `open_ground_truth_folder`.
+
+    classes: folder of PNG with a class a pixel of the truth, by the same names, for a protocol that scores by class.
 
     Where either is one file of several maps, its maps take the names of the other side in their order.
 
@@ -512,8 +542,7 @@ def score_depth(
     """
     notes = []
     if isinstance(truth, GroundTruthFolder):
-        files, truth_files, order = pair_stacks(predictions.files, truth.files)
-        predictions, truth = replace(predictions, files=files), truth.with_files(truth_files)
+        predictions, truth, order = pair_with_truth(predictions, truth)
         notes += [order] if order else []
     if extra := len(set(predictions.files) - set(truth)):
         notes.append(f"not scored, no ground truth: {extra} of {len(predictions.files)} predictions")
@@ -521,7 +550,7 @@ def score_depth(
         cut = "" if predictions.crop == "none" else f", of the crop '{predictions.crop}'"
         notes.append(f"no predictions.json in {predictions.folder}: taken as {predictions.depth_scale}{cut}")
     factors = _find_factors(predictions, truth, protocol)
-    scores = list(track(score_images(predictions, truth, protocol), len(truth), "scoring"))
+    scores = list(track(score_images(predictions, truth, protocol, classes), len(truth), "scoring"))
     notes += truth.notes if isinstance(truth, GroundTruthFolder) else []
     notes += [f"integers of --{name.partition('_')[0]} are read as value / {per:g} m" for name, per in factors.items()]
     return collect_scores(scores, predictions.depth_scale, protocol, notes, factors)
@@ -545,7 +574,7 @@ def _has_integers(files: Mapping[str, DepthFile]) -> bool:
 
 
 def score_images(
-    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol
+    predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, classes: Path | None = None
 ) -> Iterator[tuple[str, ImageScore | None]]:
     """Yield name and score of each ground truth, one image at a time; None where no pixel is scored.
 
@@ -566,6 +595,7 @@ def score_images(
         predicted, file = predictions.read(name, png_per_metre=protocol.png_per_metre), str(predictions.files[name])
         _check_view(file, predicted.shape, true_m.shape, predictions)
         uncertainty = predictions.log_uncertainty(name)
+        of_class = None if classes is None else read_classes(classes, name, true_m.shape)
         score = score_image(
             file,
             predicted,
@@ -575,6 +605,7 @@ def score_images(
             predictions.crop,
             uncertainty,
             predictions.integers_per_metre(protocol.png_per_metre),
+            of_class,
         )
         yield name, score and replace(score, name=name)
 
@@ -667,3 +698,29 @@ def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | 
         if (deviation := float(x.std())) > 0:
             best = max(best, ((covariance / (deviation * spread)) ** 2, covariance / deviation**2))
     return best[1] if best[0] >= MIN_RANGE_EXPLAINED else None
+
+
+def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[str]]:
+    """Return the names of the images with the least and the largest first metric, each at most `count`."""
+    metric = next(iter(score.per_image[0].metrics))
+    ordered = sorted(score.per_image, key=lambda image: image.metrics[metric])
+    names = [image.name for image in ordered]
+    best = names[: min(count, (len(names) + 1) // 2)]
+    return best, [name for name in reversed(names[-count:]) if name not in best]
+
+
+def measure_error_map(
+    predictions: Predictions, name: str, true_m: NDArray[np.floating], protocol: Protocol
+) -> NDArray[np.float64]:
+    """Return |prediction - truth| / truth (H, W) at the scored pixels, aligned as the score is; NaN elsewhere."""
+    true = torch.from_numpy(np.asarray(true_m, np.float64))
+    predicted = predictions.read(name, png_per_metre=protocol.png_per_metre)
+    values = torch.from_numpy(np.asarray(predicted, np.float64))
+    window, errors = crop_window(predictions.crop, *true.shape), torch.full_like(true, torch.nan)
+    mask = window.cut(protocol.mask(true))
+    scored = window.cut(true)[mask][None]
+    found = _sample_prediction(name, values, mask, predictions.depth_scale)
+    alignment = protocol.alignment(predictions.depth_scale)
+    depth, _ = _align(found, scored, predictions.depth_scale, alignment, protocol.clamp_m)
+    window.cut(errors)[mask] = ((depth - scored).abs() / scored)[0]
+    return errors.numpy()

@@ -76,6 +76,7 @@ class Protocol:
     ground_truth: description of the ground truth of the published numbers.
     images: number of images of the published means; None where the protocol belongs to no benchmark.
     metrics: rows of `stadia.metrics.METRICS`.
+    by: parts of the image that are also scored, of `score_parts.PARTS`.
     png_per_metre: unit of ground truth in uint16 PNG, and of another program's predictions.
     min_labeled: smallest median share of pixels with ground truth that fits `ground_truth`.
     source: where the rules come from.
@@ -90,6 +91,7 @@ class Protocol:
     alignments: Mapping[DepthScale, Alignment] = field(default_factory=lambda: ALIGNMENT_BY_SCALE)
     images: int | None = None
     metrics: tuple[str, ...] = EIGEN_METRICS
+    by: tuple[str, ...] = ()
     png_per_metre: float = 256.0
     min_labeled: float = 0.0
 
@@ -200,8 +202,10 @@ _ALL = (
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 
 
-def find_protocol(name: str) -> Protocol:
+def find_protocol(name: str, by: tuple[str, ...] = ()) -> Protocol:
     """Return a protocol by name. Raise ConfigError with the nearest name for an unknown one.
+
+    by: parts of the image that it also scores.
 
     Examples:
         >>> find_protocol("kitti-eigen").crop
@@ -211,4 +215,4 @@ def find_protocol(name: str) -> Protocol:
         near = find_nearest_name(name, list(PROTOCOLS))
         fix = f"did you mean '{near}'?" if near else "docs/reference/protocols.md describes them"
         raise ConfigError("protocol", found=f"'{name}'", expected=f"one of {', '.join(PROTOCOLS)}", fix=fix)
-    return PROTOCOLS[name]
+    return replace(PROTOCOLS[name], by=by) if by else PROTOCOLS[name]

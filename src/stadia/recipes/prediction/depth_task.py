@@ -139,6 +139,7 @@ class DepthTask(Task):
             "video",
             "cloud",
             "protocol",
+            "by",
             "frames",
             "held_out",
             "steady",
@@ -218,7 +219,7 @@ class DepthTask(Task):
 
         Raises ConfigError if the object heights that gave the scale were measured on this dataset.
         """
-        protocol = find_protocol(request.protocol)
+        protocol = find_protocol(request.protocol, request.by)
         data, options = request.data, dict(request.options)
         if "road" in self.trained_with:
             formats = [detect_format(data, options.get("format", "auto"))]

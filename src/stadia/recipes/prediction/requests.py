@@ -76,6 +76,7 @@ class EvaluateRequest(NetworkRequest):
     """`stadia evaluate CHECKPOINT DATA`.
 
     protocol: of depth.
+    by: parts of the images that are also scored, of `score_parts.PARTS` but for "class".
     frames: file with a frame list.
     every: each n-th frame.
     held_out: only frames that did not train.
@@ -86,6 +87,7 @@ class EvaluateRequest(NetworkRequest):
 
     data: Path
     protocol: str = "metric"
+    by: tuple[str, ...] = ()
     frames: Path | None = None
     every: int = 1
     held_out: bool = False

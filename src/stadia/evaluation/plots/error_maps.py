@@ -1,0 +1,61 @@
+"""Draw where the depth of the best and the worst images is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders, find_extreme_images, measure_error_map
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.plots.colormaps import color_heat
+from stadia.evaluation.protocols import Protocol
+from stadia.files.image_io import write_image
+
+DRAWN = 3
+"""Number of the best and of the worst images that are drawn."""
+
+TOP = 0.5
+"""Relative error from which a pixel is brightest."""
+
+_HOLE_PX = 5  # side of the square that a scored pixel fills where most pixels have no truth
+_SPARSE = 0.3  # share of scored pixels below which each is drawn so
+
+
+def draw_error_map(errors: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) of relative errors (H, W): dark = 0, bright = TOP and above, gray where nothing is scored.
+
+    Sparse ground truth is drawn larger than its pixels.
+
+    Examples:
+        >>> draw_error_map(np.array([[np.nan, 0.0], [1.0, 0.2]])).shape
+        (2, 2, 3)
+    """
+    known = np.isfinite(errors)
+    values = np.where(known, errors, 0.0).astype(np.float32)
+    if known.mean() < _SPARSE:
+        square = np.ones((_HOLE_PX, _HOLE_PX), np.uint8)
+        values, known = cv2.dilate(values, square), cv2.dilate(known.astype(np.uint8), square) > 0
+    return np.where(known[..., None], color_heat(values, top=TOP), np.uint8(96)).astype(np.uint8)
+
+
+def write_error_maps(
+    folder: Path, predictions: Predictions, truth: GroundTruthReaders, protocol: Protocol, score: DepthScore
+) -> list[Path]:
+    """Write the error maps of the best and the worst images into a folder; return the files, RANK-NAME.png.
+
+    score: of these predictions by this protocol.
+    """
+    best, worst = find_extreme_images(score, DRAWN)
+    written = []
+    for kind, names in (("best", best), ("worst", worst)):
+        for number, name in enumerate(names, 1):
+            true_m = truth[name]()
+            assert true_m is not None, "only images with ground truth have a score"
+            path = folder / f"{kind}-{number}-{name}.png"
+            drawn = draw_error_map(measure_error_map(predictions, name, true_m, protocol))
+            write_image(path, drawn[..., ::-1])
+            written.append(path)
+    return written
