@@ -40,6 +40,9 @@ DepthFactorOption = Annotated[
 ReferenceFactorOption = Annotated[
     float | None, option("The same of --reference; that of --depth-factor by default.", min=1e-6)
 ]
+DepthOption = Annotated[
+    Path | None, option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W).")
+]
 ByOption = Annotated[
     str | None, option("Also score parts of the images: distance, region, class, or several: distance,region.")
 ]
@@ -80,10 +83,7 @@ def evaluate(
     checkpoint: Annotated[Path | None, argument("A checkpoint, a run's folder, or a published network.")] = None,
     data: Annotated[Path | None, argument("Recordings with ground truth, or labeled objects.")] = None,
     overrides: Annotated[list[str] | None, argument("How to open DATA: data.split=test", metavar="KEY=VALUE")] = None,
-    depth: Annotated[
-        Path | None,
-        option("A folder of depth maps: uint16 png, tiff, npz, npy, pfm, exr; or one npy or npz (N, H, W)."),
-    ] = None,
+    depth: DepthOption = None,
     trajectory: Annotated[Path | None, option("A file of camera-to-world poses.")] = None,
     objects: Annotated[Path | None, option("Predicted boxes: a BOP csv, or KITTI label files.")] = None,
     reference: Annotated[Path | None, option("The ground truth: a folder, or a file.")] = None,
@@ -142,26 +142,17 @@ def evaluate(
             as_json=as_json,
         )
     elif objects is not None:
-        from stadia.recipes.objectpose.task import score_results
-
-        summary = score_results(objects, truth, split, held_out_of)
-        if scores is not None:
-            _write_score(scores, summary)
+        summary = _score_objects(objects, truth, split, held_out_of, scores=scores)
     else:
-        from stadia.evaluation.score_parts import parse_parts
         from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options, split_settings
 
         assert checkpoint is not None
-        parts = parse_parts(by)
-        if "class" in parts:
-            expected, fix = "distance and region", f"score the maps by class from files: {_DEPTH}"
-            raise ConfigError("--by", found=f"class with {_CHECKPOINT}", expected=expected, fix=fix)
         options, settings = split_settings(overrides)
         request = EvaluateRequest(
             data=truth,
             options=parse_source_options(options),
             protocol=protocol,
-            by=parts,
+            by=_parse_parts_of_frames(by),
             frames=frames,
             every=every,
             held_out=held_out,
@@ -174,6 +165,28 @@ def evaluate(
         )
         summary = _score_checkpoint(checkpoint, request, settings)
     _print(summary, as_json=as_json)
+
+
+def _parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
+    """Return the parts that frames of recordings are scored by. Raises ConfigError for classes, which they lack."""
+    from stadia.evaluation.score_parts import parse_parts
+
+    parts = parse_parts(by)
+    if "class" in parts:
+        expected, fix = "distance and region", f"score the maps by class from files: {_DEPTH}"
+        raise ConfigError("--by", found=f"class with {_CHECKPOINT}", expected=expected, fix=fix)
+    return parts
+
+
+def _score_objects(
+    objects: Path, truth: Path, split: str | None, held_out_of: Path | None, *, scores: Path | None
+) -> dict[str, Any]:
+    from stadia.recipes.objectpose.task import score_results
+
+    summary: dict[str, Any] = score_results(objects, truth, split, held_out_of)
+    if scores is not None:
+        _write_score(scores, summary)
+    return summary
 
 
 def _write_score(path: Path, score: dict[str, Any]) -> None:

@@ -185,9 +185,7 @@ class RotationLossConfig(StrictModel):
 
     name: Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))] = "bounded_log"
     eps: float = Field(default=0.1, gt=0, le=1)
-    also: dict[Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))], TermWeight] = Field(
-        default_factory=dict
-    )
+    also: dict[str, TermWeight] = Field(default_factory=dict)
     norm_penalty: float = Field(default=0.1, ge=0)
 
     @property
@@ -197,6 +195,8 @@ class RotationLossConfig(StrictModel):
 
     @model_validator(mode="after")
     def _counts_each_once(self) -> Self:
+        for name in self.also:
+            check_registered(ROTATION_LOSSES)(name)
         if self.name in self.also:
             raise ValueError(f"rotation.also: '{self.name}' is rotation.name already, with weight 1")
         return self
