@@ -128,7 +128,8 @@ def test_processes_share_the_dataset_of_each_step_without_repeats(order: Order) 
 
 
 def test_dataset_without_a_whole_batch_is_named() -> None:
-    mixed = mixture()
+    whole = {name: Loader(one.samples, batch_size=2, shuffle=True, drop_last=True) for name, one in loaders().items()}
+    mixed = MixtureLoader(whole, EPOCHS)
     mixed.shard(0, 4)
     with pytest.raises(DataError, match="dataset 'b': found no whole batch"):
         len(mixed)

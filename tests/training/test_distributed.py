@@ -29,11 +29,13 @@ from stadia.training.run_folder import Run
 VALUES: dict[str, Any] = {"strategy": "ddp", "devices": 2, "max_steps": 9, "checkpoint_every": 4, "validate_every": 5}
 
 
-def start_like_torchrun(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def start_like_torchrun(
+    rank: int, count: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     os.environ |= {
         "LOCAL_RANK": str(rank),
         "NODE_RANK": "0",
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
@@ -42,6 +44,11 @@ def start_like_torchrun(rank: int, port: int, work: Callable[..., None], argumen
 
 def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int | None]:
     """Run `work(rank, *arguments)` in two processes; their exit codes."""
+    return run_in_processes(2, work, *arguments)
+
+
+def run_in_processes(count: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
+    """Run `work(rank, *arguments)` in so many processes; their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -51,7 +58,8 @@ def run_in_two_processes(work: Callable[..., None], *arguments: Any) -> list[int
             "ignore", DeprecationWarning
         )  # Python 3.12 warns of forking beside threads; they do nothing here
         processes = [
-            context.Process(target=start_like_torchrun, args=(rank, port, work, arguments)) for rank in range(2)
+            context.Process(target=start_like_torchrun, args=(rank, count, port, work, arguments))
+            for rank in range(count)
         ]
         for one in processes:
             one.start()

@@ -209,14 +209,16 @@ class Loader(Generic[PackedT, BatchT]):
         _check_workers(workers)
         if workers:
             get_temp_dir()  # the workers share it; a folder of their own would stay where they are killed
+        self._is_free_to_drop = shuffle if drop_last is None else None  # decided by the batch of all processes
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
         self.order = EpochSampler(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
+        self._sampler = BatchSampler(self.order, batch_size, drop)
         self._make_loader: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
             DataLoader,
             _BatchesOrErrors(samples),
             batch_size=None,  # the sampler's keys are of whole batches
-            sampler=BatchSampler(self.order, batch_size, drop),
+            sampler=self._sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.device(device).type == "cuda",
@@ -249,6 +251,9 @@ class Loader(Generic[PackedT, BatchT]):
     def shard(self, rank: int, world_size: int) -> None:
         """Keep one process's part of the batches; every process has equally many."""
         self.order.rank, self.order.world_size = rank, world_size
+        if self._is_free_to_drop is not None:
+            is_filled = self.order.length >= self.order.batch_size * world_size
+            self.order.drop_last = self._sampler.drop_last = self._is_free_to_drop and is_filled
 
     def __iter__(self) -> Iterator[BatchT]:
         """Yield batches. Raises the error of a sample from any worker: DataError that names the file."""

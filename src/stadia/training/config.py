@@ -102,6 +102,9 @@ class TrainingConfig(StrictModel):
         further than the steps, so that its schedule ends with the training. A resume may raise it.
     batch_size: samples of one forward and backward on one device.
     grad_accumulation_steps: batches of a step.
+    global_batch_size: samples of a step over all processes and accumulated batches; `batch_size` follows from it, and
+        batch normalization uses all of them. So the training does not depend on the number of processes. null =
+        `batch_size` counts.
     clip_norm: the largest norm of the gradient; null = any.
     precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so. "fp16" runs them in
         float16 with a gradient scaler, on CUDA GPUs. "auto" is bf16 on a GPU that has it; on the CPU three steps of
@@ -130,6 +133,7 @@ class TrainingConfig(StrictModel):
     max_minutes: float | None = Field(default=None, gt=0, le=MAX_STEPS)
     batch_size: int = Field(default=8, ge=1, le=MAX_BATCH)
     grad_accumulation_steps: int = Field(default=1, ge=1, le=MAX_BATCH)
+    global_batch_size: int | None = Field(default=None, ge=1, le=1 << 24)
     clip_norm: float | None = Field(default=None, gt=0)
     precision: Literal["auto", "32", "bf16", "fp16"] = "32"
     compile: Literal["auto", "off", "loss", "networks", "all", "graphs"] = "off"

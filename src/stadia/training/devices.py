@@ -34,6 +34,7 @@ from stadia.core.errors import ConfigError
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
 from stadia.training.optim import gather_shards
+from stadia.training.processes import find_layout
 
 FEW_PROCESSES = 8
 """Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
@@ -55,7 +56,13 @@ def make_fabric(config: TrainingConfig) -> Fabric:
             fix = "train by stadia.recipes.train, which measures them"
             raise ConfigError(key, found="'auto', unresolved", expected=expected, fix=fix)
     precision = _PRECISION[config.precision]
-    return Fabric(accelerator=config.accelerator, devices=config.devices, strategy=strategy, precision=precision)
+    layout = find_layout(config)
+    devices = layout.per_node if layout.is_started else config.devices
+    if layout.count > 1 and strategy == "auto":
+        strategy = "ddp"
+    return Fabric(
+        accelerator=config.accelerator, devices=devices, num_nodes=layout.nodes, strategy=strategy, precision=precision
+    )
 
 
 @contextlib.contextmanager

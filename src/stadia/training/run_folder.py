@@ -45,6 +45,9 @@ _RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][
 MAX_MINUTES = "training.max_minutes"
 """Key of the time limit. A resume may raise it."""
 
+BATCH_KEYS = tuple(f"training.{key}" for key in ("batch_size", "devices", "strategy", "grad_accumulation_steps"))
+"""Keys that may differ in a resume with `training.global_batch_size`: they share one batch in another way."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -172,7 +175,8 @@ class Run:
         changes = diff_mappings(before, after, f"{within}." if within else "")
         training = after if within == "training" else after.get("training", {}) if within is None else {}
         longer = [MAX_MINUTES] if self.has_shorter_time_limit(training.get("max_minutes", 0)) else []
-        changes = select_relevant_changes(changes, [*free, *longer])
+        shared = BATCH_KEYS if training.get("global_batch_size") is not None else ()
+        changes = select_relevant_changes(changes, [*free, *longer, *shared])
         if changes:
             found = f"other configuration ({'; '.join(map(str, changes))})"
             fix = f"resume without these changes, or train a new run from its weights: start_from={self.folder}"

@@ -25,6 +25,7 @@ from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_check
 from stadia.training.checkpoint_comparison import CheckpointScore
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
+from stadia.training.processes import use_global_batch_norm
 from stadia.training.recipe import AnyRecipe, compile_recipe
 from stadia.training.run_folder import Run
 
@@ -58,6 +59,8 @@ class TrainingState:
         self.fabric, self.run, self.recipe, self.config = fabric, run, recipe, config
         self.batches, self.plan, self.clock = batches, batches.plan, clock
         self.time_limit = TimeLimit(config.max_minutes)
+        if config.global_batch_size is not None and fabric.world_size > 1:
+            use_global_batch_norm(recipe)
         self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
         compile_recipe(recipe, config.compile)
         optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
@@ -165,7 +168,8 @@ class TrainingState:
         self.clock.load_state_dict(state["times"])
         self.time_limit.restore(state["spent_s"])
         self.learning_rate.set(self.step, self.time_limit.share)
-        self.generators = {name: states[self.fabric.global_rank] for name, states in state["random"].items()}
+        rank = self.fabric.global_rank  # of more processes than before, some go on with equal random numbers
+        self.generators = {name: states[rank % len(states)] for name, states in state["random"].items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint, in all processes. Raises CheckpointError where its state does not fit."""

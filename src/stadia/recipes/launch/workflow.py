@@ -56,6 +56,7 @@ from stadia.training.config import CHECK_SECONDS
 from stadia.training.devices import check_devices
 from stadia.training.fit import fit, open_last_checkpoint
 from stadia.training.fit_messages import FEW_STEPS
+from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
@@ -97,7 +98,8 @@ def train(
     Args:
         config: of a recipe, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
-        resume: a run's folder to resume; its configuration must be equal, or have a larger `training.max_minutes`.
+        resume: a run's folder to resume; its configuration must be equal, or have a larger `training.max_minutes`. A
+            restart by torchrun or SLURM finds the run of its job by itself.
         on_stop: what to do on a finding with severity stop, of the data or during training: "halt" or "warn".
         ended: called with the run when it ends, also after an error; builds the report.
         opened: data that were opened for this configuration before; they are not read again.
@@ -111,11 +113,14 @@ def train(
     Where there is a run to resume, its message is how.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
+    resume = resume or find_run_of_job(out)
     stopped = Run.open(Path(resume)) if resume else None
     prepared = prepare(
         config, console, on_stop, recipe_class=recipe_class, opened=opened, stopped=stopped, check_again=check_again
     )
     run = stopped or create_run(prepared, out)
+    if run.writes and stopped is None:
+        record_job(out, run.folder)
     with run.held():
         recipe = build_networks(prepared, run, console, on_stop)
         begins()
@@ -205,6 +210,7 @@ def prepare(
     check_stages(recipe_class, config)
     check_devices(config.training)
     config = make_paths_absolute(config)
+    config = config.model_copy(update={"training": resolve_batch_size(config.training)})
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     if stopped is not None:

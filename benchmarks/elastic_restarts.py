@@ -1,0 +1,100 @@
+"""Kill one of two processes of a training at random moments: torchrun restarts it, and the losses stay the same.
+
+    python benchmarks/elastic_restarts.py --kills 10 --out /tmp/elastic
+
+Trains a small selfsup twice under torchrun with two processes (gloo, CPU): undisturbed, and with kills. Prints the
+largest relative difference of any logged training value, the restarts, and the time of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+
+HEIGHT, WIDTH, FRAMES, STEPS = 64, 96, 24, 60
+SETTINGS = (
+    *("data.camera.focal_px=90", "data.frame_rate_hz=10", "data.stride=1", f"data.height={HEIGHT}"),
+    *(f"data.width={WIDTH}", "model.network.encoder=test_resnet", "model.pose_encoder=test_resnet"),
+    *("model.pretrained=false", "model.network.decoder_channels=[4,4,8,8,8]", f"training.max_steps={STEPS}"),
+    *("training.global_batch_size=4", "training.devices=2", "training.strategy=ddp", "training.workers=0"),
+    *("training.checkpoint_every=5", "training.validate_every=30", "training.log_every=1", "training.images_every=0"),
+    *("training.histograms_every=0", "training.check_seconds=0", "training.accelerator=cpu"),
+)
+
+
+def write_drive(folder: Path, seed: int) -> Path:
+    """Write frames of a texture that moves towards the camera."""
+    random = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(random.random((512, 512, 3)).astype(np.float32), (0, 0), 4)
+    texture = np.uint8(255 * (noise - noise.min()) / (noise.max() - noise.min()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(FRAMES):
+        side = 300 - 4 * index
+        left, top = 100 + 2 * index, 100 + index
+        view = cv2.resize(texture[top : top + side, left : left + side], (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / f"{index:04d}.png"), view)
+    return folder
+
+
+def train(data: Path, out: Path, kills: int, seed: int) -> tuple[float, int]:
+    """Train under torchrun; kill a process `kills` times at random moments. Return the time and the kills made."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--max-restarts", str(kills + 5), "-m", "stadia", "train", "selfsup", str(data)]
+    command += [*SETTINGS, "--on-stop", "warn", "--out", str(out)]
+    random, made, started = np.random.default_rng(seed), 0, time.monotonic()
+    log = (out.with_suffix(".log")).open("w")
+    with subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}) as agent:
+        while agent.poll() is None:
+            pause = random.uniform(0.5, 20) if made < kills else 1.0
+            until = time.monotonic() + pause
+            while agent.poll() is None and time.monotonic() < until:
+                time.sleep(0.1)
+            if made < kills and agent.poll() is None:
+                workers = [child for child in psutil.Process(agent.pid).children() if "stadia" in child.cmdline()]
+                if len(workers) == 2:
+                    workers[int(random.integers(2))].kill()
+                    made += 1
+    if agent.returncode:
+        raise SystemExit(f"torchrun ended with {agent.returncode}, see {log.name}")
+    return time.monotonic() - started, made
+
+
+def read_values(out: Path) -> list[dict[str, str]]:
+    """Return the logged rows of the one run, without speeds."""
+    (table,) = out.glob("*/metrics.csv")
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    return [{name: cell for name, cell in row.items() if not name.startswith(("speed", "time"))} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    data = write_drive(given.out / "drive", given.seed)
+    kills = {"calm": 0, "killed": given.kills}
+    times = {name: train(data, given.out / name, count, given.seed) for name, count in kills.items()}
+    calm, killed = (read_values(given.out / name) for name in times)
+    assert len(calm) == len(killed), (len(calm), len(killed))
+    worst = 0.0
+    for before, after in zip(calm, killed, strict=True):
+        for name, cell in before.items():
+            if cell and cell != after[name]:
+                worst = max(worst, abs(float(after[name]) / float(cell) - 1))
+    print(f"{times['killed'][1]} kills; {len(calm)} rows; largest relative difference {worst:.3g}")
+    print(f"undisturbed {times['calm'][0]:.0f} s, killed {times['killed'][0]:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

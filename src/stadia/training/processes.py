@@ -1,0 +1,197 @@
+"""Processes of a training: how many there are, their share of a global batch, their batch statistics, their restarts.
+
+torchrun and SLURM start processes and describe them by variables of the environment. Without them
+`training.devices` are started by Lightning Fabric.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from stadia.core.errors import ConfigError
+from stadia.files.atomic_files import write_json
+from stadia.files.json_files import read_json
+from stadia.files.paths import safe_join
+from stadia.training.batches import select_device
+from stadia.training.config import TrainingConfig
+
+JOBS = ".jobs"
+"""Folder in the folder of runs: which run a job of torchrun or SLURM trains, for its restarts."""
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class ProcessLayout:
+    """Processes of a training.
+
+    nodes: machines.  per_node: processes of each.  is_started: whether a launcher has started them.
+    """
+
+    nodes: int
+    per_node: int
+    is_started: bool = False
+
+    @property
+    def count(self) -> int:
+        """Return the number of all processes."""
+        return self.nodes * self.per_node
+
+
+def find_layout(config: TrainingConfig) -> ProcessLayout:
+    """Return the processes that torchrun or `srun` has started, else those of `training.devices`."""
+    variables = os.environ
+    if "LOCAL_WORLD_SIZE" in variables and "WORLD_SIZE" in variables:  # torchrun
+        per_node = int(variables["LOCAL_WORLD_SIZE"])
+        return ProcessLayout(max(int(variables["WORLD_SIZE"]) // per_node, 1), per_node, is_started=True)
+    if "SLURM_PROCID" in variables and int(variables.get("SLURM_NTASKS", "1")) > 1:  # srun
+        nodes = int(variables.get("SLURM_NNODES", "1"))
+        return ProcessLayout(nodes, int(variables["SLURM_NTASKS"]) // nodes, is_started=True)
+    if config.devices != "auto":
+        return ProcessLayout(1, config.devices)
+    on_gpu = select_device(config.accelerator).type == "cuda"
+    return ProcessLayout(1, torch.cuda.device_count() if on_gpu else 1)
+
+
+def resolve_batch_size(config: TrainingConfig) -> TrainingConfig:
+    """Return the configuration with the batch of one process, where `global_batch_size` is that of all.
+
+    Raises ConfigError where it is not a multiple of processes times accumulated batches.
+    """
+    if config.global_batch_size is None:
+        return config
+    layout = find_layout(config)
+    parts = layout.count * config.grad_accumulation_steps
+    size, rest = divmod(config.global_batch_size, parts)
+    if rest or not size:
+        accumulated = f" times {config.grad_accumulation_steps} accumulated batches"
+        many = accumulated if config.grad_accumulation_steps > 1 else ""
+        expected = f"a multiple of {parts}: {layout.count} processes{many}"
+        fix = f"take {max(round(config.global_batch_size / parts), 1) * parts}, or another number of processes"
+        key = "training.global_batch_size"
+        raise ConfigError(key, found=config.global_batch_size, expected=expected, fix=fix)
+    return config.model_copy(update={"batch_size": size})
+
+
+# -- statistics of a batch over all processes
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization by the statistics of all processes, on CPUs (gloo) and GPUs (NCCL).
+
+    With equally many samples in each process, outputs, running
+    statistics and gradients are those of one process with the whole batch.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (B, C, H, W) normalized."""
+        if not self.training or not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+            return super().forward(input)
+        values = input.double() if input.device.type == "cpu" else input.float()
+        count = input.numel() // input.shape[1] * torch.distributed.get_world_size()
+        mean = _sum_over_processes(values.sum((0, 2, 3))) / count
+        centered = values - mean[:, None, None]
+        variance = _sum_over_processes(centered.square().sum((0, 2, 3))) / count
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            self._update_statistics(mean.detach(), variance.detach(), count)
+        output = centered * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            output = output * self.weight[:, None, None] + self.bias[:, None, None]
+        return output.to(input.dtype)
+
+    @torch.no_grad()
+    def _update_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        momentum = 1 / int(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
+        unbiased = variance * (count / max(count - 1, 1))
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; so is its gradient."""
+
+    @staticmethod
+    def forward(context: Any, local: Tensor) -> Tensor:
+        total = local.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(local: Tensor) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(local)  # type: ignore[no-untyped-call]
+    return total
+
+
+def use_global_batch_norm(module: ModuleT) -> ModuleT:
+    """Let each BatchNorm2d of a module normalize by the statistics of all processes, in place."""
+    for part in module.modules():
+        if type(part) is nn.BatchNorm2d:
+            part.__class__ = GlobalBatchNorm2d
+    return module
+
+
+def list_local_norms(module: nn.Module) -> list[str]:
+    """Return the kinds of batch normalization in a module that stay with the statistics of each process."""
+    kinds = {type(part) for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)}
+    return sorted(kind.__name__ for kind in kinds - {GlobalBatchNorm2d})
+
+
+# -- restarts by torchrun and SLURM
+
+
+def find_job() -> str | None:
+    """Return what names this process's job in all of its restarts; None without torchrun and SLURM."""
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID")
+    if run_id is not None:
+        agent = f"{socket.gethostname()}-{os.getppid()}" if run_id == "none" else ""
+        return f"torchrun-{run_id}-{agent}"
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is not None and "SLURM_PROCID" in os.environ:
+        return f"slurm-{job}-{os.environ.get('SLURM_STEP_ID', '')}"
+    return None
+
+
+def is_restarted() -> bool:
+    """Return whether torchrun or SLURM has started this job again."""
+    counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+    return any(count not in ("", "0") for count in counts)
+
+
+def record_job(root: Path, run: Path) -> None:
+    """Write which run this job trains, so that a restart goes on with it; nothing without a job."""
+    job = find_job()
+    if job is not None:
+        write_json(_job_file(root, job), {"job": job, "run": run.name})
+
+
+def find_run_of_job(root: Path) -> Path | None:
+    """Return the run that this job trained before it was restarted; None in its first start."""
+    job = find_job()
+    if job is None or not is_restarted() or not _job_file(root, job).is_file():
+        return None
+    record: Any = read_json(_job_file(root, job))
+    name = record.get("run") if isinstance(record, dict) and record.get("job") == job else None
+    folder = safe_join(root, name) if isinstance(name, str) else None
+    return folder if folder is not None and (folder / "run.json").is_file() else None
+
+
+def _job_file(root: Path, job: str) -> Path:
+    return Path(root) / JOBS / f"{hashlib.sha256(job.encode()).hexdigest()[:16]}.json"

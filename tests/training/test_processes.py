@@ -1,0 +1,223 @@
+"""A training does not depend on the number of its processes, and a restarted job finds its run."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_recipe
+import torch
+from test_distributed import needs_gloo, run_in_processes
+from torch import nn
+
+from stadia.core.errors import ConfigError
+from stadia.dataloading.loader import Loader
+from stadia.training.config import TrainingConfig
+from stadia.training.fit import fit
+from stadia.training.processes import (
+    GlobalBatchNorm2d,
+    ProcessLayout,
+    find_layout,
+    find_run_of_job,
+    list_local_norms,
+    record_job,
+    resolve_batch_size,
+    use_global_batch_norm,
+)
+from stadia.training.run_folder import Run
+
+STEPS = 50
+TOLERANCE = 1e-5
+"""Relative. Sums over samples are taken in another order, in float32, over 50 updates."""
+
+LAUNCHER = ("LOCAL_WORLD_SIZE", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NNODES")
+
+
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+
+
+class WithoutDropout(small_recipe.SmallRecipe):
+    """Draws no random number, which each process draws for itself; its loss and batch norm see the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__(lr=0.005)
+        self.network[3].p = 0.0
+
+
+def train(rank: int, root: Path, devices: int, values: dict[str, Any]) -> None:
+    given = {"max_steps": STEPS, "global_batch_size": 4, "accelerator": "cpu", "threads": 1, "log_every": 1}
+    config = resolve_batch_size(
+        TrainingConfig(**{**given, "loggers": ("csv",), "workers": 0, "images_every": 0, "devices": devices, **values})
+    )
+    run = Run.create(root, "small", {"training": config.model_dump(mode="json")}, recipe="small", seed=1)
+    fit(WithoutDropout(), small_recipe.SmallLoader(0, batch_size=config.batch_size), None, config, run)
+
+
+def read_losses(root: Path) -> list[dict[str, float]]:
+    (table,) = root.glob("*/metrics.csv")
+    with table.open() as stream:
+        rows = list(csv.DictReader(stream))
+    names = [name for name in rows[0] if name.startswith(("loss", "train", "optim")) and "speed" not in name]
+    return [{name: float(row[name]) for name in names if row[name]} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
+    """Losses of one process with the whole batch."""
+    root = tmp_path_factory.mktemp("alone")
+    train(0, root, 1, {})
+    return read_losses(root)
+
+
+@needs_gloo
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "values"),
+    [
+        (2, {"strategy": "ddp"}),
+        (4, {"strategy": "ddp"}),
+        (2, {"strategy": "fsdp"}),
+        (2, {"strategy": "ddp", "grad_accumulation_steps": 2}),
+    ],
+    ids=["2", "4", "2, fsdp", "2, two batches a step"],
+)
+def test_losses_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, alone: list[dict[str, float]], count: int, values: dict[str, Any]
+) -> None:
+    if "grad_accumulation_steps" in values:  # batch statistics are those of each of the two batches
+        train(0, tmp_path / "alone", 1, {"grad_accumulation_steps": 2})
+        alone = read_losses(tmp_path / "alone")
+    assert run_in_processes(count, train, tmp_path / "shared", count, values) == [0] * count
+    shared = read_losses(tmp_path / "shared")
+    assert len(shared) == len(alone) == STEPS
+    assert all("train/loss" in row for row in shared)
+    for expected, found in zip(alone, shared, strict=True):
+        assert found == pytest.approx(expected, rel=TOLERANCE, abs=1e-7)
+
+
+def test_batch_of_a_process_follows_from_the_global_one(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainingConfig(global_batch_size=24, grad_accumulation_steps=3, devices=2)
+    assert resolve_batch_size(config).batch_size == 4
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert find_layout(config) == ProcessLayout(nodes=2, per_node=2, is_started=True)
+    assert resolve_batch_size(config).batch_size == 2
+    assert resolve_batch_size(TrainingConfig(batch_size=5)).batch_size == 5
+    with pytest.raises(ConfigError, match=r"global_batch_size: found 20; expected a multiple of 12: .* take 24"):
+        resolve_batch_size(config.model_copy(update={"global_batch_size": 20}))
+
+
+def test_layout_of_slurm(no_launcher: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_layout(TrainingConfig(devices=2)) == ProcessLayout(1, 2)
+    for name, value in (("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8"), ("SLURM_NNODES", "2")):
+        monkeypatch.setenv(name, value)
+    assert find_layout(TrainingConfig()) == ProcessLayout(nodes=2, per_node=4, is_started=True)
+
+
+def test_global_batch_norm_in_one_process_is_batch_norm() -> None:
+    torch.manual_seed(0)
+    layer, image = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm1d(2)), torch.randn(4, 3, 5, 6)
+    expected = layer[0](image)
+    layer[0].reset_running_stats()
+    use_global_batch_norm(layer)
+    assert type(layer[0]) is GlobalBatchNorm2d
+    assert torch.equal(layer[0](image), expected)
+    assert list_local_norms(layer) == ["BatchNorm1d"]
+
+
+def check_batch_norm(rank: int, count: int) -> None:
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=count)
+    torch.manual_seed(0)
+    image = torch.randn(4 * count, 3, 5, 6, dtype=torch.float64) * 3 + 7
+    weight = torch.randn(4 * count, 3, 5, 6, dtype=torch.float64)
+    reference = nn.BatchNorm2d(3).double()
+    whole = image.clone().requires_grad_()
+    output = reference(whole)
+    (output * weight).sum().backward()
+    layer = use_global_batch_norm(nn.BatchNorm2d(3).double())
+    own = slice(4 * rank, 4 * rank + 4)
+    part = image[own].clone().requires_grad_()
+    found = layer(part)
+    (found * weight[own]).sum().backward()
+    torch.testing.assert_close(found, output[own])
+    assert whole.grad is not None
+    torch.testing.assert_close(part.grad, whole.grad[own])
+    torch.testing.assert_close(layer.running_mean, reference.running_mean)
+    torch.testing.assert_close(layer.running_var, reference.running_var)
+    for name in ("weight", "bias"):
+        gradient = getattr(layer, name).grad
+        torch.distributed.all_reduce(gradient)
+        torch.testing.assert_close(gradient, getattr(reference, name).grad)
+    torch.distributed.destroy_process_group()
+
+
+@needs_gloo
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_global_batch_norm_is_that_of_the_whole_batch(count: int) -> None:
+    assert run_in_processes(count, check_batch_norm, count) == [0] * count
+
+
+class Numbers:
+    """Samples that are their own keys."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def packed(self, key: tuple[int, int]) -> int:
+        return key[1]
+
+    def stack(self, samples: list[int]) -> list[int]:
+        return list(samples)
+
+    def unpack(self, packed: list[int], device: object) -> list[int]:
+        return packed
+
+
+@pytest.mark.parametrize("length", [3, 6, 8, 9, 23])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_last_batch_is_left_out_or_filled_by_all_processes_alike(length: int, world_size: int) -> None:
+    """Six samples with batches of eight: each of two processes has a batch of four, and none is left out."""
+    loaders = [Loader(Numbers(length), batch_size=8 // world_size, shuffle=True) for _ in range(world_size)]  # type: ignore[arg-type, var-annotated]
+    for rank, loader in enumerate(loaders):
+        loader.shard(rank, world_size)
+    batches = [list(loader) for loader in loaders]
+    assert len({len(one) for one in batches}) == 1
+    assert len({len(loader) for loader in loaders} | {len(batches[0])}) == 1
+    given = [index for one in batches for batch in one for index in batch]
+    if length >= 8:
+        assert len(given) == len(set(given)) == length // 8 * 8
+    else:
+        assert set(given) == set(range(length))
+
+
+def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    run = tmp_path / "2026-01-01-000000-drive"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    record_job(tmp_path, run)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [run.name], "no job, no record"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-7")
+    assert find_run_of_job(tmp_path) is None
+    record_job(tmp_path, run)
+    assert find_run_of_job(tmp_path) is None, "the first start trains a new run"
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    assert find_run_of_job(tmp_path) == run
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-8")
+    assert find_run_of_job(tmp_path) is None, "another job"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    record_job(tmp_path, run)
+    assert find_run_of_job(tmp_path) == run
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert find_run_of_job(tmp_path) is None, "torchrun's default name is that of every job"
