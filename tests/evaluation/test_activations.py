@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
 from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.plots.activation_steps import draw_weights, select_layers, write_activations_over_steps
 from stadia.evaluation.plots.activations import (
     FIRST_FRAMES,
     SelectedChannels,
@@ -207,3 +209,59 @@ def test_the_command_and_its_mistakes(
     assert "found 'a.avi'; expected a new .mp4" in stadia("activations", *words, tmp_path / "a.avi")[2]
     recipe.predictor = lambda: None
     assert "expected a network that predicts depth" in stadia("activations", *words, tmp_path / "b.mp4")[2]
+
+
+# -- one image over the steps of a training
+
+
+def test_checkpoints_become_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for step in (300, 100, 200):
+        (tmp_path / "checkpoints" / f"step-{step:07d}.safetensors").touch()
+    opened: list[int] = []
+
+    def open_checkpoint(path: Path) -> SimpleNamespace:
+        step = int(path.stem.partition("-")[2])
+        return SimpleNamespace(header=SimpleNamespace(step=step), scale=step / 300)
+
+    monkeypatch.setattr("stadia.evaluation.plots.activation_steps.Checkpoint", SimpleNamespace(open=open_checkpoint))
+
+    def open_network(checkpoint: SimpleNamespace) -> tuple[nn.Module, SimpleNamespace]:
+        opened.append(checkpoint.header.step)
+        network = Network()
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight.mul_(checkpoint.scale)
+
+        def inverse_depth(image: Tensor, camera: Camera) -> Tensor:
+            found: Tensor = network(image).detach()
+            return found
+
+        return network, SimpleNamespace(inverse_depth=inverse_depth, height=HEIGHT, width=WIDTH, crop="none")
+
+    out = tmp_path / "steps.mp4"
+    count, sheet = write_activations_over_steps(tmp_path, open_network, next(frames(1)), out)  # type: ignore[arg-type]
+    assert (count, sheet) == (3, tmp_path / "steps.png")
+    assert opened == [300, 100, 200, 300], "channels and colors are those of the last"
+    with av.open(str(out)) as video:
+        shown = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(shown) == 3
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    assert picture.shape[0] > 3 * (shown[0].shape[0] - 2)
+
+
+def test_weights_are_as_bright_as_they_are_large() -> None:
+    weight = torch.zeros(4, 2, 3, 3)
+    weight[2] = 1.0
+    drawn = draw_weights(weight, 1.0, 40, 60).astype(int).sum(-1)
+    assert drawn[20:30].mean() > 2 * drawn[:20].mean()
+    assert list(select_layers(Network())) == [
+        *("model.depth.encoder.0.weight", "model.depth.encoder.2.weight", "model.depth.head.weight"),
+        "model.pose.encoder.weight",
+    ]
+
+
+def test_a_run_without_kept_checkpoints_is_told_how_to_keep_some(tmp_path: Path) -> None:
+    with pytest.raises(StadiaError, match=r"0 kept checkpoints.*training\.keep_every"):
+        write_activations_over_steps(tmp_path, lambda checkpoint: None, next(frames(1)), tmp_path / "x.mp4")  # type: ignore[arg-type,return-value]

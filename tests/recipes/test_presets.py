@@ -135,3 +135,14 @@ def test_a_resolved_configuration_takes_the_place_of_a_preset(tmp_path: Path) ->
     given.write_text(json.dumps({"data": {"path": "DATA"}, "optimizer": {"lr": 0.5}}))
     config = resolve_recipe("selfsup", given, ["seed=4"], example={}, preset="demo")
     assert (config.optimizer.lr, config.seed, config.schedule.warmup_steps) == (0.5, 4, 50)
+
+
+def test_presets_have_the_values_of_the_notebooks_that_they_follow():
+    monodepth2 = configure("selfsup", preset="monodepth2-kitti", data={"path": "DATA"})
+    assert monodepth2.model.translation_scale == 0.01
+    fumet = configure("metric", preset="fumet-kitti", data={"path": "DATA"})
+    assert (fumet.first_height, fumet.heights.first_epoch, fumet.heights.pool) == ("depth", 0, "mean")
+    assert fumet.heights.max_jump == 2
+    dpt = configure("supervised", preset="dpt-hybrid-kitti", data={"path": "DATA"})
+    assert (dpt.loss.silog_form, dpt.loss.silog_lam, dpt.optimizer.name) == ("variance", 0.5, "adam")
+    assert (dpt.model.network.scale, dpt.model.network.shift) == (6.016e-05, 0.00579)

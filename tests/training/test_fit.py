@@ -23,7 +23,7 @@ from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
 from stadia.training import phase_clock
 from stadia.training.batches import TrainingPlan
-from stadia.training.checkpoint import Checkpoint, load_weights
+from stadia.training.checkpoint import Checkpoint, list_kept_checkpoints, load_weights
 from stadia.training.config import ScheduleConfig, TrainingConfig
 from stadia.training.devices import check_devices
 from stadia.training.fit import fit
@@ -62,6 +62,14 @@ def test_run_folder_holds_losses_images_and_checkpoints(tmp_path: Path) -> None:
     assert list((run.folder / "tensorboard").iterdir())
     assert run.facts.status == "finished"
     assert (fitted.steps, fitted.checkpoint) == (20, run.checkpoints / "best.safetensors")
+
+
+def test_the_weights_of_every_few_steps_are_kept(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path, keep_every=8)
+    kept = list_kept_checkpoints(run.folder)
+    assert [path.name for path in kept] == ["step-0000008.safetensors", "step-0000016.safetensors"]
+    assert [Checkpoint.open(path).header.step for path in kept] == [8, 16]
+    assert Checkpoint.open(run.folder).header.step == 20 or Checkpoint.open(run.folder).path.name == "best.safetensors"
 
 
 def test_the_workers_of_validation_start_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

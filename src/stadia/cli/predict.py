@@ -234,9 +234,11 @@ def activations(
     overrides: InputSettings = None,
     out: Annotated[Path, option("The new .mp4 file.")] = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
+    over_steps: Annotated[bool, flag("--over-steps", "One image over the checkpoints of training.keep_every.")] = False,
     force: ForceOption = False,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
+    from stadia.evaluation.plots.activation_steps import write_activations_over_steps
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.files.output_files import check_replaceable
     from stadia.recipes.base.build_recipe import load_recipe
@@ -258,6 +260,17 @@ def activations(
     if more:
         found = f"{1 + len(more)} recordings ({', '.join(recording.name for recording in (given, *more[:3]))})"
         raise ConfigError("INPUT", found=found, expected="one", fix="choose it by data.recordings")
+    if over_steps:
+        frame = next(iter(given.frames))
+        check_replaceable(out.with_suffix(".png"), "sheet of activations", inputs=[checkpoint, source], force=force)
+
+        def open_step(step: Checkpoint) -> tuple[Any, Any]:
+            network = load_recipe(step)
+            return network, network.predictor()
+
+        steps, sheet = write_activations_over_steps(checkpoint, open_step, frame, out)
+        echo(f"{out}: {steps} checkpoints; {sheet}")
+        return
     with show_progress() as bars:
         frames = bars.track(given.frames, given.count, f"running {given.name}")
         count = write_activation_video(recipe, predictor, frames, out, given.rate_hz)

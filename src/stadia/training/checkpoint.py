@@ -205,6 +205,21 @@ def open_checkpoint(checkpoint: Checkpoint | Path | str) -> Checkpoint:
     return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(Path(checkpoint))
 
 
+def name_kept_checkpoint(step: int) -> str:
+    """Return the name of a checkpoint that `training.keep_every` keeps.
+
+    Examples:
+        >>> name_kept_checkpoint(500)
+        'step-0000500'
+    """
+    return f"step-{step:07d}"
+
+
+def list_kept_checkpoints(run: Path) -> list[Path]:
+    """Return the kept checkpoints of a run's folder, by their steps; of a folder without any an empty list."""
+    return sorted((run / "checkpoints").glob("step-*.safetensors"))
+
+
 def read_steps(folder: Path) -> dict[str, int]:
     """Return the step of the best and of the last checkpoint of a folder, from the copies of their headers.
 

@@ -116,6 +116,8 @@ class TrainingConfig(StrictModel):
     threads: of torch on the CPU; null leaves the default of torch.
     log_every, images_every, histograms_every, checkpoint_every: in steps. Images, and histograms of weights and
         gradients, are also logged at the first and the last step; 0 = never.
+    keep_every: in steps; the weights of each are kept as checkpoints/step-NNNNNNN.safetensors. 0 = none: a run keeps
+        the last and the best.
     validate_every: in steps; null = once an epoch. The last step is always validated.
     stages: image sizes for progressive resizing, usually the smallest first. The length is then counted in samples:
         max_steps * batch_size of them, or max_epochs.
@@ -143,6 +145,7 @@ class TrainingConfig(StrictModel):
     images_every: int = Field(default=500, ge=0, le=MAX_STEPS)
     histograms_every: int = Field(default=500, ge=0, le=MAX_STEPS)
     checkpoint_every: int = Field(default=500, ge=1, le=MAX_STEPS)
+    keep_every: int = Field(default=0, ge=0, le=MAX_STEPS)
     validate_every: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     devices: Annotated[int, Field(ge=1, le=MAX_PROCESSES)] | Literal["auto"] = 1
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"

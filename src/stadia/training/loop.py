@@ -18,6 +18,7 @@ from stadia.core.types import Batch
 from stadia.files.run_facts import CheckpointComparison, RunFacts, TrainingTimes
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
+from stadia.training.checkpoint import name_kept_checkpoint
 from stadia.training.checkpoint_comparison import CheckpointScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
@@ -214,6 +215,8 @@ class TrainingLoop(TrainingState):
             if self.best is None or value < self.best:
                 self.best, self.best_score = value, self.last_score
                 self.save("best", "weights")
+        if self.config.keep_every and self.step % self.config.keep_every == 0:
+            self.save(name_kept_checkpoint(self.step), "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
             self.clock.mark("checkpoints")
             self.run.update_facts(self.describe_progress)  # first: a run that is resumed at its end makes no step

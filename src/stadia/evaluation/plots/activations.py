@@ -181,6 +181,13 @@ def write_activation_video(
     return count
 
 
+def run_predictor(predictor: Predictor, shown: PreparedFrame) -> NDArray[np.float32]:
+    """Return the inverse depth (h, w) of a prepared frame."""
+    camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+    inverse_depth = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)
+    return np.asarray(inverse_depth[0, 0].float().cpu().numpy(), np.float32)
+
+
 class _FrameRunner:
     """Runs a predictor frame by frame: depth, and motion from the frame before, if it predicts motion."""
 
@@ -193,7 +200,7 @@ class _FrameRunner:
         shown = PreparedFrame.prepare(self.predictor, frame)
         camera = Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
         now = torch.from_numpy(shown.image)[None], camera
-        inverse_depth = self.predictor.inverse_depth(*now)[0, 0].float().cpu().numpy()
+        inverse_depth = run_predictor(self.predictor, shown)
         self.predictor.T_next_now(*(self.before or now), *now)
         self.before = now
         return shown.image, inverse_depth
