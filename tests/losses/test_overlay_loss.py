@@ -190,3 +190,15 @@ def test_every_loss_is_monitored_without_a_gradient_with_its_seconds(given):
         assert not value.requires_grad
         torch.testing.assert_close(value, only(**{name: 1.0})(*given).terms[name])
         assert 0 <= logged[f"monitor_s/{name}"] < 5
+
+
+def test_labels_of_a_reduced_size_are_compared_with_the_mean_of_the_prediction():
+    generator = torch.Generator().manual_seed(0)
+    true = 1 + 20 * torch.rand(1, 1, 8, 16, generator=generator, dtype=torch.float64)
+    log_depth = torch.randn(true.shape, generator=generator, dtype=torch.float64)
+    mask = torch.rand(true.shape, generator=generator) < 0.5
+    terms = only(depth_l1=1.0, mask_mse=1.0, label_stride=4)(log_depth, log_depth, true, mask).terms
+    small, few = torch.nn.functional.avg_pool2d(log_depth, 4), true[..., 2::4, 2::4]
+    torch.testing.assert_close(terms["depth_l1"], ((small - few.log()) / REACH).abs().mean())
+    most = (torch.nn.functional.avg_pool2d(mask.double(), 4) >= 0.5).double()
+    torch.testing.assert_close(terms["mask_mse"], (small.sigmoid() - most).square().mean())

@@ -148,12 +148,13 @@ def train(
     callbacks: Sequence[Any] = (),
     console: Console | None = None,
     finish: Callable[[], None] = lambda: None,
+    training_finish: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> tuple[Run, TrainingResult]:
     """Train the small recipe in a new run under `root`, or go on with one."""
     config = TrainingConfig(
         **{"max_steps": 20, "batch_size": 3, "log_every": 1, "checkpoint_every": 5, "images_every": 0, "workers": 0}
-        | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1}
+        | {"loggers": ("csv",), "accelerator": "cpu", "threads": 1, "finish": training_finish}
         | training
     )
     recipe = recipe or SmallRecipe(pause_s=pause_s)

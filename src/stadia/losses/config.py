@@ -131,6 +131,8 @@ class OverlayLossConfig(StrictModel):
     balance_every: steps between two such measurements.
     monitor: at each logged step, all terms of the table are also computed without a gradient, those that do not train
         too: `train/monitor/NAME`, and the seconds of each, `train/monitor_s/NAME`.
+    label_stride: compare at 1/label_stride of the image size: the middle label of each block, the mask where at least
+        half of the block has it, and the mean of the prediction.
     min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
     """
 
@@ -147,6 +149,7 @@ class OverlayLossConfig(StrictModel):
     balance: bool = True
     balance_every: int = Field(default=50, ge=1)
     monitor: bool = False
+    label_stride: Literal[1, 2, 4, 8] = 1
     min_depth: float = Field(default=0.25, gt=0)
     max_depth: float = Field(default=80.0, gt=0)
 

@@ -140,8 +140,16 @@ class OverlayLoss:
             fix = "resize the prediction to the labels' size"
             raise GeometryError("depth, mask and their labels", found=found, expected=expected, fix=fix)
         with torch.autocast(log_depth.device.type, enabled=False):
-            given = OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
+            given = self._compare(log_depth, mask_logits, true, mask)
             return {name: row(given, self.config) for name, row in self._rows.items()}
+
+    def _compare(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> OverlayComparison:
+        """Return what the terms compare, at the size of the reduced labels."""
+        if (stride := self.config.label_stride) > 1:
+            log_depth, mask_logits = (F.avg_pool2d(x, stride) for x in (log_depth, mask_logits))
+            true = true[..., stride // 2 :: stride, stride // 2 :: stride]
+            mask = F.avg_pool2d(mask.to(log_depth.dtype), stride)
+        return OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
 
     @torch.no_grad()
     def monitor(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
@@ -151,7 +159,7 @@ class OverlayLoss:
         """
         logged: dict[str, Tensor | float] = {}
         with torch.autocast(log_depth.device.type, enabled=False):
-            given = OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
+            given = self._compare(log_depth, mask_logits, true, mask)
             for name in OVERLAY_LOSSES:
                 term = OVERLAY_LOSSES.load(name)
                 began = time.perf_counter()

@@ -93,6 +93,25 @@ class StageConfig(StrictModel):
     batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH)] | Literal["auto"] = "auto"
 
 
+class FinishConfig(StrictModel):
+    """What changes near the end of a training.
+
+    at: share of the steps after which it changes.
+    optimizer: that starts there, without the momentum of the one before; null keeps that one. The schedule goes on.
+    loss: keys of `loss` with other values from there on: {"residual": "mse"}.
+    """
+
+    at: float = Field(default=0.9, gt=0, lt=1)
+    optimizer: OptimizerConfig | None = None
+    loss: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> FinishConfig:
+        if self.optimizer is None and not self.loss:
+            raise ValueError("training.finish changes nothing: set its optimizer, its loss or both")
+        return self
+
+
 class TrainingConfig(StrictModel):
     """Length, batch size, devices and logging of a training. A step is one update of the weights.
 
@@ -123,6 +142,7 @@ class TrainingConfig(StrictModel):
         max_steps * batch_size of them, or max_epochs.
     stage_lr_scaling: factor on the learning rate of a stage whose batches are k times as large as those of the last
         one: "root" (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
+    finish: another optimizer, other keys of the loss, or both near the end of the training.
     check_seconds: time limit of the checks before the first step; what has no time is listed as not checked. 0 leaves
         them out.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
@@ -152,6 +172,7 @@ class TrainingConfig(StrictModel):
     strategy: Annotated[str, AfterValidator(_is_supported)] = "auto"
     stages: tuple[StageConfig, ...] = ()
     stage_lr_scaling: Literal["root", "linear", "constant"] = "root"
+    finish: FinishConfig | None = None
     check_seconds: float = Field(default=CHECK_SECONDS, ge=0, le=MAX_CHECK_SECONDS)
     loggers: tuple[Annotated[str, AfterValidator(check_registered(LOGGERS))], ...] = ("csv", "tensorboard")
 
@@ -184,6 +205,12 @@ class TrainingConfig(StrictModel):
         if self.compile == "graphs" and (self.grad_accumulation_steps > 1 or self.stages):
             other = "stages" if self.stages else f"grad_accumulation_steps={self.grad_accumulation_steps}"
             raise ValueError(f"compile=graphs replays one batch of one size a step, found {other}: set compile=all")
+        return self
+
+    @model_validator(mode="after")
+    def _check_finish(self) -> TrainingConfig:
+        if self.finish is not None and self.finish.loss and self.compile in ("loss", "all", "graphs"):
+            raise ValueError(f"finish.loss changes what compile={self.compile} compiles: set compile=networks or off")
         return self
 
     @model_validator(mode="after")

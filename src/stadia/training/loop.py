@@ -110,6 +110,8 @@ class TrainingLoop(TrainingState):
 
     def train_step(self, stream: Iterator[Batch[Any, Any]]) -> None:
         """Update the weights once, by the gradients of `grad_accumulation_steps` batches."""
+        if self.config.finish is not None and not self.is_finishing and self.step >= self.finish_step:
+            self.begin_finish()
         self.optimizer.zero_grad()
         self.losses = []
         if self.config.compile == "graphs":  # the outputs of the last step may be overwritten from here on

@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Generic, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
+from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, InputsT, Predictor, TargetsT
 from stadia.files.paths import find_private_folder
 from stadia.files.run_facts import RecipeFacts
@@ -104,6 +106,28 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     def compile_loss(self, **options: Any) -> None:
         """Compile the loss with these options of torch.compile; by default nothing."""
+
+    def change_loss_config(self, changes: Mapping[str, Any]) -> Any:
+        """Return the configuration `loss` with other values by key.
+
+        Raises ConfigError for a recipe without one, or for values that it refuses.
+        """
+        current = getattr(self.config, "loss", None)
+        if not isinstance(current, BaseModel):
+            found, fix = f"a recipe without the configuration 'loss', {self.recipe}", "leave training.finish.loss out"
+            raise ConfigError("training.finish.loss", found=found, expected="a recipe with it", fix=fix)
+        try:
+            return type(current).model_validate({**current.model_dump(), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key, what = ".".join(map(str, first["loc"])), first["msg"]
+            fix = "see the keys of `loss` of this recipe"
+            raise ConfigError(f"training.finish.loss.{key}", found=what, expected="a key of `loss`", fix=fix) from error
+
+    def change_loss(self, changes: Mapping[str, Any]) -> None:
+        """Compute the loss with other values of the configuration `loss` from now on."""
+        loss: Any = getattr(self, "loss", None)
+        self.loss = type(loss)(self.change_loss_config(changes))
 
     def images(self, batch: Batch[InputsT, TargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
         """Return (H, W, 3) RGB images by label, for the image sheet of a step: input, depth, warped, residual."""

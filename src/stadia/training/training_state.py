@@ -23,7 +23,7 @@ from stadia.training import optim
 from stadia.training.batches import BatchStream
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.checkpoint_comparison import CheckpointScore
-from stadia.training.config import TrainingConfig
+from stadia.training.config import OptimizerConfig, TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.processes import use_global_batch_norm
 from stadia.training.recipe import AnyRecipe, compile_recipe
@@ -66,6 +66,9 @@ class TrainingState:
         optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
         self.learning_rate = optim.LearningRate(optimizer, recipe.config.schedule, self.plan)
         self.optimizer = fabric.setup_optimizers(optimizer)
+        self.is_finishing = False
+        if config.finish is not None and config.finish.loss:
+            recipe.change_loss_config(config.finish.loss)  # a wrong key is found before the first step
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)  # of gradients, in fp16 alone
         recipe.plan, recipe.optimizer, recipe.rank = self.plan, optimizer, fabric.global_rank
         self.step, self.lr, self.gradient_norm = 0, 0.0, torch.zeros(())
@@ -80,6 +83,34 @@ class TrainingState:
         self.best_score: CheckpointScore | None = None
         self.last_score: CheckpointScore | None = None
         self.generators: dict[str, Tensor] | None = None  # of a resumed training, until it starts
+
+    @property
+    def finish_step(self) -> int:
+        """Return the number of updates after which `training.finish` applies; that of all steps without one."""
+        finish = self.config.finish
+        return self.plan.total_steps if finish is None else max(round(finish.at * self.plan.total_steps), 1)
+
+    def begin_finish(self) -> None:
+        """Apply `training.finish`: from this update on another optimizer, and another loss."""
+        finish, self.is_finishing = self.config.finish, True
+        assert finish is not None
+        if finish.loss:
+            self.recipe.change_loss(finish.loss)
+        if finish.optimizer is not None:
+            optimizer = optim.build_optimizer(self.recipe, finish.optimizer, self._make_groups(finish.optimizer))
+            self.learning_rate = optim.LearningRate(optimizer, self.recipe.config.schedule, self.plan)
+            self.learning_rate.set(self.step, self.time_limit.share)
+            self.optimizer, self.recipe.optimizer = self.fabric.setup_optimizers(optimizer), optimizer
+
+    def _make_groups(self, config: OptimizerConfig) -> optim.Groups:
+        """Return the recipe's groups of weights for another optimizer, with the same ratios of their learning rates."""
+        groups, first = self.recipe.parameter_groups(), self.recipe.config.optimizer
+        for group in groups:
+            if "lr" in group:
+                group["lr"] = group["lr"] / first.lr * config.lr
+            if group.get("weight_decay"):
+                group["weight_decay"] = config.weight_decay
+        return groups
 
     @property
     def is_sharded(self) -> bool:
@@ -153,6 +184,8 @@ class TrainingState:
         """Go on from a state, in all processes."""
         self.recipe.load_state_dict(state["state_dict"])
         self.recipe.load_training_state(state["recipe"])
+        if self.config.finish is not None and state["step"] > self.finish_step:
+            self.begin_finish()
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step = self.recipe.global_step = state["step"]

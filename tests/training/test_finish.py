@@ -1,0 +1,109 @@
+"""Another optimizer and another loss near the end of a training, also of one that is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from small_recipe import SmallConfig, SmallRecipe, train
+
+from stadia.core.errors import ConfigError
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.training.config import FinishConfig, OptimizerConfig, TrainingConfig
+from stadia.training.loggers import read_rows
+from stadia.training.loop import Callback, TrainingLoop
+
+FINISH = {"at": 0.5, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.5}}
+
+
+class Optimizers(Callback):
+    """Record the optimizer and the learning rate of each update."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        self.names.append(type(loop.optimizer.optimizer).__name__)
+
+
+def losses(run: Any) -> list[float]:
+    return [row["train/loss"] for row in read_rows(run.metrics_csv) if row.get("train/loss")]
+
+
+def test_the_optimizer_changes_after_its_share_of_the_steps(tmp_path: Path) -> None:
+    seen = Optimizers()
+    run, _ = train(tmp_path, callbacks=[seen], training_finish=FINISH)
+    assert seen.names == ["AdamW"] * 10 + ["SGD"] * 10
+    rates = [float(row["train/lr"]) for row in read_rows(run.metrics_csv) if row.get("train/lr")]
+    assert rates[10] / rates[9] == pytest.approx(0.5, rel=0.3), "0.01 after 0.02, and the schedule goes on"
+
+
+@pytest.mark.parametrize("stop", [5, 10, 15])
+def test_a_resumed_training_is_the_undisturbed_one(stop: int, tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", training_finish=FINISH)
+
+    class Stop(Callback):
+        def on_batch_start(self, loop: TrainingLoop, is_last: bool) -> None:
+            if loop.step == stop:
+                raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(tmp_path / "part", callbacks=[Stop()], training_finish=FINISH)
+    (folder,) = (tmp_path / "part").iterdir()
+    resumed, _ = train(tmp_path / "part", resume=folder, training_finish=FINISH)
+    assert losses(resumed) == losses(whole)
+
+
+class LossRecipe(SmallRecipe):
+    """With a loss of its own configuration."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(**changes)
+        self.config = SmallLossConfig(self.config.optimizer, self.config.schedule, SelfSupervisedLossConfig())
+        self.loss = SelfSupervisedLoss(self.config.loss)
+
+
+class SmallLossConfig(SmallConfig):
+    def __init__(self, optimizer: Any, schedule: Any, loss: SelfSupervisedLossConfig) -> None:
+        super().__init__(optimizer, schedule)
+        self.loss = loss
+
+
+class Residuals(Callback):
+    """Record the residual of the loss of each update."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        self.names.append(loop.recipe.loss.config.residual)
+
+
+def test_the_loss_changes_and_the_optimizer_stays(tmp_path: Path) -> None:
+    optimizers, residuals = Optimizers(), Residuals()
+    finish = {"at": 0.75, "loss": {"residual": "mse"}}
+    train(tmp_path, recipe=LossRecipe(), callbacks=[optimizers, residuals], training_finish=finish)
+    assert residuals.names == ["ssim_l1"] * 15 + ["mse"] * 5
+    assert set(optimizers.names) == {"AdamW"}
+
+
+def test_wrong_keys_of_the_loss_are_found_before_the_first_step(tmp_path: Path) -> None:
+    seen = Optimizers()
+    with pytest.raises(ConfigError, match=r"training\.finish\.loss\.residuall"):
+        train(
+            tmp_path, recipe=LossRecipe(), callbacks=[seen], training_finish={"at": 0.5, "loss": {"residuall": "mse"}}
+        )
+    with pytest.raises(ConfigError, match="a recipe without the configuration 'loss', small"):
+        train(tmp_path, callbacks=[seen], training_finish={"at": 0.5, "loss": {"residual": "mse"}})
+    assert seen.names == []
+
+
+def test_options_that_exclude_each_other() -> None:
+    with pytest.raises(ValidationError, match="changes nothing"):
+        FinishConfig(at=0.5)
+    with pytest.raises(ValidationError, match="set compile=networks or off"):
+        TrainingConfig(compile="all", finish=FinishConfig(loss={"residual": "mse"}))
+    assert TrainingConfig(compile="all", finish=FinishConfig(optimizer=OptimizerConfig(name="sgd"))).finish is not None
