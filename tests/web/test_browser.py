@@ -272,3 +272,71 @@ def test_a_server_that_was_restarted(chromium: Any, monkeypatch: pytest.MonkeyPa
     tab.page.wait_for_selector("#error:not([hidden])")
     assert "still running" in tab.text("#error")
     context.close()
+
+
+# -- runs and checks
+
+
+@pytest.fixture(scope="module")
+def address_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from tests.web.test_runs import make_run
+
+    root = tmp_path_factory.mktemp("runs")
+    for name, status in (("2026-01-31-120000-good", "finished"), ("2026-01-31-130000-other", "interrupted")):
+        make_run(root, name, status=status, predictions="usable")
+    (root / "2026-01-31-120000-good" / "findings.jsonl").write_text(
+        '{"code": "K03", "severity": "warn", "stage": "training", "measured": "<b>1</b>", "expected": "2",'
+        ' "cause": "c", "fix": "f", "evidence": {}, "where": []}\n'
+    )
+    with run_server(make_app([], runs=root, data=root)) as address:
+        yield address
+
+
+@pytest.mark.parametrize("width", list(WIDTHS.values()))
+def test_runs_at_both_widths(chromium: Any, address_of_runs: str, width: int) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 900})
+    tab = Page(context, f"{address_of_runs}/#runs")
+    tab.page.wait_for_selector("#runs-rows tr")
+    assert tab.find_faults_of_access() == []
+    assert tab.find_cut_off() <= 0
+    for box in tab.page.query_selector_all("#runs-rows input"):
+        box.check()
+    tab.page.click("#runs-compare")
+    tab.page.wait_for_selector("#pair-curves svg")
+    assert "abs_rel" in tab.text("#pair-text")
+    assert tab.find_cut_off() <= 0
+    tab.page.goto(f"{address_of_runs}/#runs/2026-01-31-120000-good")
+    tab.page.wait_for_selector("#run-curves svg")
+    assert "<b>1</b>" in tab.text("#run-findings"), "text of a file is shown, not obeyed"
+    assert not tab.page.is_visible("#run-stop")
+    assert tab.find_faults_of_access() == []
+    assert tab.find_cut_off() <= 0
+    with context.expect_page() as opened:
+        tab.page.click("#run-report")
+    opened.value.wait_for_selector("h1")
+    assert tab.problems == []
+    context.close()
+
+
+def test_a_filter_of_runs(chromium: Any, address_of_runs: str) -> None:
+    context = chromium.new_context()
+    tab = Page(context, f"{address_of_runs}/#runs")
+    tab.page.wait_for_selector("#runs-rows tr")
+    tab.page.fill("#runs-filter", "other")
+    assert len(tab.page.query_selector_all("#runs-rows tr")) == 1
+    assert "1 of 2 runs" in tab.text("#runs-count")
+    context.close()
+
+
+def test_the_page_of_checks(chromium: Any, address_of_runs: str) -> None:
+    """A folder that is no data set: one line, and the page stays."""
+    context = chromium.new_context(viewport={"width": 390, "height": 900})
+    tab = Page(context, f"{address_of_runs}/#check")
+    tab.wait_until("document.querySelectorAll('#check-name option').length > 0")
+    assert tab.find_faults_of_access() == []
+    tab.page.click("#check-form button")
+    tab.page.set_default_timeout(90_000)
+    tab.page.wait_for_selector("#error:not([hidden])")
+    assert "\n" not in tab.text("#error")
+    assert tab.find_cut_off() <= 0
+    context.close()

@@ -19,6 +19,7 @@ def app(
         list[str] | None, argument("Runs, checkpoints or published networks; by default the runs of --runs.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="The folder whose runs are listed.")] = RUNS,
+    data: Annotated[Path, typer.Option(help="The folder whose data the page may check.")] = Path(),
     host: Annotated[str, typer.Option(help="Address to serve; another than this machine's needs --token.")] = LOOPBACK[
         0
     ],
@@ -42,7 +43,7 @@ def app(
     names = list(networks or ()) or list_runs_with_weights(runs)
     for name in networks or ():
         _check_network(name)
-    application = make_app(names, runs=runs, token=secret)
+    application = make_app(names, runs=runs, data=data, token=secret)
 
     def show_address(address: str) -> None:
         page = f"{address}?token={secret}" if secret else address

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from stadia.web.decoding import UploadDecoder
 from stadia.web.fair_queue import FairQueue
 from stadia.web.networks import NetworkShelf
+from stadia.web.run_list import RunList
 from stadia.web.sessions import Session, SessionStore
 
 CHECK_S = 0.2
@@ -31,12 +32,14 @@ class AppState:
     """What the routes of one server share.
 
     shelf: of networks.  folder: for uploads while they are decoded; it goes with the server.
-    runs: the folder whose runs are listed; None lists none.
+    run_list: of the folder whose runs are listed; None lists none.
+    data: the folder whose data may be checked; None for none.
     """
 
     shelf: NetworkShelf
     folder: Path
-    runs: Path | None = None
+    run_list: RunList | None = None
+    data: Path | None = None
     sessions: SessionStore = field(default_factory=SessionStore)
     queue: FairQueue = field(default_factory=FairQueue)
     decoder: UploadDecoder = field(default_factory=UploadDecoder)

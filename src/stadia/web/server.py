@@ -18,26 +18,30 @@ from starlette.staticfiles import StaticFiles
 
 from stadia import __version__
 from stadia.core.errors import ConfigError, summarize_exception
-from stadia.web import photo_routes
+from stadia.web import check_routes, photo_routes, run_routes
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import SESSION_COOKIE, make_guard, refuse, require_session, set_cookie
 from stadia.web.networks import NetworkShelf
+from stadia.web.run_list import RunList
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 
 
-def make_app(names: Sequence[str], *, runs: Path | None = None, token: str | None = None) -> Starlette:
+def make_app(
+    names: Sequence[str], *, runs: Path | None = None, data: Path | None = None, token: str | None = None
+) -> Starlette:
     """Return the application.
 
     Args:
         names: runs, checkpoints or published networks; the first is the default.
         runs: a folder of runs to list.
+        data: a folder whose data may be checked.
         token: that a browser must have; None only where loopback alone is served.
     """
-    state = AppState(NetworkShelf(names), make_upload_folder(), runs)
+    state = AppState(NetworkShelf(names), make_upload_folder(), RunList(runs) if runs is not None else None, data)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -49,8 +53,9 @@ def make_app(names: Sequence[str], *, runs: Path | None = None, token: str | Non
             state.close()
 
     pages = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
+    pages += [*photo_routes.ROUTES, *run_routes.ROUTES, *check_routes.ROUTES]
     app = Starlette(
-        routes=[*pages, *photo_routes.ROUTES, Mount("/static", StaticFiles(directory=STATIC))],
+        routes=[*pages, Mount("/static", StaticFiles(directory=STATIC))],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token))],
         lifespan=lifespan,
         exception_handlers={Exception: _report_bug},
@@ -80,7 +85,7 @@ async def show_session(request: Request) -> Response:
             "csrf": session.csrf,
             "networks": state.shelf.labels(),
             "version": __version__,
-            "has_runs": state.runs is not None,
+            "has_runs": state.run_list is not None,
             "max_photo_bytes": MAX_PHOTO_BYTES,
             "max_video_bytes": MAX_VIDEO_BYTES,
         }

@@ -1,9 +1,11 @@
 // Start the session, and show the page that the address names.
 
 import { byId, openSession, showError } from "./api.js";
+import { startCheck } from "./check.js";
 import { startPicture } from "./picture.js";
+import { startRuns } from "./runs.js";
 
-const PAGES = { picture: startPicture };
+const PAGES = { picture: startPicture, runs: startRuns, check: startCheck };
 const started = new Set();
 
 function showPage(session) {

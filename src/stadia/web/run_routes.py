@@ -1,0 +1,119 @@
+"""Routes of runs: the list, one run, its images and report, two beside each other, stop and resume."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stadia.core.errors import ConfigError, RunError
+from stadia.files.image_io import MAX_IMAGE_BYTES
+from stadia.files.input_files import read_bytes
+from stadia.report.report_page import build_report
+from stadia.report.run_files import check_inside, read_run
+from stadia.report.run_journal import write_comparison
+from stadia.web.app_state import get_state
+from stadia.web.forms import one_line
+from stadia.web.guards import require_session
+from stadia.web.run_list import RunList, describe_run, make_curves, resume_training, stop_training
+
+MAX_REPORT_BYTES = 64 << 20
+
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
+"""Of a report, whose own policy names the hash of its script: it has no access to this page or its cookies."""
+
+
+def _get_runs(request: Request) -> RunList:
+    """Return the runs of the server. Raises ConfigError where it lists none."""
+    require_session(request)
+    runs = get_state(request).run_list
+    if runs is None:
+        raise ConfigError("--runs", found="none", expected="a folder of runs", fix="pass it to stadia app")
+    return runs
+
+
+async def show_runs(request: Request) -> Response:
+    """Return the list."""
+    runs = _get_runs(request)
+    rows = await run_in_threadpool(runs.rows)
+    return JSONResponse({"folder": runs.folder.name, "runs": [asdict(row) for row in rows]})
+
+
+async def show_run(request: Request) -> Response:
+    """Return what the page of one run shows."""
+    folder = _find(request)
+    return JSONResponse(await run_in_threadpool(describe_run, folder))
+
+
+async def show_run_image(request: Request) -> Response:
+    """Return one of a run's image sheets."""
+    folder, name = _find(request), request.path_params["image"]
+
+    def read() -> bytes:
+        listed = {path.name: path for path in folder.glob("images/*.png")}
+        if name not in listed:
+            raise RunError("image", found="none of this name", expected="one of the run", fix="reload the page")
+        path = check_inside(folder, listed[name])
+        return read_bytes(path, expected="an image of the run", max_bytes=MAX_IMAGE_BYTES)
+
+    return Response(await run_in_threadpool(read), media_type="image/png")
+
+
+async def show_report(request: Request) -> Response:
+    """Return the report of a run as it is now."""
+    folder = _find(request)
+
+    def build() -> bytes:
+        with tempfile.TemporaryDirectory(dir=get_state(request).folder) as place:
+            path = build_report(folder, Path(place) / "report.html")
+            return read_bytes(path, expected="a report", max_bytes=MAX_REPORT_BYTES)
+
+    headers = {"content-security-policy": REPORT_POLICY}
+    return Response(await run_in_threadpool(build), media_type="text/html", headers=headers)
+
+
+async def compare(request: Request) -> Response:
+    """Return two runs beside each other: `?first=` and `?second=`."""
+    runs = _get_runs(request)
+    folders = [runs.find(request.query_params.get(key, "")) for key in ("first", "second")]
+
+    def read() -> dict[str, Any]:
+        first, second = map(read_run, folders)
+        return {"text": write_comparison(first, second), "curves": [make_curves(first), make_curves(second)]}
+
+    return JSONResponse(await run_in_threadpool(read))
+
+
+async def stop(request: Request) -> Response:
+    """Interrupt a training."""
+    await run_in_threadpool(stop_training, _find(request))
+    return JSONResponse({"done": "It writes a checkpoint, and ends."})
+
+
+async def resume(request: Request) -> Response:
+    """Resume a training that was interrupted."""
+    await run_in_threadpool(resume_training, _find(request))
+    return JSONResponse({"done": "It is resumed."})
+
+
+def _find(request: Request) -> Path:
+    return _get_runs(request).find(request.path_params["name"])
+
+
+ROUTES = [
+    Route("/api/runs", one_line(show_runs)),
+    Route("/api/compare", one_line(compare)),
+    Route("/api/runs/{name}", one_line(show_run)),
+    Route("/api/runs/{name}/report", one_line(show_report)),
+    Route("/api/runs/{name}/images/{image}", one_line(show_run_image)),
+    Route("/api/runs/{name}/stop", one_line(stop), methods=["POST"]),
+    Route("/api/runs/{name}/resume", one_line(resume), methods=["POST"]),
+]

@@ -1,0 +1,48 @@
+// The page of `stadia check`: choose data, see findings with cure and picture, copy the command.
+
+import { byId, get, listItems, post, showError } from "./api.js";
+import { showFinding } from "./charts.js";
+
+function listSkipped(skipped) {
+  if (!skipped.length) return [];
+  const title = Object.assign(document.createElement("h2"), { textContent: "Not checked" }), list = document.createElement("ul");
+  listItems(list, skipped.map((finding) => finding.measured));
+  return [title, list];
+}
+
+export function startCheck() {
+  byId("check").addEventListener("shown", async () => {
+    try {
+      const { names } = await (await get("/api/data")).json(), chosen = byId("check-name").value;
+      byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
+      if (names.includes(chosen)) byId("check-name").value = chosen;
+      if (!names.length) byId("check-status").textContent = "No data here: stadia app --data FOLDER";
+    } catch (error) {
+      showError(error);
+    }
+  });
+  byId("check-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = event.target.querySelector("button"), place = byId("check-command");
+    button.disabled = true;
+    showError(null);
+    byId("check-findings").replaceChildren();
+    place.hidden = true;
+    byId("check-status").textContent = "Checks take up to half a minute …";
+    try {
+      const fov = Number(byId("check-fov").value), form = { name: byId("check-name").value, ...(fov ? { fov_deg: fov } : {}) };
+      const { command, findings } = await post("/api/check", form);
+      const count = (severity) => findings.filter((finding) => finding.severity === severity).length;
+      byId("check-status").textContent = count("stop") || count("warn") ? `${count("stop")} to fix before training, ${count("warn")} to review` : "Nothing to fix was found.";
+      const skipped = findings.filter((finding) => finding.code === "N01"), found = findings.filter((finding) => finding.code !== "N01");
+      byId("check-findings").replaceChildren(...found.map(showFinding), ...listSkipped(skipped));
+      place.hidden = false;
+      place.querySelector("code").textContent = command;
+      place.querySelector("button").onclick = () => navigator.clipboard?.writeText(command);
+    } catch (error) {
+      byId("check-status").textContent = "";
+      showError(error);
+    }
+    button.disabled = false;
+  });
+}

@@ -1,0 +1,118 @@
+// The page of runs: the list, one run as it trains, two beside each other.
+
+import { byId, get, listItems, post, showError } from "./api.js";
+import { drawCurves, showFinding } from "./charts.js";
+
+const REFRESH_MS = 5000, SHOWN = 200;
+
+export function startRuns() {
+  const state = { rows: [], chosen: new Set(), shown: SHOWN, timer: null, name: "" };
+
+  const parts = () => location.hash.slice(1).split("/").map(decodeURIComponent);
+
+  async function refresh() {
+    clearTimeout(state.timer);
+    const [page, first, second] = parts();
+    if (page !== "runs") return;
+    for (const [id, isShown] of [["runs-list", !first], ["run-one", first && !second], ["run-pair", first && second]]) byId(id).hidden = !isShown;
+    try {
+      if (!first) await showList();
+      else if (!second) await showRun(first);
+      else await showPair(first, second);
+    } catch (error) {
+      showError(error);
+    }
+    if (!second) state.timer = setTimeout(refresh, REFRESH_MS);
+  }
+
+  // -- the list
+
+  async function showList() {
+    state.rows = (await (await get("/api/runs")).json()).runs;
+    drawRows();
+  }
+
+  function drawRows() {
+    const filter = byId("runs-filter").value.toLowerCase();
+    const found = state.rows.filter((row) => `${row.name} ${row.recipe} ${row.status} ${row.verdict}`.toLowerCase().includes(filter));
+    byId("runs-rows").replaceChildren(...found.slice(0, state.shown).map(drawRow));
+    byId("runs-more").hidden = found.length <= state.shown;
+    byId("runs-count").textContent = state.rows.length ? `${found.length} of ${state.rows.length} runs` : "No run yet: stadia train selfsup VIDEO --preset auto";
+    byId("runs-compare").disabled = state.chosen.size !== 2;
+  }
+
+  function drawRow(row) {
+    const made = document.createElement("tr"), cell = (...content) => { const td = document.createElement("td"); td.append(...content); made.append(td); };
+    const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: state.chosen.has(row.name), ariaLabel: `Compare ${row.name}` });
+    box.addEventListener("change", () => { box.checked ? state.chosen.add(row.name) : state.chosen.delete(row.name); byId("runs-compare").disabled = state.chosen.size !== 2; });
+    const badge = Object.assign(document.createElement("span"), { className: `badge ${row.tone}`, textContent: row.is_training ? "training" : row.status });
+    const verdict = row.verdict ? Object.assign(document.createElement("span"), { className: `badge ${row.verdict.replace(" ", "-")}`, textContent: row.verdict }) : "";
+    cell(box);
+    cell(Object.assign(document.createElement("a"), { href: `#runs/${encodeURIComponent(row.name)}`, textContent: row.name }));
+    cell(badge);
+    cell(verdict);
+    cell(row.recipe);
+    cell(row.started.slice(0, 16).replace("T", " "));
+    return made;
+  }
+
+  // -- one run
+
+  async function showRun(name) {
+    const run = await (await get(`/api/runs/${encodeURIComponent(name)}`)).json(), base = `/api/runs/${encodeURIComponent(name)}`;
+    byId("run-name").textContent = run.name;
+    byId("run-status").textContent = run.is_training ? "training" : run.status;
+    byId("run-status").className = `badge ${run.tone}`;
+    byId("run-about").textContent = [run.recipe, run.steps === null ? "no step yet" : `${run.steps} steps`, run.error].filter(Boolean).join(", ");
+    byId("run-stop").hidden = !run.is_training;
+    byId("run-resume").hidden = run.is_training || run.status === "finished";
+    byId("run-resume").title = run.resume;
+    byId("run-report").href = `${base}/report`;
+    if (state.name !== name) byId("run-done").textContent = "";
+    listItems(byId("run-quality"), run.quality.map(([text]) => text));
+    byId("run-tiles").replaceChildren(...run.tiles.map(([label, value, note]) => {
+      const tile = document.createElement("div");
+      for (const [tag, text, className] of [["dt", label, ""], ["dd", value, ""], ["dd", note, "note"]]) if (text) tile.append(Object.assign(document.createElement(tag), { textContent: text, className }));
+      return tile;
+    }));
+    byId("run-curves").replaceChildren(...run.curves.map((curve) => drawCurves([curve])));
+    byId("run-findings").replaceChildren(...(run.findings.length ? run.findings.map(showFinding) : [Object.assign(document.createElement("p"), { textContent: "None that warns." })]));
+    const sources = run.images.slice(-1).map(([step, file]) => [step, `${base}/images/${encodeURIComponent(file)}`]);
+    if (byId("run-images").dataset.last !== JSON.stringify(sources)) {
+      byId("run-images").dataset.last = JSON.stringify(sources);
+      byId("run-images").replaceChildren(...sources.map(([step, src]) => Object.assign(document.createElement("img"), { src, alt: `Images of step ${step}` })));
+    }
+    state.name = name;
+  }
+
+  async function act(action) {
+    byId("run-done").textContent = "";
+    showError(null);
+    try {
+      byId("run-done").textContent = (await post(`/api/runs/${encodeURIComponent(state.name)}/${action}`)).done;
+      setTimeout(refresh, 1500);
+    } catch (error) {
+      showError(error);
+    }
+  }
+  byId("run-stop").addEventListener("click", () => act("stop"));
+  byId("run-resume").addEventListener("click", () => act("resume"));
+
+  // -- two runs
+
+  async function showPair(first, second) {
+    const pair = await (await get(`/api/compare?first=${encodeURIComponent(first)}&second=${encodeURIComponent(second)}`)).json();
+    byId("pair-name").textContent = `${first} (line) and ${second} (dashes)`;
+    byId("pair-text").textContent = pair.text;
+    const others = Object.fromEntries(pair.curves[1].map((curve) => [curve.name, curve]));
+    byId("pair-curves").replaceChildren(...pair.curves[0].filter((curve) => others[curve.name]).map((curve) => drawCurves([curve, others[curve.name]], ["first", "second"])));
+  }
+
+  byId("runs-compare").addEventListener("click", () => {
+    const [first, second] = [...state.chosen];
+    location.hash = `runs/${encodeURIComponent(first)}/${encodeURIComponent(second)}`;
+  });
+  byId("runs-filter").addEventListener("input", drawRows);
+  byId("runs-more").addEventListener("click", () => { state.shown += SHOWN; drawRows(); });
+  byId("runs").addEventListener("shown", refresh);
+}

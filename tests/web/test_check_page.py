@@ -1,0 +1,43 @@
+"""Data of a folder are checked by `stadia check` in a process; other paths are not reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tests.web.conftest import Browser
+
+from stadia.web.check_routes import list_data
+from stadia.web.server import make_app
+
+
+@pytest.fixture
+def browser(worlds: Path) -> Iterator[Browser]:
+    with TestClient(make_app([], data=worlds.parent), base_url="http://127.0.0.1") as client:
+        yield Browser(client)
+
+
+def test_only_data_are_listed(tmp_path: Path) -> None:
+    for name in ("drive.mp4", "notes.txt", ".hidden.mp4", "photo.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "drives").mkdir()
+    assert list_data(tmp_path) == ["drive.mp4", "drives", "photo.jpg"]
+    assert list_data(None) == []
+
+
+@pytest.mark.slow
+def test_findings_come_with_the_command(browser: Browser) -> None:
+    reply = browser.post("/api/check", json={"name": "tiny"})
+    assert reply.status_code == 200, reply.text
+    result = reply.json()
+    assert result["command"].startswith("stadia check ")
+    assert all({"code", "severity", "measured", "fix", "picture"} <= set(finding) for finding in result["findings"])
+
+
+@pytest.mark.parametrize("name", ["..", "/etc", "tiny/../..", "other"])
+def test_a_name_that_is_not_listed_is_refused(browser: Browser, name: str) -> None:
+    reply = browser.post("/api/check", json={"name": name})
+    assert reply.status_code == 422
+    assert "one of the list" in reply.json()["error"]

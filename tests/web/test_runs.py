@@ -1,0 +1,170 @@
+"""Runs of a folder: a thousand of them, one that trains, one that was killed; stop, resume, report, two beside."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tests.web.conftest import Browser
+
+from stadia.core.errors import RunError
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.web import run_list
+from stadia.web.run_list import RunList, is_locked, make_curves, resume_training, stop_training
+from stadia.web.server import make_app
+
+METRICS = "step,epoch,train/loss,val/abs_rel\n1,0,0.5,\n2,0,0.4,0.3\n3,1,nan,0.2\n"
+
+
+def make_run(root: Path, name: str, **facts: object) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    started = "2026-01-31T12:00:00+00:00"
+    write_run_facts(folder, replace(UNKNOWN_FACTS, name=name, recipe="selfsup", started=started, **facts))
+    (folder / "config.json").write_text('{"recipe": "selfsup"}')
+    (folder / "metrics.csv").write_text(METRICS)
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    root = tmp_path / "runs"
+    make_run(root, "2026-01-31-120000-good", status="finished", predictions="usable")
+    make_run(root, "2026-01-31-130000-killed", status="running")
+    (root / "notes").mkdir()
+    return root
+
+
+@pytest.fixture
+def browser(runs: Path) -> Iterator[Browser]:
+    with TestClient(make_app([], runs=runs), base_url="http://127.0.0.1") as client:
+        yield Browser(client)
+
+
+def test_the_list_has_state_and_verdict(browser: Browser) -> None:
+    rows = {row["name"]: row for row in browser.client.get("/api/runs").json()["runs"]}
+    good, killed = rows["2026-01-31-120000-good"], rows["2026-01-31-130000-killed"]
+    assert (good["status"], good["verdict"], good["is_training"]) == ("finished", "usable", False)
+    assert (killed["status"], killed["is_training"]) == ("ended without a record", False)
+    assert len(rows) == 2
+
+
+def test_one_run_has_curves_and_quality(browser: Browser) -> None:
+    run = browser.client.get("/api/runs/2026-01-31-120000-good").json()
+    curves = {curve["name"]: curve for curve in run["curves"]}
+    assert curves["val/abs_rel"]["values"] == [0.3, 0.2]
+    assert curves["train/loss"]["steps"] == [1, 2], "a value that is not finite is left out"
+    assert run["quality"]
+    assert browser.client.get("/api/runs/other").status_code == 422
+
+
+@pytest.mark.parametrize("name", ["..", "notes", "%2e%2e", "..%2f..%2fetc"])
+def test_a_name_that_is_no_run_is_refused(browser: Browser, name: str) -> None:
+    assert browser.client.get(f"/api/runs/{name}").status_code in (404, 422)
+    assert browser.client.get(f"/api/runs/{name}/report").status_code in (404, 422)
+
+
+def test_a_report_cannot_reach_the_page(browser: Browser) -> None:
+    reply = browser.client.get("/api/runs/2026-01-31-120000-good/report")
+    assert reply.status_code == 200
+    assert reply.headers["content-security-policy"].startswith("sandbox allow-scripts;")
+    assert "allow-same-origin" not in reply.headers["content-security-policy"]
+
+
+def test_an_image_of_a_run_is_one_of_its_list(browser: Browser, runs: Path) -> None:
+    folder = runs / "2026-01-31-120000-good"
+    (folder / "images").mkdir()
+    (folder / "images" / "step-1.png").write_bytes(b"\x89PNG")
+    (folder / "images" / "step-2.png").symlink_to("/etc/passwd")
+    base = "/api/runs/2026-01-31-120000-good/images"
+    assert browser.client.get(f"{base}/step-1.png").content == b"\x89PNG"
+    for name in ("step-2.png", "step-3.png", "..%2frun.json"):
+        assert browser.client.get(f"{base}/{name}").status_code in (404, 422)
+
+
+def test_two_runs_beside_each_other(browser: Browser) -> None:
+    reply = browser.client.get("/api/compare?first=2026-01-31-120000-good&second=2026-01-31-130000-killed").json()
+    assert "abs_rel" in reply["text"]
+    assert [len(curves) for curves in reply["curves"]] == [2, 2]
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_are_listed_in_a_second(tmp_path: Path) -> None:
+    first = make_run(tmp_path, "2026-01-01-000000-run-0000", status="finished")
+    for number in range(1, 1000):
+        shutil.copytree(first, tmp_path / f"2026-01-01-000000-run-{number:04d}")
+    listed = RunList(tmp_path)
+    begun = time.process_time()
+    assert len(listed.rows()) == 1000
+    assert time.process_time() - begun < 1
+    begun = time.process_time()
+    listed.rows()
+    assert time.process_time() - begun < 0.3
+
+
+TRAINING = """
+import sys, time
+from pathlib import Path
+from filelock import FileLock
+run = Path(sys.argv[1])
+with FileLock(run / ".lock"):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+class TestTraining:
+    @pytest.fixture
+    def training(self, runs: Path) -> Iterator[subprocess.Popen[str]]:
+        """A process that holds the lock of a run, as a training does."""
+        words = [sys.executable, "-c", TRAINING, str(runs / "2026-01-31-130000-killed")]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+    def test_it_is_shown_as_such_and_stopped(
+        self, browser: Browser, runs: Path, training: subprocess.Popen[str]
+    ) -> None:
+        name = "2026-01-31-130000-killed"
+        assert browser.client.get(f"/api/runs/{name}").json()["is_training"]
+        assert browser.client.post(f"/api/runs/{name}/stop").status_code == 403, "a request of another page"
+        assert browser.post(f"/api/runs/{name}/stop").status_code == 200
+        assert training.wait(10) != 0
+        assert not is_locked(runs / name)
+
+    def test_it_is_not_resumed_twice(self, runs: Path, training: subprocess.Popen[str]) -> None:
+        with pytest.raises(RunError, match="stop it first"):
+            resume_training(runs / "2026-01-31-130000-killed")
+
+    def test_nothing_is_stopped_where_nothing_trains(self, runs: Path) -> None:
+        with pytest.raises(RunError, match="no process"):
+            stop_training(runs / "2026-01-31-120000-good")
+
+    @pytest.mark.slow
+    def test_a_run_that_cannot_be_resumed_names_why(self, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(run_list, "STARTED_S", 60.0)
+        with pytest.raises(RunError) as caught:
+            resume_training(runs / "2026-01-31-130000-killed")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_long_curve_is_thinned_to_its_last_point(tmp_path: Path) -> None:
+    from stadia.report.run_files import read_run
+
+    folder = make_run(tmp_path, "run", status="finished")
+    lines = "".join(f"{step},0,{1 / step},\n" for step in range(1, 1002))
+    (folder / "metrics.csv").write_text("step,epoch,train/loss,val/abs_rel\n" + lines)
+    (curve,) = make_curves(read_run(folder))
+    assert len(curve["steps"]) <= run_list.MAX_SHOWN_POINTS + 1
+    assert (curve["steps"][0], curve["steps"][-1]) == (1, 1001)
