@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_hybrid import HybridEmbed
 from torch import Tensor
 
+from stadia.core.errors import CheckpointError
 from stadia.models.depth.config import DptConfig
 from stadia.models.depth.dpt import Dpt
 from stadia.models.depth.transformer_network import Architecture
@@ -55,6 +57,27 @@ def test_original_weights_arrive(arch: Callable[[], Architecture], tmp_path: Pat
     assert report.unexpected == ("pretrained.model.head.weight", "pretrained.model.head.bias")
     assert loaded.weights == {"network": "pretrained"}
     assert (loaded.scale, loaded.shift) == (1, 0)
+
+
+SCRIPTED = ((r"act_postprocess(\d)\.0\.project", r"readout_oper\1.0.project"), (r"(act_postprocess\d)\.3", r"\1.0"))
+SCRIPTED += ((r"(act_postprocess\d)\.4", r"\1.1"),)
+"""Names of isl-org/DPT, and of the files for scripting, which lack the layers that only reshape."""
+
+
+@pytest.mark.parametrize("arch", [hybrid, plain])
+def test_weights_of_the_files_for_scripting_arrive_whole(arch: Callable[[], Architecture], tmp_path: Path) -> None:
+    source = drawn(arch)
+    weights = originals(source)
+    for old, new in SCRIPTED:
+        weights = {re.sub(old, new, name): tensor for name, tensor in weights.items()}
+    assert any(name.startswith("pretrained.readout_oper3.0.project.0") for name in weights)
+    loaded = build(arch, saved(tmp_path, weights), seed=1)
+    torch.testing.assert_close(predict(loaded), predict(source), rtol=1e-5, atol=1e-5)
+    assert loaded.load_report is not None
+    assert set(loaded.load_report.loaded) == set(source.network.state_dict())
+    name = "pretrained.act_postprocess4.1.weight"
+    with pytest.raises(CheckpointError, match=r"neck\.reassemble_stage\.layers\.3\.resize"):
+        build(arch, saved(tmp_path, {key if key != name else "renamed": tensor for key, tensor in weights.items()}))
 
 
 # -- timm's networks, of which the published ones were made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,18 +11,20 @@ import numpy as np
 import torch
 
 from stadia import recipes
-from stadia.core.errors import ConfigError
-from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.types import Camera, DepthScale, Predictor, no_progress
+from stadia.datasets.video.video_map import find_map
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
+from stadia.mapping.run_map import MapRequest, run_map
 from stadia.process.terminal import Terminal
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.launch.time_budget import choose_steps
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, configure_network, open_network_for
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
+from stadia.recipes.prediction.prediction_inputs import PredictionInput, is_own_video, open_inputs
 from stadia.recipes.prediction.scale_sources import match_pair_depth
 from stadia.recipes.prediction.verdict import PredictionGate
 
@@ -41,6 +43,9 @@ Scope = Literal["all", "decoder", "head", "adapters"]
 """What is trained, as `model.trained`."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+DEFAULT_MINUTES = 5.0
+"""Of a training whose length is not given."""
 
 MAX_MATCHED_FRAMES = 20
 """Frames whose depth is compared with stereo matches or ground truth."""
@@ -76,22 +81,27 @@ def adapt_network(
     network: str,
     video: Path,
     *,
-    minutes: float,
     out: Path,
+    minutes: float | None = None,
+    steps: int | None = None,
     scope: Scope = "decoder",
     settings: Sequence[str] = (),
     network_settings: Sequence[str] = (),
-) -> Iterator[str]:
+) -> Generator[str, None, str]:
     """Fine-tune a network on a video by `selfsup`; yield lines for people.
+
+    One camera takes its motion from the map beside the video, which is made where pycolmap is installed.
 
     Args:
         network: as of `open_network`, without a run.
         video: what `selfsup` trains on.
-        minutes: of the whole training.
         out: folder for the run.
+        minutes: of the whole training; or `steps`, its number of updates.
         scope: what is trained, as `model.trained`.
         settings: keys of `selfsup`, `KEY=VALUE`.
         network_settings: keys of the network, `network.KEY=VALUE`.
+
+    Returns the better network: the run's folder, or `network`.
 
     Raises ConfigError for a checkpoint of a run: `start_from` goes on from that. Raises the errors of a training.
     """
@@ -103,9 +113,12 @@ def adapt_network(
         fix = "stadia train selfsup VIDEO start_from=RUN"
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
     config = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(before))
-    console = Terminal(stderr=True)
-    resolved, opened = choose_steps(config, minutes, console)
-    run = train(resolved, out=out, opened=opened, on_stop="warn")
+    yield from make_map(video, config)
+    if steps is None:
+        resolved, opened = choose_steps(config, minutes or DEFAULT_MINUTES, Terminal(stderr=True))
+        run = train(resolved, out=out, opened=opened, on_stop="warn")
+    else:
+        run = train(limit_steps(config, steps), out=out, on_stop="warn")
     after = recipes.load_predictor(run.folder)
     size = (after.height, after.width)
     figures = {
@@ -119,6 +132,31 @@ def adapt_network(
     better = str(run.folder) if kept == "after" else network
     yield f"kept: {'the adapted network' if kept == 'after' else 'the network as it was, which is better'} ({better})"
     yield f"use it: stadia predict {better} {video} --out DIR"
+    return better
+
+
+def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
+    """Return a configuration with a number of updates, of which a quarter or fewer warm up."""
+    values = config.model_dump(mode="json")
+    values["training"] |= {"max_steps": steps, "max_epochs": None, "max_minutes": None}
+    values["schedule"] |= {"warmup_steps": min(values["schedule"]["warmup_steps"], steps // 4)}
+    return type(config).model_validate(values)
+
+
+def make_map(video: Path, config: Any) -> Iterator[str]:
+    """Write the map beside a video of one camera that has none; yield lines for people.
+
+    Without pycolmap, and where a video has no map, a note states the reason: the motion has to be learned then.
+    """
+    data = config.data
+    if data.stereo is True or data.poses is not None or not is_own_video(video, data.format) or find_map(video):
+        return
+    if getattr(config, "motion", "auto") == "network":
+        return
+    try:
+        yield from run_map(MapRequest(source=video, camera=data.camera, cache=data.cache), no_progress)
+    except StadiaError as error:
+        yield f"note: no map of the video, so its motion is learned in the training: {error}"
 
 
 def _parse_option(text: str) -> dict[str, Any]:

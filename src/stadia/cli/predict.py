@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stadia.cli.arguments import (
+    RUNS,
     BackendOption,
     CheckpointArgument,
     EveryOption,
@@ -58,6 +60,9 @@ def predict(
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
     scale_from: ScaleOption = None,
+    refine: Annotated[
+        int, option("Fine-tune a published network on INPUT for so many steps first, as adapt; then --steady.", min=0)
+    ] = 0,
     strict: StrictOption = False,
     engine: Annotated[str | None, option("What predicts many videos: local (default), ray, slurm.")] = None,
     workers: Annotated[
@@ -94,6 +99,9 @@ def predict(
         strict=strict,
         scale_from=check_scale_sources(scale_from),
     )
+    if refine:
+        checkpoint, settings = _refine_network(checkpoint, request, refine, options, settings)
+        request = replace(request, steady=True)
     if _is_batch(source, out, engine=engine, workers=workers):
         _predict_batch(checkpoint, request, settings, engine or "local", workers, slurm or [])
         return
@@ -160,6 +168,24 @@ def _predict_batch(
                 echo(f"{line.unusable} of them have unusable predictions, see `verdict` in the ledger", err=True)
             if not line.is_complete or (request.strict and line.unusable):
                 raise typer.Exit(1)
+
+
+def _refine_network(
+    network: Path, request: PredictRequest, steps: int, options: list[str], settings: list[str]
+) -> tuple[Path, list[str]]:
+    """Fine-tune a network on the input; return it with its settings, or the folder of the run where that is better."""
+    from stadia.apps.adapt import adapt_network
+    from stadia.recipes.prediction.requests import refuse_finished
+
+    refuse_finished(request.out)
+    lines = adapt_network(
+        str(network), request.source, out=RUNS, steps=steps, settings=options, network_settings=settings
+    )
+    while True:
+        try:
+            echo(next(lines))
+        except StopIteration as ended:
+            return Path(ended.value), settings if ended.value == str(network) else []
 
 
 def _open_network(
