@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from stadia.apps.adapt import RECORD, AdaptationFigures, compare_figures, configure_adaptation
+from stadia.apps.adapt import RECORD, AdaptationFigures, compare_figures, configure_adaptation, limit_steps, make_map
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
+from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network
@@ -113,3 +115,62 @@ def test_a_scope_that_is_none(stadia: Stadia, tmp_path: Path) -> None:
     code, _, err = stadia("adapt", "dpt-large", tmp_path, "--scope", "tail")
     assert code != 0
     assert "--scope: found 'tail'; expected one of all, decoder, head, adapters" in err
+
+
+def test_steps_limit_the_training_and_its_warm_up(own_module: None) -> None:
+    config: Any = configure_adaptation(NETWORK, Path("drive.mp4"), "decoder", size=(32, 96))
+    short: Any = limit_steps(config, 12)
+    assert (short.training.max_steps, short.training.max_epochs, short.schedule.warmup_steps) == (12, None, 3)
+    assert limit_steps(config, 1000).schedule.warmup_steps == config.schedule.warmup_steps
+
+
+class TestMap:
+    @pytest.fixture
+    def images(self, tmp_path: Path) -> Path:
+        for number in range(3):
+            write_image(tmp_path / "images" / f"{number}.png", np.full((40, 60, 3), 60 * number, np.uint8))
+        return tmp_path / "images"
+
+    def lines(self, video: Path, *settings: str) -> list[str]:
+        config = configure_adaptation(NETWORK, video, "decoder", settings, size=(32, 96))
+        return list(make_map(video, config))
+
+    def test_a_video_of_one_camera_gets_one(
+        self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("stadia.apps.adapt.run_map", lambda request, track: iter([f"map of {request.source.name}"]))
+        assert self.lines(images) == ["map of images"]
+        assert self.lines(images, "data.stereo=true") == []
+        monkeypatch.setattr("stadia.apps.adapt.find_map", lambda video: object())
+        assert self.lines(images) == []
+
+    def test_a_note_states_why_there_is_none(
+        self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(request: Any, track: Any) -> Any:
+            raise ConfigError("pycolmap", found="no such package", expected="the extra 'map'", fix="install it")
+
+        monkeypatch.setattr("stadia.apps.adapt.run_map", refuse)
+        (line,) = self.lines(images)
+        assert line.startswith("note: no map of the video, so its motion is learned in the training: pycolmap")
+
+    def test_a_data_set_gets_none(self, worlds: Path, own_module: None) -> None:
+        assert self.lines(worlds) == []
+
+
+@pytest.mark.slow
+def test_predict_refines_first(
+    worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = (f"data.cache.folder={tmp_path / 'cache'}", "training.workers=0", "training.threads=1")
+    code, text, err = stadia("predict", NETWORK, worlds, "--refine", 2, "--out", "depth", "--no-video", *options)
+    assert code == 2
+    assert "training: found an unknown key" in err
+    code, text, err = stadia("predict", NETWORK, worlds, "--refine", 2, "--out", "depth", "--no-video", options[0])
+    assert code == 0, err
+    assert "kept: " in text
+    record = read_json(next((tmp_path / "depth").rglob("predictions.json")))
+    assert record["steady"] is True
+    (run,) = (tmp_path / "runs").glob("*-adapt")
+    assert read_json(run / "config.json")["training"]["max_steps"] == 2

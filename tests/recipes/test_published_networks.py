@@ -235,6 +235,36 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="the hub is unreachable"):
             open_network("dpt-large")
 
+    @pytest.mark.parametrize(
+        ("kind", "source", "message"),
+        [
+            ("GatedRepoError", "hf:ORG/NAME", "ask you to accept its licence; .*accept it on the page of ORG/NAME"),
+            ("RevisionNotFoundError", "hf:ORG/NAME@v9", "no revision 'v9' of ORG/NAME; .*leave @REVISION out"),
+            ("RepositoryNotFoundError", "hf:Intel/dpt-larg", "no such repository on the hub; .*'hf:Intel/dpt-large'"),
+        ],
+    )
+    def test_what_the_hub_refuses(self, kind: str, source: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+
+        def refuse(*args: object, **keys: object) -> str:
+            raise_class = getattr(huggingface_hub.errors, kind)
+            error = raise_class.__new__(raise_class)
+            Exception.__init__(error, kind)
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+        with pytest.raises(CheckpointError, match=message) as refused:
+            find_published_files(source)
+        assert "\n" not in str(refused.value)
+
+    def test_nothing_is_half_written(self, folder: Path, worlds: Path, tmp_path: Path, stadia: Stadia) -> None:
+        (folder / "model.safetensors").write_bytes(b"")
+        for command in (("predict", folder, worlds), ("evaluate", folder, worlds), ("odometry", folder, worlds)):
+            code, _, err = stadia(*command, "--out", tmp_path / "out")
+            assert (code, len(err.splitlines())) == (2, 1), err
+            assert "model.safetensors" in err
+            assert not (tmp_path / "out").exists()
+
     def test_random_weights(self) -> None:
         with pytest.raises(CheckpointError, match="a network whose weights are random"):
             open_network("unet", settings=["network.encoder=test_efficientnet"])

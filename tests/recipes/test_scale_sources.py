@@ -137,9 +137,33 @@ def test_boxes_that_are_none(row: str, tmp_path: Path) -> None:
         read_boxes(path)
 
 
-def test_a_source_that_the_input_lacks(recording: Recording) -> None:
-    with pytest.raises(StadiaError, match="no whole zebra"):
-        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["object=zebra:1.4"])
+@pytest.mark.parametrize(
+    ("source", "hidden", "message"),
+    [
+        ("object=zebra:1.4", "", "no whole zebra"),
+        ("baseline", "T_right_left", "no frame has a stereo pair: these are images of one camera"),
+        ("lidar", "depth_m", "no frame has measured depth"),
+        ("gps", "T_world_camera", "no pair of frames has a motion with a measured length"),
+    ],
+)
+def test_a_source_that_the_input_lacks(
+    source: str, hidden: str, message: str, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = TruePredictor(recording)
+    if hidden == "T_right_left":
+        monkeypatch.setattr(recording, "T_right_left", None)
+    elif hidden:
+        monkeypatch.setattr(recording, hidden, lambda *args: None)
+    with pytest.raises(StadiaError, match=message) as error:
+        measure_scale(predictor, lambda: open_one(recording), [source])
+    assert "\n" not in str(error.value)
+
+
+def test_a_room_has_no_road(recording: Recording) -> None:
+    predictor: Any = TruePredictor(recording)
+    predictor.inverse_depth = lambda image, camera: torch.full_like(image[:, :1], 0.1)  # a wall
+    with pytest.raises(StadiaError, match="no frame shows a road under the camera"):
+        measure_scale(predictor, lambda: open_one(recording), ["height=1.5"])
 
 
 def test_a_shift_needs_points_at_several_depths(recording: Recording) -> None:
