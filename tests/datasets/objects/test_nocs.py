@@ -21,6 +21,7 @@ from stadia.datasets.objects.nocs import (
     read_depth,
     recover_pose,
 )
+from stadia.datasets.objects.nocs_models import NocsModel, read_nocs_model, read_vertices
 from stadia.datasets.objects.object_labels import UNLABELED, CachedLabels, ObjectSubset
 from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.preflight.label_checks import check_object_labels
@@ -220,3 +221,57 @@ def test_a_wrong_meta_file_is_named(folder: Path, text: str, message: str) -> No
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \*_color.png"):
         NocsImages.open(tmp_path)
+
+
+# -- models: true sizes, and the handles of mugs
+
+
+def write_models(folder: Path, view: TableView) -> None:
+    """Write the shape of each object as obj_models/real_train/some_model_N.obj, in a unit of its own."""
+    target = folder.parent / "obj_models" / "real_train"
+    target.mkdir(parents=True)
+    for number, visible in enumerate(view.objects, start=1):
+        shape = visible.placed.shape
+        vertices = 7.0 * np.concatenate([part.vertices for part in [*shape.mesh, *shape.handle]])
+        lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices]
+        (target / f"some_model_{number}.obj").write_text("# a mesh\n" + "\n".join(lines) + "\nf 1 2 3\n")
+
+
+def test_sizes_are_those_of_the_models(folder: Path, view: TableView) -> None:
+    write_models(folder, view)
+    labels = NocsImages.open(folder).labels(0)
+    for place, label in zip(known(view), labels.objects, strict=True):
+        shape = view.objects[place].placed.shape
+        if shape.kind != "cup":  # whose frame is at the axis of its body, and NOCS's in the middle of the box
+            np.testing.assert_allclose(label.size_m, shape.size_m, rtol=0.01, atol=5e-4)
+
+
+def test_a_mug_without_a_visible_handle_is_a_body_of_revolution() -> None:
+    angles, heights = np.meshgrid(np.linspace(0, 2 * np.pi, 40), np.linspace(-0.05, 0.05, 20))
+    body = np.stack([0.04 * np.cos(angles), heights, 0.04 * np.sin(angles)], -1).reshape(-1, 3)
+    handle = np.stack([np.linspace(0.04, 0.07, 30), np.linspace(-0.02, 0.02, 30), np.zeros(30)], -1)
+    for side in (1, -1):
+        vertices = np.concatenate([body, handle * [side, 1, 1]])
+        model = NocsModel.from_vertices(vertices)
+        assert model.handle_side == side
+        assert model.extent * np.linalg.norm(np.ptp(vertices, axis=0)) == pytest.approx([0.11, 0.1, 0.08], rel=0.01)
+        middle = (vertices.max(0) + vertices.min(0)) / 2
+        diagonal = np.linalg.norm(np.ptp(vertices, axis=0))
+        assert model.shows_handle((vertices - middle) / diagonal)
+        assert not model.shows_handle((body - middle) / diagonal)
+    assert NocsModel.from_vertices(body).handle_side == 0
+
+
+@pytest.mark.parametrize("text", ["", "v 1 2\n", "v a b c\n" * 5, "v 1 2 3\n" * 5, "v nan 0 0\n" * 5])
+def test_a_damaged_model_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(text)
+    with pytest.raises(DataError, match=r"a\.obj: found"):
+        read_vertices(tmp_path / "a.obj")
+
+
+def test_models_outside_of_their_folder_are_not_read(folder: Path, view: TableView) -> None:
+    write_models(folder, view)
+    (folder.parent / "secret.obj").write_text("v 0 0 0\n")
+    with pytest.raises(DataError, match="secret"):
+        read_nocs_model(folder.parent / "obj_models", ("../../secret",))
+    assert read_nocs_model(folder.parent / "obj_models", ("other",)) is None

@@ -17,6 +17,7 @@ from stadia.core.errors import DataError, GeometryError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Camera
 from stadia.datasets.image_files import read_raw_depth_png, read_rgb
+from stadia.datasets.objects.nocs_models import NocsModel, find_models_folder, read_nocs_model
 from stadia.datasets.objects.object_labels import (
     BACKGROUND,
     UNLABELED,
@@ -32,7 +33,7 @@ from stadia.files.paths import expand_home, natural_sort_key
 from stadia.geometry.align import umeyama_ransac
 
 CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
-_REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # also a mug with a hidden handle, which the files do not mark
+_REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # also a mug with a hidden handle, where its model is there
 
 K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
 K_REAL = np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]])
@@ -116,13 +117,24 @@ def read_meta(path: Path) -> tuple[dict[int, int], bool]:
     return found, columns == {4}
 
 
+def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
+    """Return the names of each object's model by its number in a _meta.txt that `read_meta` has read."""
+    lines = [line.split() for line in read_text(path, expected="a line for each object").splitlines() if line.strip()]
+    return {int(words[0]): tuple(words[2:]) for words in lines}
+
+
 class NocsImages(ObjectImages):
-    """Images of a folder and its subfolders (CAMERA/train, real_test). `size_m` covers only the visible part."""
+    """Images of a folder and its subfolders (CAMERA/train, real_test).
+
+    With the models (obj_models beside the images) `size_m` is that of the object, and a mug whose handle is hidden has
+    the symmetry of its body. Without them, `size_m` covers only the visible part, and every mug has its handle.
+    """
 
     classes = CLASSES
 
-    def __init__(self, name: str, stems: list[Path]) -> None:
-        self.name, self._stems = name, stems
+    def __init__(self, name: str, stems: list[Path], models: Path | None = None) -> None:
+        self.name, self._stems, self._models = name, stems, models
+        self._known: dict[tuple[str, ...], NocsModel | None] = {}
         self._cache: dict[int, tuple[dict[int, ObjectLabel], list[UnlabeledObject]]] = {}
 
     @classmethod
@@ -138,7 +150,7 @@ class NocsImages(ObjectImages):
                 if not path.exists():
                     fix = "copy it, or remove the others"
                     raise DataError(path, found="no such file", expected="five files an image", fix=fix)
-        return cls(folder.name, stems)
+        return cls(folder.name, stems, find_models_folder(folder))
 
     def __len__(self) -> int:
         return len(self._stems)
@@ -176,6 +188,14 @@ class NocsImages(ObjectImages):
         """Return objects of known classes without a pose, by number in _mask.png; distractors are not counted."""
         return self._recover(index)[1]
 
+    def _model(self, names: tuple[str, ...]) -> NocsModel | None:
+        """Return a model by its names in _meta.txt, read once; None without the folder or the file."""
+        if self._models is None or not names:
+            return None
+        if names not in self._known:
+            self._known[names] = read_nocs_model(self._models, names)
+        return self._known[names]
+
     def _mask(self, index: int) -> NDArray[np.int32]:
         return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
 
@@ -184,6 +204,7 @@ class NocsImages(ObjectImages):
         if index in self._cache:
             return self._cache[index]
         kinds, rendered = read_meta(self._path(index, "_meta.txt"))
+        names = read_model_names(self._path(index, "_meta.txt"))
         mask = self._mask(index)
         coordinates = read_coordinates(self._path(index, "_coord.png"))
         depth, K = read_depth(self._path(index, "_depth.png")), K_CAMERA if rendered else K_REAL
@@ -212,6 +233,10 @@ class NocsImages(ObjectImages):
                 continue
             symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _REVOLUTION_CLASSES else "none"
             size = 2 * np.abs(coordinates[own] - 0.5).max(0) * diagonal_m
+            if (model := self._model(names[number])) is not None:
+                size = model.extent * diagonal_m
+                if CLASSES[kind] == "mug" and not model.shows_handle(coordinates[own] - 0.5):
+                    symmetry = "revolution"
             labels[number] = ObjectLabel(kind, T_camera_object, size, symmetry, int(own.sum()))
         self._cache[index] = labels, left_out
         return self._cache[index]
