@@ -71,6 +71,31 @@ def test_a_training_ends_in_metres_and_a_score(small_dpt: SupervisedConfig, tmp_
     assert predictor.T_next_now(image, lens, image, lens) is None
 
 
+def test_several_data_sets_are_balanced_by_their_gradients(small_dpt: SupervisedConfig) -> None:
+    other = f"data.extra_datasets.other.path={small_dpt.data.path}"
+    config = changed(small_dpt, other, "balance=min_norm", "balance_every=1")
+    torch.manual_seed(0)
+    settled, data = SupervisedRecipe.prepare(config, Console(quiet=True))
+    recipe = SupervisedRecipe(settled).train()
+    recipe.save_data_stats(data)
+    batches = {batch.meta[0].data: batch for batch in data.train}
+    assert set(batches) == {"first", "other"}
+    plain = {}
+    for name, batch in batches.items():
+        with torch.no_grad():
+            predicted = recipe.model(batch.inputs.image).inverse_depth[0]
+            plain[name] = recipe.loss(predicted, batch.targets.depth_m).total.item()
+    for name, batch in (*batches.items(), *batches.items()):
+        report = recipe.training_step(batch)
+        factor = float(report.logged[f"balance/{name}"])
+        assert float(report.total.detach()) == pytest.approx(factor * plain[name], rel=1e-3)
+        assert torch.stack([*report.terms.values()]).sum().item() == pytest.approx(float(report.total.detach()))
+    assert sum(recipe.balance.factors.values()) == pytest.approx(2)
+    again = SupervisedRecipe(settled)
+    again.load_training_state(recipe.training_state())
+    assert again.balance.factors == recipe.balance.factors
+
+
 def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: SupervisedConfig) -> None:
     assert SupervisedRecipe(small_dpt).depth_scale is DepthScale.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")

@@ -57,6 +57,9 @@ class SelfSupervisedLossConfig(StrictModel):
     tilt_consistency: weight of the difference between the depth of a tilted image and the tilted depth of the image,
         relative, where both are seen; 0 disables it. One more pass of the depth network.
     tilt_deg: largest roll of this term.
+    sparse_depth: weight of |ln z - ln z_true| where the data have depth, as LiDAR (`data.ground_truth_depth=true`); it
+        gives metres.
+    speed: weight of the error of the length of a motion in metres, where the data have poses; it gives metres.
     left_right_consistency: weight of the difference between the left and right view's inverse depth, both ways; 0
         disables it. It also penalizes correct occlusions (Monodepth, arXiv 1609.03677, used 1).
     """
@@ -85,6 +88,8 @@ class SelfSupervisedLossConfig(StrictModel):
     left_right_consistency: float = Field(default=0.0, ge=0)
     tilt_consistency: float = Field(default=0.0, ge=0)
     tilt_deg: float = Field(default=5.0, gt=0, le=30)
+    sparse_depth: float = Field(default=0.0, ge=0)
+    speed: float = Field(default=0.0, ge=0)
 
 
 class MetricScaleConfig(StrictModel):

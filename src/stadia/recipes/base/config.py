@@ -264,6 +264,10 @@ class SelfSupervisedConfig(RecipeConfig):
         sizes = {crop or (data_set.height, data_set.width), (data_set.height, data_set.width)}
         if self.model.pose_head == "linear" and sizes != {(self.data.height, self.data.width)}:
             yield f"{_LINEAR_HEAD}, and {key} has another size: set model.pose_head=pool or convolution"
+        if self.loss.sparse_depth and not data_set.ground_truth_depth:
+            yield f"loss.sparse_depth needs depth, and {key}.ground_truth_depth is false: set it to true"
+        if self.loss.speed and not data_set.offsets:
+            yield f"loss.speed needs motion, and {key}.offsets is empty: set {key}.offsets=[-1,1], or loss.speed=0"
         if self.model.network.predicts_right_view and data_set.augmentation.tilt.probability:
             yield (
                 f"model.network.right_view is true and {key}.augmentation.tilt has a probability: the right camera of a"

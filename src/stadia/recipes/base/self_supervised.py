@@ -26,7 +26,8 @@ from stadia.evaluation.validation_metrics import (
 from stadia.losses.affine_brightness import BrightnessGate
 from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.load_loss import load_loss
-from stadia.losses.loss_report import LossReport
+from stadia.losses.loss_report import LossReport, add_terms
+from stadia.losses.measured_terms import MeasuredTerms
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 from stadia.models.depth.config import DepthNetworkConfig
@@ -77,6 +78,7 @@ class ViewSynthesis:
     def __init__(self, config: SelfSupervisedConfig) -> None:
         self.config = config
         self.loss = load_loss(config.loss.name, SelfSupervisedLoss)(config.loss)
+        self.measured = MeasuredTerms(config.loss)
         # Only with brightness: checkpoints without it have no buffers of a gate.
         self.gate = BrightnessGate(config.loss.brightness_from_step) if config.model.brightness else None
         self.start_validation(DepthScale.UP_TO_SCALE)
@@ -90,6 +92,8 @@ class ViewSynthesis:
         names, model = batch.source_names, self.config.model
         held = self.gate(prediction, step) if self.gate else prediction
         report = self.loss(batch.targets, held, names, step, road=road)
+        if self.measured.is_used:
+            report = add_terms(report, self.measured(batch.targets, prediction, names))
         if self.gate and self.gate.training:
             self.gate.update(report.logged["warped_over_unwarped"])
         depth_sources, _ = self.loss.split_sources(names, step)

@@ -113,8 +113,9 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return metres if every data set has a stereo rig, else depth up to one unknown scale."""
-        return DepthScale.UP_TO_SCALE if self.config.data.mono else DepthScale.METRES
+        """Return metres if every data set has a stereo rig or a measured term trains, else depth up to one scale."""
+        is_metric = self.view_synthesis.measured.is_used or not self.config.data.mono
+        return DepthScale.METRES if is_metric else DepthScale.UP_TO_SCALE
 
     def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
         left, right, log_uncertainty = self.model.depth(image, camera)
@@ -177,6 +178,9 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         sets, mono = self.config.data.sets, self.config.data.mono
         facts = super().run_metadata
         own = {**facts.own, "init_depth_m": self.config.model.network.start_m}
+        if self.view_synthesis.measured.is_used:
+            kinds = {"measured depth": self.config.loss.sparse_depth, "measured motion": self.config.loss.speed}
+            return replace(facts, scale_from=" and ".join(name for name, on in kinds.items() if on), own=own)
         if not mono:
             several = f"the baselines of the stereo pairs of {', '.join(sets)}"
             pair = "the baseline of the stereo pair" if len(sets) == 1 else several

@@ -44,6 +44,9 @@ class SupervisedConfig(RecipeConfig):
     recipe: name of this recipe.
     backbone_lr_factor: learning rate of the network's backbone over that of decoder and head (`optimizer.lr`); null =
         0.1 with published weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
+    balance: of several data sets: "none", or "min_norm": the loss of each is weighted so that the combination of their
+        gradients at the network's last layers is shortest (MGDA; MiDaS, arXiv 1907.01341).
+    balance_every: batches of a data set between two measurements of its gradient.
     teacher: network whose depth is a label beside the ground truth; `teacher=NETWORK` for short.
     """
 
@@ -57,6 +60,14 @@ class SupervisedConfig(RecipeConfig):
     loss: SparseDepthConfig = SparseDepthConfig()
     teacher: TeacherConfig = TeacherConfig()
     backbone_lr_factor: float | None = Field(default=None, gt=0)
+    balance: Literal["none", "min_norm"] = "none"
+    balance_every: int = Field(default=10, ge=1)
+
+    @model_validator(mode="after")
+    def _check_balance(self) -> Self:
+        if self.balance != "none" and not self.data.extra_datasets:
+            raise ValueError("balance weights several data sets, and data.extra_datasets names none: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _size_suits_the_network(self) -> Self:

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.load_loss import load_loss
-from stadia.losses.loss_report import LossReport, masked_mean
+from stadia.losses.loss_report import LossReport, combine_losses, masked_mean
+from stadia.losses.min_norm import DataSetBalance
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network, check_depth_network
 from stadia.models.pretrained_weights import LoadReport
@@ -42,6 +44,9 @@ FITTED_IMAGES = 64
 
 FAR_LIMIT_M = 200.0
 """Fitted weights must reach at least this depth: beyond any ground truth (LiDAR range 120 m)."""
+
+LAST_WEIGHTS = 4
+"""Parameters at the end of the network whose gradient stands for that of the whole, as all data sets share them."""
 
 METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
 """Parts of the loss that depend on metres; the others are invariant to scale and shift."""
@@ -63,6 +68,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         self.model = build_depth_network(config.model)
         self.loss = load_loss(config.loss.name, SparseDepthLoss)(config.loss)
         self.teacher = TeacherTerm(config.teacher)
+        self.balance = DataSetBalance(tuple(config.data.sets), config.balance_every)
         self.fitted: ScaleShift | None = None  # to the training's ground truth, before the first step
         if self.model.predicts_depth_at_start:
             self.start_steps = math.inf
@@ -179,6 +185,8 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         inverse_depth = self.model(batch.inputs.image, batch.inputs.camera).inverse_depth[0]
         true_m = _read_labels(batch)
         report = self.loss(inverse_depth, true_m)
+        if self.config.balance == "min_norm" and self.training:
+            report = self._balance_data_sets(report, batch)
         report = self.teacher.add(
             report,
             inverse_depth,
@@ -189,6 +197,30 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         )
         at_floor = (inverse_depth.detach() <= self.model.min_inverse_depth.to(inverse_depth.device)).float()
         return replace(report, logged={**report.logged, "at_floor": masked_mean(at_floor, self.loss.known(true_m))})
+
+    def _balance_data_sets(self, report: LossReport, batch: Batch) -> LossReport:
+        """Return the loss times the factor of the batch's data set, and measure its gradient where that is due."""
+        name = batch.meta[0].data or self.config.data.name
+        if self.balance.is_due(name):
+            last = [weight for weight in self.model.parameters() if weight.requires_grad][-LAST_WEIGHTS:]
+            gradients = torch.autograd.grad(report.total, last, retain_graph=True, allow_unused=True)
+            parts = [
+                torch.zeros_like(weight) if gradient is None else gradient
+                for weight, gradient in zip(last, gradients, strict=True)
+            ]
+            self.balance.update(name, torch.cat([part.flatten() for part in parts]))
+        weighted = combine_losses({"depth": (self.balance.factors[name], report)})
+        terms = {term.removeprefix("depth/"): value for term, value in weighted.terms.items()}
+        least = {term.removeprefix("depth/"): value for term, value in weighted.least.items()}
+        logged = {**report.logged, f"balance/{name}": torch.tensor(self.balance.factors[name])}
+        return replace(report, total=weighted.total, terms=terms, least=least, logged=logged)
+
+    def training_state(self) -> dict[str, Any]:
+        return {"balance": self.balance.state_dict()} if self.config.balance == "min_norm" else {}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        if "balance" in state:
+            self.balance.load_state_dict(state["balance"])
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
         """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the depth scale requires.
