@@ -69,6 +69,7 @@ class Recording(ABC):
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
     mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
     is_part: whether it is a stretch of a longer video, opened for checks of the data.
+    is_streamed: whether its frames come from shards with a cache of their own: no second one is filled.
     has_stride: whether `data.stride` chooses its frames, as of a user's video; other data sets refuse that option.
     rectification: how the reader rectified the pair; None where the files hold rectified images.
     mask_reader: masks of road and objects; None where there are none. May be set later, since masks are often made
@@ -81,6 +82,7 @@ class Recording(ABC):
     mount: str = ""
     is_part: bool = False
     has_stride: bool = False
+    is_streamed: bool = False
     rectification: Rectification | None = None
     mask_reader: MaskReader | None = None
 
@@ -152,6 +154,10 @@ class Recording(ABC):
             return None
         camera = self.camera(index, side)
         return self.mask_reader.read(self.stem(index, side), side, height=camera.height, width=camera.width)
+
+    def shard_of(self, index: int) -> int:
+        """Return the shard that holds a frame of a streamed recording, by whose frames samples are mixed."""
+        return 0
 
     @property
     def video_hash(self) -> str:

@@ -133,6 +133,8 @@ class DatasetConfig(SourceOptions):
         exists; scoring reads it at full size.
     sparse_depth: depth is single LiDAR returns: each is kept, the nearest of several on one pixel. Else it is a
         surface, resized by the nearest pixel. "auto" decides by the share of pixels with depth.
+    shuffle_shards: shards whose samples are mixed at a time, where the data are in shards; so many have to fit into
+        `cache.shard_gb`.
     epochs: passes over this dataset in an epoch of training on several; 0.5 takes one half, and the other half in the
         next epoch.
     """
@@ -149,6 +151,7 @@ class DatasetConfig(SourceOptions):
     ground_truth_depth: bool = False
     sparse_depth: bool | Literal["auto"] = "auto"
     augmentation: AugmentationConfig = AugmentationConfig()
+    shuffle_shards: Annotated[int, Field(ge=1, le=100_000)] = 16
     epochs: Annotated[float, Field(gt=0, le=10_000)] = 1.0
 
     @model_validator(mode="after")

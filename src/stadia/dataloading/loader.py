@@ -121,13 +121,25 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     batch_size: of one process.
     shuffle: a permutation drawn from (seed, epoch); else in order.
+    shards: (length,) the shard of each sample. The permutation then mixes samples of `shuffle_shards` shards at a time.
     drop_last: leave out last samples that do not fill a batch of every process; else repeat the first ones until each
         process has equally many.
     """
 
-    def __init__(self, length: int, *, batch_size: int, shuffle: bool, drop_last: bool, seed: int = 0) -> None:
+    def __init__(
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        seed: int = 0,
+        shards: NDArray[np.int64] | None = None,
+        shuffle_shards: int = 1,
+    ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.shuffle, self.drop_last = shuffle, drop_last
+        self.shards, self.shuffle_shards = shards, shuffle_shards
         self.rank, self.world_size = 0, 1
         self.epoch, self.first_batch = 0, 0
 
@@ -139,12 +151,28 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.length)
         if self.shuffle:
-            order = make_generator(self.seed, "order", self.epoch).permutation(self.length)
+            generator = make_generator(self.seed, "order", self.epoch)
+            if self.shards is None:
+                order = generator.permutation(self.length)
+            else:
+                order = shuffle_by_shard(self.shards, self.shuffle_shards, generator)
         order = np.resize(order, len(self) * self.world_size)  # cut off, or repeated from the start
         total_batch = self.batch_size * self.world_size
         for start in range(self.first_batch * total_batch, len(order), total_batch):
             own = np.array_split(order[start : start + total_batch], self.world_size)[self.rank]
             yield from ((self.epoch, int(index)) for index in own)
+
+
+def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return a permutation of samples in which about `window` shards are in use at any place.
+
+    Shards get a random order. A sample of the shard in place r goes to a random place in r to r + window, so one shard
+    begins as another ends: reading is even, where whole groups of shards would begin at once.
+
+    shards: (N,) the shard of each sample, from 0.
+    """
+    places = generator.permutation(int(shards.max()) + 1)
+    return np.argsort(places[shards] + window * generator.random(len(shards)), kind="stable")
 
 
 class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
@@ -212,7 +240,18 @@ class Loader(Generic[PackedT, BatchT]):
         self._is_free_to_drop = shuffle if drop_last is None else None  # decided by the batch of all processes
         drop = (shuffle and len(samples) >= batch_size) if drop_last is None else drop_last
         self.samples, self.device = samples, device
-        self.order = EpochSampler(len(samples), batch_size=batch_size, shuffle=shuffle, drop_last=drop, seed=seed)
+        list_shards = getattr(samples, "list_shards", None)
+        shards = list_shards() if shuffle and list_shards is not None else None
+        window = getattr(samples, "shuffle_shards", 1)
+        self.order = EpochSampler(
+            len(samples),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop,
+            seed=seed,
+            shards=shards,
+            shuffle_shards=window,
+        )
         self._sampler = BatchSampler(self.order, batch_size, drop)
         self._make_loader: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
             DataLoader,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from stadia.dataloading.transforms import (
     zoom_images,
 )
 from stadia.dataloading.weather import add_weather
-from stadia.datasets.config import CacheConfig, SourceOptions
+from stadia.datasets.config import CacheConfig, Damaged, SourceOptions
 from stadia.datasets.frame_store import (
     FrameStore,
     ReportProgress,
@@ -43,10 +44,13 @@ from stadia.datasets.frame_store import (
 )
 from stadia.datasets.open_dataset import open_recordings, opens_slowly, read_named_splits, select_names
 from stadia.datasets.recordings import crop_recording
+from stadia.datasets.shards.shard_cache import DamagedShardError
 from stadia.datasets.splits import TargetFrames, TrainValSplit, all_frames, draw_split, read_split_file
 from stadia.files.paths import expand_home
 from stadia.geometry.camera import mirror_camera, resize_camera
 from stadia.geometry.se3 import inverse, mirror_x
+
+log = logging.getLogger(__name__)
 
 _OTHER_SIDE = {LEFT: RIGHT, RIGHT: LEFT}
 _UNKNOWN = torch.full((4, 4), float("nan"), dtype=torch.float64)
@@ -129,6 +133,7 @@ class VideoSamples(Dataset[Batch]):
         offsets: temporal neighbors; sources are named "-1", "+1" in this order, then "stereo".
         target_sides: sides whose images become targets, for parts given as whole recordings.
         cache: where decoded images are kept; None reads and resizes the files for every sample.
+        damaged: "skip" gives the next readable sample in the place of one in a damaged shard, with a warning.
         progress: called while the cache is filled.
 
     Targets without all neighbors are left out and counted in `without_neighbors`. Raises DataError where nothing is
@@ -149,6 +154,8 @@ class VideoSamples(Dataset[Batch]):
         sparse_depth: bool = False,
         seed: int = 0,
         cache: CacheConfig | None = None,
+        damaged: Damaged = "stop",
+        shuffle_shards: int = 16,
         progress: ReportProgress | None = None,
     ) -> None:
         frames: list[TargetFrames] = []
@@ -161,11 +168,15 @@ class VideoSamples(Dataset[Batch]):
         self.stereo = _resolve_stereo(stereo, self.recordings)
         self.source_names = tuple(f"{offset:+d}" for offset in self.offsets) + ("stereo",) * self.stereo
         self._targets, self.without_neighbors = self._list_targets(frames)
+        self.damaged, self.shuffle_shards = damaged, shuffle_shards
+        self._warned: set[str] = set()
         self._stores: dict[tuple[int, str], FrameStore] = {}
         if cache is not None and cache.enabled:
             both = (LEFT, RIGHT)
             used = {(t.recording, side) for t in self._targets for side in (both if self.stereo else (t.side,))}
             for number, side in sorted(used):
+                if self.recordings[number].is_streamed:
+                    continue
                 self._stores[number, side] = open_frame_store(
                     self.recordings[number], *self.stored_size(number, side), side=side, config=cache, progress=progress
                 )
@@ -200,6 +211,8 @@ class VideoSamples(Dataset[Batch]):
             sparse_depth=config.sparse_depth is True,
             seed=seed,
             cache=config.cache,
+            damaged=config.damaged,
+            shuffle_shards=config.shuffle_shards,
             progress=progress,
         )
 
@@ -231,7 +244,33 @@ class VideoSamples(Dataset[Batch]):
     def __getitem__(self, key: int | tuple[int, int]) -> Batch:
         return unpack_batch(self.packed(key))
 
+    def list_shards(self) -> NDArray[np.int64] | None:
+        """Return (len,) the number of each sample's shard; None where no recording is in shards."""
+        if not any(recording.is_streamed for recording in self.recordings):
+            return None
+        pairs = [(self.recordings[target.recording], target) for target in self._targets]
+        keys = [
+            (0, recording.shard_of(target.index)) if recording.is_streamed else (1, target.recording)
+            for recording, target in pairs
+        ]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        return np.array([numbers[key] for key in keys], np.int64)
+
     def packed(self, key: int | tuple[int, int]) -> PackedSample:
+        """Return the sample as bytes, see `_pack`; with `damaged` "skip" the next one that can be read."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        for further in range(len(self) if self.damaged == "skip" else 1):
+            try:
+                return self._pack((epoch, (index + further) % len(self)))
+            except DamagedShardError as error:
+                if self.damaged == "stop" or further == len(self) - 1:
+                    raise
+                if error.what not in self._warned:
+                    self._warned.add(error.what)
+                    log.warning("%s: left out, found %s", error.what, error.found)
+        raise AssertionError("the last sample is returned or raises")
+
+    def _pack(self, key: int | tuple[int, int]) -> PackedSample:
         """Return the sample as bytes, before its conversion to float: views, cameras, depth and poses of one draw."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         target, change = self._targets[index], self.change((epoch, index))

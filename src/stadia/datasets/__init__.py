@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 DATASETS = Registry(
     "dataset",
     {
+        "shards": "stadia.datasets.shards.sharded_dataset:ShardedDataset",
         "stadia": "stadia.datasets.formats.stadia_folder:StadiaFolder",
         "kitti_odometry": "stadia.datasets.formats.kitti:KittiOdometry",
         "kitti_raw": "stadia.datasets.formats.kitti:KittiRaw",

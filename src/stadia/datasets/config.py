@@ -82,10 +82,12 @@ class CacheConfig(StrictModel):
 
     enabled: false decodes them for every sample.
     folder: None is $STADIA_CACHE, else the user's cache folder.
+    shard_gb: gigabytes of shards of a store that are kept on this machine, which need no decoded images beside them.
     """
 
     enabled: bool = True
     folder: str | None = None
+    shard_gb: Annotated[float, Field(gt=0, le=1e6)] = 50.0
 
 
 Box = tuple[
@@ -119,7 +121,8 @@ class SourceOptions(StrictModel):
     ignore: what no loss, check or score counts in any image, such as the car's own hood: an image file whose pixels
         above 0 are ignored, a folder with one such PNG for each recording or mount, or boxes
         [[left, top, right, bottom]] in pixels.
-    damaged: of many videos; "skip" leaves out a video that cannot be opened, with a warning.
+    damaged: of many videos and of shards; "skip" leaves out a video that cannot be opened, and samples of a damaged or
+        missing shard, with a warning.
     video_decoder: of a user's video file; "cuda" decodes on a GPU, with colors that may differ by rounding.
     """
 

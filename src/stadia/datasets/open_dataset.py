@@ -21,6 +21,7 @@ from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, is_glob
+from stadia.files.remote_store import is_url
 
 VIDEO = "video"
 """The format of any video and any folder of images."""
@@ -145,7 +146,7 @@ def find_held_out_split(path: Path, format: str = "auto") -> str | None:
 def check_path_exists(path: Path) -> None:
     """Raise DataError where a path does not exist."""
     try:
-        if not is_glob(path):
+        if not is_glob(path) and not is_url(path):
             path.stat()
     except (OSError, ValueError) as error:  # also a name that is too long, or has a NUL
         what: object = path
@@ -195,6 +196,8 @@ def _replace_poses(recordings: list[Recording], path: Path) -> None:
 
 def _detect_format(path: Path) -> str:
     """Return the first format that recognizes the path."""
+    if is_url(path):
+        return "shards"
     if (path / "dataset.json").exists():
         refuse_objects(path)
     for name in DATASETS:

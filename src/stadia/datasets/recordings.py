@@ -230,6 +230,7 @@ class RecordingView(Recording):
         self.recording = recording
         self.name, self.sides, self.T_right_left = recording.name, recording.sides, recording.T_right_left
         self.mount, self.is_part = recording.mount, recording.is_part
+        self.is_streamed = recording.is_streamed
 
     def source_index(self, index: int) -> int:
         """Return the index of a frame in the underlying recording."""
@@ -241,6 +242,9 @@ class RecordingView(Recording):
     @property
     def session(self) -> str:
         return self.recording.session
+
+    def shard_of(self, index: int) -> int:
+        return self.recording.shard_of(self.source_index(index))
 
     @property
     def video_hash(self) -> str:

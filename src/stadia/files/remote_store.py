@@ -29,6 +29,9 @@ SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
 
 _EXTRAS = {"s3": "stadia[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_EMPTY = "range is not satisfiable"
+"""In the error of a store for a part of an empty file."""
+
 _MISSING_BUCKET = "The specified bucket does not exist"
 
 
@@ -139,8 +142,16 @@ class RemoteStore:
 
     def fetch(self, name: str, *, max_bytes: int) -> bytes:
         """Return the content of a file by one request, for files whose size is known. Raises as `read`."""
-        data: bytes = self._call(name, lambda system, path: system.cat_file(path, start=0, end=max_bytes))
-        return data
+
+        def fetch(system: Any, path: str) -> bytes:
+            try:
+                return bytes(system.cat_file(path, start=0, end=max_bytes))
+            except OSError as error:
+                if _EMPTY in str(error):
+                    return b""
+                raise
+
+        return self._call(name, fetch)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, which replaces an earlier one whole."""

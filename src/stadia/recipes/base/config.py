@@ -13,6 +13,7 @@ from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
 from stadia.files.paths import expand_home, make_absolute
+from stadia.files.remote_store import is_url, restore_url
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.models.config import DepthPoseNetConfig
 from stadia.recipes import CONFIGS
@@ -107,6 +108,8 @@ def make_paths_absolute(config: _M) -> _M:
         if isinstance(value, dict):
             return {name: change(name, inner) for name, inner in value.items()}
         is_path = key in PATH_KEYS and isinstance(value, str) and value
+        if is_path and is_url(value):
+            return restore_url(value)
         return str(make_absolute(value)) if is_path else value
 
     return type(config).model_validate(change("", config.model_dump(mode="json")))

@@ -1,0 +1,131 @@
+"""Read parts of shards: directly from a folder, or from a store through copies on this machine, of a bounded size."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+from stadia.core.errors import DataError
+from stadia.datasets.config import CacheConfig
+from stadia.datasets.frame_store import find_cache_folder, lock_beside
+from stadia.datasets.shards.shard_index import FIX, ShardIndex
+from stadia.files.atomic_files import open_atomic
+from stadia.files.input_files import open_input
+from stadia.files.remote_store import RemoteStore, is_url
+
+MIN_SHARDS = 2
+"""Copies that are kept at least: a sample at the end of a shard reads its neighbor from the next one."""
+
+
+class DamagedShardError(DataError):
+    """A shard is missing, or differs from its index. `data.damaged=skip` trains without its samples."""
+
+
+class ShardReader:
+    """Reads images and depth of shards. Cheap to pickle; processes of one machine share the copies.
+
+    A copy is compared with the hash of the index when it is made, and each part with its CRC-32 when it is read. A
+    damaged copy is fetched once more. The copies that were not used for the longest time are removed first.
+
+    Args:
+        store: of the data set.
+        index: of its shards.
+        cache: where copies are kept, and how many gigabytes of them.
+    """
+
+    def __init__(self, store: RemoteStore, index: ShardIndex, cache: CacheConfig) -> None:
+        self.store, self.shards = store, index.shards
+        self.is_local = not is_url(store.url)
+        self.max_bytes = int(cache.shard_gb * 1e9)
+        content = hashlib.sha256("".join(shard.sha256 for shard in index.shards).encode()).hexdigest()[:24]
+        self.folder = find_cache_folder(cache) / "shards" / content
+        self.damaged: dict[int, str] = {}
+
+    def read(self, shard: int, offset: int, length: int, crc: int) -> bytes:
+        """Return a part of a shard. Raises DamagedShardError where the shard is missing or damaged."""
+        name = self.store.join(self.shards[shard].name)
+        if shard in self.damaged:
+            raise DamagedShardError(name, found=self.damaged[shard], expected="the shard of the index", fix=FIX)
+        for attempt in (1, 2):
+            part = self._read_part(shard, offset, length)
+            if len(part) == length and zlib.crc32(part) == crc:
+                return part
+            if self.is_local or attempt == 2:
+                break
+            with suppress(OSError):  # this copy has changed since it was made
+                self._path(shard).unlink()
+        found = f"{length} bytes at {offset} that are damaged" if len(part) == length else "a truncated shard"
+        raise self._note_damage(shard, found)
+
+    def _note_damage(self, shard: int, found: str) -> DamagedShardError:
+        self.damaged[shard] = found
+        name = self.store.join(self.shards[shard].name)
+        return DamagedShardError(name, found=found, expected="the shard of the index", fix=FIX)
+
+    def _path(self, shard: int) -> Path:
+        if self.is_local:
+            return Path(self.store.url) / self.shards[shard].name
+        return self.folder / Path(self.shards[shard].name).name
+
+    def _read_part(self, shard: int, offset: int, length: int) -> bytes:
+        if self.is_local and not self._path(shard).is_file():
+            raise self._note_damage(shard, "no such file")
+        while True:
+            path = self._path(shard) if self.is_local else self._fetch(shard)
+            try:
+                with open_input(path, expected="a shard", max_bytes=1 << 34) as stream:
+                    stream.seek(offset)
+                    return stream.read(length)
+            except DataError:
+                if self.is_local or path.exists():  # else another process has just removed it
+                    raise
+
+    def _fetch(self, shard: int) -> Path:
+        """Return the copy of a shard, made first where it is missing. Other processes wait for the first one."""
+        path = self._path(shard)
+        if not path.exists():
+            with lock_beside(path):
+                if not path.exists():
+                    self._copy(shard, path)
+        with suppress(OSError):
+            os.utime(path)  # used now
+        return path
+
+    def _copy(self, shard: int, path: Path) -> None:
+        entry = self.shards[shard]
+        for _ in range(2):
+            try:
+                data = self.store.fetch(entry.name, max_bytes=entry.bytes)
+            except DataError as error:
+                if error.found == "no such file":
+                    raise self._note_damage(shard, error.found) from error
+                raise
+            is_whole = len(data) == entry.bytes
+            if is_whole and hashlib.sha256(data).hexdigest() == entry.sha256:
+                break
+        else:
+            found = (
+                "another content than the index has (SHA-256)" if is_whole else f"{len(data)} of {entry.bytes} bytes"
+            )
+            raise self._note_damage(shard, found)
+        self._make_room(entry.bytes)
+        with open_atomic(path) as stream:
+            stream.write(data)
+
+    def _make_room(self, wanted: int) -> None:
+        """Remove the copies that were not used for the longest time until another one fits."""
+        copies = list[tuple[float, int, Path]]()
+        for path in self.folder.glob("*.bin"):
+            with suppress(OSError):
+                status = path.stat()
+                copies.append((status.st_mtime, status.st_size, path))
+        copies.sort()
+        total = sum(size for _, size, _ in copies) + wanted
+        while total > self.max_bytes and len(copies) >= MIN_SHARDS:
+            _, size, path = copies.pop(0)
+            with suppress(OSError):
+                path.unlink()
+            total -= size

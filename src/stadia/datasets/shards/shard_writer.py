@@ -1,0 +1,189 @@
+"""Write recordings as shards into a folder or a store. The index is written last: without it there is no data set."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.core.recording import Recording
+from stadia.datasets.frame_store import ReportProgress, read_resized_frame, resize_depth
+from stadia.datasets.shards.shard_index import (
+    INDEX,
+    VERSION,
+    CameraEntry,
+    Encoding,
+    FrameTable,
+    RecordingEntry,
+    ShardEntry,
+    ShardIndex,
+    encode_depth,
+    encode_image,
+    format_content,
+)
+from stadia.files.remote_store import RemoteStore
+from stadia.geometry.numpy_camera import resize_K
+
+SHARD_BYTES = 64 << 20
+"""Default size of a shard: a second of transfer, and a thousand images of 640x192."""
+
+_THREADS = 4
+_CHUNK = 32  # images that are encoded at a time
+Place = tuple[int, int, int, int]
+
+
+@dataclass
+class _ShardWriter:
+    """The shard that is being filled, in memory, and those that are written."""
+
+    store: RemoteStore
+    max_bytes: int
+    shards: list[ShardEntry] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
+    filled: int = 0
+
+    def add(self, data: bytes) -> Place:
+        """Append a part; return its shard, offset, length and CRC-32."""
+        if self.filled and self.filled + len(data) > self.max_bytes:
+            self.flush()
+        place = len(self.shards), self.filled, len(data), zlib.crc32(data)
+        self.parts.append(data)
+        self.filled += len(data)
+        return place
+
+    def flush(self) -> None:
+        """Write the shard."""
+        if not self.filled:
+            return
+        content = b"".join(self.parts)
+        name = f"shards/{len(self.shards):05d}.bin"
+        self.store.write(name, content)
+        self.shards.append(ShardEntry(name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+        self.parts, self.filled = [], 0
+
+
+def write_shards(
+    recordings: Iterable[Recording],
+    store: RemoteStore,
+    *,
+    splits: Mapping[str, Sequence[str]],
+    size: tuple[int, int] | None = None,
+    encoding: Encoding = "png",
+    shard_bytes: int = SHARD_BYTES,
+    progress: ReportProgress | None = None,
+) -> ShardIndex:
+    """Write every frame, with camera, pose, time and depth, and then the index; return it.
+
+    Args:
+        recordings: opened one after the other; names are unique.
+        store: without a data set. What an interrupted call left is written over.
+        splits: names of recordings by split; those that were left out are removed.
+        size: (height, width) that images, cameras and depth are resized to; None keeps each recording's own.
+        encoding: "png" keeps every bit, "jpeg" is a fifth of it, "raw" is decoded fastest.
+
+    Raises StadiaError where the store holds a data set already, DataError without any frame.
+    """
+    if store.exists(INDEX):
+        fix = "choose another URL, or remove it"
+        raise StadiaError(store.join(INDEX), found="a data set", expected="a place without one", fix=fix)
+    writer, entries = _ShardWriter(store, shard_bytes), list[RecordingEntry]()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for recording in recordings:
+            if not len(recording):
+                continue
+            table, cameras = _write_recording(recording, writer, threads, size, encoding, progress)
+            content, file = format_content(table), f"recordings/{len(entries):06d}.json"
+            store.write(file, content)
+            rig = recording.T_right_left
+            entries.append(
+                RecordingEntry(
+                    name=recording.name,
+                    file=file,
+                    sha256=hashlib.sha256(content).hexdigest(),
+                    frames=len(recording),
+                    cameras=cameras,  # type: ignore[arg-type]
+                    T_right_left=None if rig is None else np.asarray(rig, np.float64).ravel().tolist(),
+                    mount=recording.mount,
+                    place="" if recording.session == recording.name else recording.session,
+                )
+            )
+    writer.flush()
+    if not entries:
+        raise DataError(store.url, found="no frame", expected="recordings with frames", fix="check the source")
+    names = [entry.name for entry in entries]
+    kept = {split: [name for name in names if _is_named(name, wanted)] for split, wanted in splits.items()}
+    index = ShardIndex(
+        format="stadia-shards",
+        version=VERSION,
+        encoding=encoding,
+        shards=writer.shards,
+        recordings=entries,
+        splits=kept,
+    )
+    store.write(INDEX, format_content(index))
+    return index
+
+
+def _is_named(name: str, wanted: Sequence[str]) -> bool:
+    return any(f"/{name}".endswith(f"/{one}") for one in wanted)
+
+
+def _write_recording(
+    recording: Recording,
+    writer: _ShardWriter,
+    threads: ThreadPoolExecutor,
+    size: tuple[int, int] | None,
+    encoding: Encoding,
+    progress: ReportProgress | None,
+) -> tuple[FrameTable, dict[str, CameraEntry]]:
+    """Write images and depth of a recording, all sides of a frame beside each other; return where they are."""
+    frames = range(len(recording))
+    images: dict[str, list[Place]] = {side: [] for side in recording.sides}
+    depth: dict[str, list[Place | None]] = {side: [] for side in recording.sides}
+    first = {side: recording.camera(0, side) for side in recording.sides}
+    sizes = {side: size or (camera.height, camera.width) for side, camera in first.items()}
+
+    def encode(index: int) -> list[tuple[str, bytes, bytes | None]]:
+        encoded = []
+        for side in recording.sides:
+            image = read_resized_frame(recording, index, side, *sizes[side])
+            depth_m = recording.depth_m(index, side)
+            packed = None if depth_m is None else encode_depth(resize_depth(depth_m, *sizes[side]))
+            encoded.append((side, encode_image(image, encoding), packed))
+        return encoded
+
+    for start in range(0, len(frames), _CHUNK):
+        for encoded in threads.map(encode, frames[start : start + _CHUNK]):
+            for side, image, packed in encoded:
+                images[side].append(writer.add(image))
+                depth[side].append(None if packed is None else writer.add(packed))
+        if progress is not None:
+            progress(f"{recording.name}: writing shards", min(start + _CHUNK, len(frames)), len(frames))
+    poses = [recording.T_world_camera(index) for index in frames]
+    times = [recording.timestamp_s(index) for index in frames]
+    known_times = [time_s for time_s in times if time_s is not None]
+    table = FrameTable(
+        numbers=[recording.number(index) for index in frames],
+        times_s=known_times if len(known_times) == len(frames) else None,
+        poses=[None if pose is None else np.asarray(pose)[:3].ravel().tolist() for pose in poses]
+        if any(pose is not None for pose in poses)
+        else None,
+        images=images,
+        depth={side: places for side, places in depth.items() if any(places)},
+    )
+    return table, {side: _describe_camera(recording, side, sizes[side]) for side in recording.sides}
+
+
+def _describe_camera(recording: Recording, side: str, size: tuple[int, int]) -> CameraEntry:
+    camera = recording.camera(0, side)
+    matrices = [
+        resize_K(np.asarray(recording.K(index, side), np.float64), (camera.height, camera.width), *size)
+        for index in range(len(recording))
+    ]
+    rows = [K.ravel().tolist() for K in matrices]
+    return CameraEntry(K=rows[:1] if all(row == rows[0] for row in rows) else rows, height=size[0], width=size[1])
