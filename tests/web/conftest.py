@@ -38,7 +38,7 @@ class RedPredictor:
         return 0.05 + 0.95 * image[:, :1]
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        T = torch.eye(4)[None]
+        T = torch.eye(4).repeat(len(now), 1, 1)
         T[:, 2, 3] = -0.5
         return T
 

@@ -340,3 +340,23 @@ def test_the_page_of_checks(chromium: Any, address_of_runs: str) -> None:
     assert "\n" not in tab.text("#error")
     assert tab.find_cut_off() <= 0
     context.close()
+
+
+@pytest.mark.parametrize("width", list(WIDTHS.values()))
+def test_a_video_at_both_widths(chromium: Any, address: str, width: int, tmp_path: Path) -> None:
+    from tests.web.test_videos import make_video
+
+    context = chromium.new_context(viewport={"width": width, "height": 900})
+    tab = Page(context, f"{address}/#video")
+    make_video(tmp_path / "drive.mp4")
+    tab.page.set_input_files("#video-file", str(tmp_path / "drive.mp4"))
+    tab.wait_until("document.getElementById('video-status').textContent === 'Done'")
+    tab.page.focus("#video-time")
+    tab.page.keyboard.press("ArrowRight")
+    assert tab.text("#video-number").startswith("2 of")
+    tab.page.click("#video-show")
+    tab.page.wait_for_selector("#video-cloud[data-drawn]")
+    assert tab.find_faults_of_access() == []
+    assert tab.find_cut_off() <= 0
+    assert tab.problems == []
+    context.close()

@@ -34,6 +34,7 @@ class AppState:
     shelf: of networks.  folder: for uploads while they are decoded; it goes with the server.
     run_list: of the folder whose runs are listed; None lists none.
     data: the folder whose data may be checked; None for none.
+    queue, decoder: of pictures.  video_queue, video_decoder: of videos, which take minutes.
     """
 
     shelf: NetworkShelf
@@ -42,13 +43,15 @@ class AppState:
     data: Path | None = None
     sessions: SessionStore = field(default_factory=SessionStore)
     queue: FairQueue = field(default_factory=FairQueue)
+    video_queue: FairQueue = field(default_factory=FairQueue)
     decoder: UploadDecoder = field(default_factory=UploadDecoder)
+    video_decoder: UploadDecoder = field(default_factory=UploadDecoder)
 
     def close(self) -> None:
         """End the processes and threads, and remove the files."""
-        self.queue.close()
-        self.decoder.close()
         self.sessions.close()
+        for part in (self.queue, self.video_queue, self.decoder, self.video_decoder):
+            part.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.core.types import Predictor
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import RUN_FILE
 from stadia.models.published_files import HUB
 from stadia.recipes.base.build_recipe import load_recipe
@@ -20,6 +21,7 @@ from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.prediction.network_checkpoint import open_network
 from stadia.recipes.prediction.verdict import read_training_record
 from stadia.report.run_files import flatten_mapping, read_run
+from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class OpenNetwork:
     training: what is known of it, for the verdict.
     relative_error: AbsRel of its validation; None where it was not validated in metres or up to scale.
     has_own_size: whether a training chose the size of its images.
+    checkpoint: that it was loaded from; None in tests.
     """
 
     label: str
@@ -49,6 +52,13 @@ class OpenNetwork:
     training: TrainingRecord
     relative_error: float | None
     has_own_size: bool
+    checkpoint: Checkpoint | None = None
+
+    def make_provenance(self) -> Provenance:
+        """Return what predictions of a folder record of it."""
+        if self.checkpoint is None:
+            return Provenance(recipe="", config_hash="")
+        return Provenance.from_checkpoint(self.checkpoint)
 
     def find_predictor(self, height: int, width: int) -> Predictor:
         """Return what predicts images of a size. Raises CheckpointError where the recipe predicts no depth."""
@@ -88,6 +98,7 @@ def load_network(name: str) -> OpenNetwork:
         training=read_training_record(checkpoint),
         relative_error=find_relative_error(run) if (run / RUN_FILE).is_file() else None,
         has_own_size=checkpoint.header.recipe != NETWORK_RECIPE,
+        checkpoint=checkpoint,
     )
 
 

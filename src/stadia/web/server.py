@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from stadia import __version__
 from stadia.core.errors import ConfigError, summarize_exception
-from stadia.web import check_routes, photo_routes, run_routes
+from stadia.web import check_routes, photo_routes, run_routes, video_routes
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import SESSION_COOKIE, make_guard, refuse, require_session, set_cookie
@@ -53,7 +53,7 @@ def make_app(
             state.close()
 
     pages = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
-    pages += [*photo_routes.ROUTES, *run_routes.ROUTES, *check_routes.ROUTES]
+    pages += [*photo_routes.ROUTES, *video_routes.ROUTES, *run_routes.ROUTES, *check_routes.ROUTES]
     app = Starlette(
         routes=[*pages, Mount("/static", StaticFiles(directory=STATIC))],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token))],

@@ -4,8 +4,9 @@ import { byId, openSession, showError } from "./api.js";
 import { startCheck } from "./check.js";
 import { startPicture } from "./picture.js";
 import { startRuns } from "./runs.js";
+import { startVideo } from "./video.js";
 
-const PAGES = { picture: startPicture, runs: startRuns, check: startCheck };
+const PAGES = { picture: startPicture, video: startVideo, runs: startRuns, check: startCheck };
 const started = new Set();
 
 function showPage(session) {

@@ -1,0 +1,165 @@
+"""Measure `stadia app`: its first page, one picture, many clients at once, and hostile uploads.
+
+    python benchmarks/app_load.py NETWORK --clients 20 --seconds 60 --hostile 200
+
+NETWORK: a run or a published network. The server is a process of its own; each client is a thread of this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import psutil
+from PIL import Image
+
+
+class Client:
+    """One browser: a session with its cookie and its secret."""
+
+    def __init__(self, address: str) -> None:
+        self.host = urlsplit(address).netloc
+        reply = self._request("GET", "/")
+        self.cookie = reply.getheader("set-cookie", "").partition(";")[0]
+        reply.read()
+        session = json.loads(self._request("GET", "/api/session").read())
+        self.csrf = session["csrf"]
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(self.host, timeout=300)
+        headers = {"cookie": getattr(self, "cookie", ""), "x-stadia": getattr(self, "csrf", "")}
+        connection.request(method, path, body, headers)
+        return connection.getresponse()
+
+    def upload(self, data: bytes) -> tuple[int, Any]:
+        """Return status and reply of an uploaded picture."""
+        reply = self._request("POST", "/api/photos", data)
+        return reply.status, json.loads(reply.read())
+
+
+def make_picture(seed: int, height: int = 720, width: int = 1280) -> bytes:
+    """Return a JPEG of smooth noise."""
+    small = np.random.default_rng(seed).integers(0, 255, (9, 16, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def make_hostile(seed: int) -> bytes:
+    """Return a damaged file: cut off, with changed bytes, of another kind, or with a wrong size in its header."""
+    rng = np.random.default_rng(seed)
+    stream = io.BytesIO()
+    kind = "PNG" if seed % 2 else "JPEG"
+    Image.fromarray(rng.integers(0, 255, (60, 80, 3), np.uint8)).save(stream, kind)
+    data = bytearray(stream.getvalue())
+    if seed % 5 == 0:
+        return bytes(data[: rng.integers(0, len(data))])
+    if seed % 5 == 1:
+        return bytes(data[:12]) + rng.bytes(2000)
+    if seed % 5 == 2:
+        return rng.bytes(int(rng.integers(0, 5000)))
+    if seed % 5 == 3:
+        data[16:24] = (60000).to_bytes(4, "big") * 2
+    for place in rng.integers(20, len(data), 40):
+        data[place] = int(rng.integers(0, 256))
+    return bytes(data)
+
+
+def count_megabytes(process: psutil.Process) -> float:
+    """Return the memory of a process and its children."""
+    return sum(part.memory_info().rss for part in (process, *process.children(recursive=True))) / 1e6
+
+
+def run_clients(address: str, count: int, seconds: float, process: psutil.Process) -> dict[str, Any]:
+    """Upload pictures from many clients for a time; return how many were served, and how fast."""
+    end, times, errors = time.monotonic() + seconds, [[] for _ in range(count)], list[str]()
+    pictures = [make_picture(seed) for seed in range(4)]
+
+    def work(number: int) -> None:
+        client = Client(address)
+        while time.monotonic() < end:
+            begun = time.monotonic()
+            status, reply = client.upload(pictures[number % len(pictures)])
+            if status == 200:
+                times[number].append(time.monotonic() - begun)
+            else:
+                errors.append(str(reply)[:200])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    memory = []
+    while any(thread.is_alive() for thread in threads):
+        memory.append(count_megabytes(process))
+        time.sleep(1)
+    served = [len(part) for part in times]
+    every = sorted(value for part in times for value in part)
+    return {
+        "served": sum(served),
+        "fewest of a client": min(served),
+        "most of a client": max(served),
+        "errors": len(errors),
+        "first error": errors[:1],
+        "median s": round(every[len(every) // 2], 2) if every else None,
+        "slowest s": round(every[-1], 2) if every else None,
+        "memory MB, first, middle, last": [round(memory[at]) for at in (0, len(memory) // 2, -1)],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network")
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--hostile", type=int, default=200)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        environment = {**os.environ, "TMPDIR": place}
+        command = [sys.executable, "-m", "stadia", "app", given.network, "--port", "0"]
+        begun = time.monotonic()
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        )
+        assert server.stdout is not None
+        address = server.stdout.readline().removeprefix("page:").strip()
+        client, process = Client(address), psutil.Process(server.pid)
+        print(f"first page after {time.monotonic() - begun:.2f} s")
+        client.upload(make_picture(0))  # opens the network
+        times = []
+        for seed in range(5):
+            begun = time.monotonic()
+            status, reply = client.upload(make_picture(seed))
+            times.append(time.monotonic() - begun)
+            assert status == 200, reply
+        print(f"depth of 1280x720 after {sorted(times)[2]:.2f} s (median of 5)")
+        for name, value in run_clients(address, given.clients, given.seconds, process).items():
+            print(f"{given.clients} clients, {given.seconds:.0f} s: {name} {value}")
+        refused = [client.upload(make_hostile(seed)) for seed in range(given.hostile)]
+        lines = [reply["error"] for status, reply in refused if status != 200]
+        broken = [status for status, _ in refused if status not in (200, 422)]
+        print(f"{given.hostile} hostile uploads: {len(lines)} refused in one line, {len(broken)} in another way")
+        print(f"lines with a line end or a path: {sum(chr(10) in line or place in line for line in lines)}")
+        print(f"the server predicts afterwards: {client.upload(make_picture(1))[0] == 200}")
+        (folder,) = Path(place).glob("stadia-app-*")
+        print(
+            f"files left of uploads: {sum(1 for path in folder.rglob('*'))}; memory {count_megabytes(process):.0f} MB"
+        )
+        server.terminate()
+        server.wait(20)
+        print(f"folders left after the end: {len(list(Path(place).glob('stadia-app-*')))}")
+
+
+if __name__ == "__main__":
+    main()

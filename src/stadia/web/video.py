@@ -1,0 +1,191 @@
+"""Predict the frames of an uploaded video into a folder that goes with its session: depth, path, points, a video."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, StadiaError
+from stadia.datasets.image_files import read_rgb
+from stadia.datasets.video.frame_selection import FrameSelector
+from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.io.gltf_files import encode_glb
+from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+from stadia.files.input_files import read_bytes
+from stadia.recipes.prediction.depth_task import CLOUD, PATH_DRAWING, predict_input
+from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.prediction_outputs import DEPTH_COLOR, VIDEO, prediction_lines, trust_line
+from stadia.recipes.prediction.verdict import PredictionGate
+from stadia.web.networks import OpenNetwork
+from stadia.web.photo import PhotoCamera
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_VIDEO_FRAMES = 300
+"""Frames of a video that are predicted: at 0.2 s each, with the path, they take a minute."""
+
+MAX_VIDEO_SIDE = 960
+"""Longest side of its frames."""
+
+DEFAULT_RATE_HZ = 10.0
+"""Frame rate of a video that names none."""
+
+MAX_CLOUD_BYTES = 64 << 20
+CLOUD_GLB = "cloud.glb"
+
+VIDEO_DOWNLOADS: Mapping[str, str] = {
+    VIDEO: "video/mp4",
+    TRAJECTORY: "text/plain",
+    TRAJECTORY_TUM: "text/plain",
+    PATH_DRAWING: "image/png",
+    CLOUD: "application/octet-stream",
+    CLOUD_GLB: "model/gltf-binary",
+    "predictions.json": "application/json",
+}
+"""Files of a predicted video and their types; those that the network does not give are absent."""
+
+_VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
+
+
+class CancelledError(Exception):
+    """The user cancelled the video, or its session ended."""
+
+
+@dataclass
+class VideoJob:
+    """One video of a session.
+
+    folder: for its frames and predictions; it goes with the job.
+    state: "decoding", "predicting", "done", "failed" or "cancelled".
+    done, total: frames.  error: one line.
+    """
+
+    folder: Path
+    state: str = "decoding"
+    done: int = 0
+    total: int = 0
+    error: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    has_ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def frames(self) -> Path:
+        """Return the folder of its frames."""
+        return self.folder / "frames"
+
+    @property
+    def predictions(self) -> Path:
+        """Return the folder of its predictions."""
+        return self.folder / "predictions"
+
+    def close(self) -> None:
+        """Cancel it, and remove its files."""
+        if self.state not in ("done", "failed"):
+            self.state = "cancelled"
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def track(self, items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
+        """Count the frames, and end where the job is cancelled; a `TrackProgress`."""
+        for item in items:
+            if self.state == "cancelled":
+                raise CancelledError
+            self.done += 1
+            yield item
+
+
+def predict_video(job: VideoJob, network: OpenNetwork, camera: PhotoCamera, rate_hz: float, count: int) -> None:
+    """Predict the decoded frames of a job into its folder; set its state, and what the page shows.
+
+    Args:
+        job: with `count` frames in its folder.
+        network: opened.
+        camera: of the frames.
+        rate_hz: of the frames.
+    """
+    try:
+        if job.state == "cancelled":
+            return
+        job.state, job.total = "predicting", count
+        given = PredictionInput("video", read_numbered_frames(job.frames, camera, rate_hz, count), count, rate_hz)
+        first = read_rgb(job.frames / "000000.jpg")
+        predictor = network.find_predictor(*first.shape[:2])
+        is_assumed = camera.source in ("network", "assumed")
+        gate = PredictionGate(predictor.depth_scale, network.training, camera_is_assumed=is_assumed)
+        predictions = predict_input(
+            predictor, given, job.predictions, network.make_provenance(), checker=gate, track=job.track
+        )
+        checks = gate.to_json()
+        job.about = {
+            "verdict": checks["verdict"],
+            "lines": list(prediction_lines(Path("video"), predictions)),
+            "trust": trust_line(predictions),
+            "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
+            "rate_hz": rate_hz,
+            "depth_scale": str(predictor.depth_scale),
+            "network": network.label,
+            "licence": network.licence,
+            "fov_deg": round(camera.fov_deg, 1),
+            "fov_source": camera.source,
+            "files": [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()],
+        }
+        if CLOUD in job.about["files"]:
+            job.about["files"].append(CLOUD_GLB)
+        job.state = "done"
+    except CancelledError:
+        job.close()
+    except StadiaError as error:
+        if job.state != "cancelled":
+            job.state, job.error = "failed", str(error).replace(str(job.folder), "video")
+    except Exception as error:  # such as files that went with a cancelled job; one line, and the thread goes on
+        if job.state != "cancelled":
+            log.exception("a video cannot be predicted")
+            job.state, job.error = "failed", f"internal error, {type(error).__name__}; please report it"
+    finally:
+        job.has_ended.set()
+
+
+def read_numbered_frames(folder: Path, camera: PhotoCamera, rate_hz: float, count: int) -> Iterator[Frame]:
+    """Yield the frames 000000.jpg and so on; those with enough motion are on the path."""
+    chooser = FrameSelector("auto", lists_kept=False)
+    for number in range(count):
+        image = read_rgb(folder / f"{number:06d}.jpg")
+        K = camera.make_K(*image.shape[:2])
+        on_path = chooser.keep(image, number)
+        yield Frame(f"{number:06d}", image, K, number / rate_hz, 1, on_path)
+
+
+def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return points (N, 3) and colors (N, 3) of a PLY file that `PlyWriter` wrote, in random order of one seed.
+
+    Raises DataError where it is another one.
+    """
+    data = read_bytes(path, expected="a cloud", max_bytes=MAX_CLOUD_BYTES)
+    _, end, body = data.partition(b"end_header\n")
+    if not end or len(body) % _VERTEX.itemsize:
+        raise DataError("cloud", found="another file", expected="a cloud of stadia", fix="predict the video again")
+    vertices = np.frombuffer(body, _VERTEX)
+    vertices = vertices[np.random.default_rng(0).permutation(len(vertices))]
+    return np.ascontiguousarray(vertices["position"]), np.ascontiguousarray(vertices["color"])
+
+
+def read_path(folder: Path) -> NDArray[np.float64]:
+    """Return the centers of the camera (N, 3) of a prediction; none without a path."""
+    if not (folder / TRAJECTORY).is_file():
+        return np.zeros((0, 3))
+    return np.asarray(read_kitti_trajectory(folder / TRAJECTORY).T_world_camera[:, :3, 3], np.float64)
+
+
+def encode_video_glb(folder: Path) -> bytes:
+    """Return points and path of a prediction as binary glTF."""
+    return encode_glb(*read_cloud(folder / CLOUD), read_path(folder))

@@ -1,0 +1,179 @@
+"""Routes of videos: upload, progress, frames, points, files, cancel."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from stadia.core.config import StrictModel
+from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.evaluation.io.predictions_record import TRAJECTORY
+from stadia.recipes.prediction.depth_task import CLOUD
+from stadia.recipes.prediction.prediction_outputs import DEPTH_COLOR
+from stadia.web.app_state import AppState, get_state
+from stadia.web.decode_worker import UPLOAD
+from stadia.web.forms import one_line, parse_form, read_numbers, receive_upload
+from stadia.web.guards import require_session
+from stadia.web.photo import choose_camera
+from stadia.web.sessions import Session, find_kept
+from stadia.web.video import (
+    CLOUD_GLB,
+    DEFAULT_RATE_HZ,
+    MAX_VIDEO_FRAMES,
+    MAX_VIDEO_SIDE,
+    VIDEO_DOWNLOADS,
+    VideoJob,
+    encode_video_glb,
+    predict_video,
+    read_cloud,
+    read_path,
+)
+
+
+class VideoForm(StrictModel):
+    """How a video is predicted: the network's place in the list, the field of view, and each n-th frame."""
+
+    network: Annotated[int, Field(ge=0)] = 0
+    fov_deg: float | None = None
+    every: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+async def add_video(request: Request) -> Response:
+    """Take an uploaded video, and decode and predict it after the reply; `show_video` has the progress."""
+    session, state = require_session(request), get_state(request)
+    form = parse_form(VideoForm, read_numbers(request, network=int, fov_deg=float, every=int))
+    job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
+    try:
+        path = await receive_upload(request, job.folder, ["video"])
+    except BaseException:
+        await run_in_threadpool(job.close)
+        raise
+    for older in [*session.videos.values()]:  # one video of a user at a time: each has hundreds of files
+        await run_in_threadpool(older.close)
+    session.videos.clear()
+    key = session.keep(session.videos, job)
+    return JSONResponse({"video": key}, background=BackgroundTask(work_on, state, session, job, path, form))
+
+
+def work_on(state: AppState, session: Session, job: VideoJob, path: Path, form: VideoForm) -> None:
+    """Decode an uploaded video in the process of decoding, and predict it in the user's turn."""
+    try:
+        job.frames.mkdir()
+        about = state.video_decoder.decode_video(
+            path, job.frames, every=form.every, max_frames=MAX_VIDEO_FRAMES, max_side=MAX_VIDEO_SIDE
+        )
+        path.unlink(missing_ok=True)
+        if not about["frames"]:
+            raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
+        network = state.shelf.find(form.network)
+        camera = choose_camera(form.fov_deg, about["fov_deg"], network.focal)
+        rate_hz = (about["rate_hz"] or DEFAULT_RATE_HZ) / form.every
+        count = int(about["frames"])
+
+        def predict() -> None:
+            predict_video(job, network, camera, rate_hz, count)
+            if about["has_more"] and job.state == "done":
+                note = f"note: only {count} frames are predicted: take each n-th frame for more of the video"
+                job.about["lines"].insert(0, note)
+
+        state.video_queue.submit(session.key, predict)
+    except (StadiaError, OSError) as error:
+        if job.state != "cancelled":
+            job.state = "failed"
+            job.error = str(error) if isinstance(error, StadiaError) else "the server has no space for this video"
+        job.has_ended.set()
+
+
+async def show_video(request: Request) -> Response:
+    """Return the progress of a video, and what it became."""
+    job = _find(request)
+    about: dict[str, Any] = {"state": job.state, "done": job.done, "total": job.total, "error": job.error}
+    return JSONResponse({**about, **job.about})
+
+
+async def cancel(request: Request) -> Response:
+    """Cancel a video, and remove its files."""
+    session = require_session(request)
+    job = _find(request)
+    await run_in_threadpool(job.close)
+    session.videos.pop(request.path_params["key"], None)
+    return JSONResponse({"state": "cancelled"})
+
+
+async def show_frame(request: Request) -> Response:
+    """Return one frame, or its depth in colors."""
+    job, number = _find(request), request.path_params["number"]
+    folder = job.frames if request.path_params["kind"] == "image" else job.predictions / DEPTH_COLOR
+    path = folder / f"{number:06d}.jpg"
+    if not path.is_file():
+        raise ConfigError("frame", found=f"number {number}", expected="one of the video", fix="reload the page")
+    return FileResponse(path, media_type="image/jpeg")
+
+
+async def show_video_cloud(request: Request) -> Response:
+    """Return points and colors as the cloud of a picture."""
+    job = _find_done(request)
+    points, colors = await run_in_threadpool(read_cloud, _find_file(job, CLOUD))
+    return Response(points.tobytes() + colors.tobytes(), media_type="application/octet-stream")
+
+
+async def show_path(request: Request) -> Response:
+    """Return the centers of the camera."""
+    job = _find_done(request)
+    path = await run_in_threadpool(read_path, job.predictions)
+    return JSONResponse({"path": path.tolist()})
+
+
+async def download_video(request: Request) -> Response:
+    """Return one of the files of a video; ranges of the MP4 for players."""
+    job, name = _find_done(request), request.path_params["name"]
+    if name not in VIDEO_DOWNLOADS:
+        expected = f"one of {', '.join(VIDEO_DOWNLOADS)}"
+        raise ConfigError("file", found=f"'{name}'", expected=expected, fix="choose one of them")
+    headers = {"content-disposition": f'attachment; filename="stadia-{name}"'}
+    if name == CLOUD_GLB:
+        _find_file(job, CLOUD)
+        data = await run_in_threadpool(encode_video_glb, job.predictions)
+        return Response(data, media_type=VIDEO_DOWNLOADS[name], headers=headers)
+    return FileResponse(_find_file(job, name), media_type=VIDEO_DOWNLOADS[name], headers=headers)
+
+
+def _find(request: Request) -> VideoJob:
+    job: VideoJob = find_kept(require_session(request).videos, request.path_params["key"], "video")
+    return job
+
+
+def _find_done(request: Request) -> VideoJob:
+    """Return a predicted video. Raises ConfigError while it is predicted."""
+    job = _find(request)
+    if job.state != "done":
+        raise ConfigError("video", found=f"one that is {job.state}", expected="a predicted one", fix="wait for it")
+    return job
+
+
+def _find_file(job: VideoJob, name: str) -> Path:
+    """Return a file of a predicted video. Raises ConfigError where the network gives none of it."""
+    path = job.predictions / name
+    if not path.is_file():
+        what = "path" if name.startswith(TRAJECTORY.partition(".")[0]) else "file of this name"
+        raise ConfigError("file", found=f"no {what}", expected="one of the list", fix="choose another network")
+    return path
+
+
+ROUTES = [
+    Route("/api/videos", one_line(add_video), methods=["POST"]),
+    Route("/api/videos/{key}", one_line(show_video)),
+    Route("/api/videos/{key}/cancel", one_line(cancel), methods=["POST"]),
+    Route("/api/videos/{key}/path", one_line(show_path)),
+    Route("/api/videos/{key}/cloud.bin", one_line(show_video_cloud)),
+    Route("/api/videos/{key}/files/{name}", one_line(download_video)),
+    Route("/api/videos/{key}/{kind}/{number:int}.jpg", one_line(show_frame)),
+]

@@ -1,0 +1,115 @@
+"""Videos through the server: progress, frames, path, points, files; cancelled and hostile ones leave nothing."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from tests.web.conftest import Browser
+
+from stadia.evaluation.plots.videos import open_video_file
+from stadia.web import video as videos
+
+
+def make_video(path: Path, frames: int = 8) -> bytes:
+    """Return an MP4 whose picture moves sideways: a near half over a far one, with a pattern."""
+    pattern = np.random.default_rng(0).integers(0, 255, (96, 400), np.uint8)
+    with open_video_file(path, 10.0) as write:
+        for number in range(frames):
+            image = np.zeros((96, 128, 3), np.uint8)
+            image[..., 1] = pattern[:, 6 * number : 6 * number + 128]
+            image[48:, :, 0] = 200
+            write(image)
+    return path.read_bytes()
+
+
+def wait_for(browser: Browser, key: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        job = browser.client.get(f"/api/videos/{key}").json()
+        if job["state"] in ("done", "failed"):
+            return job
+        time.sleep(0.02)
+    raise AssertionError(job)
+
+
+@pytest.mark.slow
+def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Path) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    data = make_video(tmp_path / "drive.mp4")
+    key = browser.post("/api/videos?every=2&fov_deg=70", content=data).json()["video"]
+    job = wait_for(browser, key)
+    assert (job["state"], job["error"]) == ("done", "")
+    assert job["frames"] == [f"{number:06d}" for number in range(4)]
+    assert (job["fov_deg"], job["fov_source"], job["rate_hz"]) == (70.0, "you", 5.0)
+    base = f"/api/videos/{key}"
+    for kind in ("image", "depth"):
+        assert browser.client.get(f"{base}/{kind}/3.jpg").content.startswith(b"\xff\xd8")
+        assert browser.client.get(f"{base}/{kind}/4.jpg").status_code == 422
+    files = {name: browser.client.get(f"{base}/files/{name}") for name in job["files"]}
+    assert {"side_by_side.mp4", "cloud.ply", "cloud.glb", "trajectory.txt", "predictions.json"} <= set(files)
+    assert all(reply.status_code == 200 for reply in files.values())
+    with av.open(io.BytesIO(files["side_by_side.mp4"].content)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 4
+    ply = trimesh.load(io.BytesIO(files["cloud.ply"].content), file_type="ply")
+    assert len(browser.client.get(f"{base}/cloud.bin").content) == 15 * len(ply.vertices)
+    path = np.array(browser.client.get(f"{base}/path").json()["path"])
+    rows = np.loadtxt(io.StringIO(files["trajectory.txt"].text), ndmin=2)
+    np.testing.assert_allclose(path, rows[:, [3, 7, 11]], atol=1e-6)
+    assert str(app.state.shared.folder) not in str(job)
+    again = browser.post("/api/videos", content=data).json()["video"]
+    assert browser.client.get(base).status_code == 422, "a user has one video at a time"
+    wait_for(browser, again)
+    assert len(list(app.state.shared.folder.iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_cancelled_video_leaves_nothing(browser: Browser, app: Any, tmp_path: Path) -> None:
+    key = browser.post("/api/videos", content=make_video(tmp_path / "drive.mp4", 40)).json()["video"]
+    assert browser.post(f"/api/videos/{key}/cancel").status_code == 200
+    assert browser.client.get(f"/api/videos/{key}").status_code == 422
+    deadline = time.monotonic() + 30
+    while list(app.state.shared.folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(app.state.shared.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("keep", [40, 400, 0.5])
+def test_a_damaged_video_is_one_line(browser: Browser, tmp_path: Path, keep: float) -> None:
+    data = make_video(tmp_path / "drive.mp4")
+    cut = data[: int(keep if keep > 1 else keep * len(data))]
+    job = wait_for(browser, browser.post("/api/videos", content=cut).json()["video"])
+    assert job["state"] == "failed"
+    assert "found" in job["error"]
+    assert "\n" not in job["error"]
+
+
+def test_a_picture_is_no_video(browser: Browser) -> None:
+    from tests.web.conftest import encode, make_picture
+
+    reply = browser.post("/api/videos", content=encode(make_picture()))
+    assert reply.status_code == 422
+    assert "found a photo" in reply.json()["error"]
+
+
+@pytest.mark.slow
+def test_a_long_video_is_cut_and_says_so(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stadia.web import video_routes
+
+    monkeypatch.setattr(video_routes, "MAX_VIDEO_FRAMES", 3)
+    job = wait_for(browser, browser.post("/api/videos", content=make_video(tmp_path / "a.mp4")).json()["video"])
+    assert len(job["frames"]) == 3
+    assert job["lines"][0].startswith("note: only 3 frames")
+
+
+def test_another_file_is_no_cloud(tmp_path: Path) -> None:
+    from stadia.core.errors import DataError
+
+    (tmp_path / "cloud.ply").write_bytes(b"ply\nend_header\n" + bytes(16))
+    with pytest.raises(DataError, match="cloud"):
+        videos.read_cloud(tmp_path / "cloud.ply")
