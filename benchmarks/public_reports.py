@@ -1142,7 +1142,22 @@ def _tum_against_kitti(folder: Path, data: Path) -> Words:
     return score_path(folder)
 
 
+@report("T94", "Depth-VO-Feat 7, monodepth2 33: one motion less than poses", "149", "expected 150", "multiply")
+def _one_row_less(folder: Path, data: Path) -> Words:
+    T = make_estimate()
+    write_kitti(folder / "ref.txt", make_path())
+    write_kitti(folder / "est.txt", np.linalg.inv(T[:-1]) @ T[1:])
+    return score_path(folder)
+
+
 # -- Depth files of further threads.
+
+
+@report("D63", "zed-opencv 75: one map of another name", GOOD, outcome="right")
+def _one_map(folder: Path, data: Path) -> Words:
+    write_depth(folder, "depth_27", make_depth(0), 256)
+    write_depth(folder, "predicted", make_depth(0), None, ".npy")
+    return "evaluate", "--depth", folder / "predicted.npy", "--reference", folder / "depth_27.png"
 
 
 add_depth_report(

@@ -518,7 +518,13 @@ def _check_view(name: str, shape: tuple[int, ...], truth: tuple[int, ...], predi
 
 
 def pair_with_truth(predictions: Predictions, truth: GroundTruthFolder) -> tuple[Predictions, GroundTruthFolder, str]:
-    """Return both with one set of names, as of `pair_stacks`, and a note where one is a file of several maps."""
+    """Return both with one set of names, as of `pair_stacks`, and a note where one is a file of several maps.
+
+    Two files of one map belong together, whatever their names.
+    """
+    if predictions.folder.is_file() and truth.folder.is_file() and len(predictions.files) == len(truth.files) == 1:
+        (file,), (name,) = predictions.files.values(), truth.files
+        return replace(predictions, files={name: file}), truth, ""
     files, truth_files, order = pair_stacks(predictions.files, truth.files)
     return replace(predictions, files=files), truth.with_files(truth_files), order
 

@@ -82,7 +82,7 @@ def crop_labeled_boxes(
 def read_dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
     """Yield crops of the DVM-CAR layout (Huang et al., IEEE Big Data 2022).
 
-    Images lie anywhere below the folder, named MAKER$$MODEL$$YEAR$$COLOR$$GENMODEL_ID$$..., on white. Heights are the
+    Images lie anywhere below the folder, named MAKER$$MODEL$$YEAR$$COLOR$$ID$$..., on white. Heights are the
     median of a model's rows in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm). Heights outside 1.1 to 2.6
     m are errors of the table and are left out, as are images that are not on white (interiors).
 

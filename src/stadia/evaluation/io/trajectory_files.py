@@ -168,6 +168,9 @@ def associate_trajectories(
                 untimed = (reference if timed == [estimated.name] else estimated).name
                 fix = f"{untimed} has no times, and {timed[0]} has: write the time of each row in front of it (KITTI's"
                 fix += " are in times.txt), as t x y z qx qy qz qw"
+            if not timed and len(estimated) == len(reference) - 1:
+                fix = "one row less may be motions from frame to frame: write the identity first, and multiply them,"
+                fix += " T[k] = T[k - 1] @ motion[k]; else write a pose for every frame"
             expected = f"{len(reference)}, as in {reference.name}: a row is a frame"
             raise DataError(estimated.name, found=f"{len(estimated)} poses", expected=expected, fix=fix)
         return estimated, reference
