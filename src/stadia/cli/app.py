@@ -73,9 +73,9 @@ def _check_token(token: str | None, host: str) -> str | None:
 
 
 def _check_network(name: str) -> None:
-    """Raise StadiaError where a name is no run, checkpoint or published network, before the server starts."""
+    """Raise ConfigError where a name is no path and no published network, before the server starts."""
     from stadia.recipes.prediction.requests import is_network_name
-    from stadia.training.checkpoint import Checkpoint
 
-    if not is_network_name(name):
-        Checkpoint.open(Path(name))
+    if not Path(name).exists() and not is_network_name(name):
+        found, expected = "no such run or network", "a run, a checkpoint, or a published network"
+        raise ConfigError(name, found=found, expected=expected, fix="see `stadia list networks`")

@@ -15,7 +15,6 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
@@ -24,7 +23,7 @@ from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 from stadia.files.input_files import read_bytes
 from stadia.files.json_files import parse_json
 from stadia.web.app_state import get_state, run_in_turn
-from stadia.web.forms import one_line, parse_form, read_json_body
+from stadia.web.forms import parse_form, read_json_body
 from stadia.web.guards import require_session
 
 CHECK_S = 180.0
@@ -123,6 +122,3 @@ async def check(request: Request) -> Response:
     path = state.data / form.name
     result = await run_in_turn(request, session, lambda: run_check(path, form.fov_deg, state.folder))
     return JSONResponse(result)
-
-
-ROUTES = [Route("/api/data", one_line(show_data)), Route("/api/check", one_line(check), methods=["POST"])]

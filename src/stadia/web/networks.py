@@ -8,20 +8,18 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.core.types import Predictor
-from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import RUN_FILE
 from stadia.models.published_files import HUB
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.verdict import read_training_record
 from stadia.report.run_files import flatten_mapping, read_run
-from stadia.training.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from stadia.core.types import Predictor
+    from stadia.diagnostics.prediction_checks import TrainingRecord
+    from stadia.evaluation.io.predictions_record import Provenance
+    from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +54,8 @@ class OpenNetwork:
 
     def make_provenance(self) -> Provenance:
         """Return what predictions of a folder record of it."""
+        from stadia.evaluation.io.predictions_record import Provenance
+
         if self.checkpoint is None:
             return Provenance(recipe="", config_hash="")
         return Provenance.from_checkpoint(self.checkpoint)
@@ -87,6 +87,11 @@ def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
 
 def load_network(name: str) -> OpenNetwork:
     """Open a run, a checkpoint, or a published network by its name. Raises StadiaError where it is none of these."""
+    from stadia.recipes.base.build_recipe import load_recipe
+    from stadia.recipes.base.config import NETWORK_RECIPE
+    from stadia.recipes.prediction.network_checkpoint import open_network
+    from stadia.recipes.prediction.verdict import read_training_record
+
     checkpoint = open_network(name)
     recipe = load_recipe(checkpoint)
     run = checkpoint.run_folder

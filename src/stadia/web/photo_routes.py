@@ -12,7 +12,6 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
@@ -21,7 +20,7 @@ from stadia.recipes.prediction.verdict import verdict_lines
 from stadia.web import photo as photos
 from stadia.web.app_state import get_state, run_in_turn
 from stadia.web.decode_worker import DecodedPhoto
-from stadia.web.forms import one_line, parse_form, read_json_body, read_numbers, receive_upload
+from stadia.web.forms import parse_form, read_json_body, read_numbers, receive_upload
 from stadia.web.guards import require_session
 from stadia.web.networks import OpenNetwork
 from stadia.web.sessions import Session, find_kept
@@ -200,15 +199,3 @@ def _find_prediction(request: Request) -> photos.PhotoPrediction:
         require_session(request).predictions, request.path_params["key"], "prediction"
     )
     return prediction
-
-
-ROUTES = [
-    Route("/api/photos", one_line(add_photo), methods=["POST"]),
-    Route("/api/photos/{key}/predict", one_line(predict_again), methods=["POST"]),
-    Route("/api/photos/{key}/image.jpg", one_line(show_image)),
-    Route("/api/predictions/{key}/color.png", one_line(show_colors)),
-    Route("/api/predictions/{key}/values.f32", one_line(show_values)),
-    Route("/api/predictions/{key}/cloud.bin", one_line(show_cloud)),
-    Route("/api/predictions/{key}/distance", one_line(measure), methods=["POST"]),
-    Route("/api/predictions/{key}/files/{name}", one_line(download)),
-]

@@ -10,7 +10,6 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stadia.core.errors import ConfigError, RunError
 from stadia.files.image_io import MAX_IMAGE_BYTES
@@ -19,7 +18,6 @@ from stadia.report.report_page import build_report
 from stadia.report.run_files import check_inside, read_run
 from stadia.report.run_journal import write_comparison
 from stadia.web.app_state import get_state
-from stadia.web.forms import one_line
 from stadia.web.guards import require_session
 from stadia.web.run_list import RunList, describe_run, make_curves, resume_training, stop_training
 
@@ -106,14 +104,3 @@ async def resume(request: Request) -> Response:
 
 def _find(request: Request) -> Path:
     return _get_runs(request).find(request.path_params["name"])
-
-
-ROUTES = [
-    Route("/api/runs", one_line(show_runs)),
-    Route("/api/compare", one_line(compare)),
-    Route("/api/runs/{name}", one_line(show_run)),
-    Route("/api/runs/{name}/report", one_line(show_report)),
-    Route("/api/runs/{name}/images/{image}", one_line(show_run_image)),
-    Route("/api/runs/{name}/stop", one_line(stop), methods=["POST"]),
-    Route("/api/runs/{name}/resume", one_line(resume), methods=["POST"]),
-]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -18,7 +20,6 @@ from starlette.staticfiles import StaticFiles
 
 from stadia import __version__
 from stadia.core.errors import ConfigError, summarize_exception
-from stadia.web import check_routes, photo_routes, run_routes, video_routes
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import SESSION_COOKIE, make_guard, refuse, require_session, set_cookie
@@ -28,6 +29,49 @@ from stadia.web.run_list import RunList
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+
+ROUTES = (
+    ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
+    ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
+    ("GET", "/api/photos/{key}/image.jpg", "stadia.web.photo_routes:show_image"),
+    ("GET", "/api/predictions/{key}/color.png", "stadia.web.photo_routes:show_colors"),
+    ("GET", "/api/predictions/{key}/values.f32", "stadia.web.photo_routes:show_values"),
+    ("GET", "/api/predictions/{key}/cloud.bin", "stadia.web.photo_routes:show_cloud"),
+    ("POST", "/api/predictions/{key}/distance", "stadia.web.photo_routes:measure"),
+    ("GET", "/api/predictions/{key}/files/{name}", "stadia.web.photo_routes:download"),
+    ("POST", "/api/videos", "stadia.web.video_routes:add_video"),
+    ("GET", "/api/videos/{key}", "stadia.web.video_routes:show_video"),
+    ("POST", "/api/videos/{key}/cancel", "stadia.web.video_routes:cancel"),
+    ("GET", "/api/videos/{key}/path", "stadia.web.video_routes:show_path"),
+    ("GET", "/api/videos/{key}/cloud.bin", "stadia.web.video_routes:show_video_cloud"),
+    ("GET", "/api/videos/{key}/files/{name}", "stadia.web.video_routes:download_video"),
+    ("GET", "/api/videos/{key}/{kind}/{number:int}.jpg", "stadia.web.video_routes:show_frame"),
+    ("GET", "/api/runs", "stadia.web.run_routes:show_runs"),
+    ("GET", "/api/compare", "stadia.web.run_routes:compare"),
+    ("GET", "/api/runs/{name}", "stadia.web.run_routes:show_run"),
+    ("GET", "/api/runs/{name}/report", "stadia.web.run_routes:show_report"),
+    ("GET", "/api/runs/{name}/images/{image}", "stadia.web.run_routes:show_run_image"),
+    ("POST", "/api/runs/{name}/stop", "stadia.web.run_routes:stop"),
+    ("POST", "/api/runs/{name}/resume", "stadia.web.run_routes:resume"),
+    ("GET", "/api/data", "stadia.web.check_routes:show_data"),
+    ("POST", "/api/check", "stadia.web.check_routes:check"),
+)
+"""Method, path, and the function that replies, whose module loads with its first request: the page does not wait for
+torch.
+"""
+
+
+def load_endpoint(place: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that loads the function of "module:name" with its first request."""
+    module, _, name = place.partition(":")
+
+    async def reply(request: Request) -> Response:
+        loaded = await run_in_threadpool(importlib.import_module, module)
+        response: Response = await getattr(loaded, name)(request)
+        return response
+
+    reply.__name__ = name
+    return reply
 
 
 def make_app(
@@ -43,17 +87,21 @@ def make_app(
     """
     state = AppState(NetworkShelf(names), make_upload_folder(), RunList(runs) if runs is not None else None, data)
 
+    def warm_up() -> None:
+        importlib.import_module("stadia.web.photo_routes")
+        if names:
+            state.shelf.find(0)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        if names:
-            state.queue.submit("start", lambda: state.shelf.find(0))
+        state.queue.submit("start", warm_up)
         try:
             yield
         finally:
             state.close()
 
     pages = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
-    pages += [*photo_routes.ROUTES, *video_routes.ROUTES, *run_routes.ROUTES, *check_routes.ROUTES]
+    pages += [Route(path, one_line(load_endpoint(place)), methods=[method]) for method, path, place in ROUTES]
     app = Starlette(
         routes=[*pages, Mount("/static", StaticFiles(directory=STATIC))],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token))],

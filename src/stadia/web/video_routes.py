@@ -11,7 +11,6 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, StadiaError
@@ -20,7 +19,7 @@ from stadia.recipes.prediction.depth_task import CLOUD
 from stadia.recipes.prediction.prediction_outputs import DEPTH_COLOR
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decode_worker import UPLOAD
-from stadia.web.forms import one_line, parse_form, read_numbers, receive_upload
+from stadia.web.forms import parse_form, read_numbers, receive_upload
 from stadia.web.guards import require_session
 from stadia.web.photo import choose_camera
 from stadia.web.sessions import Session, find_kept
@@ -166,14 +165,3 @@ def _find_file(job: VideoJob, name: str) -> Path:
         what = "path" if name.startswith(TRAJECTORY.partition(".")[0]) else "file of this name"
         raise ConfigError("file", found=f"no {what}", expected="one of the list", fix="choose another network")
     return path
-
-
-ROUTES = [
-    Route("/api/videos", one_line(add_video), methods=["POST"]),
-    Route("/api/videos/{key}", one_line(show_video)),
-    Route("/api/videos/{key}/cancel", one_line(cancel), methods=["POST"]),
-    Route("/api/videos/{key}/path", one_line(show_path)),
-    Route("/api/videos/{key}/cloud.bin", one_line(show_video_cloud)),
-    Route("/api/videos/{key}/files/{name}", one_line(download_video)),
-    Route("/api/videos/{key}/{kind}/{number:int}.jpg", one_line(show_frame)),
-]
