@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -179,6 +180,8 @@ class Sweep:
         url, options = self.storage, dict[str, Any](pool_pre_ping=True)  # a server may close an idle connection
         if url is None:
             url, options = f"sqlite:///{(self.folder / DATABASE).absolute()}", {"connect_args": {"timeout": 60}}
+        if url.startswith("postgresql://") and find_spec("psycopg2") is None and find_spec("pg8000") is not None:
+            url = url.replace("postgresql://", "postgresql+pg8000://", 1)
         return RDBStorage(
             url,
             engine_kwargs=options,

@@ -1,0 +1,239 @@
+"""Measure what docs/results/scale.md reports: processes, shards in a store, a simulated store, and costs on paper.
+
+    python benchmarks/scale.py processes --out DIR     losses on 1, 2 and 4 processes, and with fsdp
+    python benchmarks/scale.py store --out DIR         batches from local shards and from S3 on loopback
+    python benchmarks/scale.py simulate --out DIR      a loader against a store with three latencies, and simpy's model
+    python benchmarks/scale.py paper --images DIR      bytes and decoding time of a sample; 1,000 hours on 1 to 512 GPUs
+
+`processes` needs `elastic_restarts.py` beside it for its data. `store` and `simulate` need moto, `simulate` simpy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+from elastic_restarts import SETTINGS, write_drive
+
+COUNTS = ("1 ddp", "2 ddp", "4 ddp", "2 fsdp")
+LATENCIES_S = (0.05, 0.2, 0.5)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def measure_processes(out: Path, steps: int) -> None:
+    """Train on several numbers of processes with one global batch; print the largest relative differences."""
+    data = write_drive(out / "drive", 0)
+    losses: dict[str, list[dict[str, float]]] = {}
+    for name in COUNTS:
+        count, strategy = name.split()
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
+        command += ["-m", "stadia", "train", "selfsup", str(data), *SETTINGS, f"training.max_steps={steps}"]
+        command += [f"training.strategy={strategy}", "--on-stop", "warn", "--out", str(out / name.replace(" ", "-"))]
+        subprocess.run(command, check=True, env=ENVIRONMENT, capture_output=True)
+        (table,) = (out / name.replace(" ", "-")).glob("*/metrics.csv")
+        with table.open() as stream:
+            rows = list(csv.DictReader(stream))
+        losses[name] = [{"loss": float(row["train/loss"])} for row in rows if row.get("train/loss")]
+    for name in COUNTS[1:]:
+        pairs = zip(losses[COUNTS[0]], losses[name], strict=True)
+        worst = max(abs(other["loss"] / one["loss"] - 1) for one, other in pairs)
+        print(f"{name}: largest relative difference of the loss to one process {worst:.2g} over {steps} steps")
+
+
+def start_store() -> tuple[Any, str]:
+    """Start moto's S3 on loopback with a bucket; return the server and the URL."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    os.environ |= {"AWS_DEFAULT_REGION": "us-east-1"}
+    urlopen(Request(f"http://{host}:{port}/bucket", method="PUT")).close()
+    return server, "s3://bucket"
+
+
+def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
+    """Write a drive of 240 frames as shards into a folder and a store."""
+    from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
+
+    drive = out / "long"
+    if not drive.exists():
+        frames = sorted(write_drive(out / "drive", 0).iterdir())
+        drive.mkdir(parents=True)
+        for index in range(240):
+            shutil.copy(frames[index % len(frames)], drive / f"{index:04d}.png")
+    options = {"camera": {"focal_px": 90}, "stride": 1}
+    for place in (str(out / "shards"), f"{url}/shards"):
+        list(shard_dataset(ShardRequest(source=drive, url=place, options=options, shard_bytes=shard_bytes)))
+    return str(out / "shards"), f"{url}/shards"
+
+
+def load_epoch(path: str, cache: Path, *, step_s: float = 0.0, shard_gb: float = 1.0) -> tuple[float, int]:
+    """Load an epoch in batches of 4, with a pause for each as a step would take; return the time and the samples."""
+    from stadia.dataloading.config import DatasetConfig
+    from stadia.dataloading.loader import Loader
+    from stadia.dataloading.samples import VideoSamples, open_split
+
+    config = DatasetConfig(
+        path=path, height=64, width=96, cache={"folder": str(cache), "shard_gb": shard_gb}, shuffle_shards=4
+    )
+    samples = VideoSamples.from_config(open_split(config).train, config, training=True)
+    loader, started, count = Loader(samples, batch_size=4, shuffle=True), time.perf_counter(), 0
+    for batch in loader:
+        count += len(batch.meta)
+        if step_s:
+            time.sleep(step_s)
+    return time.perf_counter() - started, count
+
+
+def measure_store(out: Path) -> None:
+    """Compare epochs from local shards, from a store without copies, and from its copies."""
+    server, url = start_store()
+    local, remote = write_shard_sets(out, url, 1 << 18)
+    rounds: dict[str, list[float]] = {"local": [], "store": [], "copies": []}
+    for number in range(5):
+        cache = out / f"cache{number}"
+        for name, path in (("local", local), ("store", remote), ("copies", remote)):
+            taken, count = load_epoch(path, cache, step_s=0.05)
+            rounds[name].append(count / taken)
+    server.stop()
+    for name, speeds in rounds.items():
+        share = np.median(speeds) / np.median(rounds["local"])
+        print(
+            f"{name}: {np.median(speeds):.1f} samples/s, {share:.1%} of local (median of 5, {min(speeds):.1f} at least)"
+        )
+
+
+def simulate_epoch(shards: int, samples: int, latency_s: float, sample_s: float, transfer_s: float) -> float:
+    """Return the time of an epoch: one loader whose samples wait for the copy of their shard, when it is not there."""
+    import simpy
+
+    environment = simpy.Environment()
+    generator = np.random.default_rng(0)
+    order = np.repeat(np.arange(shards), -(-samples // shards))[:samples]
+    order = order[np.argsort(order + 4 * generator.random(samples), kind="stable")]
+
+    def load() -> Any:
+        here = set[int]()
+        for shard in order.tolist():
+            if shard not in here:
+                yield environment.timeout(latency_s + transfer_s)
+                here.add(shard)
+            yield environment.timeout(sample_s)
+
+    environment.process(load())
+    environment.run()
+    return float(environment.now)
+
+
+def measure_simulation(out: Path) -> None:
+    """Compare simpy's model with epochs against a store whose every read takes longer."""
+    from stadia.files.remote_store import RemoteStore
+
+    server, url = start_store()
+    _, remote = write_shard_sets(out, url, 1 << 18)
+    store = RemoteStore(remote)
+    index = json.loads(store.read("shards.json", max_bytes=1 << 24))
+    started = time.perf_counter()
+    for shard in index["shards"]:
+        store.fetch(shard["name"], max_bytes=shard["bytes"])
+    transfer_s = (time.perf_counter() - started) / len(index["shards"])
+    load_epoch(remote, out / "warm")
+    warm_s, count = min(load_epoch(remote, out / "warm") for _ in range(3))
+    real: Callable[..., bytes] = RemoteStore.fetch
+    for number, latency_s in enumerate(LATENCIES_S):
+
+        def slow(self: RemoteStore, name: str, *, max_bytes: int, wait_s: float = latency_s) -> bytes:
+            if name.endswith(".bin"):
+                time.sleep(wait_s)
+            return real(self, name, max_bytes=max_bytes)
+
+        RemoteStore.fetch = slow  # type: ignore[method-assign]
+        measured_s, _ = load_epoch(remote, out / f"slow{number}")
+        modeled_s = simulate_epoch(len(index["shards"]), count, latency_s, warm_s / count, transfer_s)
+        ratio = modeled_s / measured_s
+        print(f"latency {latency_s} s: {count / measured_s:.1f} samples/s measured, {ratio - 1:+.1%} time by the model")
+    RemoteStore.fetch = real  # type: ignore[method-assign]
+    server.stop()
+
+
+GPU_SAMPLES_S = 300.0
+"""Samples a second of one GPU, assumed and not measured: two ResNet-18 at 640x192 in bf16 on a GPU of a data center."""
+
+CORES_PER_GPU, GPUS_PER_MACHINE = 8, 8
+NETWORK_GB_S, STORE_GB_S = 25.0, 5.0
+"""Assumed: of a machine to the others, and to its store."""
+
+GRADIENT_BYTES = 4 * 27_000_000
+HOURS, FRAMES_S = 1000, 10
+
+
+def measure_paper(images: Path) -> None:
+    """Print bytes and processor time of a frame by encoding, and epochs of 1,000 hours on 1 to 512 GPUs."""
+    import cv2
+
+    from stadia.datasets.frame_store import resize_image
+    from stadia.datasets.image_files import list_images, read_rgb
+    from stadia.datasets.shards.shard_index import decode_frame, encode_image
+
+    frames = [resize_image(read_rgb(path), 192, 640) for path in list_images(images)[:20]]
+    cv2.setNumThreads(1)
+    costs: dict[str, tuple[float, float]] = {}
+    for encoding in ("png", "jpeg", "raw"):
+        data = [encode_image(frame, encoding) for frame in frames]  # type: ignore[arg-type]
+        started = time.process_time()
+        for _ in range(5):
+            for part in data:
+                decode_frame("frame", part, encoding, 192, 640)  # type: ignore[arg-type]
+        decode_s = (time.process_time() - started) / (5 * len(data))
+        costs[encoding] = float(np.mean([len(part) for part in data])), decode_s
+        print(f"{encoding}: {costs[encoding][0] / 1e3:.0f} kB a frame, {1e3 * decode_s:.2f} ms to decode on one core")
+    total = HOURS * 3600 * FRAMES_S
+    for gpus in (1, 8, 64, 512):
+        machines = -(-gpus // GPUS_PER_MACHINE)
+        for encoding in ("png", "jpeg"):
+            size, decode_s = costs[encoding]
+            compute = GPU_SAMPLES_S * gpus
+            exchange_s = 2 * GRADIENT_BYTES * (machines - 1) / max(machines, 1) / (NETWORK_GB_S * 1e9)
+            compute = 1 / (1 / compute + exchange_s / (32 * gpus))
+            decode = CORES_PER_GPU * gpus / (3 * decode_s)
+            store = STORE_GB_S * 1e9 / size  # each machine reads every shard
+            rate = min(compute, decode, store)
+            limit = {compute: "GPUs", decode: "decoding", store: "store of each machine"}[rate]
+            hours = total / rate / 3600
+            print(f"{gpus} GPUs, {encoding}: {rate:.0f} samples/s, an epoch {hours:.2f} h, limit: {limit}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["processes", "store", "simulate", "paper"])
+    parser.add_argument("--out", type=Path, default=Path("scale"))
+    parser.add_argument("--images", type=Path, default=Path("images"))
+    parser.add_argument("--steps", type=int, default=50)
+    given = parser.parse_args()
+    if given.what == "paper":
+        measure_paper(given.images)
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.what == "processes":
+        measure_processes(given.out, given.steps)
+    elif given.what == "store":
+        measure_store(given.out)
+    else:
+        measure_simulation(given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Read TUM RGB-D: SEQUENCE/{rgb.txt, depth.txt, groundtruth.txt}, rgb/TIME.png and depth/TIME.png.
+
+Lists have `timestamp filename` a line, and `timestamp tx ty tz qx qy qz qw` of the color camera in the world. Depth is
+registered to color, 5000 a metre. Source: cvg.cit.tum.de/data/datasets/rgbd-dataset (CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.image_files import check_image_size, read_rgb
+from stadia.datasets.open_dataset import DatasetFormat
+from stadia.datasets.recordings import ImageRecording, Intrinsics
+from stadia.datasets.text_files import parse_numbers, read_rows
+from stadia.files.input_files import read_lines
+from stadia.files.paths import safe_join
+
+UNITS_PER_METRE = 5000
+"""Integers of a depth image a metre, for all sequences but those recorded with another driver."""
+
+MAX_APART_S = 0.02
+"""Largest difference of times of one frame in two lists, as the data set's own tool `associate.py` has it."""
+
+HEIGHT, WIDTH = 480, 640
+FREIBURG_CAMERAS = {
+    "freiburg1": (517.3, 516.5, 318.6, 255.3),
+    "freiburg2": (520.9, 521.0, 325.1, 249.7),
+    "freiburg3": (535.4, 539.2, 320.1, 247.6),
+}
+"""fx, fy, cx, cy of the color camera by the name in a sequence's folder; images of 1 and 2 keep their distortion."""
+
+ROS_CAMERA = (525.0, 525.0, 319.5, 239.5)
+"""Of other sequences: the default of the driver, which the data set recommends."""
+
+
+class TumRgbd(DatasetFormat):
+    """Sequences of TUM RGB-D, or one of them."""
+
+    layout = "SEQUENCE/rgb.txt with rgb/TIME.png"
+
+    def find_recordings(self, path: Path) -> dict[str, Path]:
+        alone = (path / "rgb.txt").is_file()
+        folders = [path] if alone else sorted(file.parent for file in path.glob("*/rgb.txt"))
+        return {folder.resolve().name: folder for folder in folders}
+
+    def open_recording(
+        self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
+    ) -> Recording:
+        times_s, images = _read_list(folder / "rgb.txt")
+        check_image_size(
+            images[0], read_rgb(images[0]), HEIGHT, WIDTH, like=", that of the data set", fix="copy it again"
+        )
+        fx, fy, cx, cy = next((k for key, k in FREIBURG_CAMERAS.items() if key in name), ROS_CAMERA)
+        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        depth_files: list[Path | None] = [None] * len(images)
+        if (folder / "depth.txt").is_file():
+            depth_times_s, files = _read_list(folder / "depth.txt")
+            nearest = match_times(times_s, depth_times_s)
+            depth_files = [None if index < 0 else files[index] for index in nearest]
+        return TumRecording(
+            name=f"tum_rgbd/{name}",
+            images={LEFT: images},
+            intrinsics={LEFT: Intrinsics(K, HEIGHT, WIDTH)},
+            times_s=times_s,
+            poses=_read_poses(folder / "groundtruth.txt", times_s),
+            maps=depth_files,
+        )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TumRecording(ImageRecording):
+    """A sequence of TUM RGB-D. maps: the depth image of each frame, None without."""
+
+    maps: list[Path | None]
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return depth from uint16 in 1 / 5000 m, 0 = none."""
+        path = self.maps[index]
+        return None if path is None else self.read_depth(path, side, units_per_metre=UNITS_PER_METRE)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        path = self.maps[index]
+        return () if path is None else (path,)
+
+
+def match_times(times_s: NDArray[np.float64], others_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return (N,) the index of the nearest other time, -1 where it is more than MAX_APART_S away.
+
+    Examples:
+        >>> match_times(np.array([1.0, 2.0]), np.array([0.99, 1.5])).tolist()
+        [0, -1]
+    """
+    order = np.argsort(others_s)
+    right = np.clip(np.searchsorted(others_s[order], times_s), 1, max(len(order) - 1, 1))
+    candidates = order[np.clip(np.stack([right - 1, right]), 0, len(order) - 1)]
+    apart_s = np.abs(others_s[candidates] - times_s)
+    nearest = candidates[apart_s.argmin(0), np.arange(len(times_s))]
+    return np.where(apart_s.min(0) <= MAX_APART_S, nearest, -1)
+
+
+def _read_list(path: Path) -> tuple[NDArray[np.float64], list[Path]]:
+    """Return times and files of a list. Raises DataError for a line that is none, or a file outside the folder."""
+    times, files = list[float](), list[Path]()
+    for number, line in enumerate(read_lines(path, expected="lines `timestamp filename`"), start=1):
+        if line.lstrip().startswith("#"):
+            continue
+        words = line.split()
+        values = parse_numbers(words[:1])
+        if len(words) != 2 or not len(values):
+            expected, fix = "`timestamp filename`", "copy the official file"
+            raise DataError(path, found=f"'{line[:60]}' in line {number}", expected=expected, fix=fix)
+        times.append(float(values[0]))
+        files.append(safe_join(path.parent, words[1]))
+    if not files:
+        raise DataError(path, found="no frame", expected="lines `timestamp filename`", fix="copy the official file")
+    return np.array(times), files
+
+
+def _read_poses(path: Path, times_s: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return (N, 4, 4) camera-to-world of the nearest row; NaN where none is near. None without the file."""
+    if not path.is_file():
+        return None
+    rows = read_rows(path, 8, "timestamp tx ty tz qx qy qz qw")
+    if not len(rows):
+        raise DataError(path, found="no pose", expected="rows timestamp tx ty tz qx qy qz qw", fix="copy it again")
+    norms = np.linalg.norm(rows[:, 4:], axis=1)
+    if (wrong := np.abs(norms - 1) > 0.01).any():
+        row = int(np.argmax(wrong))
+        found, expected = f"a quaternion of length {norms[row]:.3g} in row {row + 1}", "unit quaternions x y z w"
+        raise DataError(path, found=found, expected=expected, fix="copy the official file")
+    nearest = match_times(times_s, rows[:, 0])
+    poses = np.tile(np.eye(4), (len(times_s), 1, 1))
+    poses[:, :3, :3] = rotations_from_xyzw(rows[nearest, 4:] / norms[nearest, None])
+    poses[:, :3, 3] = rows[nearest, 1:4]
+    poses[nearest < 0] = np.nan
+    return poses
+
+
+def rotations_from_xyzw(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (N, 3, 3) of unit quaternions (N, 4), x y z w.
+
+    Examples:
+        >>> rotations_from_xyzw(np.array([[0.0, 0.0, 0.0, 1.0]]))[0].tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    x, y, z, w = quaternions.T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), -1, 0)

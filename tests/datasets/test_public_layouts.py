@@ -1,0 +1,249 @@
+"""TUM RGB-D, nerfstudio, COLMAP and Cityscapes in generated miniatures: what is read, and wrong variants by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import DataError
+from stadia.dataloading.samples import VideoSamples
+from stadia.datasets.formats.tum_rgbd import FREIBURG_CAMERAS, match_times, rotations_from_xyzw
+from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits
+from stadia.diagnostics.preflight.preflight_runner import run_preflight
+
+OneLine = Callable[..., None]
+FRAMES = 4
+
+
+def to_quaternion(R: np.ndarray) -> np.ndarray:
+    """(4,) x y z w of a rotation about y by a small angle, as the world's poses have."""
+    half = np.arctan2(R[0, 2], R[0, 0]) / 2
+    return np.array([0.0, np.sin(half), 0.0, np.cos(half)])
+
+
+@pytest.fixture
+def tum(tmp_path: Path, world: Any) -> Path:
+    """A sequence whose depth images are 8 ms, and whose poses are 3 ms behind color."""
+    folder = tmp_path / "tum" / "rgbd_dataset_freiburg1_desk"
+    fx, fy, cx, cy = FREIBURG_CAMERAS["freiburg1"]
+    rays = world.pinhole_rays(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), 480, 640)
+    lines: dict[str, list[str]] = {"rgb": ["# color images"], "depth": [], "groundtruth": ["# ground truth trajectory"]}
+    for index in range(FRAMES):
+        pose, time_s = world.pose(index), 1305031910.0 + index / 30
+        image, depth = world.paint(pose, rays)
+        world.save(folder / "rgb" / f"{time_s:.6f}.png", image)
+        (folder / "depth").mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / "depth" / f"{time_s + 0.008:.6f}.png"), np.uint16(np.clip(depth * 5000, 0, 65535)))
+        lines["rgb"].append(f"{time_s:.6f} rgb/{time_s:.6f}.png")
+        lines["depth"].append(f"{time_s + 0.008:.6f} depth/{time_s + 0.008:.6f}.png")
+        row = [time_s + 0.003, *pose[:3, 3], *to_quaternion(pose[:3, :3])]
+        lines["groundtruth"].append(" ".join(f"{value:.9f}" for value in row))
+    for name, rows in lines.items():
+        (folder / f"{name}.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def nerf(tmp_path: Path, world: Any) -> Path:
+    folder = tmp_path / "scene"
+    frames = []
+    for index in reversed(range(FRAMES)):
+        world.save(folder / "images" / f"frame_{index}.png", world.render(index)[0])
+        matrix = world.pose(index) @ np.diag([1.0, -1, -1, 1])
+        frames.append({"file_path": f"images/frame_{index}.png", "transform_matrix": matrix.tolist()})
+    K = world.K
+    camera = {"fl_x": K[0, 0], "fl_y": K[1, 1], "cx": K[0, 2], "cy": K[1, 2], "w": world.width, "h": world.height}
+    (folder / "transforms.json").write_text(json.dumps({**camera, "camera_model": "OPENCV", "frames": frames}))
+    return folder
+
+
+@pytest.fixture
+def colmap(tmp_path: Path, world: Any) -> Path:
+    folder = tmp_path / "reconstruction"
+    rows = []
+    for index in range(FRAMES):
+        world.save(folder / "images" / f"frame {index}.png", world.render(index)[0])
+        inverse = np.linalg.inv(world.pose(index))
+        x, y, z, w = to_quaternion(inverse[:3, :3])
+        numbers = " ".join(f"{value:.12g}" for value in (w, x, y, z, *inverse[:3, 3]))
+        rows += [f"{index + 1} {numbers} 1 frame {index}.png", "10.5 20.5 -1 30.5 40.5 7"]
+    (folder / "sparse" / "0").mkdir(parents=True)
+    (folder / "sparse" / "0" / "images.txt").write_text("# Image list\n" + "\n".join(rows) + "\n")
+    K = world.K
+    camera = f"1 PINHOLE {world.width} {world.height} {K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]}\n"
+    (folder / "sparse" / "0" / "cameras.txt").write_text("# Camera list\n" + camera)
+    return folder
+
+
+@pytest.fixture
+def city(tmp_path: Path, world: Any) -> Path:
+    root = tmp_path / "cityscapes"
+    for split, name in (("train", "aachen"), ("val", "lindau")):
+        for index in range(FRAMES):
+            for side in ("left", "right"):
+                file = f"{name}_000003_{index + 17:06d}_{side}Img8bit.png"
+                world.save(root / f"{side}Img8bit_sequence" / split / name / file, world.render(index, side)[0])
+        (root / "camera" / split / name).mkdir(parents=True)
+        intrinsic = {"fx": 120.0, "fy": 120.0, "u0": 77.0, "v0": 41.0}
+        extrinsic = {"baseline": world.baseline_m, "pitch": 0.03, "roll": 0.0, "x": 1.7, "y": 0.1, "yaw": 0, "z": 1.22}
+        content = json.dumps({"intrinsic": intrinsic, "extrinsic": extrinsic})
+        (root / "camera" / split / name / f"{name}_000003_000019_camera.json").write_text(content)
+    return root
+
+
+def check_trains(path: Path) -> None:
+    """It passes the checks that stop a training, and gives samples."""
+    recordings = open_recordings(path)
+    findings = run_preflight(recordings, {}, seconds=20)
+    assert [finding for finding in findings if finding.severity == "stop"] == []
+    samples = VideoSamples(recordings, height=64, width=96)
+    assert samples[0].inputs.image.shape == (3, 64, 96)
+
+
+@pytest.mark.slow
+def test_tum_rgbd(tum: Path, world: Any) -> None:
+    assert detect_format(tum) == detect_format(tum.parent) == "tum_rgbd"
+    (recording,) = open_recordings(tum)
+    assert recording.K(0)[0, 0] == 517.3
+    assert recording.timestamp_s(1) == pytest.approx(1305031910 + 1 / 30, abs=1e-5)
+    np.testing.assert_allclose(recording.T_world_camera(2), world.pose(2), atol=1e-6)
+    depth = recording.depth_m(1)
+    assert depth is not None
+    assert float(depth.max()) == pytest.approx(12, abs=0.5)
+    check_trains(tum)
+
+
+def test_nerfstudio(nerf: Path, world: Any) -> None:
+    assert detect_format(nerf) == "nerfstudio"
+    (recording,) = open_recordings(nerf)
+    assert np.array_equal(recording.image(3), world.render(3)[0]), "by the names' numbers"
+    np.testing.assert_allclose(recording.T_world_camera(3), world.pose(3), atol=1e-9)
+    np.testing.assert_allclose(recording.K(0), world.K)
+    check_trains(nerf)
+
+
+def test_colmap(colmap: Path, world: Any) -> None:
+    assert detect_format(colmap) == "colmap"
+    (recording,) = open_recordings(colmap)
+    assert len(recording) == FRAMES
+    np.testing.assert_allclose(recording.T_world_camera(2), world.pose(2), atol=1e-6)
+    np.testing.assert_allclose(recording.K(0)[0, 0], world.K[0, 0])
+    check_trains(colmap)
+
+
+def test_cityscapes(city: Path, world: Any) -> None:
+    assert detect_format(city) == "cityscapes"
+    recordings = open_recordings(city)
+    assert [one.name for one in recordings] == ["cityscapes/train/aachen_000003", "cityscapes/val/lindau_000003"]
+    assert read_named_splits(city) == {"train": ["train/aachen_000003"], "val": ["val/lindau_000003"]}
+    first = recordings[0]
+    assert first.sides == ("left", "right")
+    np.testing.assert_allclose(first.T_right_left, world.T_right_left)
+    assert (first.number(0), first.session) == (17, "cityscapes/aachen")
+    assert first.timestamp_s(1) - first.timestamp_s(0) == pytest.approx(1 / 17)
+    check_trains(city)
+
+
+def read_all(path: Path) -> None:
+    for recording in open_recordings(path):
+        for index in range(len(recording)):
+            recording.image(index)
+
+
+def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "tum, wrong line": ("tum", lambda p: replace(p / "rgb.txt", "rgb/", "a b "), r"rgb\.txt: found '.*line 2"),
+    "tum, outside": ("tum", lambda p: replace(p / "rgb.txt", "rgb/", "../../"), "outside its folder"),
+    "tum, missing image": ("tum", lambda p: next((p / "rgb").iterdir()).unlink(), "rgb/1305031910"),
+    "tum, quaternion": (
+        "tum",
+        lambda p: (p / "groundtruth.txt").write_text("1305031910 0 0 0 0 0 0 3\n"),
+        "a quaternion of length 3 in row 1",
+    ),
+    "tum, short row": ("tum", lambda p: (p / "groundtruth.txt").write_text("1305031910 0 0 0\n"), "8 numbers"),
+    "nerfstudio, missing image": ("nerf", lambda p: (p / "images" / "frame_0.png").unlink(), "frame_0.png: found no"),
+    "nerfstudio, no frames": (
+        "nerf",
+        lambda p: change_json(p / "transforms.json", lambda c: c.update(frames=[])),
+        "frames: List should have at least 1",
+    ),
+    "nerfstudio, size": (
+        "nerf",
+        lambda p: change_json(p / "transforms.json", lambda c: c.update(w=320, h=192)),
+        "images of 160x96; expected 320x192",
+    ),
+    "nerfstudio, scaled pose": (
+        "nerf",
+        lambda p: change_json(
+            p / "transforms.json", lambda c: c["frames"][0]["transform_matrix"][0].__setitem__(0, 2.0)
+        ),
+        "no rotation for frame_3.png",
+    ),
+    "colmap, several cameras": (
+        "colmap",
+        lambda p: replace(p / "sparse" / "0" / "cameras.txt", "1 PINHOLE", "2 PINHOLE 160 96 9 9 9 9\n1 PINHOLE"),
+        "found 2 cameras",
+    ),
+    "colmap, quaternion": (
+        "colmap",
+        lambda p: (p / "sparse" / "0" / "images.txt").write_text("1 5 0 0 0 0 0 0 1 frame 0.png\n1 2 3\n"),
+        "in line 1",
+    ),
+    "colmap, missing image": ("colmap", lambda p: (p / "images" / "frame 1.png").unlink(), "frame 1.png: found no"),
+    "cityscapes, no camera": (
+        "city",
+        lambda p: next(p.glob("camera/train/*/*.json")).unlink(),
+        "no camera of aachen_000003",
+    ),
+    "cityscapes, no baseline": (
+        "city",
+        lambda p: change_json(next(p.glob("camera/train/*/*.json")), lambda c: c["extrinsic"].pop("baseline")),
+        r"extrinsic\.baseline: Field required",
+    ),
+    "cityscapes, missing right image": (
+        "city",
+        lambda p: next(p.glob("rightImg8bit_sequence/train/*/*_000018_*")).unlink(),
+        "000018_rightImg8bit.png: found no such image",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_variant_is_named(name: str, request: pytest.FixtureRequest, one_line: OneLine) -> None:
+    fixture, damage, message = WRONG[name]
+    path = request.getfixturevalue(fixture)
+    damage(path)
+    with pytest.raises(DataError, match=message) as caught:
+        read_all(path)
+    one_line(caught.value)
+
+
+def test_times_are_matched_to_the_nearest_within_a_limit() -> None:
+    random = np.random.default_rng(0)
+    times, others = np.sort(random.random(50)), random.permutation(random.random(200))
+    for time_s, index in zip(times, match_times(times, others), strict=True):
+        apart = np.abs(others - time_s)
+        assert index == (apart.argmin() if apart.min() <= 0.02 else -1)
+
+
+def test_rotation_of_a_quaternion_turns_by_its_angle() -> None:
+    half = 0.3
+    (R,) = rotations_from_xyzw(np.array([[0, 0, np.sin(half), np.cos(half)]]))
+    np.testing.assert_allclose(R @ [1, 0, 0], [np.cos(2 * half), np.sin(2 * half), 0], atol=1e-12)
