@@ -4,6 +4,7 @@
     python benchmarks/published_networks.py scale
     python benchmarks/published_networks.py adapt --run RUN
     python benchmarks/published_networks.py flicker --roadworld ROADWORLD
+    python benchmarks/published_networks.py focal --roadworld ROADWORLD
 
 score: AbsRel and d1 on KITTI raw (LiDAR, Garg's crop, medians made equal).
 scale: factor of each source on windows of KITTI 06, KITTI raw and 7-Scenes, for the output times .3, 1 and 4; its
@@ -12,6 +13,8 @@ adapt: median relative difference from semi-global matching on the last 8 pairs 
        and of a run of `stadia adapt` that trained on the first 40.
 flicker: warped depth error of KITTI 06 and of a RoadWorld video, without and with --steady, and the error of depth at
        equal medians: of RoadWorld's exact depth, and of semi-global matching.
+focal: the focal length by the ratio of two sources of scale on 12 frames, with the right camera and with one whose
+       focal length is 1.3 and 2 times as long; and whether finding K31 names it.
 
 Prints JSON. Needs the real samples (STADIA_REAL_DATA, or shared/data beside the repository).
 """
@@ -27,6 +30,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 from stadia.core.recording import RIGHT
 from stadia.core.types import Camera, Predictor
+from stadia.datasets.recordings import RecordingView
+from stadia.diagnostics.prediction_checks.focal_belief import check_focal_beliefs
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
@@ -46,8 +52,8 @@ from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.geometry.scale_fit import ScaleFit, fit_scale
 from stadia.recipes import load_predictor
 from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.prediction.scale_receipt import predict_measured_frames
+from stadia.recipes.prediction.prediction_inputs import PredictionInput, make_recording_input, open_inputs
+from stadia.recipes.prediction.scale_receipt import measure_scale, predict_measured_frames
 from stadia.recipes.prediction.scale_sources import MeasuredFrame, match_pair_depth, parse_scale_source
 
 WINDOW = 6
@@ -155,6 +161,57 @@ def compare_with_matching(predictor: Any, data: Path, *, is_metric: bool) -> flo
     return float(np.median(np.concatenate(errors)))
 
 
+class OtherFocal(RecordingView):
+    """A recording with a camera whose focal length is wrong by a factor."""
+
+    def __init__(self, recording: Any, ratio: float) -> None:
+        super().__init__(recording)
+        self.ratio = ratio
+
+    def camera(self, index: int, side: str = "left") -> Camera:
+        camera = self.recording.camera(index, side)
+        K = camera.K.clone()
+        K[..., 0, 0] *= self.ratio
+        K[..., 1, 1] *= self.ratio
+        return Camera(K, camera.height, camera.width)
+
+    def K(self, index: int, side: str = "left") -> Any:
+        return self.camera(index, side).K.numpy()
+
+    def depth_m(self, index: int, side: str = "left") -> Any:
+        return self.recording.depth_m(index, side)
+
+    def T_world_camera(self, index: int, side: str = "left") -> Any:
+        return self.recording.T_world_camera(index, side)
+
+    def timestamp_s(self, index: int) -> float | None:
+        return self.recording.timestamp_s(index)
+
+
+def measure_focals(data: Path, roadworld: Path | None) -> dict[str, Any]:
+    """Return the ratio of the given focal length to that of two sources, and the finding, by data and true ratio."""
+    cases = {data / "kitti_odometry": ("baseline", "gps")}
+    cases |= {} if roadworld is None else {roadworld: ("baseline", "lidar")}
+    table: dict[str, Any] = {}
+    for folder, sources in cases.items():
+        predictor = open_meter(data, "kitti")
+        recording = open_inputs(folder)[0].recording
+        indices = np.unique(np.linspace(0, len(recording) - 1, 12).astype(int)).tolist()  # type: ignore[arg-type]
+        for ratio in (1.0, 1.3, 2.0):
+            given = partial(make_recording_input, OtherFocal(recording, ratio), indices)
+            receipt = measure_scale(predictor, given, sources)
+            belief = receipt.find_focal()
+            assert belief is not None
+            assert receipt.focal is not None
+            findings = check_focal_beliefs(receipt.focal, [belief])
+            table[f"{folder.name}, {ratio:g}"] = {
+                "given_over_believed": round(receipt.focal / belief.focal, 3),
+                "deviation": round(belief.deviation, 3),
+                "named": bool(findings),
+            }
+    return table
+
+
 def measure_steadiness(data: Path, roadworld: Path | None) -> dict[str, Any]:
     """Return warped depth errors and errors of depth, without and with averaging over neighbors."""
     table: dict[str, Any] = {}
@@ -194,7 +251,7 @@ def compare_folder(predictions: Predictions, recording: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("what", choices=("score", "scale", "adapt", "flicker"))
+    parser.add_argument("what", choices=("score", "scale", "adapt", "flicker", "focal"))
     parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--run", type=Path, help="of `stadia adapt`")
     parser.add_argument("--roadworld", type=Path, help="folder of RoadWorld; its first recording is a video")
@@ -220,6 +277,8 @@ def main() -> None:
         result = measure_scales(data)
     elif arguments.what == "flicker":
         result = measure_steadiness(data, arguments.roadworld)
+    elif arguments.what == "focal":
+        result = measure_focals(data, arguments.roadworld)
     else:
         adapted = load_predictor(arguments.run)
         meter = open_meter(data, "kitti")

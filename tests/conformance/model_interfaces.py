@@ -51,6 +51,7 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "dpt": {"name": "dpt", "size": "tiny"},
     "depth_anything": {"name": "depth_anything", "size": "tiny"},
     "monodepth2": {"name": "monodepth2", "motion": False},
+    "midas": {"name": "midas", "encoder": "resnet18", "channels": 8},
     "published": {
         "name": "published",
         "source": "tiny",

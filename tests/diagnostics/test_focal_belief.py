@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,17 @@ def test_two_sources_of_scale_tell_the_focal_length() -> None:
     assert belief.focal == pytest.approx(0.58)
     assert belief.source == "the ratio of baseline and gps"
     assert [finding.code for finding in check_focal_beliefs(1.3 * 0.58, [belief])] == ["K31"]
+
+
+def test_errors_of_the_network_cancel_image_by_image() -> None:
+    """The factor differs by a half between images, for both sources alike."""
+    images = dict(enumerate((0.1, 0.15, 0.08, 0.12)))
+    receipt = replace(
+        make_receipt(0.13, 0.1), by_image={"baseline": {n: 1.3 * factor for n, factor in images.items()}, "gps": images}
+    )
+    belief = receipt.find_focal()
+    assert belief is not None
+    assert (belief.focal, belief.deviation) == (pytest.approx(0.58), pytest.approx(0, abs=1e-6))
 
 
 def test_sources_of_one_kind_tell_none() -> None:

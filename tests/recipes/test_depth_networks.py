@@ -33,6 +33,7 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "dpt": {"name": "dpt", "size": "tiny"},
     "depth_anything": {"name": "depth_anything", "size": "tiny"},
     "monodepth2": {"name": "monodepth2", "motion": False},
+    "midas": {"name": "midas", "encoder": "resnet18", "channels": 8},
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
 SLOW_EXPORTS = ("dpt", "depth_anything")

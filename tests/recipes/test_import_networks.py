@@ -186,6 +186,85 @@ def test_an_imported_network_goes_through_the_commands(
     assert "which exists" in err
 
 
+def draw_midas(channels: int = 8) -> Weights:
+    """Random weights of MiDaS 2.1 around a ResNet-18, under the published names."""
+    weights: Weights = {}
+    for name, tensor in draw_encoder(1).items():
+        stem = name.removeprefix("encoder.")
+        if stem.startswith("fc."):
+            continue
+        for old, new in (("conv1.", "layer1.0."), ("bn1.", "layer1.1."), ("layer1.", "layer1.4.")):
+            if stem.startswith(old):
+                stem = new + stem.removeprefix(old)
+                break
+        weights[f"pretrained.{stem}"] = tensor
+    for number, size in enumerate(CHANNELS[1:], 1):
+        weights[f"scratch.layer{number}_rn.weight"] = torch.randn(channels, size, 3, 3) * (1 / (9 * size)) ** 0.5
+        for unit in (1, 2):
+            for conv in (1, 2):
+                start = f"scratch.refinenet{number}.resConfUnit{unit}.conv{conv}"
+                weights[f"{start}.weight"] = torch.randn(channels, channels, 3, 3) * (1 / (9 * channels)) ** 0.5
+                weights[f"{start}.bias"] = torch.randn(channels) * 0.1
+    for layer, shape in ((0, (128, channels, 3, 3)), (2, (32, 128, 3, 3)), (4, (1, 32, 1, 1))):
+        weights[f"scratch.output_conv.{layer}.weight"] = torch.randn(shape) * (1 / np.prod(shape[1:])) ** 0.5
+        weights[f"scratch.output_conv.{layer}.bias"] = torch.full((shape[0],), 0.5)
+    return weights
+
+
+def run_midas(weights: Weights, image: Tensor) -> Tensor:
+    """Compute MiDaS 2.1 with functions alone, and with ReLUs that change their input in place, as published."""
+    renamed = {}
+    for name, tensor in weights.items():
+        if name.startswith("pretrained."):
+            stem = name.removeprefix("pretrained.")
+            for new, old in (("layer1.0.", "conv1."), ("layer1.1.", "bn1."), ("layer1.4.", "layer1.")):
+                stem = stem.replace(new, old, 1) if stem.startswith(new) else stem
+            renamed[f"encoder.{stem}"] = tensor
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    features = encode(renamed, (image - mean) / std * 0.225 + 0.45)[1:]
+
+    def unit(x: Tensor, start: str) -> Tensor:
+        out = x.relu_()
+        for conv in (1, 2):
+            out = F.conv2d(out, weights[f"{start}.conv{conv}.weight"], weights[f"{start}.conv{conv}.bias"], padding=1)
+            out = out.relu_() if conv == 1 else out
+        return out + x
+
+    path: Tensor | None = None
+    for number in (4, 3, 2, 1):
+        start = f"scratch.refinenet{number}"
+        x = F.conv2d(features[number - 1], weights[f"scratch.layer{number}_rn.weight"], padding=1)
+        path = x if path is None else path + unit(x, f"{start}.resConfUnit1")
+        path = unit(path, f"{start}.resConfUnit2")
+        path = F.interpolate(path, scale_factor=2, mode="bilinear", align_corners=True)
+    assert path is not None
+    x = F.conv2d(path, weights["scratch.output_conv.0.weight"], weights["scratch.output_conv.0.bias"], padding=1)
+    x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    x = F.conv2d(x, weights["scratch.output_conv.2.weight"], weights["scratch.output_conv.2.bias"], padding=1).relu()
+    return F.conv2d(x, weights["scratch.output_conv.4.weight"], weights["scratch.output_conv.4.bias"]).relu()
+
+
+def test_midas_predicts_as_an_independent_implementation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = draw_midas()
+    torch.save(weights, tmp_path / "midas.pt")
+    settings = ("network.encoder=resnet18", "network.channels=8")
+    import_network(tmp_path / "midas.pt", "midas", tmp_path / "midas.safetensors", settings)
+    recipe: Any = load_recipe(tmp_path / "midas.safetensors")
+    assert recipe.depth_scale is DepthScale.AFFINE_INVERSE
+    assert (recipe.height, recipe.width) == (288, 384)
+    image = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = run_midas(weights, image), recipe.inverse_depth(image)
+    assert (expected > 0).float().mean() > 0.5
+    assert (found - expected).abs().max() < 1e-5 * expected.max()
+    weights["scratch.renamed"] = weights.pop("scratch.layer3_rn.weight")
+    torch.save(weights, tmp_path / "renamed.pt")
+    with pytest.raises(CheckpointError, match=r"scratch\.layer3_rn\.weight"):
+        import_network(tmp_path / "renamed.pt", "midas", tmp_path / "renamed.safetensors", settings)
+    assert not (tmp_path / "renamed.safetensors").exists()
+
+
 class TestRefusals:
     def test_a_renamed_tensor(self, folder: Path, parts: dict[str, Weights], tmp_path: Path) -> None:
         weights = dict(parts["depth"])

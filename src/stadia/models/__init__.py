@@ -16,6 +16,7 @@ DEPTH_NETWORKS = Registry(
         "depth_anything": "stadia.models.depth.depth_anything:DepthAnything",
         "published": "stadia.models.depth.published:Published",
         "monodepth2": "stadia.models.depth.monodepth2:Monodepth2",
+        "midas": "stadia.models.depth.midas:Midas",
     },
     entry_points="stadia.depth_networks",
 )
@@ -29,6 +30,7 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "depth_anything": "stadia.models.depth.config:DepthAnythingConfig",
         "published": "stadia.models.depth.published_config:PublishedConfig",
         "monodepth2": "stadia.models.depth.monodepth2_config:Monodepth2Config",
+        "midas": "stadia.models.depth.midas_config:MidasConfig",
     },
 )
 """Configurations that import no torch; that of any other network is its attribute `Config`."""

@@ -15,6 +15,7 @@ from stadia.core.registry import find_nearest_name
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network, check_depth_network
+from stadia.models.depth.midas import is_midas_file
 from stadia.models.depth.monodepth2 import describe_monodepth2
 from stadia.models.pretrained_weights import read_tensors, resolve_weights_file
 from stadia.models.published_files import HUB
@@ -153,6 +154,8 @@ def describe_import(source: Path, kind: str) -> dict[str, Any]:
     if kind == "monodepth2":
         return {"name": "monodepth2", **describe_monodepth2(source)}
     path = resolve_weights_file(source)
+    if is_midas_file(read_tensors(path)):
+        return {"name": "midas", "weights": str(path)}
     is_hybrid = any(".patch_embed.backbone." in name for name in read_tensors(path))
     known = {"scale": 0.00006016, "shift": 0.00579} if path.name.startswith("dpt_hybrid-kitti") else {}
     known = {"scale": 0.000305, "shift": 0.1378} if path.name.startswith("dpt_hybrid-nyu") else known
@@ -160,7 +163,7 @@ def describe_import(source: Path, kind: str) -> dict[str, Any]:
 
 
 IMPORTS = ("monodepth2", "dpt", "midas")
-"""Programs whose published files are imported. Files of MiDaS 3 are those of DPT."""
+"""Programs whose published files are imported: midas is MiDaS 2.1, and MiDaS 3, whose files are those of DPT."""
 
 
 def import_network(source: Path, kind: str, out: Path, settings: Sequence[str] = ()) -> NetworkRecipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -24,6 +24,9 @@ from stadia.recipes.prediction.scale_sources import MeasuredFrame, ScaleSource, 
 MAX_FRAMES = 40
 """Frames of an input that are measured, evenly spread."""
 
+MIN_COMMON = 3
+"""Images that two sources must both measure to be compared image by image."""
+
 MAX_READ = 400
 """Frames of a video file from which these are taken: it is decoded from its start."""
 
@@ -37,6 +40,8 @@ class ScaleReceipt:
     fused: of all sources; None where a shift was fitted, which one source does.
     growing: sources whose metres grow with the focal length.
     focal: fx / width of the camera given.
+    by_image: metres for a unit by the number of the image, of each source.
+    systematic: relative deviation that all measurements of a source share.
     """
 
     fits: Mapping[str, ScaleFit]
@@ -44,18 +49,37 @@ class ScaleReceipt:
     fused: FusedScale | None
     growing: tuple[str, ...] = ()
     focal: float | None = None
+    by_image: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    systematic: Mapping[str, float] = field(default_factory=dict)
 
     def find_focal(self) -> FocalBelief | None:
-        """Return the focal length at which sources that grow with it agree with the others; None without both."""
-        groups = [
-            {name: fit for name, fit in self.fits.items() if (name in self.growing) is grows} for grows in (True, False)
+        """Return the focal length at which sources that grow with it agree with the others; None without both.
+
+        Sources are compared in each image that both measured: errors of the network's depth cancel.
+        """
+        pairs = [
+            (one, two) for one in self.growing for two in self.fits if one in self.fits and two not in self.growing
         ]
-        if self.fused is None or self.focal is None or not all(groups):
+        if self.fused is None or self.focal is None or not pairs:
             return None
-        growing, others = (fuse_scales(group) for group in groups)
-        names = " and ".join(" + ".join(group) for group in groups)
-        deviation = math.hypot(growing.deviation, others.deviation)
-        return FocalBelief(self.focal * others.factor / growing.factor, f"the ratio of {names}", deviation)
+        beliefs = []
+        for one, two in pairs:
+            ratio, deviation = self._compare(one, two)
+            beliefs.append(FocalBelief(self.focal / ratio, f"the ratio of {one} and {two}", deviation))
+        return min(beliefs, key=lambda belief: belief.deviation)
+
+    def _compare(self, one: str, two: str) -> tuple[float, float]:
+        """Return the factor of a source over that of another, and its relative deviation."""
+        by_image = [self.by_image.get(name, {}) for name in (one, two)]
+        common = sorted(by_image[0].keys() & by_image[1].keys())
+        if len(common) < MIN_COMMON:
+            fits = self.fits[one], self.fits[two]
+            return fits[0].factor / fits[1].factor, math.hypot(fits[0].deviation, fits[1].deviation)
+        ratios = np.log([by_image[0][image] / by_image[1][image] for image in common])
+        spread = 1.4826 * float(np.median(np.abs(ratios - np.median(ratios))))
+        deviation = 1.2533 * spread / math.sqrt(len(common))
+        shared = [self.systematic.get(name, 0.0) for name in (one, two)]
+        return float(np.exp(np.median(ratios))), math.hypot(deviation, *shared)
 
     @property
     def factor(self) -> float:
@@ -174,12 +198,15 @@ def measure_scale(
     lengths: dict[str, list[Lengths]] = {source.text: [] for source in parsed}
     needs_motion = any(source.needs_motion for source in parsed)
     focal: float | None = None
-    for frame in predict_measured_frames(predictor, open_input(), needs_motion=needs_motion):
+    by_image: dict[str, dict[int, float]] = {source.text: {} for source in parsed}
+    frames = predict_measured_frames(predictor, open_input(), needs_motion=needs_motion)
+    for number, frame in enumerate(frames):
         shown = frame.shown.frame
         focal = float(shown.K[0, 0]) / shown.image.shape[1] if focal is None else focal
         for source in parsed:
             if (measured := source.measure(frame)) is not None:
                 lengths[source.text].append(measured)
+                by_image[source.text][number] = float(np.median(measured[0] * measured[1]))
     fits, missing = dict[str, ScaleFit](), dict[str, str]()
     for source in parsed:
         images = lengths[source.text]
@@ -198,7 +225,16 @@ def measure_scale(
         fix = "name a source that the input has: `stadia predict --help`"
         raise StadiaError("--scale-from", found=found, expected="measurements in metres", fix=fix)
     growing = tuple(source.text for source in parsed if source.grows_with_focal)
-    return ScaleReceipt(fits, missing, None if is_affine else fuse_scales(fits), growing, focal)
+    systematic = {source.text: source.systematic for source in parsed}
+    return ScaleReceipt(
+        fits,
+        missing,
+        None if is_affine else fuse_scales(fits),
+        growing=growing,
+        focal=focal,
+        by_image=by_image,
+        systematic=systematic,
+    )
 
 
 def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> None:
