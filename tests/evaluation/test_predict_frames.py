@@ -189,8 +189,11 @@ def test_no_depth_is_written_in_the_ignored_region(tmp_path: Path, drive: Make, 
     ignoring = IgnoringRecording(recording, region)  # type: ignore[arg-type]
     predictions = run(ignoring, red_reader(), tmp_path / "out")
     values = predictions.read("000000")
-    assert not values[12:].any()
-    assert (values[:12] > 0).all()
+    assert not values[13:].any()
+    assert (values[:13] > 0).all(), "pixels outside of the region are interpolated from known ones"
+    protocol, folder = PROTOCOLS["metric"], tmp_path / "scores"
+    scored = evaluate_recordings(red_reader(), [ignoring], protocol, folder, MADE_BY)
+    assert scored.depth is not None, "and all of them can be scored"
     png = cv2.imread(str(tmp_path / "out" / "depth" / "000000.png"), cv2.IMREAD_UNCHANGED)
     assert not png[24:].any()
     assert png[:24].all()

@@ -70,7 +70,7 @@ def test_pools_agree_on_symmetric_heights_and_only_mean_and_weights_follow_a_tai
     assert set(pooled.by) == set(POOLS)
     for name, value in pooled.by.items():
         assert value == pytest.approx(1.65, rel=0.04), name
-    assert pooled.sigma_m == pytest.approx(np.sqrt(np.pi / 2) * 1.65 * 0.1 / np.sqrt(20), rel=0.05)
+    assert pooled.sigma_m == pytest.approx(1.65 * 0.1 / np.sqrt(20), rel=0.05)
     tail = np.concatenate([heights, np.full(60, 4.0)])
     pooled = pool_heights(tail, np.full(460, 0.01), np.full(20, 1 / 20), 0.1)
     assert pooled.by["median"] == pytest.approx(1.66, rel=0.03)

@@ -92,9 +92,15 @@ class PredictedFrame:
         """Return depth (h, w) at the network's size: metres, or up to scale. Affine inverse depth has none."""
         known = self.inverse_depth > NEAR
         if (ignored := self.frame.ignored) is not None:
-            share = cv2.resize(ignored.astype(np.float32), known.shape[::-1], interpolation=cv2.INTER_AREA)
-            known &= share <= 0
+            known &= ~_find_inside(ignored, known.shape)
         return np.divide(1, self.inverse_depth, out=np.zeros_like(self.inverse_depth), where=known)
+
+
+def _find_inside(region: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return (h, w), true well inside a region (H, W): pixels outside it are interpolated from none of these."""
+    share = cv2.resize(region.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    whole = np.pad((share > 0.999).astype(np.uint8), 1, mode="edge")
+    return np.asarray(cv2.erode(whole, np.ones((3, 3), np.uint8))[1:-1, 1:-1] > 0)
 
 
 Listener = Callable[[PredictedFrame], None]  # a function that takes every predicted frame: a video, a point cloud

@@ -37,8 +37,8 @@ class CameraHeightConfig(StrictModel):
 
     With a depth (`--checkpoint`, `--depth`), which needs no horizon:
 
-    object_depth: what stands for an object: "silhouette", its height along the road's normal; or one depth of its
-        pixels, "nearest", first "quartile", "median" or "mean", with the height of its box.
+    object_depth: what stands for an object: one depth of its pixels, "nearest", first "quartile", "median" or "mean",
+        with the height of its box; or "silhouette", its height along the road's normal, which noise makes larger.
     pool: how the heights of the frames become one: "median", "mean", "weighted" (largest variance minus own), "mode".
     min_objects: least number of agreeing objects of a frame.
     grounded: leave out objects whose top is not as high above the road, or whose bottom is not near it.
@@ -59,7 +59,7 @@ class CameraHeightConfig(StrictModel):
     sample: int = Field(default=3, ge=3, le=100)
     border_px: float = Field(default=5.0, ge=0)
     min_px: float = Field(default=20.0, ge=2)
-    object_depth: Literal["silhouette", "nearest", "quartile", "median", "mean"] = "silhouette"
+    object_depth: Literal["silhouette", "nearest", "quartile", "median", "mean"] = "quartile"
     pool: Literal["median", "mean", "weighted", "mode"] = "median"
     min_objects: int = Field(default=1, ge=1)
     grounded: bool = True

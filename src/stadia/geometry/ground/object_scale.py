@@ -28,7 +28,7 @@ POOLS = ("median", "mean", "weighted", "mode")
 """How the heights of many images become one."""
 
 _QUANTILES = {"nearest": 0.0, "quartile": 0.25, "median": 0.5}
-MEDIAN_VARIANCE = math.pi / 2  # of a median over that of a mean, of many normal values
+TRIM = 0.02  # share of an object's points that its silhouette leaves out at each end: single pixels are noisy
 
 
 def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
@@ -106,7 +106,7 @@ def scale_objects(
     if kind not in OBJECT_DEPTHS:
         expected = f"one of {', '.join(OBJECT_DEPTHS)}"
         raise GeometryError("depth of an object", found=f"'{kind}'", expected=expected, fix="choose one of them")
-    silhouettes = measure_silhouettes(depth, camera, plane, objects)
+    silhouettes = measure_silhouettes(depth, camera, plane, objects, trim=TRIM)
     fy = camera.fy.to(depth).expand(len(depth))[objects.image]
     # The center of the highest pixel is half a pixel below the edge, on average.
     half_px = 0.5 * represent_depths(depth, objects, "median") / fy
@@ -127,7 +127,7 @@ class PooledHeight:
     """One height of many images.
 
     by: the height by each row of `POOLS`, in metres.
-    sigma_m: standard deviation of the median's error, without that of the class's mean.
+    sigma_m: standard deviation of the error, without that of the class's mean.
     """
 
     by: dict[str, float]
@@ -169,7 +169,7 @@ def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: flo
     by_objects = middle * spread * math.sqrt(float((shares**2).sum()))
     scatter = 1.4826 * float(np.median(np.abs(height_m - middle)))
     by_images = scatter / math.sqrt(min(len(shares), len(height_m)))
-    return PooledHeight(by, math.sqrt(MEDIAN_VARIANCE) * max(by_objects, by_images))
+    return PooledHeight(by, max(by_objects, by_images))
 
 
 def _find_mode(values: Floats) -> float:
