@@ -13,8 +13,8 @@ from stadia.cli.output import print_lines, show_progress
 app = typer.Typer(help="Train, score and measure heights of cars, which give metres.", no_args_is_help=True)
 
 
-@app.command()
-def train(
+@app.command("train")
+def train_prior(
     data: Annotated[Path, argument("RoadWorld, or a folder of DVM-CAR.")],
     out: Annotated[Path, option("File of the prior.")] = Path("size_prior.safetensors"),
     steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Updates.")] = 900,
@@ -35,8 +35,8 @@ def train(
         print_lines(run_train(request, bars.track))
 
 
-@app.command()
-def evaluate(
+@app.command("evaluate")
+def evaluate_prior(
     prior: Annotated[Path, argument("A file of `stadia prior train`.")],
     data: Annotated[Path, argument("RoadWorld, KITTI's object data, or DVM-CAR.")],
     every: EveryOption = 1,
@@ -48,8 +48,8 @@ def evaluate(
         print_lines(run_evaluate(prior, data, every, bars.track))
 
 
-@app.command()
-def measure(
+@app.command("measure")
+def measure_prior(
     data: Annotated[Path, argument("KITTI's object data, with label_2.")],
     masks: Annotated[Path | None, option("Masks of its images: boxes that they find again count.")] = None,
     every: EveryOption = 1,
