@@ -127,6 +127,24 @@ class Recording(ABC):
         """Return (4, 4) camera-to-world in metres; None where unknown."""
         return None
 
+    def map_points(self, index: int) -> NDArray[np.float64] | None:
+        """Return (M, 3) points of a map of the left camera: x, y in pixels of `image`, and z in the unit of the poses.
+
+        None where the recording has no map.
+        """
+        return None
+
+    def map_neighbor(self, index: int, offset: int) -> int | None:
+        """Return the frame that makes a pair with a frame: `index + offset`, or by the parallax that a map measures.
+
+        None where the recording has no such frame.
+        """
+        return index + offset if 0 <= index + offset < len(self) else None
+
+    def map_road(self) -> NDArray[np.float64] | None:
+        """Return (4,) the road of a map in the axes of each camera: normal and height, in the unit of the poses."""
+        return None
+
     def timestamp_s(self, index: int) -> float | None:
         """Return seconds since any fixed moment; None where unknown."""
         return None

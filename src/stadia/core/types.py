@@ -121,6 +121,8 @@ class Targets(TensorDataclass):
     depth_m: (B, 1, H, W) z in metres, 0 = none; None where the recording has none.
     ignored: (B, 1, H, W) bool, true where neither a loss nor a score counts a pixel: the car's own hood, a time stamp
         (`data.ignore`), and what a tilted image lacks; in all images of the sample. None: nowhere.
+    point_depth: (B, 1, H, W) z of points of a map, in the unit of its motion, 0 = none; None without a map.
+    static: (B, 1, H, W) bool, false on what moves by itself or with the camera; None without a map.
     """
 
     image: Tensor
@@ -130,6 +132,8 @@ class Targets(TensorDataclass):
     T_source_target_true: Tensor
     depth_m: Tensor | None = None
     ignored: Tensor | None = None
+    point_depth: Tensor | None = None
+    static: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, DatasetConfig
 from stadia.dataloading.loader import PackedTensors, stack_or_default, stack_packed
+from stadia.dataloading.moving_objects import make_map_labels
 from stadia.dataloading.tilt import find_unseen_pixels, tilt_depth, tilt_motion, tilt_planar, tilt_values
 from stadia.dataloading.transforms import (
     AugmentationDraw,
@@ -66,6 +67,7 @@ class PackedSample(PackedTensors):
     depth_m: (1, H, W) of the target, 0 = none; None without ground truth.
     bad_images: (N + 1, 3, H, W) uint8, the network's input where it is worse than `images` (`weather`); None for none.
     ignored: (1, H, W) uint8, 1 where a pixel is left out, see Targets; None for none.
+    point_depth, static: (1, H, W) of the target, float and bool; None without a map.
     """
 
     images: Tensor
@@ -78,6 +80,8 @@ class PackedSample(PackedTensors):
     source_names: tuple[str, ...]
     bad_images: Tensor | None = None
     ignored: Tensor | None = None
+    point_depth: Tensor | None = None
+    static: Tensor | None = None
 
 
 def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
@@ -95,6 +99,8 @@ def stack_samples(samples: Sequence[PackedSample]) -> PackedSample:
         depth_m=stack_or_default([sample.depth_m for sample in samples], no_depth),
         bad_images=inputs,
         ignored=stack_or_default([sample.ignored for sample in samples], no_depth.byte()),
+        point_depth=stack_or_default([sample.point_depth for sample in samples], no_depth),
+        static=stack_or_default([sample.static for sample in samples], torch.ones_like(no_depth, dtype=torch.bool)),
     )
 
 
@@ -113,16 +119,28 @@ def unpack_batch(packed: PackedSample, device: torch.device | str = "cpu") -> Ba
     height, width = images.shape[-2:]
     camera, source_camera = Camera(K[..., 0, :, :], height, width), Camera(K[..., 1:, :, :], height, width)
     inputs = Inputs(input_image, input_sources, camera, packed.T_source_target_rig)
-    ignored = None if packed.ignored is None else packed.ignored > 0
-    targets = Targets(image, sources, camera, source_camera, packed.T_source_target_true, packed.depth_m, ignored)
+    targets = Targets(
+        image,
+        sources,
+        camera,
+        source_camera,
+        packed.T_source_target_true,
+        packed.depth_m,
+        ignored=None if packed.ignored is None else packed.ignored > 0,
+        point_depth=packed.point_depth,
+        static=packed.static,
+    )
     return Batch(inputs=inputs, targets=targets, meta=packed.meta, source_names=packed.source_names)
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
+    """A frame with its sources in time: indices in the recording."""
+
     recording: int
     index: int
     side: str
+    neighbors: tuple[int, ...]
 
 
 class VideoSamples(Dataset[Batch]):
@@ -219,11 +237,14 @@ class VideoSamples(Dataset[Batch]):
     def _list_targets(self, frames: Sequence[TargetFrames]) -> tuple[list[_Target], int]:
         numbers = {id(recording): number for number, recording in enumerate(self.recordings)}
         before, after = min((0, *self.offsets)), max((0, *self.offsets))
-        targets, count = [], 0
+        targets, count = list[_Target](), 0
         for part in frames:
             number, count = numbers[id(part.recording)], count + len(part.indices)
-            inside = [i for i in part.indices if i + before >= 0 and i + after < len(part.recording)]
-            targets += [_Target(number, index, part.side) for index in inside]
+            for index in part.indices:
+                sources = [part.recording.map_neighbor(index, offset) for offset in self.offsets]
+                neighbors = tuple(source for source in sources if source is not None)
+                if len(neighbors) == len(self.offsets):
+                    targets.append(_Target(number, index, part.side, neighbors))
         if not targets:
             names = ", ".join(r.name for r in self.recordings[:3]) or "data"
             found = f"{count} frames, none with neighbors {', '.join(self.source_names)}"
@@ -277,27 +298,33 @@ class VideoSamples(Dataset[Batch]):
         recording = self.recordings[target.recording]
         # A mirrored left image is the view of a right camera: sides swap, and the right camera stays at +x.
         side = _OTHER_SIDE[target.side] if change.mirror and self.stereo else target.side
-        views = [(target.index + offset, side) for offset in (0, *self.offsets)]
+        views = [(index, side) for index in (target.index, *target.neighbors)]
         if self.stereo:
             views.append((target.index, _OTHER_SIDE[side]))
         planar = [self._image(target.recording, *view) for view in views]
-        if change.mirror:
-            planar = [mirror_planar(image) for image in planar]
-        images = torch.from_numpy(np.stack(planar))
-        height, width = images.shape[-2:]
+        height, width = planar[0].shape[-2:]
         resized = [resize_camera(recording.camera(*view), height, width) for view in views]
         cameras = Camera(torch.stack([camera.K for camera in resized]), height, width)
         depth_m = self._depth(recording, target.index, side, height, width) if self.ground_truth_depth else None
         ignored = self._ignored(recording, side, height, width)
         rig, true = _read_motions(recording, views, stereo=self.stereo)
+        point_depth, static = make_map_labels(recording, views[0], planar, cameras.K.numpy(), true.numpy())
         if change.mirror:
+            planar = [mirror_planar(image) for image in planar]
             cameras = mirror_camera(cameras)
             depth_m = None if depth_m is None else depth_m.flip(-1)
             ignored = None if ignored is None else ignored.flip(-1)
+            point_depth = None if point_depth is None else point_depth.flip(-1)
+            static = None if static is None else static.flip(-1)
             rig, true = mirror_x(rig), mirror_x(true)
+        images = torch.from_numpy(np.stack(planar))
         if (tilt := change.R_tilted_camera) is not None:
             images, K = tilt_planar(images, cameras.K, tilt), cameras.K[0]
             depth_m = None if depth_m is None else tilt_depth(depth_m, K, tilt)
+            point_depth = None if point_depth is None else tilt_depth(point_depth, K, tilt)
+            if static is not None:
+                moving = tilt_values((~static[0]).numpy().astype(np.float32), K.double().numpy(), tilt)
+                static = torch.from_numpy(moving == 0)[None]
             unseen = find_unseen_pixels(K, tilt, height, width)
             if ignored is not None:
                 turned = tilt_values(ignored[0].numpy().astype(np.float32), K.double().numpy(), tilt)
@@ -308,6 +335,8 @@ class VideoSamples(Dataset[Batch]):
             images, cameras = zoom_images(images, cameras, change.window)
             depth_m = None if depth_m is None else zoom_depth(depth_m, change.window)
             ignored = None if ignored is None else zoom_depth(ignored.float(), change.window).byte()
+            point_depth = None if point_depth is None else zoom_depth(point_depth, change.window)
+            static = None if static is None else zoom_depth(static.float(), change.window) > 0
         if depth_m is not None and ignored is not None:
             depth_m = depth_m.masked_fill(ignored > 0, 0.0)
         bad = change.weather
@@ -324,6 +353,8 @@ class VideoSamples(Dataset[Batch]):
             if bad is None
             else torch.from_numpy(add_weather(images.numpy(), bad, float(cameras.K[0, 1, 2]))),
             ignored=ignored,
+            point_depth=point_depth,
+            static=static,
         )
 
     def change(self, key: tuple[int, int]) -> AugmentationDraw:

@@ -16,6 +16,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 Pixels = Annotated[int, Field(ge=32, le=8192)]
 
+POSES_OF_MAP = "map"
+"""Value of `poses`: those of the map beside the video, and its points."""
+
 MAX_NETWORK_PIXELS = 1 << 22
 """Height times width of a network's images, as 2048x2048: the smallest network needs 1.6 GB of memory there."""
 
@@ -112,7 +115,8 @@ class SourceOptions(StrictModel):
     ground_truth: KITTI raw, which depth: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
         stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" takes the first that exists.
     ground_truth_path: a `data_depth_annotated` folder in another place.
-    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own; one recording only.
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own, one recording only; `map`
+        takes those of the map beside your own video, which are up to one scale.
     camera: of a user's video.
     size: (height, width) that a user's video file is decoded to; None keeps its own size.
     stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.

@@ -13,12 +13,13 @@ from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_ex
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
 from stadia.datasets import DATASETS
-from stadia.datasets.config import SourceOptions
+from stadia.datasets.config import POSES_OF_MAP, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.ignored_regions import ignore_region
 from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
+from stadia.datasets.video.video_map import read_map_geometry
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, is_glob
 from stadia.files.remote_store import is_url
@@ -123,7 +124,9 @@ def _open(
         chosen = chosen.model_copy(update={"recordings": names})
     in_parts = sample and chosen.frames is None
     recordings = reader.sample(path, chosen) if in_parts else reader.open(path, chosen, progress)
-    if chosen.poses is not None:
+    if chosen.poses == POSES_OF_MAP:
+        _take_map(recordings, path)
+    elif chosen.poses is not None:
         _replace_poses(recordings, expand_home(chosen.poses))
     if chosen.ignore is not None:
         recordings = [ignore_region(recording, chosen.ignore) for recording in recordings]
@@ -185,6 +188,18 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
     if given:
         keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
         raise ConfigError(keys, found="a value", expected=expected, fix="remove it")
+
+
+def _take_map(recordings: list[Recording], path: Path) -> None:
+    """Give a video the poses and the points of the map beside it. Raises DataError without one."""
+    for recording in recordings:
+        if not isinstance(recording, CalibratedRecording) or not recording.has_stride:
+            found = f"the recording {recording.name}, which is of a data set"
+            raise DataError("data.poses=map", found=found, expected="your own video", fix="leave it out")
+        numbers = [recording.number(index) for index in range(len(recording))]
+        camera = recording.camera(0)
+        recording.geometry = read_map_geometry(path, numbers, float(camera.fx) / camera.width)
+        recording.poses = recording.geometry.poses
 
 
 def _replace_poses(recordings: list[Recording], path: Path) -> None:

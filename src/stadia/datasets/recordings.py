@@ -28,6 +28,7 @@ from stadia.datasets.image_files import (
     refuse_jpeg_depth,
 )
 from stadia.datasets.video.frame_selection import FrameSelection
+from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
@@ -99,6 +100,7 @@ class CalibratedRecording(Recording):
     place: what several recordings may show; "" = the recording is a place of its own.
     filmed_size: height and width of the frames before they were resized for storing, which may change the aspect ratio;
         None where they were not.
+    geometry: the map of the video, which `poses` are from then; None without it.
     """
 
     name: str
@@ -110,6 +112,7 @@ class CalibratedRecording(Recording):
     selection: FrameSelection | None = None
     filmed_size: tuple[int, int] | None = None
     place: str = ""
+    geometry: MapGeometry | None = None
     sides: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -140,6 +143,20 @@ class CalibratedRecording(Recording):
         if side == RIGHT and self.T_right_left is not None:
             return self.poses[index] @ np.linalg.inv(self.T_right_left)
         return self.poses[index]
+
+    def map_points(self, index: int) -> NDArray[np.float64] | None:
+        if self.geometry is None:
+            return None
+        inside, K = self.geometry.points_in_camera(index), self.K(index)
+        return np.column_stack((inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], inside[:, 2]))
+
+    def map_neighbor(self, index: int, offset: int) -> int | None:
+        if self.geometry is None:
+            return super().map_neighbor(index, offset)
+        return self.geometry.find_neighbor(index, offset)
+
+    def map_road(self) -> NDArray[np.float64] | None:
+        return None if self.geometry is None else self.geometry.road
 
     def number(self, index: int) -> int:
         return index if self.numbers is None else self.numbers[index]
@@ -206,6 +223,7 @@ class ImageRecording(CalibratedRecording):
             numbers=[self.number(index) for index in kept],
             poses=None if self.poses is None else self.poses[list(kept)],
             times_s=None if self.times_s is None else self.times_s[list(kept)],
+            geometry=None if self.geometry is None else self.geometry.select_frames(kept),
             selection=selection,
         )
 
@@ -291,6 +309,17 @@ class RecordingView(Recording):
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
         return self.recording.T_world_camera(self.source_index(index), side)
 
+    def map_points(self, index: int) -> NDArray[np.float64] | None:
+        return self.recording.map_points(self.source_index(index))
+
+    def map_neighbor(self, index: int, offset: int) -> int | None:
+        start = self.source_index(index) - index
+        found = self.recording.map_neighbor(self.source_index(index), offset)
+        return found - start if found is not None and 0 <= found - start < len(self) else None
+
+    def map_road(self) -> NDArray[np.float64] | None:
+        return self.recording.map_road()
+
     def timestamp_s(self, index: int) -> float | None:
         return self.recording.timestamp_s(self.source_index(index))
 
@@ -368,6 +397,10 @@ class CroppedRecording(RecordingView):
     def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
         """Return the camera of the crop, which is cut from the stored image."""
         return self.camera(index, side)
+
+    def map_points(self, index: int) -> NDArray[np.float64] | None:
+        points, box = self.recording.map_points(index), self._box(index, LEFT)
+        return None if points is None else points - (box.left, box.top, 0)
 
     def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
         depth_m = self.recording.depth_m(index, side)

@@ -53,6 +53,7 @@ class SelfSupervisedLossConfig(StrictModel):
         1e-2, so 1e-5).
     brightness_from_step: a predicted brightness stays at (1, 0) until the warped sources' residual is below 0.8 times
         that of the unwarped ones, or until this step, whichever is first. None: only by the residual.
+    points: weight of |ln z - ln z_point| at the points of a map, where the data have one (motion=map).
     right_view: weight of the right view's reconstruction and its smoothness, if it is predicted.
     tilt_consistency: weight of the difference between the depth of a tilted image and the tilted depth of the image,
         relative, where both are seen; 0 disables it. One more pass of the depth network.
@@ -84,6 +85,7 @@ class SelfSupervisedLossConfig(StrictModel):
     num_uncertainty_sizes: int | None = Field(default=None, ge=1)
     brightness: float = Field(default=1e-2, ge=0)
     brightness_from_step: int | None = Field(default=None, ge=0)
+    points: float = Field(default=0.02, ge=0)
     right_view: float = Field(default=1.0, ge=0)
     left_right_consistency: float = Field(default=0.0, ge=0)
     tilt_consistency: float = Field(default=0.0, ge=0)

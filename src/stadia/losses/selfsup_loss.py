@@ -28,6 +28,7 @@ from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.ignored_pixels import find_left_out, leave_out, widen_region
 from stadia.losses.loss_report import LossReport
+from stadia.losses.map_labels import MapLabels, point_depth_loss
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
     Reprojection,
@@ -113,7 +114,8 @@ class SelfSupervisedLoss:
             cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
             ignored = None if targets.ignored is None else widen_region(targets.ignored)
             images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names, ignored)
-            return self._report(images, prediction, step, road if self.auto_masks(names, step) else None)
+            labels = MapLabels.of_targets(targets)
+            return self._report(images, prediction, step, road if self.auto_masks(names, step) else None, labels)
 
     @torch.no_grad()
     def find_residual(
@@ -162,9 +164,11 @@ class SelfSupervisedLoss:
         self.reprojector = TorchReprojector
         self._compiled_compute = torch.compile(self._compute, **options)
 
-    def _report(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> LossReport:
+    def _report(
+        self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None, labels: MapLabels
+    ) -> LossReport:
         compute = self._compiled_compute or self._compute
-        means, maps, logged = compute(images, prediction, self._last_change(step), road)
+        means, maps, logged = compute(images, prediction, self._last_change(step), road, labels)
         weighted = self._uncertainty(prediction, step) is not None
         least = {name: 0.0 for name in means if not (weighted and name == "photometric")}  # log Sigma is unbounded
         return LossReport.from_terms(means, maps, least=least, logged=logged)
@@ -176,16 +180,22 @@ class SelfSupervisedLoss:
         made = [change for change in changes if change is not None and change <= step]
         return max([0, *made])  # torch.compile does not support a default of max
 
-    def _compute(self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None) -> _Computed:
+    def _compute(
+        self, images: ReprojectionInputs, prediction: Prediction, step: int, road: Tensor | None, labels: MapLabels
+    ) -> _Computed:
         """Return the terms, the maps of the finest scale and the logged scalars, by name."""
         terms = _Terms(_scale_weights(prediction, self.config.scale_weights), self.config.term_scale_weights)
         sizes = [images.halved(times) for times in range(self.config.pyramid)]
         depth_sources, motion_only_sources = self.split_sources(images.source_names, step)
-        finest = self._compare(terms, sizes, prediction, depth_sources, step, road)
+        finest = self._compare(terms, sizes, prediction, depth_sources, step, road, labels)
         logged = {"warped_over_unwarped": _warped_over_unwarped(finest)}
         if motion_only_sources:
             self._train_motion(terms, sizes, prediction, motion_only_sources)
         self._smooth(terms, prediction.inverse_depth, images.target)
+        if labels.point_depth is not None and self.config.points:
+            for scale, inverse_depth in enumerate(prediction.inverse_depth):
+                resized = _resize_like(inverse_depth, images.target)
+                terms.add("points", scale, self.config.points * point_depth_loss(resized, labels.point_depth))
         if prediction.inverse_depth_right is not None:
             finest_right = self._compare_right(terms, sizes, prediction, prediction.inverse_depth_right)
             logged["warped_over_unwarped_right"] = _warped_over_unwarped(finest_right)
@@ -207,6 +217,7 @@ class SelfSupervisedLoss:
         depth_sources: list[int],
         step: int,
         road: Tensor | None,
+        labels: MapLabels,
     ) -> Reprojection:
         """Add the term "photometric"; return the finest scale's comparison at full size."""
         comparisons, T_source_target = [], select_sources(prediction.T_source_target, depth_sources)
@@ -214,7 +225,8 @@ class SelfSupervisedLoss:
             log_uncertainty = self._uncertainty(prediction, step, times)
             auto_mask = self.auto_masks(images.source_names, step) and road is None
             reproject = self._reprojector(images, depth_sources, prediction.brightness, auto_mask=auto_mask)
-            averages = self._averages and log_uncertainty is None and road is None and images.ignored is None
+            has_mask = images.ignored is not None or labels.static is not None
+            averages = self._averages and log_uncertainty is None and road is None and not has_mask
             compare = reproject.bind_motion(T_source_target, averages=averages)
             left_out = None
             size = images.target.shape[-2:]
@@ -236,6 +248,7 @@ class SelfSupervisedLoss:
                 if log_uncertainty is not None:
                     resized = _resize_like(log_uncertainty[scale], images.target, reproject.resize)
                     residual = weight_by_uncertainty(residual, resized)
+                residual = labels.mask(residual)
                 mean = comparison.mean if averages else residual.mean()  # the only reduction over pixels
                 terms.add("photometric", scale, mean / len(sizes))
         return comparisons[0]

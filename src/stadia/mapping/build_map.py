@@ -30,6 +30,7 @@ from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import KeyFrames, KeyFrameSelector, thin_keys
 from stadia.mapping.lens_intervals import LensIntervals, measure_lens
 from stadia.mapping.reconstruction import adjust, change_model, focal_px_of, map_frames, mirror_if_better
+from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
 from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 from stadia.mapping.static_parts import StaticParts
 
@@ -59,6 +60,7 @@ class VideoMap:
     """All that was found in a video.
 
     placed: every frame.  static: (h, w), true on what never moves; None where nothing was found.
+    road: below the camera, in the unit of the path; None where it follows no road that can be measured.
     """
 
     estimate: CameraEstimate
@@ -66,6 +68,7 @@ class VideoMap:
     placed: Sequence[PlacedFrame]
     keys: KeyFrames
     static: NDArray[np.bool_] | None
+    road: RoadPlane | None = None
 
 
 def build_map(
@@ -98,7 +101,34 @@ def build_map(
     standing, cuts = frozenset(keys.standing), frozenset(keys.cuts)
     frames = track(stream, keys.frames, "placing frames")
     placed = list(place_frames(frames, sparse, standing, cuts))
-    return VideoMap(estimate, sparse, placed, keys, static)
+    road = _find_road(stream, estimate, sparse, placed, static, track)
+    return VideoMap(estimate, sparse, placed, keys, static, road)
+
+
+def _find_road(
+    stream: FrameStream,
+    estimate: CameraEstimate,
+    sparse: SparseMap,
+    placed: Sequence[PlacedFrame],
+    static: NDArray[np.bool_] | None,
+    track: TrackProgress,
+) -> RoadPlane | None:
+    """Return the road below the camera, in the axes of a key frame's camera and the unit of the map."""
+    poses = np.array(
+        [
+            np.full((4, 4), np.nan) if frame.T_camera_world is None else np.linalg.inv(frame.T_camera_world)
+            for frame in placed
+        ]
+    )
+    if find_travel_direction(poses) is None:
+        return None
+    pairs = choose_pairs(poses, sparse.frames.tolist())
+    wanted = {index for pair in pairs for index in pair}
+    frames = dict[int, NDArray[np.uint8]]()
+    for frame in track(stream, len(placed), "measuring the road"):
+        if frame.index in wanted:
+            frames[frame.index] = frame.gray
+    return find_road_plane(frames, pairs, poses, estimate.camera.K, static)
 
 
 def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:

@@ -23,6 +23,7 @@ from stadia.mapping.build_map import VideoMap
 from stadia.mapping.frame_poses import FrameStatus
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.lens_intervals import PARAMETERS
+from stadia.mapping.road_sweep import RoadPlane
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 
 COLMAP = "colmap"
@@ -135,6 +136,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, camera: 
         "points": len(found.sparse.points),
         "noise_px": found.sparse.point_deviations()[1],
         "cuts": found.keys.cuts,
+        "road": None if found.road is None else _describe_road(found.road),
         "frames": [
             {
                 "index": frame.index,
@@ -146,6 +148,17 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, camera: 
             }
             for row, frame in enumerate(found.placed)
         ],
+    }
+
+
+def _describe_road(road: RoadPlane) -> dict[str, object]:
+    return {
+        "normal": road.normal.tolist(),
+        "height": road.height,
+        "height_deviation": road.deviation,
+        "pitch_deg": road.pitch_deg,
+        "pitch_deviation_deg": road.pitch_deviation_deg,
+        "agreement": road.agreement,
     }
 
 

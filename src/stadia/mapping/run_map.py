@@ -100,6 +100,12 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
     if rotating := find_rotating(found, poses):
         yield f"  {len(rotating)} frames turn without moving: they have no parallax"
+    if (road := found.road) is not None:
+        way = "up" if road.pitch_deg >= 0 else "down"
+        yield (
+            f"  road: {road.height:.4g} +- {1.96 * road.deviation:.2g} (95 %) below the camera, in units of the path;"
+            f" the camera points {way} {abs(road.pitch_deg):.1f} degrees"
+        )
     if found.static is not None:
         yield f"  {MASK}: {found.static.mean():.1%} of the image never moves, and was left out"
     if found.keys.cuts:

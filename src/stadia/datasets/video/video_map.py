@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydantic import Field
 from stadia.core.errors import DataError
 from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics
 from stadia.datasets.text_files import FileEntry, read_typed_json
+from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.files.array_files import read_npz
 from stadia.files.image_io import decode_image
 from stadia.files.input_files import read_bytes
@@ -69,10 +71,29 @@ class _MapFrame(FileEntry):
     T_world_camera: list[list[float]] | None = None
 
 
+class MapRoad(FileEntry):
+    """The road below the camera of a map, a plane in the axes of each of its cameras: normal . X + height = 0.
+
+    normal: unit, towards the camera.  height, height_deviation: in the unit of the path, and its standard deviation.
+    pitch_deg: by how much the camera points up from the road.
+    """
+
+    normal: tuple[float, float, float]
+    height: float
+    height_deviation: float
+    pitch_deg: float
+    pitch_deviation_deg: float
+
+    def horizon_row(self, K: NDArray[np.float64]) -> float:
+        """Return the row at which the horizon crosses the column of the principal point of K (3, 3), pixels."""
+        return float(K[1, 2] + K[1, 1] * np.tan(np.radians(self.pitch_deg)))
+
+
 class _MapRecord(FileEntry):
     format: str
     camera: MapCamera
     frames: list[_MapFrame]
+    road: MapRoad | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +102,7 @@ class VideoMapFiles:
 
     names: of all frames of the video.  status: of each, see `mapping.frame_poses.FrameStatus`.
     poses: (N, 4, 4) T_world_camera, up to scale; NaN where a frame is lost.
+    road: None where the camera follows none that can be measured.
     """
 
     folder: Path
@@ -88,6 +110,7 @@ class VideoMapFiles:
     names: tuple[str, ...]
     status: tuple[str, ...]
     poses: NDArray[np.float64]
+    road: MapRoad | None = None
 
     def read_points(self) -> dict[str, NDArray[Any]]:
         """Return points (P, 3), relative_deviation (P,), track_length (P,), observed (M, 2), xy (M, 2), frames (F,)."""
@@ -126,6 +149,8 @@ def read_map(folder: Path) -> VideoMapFiles:
     if not 2 <= camera.focal_px <= MAX_FOCAL_PX or min(camera.height, camera.width) < 1:
         found = f"a focal length of {camera.focal_px:g} px, images of {camera.width}x{camera.height}"
         raise DataError(path, found=found, expected="a camera", fix=_REMAKE)
+    if record.road is not None:
+        _check_road(path, record.road)
     poses = np.full((len(record.frames), 4, 4), np.nan)
     for row, frame in enumerate(record.frames):
         if frame.T_world_camera is not None:
@@ -134,7 +159,15 @@ def read_map(folder: Path) -> VideoMapFiles:
                 raise DataError(path, found=f"no pose at frame {frame.name[:40]}", expected="3x4 each", fix=_REMAKE)
             poses[row] = np.vstack((values, (0, 0, 0, 1)))
     names, status = (tuple(getattr(frame, key) for frame in record.frames) for key in ("name", "status"))
-    return VideoMapFiles(folder, camera, names, status, poses)
+    return VideoMapFiles(folder, camera, names, status, poses, record.road)
+
+
+def _check_road(path: Path, road: MapRoad) -> None:
+    numbers = [*road.normal, road.height, road.height_deviation, road.pitch_deg, road.pitch_deviation_deg]
+    is_unit = np.isfinite(numbers).all() and abs(np.linalg.norm(road.normal) - 1) < 1e-3
+    if not is_unit or road.normal[1] >= 0 or road.height <= 0 or min(road.height_deviation, 0) < 0:
+        found = f"a road of normal {road.normal} and height {road.height:g}"
+        raise DataError(path, found=found, expected="a plane below the camera", fix=_REMAKE)
 
 
 def _is_3x4(rows: list[list[float]]) -> bool:
@@ -174,3 +207,90 @@ def read_mapped_camera(source: Path) -> Intrinsics:
         message = "%s: the lens moves the corners by %.0f px, which a pinhole does not have: docs/how-to/undistort.md"
         log.warning(message, source, camera.corner_shift_px)
     return camera.intrinsics
+
+
+# -- a map as the frames of a recording see it
+
+MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a point that is used
+MIN_TRACK = 3  # key frames that observe it
+MAX_FOCAL_DIFFERENCE = 0.03  # of the map's focal length from that of the data
+HEIGHTS_AHEAD = 16.0
+"""Where a camera sees a road, half of its image is nearer than this, over the camera's height. The points of a map are
+mostly farther.
+"""
+
+BELOW_ROAD = 0.4
+"""Points so far below the road, over the height of the camera, are of what moves: nothing that stands lies there."""
+
+
+def make_geometry(mapped: VideoMapFiles, numbers: Sequence[int]) -> MapGeometry:
+    """Return the geometry of the frames with these numbers in the video.
+
+    Raises DataError where the map has none of these frames, or no usable points.
+    """
+    stored = mapped.read_points()
+    observed = np.asarray(stored["observed"], np.int64)
+    points = np.asarray(stored["points"], np.float64)
+    usable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
+    keys = np.asarray(stored["frames"], np.int64)
+    poses = mapped.poses[np.clip(numbers, 0, len(mapped.poses) - 1)].copy()
+    poses[np.asarray(numbers) >= len(mapped.poses)] = np.nan
+    kept = usable[observed[:, 1]] & np.isfinite(mapped.poses[keys[observed[:, 0]]]).all((1, 2))
+    observed = observed[kept]
+    if len(observed) < MIN_SEEN or not np.isfinite(poses).all((1, 2)).any():
+        found = f"{len(observed)} certain observations of points"
+        raise DataError(mapped.folder, found=found, expected="a map of these frames", fix="make it again")
+    T = np.linalg.inv(mapped.poses[keys[observed[:, 0]]])
+    inside = np.einsum("mij,mj->mi", T[:, :3, :3], points[observed[:, 1]]) + T[:, :3, 3]
+    road = None
+    if mapped.road is not None:
+        plane = np.append(mapped.road.normal, mapped.road.height)
+        is_below = inside @ plane[:3] + plane[3] < -BELOW_ROAD * plane[3]
+        observed = observed[~np.isin(observed[:, 1], observed[is_below, 1])]
+        road = plane
+    unit = MEDIAN_DEPTH / (HEIGHTS_AHEAD * road[3] if road is not None else float(np.median(inside[:, 2])))
+    poses[:, :3, 3] *= unit
+    if road is not None:
+        road[3] *= unit
+    seen = _list_seen(observed, keys, np.asarray(numbers))
+    return MapGeometry(poses, points * unit, seen, mapped.camera.focal_px / mapped.camera.width, road)
+
+
+def _list_seen(
+    observed: NDArray[np.int64], keys: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], ...]:
+    """Return for each frame the rows of the points that the last key frame before it and the next one observe."""
+    order = np.argsort(keys)
+    of_key = {row: np.unique(observed[observed[:, 0] == row, 1]) for row in range(len(keys))}
+    after = np.clip(np.searchsorted(keys[order], numbers), 0, len(keys) - 1)
+    before = np.clip(np.searchsorted(keys[order], numbers, side="right") - 1, 0, len(keys) - 1)
+    return tuple(
+        np.union1d(of_key[int(order[first])], of_key[int(order[second])])
+        for first, second in zip(before.tolist(), after.tolist(), strict=True)
+    )
+
+
+def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
+    """Return the geometry of the map beside a video or a folder of images, for frames with these numbers.
+
+    focal: fx of the data over the image's width.  Raises DataError without a map, or for one of another camera.
+    """
+    mapped = find_map(source)
+    if mapped is None:
+        expected = f"{find_map_folder(source).name} beside it, or motion=network"
+        raise DataError(source, found="no map", expected=expected, fix=f"make it once: stadia map {source}")
+    if (why := find_camera_mismatch(mapped, focal)) is not None:
+        fix = f"make it again with this camera: stadia map {source}; motion=network trains without it"
+        raise DataError(mapped.folder, found=why, expected="that of the data", fix=fix)
+    return make_geometry(mapped, numbers)
+
+
+def find_camera_mismatch(mapped: VideoMapFiles, focal: float) -> str | None:
+    """Return how the camera of a map differs from that of the data; None where it does not.
+
+    focal: fx of the data over the image's width.
+    """
+    ratio = mapped.camera.focal_px / mapped.camera.width / focal
+    if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
+        return None
+    return f"a focal length that is {ratio:.2f} times that of the data"

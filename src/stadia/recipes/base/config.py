@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
+from stadia.datasets.config import POSES_OF_MAP
 from stadia.files.paths import expand_home, make_absolute
 from stadia.files.remote_store import is_url, restore_url
 from stadia.losses.config import SelfSupervisedLossConfig
@@ -107,12 +108,17 @@ def make_paths_absolute(config: _M) -> _M:
     def change(key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return {name: change(name, inner) for name, inner in value.items()}
-        is_path = key in PATH_KEYS and isinstance(value, str) and value
+        is_path = key in PATH_KEYS and isinstance(value, str) and value and not _is_word(key, value)
         if is_path and is_url(value):
             return restore_url(value)
         return str(make_absolute(value)) if is_path else value
 
     return type(config).model_validate(change("", config.model_dump(mode="json")))
+
+
+def _is_word(key: str, value: str) -> bool:
+    """Return whether the value of a key of paths is a word instead."""
+    return key == "poses" and value == POSES_OF_MAP
 
 
 def list_paths(config: StrictModel) -> list[Path]:
@@ -122,7 +128,7 @@ def list_paths(config: StrictModel) -> list[Path]:
         if isinstance(value, Mapping):
             for name, inner in value.items():
                 yield from find(name, inner)
-        elif key in PATH_KEYS and isinstance(value, str) and value:
+        elif key in PATH_KEYS and isinstance(value, str) and value and not _is_word(key, value):
             yield expand_home(value)
 
     return [*find("", config.model_dump(mode="json"))]

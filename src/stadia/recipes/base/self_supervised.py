@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
+from stadia.datasets.video.map_geometry import MEDIAN_DEPTH
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
 from stadia.evaluation.plots.charts import draw_motions
@@ -73,10 +74,12 @@ class ViewSynthesis:
 
     Args:
         config: with `data.stereo` resolved to true or false.
+        has_known_motion: the recorded motion (of a map) takes the place of the predicted one where it is known, and
+            trains the pose network.
     """
 
-    def __init__(self, config: SelfSupervisedConfig) -> None:
-        self.config = config
+    def __init__(self, config: SelfSupervisedConfig, *, has_known_motion: bool = False) -> None:
+        self.config, self.has_known_motion = config, has_known_motion
         self.loss = load_loss(config.loss.name, SelfSupervisedLoss)(config.loss)
         self.measured = MeasuredTerms(config.loss)
         # Only with brightness: checkpoints without it have no buffers of a gate.
@@ -90,6 +93,7 @@ class ViewSynthesis:
     ) -> LossReport:
         """Compare the target with the sources warped by the prediction; see `SelfSupervisedLoss`."""
         names, model = batch.source_names, self.config.model
+        predicted, prediction = prediction, self.take_motion(batch, prediction)
         held = self.gate(prediction, step) if self.gate else prediction
         report = self.loss(batch.targets, held, names, step, road=road)
         if self.measured.is_used:
@@ -100,9 +104,20 @@ class ViewSynthesis:
         depth = depth_stats(prediction.inverse_depth[0], model.network.depth_range_m)
         logged = min_reprojection_stats(report.maps["winner"], names, depth_sources) | depth
         logged |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
-        return replace(
-            report, logged={**report.logged, **logged, **brightness_and_uncertainty_stats(prediction, names)}
-        )
+        logged |= brightness_and_uncertainty_stats(prediction, names)
+        report = replace(report, logged={**report.logged, **logged})
+        if prediction is predicted:
+            return report
+        return add_motion_term(report, predicted.T_source_target, batch.targets.T_source_target_true)
+
+    def take_motion(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction) -> Prediction:
+        """Return the prediction with the motion of the map where it is known; itself without a map."""
+        if not self.has_known_motion:
+            return prediction
+        true = batch.targets.T_source_target_true
+        known = true.isfinite().all(-1).all(-1)[..., None, None]
+        T = torch.where(known, true.to(prediction.T_source_target.dtype), prediction.T_source_target)
+        return replace(prediction, T_source_target=T)
 
     def tilt_consistency(self, depth: DepthNetwork, inputs: Inputs, prediction: Prediction, step: int) -> LossReport:
         """Return the loss "tilt_consistency" of a batch, weighted; the roll is drawn for each step.
@@ -188,6 +203,7 @@ class ViewSynthesis:
             depth_scale: scale that depth is scored with.
         """
         prediction = replace(predicted, inverse_depth_right=None, log_uncertainty=None, brightness=None)
+        prediction = self.take_motion(batch, prediction)
         report = self.loss(batch.targets, prediction, batch.source_names, end)
         scores: dict[str, Tensor | float] = {
             "residual": report.maps["residual"].mean(dim=(1, 2, 3)),
@@ -253,6 +269,28 @@ class ViewSynthesis:
             "best source": color_categories(winner, len(names)),
             "colors of the sources": category_key(names, self.config.data.height, self.config.data.width),
         }
+
+
+MOTION_WEIGHT = 0.02
+"""Weight of the pose network's error against the map. It shares no weights with depth, but the clip of the gradient."""
+
+
+def add_motion_term(report: LossReport, T_predicted: Tensor, T_known: Tensor) -> LossReport:
+    """Return the report with the term "motion_of_map", which teaches the pose network the motion of a map.
+
+    The error is the parallax that a wrong motion makes at the median depth of the points, over that of the motion.
+
+    T_predicted, T_known: (B, N, 4, 4), the latter NaN where unknown.
+    """
+    known = T_known.isfinite().all(-1).all(-1)
+    true = torch.where(known[..., None, None], T_known.to(T_predicted.dtype), T_predicted.detach())
+    error = T_predicted - true
+    length = true[..., :3, 3].norm(dim=-1)
+    length = length.clamp(min=0.1 * float(length.mean()) + 1e-6)
+    parallax = error[..., :3, 3].square().sum(-1) + MEDIAN_DEPTH**2 * error[..., :3, :3].square().flatten(-2).sum(-1)
+    value = MOTION_WEIGHT * ((parallax + 1e-8).sqrt() / length)[known].mean() if bool(known.any()) else 0 * error.sum()
+    terms = {**report.terms, "motion_of_map": value.detach()}
+    return replace(report, total=report.total + value, terms=terms, least={**report.least, "motion_of_map": 0.0})
 
 
 # -- scalars of depth, motion, brightness, uncertainty and the auto-mask that each training step logs

@@ -19,6 +19,7 @@ from stadia.core.types import Batch
 from stadia.dataloading.config import DataConfig, DatasetConfig
 from stadia.dataloading.loader import Loader, MixtureLoader, PackedSamples, SequentialLoader
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split
+from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled, unique_recordings
@@ -133,6 +134,8 @@ class VideoData:
             seconds=MAX_PREFLIGHT_SECONDS * len(self.data_sets),
             one_camera=one_camera,
         )
+        if self.config.poses == POSES_OF_MAP:  # pairs of measured parallax
+            findings = [finding for finding in findings if finding.code != LITTLE_PARALLAX]
         if self.config.offsets:
             return findings
         return [

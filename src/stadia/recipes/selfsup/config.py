@@ -16,7 +16,11 @@ class SelfsupConfig(SelfSupervisedConfig):
     Measured time and scores: docs/results/index.md.
 
     recipe: name of this recipe.
+    motion: where the motion between frames is from: the pose "network", which learns it too, or the "map" beside each
+        video (`stadia map`), whose points are a weak label of depth then, and which teaches the pose network. "auto"
+        takes the map where every data set is a video with one of its camera: docs/how-to/map.md.
     """
 
     recipe: Literal["selfsup"] = "selfsup"
     name: RunName = "selfsup"
+    motion: Literal["auto", "network", "map"] = "auto"

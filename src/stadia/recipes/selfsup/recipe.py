@@ -28,6 +28,7 @@ from stadia.recipes.base.self_supervised import ViewSynthesis, check_networks, m
 from stadia.recipes.base.video_data import VideoData, open_data_sets
 from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
 from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.map_motion import resolve_motion
 
 PARTLY_MONO_NOTE = (
     "note: {} has no scale: metres come from the stereo pairs of the other data sets alone, and hold for"
@@ -55,7 +56,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     def __init__(self, config: SelfsupConfig) -> None:
         super().__init__(config)
         self.model = make_networks(config)
-        self.view_synthesis = ViewSynthesis(config)
+        self.view_synthesis = ViewSynthesis(config, has_known_motion=config.motion == "map")
         self.teacher = TeacherTerm(config.teacher)
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
         if config.model.network.predicts_right_view:
@@ -133,6 +134,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         """
         check_networks(config)
         check_teacher(config.teacher, config.data.height, config.data.width, console)
+        config = resolve_motion(config, console)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
         mono = [name for name, data_set in data.data_sets.items() if not data_set.config.stereo]
         if config.model.network.predicts_right_view and mono:

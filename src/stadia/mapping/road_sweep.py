@@ -1,0 +1,253 @@
+"""Measure the height of a camera above the road by sweeping a plane: at the right height, two frames agree on the road.
+
+Points of a map on an even road are few. Between two frames with known motion, a plane below the camera maps one image
+onto the other (a homography), and only the right height matches marks, cracks and edges. The normal is perpendicular
+to the direction of travel, in which a vehicle keeps its height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Gray = NDArray[np.floating]
+
+HEIGHTS = np.geomspace(0.15, 6.0, 76)
+"""Heights that are tried, over the motion between two frames: 5 % apart."""
+
+NEAR, FAR, SIDE = 2.5, 12.0, 1.5
+"""The part of the road that is compared, over the height: distances ahead, and to each side."""
+
+PLACES = 16  # of a video, at which pairs of frames are compared
+MIN_PAIRS = 8
+MIN_AGREEMENT = 0.6  # mean correlation of the road at the best height
+MIN_GAIN = 0.08  # of it over that at the median height: below, the road is too even
+MAX_SPREAD = 0.12  # deviation of ln height between pairs: above, they see no common plane
+MIN_ALONG = 0.9  # cosine between most steps and the mean direction; a path without one follows no road
+MIN_TEXTURE = 2.0  # gray levels of a block of the road
+BLOCK_PX = 16
+MIN_BLOCKS = 6  # of a road with texture
+STEPS = 40  # of a path whose directions are compared
+LEVEL_DEG = 0.15
+"""Standard deviation of the direction of travel against the road, by slopes and the suspension, degrees."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoadPlane:
+    """The road below a camera, in its axes: normal . X + height = 0 for its points.
+
+    normal: (3,) unit, towards the camera.  height, deviation: in the unit of the path.
+    pitch_deg, pitch_deviation_deg: by how much the camera points up from the direction of travel.
+    pairs: number of pairs of frames that agree.  agreement: their median correlation on the road.
+    """
+
+    normal: Array
+    height: float
+    deviation: float
+    pitch_deg: float
+    pitch_deviation_deg: float
+    pairs: int
+    agreement: float
+
+
+def find_road_plane(
+    frames: Mapping[int, NDArray[np.uint8]],
+    pairs: Sequence[tuple[int, int]],
+    T_world_camera: Array,
+    K: Array,
+    static: NDArray[np.bool_] | None = None,
+) -> RoadPlane | None:
+    """Return the road below the camera; None where the camera follows no road, or the road is too even.
+
+    Args:
+        frames: gray images (h, w) by index, of all pairs.
+        pairs: indices of two frames, from `choose_pairs`.
+        T_world_camera: (N, 4, 4) of all frames, NaN where unknown.
+        K: (3, 3) of the images.
+        static: (h, w), true on what never moves, such as a hood.
+    """
+    direction = find_travel_direction(T_world_camera)
+    if direction is None or len(pairs) < MIN_PAIRS:
+        return None
+    travel, pitch_deg, pitch_deviation_deg = direction
+    normal = travel * travel[1] - np.array([0.0, 1, 0])
+    normal /= np.linalg.norm(normal)
+    T = [np.linalg.inv(T_world_camera[second]) @ T_world_camera[first] for first, second in pairs]
+    compared = [(frames[a], frames[b], T_second_first) for (a, b), T_second_first in zip(pairs, T, strict=True)]
+    curves, lengths = sweep_road(compared, K, normal, static)
+    heights = HEIGHTS[None] * lengths[:, None]
+    grid = np.geomspace(heights[:, 0].max(), heights[:, -1].min(), 300)
+    if grid[-1] <= grid[0]:
+        return None
+    at_grid = np.array(
+        [np.interp(np.log(grid), np.log(row), curve) for row, curve in zip(heights, curves, strict=True)]
+    )
+    known = np.isfinite(at_grid).mean(1) > 0.5
+    if known.sum() < MIN_PAIRS:
+        return None
+    at_grid = np.nan_to_num(at_grid[known])
+    mean = at_grid.mean(0)
+    best = int(mean.argmax())
+    logs = np.log(grid[at_grid.argmax(1)]) - np.log(grid[best])
+    spread = 1.4826 * float(np.median(np.abs(logs)))
+    is_inside = 0 < best < len(grid) - 1
+    if not is_inside or mean[best] < MIN_AGREEMENT or mean[best] - np.median(mean) < MIN_GAIN or spread > MAX_SPREAD:
+        return None
+    agreeing = np.abs(logs) < 3 * MAX_SPREAD
+    # a pitch that is wrong by d moves a road z ahead by z d, the nearest half of the compared part counts most
+    by_pitch = np.radians(pitch_deviation_deg) * (NEAR + FAR) / 2
+    height = float(grid[best] * np.exp(np.median(logs[agreeing]) / 2))
+    deviation = height * float(np.hypot(spread / np.sqrt(agreeing.sum() / 2), by_pitch))
+    return RoadPlane(normal, height, deviation, pitch_deg, pitch_deviation_deg, int(agreeing.sum()), float(mean[best]))
+
+
+def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:
+    """Return the direction of travel in the camera's axes (3,), its angle below the camera's axis, and its deviation.
+
+    The angle in degrees is positive where the camera points up from the direction of travel. None where the steps have
+    no common direction, or it is not forward.
+
+    Args:
+        T_world_camera: (N, 4, 4), NaN where unknown.
+
+    Examples:
+        >>> T = np.tile(np.eye(4), (5, 1, 1)); T[:, 2, 3] = range(5)
+        >>> find_travel_direction(T)[0].tolist()
+        [0.0, 0.0, 1.0]
+    """
+    places = _thin_path(T_world_camera)
+    if len(places) < 4:
+        return None
+    T = T_world_camera[places]
+    moved = T[1:, :3, 3] - T[:-1, :3, 3]
+    local = np.einsum("nji,nj->ni", T[:-1, :3, :3], moved) / np.linalg.norm(moved, axis=1, keepdims=True)
+    mean = np.median(local, axis=0)
+    mean /= max(float(np.linalg.norm(mean)), 1e-12)
+    if np.median(local @ mean) < MIN_ALONG or mean[2] < MIN_ALONG:
+        return None
+    pitches = np.degrees(np.arctan2(local[:, 1], local[:, 2]))
+    pitch = float(np.median(pitches))
+    spread = 1.4826 * float(np.median(np.abs(pitches - pitch)))
+    # neighbors in time err together: a quarter of the steps counts
+    return mean, pitch, float(np.hypot(spread / np.sqrt(max(len(pitches) / 4, 1)), LEVEL_DEG))
+
+
+def _thin_path(T_world_camera: Array) -> list[int]:
+    """Return frames at least a STEPS-th of the path apart: a camera that stands for a while has no direction there."""
+    placed = np.flatnonzero(np.isfinite(T_world_camera).all((1, 2)))
+    at = T_world_camera[placed, :3, 3]
+    length = float(np.linalg.norm(np.diff(at, axis=0), axis=1).sum())
+    kept = list[int]()
+    for row, frame in enumerate(placed.tolist()):
+        if not kept or np.linalg.norm(at[row] - T_world_camera[kept[-1], :3, 3]) > max(length / STEPS, 1e-12):
+            kept.append(frame)
+    return kept
+
+
+def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple[int, int]]:
+    """Return pairs of frames at PLACES of a video, about half a key frame's distance apart and a whole one.
+
+    Examples:
+        >>> choose_pairs(np.tile(np.eye(4), (9, 1, 1)), [0, 4, 8])[:2]
+        [(0, 2), (0, 4)]
+    """
+    spacing = max(1, round(float(np.median(np.diff(key_frames))))) if len(key_frames) > 1 else 1
+    steps = sorted({max(1, round(spacing / 2)), spacing})
+    placed = np.asarray(np.isfinite(T_world_camera).all((1, 2)), bool)
+    last = len(placed) - 1 - steps[-1]
+    starts = np.unique(np.linspace(0, max(last, 0), PLACES).round().astype(int)).tolist()
+    return [
+        (start, start + step)
+        for start in starts
+        for step in steps
+        if start + step < len(placed) and placed[start] and placed[start + step]
+    ]
+
+
+def sweep_road(
+    pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], Array]],
+    K: Array,
+    normal: Array,
+    static: NDArray[np.bool_] | None = None,
+) -> tuple[Array, Array]:
+    """Return the agreement (P, len(HEIGHTS)) of each pair of frames at each height, and the motion (P,) of each.
+
+    Args:
+        pairs: two gray images (h, w), and T_second_first (4, 4) of the camera between them.
+        K: (3, 3) of the images.
+        normal: (3,) of the road in the camera's axes, towards the camera.
+        static: (h, w), true on what is left out.
+
+    A height is HEIGHTS times the motion of the pair.
+    """
+    curves, lengths = list[Array](), list[float]()
+    height, width = pairs[0][0].shape
+    region = _find_road_region(height, width, K, normal)
+    region = region if static is None else region & ~static
+    for first, second, T in pairs:
+        lengths.append(float(np.linalg.norm(T[:3, 3])))
+        curves.append(_sweep_pair(first, second, T, K, normal, region))
+    return np.array(curves), np.array(lengths)
+
+
+def _sweep_pair(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], T: Array, K: Array, normal: Array, region: NDArray[np.bool_]
+) -> Array:
+    """Return the correlation of the road at each height, the mean over its blocks with texture; NaN without any."""
+    length = float(np.linalg.norm(T[:3, 3]))
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    if len(rows) < BLOCK_PX or len(columns) < BLOCK_PX:
+        return np.full(len(HEIGHTS), np.nan)
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    mask = region[top:bottom, left:right].astype(np.float32)
+    to_patch = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
+    patch = first[top:bottom, left:right].astype(np.float32)
+    inverse_K = np.linalg.inv(K)
+    curve = np.empty(len(HEIGHTS))
+    for number, height in enumerate(HEIGHTS * length):
+        # a point of the plane: -n . X / height = 1, so t = -t n . X / height
+        H = K @ (T[:3, :3] - np.outer(T[:3, 3], normal) / height) @ inverse_K @ np.linalg.inv(to_patch)
+        warped = cv2.warpPerspective(
+            second,
+            H,
+            (patch.shape[1], patch.shape[0]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=0,
+        )
+        curve[number] = _correlate_blocks(patch, warped.astype(np.float32), mask * (warped > 0))
+    return curve
+
+
+def _find_road_region(height: int, width: int, K: Array, normal: Array) -> NDArray[np.bool_]:
+    """Return (h, w), true where a ray meets the plane of height 1 within NEAR to FAR ahead and SIDE aside."""
+    y, x = np.mgrid[:height, :width]
+    rays = np.stack(((x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones((height, width))), -1)
+    falling = np.maximum(-(rays @ normal), 1e-9)
+    z = 1 / falling
+    return (z > NEAR) & (z < FAR) & (np.abs(rays[..., 0] * z) < SIDE)
+
+
+def _correlate_blocks(first: Gray, second: Gray, mask: Gray) -> float:
+    """Return the mean correlation of blocks, weighted by the texture of the first image; NaN where little is seen."""
+    window = (BLOCK_PX, BLOCK_PX)
+
+    def average(values: Gray) -> Gray:
+        return cv2.boxFilter(values, cv2.CV_32F, window)[BLOCK_PX // 2 :: BLOCK_PX // 2, BLOCK_PX // 2 :: BLOCK_PX // 2]
+
+    share = average(mask)
+    inside = share > 0.75
+    share = np.maximum(share, 0.1)
+    mean_first, mean_second = average(first * mask) / share, average(second * mask) / share
+    variance_first = average(first**2 * mask) / share - mean_first**2
+    variance_second = average(second**2 * mask) / share - mean_second**2
+    covariance = average(first * second * mask) / share - mean_first * mean_second
+    correlation = covariance / np.sqrt(np.maximum(variance_first, 1e-3) * np.maximum(variance_second, 1e-3) + 1.0)
+    texture = np.where(inside & (variance_first > MIN_TEXTURE**2), np.sqrt(np.maximum(variance_first, 0)), 0)
+    total = float(texture.sum())
+    return float((correlation * texture).sum() / total) if np.count_nonzero(texture) >= MIN_BLOCKS else float("nan")

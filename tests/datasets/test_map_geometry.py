@@ -1,0 +1,92 @@
+"""A map as the frames of a video see it: one unit, points in pixels, and pairs of frames by parallax."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mapped_images import FOCAL, FRAMES, STEP, WALL, W, write_images, write_map
+
+from stadia.core.errors import DataError
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_PARALLAX
+from stadia.datasets.video.video_map import HEIGHTS_AHEAD, read_map, read_map_geometry
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "room")
+
+
+def open_mapped(images: Path, **options: object):
+    (recording,) = open_recordings(
+        images, poses="map", camera={"focal_px": FOCAL}, stride=1, cache={"enabled": False}, **options
+    )
+    return recording
+
+
+def test_poses_and_points_have_one_unit_and_points_lie_where_the_camera_sees_them(images, tmp_path):
+    write_map(tmp_path / "room.map")
+    recording = open_mapped(images)
+    points = recording.map_points(3)
+    np.testing.assert_allclose(points[:, 2], MEDIAN_DEPTH)
+    moved = recording.T_world_camera(3)[0, 3]
+    assert moved == pytest.approx(3 * STEP * MEDIAN_DEPTH / WALL)
+    expected = 31.5 + FOCAL * (np.linspace(-1, 1, 9) - 3 * STEP) / WALL
+    np.testing.assert_allclose(np.unique(points[:, 0].round(6)), expected, atol=1e-6)
+
+
+def test_pairs_have_the_least_parallax_and_lie_inside(images, tmp_path):
+    write_map(tmp_path / "room.map")
+    recording = open_mapped(images)
+    share = STEP / WALL * FOCAL / W
+    steps = int(np.ceil(MIN_PARALLAX / share))
+    assert steps > 1, "the fixture needs a small step"
+    assert recording.map_neighbor(5, 1) == 5 + steps
+    assert recording.map_neighbor(5, -1) == 5 - steps
+    assert recording.map_neighbor(0, -1) is None
+    assert recording.map_neighbor(FRAMES - 1, 1) is None
+    assert recording.map_neighbor(5, 1) != 6
+
+
+def test_a_cut_recording_keeps_its_pairs(images, tmp_path):
+    write_map(tmp_path / "room.map")
+    whole, part = open_mapped(images), open_mapped(images, frames=(2, 10))
+    np.testing.assert_allclose(part.map_points(1), whole.map_points(3))
+    assert part.map_neighbor(1, 1) == whole.map_neighbor(3, 1) - 2
+    assert part.map_neighbor(7, 1) is None
+
+
+def test_points_below_the_road_are_of_what_moves(images, tmp_path):
+    road = {"normal": [0, -1, 0], "height": 0.5, "height_deviation": 0.01, "pitch_deg": 0, "pitch_deviation_deg": 0.1}
+    write_map(tmp_path / "room.map", road=road)
+    recording = open_mapped(images)
+    y = (recording.map_points(0)[:, 1] - 23.5) * WALL / FOCAL
+    assert recording.map_points(0)[0, 2] == pytest.approx(WALL * MEDIAN_DEPTH / (0.5 * HEIGHTS_AHEAD))
+    assert y.max() == pytest.approx(0.5, abs=0.01), "points at .75 and 1 lie below a road at .5"
+    np.testing.assert_allclose(recording.map_road(), [0, -1, 0, MEDIAN_DEPTH / HEIGHTS_AHEAD])
+
+
+def test_no_map_and_one_of_another_camera_are_refused(images, tmp_path):
+    with pytest.raises(DataError, match=r"no map; expected room.map beside it"):
+        open_mapped(images)
+    write_map(tmp_path / "room.map", focal_px=60.0)
+    with pytest.raises(DataError, match=r"1\.50 times that of the data"):
+        open_mapped(images)
+
+
+@pytest.mark.parametrize("road", [{"normal": [0, 1, 0]}, {"height": -1}, {"normal": [0, -2, 0]}])
+def test_a_road_that_is_none_is_refused(tmp_path, road):
+    good = {"normal": [0, -1, 0], "height": 0.5, "height_deviation": 0.01, "pitch_deg": 0, "pitch_deviation_deg": 0.1}
+    write_map(tmp_path / "room.map", road=good | road)
+    with pytest.raises(DataError, match="a plane below the camera"):
+        read_map(tmp_path / "room.map")
+
+
+def test_frames_that_a_map_does_not_have_are_lost(images, tmp_path):
+    write_map(tmp_path / "room.map")
+    geometry = read_map_geometry(images, [0, 5, 40], FOCAL / W)
+    assert np.isnan(geometry.poses[2]).all()
+    assert len(geometry.points_in_camera(2)) == 0
+    assert geometry.measure_parallax(0, 2) is None

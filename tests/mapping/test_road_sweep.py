@@ -1,0 +1,88 @@
+"""The road below a camera that drives: its height by the plane that maps one frame onto another."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.mapping.road_sweep import choose_pairs, find_road_plane, find_travel_direction
+
+K = np.array([[260.0, 0, 159.5], [0, 260, 89.5], [0, 0, 1]])
+PITCH_DEG = 2.0
+STEP = 0.4
+
+
+def make_poses(count: int = 12, *, height: float = 1.4) -> np.ndarray:
+    """T_world_camera of a camera that points up by PITCH_DEG and drives ahead; the road is y = 0, y down."""
+    angle = np.radians(PITCH_DEG)
+    T = np.tile(np.eye(4), (count, 1, 1))
+    T[:, :3, :3] = [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
+    T[:, 1, 3] = -height
+    T[:, 2, 3] = STEP * np.arange(count)
+    return T
+
+
+def render(T_world_camera: np.ndarray, texture: np.ndarray) -> np.ndarray:
+    """The road with a texture of 10 pixels a unit, x from -20 and z from 0."""
+    R, c = T_world_camera[:3, :3], T_world_camera[:3, 3]
+    to_world = np.column_stack(([0.1, 0, 0], [0, 0, 0.1], [-20, 0, 0] - c))  # of (column, row, 1) of the texture
+    H = K @ R.T @ to_world
+    image = cv2.warpPerspective(texture, H, (320, 180), flags=cv2.INTER_LINEAR, borderValue=200)
+    horizon = int(K[1, 2] + K[1, 1] * np.tan(np.radians(PITCH_DEG))) + 2
+    image[:horizon] = 200
+    return image
+
+
+def make_frames(poses: np.ndarray, *, is_even: bool = False) -> dict[int, np.ndarray]:
+    noise = np.random.default_rng(0).integers(40, 200, (150, 100)).astype(np.uint8)
+    texture = cv2.resize(noise, (400, 600), interpolation=cv2.INTER_CUBIC)
+    if is_even:
+        texture[:] = 90
+    return {index: render(T, texture) for index, T in enumerate(poses)}
+
+
+@pytest.mark.parametrize("height", [1.0, 1.8])
+def test_the_height_of_the_camera_is_that_of_the_road_below_it(height):
+    poses = make_poses(height=height)
+    found = find_road_plane(make_frames(poses), choose_pairs(poses, [0, 2, 4, 6, 8, 10]), poses, K)
+    assert found is not None
+    assert found.height == pytest.approx(height, rel=0.03)
+    assert abs(found.height - height) < 2.5 * found.deviation
+    assert found.pitch_deg == pytest.approx(PITCH_DEG, abs=0.01)
+    np.testing.assert_allclose(found.normal @ [0, 1, 0], -np.cos(np.radians(PITCH_DEG)), atol=1e-6)
+
+
+def test_an_even_road_and_a_camera_that_turns_on_the_spot_have_no_height():
+    poses = make_poses()
+    pairs = choose_pairs(poses, [0, 2, 4, 6, 8, 10])
+    assert find_road_plane(make_frames(poses, is_even=True), pairs, poses, K) is None
+    spinning = poses.copy()
+    spinning[:, :3, 3] = 0
+    assert find_travel_direction(spinning) is None
+    assert find_road_plane(make_frames(poses), pairs, spinning, K) is None
+
+
+def test_a_path_sideways_or_back_follows_no_road():
+    sideways = make_poses()
+    sideways[:, :3, 3] = sideways[:, :3, 3][:, [2, 1, 0]]
+    assert find_travel_direction(sideways) is None
+    assert find_travel_direction(make_poses()[::-1]) is None
+
+
+def test_frames_that_stand_do_not_change_the_direction():
+    random = np.random.default_rng(0)
+    poses = make_poses(30)
+    standing = np.repeat(poses[:1], 20, 0)
+    standing[:, :3, 3] += 1e-4 * random.normal(size=(20, 3))
+    found = find_travel_direction(np.concatenate((standing, poses)))
+    assert found is not None
+    assert found[1] == pytest.approx(PITCH_DEG, abs=0.02)
+
+
+def test_pairs_have_two_distances_and_known_poses():
+    poses = make_poses(20)
+    poses[5] = np.nan
+    pairs = choose_pairs(poses, [0, 4, 8, 12, 16])
+    assert {second - first for first, second in pairs} == {2, 4}
+    assert all(5 not in pair for pair in pairs)

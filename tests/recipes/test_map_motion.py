@@ -1,0 +1,107 @@
+"""`selfsup` trains on the motion of a map where one lies beside the video, and learns the motion otherwise."""
+
+from __future__ import annotations
+
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # mapped_images
+
+# isort: split
+
+from mapped_images import FOCAL, write_images, write_map
+
+from stadia.core.errors import ConfigError
+from stadia.losses.loss_report import LossReport
+from stadia.recipes import configure
+from stadia.recipes.base.self_supervised import add_motion_term
+from stadia.recipes.selfsup.config import SelfsupConfig
+from stadia.recipes.selfsup.map_motion import resolve_motion
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+
+SMALL = (
+    "data.height=32",
+    "data.width=64",
+    "data.stride=1",
+    f"data.camera.focal_px={FOCAL}",
+    "data.split_by.val_share=0",
+    "model.network.encoder=test_efficientnet",
+    "model.pose_encoder=test_efficientnet",
+    "model.pretrained=false",
+    "model.network.decoder_channels=[4,4,8,8,8]",
+    "training.batch_size=2",
+    "training.workers=0",
+    "loss.auto_mask_from_step=100",
+)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "room")
+
+
+def make_config(images: Path, *settings: str) -> SelfsupConfig:
+    data = {"path": str(images), "cache": {"folder": str(images.parent / "cache")}}
+    config = configure("selfsup", [*SMALL, *settings], data=data)
+    assert isinstance(config, SelfsupConfig)
+    return config
+
+
+def resolve(config: SelfsupConfig) -> tuple[SelfsupConfig, str]:
+    out = StringIO()
+    return resolve_motion(config, Console(file=out, width=200)), out.getvalue()
+
+
+def test_a_map_beside_the_video_gives_the_motion_and_its_points(images):
+    write_map(images.with_name("room.map"))
+    torch.manual_seed(0)
+    config, data = SelfsupRecipe.prepare(make_config(images), Console(file=StringIO()))
+    assert (config.motion, config.data.poses, config.loss.auto_mask_from_step) == ("map", "map", 0)
+    recipe = SelfsupRecipe(config)
+    batch = next(iter(data.train))
+    assert batch.targets.T_source_target_true.isfinite().all()
+    assert (batch.targets.point_depth > 0).sum() > 50
+    assert batch.targets.static.float().mean() > 0.9
+    report = recipe.training_step(batch)
+    assert {"photometric", "smoothness", "points", "motion_of_map"} <= report.terms.keys()
+    torch.testing.assert_close(sum(report.terms.values()), report.total.detach())
+    report.total.backward()
+    slopes = [p.grad.norm() for p in recipe.model.pose.parameters() if p.grad is not None]
+    assert torch.stack(slopes).max() > 0, "the map teaches the pose network"
+    predicted = recipe.model(batch)
+    taken = recipe.view_synthesis.take_motion(batch, predicted).T_source_target
+    torch.testing.assert_close(taken, batch.targets.T_source_target_true)
+
+
+@pytest.mark.parametrize("settings", [(), ("motion=network",)])
+def test_without_a_map_or_with_motion_network_the_motion_is_learned(images, settings):
+    if settings:
+        write_map(images.with_name("room.map"))
+    config, said = resolve(make_config(images, *settings))
+    assert (config.motion, config.data.poses, said) == ("network", None, "")
+
+
+def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(images):
+    write_map(images.with_name("room.map"), focal_px=60)
+    config, printed = resolve(make_config(images))
+    assert config.motion == "network"
+    assert "not used: a focal length that is 1.50 times that of the data" in printed
+    with pytest.raises(ConfigError, match=r"motion=map: found a focal length .* Fix: make it: stadia map"):
+        resolve(make_config(images, "motion=map"))
+
+
+def test_the_motion_term_is_least_at_the_known_motion_and_ignores_unknown_ones():
+    known = torch.eye(4).repeat(1, 2, 1, 1)
+    known[..., 2, 3] = 0.5
+    report = LossReport.from_terms({"photometric": torch.tensor(1.0)}, {})
+    right = add_motion_term(report, known.clone(), known)
+    wrong = known.clone()
+    wrong[..., 2, 3] = 0.6
+    assert right.terms["motion_of_map"] < 1e-4 < add_motion_term(report, wrong, known).terms["motion_of_map"]
+    unknown = torch.full_like(known, torch.nan)
+    assert add_motion_term(report, wrong, unknown).total == report.total
