@@ -26,7 +26,7 @@ from stadia.recipes.launch.workflow import train
 from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, configure_network, open_network_for
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, is_own_video, open_inputs
 from stadia.recipes.prediction.scale_sources import match_pair_depth
-from stadia.recipes.prediction.verdict import PredictionGate
+from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate
 
 RECORD = "adapted.json"
 """File of the run with the figures before and after."""
@@ -58,7 +58,8 @@ TOLERANCE = 0.01
 class AdaptationFigures:
     """Quality of a network's depth on a video; None where it cannot be measured.
 
-    match_error: distance of matches from where depth and motion put them, over the same for constant depth (S30).
+    match_error: error at the points of a map beside the video (M35), else distance of matches from where depth and
+        motion put them (S30), over the same for constant depth.
     stereo_difference: median relative difference from semi-global matching, after the ratio of medians where depth has
         no metres.
     abs_rel: mean relative error to the recording's depth, aligned in the same way.
@@ -72,7 +73,7 @@ class AdaptationFigures:
 FIGURES = {
     "abs_rel": "AbsRel to ground truth",
     "stereo_difference": "median relative difference from stereo matches",
-    "match_error": "distance of matches, over that of constant depth",
+    "match_error": "error at the points of the map, or distance of matches, over that of constant depth",
 }
 """What decides, the first that both networks have."""
 
@@ -191,13 +192,15 @@ def configure_adaptation(
 def measure_network(predictor: Predictor, video: Path, options: Mapping[str, Any]) -> AdaptationFigures:
     """Return the figures of a predictor on the first recording of a video."""
     given = open_inputs(video, **options)[0]
-    gate = PredictionGate(predictor.depth_scale, TrainingRecord())
+    gate = PredictionGate(predictor.depth_scale, TrainingRecord(), mapped=MapOfFrames.find(expand_home(video)))
     from stadia.recipes.prediction.depth_task import observe_frames
 
     for _ in observe_frames(gate, predictor, given.frames):
         pass
     measured = gate.judge().measured
     error = None if measured is None else measured.match_error
+    if measured is not None and measured.mapped is not None and measured.mapped.error is not None:
+        error = measured.mapped.error  # its points stand, and matches may belong to cars
     stereo, truth = _compare_depth(predictor, open_inputs(video, **options)[0])
     return AdaptationFigures(error, stereo, truth)
 

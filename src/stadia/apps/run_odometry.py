@@ -209,7 +209,11 @@ def _write(
     with atomic_folder(folder) as new:
         assumed = find_assumed_camera(odometry.checkpoint, request.source, request.options)
         gate, trained = open_gate(
-            odometry.checkpoint, given, predictor.depth_scale, camera_is_assumed=assumed is not None
+            odometry.checkpoint,
+            given,
+            predictor.depth_scale,
+            camera_is_assumed=assumed is not None,
+            source=expand_home(request.source),
         )
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]

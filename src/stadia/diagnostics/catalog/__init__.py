@@ -91,7 +91,8 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
 
 # -- The chain of causes: order the findings of a run from cause to effect, and find the first one to fix.
 
-VERDICT_CODES = "M30", "M31", "M32", "M33", "M34", "S30", "T40"  # findings of the verdict on a run's predictions
+VERDICT_CODES = "M30", "M31", "M32", "M33", "M34", "M35", "M36", "M37", "S30", "T40"
+"""Findings of the verdict on a run's predictions."""
 
 
 class OwnLink(StrEnum):

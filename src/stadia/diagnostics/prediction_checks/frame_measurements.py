@@ -9,6 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.diagnostics.prediction_checks.point_measurements import (
+    MIN_MAPPED_FRAMES,
+    PointFrame,
+    PointMeasurements,
+    StandingPoints,
+    is_foreground_far,
+    measure_points,
+)
 from stadia.diagnostics.preflight.two_view_geometry import (
     TwoViewMotion,
     detect_features,
@@ -54,6 +62,7 @@ class SampledFrame:
     inverse_depth: (h, w) float32 of the same view, positive unless it is up to scale and shift.
     following: the next frame (H, W, 3) of the same camera, where the camera moved on; else None.
     following_K: (3, 3) of that.
+    points: of a map, that stand; None without a map.
     """
 
     image: NDArray[np.uint8]
@@ -61,6 +70,7 @@ class SampledFrame:
     inverse_depth: Map
     following: NDArray[np.uint8] | None = None
     following_K: NDArray[np.float64] | None = None
+    points: StandingPoints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,8 @@ class FrameMeasurements:
     has_ratios: False for inverse depth up to scale and shift.
     relative_range: without ratios, the median over frames of the range from the 5 % to the 95 % quantile of inverse
         depth, over its largest absolute value.
+    foreground_far: share of the frames whose lowest fifth is as far as the farthest fifth of the map.
+    mapped: the maps beside points of a map; None without a map, and where inverse depth has no ratios.
     """
 
     frames: int
@@ -105,6 +117,8 @@ class FrameMeasurements:
     mean_map_error: float | None = None
     own_correlation: float | None = None
     followed: int | None = None
+    foreground_far: float | None = None
+    mapped: PointMeasurements | None = None
 
 
 def reduce_image(image: NDArray[np.uint8], K: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
@@ -129,7 +143,9 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     size = valid[0].inverse_depth.shape if valid else ()
     skies = [is_nearer for is_nearer in map(_is_sky_nearer, valid) if is_nearer is not None]
     mean_map = _mean_map(inverse_depths, size) if has_ratios else None
-    measured = (_measure_pair(frame, mean_map) for frame in valid) if has_ratios else ()
+    mapped = _measure_mapped(valid) if has_ratios else None
+    has_map = mapped is not None and mapped.frames >= MIN_MAPPED_FRAMES  # its points decide, and matches cost time
+    measured = (_measure_pair(frame, mean_map) for frame in valid) if has_ratios and not has_map else ()
     pairs = [pair for pair in measured if pair is not None]
     errors = [pair.error for pair in pairs]
     over_mean = [pair.error_over_mean for pair in pairs if pair.error_over_mean is not None]
@@ -153,7 +169,23 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
         mean_map_error=float(np.median(over_mean)) if over_mean else None,
         own_correlation=float(np.median(own)) if len(own) >= MIN_ROW_PAIRS else None,
         followed=sum(frame.following is not None for frame in frames),
+        foreground_far=_share_of_far_foregrounds(inverse_depths),
+        mapped=mapped,
     )
+
+
+def _share_of_far_foregrounds(maps: Sequence[Map]) -> float | None:
+    return float(np.mean([is_foreground_far(values.astype(np.float64)) for values in maps])) if maps else None
+
+
+def _measure_mapped(frames: Sequence[SampledFrame]) -> PointMeasurements | None:
+    """Compare the maps of frames with the points of a map; None without points."""
+    known = [
+        PointFrame(frame.points, frame.K, frame.inverse_depth.astype(np.float64), frame.image.shape[:2])
+        for frame in frames
+        if frame.points is not None
+    ]
+    return measure_points(known) if known else None
 
 
 def _is_valid(inverse_depth: Map, *, has_ratios: bool) -> bool:

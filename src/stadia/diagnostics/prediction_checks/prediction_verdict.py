@@ -20,6 +20,7 @@ from stadia.diagnostics.prediction_checks.frame_measurements import (
     MIN_RELATIVE_RANGE,
     FrameMeasurements,
 )
+from stadia.diagnostics.prediction_checks.point_measurements import BEHIND, MIN_MAPPED_FRAMES, PointMeasurements
 from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
 
 MIN_SPREAD = 1.3
@@ -78,13 +79,31 @@ path was useless at 2 to 76.
 MAX_FINAL_MOTION_OVER_DEPTH = 0.5
 """Predicted translation to the next image over the depth. Those 117 ended at up to .09, these four at .99 to 6000."""
 
+MAX_POINT_ERROR = 0.95
+"""Error of ln depth at the points of a map over that of constant depth: above, depth means nothing."""
+
+MAX_DOUBTFUL_POINT_ERROR = 0.75  # the same error, above which depth is doubtful
+MIN_POINT_CORRELATION = 0.3
+"""Rank correlation of predicted depth with that of the points of a map: below, depth means nothing."""
+
+MIN_DOUBTFUL_POINT_CORRELATION = 0.6  # the same correlation, below which depth is doubtful
+MAX_REGION_RATIO = 2.0
+"""Ratio of the scales of the left and the right of an image, by the points of a map: above, depth is useless."""
+
+MAX_DOUBTFUL_REGION_RATIO = 1.55  # the same ratio, also of near and far, above which depth is doubtful
+MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
+MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over that of constant depth, above which depth is doubtful
+MAX_HOLE_SHARE = 0.02
+"""Share of the parts of an image whose points are predicted much too far: one part of 48 is above it."""
+
+MAX_FAR_FOREGROUND = 0.5  # share of the frames in which the lowest rows are as far as anything
 MIN_TRAINED_STEPS = 100  # updates of a checkpoint; below, its training hardly began
 
-DEPTH_CODES = {"M30", "M31", "M34", "S30", "T40"}
+DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}
 """Findings of predictions whose cause may lie in the data of the training."""
 
 
-OWN_TERM_CODES = {"M30", "M31", "M34", "S30"}  # findings that a term of the user may cause
+OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # findings that a term of the user may cause
 
 OUTPUT_CODES = OWN_TERM_CODES | {"M33"}
 """Findings with a cure of its own for a published network."""
@@ -173,9 +192,21 @@ def judge_measurements(
     if severe & DEPTH_CODES:  # what the data lack comes before its symptoms
         findings = [*map(_name_data_cause, training.data_causes), *findings]
     not_checked = dict(_list_unchecked(measured, training)) | ({"K30": ASSUMED_CAMERA} if camera_is_assumed else {})
-    deciding = "S30" if measured is None or measured.has_ratios else "M31"
+    has_map = measured is not None and is_mapped(measured)
+    deciding = "M35" if has_map else "S30" if measured is None or measured.has_ratios else "M31"
     verdict = find_verdict(findings, is_judged=deciding not in not_checked)
+    if deciding in not_checked and training.recorded_codes and verdict is not Verdict.UNUSABLE:
+        findings = [_take_recorded_verdict(training), *findings]
+        verdict = Verdict.UNUSABLE
     return PredictionVerdict(verdict, tuple(findings), measured, not_checked)
+
+
+def _take_recorded_verdict(training: TrainingRecord) -> Finding:
+    """Return T40 for an input that cannot be judged, of a network whose own validation frames were unusable."""
+    codes = ", ".join(training.recorded_codes)
+    text = f"this input cannot be judged by itself, and the training's validation frames were unusable ({codes})"
+    evidence = {"recorded_codes": training.recorded_codes}
+    return make_finding("T40", Severity.STOP, text, "a training whose verdict is not unusable", evidence=evidence)
 
 
 def describe_own_term(recipe_class: str, own_terms: Sequence[str]) -> Case:
@@ -211,7 +242,9 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
             yield "M31", f"{valid} frame{'s' * (valid != 1)}, {MIN_FRAMES} are needed"
         elif measured.image_change <= MIN_IMAGE_CHANGE:
             yield "M31", f"the images change by {measured.image_change:.0%}, above {MIN_IMAGE_CHANGE:.0%} is needed"
-        if not measured.has_ratios:
+        if is_mapped(measured):
+            pass  # M35 takes the place of S30
+        elif not measured.has_ratios:
             yield "S30", "inverse depth up to scale and shift has no ratios"
         elif measured.followed is not None and measured.followed < MIN_JUDGED_PAIRS:
             pairs = f"{measured.followed} pair{'s' * (measured.followed != 1)} of frames"
@@ -229,7 +262,15 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "none", evidence={"frames": measured.invalid})
-    error = measured.match_error if measured.match_pairs >= MIN_JUDGED_PAIRS else None
+    has_map = is_mapped(measured)
+    error = measured.match_error if measured.match_pairs >= MIN_JUDGED_PAIRS and not has_map else None
+    if has_map and (mapped := measured.mapped) is not None:
+        measured = replace(measured, row_correlation=mapped.row_correlation, own_correlation=None)
+        yield from _check_points(mapped)
+    elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
+        text = f"in {share:.0%} of the frames the lowest fifth is as far as the farthest fifth of the map"
+        expected = f"at most {MAX_FAR_FOREGROUND:.0%}"
+        yield make_finding("M37", Severity.STOP, text, expected, evidence={"share": share})
     is_unsure = measured.row_correlation is not None and measured.row_correlation < GOOD_ROW_CORRELATION
     allowed = MAX_UNSURE_MATCH_ERROR if is_unsure else MAX_DOUBTFUL_MATCH_ERROR
     explains_little = error is not None and error > allowed
@@ -261,6 +302,50 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
         expected = f"at most {allowed:g}{because}; above {MAX_MATCH_ERROR:g} predictions are unusable"
         case = "own_data" if is_of_training else ""  # more of these data would not help
         yield make_finding("S30", severity, text, expected, case=case, evidence=evidence)
+
+
+def is_mapped(measured: FrameMeasurements) -> bool:
+    """Return whether points of a map were measured in enough frames to decide."""
+    return measured.mapped is not None and measured.mapped.frames >= MIN_MAPPED_FRAMES
+
+
+def _check_points(mapped: PointMeasurements) -> Iterator[Finding]:
+    """M35, M36 and M37, by the points and the road of a map."""
+    error, correlation = mapped.error or 0.0, 1.0 if mapped.correlation is None else mapped.correlation
+    if error > MAX_DOUBTFUL_POINT_ERROR or correlation < MIN_DOUBTFUL_POINT_CORRELATION:
+        text = f"at the points of the map the error is {error:.2f} times that of constant depth, and the rank"
+        text += f" correlation {correlation:.2f}, in {mapped.frames} frames"
+        expected = f"at most {MAX_DOUBTFUL_POINT_ERROR:g}, and at least {MIN_DOUBTFUL_POINT_CORRELATION:g}"
+        severity = Severity.stop_if(error > MAX_POINT_ERROR or correlation < MIN_POINT_CORRELATION)
+        evidence = {"error": error, "correlation": correlation, "frames": mapped.frames}
+        yield make_finding("M35", severity, text, expected, evidence=evidence)
+    ratios = {"right over left": mapped.side_ratio, "far over near": mapped.range_ratio}
+    known = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+    wrong = {name: ratio for name, ratio in known.items() if max(ratio, 1 / ratio) > MAX_DOUBTFUL_REGION_RATIO}
+    if wrong:
+        text = ", ".join(f"{name} {ratio:.2f}" for name, ratio in wrong.items()) + " times that of the map's points"
+        side = known.get("right over left", 1.0)
+        severity = Severity.stop_if(max(side, 1 / side) > MAX_REGION_RATIO)
+        expected = f"within a factor of {MAX_DOUBTFUL_REGION_RATIO:g}"
+        yield make_finding("M36", severity, text, expected, evidence=ratios)
+    if mapped.road_frames >= MIN_MAPPED_FRAMES and (findings := [*_check_road(mapped)]):
+        yield from findings
+    elif mapped.hole_share is not None and mapped.hole_share > MAX_HOLE_SHARE:
+        share = mapped.hole_share
+        text = f"in {share:.0%} of the parts of an image, depth is more than {BEHIND:g} times that of the map's points"
+        yield make_finding("M37", Severity.WARN, text, f"at most {MAX_HOLE_SHARE:.0%}", evidence={"hole_share": share})
+
+
+def _check_road(mapped: PointMeasurements) -> Iterator[Finding]:
+    """M37, by the road of a map."""
+    behind, error, constant = mapped.behind_road or 0.0, mapped.road_error or 0.0, mapped.road_error_constant or 1.0
+    evidence = {"behind_road": behind, "road_error": error, "road_error_constant": constant}
+    if behind > MAX_BEHIND_ROAD:
+        text = f"{behind:.1%} of the road's pixels are predicted behind the road, where nothing stands"
+        yield make_finding("M37", Severity.STOP, text, f"at most {MAX_BEHIND_ROAD:.0%}", evidence=evidence)
+    elif error > MAX_ROAD_ERROR * constant:
+        text = f"on the road the error is {error / max(constant, 1e-6):.2f} times that of constant depth"
+        yield make_finding("M37", Severity.WARN, text, f"at most {MAX_ROAD_ERROR:g}", evidence=evidence)
 
 
 def _check_use_of_images(measured: FrameMeasurements) -> Finding | None:
@@ -358,7 +443,7 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     if training.is_worse_than_start:
         reasons.append(("the weights that it started from score better on its validation frames", "a better score"))
     if reasons:
-        unnamed = {"focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes"}
+        unnamed = {"focal", "folder", "recipe", "recipe_class", "own_terms", "data_causes", "recorded_codes"}
         unnamed |= {"is_worse_than_start", "start_steps"}
         evidence = {
             name: value for name, value in asdict(training).items() if name not in unnamed and value is not None

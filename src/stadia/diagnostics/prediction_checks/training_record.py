@@ -59,6 +59,7 @@ class TrainingRecord:
     own_terms: names of the loss terms that this class added to those of the recipe.
     unusable_codes: of the verdict on validation frames at the training's end, where that is unusable and the judged
         frames trained: these have better scores than others would.
+    recorded_codes: of the same verdict, whatever is judged now: it decides where nothing else does.
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
     start_steps: updates that made the weights of depth that it started from, with those of their own starts; 0 without
         any (an encoder of ImageNet predicts no depth), MAX_STEPS for the published ones of a transformer.
@@ -80,6 +81,7 @@ class TrainingRecord:
     recipe_class: str | None = field(default=None, compare=False)
     own_terms: tuple[str, ...] = field(default=(), compare=False)
     unusable_codes: tuple[str, ...] = ()
+    recorded_codes: tuple[str, ...] = field(default=(), compare=False)
     turn_deg: float | None = None
     motion_over_depth: float | None = None
     is_worse_than_start: bool = field(default=False, compare=False)

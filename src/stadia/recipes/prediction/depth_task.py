@@ -38,7 +38,7 @@ from stadia.evaluation.predict_frames import stream_predictions
 from stadia.evaluation.protocols import PROTOCOLS, Protocol, find_protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth, write_score
 from stadia.evaluation.steady_depth import steady_frames
-from stadia.files.paths import safe_join
+from stadia.files.paths import expand_home, safe_join
 from stadia.geometry.sky import find_far_sky
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
@@ -75,6 +75,7 @@ from stadia.recipes.prediction.requests import (
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task, score_split
 from stadia.recipes.prediction.verdict import (
+    MapOfFrames,
     PredictionGate,
     open_gate,
     read_training_record,
@@ -173,7 +174,13 @@ class DepthTask(Task):
             provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
             yield from receipt.lines()
         assumed = find_assumed_camera(self.checkpoint, request.source, request.options)
-        gate, trained = open_gate(self.checkpoint, given, predictor.depth_scale, camera_is_assumed=assumed is not None)
+        gate, trained = open_gate(
+            self.checkpoint,
+            given,
+            predictor.depth_scale,
+            camera_is_assumed=assumed is not None,
+            source=expand_home(request.source),
+        )
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]
         gate.beliefs += find_network_focals(self.recipe, self.predictor, self._open_one(given.name).frames)
@@ -301,7 +308,8 @@ class DepthTask(Task):
         named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
         trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
         is_of_training = any(recording.session in trained for recording in named.values())
-        gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training)
+        mapped = MapOfFrames.find(expand_home(data.config.path)) if len(data.data_sets) == 1 else None
+        gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training, mapped=mapped)
         for name, recording in named.items():
             chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
             deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)

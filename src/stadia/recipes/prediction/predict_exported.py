@@ -32,7 +32,7 @@ from stadia.recipes.prediction.requests import (
     refuse_unused,
     requested_size,
 )
-from stadia.recipes.prediction.verdict import PredictionGate, refuse_unusable
+from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate, refuse_unusable
 
 EXPORTED_OPTIONS = ("options", "every", "size", "video", "backend", "strict")
 
@@ -75,7 +75,8 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
             frames = stream_exported_predictions(network, shown, backend.run)
             provenance = network.provenance(size).model_copy(update={"backend": name})
             training = TrainingRecord(focal=tuple(filter(None, (network.about.focal,))))
-            gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given)
+            mapped = MapOfFrames.find(expand_home(request.source))
+            gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given, mapped=mapped)
             written = write_predictions(
                 frames,
                 network,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
+from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.datasets.video.video_map import MAX_FOCAL_DIFFERENCE, find_map, make_geometry
 from stadia.diagnostics.catalog import CATALOG, VERDICT_CODES
 from stadia.diagnostics.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import (
     PredictionVerdict,
     SampledFrame,
+    StandingPoints,
     TrainingRecord,
     Verdict,
     find_verdict,
@@ -72,6 +75,7 @@ class PredictionGate:
         camera_is_assumed: the frames have the training's camera, because none was given.
         is_of_training: frames of the input, or others of its recording or session, trained the network.
         has_trained_frames: frames of the input trained the network.
+        mapped: the map beside the input; None without one.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class PredictionGate:
         camera_is_assumed: bool = False,
         is_of_training: bool = False,
         has_trained_frames: bool = False,
+        mapped: MapOfFrames | None = None,
     ) -> None:
+        self.mapped = mapped
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
         self.is_of_training, self.has_trained_frames = is_of_training, has_trained_frames
         self.samples: list[SampledFrame] = []
@@ -114,7 +120,8 @@ class PredictionGate:
             return
         if number % self._stride == 0:
             image, K = reduce_image(frame.image, frame.K)
-            self.samples.append(SampledFrame(image, K, np.asarray(predict(), np.float32)))
+            points = None if self.mapped is None else self.mapped.find_points(frame, K)
+            self.samples.append(SampledFrame(image, K, np.asarray(predict(), np.float32), points=points))
             self._waited, self._gray = 0, shrink_to_gray(image)
             if len(self.samples) == 2 * MAX_SAMPLES:
                 self.samples, self._stride = self.samples[::2], 2 * self._stride
@@ -175,8 +182,40 @@ class PredictionGate:
         return describe_trust(self.depth_scale, self.to_json())
 
 
+@dataclass(frozen=True, eq=False)
+class MapOfFrames:
+    """A map beside a video or a folder of images, whose points are looked up by the name of a frame."""
+
+    geometry: MapGeometry
+    row_of_name: Mapping[str, int]
+
+    @classmethod
+    def find(cls, source: Path) -> MapOfFrames | None:
+        """Return the map beside a video or a folder of images; None without a usable one."""
+        with suppress(StadiaError):  # a map that cannot be read is no reason to judge nothing
+            mapped = find_map(source) if source.exists() else None
+            if mapped is not None:
+                names = {name: row for row, name in enumerate(mapped.names)}
+                return cls(make_geometry(mapped, range(len(mapped.names))), names)
+        return None
+
+    def find_points(self, frame: Frame, K: NDArray[np.float64]) -> StandingPoints | None:
+        """Return the points of a frame, in pixels of an image with this K; None for a frame or a camera of others."""
+        row, focal = self.row_of_name.get(frame.name), frame.K[0, 0] / frame.image.shape[1]
+        if row is None or abs(focal / self.geometry.focal - 1) > MAX_FOCAL_DIFFERENCE:
+            return None
+        inside = self.geometry.points_in_camera(row)
+        xy = inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
+        return StandingPoints(xy, inside[:, 2], self.geometry.road)
+
+
 def open_gate(
-    checkpoint: Checkpoint, given: PredictionInput, depth_scale: DepthScale, *, camera_is_assumed: bool
+    checkpoint: Checkpoint,
+    given: PredictionInput,
+    depth_scale: DepthScale,
+    *,
+    camera_is_assumed: bool,
+    source: Path | None = None,
 ) -> tuple[PredictionGate, TrainedInput]:
     """Return the gate of an input, and which of its frames trained the network."""
     trained = TrainingOverlap.find_input(
@@ -193,6 +232,7 @@ def open_gate(
         camera_is_assumed=camera_is_assumed,
         is_of_training=trained.is_of_training,
         has_trained_frames=has_trained_frames,
+        mapped=None if source is None else MapOfFrames.find(source),
     )
     return gate, trained
 
@@ -213,7 +253,8 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
     others = [f"{name}.safetensors, step {step}" for name, step in known.items() if step != steps]
     if is_known and others:
         record = replace(record, checkpoint=f"{checkpoint.path.name}, step {steps}", other_checkpoint=others[0])
-    return replace(record, unusable_codes=find_unusable_codes(run)) if of_trained else record
+    codes = find_unusable_codes(run)
+    return replace(record, recorded_codes=codes, unusable_codes=codes if of_trained else ())
 
 
 # -- the verdict for people
@@ -272,6 +313,12 @@ def _describe_basis(checks: Mapping[str, Any]) -> str:
     """Return what "usable" rests on, as measured; "" for other verdicts, which have findings."""
     measured = checks.get("measured") or {}
     error, pairs = measured.get("match_error"), measured.get("match_pairs")
+    mapped = measured.get("mapped") or {}
+    if checks["verdict"] == Verdict.USABLE and isinstance(mapped.get("error"), float) and error is None:
+        return (
+            f" (in {mapped['frames']} frames, the error at points of the map is {mapped['error']:.2f} times that of"
+            f" constant depth, and the rank correlation {mapped['correlation']:.2f})"
+        )
     if checks["verdict"] != Verdict.USABLE or not isinstance(error, float) or not isinstance(pairs, int):
         return ""
     if pairs < MIN_JUDGED_PAIRS:  # too few for S30, which is listed as not checked

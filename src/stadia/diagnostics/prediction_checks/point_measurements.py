@@ -1,0 +1,219 @@
+"""Compare predicted maps with points that stand: those of a map (`stadia map`), and the road below the camera."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+MIN_MAPPED_FRAMES = 4  # frames with points of a map, or with its road, that the medians need
+MIN_POINTS = 24  # of a frame that is compared
+MIN_POINT_SPREAD = 0.15
+"""Mean |ln z - median| of the points of a frame: below, they lie on one surface, such as a car before the camera, and
+say nothing about the depth of a scene.
+"""
+
+CELLS = 8, 6  # across and down: parts of an image that are searched for holes
+CELL_POINTS = 5  # of a part
+MIN_REGION_POINTS = 8  # on each side, near and far
+SIDE_SHARE = 0.4  # of the width that counts as left, and as right
+ROW_POINTS = 12  # points that count as nearly the same row
+MIN_POINT_ROW_SPREAD = 0.1  # standard deviation of ln depth within rows: below, the scene itself is a gradient
+ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0
+"""The part of the road that is compared, over the height of the camera: ahead, and to each side."""
+
+MIN_ROAD_SHARE = 0.02  # of the image that this part must have
+BEHIND = 2.0  # predicted depth over that of the road, from which a pixel lies behind it
+FOREGROUND = 0.2  # lowest share of the rows, the foreground
+FAR_QUANTILE = 0.8  # of the depth of a map, from which the foreground lies at its limit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StandingPoints:
+    """Points of a frame that stand.
+
+    xy: (M, 2) pixels of the frame's image.  z: (M,) in one unit for all frames.
+    road: (4,) plane of the road in the camera's axes, normal and height in that unit; None where it is not known.
+    """
+
+    xy: Array
+    z: Array
+    road: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointFrame:
+    """A predicted frame with points.
+
+    K: (3, 3) of its image.  inverse_depth: (h, w), positive, of the same view.  size: height and width of the image.
+    """
+
+    points: StandingPoints
+    K: Array
+    inverse_depth: Array
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PointMeasurements:
+    """What predictions show beside points that stand; medians over the frames. None: could not be measured.
+
+    frames: with enough points.
+    error: mean |ln z_predicted - ln z| after the median ratio, over that of constant depth.
+    correlation: rank correlation of predicted and measured depth.
+    row_correlation: the same within nearly equal rows; 0 for a vertical gradient.
+    side_ratio: predicted over measured depth on the right, over that on the left.
+    hole_share: share of the parts of the image with points that are predicted more than BEHIND times as far as these.
+    range_ratio: predicted over measured depth of the farthest third, over that of the nearest third.
+    road_frames: frames that show the road.
+    road_error: mean |ln z_predicted - ln z| on the road after its median ratio.
+    road_error_constant: the same of constant depth.
+    behind_road: share of the road's pixels whose depth is more than BEHIND times that of the road.
+    """
+
+    frames: int
+    error: float | None = None
+    correlation: float | None = None
+    row_correlation: float | None = None
+    side_ratio: float | None = None
+    range_ratio: float | None = None
+    hole_share: float | None = None
+    road_frames: int = 0
+    road_error: float | None = None
+    road_error_constant: float | None = None
+    behind_road: float | None = None
+
+
+def measure_points(frames: Sequence[PointFrame]) -> PointMeasurements:
+    """Return measurements of frames with points, medians over the frames."""
+    compared = [values for frame in frames if (values := compare_points(frame)) is not None]
+    roads = [on_road for frame in frames if (on_road := compare_road(frame)) is not None]
+
+    def middle(name: str) -> float | None:
+        known = [value for values in compared if (value := values[name]) is not None]
+        return float(np.median(known)) if known else None
+
+    road = np.median(np.array(roads), axis=0) if roads else None
+    side, depth_range = middle("side"), middle("range")
+    return PointMeasurements(
+        frames=len(compared),
+        error=middle("error"),
+        correlation=middle("correlation"),
+        row_correlation=middle("row_correlation"),
+        side_ratio=None if side is None else float(np.exp(side)),
+        hole_share=middle("holes"),
+        range_ratio=None if depth_range is None else float(np.exp(depth_range)),
+        road_frames=len(roads),
+        road_error=None if road is None else float(road[0]),
+        road_error_constant=None if road is None else float(road[1]),
+        behind_road=None if road is None else float(road[2]),
+    )
+
+
+def compare_points(frame: PointFrame) -> dict[str, float | None] | None:
+    """Return error, correlations, and logarithms of the ratios of one frame; None with too few points."""
+    from scipy.stats import spearmanr  # slow to import
+
+    height, width = frame.size
+    points, inverse_depth = frame.points, frame.inverse_depth
+    x, y = points.xy[:, 0], points.xy[:, 1]
+    inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1) & (points.z > 0)
+    if inside.sum() < MIN_POINTS:
+        return None
+    x, y, measured = x[inside], y[inside], np.log(points.z[inside])
+    rows, columns = inverse_depth.shape
+    at = (
+        np.clip(((y + 0.5) * rows / height).astype(int), 0, rows - 1),
+        np.clip(((x + 0.5) * columns / width).astype(int), 0, columns - 1),
+    )
+    predicted = -np.log(inverse_depth[at])
+    residual = predicted - measured
+    constant = float(np.mean(np.abs(measured - np.median(measured))))
+    if constant < MIN_POINT_SPREAD:
+        return None
+    error = float(np.mean(np.abs(residual - np.median(residual))))
+    is_flat = float(np.ptp(predicted)) < 1e-3
+    correlation = 0.0 if is_flat else float(spearmanr(measured.round(3), predicted.round(3)).statistic)
+    third = np.quantile(measured, [1 / 3, 2 / 3])
+    return {
+        "error": error / max(constant, 1e-6),
+        "correlation": correlation,
+        "row_correlation": _correlate_in_rows(y, measured, predicted),
+        "holes": _share_of_holes(residual - np.median(residual), x / width, y / height),
+        "side": _gap(residual, x < SIDE_SHARE * width, x > (1 - SIDE_SHARE) * width),
+        "range": _gap(residual, measured <= third[0], measured >= third[1]),
+    }
+
+
+def _share_of_holes(residual: Array, x: Array, y: Array) -> float:
+    """Return the share of the parts of an image with CELL_POINTS whose median residual is above that of BEHIND."""
+    across, down = CELLS
+    cell = np.clip((x * across).astype(int), 0, across - 1) + across * np.clip((y * down).astype(int), 0, down - 1)
+    parts = [residual[cell == number] for number in range(across * down)]
+    medians = [float(np.median(part)) for part in parts if len(part) >= CELL_POINTS]
+    return float(np.mean(np.array(medians) > np.log(BEHIND))) if medians else 0.0
+
+
+def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
+    """Return the median residual of the second part less that of the first; None with too few points in one."""
+    if min(first.sum(), second.sum()) < MIN_REGION_POINTS:
+        return None
+    return float(np.median(residual[second]) - np.median(residual[first]))
+
+
+def _correlate_in_rows(y: Array, measured: Array, predicted: Array) -> float | None:
+    """Return the rank correlation of values, each less its median in nearly the same row; None for a gradient."""
+    from scipy.stats import spearmanr  # slow to import
+
+    order = np.argsort(y, kind="stable")
+    less = [values.copy() for values in (measured, predicted)]
+    for part in np.array_split(order, max(len(order) // ROW_POINTS, 1)):
+        for values in less:
+            values[part] -= np.median(values[part])
+    if float(less[0].std()) < MIN_POINT_ROW_SPREAD:
+        return None
+    if float(np.ptp(less[1])) < 1e-3:
+        return 0.0
+    return float(spearmanr(less[0].round(3), less[1].round(3)).statistic)
+
+
+def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
+    """Return error on the road, that of constant depth, and the share of pixels behind it; None without a road."""
+    road, K, inverse_depth = frame.points.road, frame.K, frame.inverse_depth
+    if road is None:
+        return None
+    height, width = frame.size
+    rows, columns = inverse_depth.shape
+    y, x = np.mgrid[:rows, :columns].astype(np.float64)
+    x, y = (x + 0.5) * width / columns - 0.5, (y + 0.5) * height / rows - 0.5
+    rays = np.stack(((x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)), -1)
+    falling = np.maximum(-(rays @ road[:3]), 1e-9)
+    z = road[3] / falling
+    relative = z / road[3]
+    on_road = (relative > ROAD_NEAR) & (relative < ROAD_FAR) & (np.abs(rays[..., 0] * relative) < ROAD_SIDE)
+    if on_road.mean() < MIN_ROAD_SHARE:
+        return None
+    residual = -np.log(inverse_depth[on_road]) - np.log(z[on_road])
+    residual -= np.median(residual)
+    measured = np.log(z[on_road])
+    constant = float(np.mean(np.abs(measured - np.median(measured))))
+    # objects on the road are nearer than it: their residual is negative and does not count
+    flat = residual[residual > -np.log(BEHIND) / 2]
+    return float(np.mean(np.abs(flat))), constant, float((residual > np.log(BEHIND)).mean())
+
+
+def is_foreground_far(inverse_depth: Array) -> bool:
+    """Return whether the lowest rows of a map are as far as its farthest fifth.
+
+    Examples:
+        >>> is_foreground_far(np.repeat(np.linspace(1, 0.1, 10)[:, None], 4, 1))
+        True
+        >>> is_foreground_far(np.repeat(np.linspace(0.1, 1, 10)[:, None], 4, 1))
+        False
+    """
+    lowest = inverse_depth[-max(round(FOREGROUND * len(inverse_depth)), 1) :]
+    return float(np.median(lowest)) <= float(np.quantile(inverse_depth, 1 - FAR_QUANTILE)) < float(inverse_depth.max())
