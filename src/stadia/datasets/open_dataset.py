@@ -19,7 +19,7 @@ from stadia.datasets.ignored_regions import ignore_region
 from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
-from stadia.datasets.video.video_map import read_map_geometry
+from stadia.datasets.video.video_map import find_static_mask, read_map_geometry
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, is_glob
 from stadia.files.remote_store import is_url
@@ -128,8 +128,11 @@ def _open(
         _take_map(recordings, path)
     elif chosen.poses is not None:
         _replace_poses(recordings, expand_home(chosen.poses))
-    if chosen.ignore is not None:
-        recordings = [ignore_region(recording, chosen.ignore) for recording in recordings]
+    ignore = chosen.ignore
+    if ignore is None and name == VIDEO and (mask := find_static_mask(path)) is not None:
+        ignore = str(mask)
+    if ignore is not None:
+        recordings = [ignore_region(recording, ignore) for recording in recordings]
     if chosen.frames is not None:
         recordings = [FrameRange(recording, *chosen.frames) for recording in recordings]
     return recordings

@@ -449,9 +449,9 @@ def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
 def _describe_properties(recording: Recording) -> str:
     """Describe the first frame; a part that cannot be read is left out, since the checks report it."""
     parts = []
-    for describe in (_describe_camera, _describe_rig, _describe_poses, _describe_ground_truth):
+    for describe in (_describe_camera, _describe_rig, _describe_poses, _describe_ground_truth, _describe_ignored):
         with contextlib.suppress(Exception):  # a recording of the user's own may raise anything
-            parts.append(describe(recording))
+            parts += [text] if (text := describe(recording)) else []
     selection = getattr(recording, "selection", None)
     if unpaired := getattr(selection, "unpaired", 0):
         parts.append(f"{unpaired} left images without a right one left out")
@@ -471,6 +471,12 @@ def _describe_rig(recording: Recording) -> str:
     if recording.T_right_left is None:
         return "two cameras without a baseline"
     return f"stereo baseline {math.hypot(*map(float, recording.T_right_left[:3, 3])):.3f} m"
+
+
+def _describe_ignored(recording: Recording) -> str:
+    """Return "3.2% of the image ignored"; "" where nothing is."""
+    region = recording.ignored()
+    return "" if region is None or not region.any() else f"{region.mean():.1%} of the image ignored"
 
 
 COUNTED_FRAMES = 300  # frames of a recording, spread over it, that are counted as with or without poses and depth

@@ -14,6 +14,11 @@ MIN_EDGE = 12.0  # gray levels of the mean gradient (Sobel / 8)
 MAX_CONSTANT = 2.0  # deviation of a pixel over time, gray levels, of a painted or black part
 MIN_CHANGE = 6.0  # median deviation of the other pixels, without which nothing moves
 MIN_AREA = 0.0004  # share of the image
+MIN_STILL_EDGE = 0.6
+"""Share of the edge of a constant region that never moves: trees and houses pass before the sky."""
+
+MIN_SKY_GRAY = 90.0
+"""A constant region of the upper half that is brighter is sky, or a bright frame, which is left in."""
 
 
 class StaticParts:
@@ -48,15 +53,18 @@ class StaticParts:
         length = np.linalg.norm(self._gradient / self.count, axis=0)
         power = np.sqrt(self._gradient_squares / self.count)
         is_edge = (length > MIN_EDGE) & (length > MIN_COHERENCE * power)
-        return _select_parts(deviation, is_edge)
+        return _select_parts(deviation, is_edge, mean)
 
 
-def _select_parts(deviation: NDArray[np.float64], is_edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _select_parts(
+    deviation: NDArray[np.float64], is_edge: NDArray[np.bool_], mean: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Return the constant regions that end sharply, and edges that never move with what they enclose."""
     parts = np.zeros(deviation.shape, bool)
     least = MIN_AREA * deviation.size
     constant = (deviation < MAX_CONSTANT).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(constant, connectivity=4)
+    near_edge = cv2.dilate(is_edge.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    count, labels, stats, centers = cv2.connectedComponentsWithStats(constant, connectivity=4)
     for label in range(1, count):
         if stats[label, cv2.CC_STAT_AREA] < least:
             continue
@@ -64,9 +72,13 @@ def _select_parts(deviation: NDArray[np.float64], is_edge: NDArray[np.bool_]) ->
         ring = (cv2.dilate(region, np.ones((7, 7), np.uint8)) > 0) & (
             cv2.dilate(region, np.ones((3, 3), np.uint8)) == 0
         )
-        if ring.any() and np.median(deviation[ring]) > 3 * MAX_CONSTANT:
+        border = (cv2.dilate(region, np.ones((3, 3), np.uint8)) > 0) & (region == 0)
+        is_still = border.any() and near_edge[border].mean() > MIN_STILL_EDGE
+        is_sky = centers[label][1] < len(deviation) / 2 and mean[region > 0].mean() > MIN_SKY_GRAY
+        if ring.any() and np.median(deviation[ring]) > 3 * MAX_CONSTANT and is_still and not is_sky:
             parts |= region > 0
-    glyphs = cv2.morphologyEx((is_edge & ~parts).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    beside = cv2.dilate(parts.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    glyphs = cv2.morphologyEx((is_edge & ~beside).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(glyphs, connectivity=8)
     for label in range(1, count):
         if stats[label, cv2.CC_STAT_AREA] >= least:

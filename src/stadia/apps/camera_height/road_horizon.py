@@ -21,6 +21,7 @@ from stadia.apps.camera_height.config import CameraHeightConfig
 from stadia.apps.camera_height.road_objects import RoadFrame
 from stadia.core.errors import DataError
 from stadia.core.types import Camera, TrackProgress, no_progress
+from stadia.datasets.video.video_map import MapRoad
 from stadia.geometry.ground.camera_height import horizon_from_angles
 from stadia.geometry.ground.horizon import find_vanishing_point
 
@@ -40,6 +41,7 @@ _DRIVE_PARTS = 20
 _MAX_PART_STEPS = 8  # images of a part
 _FLOW_SHARE = 0.008  # median motion of corners over image width at which a part ends
 _MIN_FLOW_SHARE = 0.004  # below, a part has no estimate
+_GIVEN_DEG = 0.05  # deviation of a horizon that is given without one: objects hardly move it
 _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 
 
@@ -58,9 +60,11 @@ class RoadHorizons:
 
 
 def choose_horizons(
-    frames: Sequence[RoadFrame], config: CameraHeightConfig, track: TrackProgress
+    frames: Sequence[RoadFrame], config: CameraHeightConfig, track: TrackProgress, road: MapRoad | None = None
 ) -> RoadHorizons | None:
     """Return horizons in each frame's pixels as `config.horizon` requests; None: fitted to the objects.
+
+    road: of the map beside the video, whose path gives the horizon where `config.horizon` is "auto".
 
     Raises DataError where a requested method finds none.
     """
@@ -69,7 +73,17 @@ def choose_horizons(
     if config.horizon == "given":
         angles = {"pitch_deg": config.pitch_deg, "roll_deg": config.roll_deg}
         lines = torch.stack([horizon_from_angles(frame.camera, **angles) for frame in frames])
-        return RoadHorizons(lines, config.horizon_deg, "given")
+        is_set = "horizon_deg" in config.model_fields_set
+        return RoadHorizons(lines, config.horizon_deg if is_set else _GIVEN_DEG, "given")
+    if road is not None and config.horizon == "auto":
+        rows = [road.horizon_row(frame.K) for frame in frames]
+        lines = torch.stack(
+            [
+                _horizon_through_point(frame.K[0, 2], row, config.roll_deg)
+                for frame, row in zip(frames, rows, strict=True)
+            ]
+        )
+        return RoadHorizons(lines, road.pitch_deviation_deg, "the map")
     edges, travel = config.horizon in ("auto", "edges"), config.horizon in ("auto", "travel")
     found = find_road_horizons(frames, edges=edges, travel=travel, roll_deg=config.roll_deg, track=track)
     if bool(found.lines.isfinite().all(-1).any()):

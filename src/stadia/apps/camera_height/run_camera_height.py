@@ -29,6 +29,7 @@ from stadia.apps.camera_height.road_objects import (
 )
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera, TrackProgress, no_progress
+from stadia.datasets.video.video_map import MapRoad, find_map
 from stadia.evaluation.plots.charts import draw_heights_over_frames
 from stadia.evaluation.plots.image_overlays import (
     BAD,
@@ -42,6 +43,7 @@ from stadia.evaluation.plots.image_overlays import (
 )
 from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
+from stadia.files.paths import expand_home
 from stadia.geometry.ground.camera_height import (
     BoxedObjects,
     HeightSurvey,
@@ -115,6 +117,7 @@ def estimate_camera_height(
     config: CameraHeightConfig,
     *,
     horizons: Tensor | None = None,
+    road: MapRoad | None = None,
     track: TrackProgress = no_progress,
 ) -> EstimatedHeight:
     """Estimate the camera height from all objects of the frames.
@@ -123,12 +126,13 @@ def estimate_camera_height(
         frames: in time order; all boxes are converted to the first frame's camera.
         config: priors, horizon and limits.
         horizons: (F, 3) in each frame's pixels, if known.
+        road: of the map beside the video, if there is one.
         track: shows progress while images are read.
 
     Raises DataError if no frame has an edge horizon, GeometryError as `survey_camera_height`.
     """
     horizon = RoadHorizons(horizons, config.horizon_deg, "given") if horizons is not None else None
-    horizon = horizon or choose_horizons(frames, config, track)
+    horizon = horizon or choose_horizons(frames, config, track, road)
     lines = None
     if horizon is not None:
         known = horizon.lines.isfinite().all(-1)
@@ -146,7 +150,7 @@ def estimate_camera_height(
         len(frames),
         horizons=lines,
         is_single_mount=all(frame.drive for frame in frames),
-        horizon_deg=max(config.horizon_deg, horizon.deviation_deg if horizon else 0.0),
+        horizon_deg=_find_deviation(config, horizon),
         tolerance=config.tolerance,
         min_px=config.min_px,
         sample=config.sample,
@@ -155,6 +159,13 @@ def estimate_camera_height(
     _check_agreement(estimated)
     _check_tilt(found, first.camera)
     return estimated
+
+
+def _find_deviation(config: CameraHeightConfig, horizon: RoadHorizons | None) -> float:
+    """Return the standard deviation of the horizon in degrees; a given one and that of a map keep their own."""
+    if horizon is not None and horizon.by in ("given", "the map"):
+        return horizon.deviation_deg
+    return max(config.horizon_deg, horizon.deviation_deg if horizon else 0.0)
 
 
 def _check_agreement(estimated: EstimatedHeight) -> None:
@@ -204,8 +215,12 @@ def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_pr
         yield from run_depth_height(request, track)
         return
     frames = read_road_frames(request, track)
-    estimated = estimate_camera_height(frames, request.config, track=track)
+    mapped = find_map(expand_home(request.source)) if request.source.exists() else None
+    road = None if mapped is None else mapped.road
+    estimated = estimate_camera_height(frames, request.config, road=road, track=track)
     yield from summary_lines(estimated)
+    if road is not None and estimated.horizon_by != "the map":
+        yield from compare_with_map(estimated, road)
     if (apart := detect_moved_camera(estimated)) is not None:
         yield moved_camera_note(apart)
     if left_out := len(frames) - len(estimated.frames):
@@ -215,6 +230,21 @@ def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_pr
         for name, image in ((IMAGE, draw_objects_sheet(estimated)), (OVER_FRAMES, draw_frame_heights(estimated))):
             write_image(request.out / name, image[..., ::-1])
         yield f"{request.out}: {RESULT}, {IMAGE}, {OVER_FRAMES}"
+
+
+MAX_SIGMA = 3.0
+"""Distance of a horizon from that of the map, over the standard deviation of both, from which it is noted."""
+
+
+def compare_with_map(estimated: EstimatedHeight, road: MapRoad) -> Iterator[str]:
+    """Yield a note where the horizon of an estimate contradicts the direction of travel of a map."""
+    pitch, _ = estimated.median_tilt_deg()
+    allowed = MAX_SIGMA * math.hypot(road.pitch_deviation_deg, estimated.config.horizon_deg)
+    if abs(pitch - road.pitch_deg) > allowed:
+        yield (
+            f"note: the horizon by {estimated.horizon_by} is {abs(pitch - road.pitch_deg):.1f} degrees from that of the"
+            f" map's path ({road.pitch_deg:+.1f} degrees); take horizon=given pitch_deg={road.pitch_deg:.2f}"
+        )
 
 
 def summary_lines(estimated: EstimatedHeight) -> Iterator[str]:

@@ -180,6 +180,12 @@ def find_map(source: Path) -> VideoMapFiles | None:
     return read_map(folder) if (folder / RECORD).is_file() else None
 
 
+def find_static_mask(source: Path) -> Path | None:
+    """Return the file of what never moves in a video or a folder of images, of the map beside it; None without one."""
+    path = find_map_folder(source) / MASK
+    return path if path.is_file() else None
+
+
 def has_mapped_camera(source: Path) -> bool:
     """Return whether a map lies beside a video or a folder of images, and determines its camera."""
     found = find_map(source)

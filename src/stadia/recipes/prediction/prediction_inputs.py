@@ -30,6 +30,7 @@ from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
 from stadia.datasets.video.video_files import hash_video, is_camera_known, read_user_intrinsics
+from stadia.datasets.video.video_map import find_static_mask
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
@@ -132,9 +133,11 @@ def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
 
 
 def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    if options.ignore is None:
+    static = find_static_mask(path) if path.suffix.lower() in VIDEO_SUFFIXES else None
+    ignore = options.ignore if options.ignore is not None or static is None else str(static)
+    if ignore is None:
         return None
-    return read_ignored_region(options.ignore, (path.stem,), size=size, filmed_size=size)
+    return read_ignored_region(ignore, (path.stem,), size=size, filmed_size=size)
 
 
 def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
