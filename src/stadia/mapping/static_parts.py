@@ -13,10 +13,9 @@ MIN_COHERENCE = 0.9
 MIN_EDGE = 12.0  # gray levels of the mean gradient (Sobel / 8)
 MAX_CONSTANT = 2.0  # deviation of a pixel over time, gray levels, of a painted or black part
 MIN_CHANGE = 6.0  # median deviation of the other pixels, without which nothing moves
-MIN_AREA = 0.0004  # share of the image
-MIN_STILL_EDGE = 0.6
-"""Share of the edge of a constant region that never moves: trees and houses pass before the sky."""
-
+MIN_AREA = 0.001  # share of the image
+MAX_BLACK_GRAY = 30.0  # mean of a black bar, which may lie beside an even sky
+MIN_BAR_EDGE = 0.9  # share of the edge of a black bar that never moves
 MIN_SKY_GRAY = 90.0
 """A constant region of the upper half that is brighter is sky, or a bright frame, which is left in."""
 
@@ -73,9 +72,11 @@ def _select_parts(
             cv2.dilate(region, np.ones((3, 3), np.uint8)) == 0
         )
         border = (cv2.dilate(region, np.ones((3, 3), np.uint8)) > 0) & (region == 0)
-        is_still = border.any() and near_edge[border].mean() > MIN_STILL_EDGE
+        still_share = float(near_edge[border].mean()) if border.any() else 0.0
+        is_bar = mean[region > 0].mean() < MAX_BLACK_GRAY and still_share > MIN_BAR_EDGE
+        changes = ring.any() and np.median(deviation[ring]) > 3 * MAX_CONSTANT
         is_sky = centers[label][1] < len(deviation) / 2 and mean[region > 0].mean() > MIN_SKY_GRAY
-        if ring.any() and np.median(deviation[ring]) > 3 * MAX_CONSTANT and is_still and not is_sky:
+        if is_bar or (changes and not is_sky):
             parts |= region > 0
     beside = cv2.dilate(parts.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     glyphs = cv2.morphologyEx((is_edge & ~beside).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))

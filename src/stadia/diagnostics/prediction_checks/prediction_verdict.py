@@ -94,7 +94,7 @@ MAX_DOUBTFUL_REGION_RATIO = 1.55  # the same ratio, also of near and far, above 
 MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
 MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over that of constant depth, above which depth is doubtful
 MAX_HOLE_SHARE = 0.045
-"""Share of the parts of an image whose points are predicted much too far. One of 30 parts may be, by an edge of depth."""
+"""Share of the parts of an image whose points are predicted much too far. One of 30 may be, at an edge of depth."""
 
 MAX_FAR_FOREGROUND = 0.5  # share of the frames in which the lowest rows are as far as anything
 MIN_TRAINED_STEPS = 100  # updates of a checkpoint; below, its training hardly began
