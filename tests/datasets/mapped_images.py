@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-FRAMES, STEP, WALL = 12, 0.02, 4.0
+FRAMES, STEP, WALL = 12, 0.01, 4.0
 H, W, FOCAL = 48, 64, 40.0
 
 

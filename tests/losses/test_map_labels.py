@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.map_labels import point_depth_loss
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.losses.sparse_depth import point_depth_loss
 
 NAMES = ("-1", "+1")
 CONFIG = SelfSupervisedLossConfig(smoothness=0.0, auto_mask=False, points=0.5)

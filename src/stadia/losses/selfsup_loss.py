@@ -28,7 +28,6 @@ from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.ignored_pixels import find_left_out, leave_out, widen_region
 from stadia.losses.loss_report import LossReport
-from stadia.losses.map_labels import MapLabels, point_depth_loss
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
     Reprojection,
@@ -40,6 +39,7 @@ from stadia.losses.reprojection import (
     swap_target_and_source,
 )
 from stadia.losses.smoothness import edge_aware_smoothness
+from stadia.losses.sparse_depth import MapLabels, point_depth_loss
 from stadia.losses.uncertainty import weight_by_uncertainty
 
 RATIO_EPS = 1e-6

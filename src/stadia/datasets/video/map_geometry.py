@@ -15,7 +15,7 @@ MEDIAN_DEPTH = 10.0
 from the key frames that observe them, or so many heights of the camera ahead on a road.
 """
 
-MIN_PARALLAX = 0.006
+MIN_PARALLAX = 0.003
 """Median displacement of points by the motion alone, over the image's width, from which two frames make a pair."""
 
 MAX_STEPS = 8  # frames between the two of a pair
