@@ -49,7 +49,7 @@ def test_a_path_of_stadia_is_scored_by_the_frames_that_its_record_names(
     assert (code, json.loads(out)["ate_rmse_m"]) == (0, pytest.approx(0, abs=1e-6))
     assert f"{record} names the frames of the path: 9, from 0 to 18" in err
     write_tum_trajectory(tmp_path / "ref.txt", Trajectory(bend(20), np.arange(20) / 100))
-    mistake(stadia(*words, "--reference-format", "tum"), "found 9 poses", "give both with timestamps")
+    mistake(stadia(*words, "--reference-format", "tum"), "found 9 poses", "write the time of each row in front of it")
 
 
 @pytest.mark.parametrize(("record", "key"), [("predictions.json", "path"), ("odometry.json", "frames")])
