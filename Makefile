@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # NumPy's products wait busily for threads of their own, where a process of the tests has one core.
 test test-fast: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help install demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
+.PHONY: base-network help install demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:
 	@echo "make install     set stadia up in .venv; demo and the others do this first, too"
@@ -33,6 +33,7 @@ help:
 	@echo "make fuzz        feed every parser hostile files, MINUTES=1 each (TARGETS=\"npz yaml\" chooses some)"
 	@echo "make lock        write the hashes of the tested environment (requirements.txt)"
 	@echo "make audit       list what is installed (SBOM), and the known weaknesses of it"
+	@echo "make base-network  render worlds and train the network of the package on them (hours); it resumes"
 	@echo "make wheel       build the source archive and the wheel into dist/"
 	@echo "make clean       remove what was set up (not the runs)"
 	@echo
@@ -97,6 +98,12 @@ lock: $(VENV)/.installed-dev
 
 audit: $(VENV)/.installed-dev
 	$(BIN)/python .ci/audit.py
+
+base-network: $(VENV)/.installed
+	$(BIN)/python experiments/world_textures.py --out $(OUT)/base-network/textures.npz
+	$(BIN)/python experiments/base_network.py train --out $(OUT)/base-network
+	$(BIN)/python experiments/base_network.py train --out $(OUT)/base-network/decoder --minutes 60 \
+		--textures $(OUT)/base-network/textures.npz --decoder-of $(OUT)/base-network/base_network.safetensors
 
 # The wheel is built from the source archive, which shows that the archive is complete. torch brings setuptools.
 wheel: $(VENV)/.installed-dev

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from stadia.core.types import Camera
@@ -10,7 +12,8 @@ from stadia.models.depth.unet import Unet, compute_focal_ratio
 
 
 def camera(focal: float, width: int = 64, height: int = 32) -> Camera:
-    return Camera(torch.tensor([[[focal * width, 0, 31.5], [0, focal * width, 15.5], [0, 0, 1]]]), height, width)
+    f = focal * math.sqrt(width * height)
+    return Camera(torch.tensor([[[f, 0, 31.5], [0, f, 15.5], [0, 0, 1]]]), height, width)
 
 
 def build(canonical_focal: float | None) -> Unet:
@@ -33,8 +36,14 @@ def test_depth_is_proportional_to_the_focal_length_and_that_of_the_network_at_th
 
 def test_a_resized_image_has_the_same_ratio_and_a_batch_one_for_each() -> None:
     several = Camera(torch.cat([camera(0.5).K, camera(0.25).K]), 32, 64)
-    assert compute_focal_ratio(several, 0.5).flatten().tolist() == [1.0, 0.5]
+    torch.testing.assert_close(compute_focal_ratio(several, 0.5).flatten(), torch.tensor([1.0, 0.5]))
     assert compute_focal_ratio(camera(0.7, 640, 320), 0.5).allclose(compute_focal_ratio(camera(0.7), 0.5))
+
+
+def test_images_of_one_number_of_pixels_and_one_focal_length_in_pixels_have_one_ratio() -> None:
+    K = torch.tensor([[[300.0, 0, 0], [0, 300, 0], [0, 0, 1]]])
+    wide, square = Camera(K, 128, 512), Camera(K, 256, 256)
+    torch.testing.assert_close(compute_focal_ratio(wide, 0.5), compute_focal_ratio(square, 0.5))
 
 
 def test_fixed_batch_statistics_stay_and_training_predicts_as_evaluation() -> None:

@@ -29,6 +29,7 @@ from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
 
 TINY_NETWORKS: dict[str, dict[str, Any]] = {
+    "base": {"name": "base"},
     "unet": {"name": "unet", "encoder": "test_efficientnet", "decoder_channels": (4, 4, 8, 8, 8)},
     "dpt": {"name": "dpt", "size": "tiny"},
     "depth_anything": {"name": "depth_anything", "size": "tiny"},

@@ -43,8 +43,10 @@ BatchOut = Annotated[Path, option("A new folder for the predictions; of many vid
 
 
 def predict(
-    checkpoint: Annotated[Path, argument("A checkpoint, a run's folder, a model.onnx, or a published network.")],
-    source: InputArgument,
+    checkpoint: Annotated[
+        Path, argument("A checkpoint, a run's folder, a model.onnx, or a network's name; by default base.")
+    ],
+    source: Annotated[Path | None, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")] = None,
     overrides: InputSettings = None,
     out: BatchOut = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
@@ -74,13 +76,18 @@ def predict(
 ) -> None:
     """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
 
+    With INPUT alone, the network of the package predicts: `stadia predict photo.jpg --out depth`.
     objectpose: boxes, masks and poses of objects, as drawings, json and csv.
     overlay: depth and foreground mask of an image with its --background.
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     A folder, glob or list of videos: a folder for each, and a ledger; the same command resumes, failed ones included.
     """
+    from stadia.models import DEFAULT_NETWORK
     from stadia.recipes.prediction.requests import PredictRequest, parse_source_options, refuse_finished, split_settings
 
+    if source is None or (is_setting := "=" in str(source) and not source.exists()):
+        overrides = [str(source), *(overrides or [])] if source is not None and is_setting else overrides
+        checkpoint, source = Path(DEFAULT_NETWORK), checkpoint
     options, settings = split_settings(overrides)
     request = PredictRequest(
         source=source,

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 DEPTH_NETWORKS = Registry(
     "depth network",
     {
+        "base": "stadia.models.depth.base_network:BaseNetwork",
         "unet": "stadia.models.depth.unet:Unet",
         "dpt": "stadia.models.depth.dpt:Dpt",
         "depth_anything": "stadia.models.depth.depth_anything:DepthAnything",
@@ -22,9 +23,13 @@ DEPTH_NETWORKS = Registry(
 )
 """Depth networks that `model.network` chooses, in every recipe of depth: subclasses of `DepthNetwork`."""
 
+DEFAULT_NETWORK = "base"
+"""Predicts where a command gets no network: its weights are part of the package."""
+
 DEPTH_NETWORK_CONFIGS = Registry(
     "configuration of a depth network",
     {
+        "base": "stadia.models.depth.config:BaseConfig",
         "unet": "stadia.models.depth.config:UnetConfig",
         "dpt": "stadia.models.depth.config:DptConfig",
         "depth_anything": "stadia.models.depth.config:DepthAnythingConfig",

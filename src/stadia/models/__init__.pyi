@@ -54,6 +54,7 @@ from .size_prior import SizePrior as SizePrior
 from .size_prior import load_size_prior as load_size_prior
 
 ATTENTIONS: stadia.core.registry.Registry
+DEFAULT_NETWORK: str
 DEPTH_NETWORKS: stadia.core.registry.Registry
 DEPTH_NETWORK_CONFIGS: stadia.core.registry.Registry
 OVERLAY_NETWORKS: stadia.core.registry.Registry

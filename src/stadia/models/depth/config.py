@@ -119,8 +119,8 @@ class UnetConfig(DepthNetworkConfig):
     log_uncertainty_range: its limits.
     fixed_batch_statistics: batch normalization keeps the mean and variance that it starts with. Batches of different
         data sets, or of two images, have others than a prediction meets.
-    canonical_focal: fx / width of the camera in whose metres the decoder predicts. The inverse depth of any other
-        camera is divided by the ratio of focal lengths, so that images of different cameras train one network
+    canonical_focal: fx / sqrt(height width) of the camera in whose metres the decoder predicts. The inverse depth of
+        any other is divided by the ratio of focal lengths, so that images of different cameras train one network
         (canonical camera, Metric3D, arXiv 2307.10984). null: it predicts in the metres of the one training camera.
     """
 
@@ -170,6 +170,32 @@ class UnetConfig(DepthNetworkConfig):
             raise ValueError("min_depth_m < init_depth_m < max_depth_m must hold")
         if not self.min_depth_m < self.start_m:
             raise ValueError("min_depth_m < init_depth_m must hold")
+        return self
+
+
+class BaseConfig(UnetConfig):
+    """The network whose weights are part of the package: `unet` with these settings. It needs no download.
+
+    Its keys are those of `unet`; the weights fit these values alone.
+    """
+
+    name: Literal["base"] = "base"  # type: ignore[assignment]
+    encoder: Literal["tf_efficientnet_lite0"] = "tf_efficientnet_lite0"
+    decoder_channels: DecoderChannels = (16, 24, 40, 80, 128)
+    min_depth_m: float = Field(default=0.2, gt=0)
+    max_depth_m: float = Field(default=200.0, gt=0)
+    scales: Literal[1] = 1
+    right_view: Literal[False] = False
+    uncertainty: Literal[True] = True
+    fixed_batch_statistics: bool = True
+    canonical_focal: float | None = Field(default=0.5, gt=0, le=10)
+
+    @model_validator(mode="after")
+    def _fits_the_weights(self) -> Self:
+        fixed = ("decoder_channels", "decoder_activation", "min_depth_m", "max_depth_m", "canonical_focal")
+        for key in fixed:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: the weights of base do not fit it; name=unet takes any value")
         return self
 
 

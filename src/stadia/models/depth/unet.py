@@ -5,9 +5,10 @@ Optional head channels predict the right view's inverse depth and the residual's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -147,16 +148,19 @@ class DepthDecoder(nn.Module):
 
 
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
-    """Return (B, 1, 1, 1): how many times the canonical focal length, fx / width, the camera's is.
+    """Return (B, 1, 1, 1): how many times the canonical focal length, fx / sqrt(height width), the camera's is.
 
-    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length.
+    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. The
+    length is relative to the number of pixels, not to the width: images of one size in pixels and one focal length in
+    pixels show a thing equally large, whatever their aspect.
 
     Examples:
         >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
         >>> compute_focal_ratio(Camera(K, 64, 64), 0.5).flatten().tolist()
         [2.0]
     """
-    return (camera.K[..., 0, 0] / (camera.width * canonical_focal)).reshape(-1, 1, 1, 1).float()
+    side = math.sqrt(camera.height * camera.width)
+    return (camera.K[..., 0, 0] / (side * canonical_focal)).reshape(-1, 1, 1, 1).float()
 
 
 def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCERTAINTY_RANGE) -> Tensor:
@@ -174,7 +178,7 @@ class Unet(DepthNetwork):
     Log uncertainty starts at exactly 0, as if there were none.
     """
 
-    Config = UnetConfig
+    Config: ClassVar[type[UnetConfig]] = UnetConfig
     source = "https://arxiv.org/abs/1806.01260"
     config: UnetConfig
 

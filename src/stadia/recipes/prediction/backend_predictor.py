@@ -77,7 +77,7 @@ class BackendPredictor(DepthPredictor):
 
     @property
     def _canonical_focal(self) -> float | None:
-        """Return the focal length at which the graph predicts metres, fx / width; None for that of the training."""
+        """Return fx / sqrt(height width) at which the graph predicts metres; None for that of the training."""
         return getattr(getattr(self.recipe.depth_network, "config", None), "canonical_focal", None)
 
     def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -86,7 +87,9 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
         found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
         raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
-    focal = canonical or float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
+    focal = float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
+    if canonical is not None:
+        focal = canonical * math.sqrt(recipe.height / recipe.width)  # that of the width
     if not focal > 0 and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")

@@ -1,0 +1,71 @@
+"""The depth network `base`: a small U-Net whose weights are part of the package, trained on rendered worlds alone.
+
+What trained it, what it scores and what it cannot do: docs/reference/base-network.md.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import ClassVar
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from stadia.core.types import DepthScale
+from stadia.models.depth.config import BaseConfig
+from stadia.models.depth.unet import Unet
+from stadia.models.pretrained_weights import InitialWeights
+
+WEIGHTS_FILE = Path(__file__).with_name("base_network.safetensors")
+"""float16 weights of the network, by the names of its `state_dict`."""
+
+TRAINED_PIXELS = 256 * 192
+"""Pixels of an image at which it predicts best: its decoder was trained at about this number."""
+
+
+def load_base_weights() -> dict[str, Tensor]:
+    """Return the weights by the names of `state_dict`, floats as float32."""
+    weights = safetensors.torch.load_file(WEIGHTS_FILE)
+    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+
+
+class BaseNetwork(Unet):
+    """`Unet` with EfficientNet-Lite0, a canonical camera, and weights that predict metres.
+
+    Example:
+        >>> network = BaseNetwork(BaseConfig()).eval()
+        >>> network.output, network.predicts_depth_at_start
+        (<DepthScale.METRES: 'metres'>, True)
+    """
+
+    Config: ClassVar[type[BaseConfig]] = BaseConfig
+    output = DepthScale.METRES
+    licence = "Apache-2.0"
+    source = "docs/reference/base-network.md"
+
+    def __init__(self, config: BaseConfig, *, pretrained: bool = True) -> None:
+        super().__init__(config, pretrained=False)
+        self.is_pretrained = pretrained
+        if pretrained:
+            self.load_state_dict(load_base_weights())
+
+    @property
+    def weights(self) -> dict[str, InitialWeights]:
+        return {"network": "pretrained base" if self.is_pretrained else "random"}
+
+    @property
+    def predicts_depth_at_start(self) -> bool:
+        return self.is_pretrained
+
+    @property
+    def has_depth_weights(self) -> bool:
+        return True
+
+    def image_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return multiples of 32 with the shape of the image and about `TRAINED_PIXELS`."""
+        factor = math.sqrt(TRAINED_PIXELS / (height * width))
+        return super().image_size(round(height * factor), round(width * factor))
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.encoder.parameters() if parameter.requires_grad]
