@@ -103,7 +103,7 @@ def measure_store(out: Path) -> None:
     server, url = start_store()
     local, remote = write_shard_sets(out, url, 1 << 18)
     rounds: dict[str, list[float]] = {"local": [], "store": [], "copies": []}
-    for number in range(5):
+    for number in range(3):
         cache = out / f"cache{number}"
         for name, path in (("local", local), ("store", remote), ("copies", remote)):
             taken, count = load_epoch(path, cache, step_s=0.05)
@@ -112,7 +112,7 @@ def measure_store(out: Path) -> None:
     for name, speeds in rounds.items():
         share = np.median(speeds) / np.median(rounds["local"])
         print(
-            f"{name}: {np.median(speeds):.1f} samples/s, {share:.1%} of local (median of 5, {min(speeds):.1f} at least)"
+            f"{name}: {np.median(speeds):.1f} samples/s, {share:.1%} of local (median of 3, {min(speeds):.1f} at least)"
         )
 
 
