@@ -36,6 +36,7 @@ from stadia.cli.prior import app as prior
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep
 from stadia.cli.train import TrainCommand, demo, train
+from stadia.cli.view import view
 from stadia.core.errors import ConfigError, ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
 
@@ -59,6 +60,7 @@ for command in COMMANDS:
 app.command("list")(parts)
 app.command("map")(map_video)
 app.command("app")(serve_app)
+app.command()(view)
 app.command("import")(import_network)
 app.add_typer(data, name="data")
 app.add_typer(prior, name="prior")

@@ -1,0 +1,104 @@
+"""Show a scene in the browser by viser: clouds, cameras with their images, paths, and a timeline with play."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.geometry.numpy_camera import NEAR
+from stadia.web.scene import Scene
+
+PLAY_RATE_HZ = 5.0
+TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
+
+
+def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serve a scene until it is interrupted.
+
+    started: called with the address of the page.
+    """
+    import viser
+
+    server: Any = viser.ViserServer(host=host, port=port, verbose=False)
+    started(f"http://{host}:{server.get_port()}/")
+    server.scene.set_up_direction("-y")
+    size = find_size(scene)
+
+    def look(client: Any) -> None:
+        """Look at the first cloud from behind and above its camera."""
+        client.camera.position = (-0.1 * size, -0.25 * size, -0.4 * size)
+        client.camera.look_at = (0.0, 0.0, size)
+
+    server.on_client_connect(look)
+    for name, path, color in (("true path", scene.true_path, TRUE_COLOR), ("path", scene.path, PATH_COLOR)):
+        if len(path) > 1:
+            segments = np.stack([path[:-1], path[1:]], axis=1)
+            server.scene.add_line_segments(f"/{name}", segments, color, line_width=3.0)
+    nodes = []
+    for number, frame in enumerate(scene.frames):
+        height, width = frame.image.shape[:2]
+        position, wxyz = frame.T_world_camera[:3, 3], make_quaternion(frame.T_world_camera[:3, :3])
+        camera = server.scene.add_camera_frustum(
+            f"/cameras/{number:04d}",
+            fov=2 * math.atan(height / 2 / frame.K[1, 1]),
+            aspect=width / height,
+            scale=size / 60,
+            image=frame.image,
+            wxyz=wxyz,
+            position=position,
+        )
+        cloud = server.scene.add_point_cloud(
+            f"/clouds/{number:04d}", frame.points, frame.colors, point_size=size / 600, visible=number == 0
+        )
+        nodes.append((camera, cloud))
+    run_timeline(server, scene, nodes)
+
+
+def run_timeline(server: Any, scene: Scene, nodes: list[tuple[Any, Any]]) -> None:
+    """Add the controls, and play until it is interrupted."""
+    last = max(len(nodes) - 1, 1)
+    slider = server.gui.add_slider("frame", 0, last, 1, 0)
+    play = server.gui.add_checkbox("play", False)
+    every = server.gui.add_checkbox("clouds of all frames", len(nodes) == 1)
+    image = server.gui.add_image(scene.frames[0].image, label=scene.frames[0].name)
+
+    def show(_: object = None) -> None:
+        number = min(int(slider.value), len(nodes) - 1)
+        for at, (_, cloud) in enumerate(nodes):
+            cloud.visible = every.value or at == number
+        image.image, image.label = scene.frames[number].image, scene.frames[number].name
+
+    slider.on_update(show)
+    every.on_update(show)
+    while True:
+        time.sleep(1 / PLAY_RATE_HZ)
+        if play.value:
+            slider.value = (int(slider.value) + 1) % len(nodes)
+
+
+def find_size(scene: Scene) -> float:
+    """Return the size of a scene: the median distance of its points from their cameras, in the unit of depth."""
+    distances = [
+        float(np.median(np.linalg.norm(frame.points - frame.T_world_camera[:3, 3], axis=1)))
+        for frame in scene.frames
+        if len(frame.points)
+    ]
+    return max(float(np.median(distances)), NEAR) if distances else 1.0
+
+
+def make_quaternion(R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the quaternion (w, x, y, z) of a rotation matrix.
+
+    Examples:
+        >>> make_quaternion(np.eye(3)).tolist()
+        [1.0, 0.0, 0.0, 0.0]
+    """
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(R).as_quat()
+    return np.array([w, x, y, z])
