@@ -16,7 +16,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def app(
     networks: Annotated[
-        list[str] | None, argument("Runs, checkpoints or published networks; by default the runs of --runs.")
+        list[str] | None, argument("Runs, checkpoints or networks; by default that of the package, and --runs.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="The folder whose runs are listed.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder whose data the page may check.")] = Path(),
@@ -37,10 +37,11 @@ def app(
         found, fix = f"no package {missing[0]}", "pip install 'stadia[app]'"
         raise ConfigError("stadia app", found=found, expected="the packages of the extra app", fix=fix)
     secret = _check_token(token, host)
+    from stadia.models import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve
 
-    names = list(networks or ()) or list_runs_with_weights(runs)
+    names = list(networks or ()) or [DEFAULT_NETWORK, *list_runs_with_weights(runs)]
     for name in networks or ():
         _check_network(name)
     application = make_app(names, runs=runs, data=data, token=secret)
