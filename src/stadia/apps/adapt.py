@@ -73,7 +73,7 @@ class AdaptationFigures:
 FIGURES = {
     "abs_rel": "AbsRel to ground truth",
     "stereo_difference": "median relative difference from stereo matches",
-    "match_error": "error at the points of the map, or distance of matches, over that of constant depth",
+    "match_error": "distance of matches, over that of constant depth",
 }
 """What decides, the first that both networks have."""
 
