@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from stadia.datasets.masks.height_priors import normalize_class
 from stadia.datasets.masks.mask_objects import GRAY, crop_object, find_mask_boxes
 from stadia.datasets.objects.kitti_objects import KittiObjectImages
 from stadia.datasets.objects.open_objects import list_object_splits
+from stadia.files.input_files import iterate_csv
 from stadia.files.json_files import read_json
 from stadia.files.paths import safe_join
 
@@ -106,19 +106,18 @@ def _read_dvm_heights(folder: Path) -> dict[str, float]:
     if table is None:
         expected = "the table of DVM-CAR with heights"
         raise DataError(folder, found=f"no {DVM_TABLE}", expected=expected, fix="unpack its tables there")
-    rows: dict[str, list[float]] = {}
-    with table.open(encoding="utf-8", newline="") as stream:
-        names, *lines = [[word.strip() for word in row] for row in csv.reader(stream)] or [
-            []
-        ]  # column names start with spaces
-    if not {"Genmodel_ID", "Height"} <= set(names):
-        found = f"columns {', '.join(names)}"
-        raise DataError(table, found=found, expected="Genmodel_ID and Height", fix="take the table as published")
-    model, height = names.index("Genmodel_ID"), names.index("Height")
-    for words in lines:
-        if len(words) == len(names) and words[height].replace(".", "", 1).isdigit():
-            rows.setdefault(words[model], []).append(float(words[height]) / 1000)
-    return {name: float(np.median(own)) for name, own in rows.items()}
+    expected = "Genmodel_ID and Height"
+    rows = [  # column names start with spaces; rows of another length are left out
+        {name.strip(): word.strip() for name, word in row.items()} for row in iterate_csv(table, expected=expected)
+    ]
+    if not rows or not {"Genmodel_ID", "Height"} <= set(rows[0]):
+        found = f"columns {', '.join(rows[0])}" if rows else "no rows with Genmodel_ID and Height"
+        raise DataError(table, found=found, expected=expected, fix="take the table as published")
+    heights: dict[str, list[float]] = {}
+    for row in rows:
+        if row["Height"].replace(".", "", 1).isdigit():
+            heights.setdefault(row["Genmodel_ID"], []).append(float(row["Height"]) / 1000)
+    return {name: float(np.median(own)) for name, own in heights.items()}
 
 
 def _segment_on_white(image: Image) -> NDArray[np.bool_] | None:
