@@ -290,7 +290,7 @@ class Trainer:
         parts = [draw_batch(store, self.batch // len(stores), size, self.device) for store in stores]
         image, z, focal = (torch.cat([part[i] for part in parts]) for i in range(3))
         K = torch.zeros(len(image), 3, 3, device=self.device)
-        K[:, 0, 0] = focal * size[1]
+        K[:, 0, 0] = K[:, 1, 1] = focal * size[1]
         image = vary_colors(image).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             maps = self.network(image, Camera(K, *size))

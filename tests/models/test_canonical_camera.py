@@ -46,6 +46,13 @@ def test_images_of_one_number_of_pixels_and_one_focal_length_in_pixels_have_one_
     torch.testing.assert_close(compute_focal_ratio(wide, 0.5), compute_focal_ratio(square, 0.5))
 
 
+def test_a_squeezed_image_has_the_ratio_of_its_camera() -> None:
+    K = torch.tensor([[[700.0, 0, 0], [0, 700, 0], [0, 0, 1]]])
+    squeezed = torch.diag(torch.tensor([256 / 900, 192 / 600, 1.0])) @ K
+    own, other = compute_focal_ratio(Camera(K, 600, 900), 0.5), compute_focal_ratio(Camera(squeezed, 192, 256), 0.5)
+    torch.testing.assert_close(own, other)
+
+
 def test_fixed_batch_statistics_stay_and_training_predicts_as_evaluation() -> None:
     torch.manual_seed(0)
     network = Unet(UnetConfig(encoder="resnet18", scales=1, fixed_batch_statistics=True), pretrained=False)

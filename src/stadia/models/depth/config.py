@@ -119,7 +119,7 @@ class UnetConfig(DepthNetworkConfig):
     log_uncertainty_range: its limits.
     fixed_batch_statistics: batch normalization keeps the mean and variance that it starts with. Batches of different
         data sets, or of two images, have others than a prediction meets.
-    canonical_focal: fx / sqrt(height width) of the camera in whose metres the decoder predicts. The inverse depth of
+    canonical_focal: sqrt(fx fy / (height width)) of the camera in whose metres the decoder predicts. Inverse depth of
         any other is divided by the ratio of focal lengths, so that images of different cameras train one network
         (canonical camera, Metric3D, arXiv 2307.10984). null: it predicts in the metres of the one training camera.
     """

@@ -5,7 +5,6 @@ Optional head channels predict the right view's inverse depth and the residual's
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Self
@@ -148,19 +147,20 @@ class DepthDecoder(nn.Module):
 
 
 def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
-    """Return (B, 1, 1, 1): how many times the canonical focal length, fx / sqrt(height width), the camera's is.
+    """Return (B, 1, 1, 1): how many times the canonical focal length, sqrt(fx fy / (height width)), the camera's is.
 
     An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. The
     length is relative to the number of pixels, not to the width: images of one size in pixels and one focal length in
-    pixels show a thing equally large, whatever their aspect.
+    pixels show a thing equally large, whatever their aspect. A resized image has the same ratio, also where it was
+    squeezed to sides that the network takes.
 
     Examples:
         >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
         >>> compute_focal_ratio(Camera(K, 64, 64), 0.5).flatten().tolist()
         [2.0]
     """
-    side = math.sqrt(camera.height * camera.width)
-    return (camera.K[..., 0, 0] / (side * canonical_focal)).reshape(-1, 1, 1, 1).float()
+    focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
+    return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
 
 
 def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCERTAINTY_RANGE) -> Tensor:

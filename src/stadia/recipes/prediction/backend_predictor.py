@@ -77,7 +77,7 @@ class BackendPredictor(DepthPredictor):
 
     @property
     def _canonical_focal(self) -> float | None:
-        """Return fx / sqrt(height width) at which the graph predicts metres; None for that of the training."""
+        """Return sqrt(fx fy / (height width)) at which the graph predicts metres; None for that of the training."""
         return getattr(getattr(self.recipe.depth_network, "config", None), "canonical_focal", None)
 
     def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
