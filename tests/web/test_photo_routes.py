@@ -113,6 +113,16 @@ def test_users_do_not_see_each_other(open_browser: Callable[[], Browser]) -> Non
     assert one.session["csrf"] != other.session["csrf"]
 
 
+@pytest.mark.parametrize(("network", "is_measured"), [(0, True), (1, False)])
+def test_a_known_length_does_not_measure_the_network(network: int, is_measured: bool, browser: Browser) -> None:
+    photo = browser.upload(encode(make_picture())).json()["photo"]
+    form = {"network": network, "known": [{"kind": "point", "metres": 3.0, "x": 100, "y": 50}]}
+    key = browser.post(f"/api/photos/{photo}/predict", json=form).json()["prediction"]
+    points = {"first": [66, 10], "second": [126, 10]}
+    measured = browser.post(f"/api/predictions/{key}/distance", json=points).json()
+    assert measured["has_network_error"] is is_measured
+
+
 @pytest.mark.parametrize(
     "form", [{"network": 99}, {"fov_deg": 500}, {"fov_deg": "wide"}, {"known": [{"kind": "gps", "metres": 1}]}, [], "x"]
 )

@@ -131,7 +131,8 @@ class PhotoPrediction:
     network: its label.  licence: of its weights, "" where none is known.
     checks: the verdict, as in predictions.json.  trust: what users may rely on.
     receipt: of the scale; None where the network's own scale is used.
-    relative_error: of depth, as far as it was measured; None where no part of it was.
+    network_error: relative, of its depth; None where it was not measured.
+    relative_error: of depth, network and scale, as far as it was measured; None where no part of it was.
     sky: (h, w) bool at the network's size.
     """
 
@@ -142,6 +143,7 @@ class PhotoPrediction:
     checks: Mapping[str, Any]
     trust: str
     receipt: ScaleReceipt | None
+    network_error: float | None
     relative_error: float | None
     sky: NDArray[np.bool_]
     cache: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -222,6 +224,7 @@ def predict_photo(
         checks=gate.to_json(),
         trust=gate.describe_trust(),
         receipt=receipt,
+        network_error=network.relative_error,
         relative_error=math.hypot(*measured) if measured else None,
         sky=_find_sky(predicted),
     )

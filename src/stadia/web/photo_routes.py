@@ -175,7 +175,7 @@ async def measure(request: Request) -> Response:
             "deviation": found.deviation,
             "depths": found.depths,
             "unit": "m" if is_metric else "units of depth, no metres",
-            "has_network_error": prediction.relative_error is not None,
+            "has_network_error": prediction.network_error is not None,
         }
     )
 

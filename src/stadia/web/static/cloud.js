@@ -112,7 +112,7 @@ export class CloudView {
 
   report() {
     const all = this.count.toLocaleString("en"), part = this.shown.toLocaleString("en");
-    const drawn = this.shown < this.count ? `${all} points; ${part} of them while they turn, as many as this machine draws smoothly` : `${all} points`;
+    const drawn = this.shown < this.count ? `${all} points; ${part} of them while they turn, for a smoother motion` : `${all} points`;
     this.describe(`${drawn}. Axes: x right (red), y down (green), z forward (blue), ${(this.middle / 5).toPrecision(2)} ${this.unit} long. Drag turns, the wheel zooms.`);
   }
 }
