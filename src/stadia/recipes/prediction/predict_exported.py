@@ -74,7 +74,10 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
             shown = track(given.frames, given.count, f"predicting {given.name}")
             frames = stream_exported_predictions(network, shown, backend.run)
             provenance = network.provenance(size).model_copy(update={"backend": name})
-            training = TrainingRecord(focal=tuple(filter(None, (network.about.focal,))))
+            codes = network.about.verdict_codes.split(", ") if network.about.verdict == "unusable" else []
+            training = TrainingRecord(
+                focal=tuple(filter(None, (network.about.focal,))), recorded_codes=tuple(filter(None, codes))
+            )
             mapped = MapOfFrames.find(expand_home(request.source))
             gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given, mapped=mapped)
             written = write_predictions(
