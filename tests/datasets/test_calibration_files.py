@@ -1,7 +1,8 @@
-"""Calibrations of OpenCV, Kalibr, ROS, EuRoC and KITTI give the pinhole camera that they hold, or one line."""
+"""Calibrations of all formats that are read give the pinhole camera that they hold, or one line."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,8 @@ import pytest
 
 from stadia.core.errors import DataError
 from stadia.datasets.formats.calibration_files import read_calibration
+from stadia.mapping.map_files import _write_colmap
+from stadia.mapping.sparse_map import LensCamera, SparseMap
 
 K = np.array([[700.0, 0, 319.5], [0, 710.0, 239.5], [0, 0, 1]])
 P2 = np.column_stack([K, K @ (-0.5, 0, 0)])
@@ -186,3 +189,25 @@ def test_a_broken_calibration_is_refused_in_one_line(tmp_path: Path, name: str, 
     assert found in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_colmap_and_nerfstudio_put_the_first_pixel_at_one_half(tmp_path: Path) -> None:
+    lens = LensCamera(500.0, (319.25, 238.75), (0.1, 0.0, 0.0, 0.0), 480, 640)
+    no_points = np.zeros((0, 2))
+    sparse = SparseMap(
+        camera=lens,
+        frames=np.zeros(0, np.int64),
+        T_camera_world=np.zeros((0, 4, 4)),
+        points=np.zeros((0, 3)),
+        colors=np.zeros((0, 3), np.uint8),
+        observed=no_points.astype(np.int64),
+        xy=no_points,
+    )
+    _write_colmap(tmp_path, sparse, lens, np.eye(4), [])
+    (camera,) = read_calibration(tmp_path / "cameras.txt")
+    np.testing.assert_allclose(camera.K, [[500, 0, 319.25], [0, 500, 238.75], [0, 0, 1]], atol=1e-9)
+    transforms = tmp_path / "transforms.json"
+    for values, center in (({"cx": 320.0, "cy": 240.0}, (319.5, 239.5)), ({}, (319.5, 239.5))):
+        transforms.write_text(json.dumps({"fl_x": 500.0, "w": 640, "h": 480, **values}))
+        (camera,) = read_calibration(transforms)
+        assert tuple(camera.K[:2, 2]) == center

@@ -57,7 +57,7 @@ def nerf(tmp_path: Path, world: Any) -> Path:
         world.save(folder / "images" / f"frame_{index}.png", world.render(index)[0])
         matrix = world.pose(index) @ np.diag([1.0, -1, -1, 1])
         frames.append({"file_path": f"images/frame_{index}.png", "transform_matrix": matrix.tolist()})
-    K = world.K
+    K = world.K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # the first pixel's center is at one half
     camera = {"fl_x": K[0, 0], "fl_y": K[1, 1], "cx": K[0, 2], "cy": K[1, 2], "w": world.width, "h": world.height}
     (folder / "transforms.json").write_text(json.dumps({**camera, "camera_model": "OPENCV", "frames": frames}))
     return folder
@@ -75,7 +75,7 @@ def colmap(tmp_path: Path, world: Any) -> Path:
         rows += [f"{index + 1} {numbers} 1 frame {index}.png", "10.5 20.5 -1 30.5 40.5 7"]
     (folder / "sparse" / "0").mkdir(parents=True)
     (folder / "sparse" / "0" / "images.txt").write_text("# Image list\n" + "\n".join(rows) + "\n")
-    K = world.K
+    K = world.K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])  # the first pixel's center is at one half
     camera = f"1 PINHOLE {world.width} {world.height} {K[0, 0]} {K[1, 1]} {K[0, 2]} {K[1, 2]}\n"
     (folder / "sparse" / "0" / "cameras.txt").write_text("# Camera list\n" + camera)
     return folder

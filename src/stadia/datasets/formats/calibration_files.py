@@ -41,6 +41,8 @@ SENSOR = "sensor"
 """Name of the camera in a sensor.yaml, which has one camera without a name."""
 NEGLIGIBLE = 1e-9
 """Distortion coefficients up to this size are none."""
+FIRST_PIXEL = 0.5
+"""Center of the first pixel in COLMAP and nerfstudio, in pixels; in a K of stadia it is 0."""
 
 _PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
 _OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
@@ -158,10 +160,8 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
         focals, values = _COLMAP_FOCALS[model], parse_numbers(words[4:])
         if len(values) < focals + 2:
             raise DataError(path, found=f"{len(values)} parameters of {model}", expected="all", fix="copy it again")
-        fx, fy = values[0], values[focals - 1]
-        K = check_K(
-            f"{path} camera {words[0]}", np.array([[fx, 0, values[focals]], [0, fy, values[focals + 1]], [0, 0, 1]])
-        )
+        fx, fy, (cx, cy) = values[0], values[focals - 1], values[focals : focals + 2] - FIRST_PIXEL
+        K = check_K(f"{path} camera {words[0]}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
         distortion = tuple(values[focals + 2 :].tolist())
         yield CalibratedCamera(f"camera {words[0]}", K, _check_size(path, parse_numbers(words[2:4])), distortion)
 
@@ -199,7 +199,7 @@ def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> Calibrated
     if size is not None:
         known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}
     fx, fy, cx, cy = (_number(path, key, known) for key in ("fl_x", "fl_y", "cx", "cy"))
-    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    K = check_K(path, np.array([[fx, 0, cx - FIRST_PIXEL], [0, fy, cy - FIRST_PIXEL], [0, 0, 1]]))
     distortion = tuple(_number(path, key, values) for key in ("k1", "k2", "p1", "p2") if key in values)
     return CalibratedCamera("transforms", K, size, distortion)
 
