@@ -138,7 +138,7 @@ def steady_frames(frames: Iterable[PredictedFrame], window: int = WINDOW) -> Ite
 
 
 def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> PredictedFrame:
-    """Return a frame with the mean depth of itself and its neighbors on the path."""
+    """Return a frame with the mean depth of itself and its neighbors on the path; where it has none, it stays."""
     frame = held[number]
     if frame.T_world_camera is None or frame.depth_scale.is_affine:
         return frame
@@ -149,4 +149,5 @@ def _steady(held: Sequence[PredictedFrame], number: int, window: int) -> Predict
             T_other_frame = np.linalg.inv(other.T_world_camera) @ frame.T_world_camera
             neighbors.append((DepthView(other.depth(), other.K), T_other_frame))
     depth = steady_depth(DepthView(frame.depth(), frame.K), neighbors)
-    return replace(frame, inverse_depth=np.divide(1, depth, out=np.zeros_like(depth), where=depth > 0))
+    inverse_depth = np.divide(1, depth, out=frame.inverse_depth.astype(np.float32), where=depth > 0)
+    return replace(frame, inverse_depth=inverse_depth)
