@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from types import SimpleNamespace
 
@@ -23,8 +24,9 @@ from optuna.storages import _heartbeat  # noqa: E402
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
 def leave_writing_to_the_system(connection, _):
-    """Each commit would wait for the disk."""
-    connection.execute("PRAGMA synchronous = OFF")
+    """Each commit of SQLite would wait for the disk; other tests of this process use other databases."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 PROGRAM = """
