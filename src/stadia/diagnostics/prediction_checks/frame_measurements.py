@@ -98,7 +98,8 @@ class FrameMeasurements:
     has_ratios: False for inverse depth up to scale and shift.
     relative_range: without ratios, the median over frames of the range from the 5 % to the 95 % quantile of inverse
         depth, over its largest absolute value.
-    foreground_far: share of the frames whose lowest fifth is as far as the farthest fifth of the map.
+    foreground_far: share of the frames whose lowest fifth is as far as the farthest fifth of the map; None with fewer
+        than MIN_FRAMES.
     mapped: the maps beside points of a map; None without a map, and where inverse depth has no ratios.
     """
 
@@ -175,7 +176,9 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
 
 
 def _share_of_far_foregrounds(maps: Sequence[Map]) -> float | None:
-    return float(np.mean([is_foreground_far(values.astype(np.float64)) for values in maps])) if maps else None
+    if len(maps) < MIN_FRAMES:
+        return None
+    return float(np.mean([is_foreground_far(values.astype(np.float64)) for values in maps]))
 
 
 def _measure_mapped(frames: Sequence[SampledFrame]) -> PointMeasurements | None:

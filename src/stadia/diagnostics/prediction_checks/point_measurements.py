@@ -30,6 +30,7 @@ MIN_ROAD_SHARE = 0.02  # of the image that this part must have
 BEHIND = 2.0  # predicted depth over that of the road, from which a pixel lies behind it
 FOREGROUND = 0.2  # lowest share of the rows, the foreground
 FAR_QUANTILE = 0.8  # of the depth of a map, from which the foreground lies at its limit
+MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over that of its nearest fifth; a wall has nearly one depth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,13 +208,16 @@ def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
 
 
 def is_foreground_far(inverse_depth: Array) -> bool:
-    """Return whether the lowest rows of a map are as far as its farthest fifth.
+    """Return whether the lowest rows of a map are as far as its farthest fifth, and clearly farther than its nearest.
 
     Examples:
         >>> is_foreground_far(np.repeat(np.linspace(1, 0.1, 10)[:, None], 4, 1))
         True
         >>> is_foreground_far(np.repeat(np.linspace(0.1, 1, 10)[:, None], 4, 1))
         False
+        >>> is_foreground_far(np.repeat(np.linspace(1, 0.98, 10)[:, None], 4, 1))
+        False
     """
-    lowest = inverse_depth[-max(round(FOREGROUND * len(inverse_depth)), 1) :]
-    return float(np.median(lowest)) <= float(np.quantile(inverse_depth, 1 - FAR_QUANTILE)) < float(inverse_depth.max())
+    lowest = float(np.median(inverse_depth[-max(round(FOREGROUND * len(inverse_depth)), 1) :]))
+    far, near = (float(value) for value in np.quantile(inverse_depth, [1 - FAR_QUANTILE, FAR_QUANTILE]))
+    return lowest <= far < near and near > MIN_FOREGROUND_RATIO * lowest

@@ -270,7 +270,7 @@ def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterato
     elif (share := measured.foreground_far) is not None and share > MAX_FAR_FOREGROUND:
         text = f"in {share:.0%} of the frames the lowest fifth is as far as the farthest fifth of the map"
         expected = f"at most {MAX_FAR_FOREGROUND:.0%}"
-        yield make_finding("M37", Severity.STOP, text, expected, evidence={"share": share})
+        yield make_finding("M37", Severity.WARN, text, expected, evidence={"share": share})
     is_unsure = measured.row_correlation is not None and measured.row_correlation < GOOD_ROW_CORRELATION
     allowed = MAX_UNSURE_MATCH_ERROR if is_unsure else MAX_DOUBTFUL_MATCH_ERROR
     explains_little = error is not None and error > allowed
