@@ -127,7 +127,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         environment = {**os.environ, "TMPDIR": place}
-        command = [sys.executable, "-m", "stadia", "app", given.network, "--port", "0"]
+        command = [sys.executable, "-m", "stadia", "app", given.network, "--port", "0", "--no-token"]
         begun = time.monotonic()
         server = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment

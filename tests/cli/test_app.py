@@ -17,7 +17,8 @@ Stadia = Callable[..., tuple[int, str, str]]
     ("words", "expected"),
     [
         (("missing/run",), "no such run or network"),
-        (("--host", "0.0.0.0"), "add --token random"),
+        (("--host", "0.0.0.0", "--no-token"), "which other machines reach"),
+        (("--no-token", "--token", "random"), "one of both"),
         (("--token", "short"), "at least 16"),
     ],
 )
@@ -27,17 +28,35 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], expected: str, stadia: St
     assert expected in err
 
 
-def test_the_address_is_printed_with_its_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stadia: Stadia) -> None:
+@pytest.mark.parametrize(
+    ("words", "names_token"),
+    [((), True), (("--host", "0.0.0.0"), True), (("--token", "a&b=c#d, 16 letters"), True), (("--no-token",), False)],
+)
+def test_the_printed_address_opens_the_page_and_no_other_does(
+    words: tuple[str, ...], names_token: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stadia: Stadia
+) -> None:
+    """On a shared machine every user reaches the port."""
+    testclient = pytest.importorskip("starlette.testclient", reason="httpx is not installed")
     from stadia.web import server
+
+    opened: list[int] = []
 
     def serve(app: Any, host: str, port: int, started: Callable[[str], None]) -> None:
         started(f"http://{host}:{port}/")
+        page = capture[0]
+        opened.extend(
+            testclient.TestClient(app, base_url="http://127.0.0.1:7860").get(address).status_code
+            for address in ("/", page.removeprefix(f"http://{host}:{port}"))
+        )
         app.state.shared.close()
 
+    capture: list[str] = []
     monkeypatch.setattr(server, "serve", serve)
-    code, out, _ = stadia("app", "--runs", tmp_path, "--host", "0.0.0.0", "--token", "random")
+    monkeypatch.setattr("stadia.cli.app.echo", lambda line, **_: capture.append(line.removeprefix("page: ")))
+    code, _, _ = stadia("app", "--runs", tmp_path, *words)
     assert code == 0
-    assert out.startswith("page: http://0.0.0.0:7860/?token=")
+    assert ("?token=" in capture[0]) is names_token
+    assert opened == [401 if names_token else 200, 200]
 
 
 def test_torch_does_not_delay_the_page(python: Callable[[str], Any]) -> None:

@@ -41,6 +41,15 @@ def test_a_server_with_a_token_shows_nothing_without_it() -> None:
         assert all(cookie.get_nonstandard_attr("SameSite") == "strict" for cookie in cookies)
 
 
+def test_the_token_of_another_port_stays_beside_it() -> None:
+    """A browser sends the cookies of one port to the others: two servers of a machine would replace theirs."""
+    token = "a-token-of-the-test-suite"
+    with TestClient(make_app([], token=token), base_url="http://127.0.0.1:7860") as client:
+        assert client.get(f"/?token={token}").status_code == 200
+        assert client.get("http://127.0.0.1:7860/").status_code == 200
+        assert client.get("http://127.0.0.1:7861/").status_code == 401
+
+
 def test_the_page_names_no_other_host() -> None:
     """What it loads is in the package; its policy refuses the rest."""
     for path in [*STATIC.glob("*.*"), *STATIC.glob("vendor/*.js")]:

@@ -20,23 +20,23 @@ def app(
     ] = None,
     runs: Annotated[Path, typer.Option(help="The folder whose runs are listed.")] = RUNS,
     data: Annotated[Path, typer.Option(help="The folder whose data the page may check.")] = Path(),
-    host: Annotated[str, typer.Option(help="Address to serve; another than this machine's needs --token.")] = LOOPBACK[
-        0
-    ],
+    host: Annotated[str, typer.Option(help="Address to serve; 0.0.0.0 is for other machines.")] = LOOPBACK[0],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve; 0 chooses a free one.")] = 7860,
     token: Annotated[
-        str | None, option("Secret of at least 16 characters that browsers need; `random` makes one.")
+        str | None, option("Secret of at least 16 characters that browsers need; a random one by default.")
     ] = None,
+    no_token: Annotated[bool, flag("--no-token", "Let every user of this machine open the page.")] = False,
     open_browser: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
 ) -> None:
     """Serve a page: a picture or a video in; depth, distances, a cloud and a verdict out. Needs the extra `app`."""
     import importlib.util
+    from urllib.parse import urlencode
 
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         found, fix = f"no package {missing[0]}", "pip install 'stadia[app]'"
         raise ConfigError("stadia app", found=found, expected="the packages of the extra app", fix=fix)
-    secret = _check_token(token, host)
+    secret = _choose_token(token, host, no_token)
     from stadia.models import DEFAULT_NETWORK
     from stadia.web.networks import list_runs_with_weights
     from stadia.web.server import make_app, serve
@@ -47,7 +47,7 @@ def app(
     application = make_app(names, runs=runs, data=data, token=secret)
 
     def show_address(address: str) -> None:
-        page = f"{address}?token={secret}" if secret else address
+        page = f"{address}?{urlencode({'token': secret})}" if secret else address
         echo(f"page: {page}")
         echo(f"networks: {len(names)}; Ctrl-C ends it", err=True)
         if open_browser:
@@ -58,18 +58,25 @@ def app(
     serve(application, host, port, show_address)
 
 
-def _check_token(token: str | None, host: str) -> str | None:
-    """Return the secret of the server; None where this machine alone reaches it. Raises ConfigError without one."""
+def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
+    """Return the secret of the server, random unless one is given; None where none is wanted.
+
+    Raises ConfigError for a short one, and for none where other machines reach the server.
+    """
     import secrets
 
-    if token == "random":
+    if no_token and token is not None:
+        raise ConfigError("--no-token", found="--token with it", expected="one of both", fix="leave out one of them")
+    if no_token and host not in LOOPBACK:
+        found, expected = f"--host {host}, which other machines reach", "a token with it"
+        raise ConfigError("--no-token", found=found, expected=expected, fix="leave out --no-token")
+    if no_token:
+        return None
+    if token is None or token == "random":
         return secrets.token_urlsafe(24)
-    if token is not None and (len(token) < 16 or not token.isascii() or not token.isprintable()):
+    if len(token) < 16 or not token.isascii() or not token.isprintable():
         found, expected = f"{len(token)} characters", "at least 16, of ASCII"
-        raise ConfigError("--token", found=found, expected=expected, fix="pass --token random")
-    if token is None and host not in LOOPBACK:
-        found, expected = f"{host}, which other machines reach", "a token with it"
-        raise ConfigError("--host", found=found, expected=expected, fix="add --token random")
+        raise ConfigError("--token", found=found, expected=expected, fix="leave out --token: a random one is made")
     return token
 
 

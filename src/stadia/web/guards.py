@@ -39,7 +39,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, Handler], Awaitable[Response]]:
     """Return the middleware that checks every request before a page sees it.
 
-    token: that a browser must have; None only where loopback alone is served.
+    token: that a browser must have; None only where loopback alone is served, and every user of the machine may use it.
     """
 
     async def guard(request: Request, handle: Handler) -> Response:
@@ -59,7 +59,7 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
             given = request.query_params.get("token", "")
             if request.method == "GET" and hmac.compare_digest(given.encode(), token.encode()):
                 response: Response = RedirectResponse("/", 303)
-                set_cookie(response, TOKEN_COOKIE, token)
+                set_cookie(response, _name_token_cookie(request), token)
                 return response
             return refuse("open the address that `stadia app` printed: it has a token", 401)
         session = sessions.find(request.cookies.get(SESSION_COOKIE))
@@ -79,8 +79,13 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
 def _has_token(request: Request, token: str) -> bool:
     """Return whether a request has the token, as a cookie or as `Authorization: Bearer`."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    given = bearer if scheme.lower() == "bearer" else request.cookies.get(TOKEN_COOKIE, "")
+    given = bearer if scheme.lower() == "bearer" else request.cookies.get(_name_token_cookie(request), "")
     return hmac.compare_digest(given.encode(), token.encode())
+
+
+def _name_token_cookie(request: Request) -> str:
+    """Return the name of a server's cookie: browsers send those of all ports of a host to each of them."""
+    return f"{TOKEN_COOKIE}_{request.url.port or 80}"
 
 
 def set_cookie(response: Response, name: str, value: str) -> None:
