@@ -48,6 +48,7 @@ def configuration_of_a_depth_network(name: str, part: Any, folder: Path) -> None
 
 TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "encoder": "mobilenetv3_small_050", "decoder_channels": (4, 8, 8, 8, 8)},
+    "base": {"name": "base"},
     "dpt": {"name": "dpt", "size": "tiny"},
     "depth_anything": {"name": "depth_anything", "size": "tiny"},
     "monodepth2": {"name": "monodepth2", "motion": False},

@@ -177,6 +177,7 @@ def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
     named = {key: key.rpartition(".")[2] for key in keys if key not in groups and ".NAME." not in key}
     of_each = ([key for key, leaf in named.items() if is_named(key, leaf)] for is_named in fits)
     found = next(filter(None, of_each), [])
+    found = [key for key in found if not any(key.endswith(f".{other}") for other in found)]  # training.finish.KEY
     if len(found) != 1:  # a word of several keys, or of none
         return None
     return f"{found[0]}={_find_option_value(option, line) or 'VALUE'}"

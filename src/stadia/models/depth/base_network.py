@@ -42,7 +42,6 @@ class BaseNetwork(Unet):
     Config: ClassVar[type[BaseConfig]] = BaseConfig
     output = DepthScale.METRES
     licence = "Apache-2.0"
-    source = "docs/reference/base-network.md"
 
     def __init__(self, config: BaseConfig, *, pretrained: bool = True) -> None:
         super().__init__(config, pretrained=False)

@@ -85,6 +85,8 @@ class Midas(AffineDepthNetwork):
             nn.ReLU(),
         )
         self.scratch = nn.ModuleDict(parts)
+        for name, parameter in self.scratch.named_parameters():  # published and unused: it has no coarser features
+            parameter.requires_grad = not name.startswith("refinenet4.resConfUnit1.")
         self.register_scale(1.0, 0.0)
         self.is_pretrained = pretrained and config.weights is not None
         if self.is_pretrained:
