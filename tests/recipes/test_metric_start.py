@@ -114,12 +114,7 @@ def test_missing_silhouette_height_has_a_reason(metric, monkeypatch, capsys):
 def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_along(small, metric, tmp_path):
     path = tmp_path / "start.safetensors"
     header = CheckpointHeader(
-        recipe="selfsup",
-        config=small.model_dump(mode="json", exclude={"motion"}),
-        kind="weights",
-        step=3,
-        epoch=0,
-        metrics={},
+        recipe="selfsup", config=small.model_dump(mode="json"), kind="weights", step=3, epoch=0, metrics={}
     )
     selfsup = SelfsupRecipe(small)
     write_checkpoint(path, header, {"state_dict": selfsup.state_dict()})
