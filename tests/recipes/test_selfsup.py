@@ -313,7 +313,8 @@ def test_the_verdict_names_own_data_only_where_their_drive_trained(
     other = SimpleNamespace(name=trained, session="other" if trained == "another drive" else "drive")
     val = [TargetFrames(judged, range(MIN_CHECKED_FRAMES))]
     train = [TargetFrames(judged if trained == "validates" else other, (90,))]
-    data = SimpleNamespace(data_sets={"": SimpleNamespace(split=SimpleNamespace(train=train, val=val))})
+    sets = {"": SimpleNamespace(split=SimpleNamespace(train=train, val=val))}
+    data = SimpleNamespace(data_sets=sets, config=SimpleNamespace(path=str(tmp_path)))
     gates: list[bool] = []
     monkeypatch.setattr(depth_task, "read_training_record", lambda checkpoint: TrainingRecord())
     monkeypatch.setattr(depth_task, "read_frames", lambda recording, indices: [])
