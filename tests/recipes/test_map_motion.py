@@ -61,7 +61,7 @@ def test_a_map_beside_the_video_gives_the_motion_and_its_points(images):
     write_map(images.with_name("room.map"))
     torch.manual_seed(0)
     config, data = SelfsupRecipe.prepare(make_config(images), Console(file=StringIO()))
-    assert (config.motion, config.data.poses, config.loss.auto_mask_from_step) == ("map", "map", 0)
+    assert (config.motion, config.data.poses, config.loss.auto_mask_from_step) == ("map", "map", 100)
     recipe = SelfsupRecipe(config)
     batch = next(iter(data.train))
     assert batch.targets.T_source_target_true.isfinite().all()
@@ -84,6 +84,18 @@ def test_without_a_map_or_with_motion_network_the_motion_is_learned(images, sett
         write_map(images.with_name("room.map"))
     config, said = resolve(make_config(images, *settings))
     assert (config.motion, config.data.poses, said) == ("network", None, "")
+
+
+@pytest.mark.parametrize("name", ["speed", "sparse_depth"])
+def test_a_loss_in_metres_takes_no_map(images, name):
+    write_map(images.with_name("room.map"))
+    settings = [f"loss.{name}=0.1", *["data.ground_truth_depth=true"] * (name == "sparse_depth")]
+    config, printed = resolve(make_config(images, *settings))
+    assert (config.motion, config.data.poses) == ("network", None)
+    assert printed == f"the map beside the video is not used: its unit is its own, and loss.{name} gives metres\n"
+    for setting in ("motion=map", "data.poses=map"):
+        with pytest.raises(ConfigError, match=rf"motion=map: found .*loss\.{name}.* Fix: leave out the map"):
+            resolve(make_config(images, *settings, setting))
 
 
 def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(images):

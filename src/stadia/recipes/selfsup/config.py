@@ -18,7 +18,8 @@ class SelfsupConfig(SelfSupervisedConfig):
     recipe: name of this recipe.
     motion: where the motion between frames is from: the pose "network", which learns it too, or the "map" beside each
         video (`stadia map`), whose points are a weak label of depth then, and which teaches the pose network. "auto"
-        takes the map where every data set is a video with one of its camera: docs/how-to/map.md.
+        takes the map where every data set is a video with one of its camera, and no loss gives metres:
+        docs/how-to/map.md.
     """
 
     recipe: Literal["selfsup"] = "selfsup"

@@ -19,18 +19,26 @@ MIN_PLACED = 0.5  # share of the frames that a map must place
 def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     """Return the configuration with `motion` resolved: with "map" the data sets take the poses of their maps.
 
-    Prints what is taken, or why a map is not. Raises ConfigError for motion=map where a data set has no usable map.
+    Prints what is taken, or why a map is not. Raises ConfigError for motion=map where a data set has no usable map, and
+    with a loss that gives metres: the motion of a map is in a unit of its own.
     """
     if config.motion == "network":
         return config
     wanted = config.motion == "map" or config.data.poses == POSES_OF_MAP
+    metric = [f"loss.{name}" for name in ("sparse_depth", "speed") if getattr(config.loss, name)]
+    if wanted and metric:
+        found = f"the map's motion beside {' and '.join(metric)}, in metres"
+        expected = "one unit: a map has its own"
+        raise ConfigError("motion=map", found=found, expected=expected, fix=f"leave out the map, or {metric[0]}")
     reasons = {name: find_reason_against(data_set) for name, data_set in config.data.sets.items()}
     missing = next((reason for reason in reasons.values() if reason is not None), None)
-    if missing is None:
+    if missing is None and not metric:
         return _take_maps(config, console)
     if wanted:
         fix = f"make it: stadia map {config.data.path}; or leave motion out"
         raise ConfigError("motion=map", found=missing, expected="a map of each video", fix=fix)
+    if missing is None:
+        missing = f"its unit is its own, and {' and '.join(metric)} gives metres"
     if missing:
         console.print(f"the map beside the video is not used: {missing}", markup=False, soft_wrap=True)
     return config.model_copy(update={"motion": "network"})
@@ -64,6 +72,4 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
         for name, data_set in config.data.extra_datasets.items()
     }
     data = config.data.model_copy(update={"poses": POSES_OF_MAP, "extra_datasets": others})
-    # A known motion needs no time to grow before the auto-mask acts.
-    loss = config.loss.model_copy(update={"auto_mask_from_step": 0})
-    return config.model_copy(update={"data": data, "loss": loss, "motion": "map"})
+    return config.model_copy(update={"data": data, "motion": "map"})
