@@ -156,6 +156,13 @@ def test_wrong_rows_are_named(tmp_path: Path, one_line: OneLine, rows: list[str]
     one_line(caught.value, tmp_path / "list.csv", *parts)
 
 
+def test_rows_of_a_text_are_its_lines(tmp_path: Path, one_line: OneLine) -> None:
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(DataError) as caught:
+        read_entries(write_list(tmp_path / "list.txt", "# drives", "", "a.mp4", "missing.mp4"))
+    one_line(caught.value, tmp_path / "list.txt", "row 4", "missing.mp4")
+
+
 def test_half_filled_split_is_refused(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).touch()

@@ -30,7 +30,7 @@ from stadia.datasets.recordings import CalibratedRecording
 from stadia.datasets.text_files import read_kitti_poses
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 from stadia.datasets.video.video_files import OwnVideo, sample_segment
-from stadia.files.input_files import MAX_TEXT_BYTES, read_csv, read_lines, read_text
+from stadia.files.input_files import MAX_TEXT_BYTES, read_csv, read_text
 from stadia.files.paths import expand_home, find_glob, is_glob, natural_sort_key
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class VideoList(DatasetFormat):
                 header = read_text(path, expected=_EXPECTED).split("\n", 1)[0]
                 return "video" in [cell.strip().strip('"') for cell in header.split(",")]
             if path.suffix.lower() == ".txt" and path.is_file():
-                first = next(iter(_read_paths(path)), "")
+                _, first = next(iter(_read_paths(path)), (0, ""))
                 return bool(first) and _is_video(path.parent / first)
         return False
 
@@ -196,8 +196,10 @@ def _list_folder(path: Path) -> list[Path]:
     return files
 
 
-def _read_paths(path: Path) -> Iterable[str]:
-    return (line.strip() for line in read_lines(path, expected="a path a line") if not line.lstrip().startswith("#"))
+def _read_paths(path: Path) -> Iterable[tuple[int, str]]:
+    """Yield line number and text of each line that is neither blank nor a comment."""
+    lines = enumerate(map(str.strip, read_text(path, expected="a path a line").splitlines()), start=1)
+    return ((number, line) for number, line in lines if line and not line.startswith("#"))
 
 
 def _find_videos(path: Path) -> list[Path]:
@@ -206,7 +208,7 @@ def _find_videos(path: Path) -> list[Path]:
     if path.is_dir():
         return _list_folder(path)
     lines = list(_read_paths(path)) if path.is_file() else []
-    return [_join_path(path, number, line) for number, line in enumerate(lines, start=1)]
+    return [_join_path(path, number, line) for number, line in lines]
 
 
 def _join_path(list_file: Path, row: int, text: str) -> Path:
