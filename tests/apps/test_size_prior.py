@@ -12,7 +12,14 @@ import torch
 
 from stadia.apps.size_prior.height_crops import HeightCrop, crop_labeled_boxes
 from stadia.apps.size_prior.measure_heights import match_boxes, measure_heights, run_measure
-from stadia.apps.size_prior.train_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
+from stadia.apps.size_prior.train_prior import (
+    PriorRequest,
+    collect_crops,
+    run_evaluate,
+    run_train,
+    score_prior,
+    train_prior,
+)
 from stadia.core.errors import DataError
 from stadia.models.size_prior import SizePrior
 
@@ -85,6 +92,13 @@ def test_boxes_of_kitti_become_crops(tmp_path: Path) -> None:
     assert [crop.height_m for crop in crops] == [1.5, 1.7]
     assert crops[0].image.shape == (32, 32, 3)
     assert len({crop.instance for crop in crops}) == 2
+
+
+def test_boxes_of_kitti_are_scored_and_do_not_train(tmp_path: Path) -> None:
+    data = write_kitti(tmp_path / "kitti")
+    assert len(collect_crops(data, "test", 32, 1)) == 2
+    with pytest.raises(DataError, match="KITTI's boxes; expected RoadWorld or DVM-CAR to train on"):
+        collect_crops(data, "train", 32, 1)
 
 
 @pytest.mark.slow

@@ -59,14 +59,17 @@ class PriorRequest:
 def collect_crops(
     data: Path, split: str, side: int, every: int, track: TrackProgress = no_progress
 ) -> list[HeightCrop]:
-    """Return the crops of a split, with heights. KITTI's boxes and DVM-CAR have one split.
+    """Return the crops of a split, with heights. KITTI's objects have no identity to hold out, so they only score.
 
-    Raises DataError where no object has a height.
+    Raises DataError where no object has a height, and for KITTI in another split than test.
     """
     data = expand_home(data)
     if data.is_dir() and next(data.rglob(DVM_TABLE), None) is not None:
         crops = [crop for crop in read_dvm_car_crops(data, side) if is_held_out(crop.instance) == (split == "test")]
     elif detect_object_layout(data) == "kitti":
+        if split != "test":
+            fix = "score it with stadia prior evaluate"
+            raise DataError(data, found="KITTI's boxes", expected="RoadWorld or DVM-CAR to train on", fix=fix)
         crops = list(crop_labeled_boxes(data, side, every=every))
     else:
         recordings = open_recordings(data, split=split)
