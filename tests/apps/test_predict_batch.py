@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from tests.datasets.rendered_world import render
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
+from stadia.apps.batch_prediction import predict_batch as predict_batch_module
 from stadia.apps.batch_prediction.engines import LOST, LocalEngine, SlurmEngine, make_engine
 from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
-from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoWorker
+from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import no_progress
 from stadia.files.remote_store import RemoteStore
@@ -78,6 +79,45 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(VideoWorker, "_predict_into", note)
     return names
+
+
+class InstantEngine:
+    """An engine that leaves an empty predictions.json for each video."""
+
+    def run(self, job: BatchJob, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
+        for item in items:
+            folder = Path(job.out) / item.name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "predictions.json").touch()
+            yield VideoResult(video=item.name, state="done")
+
+
+def find_touched(out: str, name: str) -> VideoResult | None:
+    return VideoResult(video=name, state="done") if (Path(out) / name / "predictions.json").is_file() else None
+
+
+def test_deleted_predictions_are_made_again_and_other_weights_or_options_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict_batch_module, "make_engine", lambda *given, **options: InstantEngine())
+    monkeypatch.setattr(predict_batch_module, "find_finished", find_touched)
+    table, network = tmp_path / "list.txt", tmp_path / "model.onnx"
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").touch()
+    table.write_text("a.mp4\nb.mp4\n")
+    network.write_bytes(b"weights")
+    batch = request(network, table, tmp_path / "out")
+    assert run(batch)[1].before == 0
+    assert run(batch)[1].before == 2
+    (tmp_path / "out" / "a" / "predictions.json").unlink()
+    assert run(batch)[1].before == 1
+    assert (tmp_path / "out" / "a" / "predictions.json").is_file()
+    for key, value in (("steady", True), ("background", tmp_path)):
+        with pytest.raises(RunError, match=f"a batch with other {key}"):
+            run(replace(batch, request=replace(batch.request, **{key: value})))
+    network.write_bytes(b"others")
+    with pytest.raises(RunError, match="a batch with other weights"):
+        run(batch)
 
 
 @pytest.mark.slow

@@ -7,15 +7,17 @@ video. Its predictions.json, written last, makes a video done: a batch that is k
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from stadia.apps.batch_prediction.engines import make_engine
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, find_finished
-from stadia.core.errors import DataError, RunError
+from stadia.core.errors import DataError, RunError, StadiaError
 from stadia.core.types import TrackProgress
 from stadia.datasets.video.video_list import VideoEntry, read_entries
 from stadia.files.atomic_files import open_to_append
@@ -30,6 +32,12 @@ BATCH, LEDGER = "batch.json", "ledger.jsonl"
 FORMAT, VERSION = "stadia-batch", 1
 MAX_LEDGER_BYTES = 1 << 30
 """A million videos with errors of a thousand letters."""
+
+MAX_THREADS = 16
+"""Videos whose predictions are looked for at once: a store answers each call after some milliseconds."""
+
+_OWN_FIELDS = ("source", "out", "options", "strict")
+"""Fields of a request that differ between videos, are stated by themselves, or change no prediction."""
 
 UPLOAD_EVERY = 20
 """Results between two uploads of the ledger: a store appends nothing, so it is written whole."""
@@ -84,16 +92,12 @@ def predict_batch(request: BatchRequest, track: TrackProgress) -> Iterator[str |
     with contextlib.ExitStack() as held:
         ledger = _open_ledger(out, job, held)
         done = {result.video for result in ledger.results.values() if result.state == "done"}
-        items = [_make_item(entry) for entry in entries if entry.name not in done]
-        before = len(entries) - len(items)
-        pending = list[VideoItem]()
-        for item in items:
-            finished = find_finished(out, item.name) if ledger.is_resumed else None
-            if finished is None:
-                pending.append(item)
-            else:  # its result was not written before the batch was killed
-                ledger.add(finished)
-                before += 1
+        found = _find_results(out, entries) if ledger.is_resumed else [None] * len(entries)
+        pending = [_make_item(entry) for entry, result in zip(entries, found, strict=True) if result is None]
+        before = len(entries) - len(pending)
+        for result in found:
+            if result is not None and result.video not in done:  # the batch was killed before its line was written
+                ledger.add(result)
         folder = Path("slurm") if is_url(out) else Path(out) / "slurm"
         engine = make_engine(request.engine, workers=request.workers, folder=folder, options=request.engine_options)
         failed = 0
@@ -105,6 +109,12 @@ def predict_batch(request: BatchRequest, track: TrackProgress) -> Iterator[str |
         ledger.close()
     verdicts = [ledger.results[entry.name].verdict for entry in entries if entry.name in ledger.results]
     yield BatchSummary(len(entries) - failed, failed, before, verdicts.count("unusable"))
+
+
+def _find_results(out: str, entries: Sequence[VideoEntry]) -> list[VideoResult | None]:
+    """Return the result of each video whose predictions are complete, whatever the ledger says; None for others."""
+    with ThreadPoolExecutor(MAX_THREADS) as threads:
+        return list(threads.map(lambda entry: find_finished(out, entry.name), entries))
 
 
 def _make_item(entry: VideoEntry) -> VideoItem:
@@ -175,10 +185,26 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
 def _describe_job(job: BatchJob) -> dict[str, Any]:
     """Return what makes predictions of two calls equal."""
     request = job.request
-    keys = ("every", "motion", "size", "flip", "video", "cloud", "backend", "precision", "scale_from")
-    values = {key: getattr(request, key) for key in keys}
+    values = {one.name: getattr(request, one.name) for one in fields(request) if one.name not in _OWN_FIELDS}
     network = job.network if not Path(job.network).exists() else str(make_absolute(job.network))
-    return {"network": network, "settings": list(job.settings), "options": dict(request.options), **values}
+    shared = {"network": network, "weights": _hash_weights(Path(job.network)), "settings": list(job.settings)}
+    return {**shared, "options": dict(request.options), **values}
+
+
+def _hash_weights(network: Path) -> str:
+    """Return a hash of the weights of a run, a checkpoint or a model.onnx; "" for a published network."""
+    if network.suffix.lower() == ".onnx" and network.is_file():
+        with network.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    if not network.exists():
+        return ""
+    from stadia.training.checkpoint import Checkpoint
+
+    try:
+        checksums = Checkpoint.open(network).checksums
+    except StadiaError:  # a folder of a published network
+        return ""
+    return hashlib.sha256(json.dumps(checksums, sort_keys=True).encode()).hexdigest()
 
 
 def _read_ledger(store: RemoteStore) -> list[VideoResult]:
