@@ -83,6 +83,12 @@ def check_equal(expected: Any, found: Any) -> None:
             assert np.array_equal(found.K(index, side), expected.K(index, side))
 
 
+def test_what_shards_do_not_hold_is_noted(source: Path, tmp_path: Path) -> None:
+    options = {"ignore": ((0, 80, 160, 96),)}
+    _, note = shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set"), options=options))
+    assert note.startswith("note: shards do not hold the ignored region (2 recordings)")
+
+
 def test_shards_hold_every_bit_of_the_source(source: Path, written: Path) -> None:
     for expected, found in zip(open_recordings(source), open_recordings(written), strict=True):
         check_equal(expected, found)

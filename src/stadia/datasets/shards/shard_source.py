@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,9 @@ class ShardRequest:
 
 
 def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None) -> Iterator[str]:
-    """Write a data set as shards; yield a line about them. Of many videos one is decoded at a time.
+    """Write a data set as shards; yield a line about them, and a note on what shards do not hold.
+
+    Of many videos one is decoded at a time.
 
     Raises the errors of opening the source and of `write_shards`.
     """
@@ -56,8 +58,9 @@ def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None)
         recordings = _open_one_by_one(source, resolve_config(SourceOptions, options), progress)
     else:
         recordings = iter(open_recordings(source, name, progress=progress, **options))
+    left_out: dict[str, int] = {}
     index = write_shards(
-        recordings,
+        _count_left_out(recordings, left_out),
         store,
         splits=splits,
         size=request.size,
@@ -68,6 +71,22 @@ def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None)
     frames, size = sum(entry.frames for entry in index.recordings), sum(shard.bytes for shard in index.shards)
     counted = f"{len(index.recordings)} recordings, {frames} frames, {len(index.shards)} shards, {size / 1e6:.1f} MB"
     yield f"{store.url}: {counted}"
+    if left_out:
+        listed = ", ".join(f"{what} ({count} recordings)" for what, count in left_out.items())
+        yield f"note: shards do not hold {listed}; pass data.ignore and masks again, or train from the source"
+
+
+def _count_left_out(recordings: Iterable[Recording], counts: dict[str, int]) -> Iterator[Recording]:
+    """Yield the recordings, and count those with masks, an ignored region or a map, which shards do not hold."""
+    for recording in recordings:
+        has = {
+            "the ignored region": recording.ignored() is not None,
+            "the masks": recording.mask_reader is not None,
+            "the points of the map": len(recording) > 0 and recording.map_points(0) is not None,
+        }
+        for what in (name for name, is_there in has.items() if is_there):
+            counts[what] = counts.get(what, 0) + 1
+        yield recording
 
 
 def _open_one_by_one(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Iterator[Recording]:
