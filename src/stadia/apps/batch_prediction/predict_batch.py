@@ -21,6 +21,7 @@ from stadia.core.errors import DataError, RunError, StadiaError
 from stadia.core.types import TrackProgress
 from stadia.datasets.video.video_list import VideoEntry, read_entries
 from stadia.files.atomic_files import open_to_append
+from stadia.files.input_files import open_input
 from stadia.files.json_files import parse_json, parse_json_lines
 from stadia.files.locks import hold_folder
 from stadia.files.output_files import check_foreign_folder
@@ -194,8 +195,11 @@ def _describe_job(job: BatchJob) -> dict[str, Any]:
 def _hash_weights(network: Path) -> str:
     """Return a hash of the weights of a run, a checkpoint or a model.onnx; "" for a published network."""
     if network.suffix.lower() == ".onnx" and network.is_file():
-        with network.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        with open_input(network, expected="an exported network", max_bytes=1 << 34) as stream:
+            digest = hashlib.sha256()
+            while part := stream.read(1 << 20):
+                digest.update(part)
+            return digest.hexdigest()
     if not network.exists():
         return ""
     from stadia.training.checkpoint import Checkpoint
