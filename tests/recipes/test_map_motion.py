@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def test_a_map_beside_the_video_gives_the_motion_and_its_points(images):
     predicted = recipe.model(batch)
     taken = recipe.view_synthesis.take_motion(batch, predicted).T_source_target
     torch.testing.assert_close(taken, batch.targets.T_source_target_true)
+    ignored = torch.zeros_like(batch.targets.image[:, :1], dtype=torch.bool)
+    ignored[..., -8:, :] = True  # the residual of a teacher is found as that of the student
+    batch = replace(batch, targets=replace(batch.targets, ignored=ignored))
+    own = recipe.view_synthesis(batch, predicted, 200).maps["residual"]
+    found = recipe.view_synthesis.residual_finder(batch, predicted, 200)(predicted.inverse_depth[0])
+    torch.testing.assert_close(found, own)
 
 
 @pytest.mark.parametrize("settings", [(), ("motion=network",)])

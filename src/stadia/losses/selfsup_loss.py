@@ -137,12 +137,18 @@ class SelfSupervisedLoss:
         with torch.autocast(targets.image.device.type, enabled=False):
             targets, prediction = targets.to(torch.float32), prediction.to(torch.float32)
             cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
-            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names)
+            ignored = None if targets.ignored is None else widen_region(targets.ignored)
+            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names, ignored)
             indices, _ = self.split_sources(names, step)
             auto_mask = self.auto_masks(names, step)
             reproject = self._reprojector(images, indices, prediction.brightness, auto_mask=auto_mask)
-            compare = reproject.bind_motion(select_sources(prediction.T_source_target, indices), averages=False)
-            return compare(_resize_like(inverse_depth.float(), targets.image)).minimum.residual
+            T_source_target = select_sources(prediction.T_source_target, indices)
+            resized = _resize_like(inverse_depth.float(), targets.image)
+            comparison = reproject.bind_motion(T_source_target, averages=False)(resized)
+            if ignored is not None:
+                winner, selected = comparison.minimum.winner, images.select(indices)
+                comparison = leave_out(comparison, find_left_out(ignored, winner, resized, selected, T_source_target))
+            return comparison.minimum.residual
 
     def _scale_translation_gradient(self, prediction: Prediction, source_names: Sequence[str], step: int) -> Prediction:
         """Return the same prediction; the gradient of translations of temporal sources is multiplied."""

@@ -139,7 +139,8 @@ class ViewSynthesis:
     def residual_finder(
         self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction, step: int
     ) -> Callable[[Tensor], Tensor]:
-        """Return a function from inverse depth (B, 1, H, W) to its residual (B, 1, H, W) by the predicted motions."""
+        """Return a function from inverse depth (B, 1, H, W) to its residual (B, 1, H, W) by the motions of the loss."""
+        prediction = self.take_motion(batch, prediction)
         held = self.gate(prediction, step) if self.gate else prediction
 
         def find_residual(inverse_depth: Tensor) -> Tensor:

@@ -122,6 +122,8 @@ class TeacherTerm:
                 assert self._predictor is not None
                 relation = find_relation(student_scale, self._predictor.depth_scale)
                 known = teacher.isfinite() if relation == "affine" else teacher > 0
+                if (ignored := getattr(batch.targets, "ignored", None)) is not None:  # targets of video have it
+                    known = known & ~ignored
                 if find_residual is not None:
                     aligned = align_teacher(own, teacher, known, relation)
                     worse = find_residual(aligned) > report.maps["residual"] + self.config.max_contradiction
