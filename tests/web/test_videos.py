@@ -14,6 +14,11 @@ from tests.web.conftest import Browser
 
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.web import video as videos
+from stadia.web import video_routes
+from stadia.web.sessions import MAX_SESSIONS, MAX_VIDEOS_OF_ALL
+
+VIDEO_HEAD = bytes(4) + b"ftypisom" + bytes(100)
+"""The first bytes of an MP4, and no frame."""
 
 
 def make_video(path: Path, frames: int = 8) -> bytes:
@@ -89,6 +94,45 @@ def test_a_damaged_video_is_one_line(browser: Browser, tmp_path: Path, keep: flo
     assert "\n" not in job["error"]
 
 
+def test_an_unforeseen_error_ends_a_video(browser: Browser, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **settings: Any) -> None:
+        raise KeyError("rate_hz")
+
+    monkeypatch.setattr(app.state.shared.video_decoder, "decode_video", fail)
+    job = wait_for(browser, browser.post("/api/videos", content=VIDEO_HEAD).json()["video"])
+    assert (job["state"], job["error"]) == ("failed", "internal error, KeyError; please report it")
+    assert list(app.state.shared.folder.iterdir()) == []
+
+
+def test_videos_of_all_are_bounded_before_one_is_received(browser: Browser, app: Any, tmp_path: Path) -> None:
+    sessions = app.state.shared.sessions
+    other = sessions.create()
+    jobs = [videos.VideoJob(tmp_path / str(number)) for number in range(MAX_VIDEOS_OF_ALL)]
+    other.videos.update({str(number): job for number, job in enumerate(jobs)})
+    reply = browser.post("/api/videos", content=VIDEO_HEAD)
+    assert (reply.status_code, "wait until one has ended" in reply.json()["error"]) == (422, True)
+    assert list(app.state.shared.folder.iterdir()) == []
+    jobs[3].state = "done"
+    assert browser.post("/api/videos", content=VIDEO_HEAD).status_code == 200
+    assert "3" not in other.videos
+
+
+def test_a_session_that_goes_during_an_upload_leaves_no_file(
+    browser: Browser, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = video_routes.receive_upload
+
+    async def evict(*args: Any) -> Path:
+        path = await receive(*args)
+        for _ in range(MAX_SESSIONS):
+            app.state.shared.sessions.create()
+        return path
+
+    monkeypatch.setattr(video_routes, "receive_upload", evict)
+    assert "cancelled" in browser.post("/api/videos", content=VIDEO_HEAD).json()["error"]
+    assert list(app.state.shared.folder.iterdir()) == []
+
+
 def test_a_picture_is_no_video(browser: Browser) -> None:
     from tests.web.conftest import encode, make_picture
 
@@ -99,8 +143,6 @@ def test_a_picture_is_no_video(browser: Browser) -> None:
 
 @pytest.mark.slow
 def test_a_long_video_is_cut_and_says_so(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stadia.web import video_routes
-
     monkeypatch.setattr(video_routes, "MAX_VIDEO_FRAMES", 3)
     job = wait_for(browser, browser.post("/api/videos", content=make_video(tmp_path / "a.mp4")).json()["video"])
     assert len(job["frames"]) == 3

@@ -68,6 +68,7 @@ class UploadDecoder:
         self._lock = threading.Lock()
         self._process = _start_process()
         self._count = 0
+        self._is_closed = False
 
     def decode_photo(self, path: Path) -> DecodedPhoto:
         """Return a decoded photo. Raises DataError, without the name of the file, where it cannot be decoded."""
@@ -90,8 +91,11 @@ class UploadDecoder:
         return self._exchange(header, VIDEO_S)[0]
 
     def close(self) -> None:
-        """End the process."""
-        _end_process(self._process)
+        """End the process, also while it decodes."""
+        self._is_closed = True
+        self._process.kill()
+        with self._lock:
+            _end_process(self._process)
 
     def _exchange(self, header: Mapping[str, Any], limit_s: float) -> tuple[Any, bytes]:
         """Send a request and return the reply, with the bytes behind it."""
@@ -122,7 +126,8 @@ class UploadDecoder:
             self._count += 1
             if reply is None or has_ended or self._count >= MAX_UPLOADS:
                 _end_process(process)
-                self._process, self._count = _start_process(), 0
+                if not self._is_closed:
+                    self._process, self._count = _start_process(), 0
         if reply is None or has_ended:
             found = f"a file that takes more than {limit_s:.0f} s" if late.is_set() else "a file that ends its decoder"
             raise DataError(UPLOAD, found=found, expected="a whole picture or video", fix="save it again, or smaller")

@@ -20,6 +20,9 @@ MAX_KEPT = 6
 MAX_KEPT_OF_ALL = 48
 """Pictures of all sessions: at 1600x1600 pixels, with one prediction each, they take 0.6 GB."""
 
+MAX_VIDEOS_OF_ALL = 8
+"""Videos of all sessions: at 512 MB while each is received, and at most 300 frames later, they bound the disk."""
+
 _TOKEN_BYTES = 24
 
 
@@ -80,6 +83,26 @@ class SessionStore:
                 _, dropped = self._sessions.popitem(last=False)
                 _clear(dropped)
         return session
+
+    def keep_video(self, session: Session, job: Any) -> str:
+        """Keep a video that is about to be received; return its key.
+
+        Where all sessions have too many, finished ones of the least recently used go. Raises ConfigError where none
+        has finished, or the session has gone.
+        """
+        fix = "wait until one has ended, and upload it again"
+        with self._lock:
+            if self._sessions.get(session.key) is not session:
+                raise ConfigError("session", found="none", expected="that of this page", fix="reload the page")
+            kept = sum(len(each.videos) for each in self._sessions.values())
+            for each in self._sessions.values():
+                for key in [key for key, video in each.videos.items() if video.state in ("done", "failed")]:
+                    if kept >= MAX_VIDEOS_OF_ALL:
+                        each.videos.pop(key).close()
+                        kept -= 1
+            if kept >= MAX_VIDEOS_OF_ALL:
+                raise ConfigError("video", found=f"{kept} that are predicted", expected="fewer", fix=fix)
+            return session.keep(session.videos, job)
 
     def limit_memory(self) -> None:
         """Drop pictures and predictions of the least recently used sessions, where all have too many."""

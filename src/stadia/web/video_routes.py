@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -22,7 +23,7 @@ from stadia.web.decode_worker import UPLOAD
 from stadia.web.forms import parse_form, read_numbers, receive_upload
 from stadia.web.guards import require_session
 from stadia.web.photo import choose_camera
-from stadia.web.sessions import Session, find_kept
+from stadia.web.sessions import find_kept
 from stadia.web.video import (
     CLOUD_GLB,
     DEFAULT_RATE_HZ,
@@ -35,6 +36,8 @@ from stadia.web.video import (
     read_cloud,
     read_path,
 )
+
+log = logging.getLogger(__name__)
 
 
 class VideoForm(StrictModel):
@@ -50,21 +53,27 @@ async def add_video(request: Request) -> Response:
     session, state = require_session(request), get_state(request)
     form = parse_form(VideoForm, read_numbers(request, network=int, fov_deg=float, every=int))
     job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
+    key = ""
     try:
+        key = await run_in_threadpool(state.sessions.keep_video, session, job)  # before it is received
         path = await receive_upload(request, job.folder, ["video"])
+        if job.state == "cancelled":
+            raise ConfigError("video", found="one that was cancelled", expected="one", fix="upload it again")
+        state.video_queue.submit(session.key, lambda: work_on(state, job, path, form))
     except BaseException:
+        session.videos.pop(key, None)
         await run_in_threadpool(job.close)
         raise
-    for older in [*session.videos.values()]:  # one video of a user at a time: each has hundreds of files
-        await run_in_threadpool(older.close)
-    session.videos.clear()
-    key = session.keep(session.videos, job)
-    return JSONResponse({"video": key}, background=BackgroundTask(work_on, state, session, job, path, form))
+    for other in [name for name in session.videos if name != key]:  # one video of a user at a time: hundreds of files
+        await run_in_threadpool(session.videos.pop(other).close)
+    return JSONResponse({"video": key})
 
 
-def work_on(state: AppState, session: Session, job: VideoJob, path: Path, form: VideoForm) -> None:
-    """Decode an uploaded video in the process of decoding, and predict it in the user's turn."""
+def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None:
+    """Decode an uploaded video in the process of decoding, and predict it, in the user's turn."""
     try:
+        if job.state == "cancelled":
+            return
         job.frames.mkdir()
         about = state.video_decoder.decode_video(
             path, job.frames, every=form.every, max_frames=MAX_VIDEO_FRAMES, max_side=MAX_VIDEO_SIDE
@@ -76,19 +85,29 @@ def work_on(state: AppState, session: Session, job: VideoJob, path: Path, form: 
         camera = choose_camera(form.fov_deg, about["fov_deg"], network.focal)
         rate_hz = (about["rate_hz"] or DEFAULT_RATE_HZ) / form.every
         count = int(about["frames"])
-
-        def predict() -> None:
-            predict_video(job, network, camera, rate_hz, count)
-            if about["has_more"] and job.state == "done":
-                note = f"note: only {count} frames are predicted: take each n-th frame for more of the video"
-                job.about["lines"].insert(0, note)
-
-        state.video_queue.submit(session.key, predict)
-    except (StadiaError, OSError) as error:
+        predict_video(job, network, camera, rate_hz, count)
+        if about["has_more"] and job.state == "done":
+            note = f"note: only {count} frames are predicted: take each n-th frame for more of the video"
+            job.about["lines"].insert(0, note)
+    except Exception as error:  # a page must not wait for ever
         if job.state != "cancelled":
+            job.error = _explain(error)
+            shutil.rmtree(job.folder, ignore_errors=True)
             job.state = "failed"
-            job.error = str(error) if isinstance(error, StadiaError) else "the server has no space for this video"
+    finally:
+        if job.state in ("cancelled", "failed"):
+            job.close()  # also what was written after it was cancelled
         job.has_ended.set()
+
+
+def _explain(error: Exception) -> str:
+    """Return one line of an error for the user."""
+    if isinstance(error, StadiaError):
+        return str(error)
+    if isinstance(error, OSError):
+        return "the server has no space for this video"
+    log.error("a video cannot be decoded", exc_info=error)
+    return f"internal error, {type(error).__name__}; please report it"
 
 
 async def show_video(request: Request) -> Response:
