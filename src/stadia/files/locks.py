@@ -15,6 +15,9 @@ from stadia.files.write_errors import explain_write_error
 LOCK_FILE = ".lock"
 """The lock of a folder is a file inside it: its parent may be a place where nothing else can be written."""
 
+PROBE_S = 0.5
+"""Time to wait for a lock: a process that looks whether it is held, such as `stadia app`, holds it for a moment."""
+
 
 @contextmanager
 def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> Iterator[None]:
@@ -33,7 +36,7 @@ def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> I
         if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_size):
             found, expected = "something that is no lock of stadia's", "no file of this name"
             raise StadiaError(path, found=found, expected=expected, fix="rename it, or choose another output")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PROBE_S, poll_interval=PROBE_S / 10)
     except Timeout:
         raise refusal or StadiaError(
             output,
