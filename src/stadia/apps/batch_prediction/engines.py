@@ -78,7 +78,7 @@ class LocalEngine:
                     yield result
                 if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
                     break
-        except BrokenProcessPool:  # while a video was handed out
+        except BrokenProcessPool:  # while a video was handed out: those under way are predicted again, one by one
             pass
         finally:
             suspects.extend(running.values())
