@@ -96,6 +96,51 @@ def test_labels_are_the_depth_in_metres(drive: Path, tmp_path: Path) -> None:
         run(drive, labels=tmp_path / "labels")
 
 
+@pytest.mark.parametrize("part", ["road", "unit"])
+def test_a_frame_that_the_estimate_rejects_has_no_label(drive: Path, tmp_path: Path, part: str) -> None:
+    """Its road, or its unit, is wrong by three: its factor would be too."""
+    file = tmp_path / "maps" / "000002.npy"
+    depth = np.load(file)
+    instance = cv2.imread(str(drive / "masks" / "instance" / "left" / "000002.png"), cv2.IMREAD_UNCHANGED)
+    np.save(file, np.where((instance > 0) & (part == "road"), depth, 3 * depth))
+    lines = run(drive, labels=tmp_path / "labels", out=tmp_path / "out")
+    (labeled,) = open_recordings(tmp_path / "labels")
+    assert [labeled.depth_m(frame) is not None for frame in range(FRAMES)] == [True, True, False, True, True]
+    assert any(line.startswith("note: 1 frame differs") for line in lines)
+    frames = json.loads((tmp_path / "out" / "camera_height.json").read_text())["frames"]
+    assert frames[2]["metres_over_unit"] is None
+    assert frames[1]["metres_over_unit"] == pytest.approx(1 / UNIT, rel=0.05)
+
+
+def test_poses_in_metres_are_kept_and_those_of_a_scene_are_not(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = "1 0 0 0 0 1 0 0 0 0 1 {}\n"
+    (drive / "poses.txt").write_text("".join(row.format(frame) for frame in range(FRAMES)))
+    run(drive, labels=tmp_path / "metres")
+    (labeled,) = open_recordings(tmp_path / "metres")
+    assert labeled.T_world_camera(3)[2, 3] == 3  # type: ignore[index]
+    opened = open_recordings(drive)
+    for recording in opened:
+        recording.is_scene = True  # type: ignore[attr-defined]
+    monkeypatch.setattr("stadia.apps.camera_height.depth_heights.open_recordings", lambda *rest, **options: opened)
+    lines = run(drive, labels=tmp_path / "scene")
+    (labeled,) = open_recordings(tmp_path / "scene")
+    assert labeled.T_world_camera(3) is None
+    assert any("has no poses of" in line and "not the metre" in line for line in lines)
+
+
+def test_a_camera_that_changes_gives_no_labels(drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (recording,) = open_recordings(drive)
+    K = recording.K(0)
+    zoom = np.diag([1.1, 1.1, 1.0])
+    monkeypatch.setattr(type(recording), "K", lambda self, index, side="left": K @ zoom if index == 3 else K)
+    with pytest.raises(DataError) as error:
+        run(drive, labels=tmp_path / "labels")
+    one_line(error.value, "another camera at 000003", "one camera, for --labels")
+    assert not (tmp_path / "labels").exists()
+
+
 def test_the_road_may_be_a_rectangle_where_masks_have_none(drive: Path, tmp_path: Path) -> None:
     for file in (drive / "masks" / "semantic" / "left").glob("*.png"):
         semantic = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)

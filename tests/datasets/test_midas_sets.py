@@ -88,6 +88,7 @@ def test_blendedmvs_has_cameras_poses_and_depth(tmp_path: Path) -> None:
     assert pose is not None
     assert depth is not None
     assert pose[:3, 3].tolist() == [-2, 0, 0], "the file has world to camera"
+    assert not scene.has_metric_poses
     assert (depth[1:] == 4).all()
     assert not depth[0].any()
     assert scene.K(0)[0].tolist() == [30, 0, 15.5]

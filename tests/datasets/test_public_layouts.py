@@ -134,6 +134,7 @@ def test_colmap(colmap: Path, world: Any) -> None:
     assert len(recording) == FRAMES
     np.testing.assert_allclose(recording.T_world_camera(2), world.pose(2), atol=1e-6)
     np.testing.assert_allclose(recording.K(0)[0, 0], world.K[0, 0])
+    assert not recording.has_metric_poses, "the unit of a reconstruction is its own"
     check_trains(colmap)
 
 

@@ -68,6 +68,7 @@ class Recording(ABC):
     sides: ("left",) for mono, ("left", "right") for a rectified pair.
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
     mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
+    has_metric_poses: whether the poses are in metres; False where their unit is that of a map or a scene.
     is_part: whether it is a stretch of a longer video, opened for checks of the data.
     is_streamed: whether its frames come from shards with a cache of their own: no second one is filled.
     has_stride: whether `data.stride` chooses its frames, as of a user's video; other data sets refuse that option.
@@ -80,6 +81,7 @@ class Recording(ABC):
     sides: tuple[str, ...] = (LEFT,)
     T_right_left: NDArray[np.float64] | None = None
     mount: str = ""
+    has_metric_poses: bool = True
     is_part: bool = False
     has_stride: bool = False
     is_streamed: bool = False
@@ -124,7 +126,7 @@ class Recording(ABC):
         return ""
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Return (4, 4) camera-to-world in metres; None where unknown."""
+        """Return (4, 4) camera-to-world in metres (see `has_metric_poses`); None where unknown."""
         return None
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:

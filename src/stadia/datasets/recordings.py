@@ -101,6 +101,7 @@ class CalibratedRecording(Recording):
     filmed_size: height and width of the frames before they were resized for storing, which may change the aspect ratio;
         None where they were not.
     geometry: the map of the video, which `poses` are from then; None without it.
+    is_scene: whether the unit of `poses` is that of a scene that was reconstructed from images.
     """
 
     name: str
@@ -113,6 +114,7 @@ class CalibratedRecording(Recording):
     filmed_size: tuple[int, int] | None = None
     place: str = ""
     geometry: MapGeometry | None = None
+    is_scene: bool = False
     sides: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,6 +126,11 @@ class CalibratedRecording(Recording):
     @property
     def session(self) -> str:
         return self.place or self.name
+
+    @property
+    def has_metric_poses(self) -> bool:  # type: ignore[override]
+        """Return whether the poses are measured, and not of a map or a scene."""
+        return self.geometry is None and not self.is_scene
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
         return self.intrinsics[side].make_camera(index)
@@ -267,6 +274,11 @@ class RecordingView(Recording):
     @property
     def video_hash(self) -> str:
         return self.recording.video_hash
+
+    @property
+    def has_metric_poses(self) -> bool:  # type: ignore[override]
+        """Return whether the poses of the recording behind this view are in metres."""
+        return self.recording.has_metric_poses
 
     @property
     def has_stride(self) -> bool:  # type: ignore[override]

@@ -141,12 +141,16 @@ class FrameHeight:
 class DepthHeight:
     """The camera's height by the depth of all images.
 
-    frames: every image that has a depth map.  pooled: over those with a height.  pool: the row that counts.
+    frames: every image that has a depth map.  pooled: over those with an accepted height.  pool: the row that counts.
+    unit_height: median of the accepted images' heights over the road in the unit of depth.
+    max_difference: largest |ln| of an image's height over the common one, in metres or in the unit of depth.
     """
 
     frames: Sequence[FrameHeight]
     pooled: PooledHeight
     pool: str
+    unit_height: float
+    max_difference: float
 
     @property
     def height_m(self) -> float:
@@ -154,10 +158,16 @@ class DepthHeight:
         return self.pooled.by[self.pool]
 
     def factor(self, frame: FrameHeight) -> float:
-        """Return the factor of an image by the common height; without a road that of all images."""
-        if math.isfinite(frame.unit_height):
-            return self.height_m / frame.unit_height
-        return self.height_m / float(np.nanmedian([other.unit_height for other in self.frames]))
+        """Return metres over the unit of an image's depth, by the common height; NaN for a rejected image.
+
+        An image is rejected where its height or its road differs too much from the others: which of road, objects and
+        unit is wrong is not known. An image without a road has the factor of all images.
+        """
+        if not math.isfinite(frame.unit_height):
+            return self.height_m / self.unit_height
+        ratios = [frame.unit_height / self.unit_height, frame.height_m / self.height_m]
+        agrees = all(abs(math.log(ratio)) < self.max_difference for ratio in ratios if math.isfinite(ratio))
+        return self.height_m / frame.unit_height if agrees else math.nan
 
 
 def measure_frame(
@@ -239,16 +249,18 @@ def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig) -> De
     frames = _smooth_in_time(frames, config.time_window)
     has_height = np.array([math.isfinite(frame.height_m) for frame in frames], bool)
     heights = np.array([frame.height_m for frame in frames], np.float64)[has_height]
-    kept = np.zeros(0, np.int64)
+    kept, max_difference = np.zeros(0, np.int64), 2 * config.tolerance
     if len(heights):
-        near = np.abs(np.log(heights / np.median(heights))) < 2 * config.tolerance
+        near = np.abs(np.log(heights / np.median(heights))) < max_difference
         kept = np.flatnonzero(has_height)[near]
     used = [frames[row] for row in kept]
     heights = np.array([frame.height_m for frame in used])
     variance = np.array([frame.variance * frame.unit_height**2 for frame in used])
     priors = config.height_priors.values()
     spread = max((prior.spread_m / prior.mean_m for prior in priors), default=0.1)
-    return DepthHeight(frames, pool_heights(heights, variance, _share_by_object(used), spread), config.pool)
+    pooled = pool_heights(heights, variance, _share_by_object(used), spread)
+    unit_height = float(np.median([frame.unit_height for frame in used]))
+    return DepthHeight(frames, pooled, config.pool, unit_height, max_difference)
 
 
 def _share_by_object(frames: Sequence[FrameHeight]) -> NDArray[np.float64]:
@@ -311,7 +323,8 @@ def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_pro
         write_image(request.out / HISTOGRAM, draw_height_histogram(heights, height.pooled.by)[..., ::-1])
         yield f"{request.out}: {RESULT}, {HISTOGRAM}"
     if request.labels is not None:
-        named = {(frame.recording, frame.name): height.factor(frame) for frame in height.frames}
+        factors = {(frame.recording, frame.name): height.factor(frame) for frame in height.frames}
+        named = {key: factor for key, factor in factors.items() if math.isfinite(factor)}
         yield from write_scaled_labels(recordings, request.every, source.read, named, request.labels, track)
 
 
@@ -326,8 +339,14 @@ def summary_lines(height: DepthHeight, source: str, config: CameraHeightConfig) 
     yield f"  of {len(heights)} frames: {listed} m"
     yield f"  from {accepted} of {seen} objects in {len(height.frames)} frames, by {config.object_depth} depth"
     factors = np.array([height.factor(frame) for frame in height.frames])
+    rejected, factors = int(np.isnan(factors).sum()), factors[np.isfinite(factors)]
     low, high = np.quantile(factors, (0.05, 0.95))
     yield f"  metres over the unit of depth: {np.median(factors):.4g} ({low:.4g} to {high:.4g} in 90 % of the frames)"
+    if rejected:
+        yield (
+            f"note: {rejected} frame{'s differ' if rejected > 1 else ' differs'} from the others by more than a factor"
+            f" of {math.exp(height.max_difference):.2f}: no factor, and no depth in --labels"
+        )
     if len(heights) < FEW_FRAMES:
         yield f"note: {len(heights)} frames are few; take more"
     scatter = 1.4826 * float(np.median(np.abs(heights / np.median(heights) - 1)))
@@ -359,7 +378,7 @@ def to_json(height: DepthHeight, source: str, config: CameraHeightConfig) -> Map
                 "frame": frame.name,
                 "camera_height_m": number(frame.height_m),
                 "sigma_m": number(math.sqrt(frame.variance) * frame.unit_height),
-                "metres_over_unit": height.factor(frame),
+                "metres_over_unit": number(height.factor(frame)),
                 "objects": [
                     {"number": own, "box_px": box, "metres_over_unit": number(factor), "accepted": accepted}
                     for own, box, factor, accepted in zip(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import TrackProgress
 from stadia.evaluation.frame_preparation import frame_name
@@ -28,18 +29,36 @@ def write_scaled_labels(
 ) -> Iterator[str]:
     """Write a data set in the stadia layout: images, cameras, and depth times the factor of each frame.
 
+    Poses in metres are kept; those in the unit of a map or a scene are left out, with a note.
+
     Args:
         recordings: of one camera each.
         every: each n-th frame.
         read: returns depth (H, W) in any unit, 0 = none.
         factors: metres over unit by the names of recording and frame; a frame without one has no depth.
         out: a new or empty folder.
+
+    Raises DataError where the camera of a recording changes: the layout has one.
     """
+    for recording in recordings:
+        _check_one_camera(recording, range(0, len(recording), every))
     with fill_new_folder(out) as content:
         for number, recording in enumerate(recordings):
             folder = safe_join(content, f"{number:03d}-{Path(recording.name).name}")
             _write_recording(recording, range(0, len(recording), every), read, factors, folder, track)
     yield f"{out}: {len(factors)} frames with depth in metres, as labels: `stadia train supervised --data {out}`"
+    unscaled = [recording.name for recording in recordings if not recording.has_metric_poses]
+    if unscaled:
+        yield f"note: {out} has no poses of {', '.join(unscaled)}: their unit is not the metre"
+
+
+def _check_one_camera(recording: Recording, indices: range) -> None:
+    K = recording.K(0)
+    for index in indices:
+        if not np.allclose(recording.K(index), K):
+            found = f"another camera at {frame_name(recording, index)} than at the start"
+            expected, fix = "one camera, for --labels", "pass frames of one camera and one focal length alone"
+            raise DataError(recording.name, found=found, expected=expected, fix=fix)
 
 
 def _write_recording(
@@ -58,7 +77,7 @@ def _write_recording(
         if factor is not None:
             depth_m = (read(recording, index) * np.float32(factor)).astype(np.float32)
             np.save(folder / "depth" / LEFT / f"{place:06d}.npy", depth_m)
-        T = recording.T_world_camera(index)
+        T = recording.T_world_camera(index) if recording.has_metric_poses else None
         rows += [] if T is None else [" ".join(map(repr, np.asarray(T)[:3].ravel().tolist()))]
     camera = recording.camera(0)
     facts: dict[str, Any] = {"K": recording.K(0).tolist(), "height": camera.height, "width": camera.width}

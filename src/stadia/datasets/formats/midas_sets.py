@@ -176,6 +176,7 @@ class BlendedMvs(DatasetFormat):
             images={LEFT: images},
             intrinsics={LEFT: Intrinsics(K, header.height, header.width)},
             poses=np.stack([np.linalg.inv(camera[0]) for camera in cameras]),
+            is_scene=True,
         )
 
 

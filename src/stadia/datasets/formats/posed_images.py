@@ -163,4 +163,4 @@ def make_recording(
         found = f"no rotation for {images[index].name}"
         raise DataError(path, found=found, expected="rotations R with R R^T = I", fix="write the poses again")
     intrinsics = {LEFT: Intrinsics(camera.K, height, width)}
-    return ImageRecording(name=name, images={LEFT: images}, intrinsics=intrinsics, poses=poses)
+    return ImageRecording(name=name, images={LEFT: images}, intrinsics=intrinsics, poses=poses, is_scene=True)
