@@ -35,9 +35,9 @@ from scipy.spatial.transform import Rotation
 from stadia.core.errors import ConfigError, DataError
 from stadia.dataloading.config import DataConfig
 from stadia.dataloading.samples import open_split
-from stadia.datasets.formats import rectification
+from stadia.datasets import lens_distortion
 from stadia.datasets.formats.euroc import read_camera
-from stadia.datasets.formats.rectification import rectify_pair
+from stadia.datasets.formats.rectification import IMAGES_EXCHANGED, INTRINSICS_EXCHANGED, RectifiedPair, rectify_pair
 from stadia.datasets.frame_store import open_frame_store
 from stadia.datasets.open_dataset import find_held_out_split, open_recordings, read_named_splits
 
@@ -156,7 +156,7 @@ def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
     left, right = (read_camera(replace(wide, T_BS=T).write(tmp_path / str(n))) for n, T in enumerate((T_BS0, T_BS1)))
     pair = rectify_pair(left.lens, right.lens, np.linalg.inv(T_BS1) @ T_BS0, "pair")
     corner = np.array([0, 0, 1.0]) @ np.linalg.inv(pair.left.new_K).T
-    assert 45 < np.degrees(np.arctan(np.linalg.norm(corner[:2]))) <= rectification.MAX_ANGLE_DEG + 2
+    assert 45 < np.degrees(np.arctan(np.linalg.norm(corner[:2]))) <= lens_distortion.MAX_ANGLE_DEG + 2
 
 
 def test_sequences_are_found_below_any_folder(rendered: Path) -> None:
@@ -246,9 +246,9 @@ def test_cached_images_are_rectified(rendered: Path) -> None:
 
 def test_maps_are_computed_once_and_not_pickled(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    model = rectification.DISTORTION_MODELS["radial-tangential"]
+    model = lens_distortion.DISTORTION_MODELS["radial-tangential"]
     counted = replace(model, maps=lambda *arguments: made.append(1) or model.maps(*arguments))
-    monkeypatch.setitem(rectification.DISTORTION_MODELS, "radial-tangential", counted)
+    monkeypatch.setitem(lens_distortion.DISTORTION_MODELS, "radial-tangential", counted)
     (recording,) = open_recordings(rendered)
     first = [recording.image(0), recording.image(1), recording.image(0, "right")]
     assert len(made) == 2
@@ -279,14 +279,14 @@ def test_exchanged_images_or_intrinsics_leave_the_rows_of_the_right_form(flat: P
     raw = true.left.find_raw(in_left), true.right.find_raw(in_right)
     assert all(np.abs(rows_px).max() > 1 for rows_px in true.other_rows_px(in_left, in_right).values())
 
-    def place(pair: rectification.RectifiedPair, raw_left: Array, raw_right: Array) -> tuple[Array, Array]:
+    def place(pair: RectifiedPair, raw_left: Array, raw_right: Array) -> tuple[Array, Array]:
         """Return where a pair shows pixels of the two lenses."""
         sides = (pair.left, raw_left), (pair.right, raw_right)
         return tuple(one.lens.rays(at, one.R_new_lens) @ one.new_K[:2, :2].T + one.new_K[:2, 2] for one, at in sides)
 
     for name, wrong, images in (
-        (rectification.IMAGES_EXCHANGED, true, raw[::-1]),
-        (rectification.INTRINSICS_EXCHANGED, rectify_pair(right, left, T, "pair"), raw),
+        (IMAGES_EXCHANGED, true, raw[::-1]),
+        (INTRINSICS_EXCHANGED, rectify_pair(right, left, T, "pair"), raw),
     ):
         shown = place(wrong, *images)
         assert np.median(np.abs(shown[0][:, 1] - shown[1][:, 1])) > 1

@@ -54,8 +54,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "no right camera": (lambda m: (m / "cam1").rename(m / "x"), ("cam1", "no such folder", "cameras cam0 (left)")),
     "no calibration": (lambda m: (m / "cam1" / "sensor.yaml").unlink(), ("cam1/sensor.yaml", "no such file")),
     "another distortion": (
-        lambda m: CAM0.smaller().write(m / "cam0", distortion_model="fov"),
-        ("cam0/sensor.yaml", "distortion_model 'fov'", "equidistant"),
+        lambda m: CAM0.smaller().write(m / "cam0", distortion_model="omni"),
+        ("cam0/sensor.yaml", "distortion_model 'omni'", "equidistant"),
     ),
     "too few coefficients": (
         lambda m: CAM0.smaller().write(m / "cam0", distortion_coefficients=[0.1]),

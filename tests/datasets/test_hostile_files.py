@@ -20,8 +20,8 @@ from stadia.datasets.objects.object_labels import check_rotation
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.text_files import read_kitti_poses
 from stadia.datasets.video import video_decoding
+from stadia.datasets.video.video_camera import read_K
 from stadia.datasets.video.video_decoding import stream_video
-from stadia.datasets.video.video_files import read_K
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}

@@ -202,7 +202,7 @@ def _read_scene(path: Path) -> None:
 
 
 def _read_intrinsics(path: Path) -> None:
-    from stadia.datasets.video.video_files import read_K
+    from stadia.datasets.video.video_camera import read_K
 
     read_K(path, 2)
 

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.formats.calibration_files import CalibratedCamera, full_frame_width_mm, read_calibration, read_lens
+from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video.video_files import camera_file_names, fit_to_size, read_image_size, read_user_intrinsics
+from stadia.datasets.video.video_camera import camera_file_names, fit_to_size, read_image_size, read_user_intrinsics
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
@@ -56,8 +59,10 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
     path = find_camera_output(source, request.calibration, force=request.force)
     height, width = read_image_size(source)
     known, origin, notes = _find_camera(request, source, height, width)
+    lens = _find_distortion(request, source, known, notes)
     replaced = describe_camera_file(path)
     values = {"format": FORMAT, "K": known.K.tolist(), "height": height, "width": width, "origin": origin}
+    values |= {} if lens is None else {"distortion": {"model": lens.model, "coefficients": lens.coefficients.tolist()}}
     write_json(path, values)
     across_deg, down_deg = (
         math.degrees(2 * math.atan(side / 2 / focal))
@@ -68,6 +73,25 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
         yield f"note: it replaces the camera that was there ({replaced})"
     yield from notes
     yield from describe_focal_lengths(known)
+
+
+def _find_distortion(
+    request: CameraRequest, source: Path, known: Intrinsics, notes: list[str]
+) -> DistortedCamera | None:
+    """Return the lens of a calibration, for images of the size of the intrinsics; None without distortion."""
+    if request.calibration is None:
+        return None
+    found = choose_camera(request.calibration, request.name).find_distortion(request.calibration)
+    if found is None:
+        return None
+    model, coefficients = found
+    lens = DistortedCamera(known.K, model, np.array(coefficients), known.height, known.width)
+    focal_px = float(make_undistortion(lens, request.calibration).new_K[0, 0])
+    notes.append(
+        f"note: frames are undistorted when they are read ({model}, {lens.corner_shift_px:.1f} px in the corners);"
+        f" fx is {focal_px:.1f} px then"
+    )
+    return lens
 
 
 MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.15, 6.0
@@ -163,7 +187,7 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         camera = choose_camera(request.calibration, request.name)
         known = Intrinsics(camera.K, *(camera.size or (height, width)))
         origin = f"{camera.name} of {request.calibration.name}"
-        notes += [*describe_camera_choice(request.calibration, request.name), *describe_distortion(camera)]
+        notes += [*describe_camera_choice(request.calibration, request.name), *describe_projection(camera)]
         if (known.height, known.width) != (height, width):
             notes.append(f"note: K was scaled from images of {known.width}x{known.height} to {width}x{height}")
         known = fit_to_size(known, source, height, width)
@@ -217,14 +241,11 @@ def describe_camera_choice(path: Path, name: str | None) -> list[str]:
     return [f"note: {first.name} is the first of {len(names) + 1} cameras; --camera chooses {' or '.join(names)}"]
 
 
-def describe_distortion(camera: CalibratedCamera) -> list[str]:
-    """Return a note for a projection of rectified images, or for a lens with distortion, which a pinhole has not."""
-    coefficients = ", ".join(f"{value:.3g}" for value in (camera.raw_distortion or camera.distortion)[:5])
+def describe_projection(camera: CalibratedCamera) -> list[str]:
+    """Return a note for a projection of rectified images, which raw images do not have."""
+    coefficients = ", ".join(f"{value:.3g}" for value in camera.raw_distortion[:5])
     lens = f" (the lens has distortion: {coefficients})" if any(camera.raw_distortion) else ""
-    if camera.raw_name or lens:
-        raw = f"pass --camera {camera.raw_name}" if camera.raw_name else "the file has no matrix"
-        return [f"note: {camera.name} is for rectified images; for raw images {raw}{lens}"]
-    if not camera.is_distorted:
+    if not (camera.raw_name or lens):
         return []
-    how = "undistort the images first (docs/how-to/undistort.md)"
-    return [f"note: the lens has distortion ({coefficients}), and a pinhole has none: {how}"]
+    raw = f"pass --camera {camera.raw_name}" if camera.raw_name else "the file has no matrix"
+    return [f"note: {camera.name} is for rectified images; for raw images {raw}{lens}"]

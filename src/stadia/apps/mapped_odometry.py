@@ -53,7 +53,7 @@ class MappedOdometry:
         }
         for frame in frames:
             if self.focal_ratio is None:
-                focal_px = self.mapped.camera.focal_px * frame.image.shape[1] / self.mapped.camera.width
+                focal_px = self.mapped.camera.relative_focal * frame.image.shape[1]
                 self.focal_ratio = float(frame.K[0, 0] / focal_px)
             if frame.name in rows:
                 self._measure(frame, points, *rows[frame.name])

@@ -21,8 +21,8 @@ from stadia.datasets.formats.calibration_files import CalibratedCamera, read_cal
 from stadia.datasets.image_files import list_images
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.video_camera import fit_to_size, read_image_size
 from stadia.datasets.video.video_decoding import estimate_frame_count, read_frame_rate_hz, stream_video
-from stadia.datasets.video.video_files import fit_to_size, read_image_size
 from stadia.diagnostics.preflight.scale_errors import suggest_baseline_units
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory
 from stadia.evaluation.io.trajectory_formats import read_trajectory

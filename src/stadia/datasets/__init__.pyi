@@ -71,10 +71,10 @@ from .text_files import read_rows as read_rows
 from .text_files import read_typed_json as read_typed_json
 from .video.frame_selection import FrameSelection as FrameSelection
 from .video.frame_selection import FrameSelector as FrameSelector
+from .video.video_camera import read_user_intrinsics as read_user_intrinsics
 from .video.video_decoding import count_indexed_frames as count_indexed_frames
 from .video.video_decoding import stream_video as stream_video
 from .video.video_files import VideoSegment as VideoSegment
-from .video.video_files import read_user_intrinsics as read_user_intrinsics
 from .video.video_files import select_images as select_images
 
 DATASETS: stadia.core.registry.Registry

@@ -47,6 +47,7 @@ class CameraConfig(StrictModel):
         upright).
 
     estimate: take it from the map beside the video (`stadia map`); `data.camera=estimate` for short.
+    undistort: whether frames of a lens with distortion are undistorted when they are read.
 
     focal_px, focal_mm and horizontal_fov_deg put the principal point at the image center.
     """
@@ -59,6 +60,12 @@ class CameraConfig(StrictModel):
     sensor_width_mm: Annotated[float, Field(gt=0)] | None = None
     horizontal_fov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
     estimate: bool = False
+    undistort: bool = True
+
+    @property
+    def is_given(self) -> bool:
+        """Return whether the camera is given in one of the ways."""
+        return self.model_copy(update={"undistort": True}) != CameraConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
+
+if TYPE_CHECKING:
+    from stadia.datasets.lens_distortion import Undistortion
 
 MAX_FOCAL_PX = 1e7
 """Largest focal length and principal point: the longest lenses have 1e6 pixels, and float32 holds squares of this."""
@@ -178,10 +181,12 @@ class ImageRecording(CalibratedRecording):
 
     images: the files of each side; a pair has the same name on both.
     size_origin: where the size of the images is from, for error messages.
+    undistortion: of the lens of all images; None for those of a pinhole.
     pairs_by_name: whether the images of a pair must have one name; else they are paired by time.
     """
 
     images: Mapping[str, Sequence[Path]]
+    undistortion: Undistortion | None = None
     pairs_by_name: ClassVar[bool] = True
     size_origin: ClassVar[str] = "the camera of its recording"
 
@@ -203,7 +208,7 @@ class ImageRecording(CalibratedRecording):
             found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{size.width}x{size.height}"
             fix = f"rescale the images to {expected}, or K and the size of {self.size_origin} to {found}"
             raise ImageSizeError(path, found=found, expected=f"{expected} of {self.size_origin}", fix=fix)
-        return image
+        return image if self.undistortion is None else self.undistortion(image)
 
     def file(self, index: int, side: str = LEFT) -> Path | None:
         return self.images[side][index]
@@ -243,6 +248,8 @@ class ImageRecording(CalibratedRecording):
             for index in sorted({0, len(files) // 2, len(files) - 1}):
                 digest.update(read_bytes(files[index], expected="an image", max_bytes=MAX_IMAGE_BYTES))
             digest.update(self.intrinsics[side].K.tobytes())
+        if self.undistortion is not None:
+            digest.update(self.undistortion.parameters())
         if self.T_right_left is not None:
             digest.update(self.T_right_left.tobytes())
         return digest.hexdigest()

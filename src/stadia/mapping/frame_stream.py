@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.datasets.image_files import IMAGE_SUFFIXES, count_image_bytes, encode_name, list_images, read_rgb
+from stadia.datasets.lens_distortion import Undistortion
+from stadia.datasets.video.video_camera import read_image_size
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_video
-from stadia.datasets.video.video_files import hash_video, read_image_size
+from stadia.datasets.video.video_files import hash_video
 
 MAX_SIDE_PX = 800
 """Longer side of the images that features are found in: on KITTI 06 a wider one gave no better path."""
@@ -38,11 +40,13 @@ class FrameStream:
     """The frames of a video file, or of a folder of images in natural order.
 
     height, width: of the frames as filmed, pixels.
+    lens: of the frames, which is removed from them; None for a pinhole, or an unknown one.
     """
 
     source: Path
     height: int
     width: int
+    lens: Undistortion | None = None
 
     @classmethod
     def open(cls, source: Path) -> FrameStream:
@@ -92,6 +96,8 @@ class FrameStream:
             if image.shape[:2] != (self.height, self.width):
                 found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{self.width}x{self.height} as before"
                 raise DataError(f"{self.source}, {name}", found=found, expected=expected, fix="use images of one size")
+            if self.lens is not None:
+                image = self.lens(image)
             small = (
                 cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if image.shape[1] != width else image
             )

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
-from stadia.datasets.video.video_map import FORMAT, MASK, POINTS, RECORD
+from stadia.datasets.lens_distortion import make_undistortion
+from stadia.datasets.video.video_map import FORMAT, MAP_CAMERA, MASK, POINTS, RECORD, MapCamera, MapLens
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json, write_lines
@@ -80,6 +81,7 @@ def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
     """Write all files of a map; an earlier map is replaced whole. Returns the poses that were written."""
     poses = collect_poses(found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
+    about = _describe_camera(stream, found, camera)
     with atomic_folder(folder.parent / f".{folder.name}.new") as new:
         _write_points(new / POINTS, found.sparse, camera, poses.T_first)
         _write_trajectories(new, found, poses)
@@ -87,11 +89,8 @@ def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
         names = [path.name for path in stream.files] or [f"{frame.name}.png" for frame in found.placed]
         _write_colmap(new / COLMAP, found.sparse, camera, poses.T_first, names)
         if found.static is not None:
-            mask = found.static.astype(np.uint8) * 255
-            import cv2
-
-            write_image(new / MASK, cv2.resize(mask, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST))
-        write_json(new / RECORD, _make_record(stream, found, poses, camera))
+            write_image(new / MASK, _make_mask(stream, found.static, about))
+        write_json(new / RECORD, _make_record(stream, found, poses, about))
         shutil.rmtree(folder, ignore_errors=True)
     (folder.parent / f".{folder.name}.new").rename(folder)
     return poses
@@ -114,24 +113,41 @@ def describe_intervals(found: VideoMap, scale: float) -> dict[str, tuple[float, 
     return intervals
 
 
-def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, camera: LensCamera) -> dict[str, object]:
+def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -> MapCamera:
     intervals = describe_intervals(found, stream.width / found.estimate.camera.width)
+    filmed = None if stream.lens is None else stream.lens.lens
+    return MapCamera(
+        origin=found.estimate.origin,
+        focal_px=camera.focal_px,
+        center_px=camera.center_px,
+        distortion=camera.distortion,
+        height=stream.height,
+        width=stream.width,
+        intervals_95=intervals,
+        filmed=None
+        if filmed is None
+        else MapLens(K=filmed.K.tolist(), model=filmed.model, coefficients=tuple(filmed.coefficients.tolist())),
+    )
+
+
+def _make_mask(stream: FrameStream, static: NDArray[np.bool_], about: MapCamera) -> NDArray[np.uint8]:
+    """Return (H, W), 255 on what never moves in the frames as commands read them, which have no distortion."""
+    import cv2
+
+    mask = cv2.resize(static.astype(np.uint8) * 255, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST)
+    if about.filmed is None and (lens := about.lens) is not None:
+        mask = (make_undistortion(lens, MAP_CAMERA)(mask) > 127).astype(np.uint8) * 255
+    return np.asarray(mask, np.uint8)
+
+
+def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: MapCamera) -> dict[str, object]:
     turn = None if found.estimate.intervals is None else found.estimate.intervals.turn_deg
     rotating = set(find_rotating(found, poses))
     return {
         "format": FORMAT,
         "source": stream.source.name,
         "fingerprint": stream.fingerprint(),
-        "camera": {
-            "origin": found.estimate.origin,
-            "focal_px": camera.focal_px,
-            "center_px": list(camera.center_px),
-            "distortion": list(camera.distortion),
-            "height": stream.height,
-            "width": stream.width,
-            "intervals_95": {name: list(ends) for name, ends in intervals.items()},
-            "turn_deg": turn,
-        },
+        "camera": {**about.model_dump(mode="json"), "turn_deg": turn},
         "key_frames": len(found.sparse.frames),
         "points": len(found.sparse.points),
         "noise_px": found.sparse.point_deviations()[1],

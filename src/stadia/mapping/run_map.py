@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from stadia.core.types import TrackProgress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video.video_files import find_camera_file, read_user_intrinsics
+from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_user_camera
 from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.locks import hold_folder
 from stadia.files.paths import check_writable, expand_home
@@ -64,8 +64,12 @@ def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
     folder = expand_home(request.out) if request.out is not None else find_map_folder(source)
     check_map_folder(folder)
     check_writable(folder)
-    given = _find_given_camera(request, stream)
-    settings = f"{VERSION} {stream.small_size} {given}"
+    user = _find_given_camera(request, stream)
+    if user is not None:
+        stream = replace(stream, lens=user.undistortion)
+    given = None if user is None else _shrink_camera(user.intrinsics, stream)
+    lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
+    settings = f"{VERSION} {stream.small_size} {given} {lens}"
     digest = hashlib.blake2b(f"{stream.fingerprint()} {settings}".encode(), digest_size=12).hexdigest()
     work = find_cache_folder(request.cache) / f"map-{digest}"
     with hold_folder(work):
@@ -75,14 +79,18 @@ def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
     yield from _describe(folder, stream, found, poses)
 
 
-def _find_given_camera(request: MapRequest, stream: FrameStream) -> LensCamera | None:
-    """Return the camera of the small frames from the options, or from the file beside the video; None without."""
+def _find_given_camera(request: MapRequest, stream: FrameStream) -> UserCamera | None:
+    """Return the camera of the frames from the options, or from the file beside the video; None without."""
     if request.camera.estimate:
         fix = "leave it out: a map estimates the camera"
         raise ConfigError("data.camera", found="estimate", expected="a given camera, or none", fix=fix)
-    if request.camera == CameraConfig() and find_camera_file(stream.source) is None:
+    if not request.camera.is_given and find_camera_file(stream.source) is None:
         return None
-    known: Intrinsics = read_user_intrinsics(request.camera, stream.source, stream.height, stream.width)
+    return read_user_camera(request.camera, stream.source, stream.height, stream.width)
+
+
+def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
+    """Return the camera of the small frames."""
     small = known.resized(*stream.small_size)
     K = small.K if small.K.ndim == 2 else small.K[0]
     focal_px = math.sqrt(K[0, 0] * K[1, 1])

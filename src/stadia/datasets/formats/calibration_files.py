@@ -1,8 +1,7 @@
 """Read cameras of other programs and devices: calibration files, and the lens that photos and videos name.
 
 Calibrations are OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, COLMAP (cameras.txt), nerfstudio
-(transforms.json), ORB-SLAM and VINS (YAML), and plain K. Only the pinhole part is read.
-A camera with distortion is returned with its coefficients, for the caller to refuse.
+(transforms.json), ORB-SLAM and VINS (YAML), and plain K. A camera with distortion has its model and coefficients.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ from PIL import Image
 from stadia.core.errors import DataError
 from stadia.datasets.formats.kitti import KittiCalibration
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images
+from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import parse_numbers
+from stadia.datasets.video.video_camera import read_image_size, read_K
 from stadia.datasets.video.video_decoding import read_metadata
-from stadia.datasets.video.video_files import read_image_size, read_K
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import name_parser_errors, read_bytes, read_text
 from stadia.files.json_files import parse_json
@@ -57,6 +57,7 @@ class CalibratedCamera:
 
     name: in the file.  K: (3, 3), pixels.  size: (height, width) of its images; None where the file has none.
     distortion: coefficients, as they stand in the file; empty where the images are rectified or it has none.
+    model: of the distortion, as the file names it, or as its format defines it.
     raw_name, raw_distortion: of a projection for rectified images, the camera of the raw images and the coefficients of
         its lens; empty where raw images have this K and no distortion, or the file does not hold them.
     T_camera_first: (4, 4), points of the file's first camera to this one, metres; None where unknown.
@@ -69,11 +70,36 @@ class CalibratedCamera:
     T_camera_first: Array | None = None
     raw_name: str = ""
     raw_distortion: tuple[float, ...] = ()
+    model: str = RADTAN
 
     @property
     def is_distorted(self) -> bool:
         """Return whether a coefficient of the distortion is not zero."""
         return any(abs(coefficient) > NEGLIGIBLE for coefficient in self.distortion)
+
+    def find_distortion(self, where: object) -> tuple[str, tuple[float, ...]] | None:
+        """Return a name of `DISTORTION_MODELS` and all of its coefficients; None without distortion.
+
+        Raises DataError for a model that is not known.
+        """
+        if not self.is_distorted:
+            return None
+        name = _MODELS.get(self.model.lower())
+        counts = DISTORTION_MODELS[name].counts if name is not None else ()
+        count = next((count for count in counts if count >= len(self.distortion)), None)
+        if name is None or count is None:
+            found = f"{len(self.distortion)} coefficients of the distortion {self.model[:40]!r}"
+            fix = "undistort the images: docs/how-to/undistort.md"
+            raise DataError(where, found=found, expected=f"one of {', '.join(_MODELS)}", fix=fix)
+        return name, self.distortion + (0.0,) * (count - len(self.distortion))
+
+
+_MODELS = {
+    **dict.fromkeys((RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "opencv"), RADTAN),
+    **dict.fromkeys((EQUIDISTANT, "fisheye", "kannala_brandt", "opencv_fisheye"), EQUIDISTANT),
+    FOV: FOV,
+}
+"""Models by the names of Kalibr, ROS, EuRoC, ORB-SLAM, VINS and nerfstudio, in small letters."""
 
 
 def read_calibration(path: Path) -> list[CalibratedCamera]:
@@ -140,9 +166,11 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
 
 
 _COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
+_COLMAP_FISHEYE = {"SIMPLE_RADIAL_FISHEYE": EQUIDISTANT, "RADIAL_FISHEYE": EQUIDISTANT, "OPENCV_FISHEYE": EQUIDISTANT}
+_COLMAP_FISHEYE["FOV"] = FOV
 _COLMAP_FOCALS = {
-    **dict.fromkeys(("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"), 1),
-    **dict.fromkeys(("PINHOLE", "OPENCV", "FULL_OPENCV"), 2),
+    **dict.fromkeys(("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), 1),
+    **dict.fromkeys(("PINHOLE", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE", "FOV"), 2),
 }
 """Models whose parameters begin with one focal length, or with fx and fy; cx, cy and the distortion follow."""
 
@@ -163,7 +191,13 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
         fx, fy, (cx, cy) = values[0], values[focals - 1], values[focals : focals + 2] - FIRST_PIXEL
         K = check_K(f"{path} camera {words[0]}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
         distortion = tuple(values[focals + 2 :].tolist())
-        yield CalibratedCamera(f"camera {words[0]}", K, _check_size(path, parse_numbers(words[2:4])), distortion)
+        yield CalibratedCamera(
+            f"camera {words[0]}",
+            K,
+            _check_size(path, parse_numbers(words[2:4])),
+            distortion,
+            model=_COLMAP_FISHEYE.get(model, RADTAN),
+        )
 
 
 def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
@@ -200,8 +234,11 @@ def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> Calibrated
         known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}
     fx, fy, cx, cy = (_number(path, key, known) for key in ("fl_x", "fl_y", "cx", "cy"))
     K = check_K(path, np.array([[fx, 0, cx - FIRST_PIXEL], [0, fy, cy - FIRST_PIXEL], [0, 0, 1]]))
-    distortion = tuple(_number(path, key, values) for key in ("k1", "k2", "p1", "p2") if key in values)
-    return CalibratedCamera("transforms", K, size, distortion)
+    distortion = tuple(_number(path, key, {key: 0, **values}) for key in ("k1", "k2", "p1", "p2"))
+    model = str(values.get("camera_model", "OPENCV"))
+    if model.upper() == "OPENCV_FISHEYE":
+        distortion = tuple(_number(path, key, {"k3": 0, "k4": 0, **values}) for key in ("k1", "k2", "k3", "k4"))
+    return CalibratedCamera("transforms", K, size, distortion, model=RADTAN if model == "PINHOLE" else model)
 
 
 def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
@@ -211,7 +248,8 @@ def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     coefficients = _flatten(values.get("coeffs", values.get("distortion")))
     distortion = tuple(_numbers(path, "coeffs", coefficients, len(coefficients)).tolist())
-    return CalibratedCamera("intrinsics", K, _find_size(path, values), distortion)
+    model = str(values.get("model", RADTAN)).replace(" ", "_").rpartition(".")[2]
+    return CalibratedCamera("intrinsics", K, _find_size(path, values), distortion, model=model)
 
 
 def _number(path: Path, key: str, values: Mapping[str, Any]) -> float:
@@ -227,9 +265,11 @@ def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
         fx, fy, cx, cy = (_number(path, f"{name}.{key}", content) for key in ("fx", "fy", "cx", "cy"))
         K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
         size = _check_size(path, [content.get("Camera.width"), content.get("Camera.height")])
-        keys = [f"{name}.{key}" for key in ("k1", "k2", "p1", "p2", "k3")]
+        is_fisheye = content.get("Camera.type") == "KannalaBrandt8"
+        keys = [f"{name}.{key}" for key in (("k1", "k2", "k3", "k4") if is_fisheye else ("k1", "k2", "p1", "p2", "k3"))]
         distortion = tuple(_number(path, key, content) for key in keys if key in content)
-        cameras.append(CalibratedCamera(name, K, size, distortion))
+        model = EQUIDISTANT if is_fisheye else RADTAN
+        cameras.append(CalibratedCamera(name, K, size, distortion, model=model))
     return cameras
 
 
@@ -243,7 +283,7 @@ def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     given = content.get("distortion_parameters")
     lens = given if isinstance(given, Mapping) else {}
-    distortion = tuple(_number(path, key, lens) for key in ("k1", "k2", "p1", "p2") if key in lens)
+    distortion = tuple(_number(path, key, {key: 0, **lens}) for key in ("k1", "k2", "p1", "p2"))
     return CalibratedCamera(str(content.get("camera_name", "camera")), K, _find_size(path, content), distortion)
 
 
@@ -328,7 +368,8 @@ def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> Calibrate
     key = next((key for key in _PINHOLE_DISTORTION if key in values), "")
     given = _flatten(values.get(key, ()))
     distortion = tuple(_numbers(path, f"{name}.{key}", given, len(given)).tolist())
-    return CalibratedCamera(name, K, size, distortion)
+    model = str(values.get("distortion_model", RADTAN))
+    return CalibratedCamera(name, K, size, distortion, model=model)
 
 
 def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
@@ -364,7 +405,7 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
             if K_key == "intrinsic_matrix" and np.array_equal(K[:, 2], (0, 0, 1)):
                 K = K.T  # Open3D writes it column by column
             K = check_K(f"{path} {K_key}", K)
-            raw = CalibratedCamera(K_key, K, size, distortion)
+            raw = CalibratedCamera(K_key, K, size, distortion, model=_find_opencv_model(content))
         if P_key is not None and np.any(P := _numbers(path, P_key, content[P_key], 12).reshape(3, 4)):
             K, T = check_K(f"{path} {P_key}", P[:, :3].copy()), np.eye(4)
             T[:3, 3] = np.linalg.solve(K, P[:, 3])
@@ -373,6 +414,12 @@ def _read_opencv(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamer
             cameras.append(CalibratedCamera(P_key, K, size, (), T, *lens))
         cameras += [] if raw is None else [raw]
     return cameras
+
+
+def _find_opencv_model(content: Mapping[str, Any]) -> str:
+    """Return the model that ROS names, or OpenCV's calibration by its flag."""
+    is_fisheye = content.get("fisheye_model") in (1, 1.0, [1.0], True)
+    return str(content.get("distortion_model", EQUIDISTANT if is_fisheye else RADTAN))
 
 
 def _read_distortion(path: Path, content: Mapping[str, Any], suffix: str) -> tuple[float, ...]:

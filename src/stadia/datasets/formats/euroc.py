@@ -22,9 +22,10 @@ from pydantic import Field
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import SourceOptions
-from stadia.datasets.formats.rectification import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
+from stadia.datasets.formats.rectification import RectifiedPair, rectify_pair
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
+from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, check_K
 from stadia.datasets.text_files import FileEntry, parse_numbers, validate_content
@@ -254,7 +255,7 @@ class CameraFile:
 
 
 def read_camera(path: Path) -> CameraFile:
-    """Read a pinhole camera with a distortion of `rectification.MODELS`. Raises DataError with file and key."""
+    """Read a pinhole camera with one of `DISTORTION_MODELS`. Raises DataError with file and key."""
     camera: _CameraYaml = _parse(_CameraYaml, path)
     if camera.camera_model != "pinhole":
         found = f"camera_model '{camera.camera_model}'"
@@ -264,9 +265,9 @@ def read_camera(path: Path) -> CameraFile:
         expected = f"one of {', '.join(DISTORTION_MODELS)}"
         fix = "calibrate with one of these, or undistort them into the stadia layout: docs/reference/stadia-folder.md"
         raise DataError(path, found=f"distortion_model '{camera.distortion_model}'", expected=expected, fix=fix)
-    if len(camera.distortion_coefficients) != model.coefficients:
+    if len(camera.distortion_coefficients) not in model.counts:
         found = f"{len(camera.distortion_coefficients)} distortion_coefficients"
-        raise DataError(path, found=found, expected=f"{model.coefficients} of {camera.distortion_model}", fix=_COPY)
+        raise DataError(path, found=found, expected=f"{model.counts[0]} of {camera.distortion_model}", fix=_COPY)
     width, height = camera.resolution
     if not (0 < width <= 65536 and 0 < height <= 65536):
         raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images", fix="correct it")

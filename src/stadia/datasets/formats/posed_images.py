@@ -6,7 +6,6 @@ Distortion is not applied; a warning names it.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +20,12 @@ from stadia.datasets.formats.calibration_files import CalibratedCamera, read_cal
 from stadia.datasets.formats.tum_rgbd import rotations_from_xyzw
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import read_rgb
+from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.datasets.text_files import FileEntry, parse_numbers, read_typed_json
 from stadia.files.input_files import MAX_TEXT_BYTES, read_lines
 from stadia.files.paths import natural_sort_key, safe_join
-
-log = logging.getLogger(__name__)
 
 TRANSFORMS = "transforms.json"
 CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -155,12 +153,22 @@ def make_recording(
     if camera.size is not None and camera.size != (height, width):
         found, expected = f"images of {width}x{height}", f"{camera.size[1]}x{camera.size[0]}, of the camera"
         raise DataError(path, found=found, expected=expected, fix="use the images that were reconstructed")
-    if camera.is_distorted:
-        log.warning("%s: its distortion is not applied; undistort the images first", path)
+    intrinsics, undistortion = Intrinsics(camera.K, height, width), None
+    if (distortion := camera.find_distortion(path)) is not None:
+        model, coefficients = distortion
+        lens = DistortedCamera(camera.K, model, np.array(coefficients), height, width)
+        undistortion = make_undistortion(lens, path)
+        intrinsics = undistortion.intrinsics
     rotations = poses[:, :3, :3]
     if (wrong := np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-3).any():
         index = int(np.argmax(wrong))
         found = f"no rotation for {images[index].name}"
         raise DataError(path, found=found, expected="rotations R with R R^T = I", fix="write the poses again")
-    intrinsics = {LEFT: Intrinsics(camera.K, height, width)}
-    return ImageRecording(name=name, images={LEFT: images}, intrinsics=intrinsics, poses=poses, is_scene=True)
+    return ImageRecording(
+        name=name,
+        images={LEFT: images},
+        intrinsics={LEFT: intrinsics},
+        poses=poses,
+        undistortion=undistortion,
+        is_scene=True,
+    )

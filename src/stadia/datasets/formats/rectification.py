@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,114 +10,12 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT
-from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.lens_distortion import DistortedCamera, Undistortion, compute_pinhole_K
 
 Array = NDArray[np.float64]
 
 IMAGES_EXCHANGED = "the images of the two cameras exchanged"
 INTRINSICS_EXCHANGED = "the intrinsics and distortion of the two cameras exchanged"
-
-MAX_ANGLE_DEG = 60.0  # largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched
-
-# points along an image side, as in OpenCV 3 and 4, which reproduces EuRoC's published result
-_SIDE_POINTS = 9
-_ANGLES = np.linspace(0, np.radians(MAX_ANGLE_DEG), 4096)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DistortionModel:
-    """OpenCV's functions of a distortion model. Each model is one line in `DISTORTION_MODELS`.
-
-    coefficients: their number.
-    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond `MAX_ANGLE_DEG` only the direction is kept.
-    maps: K, coefficients, R, new K, (width, height), type to the maps of `cv2.remap`.
-    """
-
-    coefficients: int
-    rays: Callable[[Array, Array, Array], Array]
-    maps: Callable[..., tuple[Any, Any]]
-
-
-def _radtan_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
-    rays = cv2.undistortPoints(pixels[:, None], K, coefficients)[:, 0]
-    length = np.linalg.norm(rays, axis=1, keepdims=True)
-    return np.asarray(rays * np.minimum(1, np.tan(_ANGLES[-1]) / np.maximum(length, 1e-12)))
-
-
-def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
-    """Return rays of the model of Kannala and Brandt.
-
-    At angle a from the axis, the radius is a (1 + k1 a^2 + k2 a^4 + k3 a^6 + k4 a^8).
-    """
-    distorted = (pixels - K[:2, 2]) / (K[0, 0], K[1, 1])
-    radius = np.linalg.norm(distorted, axis=1, keepdims=True)
-    radii = _ANGLES * np.polynomial.polynomial.polyval(_ANGLES**2, np.concatenate([[1], coefficients]))
-    return np.asarray(distorted / np.maximum(radius, 1e-12) * np.tan(np.interp(radius, radii, _ANGLES)))
-
-
-_RADTAN = DistortionModel(4, _radtan_rays, cv2.initUndistortRectifyMap)
-_EQUIDISTANT = DistortionModel(4, _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
-# Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan.
-DISTORTION_MODELS = {"radial-tangential": _RADTAN, "radtan": _RADTAN, "equidistant": _EQUIDISTANT}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DistortedCamera:
-    """A real camera: K (3, 3) in pixels of its raw image, a name of `DISTORTION_MODELS`, and the image size."""
-
-    K: Array
-    model: str
-    coefficients: Array
-    height: int
-    width: int
-
-    def rays(self, pixels: Array, R: Array) -> Array:
-        """Convert (N, 2) raw pixels to (N, 2) x / z and y / z in axes rotated by R (3, 3)."""
-        rays = DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients)
-        turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
-        return np.asarray(turned[:, :2] / turned[:, 2:])
-
-
-@dataclass(frozen=True, eq=False)
-class Undistortion:
-    """The image of a lens, remapped to a pinhole camera with new_K and axes rotated by R_new_lens (3, 3)."""
-
-    lens: DistortedCamera
-    R_new_lens: Array
-    new_K: Array
-
-    @cached_property
-    def _maps(self) -> tuple[Any, Any]:
-        lens, model = self.lens, DISTORTION_MODELS[self.lens.model]
-        size = lens.width, lens.height
-        return model.maps(lens.K, lens.coefficients, self.R_new_lens, self.new_K, size, cv2.CV_32FC1)
-
-    @property
-    def intrinsics(self) -> Intrinsics:
-        """The new K with the size of the images."""
-        return Intrinsics(self.new_K, self.lens.height, self.lens.width)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_maps"}
-
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Undistort (H, W, 3) bilinearly at the same size; the border is repeated half a pixel outwards."""
-        remapped = cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(remapped, dtype=np.uint8)
-
-    def find_raw(self, pixels: Array) -> Array:
-        """Return the pixels (N, 2) of the lens's image that lie at pixels (N, 2) of the new one."""
-        x, y = (np.asarray(coordinates, np.float32)[:, None] for coordinates in pixels.T)
-        raw = [
-            cv2.remap(coordinate_map, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
-            for coordinate_map in self._maps
-        ]
-        return np.column_stack(raw).astype(np.float64)
-
-    def parameters(self) -> bytes:
-        """Return the parameters that determine the result, as bytes."""
-        numbers = (self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K)
-        return self.lens.model.encode() + b"".join(np.ascontiguousarray(n, dtype=np.float64).tobytes() for n in numbers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,7 +79,7 @@ def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Ar
     baseline_m = float(np.linalg.norm(t))
     level = _rotate_onto_x(np.array([x, y, z]) / -baseline_m)
     R_left, R_right = level @ half, level @ half.T
-    new_K = _compute_shared_K(((left, R_left), (right, R_right)))
+    new_K = compute_pinhole_K(((left, R_left), (right, R_right)))
     return RectifiedPair(Undistortion(left, R_left, new_K), Undistortion(right, R_right, new_K), baseline_m)
 
 
@@ -193,27 +88,3 @@ def _rotate_onto_x(axis: Array) -> Array:
     across = np.cross(axis, (1.0, 0, 0))
     sine = float(np.linalg.norm(across))
     return np.asarray(cv2.Rodrigues(across / max(sine, 1e-12) * np.arctan2(sine, axis[0]))[0])
-
-
-def _compute_shared_K(views: tuple[tuple[DistortedCamera, Array], ...]) -> Array:
-    """Return (3, 3), see `rectify_pair`."""
-    height, width = views[0][0].height, views[0][0].width
-    last = np.array([width - 1.0, height - 1.0])
-    rough = min(_estimate_focal(lens) for lens, _ in views)
-    corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * last
-    cx, cy = np.mean([last / 2 - rough * lens.rays(corners, R).mean(0) for lens, R in views], axis=0)
-    columns, rows = np.linspace(0, width, _SIDE_POINTS), np.linspace(0, height, _SIDE_POINTS)
-    ones, zero = np.ones(_SIDE_POINTS), np.zeros(_SIDE_POINTS)
-    needed: list[float] = []
-    for lens, R in views:
-        left, right = (lens.rays(np.column_stack([x, rows]), R)[:, 0] for x in (zero, width * ones))
-        top, bottom = (lens.rays(np.column_stack([columns, y]), R)[:, 1] for y in (zero, height * ones))
-        needed += [cx / -left.max(), (width - cx) / right.min(), cy / -top.max(), (height - cy) / bottom.min()]
-    focal = max(needed)
-    return np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
-
-
-def _estimate_focal(lens: DistortedCamera) -> float:
-    """Return fy reduced by barrel distortion. Before version 5, OpenCV chose the principal point by it."""
-    fy, k1 = float(lens.K[1, 1]), float(lens.coefficients[0])
-    return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +12,37 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stadia.core.errors import DataError
-from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics
+from stadia.datasets.config import Matrix
+from stadia.datasets.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
+from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.files.array_files import read_npz
 from stadia.files.image_io import decode_image
 from stadia.files.input_files import read_bytes
 
-log = logging.getLogger(__name__)
-
 RECORD, POINTS, MASK = "map.json", "points.npz", "static.png"
 FORMAT = "stadia-map"
+MAP_CAMERA = "the camera of the map"
 MAX_RECORD_BYTES = 1 << 28
 _REMAKE = "make it again: stadia map VIDEO"
 
 
+class MapLens(FileEntry):
+    """A lens that frames were undistorted by before they were mapped, see `lens_distortion.DistortedCamera`."""
+
+    K: Matrix
+    model: str
+    coefficients: tuple[float, ...]
+
+
 class MapCamera(FileEntry):
-    """The camera of a map, for the frames as filmed.
+    """The camera of a map, for the frames as filmed, or undistorted where their lens was given.
 
     origin: "given", "estimated", "uncertain" where it is not claimed, or "assumed" where the motion determines none.
     distortion: k1, k2, p1, p2 of OpenCV.
     intervals_95: low and high of focal_px, center_x_px, center_y_px, k1, k2; empty where the camera was given.
+    filmed: the lens that the frames were undistorted by; None where they were mapped as filmed.
     """
 
     origin: str
@@ -43,6 +52,7 @@ class MapCamera(FileEntry):
     height: int
     width: int
     intervals_95: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    filmed: MapLens | None = None
 
     @property
     def is_determined(self) -> bool:
@@ -50,17 +60,34 @@ class MapCamera(FileEntry):
         return self.origin in ("given", "estimated")
 
     @property
-    def corner_shift_px(self) -> float:
-        """Return how far the distortion moves the pixel in the corner, pixels."""
-        k1, k2, *_ = self.distortion
-        squared = (self.width**2 + self.height**2) / 4 / self.focal_px**2
-        return float(self.focal_px * squared**0.5 * abs(k1 * squared + k2 * squared**2))
-
-    @property
     def intrinsics(self) -> Intrinsics:
         """Return K of the frames as filmed, without the distortion."""
         x, y = self.center_px
         return Intrinsics(np.array([[self.focal_px, 0, x], [0, self.focal_px, y], [0, 0, 1]]), self.height, self.width)
+
+    @property
+    def lens(self) -> DistortedCamera | None:
+        """Return the lens of the frames as filmed; None where it moves no corner by MIN_CORNER_SHIFT_PX.
+
+        It is the one that the frames were undistorted by before they were mapped, or the one that the map found.
+        """
+        if self.filmed is not None:
+            K = np.array(self.filmed.K)
+            return DistortedCamera(K, self.filmed.model, np.array(self.filmed.coefficients), self.height, self.width)
+        known = self.intrinsics
+        lens = DistortedCamera(known.K, RADTAN, np.array(self.distortion), self.height, self.width)
+        return lens if self.is_determined and lens.corner_shift_px >= MIN_CORNER_SHIFT_PX else None
+
+    @property
+    def relative_focal(self) -> float:
+        """Return fx of the frames without distortion over their width."""
+        return float(self.undistorted.K[0, 0]) / self.width
+
+    @property
+    def undistorted(self) -> Intrinsics:
+        """Return K of the frames without the distortion of their lens, as all commands read them."""
+        lens = self.lens
+        return self.intrinsics if lens is None else make_undistortion(lens, MAP_CAMERA).intrinsics
 
 
 class _MapFrame(FileEntry):
@@ -149,6 +176,12 @@ def read_map(folder: Path) -> VideoMapFiles:
     if not 2 <= camera.focal_px <= MAX_FOCAL_PX or min(camera.height, camera.width) < 1:
         found = f"a focal length of {camera.focal_px:g} px, images of {camera.width}x{camera.height}"
         raise DataError(path, found=found, expected="a camera", fix=_REMAKE)
+    if (lens := camera.filmed) is not None:
+        model = DISTORTION_MODELS.get(lens.model)
+        if model is None or len(lens.coefficients) not in model.counts:
+            found = f"{len(lens.coefficients)} coefficients of {lens.model[:40]!r}"
+            raise DataError(path, found=found, expected="a lens", fix=_REMAKE)
+        check_K(path, np.array(lens.K, np.float64))
     if record.road is not None:
         _check_road(path, record.road)
     poses = np.full((len(record.frames), 4, 4), np.nan)
@@ -192,14 +225,11 @@ def has_mapped_camera(source: Path) -> bool:
     return found is not None and found.camera.is_determined
 
 
-MAX_CORNER_SHIFT_PX = 2.0  # of the distortion, above which a pinhole's camera deserves a warning
+MIN_CORNER_SHIFT_PX = 0.5  # of the distortion that is removed
 
 
-def read_mapped_camera(source: Path) -> Intrinsics:
-    """Return the camera of the map beside a video or a folder of images, without its distortion.
-
-    Raises DataError where there is no map, or its motion does not determine the camera.
-    """
+def _find_determined_camera(source: Path) -> MapCamera:
+    """Return the camera of the map beside a video. Raises DataError where there is none that is determined."""
     found = find_map(source)
     if found is None:
         expected = f"{find_map_folder(source).name} beside it"
@@ -209,10 +239,23 @@ def read_mapped_camera(source: Path) -> Intrinsics:
         fix = f"give the camera: stadia camera {source} --fov DEGREES"
         what = f"a camera that its motion does not determine ({camera.origin})"
         raise DataError(found.folder, found=what, expected="a path that turns", fix=fix)
-    if camera.corner_shift_px > MAX_CORNER_SHIFT_PX:
-        message = "%s: the lens moves the corners by %.0f px, which a pinhole does not have: docs/how-to/undistort.md"
-        log.warning(message, source, camera.corner_shift_px)
-    return camera.intrinsics
+    return camera
+
+
+def read_mapped_camera(source: Path) -> Intrinsics:
+    """Return the camera of the map beside a video or a folder of images, for its frames without distortion.
+
+    Raises DataError where there is no map, or its motion does not determine the camera.
+    """
+    return _find_determined_camera(source).undistorted
+
+
+def read_mapped_lens(source: Path) -> DistortedCamera | None:
+    """Return the lens of the map beside a video or a folder of images; None where it has no distortion.
+
+    Raises DataError as `read_mapped_camera`.
+    """
+    return _find_determined_camera(source).lens
 
 
 # -- a map as the frames of a recording see it
@@ -259,7 +302,7 @@ def make_geometry(mapped: VideoMapFiles, numbers: Sequence[int]) -> MapGeometry:
     if road is not None:
         road[3] *= unit
     seen = _list_seen(observed, keys, np.asarray(numbers))
-    return MapGeometry(poses, points * unit, seen, mapped.camera.focal_px / mapped.camera.width, road)
+    return MapGeometry(poses, points * unit, seen, mapped.camera.relative_focal, road)
 
 
 def _list_seen(
@@ -296,7 +339,7 @@ def find_camera_mismatch(mapped: VideoMapFiles, focal: float) -> str | None:
 
     focal: fx of the data over the image's width.
     """
-    ratio = mapped.camera.focal_px / mapped.camera.width / focal
+    ratio = mapped.camera.relative_focal / focal
     if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
         return None
     return f"a focal length that is {ratio:.2f} times that of the data"

@@ -16,8 +16,8 @@ from stadia.core.errors import DataError
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import list_images, read_rgb
+from stadia.datasets.video.video_camera import read_user_intrinsics
 from stadia.datasets.video.video_decoding import VideoHeader, read_video_header
-from stadia.datasets.video.video_files import read_user_intrinsics
 from stadia.datasets.video.video_list import VideoEntry, open_entry
 
 MAX_GROUPS = 8

@@ -18,7 +18,7 @@ from rich.console import Console
 from stadia.core.errors import ConfigError
 from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
-from stadia.datasets.video.video_files import read_image_size
+from stadia.datasets.video.video_camera import read_image_size
 from stadia.models.packaged_weights import find_packaged_file
 from stadia.process.memory import available_memory_bytes
 from stadia.process.terminal import Terminal, announce_step

@@ -9,7 +9,7 @@ from typing import Any
 
 from stadia.core.types import TrackProgress
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.video.video_files import find_camera_file
+from stadia.datasets.video.video_camera import find_camera_file
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, Backend, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions

@@ -28,8 +28,9 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
+from stadia.datasets.video.video_camera import is_camera_known, read_user_camera
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
-from stadia.datasets.video.video_files import hash_video, is_camera_known, read_user_intrinsics
+from stadia.datasets.video.video_files import hash_video
 from stadia.datasets.video.video_map import find_static_mask
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
@@ -126,9 +127,9 @@ def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Ite
 def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
     refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride", "ignore"}, "an image")
     image = read_rgb(path)
-    camera = read_user_intrinsics(options.camera, path, image.shape[0], image.shape[1], frames=1)
+    camera = read_user_camera(options.camera, path, image.shape[0], image.shape[1], frames=1)
     ignored = _read_ignored(options, path, (image.shape[0], image.shape[1]))
-    frame = Frame(path.stem, image, camera.select_K(0), ignored=ignored)
+    frame = Frame(path.stem, camera.undistort(image), camera.intrinsics.select_K(0), ignored=ignored)
     return PredictionInput(path.stem, [frame], 1, DEFAULT_RATE_HZ)
 
 
@@ -147,7 +148,7 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
     head = list(itertools.islice(stream_video(path, options.video_decoder), 2))
     height, width = head[0].image.shape[:2]
     announced = count_indexed_frames(path)
-    cameras = read_user_intrinsics(options.camera, path, height, width, frames=announced)
+    camera = read_user_camera(options.camera, path, height, width, frames=announced)
     ignored = _read_ignored(options, path, (height, width))
     interval_s = head[-1].time_s - head[0].time_s
     start, stop = options.frames or (0, None)
@@ -158,12 +159,13 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
 
     def frames() -> Iterator[Frame]:
         chooser = FrameSelector(options.stride, lists_kept=False)
-        stream = itertools.islice(stream_video(path, options.video_decoder), start, stop)
+        filmed = itertools.islice(stream_video(path, options.video_decoder), start, stop)
+        stream = (replace(frame, image=camera.undistort(frame.image)) for frame in filmed)
         for decoded in stream:
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
-            name, K = f"{decoded.index:06d}", cameras.select_K(decoded.index)
+            name, K = f"{decoded.index:06d}", camera.intrinsics.select_K(decoded.index)
             between = itertools.islice(stream, every - 1)
-            skipped = [_reduce_frame(frame, cameras) for frame in itertools.islice(between, MAX_FRAMES_APART)]
+            skipped = [_reduce_frame(frame, camera.intrinsics) for frame in itertools.islice(between, MAX_FRAMES_APART)]
             deque(between, maxlen=0)
             between_frames = partial(tuple, skipped)
             yield Frame(name, decoded.image, K, decoded.time_s, every, on_path, between_frames, ignored)

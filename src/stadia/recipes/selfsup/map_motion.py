@@ -8,7 +8,7 @@ from stadia.core.errors import ConfigError, StadiaError
 from stadia.dataloading.config import DatasetConfig
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.open_dataset import VIDEO, detect_format
-from stadia.datasets.video.video_files import read_image_size, read_user_intrinsics
+from stadia.datasets.video.video_camera import read_image_size, read_user_intrinsics
 from stadia.datasets.video.video_map import find_camera_mismatch, find_map, find_map_folder
 from stadia.files.paths import expand_home
 from stadia.recipes.selfsup.config import SelfsupConfig

@@ -1,0 +1,223 @@
+"""Distortion of lenses: the models, and how an image of a lens becomes that of a pinhole camera."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.datasets.recordings import Intrinsics
+
+Array = NDArray[np.float64]
+
+MAX_ANGLE_DEG = 60.0  # largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched
+
+# points along an image side, as in OpenCV 3 and 4, which reproduces EuRoC's published result
+_SIDE_POINTS = 9
+_ANGLES = np.linspace(0, np.radians(MAX_ANGLE_DEG), 4096)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistortionModel:
+    """OpenCV's functions of a distortion model. Each model is one line in `DISTORTION_MODELS`.
+
+    counts: numbers of coefficients that are possible.
+    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond `MAX_ANGLE_DEG` only the direction is kept.
+    maps: K, coefficients, R, new K, (width, height), type to the maps of `cv2.remap`.
+    """
+
+    counts: tuple[int, ...]
+    rays: Callable[[Array, Array, Array], Array]
+    maps: Callable[..., tuple[Any, Any]]
+
+
+def _radtan_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
+    rays = cv2.undistortPoints(pixels[:, None], K, coefficients)[:, 0]
+    length = np.linalg.norm(rays, axis=1, keepdims=True)
+    return np.asarray(rays * np.minimum(1, np.tan(_ANGLES[-1]) / np.maximum(length, 1e-12)))
+
+
+def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
+    """Return rays of the model of Kannala and Brandt.
+
+    At angle a from the axis, the radius is a (1 + k1 a^2 + k2 a^4 + k3 a^6 + k4 a^8).
+    """
+    distorted = (pixels - K[:2, 2]) / (K[0, 0], K[1, 1])
+    radius = np.linalg.norm(distorted, axis=1, keepdims=True)
+    radii = _ANGLES * np.polynomial.polynomial.polyval(_ANGLES**2, np.concatenate([[1], coefficients]))
+    return np.asarray(distorted / np.maximum(radius, 1e-12) * np.tan(np.interp(radius, radii, _ANGLES)))
+
+
+def _fov_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
+    """Return rays of the FOV model: at x / z = r the radius is atan(2 r tan(w / 2)) / w.
+
+    Source: Devernay and Faugeras, Straight lines have to be straight, 2001.
+    """
+    distorted, (w,) = (pixels - K[:2, 2]) / (K[0, 0], K[1, 1]), coefficients
+    radius = np.linalg.norm(distorted, axis=1, keepdims=True)
+    bent = np.minimum(np.tan(np.minimum(radius * w, 1.5)) / (2 * np.tan(w / 2)), np.tan(_ANGLES[-1]))
+    return np.asarray(distorted / np.maximum(radius, 1e-12) * bent)
+
+
+def _fov_maps(K: Array, coefficients: Array, R: Array, new_K: Array, size: tuple[int, int], _: int) -> tuple[Any, Any]:
+    x, y = np.meshgrid(np.arange(size[0], dtype=np.float64), np.arange(size[1], dtype=np.float64))
+    rays = np.stack((x, y, np.ones_like(x)), -1) @ np.linalg.inv(new_K).T @ R
+    across, (w,) = rays[..., :2] / rays[..., 2:], coefficients
+    radius = np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-12)
+    seen = across * np.arctan(2 * radius * np.tan(w / 2)) / w / radius
+    return tuple(np.float32(seen[..., axis] * K[axis, axis] + K[axis, 2]) for axis in (0, 1))  # type: ignore[return-value]
+
+
+RADTAN, EQUIDISTANT, FOV = "radial-tangential", "equidistant", "fov"
+_RADTAN = DistortionModel((4, 5, 8, 12, 14), _radtan_rays, cv2.initUndistortRectifyMap)
+_EQUIDISTANT = DistortionModel((4,), _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
+# Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan.
+DISTORTION_MODELS = {
+    RADTAN: _RADTAN,
+    "radtan": _RADTAN,
+    EQUIDISTANT: _EQUIDISTANT,
+    FOV: DistortionModel((1,), _fov_rays, _fov_maps),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistortedCamera:
+    """A camera with the distortion of its lens.
+
+    K: (3, 3), pixels of its raw image.
+    model: a name of `DISTORTION_MODELS`.
+    coefficients: k1 k2 p1 p2 [k3 ...] as in OpenCV (radial-tangential), k1 to k4 (equidistant), or the angle (fov).
+    """
+
+    K: Array
+    model: str
+    coefficients: Array
+    height: int
+    width: int
+
+    def rays(self, pixels: Array, R: Array) -> Array:
+        """Convert (N, 2) raw pixels to (N, 2) x / z and y / z in axes rotated by R (3, 3)."""
+        rays = DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients)
+        turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
+        return np.asarray(turned[:, :2] / turned[:, 2:])
+
+    def resized(self, height: int, width: int) -> DistortedCamera:
+        """Return the camera of images resized to this size."""
+        known = Intrinsics(self.K, self.height, self.width).resized(height, width)
+        return replace(self, K=known.K, height=height, width=width)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the parameters."""
+        digest = hashlib.blake2b(f"{self.model} {self.height} {self.width}".encode(), digest_size=8)
+        for values in (self.K, self.coefficients):
+            digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def corner_shift_px(self) -> float:
+        """Return the largest distance by which the distortion moves a corner, pixels."""
+        corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (self.width - 1.0, self.height - 1.0)
+        straight = self.rays(corners, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
+        return float(np.linalg.norm(straight - corners, axis=1).max())
+
+
+@dataclass(frozen=True, eq=False)
+class Undistortion:
+    """The image of a lens, remapped to a pinhole camera with new_K and axes rotated by R_new_lens (3, 3)."""
+
+    lens: DistortedCamera
+    R_new_lens: Array
+    new_K: Array
+
+    @cached_property
+    def _maps(self) -> tuple[Any, Any]:
+        lens, model = self.lens, DISTORTION_MODELS[self.lens.model]
+        size = lens.width, lens.height
+        return model.maps(lens.K, lens.coefficients, self.R_new_lens, self.new_K, size, cv2.CV_32FC1)
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """The new K with the size of the images."""
+        return Intrinsics(self.new_K, self.lens.height, self.lens.width)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_maps"}
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Undistort (H, W, 3) bilinearly at the same size; the border is repeated half a pixel outwards."""
+        remapped = cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(remapped, dtype=np.uint8)
+
+    def find_raw(self, pixels: Array) -> Array:
+        """Return the pixels (N, 2) of the lens's image that lie at pixels (N, 2) of the new one."""
+        x, y = (np.asarray(coordinates, np.float32)[:, None] for coordinates in pixels.T)
+        raw = [
+            cv2.remap(coordinate_map, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+            for coordinate_map in self._maps
+        ]
+        return np.column_stack(raw).astype(np.float64)
+
+    def parameters(self) -> bytes:
+        """Return the parameters that determine the result, as bytes."""
+        numbers = (self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K)
+        return self.lens.model.encode() + b"".join(np.ascontiguousarray(n, dtype=np.float64).tobytes() for n in numbers)
+
+
+def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
+    """Return K (3, 3) of a pinhole camera whose image has no empty pixel, with the smallest focal length.
+
+    Its principal point centers the four corners.
+
+    views: lenses of one size, each with the rotation (3, 3) to the axes of the pinhole camera.
+    """
+    height, width = views[0][0].height, views[0][0].width
+    last = np.array([width - 1.0, height - 1.0])
+    rough = min(_estimate_focal(lens) for lens, _ in views)
+    corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * last
+    cx, cy = np.mean([last / 2 - rough * lens.rays(corners, R).mean(0) for lens, R in views], axis=0)
+    columns, rows = np.linspace(0, width, _SIDE_POINTS), np.linspace(0, height, _SIDE_POINTS)
+    ones, zero = np.ones(_SIDE_POINTS), np.zeros(_SIDE_POINTS)
+    needed: list[float] = []
+    for lens, R in views:
+        left, right = (lens.rays(np.column_stack([x, rows]), R)[:, 0] for x in (zero, width * ones))
+        top, bottom = (lens.rays(np.column_stack([columns, y]), R)[:, 1] for y in (zero, height * ones))
+        needed += [cx / -left.max(), (width - cx) / right.min(), cy / -top.max(), (height - cy) / bottom.min()]
+    focal = max(needed)
+    return np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]])
+
+
+def _estimate_focal(lens: DistortedCamera) -> float:
+    """Return fy reduced by barrel distortion. Before version 5, OpenCV chose the principal point by it."""
+    fy, k1 = float(lens.K[1, 1]), float(lens.coefficients[0])
+    return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))
+
+
+MAX_CHANGE = 4.0
+"""Largest factor between the focal length of a lens and that of the pinhole camera: more is no lens."""
+
+
+def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
+    """Return the undistortion of one lens, to the pinhole camera without empty pixels.
+
+    where: a name for messages.  Raises DataError for coefficients that no lens has.
+    """
+    with np.errstate(all="ignore"):
+        new_K = compute_pinhole_K([(lens, np.eye(3))])
+        made = Undistortion(lens, np.eye(3), new_K)
+        is_lens = np.isfinite(new_K).all() and 1 / MAX_CHANGE < new_K[0, 0] / lens.K[0, 0] < MAX_CHANGE
+        if is_lens:
+            corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (lens.width - 1.0, lens.height - 1.0)
+            raw = made.find_raw(corners)
+            is_lens = bool((raw > -2).all() and (raw < (lens.width + 1, lens.height + 1)).all())
+    if not is_lens:
+        found = f"{lens.model} coefficients {', '.join(f'{value:.3g}' for value in lens.coefficients[:5])}"
+        fix = "check the model and the unit of K; undistort=false reads the frames as they are"
+        raise DataError(where, found=found, expected="a lens whose image is not folded", fix=fix)
+    return made

@@ -1,0 +1,277 @@
+"""Find the camera of a user's video or folder of images: given, in a file beside it, or of its map."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
+from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, Undistortion, make_undistortion
+from stadia.datasets.recordings import Intrinsics, check_K
+from stadia.datasets.text_files import FileEntry, read_rows
+from stadia.datasets.video.video_decoding import stream_video
+from stadia.datasets.video.video_map import has_mapped_camera, read_mapped_camera, read_mapped_lens
+from stadia.files.input_files import read_lines
+from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
+from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px_from_lens
+
+log = logging.getLogger(__name__)
+
+PHONE_FOV_DEG = 69  # field of view of a phone's main camera (26 mm of 36 mm), longer side
+K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt beside the video
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserCamera:
+    """The camera of a user's frames.
+
+    intrinsics: of the frames after `undistort`.
+    undistortion: of the lens; None for a pinhole.
+    """
+
+    intrinsics: Intrinsics
+    undistortion: Undistortion | None = None
+
+    def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a frame (H, W, 3) without the distortion of its lens; the frame itself without any."""
+        return image if self.undistortion is None else self.undistortion(image)
+
+
+def read_user_camera(
+    config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
+) -> UserCamera:
+    """Return the camera of upright images of this size, with the undistortion of its lens.
+
+    Arguments and errors are those of `read_user_intrinsics`.
+    """
+    lens = find_lens(config, source)
+    if lens is None:
+        return UserCamera(_read_pinhole(config, source, height, width, frames))
+    if (lens.height, lens.width) != (height, width):
+        fit_to_size(Intrinsics(lens.K, lens.height, lens.width), source, height, width)
+        lens = lens.resized(height, width)
+    if not config.undistort:
+        _warn_distorted(source, lens.corner_shift_px)
+        return UserCamera(Intrinsics(lens.K, height, width))
+    undistortion = make_undistortion(lens, source)
+    _report_undistortion(source, lens.model, lens.corner_shift_px, float(undistortion.new_K[0, 0]))
+    return UserCamera(undistortion.intrinsics, undistortion)
+
+
+@cache  # once for each video
+def _warn_distorted(source: Path, shift_px: float) -> None:
+    log.warning(
+        "%s: the lens moves the corners by %.0f px, which a pinhole does not; camera.undistort=true removes it",
+        source,
+        shift_px,
+    )
+
+
+@cache
+def _report_undistortion(source: Path, model: str, shift_px: float, focal_px: float) -> None:
+    log.warning(
+        "%s: frames are undistorted (%s, %.1f px in the corners); fx is %.1f px then", source, model, shift_px, focal_px
+    )
+
+
+def find_lens(config: CameraConfig, source: Path) -> DistortedCamera | None:
+    """Return the lens with distortion of a user's frames; None for a pinhole, or where no camera is known."""
+    if config.estimate:
+        return read_mapped_lens(source)
+    if config.K_file is not None:
+        return _read_lens(expand_home(config.K_file), config.size)
+    if config.is_given:
+        return None
+    beside = find_camera_file(source)
+    if beside is not None:
+        return _read_lens(beside, None)
+    return read_mapped_lens(source) if has_mapped_camera(source) else None
+
+
+class _StoredDistortion(FileEntry):
+    model: str
+    coefficients: tuple[float, ...]
+
+
+def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | None:
+    """Return the lens of a K file of JSON with the key "distortion"; None without it. Raises DataError."""
+    if path.suffix.lower() != ".json":
+        return None
+    stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get("distortion") is None:
+        return None
+    expected = f'"distortion": {{"model": one of {", ".join(DISTORTION_MODELS)}, "coefficients": [numbers]}}'
+    fix = "write it from the calibration: stadia camera INPUT --calibration FILE"
+    try:
+        lens = _StoredDistortion.model_validate(stored["distortion"])
+    except ValueError as error:
+        raise DataError(path, found="another distortion", expected=expected, fix=fix) from error
+    model = DISTORTION_MODELS.get(lens.model)
+    if model is None or len(lens.coefficients) not in model.counts or not np.isfinite(lens.coefficients).all():
+        found = f"{len(lens.coefficients)} coefficients of {lens.model[:40]!r}"
+        raise DataError(path, found=found, expected=expected, fix=fix)
+    of_size, K = size or _read_camera_size(path), read_K(path)
+    if of_size is None or K.ndim != 2:
+        found = "a distortion without height and width, or with several K"
+        raise DataError(path, found=found, expected="one K, height and width of its images", fix=fix)
+    return DistortedCamera(K, lens.model, np.array(lens.coefficients), *of_size)
+
+
+def read_user_intrinsics(
+    config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
+) -> Intrinsics:
+    """Return intrinsics for upright images of this size, undistorted. Raises DataError without a camera.
+
+    A field of view spans the displayed image from left to right. A sensor's wider side is along the images' wider side.
+
+    config: how the camera is given; without it, a K file beside the images is used, or the map if it determines one.
+    source: the video or the folder, for messages and for the K file beside it.
+    frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
+    """
+    return read_user_camera(config, source, height, width, frames).intrinsics
+
+
+def _read_pinhole(config: CameraConfig, source: Path, height: int, width: int, frames: int | None) -> Intrinsics:
+    if config.estimate:
+        return fit_to_size(read_mapped_camera(source), source, height, width)
+    if config.K_file is not None:
+        return _read_camera_file(expand_home(config.K_file), source, height, width, frames, config.size)
+    if config.K is not None:
+        K = check_K("data.camera.K", np.array(config.K, dtype=np.float64))
+        return fit_to_size(Intrinsics(K, *(config.size or (height, width))), source, height, width)
+    if config.focal_px is not None:
+        focal_px = config.focal_px
+    elif config.focal_mm is not None and config.sensor_width_mm is not None:
+        across_mm = config.sensor_width_mm * width / max(height, width)
+        focal_px = focal_px_from_lens(config.focal_mm, across_mm, width)
+    elif config.horizontal_fov_deg is not None:
+        focal_px = focal_px_from_fov(config.horizontal_fov_deg, width)
+        if height > width:
+            _warn_upright(source, config.horizontal_fov_deg, height / width)
+    elif find_camera_file(source) is None and has_mapped_camera(source):
+        return fit_to_size(read_mapped_camera(source), source, height, width)
+    else:
+        return _read_camera_file(_require_K_file(source, height, width), source, height, width, frames)
+    return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)
+
+
+def _other_side_deg(deg: float, ratio: float) -> float:
+    """Return the field of view along a side that is `ratio` times as long."""
+    return math.degrees(2 * math.atan(ratio * math.tan(math.radians(deg) / 2)))
+
+
+@cache  # warns once for each video
+def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
+    given = f"data.camera.horizontal_fov_deg={across_deg:g} is from left to right"
+    makes = f"makes {_other_side_deg(across_deg, ratio):.0f} from top to bottom"
+    turned = f"a camera of {across_deg:g} that was turned upright has {_other_side_deg(across_deg, 1 / ratio):.1f}"
+    log.warning("%s is taller than wide: %s and %s; %s", source, given, makes, turned)
+
+
+SHAPE_TOLERANCE = 0.01
+"""Largest relative difference of width over height between images of one camera at two sizes."""
+
+
+def _read_camera_file(
+    path: Path, source: Path, height: int, width: int, frames: int | None, size: tuple[int, int] | None = None
+) -> Intrinsics:
+    """Return intrinsics of a K file for images of this size; a JSON file may name the size that its K belongs to."""
+    K, of_size = read_K(path, frames), size or _read_camera_size(path)
+    return fit_to_size(Intrinsics(K, *(of_size or (height, width))), source, height, width)
+
+
+def _read_camera_size(path: Path) -> tuple[int, int] | None:
+    stored = read_json(path) if path.suffix.lower() == ".json" else None
+    if not isinstance(stored, dict) or "height" not in stored or "width" not in stored:
+        return None
+    sides = stored["height"], stored["width"]
+    if any(type(side) is not int or not 1 <= side <= 1 << 16 for side in sides):
+        found = f"height {str(sides[0])[:20]} and width {str(sides[1])[:20]}"
+        raise DataError(path, found=found, expected="the size of the images in pixels", fix="correct the file")
+    return sides
+
+
+def fit_to_size(known: Intrinsics, source: Path, height: int, width: int) -> Intrinsics:
+    """Return intrinsics for images of another size and the same shape. Raises DataError for another shape."""
+    if (known.height, known.width) == (height, width):
+        return known
+    if abs(width / height * known.height / known.width - 1) > SHAPE_TOLERANCE:
+        expected = f"the shape of {known.width}x{known.height}, which the known camera has"
+        fix = f"use the images that this camera is of (colmap image_undistorter writes others, of {known.width}x"
+        fix += f"{known.height}), or give the camera of these images: `stadia camera {source} --fov DEGREES`"
+        raise DataError(source, found=f"images of {width}x{height}", expected=expected, fix=fix)
+    return known.resized(height, width)
+
+
+def camera_file_names(source: Path) -> list[Path]:
+    """Return where the camera of a video, an image or a folder of images may lie."""
+    return [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
+
+
+def find_camera_file(source: Path) -> Path | None:
+    """Return the camera's file beside a video or an image, or in a folder of images; None without one."""
+    return next((path for path in camera_file_names(source) if path.is_file()), None)
+
+
+def is_camera_known(source: Path) -> bool:
+    """Return whether a camera file lies beside a video or in a folder of images, or a map that determines a camera."""
+    return find_camera_file(source) is not None or has_mapped_camera(source)
+
+
+def read_image_size(source: Path) -> tuple[int, int]:
+    """Return (height, width) of a video, an image, or the first image of a folder."""
+    if source.is_dir():
+        source = list_images(source)[0]
+    shape = (read_rgb(source) if source.suffix.lower() in IMAGE_SUFFIXES else next(stream_video(source)).image).shape
+    return shape[0], shape[1]
+
+
+def _require_K_file(source: Path, height: int, width: int) -> Path:
+    found = find_camera_file(source)
+    if found is None:
+        phone_deg = _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
+        name = camera_file_names(source)[0].name
+        expected = f"{name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+        fix = (
+            f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f}), or write"
+            f" it down once: `stadia camera {source} --fov {phone_deg:.0f}`; `stadia map {source}` estimates it"
+        )
+        raise DataError(source, found="no camera", expected=expected, fix=fix)
+    return found
+
+
+def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
+    """Read (3, 3), or (N, 3, 3) by frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
+    if path.suffix.lower() == ".json":
+        stored = read_json(path)
+        if isinstance(stored, dict) and "K" not in stored:
+            found = f"keys {', '.join(map(repr, list(stored)[:4]))}" if stored else "no key"
+            fix = "rename it to K, or pass another program's file: stadia camera INPUT --calibration FILE"
+            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix=fix)
+        values = stored["K"] if isinstance(stored, dict) else stored
+        try:
+            K = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            K = np.empty(0)
+    else:
+        lines = [line for line in read_lines(path, expected="K, 3x3 or 9 numbers a frame") if line.lstrip()[0] != "#"]
+        columns = len(lines[0].replace(",", " ").split()) if lines else 3
+        K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
+        K = K.reshape(-1, 3, 3) if columns == 9 else K
+    if K.ndim != 3:
+        return check_K(path, K)
+    if len(K) == 1:
+        return check_K(path, K[0])
+    if frames is not None and len(K) != frames:
+        expected = f"one, or {frames} (one a frame)"
+        raise DataError(path, found=f"{len(K)} matrices", expected=expected, fix="give one K a frame, or one for all")
+    return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])
