@@ -26,7 +26,7 @@ from stadia.files.input_files import (
     read_lines,
     read_text,
 )
-from stadia.files.json_files import read_json, stream_json_lists
+from stadia.files.json_files import read_json, stream_json_lists, stream_json_rows
 from stadia.files.yaml_files import parse_yaml, read_yaml
 
 
@@ -333,3 +333,15 @@ def test_a_compressed_array_is_unpacked_up_to_a_limit(tmp_path: Path, monkeypatc
     monkeypatch.setattr(array_files, "MAX_ARRAY_BYTES", 1000)
     np.savez_compressed(tmp_path / "a.npz", maps=np.zeros((5, 30, 40)))
     _refused(lambda: open_npz(tmp_path / "a.npz", "maps"), "array 'maps' of 48000 bytes", "at most 1000")
+
+
+def test_rows_of_a_json_list_are_read_one_by_one_and_damage_is_named(tmp_path: Path) -> None:
+    rows = [{"token": str(number), "nested": [{"a": [1, 2]}]} for number in range(20_000)]
+    table = tmp_path / "sample.json"
+    table.write_text(json.dumps(rows))
+    assert list(stream_json_rows(table, expected="rows", max_bytes=1 << 24)) == rows
+    for text in ("[1]", '[{"a": 1}] x', '[{"a": 1}', '{"a": 1}', "", '[{"a": 1} {"b": 2}]'):
+        table.write_text(text)
+        _refused(lambda: list(stream_json_rows(table, expected="rows", max_bytes=1 << 20)), "sample.json")
+    table.write_text("[]")
+    assert list(stream_json_rows(table, expected="rows", max_bytes=1 << 20)) == []

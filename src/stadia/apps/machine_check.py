@@ -33,6 +33,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "view": ("viser",),
     "s3": ("s3fs",),
     "ray": ("ray",),
+    "ros": ("rosbags",),
     "postgres": ("pg8000",),
     "map": ("pycolmap",),
     "exr": ("OpenEXR",),

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from stadia.core.errors import DataError
 from stadia.files.input_files import (
@@ -21,6 +21,8 @@ from stadia.files.input_files import (
     read_lines,
     read_text,
 )
+
+EntryT = TypeVar("EntryT")
 
 MAX_JSON_VALUES = 5_000_000
 MAX_JSON_ENTRY = 8 << 20
@@ -168,15 +170,42 @@ def stream_json_lists(
     One entry of at most MAX_JSON_ENTRY characters is in memory. Raises DataError where a list is missing.
     """
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
-        entries = _parse_json_lists(_JsonWindow(stream), names)
-        while True:
-            try:
-                entry = next(entries, None)
-            except (ValueError, RecursionError, MemoryError) as error:
-                raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
-            if entry is None:
-                return
-            yield entry
+        yield from _name_json_errors(path, _parse_json_lists(_JsonWindow(stream), names), expected, fix)
+
+
+def stream_json_rows(path: Path, *, expected: str, max_bytes: int, fix: str = COPY_AGAIN) -> Iterator[dict[str, Any]]:
+    """Yield each object of a JSON list of objects. One object of at most MAX_JSON_ENTRY characters is in memory."""
+    with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
+        yield from _name_json_errors(path, _parse_json_rows(_JsonWindow(stream)), expected, fix)
+
+
+def _name_json_errors(path: Path, entries: Iterator[EntryT], expected: str, fix: str) -> Iterator[EntryT]:
+    """Yield the entries of a parser; what it raises for damaged text becomes DataError."""
+    while True:
+        try:
+            entry = next(entries, None)
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
+        if entry is None:
+            return
+        yield entry
+
+
+def _parse_json_rows(window: _JsonWindow) -> Iterator[dict[str, Any]]:
+    for row in _parse_list(window):
+        if not isinstance(row, dict):
+            raise ValueError(f"a {type(row).__name__} where an object is expected")
+        yield row
+    if window.peek():
+        raise ValueError("text behind its end")
+
+
+def _parse_list(window: _JsonWindow) -> Iterator[Any]:
+    window.take("[")
+    is_open = window.peek() != "]" or not window.take("]")
+    while is_open:
+        yield window.take_value()
+        is_open = window.take(",]") == ","
 
 
 def _parse_json_lists(window: _JsonWindow, names: Collection[str]) -> Iterator[tuple[str, Any]]:
@@ -188,11 +217,7 @@ def _parse_json_lists(window: _JsonWindow, names: Collection[str]) -> Iterator[t
         window.take(":")
         if name in missing:
             missing.remove(name)
-            window.take("[")
-            is_list_open = window.peek() != "]" or not window.take("]")
-            while is_list_open:
-                yield name, window.take_value()
-                is_list_open = window.take(",]") == ","
+            yield from ((name, entry) for entry in _parse_list(window))
         else:
             window.take_value()
         is_open = window.take(",}") == ","

@@ -39,7 +39,7 @@ _ODOMETRY_DRIVES = {  # the drives of KITTI raw that hold the sequences (develop
     "06": "2011_09_30_drive_0020", "07": "2011_09_30_drive_0027", "08": "2011_09_30_drive_0028",
     "09": "2011_09_30_drive_0033", "10": "2011_09_30_drive_0034",
 }  # fmt: skip
-_POINT_BYTES = 16  # x, y, z, reflectance as float32
+_POINT_VALUES = 4  # x, y, z, reflectance as float32
 _MAX_SCAN_BYTES = 64 << 20
 
 
@@ -338,36 +338,47 @@ class KittiRig:
         }
 
 
-def read_scan(path: Path) -> NDArray[np.float32]:
-    """Return (N, 3) points in the scanner's frame (x forward, y left, z up), metres. Raises DataError."""
+def read_scan(path: Path, values: int = _POINT_VALUES) -> NDArray[np.float32]:
+    """Return (N, 3) points in the scanner's frame (KITTI: x forward, y left, z up), metres. Raises DataError.
+
+    values: float32 numbers of a point, x, y and z first.
+    """
     fix = "copy the scan again"
+    point_bytes = 4 * values
     data = read_bytes(path, expected="a LiDAR scan", max_bytes=_MAX_SCAN_BYTES, fix=fix)
-    if not data or len(data) % _POINT_BYTES:
-        raise DataError(path, found=f"{len(data)} bytes", expected=f"points of {_POINT_BYTES} bytes each", fix=fix)
-    points = np.frombuffer(data, np.float32).reshape(-1, 4)[:, :3]
+    if not data or len(data) % point_bytes:
+        raise DataError(path, found=f"{len(data)} bytes", expected=f"points of {point_bytes} bytes each", fix=fix)
+    points = np.frombuffer(data, np.float32).reshape(-1, values)[:, :3]
     if not np.isfinite(points).all():
         raise DataError(path, found="a point that is not finite", expected="finite metres", fix=fix)
     return points
 
 
 def project_scan(
-    points: NDArray[np.float32], P_velo: Array, height: int, width: int, *, scanner_depth: bool = False
+    points: NDArray[np.float32],
+    P_velo: Array,
+    height: int,
+    width: int,
+    *,
+    scanner_depth: bool = False,
+    first_pixel: int = 1,
 ) -> NDArray[np.float32]:
     """Return (height, width) depth of the nearest point at each pixel, 0 = none.
 
-    Pixels are round(u) - 1 as in the devkit (MATLAB counts from 1), which reproduces the official maps exactly.
-    Relative to stadia's convention they are one pixel left and up.
+    Pixels of KITTI are round(u) - 1 as in the devkit (MATLAB counts from 1), which reproduces the official maps
+    exactly. Relative to stadia's convention they are one pixel left and up.
 
     Args:
         points: (N, 3) in the scanner's frame.
         P_velo: (3, 4) projection from that frame to pixels.
         scanner_depth: store the scanner's x instead of the camera's z, as the Eigen protocol's published numbers do. It
             is 0.27 m larger: 5 % at 5 m.
+        first_pixel: number of the first pixel, 1 of KITTI and 0 of data sets whose tools count from 0.
     """
     projected = points.astype(np.float64) @ P_velo[:, :3].T + P_velo[:, 3]
     z = projected[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        column, row = (np.round(projected[:, :2] / z[:, None]) - 1).T
+        column, row = (np.round(projected[:, :2] / z[:, None]) - first_pixel).T
     visible = (z > 0) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
     depth = points[visible, 0] if scanner_depth else z[visible]
     nearest_last = np.argsort(-depth, kind="stable")

@@ -39,7 +39,7 @@ from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording
 from stadia.datasets.video import frame_selection
 from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
-from stadia.datasets.video.video_camera import UserCamera, find_lens, read_user_camera, read_user_intrinsics
+from stadia.datasets.video.video_camera import UserCamera, find_lens, read_user_camera
 from stadia.datasets.video.video_decoding import (
     MAX_VIDEO_BYTES,
     VIDEO_SUFFIXES,
@@ -81,7 +81,9 @@ class OwnVideo(DatasetFormat):
         return path.suffix.lower() in VIDEO_SUFFIXES
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        return [(_open_folder if path.is_dir() else _open_file)(path, options, progress)]
+        if path.is_dir():
+            return [_open_folder(path, options, progress)]
+        return [open_frames(VideoFile(f"video/{path.stem}", path), options, progress)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         """Return segments spread over a video, each a recording; for a short video one, from its start.
@@ -97,14 +99,14 @@ class OwnVideo(DatasetFormat):
         camera = read_user_camera(options.camera, path, height, width, total)
         name, has_one_K = f"video/{path.stem}", camera.intrinsics.K.ndim == 2
         if total is None or total <= SEGMENTS * MAX_DECODED or options.poses is not None or not has_one_K:
-            return [_read_segment(name, stream_video(path), camera, options, SEGMENTS)]
+            return [read_segment(name, stream_video(path), camera, options, SEGMENTS)]
         found, last_index = list[Recording](), -1
         for number in range(SEGMENTS):
             frames = stream_segment(path, number / SEGMENTS)
             start = next(frames, None)
             if start is None or start.index <= last_index:
                 continue  # truncated before this, or no key frame since the last segment
-            segment = _read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
+            segment = read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
             found.append(segment)
             last_index = segment.last_decoded
         return found
@@ -124,7 +126,7 @@ def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Re
     if start is None:
         found, fix = f"no frame at {share:.0%} of it", "copy the file again"
         raise DataError(path, found=found, expected="a whole video file", fix=fix)
-    return _read_segment(f"video/{path.stem}", chain([start], frames), camera, options)
+    return read_segment(f"video/{path.stem}", chain([start], frames), camera, options)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -223,20 +225,77 @@ def select_images(
         return FrameSelection(**read_json(cached))
 
 
-def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | None) -> Recording:
-    name = f"video/{path.stem}"
-    content = hash_video(path)
-    stem = make_store_stem(
-        name, "video", *_selection_key(options.stride), options.size, content, *_lens_key(path, options)
-    )
+@dataclass(frozen=True)
+class FrameSource:
+    """Frames of a file that are decoded once into the cache.
+
+    name: of the recording.
+    path: the file or folder, for messages.
+    """
+
+    name: str
+    path: Path
+
+    def hash_content(self) -> str:
+        """Return a hash of what is decoded."""
+        raise NotImplementedError
+
+    def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
+        """Yield every frame in order. Raises DataError where it is damaged."""
+        raise NotImplementedError
+
+    def estimate_count(self) -> int | None:
+        """Return the number of frames that the file names; None where it names none."""
+        raise NotImplementedError
+
+    def count_lost(self, decoded: int) -> int:
+        """Return how many frames are missing at the end, of those that the file names."""
+        raise NotImplementedError
+
+    def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
+        """Return the camera of frames of this size. Raises DataError without one."""
+        raise NotImplementedError
+
+    def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
+        """Return what of a lens determines the decoded frames; empty for a pinhole."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class VideoFile(FrameSource):
+    """A video that FFmpeg decodes."""
+
+    def hash_content(self) -> str:
+        return hash_video(self.path)
+
+    def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
+        return stream_video(self.path, options.video_decoder)
+
+    def estimate_count(self) -> int | None:
+        return estimate_frame_count(self.path)
+
+    def count_lost(self, decoded: int) -> int:
+        return count_lost_frames(self.path, decoded)
+
+    def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
+        return read_user_camera(options.camera, self.path, height, width, frames)
+
+    def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
+        lens = find_lens(options.camera, self.path) if options.camera.undistort else None
+        return () if lens is None else (lens.fingerprint(),)
+
+
+def open_frames(source: FrameSource, options: SourceOptions, progress: ReportProgress | None) -> FileVideo:
+    """Open the recording of a file; its kept frames are decoded into the cache first where they are not there."""
+    content, lens_key = source.hash_content(), source.describe_lens(options)
+    stem = make_store_stem(source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key)
     info_file = find_cache_folder(options.cache) / f"{stem}.json"
     stored = info_file.with_suffix(".rgb")
     with lock_beside(info_file):
         if not (info_file.exists() and stored.exists() and name_sums(stored).exists()):
-            first = next(stream_video(path)).image
-            # A wrong camera is reported before hours of decoding.
-            lens = read_user_camera(options.camera, path, *first.shape[:2])
-            write_json(info_file, _decode(path, stored, first.shape[:2], options, lens, progress))
+            first = next(source.stream(options)).image
+            lens = source.read_camera(options, *first.shape[:2])  # a wrong one is reported before hours of decoding
+            write_json(info_file, _decode(source, stored, first.shape[:2], options, lens, progress))
     with name_parser_errors(info_file, expected="the record of a decoded video", fix=_REWRITE):
         info = read_json(info_file)
         selection = FrameSelection(**info["selection"])
@@ -244,9 +303,9 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
         store = FrameStore(stored, *info["stored_size"])
     if len(store) != len(kept):
         raise DataError(stored, found=f"{len(store)} frames", expected=f"{len(kept)}", fix=_REWRITE)
-    camera = read_user_intrinsics(options.camera, path, height, width, selection.total).select_frames(kept)
+    camera = source.read_camera(options, height, width, selection.total).intrinsics.select_frames(kept)
     return FileVideo(
-        name=name,
+        name=source.name,
         intrinsics={LEFT: camera.resized(*info["stored_size"])},
         numbers=kept,
         times_s=times_s,
@@ -258,25 +317,25 @@ def _open_file(path: Path, options: SourceOptions, progress: ReportProgress | No
 
 
 def _decode(
-    path: Path,
+    source: FrameSource,
     stored: Path,
     decoded_size: tuple[int, int],
     options: SourceOptions,
     camera: UserCamera,
     progress: ReportProgress | None,
 ) -> dict[str, object]:
-    """Decode the kept frames of the video into a store; return the content of the JSON file beside it.
+    """Decode the kept frames into a store; return the content of the JSON file beside it.
 
     Raises StadiaError before decoding where the disk cannot hold all frames that may be kept.
     """
-    chooser, times_s, total = FrameSelector(options.stride), list[float](), estimate_frame_count(path)
+    chooser, times_s, total = FrameSelector(options.stride), list[float](), source.estimate_count()
     selection = chooser.selection
     height, width = options.size or decoded_size
 
     def decode_kept() -> Iterator[bytes]:
-        for frame in stream_video(path, options.video_decoder):
+        for frame in source.stream(options):
             if progress is not None:
-                progress(f"video/{path.stem}: decoding", frame.index + 1, total)
+                progress(f"{source.name}: decoding", frame.index + 1, total)
             image = camera.undistort(frame.image)
             if chooser.keep(image, frame.index):
                 times_s.append(frame.time_s)
@@ -284,19 +343,13 @@ def _decode(
 
     most_frames = -(-(total or 0) // (1 if options.stride == "auto" else options.stride))
     write_frame_store(stored, decode_kept(), most_frames * 3 * height * width)
-    selection.lost = max(selection.lost, count_lost_frames(path, selection.total - selection.lost))
+    selection.lost = max(selection.lost, source.count_lost(selection.total - selection.lost))
     return {
         "decoded_size": decoded_size,
         "stored_size": (height, width),
         "times_s": times_s,
         "selection": asdict(selection),
     }
-
-
-def _lens_key(path: Path, options: SourceOptions) -> tuple[str, ...]:
-    """Return what of a lens determines the decoded frames; empty for a pinhole."""
-    lens = find_lens(options.camera, path) if options.camera.undistort else None
-    return () if lens is None else (lens.fingerprint(),)
 
 
 def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
@@ -339,7 +392,7 @@ class VideoSegment(CalibratedRecording):
         return digest.hexdigest()
 
 
-def _read_segment(
+def read_segment(
     name: str, frames: Iterator[VideoFrame], user: UserCamera, options: SourceOptions, longer: int = 1
 ) -> VideoSegment:
     """Select the next frames as in training; `longer` times as many as usual."""

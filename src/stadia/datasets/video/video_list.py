@@ -97,25 +97,34 @@ class VideoList(DatasetFormat):
                 return bool(first) and _is_video(path.parent / first)
         return False
 
+    def list_entries(self, path: Path) -> list[VideoEntry]:
+        """Return the videos at a path, in order."""
+        return read_entries(path)
+
+    def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
+        """Return an opened video with what the data set knows of it."""
+        return recording
+
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        entries = select_entries(read_entries(path), options.recordings, path)
+        entries = select_entries(self.list_entries(path), options.recordings, path)
 
         def open_one(entry: VideoEntry) -> Recording:
-            return open_entry(entry, options, progress)
+            return self.complete(open_entry(entry, options, progress), entry)
 
         return list(open_all(path, entries, open_one, damaged=options.damaged).values())
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         """Return a segment from the middle of at most MAX_SAMPLED videos, spread over the list."""
-        entries = select_entries(read_entries(path), options.recordings, path)
+        entries = select_entries(self.list_entries(path), options.recordings, path)
         sampled = np.unique(np.linspace(0, len(entries) - 1, min(MAX_SAMPLED, len(entries))).astype(int))
         if len(sampled) < len(entries):
             log.warning("%s: %d of %d videos are checked, spread over the list", path, len(sampled), len(entries))
 
         def sample_one(entry: VideoEntry) -> Recording:
             if not entry.path.is_file():
-                return open_entry(entry, options)
-            return describe_recording(sample_segment(entry.path, _own_options(entry, options)), entry)
+                return self.complete(open_entry(entry, options), entry)
+            segment = sample_segment(entry.path, _own_options(entry, options))
+            return self.complete(describe_recording(segment, entry), entry)
 
         chosen = [entries[index] for index in sampled]
         return list(open_all(path, chosen, sample_one, damaged=options.damaged).values())

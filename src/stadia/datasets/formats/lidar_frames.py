@@ -1,0 +1,137 @@
+"""Recordings of a driving data set whose index names each frame's image, camera, pose and LiDAR scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT
+from stadia.datasets.formats.kitti import project_scan
+from stadia.datasets.formats.tum_rgbd import rotations_from_xyzw
+from stadia.datasets.image_files import check_image_size, read_rgb
+from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+
+Array = NDArray[np.float64]
+ReadPoints = Callable[[Path], NDArray[np.float32]]
+"""Reads a scan as (N, 3) points in the scanner's axes, metres. Raises DataError for a damaged one."""
+
+MIN_DEPTH_M = 1.0
+"""Nearer returns are those of the car itself."""
+
+MAX_QUATERNION_ERROR = 0.01
+"""Largest difference of a quaternion's length from one."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LidarFrame:
+    """One frame of an index.
+
+    time_s: of the image.
+    K: (3, 3), pixels.
+    T_world_camera: (4, 4) when the image was taken, metres.
+    scan: the file of the scan; None without one.
+    T_world_scan: (4, 4) scanner-to-world when the scan was taken; None without a scan.
+    """
+
+    image: Path
+    time_s: float
+    K: Array
+    T_world_camera: Array
+    scan: Path | None = None
+    T_world_scan: Array | None = None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LidarRecording(ImageRecording):
+    """A drive with scans.
+
+    scans: the scan of each frame, None without.
+    T_camera_scan: (4, 4) scanner to camera of each frame, over the time between both; None without a scan.
+    read_points: reads a scan.
+    """
+
+    scans: Sequence[Path | None]
+    T_camera_scan: Sequence[Array | None]
+    read_points: ReadPoints
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
+        """Return (H, W) from the frame's scan, the nearest return of each pixel; None without one."""
+        scan, T_camera_scan, size = self.scans[index], self.T_camera_scan[index], self.intrinsics[side]
+        if scan is None or T_camera_scan is None:
+            return None
+        projection = size.select_K(index) @ T_camera_scan[:3]
+        depth_m = project_scan(self.read_points(scan), projection, size.height, size.width, first_pixel=0)
+        depth_m[depth_m < MIN_DEPTH_M] = 0
+        return depth_m
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        scan = self.scans[index]
+        return () if scan is None else (scan,)
+
+
+def make_lidar_recording(
+    index_file: Path,
+    name: str,
+    frames: Sequence[LidarFrame],
+    *,
+    size: tuple[int, int],
+    read_points: ReadPoints,
+    place: str = "",
+) -> LidarRecording:
+    """Return the recording of frames in the order of their times.
+
+    Args:
+        index_file: the file that lists the frames, for messages.
+        size: (height, width) of the images by the index.
+
+    Raises DataError without frames, for a missing image or scan, and for images of another size than the index has.
+    """
+    if not frames:
+        raise DataError(index_file, found=f"no frame of {name}", expected="its images", fix="copy the official file")
+    frames = sorted(frames, key=lambda frame: frame.time_s)
+    for frame in frames:
+        for file in (frame.image, frame.scan):
+            if file is not None and not file.is_file():
+                expected, fix = f"a file that {index_file.name} lists", "copy it, or choose others by data.recordings"
+                raise DataError(file, found="no such file", expected=expected, fix=fix)
+    K = np.stack([check_K(index_file, frame.K) for frame in frames])
+    first = frames[0]
+    like = f", the size in {index_file.name}"
+    check_image_size(first.image, read_rgb(first.image), *size, like=like, fix="copy the official files")
+    return LidarRecording(
+        name=name,
+        images={LEFT: [frame.image for frame in frames]},
+        intrinsics={LEFT: Intrinsics(K[0] if (K[0] == K).all() else K, *size)},
+        poses=np.stack([frame.T_world_camera for frame in frames]),
+        times_s=np.array([frame.time_s for frame in frames]),
+        place=place,
+        scans=[frame.scan for frame in frames],
+        T_camera_scan=[
+            None if frame.T_world_scan is None else np.linalg.inv(frame.T_world_camera) @ frame.T_world_scan
+            for frame in frames
+        ],
+        read_points=read_points,
+    )
+
+
+def make_rigid(what: object, quaternion_wxyz: Sequence[float], translation_m: Sequence[float]) -> Array:
+    """Return (4, 4) of a unit quaternion w x y z and a translation. Raises DataError for another length.
+
+    Examples:
+        >>> make_rigid("pose", (1, 0, 0, 0), (0, 0, 2))[2].tolist()
+        [0.0, 0.0, 1.0, 2.0]
+    """
+    w, x, y, z = quaternion_wxyz
+    norm = float(np.linalg.norm((w, x, y, z)))
+    if not abs(norm - 1) <= MAX_QUATERNION_ERROR:
+        found = f"a quaternion of length {norm:.3g}"
+        raise DataError(what, found=found, expected="a unit quaternion w x y z", fix="copy the official file")
+    T = np.eye(4)
+    T[:3, :3] = rotations_from_xyzw(np.array([[x, y, z, w]]) / norm)[0]
+    T[:3, 3] = translation_m
+    return T
