@@ -225,8 +225,17 @@ def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> st
     return ""
 
 
-def describe_status(name: Any) -> tuple[str, str]:
-    """Return how a run's status is shown, and its tone: good, warn or stop."""
+def describe_status(name: Any, verdict: str | None = None) -> tuple[str, str]:
+    """Return how a run's status is shown, and its tone: good, warn or stop.
+
+    verdict: on its predictions.  A finished run is not good where they are doubtful or unusable.
+
+    Examples:
+        >>> describe_status("finished", "unusable")
+        ('finished, depth unusable', 'stop')
+    """
+    if name == "finished" and verdict in ("doubtful", "unusable"):
+        return f"finished, depth {verdict}", "stop" if verdict == "unusable" else "warn"
     return STATUSES.get(str(name), (str(name or "unknown"), "warn"))
 
 

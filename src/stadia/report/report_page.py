@@ -119,7 +119,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         run=run,
         stadia_version=__version__,
         model=run.facts.recipe_facts.model or "",
-        status=describe_status(run.facts.status),
+        status=describe_status(run.facts.status, run.facts.predictions),
         facts=_list_run_facts(run),
         error=run.facts.error,
         depth_scale=depth_scale,

@@ -167,7 +167,7 @@ def write_journal(runs: Sequence[RunFiles]) -> str:
 
 
 def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
-    label, _ = describe_status(run.facts.status)
+    label, _ = describe_status(run.facts.status, run.facts.predictions)
     start = f"seed {run.facts.seed}, started {run.facts.started}" if run.facts.started else "of an unknown time"
     yield f"`{run.recipe}`, {start}, {label}."
     if (parent := run.config.get("start_from")) is not None:

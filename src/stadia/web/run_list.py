@@ -96,7 +96,7 @@ class RunList:
         return facts
 
     def _describe(self, name: str, facts: RunFacts) -> RunRow:
-        status, tone = describe_status(facts.status)
+        status, tone = describe_status(facts.status, facts.predictions)
         is_training = facts.status == "running" and is_locked(self.folder / name)
         if facts.status == "running" and not is_training:
             status, tone = "ended without a record", "warn"

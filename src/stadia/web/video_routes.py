@@ -16,8 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.evaluation.io.predictions_record import TRAJECTORY
-from stadia.recipes.prediction.depth_task import CLOUD
-from stadia.recipes.prediction.prediction_outputs import DEPTH_COLOR
+from stadia.recipes.prediction.prediction_outputs import CLOUD, DEPTH_COLOR
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decode_worker import UPLOAD
 from stadia.web.forms import parse_form, read_numbers, receive_upload

@@ -28,6 +28,11 @@ FindSky = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.bool_]]
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 _DIGITS = 12
 
+NO_VERDICT = "none"
+_VERDICT = "comment verdict of the depth: "
+_MAX_HEADER = 4096
+_VERDICT_LENGTH = 16  # characters, so that the verdict can be filled in when all frames are predicted
+
 MAX_SAMPLE_PIXELS = 40_000
 """Largest number of pixels, of 5 bytes each in the report. More would hardly add detail."""
 
@@ -42,6 +47,7 @@ def _header(count: int, unit: str) -> bytes:
         "format binary_little_endian 1.0",
         f"comment x right, y down, z forward, in the first camera's frame; {unit}",
         f"comment {padding}",
+        f"{_VERDICT}{NO_VERDICT:<{_VERDICT_LENGTH}}",
         f"element vertex {count}",
         *(f"property float {axis}" for axis in "xyz"),
         *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
@@ -68,6 +74,15 @@ class PlyWriter:
         """Write the header again, with the count."""
         self.stream.seek(0)
         self.stream.write(_header(self.count, self.unit))
+
+
+def write_cloud_verdict(path: Path, verdict: str) -> None:
+    """Write the verdict on the depth into the header of a PLY file of `open_point_cloud_file`."""
+    with path.open("r+b") as stream:
+        place = stream.read(_MAX_HEADER).find(_VERDICT.encode("ascii"))
+        if place >= 0:
+            stream.seek(place + len(_VERDICT))
+            stream.write(f"{verdict[:_VERDICT_LENGTH]:<{_VERDICT_LENGTH}}".encode("ascii", "replace"))
 
 
 def color_points(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
+from stadia.datasets.image_files import read_rgb
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.files.atomic_files import atomic_write
@@ -107,6 +108,45 @@ def draw_color_scale(width: int, top: float, depth_scale: DepthScale, height: in
             cv2.putText(strip, label, place, cv2.FONT_HERSHEY_SIMPLEX, font, color, thickness, cv2.LINE_AA)
             end = left + length + round(font * 16)
     return strip
+
+
+VERDICT_COLORS = {"unusable": (255, 120, 110), "doubtful": (255, 200, 90)}
+
+
+def draw_verdict(shown: NDArray[np.uint8], verdict: str) -> None:
+    """Write the verdict below the image of a drawing of `draw_side_by_side`, which is changed in place.
+
+    Examples:
+        >>> shown = np.zeros((136, 400, 3), np.uint8)
+        >>> draw_verdict(shown, "unusable")
+        >>> bool(shown[:100].any()), bool(shown[100:, :200].any())
+        (False, True)
+    """
+    strip_px = next(px for px in range(SCALE_PX, len(shown), 2) if find_scale_height(len(shown) - px) == px)
+    font, label = FONT_PER_PX * strip_px, f"depth: {verdict}"
+    length = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, font, max(round(font), 1))[0][0]
+    font *= min(1.0, 0.9 * shown.shape[1] / 2 / length)
+    place, color = (max(shown.shape[1] // 80, 1), len(shown) - round(0.35 * strip_px)), VERDICT_COLORS.get(verdict)
+    color = color or (235, 235, 235)
+    cv2.putText(shown, label, place, cv2.FONT_HERSHEY_SIMPLEX, font, color, max(round(font), 1), cv2.LINE_AA)
+
+
+def write_video_verdict(path: Path, verdict: str) -> None:
+    """Write the verdict into every frame of a video of `open_side_by_side_video`, known when all are predicted."""
+    with av.open(str(path)) as container:
+        rate_hz = float(container.streams.video[0].average_rate or DEFAULT_RATE_HZ)
+        with open_video_file(path, rate_hz, comment=f"depth: {verdict}") as write:
+            for frame in container.decode(video=0):
+                shown = frame.to_ndarray(format="rgb24")
+                draw_verdict(shown, verdict)
+                write(shown)
+
+
+def write_image_verdict(path: Path, verdict: str) -> None:
+    """Write the verdict into an image of `side_by_side_image_writer`."""
+    shown = np.ascontiguousarray(read_rgb(path))
+    draw_verdict(shown, verdict)
+    write_image(path, cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
 
 
 def _half_size(predicted: PredictedFrame) -> tuple[int, int]:

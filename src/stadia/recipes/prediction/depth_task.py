@@ -58,9 +58,11 @@ from stadia.recipes.prediction.prediction_inputs import (
     open_inputs,
 )
 from stadia.recipes.prediction.prediction_outputs import (
+    CLOUD,
     DEPTH_COLOR,
     IMAGE,
     VIDEO,
+    mark_verdict,
     prediction_lines,
     side_by_side_writer,
     trust_line,
@@ -86,7 +88,6 @@ from stadia.recipes.prediction.verdict import (
 )
 from stadia.training.run_folder import Run
 
-CLOUD = "cloud.ply"
 """Point cloud of a prediction."""
 
 PATH_DRAWING = "trajectory.png"
@@ -407,6 +408,7 @@ def predict_input(
 
         def complete() -> None:
             files.close()
+            mark_verdict(out, checker)
             if (out / TRAJECTORY).exists():
                 path = read_kitti_trajectory(out / TRAJECTORY).T_world_camera
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera,
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     list_files,
+    mark_verdict,
     prediction_lines,
     side_by_side_writer,
     trust_line,
@@ -88,6 +90,7 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
                 source=given.name,
                 has_frame_numbers=given.has_frame_numbers,
                 listeners=listeners,
+                complete=partial(_complete, files, folder, gate),
                 checker=gate,
             )
         yield from prediction_lines(folder, written)
@@ -96,3 +99,9 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
         checks[given.name] = gate.to_json()
     if request.strict:
         refuse_unusable(checks)
+
+
+def _complete(files: ExitStack, folder: Path, gate: PredictionGate) -> None:
+    """Close the files of a prediction, and write the verdict into them."""
+    files.close()
+    mark_verdict(folder, gate)

@@ -7,13 +7,20 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from stadia.evaluation.frame_preparation import Listener
-from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.evaluation.plots.videos import open_side_by_side_video, side_by_side_image_writer
+from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions
+from stadia.evaluation.plots.videos import (
+    VERDICT_COLORS,
+    open_side_by_side_video,
+    side_by_side_image_writer,
+    write_image_verdict,
+    write_video_verdict,
+)
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.verdict import describe_trust, verdict_lines
 
 VIDEO = "side_by_side.mp4"
 IMAGE = "side_by_side.png"
+CLOUD = "cloud.ply"
 DEPTH_COLOR = "depth_color"
 
 
@@ -22,6 +29,21 @@ def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextMan
     if given.count == 1:
         return nullcontext(side_by_side_image_writer(out / IMAGE))
     return open_side_by_side_video(out / VIDEO, given.rate_hz)
+
+
+def mark_verdict(folder: Path, checker: PredictionChecker | None) -> None:
+    """Write the verdict into the header of the point cloud, and into the video or the image unless it is usable."""
+    verdict = "" if checker is None else str(checker.to_json().get("verdict", ""))
+    if not verdict:
+        return
+    if (folder / CLOUD).is_file():
+        from stadia.evaluation.io.point_clouds import write_cloud_verdict  # needs torch, which made the cloud
+
+        write_cloud_verdict(folder / CLOUD, verdict)
+    if verdict in VERDICT_COLORS and (folder / VIDEO).is_file():
+        write_video_verdict(folder / VIDEO, verdict)
+    elif verdict in VERDICT_COLORS and (folder / IMAGE).is_file():
+        write_image_verdict(folder / IMAGE, verdict)
 
 
 def list_files(folder: Path) -> Iterator[str]:
