@@ -27,9 +27,14 @@ LAUNCH = (
 )
 """`stadia`, which prints the line however short the work is."""
 SMALL = ("data.height=96", "data.width=320", "training.batch_size=4", "--on-stop", "warn")
-LITE = ("model.network.encoder=tf_efficientnet_lite0", "model.pose_encoder=tf_efficientnet_lite0")
+LITE = (
+    "model.network.encoder=tf_efficientnet_lite0",
+    "model.pose_net=resnet",
+    "model.pose_encoder=tf_efficientnet_lite0",
+)
 MINI = (
     "model.network.encoder=mobilenetv3_small_100",
+    "model.pose_net=resnet",
     "model.pose_encoder=mobilenetv3_small_100",
     "model.pretrained=false",
 )

@@ -23,7 +23,12 @@ import psutil
 HEIGHT, WIDTH, FRAMES, STEPS = 64, 96, 24, 60
 SETTINGS = (
     *("data.camera.focal_px=90", "data.frame_rate_hz=10", "data.stride=1", f"data.height={HEIGHT}"),
-    *(f"data.width={WIDTH}", "model.network.encoder=test_resnet", "model.pose_encoder=test_resnet"),
+    *(
+        f"data.width={WIDTH}",
+        "model.network.encoder=test_resnet",
+        "model.pose_net=resnet",
+        "model.pose_encoder=test_resnet",
+    ),
     *("model.pretrained=false", "model.network.decoder_channels=[4,4,8,8,8]", f"training.max_steps={STEPS}"),
     *("training.global_batch_size=4", "training.devices=2", "training.strategy=ddp", "training.workers=0"),
     *("training.checkpoint_every=5", "training.validate_every=30", "training.log_every=1", "training.images_every=0"),

@@ -117,7 +117,14 @@ SHORT = (
 )
 SMALL = ("data.height=64", "data.width=192")
 DPT = ("model.network=dpt", "model.network.size=tiny", "optimizer.lr=1e-3")
-RANDOM = ("model.network.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
+RANDOM = (
+    "model.network.encoder=mobilenetv3_small_100",
+    "model.pose_net=resnet",
+    "model.pretrained=false",
+    "model.network.init_depth_m=12",
+    "model.network.decoder_channels=8,16,24,32,64",
+    "model.network.scales=1",
+)
 LONGER = ("training.max_steps=500", "training.batch_size=6", "training.validate_every=100")
 """For depth from motion only, or scale from cars only: after 300 steps of 4 images cars are nearer than their road."""
 

@@ -125,6 +125,7 @@ def make_recipe(setting: Setting, *, checkpoints: bool = False) -> SelfsupRecipe
     words = [
         *(
             f"model.network.encoder={setting.encoder}",
+            "model.pose_net=resnet",
             f"model.pose_encoder={setting.encoder}",
             "model.pretrained=false",
         ),

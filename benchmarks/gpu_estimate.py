@@ -95,7 +95,12 @@ class OperationCounter(TorchDispatchMode):
 def count_operations(make_batch: Callable[[int, int, int], Any]) -> dict[str, list[Operation]]:
     """Return the operations of a batch of one, of the "networks" (with their update) and of the whole "step"."""
     torch.manual_seed(0)
-    words = [f"model.network.encoder={ENCODER}", f"model.pose_encoder={ENCODER}", "model.pretrained=false"]
+    words = [
+        f"model.network.encoder={ENCODER}",
+        "model.pose_net=resnet",
+        f"model.pose_encoder={ENCODER}",
+        "model.pretrained=false",
+    ]
     words += [f"data.height={HEIGHT}", f"data.width={WIDTH}", "data.stereo=true"]
     recipe = SelfsupRecipe(recipes.configure("selfsup", words, data={"path": "made-up"}))
     recipe.view_synthesis.loss.reprojector = TorchReprojector  # as on a GPU

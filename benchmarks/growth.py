@@ -92,7 +92,12 @@ def make_recipe(height: int = HEIGHT, width: int = WIDTH) -> Any:
     from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
     torch.manual_seed(0)
-    words = [f"model.network.encoder={ENCODER}", f"model.pose_encoder={ENCODER}", "model.pretrained=false"]
+    words = [
+        f"model.network.encoder={ENCODER}",
+        "model.pose_net=resnet",
+        f"model.pose_encoder={ENCODER}",
+        "model.pretrained=false",
+    ]
     words += [f"data.height={height}", f"data.width={width}", "data.stereo=true"]
     recipe = SelfsupRecipe(recipes.configure("selfsup", words, data={"path": "made-up"}))
     recipe.focal.fill_(1.2)  # of the cameras that trained, over the width of their images

@@ -43,6 +43,7 @@ from stadia.core.types import Batch
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.models.config import DepthPoseNetConfig
+from stadia.models.depth.config import UnetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.process.cpu_settings import SPINS, keep_freed_memory
 from stadia.training.config import OptimizerConfig
@@ -131,7 +132,10 @@ def make_step(
 ) -> Callable[[], float]:
     """Return a function that makes one step of ours, and returns its loss. Freed memory is kept as in a training."""
     keep_freed_memory()
-    model = DepthPoseNet(DepthPoseNetConfig(pretrained=False, checkpoint_gradients=checkpoints))
+    config = DepthPoseNetConfig(
+        network=UnetConfig(), pose_net="resnet", pretrained=False, checkpoint_gradients=checkpoints
+    )
+    model = DepthPoseNet(config)
     optimizer = build_optimizer(model, OptimizerConfig(name="adam", lr=LR))
     loss = SelfSupervisedLoss(SelfSupervisedLossConfig())
 

@@ -58,7 +58,8 @@ SMALL = (
     *("data.height=64", "data.width=192", "training.batch_size=4", "training.workers=0", "training.threads=1"),
     *("training.log_every=5", "training.images_every=0", "training.checkpoint_every=100000"),
 )
-LITE = ("model.network.encoder=tf_efficientnet_lite0", "model.pretrained=true")
+SMALL_DECODER = ("model.network.decoder_channels=8,16,24,32,64", "model.network.scales=1")
+LITE = ("model.network.encoder=tf_efficientnet_lite0", "model.pretrained=true", *SMALL_DECODER)
 MONO = (
     *("data.stereo=false", "data.offsets=[-1,1]", "loss.pyramid=1"),
     *("model.translation_scale=0.01", "optimizer.lr=5e-4"),
@@ -201,6 +202,7 @@ def train(name: str, case: Case, out: Path, real: Path) -> None:
     broken = TRAININGS.get(case.broken)
     steps = (f"training.max_steps={case.steps}", f"training.validate_every={min(case.steps, 100)}")
     preset = preset_overrides("demo") if case.recipe == "selfsup" else []
+    preset += ["model.network=unet", *SMALL_DECODER] if case.recipe == "selfsup" else []
     words = (*preset, *SMALL, *steps, *case.words, *(broken.words if broken else ()))
     config = recipes.configure(case.recipe, words, data=describe_data(case, out, real))
     no_preflight = mock.patch("stadia.recipes.base.video_data.run_preflight", return_value=[])

@@ -129,7 +129,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     batch = made_up_batch(arguments.batch, arguments.height, arguments.width)
     model = DepthPoseNet(
         DepthPoseNetConfig(
-            network=UnetConfig(encoder=arguments.encoder), pose_encoder=arguments.encoder, pretrained=False
+            network=UnetConfig(encoder=arguments.encoder),
+            pose_net="resnet",
+            pose_encoder=arguments.encoder,
+            pretrained=False,
         )
     )
     optimizer = torch.optim.Adam(

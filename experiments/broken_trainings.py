@@ -54,7 +54,14 @@ SMALL = (
         "training.validate_every=70",
     ),
     *("training.workers=0", "training.threads=1", "training.log_every=4", "training.images_every=0"),
-    *("model.network.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false"),
+    *(
+        "model.network.encoder=mobilenetv3_small_100",
+        "model.pose_net=resnet",
+        "model.pretrained=false",
+        "model.network.init_depth_m=12",
+        "model.network.decoder_channels=8,16,24,32,64",
+        "model.network.scales=1",
+    ),
 )
 Patch = Callable[[], "mock._patch[Callable]"]
 

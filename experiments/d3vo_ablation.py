@@ -59,7 +59,14 @@ SMALL = (
     "training.workers=0",
     "training.validate_every=100000",
 )
-RANDOM = ("model.network.encoder=mobilenetv3_small_100", "model.pose_net=resnet", "model.pretrained=false")
+RANDOM = (
+    "model.network.encoder=mobilenetv3_small_100",
+    "model.pose_net=resnet",
+    "model.pretrained=false",
+    "model.network.init_depth_m=12",
+    "model.network.decoder_channels=8,16,24,32,64",
+    "model.network.scales=1",
+)
 PLAIN = (
     "data.augmentation.color.probability=0",
     "training.images_every=0",

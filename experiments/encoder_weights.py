@@ -42,6 +42,8 @@ from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 
 SIZE = (64, 192)
 SETTINGS = (
+    *("model.network=unet", "model.network.encoder=tf_efficientnet_lite0", "model.network.init_depth_m=12"),
+    *("model.network.decoder_channels=8,16,24,32,64", "model.network.scales=1"),
     *(f"data.height={SIZE[0]}", f"data.width={SIZE[1]}", "data.offsets=[]", "model.pretrained=false"),
     *("training.batch_size=4", "training.workers=0", "training.threads=1"),
     *("training.images_every=0", "training.checkpoint_every=1000000"),

@@ -50,6 +50,7 @@ SETTINGS = (
     "data.offsets=[]",
     "data.split_by.val_share=0",
     "model.network.encoder=mobilenetv3_small_100",
+    "model.pose_net=resnet",
     "model.pose_encoder=mobilenetv3_small_050",
     "model.pretrained=false",
     "model.network.decoder_channels=[8,16,24,32,64]",

@@ -19,6 +19,7 @@ SMALL = (
     "data.width=96",
     "data.stereo=true",
     "model.network.encoder=test_resnet",
+    "model.pose_net=resnet",
     "model.pose_encoder=test_resnet",
     "model.pretrained=false",
     "model.network.decoder_channels=[4,4,8,8,8]",

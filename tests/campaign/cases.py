@@ -322,7 +322,8 @@ def _list_trainings(sound: Path) -> Iterator[Case]:
     """Train two steps, one key at an extreme value each time: it works, or is refused in one line."""
     base = (
         "train selfsup --preset tiny-laptop data.path=stadia data.height=64 data.width=96"
-        " model.network.encoder=test_efficientnet model.pose_encoder=test_efficientnet model.pretrained=false"
+        " model.network.encoder=test_efficientnet model.pose_net=resnet model.pose_encoder=test_efficientnet"
+        " model.pretrained=false"
         " training.max_steps=2 training.batch_size=2 training.workers=0"
         " --on-stop warn --out runs"
     )

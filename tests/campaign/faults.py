@@ -119,8 +119,8 @@ def _write_cutouts(folder: Path) -> None:
 
 _SMALL = (
     "data.path=drive.mp4 data.camera.focal_px=120 data.cache.folder=cache data.height=64 data.width=96"
-    " model.network.encoder=test_efficientnet model.pose_encoder=test_efficientnet training.batch_size=2"
-    " training.workers=0 training.validate_every=2"
+    " model.network.encoder=test_efficientnet model.pose_net=resnet model.pose_encoder=test_efficientnet"
+    " training.batch_size=2 training.workers=0 training.validate_every=2"
     " training.checkpoint_every=2"
 )
 _STUDY = f"""name: two

@@ -31,7 +31,7 @@ from stadia.training.checkpoint import Checkpoint
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (
     *("--preset", "tiny-laptop", "data.height=64", "data.width=96", "model.network.encoder=test_efficientnet"),
-    *("model.pose_encoder=test_efficientnet", "model.pretrained=false"),
+    *("model.pose_net=resnet", "model.pose_encoder=test_efficientnet", "model.pretrained=false"),
     *("training.max_steps=2", "training.batch_size=2", "training.validate_every=2", "training.images_every=2"),
     *("--on-stop", "warn"),
 )

@@ -202,7 +202,8 @@ INTERFACE_CHECKS = (
 
 def _small(**values: Any) -> DepthPoseNetConfig:
     network, pose_encoder = TINY_NETWORKS["unet"], "mobilenetv3_small_050"
-    return DepthPoseNetConfig(network=network, pose_encoder=pose_encoder, pretrained=False, **values)
+    values = {"pose_net": "resnet", "pose_encoder": pose_encoder, **values}
+    return DepthPoseNetConfig(network=network, pretrained=False, **values)
 
 
 def batch() -> Batch:

@@ -64,7 +64,7 @@ def test_the_identity_warp_returns_the_image(device: torch.device) -> None:
 
 def make_network() -> DepthPoseNet:
     torch.manual_seed(0)
-    return DepthPoseNet(DepthPoseNetConfig(pose_encoder="mobilenetv3_small_050", pretrained=False))
+    return DepthPoseNet(DepthPoseNetConfig(pose_net="resnet", pose_encoder="mobilenetv3_small_050", pretrained=False))
 
 
 def make_batch() -> Batch:

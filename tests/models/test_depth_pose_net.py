@@ -18,6 +18,7 @@ from stadia.models.depth_pose_net import DepthPoseNet
 
 SMALL = DepthPoseNetConfig(
     network=UnetConfig(encoder="mobilenetv3_small_050", decoder_channels=(4, 8, 8, 8, 8)),
+    pose_net="resnet",
     pose_encoder="mobilenetv3_small_050",
     pretrained=False,
 )

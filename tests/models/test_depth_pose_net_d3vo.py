@@ -23,6 +23,7 @@ from stadia.models.pose.pose_net import compare_image_moments, decode_brightness
 
 SMALL = DepthPoseNetConfig(
     network=UnetConfig(encoder="mobilenetv3_small_050", decoder_channels=(4, 8, 8, 8, 8)),
+    pose_net="resnet",
     pose_encoder="mobilenetv3_small_050",
     pretrained=False,
 )

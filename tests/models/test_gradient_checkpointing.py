@@ -99,7 +99,8 @@ def test_a_backbone_without_stages_is_checkpointed_as_a_whole() -> None:
 @pytest.mark.slow
 def test_names_of_weights_stay() -> None:
     network = UnetConfig(encoder="mobilenetv3_small_050")
-    config = DepthPoseNetConfig(network=network, pose_encoder="mobilenetv3_small_050", pretrained=False)
+    pose = {"pose_net": "resnet", "pose_encoder": "mobilenetv3_small_050"}
+    config = DepthPoseNetConfig(network=network, **pose, pretrained=False)
     plain, other = (DepthPoseNet(config.model_copy(update={"checkpoint_gradients": one})) for one in (False, True))
     assert plain.state_dict().keys() == other.state_dict().keys()
 

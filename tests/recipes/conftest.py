@@ -23,6 +23,7 @@ SMALL = (
     "data.height=32",
     "data.width=96",
     "model.network.encoder=test_efficientnet",
+    "model.pose_net=resnet",
     "model.pose_encoder=test_efficientnet",
     "model.pretrained=false",
     "model.network.init_depth_m=12",

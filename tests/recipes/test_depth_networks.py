@@ -244,7 +244,7 @@ def test_keys_of_a_network_are_those_of_the_chosen_one_in_any_order() -> None:
     )
     assert config.model.network.model_dump(include={"name", "size"}) == {"name": "dpt", "size": "tiny"}
     kept = recipes.configure(
-        "selfsup", ["model.network.decoder_channels=4,4,4,4,4"], data={"path": "nowhere"}, preset="tiny-laptop"
+        "selfsup", ["model.network.decoder_channels=4,4,4,4,4"], data={"path": "nowhere"}, preset="monodepth2-kitti"
     )
-    assert kept.model.network.encoder == "tf_efficientnet_lite0"
+    assert kept.model.network.min_depth_m == 0.1
     assert kept.model.network.decoder_channels == (4, 4, 4, 4, 4)

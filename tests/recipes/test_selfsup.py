@@ -186,7 +186,7 @@ def test_encoder_mistakes_are_reported_before_data_are_opened(
 ) -> None:
     monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: pytest.fail("opened"))
     with pytest.raises(ConfigError, match=message):
-        SelfsupRecipe.prepare(changed(small, f"model.{override}"), Console(quiet=True))
+        SelfsupRecipe.prepare(changed(small, "model.pose_net=resnet", f"model.{override}"), Console(quiet=True))
 
 
 @pytest.mark.slow

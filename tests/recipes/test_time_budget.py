@@ -225,7 +225,6 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     monkeypatch.setattr(time_budget, "measure_steps", lambda *_: measured)
     monkeypatch.setattr(time_budget, "available_memory_bytes", lambda: 16 * GB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(time_budget, "find_packaged_file", lambda name: None)
 
     def resolve(words: list[str]) -> Any:
         return recipes.configure("selfsup", [*words, *own], data={"path": "drive.mp4"})
@@ -235,11 +234,11 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     assert found.opened.data is data
     config = resolve(chosen)
     assert (config.data.height, config.data.width) == (256, 448)
-    assert (config.model.network.encoder, config.model.pretrained) == ("mobilenetv3_small_100", False)
+    assert config.model.network.name == "base"
     assert (config.training.batch_size, config.schedule.warmup_steps) == (2, 50)
     (printed,) = [line for line in out.getvalue().splitlines() if line.startswith("--preset auto: ")]
     words = printed.removeprefix("--preset auto: ").split()
-    assert words[:2] == ["model.network.encoder=mobilenetv3_small_100", "model.pretrained=false"]
+    assert words[0] == "model.pose_net=correlation"
     assert [word for word in words if word.startswith(("training.batch_size", "optimizer.lr"))] == [
         "training.batch_size=2",
         "optimizer.lr=0.0005",
@@ -260,27 +259,21 @@ def test_auto_from_python_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch
         recipes.configure("selfsup", preset="auto")
 
 
-def test_auto_takes_the_small_networks_of_the_preset_with_installed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_has_the_networks_and_the_loss_of_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an auto-mask at the start: it hides what the motion of one camera is learned from."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(time_budget, "find_packaged_file", lambda name: Path("weights.pth"))
-    auto = selfsup(*time_budget._choose_networks())
+    auto = selfsup(*time_budget._choose_batch())
     preset = recipes.configure("selfsup", preset="tiny-laptop", data={"path": "drive.mp4"})
     assert (auto.model, auto.loss, auto.optimizer) == (preset.model, preset.loss, preset.optimizer)
-    assert auto.model.encoders(motion=True) == ("tf_efficientnet_lite0",)
-    assert auto.model.pretrained
+    assert (auto.model.network.name, auto.model.pretrained) == ("base", True)
     assert auto.loss.auto_mask_from_step == 100
 
 
-@pytest.mark.parametrize(("file", "encoder"), [(Path("weights.pth"), "tf_efficientnet_lite0"), (None, "resnet18")])
-def test_auto_chooses_installed_weights_on_a_gpu_too(
-    monkeypatch: pytest.MonkeyPatch, file: Path | None, encoder: str
-) -> None:
+def test_auto_has_larger_batches_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    monkeypatch.setattr(time_budget, "find_packaged_file", lambda name: file)
-    config = selfsup(*time_budget._choose_networks())
-    assert (config.model.network.encoder, config.model.pretrained) == (encoder, True)
+    config = selfsup(*time_budget._choose_batch())
+    assert config.model.network.name == "base"
     assert (config.training.batch_size, config.training.precision) == (12, "bf16")
 
 

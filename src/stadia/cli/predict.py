@@ -39,6 +39,21 @@ if TYPE_CHECKING:
     from stadia.training.checkpoint import Checkpoint
 
 
+def take_default_network(
+    network: Path, source: Path | None, settings: list[str] | None
+) -> tuple[Path, Path, list[str] | None]:
+    """Return network, input and settings of a command line that may name the input alone: the network is base then."""
+    from stadia.models import DEFAULT_NETWORK
+
+    if source is None:
+        return Path(DEFAULT_NETWORK), network, settings
+    if "=" in str(source) and not source.exists():
+        return Path(DEFAULT_NETWORK), network, [str(source), *(settings or [])]
+    return network, source, settings
+
+
+DefaultNetwork = Annotated[Path, argument("A checkpoint, a run's folder, or a network's name; by default base.")]
+OptionalInput = Annotated[Path | None, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
 BatchOut = Annotated[Path, option("A new folder for the predictions; of many videos also a URL: s3://bucket/prefix.")]
 
 
@@ -46,7 +61,7 @@ def predict(
     checkpoint: Annotated[
         Path, argument("A checkpoint, a run's folder, a model.onnx, or a network's name; by default base.")
     ],
-    source: Annotated[Path | None, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")] = None,
+    source: OptionalInput = None,
     overrides: InputSettings = None,
     out: BatchOut = ...,  # type: ignore[assignment]
     every: EveryOption = 1,
@@ -82,12 +97,9 @@ def predict(
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     A folder, glob or list of videos: a folder for each, and a ledger; the same command resumes, failed ones included.
     """
-    from stadia.models import DEFAULT_NETWORK
     from stadia.recipes.prediction.requests import PredictRequest, parse_source_options, refuse_finished, split_settings
 
-    if source is None or (is_setting := "=" in str(source) and not source.exists()):
-        overrides = [str(source), *(overrides or [])] if source is not None and is_setting else overrides
-        checkpoint, source = Path(DEFAULT_NETWORK), checkpoint
+    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     options, settings = split_settings(overrides)
     request = PredictRequest(
         source=source,
@@ -223,8 +235,8 @@ def _open_network(
 
 
 def odometry(
-    checkpoint: CheckpointArgument,
-    source: InputArgument,
+    checkpoint: DefaultNetwork,
+    source: OptionalInput = None,
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
     method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
@@ -235,10 +247,14 @@ def odometry(
     strict: StrictOption = False,
     scale_from: ScaleOption = None,
 ) -> None:
-    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it."""
+    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it.
+
+    With INPUT alone, the depth is that of the network of the package: `stadia odometry drive.mp4 --out path`.
+    """
     from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
     from stadia.recipes.prediction.requests import OdometryRequest, parse_source_options, split_settings
 
+    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     choice = BackendChoice(backend or TORCH, precision)
     check_backend(choice)
     given, settings = split_settings(overrides)
@@ -358,8 +374,8 @@ def import_network(
 
 
 def adapt(
-    network: Annotated[str, argument("A published network, a folder of one, or module:Class.")],
-    video: InputArgument,
+    network: Annotated[str, argument("A published network, a folder of one, or module:Class; by default base.")],
+    video: OptionalInput = None,
     overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole training.")] = 5.0,
     scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
@@ -368,6 +384,8 @@ def adapt(
     """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
     from stadia.recipes.prediction.requests import split_settings
 
+    chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
+    network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
     from stadia.apps.adapt import SCOPES, adapt_network
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -22,8 +22,11 @@ class StrictModel(BaseModel):
 
     A field's default may be a configuration (`training: TrainingConfig = TrainingConfig(batch_size=16)`). A group of
     keys that is given in part then changes these keys and keeps the default's other values.
+
+    part_of_keys: by field, the part to which keys without a name belong; the default's, where none is named.
     """
 
+    part_of_keys: ClassVar[Mapping[str, str]] = {}
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
@@ -83,7 +86,7 @@ def _complete_part(model: type[StrictModel], name: str, value: Any) -> Any:
         return {"name": value}
     default = model.model_fields[name].default
     if isinstance(value, Mapping) and "name" not in value and isinstance(default, PartConfig):
-        return {"name": default.name, **value}
+        return {"name": model.part_of_keys.get(name, default.name) if value else default.name, **value}
     return value
 
 
@@ -110,7 +113,7 @@ def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[Str
     sub = None if field is None else get_submodel(field.annotation)
     if field is None or sub is None or not issubclass(sub, PartConfig):
         return sub
-    given = value.get("name") if isinstance(value, Mapping) else value
+    given = value.get("name", model.part_of_keys.get(name) if value else None) if isinstance(value, Mapping) else value
     chosen = given if isinstance(given, str) else getattr(field.default, "name", None)
     try:
         return sub.find_class(str(chosen))

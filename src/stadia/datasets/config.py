@@ -124,6 +124,8 @@ class SourceOptions(StrictModel):
     ground_truth_path: a `data_depth_annotated` folder in another place.
     poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own, one recording only; `map`
         takes those of the map beside your own video, which are up to one scale.
+    map_unit_m: metres of one unit of that map, as far as they are known, by which its path and points are multiplied;
+        null: its own unit. A training from a network in metres sets it.
     camera: of a user's video.
     size: (height, width) that a user's video file is decoded to; None keeps its own size.
     stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.
@@ -144,6 +146,7 @@ class SourceOptions(StrictModel):
     ground_truth: GroundTruth = "auto"
     ground_truth_path: str | None = None
     poses: str | None = None
+    map_unit_m: Annotated[float, Field(gt=0)] | None = None
     camera: CameraConfig = CameraConfig()
     size: tuple[Pixels, Pixels] | None = None
     stride: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"

@@ -125,7 +125,7 @@ def _open(
     in_parts = sample and chosen.frames is None
     recordings = reader.sample(path, chosen) if in_parts else reader.open(path, chosen, progress)
     if chosen.poses == POSES_OF_MAP:
-        _take_map(recordings, path)
+        _take_map(recordings, path, chosen.map_unit_m or 1.0)
     elif chosen.poses is not None:
         _replace_poses(recordings, expand_home(chosen.poses))
     ignore = chosen.ignore
@@ -193,15 +193,15 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
         raise ConfigError(keys, found="a value", expected=expected, fix="remove it")
 
 
-def _take_map(recordings: list[Recording], path: Path) -> None:
-    """Give a video the poses and the points of the map beside it. Raises DataError without one."""
+def _take_map(recordings: list[Recording], path: Path, unit: float) -> None:
+    """Give a video the poses and the points of the map beside it, times a unit. Raises DataError without one."""
     for recording in recordings:
         if not isinstance(recording, CalibratedRecording) or not recording.has_stride:
             found = f"the recording {recording.name}, which is of a data set"
             raise DataError("data.poses=map", found=found, expected="your own video", fix="leave it out")
         numbers = [recording.number(index) for index in range(len(recording))]
         camera = recording.camera(0)
-        recording.geometry = read_map_geometry(path, numbers, float(camera.fx) / camera.width)
+        recording.geometry = read_map_geometry(path, numbers, float(camera.fx) / camera.width).scale(unit)
         recording.poses = recording.geometry.poses
 
 

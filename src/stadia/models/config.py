@@ -18,8 +18,8 @@ class DepthPoseNetConfig(DepthModelConfig):
     rotation_scale, translation_scale: multiply the pose head, so that training starts near the identity.
     brightness: also predict gain and offset between two images, for the stereo pair too (D3VO).
     brightness_scale: multiplies the heads of gain and offset.
-    pose_net: encoder of image pairs (`stadia list pose-nets`): `resnet`, `d3vo`, `shared` (the depth network's own
-        encoder), or `correlation`, which needs little data.
+    pose_net: encoder of image pairs (`stadia list pose-nets`): `correlation`, which needs little data, `resnet`, `d3vo`
+        or `shared` (the depth network's own encoder).
     pose_head: maps its features to numbers (`stadia list pose-heads`); `linear` requires the training image size.
     pose_bias: biases in the convolutions of the pose network and its motion head.
     rotation: parametrization: axis_angle, euler angles by their order, or a matrix by its first two columns (matrix6d)
@@ -32,7 +32,7 @@ class DepthPoseNetConfig(DepthModelConfig):
     translation_scale: float = Field(default=0.1, gt=0)
     brightness: bool = False
     brightness_scale: float = Field(default=0.1, gt=0)
-    pose_net: Annotated[str, AfterValidator(check_registered(POSE_NETS))] = "resnet"
+    pose_net: Annotated[str, AfterValidator(check_registered(POSE_NETS))] = "correlation"
     pose_head: Annotated[str, AfterValidator(check_registered(POSE_HEADS))] = "convolution"
     pose_bias: bool = True
     rotation: Annotated[str, AfterValidator(check_registered(ROTATIONS))] = "axis_angle"

@@ -39,6 +39,7 @@ class DepthPoseNet(nn.Module):
         self.depth = build_depth_network(config)
         self.pose = PoseNet(config, getattr(self.depth, "encoder", None), size=size) if motion else None
         self.brightness = motion and config.brightness
+        self.holds_depth = False  # the depth network stays as it is, and needs no gradient
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
@@ -57,11 +58,11 @@ class DepthPoseNet(nn.Module):
             maps = self._shared.decode(features, batch.inputs.camera)
             T_source_target, brightness = self._transforms(batch, features[-1])
         else:
-            maps = self.depth(batch.inputs.image, batch.inputs.camera)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.holds_depth):
+                maps = self.depth(batch.inputs.image, batch.inputs.camera)
             T_source_target, brightness = self._transforms(batch)
-        return Prediction(
-            maps.inverse_depth, T_source_target, maps.inverse_depth_right, maps.log_uncertainty, brightness
-        )
+        uncertainty = maps.log_uncertainty if self.config.network.predicts_uncertainty else None
+        return Prediction(maps.inverse_depth, T_source_target, maps.inverse_depth_right, uncertainty, brightness)
 
     @property
     def _shared(self) -> Unet:

@@ -111,9 +111,15 @@ def describe_time_over(config: TrainingConfig, plan: TrainingPlan, step: int) ->
     return _TIME_OVER.format(config.max_minutes, step, plan.total_steps)
 
 
-def describe_better_start(start_score: tuple[str, float], best: float) -> str:
-    """Return that no validation scored better than the weights that the training started from."""
+def describe_better_start(start_score: tuple[str, float], best: float, *, is_kept: bool) -> str:
+    """Return that no validation scored better than the weights that the training started from.
+
+    is_kept: whether these are the best checkpoint.
+    """
     name, score = start_score
+    if is_kept:
+        fix = "train longer, with a lower optimizer.lr, or on more images"
+        return f"note: no validation is better than {name} {score:.4g} of the start, which is kept as best. Fix: {fix}"
     lost = f"the weights that it started from have {name} {score:.4g} on these frames, its own best {best:.4g}"
     return f"note: {lost}. Fix: use those of the start, or train with a lower optimizer.lr or on more images"
 

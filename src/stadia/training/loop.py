@@ -63,9 +63,8 @@ class TrainingLoop(TrainingState):
         """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
         try:
             self.start()
-            if self.step == 0 and self.recipe.started_from and self.val_batches is not None:
-                self.start_score = self.find_score(self.score_validation())
-                self.time_limit.restart()
+            if self.step == 0 and self.val_batches is not None:
+                self.score_start()
             stream = iter(self.batches)
             while not self.is_finished:
                 self.train_step(stream)
@@ -81,6 +80,19 @@ class TrainingLoop(TrainingState):
         finally:
             for callback in self.callbacks:
                 callback.on_train_end(self)
+
+    def score_start(self) -> None:
+        """Score the weights that the training starts from, where they predict; save them where they count as best."""
+        if not self.recipe.started_from and not any(map(self.recipe.keeps_start, self.recipe.best_metrics)):
+            return
+        self.metrics = self.score_validation()
+        score = self.find_score(self.metrics)
+        is_kept = score is not None and self.recipe.keeps_start(score[0])
+        if is_kept:
+            self.save_if_best()
+        self.start_score = score if is_kept or self.recipe.started_from else None
+        self.metrics = {}
+        self.time_limit.restart()
 
     def measure_times(self) -> None:
         """Write where the time went into run.json; show callbacks a row of shares of the machine's peak, if measured.
@@ -209,14 +221,8 @@ class TrainingLoop(TrainingState):
         A checkpoint holds the moment after a step, and after its validation.
         """
         stops = self.any_process(self.stop_requested())
-        if after_validation and (score := self.find_score(self.metrics)) is not None:
-            name, value = score
-            count = max(map(len, self.sample_scores.values()), default=0)
-            samples = self.sample_scores.get(name.removeprefix("val/"), {})
-            self.last_score = CheckpointScore(name, self.step, value, count, samples)
-            if self.best is None or value < self.best:
-                self.best, self.best_score = value, self.last_score
-                self.save("best", "weights")
+        if after_validation:
+            self.save_if_best()
         if self.config.keep_every and self.step % self.config.keep_every == 0:
             self.save(name_kept_checkpoint(self.step), "weights")
         if after_validation or stops or self.is_finished or self.step % self.config.checkpoint_every == 0:
@@ -227,6 +233,19 @@ class TrainingLoop(TrainingState):
         self.clock.mark("checkpoints")
         if stops:
             raise StopRequest
+
+    def save_if_best(self) -> None:
+        """Save the best checkpoint where the latest validation has the best score."""
+        score = self.find_score(self.metrics)
+        if score is None:
+            return
+        name, value = score
+        count = max(map(len, self.sample_scores.values()), default=0)
+        samples = self.sample_scores.get(name.removeprefix("val/"), {})
+        self.last_score = CheckpointScore(name, self.step, value, count, samples)
+        if self.best is None or value < self.best:
+            self.best, self.best_score = value, self.last_score
+            self.save("best", "weights")
 
     def describe_progress(self, facts: RunFacts) -> RunFacts:
         """Return the record of the run with the training's results until now."""

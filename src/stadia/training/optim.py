@@ -151,7 +151,7 @@ class LearningRate:
     """Set the learning rate of each update: that of the parameter group, times schedule and stage.
 
     A function of the step, and of the time where `training.max_minutes` will be over before the last step. A checkpoint
-    holds nothing of it.
+    holds nothing of it. A group with `from_step` stays as it is before that step.
     """
 
     def __init__(self, optimizer: Optimizer, config: ScheduleConfig, plan: TrainingPlan) -> None:
@@ -176,7 +176,8 @@ class LearningRate:
             scheduled_step, self.config, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         )
         for group, lr in zip(self.optimizer.param_groups, self.of_groups, strict=True):
-            group["lr"] = lr * (self.plan.lr_factor(step) * scheduled)
+            is_held = step < group.get("from_step", 0)
+            group["lr"] = 0.0 if is_held else lr * (self.plan.lr_factor(step) * scheduled)
 
 
 # -- updates -----------------------------------------------------------------------------------------------------------

@@ -81,6 +81,13 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.global_step = 0  # updates made
         self.rank = 0  # of this process
 
+    def keeps_start(self, metric: str) -> bool:
+        """Return whether the weights before the first step are the best checkpoint until others have a better score.
+
+        metric: the score, one of `best_metrics`, which has to mean the same before the first step as after others.
+        """
+        return False
+
     @property
     def last_step(self) -> int:
         """Return the last step of the training; 0 without one."""

@@ -43,6 +43,14 @@ class MapGeometry:
         """Return the geometry of some of the frames."""
         return replace(self, poses=self.poses[list(kept)], seen=tuple(self.seen[index] for index in kept))
 
+    def scale(self, factor: float) -> MapGeometry:
+        """Return the geometry with all lengths multiplied by a factor."""
+        poses, road = self.poses.copy(), None if self.road is None else self.road.copy()
+        poses[:, :3, 3] *= factor
+        if road is not None:
+            road[3] *= factor
+        return replace(self, poses=poses, points=self.points * factor, road=road)
+
     def points_in_camera(self, index: int) -> Array:
         """Return (M, 3), the points that a frame sees in the axes of its camera; empty where it is lost."""
         if not np.isfinite(self.poses[index]).all():

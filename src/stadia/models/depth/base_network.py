@@ -51,7 +51,7 @@ class BaseNetwork(Unet):
 
     @property
     def weights(self) -> dict[str, InitialWeights]:
-        return {"network": "pretrained base" if self.is_pretrained else "random"}
+        return {"network": "pretrained base of the package, in metres" if self.is_pretrained else "random"}
 
     @property
     def predicts_depth_at_start(self) -> bool:

@@ -6,6 +6,7 @@ A network of your own has its configuration beside its class, as the attribute `
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, SerializeAsAny, model_validator
@@ -41,6 +42,8 @@ class DepthNetworkConfig(PartConfig):
     """Both sides of an image are multiples of it."""
     has_encoder: ClassVar[bool] = False
     """Whether the network has an encoder whose features the pose network `shared` can take."""
+    starts_in_metres: ClassVar[bool] = False
+    """Whether its published weights predict metres, which a training starts from; they keep their range of depth."""
 
     name: str
     init_depth_m: PositiveFloat | Literal["auto"] = "auto"
@@ -176,8 +179,11 @@ class UnetConfig(DepthNetworkConfig):
 class BaseConfig(UnetConfig):
     """The network whose weights are part of the package: `unet` with these settings. It needs no download.
 
-    Its keys are those of `unet`; the weights fit these values alone.
+    Its keys are those of `unet`; the weights fit these values alone. Its uncertainty is that of its depth before any
+    training: no loss trains it, and a training's predictions have none.
     """
+
+    starts_in_metres: ClassVar[bool] = True
 
     name: Literal["base"] = "base"  # type: ignore[assignment]
     encoder: Literal["tf_efficientnet_lite0"] = "tf_efficientnet_lite0"
@@ -189,6 +195,10 @@ class BaseConfig(UnetConfig):
     uncertainty: Literal[True] = True
     fixed_batch_statistics: bool = True
     canonical_focal: float | None = Field(default=0.5, gt=0, le=10)
+
+    @property
+    def predicts_uncertainty(self) -> bool:
+        return False
 
     @model_validator(mode="after")
     def _fits_the_weights(self) -> Self:
@@ -271,7 +281,7 @@ NetworkChoice = Annotated[SerializeAsAny[DepthNetworkConfig], BeforeValidator(De
 class DepthModelConfig(StrictModel):
     """A depth network, and how it starts.
 
-    network: the depth network (`stadia list networks`) with its own keys.
+    network: the depth network (`stadia list networks`) with its own keys; keys without a name are those of `unet`.
     pretrained: start from published weights where there are some; where a timm encoder's are unavailable, one line
         warns.
     checkpoint_gradients: compute activations again in the backward pass instead of keeping them: less memory, more
@@ -285,7 +295,9 @@ class DepthModelConfig(StrictModel):
         few images differ from image to image.
     """
 
-    network: NetworkChoice = UnetConfig()
+    part_of_keys: ClassVar[Mapping[str, str]] = {"network": "unet"}
+
+    network: NetworkChoice = BaseConfig()
     pretrained: bool = True
     checkpoint_gradients: bool = False
     trained: Literal["all", "decoder", "head", "adapters"] = "all"

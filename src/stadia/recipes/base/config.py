@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
@@ -195,6 +195,9 @@ class SelfSupervisedConfig(RecipeConfig):
 
     backbone_lr_factor: learning rate of the depth network's backbone over `optimizer.lr`; null = 0.1 where published
         weights predict depth already (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), else 1.
+    depth_from_step: updates before which the depth network stays as it is. "auto": 0, but where published weights
+        predict depth and the motion of one camera is learned, so that the motion is found with their depth first: a
+        quarter of the steps, at most 100.
     teacher: network whose depth is a label beside the loss; `teacher=NETWORK` for short.
     """
 
@@ -208,6 +211,7 @@ class SelfSupervisedConfig(RecipeConfig):
 
     data: DataConfig
     backbone_lr_factor: float | None = Field(default=None, gt=0)
+    depth_from_step: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     model: DepthPoseNetConfig = DepthPoseNetConfig()
     loss: SelfSupervisedLossConfig = SelfSupervisedLossConfig()
     teacher: TeacherConfig = TeacherConfig()

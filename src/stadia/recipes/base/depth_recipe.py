@@ -119,7 +119,8 @@ class DepthRecipe(
         if self.depth_network is None:
             return PredictedMaps(self.inverse_depth(image))
         left, _, log_uncertainty = self.depth_network(image, camera)
-        return PredictedMaps(left[0], None, log_uncertainty and log_uncertainty[0])
+        is_trained = self.depth_network.config.predicts_uncertainty
+        return PredictedMaps(left[0], None, log_uncertainty[0] if log_uncertainty and is_trained else None)
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
         """Predict motion between neighbors in time: (B, 3, H, W) twice to (B, 4, 4), in the unit of depth.
@@ -185,26 +186,57 @@ class DepthRecipe(
         network = self.depth_network
         if getattr(getattr(self.config, "model", None), "trained", "all") == "adapters":
             return 1.0
-        starts_from_depth = network is not None and (
-            network.predicts_depth_at_start
-            or bool(self.started_from or getattr(self.config, "start_from", None))
-            or (self.resumed_pretrained and network.has_depth_weights)
-        )
-        return BACKBONE_LR_FACTOR if starts_from_depth and isinstance(network, AffineDepthNetwork) else 1.0
+        is_published = isinstance(network, AffineDepthNetwork) or (network is not None and network.has_depth_weights)
+        starts_from_depth = self.starts_from_published_depth or bool(self.started_from or self.has_start)
+        return BACKBONE_LR_FACTOR if starts_from_depth and is_published else 1.0
+
+    @property
+    def has_start(self) -> bool:
+        """Return whether its weights are those of another training (`start_from`)."""
+        return getattr(self.config, "start_from", None) is not None
+
+    @property
+    def starts_from_published_depth(self) -> bool:
+        """Return whether published weights predict depth before the first step; also where the training is resumed."""
+        network = self.depth_network
+        if network is None:
+            return False
+        return network.predicts_depth_at_start or (self.resumed_pretrained and network.has_depth_weights)
+
+    def keeps_start(self, metric: str) -> bool:
+        return metric == "val/abs_rel" and self.starts_from_published_depth and not self.has_start
+
+    @property
+    def depth_from_step(self) -> int:
+        """Return the updates before which the depth network stays as it is."""
+        return 0
+
+    @property
+    def holds_depth(self) -> bool:
+        """Return whether depth needs no gradient in this step. Several processes expect one all the same."""
+        return self.global_step < self.depth_from_step and not torch.distributed.is_initialized()
 
     def parameter_groups(self) -> optim.Groups:
         """Return groups of parameters: all at `optimizer.lr`, but the depth network's backbone at a share of it.
 
-        Biases and normalization layers have no weight decay.
+        Biases and normalization layers have no weight decay. The depth network may wait, see `depth_from_step`.
         """
-        network, factor = self.depth_network, self.backbone_lr_factor
-        if network is None or factor == 1:
+        network, factor, held = self.depth_network, self.backbone_lr_factor, self.depth_from_step
+        if network is None or (factor == 1 and not held):
             return super().parameter_groups()
         lr, decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
-        slow = {id(parameter) for parameter in network.backbone_parameters()}
-        others = [parameter for parameter in self.parameters() if id(parameter) not in slow]
-        groups = optim.group_parameters(network.backbone_parameters(), decay)
-        return [*optim.group_parameters(others, decay), *({**group, "lr": lr * factor} for group in groups)]
+        backbone, of_depth = ({id(p) for p in part} for part in (network.backbone_parameters(), network.parameters()))
+        parts: tuple[list[nn.Parameter], ...] = ([], [], [])
+        for parameter in self.parameters():
+            is_depth, is_backbone = id(parameter) in of_depth, factor != 1 and id(parameter) in backbone
+            parts[2 if is_backbone else 1 if is_depth and held else 0].append(parameter)
+        wait = {"from_step": held} if held else {}
+        options: tuple[dict[str, Any], ...] = ({}, wait, {**wait, "lr": lr * factor})
+        return [
+            {**group, **option}
+            for part, option in zip(parts, options, strict=True)
+            for group in optim.group_parameters(part, decay)
+        ]
 
     def describe_score(self, name: str) -> str:
         if name == "val/abs_rel":

@@ -71,7 +71,7 @@ def _fit_to_matches(config: DepthNetworkConfig, matches: MatchDepth) -> DepthNet
     that was given is kept; a median outside of it starts at its nearer end (finding M03 reports the range).
     """
     start_m = _round(matches.median_m)
-    if config.depth_range_m is None:
+    if config.depth_range_m is None or config.starts_in_metres:
         return config.model_copy(update={"init_depth_m": start_m})
     fields = type(config).model_fields
     default_m = fields["min_depth_m"].default, fields["max_depth_m"].default

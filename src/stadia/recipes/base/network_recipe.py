@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import CheckpointError
-from stadia.core.types import DepthScale
+from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.dataloading.config import DataConfig
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import DepthNetwork, build_depth_network
@@ -43,6 +43,10 @@ class NetworkRecipe(DepthRecipe[NetworkRecipeConfig]):
     @property
     def depth_scale(self) -> DepthScale:
         return self.model.output
+
+    def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
+        left, _, log_uncertainty = self.model(image, camera)
+        return PredictedMaps(left[0], None, log_uncertainty and log_uncertainty[0])
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
         predict_motion: Any = getattr(self.model, "T_later_earlier", None)

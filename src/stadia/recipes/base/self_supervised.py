@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
+from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
@@ -56,6 +57,31 @@ def check_networks(config: SelfSupervisedConfig) -> None:
     if config.data.offsets and config.model.pose_net == "resnet":
         for height, width in sizes:
             check_encoder(config.model.pose_encoder, height=height, width=width)
+
+
+MAX_HELD_STEPS = 100
+HELD_SHARE = 0.25
+"""Updates in which the motion is found with the depth of the start, at most; and at most this share of all."""
+
+
+def find_depth_start(config: SelfSupervisedConfig, *, starts_from_depth: bool, last_step: int) -> int:
+    """Return `depth_from_step` with "auto" resolved: the updates before which the depth network stays as it is.
+
+    A pose network that knows no motion yet would spoil the depth of the start (docs/results/mono.md). A rig or a map
+    gives the motion from the first step on.
+
+    Args:
+        config: of the training.
+        starts_from_depth: whether published weights predict depth, without a pose network that fits them.
+        last_step: of the training.
+    """
+    if config.depth_from_step != "auto":
+        return config.depth_from_step
+    is_mono = len(config.data.mono) == len(config.data.sets)
+    has_map = all(data_set.poses == POSES_OF_MAP for data_set in config.data.sets.values())
+    if not starts_from_depth or not is_mono or has_map or not config.data.offsets:
+        return 0
+    return min(MAX_HELD_STEPS, int(HELD_SHARE * last_step))
 
 
 ConfigT = TypeVar("ConfigT", bound=SelfSupervisedConfig)
@@ -108,7 +134,8 @@ class ViewSynthesis:
         report = replace(report, logged={**report.logged, **logged})
         if prediction is predicted:
             return report
-        return add_motion_term(report, predicted.T_source_target, batch.targets.T_source_target_true)
+        true, typical_depth = batch.targets.T_source_target_true, MEDIAN_DEPTH * (self.config.data.map_unit_m or 1.0)
+        return add_motion_term(report, predicted.T_source_target, true, typical_depth)
 
     def take_motion(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction) -> Prediction:
         """Return the prediction with the motion of the map where it is known; itself without a map."""
@@ -276,19 +303,21 @@ MOTION_WEIGHT = 0.02
 """Weight of the pose network's error against the map. It shares no weights with depth, but the clip of the gradient."""
 
 
-def add_motion_term(report: LossReport, T_predicted: Tensor, T_known: Tensor) -> LossReport:
+def add_motion_term(
+    report: LossReport, T_predicted: Tensor, T_known: Tensor, depth: float = MEDIAN_DEPTH
+) -> LossReport:
     """Return the report with the term "motion_of_map", which teaches the pose network the motion of a map.
 
     The error is the parallax that a wrong motion makes at the median depth of the points, over that of the motion.
 
-    T_predicted, T_known: (B, N, 4, 4), the latter NaN where unknown.
+    T_predicted, T_known: (B, N, 4, 4), the latter NaN where unknown.  depth: that of the points, in their unit.
     """
     known = T_known.isfinite().all(-1).all(-1)
     true = torch.where(known[..., None, None], T_known.to(T_predicted.dtype), T_predicted.detach())
     error = T_predicted - true
     length = true[..., :3, 3].norm(dim=-1)
     length = length.clamp(min=0.1 * float(length.mean()) + 1e-6)
-    parallax = error[..., :3, 3].square().sum(-1) + MEDIAN_DEPTH**2 * error[..., :3, :3].square().flatten(-2).sum(-1)
+    parallax = error[..., :3, 3].square().sum(-1) + depth**2 * error[..., :3, :3].square().flatten(-2).sum(-1)
     value = MOTION_WEIGHT * ((parallax + 1e-8).sqrt() / length)[known].mean() if bool(known.any()) else 0 * error.sum()
     terms = {**report.terms, "motion_of_map": value.detach()}
     return replace(report, total=report.total + value, terms=terms, least={**report.least, "motion_of_map": 0.0})

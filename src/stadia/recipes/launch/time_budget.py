@@ -19,7 +19,6 @@ from stadia.core.errors import ConfigError
 from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.video.video_camera import read_image_size
-from stadia.models.packaged_weights import find_packaged_file
 from stadia.process.memory import available_memory_bytes
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES, configure
@@ -230,7 +229,7 @@ def shorten_warmup(warmup_steps: int, steps: int) -> int:
     return warmup_steps if warmup_steps <= LONGEST_WARMUP * steps else round(USUAL_WARMUP * steps)
 
 
-# -- `--preset auto`: encoder, size, batch and precision for this machine and the minutes
+# -- `--preset auto`: size, batch and precision for this machine and the minutes
 
 AUTO_MINUTES = 20.0
 
@@ -245,14 +244,7 @@ AREAS = (30720, 53248, 122880)
 
 MAX_WARMUP_STEPS = 50
 
-PACKAGED_ENCODER = "tf_efficientnet_lite0"
-"""Encoder whose published weights come as a package."""
-
-SMALL_ENCODER = "mobilenetv3_small_100"
-
-SMALL_NETWORKS = (
-    "model.network.decoder_channels=8,16,24,32,64",
-    "model.network.scales=1",
+AUTO_SETTINGS = (
     "model.pose_net=correlation",
     "model.translation_scale=0.2",
     "loss.pyramid=4",
@@ -262,7 +254,7 @@ SMALL_NETWORKS = (
     "optimizer.lr=1e-3",
     "training.clip_norm=1.0",
 )
-"""As in the preset `tiny-laptop`: a few hundred steps find the motion of one camera (docs/results/mono.md).
+"""As in the preset `tiny-laptop`, for the default network, `base`: few steps adapt its depth (docs/results/mono.md).
 
 With a stereo source the pair alone trains depth, as in the preset `demo`: where the neighbors in time compete with it,
 they lose in the first steps, and the pose network has no gradient left that would bring it back.
@@ -272,7 +264,7 @@ they lose in the first steps, and the pose network has no gradient left that wou
 def choose_settings(
     resolve: Callable[[list[str]], RecipeConfig], minutes: float, console: Console
 ) -> tuple[list[str], MeasuredTraining]:
-    """Return settings that fit this machine and the minutes: encoder, batch, precision, and the size of the images.
+    """Return settings that fit this machine and the minutes: batch, precision, and the size of the images.
 
     Measures three steps at the smallest size, and scales time and memory by the pixels. The data decide the shape.
 
@@ -280,9 +272,9 @@ def choose_settings(
 
     Returns the settings, and what was measured; it serves `choose_steps` where the smallest size is chosen.
     """
-    networks = _choose_networks()
-    aspect = _read_aspect(resolve(networks))
-    measured = measure_training(resolve([*networks, *_size_settings(AREAS[0], aspect)]), console)
+    settings = _choose_batch()
+    aspect = _read_aspect(resolve(settings))
+    measured = measure_training(resolve([*settings, *_size_settings(AREAS[0], aspect)]), console)
     probe = measured.steps[-1]
     peak = max(probe.peak_bytes)
     free = torch.cuda.mem_get_info()[0] if probe.device == "cuda" else available_memory_bytes() + peak
@@ -290,7 +282,7 @@ def choose_settings(
     area = choose_area(steps, peak, free)
     warmup_steps = max(min(MAX_WARMUP_STEPS, int(steps * AREAS[0] / area * USUAL_WARMUP)), 0)
     sizes = _size_settings(area, _find_aspect(measured.opened.data))
-    chosen = [*networks, f"schedule.warmup_steps={warmup_steps}", *sizes]
+    chosen = [*settings, f"schedule.warmup_steps={warmup_steps}", *sizes]
     used = _describe_settings(resolve(chosen), chosen)
     console.print(f"--preset auto: {used}", markup=False, highlight=False, soft_wrap=True)
     return chosen, measured
@@ -349,18 +341,12 @@ def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
     return max(fits, default=AREAS[0])
 
 
-def _choose_networks() -> list[str]:
-    """Return encoders, batch and precision: published weights where they are installed, else small random networks."""
-    has_weights = find_packaged_file(PACKAGED_ENCODER) is not None
+def _choose_batch() -> list[str]:
+    """Return the settings of AUTO_SETTINGS, with batch and precision of the device."""
     if not torch.cuda.is_available():
-        encoder = PACKAGED_ENCODER if has_weights else SMALL_ENCODER
-        return [f"model.network.encoder={encoder}", f"model.pretrained={has_weights}".lower(), *SMALL_NETWORKS]
+        return [*AUTO_SETTINGS]
     precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
-    settings = ["training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
-    if not has_weights:
-        return settings  # the default's weights are of the hub
-    encoders = [f"model.network.encoder={PACKAGED_ENCODER}", f"model.pose_encoder={PACKAGED_ENCODER}"]
-    return [*encoders, "model.pretrained=true", *settings]
+    return [*AUTO_SETTINGS, "training.batch_size=12", "training.workers=4", f"training.precision={precision}"]
 
 
 def _size_settings(area: int, aspect: float) -> list[str]:

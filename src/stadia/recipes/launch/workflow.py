@@ -49,6 +49,7 @@ from stadia.recipes.launch.training_data import (
     open_data,
     open_resumed_data,
 )
+from stadia.recipes.prediction.kept_start import keep_better_start
 from stadia.recipes.prediction.task import score_validation
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
@@ -318,5 +319,7 @@ def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
 @torch.no_grad()
 def report(prepared: PreparedTraining, run: Run, console: Console) -> None:
     """Score the validation data with the best checkpoint, and judge its predictions."""
-    checkpoint = Checkpoint.open(run.folder)
-    score_validation(load_recipe(checkpoint, prepared.recipe_class), checkpoint, prepared.data, run, console)
+    recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
+    if keep_better_start(prepared.config, recipe, prepared.data, run, console):
+        recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
+    score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)

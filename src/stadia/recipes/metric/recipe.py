@@ -42,7 +42,13 @@ from stadia.losses.metric_scale import (
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
-from stadia.recipes.base.self_supervised import ViewSynthesis, check_networks, make_networks, set_network
+from stadia.recipes.base.self_supervised import (
+    ViewSynthesis,
+    check_networks,
+    find_depth_start,
+    make_networks,
+    set_network,
+)
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
     describe_height_priors,
@@ -85,6 +91,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.view_synthesis = ViewSynthesis(config)
         self.teacher = TeacherTerm(config.teacher)
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
+        if self.starts_from_published_depth:
+            self.start_steps = math.inf
         self.scale_loss, self.heights = MetricScaleLoss(config.scale), CameraHeights(config.heights)
         self.balance = HeightLossBalance(config.scale)
         self.groups = config.camera_groups if isinstance(config.camera_groups, tuple) else ("",)
@@ -98,7 +106,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         """Open the data with masks; return the configuration with every "auto" resolved, and the data."""
         check_networks(config)
         check_teacher(config.teacher, config.data.height, config.data.width, console)
-        config = set_network(config, resolve_initial_depth(config.model.network, (), console))
+        if not (config.model.pretrained and config.model.network.starts_in_metres):
+            config = set_network(config, resolve_initial_depth(config.model.network, (), console))
         return open_road_video(config, console)
 
     def save_data_stats(self, data: RoadVideo) -> None:
@@ -112,8 +121,14 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     # -- training step
 
+    @property
+    def depth_from_step(self) -> int:
+        starts_from_depth = self.starts_from_published_depth and not self.has_start
+        return find_depth_start(self.config, starts_from_depth=starts_from_depth, last_step=self.last_step)
+
     def training_step(self, batch: RoadBatch) -> LossReport:
         road = batch.targets.road
+        self.model.holds_depth = self.holds_depth
         prediction = self.model(batch)  # depth at several scales, motion to each source
         unmasked = road if self.config.unmask_road else None
         photometric = self.view_synthesis(batch, prediction, self.global_step, road=unmasked)  # warp, compare

@@ -23,6 +23,7 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
+from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.baselines import score_mean_depth
@@ -298,23 +299,10 @@ class DepthTask(Task):
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
         """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
-        split = next(iter(data.data_sets.values())).split
         training = read_training_record(self.checkpoint)
-        validated = frame_indices(split.val)
-        count = sum(map(len, validated.values()))
+        count = sum(map(len, frame_indices(next(iter(data.data_sets.values())).split.val).values()))
         has_few = count < MIN_CHECKED_FRAMES
-        frames = [*split.val, *split.train] if has_few else split.val
-        predictor, indices = self.recipe.predictor(), frame_indices(frames)
-        named = {recording.name: recording for recording in unique_recordings(frames)}
-        named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
-        trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
-        is_of_training = any(recording.session in trained for recording in named.values())
-        mapped = MapOfFrames.find(expand_home(data.config.path)) if len(data.data_sets) == 1 else None
-        gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training, mapped=mapped)
-        for name, recording in named.items():
-            chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
-            deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
-        judged = gate.judge()
+        judged = observe_training_data(self.recipe.predictor(), data, training).judge()
         replace_verdict(run, judged, training, has_trained_frames=has_few)
         few = f"note: {count} frames validate, fewer than {MIN_CHECKED_FRAMES}: frames that trained are judged too"
         for line in [*verdict_lines(judged.to_json()), *([few] if has_few else [])]:
@@ -332,6 +320,28 @@ class DepthTask(Task):
         split = labeled.name.replace("val", "validation", 1)
         for note in score.notes:
             console.print(f"note: {split}: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:
+    """Return the gate that has seen predictions of validation frames, and where these are few, of those that trained.
+
+    training: what is known of the predictor's training.
+    """
+    split = next(iter(data.data_sets.values())).split
+    validated = frame_indices(split.val)
+    has_few = sum(map(len, validated.values())) < MIN_CHECKED_FRAMES
+    frames = [*split.val, *split.train] if has_few else split.val
+    indices = frame_indices(frames)
+    named = {recording.name: recording for recording in unique_recordings(frames)}
+    named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
+    trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
+    is_of_training = any(recording.session in trained for recording in named.values())
+    mapped = MapOfFrames.find(expand_home(data.config.path)) if len(data.data_sets) == 1 else None
+    gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training, mapped=mapped)
+    for name, recording in named.items():
+        chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
+        deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
+    return gate
 
 
 # -- predict

@@ -242,7 +242,8 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
 
     of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
     """
-    if checkpoint.header.recipe == NETWORK_RECIPE:  # published weights
+    is_start = checkpoint.path.stem == "best" and checkpoint.header.step == 0  # it is better than what was trained
+    if checkpoint.header.recipe == NETWORK_RECIPE or is_start:  # published weights
         return TrainingRecord(focal=checkpoint.buffer("focal"), is_published=True)
     run, steps = checkpoint.run_folder, checkpoint.header.step
     known = read_steps(checkpoint.path.parent)

@@ -5,6 +5,7 @@ With a stereo source, whose transform is the rig's in metres, depth is in metres
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,13 @@ from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.reprojection import STEREO_SOURCE
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
-from stadia.recipes.base.self_supervised import ViewSynthesis, check_networks, make_networks, set_network
+from stadia.recipes.base.self_supervised import (
+    ViewSynthesis,
+    check_networks,
+    find_depth_start,
+    make_networks,
+    set_network,
+)
 from stadia.recipes.base.video_data import VideoData, open_data_sets
 from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -59,12 +66,25 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         self.view_synthesis = ViewSynthesis(config, has_known_motion=config.motion == "map")
         self.teacher = TeacherTerm(config.teacher)
         self.gate = self.view_synthesis.gate  # its buffers belong to checkpoints
+        if self.starts_from_published_depth:
+            self.start_steps = math.inf
         if config.model.network.predicts_right_view:
             self.register_buffer("T_right_left", torch.full((4, 4), torch.nan))
 
     # -- training
 
+    def keeps_start(self, metric: str) -> bool:
+        """Return whether the start can be scored: a residual needs a motion that is known before the first step."""
+        is_known = self.config.motion == "map" or not self.config.data.mono
+        return super().keeps_start("val/abs_rel" if is_known else metric)
+
+    @property
+    def depth_from_step(self) -> int:
+        starts_from_depth = self.starts_from_published_depth and not self.has_start
+        return find_depth_start(self.config, starts_from_depth=starts_from_depth, last_step=self.last_step)
+
     def training_step(self, batch: Batch) -> LossReport:
+        self.model.holds_depth = self.holds_depth
         prediction = self.model(batch)  # depth at several scales, motion to each source
         report = self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
         report = self.teacher.add(
@@ -120,6 +140,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
         left, right, log_uncertainty = self.model.depth(image, camera)
+        if not self.config.model.network.predicts_uncertainty:
+            log_uncertainty = None
         rig = None if right is None or self.T_right_left.isnan().any() else self.T_right_left
         return PredictedMaps(left[0], right and right[0], log_uncertainty and log_uncertainty[0], rig)
 
@@ -155,6 +177,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         config = config.model_copy(update={"data": data.config})
         if config.start_from is not None and config.model.network.init_depth_m != "auto":
             return config, data  # the bias of the heads comes from the checkpoint
+        if config.model.pretrained and config.model.network.starts_in_metres:
+            return config, data
         stereo = [
             recording
             for data_set in data.data_sets.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from stadia.core.errors import ConfigError
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig
 from stadia.datasets.config import Pixels
 from stadia.losses.config import SparseDepthConfig
-from stadia.models.depth.config import DepthModelConfig, DptConfig, NetworkChoice, check_size_multiple
+from stadia.models.depth.config import DepthModelConfig, check_size_multiple
 from stadia.recipes.base.config import RecipeConfig, RunName, TeacherConfig, data_keys
 
 
@@ -28,9 +29,12 @@ class LabeledDataConfig(DataConfig):
 
 
 class SupervisedModelConfig(DepthModelConfig):
-    """A depth network, and how it starts."""
+    """A depth network, and how it starts.
 
-    network: NetworkChoice = DptConfig()
+    network: the depth network (`stadia list networks`) with its own keys; keys without a name are those of `dpt`.
+    """
+
+    part_of_keys: ClassVar[Mapping[str, str]] = {"network": "dpt"}
 
 
 class SupervisedConfig(RecipeConfig):

@@ -1,0 +1,186 @@
+"""Train clips of one camera for some minutes, from the network `base` and from ImageNet's encoder, and score both.
+
+    python experiments/mono_start.py --out runs/mono-start [--clips kitti06 highway] [--minutes 5] [KEY=VALUE ...]
+
+Each clip is what a user has: a folder of images or a video file, with its camera and, where `stadia map` makes one, its
+map. The training is `stadia train selfsup CLIP --preset auto`. A row has AbsRel with equal medians of every image,
+before and after the training, and the verdict on the predictions of the clip. Truth: LiDAR, a depth camera, rendering,
+or semi-global matching of the stereo pair, whose right images do not train; on the highway the lanes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from base_network import GARG, Sample, score_sample
+
+from stadia.core.errors import StadiaError
+from stadia.core.recording import Recording
+from stadia.core.types import Camera, Predictor, no_progress
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video.video_map import find_map
+from stadia.evaluation.frame_preparation import PreparedFrame
+from stadia.files.image_io import write_image
+from stadia.mapping.run_map import MapRequest, run_map
+from stadia.recipes import choose_configuration, load_predictor, train
+from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.network_checkpoint import open_network
+from stadia.recipes.prediction.prediction_inputs import open_inputs
+from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate, read_training_record
+from stadia.synthetic.config import RoadWorldConfig
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training.checkpoint import open_checkpoint
+
+DATA = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+STARTS = {
+    "base": ("model.network=base",),
+    "imagenet": (
+        *("model.network=unet", "model.network.encoder=tf_efficientnet_lite0", "model.network.scales=1"),
+        *("model.network.decoder_channels=8,16,24,32,64", "optimizer.lr=1e-3"),
+    ),
+}
+
+ROAD_SEED = 4711
+"""Of the world whose video is a clip: no world that trained `base`."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """video: path of it.  K: (3, 3) of its images.  recording: with the truth; None on the highway."""
+
+    name: str
+    video: Path
+    K: np.ndarray
+    recording: Recording | None
+    sample: Sample | None
+
+
+SAMPLES = {
+    "kitti06": Sample("KITTI 06", "kitti_odometry", 5, "semi-global matching", GARG),
+    "raw": Sample("KITTI raw", "kitti_raw", 3, "LiDAR", GARG),
+    "euroc": Sample("EuRoC V1_01", "euroc", 6, "semi-global matching"),
+    "kitchen": Sample("7-Scenes kitchen", "sevenscenes/kitchen", 4, "depth camera"),
+    "road": Sample("RoadWorld", "", 5, "rendered"),
+}
+CLIPS = ("highway", *SAMPLES)
+
+
+def make_clip(name: str, folder: Path) -> Clip:
+    """Write the images of a clip, once."""
+    if name == "highway":
+        K = np.array([[866, 0, 481.0], [0, 866, 269.5], [0, 0, 1]])
+        video = folder / "highway.mp4"
+        if not video.exists():
+            video.symlink_to((DATA / "clips" / "highway.mp4").resolve())
+        return Clip(name, video, K, None, None)
+    sample = SAMPLES[name]
+    source = DATA / sample.folder
+    if name == "road":
+        source = folder / "roadworld"
+        if not source.exists():
+            config = RoadWorldConfig(train=1, val=0, test=0, frames=60, height=192, width=640, stereo=False)
+            write_roadworld(config, source, seed=ROAD_SEED)
+    (recording, *_) = open_recordings(source)
+    video = folder / name
+    if not video.exists():
+        video.mkdir()
+        for index in range(len(recording)):
+            write_image(video / f"{index:06d}.png", recording.image(index))
+    return Clip(name, video, recording.camera(0).K.numpy(), recording, sample)
+
+
+def make_map(clip: Clip) -> str:
+    """Map a clip where it can be, once; return what the map is."""
+    if find_map(clip.video) is None:
+        with contextlib.suppress(StadiaError):
+            [*run_map(MapRequest(source=clip.video, camera=CameraConfig(K=clip.K.tolist())), no_progress)]
+    mapped = find_map(clip.video)
+    return "none" if mapped is None else f"{sum(s != 'lost' for s in mapped.status)} of {len(mapped.status)} frames"
+
+
+def score_lane(predictor: Predictor, clip: Clip) -> float:
+    """Return AbsRel of the camera's own lane on the highway, 7 to 40 m ahead, with equal medians."""
+    focal, height, horizon, center = 866.0, 1.23, 305.0, 481.0
+    z, x = (a.ravel() for a in np.meshgrid(np.arange(7, 40, 0.25), np.arange(-1.5, 1.51, 0.1), indexing="ij"))
+    rows, columns = horizon + focal * height / z, center + focal * x / z
+    errors = []
+    for number, frame in enumerate(open_inputs(clip.video, camera={"K": clip.K.tolist()})[0].frames):
+        if number % 5:
+            continue
+        shown = PreparedFrame.prepare(predictor, frame)
+        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+        inverse = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)[0, 0].float().numpy()
+        depth = shown.predicted(predictor.depth_scale, inverse, None).depth_at_image()
+        found = depth[np.clip(rows.astype(int), 0, len(depth) - 1), np.clip(columns.astype(int), 0, depth.shape[1] - 1)]
+        errors.append(np.mean(np.abs(found * np.median(z / found) - z) / z))
+    return float(np.mean(errors))
+
+
+def score(predictor: Predictor, clip: Clip) -> float:
+    """Return AbsRel with equal medians."""
+    if clip.recording is None or clip.sample is None:
+        return score_lane(predictor, clip)
+    return score_sample(clip.sample, predictor, clip.recording)["scaled"]
+
+
+def judge(run: Path, predictor: Predictor, clip: Clip) -> str:
+    """Return the verdict on the predictions of a clip, and its codes."""
+    given = open_inputs(clip.video, camera={"K": clip.K.tolist()})[0]
+    gate = PredictionGate(
+        predictor.depth_scale, read_training_record(open_checkpoint(run)), mapped=MapOfFrames.find(clip.video)
+    )
+    for _ in observe_frames(gate, predictor, given.frames):
+        pass
+    judged = gate.judge()
+    return " ".join([str(judged.verdict), *(finding.code for finding in judged.findings)])
+
+
+def measure(clip: Clip, start: str, minutes: float, out: Path, settings: Sequence[str]) -> str:
+    """Train a clip, and return its row."""
+    size = np.asarray(next(iter(open_inputs(clip.video, camera={"K": clip.K.tolist()})[0].frames)).image.shape[:2])
+    words = [*STARTS[start], *settings]
+    began = time.perf_counter()
+    data = {"path": str(clip.video), "camera": {"K": clip.K.tolist()}}
+    config, opened = choose_configuration(words, minutes=minutes, data=data, name=f"{clip.name}-{start}")
+    run = train(config, out=out, opened=opened, on_stop="warn")
+    spent_s = time.perf_counter() - began
+    after = load_predictor(run.folder)
+    before = load_predictor(open_network("base", lambda: (int(size[0]), int(size[1]))))
+    step, steps = open_checkpoint(run.folder).header.step, run.reload().facts.steps if hasattr(run, "reload") else "-"
+    cells = [clip.name, start, f"{spent_s:.0f}", f"{step} of {steps}", f"{config.data.width}x{config.data.height}"]
+    cells += [f"{score(before, clip):.3f}" if start == "base" else "-", f"{score(after, clip):.3f}"]
+    return f"| {' | '.join([*cells, judge(run.folder, after, clip)])} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs-mono-start"))
+    parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
+    parser.add_argument("--starts", nargs="+", choices=tuple(STARTS), default=tuple(STARTS))
+    parser.add_argument("--minutes", type=float, default=5.0)
+    arguments, settings = parser.parse_known_args()
+    folder = arguments.out / "clips"
+    folder.mkdir(parents=True, exist_ok=True)
+    print(
+        "| clip | start | s | best step | size | before | after | verdict |\n|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
+    for name in arguments.clips:
+        clip = make_clip(name, folder.resolve())
+        print(f"{name}: map of {make_map(clip)}", flush=True)
+        for start in arguments.starts:
+            print(measure(clip, start, arguments.minutes, arguments.out, settings), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Trainings that start from weights that predict depth: what is held, what is joined, and what is kept."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.models.depth.base_network import load_base_weights
+from stadia.recipes import configure
+from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, find_depth_start
+from stadia.recipes.prediction import kept_start
+from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from stadia.training.config import ScheduleConfig
+from stadia.training.optim import LearningRate
+
+MONO = {"path": "DATA", "height": 64, "width": 64, "offsets": [-1, 1], "stereo": False}
+
+
+def selfsup(*settings: str, **data: Any) -> Any:
+    return configure("selfsup", settings, data={**MONO, **data})
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "steps", "held"),
+    [
+        ((), {}, 1000, MAX_HELD_STEPS),
+        ((), {}, 40, 10),
+        (("depth_from_step=7",), {}, 1000, 7),
+        ((), {"stereo": True}, 1000, 0),
+        ((), {"poses": "map"}, 1000, 0),
+        ((), {"offsets": [], "stereo": True}, 1000, 0),
+    ],
+)
+def test_depth_waits_for_the_motion_of_one_camera_alone(
+    settings: tuple[str, ...], data: dict[str, Any], steps: int, held: int
+) -> None:
+    config = selfsup(*settings, **data)
+    assert find_depth_start(config, starts_from_depth=True, last_step=steps) == held
+    if not settings:
+        assert find_depth_start(config, starts_from_depth=False, last_step=steps) == 0
+
+
+def test_a_waiting_group_has_no_rate_before_its_step() -> None:
+    groups = [
+        {"params": [torch.nn.Parameter(torch.ones(1))], "lr": 1.0},
+        {"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.1, "from_step": 3},
+    ]
+    optimizer = torch.optim.SGD(groups)
+    plan: Any = SimpleNamespace(total_steps=10, steps_per_epoch=10, lr_factor=lambda step: 1.0)
+    rates = LearningRate(optimizer, ScheduleConfig(name="constant"), plan)
+    seen = []
+    for step in range(5):
+        rates.set(step)
+        seen.append([group["lr"] for group in optimizer.param_groups])
+    assert seen == [[1.0, 0.0]] * 3 + [[1.0, 0.1]] * 2
+
+
+def test_held_depth_has_no_gradient_and_its_encoder_learns_slowly() -> None:
+    recipe = SelfsupRecipe(selfsup("optimizer.lr=1e-3", "depth_from_step=5"))
+    assert math.isinf(recipe.start_steps)
+    assert recipe.holds_depth
+    recipe.global_step = 5
+    assert not recipe.holds_depth
+    groups = recipe.parameter_groups()
+    depth = {id(parameter) for parameter in recipe.model.depth.parameters()}
+    encoder = {id(parameter) for parameter in recipe.model.depth.encoder.parameters()}
+    for group in groups:
+        for parameter in group["params"]:
+            assert group.get("from_step", 0) == (5 if id(parameter) in depth else 0)
+            assert group.get("lr", 1e-3) == pytest.approx(1e-4 if id(parameter) in encoder else 1e-3)
+    assert sum(len(group["params"]) for group in groups) == len([*recipe.parameters()])
+    recipe.model.holds_depth = True
+    image = torch.rand(1, 3, 64, 64)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not recipe.model.holds_depth):
+        assert not recipe.model.depth(image).inverse_depth[0].requires_grad
+
+
+def test_a_start_is_scored_where_the_motion_is_known() -> None:
+    assert not SelfsupRecipe(selfsup()).keeps_start("val/residual")
+    assert SelfsupRecipe(selfsup()).keeps_start("val/abs_rel")
+    assert SelfsupRecipe(selfsup("motion=map")).keeps_start("val/residual")
+    assert SelfsupRecipe(selfsup(stereo=True)).keeps_start("val/residual")
+    assert not SelfsupRecipe(selfsup("model.pretrained=false", stereo=True)).keeps_start("val/residual")
+
+
+def test_predictions_of_a_training_have_no_uncertainty_that_nothing_trained() -> None:
+    recipe = SelfsupRecipe(selfsup()).eval()
+    assert recipe.model.depth(torch.rand(1, 3, 64, 64)).log_uncertainty is not None
+    assert recipe.maps(torch.rand(1, 3, 64, 64)).log_uncertainty is None
+
+
+def test_a_scaled_map_has_the_same_images() -> None:
+    """Pixels of its points and parallax are those of before; lengths are multiplied."""
+    random = np.random.default_rng(0)
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, 2, 3] = [0, 0.5, 1.0]
+    points = random.uniform([-3, -3, 8], [3, 3, 12], (40, 3))
+    geometry = MapGeometry(poses, points, (np.arange(40),) * 3, 0.8, np.array([0, 1.0, 0, 1.5]))
+    scaled = geometry.scale(2.5)
+    before, after = geometry.points_in_camera(1), scaled.points_in_camera(1)
+    assert after == pytest.approx(2.5 * before)
+    assert scaled.measure_parallax(0, 2) == pytest.approx(geometry.measure_parallax(0, 2))
+    assert scaled.road is not None
+    assert scaled.road.tolist() == [0, 1.0, 0, 3.75]
+    assert geometry.poses[2, 2, 3] == 1.0
+
+
+def make_run(folder: Path, recipe: SelfsupRecipe, metrics: dict[str, float]) -> Any:
+    (folder / "checkpoints").mkdir(parents=True)
+    header = CheckpointHeader(recipe="selfsup", config={}, kind="weights", step=40, epoch=0, metrics=metrics)
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
+    return SimpleNamespace(folder=folder, checkpoints=folder / "checkpoints", writes=True)
+
+
+@pytest.mark.parametrize(
+    ("errors", "metrics", "kept"),
+    [
+        ((0.7, 0.4), {}, False),
+        ((0.4, 0.7), {}, True),
+        ((0.4, 0.402), {}, False),
+        ((None, None), {}, True),
+        ((0.4, 0.7), {"val/abs_rel": 0.1}, False),
+    ],
+)
+def test_a_start_is_kept_unless_points_or_matches_are_nearer_after_the_training(
+    errors: tuple[float | None, float | None],
+    metrics: dict[str, float],
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained = SelfsupRecipe(selfsup())
+    with torch.no_grad():
+        for parameter in trained.model.parameters():
+            parameter += 0.01
+    run = make_run(tmp_path / "run", trained, metrics)
+    pose = {name: value.clone() for name, value in trained.model.pose.state_dict().items()}
+    left = iter(errors)
+    monkeypatch.setattr(kept_start, "_measure_error", lambda recipe, data, record: next(left))
+    console = Console(quiet=True)
+    assert kept_start.keep_better_start(selfsup(), trained, None, run, console) is kept
+    checkpoint = Checkpoint.open(run.folder)
+    assert checkpoint.header.step == (0 if kept else 40)
+    weights, base = checkpoint.weights(), load_base_weights()
+    is_base = all(torch.equal(weights[f"model.depth.{name}"], value) for name, value in base.items())
+    assert is_base is kept
+    assert all(torch.equal(weights[f"model.pose.{name}"], value) for name, value in pose.items())
