@@ -105,7 +105,7 @@ def find_part(model: type[StrictModel], name: str) -> type[PartConfig] | None:
 
 
 def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[StrictModel] | None:
-    """Return the configuration class of a field: of a chosen part, that of its name in `value`, else the default's.
+    """Return the configuration class of a field: of a chosen part, that of its name in `value`, else of keys alone.
 
     None where the field is no group of keys, or its name is unknown.
     """
@@ -113,8 +113,8 @@ def choose_submodel(model: type[StrictModel], name: str, value: Any) -> type[Str
     sub = None if field is None else get_submodel(field.annotation)
     if field is None or sub is None or not issubclass(sub, PartConfig):
         return sub
-    given = value.get("name", model.part_of_keys.get(name) if value else None) if isinstance(value, Mapping) else value
-    chosen = given if isinstance(given, str) else getattr(field.default, "name", None)
+    given = value.get("name") if isinstance(value, Mapping) else value
+    chosen = given if isinstance(given, str) else model.part_of_keys.get(name, getattr(field.default, "name", None))
     try:
         return sub.find_class(str(chosen))
     except ConfigError:
