@@ -39,9 +39,9 @@ def describe_keys(model: type[StrictModel], prefix: str = "", defaults: StrictMo
     for name, field in model.model_fields.items():
         default = getattr(defaults, name) if defaults is not None else field.get_default(call_default_factory=True)
         required = field.is_required() and defaults is None
-        if (sub := choose_submodel(model, name, getattr(default, "name", None))) is not None:
+        if (sub := choose_submodel(model, name, None)) is not None:
             named = has_named_groups(field.annotation)
-            of_group = default if isinstance(default, StrictModel) else None
+            of_group = default if isinstance(default, sub) else None
             yield from describe_keys(sub, f"{prefix}{name}." + "NAME." * named, of_group)
         else:
             annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation

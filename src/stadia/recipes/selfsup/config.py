@@ -12,6 +12,7 @@ class SelfsupConfig(SelfSupervisedConfig):
 
     Data: KITTI's rectified pairs, or your own video. Stereo video gives metres by its baseline; mono video gives depth
     and motion up to one unknown scale. With uncertainty and brightness it is D3VO: docs/how-to/d3vo.md.
+    Depth starts from `base`, the network of the package, where no other is named.
     Command: `stadia train selfsup --data PATH`.
     Measured time and scores: docs/results/index.md.
 

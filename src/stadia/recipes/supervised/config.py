@@ -38,7 +38,7 @@ class SupervisedModelConfig(DepthModelConfig):
 
 
 class SupervisedConfig(RecipeConfig):
-    """Depth by any network from sparse or dense ground truth.
+    """Depth by any network from sparse or dense ground truth; from `base`, the package's own, where none is named.
 
     Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
     Depth is in metres; with affine-invariant losses alone, up to scale and shift.
