@@ -29,8 +29,37 @@ def test_a_key_frame_follows_once_corners_have_moved():
 
 
 def test_a_standing_camera_has_one_key_frame():
-    found = select([make_texture()[:, :320]] * 6).found
-    assert (found.keys, found.standing) == ([0], [1, 2, 3, 4, 5])
+    found = select([make_texture()[:, :320]] * 12).found
+    assert (found.keys, found.standing) == ([0], [8, 9, 10, 11])
+
+
+def test_a_camera_that_moves_slowly_does_not_stand():
+    texture = make_texture(width=800)
+    frames = [
+        cv2.warpAffine(texture, np.array([[1, 0, -0.07 * index], [0, 1, 0]]), (640, 120), flags=cv2.INTER_CUBIC)
+        for index in range(40)
+    ]  # .011 % of the width a frame, a third of what a standing camera may measure
+    found = select(frames).found
+    assert (found.keys, found.standing) == ([0], [])
+
+
+def test_a_camera_stands_after_it_has_slowed_down():
+    texture = make_texture(width=800)
+    frames = [
+        cv2.warpAffine(texture, np.array([[1, 0, -0.1 * min(index, 10)], [0, 1, 0]]), (640, 120), flags=cv2.INTER_CUBIC)
+        for index in range(30)
+    ]
+    standing = select(frames).found.standing
+    assert standing == list(range(standing[0], 30))
+    assert 10 < standing[0] < 20
+
+
+def test_frames_keep_their_index_after_a_lost_one():
+    texture, selector = make_texture(), KeyFrameSelector()
+    for index in (0, 1, 2, 5, 6):
+        selector.add(texture[:, 4 * index : 4 * index + 320], index)
+    assert selector.found.keys == [0, 1, 2, 5, 6]
+    assert selector.found.frames == 7
 
 
 def test_another_scene_is_a_cut():

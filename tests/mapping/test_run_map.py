@@ -147,6 +147,9 @@ def test_a_record_is_read_and_checked(tmp_path):
         frame = {"index": 0, "name": "0", "status": "key", "T_world_camera": rows}
         with pytest.raises(DataError, match="no pose at frame 0"):
             read_map(write_record(tmp_path, frames=[frame]))
+    frame = {"index": 1, "name": "1", "status": "key", "T_world_camera": None}
+    with pytest.raises(DataError, match="frame 1 in place of 0"):
+        read_map(write_record(tmp_path, frames=[frame]))
 
 
 def make_images(folder: Path) -> Path:

@@ -59,7 +59,8 @@ class CameraEstimate:
 class VideoMap:
     """All that was found in a video.
 
-    placed: every frame.  static: (h, w), true on what never moves; None where nothing was found.
+    placed: every frame, in order of their indices from 0.
+    static: (h, w), true on what never moves; None where nothing was found.
     road: below the camera, in the unit of the path; None where it follows no road that can be measured.
     """
 
@@ -137,7 +138,7 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
         return KeyFrames(**read_json(stored))
     selector = KeyFrameSelector()
     for frame in track(stream, stream.count(), "choosing key frames"):
-        selector.add(frame.gray)
+        selector.add(frame.gray, frame.index)
     found = selector.found
     found = replace(found, keys=thin_keys(found.keys, found.frames))
     write_json(stored, asdict(found))

@@ -31,7 +31,7 @@ class FrameStatus(StrEnum):
     """How the pose of a frame was found.
 
     key: in the bundle adjustment.  tracked: from tracked points of the map.  standing: as the frame before.
-    interpolated: between its key frames, since its image gives no pose.  lost: none.
+    interpolated: between its key frames, since its image gives no pose.  lost: none, or a damaged frame.
     """
 
     KEY = "key"
@@ -74,9 +74,9 @@ class _Tracks:
 def place_frames(
     frames: Iterable[SmallFrame], sparse: SparseMap, standing: frozenset[int], cuts: frozenset[int]
 ) -> Iterator[PlacedFrame]:
-    """Yield every frame with its pose, in order; two images are in memory.
+    """Yield every frame with its pose, in order of their indices without a gap; two images are in memory.
 
-    frames: all of the video.
+    frames: all of the video; those that are missing, since they are damaged, are lost.
     standing: indices of frames without motion since the frame before.  cuts: those that show another scene.
     """
     row_of = {int(index): row for row, index in enumerate(sparse.frames)}
@@ -84,7 +84,11 @@ def place_frames(
     rows = _observations_by_frame(sparse)
     tracks: _Tracks | None = None
     pose: Array | None = None
+    following = 0
     for frame in frames:
+        for index in range(following, frame.index):
+            yield PlacedFrame(index, f"{index:06d}", None, FrameStatus.LOST, None)
+        following = frame.index + 1
         row = row_of.get(frame.index)
         if row is not None:
             pose = sparse.T_camera_world[row]

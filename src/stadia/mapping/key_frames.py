@@ -22,6 +22,9 @@ MAX_CUT_CORRELATION = 0.3
 
 THUMBNAIL_PX = 32
 
+MIN_STANDING_FRAMES = 8
+"""A camera stands once so many frames lie within twice MAX_STANDING_MOTION of the first one: slow motion adds up."""
+
 MIN_CORNERS = 25
 """A frame with fewer corners has no detail: sky, blur, darkness."""
 
@@ -30,7 +33,7 @@ MIN_CORNERS = 25
 class KeyFrames:
     """Indices of frames: key frames, those of a standing camera, first ones after a cut, those without detail.
 
-    frames: number of frames.
+    frames: number of frames of the video, with those that are lost.
     """
 
     keys: list[int] = field(default_factory=list)
@@ -52,11 +55,14 @@ class KeyFrameSelector:
         self.found = KeyFrames()
         self._key: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._before: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
+        self._still: tuple[NDArray[np.uint8], NDArray[np.float32]] | None = None
+        self._still_since = 0
 
-    def add(self, gray: NDArray[np.uint8]) -> bool:
-        """Return whether the next frame, (h, w), is a key frame."""
-        index, found = self.found.frames, self.found
-        found.frames += 1
+    def add(self, gray: NDArray[np.uint8], index: int | None = None) -> bool:
+        """Return whether the next frame, (h, w), is a key frame. Frames before its `index`, if given, were lost."""
+        found = self.found
+        index = found.frames if index is None else index
+        found.frames = index + 1
         height = max(1, round(gray.shape[0] * FLOW_WIDTH / gray.shape[1]))
         small = cv2.resize(gray, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA)
         corners = find_corners(small)
@@ -65,7 +71,7 @@ class KeyFrameSelector:
         step = measure_motion(*self._before, small) if self._before is not None else 0.0
         has_detail = self._before is not None and min(len(corners), len(self._before[1])) >= MIN_CORNERS
         is_cut = self._before is not None and has_detail and _correlate(self._before[0], small) < MAX_CUT_CORRELATION
-        if index and step < MAX_STANDING_MOTION:
+        if self._stands(small, corners, index, step):
             found.standing.append(index)
         self._before = small, corners
         if is_cut:
@@ -76,6 +82,13 @@ class KeyFrameSelector:
         self._key = small, corners
         found.keys.append(index)
         return True
+
+    def _stands(self, small: NDArray[np.uint8], corners: NDArray[np.float32], index: int, step: float) -> bool:
+        """Return whether the camera stands: no motion since the frame before, nor since the first frame of a while."""
+        moved = measure_motion(*self._still, small) if self._still is not None else float("inf")
+        if step >= MAX_STANDING_MOTION or moved >= 2 * MAX_STANDING_MOTION:
+            self._still, self._still_since = (small, corners), index
+        return index - self._still_since >= MIN_STANDING_FRAMES
 
 
 def _correlate(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

@@ -78,11 +78,18 @@ def check_map_folder(folder: Path) -> None:
 
 
 def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
-    """Write all files of a map; an earlier map is replaced whole. Returns the poses that were written."""
+    """Write all files of a map; an earlier map is replaced whole. Returns the poses that were written.
+
+    What a killed process left beside it is removed. An earlier map is moved aside before the new one takes its name.
+    """
     poses = collect_poses(found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
     about = _describe_camera(stream, found, camera)
-    with atomic_folder(folder.parent / f".{folder.name}.new") as new:
+    complete, earlier = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
+    for left in (complete, earlier):
+        check_map_folder(left)
+    shutil.rmtree(complete, ignore_errors=True)
+    with atomic_folder(complete) as new:
         _write_points(new / POINTS, found.sparse, camera, poses.T_first)
         _write_trajectories(new, found, poses)
         (new / COLMAP).mkdir()
@@ -91,8 +98,11 @@ def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
         if found.static is not None:
             write_image(new / MASK, _make_mask(stream, found.static, about))
         write_json(new / RECORD, _make_record(stream, found, poses, about))
-        shutil.rmtree(folder, ignore_errors=True)
-    (folder.parent / f".{folder.name}.new").rename(folder)
+    if folder.exists():
+        shutil.rmtree(earlier, ignore_errors=True)
+        folder.rename(earlier)
+    complete.rename(folder)
+    shutil.rmtree(earlier, ignore_errors=True)
     return poses
 
 

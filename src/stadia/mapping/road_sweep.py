@@ -23,7 +23,8 @@ HEIGHTS = np.geomspace(0.15, 6.0, 76)
 NEAR, FAR, SIDE = 2.5, 12.0, 1.5
 """The part of the road that is compared, over the height: distances ahead, and to each side."""
 
-PLACES = 16  # of a video, at which pairs of frames are compared
+PLACES = 16  # of a path, at which pairs of frames are compared
+MIN_KEY_STEP = 0.2  # of the mean distance of two key frames: below, the camera stands, and the traffic moves
 MIN_PAIRS = 8
 MIN_AGREEMENT = 0.6  # mean correlation of the road at the best height
 MIN_GAIN = 0.08  # of it over that at the median height: below, the road is too even
@@ -150,23 +151,29 @@ def _thin_path(T_world_camera: Array) -> list[int]:
 
 
 def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs of frames at PLACES of a video, about half a key frame's distance apart and a whole one.
+    """Return pairs of frames at PLACES of the path, about half the distance of two key frames apart and a whole one.
+
+    Both are measured along the path, so that a camera that stands or changes its speed is compared like any other.
 
     Examples:
-        >>> choose_pairs(np.tile(np.eye(4), (9, 1, 1)), [0, 4, 8])[:2]
+        >>> T = np.tile(np.eye(4), (9, 1, 1)); T[:, 2, 3] = range(9)
+        >>> choose_pairs(T, [0, 4, 8])[:2]
         [(0, 2), (0, 4)]
     """
-    spacing = max(1, round(float(np.median(np.diff(key_frames))))) if len(key_frames) > 1 else 1
-    steps = sorted({max(1, round(spacing / 2)), spacing})
-    placed = np.asarray(np.isfinite(T_world_camera).all((1, 2)), bool)
-    last = len(placed) - 1 - steps[-1]
-    starts = np.unique(np.linspace(0, max(last, 0), PLACES).round().astype(int)).tolist()
-    return [
-        (start, start + step)
-        for start in starts
-        for step in steps
-        if start + step < len(placed) and placed[start] and placed[start + step]
-    ]
+    at, places = T_world_camera[:, :3, 3], _thin_path(T_world_camera)
+    moved = np.linalg.norm(np.diff(at[list(key_frames)], axis=0), axis=1)
+    moved = moved[moved > MIN_KEY_STEP * moved.mean()] if len(moved) else moved
+    if not len(moved) or not places:
+        return []
+    apart = 0.99 * float(np.median(moved))  # equal steps differ by rounding
+    pairs = list[tuple[int, int]]()
+    for row in np.linspace(0, len(places) - 1, min(PLACES, len(places))).round().astype(int).tolist():
+        start = places[row]
+        distance = np.linalg.norm(at[start:] - at[start], axis=1)
+        for share in (0.5, 1.0):
+            far = np.flatnonzero(distance >= share * apart)
+            pairs += [(start, start + int(far[0]))] if len(far) else []
+    return list(dict.fromkeys(pairs))
 
 
 def sweep_road(

@@ -35,7 +35,7 @@ from stadia.mapping.map_files import (
 )
 from stadia.mapping.sparse_map import LensCamera
 
-VERSION = 1
+VERSION = 2
 """Of the stored stages: a change of them makes earlier ones unusable."""
 
 
@@ -120,7 +120,7 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
         cuts = ", ".join(map(str, found.keys.cuts[:5]))
         yield f"note: another scene at frame {cuts}: only the longest part is mapped"
     if lost := status.get(FrameStatus.LOST, 0):
-        yield f"note: {lost} frames have no pose: too few points of the map are seen in them"
+        yield f"note: {lost} frames have no pose: they are damaged, or show too few points of the map"
 
 
 def describe_camera(found: VideoMap, stream: FrameStream) -> str:

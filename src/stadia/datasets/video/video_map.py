@@ -186,6 +186,9 @@ def read_map(folder: Path) -> VideoMapFiles:
         _check_road(path, record.road)
     poses = np.full((len(record.frames), 4, 4), np.nan)
     for row, frame in enumerate(record.frames):
+        if frame.index != row:
+            found = f"frame {frame.index} in place of {row}"
+            raise DataError(path, found=found, expected="every frame of the video", fix=_REMAKE)
         if frame.T_world_camera is not None:
             values = np.array(frame.T_world_camera, np.float64) if _is_3x4(frame.T_world_camera) else np.empty(0)
             if values.shape != (3, 4) or abs(np.linalg.det(values[:, :3]) - 1) > 1e-3:
