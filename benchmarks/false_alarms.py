@@ -4,9 +4,9 @@
     python benchmarks/false_alarms.py --run RUN           the findings of a finished training of your own
 
 Data: RoadWorld of three seeds and two camera heights, KITTI odometry 06, KITTI raw, EuRoC, 7-Scenes, TableWorld,
-Linemod-Occluded and composites; the real ones where they are available. Trainings: the five recipes, small and on one
-thread. Each must improve on its untrained networks in validation. Takes about 20 minutes on one core; worlds are
-rendered into the cache once.
+Linemod-Occluded and composites; the real ones where they are available. Twenty trainings: the five recipes, some with
+three seeds, and the real samples, small and on one thread. Each must improve on its untrained networks in validation.
+Takes about 40 minutes on one core; worlds are rendered into the cache once.
 
 Prints a row for each: its findings by severity, and what they report. Findings that are true are in TRUE_FINDINGS with
 the reason. Any other finding is a false alarm: the exit status is then 1, as for a training that did not learn. Ends
@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -90,8 +90,8 @@ TRUE_FINDINGS: dict[str, dict[str, str]] = {
     "sevenscenes": {"D18": LITTLE_MOTION, "N01 sides": ONE_CAMERA, "N01 baseline": ONE_CAMERA},
     "TableWorld": {"N02": SAMPLED},
     "Linemod-Occluded": {"O01": "one of its objects is hidden behind the others"},
-    "selfsup": {"N01 resize": LITTLE_ROTATION, "N02": SAMPLED},
-    "selfsup, one camera": {"N01 poses": ONE_SPEED, "M34": LIKE_ITS_MEAN, "S30": LIKE_ITS_MEAN},
+    "selfsup": {"N01 resize": LITTLE_ROTATION, "N01 poses": ONE_SPEED, "N02": SAMPLED},
+    "selfsup, one camera": {"M34": LIKE_ITS_MEAN, "S30": LIKE_ITS_MEAN},
     "metric": {
         "N01 resize": LITTLE_ROTATION,
         "N01 poses": ONE_SPEED,
@@ -133,14 +133,15 @@ ON_ROADS, MONO = ("selfsup", "metric", "supervised"), "selfsup, one camera"
 
 @dataclass(frozen=True)
 class Training:
-    """A training: its recipe, the validation score (lower is better), overrides of its configuration, and the training
-    whose weights it starts from, by name.
+    """A training: its recipe, the validation score (lower is better), overrides of its configuration, the training
+    whose weights it starts from, by name, and the path of a real sample in place of rendered worlds.
     """
 
     recipe: str
     score: str
     overrides: tuple[str, ...]
     after: str | None = None
+    sample: str | None = None
 
 
 TRAININGS: dict[str, Training] = {
@@ -174,6 +175,27 @@ TRAININGS: dict[str, Training] = {
     ),
 }
 """Trainings as in the demos, with smaller images and fewer steps."""
+
+STEREO = (*preset_overrides("demo"), *RANDOM, *SMALL, *SHORT)
+ONE_CAMERA_OF = (*preset_overrides("metric-demo-start"), *SHORT)
+LABELS = (*DPT, *SMALL, *SHORT)
+TRAININGS |= {
+    f"{name}, seed {seed}": replace(TRAININGS[name], overrides=(*TRAININGS[name].overrides, f"seed={seed}"))
+    for name in ("selfsup, stereo", "supervised", "overlay")
+    for seed in (1, 2)
+}
+TRAININGS |= {
+    "selfsup, stereo, KITTI 06": Training("selfsup", "residual", STEREO, sample="kitti_odometry"),
+    "selfsup, stereo, EuRoC": Training("selfsup", "residual", STEREO, sample="euroc"),
+    "selfsup, one camera, KITTI 06": Training("selfsup", "residual", ONE_CAMERA_OF, sample="kitti_odometry"),
+    "selfsup, one camera, KITTI raw": Training("selfsup", "residual", ONE_CAMERA_OF, sample="kitti_raw"),
+    "selfsup, one camera, 7-Scenes": Training("selfsup", "residual", ONE_CAMERA_OF, sample="sevenscenes/kitchen"),
+    "selfsup, one camera, a highway": Training(
+        "selfsup", "residual", (*ONE_CAMERA_OF, "data.camera.horizontal_fov_deg=58"), sample="clips/highway.mp4"
+    ),
+    "supervised, KITTI raw": Training("supervised", "abs_rel", LABELS, sample="kitti_raw"),
+    "supervised, 7-Scenes": Training("supervised", "abs_rel", LABELS, sample="sevenscenes/kitchen"),
+}
 
 MAX_SCORE_RATIO = 0.9
 """Largest score over that of untrained networks, for a training that has learned something."""
@@ -224,9 +246,9 @@ class Row:
 
     def __str__(self) -> str:
         counts = Counter(one.severity for one in self.found)
-        reported = (
-            "; ".join(f"{reported}: {why or '**false alarm**'}" for reported, why in self.reported.items()) or "nothing"
-        )
+        measured = {_describe(one): one.measured.replace("|", "\\|") for one in self.found}
+        reasons = [f"{name}: {why or f'**false alarm**, {measured[name]}'}" for name, why in self.reported.items()]
+        reported = "; ".join(reasons) or "nothing"
         numbers = " | ".join(str(counts[severity]) for severity in Severity)
         return f"| {self.name} | {numbers} | {reported} | {self.improvement or ''} | {self.seconds:.0f} s |"
 
@@ -283,15 +305,20 @@ def data_rows(real: Path) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
 class Trainings:
     """Trainings in a folder. Each runs once; a training that another one starts from runs first."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, real: Path) -> None:
         self.folder = folder
+        self.real = real
         self.runs: dict[str, Run] = {}
 
     def make_config(self, name: str) -> RecipeConfig:
         """Return the configuration, on the worlds of the demo where the recipe renders none by itself."""
         one = TRAININGS[name]
         start = () if one.after is None else (f"start_from={json.dumps(str(self.run(one.after).folder))}",)
-        data = {"data": {"path": str(render_demo_worlds(CacheConfig()))}} if one.recipe in ON_ROADS else {}
+        data: dict[str, Any] = {}
+        if one.sample is not None:
+            data = {"data": {"path": str(self.real / one.sample)}}
+        elif one.recipe in ON_ROADS:
+            data = {"data": {"path": str(render_demo_worlds(CacheConfig()))}}
         return recipes.configure(one.recipe, (*one.overrides, *start), **data)
 
     def run(self, name: str) -> Run:
@@ -352,12 +379,12 @@ def run_checks(name: str, check: Callable[[], list[Finding]]) -> Row:
 
 def rows(real: Path, only: str, folder: Path) -> Iterator[Row]:
     """Yield rows whose name contains `only`."""
-    trainings = Trainings(folder)
+    trainings = Trainings(folder, real)
     for name, check in data_rows(real):
         if only in name:
             yield run_checks(name, check)
-    for name in TRAININGS:
-        if only in name:
+    for name, one in TRAININGS.items():
+        if only in name and (one.sample is None or (real / one.sample).exists()):
             yield trainings.row(name)
 
 
