@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import DepthScale
+from stadia.core.types import Camera, DepthScale
 from stadia.evaluation import graph_process
 from stadia.evaluation.backends import BACKENDS, BackendChoice, check_backend
 from stadia.evaluation.exported_network import (
@@ -23,11 +24,12 @@ from stadia.evaluation.exported_network import (
     TrainingCamera,
     stream_exported_predictions,
 )
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.predict_frames import align_motion, stream_predictions
 from stadia.files.image_io import write_image
+from stadia.models.depth.unet import compute_focal_ratio
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 CAMERA = TrainingCamera(K=((60, 0, 44.5), (0, 60, 14.5), (0, 0, 1)), size=(30, 90))
@@ -89,6 +91,20 @@ def test_other_focal_length_scales_depth_with_one_warning(
     assert [record.getMessage() for record in caplog.records] == [
         "focal length is 2.00 times the training camera's: depth is scaled by it"
     ]
+
+
+def test_a_canonical_focal_length_holds_for_images_of_any_shape(model: Path, drive: Make) -> None:
+    """As `models.depth.unet.compute_focal_ratio`, also for an image that the network takes squeezed."""
+    red_reader_onnx(model, ABOUT.model_copy(update={"focal": None, "canonical_focal": 0.5}).texts())
+    network, frame = ExportedNetwork(model), next(iter(read_frames(drive(2))))
+    upright = Frame("upright", np.ascontiguousarray(frame.image.swapaxes(0, 1)), frame.K[[1, 0, 2]][:, [1, 0, 2]])
+    for shown in (frame, upright):
+        height, width = shown.image.shape[:2]
+        camera = Camera(torch.from_numpy(shown.K)[None], height, width)
+        expected = float(compute_focal_ratio(camera, 0.5))
+        (predicted,) = stream_exported_predictions(network, [shown])
+        alone = network.inverse_depth(PreparedFrame.prepare(network, shown).image[None])[0, 0]
+        np.testing.assert_allclose(predicted.inverse_depth, alone / expected, rtol=0.02)  # rounded to whole pixels
 
 
 def test_file_contains_its_description(model: Path) -> None:

@@ -90,6 +90,17 @@ def test_a_longer_lens_brings_everything_nearer(recipe: SelfsupRecipe, caplog: p
     ]
 
 
+def test_the_pose_network_takes_no_camera_also_where_the_depth_network_does(small: SelfsupConfig) -> None:
+    network = small.model.network.model_copy(update={"canonical_focal": 0.5})
+    model = small.model.model_copy(update={"network": network})
+    canonical = SelfsupRecipe(small.model_copy(update={"model": model})).eval()
+    canonical.focal.fill_(0.6)
+    predictor, image = DepthPredictor(canonical), torch.rand(1, 3, 32, 96)
+    trained, other = camera(0.6 * 96), camera(1.2 * 96)
+    assert predictor.T_next_now(image, trained, image, trained) is not None
+    assert predictor.T_next_now(image, other, image, other) is None
+
+
 def test_a_matrix_of_half_the_size_is_suspected(recipe: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
     """A different focal length is a K that was not rescaled with the images."""
     half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)

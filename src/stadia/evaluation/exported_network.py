@@ -21,7 +21,7 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedF
 from stadia.evaluation.graph_process import EXPECTED, GraphProcess
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.input_files import check_input_file
-from stadia.geometry.numpy_camera import IMAGE_CROPS
+from stadia.geometry.numpy_camera import IMAGE_CROPS, relative_focal
 
 UNITS: Mapping[DepthScale, str] = {
     DepthScale.METRES: "1/m",
@@ -58,6 +58,8 @@ class ExportDescription(StrictModel):
     stride: other sizes are multiples of it, in a .pt2 three times it or more, or twice where the training was.
     focal: fx / width of the training cameras; for another one inverse depth is divided by the ratio of the two. None
         where it is not known: inverse depth stays as it is.
+    canonical_focal: sqrt(fx fy / (height width)) at which the graph's depth holds, of a network with a canonical camera
+        (Metric3D); for another one inverse depth is divided by the ratio of the two. It has no `focal`.
     licence: of the published weights that it is or started from; "" where none is known.
     camera: of the training, for images of which none is given, as JSON; none where it had several or is not known.
     verdict, verdict_codes: on record of its run, and codes of the findings behind it, with commas; none without a run
@@ -78,6 +80,7 @@ class ExportDescription(StrictModel):
     crop: str
     stride: Annotated[int, Field(ge=1, le=MAX_STRIDE)]
     focal: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    canonical_focal: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     licence: Annotated[str, Field(max_length=200)] = ""
     camera: TrainingCamera | None = None
     verdict: Literal["usable", "not judged", "doubtful", "unusable"] | None = None
@@ -92,7 +95,7 @@ class ExportDescription(StrictModel):
 
     @classmethod
     def from_provenance(cls, provenance: Provenance, depth_scale: DepthScale, **values: Any) -> Self:
-        """Build it from a provenance; `values` are the fields from `height` to `focal`."""
+        """Build it from a provenance; `values` are the fields from `height` to `canonical_focal`."""
         made_by = provenance.model_dump(include={"recipe", "config_hash", "checkpoint", "licence"})
         return cls(depth_scale=depth_scale, unit=UNITS[depth_scale], **made_by, **values)
 
@@ -302,8 +305,12 @@ def stream_exported_predictions(
     run: predicts (B, 3, H, W) to (B, 1, H, W); `network.inverse_depth` by default.
     """
     run = run or network.inverse_depth
+    canonical = network.about.canonical_focal
     lens = TrainingLens(network.about.focal or 0.0, "depth is scaled by it")
     for shown in run_ahead(PreparedFrame.prepare(network, frame) for frame in frames):
         inverse_depth = run(shown.image[None])[0, 0]
-        ratio = lens.ratio(shown.K, network.height, network.width)
+        if canonical is None:
+            ratio = lens.ratio(shown.K, network.height, network.width)
+        else:
+            ratio = relative_focal(shown.K, network.height, network.width) / canonical
         yield shown.predicted(network.depth_scale, inverse_depth / np.float32(ratio), None)

@@ -56,6 +56,16 @@ def centered_K(focal_px: float, height: int, width: int) -> NDArray[np.float64]:
     return np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
 
 
+def relative_focal(K: NDArray[np.floating], height: int, width: int) -> NDArray[np.float64]:
+    """Return (...), sqrt(fx fy / (height width)) of K (..., 3, 3): a squeezed or resized image has the same.
+
+    Examples:
+        >>> float(relative_focal(centered_K(32, 64, 64), 64, 64))
+        0.5
+    """
+    return np.sqrt(np.asarray(K[..., 0, 0] * K[..., 1, 1] / (height * width), np.float64))
+
+
 def crop_K(K: NDArray[np.float64], left: int, top: int) -> NDArray[np.float64]:
     """Return (..., 3, 3) of the window whose top-left pixel is (left, top).
 

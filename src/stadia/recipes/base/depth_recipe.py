@@ -380,7 +380,9 @@ class DepthPredictor:
         self.recipe = recipe.eval().to(self.device)
         self.depth_scale, self.crop = recipe.depth_scale, crop or recipe.crop
         self.height, self.width = size or (recipe.height, recipe.width)
-        self.lens = TrainingLens(recipe.focal.tolist(), "depth is scaled by it, and the pose network is not used")
+        network = recipe.depth_network
+        scaled = "" if network is not None and network.uses_camera else "depth is scaled by it, and "
+        self.lens = TrainingLens(recipe.focal.tolist(), f"{scaled}the pose network is not used")
 
     def move(self, device: torch.device) -> None:
         """Run on another device from now on."""
@@ -410,8 +412,9 @@ class DepthPredictor:
 
         Returns None if motion was not trained, or the focal length is another than in training.
         """
-        if any(bool((self._focal_ratio(lens, now) != 1).any()) for lens in (camera, next_camera)):
-            return None
+        for lens in (camera, next_camera):  # the pose network takes no camera
+            if (self.lens.ratio(lens.K.cpu().numpy(), lens.height, lens.width) != 1).any():
+                return None
         return self._predict_motion(now, following)
 
     def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -87,10 +86,8 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
         found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
         raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
-    focal = float(recipe.focal.flatten()[0])  # of several data sets the first's, whose size it has
-    if canonical is not None:
-        focal = canonical * math.sqrt(recipe.height / recipe.width)  # that of the width
-    if not focal > 0 and checkpoint.header.recipe != NETWORK_RECIPE:
+    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # of several data sets the first's
+    if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:
         found, expected = "a network that was never trained", "the lens of its training"
         raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")
     known = find_training_camera(checkpoint)
@@ -98,6 +95,7 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
         made_by,
         recipe.depth_scale,
         focal=focal or None,
+        canonical_focal=canonical,
         camera=None if known is None else TrainingCamera.model_validate(known.model_dump(include={"K", "size"})),
         height=recipe.height,
         width=recipe.width,
