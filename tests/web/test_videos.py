@@ -15,7 +15,7 @@ from tests.web.conftest import Browser
 from stadia.evaluation.plots.videos import open_video_file
 from stadia.web import video as videos
 from stadia.web import video_routes
-from stadia.web.sessions import MAX_SESSIONS, MAX_VIDEOS_OF_ALL
+from stadia.web.sessions import MAX_SESSIONS, MAX_VIDEOS_OF_ALL, SessionStore
 
 VIDEO_HEAD = bytes(4) + b"ftypisom" + bytes(100)
 """The first bytes of an MP4, and no frame."""
@@ -115,6 +115,19 @@ def test_videos_of_all_are_bounded_before_one_is_received(browser: Browser, app:
     jobs[3].state = "done"
     assert browser.post("/api/videos", content=VIDEO_HEAD).status_code == 200
     assert "3" not in other.videos
+
+
+def test_many_uploads_of_one_page_are_one_video_and_leave_no_folder(tmp_path: Path) -> None:
+    store, jobs = SessionStore(), []
+    session = store.create()
+    for number in range(2 * MAX_VIDEOS_OF_ALL):
+        (folder := tmp_path / str(number)).mkdir()
+        jobs.append(videos.VideoJob(folder))
+        store.keep_video(session, jobs[-1])
+    assert [job.folder.exists() for job in jobs] == [False] * (len(jobs) - 1) + [True]
+    assert list(session.videos.values()) == jobs[-1:]
+    store.close()
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_session_that_goes_during_an_upload_leaves_no_file(

@@ -34,7 +34,7 @@ class AppState:
     shelf: of networks.  folder: for uploads while they are decoded; it goes with the server.
     run_list: of the folder whose runs are listed; None lists none.
     data: the folder whose data may be checked; None for none.
-    queue, decoder: of pictures.  video_queue, video_decoder: of videos, which take minutes.
+    queue, decoder: of pictures.  video_queue, video_decoder: of videos, which take minutes, and of checks.
     """
 
     shelf: NetworkShelf
@@ -61,9 +61,9 @@ def get_state(request: Request) -> AppState:
     return state
 
 
-async def run_in_turn(request: Request, session: Session, job: Callable[[], Any]) -> Any:
+async def run_in_turn(request: Request, session: Session, job: Callable[[], Any], queue: FairQueue) -> Any:
     """Return the result of a job in the user's turn. Raises ClientDisconnect where the browser has gone."""
-    future = get_state(request).queue.submit(session.key, job)
+    future = queue.submit(session.key, job)
     waiting = asyncio.wrap_future(future)
     while not waiting.done():
         await asyncio.wait([waiting], timeout=CHECK_S)

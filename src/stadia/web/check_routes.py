@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,5 +121,6 @@ async def check(request: Request) -> Response:
     if state.data is None or form.name not in list_data(state.data):
         raise ConfigError("data", found="none of this name", expected="one of the list", fix="reload the page")
     path = state.data / form.name
-    result = await run_in_turn(request, session, lambda: run_check(path, form.fov_deg, state.folder))
+    job = partial(run_check, path, form.fov_deg, state.folder)
+    result = await run_in_turn(request, session, job, state.video_queue)  # it takes minutes, as a video does
     return JSONResponse(result)

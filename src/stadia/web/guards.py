@@ -52,20 +52,23 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
         return response
 
     async def _check(request: Request, handle: Handler) -> Response:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        try:
+            host, origin = urlsplit(f"//{request.headers.get('host', '')}").hostname, request.headers.get("origin")
+            page = None if origin is None else urlsplit(origin).netloc
+        except ValueError:
+            return refuse("a host or an origin that is no address", 400)
         if token is None and host not in LOOPBACK:
             return refuse("this host name is not served: open http://127.0.0.1", 421)
         if token is not None and not _has_token(request, token):
             given = request.query_params.get("token", "")
             if request.method == "GET" and hmac.compare_digest(given.encode(), token.encode()):
                 response: Response = RedirectResponse("/", 303)
-                set_cookie(response, _name_token_cookie(request), token)
+                set_cookie(response, name_cookie(TOKEN_COOKIE, request), token)
                 return response
             return refuse("open the address that `stadia app` printed: it has a token", 401)
-        session = sessions.find(request.cookies.get(SESSION_COOKIE))
+        session = sessions.find(request.cookies.get(name_cookie(SESSION_COOKIE, request)))
         if request.method not in ("GET", "HEAD"):
-            origin = request.headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            if page is not None and page != request.headers.get("host"):
                 return refuse("a request of another page", 403)
             secret = request.headers.get(CSRF_HEADER, "")
             if session is None or not hmac.compare_digest(secret.encode(), session.csrf.encode()):
@@ -79,13 +82,13 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
 def _has_token(request: Request, token: str) -> bool:
     """Return whether a request has the token, as a cookie or as `Authorization: Bearer`."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    given = bearer if scheme.lower() == "bearer" else request.cookies.get(_name_token_cookie(request), "")
+    given = bearer if scheme.lower() == "bearer" else request.cookies.get(name_cookie(TOKEN_COOKIE, request), "")
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def _name_token_cookie(request: Request) -> str:
+def name_cookie(name: str, request: Request) -> str:
     """Return the name of a server's cookie: browsers send those of all ports of a host to each of them."""
-    return f"{TOKEN_COOKIE}_{request.url.port or 80}"
+    return f"{name}_{request.url.port or 80}"
 
 
 def set_cookie(response: Response, name: str, value: str) -> None:

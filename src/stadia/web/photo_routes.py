@@ -67,7 +67,6 @@ async def add_photo(request: Request) -> Response:
     finally:
         await run_in_threadpool(lambda: shutil.rmtree(folder, ignore_errors=True))
     key = session.keep(session.photos, decoded)
-    state.sessions.limit_memory()
     return await _predict(request, session, key, decoded, form)
 
 
@@ -92,8 +91,9 @@ async def _predict(
         known = [photos.KnownLength(**length.model_dump()) for length in form.known]
         return photos.predict_photo(network, decoded.image, camera, known)
 
-    prediction = await run_in_turn(request, session, job)
+    prediction = await run_in_turn(request, session, job, state.queue)
     key = session.keep(session.predictions, prediction)
+    state.sessions.limit_memory()
     return JSONResponse({"photo": photo, "prediction": key, **describe_prediction(prediction)})
 
 

@@ -22,7 +22,7 @@ from stadia import __version__
 from stadia.core.errors import ConfigError, summarize_exception
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
-from stadia.web.guards import SESSION_COOKIE, make_guard, refuse, require_session, set_cookie
+from stadia.web.guards import SESSION_COOKIE, make_guard, name_cookie, refuse, require_session, set_cookie
 from stadia.web.networks import NetworkShelf
 from stadia.web.run_list import RunList
 
@@ -121,7 +121,7 @@ async def show_page(request: Request) -> Response:
     """Return the page, and start a session where the browser has none."""
     response = FileResponse(STATIC / "index.html")
     if request.state.session is None:
-        set_cookie(response, SESSION_COOKIE, get_state(request).sessions.create().key)
+        set_cookie(response, name_cookie(SESSION_COOKIE, request), get_state(request).sessions.create().key)
     return response
 
 

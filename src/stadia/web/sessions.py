@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,9 @@ MAX_KEPT_OF_ALL = 48
 
 MAX_VIDEOS_OF_ALL = 8
 """Videos of all sessions: at 512 MB while each is received, and at most 300 frames later, they bound the disk."""
+
+FINISHED = ("done", "failed")
+"""States of a video on which no more work is done."""
 
 _TOKEN_BYTES = 24
 
@@ -42,11 +46,16 @@ class Session:
 
     def keep(self, items: OrderedDict[str, Any], item: Any) -> str:
         """Keep a picture or a prediction under a new key, and drop the oldest of too many; return the key."""
-        key = secrets.token_urlsafe(9)
+        key = make_key()
         items[key] = item
         while len(items) > MAX_KEPT:
             items.popitem(last=False)
         return key
+
+
+def make_key() -> str:
+    """Return a new key of a picture, a prediction or a video."""
+    return secrets.token_urlsafe(9)
 
 
 def find_kept(items: OrderedDict[str, Any], key: str, what: str) -> Any:
@@ -87,22 +96,28 @@ class SessionStore:
     def keep_video(self, session: Session, job: Any) -> str:
         """Keep a video that is about to be received; return its key.
 
-        Where all sessions have too many, finished ones of the least recently used go. Raises ConfigError where none
-        has finished, or the session has gone.
+        An unfinished one of the session ends. Where all sessions have too many, finished ones of the least recently
+        used go. Raises ConfigError where none has finished, or the session has gone.
         """
         fix = "wait until one has ended, and upload it again"
         with self._lock:
             if self._sessions.get(session.key) is not session:
                 raise ConfigError("session", found="none", expected="that of this page", fix="reload the page")
+            _drop_videos(session, lambda video: video.state not in FINISHED)
             kept = sum(len(each.videos) for each in self._sessions.values())
             for each in self._sessions.values():
-                for key in [key for key, video in each.videos.items() if video.state in ("done", "failed")]:
-                    if kept >= MAX_VIDEOS_OF_ALL:
-                        each.videos.pop(key).close()
-                        kept -= 1
+                if kept >= MAX_VIDEOS_OF_ALL:
+                    kept -= _drop_videos(each, lambda video: video.state in FINISHED)
             if kept >= MAX_VIDEOS_OF_ALL:
                 raise ConfigError("video", found=f"{kept} that are predicted", expected="fewer", fix=fix)
-            return session.keep(session.videos, job)
+            key = make_key()
+            session.videos[key] = job
+            return key
+
+    def drop_videos(self, session: Session, *, but: Any = None) -> None:
+        """Drop the videos of a session with their files, but one: a user has one at a time."""
+        with self._lock:
+            _drop_videos(session, lambda video: video is not but)
 
     def limit_memory(self) -> None:
         """Drop pictures and predictions of the least recently used sessions, where all have too many."""
@@ -122,9 +137,16 @@ class SessionStore:
             self._sessions.clear()
 
 
+def _drop_videos(session: Session, is_dropped: Callable[[Any], bool]) -> int:
+    """Stop the videos for which this is true, and remove their files; return how many they were."""
+    dropped = [key for key, video in session.videos.items() if is_dropped(video)]
+    for key in dropped:
+        session.videos.pop(key).close()
+    return len(dropped)
+
+
 def _clear(session: Session) -> None:
-    """Drop what a session keeps; videos stop, and remove their files."""
-    for video in session.videos.values():
-        video.close()
-    for items in (session.photos, session.predictions, session.videos):
-        items.clear()
+    """Drop what a session keeps."""
+    _drop_videos(session, lambda video: True)
+    session.photos.clear()
+    session.predictions.clear()

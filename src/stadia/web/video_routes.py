@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,8 +64,7 @@ async def add_video(request: Request) -> Response:
         session.videos.pop(key, None)
         await run_in_threadpool(job.close)
         raise
-    for other in [name for name in session.videos if name != key]:  # one video of a user at a time: hundreds of files
-        await run_in_threadpool(session.videos.pop(other).close)
+    await run_in_threadpool(partial(state.sessions.drop_videos, session, but=job))
     return JSONResponse({"video": key})
 
 

@@ -266,7 +266,7 @@ def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
     return np.asarray(cv2.resize(road, (columns, rows), interpolation=cv2.INTER_NEAREST) > 0)
 
 
-_POINT = re.compile(r"(?P<x>[0-9.]+),(?P<y>[0-9.]+):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
+_POINT = re.compile(r"(?P<x>\d+\.?\d*),(?P<y>\d+\.?\d*):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
 
 
 def point(text: str, value: str) -> ScaleSource:
@@ -275,7 +275,7 @@ def point(text: str, value: str) -> ScaleSource:
     if match is None:
         fix = "for example point=640,200:12.3, or point=640,200:12.3@000010"
         raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="X,Y:METRES", fix=fix)
-    x, y, metres = (_parse_metres(text, match[part], "point=640,200:12.3") for part in ("x", "y", "metres"))
+    x, y, metres = float(match["x"]), float(match["y"]), _parse_metres(text, match["metres"], "point=640,200:12.3")
     first: list[str] = []
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
