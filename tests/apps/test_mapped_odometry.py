@@ -13,6 +13,7 @@ import torch
 
 from stadia.apps.mapped_odometry import MappedOdometry
 from stadia.core.types import DepthScale
+from stadia.datasets.video.content_hash import hash_video
 from stadia.evaluation.frame_preparation import Frame
 from stadia.odometry.visual_odometry import CameraPath
 
@@ -43,12 +44,15 @@ def video(tmp_path: Path) -> Path:
         {"index": n, "name": f"{n:06d}", "status": "key", "T_world_camera": move(0.1 * n)[:3].tolist()}
         for n in range(FRAMES)
     ]
-    (folder / "map.json").write_text(json.dumps({"format": "stadia-map", "camera": camera, "frames": frames}))
+    source = tmp_path / "drive.mp4"
+    source.write_bytes(b"frames")
+    record = {"format": "stadia-map", "fingerprint": hash_video(source), "camera": camera, "frames": frames}
+    (folder / "map.json").write_text(json.dumps(record))
     x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
     points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, 4.0)))
     observed = np.array([(row, point) for row in range(FRAMES) for point in range(len(points))])
     np.savez(folder / "points.npz", points=points, observed=observed, frames=np.arange(FRAMES))
-    return tmp_path / "drive.mp4"
+    return source
 
 
 def make_predictor(scale: DepthScale = DepthScale.METRES) -> Any:

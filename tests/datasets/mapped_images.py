@@ -8,12 +8,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from stadia.datasets.video.content_hash import hash_source
+
 FRAMES, STEP, WALL = 12, 0.01, 4.0
 H, W, FOCAL = 48, 64, 40.0
 
 
 def write_map(folder: Path, *, road: dict[str, object] | None = None, focal_px: float = FOCAL) -> None:
-    """Write a map of a wall; the camera moves to the right by STEP a frame."""
+    """Write a map of a wall, of the images beside it; the camera moves to the right by STEP a frame."""
     folder.mkdir()
     camera = {
         "origin": "given",
@@ -28,7 +30,14 @@ def write_map(folder: Path, *, road: dict[str, object] | None = None, focal_px: 
         T = np.eye(4)
         T[0, 3] = STEP * index
         frames.append({"index": index, "name": f"{index:06d}", "status": "key", "T_world_camera": T[:3].tolist()})
-    record = {"format": "stadia-map", "camera": camera, "frames": frames, "road": road}
+    images = folder.with_suffix("")
+    record = {
+        "format": "stadia-map",
+        "fingerprint": hash_source(images) if images.is_dir() else "",
+        "camera": camera,
+        "frames": frames,
+        "road": road,
+    }
     (folder / "map.json").write_text(json.dumps(record))
     x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
     points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, WALL)))

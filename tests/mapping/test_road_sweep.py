@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from stadia.mapping.road_sweep import choose_pairs, find_road_plane, find_travel_direction
+from stadia.mapping.sparse_map import LensCamera
 
 K = np.array([[260.0, 0, 159.5], [0, 260, 89.5], [0, 0, 1]])
+CAMERA = LensCamera(260.0, (159.5, 89.5), (0, 0, 0, 0), 180, 320)
 PITCH_DEG = 2.0
 STEP = 0.4
 
@@ -45,7 +49,7 @@ def make_frames(poses: np.ndarray, *, is_even: bool = False) -> dict[int, np.nda
 @pytest.mark.parametrize("height", [1.0, 1.8])
 def test_the_height_of_the_camera_is_that_of_the_road_below_it(height):
     poses = make_poses(height=height)
-    found = find_road_plane(make_frames(poses), choose_pairs(poses, [0, 2, 4, 6, 8, 10]), poses, K)
+    found = find_road_plane(make_frames(poses), choose_pairs(poses, [0, 2, 4, 6, 8, 10]), poses, CAMERA)
     assert found is not None
     assert found.height == pytest.approx(height, rel=0.03)
     assert abs(found.height - height) < 2.5 * found.deviation
@@ -56,11 +60,26 @@ def test_the_height_of_the_camera_is_that_of_the_road_below_it(height):
 def test_an_even_road_and_a_camera_that_turns_on_the_spot_have_no_height():
     poses = make_poses()
     pairs = choose_pairs(poses, [0, 2, 4, 6, 8, 10])
-    assert find_road_plane(make_frames(poses, is_even=True), pairs, poses, K) is None
+    assert find_road_plane(make_frames(poses, is_even=True), pairs, poses, CAMERA) is None
     spinning = poses.copy()
     spinning[:, :3, 3] = 0
     assert find_travel_direction(spinning) is None
-    assert find_road_plane(make_frames(poses), pairs, spinning, K) is None
+    assert find_road_plane(make_frames(poses), pairs, spinning, CAMERA) is None
+
+
+def test_the_distortion_of_a_lens_changes_no_height():
+    poses = make_poses()
+    lens = replace(CAMERA, distortion=(-0.3, 0.05, 0.001, 0))
+    y, x = np.mgrid[:180, :320].astype(np.float64)
+    pixels = np.stack((x, y), -1).reshape(-1, 1, 2)
+    straight = cv2.undistortPoints(pixels, K, np.array(lens.distortion), P=K).reshape(180, 320, 2).astype(np.float32)
+    frames = {
+        index: cv2.remap(image, straight[..., 0], straight[..., 1], cv2.INTER_LINEAR, borderValue=200)
+        for index, image in make_frames(poses).items()
+    }
+    found = find_road_plane(frames, choose_pairs(poses, [0, 2, 4, 6, 8, 10]), poses, lens)
+    assert found is not None
+    assert found.height == pytest.approx(1.4, rel=0.03)
 
 
 def test_a_path_sideways_or_back_follows_no_road():
@@ -94,7 +113,7 @@ def test_a_drive_that_stops_or_changes_its_speed_has_its_road(steps, turned):
         world[:3, :3] = cv2.Rodrigues(np.array([0.1, 0.3, 0.2]))[0]
     keys = [0, *(1 + np.flatnonzero(np.diff(poses[:, 2, 3] // (2 * STEP))))]
     pairs = choose_pairs(world @ poses, keys)
-    found = find_road_plane(make_frames(poses), pairs, world @ poses, K)
+    found = find_road_plane(make_frames(poses), pairs, world @ poses, CAMERA)
     assert found is not None
     assert found.height == pytest.approx(1.4, rel=0.03)
 

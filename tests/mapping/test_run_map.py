@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,8 @@ import pytest
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import find_map, find_map_folder, read_map
+from stadia.datasets.video.content_hash import hash_source
+from stadia.datasets.video.video_map import find_map, find_map_folder, find_static_mask, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
@@ -134,7 +136,9 @@ def write_record(folder: Path, origin: str = "given", **changes: object) -> Path
         "width": 20,
     }
     frame = {"index": 0, "name": "0", "status": "key", "T_world_camera": np.eye(4)[:3].tolist()}
-    record = {"format": "stadia-map", "camera": camera, "frames": [frame]} | changes
+    images = folder.with_suffix("")
+    fingerprint = hash_source(images) if folder.suffix == ".map" else ""
+    record = {"format": "stadia-map", "fingerprint": fingerprint, "camera": camera, "frames": [frame]} | changes
     (folder / "map.json").write_text(json.dumps(record))
     return folder
 
@@ -180,6 +184,40 @@ def test_a_camera_that_the_motion_does_not_determine_is_not_used(tmp_path):
         open_recordings(images, stride=1, camera="estimate")
     (images / "K.txt").write_text("9 0 1\n0 9 1\n0 0 1")
     assert open_recordings(images, stride=1)[0].K(0)[0, 0] == 9
+
+
+def test_the_map_of_another_video_is_refused(tmp_path):
+    images = make_images(tmp_path / "images")
+    folder = find_map_folder(images)
+    folder.mkdir()
+    cv2.imwrite(str(folder / "static.png"), np.zeros((20, 20), np.uint8))
+    write_record(folder)
+    assert find_static_mask(images) == folder / "static.png"
+    cv2.imwrite(str(images / "2.png"), np.zeros((20, 20), np.uint8))
+    for use in (find_map, find_static_mask, lambda source: open_recordings(source, stride=1)):
+        with pytest.raises(DataError, match="the map of another video"):
+            use(images)
+    video = tmp_path / "images.mp4"
+    video.write_bytes(b"frames")
+    with pytest.raises(DataError, match=r"expected that of images.mp4. Fix: move it away, or replace it: stadia map"):
+        find_map(video)
+    assert find_map(tmp_path / "images.mov") is None, "a file that does not exist has no map"
+
+
+@pytest.mark.parametrize(
+    ("K", "words"),
+    [
+        ([[[90, 0, 10], [0, 90, 10], [0, 0, 1]], [[99, 0, 10], [0, 99, 10], [0, 0, 1]]], "a K for each frame"),
+        ([[80, 0, 10], [0, 100, 10], [0, 0, 1]], r"fy / fx of 1.25; .* resize the frames to 20x16"),
+    ],
+    ids=["zoom", "pixels that are not square"],
+)
+def test_a_camera_that_a_map_cannot_have_is_refused(stadia, tmp_path, K, words):
+    images = make_images(tmp_path / "images")
+    (images / "K.json").write_text(json.dumps({"K": K, "height": 20, "width": 20}))
+    code, out, err = stadia("map", images)
+    assert (code, out) == (2, "")
+    assert re.search(words, err), err
 
 
 def test_an_estimated_camera_is_not_given_in_another_way_too(stadia, tmp_path):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video.video_decoding import VideoFrame
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_tum_trajectory
@@ -155,3 +156,13 @@ def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path) ->
     assert add_training_options(checkpoint, source, given) == {"stride": 3, **given}
     other = source.rename(source.with_name(f"other{source.suffix}"))
     assert add_training_options(checkpoint, other, {}) == {"stride": 3}
+
+
+def test_a_damaged_frame_moves_no_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = [VideoFrame(index, index / 10, np.zeros((32, 64, 3), np.uint8)) for index in (0, 1, 3, 4, 5)]
+    module = "stadia.recipes.prediction.prediction_inputs"
+    monkeypatch.setattr(f"{module}.stream_video", lambda *_: iter(decoded))
+    monkeypatch.setattr(f"{module}.count_indexed_frames", lambda _: 6)
+    (tmp_path / "drive.mp4").write_bytes(b"frames")
+    (given,) = open_inputs(tmp_path / "drive.mp4", camera=FOCAL, frames=(3, 5))
+    assert [frame.name for frame in given.frames] == ["000003", "000004"]

@@ -129,7 +129,7 @@ def _find_road(
     for frame in track(stream, len(placed), "measuring the road"):
         if frame.index in wanted:
             frames[frame.index] = frame.gray
-    return find_road_plane(frames, pairs, poses, estimate.camera.K, static)
+    return find_road_plane(frames, pairs, poses, estimate.camera, static)
 
 
 def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.datasets.image_files import IMAGE_SUFFIXES, count_image_bytes, encode_name, list_images, read_rgb
+from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.video.video_camera import read_image_size
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_video
-from stadia.datasets.video.video_files import hash_video
 
 MAX_SIDE_PX = 800
 """Longer side of the images that features are found in: on KITTI 06 a wider one gave no better path."""
@@ -74,17 +73,6 @@ class FrameStream:
     def count(self) -> int | None:
         """Return the number of frames; None where the header of a video has none."""
         return len(self.files) or estimate_frame_count(self.source)
-
-    def fingerprint(self) -> str:
-        """Return a hash of the content, by which stored work is recognized."""
-        if not self.files:
-            return hash_video(self.source)
-        import hashlib
-
-        digest = hashlib.blake2b(digest_size=16)
-        for path in self.files:
-            digest.update(encode_name(f"{path.name}:{count_image_bytes(path)}\n"))
-        return digest.hexdigest()
 
     def __iter__(self) -> Iterator[SmallFrame]:
         """Yield every frame. Raises DataError for more than MAX_FRAMES, or images of several sizes."""

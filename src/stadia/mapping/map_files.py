@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.datasets.lens_distortion import make_undistortion
+from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.video_map import FORMAT, MAP_CAMERA, MASK, POINTS, RECORD, MapCamera, MapLens
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory
@@ -152,16 +153,14 @@ def _make_mask(stream: FrameStream, static: NDArray[np.bool_], about: MapCamera)
 
 def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: MapCamera) -> dict[str, object]:
     turn = None if found.estimate.intervals is None else found.estimate.intervals.turn_deg
-    rotating = set(find_rotating(found, poses))
     return {
         "format": FORMAT,
         "source": stream.source.name,
-        "fingerprint": stream.fingerprint(),
+        "fingerprint": hash_source(stream.source),
         "camera": {**about.model_dump(mode="json"), "turn_deg": turn},
         "key_frames": len(found.sparse.frames),
         "points": len(found.sparse.points),
         "noise_px": found.sparse.point_deviations()[1],
-        "cuts": found.keys.cuts,
         "road": None if found.road is None else _describe_road(found.road),
         "frames": [
             {
@@ -169,7 +168,6 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
                 "name": frame.name,
                 "time_s": frame.time_s,
                 "status": str(frame.status),
-                "rotating": row in rotating,
                 "T_world_camera": None if frame.T_camera_world is None else poses.T_world_camera[row, :3].tolist(),
             }
             for row, frame in enumerate(found.placed)

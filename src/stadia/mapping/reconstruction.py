@@ -68,20 +68,12 @@ def map_frames(
     return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
-def adjust(
-    model: Any,
-    *,
-    refine_focal: bool,
-    refine_center: bool = False,
-    refine_lens: bool,
-    iterations: int = 30,
-    threads: int = 2,
-) -> Any:
+def adjust(model: Any, *, refine_focal: bool, refine_lens: bool, iterations: int = 30, threads: int = 2) -> Any:
     """Adjust all frames and points of a pycolmap.Reconstruction in place, with a robust cost; return the adjuster."""
     pycolmap = import_pycolmap()
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    options.refine_focal_length, options.refine_principal_point = refine_focal, refine_center
+    options.refine_focal_length, options.refine_principal_point = refine_focal, False
     options.refine_extra_params = refine_lens
     options.ceres.loss_function_type, options.ceres.loss_function_scale = pycolmap.LossFunctionType.CAUCHY, _ROBUST_PX
     options.ceres.solver_options.max_num_iterations = iterations

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from stadia.mapping.sparse_map import Array, LensCamera
+
 Gray = NDArray[np.floating]
 
 HEIGHTS = np.geomspace(0.15, 6.0, 76)
@@ -60,7 +61,7 @@ def find_road_plane(
     frames: Mapping[int, NDArray[np.uint8]],
     pairs: Sequence[tuple[int, int]],
     T_world_camera: Array,
-    K: Array,
+    camera: LensCamera,
     static: NDArray[np.bool_] | None = None,
 ) -> RoadPlane | None:
     """Return the road below the camera; None where the camera follows no road, or the road is too even.
@@ -69,7 +70,7 @@ def find_road_plane(
         frames: gray images (h, w) by index, of all pairs.
         pairs: indices of two frames, from `choose_pairs`.
         T_world_camera: (N, 4, 4) of all frames, NaN where unknown.
-        K: (3, 3) of the images.
+        camera: of the images, whose distortion is removed.
         static: (h, w), true on what never moves, such as a hood.
     """
     direction = find_travel_direction(T_world_camera)
@@ -78,9 +79,13 @@ def find_road_plane(
     travel, pitch_deg, pitch_deviation_deg = direction
     normal = travel * travel[1] - np.array([0.0, 1, 0])
     normal /= np.linalg.norm(normal)
+    if any(camera.distortion):
+        kept = np.full((camera.height, camera.width), 255, np.uint8)
+        static = camera.undistort(kept if static is None else kept * ~static) < 255
+        frames = {index: camera.undistort(image) for index, image in frames.items()}
     T = [np.linalg.inv(T_world_camera[second]) @ T_world_camera[first] for first, second in pairs]
     compared = [(frames[a], frames[b], T_second_first) for (a, b), T_second_first in zip(pairs, T, strict=True)]
-    curves, lengths = sweep_road(compared, K, normal, static)
+    curves, lengths = sweep_road(compared, camera.K, normal, static)
     heights = HEIGHTS[None] * lengths[:, None]
     grid = np.geomspace(heights[:, 0].max(), heights[:, -1].min(), 300)
     if grid[-1] <= grid[0]:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
 from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_user_camera
-from stadia.datasets.video.video_map import MASK, find_map_folder
+from stadia.datasets.video.video_map import MASK, MAX_FOCAL_DIFFERENCE, find_map_folder
 from stadia.files.locks import hold_folder
 from stadia.files.paths import check_writable, expand_home
 from stadia.mapping.build_map import VideoMap, build_map, remove_work
@@ -70,7 +71,7 @@ def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
     lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
     settings = f"{VERSION} {stream.small_size} {given} {lens}"
-    digest = hashlib.blake2b(f"{stream.fingerprint()} {settings}".encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(f"{hash_source(source)} {settings}".encode(), digest_size=12).hexdigest()
     work = find_cache_folder(request.cache) / f"map-{digest}"
     with hold_folder(work):
         found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
@@ -90,9 +91,17 @@ def _find_given_camera(request: MapRequest, stream: FrameStream) -> UserCamera |
 
 
 def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
-    """Return the camera of the small frames."""
+    """Return the camera of the small frames. Raises DataError for one that changes, or whose pixels are not square."""
+    if known.K.ndim != 2:
+        fix = "map the parts of the video that have one camera; without a map stadia trains and predicts as before"
+        raise DataError(stream.source, found="a K for each frame", expected="one camera", fix=fix)
+    fx, fy = float(known.K[0, 0]), float(known.K[1, 1])
+    if abs(math.sqrt(fy / fx) - 1) > MAX_FOCAL_DIFFERENCE:
+        size = f"{stream.width}x{round(stream.height * fx / fy)}"
+        fix = f"resize the frames to {size}: ffmpeg -i IN -vf scale={size.replace('x', ':')} OUT"
+        raise DataError(stream.source, found=f"fy / fx of {fy / fx:.2f}", expected="square pixels", fix=fix)
     small = known.resized(*stream.small_size)
-    K = small.K if small.K.ndim == 2 else small.K[0]
+    K = small.K
     focal_px = math.sqrt(K[0, 0] * K[1, 1])
     return LensCamera(focal_px, (float(K[0, 2]), float(K[1, 2])), (0.0, 0.0, 0.0, 0.0), small.height, small.width)
 

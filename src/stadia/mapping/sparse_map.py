@@ -49,6 +49,12 @@ class LensCamera:
         )
         return self.focal_px * distorted + np.array(self.center_px)
 
+    def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return an image (h, w) as a pinhole with the same K sees it; 0 where the lens saw nothing."""
+        import cv2
+
+        return np.asarray(cv2.undistort(image, self.K, np.array(self.distortion)), np.uint8)
+
     def resized(self, height: int, width: int) -> LensCamera:
         """Return the camera of images resized to this size, of the same shape."""
         scale = width / self.width

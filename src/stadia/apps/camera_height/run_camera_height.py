@@ -215,7 +215,7 @@ def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_pr
         yield from run_depth_height(request, track)
         return
     frames = read_road_frames(request, track)
-    mapped = find_map(expand_home(request.source)) if request.source.exists() else None
+    mapped = find_map(expand_home(request.source))
     road = None if mapped is None else mapped.road
     estimated = estimate_camera_height(frames, request.config, road=road, track=track)
     yield from summary_lines(estimated)

@@ -26,9 +26,10 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import Intrinsics, check_K
+from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.video_camera import UserCamera, read_user_camera
 from stadia.datasets.video.video_decoding import VideoFrame
-from stadia.datasets.video.video_files import FrameSource, hash_video, open_frames, read_segment
+from stadia.datasets.video.video_files import FrameSource, open_frames, read_segment
 from stadia.files.image_io import check_pixel_count, decode_image
 from stadia.files.input_files import PARSER_ERRORS, check_input_file
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -38,10 +37,10 @@ from stadia.datasets.masks.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording
 from stadia.datasets.video import frame_selection
+from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
 from stadia.datasets.video.video_camera import UserCamera, find_lens, read_user_camera
 from stadia.datasets.video.video_decoding import (
-    MAX_VIDEO_BYTES,
     VIDEO_SUFFIXES,
     VideoFrame,
     count_lost_frames,
@@ -50,12 +49,11 @@ from stadia.datasets.video.video_decoding import (
     stream_video,
 )
 from stadia.files.atomic_files import write_json
-from stadia.files.input_files import name_parser_errors, open_input
+from stadia.files.input_files import name_parser_errors
 from stadia.files.json_files import read_json
 
 log = logging.getLogger(__name__)
 
-_SAMPLED_BYTES = 1 << 20
 _REWRITE = "delete the file; it will be written again"
 
 SEGMENTS = 4
@@ -355,17 +353,6 @@ def _decode(
 def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
     """Return the parameters that determine the kept frames."""
     return (stride, frame_selection.MAX_STANDING_MOTION, frame_selection.MIN_MOTION)
-
-
-def hash_video(path: Path) -> str:
-    """Return a hash of the file's size and of its start, middle and end."""
-    with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as stream:
-        size = stream.seek(0, os.SEEK_END)
-        digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-        for start in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
-            stream.seek(start)
-            digest.update(stream.read(_SAMPLED_BYTES))
-    return digest.hexdigest()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -16,6 +16,7 @@ from stadia.datasets.config import Matrix
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
+from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.files.array_files import read_npz
 from stadia.files.image_io import decode_image
@@ -118,6 +119,8 @@ class MapRoad(FileEntry):
 
 class _MapRecord(FileEntry):
     format: str
+    source: str = ""
+    fingerprint: str
     camera: MapCamera
     frames: list[_MapFrame]
     road: MapRoad | None = None
@@ -127,12 +130,15 @@ class _MapRecord(FileEntry):
 class VideoMapFiles:
     """A map in its folder.
 
+    source, fingerprint: name of the video, and `content_hash.hash_source` of it.
     names: of all frames of the video.  status: of each, see `mapping.frame_poses.FrameStatus`.
     poses: (N, 4, 4) T_world_camera, up to scale; NaN where a frame is lost.
     road: None where the camera follows none that can be measured.
     """
 
     folder: Path
+    source: str
+    fingerprint: str
     camera: MapCamera
     names: tuple[str, ...]
     status: tuple[str, ...]
@@ -195,7 +201,16 @@ def read_map(folder: Path) -> VideoMapFiles:
                 raise DataError(path, found=f"no pose at frame {frame.name[:40]}", expected="3x4 each", fix=_REMAKE)
             poses[row] = np.vstack((values, (0, 0, 0, 1)))
     names, status = (tuple(getattr(frame, key) for frame in record.frames) for key in ("name", "status"))
-    return VideoMapFiles(folder, camera, names, status, poses, record.road)
+    return VideoMapFiles(
+        folder=folder,
+        source=record.source,
+        fingerprint=record.fingerprint,
+        camera=camera,
+        names=names,
+        status=status,
+        poses=poses,
+        road=record.road,
+    )
 
 
 def _check_road(path: Path, road: MapRoad) -> None:
@@ -211,15 +226,30 @@ def _is_3x4(rows: list[list[float]]) -> bool:
 
 
 def find_map(source: Path) -> VideoMapFiles | None:
-    """Return the map beside a video or a folder of images; None without one."""
+    """Return the map beside a video or a folder of images; None without one, and for a source that does not exist.
+
+    Raises DataError for the map of another video: those of drive.mp4, drive.mov and drive/ have one name.
+    """
     folder = find_map_folder(source)
-    return read_map(folder) if (folder / RECORD).is_file() else None
+    if not (folder / RECORD).is_file() or not source.exists():
+        return None
+    mapped = read_map(folder)
+    if mapped.fingerprint != hash_source(source):
+        found, fix = (
+            f"the map of another video ({mapped.source[:40]})",
+            f"move it away, or replace it: stadia map {source}",
+        )
+        raise DataError(folder, found=found, expected=f"that of {source.name}", fix=fix)
+    return mapped
 
 
 def find_static_mask(source: Path) -> Path | None:
-    """Return the file of what never moves in a video or a folder of images, of the map beside it; None without one."""
+    """Return the file of what never moves in a video or a folder of images, of the map beside it; None without one.
+
+    Raises DataError as `find_map`.
+    """
     path = find_map_folder(source) / MASK
-    return path if path.is_file() else None
+    return path if path.is_file() and find_map(source) is not None else None
 
 
 def has_mapped_camera(source: Path) -> bool:

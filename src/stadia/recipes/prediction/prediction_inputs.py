@@ -27,10 +27,10 @@ from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_K
+from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_camera import is_camera_known, read_user_camera
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
-from stadia.datasets.video.video_files import hash_video
 from stadia.datasets.video.video_map import find_static_mask
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
@@ -159,7 +159,12 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
 
     def frames() -> Iterator[Frame]:
         chooser = FrameSelector(options.stride, lists_kept=False)
-        filmed = itertools.islice(stream_video(path, options.video_decoder), start, stop)
+        decoded_frames = stream_video(path, options.video_decoder)
+        filmed = (
+            frame
+            for frame in itertools.takewhile(lambda frame: stop is None or frame.index < stop, decoded_frames)
+            if frame.index >= start
+        )
         stream = (replace(frame, image=camera.undistort(frame.image)) for frame in filmed)
         for decoded in stream:
             on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)

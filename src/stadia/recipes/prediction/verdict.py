@@ -193,7 +193,7 @@ class MapOfFrames:
     def find(cls, source: Path) -> MapOfFrames | None:
         """Return the map beside a video or a folder of images; None without a usable one."""
         with suppress(StadiaError):  # a map that cannot be read is no reason to judge nothing
-            mapped = find_map(source) if source.exists() else None
+            mapped = find_map(source)
             if mapped is not None:
                 names = {name: row for row, name in enumerate(mapped.names)}
                 return cls(make_geometry(mapped, range(len(mapped.names))), names)
