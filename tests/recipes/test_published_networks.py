@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_depth_networks import configure, interrupt
 
 from stadia import recipes
+from stadia.apps.adapt import adapt_network
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork
@@ -144,6 +145,25 @@ def test_predict_and_evaluate_take_a_folder(
     code, _, err = stadia("odometry", folders["dpt"], worlds, "--out", tmp_path / "path", "data.split=val")
     assert code != 0
     assert "--method refined: found inverse depth up to scale and shift" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_it_is_evaluated_and_adapts(
+    architecture: str, folders: dict[str, Path], worlds: Path, tmp_path: Path, stadia: Stadia
+) -> None:
+    arguments = ("--protocol", "relative", "--out", tmp_path / "scores", "--json", "data.split=val")
+    code, text, err = stadia("evaluate", folders[architecture], worlds, *arguments)
+    assert code == 0, err
+    scores, depth_scale = json.loads(text), open_small(folders[architecture]).recipe.depth_scale
+    alignments = {"affine-inverse": "scale and shift", "affine-depth": "scale and shift of depth"}
+    assert scores["alignment"] == alignments.get(str(depth_scale), "median")
+    assert np.isfinite(scores["abs_rel"])
+    settings = ["training.workers=0", "training.threads=1", 'training.loggers=["csv"]']
+    settings += [f"data.cache.folder={tmp_path / 'cache'}", "data.offsets=[]", "data.stereo=true"]
+    lines = [*adapt_network(str(folders[architecture]), worlds, out=tmp_path / "runs", steps=2, settings=settings)]
+    assert any(line.startswith("AbsRel to ground truth: ") for line in lines)
+    assert lines[-1].startswith("use it: stadia predict ")
 
 
 class TestRefusals:

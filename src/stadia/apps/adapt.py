@@ -19,6 +19,7 @@ from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
 from stadia.mapping.run_map import MapRequest, run_map
+from stadia.models.depth.depth_network import check_trains
 from stadia.process.terminal import Terminal
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.launch.time_budget import choose_steps
@@ -182,7 +183,9 @@ def configure_adaptation(
     size: tuple[int, int],
 ) -> RecipeConfig:
     """Return the configuration of `selfsup` that adapts a network to a video; arguments as of `adapt_network`."""
-    model = configure_network(network, network_settings).network.model_dump(mode="json")
+    given = configure_network(network, network_settings)
+    check_trains(given)
+    model = given.network.model_dump(mode="json")
     values: dict[str, Any] = {group: dict(keys) for group, keys in SETTINGS.items()}
     values["model"] |= {"network": model, "trained": scope}
     values["data"] = {"path": str(expand_home(video)), "height": size[0], "width": size[1]}

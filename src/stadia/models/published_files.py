@@ -6,7 +6,7 @@ Weights are read as safetensors alone. A pickle is never opened, and code of a r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def find_published_files(source: str) -> PublishedFiles:
     repository = find_repository(source)
     if repository is not None:
         name, revision = repository
-        folder = _download(source, name, revision)
+        folder = download_repository(source, name, revision)
         return PublishedFiles(folder, find_by_repository(name), folder.name)
     folder = expand_home(Path(source))
     if not folder.is_dir():
@@ -123,8 +123,18 @@ def find_published_files(source: str) -> PublishedFiles:
     return PublishedFiles(folder)
 
 
-def _download(source: str, repository: str, revision: str | None) -> Path:
-    """Return the local folder of a repository's configuration and safetensors."""
+def download_repository(
+    source: str, repository: str, revision: str | None = None, patterns: Sequence[str] = _FILES
+) -> Path:
+    """Return the local folder of a repository's files, whose name is the commit; they are downloaded once.
+
+    Args:
+        source: as the user wrote it, for messages.
+        repository, revision: on the hub.
+        patterns: of the names of its files.
+
+    Raises CheckpointError where the hub has no such repository, is unreachable, or asks for a licence to be accepted.
+    """
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -133,7 +143,7 @@ def _download(source: str, repository: str, revision: str | None) -> Path:
     expected = "a repository with config.json and model.safetensors"
     try:
         with offline_if_unreachable():
-            return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
+            return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
     except GatedRepoError as error:
         found = f"{repository}, whose authors ask you to accept its licence"
         fix = f"accept it on the page of {repository} on the hub, then `hf auth login`"

@@ -10,6 +10,12 @@ from stadia.core.types import DepthScale
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
 """Parts of the names of licences that forbid commercial use."""
 
+PACKAGES: Mapping[str, str] = {
+    "moge": "pip install git+https://github.com/microsoft/MoGe.git",
+    "depth_anything_3": "pip install depth-anything-3",
+}
+"""Packages of authors that run their networks, and how each is installed; transformers runs the others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
@@ -24,6 +30,8 @@ class PublishedNetwork:
     data: that trained it, with licences.
     paper: arXiv number.
     score: as published; "" where none of a usual benchmark is.
+    package: that runs it, of PACKAGES; "" for transformers.
+    focal_unit_px: its depth times the focal length in pixels of its image over this is metres; None where it is metres.
     """
 
     repository: str
@@ -34,15 +42,20 @@ class PublishedNetwork:
     paper: str
     focal: float | None = None
     score: str = ""
+    package: str = ""
+    focal_unit_px: float | None = None
 
     @property
     def title(self) -> str:
         """Return one line for `stadia list networks`."""
         focal = "" if self.focal is None else f" at fx / width {self.focal:.3g}"
+        if self.focal_unit_px is not None:
+            focal = f": output times the focal length in pixels over {self.focal_unit_px:g}"
         score = f"; {self.score}" if self.score else ""
+        package = f"; by the package {self.package}" if self.package else ""
         return (
             f"{self.millions:g} M parameters; {self.output}{focal}; weights {self.licence}; trained on {self.data};"
-            f" arXiv {self.paper}{score}; hf:{self.repository}"
+            f" arXiv {self.paper}{score}; hf:{self.repository}{package}"
         )
 
 
@@ -133,6 +146,38 @@ def _zoedepth(name: str, data: str, focal: float | None) -> PublishedNetwork:
     )
 
 
+def _moge(name: str, millions: float, output: DepthScale) -> dict[str, PublishedNetwork]:
+    is_second = name.startswith("moge-2")
+    return {
+        name: PublishedNetwork(
+            repository=f"Ruicheng/{name}",
+            millions=millions,
+            output=output,
+            licence="MIT",
+            data=f"{24 if is_second else 21} real and synthetic data sets",
+            paper="2507.02546" if is_second else "2410.19115",
+            package="moge",
+        )
+    }
+
+
+def _depth_anything_3(name: str, millions: float, output: DepthScale, licence: str) -> dict[str, PublishedNetwork]:
+    is_metric = name == "da3metric-large"
+    return {
+        name: PublishedNetwork(
+            repository=f"depth-anything/{name.upper()}",
+            millions=millions,
+            output=output,
+            licence=licence,
+            data="public academic data sets",
+            paper="2511.10647",
+            package="depth_anything_3",
+            focal=1.0 if is_metric else None,  # any: its unit follows the focal length
+            focal_unit_px=300.0 if is_metric else None,
+        )
+    }
+
+
 PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {
     **_depth_anything_v2("Small", 24.8, "Apache-2.0", "aligned AbsRel KITTI .078, NYU .053"),
     **_depth_anything_v2("Base", 97.5, _NC, "aligned AbsRel KITTI .078, NYU .049"),
@@ -182,6 +227,18 @@ PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {
         data="satellite images and airborne laser scans",
         paper="2603.06382",
     ),
+    **_moge("moge-vitl", 314, DepthScale.UP_TO_SCALE),
+    **_moge("moge-2-vitl", 326, _METRES),
+    **_moge("moge-2-vits-normal", 35, _METRES),
+    **_moge("moge-2-vitb-normal", 104, _METRES),
+    **_moge("moge-2-vitl-normal", 331, _METRES),
+    **_depth_anything_3("da3-small", 26, DepthScale.UP_TO_SCALE, "Apache-2.0"),
+    **_depth_anything_3("da3-base", 120, DepthScale.UP_TO_SCALE, "Apache-2.0"),
+    **_depth_anything_3("da3-large-1.1", 350, DepthScale.UP_TO_SCALE, _NC),
+    **_depth_anything_3("da3-giant-1.1", 1150, DepthScale.UP_TO_SCALE, _NC),
+    **_depth_anything_3("da3metric-large", 350, _METRES, "Apache-2.0"),
+    **_depth_anything_3("da3mono-large", 350, DepthScale.AFFINE_DEPTH, "Apache-2.0"),
+    **_depth_anything_3("da3nested-giant-large-1.1", 1400, _METRES, _NC),
 }
 """By the name that a command takes."""
 

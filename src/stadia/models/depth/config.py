@@ -87,6 +87,11 @@ class DepthNetworkConfig(PartConfig):
         return None
 
     @property
+    def package(self) -> str:
+        """Return the package of its authors that runs it, and passes no gradients; "" for a network of torch."""
+        return ""
+
+    @property
     def encoders(self) -> tuple[str, ...]:
         """Return the timm models that it consists of."""
         return ()

@@ -273,6 +273,14 @@ def _build_own(name: str, network_class: Any, config: DepthModelConfig) -> Depth
     return network
 
 
+def check_trains(config: DepthModelConfig) -> None:
+    """Raise ConfigError for a network that predicts alone."""
+    if package := config.network.package:
+        found, expected = f"a network of the package {package}, which passes no gradients", "one that trains"
+        fix = f"let it teach: teacher={getattr(config.network, 'source', config.network.name)}"
+        raise ConfigError("model.network", found=found, expected=expected, fix=fix)
+
+
 def check_depth_network(config: DepthModelConfig, sizes: Iterable[tuple[int, int]]) -> None:
     """Raise ConfigError where the depth network cannot be built, or not for one of these image sizes.
 

@@ -1,4 +1,4 @@
-"""The depth network `published`: any depth network of transformers, with its published weights."""
+"""The depth network `published`: any depth network of transformers, or of its authors' package, with its weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from torch.nn import functional
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 from stadia.core.types import DepthScale
 from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.depth.package_networks import load_package_network
 from stadia.models.depth.published_config import PublishedConfig
 from stadia.models.depth.transformer_network import check_transformers_installed, import_transformers
 from stadia.models.parameter_limit import limit_parameters
 from stadia.models.pretrained_weights import InitialWeights, find_unneeded, summarize_names
 from stadia.models.published_files import PublishedFiles, find_published_files
+from stadia.models.published_networks import PUBLISHED_NETWORKS
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
 """Metres to which predicted depth is clamped before it is inverted."""
@@ -36,17 +38,29 @@ class Published(AffineDepthNetwork):
 
     def __init__(self, config: PublishedConfig, *, pretrained: bool = True) -> None:
         super().__init__(config)
-        check_transformers_installed()
         self.output, self.licence = config.depth_scale, config.licence
         self.kind: str = config.architecture["model_type"]
         self.preprocessing = config.preprocessing
         self._mean = torch.tensor(self.preprocessing.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preprocessing.std).view(1, 3, 1, 1)
-        self.network = load_published(config) if pretrained else build_published(config)
+        self.network = self._build(pretrained=pretrained)
         self.is_pretrained = pretrained
         for parameter in find_unused_parameters(self.network):
             parameter.requires_grad_(False)
         self.register_scale(1.0, 0.0)
+
+    def _build(self, *, pretrained: bool) -> Any:
+        if self.config.package:
+            entry = PUBLISHED_NETWORKS.get(self.config.source)
+            if not pretrained or entry is None or entry.package != self.config.package:
+                found, expected = (
+                    f"a checkpoint of a network of {self.config.package}",
+                    "a name that it is published by",
+                )
+                raise CheckpointError(self.config.source, found=found, expected=expected, fix="stadia list networks")
+            return load_package_network(self.config.source)
+        check_transformers_installed()
+        return load_published(self.config) if pretrained else build_published(self.config)
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
         return self.preprocessing.image_size(height, width)
@@ -69,12 +83,14 @@ class Published(AffineDepthNetwork):
 
     @classmethod
     def check_config(cls, config: Any, *, height: int, width: int) -> None:
-        check_transformers_installed()
+        if not config.package:
+            check_transformers_installed()
         super().check_config(config, height=height, width=width)
 
     @classmethod
     def check_weights(cls, config: PublishedConfig) -> None:
-        find_published_files(config.source).list_weight_files()
+        if not config.package:
+            find_published_files(config.source).list_weight_files()
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the trainable parameters of its encoder."""
@@ -108,6 +124,10 @@ class Published(AffineDepthNetwork):
     def _run(self, pixels: Tensor) -> Tensor:
         """Return the output (B, H, W) for normalized images (B, 3, H, W)."""
         network: Any = self.network
+        if self.config.package:
+            depth: Tensor = network.predict(pixels)[0]
+            unit_px = self.config.architecture.get("focal_unit_px")
+            return depth if unit_px is None else depth * pixels.shape[-1] / unit_px  # at fx / width = 1
         if self.kind != "dpt" or network.backbone is not None:
             predicted: Tensor = network(pixel_values=pixels).predicted_depth
             return predicted
@@ -123,10 +143,16 @@ class Published(AffineDepthNetwork):
         return output
 
     def predict_focal(self, image: Tensor) -> Tensor | None:
-        """Return fx / width (B,) of images (B, 3, H, W) by Depth Pro's head for the field of view; None for others."""
+        """Return fx / width (B,) of images (B, 3, H, W) by Depth Pro's head for the field of view, or by the
+        package of MoGe or Depth Anything 3; None for others.
+        """
+        height, width = self.preprocessing.round_up(*image.shape[-2:])
+        if self.config.package:
+            resized = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
+            focal: Tensor | None = self.network.predict(resized)[1]
+            return focal
         if getattr(self.network, "fov_model", None) is None:
             return None
-        height, width = self.preprocessing.round_up(*image.shape[-2:])
         pixels = functional.interpolate(image, size=(height, width), mode="bilinear", align_corners=False)
         field_of_view_deg: Tensor | None = self.network(pixel_values=self.normalize(pixels)).field_of_view
         if field_of_view_deg is None:
@@ -135,6 +161,8 @@ class Published(AffineDepthNetwork):
 
     def _to_nearness(self, output: Tensor) -> Tensor:
         """Return inverse depth, or what has its order, of the network's output."""
+        if self.output is DepthScale.AFFINE_DEPTH and self.config.package:
+            return output.amax((1, 2), keepdim=True) - output
         if self.output is DepthScale.AFFINE_DEPTH:
             return output if self.kind == "chmv2" else 1 - output  # heights are nearer to a camera above
         if self.kind in ("depth_pro", "dpt") or self.output is DepthScale.AFFINE_INVERSE:

@@ -1,4 +1,4 @@
-"""Configuration of the depth network `published`: any depth network of transformers, and its image sizes. No torch."""
+"""Configuration of the depth network `published`: its source, what its depth means, and its image sizes. No torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stadia.core.types import DepthScale
 from stadia.files.paths import make_absolute
 from stadia.models.depth.config import DepthNetworkConfig
 from stadia.models.published_files import find_published_files, find_repository, read_settings
+from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS, PublishedNetwork
 
 MAX_SIDE = 4096
 """Largest side of a network's image that settings of a file may request."""
@@ -36,6 +37,7 @@ class Preprocessing:
     is_fixed: the network takes images of `size` alone.
     mean, std: of RGB in [0, 1].
     margins: add mirrored margins, which are cut off the prediction (ZoeDepth).
+    is_bound: `size` bounds both sides, where the aspect ratio is kept.
     """
 
     size: tuple[int, int] | None
@@ -45,6 +47,7 @@ class Preprocessing:
     std: tuple[float, ...]
     is_fixed: bool = False
     margins: bool = False
+    is_bound: bool = False
 
     def image_size(self, height: int, width: int) -> tuple[int, int]:
         """Return (height, width) of the network's image for an image of a size, as the network's authors resize it.
@@ -57,7 +60,9 @@ class Preprocessing:
         if self.size is None:
             return self.round_up(height, width)
         vertical, horizontal = self.size[0] / height, self.size[1] / width
-        if self.keep_aspect:
+        if self.is_bound:
+            vertical = horizontal = min(vertical, horizontal)
+        elif self.keep_aspect:
             vertical = horizontal = horizontal if abs(1 - horizontal) < abs(1 - vertical) else vertical
         rows, columns = (
             max(round(side * scale / self.multiple), 1) * self.multiple
@@ -77,9 +82,11 @@ class Preprocessing:
 _DEFAULTS: Mapping[str, tuple[tuple[int, int] | None, bool, int, Normalization]] = {
     "chmv2": (None, True, 16, ((0.420, 0.411, 0.296), (0.213, 0.156, 0.143))),
     "depth_anything": ((518, 518), True, 14, _IMAGENET),
+    "depth_anything_3": ((504, 504), True, 14, _PLAIN),
     "depth_pro": ((1536, 1536), False, 1, _HALF),
     "dpt": ((384, 384), False, 32, _HALF),
     "glpn": (None, True, 32, _PLAIN),
+    "moge": (None, True, 1, _PLAIN),
     "prompt_depth_anything": ((756, 756), True, 14, _IMAGENET),
     "tipsv2_dpt": ((448, 448), False, 14, _PLAIN),
     "zoedepth": ((384, 512), True, 32, _HALF),
@@ -133,6 +140,7 @@ def read_preprocessing(architecture: Mapping[str, Any], settings: Mapping[str, A
         std=std,
         is_fixed=kind == "depth_pro",
         margins=kind == "zoedepth" and settings.get("do_pad", True) is not False,
+        is_bound=kind == "depth_anything_3",
     )
 
 
@@ -152,7 +160,7 @@ def find_output(architecture: Mapping[str, Any]) -> DepthScale:
 
 
 class PublishedConfig(DepthNetworkConfig):
-    """A published depth network of transformers, of any of its architectures.
+    """A published depth network of transformers, of any of its architectures, or of the package of its authors.
 
     source: a name of `stadia list networks`, hf:ORG/NAME, hf:ORG/NAME@REVISION, or a folder that `save_pretrained`
         wrote. Weights are read as safetensors alone.
@@ -178,7 +186,12 @@ class PublishedConfig(DepthNetworkConfig):
     @model_validator(mode="after")
     def _read_source(self) -> Self:
         """Fill what the source's files and the table state."""
-        if self.settings is None:
+        entry = PUBLISHED_NETWORKS.get(self.source)
+        if self.settings is None and entry is not None and entry.package:
+            architecture = {"model_type": entry.package, "focal_unit_px": entry.focal_unit_px}
+            object.__setattr__(self, "settings", {"architecture": architecture, "preprocessing": {}})
+            self._state(entry)
+        elif self.settings is None:
             try:
                 files = find_published_files(self.source)
                 settings = read_settings(files)
@@ -186,19 +199,24 @@ class PublishedConfig(DepthNetworkConfig):
                 raise ValueError(
                     f"{error.what}: found {error.found}; expected {error.expected}; {error.fix}"
                 ) from error
-            entry = files.entry
-            found = {
-                "settings": settings,
-                "source": self.source if find_repository(self.source) else str(make_absolute(self.source)),
-                "focal": self.focal or (entry.focal if entry else None),
-                "licence": self.licence or (entry.licence if entry else ""),
-                "output": self.output or (entry.output if entry else None),
-                "revision": files.revision,
-            }
-            for name, value in found.items():
-                object.__setattr__(self, name, value)
+            object.__setattr__(self, "settings", settings)
+            object.__setattr__(self, "revision", files.revision)
+            if not find_repository(self.source):
+                object.__setattr__(self, "source", str(make_absolute(self.source)))
+            self._state(files.entry)
         self.preprocessing  # noqa: B018 - raises for sizes that no image has
         return self
+
+    def _state(self, entry: PublishedNetwork | None) -> None:
+        """Fill what the table states, where the user does not."""
+        if entry is not None:
+            for name in ("focal", "licence", "output"):
+                object.__setattr__(self, name, getattr(self, name) or getattr(entry, name))
+
+    @property
+    def package(self) -> str:
+        kind: str = self.architecture["model_type"]
+        return kind if kind in PACKAGES else ""
 
     @property
     def architecture(self) -> dict[str, Any]:

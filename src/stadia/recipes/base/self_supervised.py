@@ -33,7 +33,7 @@ from stadia.losses.measured_terms import MeasuredTerms
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 from stadia.models.depth.config import DepthNetworkConfig
-from stadia.models.depth.depth_network import DepthNetwork, check_depth_network
+from stadia.models.depth.depth_network import DepthNetwork, check_depth_network, check_trains
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
@@ -49,6 +49,7 @@ def make_networks(config: SelfSupervisedConfig) -> DepthPoseNet:
 
 def check_networks(config: SelfSupervisedConfig) -> None:
     """Raise ConfigError for networks that cannot be built, or not for the image size of a data set."""
+    check_trains(config.model)
     load_loss(config.loss.name, SelfSupervisedLoss)
     sets = config.data.sets.values()
     whole = [(data_set.height, data_set.width) for data_set in sets]

@@ -85,6 +85,10 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
     if not isinstance(recipe, DepthRecipe):
         found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
         raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
+    package = getattr(getattr(recipe.depth_network, "config", None), "package", "")
+    if package:
+        found, fix = (f"a network of the package {package}", "let it teach a small one, and export that")
+        raise CheckpointError(checkpoint.path, found=found, expected="a network of torch alone", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
     focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # of several data sets the first's
     if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:

@@ -30,7 +30,7 @@ from stadia.losses.load_loss import load_loss
 from stadia.losses.loss_report import LossReport, combine_losses, masked_mean
 from stadia.losses.min_norm import DataSetBalance
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network, check_depth_network
+from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network, check_depth_network, check_trains
 from stadia.models.pretrained_weights import LoadReport
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData, open_data_sets
@@ -79,6 +79,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
 
         Raises ConfigError for a network that cannot be built, before images are decoded, and DataError.
         """
+        check_trains(config.model)
         load_loss(config.loss.name, SparseDepthLoss)
         check_depth_network(config.model, [(config.data.height, config.data.width)])
         check_teacher(config.teacher, config.data.height, config.data.width, console)

@@ -1,0 +1,138 @@
+"""All architectures of transformers for depth, built small from their configuration and saved as local folders:
+
+    python benchmarks/published_architectures.py [ARCHITECTURE ...]
+
+Each one predicts, is evaluated and exported, trains three steps in each recipe, resumes, and adapts for 20 steps, on a
+RoadWorld in miniature. Prints a row of the table of docs/results/published-networks.md for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "recipes"))
+
+from published_folders import ARCHITECTURES, write_network
+
+from stadia import recipes
+from stadia.apps.adapt import RECORD, adapt_network
+from stadia.cli.main import run as run_command_line
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.files.json_files import read_json
+from stadia.recipes import RECIPES
+from stadia.recipes.prediction.export import export_checkpoint
+from stadia.recipes.prediction.network_checkpoint import open_network
+from stadia.recipes.supervised.recipe import SupervisedRecipe
+from stadia.synthetic.config import ROADWORLD_TINY
+from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
+from stadia.training.checkpoint import Checkpoint
+
+STEPS = 3
+"""Updates of a training in each recipe."""
+
+ADAPT_STEPS = 20
+"""Updates of `stadia adapt`."""
+
+SETTINGS: dict[str, Any] = {"workers": 0, "threads": 1, "check_seconds": 0, "loggers": ["csv"]}
+"""Of `training`, for a network that trains in seconds."""
+
+
+def run_stadia(*words: object) -> str:
+    """Return what a command prints. Raises RuntimeError with its error where it fails."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            run_command_line([str(word) for word in words])
+    except SystemExit as ending:
+        if ending.code:
+            raise RuntimeError(f"stadia {words[0]}: {err.getvalue().strip().splitlines()[-1]}") from None
+    return out.getvalue()
+
+
+def train_and_resume(recipe: str, folder: Path, world: Path, out: Path) -> bool:
+    """Return whether a training that was stopped before its last step ends with the weights of a whole one."""
+    network = {"name": "published", "source": str(folder)}
+    data: dict[str, Any] = {"path": str(world), "height": 32, "width": 96, "cache": {"folder": str(out / "cache")}}
+    values: dict[str, Any] = {"model": {"network": network, "pretrained": True}}
+    if recipe == "metric":
+        data |= {"stereo": False, "offsets": [-1, 1]}
+        values["road"] = {"priors": "roadworld"}
+    if recipe != "supervised":
+        values["model"]["pose_net"] = "correlation"
+    training = {**SETTINGS, "max_steps": STEPS, "max_epochs": None, "batch_size": 2, "checkpoint_every": 1}
+    config = recipes.configure(recipe, data=data, training=training, **values)
+    whole = recipes.train(config, out=out / "whole")
+    recipe_class = RECIPES.load(recipe)
+    training_step = recipe_class.training_step
+
+    def stop(self: Any, batch: Any) -> Any:
+        if self.global_step == STEPS - 1:
+            raise KeyboardInterrupt
+        return training_step(self, batch)
+
+    recipe_class.training_step = stop
+    try:
+        recipes.train(config, out=out / "stopped")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        recipe_class.training_step = training_step
+    (stopped,) = (out / "stopped").iterdir()
+    resumed = recipes.train(config, resume=stopped)
+    first, second = (Checkpoint.open(run.folder / "checkpoints" / "last.safetensors") for run in (whole, resumed))
+    return first.header.step == second.header.step == STEPS and first.checksums == second.checksums
+
+
+def measure_architecture(name: str, world: Path, out: Path) -> dict[str, Any]:
+    """Return the row of an architecture."""
+    folder = write_network(out / "network", name)
+    run_stadia("predict", folder, world, "--out", out / "predicted", "--no-video", "data.split=val")
+    predictions = Predictions.open(next((out / "predicted").rglob("predictions.json")).parent)
+    arguments = ("--protocol", "relative", "--out", out / "scores", "--json", "data.split=val")
+    scores = json.loads(run_stadia("evaluate", folder, world, *arguments))
+    _, compared = export_checkpoint(open_network(folder, lambda: (64, 96)), out / "model.onnx")
+    row: dict[str, Any] = {
+        "depth": str(predictions.depth_scale),
+        "images": len(predictions.files),
+        "alignment": scores["alignment"],
+        "abs_rel": round(scores["abs_rel"], 3),
+        "export": max(comparison.relative for comparison in compared),
+    }
+    for recipe in ("selfsup", "metric", "supervised"):
+        row[f"{recipe}_resumes"] = train_and_resume(recipe, folder, world, out / recipe)
+    settings = [f"training.{key}={json.dumps(value)}" for key, value in SETTINGS.items()]
+    steps = adapt_network(
+        str(folder),
+        world,
+        out=out / "adapted",
+        steps=ADAPT_STEPS,
+        settings=[*settings, f"data.cache.folder={out / 'cache'}"],
+    )
+    lines = [*steps]
+    (run,) = (out / "adapted").iterdir()
+    record = read_json(run / RECORD)
+    row |= {"adapt": next(line for line in lines if "before" in line), "kept": record["kept"]}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("architectures", nargs="*", default=list(ARCHITECTURES), metavar="ARCHITECTURE")
+    arguments = parser.parse_args()
+    SupervisedRecipe._fit = lambda recipe, network, data: network.calibrate(0.05, 0.01)  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        world = Path(folder) / "world"
+        write_roadworld(ROADWORLD_TINY.model_copy(update={"frames": 5}), world, workers=1)
+        for name in arguments.architectures:
+            print(json.dumps({"architecture": name, **measure_architecture(name, world, Path(folder) / name)}))
+
+
+if __name__ == "__main__":
+    main()
