@@ -33,7 +33,7 @@ from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 HEIGHT, WIDTH, FOCAL = 96, 320, 260.0
 K = np.array([[FOCAL, 0, (WIDTH - 1) / 2], [0, FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
 LEARNED = TrainingRecord(steps=3000, warped_over_unwarped=0.3, auto_masked=0.2, focal=(FOCAL / WIDTH,))
-GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0)
+GOOD = FrameMeasurements(16, 6.0, 0.15, 0.6, 0.6, 12, 0.0, foreground_far=0.0)
 
 
 def street(number: int, z: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -338,6 +338,9 @@ def test_few_pairs_with_motion_decide_nothing() -> None:
     affine = replace(wrong, match_pairs=0, has_ratios=False)
     assert judge_measurements(affine, LEARNED).verdict is Verdict.USABLE, "it has no ratios that S30 could check"
     assert judge_measurements(replace(wrong, match_pairs=4), LEARNED).not_checked == {}
+    assert judge_measurements(replace(wrong, match_pairs=4, foreground_far=None), LEARNED).not_checked == {
+        "M37": "16 frames, 4 are needed"
+    }
 
 
 def test_another_lens_is_a_note() -> None:

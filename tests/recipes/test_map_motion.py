@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # mapped_images
 
 from mapped_images import FOCAL, write_images, write_map
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
+from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.recipes import configure
-from stadia.recipes.base.self_supervised import add_motion_term
+from stadia.recipes.base.self_supervised import add_motion_term, check_metric_poses
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.map_motion import resolve_motion
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -101,9 +103,31 @@ def test_a_loss_in_metres_takes_no_map(images, name):
     config, printed = resolve(make_config(images, *settings))
     assert (config.motion, config.data.poses) == ("network", None)
     assert printed == f"the map beside the video is not used: its unit is its own, and loss.{name} gives metres\n"
-    for setting in ("motion=map", "data.poses=map"):
-        with pytest.raises(ConfigError, match=rf"motion=map: found .*loss\.{name}.* Fix: leave out the map"):
-            resolve(make_config(images, *settings, setting))
+    with pytest.raises(ConfigError, match=rf"motion=map: found .*loss\.{name}.* Fix: leave out the map"):
+        resolve(make_config(images, *settings, "motion=map"))
+
+
+@pytest.mark.parametrize("recipe", ["selfsup", "metric"])
+@pytest.mark.parametrize("motion", [[], ["motion=network"]])
+def test_the_poses_of_a_map_give_no_speed_in_metres(images, recipe, motion):
+    settings = ["loss.speed=0.1", "data.poses=map", *(motion if recipe == "selfsup" else [])]
+    with pytest.raises(ConfigError, match=r"data\.poses=map has a unit of its own: give poses, or loss\.speed=0"):
+        configure(recipe, [f"data.path={images}", *settings])
+
+
+def test_reconstructed_poses_give_no_speed_in_metres():
+    def recording(*, is_metric):
+        return SimpleNamespace(name="scene", has_metric_poses=is_metric)
+
+    def data(**about):
+        part = SimpleNamespace(recordings={"train": [recording(**about)]})
+        return SimpleNamespace(data_sets={"": part})
+
+    loss = SelfSupervisedLossConfig(speed=0.1)
+    check_metric_poses(loss, data(is_metric=True))
+    check_metric_poses(SelfSupervisedLossConfig(), data(is_metric=False))
+    with pytest.raises(DataError, match="poses of scene up to one scale"):
+        check_metric_poses(loss, data(is_metric=False))
 
 
 def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(images):

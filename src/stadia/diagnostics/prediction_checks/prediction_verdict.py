@@ -253,8 +253,20 @@ def _list_unchecked(measured: FrameMeasurements | None, training: TrainingRecord
         elif measured.match_pairs < MIN_JUDGED_PAIRS:
             pairs = f"{measured.match_pairs} pair{'s' * (measured.match_pairs != 1)} of frames"
             yield "S30", f"{pairs} with enough motion and matches, {MIN_JUDGED_PAIRS} are needed"
+        if (why := _explain_unchecked_holes(measured, valid)) is not None:
+            yield "M37", why
     if training.steps is None and training.warped_over_unwarped is None:
         yield "T40", "no record of the training"
+
+
+def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | None:
+    """Return why M37 could not be measured; None where it was."""
+    if is_mapped(measured) and (mapped := measured.mapped) is not None:
+        has_road = mapped.road_frames >= MIN_MAPPED_FRAMES
+        return None if has_road or mapped.hole_share is not None else "the map has no road, and too few points"
+    return (
+        None if measured.foreground_far is not None else f"{valid} frame{'s' * (valid != 1)}, {MIN_FRAMES} are needed"
+    )
 
 
 def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterator[Finding]:

@@ -281,6 +281,8 @@ class SelfSupervisedConfig(RecipeConfig):
             yield f"loss.sparse_depth needs depth, and {key}.ground_truth_depth is false: set it to true"
         if self.loss.speed and not data_set.offsets:
             yield f"loss.speed needs motion, and {key}.offsets is empty: set {key}.offsets=[-1,1], or loss.speed=0"
+        if self.loss.speed and data_set.poses == POSES_OF_MAP:
+            yield f"loss.speed is in metres, and {key}.poses=map has a unit of its own: give poses, or loss.speed=0"
         if self.model.network.predicts_right_view and data_set.augmentation.tilt.probability:
             yield (
                 f"model.network.right_view is true and {key}.augmentation.tilt has a probability: the right camera of a"

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
 from stadia.core.types import Batch, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.datasets.config import POSES_OF_MAP
@@ -27,6 +28,7 @@ from stadia.evaluation.validation_metrics import (
 )
 from stadia.losses.affine_brightness import BrightnessGate
 from stadia.losses.auto_mask import find_masked_pixels
+from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.load_loss import load_loss
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.measured_terms import MeasuredTerms
@@ -38,6 +40,7 @@ from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
 from stadia.recipes.base.depth_recipe import VideoTargetsT
+from stadia.recipes.base.video_data import VideoData
 from stadia.training.validation_scores import ValidationScores
 
 
@@ -417,3 +420,15 @@ def brightness_and_uncertainty_stats(prediction: Prediction, source_names: Seque
         names = (f"log_uncertainty/p{percent}" for percent in QUANTILE_PERCENTS)
         stats |= dict(zip(names, quantiles, strict=True))
     return stats
+
+
+def check_metric_poses(loss: SelfSupervisedLossConfig, data: VideoData) -> None:
+    """Raise DataError where `loss.speed` would take the unit of reconstructed poses for metres."""
+    if not loss.speed:
+        return
+    for data_set in data.data_sets.values():
+        for recording in data_set.recordings["train"]:
+            if not recording.has_metric_poses:
+                found = f"poses of {recording.name} up to one scale, and loss.speed"
+                fix = "give poses in metres (data.poses=FILE), or leave loss.speed out"
+                raise DataError("loss.speed", found=found, expected="poses in metres", fix=fix)
