@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from stadia.mapping.key_frames import KeyFrameSelector, thin_keys
 from stadia.mapping.static_parts import StaticParts
@@ -100,6 +101,20 @@ def test_painted_bars_and_hoods_are_found_and_a_moving_scene_is_none():
     found = collect(paint)
     assert (found & hood).sum() / (found | hood).sum() >= 0.9
     assert not collect(lambda image: None).any()
+
+
+@pytest.mark.parametrize("gray", [0, 20], ids=["black", "dark"])
+def test_bars_on_all_four_sides_are_found(gray):
+    bars = np.ones((200, 320), bool)
+    bars[14:182, 20:290] = False
+
+    def paint(image: np.ndarray) -> None:
+        image[bars] = gray
+
+    found = collect(paint)
+    assert (found & bars).sum() / (found | bars).sum() >= 0.9
+    for side in (found[:14], found[182:], found[:, :20], found[:, 290:]):
+        assert side.mean() > 0.95
 
 
 def test_a_stamp_is_found():

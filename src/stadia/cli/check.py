@@ -81,6 +81,9 @@ def check(
     if not as_json:  # before the checks, which take seconds
         for line in summarize_recordings(recordings):
             Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
+    if out is not None:
+        for line in _draw_ignored(recordings, out):
+            echo(line, err=as_json)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     errors = Terminal(stderr=True)
     agreements: list[BaselineAgreement] = []
@@ -103,6 +106,18 @@ def check(
     _report_findings(findings, recordings, _describe_opened(recordings), out, as_json=as_json)
     if strict:
         _require_checked(findings, only or [])
+
+
+def _draw_ignored(recordings: Sequence[Recording], out: Path) -> Iterator[str]:
+    """Write a picture of each ignored region, such as what `stadia map` found never to move; yield a line for each."""
+    from stadia.diagnostics.preflight.finding_images import draw_ignored_regions
+    from stadia.files.atomic_files import open_atomic
+
+    for number, (share, picture) in enumerate(draw_ignored_regions(recordings)):
+        path = out / f"ignored{f'-{number}' if number else ''}.png"
+        with open_atomic(path) as stream:
+            stream.write(picture)
+        yield f"{path}: {share:.1%} of the image is ignored, in red"
 
 
 def _judge_network(
@@ -269,8 +284,10 @@ def _print_findings(
             console.print(f"{line}[bold]{family.label}[/bold]")
             line = "\n"
         print_finding(console, finding, out)
-    if out is None and any(finding.image for finding in findings):
-        console.print("\n[dim]--out FOLDER writes an image of what can be seen[/dim]")
+    has_region = any((region := recording.ignored()) is not None and region.any() for recording in recordings)
+    if out is None and (has_region or any(finding.image for finding in findings)):
+        what = "an image of what can be seen" if any(finding.image for finding in findings) else "the ignored region"
+        console.print(f"\n[dim]--out FOLDER writes {what}[/dim]")
     counts = {name: sum(finding.severity == name for finding in findings) for name in ("stop", "warn")}
     unchecked = [finding for finding in findings if finding.family is Family.NOT_CHECKED]
     notes = sum(finding.severity == "note" for finding in findings if finding.family is not Family.NOT_CHECKED)

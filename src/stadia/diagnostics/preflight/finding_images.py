@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import cv2
@@ -43,6 +43,20 @@ def draw_frames(frames: Mapping[str, tuple[Recording, int]]) -> bytes:
             for split, (recording, index) in frames.items()
         }
     )
+
+
+def draw_ignored_regions(recordings: Sequence[Recording]) -> list[tuple[float, bytes]]:
+    """Return for each different ignored region its share of the image and a PNG, in which it is red."""
+    drawn = dict[bytes, tuple[float, bytes]]()
+    for recording in recordings:
+        region = recording.ignored() if len(recording) else None
+        if region is None or not region.any() or (key := np.packbits(region).tobytes()) in drawn:
+            continue
+        image = recording.image(len(recording) // 2).copy()
+        image[region] = (0.4 * image[region] + 0.6 * np.array(RED)).astype(np.uint8)
+        tile = {f"{recording.name}: {region.mean():.1%} ignored": _resize_to_tile(image)}
+        drawn[key] = float(region.mean()), _encode_png(tile)
+    return list(drawn.values())
 
 
 def add_image(finding: Finding, draw: Callable[[], bytes]) -> Finding:
