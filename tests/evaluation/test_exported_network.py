@@ -254,19 +254,19 @@ class TestAssumedCamera:
     ) -> None:
         code, text, err = predict(60, 180)
         assert code == 0, err
-        assert "no camera is given, so that of the training is used: field of view 73.7 degrees" in err
+        assert "camera: assumed, that of the training, since no camera is given, 73.7 x 28.1 degrees: metres" in text
         assert "  not checked: K30 Camera differs from the training's: no camera was given" in text
         record = Predictions.open(tmp_path / "out").record
         assert record is not None
         assert "K30" in record.checks["not_checked"]
 
-    def test_a_file_without_the_training_camera_needs_one(
+    def test_a_file_without_the_training_camera_has_an_assumed_one(
         self, model: Path, predict: Callable[..., tuple[int, str, str]]
     ) -> None:
         red_reader_onnx(model, ABOUT.model_copy(update={"camera": None}).texts())
         assert ExportedNetwork(model).about.camera is None
-        code, _, err = predict(30, 90)
-        assert (code, "photos: found no camera" in err) == (2, True)
+        code, text, err = predict(30, 90)
+        assert (code, "camera: assumed, 60 degrees across the longer side" in text) == (0, True), err
 
 
 def _outside(path: Path) -> Path:

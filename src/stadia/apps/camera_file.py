@@ -15,7 +15,13 @@ from stadia.datasets.formats.calibration_files import CalibratedCamera, full_fra
 from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import check_path_exists
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video.video_camera import camera_file_names, fit_to_size, read_image_size, read_user_intrinsics
+from stadia.datasets.video.video_camera import (
+    camera_file_names,
+    find_phone_fov_deg,
+    fit_to_size,
+    read_image_size,
+    read_user_intrinsics,
+)
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.output_files import check_replaceable
@@ -201,7 +207,7 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         lens = (request.focal_mm, across_mm) if request.focal_mm is not None else read_lens(source)
         if lens is None:
             expected = "a focal length in its metadata, or --fov, --focal-px, --focal-mm or --calibration"
-            fix = "pass one of these; for a phone's main camera --fov 69 (held upright: --fov 42)"
+            fix = f"pass one of these; for a phone's main camera --fov {find_phone_fov_deg(height, width):.0f}"
             raise DataError(source, found="no camera", expected=expected, fix=fix)
         config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1])
         origin = f"lens of {lens[0]:.3g} mm, sensor of {lens[1]:.3g} mm"

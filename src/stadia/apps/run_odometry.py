@@ -32,13 +32,7 @@ from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.training_overlap import TrainedInput, note_trained
 from stadia.recipes.prediction.backend_predictor import describe_backend_choice, describe_cost, open_backend
 from stadia.recipes.prediction.depth_task import observe_frames
-from stadia.recipes.prediction.prediction_inputs import (
-    PredictionInput,
-    add_training_options,
-    find_assumed_camera,
-    is_own_video,
-    open_inputs,
-)
+from stadia.recipes.prediction.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.recipes.prediction.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
@@ -202,19 +196,14 @@ def _write(
     request, method = odometry.request, odometry.request.method
     predictor: Predictor = odometry.predictor
     receipt: ScaleReceipt | None = None
+    yield from given.camera_lines()
     if request.scale_from:
         receipt = measure_scale(predictor, partial(odometry.open_one, given.name), request.scale_from)
         predictor = ScaledPredictor(predictor, receipt)
         yield from receipt.lines()
     with atomic_folder(folder) as new:
-        assumed = find_assumed_camera(odometry.checkpoint, request.source, request.options)
-        gate, trained = open_gate(
-            odometry.checkpoint,
-            given,
-            predictor.depth_scale,
-            camera_is_assumed=assumed is not None,
-            source=expand_home(request.source),
-        )
+        source = expand_home(request.source)
+        gate, trained = open_gate(odometry.checkpoint, given, predictor.depth_scale, source=source)
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))

@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
@@ -29,7 +30,7 @@ from stadia.files.image_io import (
     decode_image,
     parse_image_header,
 )
-from stadia.files.input_files import check_input_file, open_input, read_bytes
+from stadia.files.input_files import check_input_file, name_parser_errors, open_input, read_bytes
 from stadia.files.paths import natural_sort_key
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -79,6 +80,21 @@ def read_image_header(path: Path) -> ImageHeader | None:
     """Return size, bits and channels of a PNG or JPEG; None for another file. Raises DataError where it is missing."""
     with open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
         return parse_image_header(stream.read(_HEADER_BYTES))
+
+
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF 2.32, section 4.6.4
+
+
+def read_upright_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of an image as `read_rgb` returns it, without decoding it. Raises DataError."""
+    with (
+        name_parser_errors(path, expected="a whole image"),
+        open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream,
+        Image.open(stream) as image,
+    ):
+        width, height = image.size
+        is_turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION) in _TURNED
+    return (width, height) if is_turned else (height, width)
 
 
 KIND_SAMPLES = 64  # images of a folder whose headers are read: the first half, and the others spread

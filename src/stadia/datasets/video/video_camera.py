@@ -18,7 +18,7 @@ from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, 
 from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
 from stadia.datasets.video.video_decoding import stream_video
-from stadia.datasets.video.video_map import has_mapped_camera, read_mapped_camera, read_mapped_lens
+from stadia.datasets.video.video_map import find_map, has_mapped_camera, read_mapped_camera, read_mapped_lens
 from stadia.files.input_files import read_lines
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
@@ -222,11 +222,6 @@ def find_camera_file(source: Path) -> Path | None:
     return next((path for path in camera_file_names(source) if path.is_file()), None)
 
 
-def is_camera_known(source: Path) -> bool:
-    """Return whether a camera file lies beside a video or in a folder of images, or a map that determines a camera."""
-    return find_camera_file(source) is not None or has_mapped_camera(source)
-
-
 def read_image_size(source: Path) -> tuple[int, int]:
     """Return (height, width) of a video, an image, or the first image of a folder."""
     if source.is_dir():
@@ -238,15 +233,34 @@ def read_image_size(source: Path) -> tuple[int, int]:
 def _require_K_file(source: Path, height: int, width: int) -> Path:
     found = find_camera_file(source)
     if found is None:
-        phone_deg = _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
         name = camera_file_names(source)[0].name
         expected = f"{name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
-        fix = (
-            f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f}), or write"
-            f" it down once: `stadia camera {source} --fov {phone_deg:.0f}`; `stadia map {source}` estimates it"
-        )
-        raise DataError(source, found="no camera", expected=expected, fix=fix)
+        raise DataError(source, found="no camera", expected=expected, fix=describe_camera_fix(source, height, width))
     return found
+
+
+def describe_camera_fix(source: Path, height: int, width: int) -> str:
+    """Return how to give the camera of images of this size, which has no file, and no map that determines it."""
+    phone_deg = find_phone_fov_deg(height, width)
+    fix = (
+        f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f}), or write"
+        f" it down once: `stadia camera {source} --fov {phone_deg:.0f}`"
+    )
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return fix
+    if (mapped := find_map(source)) is not None:
+        return f"{mapped.folder.name} cannot determine it, since the motion does not: {fix}"
+    return f"{fix}; `stadia map {source}` estimates it where the camera turns"
+
+
+def find_phone_fov_deg(height: int, width: int) -> float:
+    """Return the field of view of a phone's main camera from left to right, degrees, for images of this size.
+
+    Examples:
+        >>> round(find_phone_fov_deg(1080, 1920)), round(find_phone_fov_deg(1920, 1080))
+        (69, 42)
+    """
+    return _other_side_deg(PHONE_FOV_DEG, width / max(height, width))
 
 
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:

@@ -62,7 +62,7 @@ MAX_FRAMES_APART = 10  # a frame is compared with one that has moved, at most so
 MIN_SKY_SHARE = 0.5  # of the frames with sky, in which it is nearer than the lowest rows
 MAX_TRAINED_FOCAL_RATIO = 1.15  # between this camera's focal length over its image width and that of the training
 
-ASSUMED_CAMERA = "no camera was given, and that of the training is assumed; metres are wrong with another lens"
+ASSUMED_CAMERA = "no camera was given, and one is assumed; metres are wrong with another lens"
 
 MAX_FINAL_WARP_RATIO = 0.9  # residual of the training images over that of the unwarped ones, at the end of the training
 
@@ -174,7 +174,7 @@ def judge_measurements(
         training: what is known of the training.
         focal: fx / width of the input's camera.
         beliefs: focal lengths by the network, or by sources of scale.
-        camera_is_assumed: the input's camera is not known, and `focal` is that of the training.
+        camera_is_assumed: the input's camera is not known, and `focal` is assumed.
         is_of_training: frames of this input, or others of its recording or session, trained the network.
         has_trained_frames: frames of this input trained the network.
     """

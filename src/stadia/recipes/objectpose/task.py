@@ -99,6 +99,7 @@ class ObjectPoseTask(Task):
     def predict_input(
         self, given: ObjectInput, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
     ) -> Iterator[str]:
+        yield from given.camera_lines()
         recipe, data = self.recipe, self.recipe.config.data
         rows: list[BopResult] = []
         bop = unwrap_bop(given.images) if given.images is not None else None

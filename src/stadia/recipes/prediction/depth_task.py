@@ -54,7 +54,7 @@ from stadia.recipes.prediction.backend_predictor import (
 from stadia.recipes.prediction.prediction_inputs import (
     PredictionInput,
     add_training_options,
-    find_assumed_camera,
+    choose_recording_camera,
     make_recording_input,
     open_inputs,
 )
@@ -167,25 +167,20 @@ class DepthTask(Task):
         provenance: Provenance,
         track: TrackProgress,
     ) -> Iterator[str]:
+        yield from given.camera_lines()
         yield from self._start_backend(request)
         predictor: Predictor = self.predictor
         receipt: ScaleReceipt | None = None
         if request.scale_from:
-            receipt = measure_scale(predictor, partial(self._open_one, given.name), request.scale_from)
+            receipt = measure_scale(predictor, partial(self._open_one, given), request.scale_from)
             predictor = ScaledPredictor(predictor, receipt)
             provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
             yield from receipt.lines()
-        assumed = find_assumed_camera(self.checkpoint, request.source, request.options)
-        gate, trained = open_gate(
-            self.checkpoint,
-            given,
-            predictor.depth_scale,
-            camera_is_assumed=assumed is not None,
-            source=expand_home(request.source),
-        )
+        source = expand_home(request.source)
+        gate, trained = open_gate(self.checkpoint, given, predictor.depth_scale, source=source)
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]
-        gate.beliefs += find_network_focals(self.recipe, self.predictor, self._open_one(given.name).frames)
+        gate.beliefs += find_network_focals(self.recipe, self.predictor, self._open_one(given).frames)
         predictions = predict_input(
             predictor,
             given,
@@ -205,9 +200,9 @@ class DepthTask(Task):
         self.checks[given.name] = gate.to_json()
         yield from record_worse_verdict(self.checkpoint.run_folder, gate.judge(), given.name)
 
-    def _open_one(self, name: str) -> PredictionInput:
-        """Open one of the inputs anew, by its name."""
-        return next(given for given in self.open_again() if given.name == name)
+    def _open_one(self, given: PredictionInput) -> PredictionInput:
+        """Open one of the inputs anew."""
+        return given if given.is_photo else next(again for again in self.open_again() if again.name == given.name)
 
     def _start_backend(self, request: PredictRequest) -> Iterator[str]:
         """Replace the predictor, once, where the request names a backend; yield notes."""
@@ -238,7 +233,7 @@ class DepthTask(Task):
             notes += _choose_split(data, options)
         predictor = choose_flip(self.recipe.predictor(self.size), request.flip)
         opened_with = add_training_options(self.checkpoint, data, options)
-        recordings = open_recordings(data, progress=progress, **opened_with)
+        recordings = open_recordings(data, progress=progress, **choose_recording_camera(data, opened_with))
         listed = None if request.frames is None else read_frame_list(request.frames, recordings)
         indices: Mapping[str, Sequence[int]] = (
             {recording.name: range(0, len(recording), request.every) for recording in recordings}

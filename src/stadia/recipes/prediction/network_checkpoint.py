@@ -12,6 +12,8 @@ import torch
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.registry import find_nearest_name
+from stadia.datasets.video.video_camera import read_image_size
+from stadia.files.paths import expand_home
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network, check_depth_network
@@ -22,7 +24,7 @@ from stadia.models.published_files import HUB
 from stadia.models.published_networks import PUBLISHED_NETWORKS, describe_licence
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.network_recipe import NetworkRecipe, describe_recipe, make_network_recipe
-from stadia.recipes.prediction.prediction_inputs import open_inputs
+from stadia.recipes.prediction.prediction_inputs import is_own_file, open_inputs
 from stadia.recipes.prediction.requests import OWN_NETWORK, is_network_name
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 
@@ -122,6 +124,9 @@ def open_network_for(
 
 def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]:
     """Return (height, width) of the first frame of an input. Raises the errors of opening it."""
+    path = expand_home(source)
+    if is_own_file(path, options.get("format", "auto")):
+        return read_image_size(path)  # needs no camera
     first = next(iter(open_inputs(source, **options)[0].frames))
     height, width = first.image.shape[:2]
     return height, width

@@ -41,7 +41,9 @@ def judge_network(
     findings: list[Finding] = []
     for given in open_inputs(data, **options)[:MAX_INPUTS] if predictor is not None else ():
         assert predictor is not None
-        gate = PredictionGate(predictor.depth_scale, read_training_record(opened))
+        lines += [f"{given.name}: {line}" for line in given.camera_lines()]
+        assumed = given.camera_is_assumed
+        gate = PredictionGate(predictor.depth_scale, read_training_record(opened), camera_is_assumed=assumed)
         frames = list(islice(given.frames, MAX_FRAMES))
         gate.beliefs += find_network_focals(recipe, predictor, frames)
         deque(observe_frames(gate, predictor, frames), maxlen=0)

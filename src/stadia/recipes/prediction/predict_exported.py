@@ -10,7 +10,6 @@ from typing import Any
 
 from stadia.core.types import TrackProgress
 from stadia.datasets.config import CameraConfig
-from stadia.datasets.video.video_camera import find_camera_file
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, Backend, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
@@ -18,7 +17,7 @@ from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.files.paths import expand_home, safe_join
-from stadia.recipes.prediction.prediction_inputs import describe_assumed_camera, is_own_video, open_inputs
+from stadia.recipes.prediction.prediction_inputs import is_own_video, open_inputs
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
     list_files,
@@ -54,13 +53,9 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
     yield from (f"note: {note}" for note in network_size_notes(size, trained))
     own = is_own_video(request.source, request.options.get("format", "auto"))
     options = ({"stride": 1} if own else {}) | dict(request.options)  # no frame selection without a trajectory
-    source = expand_home(request.source)
-    is_given = "camera" in options or find_camera_file(source) is not None
-    if (known := network.about.camera) is not None and own and not is_given:
-        camera = CameraConfig(K=known.K, size=known.size)
-        options["camera"] = camera.model_dump()
-        yield f"note: {describe_assumed_camera(camera)}"
-    inputs = open_inputs(request.source, every=request.every, **options)
+    known = network.about.camera
+    trained_camera = None if known is None else CameraConfig(K=known.K, size=known.size)
+    inputs = open_inputs(request.source, every=request.every, trained_camera=trained_camera, **options)
     no_path = "no path, " if any(given.count != 1 for given in inputs) else ""
     yield f"note: an exported network predicts depth only: {no_path}no point cloud"
     if network.about.verdict is not None:
@@ -68,6 +63,7 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
     checks: dict[str, Mapping[str, Any]] = {}
     for given in inputs:
         folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
+        yield from given.camera_lines()
         listeners: list[Listener] = []
         with ExitStack() as files:
             listeners.append(depth_color_writer(folder / DEPTH_COLOR))
@@ -81,7 +77,9 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
                 focal=tuple(filter(None, (network.about.focal,))), recorded_codes=tuple(filter(None, codes))
             )
             mapped = MapOfFrames.find(expand_home(request.source))
-            gate = PredictionGate(network.depth_scale, training, camera_is_assumed=own and not is_given, mapped=mapped)
+            gate = PredictionGate(
+                network.depth_scale, training, camera_is_assumed=given.camera_is_assumed, mapped=mapped
+            )
             written = write_predictions(
                 frames,
                 network,

@@ -6,8 +6,6 @@ Your own video gets the stride of the training, and its camera where none is kno
 from __future__ import annotations
 
 import itertools
-import logging
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,13 +21,14 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.formats.calibration_files import read_lens
 from stadia.datasets.ignored_regions import read_ignored_region
-from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
+from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.frame_selection import FrameSelector
-from stadia.datasets.video.video_camera import is_camera_known, read_user_camera
+from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_image_size, read_user_camera
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
 from stadia.datasets.video.video_map import find_static_mask
 from stadia.diagnostics.prediction_checks import reduce_image
@@ -38,9 +37,8 @@ from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_num
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.files.paths import expand_home
 from stadia.files.run_facts import RUN_FILE, read_run_facts
+from stadia.recipes.prediction.input_camera import InputCamera, choose_input_camera, describe_camera
 from stadia.training.checkpoint import Checkpoint
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class PredictionInput:
     has_frame_numbers: whether the frames are named by their number in a video.
     indices: of the frames in the recording; empty without one.
     names: of all frames; empty where a video file does not give their number.
+    camera: of your own images, and where it comes from; None for a data set, which has its own.
+    intrinsics: of these images by it.
     """
 
     name: str
@@ -64,35 +64,94 @@ class PredictionInput:
     has_frame_numbers: bool = False
     indices: Sequence[int] = ()
     names: Sequence[str] = ()
+    camera: InputCamera | None = None
+    intrinsics: Intrinsics | None = None
+
+    @property
+    def camera_is_assumed(self) -> bool:
+        """Return whether nothing about your own images states their camera."""
+        return self.camera is not None and self.camera.is_assumed
+
+    def camera_lines(self) -> list[str]:
+        """Return the camera and where it comes from, for people; of a data set by its first frame."""
+        if self.camera is not None and self.intrinsics is not None:
+            return self.camera.lines(self.intrinsics)
+        if self.recording is None or not len(self.indices):
+            return []
+        first = self.indices[0]
+        height, width = self.recording.image(first).shape[:2]
+        return describe_camera("of the data set", Intrinsics(self.recording.K(first), height, width))
+
+    @property
+    def is_photo(self) -> bool:
+        """Return whether this is one image file, whose frame can be read again and again."""
+        return isinstance(self.frames, PhotoFrames)
 
 
-def open_inputs(path: Path, *, every: int = 1, format: str = "auto", **options: Any) -> list[PredictionInput]:
+def open_inputs(
+    path: Path, *, every: int = 1, format: str = "auto", trained_camera: CameraConfig | None = None, **options: Any
+) -> list[PredictionInput]:
     """Open an image, a video file, a folder of images, or a data set that `open_recordings` reads (left cameras).
 
     Args:
         path: of it.
         every: take each `every`-th frame.
         format: a name of `stadia.datasets.DATASETS`, or "auto".
+        trained_camera: the camera of the network's training, for your own images of which none is known.
         options: fields of `datasets.config.SourceOptions`. An image uses `camera` and `ignore`; a video file `frames`
             and `stride` too.
 
     A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
     video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
-    because its neighbors are that far apart; see `add_training_options`.
-    Raises DataError if there is nothing to read or no camera, ConfigError for a wrong option.
+    because its neighbors are that far apart; see `add_training_options`. Photos of several sizes or lenses in a folder
+    are an input each. The camera is found by `choose_input_camera`.
+    Raises DataError if there is nothing to read, ConfigError for a wrong option.
     """
     path = expand_home(path)
-    own_file = path.is_file() and format in ("auto", "video")
-    if own_file and path.suffix.lower() in IMAGE_SUFFIXES:
-        return [_open_image(path, resolve_config(SourceOptions, options))]
-    if own_file and path.suffix.lower() in VIDEO_SUFFIXES:
-        return [_open_video(path, resolve_config(SourceOptions, options), every)]
-    own, stride = is_own_video(path, format), resolve_config(SourceOptions, options).stride
-    inputs = []
-    for recording in open_recordings(path, format, **({**options, "stride": 1} if own else options)):
-        given = make_recording_input(recording, range(0, len(recording), every))
-        inputs.append(replace(given, frames=_mark_on_path(given.frames, stride)) if own else given)
-    return inputs
+    if is_own_file(path, format):
+        chosen = resolve_config(SourceOptions, options)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return [_open_image(path, chosen, trained_camera)]
+        return [_open_video(path, chosen, every, trained_camera)]
+    if not is_own_video(path, format):
+        opened = open_recordings(path, format, **options)
+        return [make_recording_input(recording, range(0, len(recording), every)) for recording in opened]
+    chosen = resolve_config(SourceOptions, options)
+    if photos := _find_unlike_photos(path, chosen):
+        return [_open_image(photo, chosen, trained_camera) for photo in photos[::every]]
+    return [_open_folder(path, options, every, trained_camera)]
+
+
+def _open_folder(
+    path: Path, options: Mapping[str, Any], every: int, trained_camera: CameraConfig | None
+) -> PredictionInput:
+    """Open images of one size in a folder as the frames of a video."""
+    chosen = resolve_config(SourceOptions, options)
+    camera = choose_input_camera(chosen.camera, path, trained_camera)
+    opened = {**options, "stride": 1, "camera": camera.config}
+    (recording,) = open_recordings(path, "video", **opened)
+    given = make_recording_input(recording, range(0, len(recording), every))
+    intrinsics = Intrinsics(recording.K(0), *read_upright_size(list_images(path)[0]))
+    frames = _mark_on_path(given.frames, chosen.stride)
+    return replace(given, frames=frames, camera=camera, intrinsics=intrinsics)
+
+
+def _find_unlike_photos(folder: Path, options: SourceOptions) -> list[Path]:
+    """Return the images of a folder that have several sizes or lenses; [] for those of one camera.
+
+    Raises DataError where one camera is given for images of several sizes.
+    """
+    images = list_images(folder)
+    sizes = dict.fromkeys(map(read_upright_size, images))
+    is_given = options.camera.is_given or find_camera_file(folder) is not None
+    if len(sizes) > 1 and is_given:
+        shown = " and ".join(f"{width}x{height}" for height, width in [*sizes][:3])
+        fix = "leave the camera out: each photo then has that of its EXIF, or an assumed one; or sort them into folders"
+        raise DataError(folder, found=f"images of {shown}", expected="images of one size for one camera", fix=fix)
+    if len(sizes) > 1:
+        return images
+    has_lens = len(images) > 1 and not is_given and read_lens(images[0]) is not None
+    return images if has_lens and len(set(map(read_lens, images))) > 1 else []
 
 
 def make_recording_input(recording: Recording, indices: Sequence[int]) -> PredictionInput:
@@ -110,6 +169,11 @@ def make_recording_input(recording: Recording, indices: Sequence[int]) -> Predic
     )
 
 
+def is_own_file(path: Path, format: str) -> bool:
+    """Return whether this is a photo or a video file."""
+    return format in ("auto", "video") and path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+
+
 def is_own_video(path: Path, format: str) -> bool:
     """Return whether this is your own video or images, not a data set."""
     if format == "auto":
@@ -124,13 +188,26 @@ def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Ite
         yield replace(frame, on_path=chooser.keep(frame.image))
 
 
-def _open_image(path: Path, options: SourceOptions) -> PredictionInput:
+@dataclass(frozen=True)
+class PhotoFrames:
+    """The one frame of a photo, which is decoded when it is needed: a folder of photos would not fit into memory."""
+
+    path: Path
+    camera: UserCamera
+    ignored: NDArray[np.bool_] | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        image = self.camera.undistort(read_rgb(self.path))
+        yield Frame(self.path.stem, image, self.camera.intrinsics.select_K(0), ignored=self.ignored)
+
+
+def _open_image(path: Path, options: SourceOptions, trained_camera: CameraConfig | None) -> PredictionInput:
     refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride", "ignore"}, "an image")
-    image = read_rgb(path)
-    camera = read_user_camera(options.camera, path, image.shape[0], image.shape[1], frames=1)
-    ignored = _read_ignored(options, path, (image.shape[0], image.shape[1]))
-    frame = Frame(path.stem, camera.undistort(image), camera.intrinsics.select_K(0), ignored=ignored)
-    return PredictionInput(path.stem, [frame], 1, DEFAULT_RATE_HZ)
+    height, width = read_image_size(path)
+    chosen = choose_input_camera(options.camera, path, trained_camera)
+    camera = read_user_camera(chosen.config, path, height, width, frames=1)
+    frames = PhotoFrames(path, camera, _read_ignored(options, path, (height, width)))
+    return PredictionInput(path.stem, frames, 1, DEFAULT_RATE_HZ, camera=chosen, intrinsics=camera.intrinsics)
 
 
 def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -141,14 +218,15 @@ def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> 
     return read_ignored_region(ignore, (path.stem,), size=size, filmed_size=size)
 
 
-def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInput:
+def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: CameraConfig | None) -> PredictionInput:
     """Read two frames for size and frame rate."""
     idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride", "ignore", "video_decoder"}
     refuse_idle_options(options, idle, "predicting a video file")
     head = list(itertools.islice(stream_video(path, options.video_decoder), 2))
     height, width = head[0].image.shape[:2]
     announced = count_indexed_frames(path)
-    camera = read_user_camera(options.camera, path, height, width, frames=announced)
+    chosen = choose_input_camera(options.camera, path, trained_camera)
+    camera = read_user_camera(chosen.config, path, height, width, frames=announced)
     ignored = _read_ignored(options, path, (height, width))
     interval_s = head[-1].time_s - head[0].time_s
     start, stop = options.frames or (0, None)
@@ -186,6 +264,8 @@ def _open_video(path: Path, options: SourceOptions, every: int) -> PredictionInp
         video_hash=hash_video(path),
         has_frame_numbers=True,
         names=tuple(f"{number:06d}" for number in numbers or ()),
+        camera=chosen,
+        intrinsics=camera.intrinsics,
     )
 
 
@@ -199,32 +279,32 @@ def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
 
 
 def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` completed by the training options of your own video: its stride, and its camera if no camera
-    is given and none lies beside it.
+    """Return `options` of `open_inputs` completed by what the training gives for your own images.
+
+    A video or a folder of images has its stride. `trained_camera` is its camera, where it is known; the same video has
+    the camera that it was trained with.
     """
-    if not is_own_video(path, options.get("format", "auto")):
+    path = expand_home(path)
+    format = options.get("format", "auto")
+    is_file, is_video = is_own_file(path, format), is_own_video(path, format)
+    if not (is_file or is_video):
         return dict(options)
     trained = checkpoint.header.config.get("data", {})
-    stride = {"stride": trained.get("stride", "auto")}
+    completed = {"stride": trained.get("stride", "auto")} if is_video else {}
     if _is_same_source(trained, path) and "camera" in trained:
-        return {**stride, "camera": trained["camera"], **options}
-    camera = find_assumed_camera(checkpoint, path, options)
-    if camera is None:
-        return {**stride, **options}
-    log.warning("%s: %s", path, describe_assumed_camera(camera))
-    return {**stride, "camera": camera.model_dump(), **options}
+        return {**completed, "camera": trained["camera"], **options}
+    camera = find_training_camera(checkpoint)
+    return {**completed, **({} if camera is None else {"trained_camera": camera}), **options}
 
 
-def find_assumed_camera(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> CameraConfig | None:
-    """Return the training's camera for a video of which none is known; None where one is known, or the training's not.
-
-    A camera is known where `options` give it, a file beside the video holds it, or the same video trained.
-    """
-    own = is_own_video(path, options.get("format", "auto"))
-    if not own or "camera" in options or is_camera_known(expand_home(path)):
-        return None
-    trained = checkpoint.header.config.get("data", {})
-    return None if _is_same_source(trained, path) and "camera" in trained else find_training_camera(checkpoint)
+def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` of `open_inputs` as those of `open_recordings`: your own images have a chosen camera."""
+    chosen = {key: value for key, value in options.items() if key != "trained_camera"}
+    if not is_own_video(path, options.get("format", "auto")):
+        return chosen
+    config = resolve_config(SourceOptions, {key: value for key, value in chosen.items() if key != "format"})
+    camera = choose_input_camera(config.camera, expand_home(path), options.get("trained_camera"))
+    return {**chosen, "camera": camera.config}
 
 
 def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
@@ -242,15 +322,3 @@ def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
 
 def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:
     return "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
-
-
-def describe_assumed_camera(camera: CameraConfig) -> str:
-    """Return the sentence for a training's camera, with K and size, that is used where none is given."""
-    assert camera.K is not None
-    assert camera.size is not None
-    height, width = camera.size
-    fov_deg = math.degrees(2 * math.atan(width / 2 / camera.K[0][0]))
-    return (
-        f"no camera is given, so that of the training is used: field of view {fov_deg:.1f} degrees, from images of"
-        f" {width}x{height}; data.camera.horizontal_fov_deg=DEGREES sets another"
-    )

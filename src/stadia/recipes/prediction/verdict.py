@@ -72,7 +72,7 @@ class PredictionGate:
     Args:
         depth_scale: of the predictions.
         training: what is known of the training.
-        camera_is_assumed: the frames have the training's camera, because none was given.
+        camera_is_assumed: nothing about the frames states their camera.
         is_of_training: frames of the input, or others of its recording or session, trained the network.
         has_trained_frames: frames of the input trained the network.
         mapped: the map beside the input; None without one.
@@ -210,12 +210,7 @@ class MapOfFrames:
 
 
 def open_gate(
-    checkpoint: Checkpoint,
-    given: PredictionInput,
-    depth_scale: DepthScale,
-    *,
-    camera_is_assumed: bool,
-    source: Path | None = None,
+    checkpoint: Checkpoint, given: PredictionInput, depth_scale: DepthScale, *, source: Path | None = None
 ) -> tuple[PredictionGate, TrainedInput]:
     """Return the gate of an input, and which of its frames trained the network."""
     trained = TrainingOverlap.find_input(
@@ -229,7 +224,7 @@ def open_gate(
     gate = PredictionGate(
         depth_scale,
         read_training_record(checkpoint, of_trained=has_trained_frames),
-        camera_is_assumed=camera_is_assumed,
+        camera_is_assumed=given.camera_is_assumed,
         is_of_training=trained.is_of_training,
         has_trained_frames=has_trained_frames,
         mapped=None if source is None else MapOfFrames.find(source),

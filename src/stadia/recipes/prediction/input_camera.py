@@ -1,0 +1,152 @@
+"""Choose the camera of your own images where a network predicts: known, of the training, or assumed.
+
+A training needs the true camera. A prediction can start from an assumed one, as long as its output states that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stadia.core.errors import StadiaError
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.formats.calibration_files import read_lens
+from stadia.datasets.image_files import IMAGE_SUFFIXES
+from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.video_camera import find_camera_file, read_image_size, read_user_intrinsics
+from stadia.datasets.video.video_map import MAX_FOCAL_DIFFERENCE, MapCamera, find_map
+from stadia.geometry.numpy_camera import focal_px_from_fov
+
+ASSUMED_FOV_DEG = 60.0
+"""Field of view across the longer side where nothing is known: between telephones, 65 to 70 degrees, and cameras of
+50 mm, 40 degrees.
+"""
+
+MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
+"""Fields of view across the longer side of usual cameras. Others are mostly a number in another unit."""
+
+SET_CAMERA = "data.camera.horizontal_fov_deg=DEGREES sets another"
+
+
+@dataclass(frozen=True)
+class InputCamera:
+    """The camera of your own images, and where it comes from.
+
+    config: opens the images.
+    origin: for people, such as "33 mm lens of EXIF".
+    is_assumed: nothing about these images states it.
+    warnings: about it.
+    """
+
+    config: CameraConfig
+    origin: str
+    is_assumed: bool = False
+    warnings: tuple[str, ...] = field(default=())
+
+    def lines(self, intrinsics: Intrinsics) -> list[str]:
+        """Return lines for people, for frames with these intrinsics."""
+        across_deg, down_deg = find_field_of_view(intrinsics)
+        angles = f"{across_deg:.1f} x {down_deg:.1f} degrees"
+        longest = max(across_deg, down_deg)
+        line = f"camera: {self.origin}, {angles}"
+        if self.is_assumed:
+            line = f"camera: assumed, {self.origin}, {angles}: metres and ratios stand on it; {SET_CAMERA}"
+        warnings = [f"warn: {text}" for text in self.warnings]
+        if not MIN_FOV_DEG <= longest <= MAX_FOV_DEG:
+            usual = f"usual cameras have {MIN_FOV_DEG:g} to {MAX_FOV_DEG:g} degrees along the longer side"
+            warnings.append(
+                f"warn: a field of view of {longest:.0f} degrees: {usual}. Fix: give the focal length in pixels of"
+                f" these images, or {SET_CAMERA}"
+            )
+        return [line, *warnings]
+
+
+def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig | None = None) -> InputCamera:
+    """Return the camera of a photo, a video or a folder of images.
+
+    The first of these is taken: the given one, a file beside the images, a map that determines it, the lens in the
+    metadata, the training's, that of a map whose motion does not determine it, and ASSUMED_FOV_DEG.
+
+    Args:
+        given: `data.camera`.
+        source: the images.
+        trained: the one camera of the network's training; None where it had several, or is not known.
+
+    Raises DataError for images that cannot be read.
+    """
+    beside, mapped = find_camera_file(source), find_map(source)
+    if given.is_given:
+        return InputCamera(given, "given by data.camera", warnings=_compare_with_file(given, source, beside))
+    if beside is not None:
+        return InputCamera(given, beside.name)
+    if mapped is not None and mapped.camera.is_determined:
+        return InputCamera(given, f"{mapped.folder.name} ({mapped.camera.origin})")
+    lens = read_lens(source)
+    if lens is not None:
+        name = "EXIF" if source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES else "the video's metadata"
+        config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1], undistort=given.undistort)
+        return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}")
+    if trained is not None:
+        config = trained.model_copy(update={"undistort": given.undistort})
+        return InputCamera(config, "that of the training, since no camera is given", is_assumed=True)
+    if mapped is not None:
+        origin = f"that of {mapped.folder.name}, whose motion does not determine it"
+        return InputCamera(_take_map_camera(mapped.camera), origin, is_assumed=True)
+    focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(read_image_size(source)))
+    origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side, since no file states it"
+    return InputCamera(CameraConfig(focal_px=focal_px), origin, is_assumed=True)
+
+
+def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
+    """Return the line about a camera that a data set states.
+
+    Examples:
+        >>> import numpy as np
+        >>> describe_camera("of the data set", Intrinsics(np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]), 100, 100))
+        ['camera: of the data set, 90.0 x 90.0 degrees']
+    """
+    return InputCamera(CameraConfig(), origin).lines(intrinsics)[:1]
+
+
+def find_field_of_view(intrinsics: Intrinsics) -> tuple[float, float]:
+    """Return the angles from left to right and from top to bottom, degrees, of the first frame.
+
+    Examples:
+        >>> import numpy as np
+        >>> find_field_of_view(Intrinsics(np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]), 100, 100))
+        (90.0, 90.0)
+    """
+    K = intrinsics.select_K(0)
+    across, down = (
+        math.degrees(2 * math.atan(side / 2 / focal))
+        for side, focal in ((intrinsics.width, K[0, 0]), (intrinsics.height, K[1, 1]))
+    )
+    return round(across, 6), round(down, 6)
+
+
+def _compare_with_file(given: CameraConfig, source: Path, beside: Path | None) -> tuple[str, ...]:
+    """Return a warning where a given camera contradicts the file beside the images."""
+    if beside is None:
+        return ()
+    try:
+        height, width = read_image_size(source)
+        here, there = (
+            find_field_of_view(read_user_intrinsics(config, source, height, width))[0]
+            for config in (given, CameraConfig())
+        )
+    except StadiaError:  # a file that cannot be read is not used either
+        return ()
+    ratio = math.tan(math.radians(here / 2)) / math.tan(math.radians(there / 2))
+    if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
+        return ()
+    return (
+        f"data.camera gives {here:.1f} degrees from left to right, and {beside.name} beside the images {there:.1f}:"
+        " data.camera is used. Fix: remove the wrong one",
+    )
+
+
+def _take_map_camera(camera: MapCamera) -> CameraConfig:
+    """Return the pinhole that a map used, for its images."""
+    K = tuple(tuple(float(value) for value in row) for row in camera.intrinsics.K)
+    return CameraConfig.model_validate({"K": K, "size": (camera.height, camera.width)})

@@ -1,0 +1,137 @@
+"""The camera of your own images where a network predicts: known before assumed, and always stated."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stadia.core.errors import DataError
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.image_files import read_rgb, read_upright_size
+from stadia.recipes.prediction.input_camera import ASSUMED_FOV_DEG, choose_input_camera
+from stadia.recipes.prediction.prediction_inputs import open_inputs
+
+EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
+
+
+def write_photo(path: Path, height: int, width: int, *, focal_mm: int | None = None, orientation: int = 1) -> Path:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    if focal_mm is not None:
+        exif.get_ifd(EXIF_IFD)[FOCAL_35MM] = focal_mm
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+    return path
+
+
+def make_map(folder: Path, origin: str, focal_px: float, height: int, width: int) -> None:
+    folder.mkdir()
+    camera = {"origin": origin, "focal_px": focal_px, "center_px": [(width - 1) / 2, (height - 1) / 2]}
+    camera |= {"distortion": [0, 0, 0, 0], "height": height, "width": width}
+    (folder / "map.json").write_text(json.dumps({"format": "stadia-map", "camera": camera, "frames": []}))
+
+
+def test_a_photo_has_the_lens_of_its_exif(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "photo.jpg", 480, 640, focal_mm=33)
+    (given,) = open_inputs(photo)
+    assert given.camera_lines() == ["camera: 33 mm lens of EXIF, 55.3 x 42.9 degrees"]
+    assert not given.camera_is_assumed
+
+
+def test_a_photo_that_was_held_upright_has_the_lens_along_its_longer_side(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "photo.jpg", 480, 640, focal_mm=33, orientation=6)
+    (given,) = open_inputs(photo)
+    assert given.camera_lines() == ["camera: 33 mm lens of EXIF, 42.9 x 55.3 degrees"]
+    (frame,) = given.frames
+    assert frame.image.shape == (640, 480, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (64, 48), (40, 40)])
+def test_without_exif_a_field_of_view_is_assumed_and_stated(tmp_path: Path, height: int, width: int) -> None:
+    (given,) = open_inputs(write_photo(tmp_path / "photo.png", height, width))
+    (frame,) = given.frames
+    longest = 2 * math.degrees(math.atan(max(height, width) / 2 / frame.K[0, 0]))
+    assert longest == pytest.approx(ASSUMED_FOV_DEG)
+    assert frame.K[0, 0] == frame.K[1, 1]
+    (line,) = given.camera_lines()
+    assert line.startswith("camera: assumed, 60 degrees across the longer side")
+    assert "metres and ratios stand on it" in line
+    assert given.camera_is_assumed
+
+
+def test_what_is_known_comes_before_what_is_assumed(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "photo.jpg", 48, 64, focal_mm=33)
+    trained = CameraConfig(K=((50, 0, 31.5), (0, 50, 23.5), (0, 0, 1)), size=(48, 64))
+    origins = [choose_input_camera(CameraConfig(), photo, trained).origin]
+    plain = write_photo(tmp_path / "plain.png", 48, 64)
+    origins.append(choose_input_camera(CameraConfig(), plain, trained).origin)
+    make_map(tmp_path / "plain.map", "uncertain", 70, 48, 64)
+    unsure = choose_input_camera(CameraConfig(), plain)
+    (given,) = open_inputs(plain)
+    origins.append(unsure.origin)
+    (tmp_path / "plain.map" / "map.json").unlink()
+    (tmp_path / "plain.map").rmdir()
+    make_map(tmp_path / "plain.map", "estimated", 70, 48, 64)
+    origins.append(choose_input_camera(CameraConfig(), plain).origin)
+    (tmp_path / "plain.K.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
+    origins.append(choose_input_camera(CameraConfig(), plain).origin)
+    origins.append(choose_input_camera(CameraConfig(focal_px=60), plain).origin)
+    assert origins == [
+        "33 mm lens of EXIF",
+        "that of the training, since no camera is given",
+        "that of plain.map, whose motion does not determine it",
+        "plain.map (estimated)",
+        "plain.K.txt",
+        "given by data.camera",
+    ]
+    assert unsure.is_assumed
+    assert next(iter(given.frames)).K[0, 0] == 70
+
+
+@pytest.mark.parametrize(("focal_px", "is_usual"), [(5, False), (50, True), (900, False)])
+def test_a_field_of_view_that_no_usual_camera_has_is_a_warning(tmp_path: Path, focal_px: float, is_usual: bool) -> None:
+    (given,) = open_inputs(write_photo(tmp_path / "photo.png", 48, 64), camera={"focal_px": focal_px})
+    warnings = [line for line in given.camera_lines() if line.startswith("warn: a field of view of")]
+    assert len(warnings) == (0 if is_usual else 1)
+
+
+def test_a_camera_that_contradicts_the_file_beside_the_photo_is_a_warning(tmp_path: Path) -> None:
+    photo = write_photo(tmp_path / "photo.png", 48, 64)
+    (tmp_path / "photo.K.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
+    for focal_px, count in ((61, 0), (6, 1)):
+        lines = open_inputs(photo, camera={"focal_px": focal_px})[0].camera_lines()
+        assert sum("photo.K.txt beside the images" in line for line in lines) == count
+
+
+def test_photos_of_several_sizes_in_a_folder_have_a_camera_each(tmp_path: Path) -> None:
+    write_photo(tmp_path / "a.jpg", 48, 64, focal_mm=33)
+    write_photo(tmp_path / "b.jpg", 48, 64, focal_mm=33, orientation=6)
+    write_photo(tmp_path / "c.png", 30, 60)
+    inputs = open_inputs(tmp_path)
+    assert [given.name for given in inputs] == ["a", "b", "c"]
+    origins = [given.camera_lines()[0].split(",")[0] for given in inputs]
+    assert origins == ["camera: 33 mm lens of EXIF"] * 2 + ["camera: assumed"]
+    for given in inputs:
+        (frame,), (again,) = given.frames, given.frames
+        assert frame.image.shape == again.image.shape
+    with pytest.raises(DataError, match=r"images of 64x48 and 48x64 and 60x30; expected images of one size"):
+        open_inputs(tmp_path, camera={"focal_px": 50})
+
+
+def test_photos_of_several_lenses_have_a_camera_each(tmp_path: Path) -> None:
+    for name, focal_mm in (("a", 26), ("b", 26), ("c", 52)):
+        write_photo(tmp_path / f"{name}.jpg", 48, 64, focal_mm=focal_mm)
+    assert [given.name for given in open_inputs(tmp_path)] == ["a", "b", "c"]
+    (tmp_path / "c.jpg").unlink()
+    assert len(open_inputs(tmp_path)) == 1, "images of one lens are the frames of a video"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_decoded_image(tmp_path: Path, orientation: int) -> None:
+    photo = write_photo(tmp_path / "photo.jpg", 48, 64, orientation=orientation)
+    assert read_upright_size(photo) == read_rgb(photo).shape[:2]
