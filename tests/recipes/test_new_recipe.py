@@ -179,7 +179,7 @@ def test_from_data_to_report(trained: Run) -> None:
     assert json.loads((trained.folder / "scores" / "val.json").read_text())["metrics"]["size_error_m"] < 0.05
     page = report.build_report(trained.folder).read_text()
     assert "size_error_m" in page.replace("<wbr>", "")
-    assert "Meaning of the numbers" not in page, "without a depth scale there is no text on depth"
+    assert 'id="depth-scale"' not in page, "without a depth scale there is no text on depth"
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from tests.report.conftest import build_page, build_words, write_scores
 
 from stadia.report import metric_labels
-from stadia.report.quality_summary import find_identical_terms, make_tiles, measure_late_decrease
+from stadia.report.quality_summary import find_identical_terms, make_tiles, make_verdict, measure_late_decrease
 from stadia.report.run_files import Series, read_run
 
 DEPTH = {"depth_scale": "metres", "alignment": "none", "checkpoint": "best.safetensors, step 60"}
@@ -29,9 +29,31 @@ DEPTH = {"depth_scale": "metres", "alignment": "none", "checkpoint": "best.safet
 def test_quality_is_described_by_scores(make_run, metrics, ratio, expected):
     folder = make_run(without=("scores", "result.json"), run={"depth_scale": "metres"})
     write_scores(folder, {"test": {**DEPTH, "metrics": metrics, "scale_ratio_median": ratio}})
-    quality = build_words(folder).partition("Quality of the predictions")[2].partition("Findings")[0]
+    quality = build_words(folder).partition("Pictures")[0]
     assert all(sentence in quality for sentence in expected), quality
     assert ("sizes are wrong" in quality) == (len(expected) > 1)
+
+
+@pytest.mark.parametrize(
+    ("run", "severity", "word"),
+    [
+        ({"predictions": "usable"}, "warn", "usable"),
+        ({"predictions": "doubtful"}, "warn", "doubtful"),
+        ({"predictions": "usable"}, "stop", "unusable"),
+        ({"predictions": None}, "note", "not judged"),
+        ({"predictions": "usable", "status": "failed"}, "note", "failed"),
+        ({"predictions": None, "status": "running"}, "note", "training"),
+    ],
+)
+def test_a_run_has_one_verdict(make_run, run, severity, word):
+    folder = make_run(run=run, findings=[{"code": "K03", "severity": severity, "stage": "training"}])
+    assert make_verdict(read_run(folder)).word == word
+
+
+def test_the_verdict_is_the_first_of_a_report(make_run):
+    """A phone shows it with the key numbers before anything else."""
+    words = build_words(make_run(run={"predictions": "unusable"}))
+    assert 0 < words.index("unusable Do not use it") < words.index("AbsRel") < words.index("Curves")
 
 
 def test_quality_is_compared_with_mean_depth(make_run):
@@ -219,7 +241,7 @@ def test_scale_ratio_is_not_judged_for_up_to_scale_depth(make_run):
     score = {"protocol": "relative", "depth_scale": "up-to-scale", "alignment": "median", "metrics": {"abs_rel": 0.2}}
     folder = make_run(without=("scores", "result.json"), run={"depth_scale": "up-to-scale"})
     words = build_words(write_scores(folder, {"val": {**score, "scale_ratio_median": 30.1}}))
-    assert "Meaning of the numbers Up to scale." in words
+    assert "Up to scale." in words
     assert "val · AbsRel 0.200 scaled to the true depth, each image by its median (median)" in words
     assert "Scale ratio, median 30.1" in words
     other = make_run("2026-03-02-101600-learnt-before", result={"depth_scale": "up-to-scale"})

@@ -112,7 +112,7 @@ def test_hostile_strings_are_text(make_run):
     (folder / "diff.patch").write_text(HOSTILE, encoding="utf-8")
     page = Page(folder)
     assert len(page.named("script")) == 1  # ours
-    assert "alert(" not in re.search(r"<script>(.*?)</script>", page.text, re.S)[1]
+    assert "alert(" not in re.search(r"<script[^>]*>(.*?)</script>", page.text, re.S)[1]
     assert not any("onerror" in attributes for _, attributes in page.tags)
     assert all((a["src"] or "").startswith("data:") for a in page.named("img"))
     assert "{{ 7 * 7 }}" in html.unescape(page.text)
@@ -319,7 +319,19 @@ def test_a_finding_has_its_title(make_run):
     assert "- warn D18 Little <parallax>: 0.5 px" in write_journal([read_run(run)])
 
 
-# -- Meaning of the numbers, time and steps.
+# -- Receipts of scale, meaning of the numbers, time and steps.
+
+
+def test_receipts_of_the_scale_are_listed(make_run):
+    folder = make_run()
+    fit = {"factor": 2.5, "relative_deviation": 0.031, "measurements": 40, "images": 8, "verdict": "usable"}
+    for name, receipt in (("drive", {"sources": {"height=1.5": fit}}), ("free", None), ("broken", {"sources": [1]})):
+        (folder / "predictions" / name).mkdir(parents=True)
+        write_json(folder / "predictions" / name / "predictions.json", {"scale_from": receipt})
+    (folder / "predictions" / "broken" / "predictions.json").write_text("{", encoding="utf-8")
+    words = build_words(folder)
+    assert "drive height=1.5 2.50 m ± 3.1% 40 in 8 images usable" in words
+    assert "How metres were measured" not in build_words(make_run("2026-03-02-101600-none"))
 
 
 @pytest.mark.slow

@@ -76,8 +76,8 @@ def test_one_or_two_values_are_no_curve():
 def test_bands_enclose_their_median_on_a_logarithmic_axis():
     rows = [(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)] * 3
     (plot,) = make_layer_plots([ValueSpread("gradients/decoder", STEPS, [0.0, 0.0, 0.0], rows)])
-    (((_, median), *_),) = read_line(plot.svg, "c1", "stroke-width: 2")
-    assert plot.svg.count("fill: var(--c1); fill-opacity: 0.16") == 2
+    (((_, median), *_),) = read_line(plot.svg, "c1", 'stroke-width="2"')
+    assert plot.svg.count('fill="var(--c1)" fill-opacity="0.16"') == 2
     labels = [float(label) for label in read_labels(plot.svg) if label.startswith(("0.", "1e"))]
     assert {1e-5, 1e-3, 0.1} <= set(labels)
     places = {float(label): float(y) for y, label in re.findall(r'y="([\d.]+)"[^>]*>([\d.e-]+)</text>', plot.svg)}
@@ -91,7 +91,7 @@ def test_small_gradients_are_on_the_axis_and_zeros_at_its_bottom():
     gradients = ValueSpread("gradients/encoder", STEPS, [0.2] * 3, [(0.0, 1e-8, 1e-6, 1e-5, 1e-4)] * 3)
     (plot,) = make_layer_plots([weights, gradients])
     assert [row.name for row in plot.legend] == ["weights", "gradients"]
-    (((_, median), *_),) = read_line(plot.svg, "c1", "stroke-width: 2")
+    (((_, median), *_),) = read_line(plot.svg, "c1", 'stroke-width="2"')
     assert figures.TOP < median < BOTTOM - 30
     assert plot.legend[1].about == "20% exactly 0"
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_picture
 
-from stadia.web.server import STATIC, make_app
+from stadia.web.server import SHARED_FOLDER, STATIC, make_app
 
 
 def test_a_request_of_another_page_is_refused(browser: Browser) -> None:
@@ -63,7 +63,7 @@ def test_an_address_that_is_none_is_refused(browser: Browser, name: str) -> None
 
 def test_the_page_names_no_other_host() -> None:
     """What it loads is in the package; its policy refuses the rest."""
-    for path in [*STATIC.glob("*.*"), *STATIC.glob("vendor/*.js")]:
+    for path in [*STATIC.glob("*.*"), *SHARED_FOLDER.glob("*.*")]:
         text = path.read_text(encoding="utf-8", errors="replace")
         hosts = set(re.findall(r"(?:https?:)?//([\w-]+\.[\w.-]+)", text)) - {"www.w3.org"}
         assert not hosts, f"{path.name}: {hosts}"
@@ -76,6 +76,6 @@ def test_every_reply_has_the_policy(browser: Browser) -> None:
         assert "script-src 'self';" in policy
 
 
-@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/static/vendor/../../server.py"])
+@pytest.mark.parametrize("path", ["/static/../server.py", "/static/%2e%2e/server.py", "/shared/../report_page.py"])
 def test_files_outside_of_the_page_are_not_served(browser: Browser, path: str) -> None:
     assert browser.client.get(path).status_code == 404

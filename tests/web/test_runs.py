@@ -17,7 +17,7 @@ from tests.web.conftest import Browser
 from stadia.core.errors import RunError
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.web import run_list
-from stadia.web.run_list import RunList, is_locked, make_curves, resume_training, stop_training
+from stadia.web.run_list import RunList, draw_curves, is_locked, resume_training, stop_training
 from stadia.web.server import make_app
 
 METRICS = "step,epoch,train/loss,val/abs_rel\n1,0,0.5,\n2,0,0.4,0.3\n3,1,nan,0.2\n"
@@ -58,9 +58,9 @@ def test_the_list_has_state_and_verdict(browser: Browser) -> None:
 
 def test_one_run_has_curves_and_quality(browser: Browser) -> None:
     run = browser.client.get("/api/runs/2026-01-31-120000-good").json()
-    curves = {curve["name"]: curve for curve in run["curves"]}
-    assert curves["val/abs_rel"]["values"] == [0.3, 0.2]
-    assert curves["train/loss"]["steps"] == [1, 2], "a value that is not finite is left out"
+    assert ["AbsRel" in run["charts"][0], "Loss" in run["charts"][1]] == [True, True], "validation first"
+    assert all("<svg" in chart and "style=" not in chart for chart in run["charts"]), "the page's policy"
+    assert run["verdict"]["word"] == "usable"
     assert run["quality"]
     assert browser.client.get("/api/runs/other").status_code == 422
 
@@ -92,7 +92,8 @@ def test_an_image_of_a_run_is_one_of_its_list(browser: Browser, runs: Path) -> N
 def test_two_runs_beside_each_other(browser: Browser) -> None:
     reply = browser.client.get("/api/compare?first=2026-01-31-120000-good&second=2026-01-31-130000-killed").json()
     assert "abs_rel" in reply["text"]
-    assert [len(curves) for curves in reply["curves"]] == [2, 2]
+    assert len(reply["charts"]) == 2
+    assert all("good" in chart and "killed" in chart for chart in reply["charts"]), "both runs in each chart"
 
 
 @pytest.mark.slow
@@ -159,12 +160,10 @@ class TestTraining:
         assert "\n" not in str(caught.value)
 
 
-def test_a_long_curve_is_thinned_to_its_last_point(tmp_path: Path) -> None:
-    from stadia.report.run_files import read_run
-
+def test_charts_follow_the_metrics_and_names_are_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path, "run", status="finished")
-    lines = "".join(f"{step},0,{1 / step},\n" for step in range(1, 1002))
-    (folder / "metrics.csv").write_text("step,epoch,train/loss,val/abs_rel\n" + lines)
-    (curve,) = make_curves(read_run(folder))
-    assert len(curve["steps"]) <= run_list.MAX_SHOWN_POINTS + 1
-    assert (curve["steps"][0], curve["steps"][-1]) == (1, 1001)
+    first = draw_curves(folder)
+    assert draw_curves(folder) == first
+    (folder / "metrics.csv").write_text("step,val/<script>x\n1,1\n2,3\n")
+    (chart,) = draw_curves(folder)
+    assert "<script>" not in chart.replace("<wbr>", "")

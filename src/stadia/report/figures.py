@@ -6,6 +6,7 @@ import html
 import io
 import math
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +54,9 @@ STYLE = {
     "lines.linewidth": 2,
     "lines.solid_capstyle": "round",
 }
+_DRAWING = threading.Lock()
+"""The settings of matplotlib are of the process, and the app draws in threads."""
+
 MAX_POINTS, MAX_DOTS = 800, 20
 LOG_RATIO = 20.0
 MIN_AXIS_SPAN = 1e-3
@@ -76,8 +80,9 @@ def render_svg(
     from matplotlib.figure import Figure
 
     text = io.StringIO()
-    with matplotlib.rc_context(
-        {**STYLE, "svg.hashsalt": ascii(about)}
+    with (
+        _DRAWING,
+        matplotlib.rc_context({**STYLE, "svg.hashsalt": ascii(about)}),
     ):  # which makes the ids of its clip paths its own
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, frameon=False)
         rectangle = left / WIDTH, BOTTOM / height, 1 - (left + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / height
@@ -92,7 +97,14 @@ def render_svg(
     body = re.sub(r'font(-\w+)?: [^;"]*(; )?', "", body)
     body = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d)\d+|\n", r"\1", path[0]), body)
     body = re.sub(r"#5ad1[ab]\d", lambda color: PAGE_COLORS[color[0]], body)
+    body = re.sub(r' style="([^"]*)"', _spread_style, body)  # the app's policy forbids style attributes
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(about)}">{body}'
+
+
+def _spread_style(style: re.Match[str]) -> str:
+    """Return the declarations of a style attribute as attributes of their own."""
+    pairs = (declaration.partition(":") for declaration in style[1].split(";") if ":" in declaration)
+    return "".join(f' {name.strip()}="{value.strip()}"' for name, _, value in pairs)
 
 
 def label_axis(axis: Axis, count: int = 5, *, whole: bool = False) -> None:

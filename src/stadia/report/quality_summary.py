@@ -271,6 +271,48 @@ def find_identical_terms(series: Sequence[Series]) -> Iterator[tuple[str, str]]:
             yield first.name.removeprefix("train/term/"), second.name.removeprefix("train/term/")
 
 
+# -- May it be used?
+
+
+@dataclass(frozen=True)
+class RunVerdict:
+    """word: usable, doubtful, unusable, not judged, or the state of a training without predictions.
+
+    tone: good, warn, stop or note.  advice: what to do with the result.
+    """
+
+    word: str
+    tone: str
+    advice: str
+
+
+VERDICTS = {
+    "usable": RunVerdict("usable", "good", "Nothing that was checked speaks against using it on images like these."),
+    "doubtful": RunVerdict("doubtful", "warn", "Do not rely on it before its findings are mended."),
+    "unusable": RunVerdict("unusable", "stop", "Do not use it: its predictions fail their checks."),
+}
+
+
+def make_verdict(run: RunFiles) -> RunVerdict:
+    """Return whether a run's result may be used, in a word and a sentence.
+
+    A finding that stops a training outweighs the checks of the predictions.
+    """
+    stops = [str(finding.get("code")) for finding in run.findings if finding.get("severity") == "stop"]
+    if run.facts.status == "running":
+        return RunVerdict("training", "note", "It still trains: judge it at its end.")
+    if run.facts.status == "failed":
+        return RunVerdict("failed", "stop", "The training ended with an error: do not use it.")
+    if stops:
+        advice = f"Do not use it: {', '.join(dict.fromkeys(stops))} would stop a training. See the findings."
+        return RunVerdict("unusable", "stop", advice)
+    if (judged := VERDICTS.get(str(run.facts.predictions))) is not None:
+        return judged
+    return RunVerdict(
+        "not judged", "note", "Its predictions were not checked: `stadia predict` judges those of a video."
+    )
+
+
 # -- Key numbers.
 
 RUN_NUMBERS = ("wall_s", "peak_rss_mb")  # key numbers that are no scores

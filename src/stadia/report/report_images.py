@@ -17,7 +17,7 @@ from stadia.core.errors import DataError, StadiaError
 from stadia.files.image_io import read_image
 from stadia.files.json_files import read_json
 from stadia.files.paths import safe_join
-from stadia.report.metric_labels import METRES, PanelLabel, format_number, label_validation_image
+from stadia.report.metric_labels import METRES, PanelLabel, label_validation_image
 from stadia.report.run_files import RunFiles, check_inside, step_from_filename
 
 SHEET_WIDTH, MAP_WIDTH, JPEG_QUALITY = 1280, 640, 88
@@ -173,13 +173,12 @@ class PointCloudFigure:
     name: score file and frame.  frame: of a recording.  count: of its points.
     axis: length of the drawn axes with its unit.
     points: base64 of depth (h, w) in little-endian uint16 counts, 0 = none, then of RGB (h, w, 3).
-    view: camera, middle of the points and length of the axes as JSON; the names are those of cloud.js.
+    view: camera as JSON; the names are those of report.js.
     """
 
     name: str
     frame: str
-    count: int
-    axis: str
+    unit: str
     points: str
     view: str
 
@@ -205,24 +204,20 @@ def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
     is_depth = depth is not None and depth.dtype == np.uint16 and depth.ndim == 2
     if depth is None or image is None or not is_depth or image.shape != (*depth.shape, 3):
         raise ValueError("no depth.png of 16 bits with an image.png of its size")
-    row, column = np.nonzero(depth)
-    if depth.size > MAX_CLOUD_PIXELS or not len(row):
-        raise ValueError(f"{depth.size} pixels with {len(row)} points, where 1 to {MAX_CLOUD_PIXELS} are drawn")
+    count = np.count_nonzero(depth)
+    if depth.size > MAX_CLOUD_PIXELS or not count:
+        raise ValueError(f"{depth.size} pixels with {count} points, where 1 to {MAX_CLOUD_PIXELS} are drawn")
     (fx, _, cx), (_, fy, cy), _ = np.asarray(about["K"], np.float64).tolist()
     per_count = float(about["depth_per_count"])
     if not all(map(math.isfinite, (fx, fy, cx, cy, per_count))) or min(fx, fy, per_count) <= 0:
         raise ValueError(f"a camera of {(fx, fy, cx, cy, per_count)}")
-    z = depth[row, column] * per_count
-    middle = [float(np.median(q)) for q in ((column - cx) / fx * z, (row - cy) / fy * z, z)]
-    axis = float(f"{math.hypot(*middle) / 5:.0e}")  # of one digit
-    view = {"rows": depth.shape[0], "columns": depth.shape[1], "perCount": per_count, "middle": middle, "axis": axis}
+    view = {"rows": depth.shape[0], "columns": depth.shape[1], "perCount": per_count}
     view |= {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
-    unit = "m" if about["depth_scale"] == METRES else "of depth's own unit, which is no metre,"
+    unit = "m" if about["depth_scale"] == METRES else "of depth's own unit, no metres,"
     return PointCloudFigure(
         name=f"{camera.parent.name}: {about['frame']}",
         frame=str(about["frame"]),
-        count=len(row),
-        axis=format_number(axis, unit),
+        unit=unit,
         points=base64.b64encode(depth.astype("<u2").tobytes() + image[..., ::-1].tobytes()).decode(),
         view=json.dumps(view),
     )

@@ -9,7 +9,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass, replace
 from datetime import datetime
@@ -24,7 +24,7 @@ from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_text
 from stadia.files.paths import safe_join
 from stadia.report import score_tables
-from stadia.report.figures import MIN_CURVE_STEPS
+from stadia.report.figures import MIN_CURVE_STEPS, Chart
 from stadia.report.metric_labels import (
     EvidenceLayout,
     arrange_evidence,
@@ -35,7 +35,7 @@ from stadia.report.metric_labels import (
     format_duration,
     format_number,
 )
-from stadia.report.quality_summary import describe_quality, make_tiles
+from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
 from stadia.report.report_images import (
     EmbeddedImage,
     describe_color_scale,
@@ -48,6 +48,7 @@ from stadia.report.report_images import (
 )
 from stadia.report.run_files import RunFiles, as_list, find_previous_run, flatten_mapping, read_run
 from stadia.report.run_journal import compare_runs
+from stadia.report.scale_receipts import list_scale_receipts
 from stadia.report.training_plots import (
     is_calibration,
     list_short_series,
@@ -60,10 +61,13 @@ from stadia.report.training_plots import (
 )
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
-SCRIPTS = ("report.js", "cloud.js")
+SHARED_FOLDER = Path(__file__).parent / "shared"
+"""What the app serves too: colors and type, and points in 3D."""
+
 SEVERITIES = ("stop", "warn", "note")
 NOT_CHECKED_FAMILY = "N"  # codes of checks that could not run, as in `diagnostics.finding.Family`
 MAX_PATCH_LINES = 400
+MAIN_CURVES = 4  # shown at once: the loss, its terms, validation; the others are folded
 MAX_NAMES = 3  # recordings of a finding
 MAX_SHORT_SERIES = 12  # listed by name; more are counted
 PATH_METRICS = ("path_m", "ate_m", "ate_rmse_m")  # scores of a camera's path
@@ -99,14 +103,22 @@ def build_report(
 def _make_environment() -> Environment:
     """Make what the templates see. They are compiled once a process, which takes as long as to fill them."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=FileSystemLoader(TEMPLATE_FOLDER), **options)
+    return Environment(loader=FileSystemLoader([TEMPLATE_FOLDER, SHARED_FOLDER]), **options)
+
+
+def render_charts(charts: Sequence[Chart]) -> list[str]:
+    """Return charts with their legends as HTML, as the report shows them; the app shows them too."""
+    macros = _make_environment().get_template("macros.html").module
+    return [str(macros.chart_card(chart)) for chart in charts]  # type: ignore[attr-defined]
 
 
 def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
     template = _make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), list_findings(run)
-    script = "".join(read_text(TEMPLATE_FOLDER / name, expected="a part of the report") for name in SCRIPTS)
+    clouds = load_point_clouds(run)
+    scripts = [*([SHARED_FOLDER / "points.js"] if clouds else ()), TEMPLATE_FOLDER / "report.js"]
+    script = "".join(read_text(path, expected="a part of the report") for path in scripts)
     scores = score_tables.merge_equal_scores(run.scores)
     facts = {
         key: value
@@ -120,16 +132,19 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         stadia_version=__version__,
         model=run.facts.recipe_facts.model or "",
         status=describe_status(run.facts.status, run.facts.predictions),
+        trained_on=_describe_training(run),
         facts=_list_run_facts(run),
         error=run.facts.error,
         depth_scale=depth_scale,
         quality=describe_quality(run, predicts_depth=depth_scale is not None),
+        verdict=make_verdict(run),
         tiles=make_tiles(run),
         findings=findings,
         not_checked=list_unchecked(run),
         severities={s: count for s in SEVERITIES if (count := sum(f.get("severity") == s for f, *_ in findings))},
         short_series=list_short_series(series, run.spreads),
         curves=make_curves(series, list_stages(run)),
+        main_curves=MAIN_CURVES,
         max_short_series=MAX_SHORT_SERIES,
         min_curve_steps=MIN_CURVE_STEPS,
         layers=make_layer_plots(run.spreads),
@@ -142,7 +157,8 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         color_scale=describe_color_scale(),
         has_depth_scores=score_tables.has_depth_scores(run),
         drawn=embed_drawn_predictions(run),
-        clouds=load_point_clouds(run),
+        clouds=clouds,
+        receipts=list_scale_receipts(run),
         score_tables=score_tables.make_score_tables(scores),
         image_scores=score_tables.make_image_scores(score_tables.leave_out_mirrored(scores)),
         paths=score_tables.make_path_figures(run.scores),
@@ -173,6 +189,14 @@ def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
     source = describe_scale_source(depth_scale, facts.rests_on, facts.no_metres)
     fits = score_tables.describe_alignments(run.scores)
     return label, " ".join(filter(None, (meaning, source, fits)))
+
+
+def _describe_training(run: RunFiles) -> str:
+    """Describe in a line what was trained: steps and data."""
+    path, steps = run.facts.data.get("path"), run.steps
+    name = Path(path).name if isinstance(path, str) else ""
+    on_data = f" on {name}" if name not in ("", "…") else ""  # a home folder is hidden
+    return f"trained{on_data}" + (f", {format_number(steps)} step{'s' * (steps != 1)}" if steps is not None else "")
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:

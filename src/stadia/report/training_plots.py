@@ -60,10 +60,15 @@ def list_stages(run: RunFiles) -> list[tuple[int, str]]:
 
 
 def make_curves(series: list[Series], marks: Sequence[tuple[int, str]] = ()) -> list[Chart]:
-    """Make panels: loss (training and validation), its terms, validation scores, other values, learning rate, time."""
+    """Make panels: loss (training and validation), its terms, validation, other values, learning rate, time."""
     groups = _group_by_panel([s for s in series if len(s.steps) >= MIN_CURVE_STEPS])
     plots = []
-    for panel in sorted(groups, key=lambda panel: {LOSS: 0, TERMS: 1, RATE: 3, SECONDS: 4}.get(panel.title, 2)):
+
+    def rank(panel: PanelLabel) -> int:
+        is_validation = any(s.name.startswith("val/") for s in groups[panel])
+        return {LOSS: 0, TERMS: 1, RATE: 4, SECONDS: 5}.get(panel.title, 2 if is_validation else 3)
+
+    for panel in sorted(groups, key=rank):
         better, noisy = metric_label(groups[panel][0].name).better, panel.title != RATE
         plots.append(make_plot(panel.title, groups[panel], better=better, noisy=noisy, marks=marks, note=panel.note))
     return [plot for plot in plots if plot is not None]

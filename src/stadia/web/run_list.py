@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from filelock import FileLock, Timeout
 from stadia.core.errors import RunError, StadiaError
 from stadia.files.locks import LOCK_FILE
 from stadia.files.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
+from stadia.report.figures import Chart, make_plot
 from stadia.report.metric_labels import describe_status, metric_label
-from stadia.report.quality_summary import describe_quality, make_tiles
+from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
 from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
 
-MAX_SHOWN_POINTS = 300
-"""Points of a curve that a page draws; of more, evenly spaced ones."""
+METRICS_FILE = "metrics.csv"
+
+MAX_DRAWN = 16
+"""Runs whose charts are kept: a page asks for those of a training every few seconds."""
 
 MAX_SHOWN_CURVES = 8
 
@@ -137,8 +141,9 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "steps": run.steps,
         "started": run.facts.started,
         "quality": [[sentence.text, sentence.tone] for sentence in describe_quality(run)],
+        "verdict": asdict(make_verdict(run)),
         "tiles": [[tile.label, tile.value, tile.note] for tile in make_tiles(run)],
-        "curves": make_curves(run),
+        "charts": draw_curves(folder),
         "findings": [_describe_finding(finding) for finding in run.findings if finding.get("severity") != "note"],
         "images": [[step, path.name] for step, path in run.images[-3:]],
         "unreadable": run.unreadable,
@@ -150,26 +155,47 @@ def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:
     return {name: str(finding.get(name, "")) for name in ("code", "title", "severity", "measured", "expected", "fix")}
 
 
-def make_curves(run: RunFiles) -> list[dict[str, Any]]:
-    """Return the curves of a run that a page draws: validation first, then the loss."""
-    shown = [series for series in run.series if series.name.startswith("val/")]
-    shown += [series for series in run.series if series.name in ("train/loss", "train/lr")]
-    return [_thin_curve(series) for series in shown[:MAX_SHOWN_CURVES]]
+@functools.lru_cache(maxsize=MAX_DRAWN)
+def _draw_run(folder: Path, state: tuple[int, int]) -> tuple[str, ...]:
+    """Return the charts of a run whose metrics are in a state, which changes with each logged step."""
+    from stadia.report.report_page import render_charts  # with OpenCV, for which the first page does not wait
+
+    shown = _choose_series(read_run(folder))
+    return tuple(render_charts([chart for s in shown.values() if (chart := _draw_series([s])) is not None]))
 
 
-def _thin_curve(series: Series) -> dict[str, Any]:
-    """Return at most MAX_SHOWN_POINTS finite points of a curve."""
-    known = [(step, value) for step, value in zip(series.steps, series.values, strict=True) if math.isfinite(value)]
-    every = max(-(-len(known) // MAX_SHOWN_POINTS), 1)
-    thinned = known[::every] + (known[-1:] if known and (len(known) - 1) % every else [])
-    label = metric_label(series.name)
-    return {
-        "name": series.name,
-        "label": label.label,
-        "better": label.better,
-        "steps": [step for step, _ in thinned],
-        "values": [value for _, value in thinned],
-    }
+def draw_curves(folder: Path) -> list[str]:
+    """Return the curves of a run as HTML: validation first, then the loss."""
+    with suppress(OSError):
+        stat = (folder / METRICS_FILE).stat()
+        return list(_draw_run(folder, (stat.st_mtime_ns, stat.st_size)))
+    return []
+
+
+def draw_pairs(first: RunFiles, second: RunFiles) -> list[str]:
+    """Return the curves that two runs share as HTML, both in each chart."""
+    from stadia.report.report_page import render_charts
+
+    pairs = _choose_series(first), _choose_series(second)
+    charts = []
+    for name in pairs[0].keys() & pairs[1].keys():
+        named = [
+            replace(series[name], name=run.folder.name) for series, run in zip(pairs, (first, second), strict=True)
+        ]
+        charts.append((list(pairs[0]).index(name), _draw_series(named, name)))
+    return render_charts([chart for _, chart in sorted(charts, key=lambda pair: pair[0]) if chart is not None])
+
+
+def _choose_series(run: RunFiles) -> dict[str, Series]:
+    drawn = [series for series in run.series if len(series.steps) > 1]  # a single value is a key number
+    shown = [series for series in drawn if series.name.startswith("val/")]
+    shown += [series for series in drawn if series.name in ("train/loss", "train/lr")]
+    return {series.name: series for series in shown[-MAX_SHOWN_CURVES:]}
+
+
+def _draw_series(series: Sequence[Series], name: str = "") -> Chart | None:
+    label = metric_label(name or series[0].name)
+    return make_plot(label.label, series, better=label.better)
 
 
 # -- stop and resume

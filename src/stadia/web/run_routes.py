@@ -19,7 +19,7 @@ from stadia.report.run_files import check_inside, read_run
 from stadia.report.run_journal import write_comparison
 from stadia.web.app_state import get_state
 from stadia.web.guards import require_session
-from stadia.web.run_list import RunList, describe_run, make_curves, resume_training, stop_training
+from stadia.web.run_list import RunList, describe_run, draw_pairs, resume_training, stop_training
 
 MAX_REPORT_BYTES = 64 << 20
 
@@ -85,7 +85,7 @@ async def compare(request: Request) -> Response:
 
     def read() -> dict[str, Any]:
         first, second = map(read_run, folders)
-        return {"text": write_comparison(first, second), "curves": [make_curves(first), make_curves(second)]}
+        return {"text": write_comparison(first, second), "charts": draw_pairs(first, second)}
 
     return JSONResponse(await run_in_threadpool(read))
 

@@ -15,10 +15,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from stadia import __version__
+from stadia import __version__, report
 from stadia.core.errors import ConfigError, summarize_exception
 from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
@@ -29,6 +29,8 @@ from stadia.web.run_list import RunList
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+SHARED_FOLDER = Path(report.__file__).parent / "shared"
+"""Colors, type and points in 3D, which the report has too."""
 
 ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
@@ -100,10 +102,15 @@ def make_app(
         finally:
             state.close()
 
-    pages = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
+    pages: list[BaseRoute] = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
     pages += [Route(path, one_line(load_endpoint(place)), methods=[method]) for method, path, place in ROUTES]
+    pages += [Mount(f"/{folder.name}", StaticFiles(directory=folder)) for folder in (STATIC, SHARED_FOLDER)]
     app = Starlette(
-        routes=[*pages, Mount("/static", StaticFiles(directory=STATIC))],
+        routes=[
+            *pages,
+            Mount("/static", StaticFiles(directory=STATIC)),
+            Mount("/shared", StaticFiles(directory=SHARED_FOLDER)),
+        ],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token))],
         lifespan=lifespan,
         exception_handlers={Exception: _report_bug},

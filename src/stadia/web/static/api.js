@@ -39,3 +39,25 @@ export function showError(error) {
 export function listItems(list, texts) {
   list.replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
 }
+
+// Bytes of a cloud: positions float32 (3 N), then colors uint8 (3 N).
+export function splitCloud(bytes) {
+  const count = bytes.byteLength / 15;
+  return [new Float32Array(bytes, 0, 3 * count), new Uint8Array(bytes, 12 * count, 3 * count)];
+}
+
+// A verdict of predictions as the report shows it.
+export function showVerdict(card, verdict) {
+  card.className = `verdict ${verdict.replace(" ", "-")}`;
+  card.querySelector(".word").textContent = verdict;
+}
+
+// Lines of a verdict; what was not checked is folded.
+export function listVerdict(id, lines) {
+  const shown = lines.map((line) => line.trim()).filter((line) => !line.startsWith("predictions: ")), skipped = shown.filter((line) => line.startsWith("not checked: "));
+  listItems(byId(id), shown.filter((line) => !skipped.includes(line)));
+  const place = byId(`${id}-skipped`);
+  place.hidden = !skipped.length;
+  place.querySelector("summary").textContent = `${skipped.length} not checked`;
+  listItems(place.querySelector("ul"), skipped.map((line) => line.replace("not checked: ", "")));
+}

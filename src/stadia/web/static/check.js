@@ -1,7 +1,7 @@
 // The page of `stadia check`: choose data, see findings with cure and picture, copy the command.
 
 import { byId, get, listItems, post, showError } from "./api.js";
-import { showFinding } from "./charts.js";
+import { showFinding } from "./parts.js";
 
 function listSkipped(skipped) {
   if (!skipped.length) return [];

@@ -1,6 +1,6 @@
 // The page of one picture: upload, camera, depth, distances, points.
 
-import { byId, get, listItems, post, showError } from "./api.js";
+import { byId, get, listItems, listVerdict, post, showError, showVerdict, splitCloud } from "./api.js";
 
 const FOV_FROM = {
   photo: "by the picture's EXIF", you: "chosen by you", network: "of the network's training: your picture names none",
@@ -84,12 +84,10 @@ export function startPicture(session) {
     byId("fov-value").textContent = `${result.fov_deg}°`;
     byId("fov-source").textContent = `From left to right, ${FOV_FROM[result.fov_source]}.`;
     showBar(result.bar);
-    const verdict = byId("verdict");
-    verdict.textContent = result.verdict;
-    verdict.className = `badge ${result.verdict.replace(" ", "-")}`;
+    showVerdict(byId("verdict-card"), result.verdict);
     byId("scale").textContent = SCALES[result.depth_scale] ?? result.depth_scale;
     byId("trust").textContent = result.trust;
-    listItems(byId("findings"), result.verdict_lines.slice(1).map((line) => line.trim()));
+    listVerdict("findings", result.verdict_lines);
     listItems(byId("receipt"), result.receipt);
     byId("network-name").textContent = result.network;
     byId("licence").textContent = result.licence || "none recorded";
@@ -202,14 +200,14 @@ export function startPicture(session) {
   // -- the cloud
 
   async function showCloud() {
-    const { CloudView } = await import("./cloud.js"), about = byId("cloud-about"), canvas = byId("cloud");
+    const { CloudView } = await import("/shared/points.js"), about = byId("cloud-about"), canvas = byId("cloud");
     about.textContent = "Points are computed …";
     try {
       const bytes = await (await get(`/api/predictions/${state.result.prediction}/cloud.bin?edges=${byId("edges").value}`)).arrayBuffer();
       canvas.hidden = false;
       byId("reset-view").hidden = false;
       state.cloud ??= new CloudView(canvas, (text) => { about.textContent = text; });
-      state.cloud.show(bytes, state.result.depth_scale === "metres" ? "m" : "no metres");
+      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(no metres)");
     } catch (error) {
       about.textContent = error.message;
     }

@@ -1,7 +1,7 @@
 // The page of runs: the list, one run as it trains, two beside each other.
 
 import { byId, get, listItems, post, showError } from "./api.js";
-import { drawCurves, showFinding } from "./charts.js";
+import { drawCharts, showFinding, showSheet, showTile } from "./parts.js";
 
 const REFRESH_MS = 5000, SHOWN = 200;
 
@@ -63,6 +63,9 @@ export function startRuns() {
     byId("run-name").textContent = run.name;
     byId("run-status").textContent = run.is_training ? "training" : run.status;
     byId("run-status").className = `badge ${run.tone}`;
+    byId("run-verdict").className = `card verdict ${run.verdict.tone}`;
+    byId("run-word").textContent = run.verdict.word;
+    byId("run-advice").textContent = run.verdict.advice;
     byId("run-about").textContent = [run.recipe, run.steps === null ? "no step yet" : `${run.steps} steps`, run.error].filter(Boolean).join(", ");
     byId("run-stop").hidden = !run.is_training;
     byId("run-resume").hidden = run.is_training || run.status === "finished";
@@ -70,17 +73,13 @@ export function startRuns() {
     byId("run-report").href = `${base}/report`;
     if (state.name !== name) byId("run-done").textContent = "";
     listItems(byId("run-quality"), run.quality.map(([text]) => text));
-    byId("run-tiles").replaceChildren(...run.tiles.map(([label, value, note]) => {
-      const tile = document.createElement("div");
-      for (const [tag, text, className] of [["dt", label, ""], ["dd", value, ""], ["dd", note, "note"]]) if (text) tile.append(Object.assign(document.createElement(tag), { textContent: text, className }));
-      return tile;
-    }));
-    byId("run-curves").replaceChildren(...run.curves.map((curve) => drawCurves([curve])));
+    byId("run-tiles").replaceChildren(...run.tiles.map(showTile));
+    drawCharts(byId("run-curves"), run.charts);
     byId("run-findings").replaceChildren(...(run.findings.length ? run.findings.map(showFinding) : [Object.assign(document.createElement("p"), { textContent: "None that warns." })]));
     const sources = run.images.slice(-1).map(([step, file]) => [step, `${base}/images/${encodeURIComponent(file)}`]);
     if (byId("run-images").dataset.last !== JSON.stringify(sources)) {
       byId("run-images").dataset.last = JSON.stringify(sources);
-      byId("run-images").replaceChildren(...sources.map(([step, src]) => Object.assign(document.createElement("img"), { src, alt: `Images of step ${step}` })));
+      byId("run-images").replaceChildren(...sources.map(([step, src]) => showSheet(src, `Images of step ${step}`)));
     }
     state.name = name;
   }
@@ -102,10 +101,9 @@ export function startRuns() {
 
   async function showPair(first, second) {
     const pair = await (await get(`/api/compare?first=${encodeURIComponent(first)}&second=${encodeURIComponent(second)}`)).json();
-    byId("pair-name").textContent = `${first} (line) and ${second} (dashes)`;
+    byId("pair-name").textContent = `${first} and ${second}`;
     byId("pair-text").textContent = pair.text;
-    const others = Object.fromEntries(pair.curves[1].map((curve) => [curve.name, curve]));
-    byId("pair-curves").replaceChildren(...pair.curves[0].filter((curve) => others[curve.name]).map((curve) => drawCurves([curve, others[curve.name]], ["first", "second"])));
+    drawCharts(byId("pair-curves"), pair.charts);
   }
 
   byId("runs-compare").addEventListener("click", () => {

@@ -1,8 +1,8 @@
 // The page of a video: upload, progress, a timeline of frames and depth, points with the path.
 
-import { byId, get, listItems, post, showError } from "./api.js";
+import { byId, get, listVerdict, post, showError, showVerdict, splitCloud } from "./api.js";
 
-const POLL_MS = 400;
+const POLL_MS = 400, PATH_COLOR = [240, 228, 66];
 
 export function startVideo(session) {
   const state = { key: null, result: null, cloud: null, timer: null, play: null, upload: null };
@@ -57,10 +57,9 @@ export function startVideo(session) {
     state.result = job;
     byId("video-cancel").hidden = true;
     byId("video-result").hidden = false;
-    byId("video-verdict").textContent = job.verdict;
-    byId("video-verdict").className = `badge ${job.verdict.replace(" ", "-")}`;
+    showVerdict(byId("video-verdict-card"), job.verdict);
     byId("video-trust").textContent = job.trust;
-    listItems(byId("video-lines"), job.lines.map((line) => line.trim()));
+    listVerdict("video-lines", job.lines);
     byId("video-name").textContent = job.network;
     byId("video-licence").textContent = job.licence || "none recorded";
     byId("video-files").replaceChildren(...job.files.map((name) => {
@@ -101,11 +100,11 @@ export function startVideo(session) {
     const about = byId("video-about"), canvas = byId("video-cloud");
     about.textContent = "Points are read …";
     try {
-      const { CloudView } = await import("./cloud.js"), base = `/api/videos/${state.key}`;
+      const { CloudView } = await import("/shared/points.js"), base = `/api/videos/${state.key}`;
       const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
       canvas.hidden = false;
       state.cloud ??= new CloudView(canvas, (text) => { about.textContent = text; });
-      state.cloud.show(bytes, state.result.depth_scale === "metres" ? "m" : "no metres", path);
+      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(no metres)", [{ points: path, color: PATH_COLOR }]);
     } catch (error) {
       about.textContent = error.message;
     }
