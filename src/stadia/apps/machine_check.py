@@ -31,6 +31,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "adapters": ("peft",),
     "app": ("starlette", "uvicorn"),
     "view": ("viser",),
+    "rerun": ("rerun",),
     "s3": ("s3fs",),
     "ray": ("ray",),
     "ros": ("rosbags",),

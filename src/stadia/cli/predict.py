@@ -71,6 +71,8 @@ def predict(
     steady: SteadyOption = False,
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
     cloud: Annotated[bool | None, flag("--cloud/--no-cloud", "Write the point cloud (default: yes).")] = None,
+    glb: Annotated[Path | None, option("Also write points and path as a .glb, for browsers and Blender.")] = None,
+    rerun: Annotated[Path | None, option("Also write a recording (.rrd) for the viewer of rerun.")] = None,
     background: Annotated[
         Path | None, option("Of overlay: INPUT without what was pasted, an image or a folder.")
     ] = None,
@@ -117,6 +119,8 @@ def predict(
         precision=precision,
         strict=strict,
         scale_from=check_scale_sources(scale_from),
+        glb=glb,
+        rerun=rerun,
     )
     if refine:
         checkpoint, settings = _refine_network(checkpoint, request, refine, options, settings)

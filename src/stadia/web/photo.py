@@ -18,7 +18,7 @@ from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.evaluation.io.gltf_files import encode_glb
-from stadia.evaluation.io.point_clouds import MAX_MEDIAN_DEPTHS, PlyWriter
+from stadia.evaluation.io.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, find_edges
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.predict_frames import predict_maps
@@ -34,9 +34,6 @@ from stadia.web.networks import OpenNetwork
 
 MAX_CLOUD_POINTS = 1_000_000
 """Points of a cloud that a page draws or that a file holds."""
-
-EDGE_RATIO = 0.06
-"""Relative jump of depth to a neighboring pixel at which a point is left out: it lies between two surfaces."""
 
 SHOWN_SIDE = 640
 """Longest side of the map of values under the pointer."""
@@ -318,23 +315,6 @@ def make_cloud(
     z, K = depth[rows, columns], prediction.K
     points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], axis=1)
     return points.astype(np.float32), prediction.image[rows, columns]
-
-
-def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
-    """Return where depth (H, W) jumps to a neighbor by more than a ratio of the nearer one.
-
-    Examples:
-        >>> find_edges(np.array([[1.0, 1.0, 2.0]]), 0.1).tolist()
-        [[False, True, True]]
-    """
-    edges = np.zeros(depth.shape, np.bool_)
-    for axis in (0, 1):
-        before = depth[:-1] if axis == 0 else depth[:, :-1]
-        after = depth[1:] if axis == 0 else depth[:, 1:]
-        jumps = np.abs(after - before) > ratio * np.minimum(before, after)
-        edges[tuple(slice(None, -1) if at == axis else slice(None) for at in (0, 1))] |= jumps
-        edges[tuple(slice(1, None) if at == axis else slice(None) for at in (0, 1))] |= jumps
-    return edges
 
 
 # -- files to download

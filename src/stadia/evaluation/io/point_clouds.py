@@ -22,6 +22,9 @@ from stadia.geometry.depth_maps import depth_to_points
 MAX_POINTS = 1_000_000
 MAX_FRAMES = 40
 MAX_MEDIAN_DEPTHS = 5.0  # times the median depth: beyond, one pixel of error moves a point by metres
+EDGE_RATIO = 0.06
+"""Relative jump of depth to a neighboring pixel at which a point is left out: it lies between two surfaces."""
+
 FindSky = Callable[[NDArray[np.uint8], NDArray[np.floating]], NDArray[np.bool_]]
 """Returns the sky (h, w) of an image (H, W, 3) RGB with depth (h, w): it has no distance. `geometry.find_far_sky`."""
 
@@ -86,9 +89,12 @@ def write_cloud_verdict(path: Path, verdict: str) -> None:
 
 
 def color_points(
-    predicted: PredictedFrame, limit: int, find_sky: FindSky | None = None
+    predicted: PredictedFrame, limit: int, find_sky: FindSky | None = None, *, without_edges: bool = False
 ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky."""
+    """Return up to `limit` points (N, 3) of a frame in the world, with colors (N, 3), without far ones and sky.
+
+    without_edges: also leave out points where depth jumps by more than EDGE_RATIO.
+    """
     depth = predicted.depth()
     T = None if predicted.T_world_camera is None else torch.from_numpy(predicted.T_world_camera)
     camera = Camera(torch.from_numpy(predicted.K), *depth.shape)
@@ -97,37 +103,73 @@ def color_points(
     image = np.asarray(cv2.resize(predicted.frame.image, depth.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
     if find_sky is not None:
         near &= ~find_sky(image, depth).ravel()
+    if without_edges:
+        near &= ~find_edges(depth, EDGE_RATIO).ravel()
     chosen = np.flatnonzero(near)[:: max(1, -(-int(near.sum()) // limit))]
     return points.numpy()[chosen], image.reshape(-1, 3)[chosen]
+
+
+def find_edges(depth: NDArray[np.floating], ratio: float) -> NDArray[np.bool_]:
+    """Return where depth (H, W) jumps to a neighbor by more than a ratio of the nearer one.
+
+    Examples:
+        >>> find_edges(np.array([[1.0, 1.0, 2.0]]), 0.1).tolist()
+        [[False, True, True]]
+    """
+    edges = np.zeros(depth.shape, np.bool_)
+    for axis in (0, 1):
+        before = depth[:-1] if axis == 0 else depth[:, :-1]
+        after = depth[1:] if axis == 0 else depth[:, 1:]
+        jumps = np.abs(after - before) > ratio * np.minimum(before, after)
+        edges[tuple(slice(None, -1) if at == axis else slice(None) for at in (0, 1))] |= jumps
+        edges[tuple(slice(1, None) if at == axis else slice(None) for at in (0, 1))] |= jumps
+    return edges
+
+
+class CloudFrames:
+    """Chooses the frames whose points are joined: up to MAX_FRAMES, evenly spread, and up to MAX_POINTS points.
+
+    Frames without a pose cannot be joined, so only the first of them is taken.
+
+    frames: number of frames; if None, each hundredth is taken until MAX_POINTS.
+    """
+
+    def __init__(self, frames: int | None) -> None:
+        self.every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
+        self.limit = MAX_POINTS // (MAX_FRAMES if frames is None else max(-(-frames // self.every), 1))
+        self.count = self.due = 0
+
+    def choose(self, predicted: PredictedFrame, points: int) -> int:
+        """Return the largest number of points to take of the next frame; 0 takes none. points: taken so far."""
+        has_space = points + self.limit <= MAX_POINTS
+        is_due = self.count >= self.due and has_space and predicted.T_world_camera is not None
+        is_chosen = self.count == 0 or is_due
+        if is_chosen:
+            self.due = self.count - self.count % self.every + self.every
+        self.count += 1
+        return self.limit if is_chosen else 0
 
 
 @contextmanager
 def open_point_cloud_file(
     path: Path, depth_scale: DepthScale, frames: int | None, find_sky: FindSky | None = None
 ) -> Iterator[Listener]:
-    """Open a PLY file and return a listener that adds points of up to MAX_FRAMES frames, evenly spread.
+    """Open a PLY file and return a listener that adds points of the frames that `CloudFrames` chooses.
 
-    The file holds up to MAX_POINTS points and appears only when the block ends without an error. Frames without a pose
-    cannot be joined, so only the first of them is taken.
+    The file appears only when the block ends without an error.
 
-    frames: number of frames; if None, each hundredth is taken until the file is full.
+    frames: number of frames; None where it is not known.
     find_sky: sky is left out, as are points beyond MAX_MEDIAN_DEPTHS median depths; the header names it.
     """
-    every = 100 if frames is None else max(1, -(-frames // MAX_FRAMES))
-    limit = MAX_POINTS // (MAX_FRAMES if frames is None else -(-frames // every))
+    chosen = CloudFrames(frames)
     unit = "metres" if depth_scale is DepthScale.METRES else "up to scale, no metres"
     unit += f"; without {'sky and ' if find_sky else ''}points beyond {MAX_MEDIAN_DEPTHS:g} median depths"
-    count = due = 0
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         writer = PlyWriter(stream, unit)
 
         def add(predicted: PredictedFrame) -> None:
-            nonlocal count, due
-            has_space = writer.count + limit <= MAX_POINTS
-            if count == 0 or (count >= due and has_space and predicted.T_world_camera is not None):
+            if limit := chosen.choose(predicted, writer.count):
                 writer.add(*color_points(predicted, limit, find_sky))
-                due = count - count % every + every
-            count += 1
 
         yield add
         writer.finish()

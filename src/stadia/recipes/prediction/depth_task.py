@@ -76,6 +76,7 @@ from stadia.recipes.prediction.requests import (
     size_text,
 )
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.recipes.prediction.scene_outputs import SceneOutputs, check_scenes, open_scenes
 from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task, score_split
 from stadia.recipes.prediction.verdict import (
     MapOfFrames,
@@ -156,7 +157,9 @@ class DepthTask(Task):
         self.checks = dict[str, Mapping[str, Any]]()
         options = add_training_options(self.checkpoint, request.source, request.options)
         self.open_again = partial(open_inputs, request.source, every=request.every, **options)
-        return self.open_again()
+        inputs = self.open_again()
+        self.scenes = check_scenes(request, inputs, self.predictor.depth_scale)
+        return inputs
 
     def predict_input(
         self,
@@ -191,6 +194,7 @@ class DepthTask(Task):
             checker=gate,
             track=track,
             trained=trained.names,
+            scenes=self.scenes,
         )
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
@@ -386,6 +390,7 @@ def predict_input(
     checker: PredictionChecker | None = None,
     track: TrackProgress = no_progress,
     trained: Collection[str] | None = None,
+    scenes: SceneOutputs | None = None,
 ) -> Predictions:
     """Predict into a new folder, with depth in colors, video, point cloud and drawing of the trajectory.
 
@@ -399,6 +404,7 @@ def predict_input(
         checker: judges the predictions, such as a `PredictionGate`.
         track: shows progress.
         trained: names of frames that trained the network; None where that is not known.
+        scenes: files in 3D beside the folder.
 
     Writes and raises what `write_predictions` does; also trajectory.png if there is a trajectory.
     """
@@ -409,6 +415,7 @@ def predict_input(
         if cloud and not predictor.depth_scale.is_affine:
             points = open_point_cloud_file(out / CLOUD, predictor.depth_scale, given.count, find_far_sky)
             listeners.append(files.enter_context(points))
+        listeners += [files.enter_context(scene) for scene in open_scenes(scenes, predictor.depth_scale, given.count)]
         frames = track(given.frames, given.count, f"predicting {given.name}")
 
         def complete() -> None:

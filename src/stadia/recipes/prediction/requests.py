@@ -51,6 +51,7 @@ class PredictRequest(NetworkRequest):
     precision: row of `stadia.evaluation.backends.PRECISIONS`.
     strict: raise VerdictError, after all files are written, where the verdict is unusable.
     scale_from: sources of metres (`scale_sources.SCALE_SOURCES`), such as "height=1.5".
+    glb, rerun: files in 3D that are written beside `out`; None writes none.
     """
 
     source: Path
@@ -64,6 +65,8 @@ class PredictRequest(NetworkRequest):
     precision: str = "float32"
     strict: bool = False
     scale_from: tuple[str, ...] = ()
+    glb: Path | None = None
+    rerun: Path | None = None
 
     @property
     def backend_choice(self) -> BackendChoice:
