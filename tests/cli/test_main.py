@@ -125,7 +125,7 @@ def test_the_home_folder_is_that_of_the_user_in_every_option(stadia, monkeypatch
         (
             "report x -q",
             "report: found option '-q'",
-            "one of --out, --private, --force, --help, --traceback",
+            "one of --out, --private, --force, --help, --traceback, --quiet",
             "see `stadia report --help`",
         ),
         (

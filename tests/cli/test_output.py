@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from stadia.cli import output
 from stadia.cli.output import echo
+from stadia.process.progress import make_progress
+from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import Terminal
 
 HOSTILE = "a\x1b]0;pwn\x07\x9b31m\u202etxt.exe\nb\tc"
@@ -119,3 +122,37 @@ def test_a_name_in_square_brackets_is_no_markup(
         assert list(bars.track(range(3), 3, "predicting ds[/r]")) == [0, 1, 2]
         bars.progress("reading [red]", 1, 2)
     assert "ds[/r]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "is_silent"), [(("--quiet",), True), (("--json",), True), ((), False)])
+def test_quiet_and_json_silence_the_progress_of_their_command_alone(
+    line: tuple[str, ...], is_silent: bool, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stadia("diagnose", "--quiet", "nothing")
+    stadia("diagnose", *line, "nothing")
+    assert SHOWN_PROGRESS.is_silent is is_silent
+    monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", is_silent)
+    with output.show_progress() as shown:
+        assert list(shown.track(range(3), 3, "predicting")) == [0, 1, 2]
+        shown.progress("reading", 1, 2)
+    assert isinstance(shown, output.NoProgress) is is_silent
+
+
+def test_a_bar_has_speed_time_left_and_the_last_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(SHOWN_PROGRESS, "finding", "warn K03")
+    console = Console(file=stream, force_terminal=True, width=120, color_system=None, get_time=lambda: now[0])
+    with make_progress(console, "frames", transient=False) as bars:
+        task = bars.add_task("predicting", total=100)
+        for done in range(1, 51):
+            now[0] += 0.5
+            bars.update(task, completed=done)
+    assert re.search(r"predicting .* 50/100 2 frames/s 0:00:25 warn K03", stream.getvalue())
+
+
+def test_no_bar_is_drawn_where_progress_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", True)
+    stream = io.StringIO()
+    with make_progress(Console(file=stream, force_terminal=True), "frames") as bars:
+        bars.update(bars.add_task("predicting", total=2), completed=1)
+    assert stream.getvalue() == ""

@@ -63,10 +63,9 @@ def check(
             _require_checked(findings, only or [])
         return
 
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from stadia.datasets.recordings import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
+    from stadia.process.progress import make_progress
     from stadia.process.terminal import Terminal
     from stadia.recipes.prediction.requests import parse_data_config, split_settings
 
@@ -84,18 +83,16 @@ def check(
     if out is not None:
         for line in _draw_ignored(recordings, out):
             echo(line, err=as_json)
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    errors = Terminal(stderr=True)
     agreements: list[BaselineAgreement] = []
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        bar = progress.add_task("checks")
+    with make_progress(Terminal(stderr=True), "checks") as progress:
+        bar = progress.add_task("checks", total=None)
         findings = run_preflight(
             recordings,
             splits,
             checks=only or None,
             seconds=seconds,
             one_camera=one_camera,
-            progress=lambda what, done, total: progress.update(bar, description=f"{done + 1}/{total} {what}"),
+            progress=lambda what, done, total: progress.update(bar, description=what, completed=done, total=total),
             report_agreement=agreements.append,
         )
     if not as_json:

@@ -90,9 +90,13 @@ def main(
     show_traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error was raised; anywhere on the line.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress; anywhere on the line.")] = False,
 ) -> None:
-    """Handle the options that all commands share. `run` removes `--traceback` before, wherever it stands."""
+    """Handle the options that all commands share. `run` removes them before, wherever they stand."""
 
+
+SHARED_OPTIONS = ("--traceback", "--quiet")
+"""Options of every command, which may stand anywhere on the line."""
 
 _OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
 """Options of `stadia camera`. Users pass them to other commands, which read the camera's file instead."""
@@ -117,7 +121,9 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
     if command and found.startswith("No such option"):
         found = f"option '{error.option_name}'"
         options = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
-        valid = list(dict.fromkeys(option for option in (*options, "--help", "--traceback") if option.startswith("--")))
+        valid = list(
+            dict.fromkeys(option for option in (*options, "--help", *SHARED_OPTIONS) if option.startswith("--"))
+        )
     elif found.startswith("No such command"):
         found = found.partition(". Did you mean")[0].replace("No such command", "command")
         valid = list(getattr(command, "commands", ()))
@@ -335,13 +341,15 @@ def _hide_warnings(line: Sequence[str]) -> None:
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
     """Run the command line; return the exit code, and the last message, empty without any."""
     from stadia.process.parent_process import stop_with_parent
+    from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.signals import INTERRUPTED, OutputClosedError, discard_closed_output, is_output_discarded
 
     was_discarded = is_output_discarded()
     try:
         stop_with_parent()
         _check_surroundings(line)
-        words = [word for word in line if word != "--traceback"]
+        words = [word for word in line if word not in SHARED_OPTIONS]
+        SHOWN_PROGRESS.is_silent = "--quiet" in line or "--json" in line
         code = _build_command()(words, prog_name="stadia", standalone_mode=False) or DONE
         return code, "interrupted" if code == INTERRUPTED else ""  # typer turns Ctrl-C into this
     except SystemExit as ending:

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAUSE_S = 30.0
-"""Time between two lines of a log."""
-
 MEASURED_S = 5.0
 """After this time the expected time of a loop is printed, if it is MIN_EXPECTED_S or more."""
 
@@ -118,9 +115,22 @@ class ProgressLines:
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """A `stadia.datasets.frame_store.ReportProgress`."""
+        from stadia.process.progress import PAUSE_S
+
         if (now := time.monotonic()) - self.last_line_s >= PAUSE_S:
             self.last_line_s = now
             echo(f"{what}: {done}{'' if total is None else f' of {total}'}", err=True)
+
+
+class NoProgress:
+    """The same interface, silent."""
+
+    def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
+        """A `stadia.core.types.TrackProgress`."""
+        return items
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """A `stadia.datasets.frame_store.ReportProgress`."""
 
 
 def measure_pace(times: list[float]) -> float:
@@ -132,16 +142,17 @@ def measure_pace(times: list[float]) -> float:
 
 
 @contextmanager
-def show_progress() -> Iterator[ProgressBars | ProgressLines]:
-    """Give bars on a terminal until the block ends, lines elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def show_progress() -> Iterator[ProgressBars | ProgressLines | NoProgress]:
+    """Give bars on a terminal until the block ends, lines elsewhere; nothing with `--quiet` and `--json`."""
+    from stadia.process.progress import make_progress
+    from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.terminal import Terminal
 
     console = Terminal(stderr=True)
-    if not console.is_terminal:
+    if SHOWN_PROGRESS.is_silent:
+        yield NoProgress()
+    elif console.is_terminal:
+        with make_progress(console, "frames") as display:
+            yield ProgressBars(display)
+    else:
         yield ProgressLines()
-        return
-    bar = BarColumn(), MofNCompleteColumn(), TextColumn("frames"), TimeRemainingColumn()
-    with Progress(TextColumn("{task.description}", markup=False), *bar, console=console, transient=True) as display:
-        yield ProgressBars(display)

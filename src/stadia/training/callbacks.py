@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -23,6 +23,8 @@ from stadia.core import seeds
 from stadia.core.types import is_temporal
 from stadia.files.atomic_files import atomic_write
 from stadia.losses.loss_report import check_loss
+from stadia.process.progress import PAUSE_S, make_progress
+from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.training.loggers import Logger, compose_image_sheet
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.optim import UpdateRatio, sample_values
@@ -172,17 +174,11 @@ class ProgressBar(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.pause_s = 1.0 if console.is_terminal else 30.0  # between readings of the loss, which wait for the device
-        self.bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[rate]:.2f} steps/s"),
-            TimeElapsedColumn(),
-            TextColumn("<"),
-            TimeRemainingColumn(),
-            console=console,
+        self.pause_s = (
+            1.0 if console.is_terminal else PAUSE_S
+        )  # between readings of the loss, which wait for the device
+        self.bar = make_progress(
+            console, "steps", TextColumn("loss {task.fields[loss]:.4f}"), TimeElapsedColumn(), transient=False
         )
         self.started_s = self.shown_s = 0.0
         self.first_step = 0
@@ -191,7 +187,7 @@ class ProgressBar(Callback):
         self.started_s = self.shown_s = time.perf_counter()
         self.first_step = loop.step
         total = loop.plan.total_steps
-        self.task = self.bar.add_task("training", total=total, completed=loop.step, loss=math.nan, rate=0.0)
+        self.task = self.bar.add_task("training", total=total, completed=loop.step, loss=math.nan)
         if self.console.is_terminal:
             self.bar.start()
 
@@ -205,12 +201,14 @@ class ProgressBar(Callback):
         if is_last or by_time_s < left_s:  # the time may end it earlier
             total = step if is_last else step + math.ceil(by_time_s * rate)
         if is_bar:
-            self.bar.update(self.task, completed=step, total=total, rate=rate)
+            self.bar.update(self.task, completed=step, total=total)
         if now_s - self.shown_s < self.pause_s and not is_last and not (is_bar and step == self.first_step + 1):
             return
         self.shown_s, loss = now_s, loop.report.total.item()
         if is_bar:
             self.bar.update(self.task, loss=loss)
+            return
+        if SHOWN_PROGRESS.is_silent:
             return
         spent = now_s - self.started_s
         since = f"since step {self.first_step}" if self.first_step else "in all"

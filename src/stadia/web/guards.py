@@ -91,9 +91,9 @@ def name_cookie(name: str, request: Request) -> str:
     return f"{name}_{request.url.port or 80}"
 
 
-def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
-    """Set a cookie of this port that scripts cannot read, and that requests of other sites do not carry."""
-    response.set_cookie(_name_cookie(request, name), value, httponly=True, samesite="strict", path="/")
+def set_cookie(response: Response, name: str, value: str) -> None:
+    """Set a cookie that scripts cannot read, and that requests of other sites do not carry."""
+    response.set_cookie(name, value, httponly=True, samesite="strict", path="/")
 
 
 def require_session(request: Request) -> Session:

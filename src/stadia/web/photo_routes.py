@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError
+from stadia.evaluation.io.point_clouds import EDGE_RATIO
 from stadia.files.input_files import read_bytes
 from stadia.recipes.prediction.verdict import verdict_lines
 from stadia.web import photo as photos
@@ -155,7 +156,7 @@ async def show_cloud(request: Request) -> Response:
     """Return the cloud: points float32 (N, 3), then colors uint8 (N, 3); `?edges=` and `?points=` bound it."""
     prediction = _find_prediction(request)
     given = read_numbers(request, edges=float, points=int)
-    edges, most = given.get("edges", photos.EDGE_RATIO), given.get("points", photos.MAX_CLOUD_POINTS)
+    edges, most = given.get("edges", EDGE_RATIO), given.get("points", photos.MAX_CLOUD_POINTS)
     if not (0 < edges <= 10 and 0 < most <= photos.MAX_CLOUD_POINTS):
         expected = f"edges above 0, at most {photos.MAX_CLOUD_POINTS} points"
         raise ConfigError("cloud", found=f"edges {edges:g}, {most} points", expected=expected, fix="reload the page")

@@ -32,6 +32,7 @@ from stadia.diagnostics.monitors.prediction_monitors import (
     SOURCE_RULES,
 )
 from stadia.diagnostics.monitors.score_monitors import SCORE_MONITORS, VALIDATION_RULES
+from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
@@ -100,6 +101,7 @@ class TrainingMonitor(Callback):
         if self.run.writes:
             line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
             self.console.print(line, markup=False, soft_wrap=True)
+            SHOWN_PROGRESS.finding = f"{finding.severity} {finding.code}"
             append_finding(self.run.folder / "findings.jsonl", finding)
         if halts and finding.severity is Severity.STOP and self.on_stop is OnStop.HALT:
             fix = f"{finding.fix}; or train anyway {TRAIN_ANYWAY}"

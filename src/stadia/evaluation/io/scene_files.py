@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
@@ -29,7 +30,9 @@ def open_glb_file(path: Path, frames: int | None, find_sky: FindSky | None = Non
 
     frames: number of frames; None where it is not known.
     """
-    chosen, clouds, centers = CloudFrames(frames), [], []
+    chosen = CloudFrames(frames)
+    clouds: list[tuple[NDArray[np.floating], NDArray[np.uint8]]] = []
+    centers: list[NDArray[np.float64]] = []
 
     def add(predicted: PredictedFrame) -> None:
         if predicted.T_world_camera is not None:

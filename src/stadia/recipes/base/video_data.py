@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
@@ -26,6 +26,8 @@ from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled, un
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.findings_cache import CheckData, FindingsCache
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
+from stadia.process.progress import PAUSE_S, make_progress
+from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.recipes.base.training_overlap import describe_split
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
@@ -34,18 +36,13 @@ PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 
 
-LOG_INTERVAL_S = 30.0
-"""Seconds between progress lines if the output is no terminal."""
-
-
 @contextmanager
 def report_progress(console: Console, *, log: bool = False) -> Iterator[ReportProgress]:
     """Yield a function that shows progress bars on a terminal.
 
     log: print lines if the output is no terminal.
     """
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with make_progress(console, "frames") as bars:
         tasks: dict[str, TaskID] = {}
         printed = time.monotonic()
 
@@ -55,8 +52,8 @@ def report_progress(console: Console, *, log: bool = False) -> Iterator[ReportPr
                 tasks[what] = bars.add_task(what, total=total)
                 line = what
             else:
-                line = f"{what}: {done} of {total}" if time.monotonic() - printed >= LOG_INTERVAL_S else ""
-            if line and log and not console.is_terminal:
+                line = f"{what}: {done} of {total}" if time.monotonic() - printed >= PAUSE_S else ""
+            if line and log and not console.is_terminal and not SHOWN_PROGRESS.is_silent:
                 printed = time.monotonic()
                 console.print(line, markup=False, highlight=False)
             bars.update(tasks[what], completed=done, total=total)

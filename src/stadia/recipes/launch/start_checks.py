@@ -24,6 +24,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
 from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED
+from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig
@@ -72,6 +73,7 @@ def report_findings(
         if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
             line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
             console.print(line, markup=False, soft_wrap=True)
+            SHOWN_PROGRESS.finding = f"{finding.severity} {finding.code}"
     stops = [finding for finding in findings if finding.severity is Severity.STOP]
     if stops and on_stop is OnStop.HALT:
         found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)

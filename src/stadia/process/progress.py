@@ -1,0 +1,58 @@
+"""One kind of progress for every command: a bar with speed, time left and the last finding, or lines in a log.
+
+`--quiet` and `--json` silence both.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from stadia.process.shown_progress import SHOWN_PROGRESS
+
+PAUSE_S = 30.0
+"""Least time between two lines of a log, where no terminal shows a bar."""
+
+
+class SpeedColumn(ProgressColumn):
+    """Units a second.
+
+    unit: plural, as "frames".
+    """
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the speed; "" before it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.3g} {self.unit}/s" if speed else self.unit, style="progress.data.speed")
+
+
+class FindingColumn(ProgressColumn):
+    """The last finding."""
+
+    def render(self, task: Task) -> Text:
+        """Return it in a line; "" before there is one."""
+        return Text(SHOWN_PROGRESS.finding, style="yellow", overflow="ellipsis", no_wrap=True)
+
+
+def make_progress(console: Console, unit: str, *columns: ProgressColumn, transient: bool = True) -> Progress:
+    """Return the display of bars; it shows nothing where no terminal does, or progress is silent.
+
+    unit: of the items, plural.  columns: shown before the speed.
+    """
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *columns,
+        SpeedColumn(unit),
+        TimeRemainingColumn(),
+        FindingColumn(),
+        console=console,
+        transient=transient,
+        disable=SHOWN_PROGRESS.is_silent or not console.is_terminal,
+    )
