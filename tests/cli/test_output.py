@@ -126,7 +126,7 @@ def test_a_name_in_square_brackets_is_no_markup(
 
 @pytest.mark.parametrize(("line", "is_silent"), [(("--quiet",), True), (("--json",), True), ((), False)])
 def test_quiet_and_json_silence_the_progress_of_their_command_alone(
-    line: tuple[str, ...], is_silent: bool, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+    line: tuple[str, ...], is_silent: bool, stadia: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stadia("diagnose", "--quiet", "nothing")
     stadia("diagnose", *line, "nothing")

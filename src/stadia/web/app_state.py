@@ -20,6 +20,7 @@ from stadia.web.fair_queue import FairQueue
 from stadia.web.networks import NetworkShelf
 from stadia.web.run_list import RunList
 from stadia.web.sessions import Session, SessionStore
+from stadia.web.training_start import TrainingStarter
 
 CHECK_S = 0.2
 """Between two looks at whether the browser still waits for a prediction."""
@@ -35,6 +36,7 @@ class AppState:
     run_list: of the folder whose runs are listed; None lists none.
     data: the folder whose data may be checked; None for none.
     queue, decoder: of pictures.  video_queue, video_decoder: of videos, which take minutes, and of checks.
+    starter: of trainings.
     """
 
     shelf: NetworkShelf
@@ -46,11 +48,12 @@ class AppState:
     video_queue: FairQueue = field(default_factory=FairQueue)
     decoder: UploadDecoder = field(default_factory=UploadDecoder)
     video_decoder: UploadDecoder = field(default_factory=UploadDecoder)
+    starter: TrainingStarter = field(default_factory=TrainingStarter)
 
     def close(self) -> None:
         """End the processes and threads, and remove the files."""
         self.sessions.close()
-        for part in (self.queue, self.video_queue, self.decoder, self.video_decoder):
+        for part in (self.queue, self.video_queue, self.decoder, self.video_decoder, self.starter):
             part.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

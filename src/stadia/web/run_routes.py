@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, RunError
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
@@ -18,8 +20,11 @@ from stadia.report.report_page import build_report
 from stadia.report.run_files import check_inside, read_run
 from stadia.report.run_journal import write_comparison
 from stadia.web.app_state import get_state
+from stadia.web.check_routes import list_data
+from stadia.web.forms import parse_form, read_json_body
 from stadia.web.guards import require_session
 from stadia.web.run_list import RunList, describe_run, draw_pairs, resume_training, stop_training
+from stadia.web.training_start import list_start_presets
 
 MAX_REPORT_BYTES = 64 << 20
 
@@ -88,6 +93,34 @@ async def compare(request: Request) -> Response:
         return {"text": write_comparison(first, second), "charts": draw_pairs(first, second)}
 
     return JSONResponse(await run_in_threadpool(read))
+
+
+class TrainingForm(StrictModel):
+    """What trains: a name of the list of data, a preset, and for how long."""
+
+    name: Annotated[str, Field(max_length=255)]
+    preset: Annotated[str, Field(max_length=100)]
+    minutes: Annotated[float, Field(ge=1, le=600)]
+
+
+async def show_start(request: Request) -> Response:
+    """Return what may be started, and the state of the training that was."""
+    _get_runs(request)
+    state = get_state(request)
+    names, presets = await run_in_threadpool(lambda: (list_data(state.data), list_start_presets()))
+    return JSONResponse({"data": names, "presets": presets, **state.starter.describe()})
+
+
+async def start(request: Request) -> Response:
+    """Start a training on one of the listed data, from a preset."""
+    runs, state = _get_runs(request), get_state(request)
+    form = parse_form(TrainingForm, await read_json_body(request))
+    if state.data is None or form.name not in list_data(state.data):
+        raise ConfigError("data", found="none of this name", expected="one of the list", fix="reload the page")
+    if form.preset not in dict(list_start_presets()):
+        raise ConfigError("preset", found="none of this name", expected="one of the list", fix="reload the page")
+    await run_in_threadpool(state.starter.start, state.data / form.name, form.preset, form.minutes, runs.folder)
+    return JSONResponse(state.starter.describe())
 
 
 async def stop(request: Request) -> Response:

@@ -225,6 +225,21 @@ export function startPicture(session) {
   byId("network").addEventListener("change", predictAgain);
   byId("fov").addEventListener("input", () => { byId("fov-value").textContent = `${byId("fov").value}°`; });
   byId("fov").addEventListener("change", () => { state.fovChosen = true; predictAgain(); });
+  byId("calibration").addEventListener("change", async () => {
+    const file = byId("calibration").files[0];
+    if (!file) return;
+    try {
+      const suffix = `.${file.name.split(".").pop().toLowerCase()}`, text = file.size < 60000 ? await file.text() : "";
+      const { fov_deg, about } = await post("/api/calibration", { suffix, text });
+      Object.assign(state, { fovChosen: true });
+      byId("fov").value = fov_deg;
+      byId("fov-value").textContent = `${fov_deg}°`;
+      byId("fov-source").textContent = `From left to right, by the calibration: ${about}.`;
+      predictAgain();
+    } catch (error) {
+      showError(error);
+    }
+  });
   byId("known").addEventListener("change", () => { showKnown(); if (!byId("known").value) predictAgain(); });
   byId("settings").addEventListener("submit", (event) => { event.preventDefault(); predictAgain(); });
   byId("cancel").addEventListener("click", () => state.request?.abort());

@@ -30,7 +30,36 @@ export function startRuns() {
   async function showList() {
     state.rows = (await (await get("/api/runs")).json()).runs;
     drawRows();
+    if (byId("start").open && byId("start-form").querySelector("button").disabled) showStartState(await (await get("/api/trainings")).json());
   }
+
+  async function showStart() {
+    const about = await (await get("/api/trainings")).json(), chosen = byId("start-data").value, preset = byId("start-preset").value;
+    byId("start-data").replaceChildren(...about.data.map((name) => new Option(name, name)));
+    byId("start-preset").replaceChildren(...about.presets.map(([name]) => new Option(name, name)));
+    if (about.data.includes(chosen)) byId("start-data").value = chosen;
+    if (preset) byId("start-preset").value = preset;
+    const describe = () => { byId("start-about").textContent = Object.fromEntries(about.presets)[byId("start-preset").value] ?? ""; };
+    byId("start-preset").onchange = describe;
+    describe();
+    showStartState(about);
+  }
+
+  function showStartState({ state: name, command, error }) {
+    byId("start-state").textContent = { none: "", training: `${command}: its run appears below after the checks of the data.`, ended: "The last one has ended.", failed: error }[name] ?? "";
+    byId("start-form").querySelector("button").disabled = name === "training";
+  }
+
+  byId("start").addEventListener("toggle", () => { if (byId("start").open) showStart().catch(showError); });
+  byId("start-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    showError(null);
+    try {
+      showStartState(await post("/api/trainings", { name: byId("start-data").value, preset: byId("start-preset").value, minutes: Number(byId("start-minutes").value) }));
+    } catch (error) {
+      showError(error);
+    }
+  });
 
   function drawRows() {
     const filter = byId("runs-filter").value.toLowerCase();
