@@ -7,7 +7,7 @@ Each picture is a function that draws into a folder with the program's own comma
     python -m website.gallery --only findings
     python -m website.gallery --only objectpose --objectpose runs/<date>-objectpose
     python -m website.gallery --only site --shots FOLDER  # of website/screenshots.mjs
-    python -m website.gallery --only report --shots FOLDER  # of report.html in the folder of a run
+    python -m website.gallery --only app --run runs/<date>-demo  # needs Chromium
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from website import app_screenshots
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images"
@@ -188,16 +190,18 @@ def draw_objectpose(job: Job) -> str | None:
     return _keep(job, sheet, "gallery-objectpose.jpg")
 
 
-def join_report(job: Job) -> str | None:
-    """The report of a training on a screen, and on a phone beside it."""
-    if job.shots is None or not (shot := job.shots / "wide-report_html.png").exists():
+def draw_app(job: Job) -> str | None:
+    """The pages of `stadia app` and the report of a run, on a screen and on a phone."""
+    if job.run is None or app_screenshots.find_chromium() is None:
         return None
-    with Image.open(shot) as wide, Image.open(job.shots / "phone-report_html.png") as phone:
-        height = 640
-        sides = [one.convert("RGB").resize((round(one.width * height / one.height), height)) for one in (wide, phone)]
-    joined = np.hstack([np.pad(np.asarray(one), ((0, 0), (0, 8), (0, 0)), constant_values=128) for one in sides])
-    Image.fromarray(joined).save(job.out / "gallery-report.webp", quality=75, method=6)
-    return "gallery-report.webp"
+    report = job.work / "report.html"
+    call("report", job.run, "--out", report)
+    with app_screenshots.serve_app(job.run.absolute()) as address:
+        shots = app_screenshots.photograph(address, job.run, report, job.work)
+    app_screenshots.join_shots(shots["wide"][:1], 1000, 1270, job.out / "app.webp")
+    for kind, width, height in (("wide", 640, 500), ("phone", 300, 650)):
+        app_screenshots.join_shots(shots[kind], width, height, job.out / f"gallery-app-{kind}.webp")
+    return "app.webp, gallery-app-wide.webp, gallery-app-phone.webp"
 
 
 # -- The site
@@ -209,7 +213,7 @@ def join_screenshots(job: Job) -> str | None:
         return None
     for kind, width in (("wide", 700), ("phone", 260)):
         tiles = []
-        for path in sorted(set(job.shots.glob(f"{kind}-*.png")) - {job.shots / f"{kind}-report_html.png"}):
+        for path in sorted(job.shots.glob(f"{kind}-*.png")):
             with Image.open(path) as image:
                 tile = image.convert("RGB").resize((width, round(width * image.height / image.width)), Image.LANCZOS)
             tiles.append(np.pad(np.asarray(tile), ((0, 8), (0, 8), (0, 0)), constant_values=128))
@@ -235,7 +239,7 @@ PICTURES: dict[str, Callable[[Job], str | None]] = {
     "animation": animate_demo,
     "sheet": draw_training,
     "objectpose": draw_objectpose,
-    "report": join_report,
+    "app": draw_app,
     "roadworld": draw_roadworld,
     "tableworld": draw_tableworld,
     "overlay": draw_composites,
