@@ -84,6 +84,7 @@ def _visit_picture(page: Any, address: str, run: Path) -> None:
     _wait(page, "document.getElementById('distance').textContent")
     page.click("#show-cloud")
     _wait(page, "document.getElementById('cloud').dataset.drawn")
+    page.evaluate("document.getElementById('status').textContent = ''")  # the time is that of this moment's load
 
 
 def _visit_runs(page: Any, address: str, run: Path) -> None:
@@ -97,11 +98,13 @@ def _visit_run(page: Any, address: str, run: Path) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
-def join_shots(paths: list[Path], width: int, height: int, out: Path) -> None:
-    """Write screenshots beside each other as .webp, each scaled to a width and cut at a height."""
-    sheet = Image.new("RGB", (len(paths) * (width + 8) - 8, height), (128, 128, 128))
+def join_shots(paths: list[Path], columns: int, width: int, height: int, out: Path) -> None:
+    """Write screenshots in columns as .webp, each scaled to a width and cut at a height."""
+    rows = -(-len(paths) // columns)
+    sheet = Image.new("RGB", (columns * (width + 8) - 8, rows * (height + 8) - 8), (128, 128, 128))
     for number, path in enumerate(paths):
         with Image.open(path) as image:
             tile = image.convert("RGB").resize((width, round(image.height * width / image.width)), Image.LANCZOS)
-        sheet.paste(tile.crop((0, 0, width, min(height, tile.height))), (number * (width + 8), 0))
+        place = number % columns * (width + 8), number // columns * (height + 8)
+        sheet.paste(tile.crop((0, 0, width, min(height, tile.height))), place)
     sheet.save(out, quality=75, method=6)
