@@ -10,7 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.web.conftest import Browser, encode, make_picture
+from starlette.testclient import TestClient
+from tests.web.conftest import Browser, encode, make_network, make_picture
+
+from stadia.web import networks
 
 
 def test_a_picture_becomes_depth(browser: Browser) -> None:
@@ -133,3 +136,41 @@ def test_a_wrong_form_is_one_line(browser: Browser, form: Any) -> None:
     assert reply.status_code == 422
     assert "expected" in reply.json()["error"]
     assert "\n" not in reply.json()["error"]
+
+
+def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of objectpose shows masks, boxes and axes; what needs depth is refused in one line."""
+    import torch
+
+    from stadia.evaluation.io.image_predictions import ObjectPredictions
+    from stadia.geometry.boxes import Symmetry
+    from stadia.metrics.object_metrics import PosedObjects
+    from stadia.recipes.objectpose import task
+
+    T = torch.eye(4)[None].clone()
+    T[0, 2, 3] = 1.5
+    symmetry = Symmetry.parse(["none"])
+    objects = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.2), symmetry, torch.tensor([0.9]))
+
+    def find(recipe: Any, frame: Any) -> ObjectPredictions:
+        instance = np.zeros(frame.image.shape[:2], np.int64)
+        instance[40:60, 50:80] = 1
+        return ObjectPredictions(frame.name, frame.image, frame.K, instance, objects)
+
+    def make_object_network(name: str) -> Any:
+        network = make_network("metres")
+        network.recipe.recipe, network.recipe.classes = "objectpose", ("background", "mug")
+        return network
+
+    monkeypatch.setattr(task, "find_objects_in_frame", find)
+    monkeypatch.setattr(networks, "load_network", make_object_network)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        browser = Browser(client)
+        result = browser.upload(encode(make_picture())).json()
+        assert (result["kind"], result["verdict"]) == ("objects", "not judged")
+        assert result["verdict_lines"] == ["mug, score 0.90: 1.50 m away, 0.2 x 0.2 x 0.2 m"]
+        image = client.get(f"/api/predictions/{result['prediction']}/color.png").content
+        drawn = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+        assert (drawn != make_picture()[..., ::-1]).any(axis=-1).mean() > 0.02
+        refused = client.get(f"/api/predictions/{result['prediction']}/cloud.bin")
+        assert (refused.status_code, "found objects; expected depth" in refused.json()["error"]) == (422, True)

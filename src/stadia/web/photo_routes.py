@@ -24,6 +24,8 @@ from stadia.web.decode_worker import DecodedPhoto
 from stadia.web.forms import parse_form, read_json_body, read_numbers, receive_upload
 from stadia.web.guards import require_session
 from stadia.web.networks import OpenNetwork
+from stadia.web.objects import RECIPE as OBJECTS
+from stadia.web.objects import ObjectPhoto, find_photo_objects
 from stadia.web.sessions import Session, find_kept
 
 MAX_FILE_BYTES = 64 << 20
@@ -86,16 +88,19 @@ async def _predict(
     """Predict in the user's turn, unless the browser has gone; return what the page shows."""
     state = get_state(request)
 
-    def job() -> photos.PhotoPrediction:
+    def job() -> photos.PhotoPrediction | ObjectPhoto:
         network: OpenNetwork = state.shelf.find(form.network)
         camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, network.focal)
+        if network.recipe.recipe == OBJECTS:
+            return find_photo_objects(network, decoded.image, camera)
         known = [photos.KnownLength(**length.model_dump()) for length in form.known]
         return photos.predict_photo(network, decoded.image, camera, known)
 
     prediction = await run_in_turn(request, session, job, state.queue)
     key = session.keep(session.predictions, prediction)
     state.sessions.limit_memory()
-    return JSONResponse({"photo": photo, "prediction": key, **describe_prediction(prediction)})
+    about = prediction.describe() if isinstance(prediction, ObjectPhoto) else describe_prediction(prediction)
+    return JSONResponse({"photo": photo, "prediction": key, **about})
 
 
 def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
@@ -134,8 +139,10 @@ async def show_image(request: Request) -> Response:
 
 
 async def show_colors(request: Request) -> Response:
-    """Return depth in colors as PNG."""
-    prediction = _find_prediction(request)
+    """Return depth in colors, or the picture with its objects, as PNG."""
+    prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
+    if isinstance(prediction, ObjectPhoto):
+        return await _encode(prediction.drawn, ".png", "image/png")
     return await _encode(await run_in_threadpool(photos.color_prediction, prediction), ".png", "image/png")
 
 
@@ -196,7 +203,8 @@ async def download(request: Request) -> Response:
 
 
 def _find_prediction(request: Request) -> photos.PhotoPrediction:
-    prediction: photos.PhotoPrediction = find_kept(
-        require_session(request).predictions, request.path_params["key"], "prediction"
-    )
+    prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
+    if not isinstance(prediction, photos.PhotoPrediction):
+        fix = "choose a network that predicts depth"
+        raise ConfigError("prediction", found="objects", expected="depth", fix=fix)
     return prediction

@@ -69,7 +69,8 @@ export function startPicture(session) {
 
   async function showResult(result, signal) {
     const base = `/api/predictions/${result.prediction}`, isNewPhoto = state.photo !== result.photo;
-    const values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
+    const isDepth = result.kind !== "objects"; // of objects there is a drawing, and no depth
+    const values = isDepth ? new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer()) : null;
     Object.assign(state, { photo: result.photo, result, values });
     if (isNewPhoto) {
       state.points = [];
@@ -83,7 +84,9 @@ export function startPicture(session) {
     byId("fov").value = result.fov_deg;
     byId("fov-value").textContent = `${result.fov_deg}°`;
     byId("fov-source").textContent = `From left to right, ${FOV_FROM[result.fov_source]}.`;
-    showBar(result.bar);
+    for (const place of document.querySelectorAll("#picture .bar, #value, #distance, #stage-help")) place.hidden = !isDepth;
+    if (isDepth) showBar(result.bar);
+    byId("depth").alt = isDepth ? "Its depth in colors, bright is near" : "Its objects with masks, boxes and axes";
     showVerdict(byId("verdict-card"), result.verdict);
     byId("scale").textContent = SCALES[result.depth_scale] ?? result.depth_scale;
     byId("trust").textContent = result.trust;
@@ -101,7 +104,7 @@ export function startPicture(session) {
     drawMarks();
     measure();
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
-    if (state.cloud) await showCloud();
+    if (state.cloud && result.has_depth) await showCloud();
   }
 
   function showBar(bar) {
@@ -125,6 +128,7 @@ export function startPicture(session) {
   };
 
   function showValue(pixel) {
+    if (!state.values) return;
     const value = valueAt(pixel), place = byId("value");
     const where = `at ${pixel[0]}, ${pixel[1]}`;
     if (!(value > 0)) place.textContent = `No depth ${where}: sky, or outside of what the network sees`;
@@ -136,7 +140,7 @@ export function startPicture(session) {
   async function measure() {
     const place = byId("distance");
     place.textContent = "";
-    if (state.points.length < 2 || !state.result) return;
+    if (state.points.length < 2 || !state.values) return;
     try {
       const found = await post(`/api/predictions/${state.result.prediction}/distance`, { first: state.points[0], second: state.points[1] });
       const error = found.has_network_error ? "" : "; how exact the network is was not measured";
