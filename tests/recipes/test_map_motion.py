@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -19,12 +20,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # mapped_images
 from mapped_images import FOCAL, write_images, write_map
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import DepthScale
+from stadia.datasets.open_dataset import open_recordings
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
+from stadia.models.depth import depth_network
+from stadia.models.depth.config import BaseConfig
+from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.recipes import configure
 from stadia.recipes.base.self_supervised import add_motion_term, check_metric_poses
+from stadia.recipes.selfsup import map_motion
 from stadia.recipes.selfsup.config import SelfsupConfig
-from stadia.recipes.selfsup.map_motion import resolve_motion
+from stadia.recipes.selfsup.map_motion import measure_map_unit, resolve_motion
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
 SMALL = (
@@ -94,6 +101,42 @@ def test_without_a_map_or_with_motion_network_the_motion_is_learned(images, sett
         write_map(images.with_name("room.map"))
     config, said = resolve(make_config(images, *settings))
     assert (config.motion, config.data.poses, said) == ("network", None, "")
+
+
+class FourMetres(DepthNetwork):
+    """Predicts 4 m everywhere."""
+
+    output = DepthScale.METRES
+
+    def __init__(self, config: BaseConfig) -> None:
+        super().__init__(config)
+        self.inverse_depth = torch.nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, image: torch.Tensor, camera: object = None) -> DepthMaps:
+        return DepthMaps((self.inverse_depth.expand_as(image[:, :1]),))
+
+
+def test_a_map_takes_the_unit_of_a_network_in_metres(images, monkeypatch):
+    """Its points are as far as the network predicts them, in the median; a given unit stays."""
+    write_map(images.with_name("room.map"))
+    monkeypatch.setattr(depth_network, "build_depth_network", lambda model: FourMetres(model.network))
+    monkeypatch.setattr(map_motion, "MIN_RATIOS", 20)
+    data = {"path": str(images), "cache": {"folder": str(images.parent / "cache")}}
+    config = configure("selfsup", SMALL[:5], data=data)
+    settled, _ = resolve(config)
+    assert settled.data.map_unit_m == measure_map_unit(config.model, config.data)
+    (recording,) = open_recordings(images, poses="map", camera=config.data.camera, stride=1)
+    (scaled,) = open_recordings(
+        images, poses="map", camera=config.data.camera, stride=1, map_unit_m=settled.data.map_unit_m
+    )
+    z = np.concatenate([scaled.map_points(index)[:, 2] for index in range(len(scaled))])
+    assert np.median(z) == pytest.approx(4, rel=0.15)
+    before, after = (np.stack([r.T_world_camera(i)[:3, 3] for i in range(len(r))]) for r in (recording, scaled))
+    assert after == pytest.approx(settled.data.map_unit_m * before)
+    given, _ = resolve(configure("selfsup", [*SMALL[:5], "data.map_unit_m=2"], data=data))
+    assert given.data.map_unit_m == 2
+    plain, _ = resolve(make_config(images))
+    assert plain.data.map_unit_m is None, "a network that predicts no metres starts in the unit of the map"
 
 
 @pytest.mark.parametrize("name", ["speed", "sparse_depth"])
