@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from stadia.cli.predict import take_default_network
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import make_finding
@@ -339,3 +341,18 @@ def test_an_option_that_would_do_nothing(suffix: str, option: str, video: Path, 
     path = video if suffix == "mp4" else drive_folder / "a" / "left" / "000002.png"
     with pytest.raises(ConfigError, match=rf"data\.{option}: found a value; expected no value"):
         open_inputs(path, camera={"focal_px": 50}, **{option: IDLE.get(option, (0, 1))})
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (("drive.mp4", None, None), ("base", "drive.mp4", None)),
+        (("drive.mp4", "data.stride=2", ["a=1"]), ("base", "drive.mp4", ["data.stride=2", "a=1"])),
+        (("RUN", "drive.mp4", ["a=1"]), ("RUN", "drive.mp4", ["a=1"])),
+    ],
+)
+def test_an_input_alone_takes_the_network_of_the_package(given: Any, taken: Any) -> None:
+    """Of `predict`, `odometry` and `adapt`; a setting is no input."""
+    network, source, settings = given
+    found = take_default_network(Path(network), None if source is None else Path(source), settings)
+    assert (str(found[0]), str(found[1]), found[2]) == taken
