@@ -22,7 +22,7 @@ from stadia.dataloading.loader import Loader, shuffle_by_shard
 from stadia.dataloading.samples import VideoSamples, open_split
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
-from stadia.datasets.recordings import FrameRange
+from stadia.datasets.recordings import FrameRange, ImageRecording
 from stadia.datasets.shards import shard_cache
 from stadia.datasets.shards.shard_cache import DamagedShardError
 from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
@@ -87,6 +87,15 @@ def test_what_shards_do_not_hold_is_noted(source: Path, tmp_path: Path) -> None:
     options = {"ignore": ((0, 80, 160, 96),)}
     _, note = shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set"), options=options))
     assert note.startswith("note: shards do not hold the ignored region (2 recordings)")
+
+
+def test_poses_that_are_not_in_metres_are_left_out(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageRecording, "has_metric_poses", False)
+    _, note = shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set")))
+    assert "the poses, which are not in metres (2 recordings)" in note
+    assert open_recordings(tmp_path / "set")[0].T_world_camera(0) is None
 
 
 def test_shards_hold_every_bit_of_the_source(source: Path, written: Path) -> None:

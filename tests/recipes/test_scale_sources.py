@@ -159,6 +159,12 @@ def test_a_source_that_the_input_lacks(
     assert "\n" not in str(error.value)
 
 
+def test_poses_of_a_map_give_no_metres(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(recording), "has_metric_poses", False)
+    with pytest.raises(StadiaError, match="which those of a map are not"):
+        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["gps"])
+
+
 def test_a_room_has_no_road(recording: Recording) -> None:
     predictor: Any = TruePredictor(recording)
     predictor.inverse_depth = lambda image, camera: torch.full_like(image[:, :1], 0.1)  # a wall

@@ -77,12 +77,16 @@ def shard_dataset(request: ShardRequest, progress: ReportProgress | None = None)
 
 
 def _count_left_out(recordings: Iterable[Recording], counts: dict[str, int]) -> Iterator[Recording]:
-    """Yield the recordings, and count those with masks, an ignored region or a map, which shards do not hold."""
+    """Yield the recordings, and count those with masks, an ignored region or a map, which shards do not hold.
+
+    Nor do they hold poses of another unit than metres, as readers take them for metres.
+    """
     for recording in recordings:
         has = {
             "the ignored region": recording.ignored() is not None,
             "the masks": recording.mask_reader is not None,
             "the points of the map": len(recording) > 0 and recording.map_points(0) is not None,
+            "the poses, which are not in metres": not recording.has_metric_poses,
         }
         for what in (name for name, is_there in has.items() if is_there):
             counts[what] = counts.get(what, 0) + 1

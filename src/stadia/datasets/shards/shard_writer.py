@@ -164,7 +164,8 @@ def _write_recording(
                 depth[side].append(None if packed is None else writer.add(packed))
         if progress is not None:
             progress(f"{recording.name}: writing shards", min(start + _CHUNK, len(frames)), len(frames))
-    poses = [recording.T_world_camera(index) for index in frames]
+    has_poses = recording.has_metric_poses  # a reader takes poses for metres
+    poses = [recording.T_world_camera(index) if has_poses else None for index in frames]
     times = [recording.timestamp_s(index) for index in frames]
     known_times = [time_s for time_s in times if time_s is not None]
     table = FrameTable(

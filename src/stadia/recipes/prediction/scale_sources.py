@@ -386,6 +386,8 @@ def speed(text: str, value: str) -> ScaleSource:
             return None
         length, following = frame.motion
         if metres_per_s is None:
+            if not recording.has_metric_poses:
+                return None
             poses = [recording.T_world_camera(number) for number in (index, following)]
             if poses[0] is None or poses[1] is None:
                 return None
@@ -397,7 +399,10 @@ def speed(text: str, value: str) -> ScaleSource:
             metres = metres_per_s * abs(times[1] - times[0])
         return (np.array([1 / length]), np.array([metres])) if metres > MIN_MOTION_M and length > 0 else None
 
-    lacking = "no pair of frames has a motion with a measured length (poses, or speed=M/S and times of frames)"
+    lacking = (
+        "no pair of frames has a motion with a measured length (poses in metres, which those of a map are not, or"
+        " speed=M/S and times of frames)"
+    )
     return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, needs_motion=True)
 
 
