@@ -92,6 +92,12 @@ class TestRecordings:
         assert str(result.odometry["drive"].alignment) == "sim3"
         assert result.odometry["drive"].scale == pytest.approx(5)
 
+    def test_poses_up_to_scale_are_aligned_up_to_scale(
+        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(drive, "has_metric_poses", False)
+        assert str(self.evaluate(red_reader(), [drive()], tmp_path).odometry["drive"].alignment) == "sim3"
+
     def test_poses_without_depth_are_noted(
         self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:

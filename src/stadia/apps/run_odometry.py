@@ -59,12 +59,14 @@ class MeasuredPath:
     poses: (4, 4) T_world_camera by the frame's name; empty without any.
     trained_on, of_trained_drives: frames of the estimate that trained, and others of drives that did; None if unknown.
     notes: about these frames.
+    is_metric: whether the poses are in metres.
     """
 
     poses: Mapping[str, Any]
     trained_on: int | None = None
     of_trained_drives: int | None = None
     notes: tuple[str, ...] = ()
+    is_metric: bool = True
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _find_measured_path(
     chosen = {recording.name: indices}
     trained_on, beside = overlap.count(chosen), overlap.count_same_session(chosen)
     notes = overlap.notes(chosen, can_exclude=False) if known else [note_trained(trained_on, len(indices))]
-    return MeasuredPath(known, trained_on, beside, tuple(filter(None, notes)))
+    return MeasuredPath(known, trained_on, beside, tuple(filter(None, notes)), is_metric=recording.has_metric_poses)
 
 
 def _is_same_file(data: str, source: Path) -> bool:
@@ -314,6 +316,7 @@ def _score(
     """Score against measured poses as `stadia evaluate` does; None if there are too few. Also return notes."""
     ends = [path.ends] if path.ends else []
     poses = [measured.poses.get(name) for name in path.names]
+    depth_scale = depth_scale if measured.is_metric else DepthScale.UP_TO_SCALE
     score = score_measured_path(path.T_world_camera, path.times_s, poses, depth_scale, source=source)
     if score is None:
         how = f"stadia evaluate --trajectory {file} --reference REF --align {PATH_ALIGNMENT[depth_scale]}"

@@ -280,7 +280,7 @@ def _path_score(predictions: Predictions, recording: Recording, indices: Sequenc
         read_kitti_trajectory(predictions.folder / TRAJECTORY).T_world_camera,
         [recording.timestamp_s(index_of[name]) for name in record.path],
         [recording.T_world_camera(index_of[name]) for name in record.path],
-        predictions.depth_scale,
+        predictions.depth_scale if recording.has_metric_poses else DepthScale.UP_TO_SCALE,
         source=recording.name,
     )
     return replace(score, notes=(*score.notes, record.path_ends)) if score and record.path_ends else score
