@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stadia.apps.adapt import RECORD, AdaptationFigures, compare_figures, configure_adaptation, limit_steps, make_map
+from stadia.apps.adapt import RECORD, configure_adaptation, limit_steps, make_map
+from stadia.apps.adaptation_figures import AdaptationFigures, align_output, compare_figures, measure_points
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
+from stadia.diagnostics.prediction_checks.point_measurements import StandingPoints
+from stadia.evaluation.frame_preparation import Frame
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
+from stadia.geometry.numpy_camera import centered_K
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network
 from stadia.recipes.base.build_recipe import load_recipe
@@ -88,6 +93,41 @@ def test_ground_truth_decides_before_matches() -> None:
     assert kept == "before"
     assert lines[0] == "AbsRel to ground truth: 0.2 before, 0.25 after (+25%)"
     assert compare_figures(AdaptationFigures(), AdaptationFigures())[0] == "before"
+
+
+@pytest.mark.parametrize("scale", list(DepthScale))
+def test_outputs_of_every_depth_scale_are_aligned_with_known_depths(scale: DepthScale) -> None:
+    """Whatever scale and shift an output has, and with a tenth of wrong depths."""
+    z = np.linspace(1, 20, 200)
+    of_scale = {
+        DepthScale.METRES: 1 / z,
+        DepthScale.UP_TO_SCALE: 3 / z,
+        DepthScale.AFFINE_INVERSE: 2 / z - 0.7,
+        DepthScale.AFFINE_DEPTH: 4 - 0.3 * z,
+    }
+    wrong = z.copy()
+    wrong[::10] *= 1.5
+    aligned = align_output(of_scale[scale], wrong, scale)
+    assert np.median(np.abs(aligned / z - 1)) < 0.03
+
+
+@pytest.mark.parametrize("scale", [DepthScale.AFFINE_INVERSE, DepthScale.UP_TO_SCALE])
+def test_points_of_a_map_tell_good_depth_from_bad(scale: DepthScale) -> None:
+    """Also of a network up to scale and shift, whose matches show nothing."""
+    rng = np.random.default_rng(0)
+    inverse = torch.from_numpy(rng.uniform(0.1, 1, (1, 1, 32, 96))).float()
+    xy = np.stack([rng.integers(0, 96, 50), rng.integers(0, 32, 50)], 1).astype(float)
+    z = 7 / inverse[0, 0].numpy()[xy[:, 1].astype(int), xy[:, 0].astype(int)]
+    mapped: Any = SimpleNamespace(row_of_name={"a": 0}, find_points=lambda frame, K: StandingPoints(xy, z))
+    frames = [Frame(name, np.zeros((32, 96, 3), np.uint8), centered_K(60, 32, 96)) for name in ("a", "b")]
+    errors = []
+    for output in (inverse, inverse.flip(-1)):
+        predictor: Any = SimpleNamespace(
+            height=32, width=96, crop="none", depth_scale=scale, inverse_depth=lambda *_, output=output: output
+        )
+        errors.append(measure_points(predictor, frames, mapped))
+    assert errors[0] == pytest.approx(0, abs=1e-5)
+    assert errors[1] > 0.2
 
 
 def test_the_configuration_is_of_the_network(own_module: None) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
-
 from stadia import recipes
+from stadia.apps.adaptation_figures import compare_figures, measure_network
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import Camera, DepthScale, Predictor, no_progress
+from stadia.core.types import no_progress
 from stadia.datasets.video.video_map import find_map
-from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
 from stadia.mapping.run_map import MapRequest, run_map
@@ -25,9 +21,7 @@ from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.launch.time_budget import choose_steps
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, configure_network, open_network_for
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, is_own_video, open_inputs
-from stadia.recipes.prediction.scale_sources import match_pair_depth
-from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate
+from stadia.recipes.prediction.prediction_inputs import is_own_video
 
 RECORD = "adapted.json"
 """File of the run with the figures before and after."""
@@ -47,36 +41,6 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 DEFAULT_MINUTES = 5.0
 """Of a training whose length is not given."""
-
-MAX_MATCHED_FRAMES = 20
-"""Frames whose depth is compared with stereo matches or ground truth."""
-
-TOLERANCE = 0.01
-"""Share of a figure by which the adapted network may be worse: what two measurements of one network differ by."""
-
-
-@dataclass(frozen=True)
-class AdaptationFigures:
-    """Quality of a network's depth on a video; None where it cannot be measured.
-
-    match_error: error at the points of a map beside the video (M35), else distance of matches from where depth and
-        motion put them (S30), over the same for constant depth.
-    stereo_difference: median relative difference from semi-global matching, after the ratio of medians where depth has
-        no metres.
-    abs_rel: mean relative error to the recording's depth, aligned in the same way.
-    """
-
-    match_error: float | None = None
-    stereo_difference: float | None = None
-    abs_rel: float | None = None
-
-
-FIGURES = {
-    "abs_rel": "AbsRel to ground truth",
-    "stereo_difference": "median relative difference from stereo matches",
-    "match_error": "distance of matches, over that of constant depth",
-}
-"""What decides, the first that both networks have."""
 
 
 def adapt_network(
@@ -190,78 +154,3 @@ def configure_adaptation(
     values["model"] |= {"network": model, "trained": scope}
     values["data"] = {"path": str(expand_home(video)), "height": size[0], "width": size[1]}
     return make_paths_absolute(recipes.configure("selfsup", settings, name="adapt", **values))
-
-
-def measure_network(predictor: Predictor, video: Path, options: Mapping[str, Any]) -> AdaptationFigures:
-    """Return the figures of a predictor on the first recording of a video."""
-    given = open_inputs(video, **options)[0]
-    gate = PredictionGate(predictor.depth_scale, TrainingRecord(), mapped=MapOfFrames.find(expand_home(video)))
-    from stadia.recipes.prediction.depth_task import observe_frames
-
-    for _ in observe_frames(gate, predictor, given.frames):
-        pass
-    measured = gate.judge().measured
-    error = None if measured is None else measured.match_error
-    if measured is not None and measured.mapped is not None and measured.mapped.error is not None:
-        error = measured.mapped.error  # its points stand, and matches may belong to cars
-    stereo, truth = _compare_depth(predictor, open_inputs(video, **options)[0])
-    return AdaptationFigures(error, stereo, truth)
-
-
-def _compare_depth(predictor: Predictor, given: PredictionInput) -> tuple[float | None, float | None]:
-    """Return the median relative difference from stereo matches, and the mean one from the recording's depth."""
-    recording = given.recording
-    if recording is None:
-        return None, None
-    by_stereo, by_truth = list[float](), list[float]()
-    chosen = np.unique(np.linspace(0, len(given.indices) - 1, MAX_MATCHED_FRAMES).round().astype(int))
-    from stadia.evaluation.frame_preparation import read_frames
-
-    for index in (given.indices[number] for number in chosen):
-        shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [index])))
-        image, K = torch.from_numpy(shown.image)[None], torch.from_numpy(shown.K)
-        inverse = predictor.inverse_depth(image, Camera(K, predictor.height, predictor.width))
-        predicted = shown.predicted(DepthScale.AFFINE_INVERSE, inverse[0, 0].float().cpu().numpy(), None)
-        depth = predicted.depth_at_image()
-        is_metric = predictor.depth_scale is DepthScale.METRES
-        true_m = recording.depth_m(index)
-        if true_m is not None and (errors := _relative_errors(depth, true_m, is_metric=is_metric)) is not None:
-            by_truth.append(float(errors.mean()))
-        if recording.T_right_left is not None:
-            matched = match_pair_depth(
-                recording.image(index), recording.image(index, "right"), recording.K(index), recording.T_right_left
-            )
-            if (errors := _relative_errors(depth, matched, is_metric=is_metric)) is not None:
-                by_stereo.append(float(np.median(errors)))
-    return (float(np.mean(by_stereo)) if by_stereo else None, float(np.mean(by_truth)) if by_truth else None)
-
-
-def _relative_errors(depth: np.ndarray, true_m: np.ndarray, *, is_metric: bool) -> np.ndarray | None:
-    """Return |z - truth| / truth nearer than 50 m, with equal medians unless depth is in metres."""
-    known = (true_m > 0.5) & (true_m < 50) & (depth > 0) & np.isfinite(depth)
-    if known.sum() < 100:
-        return None
-    found, true = depth[known], true_m[known]
-    found = found if is_metric else found * (np.median(true) / np.median(found))
-    return np.abs(found - true) / true
-
-
-def compare_figures(before: AdaptationFigures, after: AdaptationFigures) -> tuple[str, list[str]]:
-    """Return "before" or "after", whichever is better by the first figure that both have, and a line for each figure.
-
-    Examples:
-        >>> compare_figures(AdaptationFigures(0.5), AdaptationFigures(0.4))[0]
-        'after'
-        >>> compare_figures(AdaptationFigures(0.5), AdaptationFigures(0.6))[0]
-        'before'
-    """
-    lines, kept = [], None
-    for name, title in FIGURES.items():
-        values = getattr(before, name), getattr(after, name)
-        if values[0] is None or values[1] is None:
-            continue
-        change = values[1] / max(values[0], 1e-9) - 1
-        lines.append(f"{title}: {values[0]:.4g} before, {values[1]:.4g} after ({change:+.0%})")
-        if kept is None:
-            kept = "after" if change < TOLERANCE else "before"
-    return kept or "before", lines or ["nothing to compare: no matches, no stereo pair, no ground truth"]
