@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,6 @@ from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
-
-if TYPE_CHECKING:
-    from stadia.datasets.lens_distortion import Undistortion
 
 MAX_FOCAL_PX = 1e7
 """Largest focal length and principal point: the longest lenses have 1e6 pixels, and float32 holds squares of this."""
@@ -90,6 +87,16 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
     if fault:
         raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
     return K
+
+
+class ImageRemap(Protocol):
+    """Remaps images (H, W, 3) as they are read: `lens_distortion.Undistortion`."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the remapped image, of the same size."""
+
+    def parameters(self) -> bytes:
+        """Return what determines the result."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -186,7 +193,7 @@ class ImageRecording(CalibratedRecording):
     """
 
     images: Mapping[str, Sequence[Path]]
-    undistortion: Undistortion | None = None
+    undistortion: ImageRemap | None = None
     pairs_by_name: ClassVar[bool] = True
     size_origin: ClassVar[str] = "the camera of its recording"
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
-from stadia.datasets.image_files import read_rgb
 from stadia.evaluation.frame_preparation import Listener, PredictedFrame
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.files.atomic_files import atomic_write
-from stadia.files.image_io import write_image
+from stadia.files.image_io import read_image, write_image
 from stadia.files.paths import join_name
 
 HALF_WIDTH = 960  # largest width of either half: players refuse wide videos
@@ -144,7 +143,7 @@ def write_video_verdict(path: Path, verdict: str) -> None:
 
 def write_image_verdict(path: Path, verdict: str) -> None:
     """Write the verdict into an image of `side_by_side_image_writer`."""
-    shown = np.ascontiguousarray(read_rgb(path))
+    shown = cv2.cvtColor(read_image(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     draw_verdict(shown, verdict)
     write_image(path, cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))
 
