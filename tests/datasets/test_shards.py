@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
+from torch.utils.data import BatchSampler
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.dataloading.config import DatasetConfig
-from stadia.dataloading.loader import Loader, shuffle_by_shard
+from stadia.dataloading.loader import AHEAD_SHARDS, Loader, PrefetchingSampler, shuffle_by_shard
 from stadia.dataloading.samples import VideoSamples, open_split
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
@@ -364,3 +366,38 @@ def test_shuffle_mixes_a_window_of_shards_and_all_samples_once() -> None:
         together = np.mean(seen[1:] == seen[:-1])
         assert together < 0.2, "neighbors are of different shards"
     assert abs(np.corrcoef(np.argsort(first), np.argsort(second))[0, 1]) < 0.2, "epochs differ"
+
+
+def test_shards_are_prefetched_once_and_in_the_order_of_the_batches() -> None:
+    shards = np.repeat(np.arange(12), 10)
+    order = shuffle_by_shard(shards, 3, np.random.default_rng(0)).tolist()
+    batches = BatchSampler([(0, index) for index in order], 4, drop_last=False)
+    fetched, ahead_most = list[int](), 0
+    sampler = PrefetchingSampler(batches, shards, lambda index: fetched.append(int(shards[index])))
+    begun, yielded = set[int](), list[list[tuple[int, int]]]()
+    for keys in sampler:
+        yielded.append(keys)
+        begun |= {int(shards[index]) for _, index in keys}
+        until = time.monotonic() + 60
+        while not begun <= set(fetched):
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        ahead_most = max(ahead_most, len(set(fetched) - begun))
+    assert yielded == list(batches)
+    assert len(sampler) == len(batches)
+    assert sorted(fetched) == list(range(12))
+    assert 0 < ahead_most <= AHEAD_SHARDS + 3, "those of a batch come together"
+
+
+@pytest.mark.slow
+def test_prefetched_shard_is_copied_and_its_fault_waits_for_the_sample(
+    shards: Path, s3_url: str, tmp_path: Path
+) -> None:
+    FAULTS["missing shard"][0](shards)
+    (first, *_) = open_recordings(upload(shards, f"{s3_url}/set"))
+    first.prefetch(0)
+    assert [path.name for path in (tmp_path / "cache").rglob("*.bin")] == ["00000.bin"]
+    missing = next(index for index in range(len(first)) if first.shard_of(index) == 1)
+    FrameRange(first, missing, missing + 1).prefetch(0)
+    with pytest.raises(DamagedShardError, match="no such file"):
+        first.image(missing)

@@ -179,6 +179,9 @@ class Recording(ABC):
         """Return the shard that holds a frame of a streamed recording, by whose frames samples are mixed."""
         return 0
 
+    def prefetch(self, index: int) -> None:  # noqa: B027 - most recordings are on this machine
+        """Copy what a frame needs to this machine, where it is in a store. Called in a thread before it is read."""
+
     @property
     def video_hash(self) -> str:
         """Return a hash of the video file that the frames are of, whatever their size; "" for image files."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -27,6 +29,12 @@ from stadia.core.seeds import make_generator
 from stadia.core.types import Batch
 from stadia.dataloading.transforms import IDENTITY_COLOR
 from stadia.process.parent_process import block_termination, obey_starter_alone, stop_with_starter
+
+AHEAD_SHARDS = 2
+"""Shards that are copied before their first sample is needed: one is read while the next one comes."""
+
+MAX_AHEAD_BATCHES = 1000
+"""Batches whose keys are drawn before they are needed, to find the next shards."""
 
 PackedT = TypeVar("PackedT")
 BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
@@ -175,6 +183,43 @@ def shuffle_by_shard(shards: NDArray[np.int64], window: int, generator: np.rando
     return np.argsort(places[shards] + window * generator.random(len(shards)), kind="stable")
 
 
+class PrefetchingSampler(Sampler[list[tuple[int, int]]]):
+    """Yield batches of keys, and prefetch the next shards in a thread while the batches before them are in use.
+
+    At most AHEAD_SHARDS shards are prefetched before their first batch is yielded, so that they stay in the cache.
+
+    batches: the batches of keys, of this process.
+    shards: (N,) the shard of each sample.
+    prefetch: copies the shard of a sample, by its index. Called in a thread, once for a shard and epoch.
+    """
+
+    def __init__(self, batches: BatchSampler, shards: NDArray[np.int64], prefetch: Callable[[int], None]) -> None:
+        self.batches, self.shards, self.prefetch = batches, shards, prefetch
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        begun, ahead = set[int](), deque[tuple[list[tuple[int, int]], int]]()
+        batches, threads = iter(self.batches), ThreadPoolExecutor(AHEAD_SHARDS, "prefetch")
+        try:
+            while True:
+                while sum(new for _, new in ahead) < AHEAD_SHARDS and len(ahead) < MAX_AHEAD_BATCHES:
+                    if (keys := next(batches, None)) is None:
+                        break
+                    first = {int(self.shards[index]): index for _, index in reversed(keys)}
+                    new = [first[shard] for shard in first if shard not in begun]
+                    begun.update(first)
+                    for index in new:
+                        threads.submit(self.prefetch, index)
+                    ahead.append((keys, len(new)))
+                if not ahead:
+                    return
+                yield ahead.popleft()[0]
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
 class _BatchesOrErrors(Dataset[PackedT | StadiaError]):
     """Packed batches, or the error as a value where a sample cannot be read: a DataLoader alters raised errors."""
 
@@ -253,11 +298,14 @@ class Loader(Generic[PackedT, BatchT]):
             shuffle_shards=window,
         )
         self._sampler = BatchSampler(self.order, batch_size, drop)
+        keys: Sampler[list[tuple[int, int]]] = self._sampler
+        if shards is not None and (prefetch := getattr(samples, "prefetch", None)) is not None:
+            keys = PrefetchingSampler(self._sampler, shards, prefetch)
         self._make_loader: Callable[[], DataLoader[PackedT | StadiaError]] = partial(
             DataLoader,
             _BatchesOrErrors(samples),
             batch_size=None,  # the sampler's keys are of whole batches
-            sampler=self._sampler,
+            sampler=keys,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.device(device).type == "cuda",

@@ -277,6 +277,11 @@ class VideoSamples(Dataset[Batch]):
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         return np.array([numbers[key] for key in keys], np.int64)
 
+    def prefetch(self, index: int) -> None:
+        """Copy the shard of a sample to this machine, where it is in a store."""
+        target = self._targets[index]
+        self.recordings[target.recording].prefetch(target.index)
+
     def packed(self, key: int | tuple[int, int]) -> PackedSample:
         """Return the sample as bytes, see `_pack`; with `damaged` "skip" the next one that can be read."""
         epoch, index = key if isinstance(key, tuple) else (0, key)

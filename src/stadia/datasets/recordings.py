@@ -285,6 +285,9 @@ class RecordingView(Recording):
     def shard_of(self, index: int) -> int:
         return self.recording.shard_of(self.source_index(index))
 
+    def prefetch(self, index: int) -> None:
+        self.recording.prefetch(self.source_index(index))
+
     @property
     def video_hash(self) -> str:
         return self.recording.video_hash

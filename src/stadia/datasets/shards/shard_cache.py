@@ -8,7 +8,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import find_cache_folder, lock_beside
 from stadia.datasets.shards.shard_index import FIX, ShardIndex
@@ -59,6 +59,12 @@ class ShardReader:
                 self._path(shard).unlink()
         found = f"{length} bytes at {offset} that are damaged" if len(part) == length else "a truncated shard"
         raise self._note_damage(shard, found)
+
+    def prefetch(self, shard: int) -> None:
+        """Copy a shard of a store before its first sample is read. A fault is raised by that sample."""
+        if not self.is_local and shard not in self.damaged:
+            with suppress(StadiaError):
+                self._fetch(shard)
 
     def _note_damage(self, shard: int, found: str) -> DamagedShardError:
         self.damaged[shard] = found

@@ -91,6 +91,9 @@ class ShardRecording(CalibratedRecording):
     def shard_of(self, index: int) -> int:
         return int(self.places[LEFT][index, 0])
 
+    def prefetch(self, index: int) -> None:
+        self.reader.prefetch(self.shard_of(index))
+
     def fingerprint(self) -> str:
         """Return the hash of its frames' table, which has the sums of all images."""
         return self.content
