@@ -13,6 +13,8 @@ from PIL import Image
 from stadia.core.errors import DataError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import read_rgb, read_upright_size
+from stadia.datasets.video.content_hash import hash_source
+from stadia.datasets.video.video_map import find_map_folder
 from stadia.recipes.prediction.input_camera import ASSUMED_FOV_DEG, choose_input_camera
 from stadia.recipes.prediction.prediction_inputs import open_inputs
 
@@ -29,11 +31,13 @@ def write_photo(path: Path, height: int, width: int, *, focal_mm: int | None = N
     return path
 
 
-def make_map(folder: Path, origin: str, focal_px: float, height: int, width: int) -> None:
-    folder.mkdir()
+def make_map(source: Path, origin: str, focal_px: float, height: int, width: int) -> None:
+    folder = find_map_folder(source)
+    folder.mkdir(exist_ok=True)
     camera = {"origin": origin, "focal_px": focal_px, "center_px": [(width - 1) / 2, (height - 1) / 2]}
     camera |= {"distortion": [0, 0, 0, 0], "height": height, "width": width}
-    (folder / "map.json").write_text(json.dumps({"format": "stadia-map", "camera": camera, "frames": []}))
+    record = {"format": "stadia-map", "fingerprint": hash_source(source), "camera": camera, "frames": []}
+    (folder / "map.json").write_text(json.dumps(record))
 
 
 def test_a_photo_has_the_lens_of_its_exif(tmp_path: Path) -> None:
@@ -68,25 +72,25 @@ def test_what_is_known_comes_before_what_is_assumed(tmp_path: Path) -> None:
     photo = write_photo(tmp_path / "photo.jpg", 48, 64, focal_mm=33)
     trained = CameraConfig(K=((50, 0, 31.5), (0, 50, 23.5), (0, 0, 1)), size=(48, 64))
     origins = [choose_input_camera(CameraConfig(), photo, trained).origin]
-    plain = write_photo(tmp_path / "plain.png", 48, 64)
-    origins.append(choose_input_camera(CameraConfig(), plain, trained).origin)
-    make_map(tmp_path / "plain.map", "uncertain", 70, 48, 64)
-    unsure = choose_input_camera(CameraConfig(), plain)
-    (given,) = open_inputs(plain)
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    write_photo(clip / "0.png", 48, 64)
+    origins.append(choose_input_camera(CameraConfig(), clip, trained).origin)
+    make_map(clip, "uncertain", 70, 48, 64)
+    unsure = choose_input_camera(CameraConfig(), clip)
+    (given,) = open_inputs(clip)
     origins.append(unsure.origin)
-    (tmp_path / "plain.map" / "map.json").unlink()
-    (tmp_path / "plain.map").rmdir()
-    make_map(tmp_path / "plain.map", "estimated", 70, 48, 64)
-    origins.append(choose_input_camera(CameraConfig(), plain).origin)
-    (tmp_path / "plain.K.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
-    origins.append(choose_input_camera(CameraConfig(), plain).origin)
-    origins.append(choose_input_camera(CameraConfig(focal_px=60), plain).origin)
+    make_map(clip, "estimated", 70, 48, 64)
+    origins.append(choose_input_camera(CameraConfig(), clip).origin)
+    (clip / "K.txt").write_text("60 0 31.5\n0 60 23.5\n0 0 1\n")
+    origins.append(choose_input_camera(CameraConfig(), clip).origin)
+    origins.append(choose_input_camera(CameraConfig(focal_px=60), clip).origin)
     assert origins == [
         "33 mm lens of EXIF",
         "that of the training, since no camera is given",
-        "that of plain.map, whose motion does not determine it",
-        "plain.map (estimated)",
-        "plain.K.txt",
+        "that of clip.map, whose motion does not determine it",
+        "clip.map (estimated)",
+        "K.txt",
         "given by data.camera",
     ]
     assert unsure.is_assumed
