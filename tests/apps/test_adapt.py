@@ -164,6 +164,22 @@ def test_steps_limit_the_training_and_its_warm_up(own_module: None) -> None:
     assert limit_steps(config, 1000).schedule.warmup_steps == config.schedule.warmup_steps
 
 
+def test_one_camera_learns_faster_with_its_map(
+    own_module: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "images" / "0.png", np.zeros((40, 60, 3), np.uint8))
+    alone: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", size=(32, 96))
+    assert (alone.optimizer.lr, alone.loss.pyramid) == (1e-4, 1)
+    monkeypatch.setattr("stadia.apps.adapt.find_map", lambda video: object())
+    mono: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", size=(32, 96))
+    assert (mono.optimizer.lr, mono.loss.pyramid, mono.loss.points, mono.backbone_lr_factor) == (3e-4, 4, 0.1, 1.0)
+    chosen: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", ["optimizer.lr=1e-5"], size=(32, 96))
+    assert (chosen.optimizer.lr, chosen.loss.pyramid) == (1e-5, 4)
+    for settings in (["data.stereo=true"], ["motion=network"]):
+        other: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", settings, size=(32, 96))
+        assert (other.optimizer.lr, other.loss.pyramid) == (1e-4, 1)
+
+
 class TestMap:
     @pytest.fixture
     def images(self, tmp_path: Path) -> Path:

@@ -22,6 +22,7 @@ from stadia.recipes.launch.time_budget import choose_steps
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, configure_network, open_network_for
 from stadia.recipes.prediction.prediction_inputs import is_own_video
+from stadia.recipes.presets import merge_values
 
 RECORD = "adapted.json"
 """File of the run with the figures before and after."""
@@ -33,6 +34,15 @@ SETTINGS: Mapping[str, Any] = {
     "training": {"batch_size": 2, "max_epochs": None, "max_steps": 1000, "check_seconds": 0, "validate_every": None},
 }
 """Keys that differ from the defaults of `selfsup`."""
+
+MAP_SETTINGS: Mapping[str, Any] = {
+    "optimizer": {"lr": 3e-4},
+    "backbone_lr_factor": 1.0,
+    "loss": {"pyramid": 4, "points": 0.1},
+}
+"""Keys that differ where the motion is that of a map. Matches lie farther than the slope of the loss reaches at full
+size, and points hold what the images do not show.
+"""
 
 Scope = Literal["all", "decoder", "head", "adapters"]
 """What is trained, as `model.trained`."""
@@ -78,8 +88,9 @@ def adapt_network(
     if not isinstance(before, NetworkCheckpoint):
         fix = "stadia train selfsup VIDEO start_from=RUN"
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
-    config = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(before))
-    yield from make_map(video, config)
+    size = _round_size(before)
+    yield from make_map(video, configure_adaptation(network, video, scope, settings, network_settings, size=size))
+    config = configure_adaptation(network, video, scope, settings, network_settings, size=size)
     if steps is None:
         resolved, opened = choose_steps(config, minutes or DEFAULT_MINUTES, Terminal(stderr=True))
         run = train(resolved, out=out, opened=opened, on_stop="warn")
@@ -115,14 +126,19 @@ def make_map(video: Path, config: Any) -> Iterator[str]:
     Without pycolmap, and where a video has no map, a note states the reason: the motion has to be learned then.
     """
     data = config.data
-    if data.stereo is True or data.poses is not None or not is_own_video(video, data.format) or find_map(video):
-        return
-    if getattr(config, "motion", "auto") == "network":
+    if not takes_map(video, config) or find_map(video):
         return
     try:
         yield from run_map(MapRequest(source=video, camera=data.camera, cache=data.cache), no_progress)
     except StadiaError as error:
         yield f"note: no map of the video, so its motion is learned in the training: {error}"
+
+
+def takes_map(video: Path, config: Any) -> bool:
+    """Return whether a training takes its motion from the map beside the video, where there is one."""
+    data = config.data
+    is_mono = data.stereo is not True and data.poses is None and is_own_video(video, data.format)
+    return is_mono and getattr(config, "motion", "auto") != "network"
 
 
 def _parse_option(text: str) -> dict[str, Any]:
@@ -153,4 +169,7 @@ def configure_adaptation(
     values: dict[str, Any] = {group: dict(keys) for group, keys in SETTINGS.items()}
     values["model"] |= {"network": model, "trained": scope}
     values["data"] = {"path": str(expand_home(video)), "height": size[0], "width": size[1]}
-    return make_paths_absolute(recipes.configure("selfsup", settings, name="adapt", **values))
+    config = recipes.configure("selfsup", settings, name="adapt", **values)
+    if takes_map(video, config) and find_map(video) is not None:
+        config = recipes.configure("selfsup", settings, name="adapt", **merge_values(values, MAP_SETTINGS))
+    return make_paths_absolute(config)
