@@ -109,7 +109,7 @@ def ate_m(path: np.ndarray, truth: Tensor) -> float:
 @pytest.mark.slow
 def test_every_way_gives_a_pose_a_frame_from_the_identity():
     room = Room()
-    for method in ("network", "aligned", "refined"):
+    for method in ("network", "aligned", "refined", "graph"):
         found = track_camera(room, room.frames, method, source="room")
         assert found.T_world_camera.shape == (COUNT, 4, 4)
         assert_close(torch.from_numpy(found.T_world_camera[0]), torch.eye(4, dtype=F64), atol=1e-6, rtol=0)

@@ -220,7 +220,7 @@ def _write(
         measured = _find_measured_path(odometry, given, path, trained)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         length = path_length_m(torch.from_numpy(path.T_world_camera))
-        notes += of_map
+        notes += [*path.notes, *of_map]
         notes += _compare_lengths(length, path.network_length, predictor.depth_scale)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")

@@ -15,10 +15,10 @@ from stadia.core.types import TrackProgress
 from stadia.files.array_files import read_npz
 from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.json_files import read_json
+from stadia.geometry.image_features import find_features
 from stadia.mapping.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
 from stadia.mapping.features import (
     count_features,
-    find_features,
     import_pycolmap,
     match_key_frames,
     read_features,

@@ -1,4 +1,4 @@
-"""Find SIFT features of key frames, and match them in COLMAP's database (Lowe, IJCV 60(2), 2004)."""
+"""Keep the features of key frames, and match them in COLMAP's database."""
 
 from __future__ import annotations
 
@@ -6,51 +6,19 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.files.array_files import read_npz
 from stadia.files.atomic_files import atomic_write
+from stadia.geometry.image_features import FrameFeatures
 
-MAX_FEATURES = 2000
 OVERLAP = 7
 """Key frames that each one is matched with: of 5 to 10, 7 lost no frame of the measured clips."""
-
-MIN_CONTRAST = 0.02  # OpenCV's threshold of SIFT: its default, twice this, finds too few on roads
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrameFeatures:
-    """Features of one frame. xy: (N, 2) float32, pixels.  descriptors: (N, 128) uint8.  colors: (N, 3) uint8 RGB."""
-
-    xy: NDArray[np.float32]
-    descriptors: NDArray[np.uint8]
-    colors: NDArray[np.uint8]
-
-    def outside(self, mask: NDArray[np.bool_]) -> FrameFeatures:
-        """Return the features that do not lie on a mask (h, w)."""
-        column, row = self.xy.round().astype(int).T
-        kept = ~mask[row.clip(0, mask.shape[0] - 1), column.clip(0, mask.shape[1] - 1)]
-        return FrameFeatures(self.xy[kept], self.descriptors[kept], self.colors[kept])
-
-
-def find_features(image: NDArray[np.uint8], gray: NDArray[np.uint8]) -> FrameFeatures:
-    """Return the SIFT features of an image (h, w, 3) RGB with its gray (h, w): RootSIFT (Arandjelovic, CVPR 2012)."""
-    sift = cv2.SIFT_create(MAX_FEATURES, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True)  # type: ignore[attr-defined]
-    points, descriptors = sift.detectAndCompute(gray, None)
-    if not points:
-        return FrameFeatures(np.empty((0, 2), np.float32), np.empty((0, 128), np.uint8), np.empty((0, 3), np.uint8))
-    xy = np.array([point.pt for point in points], np.float32)
-    share = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))
-    column, row = xy.round().astype(int).T
-    colors = image[row.clip(0, image.shape[0] - 1), column.clip(0, image.shape[1] - 1)]
-    return FrameFeatures(xy, np.rint(512 * share).clip(0, 255).astype(np.uint8), colors)
 
 
 def write_features(path: Path, features: FrameFeatures) -> None:

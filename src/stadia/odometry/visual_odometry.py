@@ -39,6 +39,10 @@ class OdometryMethod(Protocol):
     def network_length(self) -> float | None:
         """Return the length of the path of the pose network alone; None if unknown, or if it is this path."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return lines for people about the path, once it is known."""
+
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends before it."""
         ...
@@ -60,6 +64,7 @@ class FrameToFrameOdometry:
 
     keyframes: ClassVar[int] = 0
     network_length: ClassVar[None] = None
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def add(self, image: Tensor, camera: Camera) -> bool:
         """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
@@ -94,6 +99,7 @@ class SlidingWindowOdometry:
     window: SlidingWindow = field(init=False)
     before: FrameTensors | None = None
     network_length: float | None = 0.0
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.predictor.depth_scale.is_affine:
@@ -143,6 +149,7 @@ class CameraPath:
     keyframes: number of keyframes.
     frame_ms: (N,) milliseconds for each frame, with the networks and without reading it.
     network_length: of the refined method, length of the path of the pose network alone over the same frames; else None.
+    notes: lines for people.
     """
 
     T_world_camera: NDArray[np.float64]
@@ -152,6 +159,7 @@ class CameraPath:
     keyframes: int
     frame_ms: NDArray[np.float64]
     network_length: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def track_camera(
@@ -198,7 +206,7 @@ def track_camera(
         length = None
     milliseconds = np.array(frame_ms, np.float64)
     placed = tuple(bytes(names).decode("utf-8", "surrogatepass").split("\0")[:-1])
-    return CameraPath(T_world_camera, placed, times_s, ends, odometry.keyframes, milliseconds, length)
+    return CameraPath(T_world_camera, placed, times_s, ends, odometry.keyframes, milliseconds, length, odometry.notes)
 
 
 def _no_path(source: str, placed: int, skipped: int, ends: str) -> DataError:

@@ -15,7 +15,7 @@ from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.config import ROADWORLD_FULL, ROADWORLD_PRESETS, ROADWORLD_TINY, RoadWorldConfig, find_preset
 from stadia.synthetic.rendering.mesh import compute_bounds
 from stadia.synthetic.roadworld.car_models import make_car
-from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course
+from stadia.synthetic.roadworld.road_course import MIN_RADIUS_M, STEP_M, make_course, make_ring
 from stadia.synthetic.roadworld.road_world import (
     RoadRenderer,
     RoadWorld,
@@ -241,3 +241,17 @@ def test_presets_are_checked() -> None:
         find_preset(ROADWORLD_PRESETS, "demos")
     with pytest.raises(ValueError, match="odd"):
         RoadWorldConfig(**{**ROADWORLD_TINY.model_dump(), "supersampling": 2})
+
+
+def test_a_ring_closes_and_is_driven_around_again() -> None:
+    ring = make_ring(200.0)
+    np.testing.assert_allclose(np.linalg.norm(np.diff(ring.position, axis=0), axis=1), STEP_M, rtol=2e-3)
+    np.testing.assert_allclose(ring.position[-1], ring.position[0], atol=1e-9)
+    for s in (3.0, 150.0):
+        np.testing.assert_allclose(ring.frame(s + 200.0, 1.7), ring.frame(s, 1.7), atol=1e-9)
+    np.testing.assert_allclose(ring.frame(199.999, 0.0), ring.frame(0.001, 0.0), atol=3e-3)
+    world = make_world(derive_world_seed(5, "test", 0), LONG, ring_m=110.0)
+    centers = world.drive.T_world_camera[:, :3, 3]
+    assert world.course.find_nearest(centers[:, [0, 2]])[0].max() < world.section.lane_m
+    with pytest.raises(ValueError, match="narrower than a radius of 17"):
+        make_ring(60.0)

@@ -52,6 +52,7 @@ class RoadCourse:
     """The center line, sampled every half metre. s, heading_rad, grade, curvature_per_m: (N,); position: (N, 3).
 
     heading_rad: positive to the right.  grade: metres up per metre; position y is down.
+    is_ring: whether the road closes: s = 0 is its end too, and s beyond goes around again.
     """
 
     s: Points
@@ -59,9 +60,15 @@ class RoadCourse:
     heading_rad: Points
     grade: Points
     curvature_per_m: Points
+    is_ring: bool = False
+
+    def wrap(self, s: ArrayLike) -> Points:
+        """Return s (...) on the samples: once around a ring."""
+        return np.asarray(s, float) % self.s[-1] if self.is_ring else np.asarray(s, float)
 
     def axes(self, s: float | Points) -> tuple[Points, Points, Points]:
         """Return unit vectors (..., 3) at s: right, down (into the road), forward."""
+        s = self.wrap(s)
         heading, slope = np.interp(s, self.s, self.heading_rad), np.arctan(np.interp(s, self.s, self.grade))
         forward = np.stack([np.sin(heading) * np.cos(slope), -np.sin(slope), np.cos(heading) * np.cos(slope)], -1)
         right = np.stack([np.cos(heading), np.zeros_like(heading), -np.sin(heading)], -1)
@@ -70,7 +77,7 @@ class RoadCourse:
     def point(self, s: ArrayLike, d: ArrayLike, up: ArrayLike = 0.0) -> Points:
         """Return the (..., 3) world point at s, `d` to the right of the center line, `up` vertically above the road."""
         s, d, up = np.broadcast_arrays(*(np.asarray(q, float) for q in (s, d, up)))
-        center = np.stack([np.interp(s, self.s, self.position[:, k]) for k in range(3)], -1)
+        center = np.stack([np.interp(self.wrap(s), self.s, self.position[:, k]) for k in range(3)], -1)
         point = center + d[..., None] * self.axes(s)[0]
         point[..., 1] -= up
         return point
@@ -152,6 +159,21 @@ def make_course(seed: int, length_m: float, *, flat: bool = False) -> RoadCourse
     x, z = position[:, 0].copy(), position[:, 2].copy()
     position[:, 0], position[:, 2] = np.cos(turn) * x - np.sin(turn) * z, np.sin(turn) * x + np.cos(turn) * z
     return RoadCourse(s, position, heading, grade, curvature)
+
+
+def make_ring(length_m: float) -> RoadCourse:
+    """Make a road that closes to a circle, to the right, up and down by at most 2 %.
+
+    Raises ValueError for a circle narrower than MIN_RADIUS_M.
+    """
+    radius_m = length_m / (2 * np.pi)
+    if radius_m < MIN_RADIUS_M:
+        raise ValueError(f"a ring of {length_m} m is narrower than a radius of {MIN_RADIUS_M} m")
+    s = np.linspace(0.0, length_m, int(np.ceil(length_m / STEP_M)) + 1)
+    turn = 2 * np.pi * s / length_m
+    rise_m = 0.02 * radius_m * (1 - np.cos(turn))
+    position = np.stack([radius_m * (1 - np.cos(turn)), -rise_m, radius_m * np.sin(turn)], 1)
+    return RoadCourse(s, position, turn, 0.02 * np.sin(turn), np.full_like(s, 1 / radius_m), is_ring=True)
 
 
 def _make_strip(

@@ -222,16 +222,21 @@ def _make_ground(seed: int, course: RoadCourse, section: StreetSection) -> list[
     return [SceneObject(mesh, semantic, np.eye(4), casts_shadow=False) for mesh, semantic in meshes]
 
 
-def make_world(seed: int, config: RoadWorldConfig, *, flat: bool = False, with_people: bool = True) -> RoadWorld:
+def make_world(
+    seed: int, config: RoadWorldConfig, *, flat: bool = False, with_people: bool = True, ring_m: float | None = None
+) -> RoadWorld:
     """Make the world of this seed for a camera of this configuration.
+
+    ring_m: length of a road that closes, around which the camera drives; None for a road with ends.
 
     Each subsystem has its own random stream, so that a world without people is otherwise the same.
     """
     style, section = make_style(seed), make_section(seed)
     longest = config.frames * config.speed_m_per_frame[1] * 1.3
-    course = road_course.make_course(seed, longest + VIEW_M, flat=flat)
+    ring = None if ring_m is None else road_course.make_ring(ring_m)
+    course = ring or road_course.make_course(seed, longest + VIEW_M, flat=flat)
     s = compute_drive_s(seed, course, config.frames, config.speed_m_per_frame, config.frame_rate_hz)
-    course = road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat)
+    course = ring or road_course.make_course(seed, float(s[-1]) + VIEW_M, flat=flat)
     height_m, field_of_view_deg = draw_rig(seed, config)
     street, rate_hz = (seed, course, section), config.frame_rate_hz
     objects = _make_ground(*street)

@@ -1,0 +1,206 @@
+"""Optimize the poses of key frames by motions measured between them (pose graph), some of which may be wrong.
+
+A node is a similarity: a pose, and the unit that its own lengths have. Without drift of the scale all units are one.
+Sources: Strasdat et al., RSS 2010 (scale drift); Yang et al., RA-L 5(2), 2020 (graduated non-convexity).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_matrix, diags
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from stadia.core.errors import GeometryError
+from stadia.geometry.se3 import from_rotation_translation, inverse, matmul, se3_exp, se3_log
+
+MAX_STEPS = 50  # of Levenberg and Marquardt
+MAX_SQUARED = 22.5  # of a doubted edge's residual in standard deviations: 99.9 % of chi squared with 6 degrees
+GROWTH = 1.4  # of the convexity's inverse from one set of weights to the next (Yang et al.)
+
+
+@dataclass(frozen=True, slots=True)
+class PoseEdges:
+    """Measured motions between pairs of key frames, E of them.
+
+    first, second: (E,) int64, rows of the key frames.
+    T_first_second: (E, 4, 4), the second camera in the axes and unit of the first.
+    scale: (E,) the unit of the second over that of the first; 1 where both are one.
+    information: (E, 7, 7) inverse covariance of translation, rotation and ln scale, in the axes of the second camera.
+    is_doubted: (E,) bool, edges that may be wrong, as those that close a loop.
+    """
+
+    first: Tensor
+    second: Tensor
+    T_first_second: Tensor
+    scale: Tensor
+    information: Tensor
+    is_doubted: Tensor
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True, slots=True)
+class PoseGraph:
+    """Optimized key frames.
+
+    T_world_camera: (N, 4, 4).  scale: (N,) unit of each key frame over that of the world.
+    weight: (E,) of the edges, 0 = refused.
+    """
+
+    T_world_camera: Tensor
+    scale: Tensor
+    weight: Tensor
+
+
+def make_similarity(T: Tensor, scale: Tensor) -> Tensor:
+    """Return (..., 4, 4): points times `scale` (...), then the motion T (..., 4, 4)."""
+    return from_rotation_translation(scale[..., None, None] * T[..., :3, :3], T[..., :3, 3])
+
+
+def split_similarity(S: Tensor) -> tuple[Tensor, Tensor]:
+    """Return motion (..., 4, 4) and scale (...) of similarities; the inverse of `make_similarity`."""
+    scale = S[..., :3, 0].norm(dim=-1)
+    return from_rotation_translation(S[..., :3, :3] / scale[..., None, None], S[..., :3, 3]), scale
+
+
+def interpolate_similarity(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Return similarities (..., 4, 4) on the way from the first ones to the second, share (...) in [0, 1] of it."""
+    T, scale = split_similarity(matmul(_inverse_similarity(first), second))
+    return matmul(first, make_similarity(se3_exp(share[..., None] * se3_log(T)), scale**share))
+
+
+def solve_pose_graph(T_world_camera: Tensor, edges: PoseEdges, *, has_scale: bool = False) -> PoseGraph:
+    """Return the poses that fit the edges best; the first one stays.
+
+    Doubted edges begin with a convex cost, which becomes a truncated one: those that the others contradict lose all
+    weight (graduated non-convexity). Other edges are certain, and connect all key frames.
+
+    Args:
+        T_world_camera: (N, 4, 4) to start from.
+        edges: see `PoseEdges`.
+        has_scale: whether each key frame has a unit of its own.
+
+    Raises GeometryError where an edge leads beyond the key frames, or measures no finite motion.
+
+    Examples:
+        >>> T = torch.eye(4).repeat(2, 1, 1).double()
+        >>> forward = se3_exp(torch.tensor([[0.0, 0, 1, 0, 0, 0]], dtype=torch.float64))
+        >>> row, no = torch.tensor([0]), torch.tensor([False])
+        >>> edges = PoseEdges(row, row + 1, forward, torch.ones(1), torch.eye(7).double()[None], no)
+        >>> solve_pose_graph(T, edges).T_world_camera[1, :3, 3].tolist()
+        [0.0, 0.0, 1.0]
+    """
+    _check_edges(len(T_world_camera), edges)
+    start = T_world_camera.double()
+    weight = torch.ones(len(edges), dtype=torch.float64)
+    if len(start) < 2 or not len(edges):
+        return PoseGraph(start, torch.ones(len(start), dtype=torch.float64), weight)
+    problem = _Problem(edges, has_scale)
+    S = problem.minimize(start, weight)
+    doubted = edges.is_doubted
+    worst = float(problem.squared_residuals(S)[doubted].max()) if bool(doubted.any()) else 0.0
+    inverse_convexity = MAX_SQUARED / max(2 * worst - MAX_SQUARED, 1e-12)
+    while 2 * worst > MAX_SQUARED and inverse_convexity < 1e3:
+        squared = problem.squared_residuals(S)
+        weight = torch.where(doubted, _truncated_weight(squared, inverse_convexity), 1.0)
+        S = problem.minimize(S, weight, steps=10)
+        inverse_convexity *= GROWTH
+        if bool(((weight == 0) | (weight == 1)).all()):
+            break
+    S = problem.minimize(S, weight)
+    T, scale = split_similarity(S)
+    return PoseGraph(T, scale, weight)
+
+
+def _check_edges(count: int, edges: PoseEdges) -> None:
+    ends = torch.cat((edges.first, edges.second))
+    expected, fix = f"rows of {count} key frames, and finite motions", "check the edges"
+    if len(ends) and not 0 <= int(ends.min()) <= int(ends.max()) < count:
+        raise GeometryError("pose graph", found=f"an edge to row {int(ends.max())}", expected=expected, fix=fix)
+    if not (edges.T_first_second.isfinite().all() and edges.information.isfinite().all()):
+        raise GeometryError("pose graph", found="an edge with NaN", expected=expected, fix=fix)
+
+
+def _truncated_weight(squared: Tensor, inverse_convexity: float) -> Tensor:
+    """Return the weight of edges with these squared residuals (Yang et al., eq. 14): 1 below the bound, 0 above it."""
+    mu = inverse_convexity
+    between = (MAX_SQUARED * mu * (mu + 1) / squared.clamp(min=1e-12)).sqrt() - mu
+    high = torch.where(squared >= (mu + 1) / mu * MAX_SQUARED, torch.zeros_like(squared), between)
+    return torch.where(squared <= mu / (mu + 1) * MAX_SQUARED, torch.ones_like(squared), high)
+
+
+def _inverse_similarity(S: Tensor) -> Tensor:
+    T, scale = split_similarity(S)
+    back = inverse(T)
+    return from_rotation_translation(back[..., :3, :3] / scale[..., None, None], back[..., :3, 3] / scale[..., None])
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Squared whitened residuals of all edges, and their minimum by Levenberg and Marquardt."""
+
+    edges: PoseEdges
+    has_scale: bool
+
+    def residuals(self, S: Tensor, steps: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Return (E, 7) whitened. steps: (E, 7) of the first and second key frame of each edge."""
+        edges = self.edges
+        first, second = S[edges.first], S[edges.second]
+        if steps is not None:
+            first, second = (
+                matmul(node, make_similarity(se3_exp(step[:, :6]), step[:, 6].exp()))
+                for node, step in zip((first, second), steps, strict=True)
+            )
+        measured = make_similarity(edges.T_first_second.double(), edges.scale.double())
+        T, scale = split_similarity(matmul(_inverse_similarity(measured), matmul(_inverse_similarity(first), second)))
+        error = torch.cat((se3_log(T), scale.log()[:, None]), 1)
+        factor = torch.linalg.cholesky(edges.information.double())
+        return (factor.mT @ error[..., None])[..., 0]
+
+    def squared_residuals(self, S: Tensor) -> Tensor:
+        """Return (E,) in variances."""
+        return self.residuals(S).square().sum(1)
+
+    def minimize(self, S: Tensor, weight: Tensor, steps: int = MAX_STEPS) -> Tensor:
+        """Return similarities (N, 4, 4) at the minimum near these, with a weight (E,) of each edge."""
+        damping, cost = 1e-6, float((weight * self.squared_residuals(S)).sum())
+        for _ in range(steps):
+            step = self._find_step(S, weight, damping)
+            moved = matmul(S, make_similarity(se3_exp(step[:, :6]), step[:, 6].exp()))
+            new_cost = float((weight * self.squared_residuals(moved)).sum())
+            if new_cost > cost:
+                damping *= 10
+                if damping > 1e6:
+                    break
+                continue
+            gain, S, cost, damping = cost - new_cost, moved, new_cost, max(damping / 10, 1e-12)
+            if gain <= 1e-9 * max(cost, 1e-12) or float(step.abs().max()) < 1e-10:
+                break
+        return S
+
+    def _find_step(self, S: Tensor, weight: Tensor, damping: float) -> Tensor:
+        """Return (N, 7) of the damped normal equations; the first key frame stays."""
+        count, edges = len(S), self.edges
+        steps = [torch.zeros(len(edges), 7, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+        with torch.enable_grad():
+            residual = self.residuals(S, (steps[0], steps[1]))
+            rows = [torch.autograd.grad(column.sum(), steps, retain_graph=True) for column in residual.unbind(1)]
+        root = weight.sqrt()[:, None]
+        jacobian = root[..., None] * torch.stack([torch.cat(row, 1) for row in rows], 1)  # (E, 7, 14)
+        value = (root * residual.detach()).numpy().ravel()
+        row = np.arange(7 * len(edges)).repeat(14)
+        nodes = torch.stack((edges.first, edges.second), 1).numpy()
+        column = (7 * nodes[:, None, :, None] + np.arange(7)).repeat(7, axis=1).ravel()
+        J = coo_matrix((jacobian.numpy().ravel(), (row, column)), (7 * len(edges), 7 * count)).tocsc()
+        free = np.arange(7, 7 * count)
+        free = free if self.has_scale else free[free % 7 != 6]
+        J = J[:, free]
+        H = (J.T @ J).tocsc()
+        solved = np.zeros(7 * count)
+        solved[free] = spsolve(H + diags(damping * H.diagonal() + 1e-12), -(J.T @ value))
+        return torch.from_numpy(solved.reshape(count, 7))
