@@ -3,8 +3,8 @@
     python experiments/pose_graph_loop.py --out worlds/ring
 
 Renders the ring once (215 m are driven, so that the start is seen again), and tracks the camera with the depth of a
-network and with the true depth whose scale drifts, by --method refined and --method graph. Prints a row each: the
-error of the last position relative to the first one, its share of the path, ATE (SE(3)-aligned), loops, and seconds.
+network, with the true depth, and with one whose scale drifts. Prints for --method refined and --method graph: the error
+of the last position relative to the first one, its share of the path, and ATE (SE(3)-aligned).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from stadia.core.recording import Recording
-from stadia.core.types import DepthScale, Predictor
+from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.datasets.open_dataset import open_recordings
-from stadia.evaluation.frame_preparation import read_frames
+from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
-from stadia.odometry.visual_odometry import CameraPath, track_camera
+from stadia.odometry.graph_odometry import GraphOdometry
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.prediction.network_checkpoint import open_network
 from stadia.synthetic.config import RoadWorldConfig
@@ -35,7 +35,15 @@ from stadia.synthetic.roadworld.roadworld_writer import _write_recording
 
 RING_M, DRIVEN_M = 200.0, 215.0
 CONFIG = RoadWorldConfig(
-    train=0, val=0, test=1, frames=400, height=128, width=416, stereo=False, speed_m_per_frame=(0.7, 0.75)
+    train=0,
+    val=0,
+    test=1,
+    frames=300,
+    height=96,
+    width=320,
+    stereo=False,
+    supersampling=1,
+    speed_m_per_frame=(0.95, 1.0),
 )
 
 
@@ -88,22 +96,30 @@ def render(folder: Path, seed: int) -> Recording:
     return recording
 
 
-def measure(recording: Recording, predictor: Predictor, method: str) -> tuple[CameraPath, float, float, float, float]:
-    """Return the path, the error at its end in metres and as a share of the path, ATE, and seconds."""
-    started = time.perf_counter()
-    path = track_camera(predictor, read_frames(recording), method, source=recording.name)
-    seconds = time.perf_counter() - started
-    true = np.stack([recording.T_world_camera(index) for index in range(len(path.names))])
-    from_start = np.linalg.inv(true[0]) @ true
-    found = path.T_world_camera
-    if predictor.depth_scale is not DepthScale.METRES:  # the first 10 m give the scale
-        count = int(np.searchsorted(np.linalg.norm(from_start[:, :3, 3], axis=1), 10.0))
+def track(recording: Recording, predictor: Predictor) -> tuple[GraphOdometry, np.ndarray, np.ndarray]:
+    """Track the camera once; return the method, and the paths (N, 4, 4) without and with loops."""
+    odometry = GraphOdometry(predictor, lambda points: None)
+    for frame in read_frames(recording):
+        prepared = PreparedFrame.prepare(predictor, frame)
+        camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
+        if not odometry.add(torch.from_numpy(prepared.image)[None], camera):
+            print(f"the path ends before {frame.name}")
+            break
+    return odometry, odometry.refined.path().numpy(), odometry.path().numpy()
+
+
+def describe(found: np.ndarray, recording: Recording, *, is_metric: bool) -> str:
+    """Return the error at the end of a path (N, 4, 4), in metres and as a share of the path, and its ATE."""
+    true = np.stack([recording.T_world_camera(index) for index in range(len(found))])
+    true = np.linalg.inv(true[0]) @ true
+    if not is_metric:  # the first 10 m give the scale
+        count = int(np.searchsorted(np.linalg.norm(true[:, :3, 3], axis=1), 10.0))
         found = found.copy()
-        found[:, :3, 3] *= np.linalg.norm(from_start[count, :3, 3]) / np.linalg.norm(found[count, :3, 3])
-    error = float(np.linalg.norm(found[-1, :3, 3] - from_start[-1, :3, 3]))
-    score = score_trajectory(Trajectory(found), Trajectory(from_start), PathAlignment.SE3)
-    length = path_length_m(torch.from_numpy(true))
-    return path, error, error / length, float(score.metrics["ate_rmse_m"]), seconds
+        found[:, :3, 3] *= np.linalg.norm(true[count, :3, 3]) / np.linalg.norm(found[count, :3, 3])
+    error = float(np.linalg.norm(found[-1, :3, 3] - true[-1, :3, 3]))
+    score = score_trajectory(Trajectory(found), Trajectory(true), PathAlignment.SE3)
+    share = error / path_length_m(torch.from_numpy(true))
+    return f"end {error:.2f} m ({share:.1%}), ATE {score.metrics['ate_rmse_m']:.2f} m"
 
 
 def main() -> None:
@@ -114,23 +130,22 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the name of a row of depths")
     arguments = parser.parse_args()
     recording = render(arguments.out, arguments.seed)
-    camera = recording.camera(0)
+    size = recording.camera(0).height, recording.camera(0).width
+    print(f"{len(recording)} frames", flush=True)
     predictors = {
         "true depth, 2 % noise": lambda: DriftingDepth(recording, DepthScale.METRES, 1.0),
         "true depth whose scale drifts to 1.15": lambda: DriftingDepth(recording, DepthScale.UP_TO_SCALE, 1.15),
-        arguments.network: lambda: load_predictor(
-            open_network(arguments.network, lambda: (camera.height, camera.width))
-        ),
+        arguments.network: lambda: load_predictor(open_network(arguments.network, lambda: size)),
     }
-    print(f"{len(recording)} frames")
     for name, make in predictors.items():
         if arguments.only in name:
-            for method in ("refined", "graph"):
-                path, error, share, ate, seconds = measure(recording, make(), method)
-                figures = (
-                    f"end {error:.2f} m ({share:.1%}), ATE {ate:.2f} m, {path.keyframes} key frames, {seconds:.0f} s"
-                )
-                print(f"{name}, {method}: {figures}. {'; '.join((*path.notes, path.ends))}", flush=True)
+            predictor, started = make(), time.process_time()
+            odometry, refined, graph = track(recording, predictor)
+            is_metric = predictor.depth_scale is DepthScale.METRES
+            print(f"{name}: {odometry.keyframes} key frames, {time.process_time() - started:.0f} s of processor time")
+            for method, path in (("refined", refined), ("graph", graph)):
+                print(f"  {method}: {describe(path, recording, is_metric=is_metric)}", flush=True)
+            print(f"  {'; '.join(odometry.notes)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
+from stadia.apps.camera_height.horizon_video import RoadView, draw_view
 from stadia.apps.camera_height.run_camera_height import run_camera_height
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale
@@ -73,7 +74,26 @@ def test_depth_of_an_unknown_unit_gives_the_height(drive: Path, tmp_path: Path, 
         small = [thing for thing in frame["objects"] if thing["box_px"][0] > 320]
         assert not any(thing["accepted"] for thing in small), "the car of 0.6 m is left out"
     assert (tmp_path / "out" / "histogram.png").is_file()
+    assert cv2.VideoCapture(str(tmp_path / "out" / "horizon.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
     assert lines[0].startswith(f"camera height: {result['camera_height_m']:.2f} m, one standard deviation")
+
+
+def test_the_video_has_both_horizons_and_the_rejected_boxes(drive: Path) -> None:
+    """The road is level, so that its horizon is the row of the principal point; depth that leans has another one."""
+    (recording,) = open_recordings(drive)
+    depth_m = np.load(drive.parent / "maps" / "000000.npy") / UNIT
+    (drive / "depth" / "left").mkdir(parents=True)
+    np.save(drive / "depth" / "left" / "000000.npy", depth_m.astype(np.float32))
+    (recording,) = open_recordings(drive)
+    boxes = np.array([[60.0, 95, 100, 140], [330, 95, 370, 140]])
+    normal = np.array([0.0, -np.cos(0.05), -np.sin(0.05)])
+    image = draw_view(RoadView(recording, 0, normal, boxes, np.array([True, False])))
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    assert (image[88:92, 240] > 200).all(1).any(), "the true horizon, white"
+    row = int(np.abs(image[:, 300].astype(int) - (255, 160, 0)).sum(1).argmin())
+    assert abs(row - (89.5 - FOCAL * np.tan(0.05))) < 2, "that of the depth, orange"
+    assert (image[110, 60] == (60, 220, 60)).all()
+    assert (image[110, 330] == (240, 60, 60)).all()
 
 
 @pytest.mark.parametrize("pool", ["mean", "weighted", "mode"])

@@ -15,7 +15,7 @@ from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import CheckpointError, DataError, StadiaError
 from stadia.core.recording import RoadMasks
-from stadia.datasets.masks.mask_files import CocoMasks
+from stadia.datasets.masks.mask_files import CocoMasks, MaskFiles
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
 from stadia.files import json_files
@@ -72,6 +72,31 @@ def test_a_video_gets_its_masks_a_sheet_and_a_reader_that_finds_them(video, tmp_
     assert recording.mask_reader.classes == {1: "road", 2: "car"}
     assert (masks.semantic[11:25, 15:35] == 2).all()
     assert len(np.unique(masks.instance)) == 2
+
+
+def test_objects_of_one_network_and_the_road_of_another(video, tmp_path, monkeypatch):
+    """Of the first one the car counts and its road does not; of the second one the road, where no car covers it."""
+
+    def everything_is_road(tile: np.ndarray) -> np.ndarray:
+        return np.ones(tile.shape[:2], int)
+
+    networks = {
+        "a.tflite": TiledSegmenter(Counting(), 40, ("road", "car"), 1, "first"),
+        "b.tflite": TiledSegmenter(everything_is_road, 40, ("road",), 1, "second"),
+        "c.tflite": TiledSegmenter(everything_is_road, 40, ("sky",), 1, "third"),
+    }
+    monkeypatch.setattr(module, "load_tflite_model", lambda path: networks[path.name])
+    request = MasksRequest(source=video, by="a.tflite", road_by="b.tflite", out=tmp_path / "out", options=CAMERA)
+    lines = list(prepare_masks(request))
+    assert any("by first with the road of second" in line for line in lines)
+    masks = MaskFiles(tmp_path / "out").read("000001", "left", height=40, width=60)
+    names = np.vectorize(MaskFiles(tmp_path / "out").classes.get)(masks.semantic)
+    assert (names[11:25, 15:35] == "car").all()
+    assert (names[:11] == "road").all()
+    assert (names[25:] == "road").all()
+    with pytest.raises(DataError, match=r"--road-by: found sky; expected a class road"):
+        list(prepare_masks(replace(request, road_by="c.tflite", out=tmp_path / "other")))
+    assert not (tmp_path / "other").exists()
 
 
 def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(video, tmp_path, monkeypatch):

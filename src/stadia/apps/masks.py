@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording, RoadMasks
 from stadia.core.types import TrackProgress, no_progress
-from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles
+from stadia.datasets.masks.mask_files import OBJECT_CLASSES, ROAD, CocoMasks, MaskFiles, select_classes
 from stadia.datasets.masks.mask_objects import crop_object, find_mask_boxes
 from stadia.datasets.open_dataset import check_path_exists, detect_format, open_recordings
 from stadia.evaluation.plots.colormaps import color_categories
@@ -58,6 +58,7 @@ class MasksRequest:
     options: how to open `source`.
     every: each n-th frame.
     heights: a learned size prior (`models.size_prior`) that writes the height of each car to heights.json.
+    road_by: like `by`, for the road alone; None where `by` segments it too.
     """
 
     source: Path
@@ -66,6 +67,7 @@ class MasksRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     every: int = 1
     heights: Path | None = None
+    road_by: str | None = None
 
 
 Masks = tuple[NDArray[np.uint8], NDArray[np.uint16] | None]
@@ -97,6 +99,35 @@ def create_mask_maker(by: str) -> MaskMaker:
     return MaskMaker(segmenter.classes, segmenter.identity, partial(_segment, segmenter))
 
 
+def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:
+    """Return the masks of one source with the road of another one; objects cover the road.
+
+    A class "road" of the first source counts as nothing. Raises DataError where the second source has no road.
+    """
+    names = [name.lower() for name in road.classes.values()]
+    if ROAD not in names:
+        expected, fix = f"a class {ROAD}", "pass a network or masks that have one"
+        raise DataError("--road-by", found=", ".join(names) or "no class", expected=expected, fix=fix)
+    classes = {number: name for number, name in objects.classes.items() if name.lower() != ROAD}
+    free = [number for number in range(1, 256) if number not in objects.classes]
+    if len(free) < 2:
+        found, fix = f"{len(classes)} classes of --by", "use a network with fewer classes"
+        raise DataError("--by", found=found, expected="at most 253 beside the road", fix=fix)
+    road_class, nothing = free[:2]
+    covering = [number for number, name in classes.items() if name.lower() in OBJECT_CLASSES]
+
+    def make(recording: Recording, index: int) -> Masks | None:
+        first, second = objects.make(recording, index), road.make(recording, index)
+        if first is None or second is None:
+            return None
+        (semantic, instance), shown = first, select_classes(second[0], road.classes, {ROAD})
+        known = np.where(np.isin(semantic, list(classes)), semantic, np.uint8(nothing))
+        is_covered = np.isin(semantic, covering)
+        return np.where(shown & ~is_covered, np.uint8(road_class), known), instance
+
+    return MaskMaker({**classes, road_class: ROAD}, f"{objects.identity} with the road of {road.identity}", make)
+
+
 def _read_masks(reader: CocoMasks | MaskFiles, recording: Recording, index: int) -> Masks | None:
     """Read the masks at the image's size."""
     camera = recording.camera(index)
@@ -118,6 +149,8 @@ def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> 
     check_writable(request.out)
     check_path_exists(request.source)
     maker = create_mask_maker(request.by)
+    if request.road_by is not None:
+        maker = combine_makers(maker, create_mask_maker(request.road_by))
     recordings = open_recordings(request.source, **_without_camera(request))
     for recording in recordings:
         folder = request.out if len(recordings) == 1 else safe_join(request.out, recording.name)

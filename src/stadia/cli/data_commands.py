@@ -368,6 +368,7 @@ def prepare(
     by: Annotated[
         str, typer.Option(help="A .tflite, a COCO .json, a folder of masks, or a transformers network.")
     ] = "facebook/mask2former-swin-tiny-cityscapes-panoptic",
+    road_by: Annotated[str | None, typer.Option(help="The same for the road alone, where --by has none.")] = None,
     out: Annotated[Path | None, option("A folder; INPUT's name with -masks by default.")] = None,
     heights: Annotated[Path | None, option("A learned size prior that predicts the height of each car.")] = None,
     every: EveryOption = 1,
@@ -385,7 +386,9 @@ def prepare(
     from stadia.apps.masks import MasksRequest, prepare_masks
 
     folder = out or Path(f"{source.stem}-masks")
-    request = MasksRequest(source=source, by=by, out=folder, options=options, every=every, heights=heights)
+    request = MasksRequest(
+        source=source, by=by, out=folder, options=options, every=every, heights=heights, road_by=road_by
+    )
     with show_progress() as bars:
         print_lines(prepare_masks(request, bars.track))
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
+from stadia.apps.camera_height.horizon_video import RoadView, write_horizon_video
 from stadia.apps.camera_height.scaled_labels import write_scaled_labels
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
@@ -39,7 +40,7 @@ from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
 from stadia.losses.metric_scale import erode_road_mask
 
-RESULT, HISTOGRAM = "camera_height.json", "histogram.png"
+RESULT, HISTOGRAM, HORIZON_VIDEO = "camera_height.json", "histogram.png", "horizon.mp4"
 FEW_FRAMES = 10  # below, for a note
 MAX_SCATTER = 0.25  # of the images' heights over their median (1.4826 times the median deviation), above, for a note
 
@@ -116,6 +117,8 @@ def _find_folder(depth: Path, recording: Recording, count: int) -> Path:
 class FrameHeight:
     """What one image says.
 
+    index: of the image in its recording.
+    normal: (3,) of the road in the camera; NaN without a road.
     unit_height: the camera's height over the road in the unit of depth; NaN without a road.
     factor, variance: mean over the accepted objects, metres over unit; NaN without enough of them.
     numbers: N, of the objects in the masks.  boxes: (N, 4) of them.  factors: (N,) of each.  accepted: (N,) bool.
@@ -123,6 +126,8 @@ class FrameHeight:
 
     recording: str
     name: str
+    index: int
+    normal: NDArray[np.float64]
     unit_height: float
     factor: float
     variance: float
@@ -206,6 +211,8 @@ def measure_frame(
     return FrameHeight(
         recording=recording.name,
         name=frame_name(recording, index),
+        index=index,
+        normal=road.plane[0, :3].double().numpy(),
         unit_height=float(road.median_height[0]),
         factor=float(factors[accepted].mean()) if enough else math.nan,
         variance=float(scales.variance[accepted].sum()) / count**2 if enough else math.nan,
@@ -321,11 +328,19 @@ def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_pro
         write_json(request.out / RESULT, to_json(height, source.name, config))
         heights = [frame.height_m for frame in height.frames if math.isfinite(frame.height_m)]
         write_image(request.out / HISTOGRAM, draw_height_histogram(heights, height.pooled.by)[..., ::-1])
-        yield f"{request.out}: {RESULT}, {HISTOGRAM}"
+        write_horizon_video(request.out / HORIZON_VIDEO, _road_views(recordings, height.frames))
+        yield f"{request.out}: {RESULT}, {HISTOGRAM}, {HORIZON_VIDEO}"
     if request.labels is not None:
         factors = {(frame.recording, frame.name): height.factor(frame) for frame in height.frames}
         named = {key: factor for key, factor in factors.items() if math.isfinite(factor)}
         yield from write_scaled_labels(recordings, request.every, source.read, named, request.labels, track)
+
+
+def _road_views(recordings: Sequence[Recording], frames: Sequence[FrameHeight]) -> list[RoadView]:
+    by_name = {recording.name: recording for recording in recordings}
+    return [
+        RoadView(by_name[frame.recording], frame.index, frame.normal, frame.boxes, frame.accepted) for frame in frames
+    ]
 
 
 def summary_lines(height: DepthHeight, source: str, config: CameraHeightConfig) -> Iterator[str]:
