@@ -34,16 +34,15 @@ def draw_line(image: Image, horizon: NDArray[np.float64], color: tuple[int, int,
     Examples:
         >>> image = np.zeros((9, 9, 3), np.uint8)
         >>> draw_line(image, np.array([0.0, -1, 4]), (255, 0, 0))
-        >>> image[:, 4, 0].argmax()
+        >>> int(image[:, 4, 0].argmax())
         4
     """
     if not np.isfinite(horizon).all() or abs(horizon[1]) < 1e-6:
         return
     width = image.shape[1]
-    left, right = (-(horizon[0] * x + horizon[2]) / horizon[1] for x in (0, width - 1))
-    reach = 10 * image.shape[0]
-    ends = [(0, int(np.clip(round(left), -reach, reach))), (width - 1, int(np.clip(round(right), -reach, reach)))]
-    cv2.line(image, *ends, color, max(1, round(width / 600)), cv2.LINE_AA)
+    rows = -(horizon[0] * np.array([0, width - 1]) + horizon[2]) / horizon[1]
+    left, right = rows.clip(-10 * width, 10 * width).round().astype(int).tolist()
+    cv2.line(image, (0, left), (width - 1, right), color, max(1, round(width / 600)), cv2.LINE_AA)
 
 
 def find_reference(recording: Recording, index: int) -> tuple[NDArray[np.float64], str]:
