@@ -277,6 +277,25 @@ def test_auto_has_larger_batches_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     assert (config.training.batch_size, config.training.precision) == (12, "bf16")
 
 
+def test_auto_settings_are_those_of_metric_too() -> None:
+    config = recipes.configure("metric", time_budget._choose_batch(), data={"path": "drive.mp4"})
+    assert (config.recipe, config.model.network.name, config.model.pose_net) == ("metric", "base", "correlation")
+
+
+def test_metric_is_trained_by_the_preset_auto(stadia, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`stadia train metric VIDEO --preset auto --minutes 5` measures a step of this recipe."""
+    asked = []
+
+    def choose(resolve: Any, minutes: float, console: Console) -> None:
+        asked.append((resolve(["data.width=416"]).recipe, resolve([]).data.path, minutes))
+        raise ConfigError("stop", found="here", expected="no training", fix="none")
+
+    monkeypatch.setattr(time_budget, "choose_for_machine", choose)
+    (tmp_path / "photos").mkdir()
+    code, _, err = stadia("train", "metric", tmp_path / "photos", "--preset", "auto", "--minutes", "5")
+    assert (code, asked) == (2, [("metric", str(tmp_path / "photos"), 5.0)]), err
+
+
 def test_auto_measures_in_the_shape_of_a_video(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "photos" / "0.png")
@@ -284,8 +303,8 @@ def test_auto_measures_in_the_shape_of_a_video(tmp_path: Path) -> None:
     assert time_budget._read_aspect(config) == 64 / 48
 
 
-def test_auto_is_of_selfsup_alone(stadia, tmp_path) -> None:
+def test_auto_is_of_the_recipes_that_train_on_video(stadia, tmp_path) -> None:
     code, _, err = stadia("train", "supervised", tmp_path, "--preset", "auto")
-    assert (code, "--preset auto: found recipe 'supervised'; expected selfsup" in err) == (2, True)
+    assert (code, "--preset auto: found recipe 'supervised'; expected selfsup or metric" in err) == (2, True)
     code, _, err = stadia("train", "selfsup", tmp_path, "--preset", "auto", "--dry-run")
     assert (code, "--preset auto: found used together with --dry-run" in err) == (2, True)

@@ -104,7 +104,7 @@ def train(
     from stadia.diagnostics.finding import OnStop
     from stadia.files.paths import check_writable
     from stadia.process.signals import stop_quickly
-    from stadia.recipes.presets import AUTO
+    from stadia.recipes.presets import AUTO, AUTO_RECIPES
 
     if resume is not None and preset is not None:
         found, expected = "used together with --resume", "one of the two: a resumed run has its configuration"
@@ -114,10 +114,9 @@ def train(
         _check_stored_config(resume)
     if recipe is None or "=" in recipe:  # RECIPE is left out: the first word is a setting
         settings, recipe = ([recipe] if recipe else []) + settings, _find_recipe(resume, preset)
-    if preset == AUTO and recipe != "selfsup":
-        raise ConfigError(
-            "--preset auto", found=f"recipe '{recipe}'", expected="selfsup", fix="choose a preset by name"
-        )
+    if preset == AUTO and recipe not in AUTO_RECIPES:
+        found, expected = f"recipe '{recipe}'", " or ".join(AUTO_RECIPES)
+        raise ConfigError("--preset auto", found=found, expected=expected, fix="choose a preset by name")
     if settings and "=" not in settings[0]:
         data = _positional_data(settings.pop(0), data)
     is_auto = preset == AUTO

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,8 +19,6 @@ to 4.3 px, and KITTI 06 has 2.6. Trainings on mono video found no depth at .4 (K
 (7-Scenes).
 """
 
-GOOD_PARALLAX_PX = 1.8  # the same at the distance of frames that the fix names
-
 MIN_MOVING_SHARE = 0.4
 """Parallax over displacement below which the camera mostly turns: below .01 where it turns in place, .6 in 7-Scenes, .3
 (in a bend) to 1.2 in drives.
@@ -30,16 +27,6 @@ MIN_MOVING_SHARE = 0.4
 MAX_SHARE_OF_PLANE = 0.5
 """Parallax over displacement of matches that one homography explains, over that of a camera that moves along a facing
 plane. Above, it may move so. The narrower the view, the more a motion along a plane resembles a turn.
-"""
-
-NOISE_PX = 0.15
-"""A camera that turns in place measures .08 px for the noise of its matches: a stride would multiply noise."""
-
-MAX_STRIDE = 16  # largest stride that a fix names; frames farther apart share little of the scene
-
-MIN_TRAINING_FRAMES = 50
-"""Frames of a video, as the tutorials ask for. 15 of 60 frames and 42 of 78 (KITTI raw) left the verdict doubtful; 51
-stereo pairs (KITTI 06) taught depth.
 """
 
 MIN_PARALLAX_STEPS = 2  # steps between frames that are measured
@@ -104,9 +91,13 @@ def square_pixels(first_px: Array, second_px: Array, K: Array) -> tuple[Array, A
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     """D18, for one camera, and for one of two that trains alone: a note where ground truth could supervise instead.
 
+    None with the poses of a map, whose pairs of frames have measured parallax.
+
     Over a plane a translation resembles a turn: there the rotation is that of the poses, where there are some.
     """
     if survey.stereo and not survey.one_camera:
+        return
+    if survey.recording.map_points(0) is not None:
         return
     if len(survey.steps) < MIN_PARALLAX_STEPS:
         raise NotChecked("parallax between neighboring frames: too few frames with motion and matches")
@@ -131,51 +122,27 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
     found_px, share = float(np.median(parallaxes_px)), float(np.median(shares))
     if found_px >= MIN_NEIGHBOR_PARALLAX_PX:
         return
-    stride = min(math.ceil(GOOD_PARALLAX_PX / max(found_px, 0.01)), MAX_STRIDE)
     numbers = np.array([[survey.recording.number(index) for index in (s.first, s.second)] for s in measured_steps])
     source_frames = np.diff(numbers)[:, 0] / [step.second - step.first for step in measured_steps]
     frame_distance = float(np.median(source_frames))
-    source_stride = round(stride * frame_distance)  # selection by motion leaves frames out
-    values = {
-        "rotation": f"{1 - share:.0%}",
-        "stride": source_stride,
-        "wider": f"{stride * found_px:.1f}",
-        "left": describe_left_frames(survey, stride),
-    }
-    case = _choose_case(survey, is_turning=share < MIN_MOVING_SHARE, found_px=found_px, wider_px=stride * found_px)
+    case = _choose_case(survey, is_turning=share < MIN_MOVING_SHARE)
     measured = f"points move by {found_px:.2f} px beyond rotation at {FLOW_WIDTH} px width, from frame to frame"
     measured += f" ({len(numbers)} pairs between frames {numbers.min()} and {numbers.max()})"
     has_truth = any(survey.depth(step.first) is not None for step in measured_steps)
     pairs = {"first": [s.first for s in measured_steps], "second": [s.second for s in measured_steps]}
     frames_apart = [abs(step.second - step.first) for step in measured_steps]
-    distances = {"frame_distance": round(frame_distance)}
-    if share >= MIN_MOVING_SHARE:  # no distance makes a turn parallax
-        distances["frame_distance_needed"] = source_stride
     table = {**pairs, "frames_apart": frames_apart, "parallax_px_per_frame": parallaxes_px}
-    evidence = {**distances, "rotation_share": 1 - share, "pairs": table}
+    evidence = {"frame_distance": round(frame_distance), "rotation_share": 1 - share, "pairs": table}
     severity = Severity.NOTE if has_truth else Severity.WARN
     expected = f"at least {MIN_NEIGHBOR_PARALLAX_PX} px"
+    values = {"rotation": f"{1 - share:.0%}"}
     yield make_finding("D18", severity, measured, expected, case=case, values=values, evidence=evidence)
 
 
-def _choose_case(survey: RecordingSurvey, *, is_turning: bool, found_px: float, wider_px: float) -> str:
-    """Return the case of D18: by the motion, and by how a training gets frames that lie farther apart."""
-    if is_turning:
-        if survey.stereo:
-            return "turning_pairs"
-        is_wider = survey.recording.has_stride and found_px >= NOISE_PX and wider_px >= MIN_NEIGHBOR_PARALLAX_PX
-        return "turning_video" if is_wider else "turning"
+def _choose_case(survey: RecordingSurvey, *, is_turning: bool) -> str:
+    """Return the case of D18: by the motion, and by what gives a training more parallax."""
     if survey.stereo:
-        return "slow_pairs"
+        return "turning_pairs" if is_turning else "slow_pairs"
+    if is_turning:
+        return "turning"
     return "slow_video" if survey.recording.has_stride else "slow_images"
-
-
-def describe_left_frames(survey: RecordingSurvey, stride: int) -> str:
-    """Return how many frames a stride leaves, with a warning where a training needs more."""
-    left = math.ceil(survey.length / stride)
-    kept = f" ({left} of {survey.length} frames stay"
-    if survey.recording.is_part:
-        return f" (1 of {stride} frames stays)"
-    if left >= MIN_TRAINING_FRAMES:
-        return f"{kept})"
-    return f"{kept}: too few to train on alone, which takes {MIN_TRAINING_FRAMES}; film longer, or add recordings)"

@@ -15,7 +15,10 @@ from stadia.core.registry import find_nearest_name
 from stadia.files.paths import expand_home
 
 AUTO = "auto"
-"""The preset that is chosen by measuring steps on this machine; only of selfsup."""
+"""The preset that is chosen by measuring steps on this machine."""
+
+AUTO_RECIPES = "selfsup", "metric"
+"""Recipes that it chooses settings for."""
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
