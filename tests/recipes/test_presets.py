@@ -136,7 +136,7 @@ def test_a_resolved_configuration_takes_the_place_of_a_preset(tmp_path: Path) ->
     given = tmp_path / "config.json"
     given.write_text(json.dumps({"data": {"path": "DATA"}, "optimizer": {"lr": 0.5}}))
     config = resolve_recipe("selfsup", given, ["seed=4"], example={}, preset="demo")
-    assert (config.optimizer.lr, config.seed, config.schedule.warmup_steps) == (0.5, 4, 50)
+    assert (config.optimizer.lr, config.seed, config.schedule.warmup_steps) == (0.5, 4, 15)
 
 
 def test_presets_have_the_values_of_the_notebooks_that_they_follow():

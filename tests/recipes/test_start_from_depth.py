@@ -17,7 +17,7 @@ from stadia.models.depth.base_network import load_base_weights
 from stadia.recipes import configure
 from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, find_depth_start
 from stadia.recipes.prediction import kept_start
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.recipes.selfsup.recipe import SelfsupRecipe, choose_teacher
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.config import ScheduleConfig
 from stadia.training.optim import LearningRate
@@ -90,6 +90,26 @@ def test_a_start_is_scored_where_the_motion_is_known() -> None:
     assert SelfsupRecipe(selfsup("motion=map")).keeps_start("val/residual")
     assert SelfsupRecipe(selfsup(stereo=True)).keeps_start("val/residual")
     assert not SelfsupRecipe(selfsup("model.pretrained=false", stereo=True)).keeps_start("val/residual")
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "teacher"),
+    [
+        ((), {}, "base"),
+        (("teacher.network=null",), {}, None),
+        (("model.network=unet",), {}, None),
+        (("model.pretrained=false",), {}, None),
+        ((), {"stereo": True}, None),
+    ],
+)
+def test_the_network_of_the_package_teaches_depth_of_one_camera_that_starts_from_it(
+    settings: tuple[str, ...], data: dict[str, Any], teacher: str | None
+) -> None:
+    """What the motion does not contradict, such as a road without texture, stays as it was."""
+    config = selfsup(*settings, **data)
+    resolved = choose_teacher(config) if config.teacher.network == "auto" else config
+    assert (resolved.teacher.network, resolved.teacher.is_used) == (teacher, teacher is not None)
+    assert not configure("supervised", data={"path": "DATA"}).teacher.is_used  # type: ignore[attr-defined]
 
 
 def test_predictions_of_a_training_have_no_uncertainty_that_nothing_trained() -> None:

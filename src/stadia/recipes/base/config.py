@@ -156,7 +156,8 @@ class TeacherConfig(StrictModel):
     """A network whose depth is a label beside the loss: it is predicted for each batch, and its weights stay.
 
     network: what `stadia predict` takes: a run, a checkpoint, a name of `stadia list networks`, hf:ORG/NAME, a folder
-        or module:Class; null for none.
+        or module:Class; null for none. "auto" is `base` where depth of one camera starts from it, in `selfsup`: what
+        the motion does not contradict, such as a road without texture, stays as it was. Else it is none.
     settings: keys of a network without a run, `network.KEY=VALUE`.
     weight: of the difference, beside the recipe's own loss.
     gradient_weight: of the gradients of the difference at four sizes, beside the difference itself (MiDaS, arXiv
@@ -166,12 +167,17 @@ class TeacherConfig(StrictModel):
         student's depth by more than this.
     """
 
-    network: str | None = None
+    network: str | None = "auto"
     settings: tuple[str, ...] = ()
     weight: float = Field(default=0.1, gt=0)
     gradient_weight: float = Field(default=0.5, ge=0)
     until: float | None = Field(default=1.0, gt=0, le=1)
     max_contradiction: float = Field(default=0.02, ge=0)
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether there is a teacher: "auto" that no recipe has resolved is none."""
+        return self.network not in (None, "auto")
 
     @model_validator(mode="before")
     @classmethod
@@ -183,7 +189,7 @@ class TeacherConfig(StrictModel):
     @classmethod
     def _make_path_absolute(cls, network: str | None) -> str | None:
         """Return an absolute path for what lies on this machine, so that a run can be resumed from another folder."""
-        is_path = network is not None and expand_home(network).exists()
+        is_path = network not in (None, "auto") and expand_home(network).exists()
         return str(make_absolute(network)) if network is not None and is_path else network
 
 

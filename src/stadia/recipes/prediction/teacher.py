@@ -48,7 +48,7 @@ def open_teacher(config: TeacherConfig, height: int, width: int) -> tuple[DepthP
 
 def check_teacher(config: TeacherConfig, height: int, width: int, console: Console) -> None:
     """Open a teacher before the data are decoded, and print what it predicts; nothing without one."""
-    if config.network is None:
+    if not config.is_used:
         return
     predictor, licence = open_teacher(config, height, width)
     line = f"teacher: {config.network}, {predictor.depth_scale}, at {predictor.width}x{predictor.height}"
@@ -70,7 +70,7 @@ class TeacherTerm:
 
     def weight(self, step: int, last_step: int) -> float:
         """Return the weight at a step: it falls linearly to 0 at the share `until` of the steps."""
-        if self.config.network is None:
+        if not self.config.is_used:
             return 0.0
         if self.config.until is None or last_step <= 0:
             return self.config.weight
@@ -111,7 +111,7 @@ class TeacherTerm:
             step, last_step: updates made, and those of the whole training.
             find_residual: the teacher's depth does not count where its residual is larger than the student's.
         """
-        if self.config.network is None:
+        if not self.config.is_used:
             return report
         weight = self.weight(step, last_step)
         if weight == 0:

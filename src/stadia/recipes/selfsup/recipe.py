@@ -47,6 +47,17 @@ RIG_TOLERANCE = 0.01
 """Share of the baseline: rigs that differ by less count as one."""
 
 
+def choose_teacher(config: SelfsupConfig) -> SelfsupConfig:
+    """Return the configuration with "auto" of `teacher` resolved: `base` teaches depth of one camera that starts there.
+
+    config: with `data.stereo` resolved.
+    """
+    is_mono = len(config.data.mono) == len(config.data.sets)
+    is_taught = is_mono and config.model.pretrained and config.model.network.name == "base" and not config.start_from
+    teacher = config.teacher.model_copy(update={"network": "base" if is_taught else None})
+    return config.model_copy(update={"teacher": teacher})
+
+
 class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     """Depth and pose networks, trained by view synthesis.
 
@@ -88,6 +99,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         self.model.holds_depth = self.holds_depth
         prediction = self.model(batch)  # depth at several scales, motion to each source
         report = self.view_synthesis(batch, prediction, self.global_step)  # warp the sources, compare
+        if self.holds_depth:
+            return report
         report = self.teacher.add(
             report,
             prediction.inverse_depth[0],
@@ -176,6 +189,9 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         if 0 < len(mono) < len(data.data_sets):
             console.print(PARTLY_MONO_NOTE.format(", ".join(mono)), markup=False, highlight=False, soft_wrap=True)
         config = config.model_copy(update={"data": data.config})
+        if config.teacher.network == "auto":
+            config = choose_teacher(config)
+            check_teacher(config.teacher, config.data.height, config.data.width, console)
         if config.start_from is not None and config.model.network.init_depth_m != "auto":
             return config, data  # the bias of the heads comes from the checkpoint
         if config.model.pretrained and config.model.network.starts_in_metres:
