@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from stadia.apps.mapped_odometry import MappedOdometry
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
@@ -32,9 +31,11 @@ from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.training_overlap import TrainedInput, note_trained
 from stadia.recipes.prediction.backend_predictor import describe_backend_choice, describe_cost, open_backend
 from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.mapped_odometry import MappedOdometry
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.recipes.prediction.scale_sources import MappedRoad
 from stadia.recipes.prediction.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
 from stadia.training.checkpoint import Checkpoint
 
@@ -200,7 +201,8 @@ def _write(
     receipt: ScaleReceipt | None = None
     yield from given.camera_lines()
     if request.scale_from:
-        receipt = measure_scale(predictor, partial(odometry.open_one, given.name), request.scale_from)
+        road = MappedRoad.find(expand_home(request.source))
+        receipt = measure_scale(predictor, partial(odometry.open_one, given.name), request.scale_from, road=road)
         predictor = ScaledPredictor(predictor, receipt)
         yield from receipt.lines()
     with atomic_folder(folder) as new:

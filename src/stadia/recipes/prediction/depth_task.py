@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,10 +52,13 @@ from stadia.recipes.prediction.backend_predictor import (
     describe_cost,
     open_backend,
 )
+from stadia.recipes.prediction.mapped_odometry import MappedOdometry
+from stadia.recipes.prediction.mapped_path import MappedPath, find_mapped_path
 from stadia.recipes.prediction.prediction_inputs import (
     PredictionInput,
     add_training_options,
     choose_recording_camera,
+    is_own_video,
     make_recording_input,
     open_inputs,
 )
@@ -76,6 +80,7 @@ from stadia.recipes.prediction.requests import (
     size_text,
 )
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.recipes.prediction.scale_sources import MappedRoad, find_given_height
 from stadia.recipes.prediction.scene_outputs import SceneOutputs, check_scenes, open_scenes
 from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task, score_split
 from stadia.recipes.prediction.verdict import (
@@ -175,7 +180,8 @@ class DepthTask(Task):
         predictor: Predictor = self.predictor
         receipt: ScaleReceipt | None = None
         if request.scale_from:
-            receipt = measure_scale(predictor, partial(self._open_one, given), request.scale_from)
+            road = MappedRoad.find(expand_home(request.source))
+            receipt = measure_scale(predictor, partial(self._open_one, given), request.scale_from, road=road)
             predictor = ScaledPredictor(predictor, receipt)
             provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
             yield from receipt.lines()
@@ -184,6 +190,7 @@ class DepthTask(Task):
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]
         gate.beliefs += find_network_focals(self.recipe, self.predictor, self._open_one(given).frames)
+        mapped = yield from self._find_mapped_path(given, request, predictor)
         predictions = predict_input(
             predictor,
             given,
@@ -195,18 +202,45 @@ class DepthTask(Task):
             track=track,
             trained=trained.names,
             scenes=self.scenes,
+            mapped=mapped,
         )
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
+        yield from [] if mapped is None else mapped.lines(predictor.depth_scale)
         if predictions.record is not None:
             note = note_trained(predictions.record.trained_on, len(predictions.record.entries))
             yield from [f"note: {note}"] * bool(note)
         self.checks[given.name] = gate.to_json()
+        limit = None if receipt is None else receipt.describe_limit(gate.judge().verdict)
+        yield from [] if limit is None else [limit]
         yield from record_worse_verdict(self.checkpoint.run_folder, gate.judge(), given.name)
 
     def _open_one(self, given: PredictionInput) -> PredictionInput:
         """Open one of the inputs anew."""
         return given if given.is_photo else next(again for again in self.open_again() if again.name == given.name)
+
+    def _find_mapped_path(
+        self, given: PredictionInput, request: PredictRequest, predictor: Predictor
+    ) -> Generator[str, None, MappedPath | None]:
+        """Return the path of the map beside your own video in the unit of the depth, None without; yield notes."""
+        source, is_affine = expand_home(request.source), predictor.depth_scale.is_affine
+        is_video = is_own_video(source, request.options.get("format", "auto")) and given.count != 1
+        if request.motion is not None or is_affine or not is_video:
+            return None
+        first = next(iter(self._open_one(given).frames))
+        mapped = find_mapped_path(source, first, find_given_height(request.scale_from))
+        if mapped is None:
+            yield f"note: the path is that of the predicted depth; `stadia map {request.source}` makes one without it"
+            return None
+        if isinstance(mapped, MappedPath) and math.isnan(mapped.scale):
+            odometry = MappedOdometry.open(source, predictor)
+            deque(odometry.observe(self._open_one(given).frames) if odometry is not None else (), maxlen=0)
+            scales = [] if odometry is None else odometry.scales
+            mapped = replace(mapped, scale=float(np.median(scales))) if scales else "no key frame gives its scale"
+        if isinstance(mapped, str):
+            yield f"note: the path is that of the predicted depth, and the map beside the video was not used: {mapped}"
+            return None
+        return mapped
 
     def _start_backend(self, request: PredictRequest) -> Iterator[str]:
         """Replace the predictor, once, where the request names a backend; yield notes."""
@@ -391,6 +425,7 @@ def predict_input(
     track: TrackProgress = no_progress,
     trained: Collection[str] | None = None,
     scenes: SceneOutputs | None = None,
+    mapped: MappedPath | None = None,
 ) -> Predictions:
     """Predict into a new folder, with depth in colors, video, point cloud and drawing of the trajectory.
 
@@ -405,6 +440,7 @@ def predict_input(
         track: shows progress.
         trained: names of frames that trained the network; None where that is not known.
         scenes: files in 3D beside the folder.
+        mapped: the path that replaces that by the predicted depth; None keeps it.
 
     Writes and raises what `write_predictions` does; also trajectory.png if there is a trajectory.
     """
@@ -426,6 +462,7 @@ def predict_input(
                 draw_paths(out / PATH_DRAWING, {given.name: path}, predictor.depth_scale)
 
         predicted = stream_predictions(predictor, frames, MOTIONS.load(provenance.motion))
+        predicted = predicted if mapped is None else mapped.follow(predicted)
         return write_predictions(
             steady_frames(predicted) if provenance.steady else predicted,
             predictor,

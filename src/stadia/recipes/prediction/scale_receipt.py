@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,14 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frame
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
-from stadia.recipes.prediction.scale_sources import MeasuredFrame, ScaleSource, parse_scale_source
+from stadia.recipes.prediction.scale_sources import (
+    UNKNOWN_LEAN_DEVIATION,
+    MappedRoad,
+    MeasuredFrame,
+    RoadLean,
+    ScaleSource,
+    parse_scale_source,
+)
 
 MAX_FRAMES = 40
 """Frames of an input that are measured, evenly spread."""
@@ -29,6 +36,13 @@ MIN_COMMON = 3
 
 MAX_READ = 400
 """Frames of a video file from which these are taken: it is decoded from its start."""
+
+
+MAX_LEAN = 1.2
+"""Ratio of the heights over the far and the near road, or its inverse, from which a line names the lean."""
+
+VERDICTS = ("usable", "not judged", "doubtful", "unusable")
+"""Verdicts of depth and of scales, best first."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class ScaleReceipt:
     focal: fx / width of the camera given.
     by_image: metres for a unit by the number of the image, of each source.
     systematic: relative deviation that all measurements of a source share.
+    leans: how the road leans, of each source that measures one; None where no horizon shows it.
     """
 
     fits: Mapping[str, ScaleFit]
@@ -51,6 +66,7 @@ class ScaleReceipt:
     focal: float | None = None
     by_image: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     systematic: Mapping[str, float] = field(default_factory=dict)
+    leans: Mapping[str, RoadLean | None] = field(default_factory=dict)
 
     def find_focal(self) -> FocalBelief | None:
         """Return the focal length at which sources that grow with it agree with the others; None without both.
@@ -100,7 +116,7 @@ class ScaleReceipt:
 
     def to_json(self) -> dict[str, Any]:
         """Return what predictions.json keeps as `scale_from`."""
-        fits = {
+        fits: dict[str, dict[str, Any]] = {
             name: {
                 "factor": fit.factor,
                 "shift": fit.shift,
@@ -113,6 +129,8 @@ class ScaleReceipt:
             }
             for name, fit in self.fits.items()
         }
+        for name, lean in self.leans.items():
+            fits[name] |= {"lean": None if lean is None else asdict(lean)}
         fused = None
         if self.fused is not None:
             contradictions = [list(pair) for pair in self.fused.contradictions]
@@ -131,6 +149,8 @@ class ScaleReceipt:
                 f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
                 f" residual {fit.residual:.1%}: {fit.verdict}"
             )
+            if name in self.leans:
+                yield from _describe_lean(name, self.leans[name])
         for name, why in self.missing.items():
             yield f"scale from {name}: nothing measured: {why}"
         if self.fused is not None and len(self.fits) > 1:
@@ -141,6 +161,29 @@ class ScaleReceipt:
                     f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) contradict each other by"
                     f" {abs(math.log(first / second)):.0%}: one of them, or the camera's focal length, is wrong"
                 )
+
+    def describe_limit(self, verdict: str) -> str | None:
+        """Return a line where the depth that is scaled has a worse verdict than its scale; None elsewhere.
+
+        verdict: of the predictions.
+        """
+        if VERDICTS.index(verdict) <= VERDICTS.index(self.verdict):
+            return None
+        return f"scale: {verdict}, as the depth that it scales (its measurements alone are {self.verdict})"
+
+
+def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
+    """Yield a line where near and far road contradict each other, or where nothing shows whether they do."""
+    if lean is None:
+        yield (
+            f"note: {name}: no horizon is known, so nothing shows whether the predicted road leans, and the deviation"
+            " is wide; `stadia map VIDEO` measures it"
+        )
+    elif not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN:
+        yield (
+            f"warn: {name}: the road leans: the height over it at {lean.far_m:.0f} m is {lean.ratio:.2f} times that at"
+            f" {lean.near_m:.0f} m, so no factor makes its depth right"
+        )
 
 
 class ScaledPredictor:
@@ -181,7 +224,11 @@ class ScaledPredictor:
 
 
 def measure_scale(
-    predictor: Predictor, open_input: Callable[[], PredictionInput], sources: Sequence[str]
+    predictor: Predictor,
+    open_input: Callable[[], PredictionInput],
+    sources: Sequence[str],
+    *,
+    road: MappedRoad | None = None,
 ) -> ScaleReceipt:
     """Measure the scale of a network's depth on an input.
 
@@ -189,6 +236,7 @@ def measure_scale(
         predictor: of any scale but depth up to scale and shift.
         open_input: opens the input anew; its frames are read once.
         sources: as of `--scale-from`.
+        road: of the map beside the input; None without one.
 
     Raises StadiaError where no source fits the input, or none the scale of the output.
     """
@@ -199,14 +247,17 @@ def measure_scale(
     needs_motion = any(source.needs_motion for source in parsed)
     focal: float | None = None
     by_image: dict[str, dict[int, float]] = {source.text: {} for source in parsed}
+    leans: dict[str, list[RoadLean]] = {source.text: [] for source in parsed if source.find_lean is not None}
     frames = predict_measured_frames(predictor, open_input(), needs_motion=needs_motion)
-    for number, frame in enumerate(frames):
+    for number, frame in enumerate(replace(frame, road=road) for frame in frames):
         shown = frame.shown.frame
         focal = float(shown.K[0, 0]) / shown.image.shape[1] if focal is None else focal
         for source in parsed:
             if (measured := source.measure(frame)) is not None:
                 lengths[source.text].append(measured)
                 by_image[source.text][number] = float(np.median(measured[0] * measured[1]))
+            if source.find_lean is not None and (lean := source.find_lean(frame)) is not None:
+                leans[source.text].append(lean)
     fits, missing = dict[str, ScaleFit](), dict[str, str]()
     for source in parsed:
         images = lengths[source.text]
@@ -224,6 +275,10 @@ def measure_scale(
         found = "; ".join(f"{name}: {why}" for name, why in missing.items())
         fix = "name a source that the input has: `stadia predict --help`"
         raise StadiaError("--scale-from", found=found, expected="measurements in metres", fix=fix)
+    middle_leans = {name: _find_middle(found) for name, found in leans.items() if name in fits}
+    for name, middle in middle_leans.items():
+        shape = UNKNOWN_LEAN_DEVIATION if middle is None else abs(math.log(middle.ratio)) / 2
+        fits[name] = replace(fits[name], deviation=math.hypot(fits[name].deviation, shape))
     growing = tuple(source.text for source in parsed if source.grows_with_focal)
     systematic = {source.text: source.systematic for source in parsed}
     return ScaleReceipt(
@@ -234,7 +289,16 @@ def measure_scale(
         focal=focal,
         by_image=by_image,
         systematic=systematic,
+        leans=middle_leans,
     )
+
+
+def _find_middle(leans: Sequence[RoadLean]) -> RoadLean | None:
+    """Return the median of each number; None of none."""
+    if not leans:
+        return None
+    ratio, near_m, far_m = np.median([(lean.ratio, lean.near_m, lean.far_m) for lean in leans], axis=0).tolist()
+    return RoadLean(ratio, near_m, far_m)
 
 
 def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> None:

@@ -6,8 +6,9 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,9 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import RIGHT, Recording
 from stadia.core.registry import find_nearest_name
 from stadia.core.types import Camera
+from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.masks.height_priors import PRIORS, find_prior
+from stadia.datasets.video.video_map import find_map
 from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map
 from stadia.files.input_files import read_text
@@ -48,8 +51,49 @@ MIN_MOTION_M = 0.2
 MIN_ROAD_NORMAL = 0.9
 """Smallest share of a road's normal that points up; other planes are no road."""
 
+ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
+"""Bands of distance, of equal ratios, in which the height over the road is measured, and pixels of one that counts."""
+
+MIN_SLOPE = 0.025
+"""Smallest slope of a ray down to the road that counts: a horizon that is one row off changes flatter ones too much."""
+
+UNKNOWN_LEAN_DEVIATION = 0.14
+"""Relative deviation of a height where no horizon is known. A depth that leans fits a plane all the same, so a receipt
+must not be usable by it.
+"""
+
 MIN_BOX_PX = 20.0
 """Smallest height of an object in pixels: one row of error is then 5 %."""
+
+
+@dataclass(frozen=True)
+class MappedRoad:
+    """The road of a map beside a video.
+
+    normal: (3,) unit, towards the camera, in its axes.
+    focal: fx of the map over the image's width.
+    """
+
+    normal: NDArray[np.float64]
+    focal: float
+
+    @classmethod
+    def find(cls, source: Path) -> MappedRoad | None:
+        """Return the road of the map beside a video or a folder of images; None without one."""
+        mapped = None if source.suffix.lower() in IMAGE_SUFFIXES else find_map(source)
+        if mapped is None or mapped.road is None:
+            return None
+        return cls(np.array(mapped.road.normal), mapped.camera.relative_focal)
+
+    def turn_to(self, focal: float) -> NDArray[np.float64]:
+        """Return the normal (3,) for a camera with this fx / width: the horizon stays on the same pixels.
+
+        Examples:
+            >>> MappedRoad(np.array([0, -0.8, 0.6]), 1.0).turn_to(1.0).round(6).tolist()
+            [0.0, -0.8, 0.6]
+        """
+        turned = self.normal * (focal / self.focal, focal / self.focal, 1)
+        return np.asarray(turned / np.linalg.norm(turned))
 
 
 @dataclass(frozen=True)
@@ -60,6 +104,7 @@ class MeasuredFrame:
     inverse_depth: (h, w) as predicted, at the network's size.
     recording, index: where it is from; None for a video file or an image.
     motion: length of the predicted motion to the next frame, and the next frame's index; None without one.
+    road: of the map beside the input; None without one.
     """
 
     shown: PreparedFrame
@@ -67,6 +112,25 @@ class MeasuredFrame:
     recording: Recording | None = None
     index: int | None = None
     motion: tuple[float, int] | None = None
+    road: MappedRoad | None = None
+
+    def find_road_normal(self) -> NDArray[np.float64] | None:
+        """Return the road's normal (3,) that does not depend on depth: by the map or measured poses; None without."""
+        if self.road is not None:
+            frame = self.shown.frame
+            return self.road.turn_to(float(frame.K[0, 0]) / self.shown.image_size[1])
+        if self.recording is None or self.index is None or self.index + 1 >= len(self.recording):
+            return None
+        here, following = (self.recording.T_world_camera(index) for index in (self.index, self.index + 1))
+        if here is None or following is None:
+            return None
+        moved = here[:3, :3].T @ (following[:3, 3] - here[:3, 3])
+        length = float(np.linalg.norm(moved))
+        if length < MIN_MOTION_M or moved[2] < MIN_ROAD_NORMAL * length:
+            return None  # a car drives along the road
+        along = moved / length
+        normal = along * along[1] - (0, 1, 0)
+        return np.asarray(normal / np.linalg.norm(normal))
 
     def at_image(self) -> NDArray[np.float32]:
         """Return the prediction (H, W) at the size of the crop of the image."""
@@ -89,6 +153,7 @@ class ScaleSource:
     fits_shift: whether it measures points at several depths, and so scale and shift.
     needs_motion: whether it compares motions.
     grows_with_focal: whether its metres grow with the focal length of the camera given.
+    find_lean: returns how the road of a frame leans; None for sources without a road.
     lacking: why a frame has no measurement, for the error without any.
     """
 
@@ -99,6 +164,7 @@ class ScaleSource:
     fits_shift: bool = False
     needs_motion: bool = False
     grows_with_focal: bool = False
+    find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -115,6 +181,17 @@ def parse_scale_source(text: str) -> ScaleSource:
         expected = f"one of {', '.join(SCALE_SOURCES)}"
         raise ConfigError("--scale-from", found=f"'{text}'", expected=expected, fix=fix)
     return SCALE_SOURCES[name](text, value)
+
+
+def find_given_height(sources: Sequence[str]) -> float | None:
+    """Return the camera's height in metres of the sources; None without one.
+
+    Examples:
+        >>> find_given_height(["lidar", "height=1.5"])
+        1.5
+    """
+    values = [value for name, _, value in (text.partition("=") for text in sources) if name == "height"]
+    return _parse_metres(f"height={values[0]}", values[0], "height=1.5") if values else None
 
 
 def _parse_metres(text: str, value: str, example: str) -> float:
@@ -231,15 +308,64 @@ def height(text: str, value: str) -> ScaleSource:
     height_m = _parse_metres(text, value, "height=1.5")
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
-        predicted = measure_camera_height(frame)
-        return None if predicted is None else (np.array([1 / predicted]), np.array([height_m]))
+        measured = measure_road_heights(frame)
+        return None if measured is None else (1 / measured.heights, np.full(len(measured.heights), height_m))
+
+    def find_lean(frame: MeasuredFrame) -> RoadLean | None:
+        measured = measure_road_heights(frame)
+        return None if measured is None else measured.find_lean(height_m)
 
     lacking = "no frame shows a road under the camera"
-    return ScaleSource(text, measure, lacking, systematic=HEIGHT_DEVIATION, grows_with_focal=True)
+    return ScaleSource(text, measure, lacking, systematic=HEIGHT_DEVIATION, grows_with_focal=True, find_lean=find_lean)
 
 
-def measure_camera_height(frame: MeasuredFrame) -> float | None:
-    """Return the camera's height over the road in the unit of predicted depth; None without a road."""
+@dataclass(frozen=True)
+class RoadLean:
+    """How the camera's height by the far part of a road differs from that by its near part.
+
+    ratio: far over near; 1 where predicted depth has the road's shape.
+    near_m, far_m: distances of the two parts.
+    """
+
+    ratio: float
+    near_m: float
+    far_m: float
+
+
+@dataclass(frozen=True)
+class RoadHeights:
+    """The camera's height over the road by bands of distance.
+
+    heights: (N,) in the unit of predicted depth, the nearest band first.
+    slopes: (N,) of the rays of each band down to the road: height over distance.
+    has_horizon: whether the road's direction is known without the predicted depth, which shows how it leans.
+    """
+
+    heights: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    has_horizon: bool
+
+    def find_lean(self, height_m: float) -> RoadLean | None:
+        """Return the ratio of the heights by the far third and the near third; None without horizon, or for few bands.
+
+        Examples:
+            >>> heights = RoadHeights(np.array([1.0, 1.1, 1.5]), np.array([0.3, 0.15, 0.05]), has_horizon=True)
+            >>> heights.find_lean(1.5)
+            RoadLean(ratio=1.5, near_m=5.0, far_m=30.0)
+        """
+        third = len(self.heights) // 3
+        if not self.has_horizon or third < 1:
+            return None
+        near, far = float(np.mean(self.heights[:third])), float(np.mean(self.heights[-third:]))
+        near_m, far_m = (height_m / float(np.mean(part)) for part in (self.slopes[:third], self.slopes[-third:]))
+        return RoadLean(far / near, near_m, far_m)
+
+
+def measure_road_heights(frame: MeasuredFrame) -> RoadHeights | None:
+    """Return the camera's height over the road in bands of distance; None without a road.
+
+    The road's direction is that of the map or of measured poses, else that of the plane through predicted depth.
+    """
     rows, columns = frame.inverse_depth.shape
     road = _read_road(frame)
     if road is None:
@@ -249,9 +375,22 @@ def measure_camera_height(frame: MeasuredFrame) -> float | None:
         return None
     depth = torch.from_numpy(1 / np.maximum(frame.inverse_depth, 1e-9))[None, None].double()
     camera = Camera(torch.from_numpy(frame.shown.K)[None].double(), rows, columns)
-    plane = fit_inverse_depth_plane(depth, camera, torch.from_numpy(road)[None, None])[0]
-    up, distance = float(-plane[1]), float(plane[3])
-    return distance if up > MIN_ROAD_NORMAL and distance > 0 else None
+    plane = fit_inverse_depth_plane(depth, camera, torch.from_numpy(road)[None, None])[0].numpy()
+    if not (-plane[1] > MIN_ROAD_NORMAL and plane[3] > 0):
+        return None  # a wall
+    known = frame.find_road_normal()
+    normal = plane[:3] if known is None else known
+    y, x = np.nonzero(road & (frame.inverse_depth > 1e-9))
+    slopes = -(np.linalg.inv(frame.shown.K) @ np.stack((x, y, np.ones_like(x)))).T @ normal
+    ahead = slopes > MIN_SLOPE
+    slopes, inverse = slopes[ahead], frame.inverse_depth[y, x][ahead].astype(np.float64)
+    if len(slopes) < 100:
+        return None
+    edges = np.geomspace(slopes.max() * (1 + 1e-9), slopes.min(), ROAD_BANDS + 1)
+    bands = [(slopes <= high) & (slopes >= low) for high, low in pairwise(edges)]
+    bands = [band for band in bands if band.sum() >= MIN_BAND_PIXELS]
+    heights = np.array([np.median(slopes[band] / inverse[band]) for band in bands])
+    return RoadHeights(heights, np.array([np.median(slopes[band]) for band in bands]), known is not None)
 
 
 def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:

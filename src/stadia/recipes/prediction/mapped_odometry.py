@@ -11,16 +11,13 @@ import numpy as np
 import torch
 
 from stadia.core.types import Camera, Predictor
-from stadia.datasets.video.video_map import VideoMapFiles, find_map
+from stadia.datasets.video.video_map import MAX_FOCAL_DIFFERENCE, VideoMapFiles, find_map
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.odometry.mapped_path import compare_paths, count_reversing, follow_map, measure_scale
 from stadia.odometry.visual_odometry import CameraPath
 
 MEASURED_FRAMES = 20
 """Key frames whose predicted depth is compared with the points of the map."""
-
-MAX_FOCAL_DIFFERENCE = 0.03
-"""Relative difference of the focal lengths of map and depth, above which they belong to different cameras."""
 
 MIN_PLACED = 0.5  # share of the path's frames that a map must place
 

@@ -1,0 +1,96 @@
+"""Replace the path of `stadia predict` by that of the map beside the video, in the unit of the predicted depth.
+
+Predicted depth varies from frame to frame, and a path that it gives drifts in its length. A map has one scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.types import DepthScale
+from stadia.datasets.video.video_map import MAX_FOCAL_DIFFERENCE, VideoMapFiles, find_map
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+
+Array = NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class MappedPath:
+    """The path of a map, and that of the predicted depth beside it.
+
+    mapped: the map.
+    scale: units of depth for a unit of the map.
+    by: what gives the scale, for people.
+    by_depth, by_map: positions (3,) of the frames that both have.
+    """
+
+    mapped: VideoMapFiles
+    scale: float
+    by: str
+    by_depth: list[Array] = field(default_factory=list)
+    by_map: list[Array] = field(default_factory=list)
+
+    def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
+        """Yield predicted frames with the poses of the map; where it is lost, with the motion by the depth.
+
+        The world is the first camera. Frames off the path and after its end stay without a pose.
+        """
+        row_of_name = {name: row for row, name in enumerate(self.mapped.names)}
+        T_world_map: Array | None = None
+        before: tuple[Array, Array] | None = None
+        for frame in frames:
+            estimated = frame.T_world_camera
+            if estimated is None:
+                yield frame
+                continue
+            chained = np.eye(4) if before is None else before[0] @ np.linalg.inv(before[1]) @ estimated
+            row = row_of_name.get(frame.frame.name)
+            scaled = np.full((4, 4), np.nan) if row is None else self.mapped.poses[row].copy()
+            scaled[:3, 3] *= self.scale
+            is_known = bool(np.isfinite(scaled).all())
+            if is_known and T_world_map is None:
+                T_world_map = chained @ np.linalg.inv(scaled)
+            pose = T_world_map @ scaled if is_known and T_world_map is not None else chained
+            before = (pose, estimated)
+            self.by_depth.append(estimated[:3, 3].copy())
+            self.by_map.append(pose[:3, 3].copy())
+            yield replace(frame, T_world_camera=pose, is_aligned=None if is_known else frame.is_aligned)
+
+    def lines(self, depth_scale: DepthScale) -> list[str]:
+        """Return the length of the path, and how that by the predicted depth differs."""
+        if len(self.by_map) < 2:
+            return []
+        unit = " m" if depth_scale is DepthScale.METRES else ""
+        by_map, by_depth = (
+            float(np.linalg.norm(np.diff(np.array(places), axis=0), axis=1).sum())
+            for places in (self.by_map, self.by_depth)
+        )
+        ratio = by_depth / by_map if by_map else float("nan")
+        line = f"path: that of {self.mapped.folder.name}, scaled by {self.by}: {by_map:.4g}{unit}"
+        return [f"{line}; the path by the predicted depth is {by_depth:.4g}{unit}, {ratio:.2f} times as long"]
+
+
+def find_mapped_path(source: Path, first: Frame, height_m: float | None) -> MappedPath | str | None:
+    """Return the path of the map beside a video or a folder of images, scaled by the road's height.
+
+    Args:
+        source: the images.
+        first: a frame of them, with the camera of the prediction.
+        height_m: of the camera over the road; None where it is not known.
+
+    Returns the reason where the map does not fit, None without a map. A scale of NaN is to be measured.
+    """
+    mapped = find_map(source)
+    if mapped is None:
+        return None
+    ratio = float(first.K[0, 0]) / first.image.shape[1] / mapped.camera.relative_focal
+    if abs(ratio - 1) > MAX_FOCAL_DIFFERENCE:
+        return f"its focal length is that of the depth over {ratio:.2f}; make it again with this camera"
+    if height_m is None or mapped.road is None:
+        return MappedPath(mapped, float("nan"), "the predicted depth")
+    return MappedPath(mapped, height_m / mapped.road.height, f"the height of {height_m:g} m over its road")
