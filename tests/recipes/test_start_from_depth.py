@@ -146,7 +146,7 @@ def make_run(folder: Path, recipe: SelfsupRecipe, metrics: dict[str, float]) -> 
     [
         ((0.7, 0.4), {}, False),
         ((0.4, 0.7), {}, True),
-        ((0.4, 0.402), {}, False),
+        ((0.4, 0.395), {}, True),
         ((None, None), {}, True),
         ((0.4, 0.7), {"val/abs_rel": 0.1}, False),
     ],

@@ -20,8 +20,8 @@ from stadia.training.checkpoint import Checkpoint, write_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
-TOLERANCE = 0.01
-"""Share of an error by which the trained network may be worse: what two measurements of one network differ by."""
+MIN_GAIN = 0.05
+"""Share of the error that a training has to remove: on KITTI raw one that removed 1 % of it was worse by LiDAR."""
 
 
 def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, console: Console) -> bool:
@@ -49,7 +49,7 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     start, trained = (_measure_error(network, data, record) for network in (before, recipe))
     if start is None or trained is None:
         why = "nothing in the video measures its depth: neither points of a map nor matches"
-    elif trained > start * (1 + TOLERANCE):
+    elif trained > start * (1 - MIN_GAIN):
         why = f"points or matches are {start:.3g} times as far from it as from constant depth, and {trained:.3g} after"
     else:
         line = f"points or matches: {start:.3g} times as far as from constant depth, after the training {trained:.3g}"
