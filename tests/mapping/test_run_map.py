@@ -202,6 +202,9 @@ def test_the_map_of_another_video_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"expected that of images.mp4. Fix: move it away, or replace it: stadia map"):
         find_map(video)
     assert find_map(tmp_path / "images.mov") is None, "a file that does not exist has no map"
+    photo = tmp_path / "images.jpg"
+    photo.write_bytes(b"photo")
+    assert find_map(photo) is None, "a photo has no map"
 
 
 @pytest.mark.parametrize(

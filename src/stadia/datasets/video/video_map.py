@@ -13,6 +13,7 @@ from pydantic import Field
 
 from stadia.core.errors import DataError
 from stadia.datasets.config import Matrix
+from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
@@ -226,12 +227,13 @@ def _is_3x4(rows: list[list[float]]) -> bool:
 
 
 def find_map(source: Path) -> VideoMapFiles | None:
-    """Return the map beside a video or a folder of images; None without one, and for a source that does not exist.
+    """Return the map beside a video or a folder of images; None without one, for a photo, and for what does not exist.
 
     Raises DataError for the map of another video: those of drive.mp4, drive.mov and drive/ have one name.
     """
     folder = find_map_folder(source)
-    if not (folder / RECORD).is_file() or not source.exists():
+    is_photo = source.suffix.lower() in IMAGE_SUFFIXES and not source.is_dir()
+    if is_photo or not source.exists() or not (folder / RECORD).is_file():
         return None
     mapped = read_map(folder)
     if mapped.fingerprint != hash_source(source):

@@ -75,8 +75,7 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
 
     Raises DataError for images that cannot be read.
     """
-    beside = find_camera_file(source)
-    mapped = None if source.suffix.lower() in IMAGE_SUFFIXES else find_map(source)
+    beside, mapped = find_camera_file(source), find_map(source)
     if given.is_given:
         return InputCamera(given, "given by data.camera", warnings=_compare_with_file(given, source, beside))
     if beside is not None:
