@@ -163,10 +163,10 @@ def test_the_home_folder_is_that_of_the_user_in_every_option(stadia, monkeypatch
             "see `stadia --help`",
         ),
         (
-            "predict x y",
-            "predict: found a line without option '--out'",
-            "stadia predict [OPTIONS]",
-            "see `stadia predict --help`",
+            "export x",
+            "export: found a line without option '--out'",
+            "stadia export [OPTIONS]",
+            "see `stadia export --help`",
         ),
         (
             "predict a b --every x",

@@ -122,8 +122,10 @@ def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine
         with pytest.raises(DataError) as caught:
             open_recordings(path)
         one_line(caught.value, path, found)
-        if path.exists():
+        if path.name == "texts":
             one_line(caught.value, *DATASETS, "dataset.json", "image_02")
+        elif path.exists():
+            one_line(caught.value, "stadia list datasets")
 
 
 @pytest.mark.parametrize("name", ["kitti_odometry", "kitti_raw", "sevenscenes"])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stadia.core.recording import Recording
     from stadia.dataloading.config import DataConfig, DatasetConfig
+    from stadia.datasets.config import CameraConfig
     from stadia.diagnostics.finding import Finding
     from stadia.diagnostics.preflight.recording_survey import BaselineAgreement
     from stadia.diagnostics.preflight.split_checks import SplitFrames
@@ -71,6 +72,9 @@ def check(
 
     overrides, settings = split_settings(overrides)
     config = parse_data_config(str(data), format, overrides)
+    if assumed := _assume_camera(config):
+        only = _choose_camera_free(only or [])
+        config = config.model_copy(update={"camera": assumed})
     try:
         recordings, splits, one_camera = _open_all(config)
     except DataError as error:  # one line on stderr, and a finding for scripts
@@ -101,8 +105,41 @@ def check(
     if network is not None:
         findings += _judge_network(network, data, format, overrides, settings)
     _report_findings(findings, recordings, _describe_opened(recordings), out, as_json=as_json)
+    if assumed:
+        from stadia.diagnostics.preflight import CHECKS
+
+        left_out = ", ".join(name for name in CHECKS if name not in CAMERA_FREE)
+        echo(f"not checked, since the camera is not known: {left_out}; `stadia camera {data} --fov DEGREES`", err=True)
     if strict:
         _require_checked(findings, only or [])
+
+
+CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "splits")
+"""Checks that need no camera, or hold for any plausible one."""
+
+
+def _assume_camera(config: DataConfig) -> CameraConfig | None:
+    """Return an assumed camera for your own video of which none is known; None where one is, or for a data set."""
+    from stadia.files.paths import expand_home
+    from stadia.recipes.prediction.input_camera import choose_input_camera
+    from stadia.recipes.prediction.prediction_inputs import is_own_video
+
+    path = expand_home(config.path)
+    if config.extra_datasets or not path.exists() or not is_own_video(path, config.format):
+        return None
+    try:
+        chosen = choose_input_camera(config.camera, path)
+    except DataError:  # whoever opens the video reports it
+        return None
+    return chosen.config if chosen.is_assumed else None
+
+
+def _choose_camera_free(only: Sequence[str]) -> list[str]:
+    """Return the checks that need no camera. Raises ConfigError for others of `--only`."""
+    if named := [name for name in only if name not in CAMERA_FREE]:
+        fix = "give the camera: stadia camera VIDEO --fov DEGREES"
+        raise ConfigError("--only", found=f"{', '.join(named)} without a camera", expected="a known camera", fix=fix)
+    return list(only) or list(CAMERA_FREE)
 
 
 def _draw_ignored(recordings: Sequence[Recording], out: Path) -> Iterator[str]:

@@ -81,6 +81,8 @@ def parts(
         else:
             rows = [(part, line) for part, line in list_rows(name) if fnmatch(part, f"*{pattern}*")]
         grid = Grid.grid(padding=(0, 2))
+        grid.add_column()
+        grid.add_column(no_wrap=True, min_width=max((len(part) for part, _ in rows), default=0))  # names are typed
         for part, line in rows:
             grid.add_row("", escape(part), escape(line))
         if grid.row_count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +34,7 @@ from stadia.cli.output import echo, print_lines, show_progress
 from stadia.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from stadia.recipes.prediction.requests import PredictRequest
     from stadia.training.checkpoint import Checkpoint
@@ -54,7 +55,9 @@ def take_default_network(
 
 DefaultNetwork = Annotated[Path, argument("A checkpoint, a run's folder, or a network's name; by default base.")]
 OptionalInput = Annotated[Path | None, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
-BatchOut = Annotated[Path, option("A new folder for the predictions; of many videos also a URL: s3://bucket/prefix.")]
+BatchOut = Annotated[
+    Path | None, option("A new folder, NAME-depth here by default; of many videos also a URL: s3://bucket/prefix.")
+]
 
 
 def predict(
@@ -63,7 +66,7 @@ def predict(
     ],
     source: OptionalInput = None,
     overrides: InputSettings = None,
-    out: BatchOut = ...,  # type: ignore[assignment]
+    out: BatchOut = None,
     every: EveryOption = 1,
     motion: MotionOption = None,
     size: SizeOption = None,
@@ -103,6 +106,7 @@ def predict(
 
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     options, settings = split_settings(overrides)
+    out = Path(f"{source.resolve().stem}-depth") if out is None else out
     request = PredictRequest(
         source=source,
         out=out,
@@ -141,8 +145,19 @@ def predict(
     opened = _open_network(checkpoint, source, request.options, settings, out)
     from stadia.recipes.prediction.task import run_predict
 
-    with show_progress() as bars:
+    with show_progress() as bars, _advise_again(out):
         print_lines(run_predict(opened, request, bars.track))
+
+
+@contextmanager
+def _advise_again(out: Path) -> Iterator[None]:
+    """Print, where the user interrupts a prediction, that the same command starts it again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out.is_dir():
+            echo(f"{out}: unfinished; the same command starts it again", err=True)
+        raise
 
 
 def _is_batch(source: Path, out: Path, *, engine: str | None, workers: int | None) -> bool:
@@ -218,10 +233,16 @@ def _open_network(
 
     Finished predictions in `out` are refused before torch is imported, which takes seconds.
     """
-    from stadia.recipes.prediction.requests import describe_checkpoint, is_network_name, refuse_finished
+    from stadia.recipes.prediction.requests import (
+        describe_checkpoint,
+        is_network_name,
+        refuse_finished,
+        refuse_misspelt_network,
+    )
     from stadia.training.checkpoint import Checkpoint
 
     if not is_network_name(str(network)) and not settings:
+        refuse_misspelt_network(str(network))
         opened = Checkpoint.open(network)
         echo(describe_checkpoint(opened), err=True)
         if out is not None:

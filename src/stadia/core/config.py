@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-from stadia.core.errors import ConfigError, ConfigMistakes
+from stadia.core.errors import CheckpointError, ConfigError, ConfigMistakes
 from stadia.core.registry import Registry, find_nearest_name
 
 
@@ -372,6 +372,9 @@ def resolve_config(
     except ValidationError as error:
         found: dict[str, list[Any]] = {}  # one mistake for a key, also where it may have several types
         for problem in error.errors():
+            cause = getattr(problem.get("ctx", {}).get("error"), "__cause__", None)
+            if isinstance(cause, CheckpointError) and not mistakes:
+                raise cause from error  # files that a key names: no value of the key is at fault
             if problem["type"] != "extra_forbidden":  # already listed, with the nearest name
                 found.setdefault(_find_key(model, problem["loc"]), []).append(problem)
         for key, problems in found.items():

@@ -16,6 +16,7 @@ from stadia.datasets import DATASETS
 from stadia.datasets.config import POSES_OF_MAP, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.ignored_regions import ignore_region
+from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
@@ -29,6 +30,8 @@ VIDEO = "video"
 
 OWN_FORMATS = (VIDEO, "videos")
 """Formats of files that other data sets may hold too."""
+
+EMPTY_FOLDER = "an empty folder"
 
 MAX_SUBFOLDERS = 20
 """Folders within a folder, by name, that are searched for data sets of another format."""
@@ -227,8 +230,14 @@ def _detect_format(path: Path) -> str:
     if (video := _find_only_video(path)) is not None:
         found = f"a folder with one video, {video.name}"
         raise DataError(path, found=found, expected="the video file", fix=f"pass the video itself: {video}")
-    layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
     found = _describe_contents(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        fix = f"pass the folder of its sequence; `stadia predict {path}` takes one image"
+        raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
+    if path.is_file() or found == EMPTY_FOLDER:
+        fix = "check the path; `stadia list datasets` lists the layouts of data sets"
+        raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
+    layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
     raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path; docs/how-to/own-data.md")
 
 
@@ -299,7 +308,7 @@ def _describe_contents(path: Path) -> str:
         return f"a file ending in '{path.suffix}'" if path.suffix else "a file whose name has no ending"
     names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
     if not names:
-        return "an empty folder"
+        return EMPTY_FOLDER
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 

@@ -157,7 +157,7 @@ def download_repository(
         raise CheckpointError(source, found="no such repository on the hub", expected=expected, fix=fix) from error
     except (OSError, ValueError) as error:  # the client's errors of connections and caches
         found = f"none in the cache, and the hub is unreachable ({type(error).__name__})"
-        fix = f"{describe_manual_copy(repository)}; or pass the folder with its files"
+        fix = f"{describe_manual_copy(repository)}; or pass the folder with its files; `base` needs no download"
         raise CheckpointError(source, found=found, expected=expected, fix=fix) from error
 
 

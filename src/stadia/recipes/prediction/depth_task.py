@@ -42,6 +42,7 @@ from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordi
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.files.paths import expand_home, safe_join
 from stadia.geometry.sky import find_far_sky
+from stadia.models import DEFAULT_NETWORK
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe, choose_flip
 from stadia.recipes.base.training_overlap import TrainingOverlap, note_trained
@@ -99,6 +100,12 @@ from stadia.training.run_folder import Run
 
 PATH_DRAWING = "trajectory.png"
 """Drawing of the path of a prediction."""
+
+BASE_ERROR = (
+    "expect a mean relative error of .20 to .39 in metres, and of .13 to .27 where a known length sets the scale, as on"
+    " real samples (docs/reference/base-network.md)"
+)
+"""What a photo by the network of the package can be relied on for."""
 
 MIN_CHECKED_FRAMES = 30
 """Fewer validation frames are judged together with those that trained: pairs with motion need frames in a row."""
@@ -206,6 +213,8 @@ class DepthTask(Task):
         )
         self.trust_lines[trust_line(predictions)] = None
         yield from prediction_lines(folder, predictions)
+        if given.is_photo and str(self.checkpoint.path) == DEFAULT_NETWORK:
+            yield BASE_ERROR
         yield from [] if mapped is None else mapped.lines(predictor.depth_scale)
         if predictions.record is not None:
             note = note_trained(predictions.record.trained_on, len(predictions.record.entries))

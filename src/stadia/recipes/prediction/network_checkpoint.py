@@ -21,11 +21,11 @@ from stadia.models.depth.midas import is_midas_file
 from stadia.models.depth.monodepth2 import describe_monodepth2
 from stadia.models.pretrained_weights import read_tensors, resolve_weights_file
 from stadia.models.published_files import HUB
-from stadia.models.published_networks import PUBLISHED_NETWORKS, describe_licence
+from stadia.models.published_networks import describe_licence
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.network_recipe import NetworkRecipe, describe_recipe, make_network_recipe
 from stadia.recipes.prediction.prediction_inputs import is_own_file, open_inputs
-from stadia.recipes.prediction.requests import OWN_NETWORK, is_network_name
+from stadia.recipes.prediction.requests import OWN_NETWORK, is_network_name, refuse_misspelt_network
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 
 DEFAULT_SIZE = (480, 640)
@@ -90,10 +90,7 @@ def open_network(
         if settings:
             found, fix = f"used together with the checkpoint {text}", "leave it out"
             raise ConfigError(settings[0], found=found, expected="a network without a run", fix=fix)
-        near = None if Path(text).exists() else find_nearest_name(text, list(PUBLISHED_NETWORKS))
-        if near is not None:
-            expected = "a checkpoint, a run's folder, or a published network"
-            raise ConfigError(text, found="no such network or file", expected=expected, fix=f"did you mean '{near}'?")
+        refuse_misspelt_network(text)
         return Checkpoint.open(Path(text))
     config = configure_network(text, settings)
     model = build_depth_network(config).eval()

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
+
+from stadia.core.types import DepthScale
+from stadia.diagnostics.prediction_checks import Verdict
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions
 from stadia.evaluation.plots.videos import (
@@ -55,6 +59,10 @@ def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
     """Yield how many frames were predicted, and a note if the trajectory ends early."""
     posed = len(predictions.record.path) if predictions.record else 0
     frames = len(predictions.files)
+    checks = (predictions.record.checks if predictions.record else None) or {}
+    if frames == 1 and checks.get("verdict") == Verdict.NOT_JUDGED:
+        yield f"{folder}: {describe_range(predictions)}; not judged: one image shows no motion to compare depth with"
+        return
     yield f"{folder}: {frames} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
     if predictions.record and predictions.record.path_ends:
         yield f"note: {predictions.record.path_ends}"
@@ -64,6 +72,17 @@ def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
         yield f"note: {part}: no alignment of the images confirms them{advice}"
     if predictions.record and predictions.record.checks:
         yield from verdict_lines(predictions.record.checks)
+
+
+def describe_range(predictions: Predictions) -> str:
+    """Return between which values nine tenths of the depth of the first map lie."""
+    depth = predictions.read(next(iter(predictions.files)))
+    known = depth[np.isfinite(depth) & (depth > 0)]
+    if predictions.depth_scale.is_affine or not known.size:
+        return "one map of near and far"
+    near, far = np.percentile(known, (5, 95)).tolist()
+    unit = " m" if predictions.depth_scale is DepthScale.METRES else ", up to scale"
+    return f"depth {near:.3g} to {far:.3g}{unit}"
 
 
 def trust_line(predictions: Predictions) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.registry import find_nearest_name
 from stadia.dataloading.config import DataConfig
 from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.evaluation.backends import TORCH, BackendChoice
@@ -227,6 +228,18 @@ def is_network_name(text: str) -> bool:
         or text in DEPTH_NETWORKS
         or bool(OWN_NETWORK.fullmatch(text))
     )
+
+
+def refuse_misspelt_network(text: str) -> None:
+    """Raise ConfigError for a name that is neither a file nor a network, and close to the name of one.
+
+    Examples:
+        >>> refuse_misspelt_network("runs/drive")
+    """
+    near = None if Path(text).exists() else find_nearest_name(text, [*DEPTH_NETWORKS, *PUBLISHED_NETWORKS])
+    if near is not None:
+        expected = "a checkpoint, a run's folder, or a network of `stadia list networks`"
+        raise ConfigError(text, found="no such network or file", expected=expected, fix=f"did you mean '{near}'?")
 
 
 class _DataKeys(StrictModel):

@@ -37,14 +37,14 @@ def preset_names() -> list[str]:
 
 
 def list_presets() -> list[tuple[str, str]]:
-    """Return each preset's name, and its recipe with the first line of its comment."""
+    """Return each preset's name, and its recipe with the first line of its comment; AUTO, which is no file, first."""
     from stadia.files.input_files import read_text  # imports numpy
 
     rows = []
     for name in preset_names():
         first_line = read_text(FOLDER / f"{name}.yaml", expected=_EXPECTED).partition("\n")[0]
         rows.append((name, f"{read_preset(name)['recipe']}: {first_line.removeprefix('# ')}"))
-    return rows
+    return [(AUTO, "selfsup: sizes and batches by the steps that this machine takes on the data"), *rows]
 
 
 def read_preset(preset: str | Path) -> dict[str, Any]:
@@ -120,6 +120,7 @@ def _find_file(preset: str) -> Path:
         expected = "a preset that is a file: auto measures steps on the data"
         raise ConfigError("--preset", found=f"'{preset}'", expected=expected, fix=fix)
     if preset not in names:
+        names = [AUTO, *names]
         near = find_nearest_name(preset, names)
         fix = f"did you mean '{near}'?" if near else "see `stadia list presets`, or pass the path of a .yaml file"
         raise ConfigError("--preset", found=f"'{preset}'", expected=f"one of {', '.join(names)}", fix=fix)

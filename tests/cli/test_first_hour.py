@@ -1,0 +1,96 @@
+"""What a first user types by mistake, or without having read: one short line, or the right thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.datasets.open_dataset import open_recordings
+from stadia.models.published_networks import PUBLISHED_NETWORKS
+from stadia.recipes.prediction.requests import refuse_misspelt_network
+from stadia.recipes.presets import list_presets, read_preset
+
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+def test_names_that_are_typed_are_listed_whole(stadia: Stadia, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = stadia("list", "published-networks")
+    assert code == 0
+    listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2:3] != " "}
+    assert set(PUBLISHED_NETWORKS) <= listed
+
+
+@pytest.mark.parametrize(("name", "near"), [("bse", "base"), ("dpt-larg", "dpt-large")])
+def test_a_misspelt_network_names_the_nearest(name: str, near: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{near}'") as error:
+        refuse_misspelt_network(name)
+    assert "stadia list networks" in str(error.value)
+    refuse_misspelt_network(str(tmp_path / "run"))
+
+
+def test_the_preset_that_is_measured_is_listed() -> None:
+    assert list_presets()[0][0] == "auto"
+    with pytest.raises(ConfigError, match=r"expected one of auto, .*did you mean 'auto'"):
+        read_preset("aut")
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "image"])
+def test_what_is_no_data_is_refused_in_one_short_line(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    if kind == "empty":
+        path.mkdir()
+    else:
+        path = path.with_suffix(".txt" if kind == "text" else ".jpg")
+        path.write_bytes(b"text")
+    with pytest.raises(DataError) as error:
+        open_recordings(path)
+    assert len(str(error.value)) - len(str(path)) * str(error.value).count(str(path)) < 200
+    assert ("stadia predict" if kind == "image" else "stadia list datasets") in str(error.value)
+
+
+def test_a_video_without_a_camera_is_checked_by_what_needs_none(tmp_path: Path, stadia: Stadia) -> None:
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), noise)
+    code, out, err = stadia("check", tmp_path, "data.stride=1")
+    assert code in (0, 1), err
+    assert "K0" not in out
+    assert "not checked, since the camera is not known: intrinsics, resize" in err
+    code, _, err = stadia("check", tmp_path, "--only", "intrinsics")
+    assert (code, "found intrinsics without a camera" in err) == (2, True)
+
+
+def test_a_prediction_without_out_is_written_beside_the_current_folder(
+    tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8))
+    code, out, err = stadia("predict", "photo.jpg", "--no-cloud", "--no-video")
+    assert code == 0, err
+    assert (tmp_path / "photo-depth" / "predictions.json").is_file()
+    assert "camera: assumed, 60 degrees across the longer side" in out
+    assert "not judged: one image shows no motion" in out
+    assert "expect a mean relative error of .20 to .39" in out
+    assert "T40" not in out
+    code, _, err = stadia("predict", "photo.jpg", "--no-cloud", "--no-video")
+    assert (code, "found a finished prediction in it" in err) == (2, True)
+
+
+def test_an_interrupted_prediction_names_how_to_start_it_again(
+    tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        (tmp_path / "out").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stadia.recipes.prediction.task.run_predict", interrupt)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((96, 128, 3), np.uint8))
+    code, _, err = stadia("predict", tmp_path / "photo.jpg", "--out", tmp_path / "out")
+    assert code == 130
+    assert "out: unfinished; the same command starts it again" in err
