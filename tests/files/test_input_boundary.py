@@ -60,6 +60,7 @@ ALLOWED = {
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "evaluation/io/predictions_folder.py:json.loads": "lines of a scratch file that this process wrote",
     "evaluation/plots/videos.py:av.open": "a video that is written",
+    "evaluation/io/point_clouds.py:open": "a cloud that this process wrote",
     "mapping/features.py:open": "a database of COLMAP that this process wrote",
     "mapping/reconstruction.py:open": "a database of COLMAP that this process wrote",
     "recipes/prediction/scale_sources.py:csv.reader": "rows without a header, of text that read_text read",

@@ -10,8 +10,8 @@ from scipy.spatial import cKDTree
 
 from stadia.core.errors import DataError
 from stadia.datasets import open_recordings
-from stadia.web.scene import collect_scene, make_frame
-from stadia.web.viewer import find_size, make_quaternion
+from stadia.web.view.scene import collect_scene, make_frame
+from stadia.web.view.viser_scene import find_size, make_quaternion
 
 
 def test_clouds_of_all_frames_are_one_world(worlds: Path) -> None:

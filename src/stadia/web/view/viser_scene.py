@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.geometry.numpy_camera import NEAR
-from stadia.web.scene import Scene
+from stadia.web.view.scene import Scene
 
 PLAY_RATE_HZ = 5.0
 TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
