@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from stadia.cli.output import echo
 
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig
-    from stadia.apps.studies.launch import Job, Launcher
+    from stadia.apps.studies.launch import Job, Launcher, TrainingProcess
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.metrics.statistics import Better
 
@@ -24,6 +24,7 @@ UNFINISHED = 1
 """The command exits with this code where a run of a study did not finish."""
 
 PresetOption = Annotated[str | None, option("A name of `stadia list presets`, or a YAML file, under all settings.")]
+EngineOption = Annotated[str | None, option("What trains the runs: local (default), ray, slurm.")]
 BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")]
 
 
@@ -41,6 +42,7 @@ def ablate(
     name: Annotated[str | None, option("Name of the study and its folder.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs, which share the cores.")] = 1,
+    engine: EngineOption = None,
     slurm: Annotated[
         list[str] | None, option("Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
     ] = None,
@@ -52,6 +54,7 @@ def ablate(
 ) -> None:
     """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
     from stadia.apps.studies.config import check_has_depth, plan_runs, read_study
+    from stadia.apps.studies.launch import check_study_engine
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.files.paths import check_writable
     from stadia.recipes.presets import preset_overrides, read_preset, read_preset_for
@@ -73,6 +76,7 @@ def ablate(
     if dry_run:
         _print_plan(config, runs, metrics)
         return
+    engine = check_study_engine(engine, slurm)
     check_writable(out)
     folder = StudyFolder(out / config.name)
     folder.write(config, runs)
@@ -81,7 +85,7 @@ def ablate(
             echo(f"{run_name}: taken from {root}, not trained again", err=True)
     jobs_left = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
     ablation = _Ablation(config, folder, runs, metrics, direction)
-    _train(ablation, _launcher(folder, jobs, slurm), jobs_left)
+    _train(ablation, _launcher(folder, jobs, engine, slurm or []), jobs_left)
     _write_missing_reports(ablation)
     if unfinished := _judge(ablation):
         fix = "Fix: the same command resumes killed and interrupted runs, and --retry-failed runs failed ones again"
@@ -120,10 +124,12 @@ def _resolve(recipe: str, words: list[str]) -> Any:
     return make_paths_absolute(resolve_recipe(recipe, None, words, example={}))
 
 
-def _launcher(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launcher:
-    from stadia.apps.studies.launch import LocalLauncher, SlurmLauncher, slurm_options
+def _launcher(folder: StudyFolder, jobs: int, engine: str, slurm: list[str]) -> Launcher:
+    from stadia.apps.studies.launch import LocalLauncher, RayLauncher, SlurmLauncher, slurm_options
 
-    return LocalLauncher(jobs) if slurm is None else SlurmLauncher(folder.root / "slurm", slurm_options(slurm))
+    if engine == "slurm":
+        return SlurmLauncher(folder.root / "slurm", slurm_options(slurm))
+    return RayLauncher(jobs) if engine == "ray" else LocalLauncher(jobs)
 
 
 def choose_metric(recipe: str, metric: str | None, better: str | None) -> tuple[tuple[str, ...], Better]:
@@ -278,6 +284,7 @@ def sweep(
     storage: Annotated[
         str | None, option("A database for the trials, postgresql://USER@HOST/NAME; by default a file in the folder.")
     ] = None,
+    engine: Annotated[str | None, option("What trains the trials: local (default), ray.")] = None,
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
     from stadia.apps.studies.config import check_has_depth, choose_expected_metric, read_json_mapping
@@ -306,7 +313,7 @@ def sweep(
     if metric is not None and metric != kept:
         check_has_depth(metric, shared)
     name = kept if kept in names else choose_expected_metric(names, shared)
-    search = Sweep(out, recipe, settings, ranges, name, direction, seed, storage)
+    search = Sweep(out, recipe, settings, ranges, name, direction, seed, storage, _find_starter(engine))
     check_writable(out)
 
     try:
@@ -332,6 +339,17 @@ def sweep(
     fix = f"read {logs}; the same command draws others" if logs.is_dir() else f"correct {space}, and pass another --out"
     echo(f"no trial has a value of {name} ({why}). Fix: {fix}", err=True)
     raise typer.Exit(UNFINISHED)
+
+
+def _find_starter(engine: str | None) -> Callable[[Job], TrainingProcess]:
+    """Return what starts the training of a trial. Raises ConfigError for an engine that a search does not use."""
+    from stadia.apps.studies.launch import Job, start_on_ray
+    from stadia.core.errors import ConfigError
+
+    if engine not in (None, "local", "ray"):
+        found, fix = f"'{engine}'", "start the same command in several jobs, with --storage: they share the search"
+        raise ConfigError("--engine", found=found, expected="local or ray", fix=fix)
+    return start_on_ray if engine == "ray" else Job.start
 
 
 def _trial_line(trial: Any, metric: str) -> str:

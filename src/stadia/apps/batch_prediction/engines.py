@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
+from stadia.apps.ray_cluster import connect_ray
 from stadia.core.errors import ConfigError, RunError
 
 SLURM_POLL_S = 5.0
@@ -112,15 +112,7 @@ class RayEngine:
 
     def run(self, job: BatchJob, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
         """Yield the result of each video."""
-        try:
-            import ray
-        except ImportError as error:
-            fix = "pip install 'stadia[ray]'"
-            raise RunError("--engine ray", found="no ray", expected="the extra 'ray'", fix=fix) from error
-        if not ray.is_initialized():
-            address = os.environ.get("RAY_ADDRESS")
-            cores = None if address else max(self.workers, 1)
-            ray.init(address=address, num_cpus=cores, include_dashboard=False, log_to_driver=False)
+        ray = connect_ray("--engine ray", cores=self.workers)
         actor_class = ray.remote(max_restarts=0, num_cpus=1)(VideoWorker)
         shared = ray.put(job)
         waiting = deque(items)

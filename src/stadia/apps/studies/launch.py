@@ -1,4 +1,4 @@
-"""Train the runs of a study: processes of this machine, or SLURM jobs. Imports no torch."""
+"""Train the runs of a study: processes of this machine, of a Ray cluster, or SLURM jobs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from stadia.apps.ray_cluster import connect_ray
 from stadia.apps.studies.config import read_json_mapping
-from stadia.core.errors import RunError
+from stadia.core.errors import ConfigError, RunError
 from stadia.files.atomic_files import open_to_append, write_json
 from stadia.files.input_files import open_input
 from stadia.process.parent_process import PARENT_VARIABLE
@@ -64,6 +65,23 @@ class Job:
         return lines[-1].removeprefix("stadia: ") if lines else f"exit code {code}; see {self.log}"
 
 
+class TrainingProcess(Protocol):
+    """A started training, as subprocess.Popen.  returncode: None while it runs."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Return the exit code that `poll` or `wait` found; negative for a signal."""
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it runs."""
+
+    def terminate(self) -> None:
+        """Request it to save and stop."""
+
+    def wait(self) -> int:
+        """Wait until it has ended; return the exit code."""
+
+
 JobEnded = Callable[[Job, int], None]
 
 
@@ -85,21 +103,28 @@ class LocalLauncher:
 
     def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
         """Run the jobs in processes of this machine; call `ended` with each that ends."""
-        waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes]]]()
-        with interrupt_on_termination():
-            try:
-                while waiting or running:
-                    for slot in range(self.at_once):
-                        if slot not in running and waiting:
-                            job = waiting.popleft()
-                            running[slot] = job, job.start(_make_environment(slot, self.at_once))
-                    time.sleep(POLL_S)
-                    for slot, (job, process) in list(running.items()):
-                        if process.poll() is not None:
-                            del running[slot]
-                            ended(job, process.returncode)
-            finally:
-                _stop([process for _, process in running.values()])
+        run_in_slots(jobs, ended, self.at_once, lambda job, slot: job.start(_make_environment(slot, self.at_once)))
+
+
+def run_in_slots(
+    jobs: Sequence[Job], ended: JobEnded, at_once: int, start: Callable[[Job, int], TrainingProcess]
+) -> None:
+    """Run `at_once` jobs at a time. `start` starts a job in a slot, a number below `at_once`."""
+    waiting, running = deque(jobs), dict[int, tuple[Job, TrainingProcess]]()
+    with interrupt_on_termination():
+        try:
+            while waiting or running:
+                for slot in range(at_once):
+                    if slot not in running and waiting:
+                        job = waiting.popleft()
+                        running[slot] = job, start(job, slot)
+                time.sleep(POLL_S)
+                for slot, (job, process) in list(running.items()):
+                    if (code := process.poll()) is not None:
+                        del running[slot]
+                        ended(job, code)
+        finally:
+            _stop([process for _, process in running.values()])
 
 
 def count_cores_per_process(at_once: int) -> int:
@@ -117,21 +142,111 @@ def _make_environment(slot: int, at_once: int) -> dict[str, str]:
     return environment
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _stop(processes: Sequence[TrainingProcess]) -> None:
     """Request each process to save and stop, and wait; a second Ctrl-C stops it at once.
 
     SIGTERM has the effect of Ctrl-C on a training, and background processes of scripts do not ignore it.
     """
     for process in processes:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
     try:
         for process in processes:
             process.wait()
     except KeyboardInterrupt:
         for process in processes:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
         for process in processes:
             process.wait()
+
+
+@dataclass(frozen=True)
+class RayLauncher:
+    """Runs on Ray, `at_once` of them in parallel: on the cluster of RAY_ADDRESS, else on this machine.
+
+    A run takes one GPU where the cluster has some. The folder of the study is on a shared file system.
+    """
+
+    at_once: int = 1
+
+    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
+        """Run the jobs on Ray; call `ended` with each that ends."""
+        run_in_slots(jobs, ended, self.at_once, lambda job, _: start_on_ray(job, at_once=self.at_once))
+
+
+class _TrainingActor:
+    """A training in a process of its own, on a machine of a Ray cluster."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, job: Job) -> int:
+        """Train to the end; return the exit code."""
+        self._process = job.start()
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Request the training to save and stop."""
+        if self._process is not None:
+            self._process.terminate()
+
+
+class RayProcess:
+    """A training on a Ray cluster, as `TrainingProcess`. A machine that is lost ends it as a kill does."""
+
+    def __init__(self, ray: Any, actor: Any, job: Job) -> None:
+        self.returncode: int | None = None
+        self._ray, self._actor = ray, actor
+        self._code = actor.run.remote(job)
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it runs."""
+        if self.returncode is None and self._ray.wait([self._code], timeout=0)[0]:
+            self.wait()
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Request it to save and stop."""
+        self._actor.stop.remote()
+
+    def wait(self) -> int:
+        """Wait until it has ended; return the exit code."""
+        if self.returncode is None:
+            try:
+                self.returncode = int(self._ray.get(self._code))
+            except self._ray.exceptions.RayError:
+                self.returncode = -int(signal.SIGKILL)
+            self._ray.kill(self._actor)
+        return self.returncode
+
+
+def start_on_ray(job: Job, *, at_once: int = 1) -> RayProcess:
+    """Start a job on Ray. It waits there for free cores. Raises RunError without the package.
+
+    Args:
+        at_once: jobs that share the cores of this machine, where RAY_ADDRESS names no cluster.
+    """
+    ray = connect_ray("--engine ray", cores=count_cores_per_process(1))
+    on_cluster = "RAY_ADDRESS" in os.environ
+    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    cores = 1 if on_cluster else count_cores_per_process(at_once)
+    options = {"num_cpus": cores, "num_gpus": gpus, "max_concurrency": 2, "max_restarts": 0}
+    actor = ray.remote(**options)(_TrainingActor).remote()
+    return RayProcess(ray, actor, replace(job, log=job.log.absolute()))  # its folder there may be another one
+
+
+STUDY_ENGINES = ("local", "ray", "slurm")
+
+
+def check_study_engine(name: str | None, slurm: Sequence[str] | None) -> str:
+    """Return the engine of a study: slurm with its options, else local by default. Raises ConfigError."""
+    engine = name or ("slurm" if slurm is not None else "local")
+    if engine not in STUDY_ENGINES:
+        expected, fix = f"one of {', '.join(STUDY_ENGINES)}", "choose one of them"
+        raise ConfigError("--engine", found=f"'{engine}'", expected=expected, fix=fix)
+    if slurm is not None and engine != "slurm":
+        found, fix = f"used together with --engine {engine}", "leave it out"
+        raise ConfigError("--slurm", found=found, expected="--engine slurm", fix=fix)
+    return engine
 
 
 @dataclass(frozen=True)

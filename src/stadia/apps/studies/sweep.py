@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
-from stadia.apps.studies.launch import Job
+from stadia.apps.studies.launch import Job, TrainingProcess
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
 from stadia.files.atomic_files import write_json
@@ -97,6 +96,7 @@ class Sweep:
     recipe, base: shared by all trials.
     metric, better: column of metrics.csv, at its last validation, and its direction.
     storage: URL of a database (`postgresql://user@host/name`), which is written nowhere; None = a file in the folder.
+    start_job: starts the training of a trial: on this machine, or `launch.start_on_ray`.
     """
 
     folder: Path
@@ -107,6 +107,7 @@ class Sweep:
     better: Literal["lower", "higher"]
     seed: int = 0
     storage: str | None = None
+    start_job: Callable[[Job], TrainingProcess] = Job.start
 
     def run(
         self,
@@ -270,7 +271,7 @@ class Sweep:
                 found, fix = "a run of another database", "pass the --storage of before, or another --out"
                 raise ConfigError(str(run), found=found, expected=f"no run of {name}", fix=fix)
         job, values = Job(name, tuple(words), self.folder / "logs" / f"{name}.log"), dict[int, float]()
-        process = job.start()
+        process = self.start_job(job)
         try:
             while True:
                 has_ended = process.poll() is not None
@@ -284,19 +285,19 @@ class Sweep:
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGTERM)  # background processes ignore SIGINT
-            process.wait()
-        if process.returncode == 0 and values:
+                process.terminate()  # background processes ignore SIGINT
+            code = process.wait()
+        if code == 0 and values:
             return values[max(values)]
         for folder in out.glob(f"*-{name}"):
             remove_stale_files_of_run(folder)
-        why = job.explain_failure(process.returncode) if process.returncode else f"no finite {self.metric}"
+        why = job.explain_failure(code) if code else f"no finite {self.metric}"
         if FULL_DISK in why:  # other trials would fail too
             fix = "free some space; the same command goes on"
             raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space for its files", fix=fix)
         trial.set_user_attr("why", why)
         reports = [past.intermediate_values for past in trial.study.get_trials(deepcopy=False)]
-        if process.returncode == 0 and not any(reports):
+        if code == 0 and not any(reports):
             self._check_metric(name)
         return math.nan
 
