@@ -160,8 +160,10 @@ def predict(out: Path, seconds: float) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     words = ["predict", find_run(out), str(out / "videos"), *OPEN, "--out", str(folder), "--workers", "2"]
     run(out, "predict-killed", words, kill_after_s=seconds)
-    before = {path.parent: path.stat().st_mtime_ns for path in folder.rglob("predictions.json")}
-    print(f"  {len(before)} videos predicted when it was killed")
+    records = {path.parent: path for path in folder.rglob("predictions.json")}
+    done = {place: path for place, path in records.items() if json.loads(path.read_text())["finished"]}
+    before = {place: path.stat().st_mtime_ns for place, path in done.items()}
+    print(f"  when it was killed, {len(done)} videos were predicted and {len(records) - len(done)} under way")
     _, text = run(out, "predict-resumed", words)
     again = [path for path, time_ns in before.items() if (path / "predictions.json").stat().st_mtime_ns != time_ns]
     rows = read_ledger(folder)

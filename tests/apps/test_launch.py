@@ -20,6 +20,7 @@ from stadia.apps.studies.launch import (
     Job,
     LocalLauncher,
     RayLauncher,
+    RayProcess,
     SlurmLauncher,
     check_study_engine,
     count_cores_per_process,
@@ -206,7 +207,7 @@ def ray():
 
 @pytest.mark.slow
 def test_ray_trains_what_this_machine_does_and_stops_it_as_well(ray, tmp_path):
-    """The same exit codes and logs; a training that is stopped saves first; a lost machine ends it as a kill."""
+    """The same exit codes and logs; a training that is stopped saves first."""
     jobs = {}
     for place in ("here", "ray"):
         programs = [f"import sys; print('trained {k}', flush=True); sys.exit({k})" for k in range(3)]
@@ -229,18 +230,28 @@ def test_ray_trains_what_this_machine_does_and_stops_it_as_well(ray, tmp_path):
     assert process.wait() == 0
     assert stopped.log.read_text() == "saved\n"
 
-    mark.unlink()
-    process = start_on_ray(stopped)
-    wait_for(mark)
-    ray.kill(process._actor)
-    assert process.wait() == -signal.SIGKILL
-
 
 def wait_for(path):
     until = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_machine_that_is_lost_ends_its_training_as_a_kill_does():
+    class RayError(Exception):
+        pass
+
+    def get(_):
+        raise RayError("the actor died")
+
+    killed = []
+    lost = SimpleNamespace(exceptions=SimpleNamespace(RayError=RayError), get=get, kill=killed.append)
+    lost.wait = lambda refs, timeout: (refs, [])
+    actor = SimpleNamespace(run=SimpleNamespace(remote=lambda job: "code"))
+    process = RayProcess(lost, actor, Job("a", (), Path("a.log")))
+    assert process.poll() == process.wait() == -signal.SIGKILL
+    assert killed == [actor]
 
 
 def test_engines_of_studies():
