@@ -15,6 +15,8 @@ from test_resume import At
 from test_resume_record import interrupt
 
 from stadia.core.types import Batch
+from stadia.files.run_facts import RecipeFacts
+from stadia.training.checkpoint import Checkpoint
 from stadia.training.checkpoint_comparison import CheckpointScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import Interrupted, fit
@@ -88,6 +90,21 @@ def train_rising(root: Path, **values: object) -> tuple[Run, list[str]]:
     output = io.StringIO()
     run, _ = small_recipe.train(root, recipe=Rising(), console=Console(file=output, width=500), **values)
     return run, [line for line in output.getvalue().splitlines() if "the best checkpoint is" in line]
+
+
+class Published(Rising):
+    """A recipe whose weights forbid commercial use."""
+
+    @property
+    def run_metadata(self) -> RecipeFacts:
+        return RecipeFacts(licence="CC-BY-NC-4.0", scale_from="a stereo pair")
+
+
+def test_a_checkpoint_alone_has_its_licence_and_where_its_metres_come_from(tmp_path: Path) -> None:
+    run, _ = small_recipe.train(tmp_path, recipe=Published())
+    for name in ("best", "last"):
+        checkpoint = Checkpoint.open(run.checkpoints / f"{name}.safetensors")
+        assert (checkpoint.licence, checkpoint.header.scale_from) == ("CC-BY-NC-4.0", "a stereo pair")
 
 
 def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class ExportDescription(StrictModel):
     canonical_focal: sqrt(fx fy / (height width)) at which the graph's depth holds, of a network with a canonical camera
         (Metric3D); for another one inverse depth is divided by the ratio of the two. It has no `focal`.
     licence: of the published weights that it is or started from; "" where none is known.
+    scale_from: where the metres of its training come from; "" without.
     camera: of the training, for images of which none is given, as JSON; none where it had several or is not known.
     verdict, verdict_codes: on record of its run, and codes of the findings behind it, with commas; none without a run
         that was judged.
@@ -82,6 +83,7 @@ class ExportDescription(StrictModel):
     focal: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     canonical_focal: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     licence: Annotated[str, Field(max_length=200)] = ""
+    scale_from: Annotated[str, Field(max_length=1000)] = ""
     camera: TrainingCamera | None = None
     verdict: Literal["usable", "not judged", "doubtful", "unusable"] | None = None
     verdict_codes: Annotated[str, Field(pattern=r"^([A-Z]\d\d(, [A-Z]\d\d)*)?$", max_length=200)] = ""

@@ -49,6 +49,8 @@ class CheckpointHeader(StrictModel):
     kind: "training" can be resumed; "weights" can predict, and start another training.
     step, epoch: updates made, and the epoch of the last one (from 0).
     metrics: of the latest validation, by name.
+    licence: of the published weights that the training started from; "" where none is known.
+    scale_from: where its metres come from; "" without metres.
     """
 
     recipe: str = Field(min_length=1, max_length=100)
@@ -57,6 +59,8 @@ class CheckpointHeader(StrictModel):
     step: int = Field(ge=0, le=MAX_STEP)
     epoch: int = Field(ge=0, le=MAX_STEP)
     metrics: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+    licence: str = Field(default="", max_length=200)
+    scale_from: str = Field(default="", max_length=1000)
 
 
 def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, Any]) -> None:
@@ -137,7 +141,9 @@ class Checkpoint:
             raise CheckpointError(path, found=found, expected="a checkpoint of stadia", fix="pass one of a run")
         try:
             values = _parse_header(path, text, metadata.get(_DIGEST_KEY))
-            header = CheckpointHeader.model_validate({name: values[name] for name in CheckpointHeader.model_fields})
+            header = CheckpointHeader.model_validate(
+                {name: values[name] for name in CheckpointHeader.model_fields if name in values}
+            )
             nest, checksums = values["state"], dict(values["checksums"])
         except _FIELD_ERRORS as error:
             raise _damaged(path, f"an unreadable header ({type(error).__name__})") from error
@@ -158,6 +164,8 @@ class Checkpoint:
     @property
     def licence(self) -> str:
         """Return the licence of the published weights that its network started from; "" where none is known."""
+        if self.header.licence:
+            return self.header.licence
         model = self.header.config.get("model")
         network = model.get("network") if isinstance(model, Mapping) else None
         licence = network.get("licence") if isinstance(network, Mapping) else None

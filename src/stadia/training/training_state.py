@@ -149,6 +149,7 @@ class TrainingState:
 
     def save(self, name: str, kind: Literal["training", "weights"]) -> None:
         """Save a checkpoint. Called by all processes."""
+        facts = self.recipe.run_metadata
         header = CheckpointHeader(
             recipe=self.recipe.recipe,
             config=self.run.config,
@@ -156,6 +157,8 @@ class TrainingState:
             step=self.step,
             epoch=self.plan.epoch_of(self.step),
             metrics={name: value for name, value in self.metrics.items() if math.isfinite(value)},
+            licence=(facts.licence or "")[:200],
+            scale_from=(facts.scale_from or "")[:1000],
         )
         state = self.state_dict() if kind == "training" else {"state_dict": self.recipe.state_dict()}
         if self.fabric.is_global_zero:

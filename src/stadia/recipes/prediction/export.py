@@ -100,6 +100,7 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
         recipe.depth_scale,
         focal=focal or None,
         canonical_focal=canonical,
+        scale_from=checkpoint.header.scale_from,
         camera=None if known is None else TrainingCamera.model_validate(known.model_dump(include={"K", "size"})),
         height=recipe.height,
         width=recipe.width,
