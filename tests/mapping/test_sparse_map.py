@@ -48,6 +48,21 @@ def test_projection_is_that_of_opencv():
     np.testing.assert_allclose(LENS.project(points), expected, atol=1e-9)
 
 
+def test_a_field_of_view_lies_between_the_left_and_right_edge():
+    lens = LensCamera.from_fov(90.0, 400, 640)
+    np.testing.assert_allclose(lens.project(np.array([[-1.0, 0, 1], [1, 0, 1]])), [[-0.5, 199.5], [639.5, 199.5]])
+
+
+def test_an_undistorted_image_is_that_of_a_pinhole():
+    ray = np.array([[0.5, 0.3, 1.0]])
+    x, y = LENS.project(ray)[0]
+    columns, rows = np.meshgrid(np.arange(640), np.arange(400))
+    dot = (255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 8)).astype(np.uint8)
+    found = LENS.undistort(dot).astype(float)
+    center = [(found * grid).sum() / found.sum() for grid in (columns, rows)]
+    np.testing.assert_allclose(center, (LENS.K @ ray[0])[:2], atol=0.1)
+
+
 def test_a_resized_camera_projects_to_the_resized_pixel():
     points = np.random.default_rng(0).uniform((-1, -1, 2), (1, 1, 5), (50, 3))
     np.testing.assert_allclose(LENS.resized(800, 1280).project(points), (LENS.project(points) + 0.5) * 2 - 0.5)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from stadia.files.array_files import read_npz
 from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.json_files import read_json
 from stadia.geometry.image_features import find_features
-from stadia.mapping.camera_search import ASSUMED_FOV_DEG, FoundCamera, find_camera
+from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_camera
 from stadia.mapping.features import (
     count_features,
     import_pycolmap,
@@ -29,7 +31,7 @@ from stadia.mapping.frame_poses import PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import KeyFrames, KeyFrameSelector, thin_keys
 from stadia.mapping.lens_intervals import LensIntervals, measure_lens
-from stadia.mapping.reconstruction import adjust, change_model, focal_px_of, map_frames, mirror_if_better
+from stadia.mapping.reconstruction import adjust, map_frames, mirror_if_better
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
 from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
 from stadia.mapping.static_parts import StaticParts
@@ -87,18 +89,14 @@ def build_map(
         raise _no_map(
             stream, f"{count} features in a frame: blur, darkness or a surface without detail", "sharp frames"
         )
-    height, width = stream.small_size
-    database, pycolmap = work / "matches.db", import_pycolmap()
-    start = LensCamera(
-        focal_px_of(ASSUMED_FOV_DEG, width), ((width - 1) / 2, (height - 1) / 2), (0, 0, 0, 0), height, width
-    )
-    lens = (given or start).to_pycolmap(pycolmap)
+    database, start = work / "matches.db", given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
+    lens = start.to_pycolmap(import_pycolmap())
     for _ in track(range(1), 1, "matching"):
         if not (work / "matched.json").is_file():
             match_key_frames(database, files, lens, static, threads=threads)
             write_json(work / "matched.json", {"frames": len(files)})
     for _ in track(range(1), 1, "mapping"):
-        estimate, sparse = _map_all(stream, database, sorted(files), given, work, files, threads)
+        estimate, sparse = _map_all(stream, database, files, given, threads)
     standing, cuts = frozenset(keys.standing), frozenset(keys.cuts)
     frames = track(stream, keys.frames, "placing frames")
     placed = list(place_frames(frames, sparse, standing, cuts))
@@ -181,66 +179,65 @@ def _collect_features(
 
 
 def _map_all(
-    stream: FrameStream,
-    database: Path,
-    frames: Sequence[int],
-    given: LensCamera | None,
-    work: Path,
-    files: dict[int, Path],
-    threads: int,
+    stream: FrameStream, database: Path, files: dict[int, Path], given: LensCamera | None, threads: int
 ) -> tuple[CameraEstimate, SparseMap]:
-    """Find the camera, then map all key frames in chunks and join them."""
-    height, width = stream.small_size
-    found = find_camera(database, frames[:CHUNK_FRAMES], height, width, given=given, threads=threads)
+    """Find the camera, then map all key frames in chunks and join them.
+
+    files: of the features of each key frame.
+    """
+    frames = sorted(files)
+    found = find_camera(database, frames[:CHUNK_FRAMES], *stream.small_size, given=given, threads=threads)
     if found is None:
         why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
         raise _no_map(stream, why, "a camera that moves through a scene that stands")
+    chunks = list(_split_chunks(frames))
+    camera, models = LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size), list[Any]()
     is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
-    start = given or _choose_camera(found, height, width)
-    refine, begun, lens_given = given is None and is_usable, None, start.to_pycolmap(import_pycolmap())
     if is_usable:
-        begun, lens_given = found.model, next(iter(found.model.cameras.values()))
-    if refine:
-        verify_matches(database, lens_given)
-    chunks = list[SparseMap]()
-    lens = start
-    for names in _split_chunks(frames):
-        model = map_frames(database, names, lens_given, refine=False, threads=threads, start=begun)
-        if begun is not None and (model is None or model.num_reg_images() < begun.num_reg_images()):
-            model = begun
-        if model is None or model.num_reg_images() < MIN_FRAMES:
-            continue
-        if begun is None:
-            model = mirror_if_better(model, threads=threads)
-        change_model(model, "RADIAL" if refine else "OPENCV")
-        adjust(model, refine_focal=refine, refine_lens=refine, threads=threads)
-        if refine:
-            lens, refine = LensCamera.from_pycolmap(next(iter(model.cameras.values()))), False
-            lens_given = lens.to_pycolmap(import_pycolmap())
-        begun = None
-        chunks.append(
-            from_reconstruction(model, {index: read_features(files[index]).colors for index in map(int, names)})
-        )
-    if not chunks:
+        first = _extend_model(found.model, database, chunks.pop(0), refine=given is None, threads=threads)
+        camera, models = given or LensCamera.from_pycolmap(next(iter(first.cameras.values()))), [first]
+    maps = [_read_model(model, files) for model in chain(models, _map_chunks(database, chunks, camera, threads))]
+    if not maps:
         raise _no_map(
             stream, "key frames of which no three fit together", "a camera that moves through a scene that stands"
         )
-    sparse = join_maps(chunks)
+    sparse = join_maps(maps)
     if given is not None:
         return CameraEstimate(given, "given", None), sparse
     if not is_usable:
-        return CameraEstimate(start, "assumed", found.intervals), sparse
-    intervals = measure_lens(chunks[0])
-    is_claimed = found.starts_agree and intervals.is_focal_determined(lens)
-    return CameraEstimate(lens, "estimated" if is_claimed else "uncertain", intervals), sparse
+        return CameraEstimate(camera, "assumed", found.intervals), sparse
+    intervals = measure_lens(maps[0])
+    is_claimed = found.starts_agree and intervals.is_focal_determined(camera)
+    return CameraEstimate(camera, "estimated" if is_claimed else "uncertain", intervals), sparse
 
 
-def _choose_camera(found: FoundCamera, height: int, width: int) -> LensCamera:
-    if found.intervals.is_focal_usable(found.camera):
-        return found.camera
-    return LensCamera(
-        focal_px_of(ASSUMED_FOV_DEG, width), ((width - 1) / 2, (height - 1) / 2), (0, 0, 0, 0), height, width
-    )
+def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, threads: int) -> Any:
+    """Return the model of the first chunk from that of some of its frames; with `refine` its camera is adjusted too."""
+    camera = next(iter(start.cameras.values()))
+    if refine:
+        verify_matches(database, camera)
+    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
+    if model is None or model.num_reg_images() < start.num_reg_images():
+        model = start
+    adjust(model, refine_focal=refine, refine_lens=refine, threads=threads)
+    return model
+
+
+def _map_chunks(database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, threads: int) -> Iterator[Any]:
+    """Yield the model of each chunk with a known camera; those of fewer than MIN_FRAMES frames are left out."""
+    lens = camera.to_pycolmap(import_pycolmap())
+    for names in chunks:
+        model = map_frames(database, names, lens, refine=False, threads=threads)
+        if model is not None and model.num_reg_images() >= MIN_FRAMES:
+            model = mirror_if_better(model, threads=threads)
+            adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+            yield model
+
+
+def _read_model(model: Any, files: dict[int, Path]) -> SparseMap:
+    """Return the arrays of a model, with the colors of its features."""
+    frames = [int(image.name) for image in model.images.values() if image.has_pose]
+    return from_reconstruction(model, {frame: read_features(files[frame]).colors for frame in frames})
 
 
 def _split_chunks(frames: Sequence[int]) -> Iterator[list[str]]:

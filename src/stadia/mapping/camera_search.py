@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stadia.geometry.numpy_camera import focal_px_from_fov
 from stadia.mapping.features import import_pycolmap
 from stadia.mapping.lens_intervals import LensIntervals, measure_lens
 from stadia.mapping.reconstruction import (
     START_FOVS_DEG,
     adjust,
     change_model,
-    focal_px_of,
     map_frames,
     measure_cost,
     mirror_if_better,
@@ -75,8 +75,7 @@ def find_camera(
     """
     first = max(0, (len(frames) - SEARCH_FRAMES) // 2)
     names = [f"{index:08d}" for index in frames[first : first + SEARCH_FRAMES]]
-    center = (width - 1) / 2, (height - 1) / 2
-    cameras = [LensCamera(focal_px_of(deg, width), center, (0, 0, 0, 0), height, width) for deg in START_FOVS_DEG]
+    cameras = [LensCamera.from_fov(deg, height, width) for deg in START_FOVS_DEG]
     if given is not None:
         cameras = [given, replace(given, focal_px=GIVEN_FACTOR * given.focal_px)]
     starts = list[FoundCamera]()
@@ -123,8 +122,9 @@ def _try_start(
         change_model(model, "RADIAL")
     adjust(model, refine_focal=given is None, refine_lens=given is None, threads=threads)
     sparse = from_reconstruction(model, {})
-    lens, width = sparse.camera, start.width
-    if not focal_px_of(MAX_FOV_DEG, width) < lens.focal_px < focal_px_of(MIN_FOV_DEG, width) and given is None:
+    lens = sparse.camera
+    shortest_px, longest_px = (focal_px_from_fov(deg, start.width) for deg in (MAX_FOV_DEG, MIN_FOV_DEG))
+    if given is None and not shortest_px < lens.focal_px < longest_px:
         return None
     intervals = measure_lens(sparse)
     return FoundCamera(lens, intervals, len(sparse.frames) / len(names), measure_cost(model), model)

@@ -6,7 +6,6 @@ are small.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,11 +99,6 @@ def change_model(model: Any, name: str) -> None:
     values |= dict(zip(("k1", "k2", "p1", "p2"), lens.distortion, strict=True), k=lens.distortion[0])
     new.params = [values[key.strip()] for key in new.params_info.split(",")]
     camera.model, camera.params = new.model, new.params
-
-
-def focal_px_of(fov_deg: float, width: int) -> float:
-    """Return the focal length of a horizontal field of view, pixels."""
-    return width / 2 / math.tan(math.radians(fov_deg) / 2)
 
 
 SMALL_PATH = 0.6

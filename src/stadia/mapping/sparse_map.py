@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.geometry.numpy_camera import focal_px_from_fov
+
 Array = NDArray[np.float64]
 
 
@@ -68,6 +70,12 @@ class LensCamera:
         camera.params = np.array([self.focal_px, self.focal_px, x + 0.5, y + 0.5, *self.distortion])
         camera.has_prior_focal_length = True
         return camera
+
+    @classmethod
+    def from_fov(cls, fov_deg: float, height: int, width: int) -> LensCamera:
+        """Return the pinhole camera of a horizontal field of view, its axis in the middle of the image."""
+        focal_px = focal_px_from_fov(fov_deg, width)
+        return cls(focal_px, ((width - 1) / 2, (height - 1) / 2), (0.0, 0.0, 0.0, 0.0), height, width)
 
     @classmethod
     def from_pycolmap(cls, camera: Any) -> LensCamera:
