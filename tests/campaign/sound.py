@@ -31,6 +31,7 @@ from stadia.training.checkpoint import Checkpoint
 CAMERA = ("data.camera.focal_px=120",)
 TINY = (
     *("--preset", "tiny-laptop", "data.height=64", "data.width=96", "model.network.encoder=test_efficientnet"),
+    *("model.network.decoder_channels=[8,16,24,32,64]", "model.network.scales=1"),
     *("model.pose_net=resnet", "model.pose_encoder=test_efficientnet", "model.pretrained=false"),
     *("training.max_steps=2", "training.batch_size=2", "training.validate_every=2", "training.images_every=2"),
     *("--on-stop", "warn"),

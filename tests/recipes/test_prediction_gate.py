@@ -214,4 +214,4 @@ def test_lines_of_a_verdict(gate: PredictionGate) -> None:
     assert lines[1].startswith(
         "  warn M30 Predicted depth is nearly constant: the 95 % quantile of depth is 1.00 times"
     )
-    assert lines[2].startswith("    fix: mend the findings of the training")
+    assert lines[2].startswith("    fix: map the video first")

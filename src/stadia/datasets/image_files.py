@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -24,9 +26,11 @@ from stadia.files.image_io import (
     JPEG_END,
     JPEG_SIGNATURE,
     MAX_IMAGE_BYTES,
+    MAX_PIXELS,
     PNG_END,
     PNG_SIGNATURE,
     ImageHeader,
+    check_pixel_count,
     decode_image,
     parse_image_header,
 )
@@ -85,13 +89,27 @@ def read_image_header(path: Path) -> ImageHeader | None:
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF 2.32, section 4.6.4
 
 
-def read_upright_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image as `read_rgb` returns it, without decoding it. Raises DataError."""
+@contextmanager
+def open_photo(path: Path) -> Iterator[Image.Image]:
+    """Open an image for its size and metadata, without decoding it. Raises DataError for a damaged or huge one."""
     with (
         name_parser_errors(path, expected="a whole image"),
         open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream,
-        Image.open(stream) as image,
     ):
+        try:
+            with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+                photo = Image.open(stream)
+        except Image.DecompressionBombError as error:
+            expected, fix = f"at most {MAX_PIXELS} pixels", "pass a smaller image"
+            raise DataError(path, found="an image of more pixels", expected=expected, fix=fix) from error
+        with photo:
+            check_pixel_count(path, *photo.size)
+            yield photo
+
+
+def read_upright_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of an image as `read_rgb` returns it, without decoding it. Raises DataError."""
+    with open_photo(path) as image:
         width, height = image.size
         is_turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION) in _TURNED
     return (width, height) if is_turned else (height, width)

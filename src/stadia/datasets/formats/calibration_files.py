@@ -6,7 +6,6 @@ Calibrations are OpenCV (YAML, XML), Kalibr, ROS camera_info, EuRoC, KITTI, COLM
 
 from __future__ import annotations
 
-import io
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -17,18 +16,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from stadia.core.errors import DataError
 from stadia.datasets.formats.kitti import KittiCalibration
-from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images
+from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, open_photo
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
 from stadia.datasets.recordings import check_K
 from stadia.datasets.text_files import parse_numbers
 from stadia.datasets.video.video_camera import read_image_size, read_K
 from stadia.datasets.video.video_decoding import read_metadata
-from stadia.files.image_io import MAX_IMAGE_BYTES
-from stadia.files.input_files import name_parser_errors, read_bytes, read_text
+from stadia.files.input_files import read_text
 from stadia.files.json_files import parse_json
 from stadia.files.yaml_files import parse_yaml
 
@@ -510,8 +507,7 @@ def read_lens(source: Path) -> tuple[float, float] | None:
 
 
 def _read_photo(path: Path) -> tuple[float, float] | None:
-    data = read_bytes(path, expected="a photo", max_bytes=MAX_IMAGE_BYTES)
-    with name_parser_errors(path, expected="a photo"), Image.open(io.BytesIO(data)) as photo:
+    with open_photo(path) as photo:
         entries: dict[int, Any] = dict(photo.getexif().get_ifd(_EXIF_IFD))
         size = photo.size
     if focal_mm := _as_number(entries.get(_FOCAL_35MM)):
