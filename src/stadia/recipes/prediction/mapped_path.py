@@ -26,53 +26,62 @@ class MappedPath:
     mapped: the map.
     scale: units of depth for a unit of the map.
     by: what gives the scale, for people.
-    by_depth, by_map: positions (3,) of the frames that both have.
+    places: positions (3,) of all frames with a pose.
+    by_depth, by_map: positions (3,) of the frames that have both motions.
     """
 
     mapped: VideoMapFiles
     scale: float
     by: str
+    places: list[Array] = field(default_factory=list)
     by_depth: list[Array] = field(default_factory=list)
     by_map: list[Array] = field(default_factory=list)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
         """Yield predicted frames with the poses of the map; where it is lost, with the motion by the depth.
 
-        The world is the first camera. Frames off the path and after its end stay without a pose.
+        The world is the first camera. Frames that have neither stay without a pose.
         """
         row_of_name = {name: row for row, name in enumerate(self.mapped.names)}
         T_world_map: Array | None = None
         before: tuple[Array, Array] | None = None
         for frame in frames:
-            estimated = frame.T_world_camera
-            if estimated is None:
-                yield frame
-                continue
-            chained = np.eye(4) if before is None else before[0] @ np.linalg.inv(before[1]) @ estimated
-            row = row_of_name.get(frame.frame.name)
+            estimated, row = frame.T_world_camera, row_of_name.get(frame.frame.name)
             scaled = np.full((4, 4), np.nan) if row is None else self.mapped.poses[row].copy()
             scaled[:3, 3] *= self.scale
             is_known = bool(np.isfinite(scaled).all())
-            if is_known and T_world_map is None:
-                T_world_map = chained @ np.linalg.inv(scaled)
-            pose = T_world_map @ scaled if is_known and T_world_map is not None else chained
-            before = (pose, estimated)
-            self.by_depth.append(estimated[:3, 3].copy())
-            self.by_map.append(pose[:3, 3].copy())
+            if estimated is None and not is_known:
+                yield frame
+                continue
+            if estimated is None:
+                T_world_map = np.linalg.inv(scaled) if T_world_map is None else T_world_map
+                pose = T_world_map @ scaled
+            else:
+                chained = np.eye(4) if before is None else before[0] @ np.linalg.inv(before[1]) @ estimated
+                if is_known and T_world_map is None:
+                    T_world_map = chained @ np.linalg.inv(scaled)
+                pose = T_world_map @ scaled if is_known and T_world_map is not None else chained
+                before = (pose, estimated)
+                self.by_depth.append(estimated[:3, 3].copy())
+                self.by_map.append(pose[:3, 3].copy())
+            self.places.append(pose[:3, 3].copy())
             yield replace(frame, T_world_camera=pose, is_aligned=None if is_known else frame.is_aligned)
 
     def lines(self, depth_scale: DepthScale) -> list[str]:
         """Return the length of the path, and how that by the predicted depth differs."""
-        if len(self.by_map) < 2:
+        if len(self.places) < 2:
             return []
         unit = " m" if depth_scale is DepthScale.METRES else ""
-        by_map, by_depth = (
-            float(np.linalg.norm(np.diff(np.array(places), axis=0), axis=1).sum())
-            for places in (self.by_map, self.by_depth)
-        )
-        ratio = by_depth / by_map if by_map else float("nan")
-        line = f"path: that of {self.mapped.folder.name}, scaled by {self.by}: {by_map:.4g}{unit}"
-        return [f"{line}; the path by the predicted depth is {by_depth:.4g}{unit}, {ratio:.2f} times as long"]
+        line = f"path: that of {self.mapped.folder.name}, scaled by {self.by}: {_length(self.places):.4g}{unit}"
+        by_map, by_depth = _length(self.by_map), _length(self.by_depth)
+        if not by_map:
+            return [line]
+        return [f"{line}; by the predicted depth it is {by_depth / by_map:.2f} times as long"]
+
+
+def _length(places: list[Array]) -> float:
+    """Return the length of a path through positions (3,); 0 for fewer than two."""
+    return float(np.linalg.norm(np.diff(np.reshape(places, (-1, 3)), axis=0), axis=1).sum())
 
 
 def find_mapped_path(source: Path, first: Frame, height_m: float | None) -> MappedPath | str | None:
