@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -272,3 +273,18 @@ def test_data_that_were_opened_before_are_not_read_again(
     losses = [[row["train/loss"] for row in read_rows(run.folder / "metrics.csv")] for run in (read, reused)]
     assert losses[0] == losses[1]
     assert any(losses[0])
+
+
+def test_networks_are_those_of_the_run_that_a_training_starts_from(trained_small: Path) -> None:
+    """Keys that are given stay over them; another recipe has its own, and a wrong path is named by the training."""
+
+    def configure(recipe: str, *overrides: str) -> Any:
+        return recipes.configure(recipe, overrides, data={"path": "drive.mp4"})
+
+    start = f"start_from={trained_small}"
+    of_run = Run.open(trained_small).config["model"]
+    assert configure("selfsup", start).model_dump(mode="json")["model"] == of_run
+    changed = configure("selfsup", start, "model.translation_scale=0.5")
+    assert changed.model_dump(mode="json")["model"] == of_run | {"translation_scale": 0.5}
+    assert configure("supervised", start).model == configure("supervised").model
+    assert configure("selfsup", "start_from=nowhere").start_from == "nowhere"

@@ -306,7 +306,9 @@ def _check_encoders(config: RecipeConfig) -> None:
 def resolve_recipe(
     recipe: str, base: Path | None, overrides: list[str], *, example: dict[str, str], preset: str | None = None
 ) -> RecipeConfig:
-    """Resolve the configuration: defaults, then a preset, then a JSON file, then dotted overrides. Imports no torch.
+    """Resolve the configuration: defaults, then a preset, then a JSON file, then dotted overrides.
+
+    Imports torch only to read the networks of a run that is given as `start_from`.
 
     overrides: `dotted.key=value`, later ones win.
     example: defaults of `data` if it is not given.
@@ -316,7 +318,7 @@ def resolve_recipe(
     """
     from stadia.core.config import resolve_config
     from stadia.files.json_files import read_json
-    from stadia.recipes import CONFIGS
+    from stadia.recipes import CONFIGS, add_model_of_start
     from stadia.recipes.presets import merge_values, read_preset_for
 
     config: type[RecipeConfig] = CONFIGS.load(recipe)
@@ -330,6 +332,7 @@ def resolve_recipe(
         raise ConfigError(base, found=found, expected=f"one of recipe '{recipe}'", fix=fix)
     values = merge_values(read_preset_for(recipe, preset), values) if preset is not None else values
     given = values.get("data", {})
+    values = add_model_of_start(recipe, values, overrides)
     values = values | {"data": example | given if isinstance(given, dict) else given}
     fix, missing = f"`stadia train {recipe} --help` lists every key", f"pass the data: `stadia train {recipe} DATA`"
     return resolve_config(config, values, overrides, fix=fix, missing={"data.path": f"{missing}, or --data DATA"})

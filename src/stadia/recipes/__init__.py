@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,8 @@ def configure(
 ) -> RecipeConfig:
     """Return a recipe's configuration: defaults, then a preset, then nested values, then `dotted.key=value` overrides.
 
+    Where `start_from` is given and neither preset nor values have keys of `model`, the networks are those of that run.
+
     preset: a name of `stadia list presets`, or the path of a YAML file. `--preset auto` of the command measures steps
         on the data: that is `choose_configuration`.
 
@@ -78,9 +80,41 @@ def configure(
     from stadia.recipes.presets import merge_values, read_preset_for
 
     config_class = CONFIGS.load(recipe)
-    base = read_preset_for(recipe, preset) if preset is not None else {}
-    config: RecipeConfig = resolve_config(config_class, merge_values(base, values), overrides)
+    overrides = list(overrides)
+    base = merge_values(read_preset_for(recipe, preset) if preset is not None else {}, values)
+    config: RecipeConfig = resolve_config(config_class, add_model_of_start(recipe, base, overrides), overrides)
     return config
+
+
+def add_model_of_start(recipe: str, values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return nested values with the `model` of the run that they start from, unless they have one of their own.
+
+    Reads the header of the checkpoint where `start_from` is given, and nothing else.
+    """
+    start = _find_start(values, overrides)
+    return dict(values) if start is None or "model" in values else {**values, "model": _read_model(recipe, start)}
+
+
+def _find_start(values: Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+    """Return `start_from` as given; None without it."""
+    given = [text.partition("=")[2] for text in overrides if text.startswith("start_from=")]
+    start = given[-1].strip("\"'") if given else values.get("start_from")
+    return start if isinstance(start, str) and start not in ("", "null") else None
+
+
+def _read_model(recipe: str, start: str) -> Mapping[str, Any]:
+    """Return the settings of the networks of a checkpoint that a training of this recipe can start from; else none."""
+    from stadia.core.errors import StadiaError
+    from stadia.files.paths import expand_home
+    from stadia.training.checkpoint import Checkpoint
+
+    try:
+        header = Checkpoint.open(expand_home(Path(start))).header
+    except StadiaError:  # the training names what is wrong with it
+        return {}
+    is_compatible = header.recipe in (recipe, *RECIPES.load(recipe).compatible_recipes)
+    model = header.config.get("model")
+    return model if is_compatible and isinstance(model, Mapping) else {}
 
 
 def __getattr__(name: str) -> Any:
