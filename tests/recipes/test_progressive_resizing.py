@@ -51,7 +51,8 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
 
     config = grown(small, SMALL, LARGE)
     settled, data = prepare_data(Seeing, config, Console(quiet=True))
-    others = {"data": settled.data, "motion": "network"}  # there is no map
+    teacher = config.teacher.model_copy(update={"network": None})
+    others = {"data": settled.data, "motion": "network", "teacher": teacher}  # there is no map, and no base
     assert settled == config.model_copy(update=others), "nothing else is settled"
     sizes = [(stage.data.height, stage.training.batch_size) for stage, _ in list_stages(settled, data)]
     assert sizes == [(32, 3), (64, 2)]
