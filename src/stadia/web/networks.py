@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.files.run_facts import RUN_FILE
+from stadia.models import DEFAULT_NETWORK
 from stadia.models.published_files import HUB
 from stadia.report.run_files import flatten_mapping, read_run
 
@@ -38,7 +39,8 @@ class OpenNetwork:
     recipe: loaded, in evaluation mode.
     focal: fx / width of its training; empty where it is not known.
     training: what is known of it, for the verdict.
-    relative_error: AbsRel of its validation; None where it was not validated in metres or up to scale.
+    relative_error: AbsRel of its validation, of `base` on real samples; None where it is not known in metres or up to
+        scale.
     has_own_size: whether a training chose the size of its images.
     checkpoint: that it was loaded from; None in tests.
     """
@@ -87,6 +89,7 @@ def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
 
 def load_network(name: str) -> OpenNetwork:
     """Open a run, a checkpoint, or a published network by its name. Raises StadiaError where it is none of these."""
+    from stadia.models.depth.base_network import REAL_ERROR
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.config import NETWORK_RECIPE
     from stadia.recipes.prediction.network_checkpoint import open_network
@@ -95,13 +98,14 @@ def load_network(name: str) -> OpenNetwork:
     checkpoint = open_network(name)
     recipe = load_recipe(checkpoint)
     run = checkpoint.run_folder
+    error = find_relative_error(run) if (run / RUN_FILE).is_file() else None
     return OpenNetwork(
         label=find_label(name),
         recipe=recipe,
         licence=checkpoint.licence,
         focal=checkpoint.buffer("focal"),
         training=read_training_record(checkpoint),
-        relative_error=find_relative_error(run) if (run / RUN_FILE).is_file() else None,
+        relative_error=REAL_ERROR if name == DEFAULT_NETWORK else error,
         has_own_size=checkpoint.header.recipe != NETWORK_RECIPE,
         checkpoint=checkpoint,
     )
