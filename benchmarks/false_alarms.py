@@ -73,6 +73,10 @@ TILTED_ROAD = (
 )
 HALF_THE_SCALE = "500 steps do not find the scale from such a start: AbsRel .605, and .291 after scaling"
 LIKE_ITS_MEAN = "after 500 steps its depth is no better than the mean of its maps: AbsRel .336 and .336 by the truth"
+ONE_LENS = "one camera, and no motion known well enough to warp along"
+FAR = "its scene is far: points move by .31 px beyond rotation from frame to frame"
+NOT_LEARNED = "the motion is not learned, and the warped images differ more than the unwarped ones; a map mends it"
+FLAT = "depth became one number, as the motion of a turning hand-held camera is not learned; a map mends it"
 NO_MORE_DATA = "its drives have no more data"
 SAMPLED = "it has more data than is checked before a training"
 OUT_OF_TIME = "the 20 s of the loss checks were over: a slow or busy processor"
@@ -101,6 +105,34 @@ TRUE_FINDINGS: dict[str, dict[str, str]] = {
         "H19": HALF_THE_SCALE,
         "M34": LIKE_ITS_MEAN,
         "S30": LIKE_ITS_MEAN,
+    },
+    "selfsup, stereo, KITTI": {"N01 ground_truth": NO_DEPTH},
+    "selfsup, stereo, EuRoC": {
+        "D03": STATIC,
+        "B03": TWO_EXPOSURES,
+        **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STATIC),
+        "N01 ground_truth": NO_DEPTH,
+    },
+    "selfsup, one camera, KITTI 06": {"N01 ground_truth": NO_DEPTH},
+    "selfsup, one camera, a highway": {
+        "D18": FAR,
+        **dict.fromkeys(("N01 sides", "N01 baseline"), ONE_CAMERA),
+        "N01 ground_truth": NO_DEPTH,
+        **dict.fromkeys(("S20", "S21", "S30", "M34", "T40"), NOT_LEARNED),
+    },
+    "selfsup, one camera, 7-Scenes": {
+        "D18": LITTLE_MOTION,
+        **dict.fromkeys(("N01 sides", "N01 baseline"), ONE_CAMERA),
+        **dict.fromkeys(("M20", "M30", "T40"), FLAT),
+    },
+    "selfsup, one camera, KITTI raw": {
+        "D18": SLOW,
+        **dict.fromkeys(("N01 sides", "N01 baseline"), ONE_CAMERA),
+        "N01 ground_truth": ONE_LENS,
+    },
+    **{
+        name: {**dict.fromkeys(("N01 sides", "N01 baseline"), ONE_CAMERA), "N01 ground_truth": ONE_LENS}
+        for name in ("supervised, KITTI raw", "supervised, 7-Scenes")
     },
     "run": (
         {f"N01 {what}": NO_MORE_DATA for what in ("sides", "baseline", "resize", "poses", "ground_truth")}
