@@ -109,7 +109,7 @@ def _compare(
 def _measure_gradient(gray: NDArray[np.uint8], direction: Array) -> Array:
     """Return (h, w), the mean gradient along a direction in a neighborhood of 5 pixels, gray levels per pixel.
 
-    direction: (h, w, 2) unit. An edge along it says nothing about a motion along it.
+    direction: (h, w, 2) unit. An edge along it does not show a motion along it.
     """
     values = cv2.GaussianBlur(gray, (3, 3), 0).astype(np.float32)
     x, y = (cv2.Sobel(values, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))

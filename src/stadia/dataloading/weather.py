@@ -35,7 +35,7 @@ class WeatherDraw:
 def add_weather(images: NDArray[np.uint8], draw: WeatherDraw, horizon_row: float) -> NDArray[np.uint8]:
     """Return images (N, 3, H, W), each changed by the same kind and strength; drops and grains differ.
 
-    horizon_row: of a camera that looks along the road, its cy: fog is thickest there and above.
+    horizon_row: of a camera that points along the road, its cy: fog is thickest there and above.
     """
     random = np.random.default_rng(draw.seed)
     change = _CHANGES[draw.kind]

@@ -100,7 +100,7 @@ class ImageScore:
     uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
     range_slope: of log(prediction / truth) over log(range / z), where that explains most of it; else None.
     span: range of a prediction that was normalized for looking at; else None.
-    parts: metrics and pixels of parts of the image by name, where the protocol asks for them.
+    parts: metrics and pixels of parts of the image by name, where the protocol has them.
     flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty where none is needed or helps.
     by_alignment: COMPARED_METRICS by each alignment that the depth scale allows, whatever the protocol's.
     """

@@ -16,7 +16,7 @@ from stadia.losses.sparse_depth import SparseDepthLoss
 def compute_speed_error(T_source_target: Tensor, T_source_target_true: Tensor, source_names: Sequence[str]) -> Tensor:
     """Return the mean | |t| - |t_true| | in metres over the sources in time whose motion is measured; 0 without any.
 
-    Only the length of the way is compared: a speedometer knows no direction (PackNet-SfM, arXiv 1905.02693, eq. 6).
+    Only the length of the way is compared: a speedometer measures no direction (PackNet-SfM, arXiv 1905.02693, eq. 6).
 
     Args:
         T_source_target: (B, N, 4, 4) predicted.

@@ -108,7 +108,7 @@ def find_published_files(source: str) -> PublishedFiles:
     """Return the files of a short name, of hf:ORG/NAME[@REVISION] or of a folder; those of the hub are downloaded once.
 
     Raises ConfigError for another source, CheckpointError where the hub has no such repository, is unreachable, or
-    asks for a licence to be accepted.
+    requires that a licence is accepted.
     """
     repository = find_repository(source)
     if repository is not None:
@@ -133,7 +133,7 @@ def download_repository(
         repository, revision: on the hub.
         patterns: of the names of its files.
 
-    Raises CheckpointError where the hub has no such repository, is unreachable, or asks for a licence to be accepted.
+    Raises CheckpointError where the hub has no such repository, is unreachable, or requires that a licence is accepted.
     """
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError

@@ -101,13 +101,13 @@ def _find_field_of_view(path: Path, height: int, width: int) -> float | None:
     return None
 
 
-def _answer_photo(header: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+def _decode_photo(header: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     photo = decode_photo(Path(header["path"]))
     about = {"shape": photo.image.shape, "filmed_size": photo.filmed_size, "fov_deg": photo.fov_deg}
     return about, photo.image
 
 
-def _answer_video(header: Mapping[str, Any]) -> tuple[dict[str, Any], None]:
+def _decode_video(header: Mapping[str, Any]) -> tuple[dict[str, Any], None]:
     """Write every n-th frame as a JPEG of a number into a folder."""
     from stadia.datasets.video.video_decoding import read_frame_rate_hz, stream_video
 
@@ -135,7 +135,7 @@ def _answer_video(header: Mapping[str, Any]) -> tuple[dict[str, Any], None]:
     return {"frames": written, "size": size, "rate_hz": rate_hz, "fov_deg": fov_deg, "has_more": has_more}, None
 
 
-_KINDS = {"photo": _answer_photo, "video": _answer_video}
+_KINDS = {"photo": _decode_photo, "video": _decode_video}
 
 
 def limit_memory(memory_bytes: int) -> None:

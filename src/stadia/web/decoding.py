@@ -31,7 +31,7 @@ Kind = Literal["photo", "video"]
 
 
 def find_upload_kind(head: bytes) -> tuple[Kind, str]:
-    r"""Return what a file is by its first 16 bytes, and the suffix under which readers know it. Raises DataError.
+    r"""Return what a file is by its first 16 bytes, and the suffix that readers expect. Raises DataError.
 
     Examples:
         >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))

@@ -112,7 +112,7 @@ def load_network(name: str) -> OpenNetwork:
 
 
 def find_label(name: str) -> str:
-    """Return what a page calls a network: the last part of a path, which tells nothing about this machine.
+    """Return what a page calls a network: the last part of a path, without folders of this machine.
 
     Examples:
         >>> find_label("runs/2026-01-02-030405-road"), find_label("hf:org/name")

@@ -113,7 +113,7 @@ def predict_batch(request: BatchRequest, track: TrackProgress) -> Iterator[str |
 
 
 def _find_results(out: str, entries: Sequence[VideoEntry]) -> list[VideoResult | None]:
-    """Return the result of each video whose predictions are complete, whatever the ledger says; None for others."""
+    """Return the result of each video whose predictions are complete, whatever the ledger has; None for others."""
     with ThreadPoolExecutor(MAX_THREADS) as threads:
         return list(threads.map(lambda entry: find_finished(out, entry.name), entries))
 

@@ -115,7 +115,7 @@ def _find_folder(depth: Path, recording: Recording, count: int) -> Path:
 
 @dataclass(frozen=True)
 class FrameHeight:
-    """What one image says.
+    """The measurement of one image.
 
     index: of the image in its recording.
     normal: (3,) of the road in the camera; NaN without a road.

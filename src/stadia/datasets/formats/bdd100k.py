@@ -112,7 +112,7 @@ def _read_info(path: Path) -> _InfoFile:
 
 
 def compute_gps_poses(times_s: Array, fixes: Array) -> Array | None:
-    """Return (N, 4, 4) camera-to-world of a camera that looks ahead; x east, y down, z north, from the first fix.
+    """Return (N, 4, 4) camera-to-world of a camera that points ahead; x east, y down, z north, from the first fix.
 
     Speeds are measured by Doppler shift, and exact to about 0.1 m/s where positions are off by metres. So the path is
     the integral of speed along the course. The world is level.

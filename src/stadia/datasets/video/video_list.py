@@ -102,7 +102,7 @@ class VideoList(DatasetFormat):
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
-        """Return an opened video with what the data set knows of it."""
+        """Return an opened video with what the data set states of it."""
         return recording
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:

@@ -336,11 +336,11 @@ def make_geometry(mapped: VideoMapFiles, numbers: Sequence[int]) -> MapGeometry:
     poses[:, :3, 3] *= unit
     if road is not None:
         road[3] *= unit
-    seen = _list_seen(observed, keys, np.asarray(numbers))
+    seen = _list_observed(observed, keys, np.asarray(numbers))
     return MapGeometry(poses, points * unit, seen, mapped.camera.relative_focal, road)
 
 
-def _list_seen(
+def _list_observed(
     observed: NDArray[np.int64], keys: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], ...]:
     """Return for each frame the rows of the points that the last key frame before it and the next one observe."""

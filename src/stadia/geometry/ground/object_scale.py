@@ -173,7 +173,7 @@ def pool_heights(height_m: Floats, variance: Floats, shares: Floats, spread: flo
 
 
 def _find_mode(values: Floats) -> float:
-    """Return where the density of the logarithms is largest, by kernels as wide as Silverman's rule says."""
+    """Return where the density of the logarithms is largest, by kernels as wide as by Silverman's rule."""
     logs = np.log(values)
     low, high = np.quantile(logs, (0.25, 0.75))
     width = max(0.9 * min(float(logs.std()), float(high - low) / 1.34) * len(logs) ** -0.2, 0.005)

@@ -71,7 +71,7 @@ HELD_SHARE = 0.25
 def find_depth_start(config: SelfSupervisedConfig, *, starts_from_depth: bool, last_step: int) -> int:
     """Return `depth_from_step` with "auto" resolved: the updates before which the depth network stays as it is.
 
-    A pose network that knows no motion yet would spoil the depth of the start (docs/results/mono.md). A rig or a map
+    A pose network without a motion yet would spoil the depth of the start (docs/results/mono.md). A rig or a map
     gives the motion from the first step on.
 
     Args:

@@ -29,12 +29,12 @@ def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None
     server.scene.set_up_direction("-y")
     size = find_size(scene)
 
-    def look(client: Any) -> None:
-        """Look at the first cloud from behind and above its camera."""
+    def place_view(client: Any) -> None:
+        """Show the first cloud from behind and above its camera."""
         client.camera.position = (-0.1 * size, -0.25 * size, -0.4 * size)
         client.camera.look_at = (0.0, 0.0, size)
 
-    server.on_client_connect(look)
+    server.on_client_connect(place_view)
     for name, path, color in (("true path", scene.true_path, TRUE_COLOR), ("path", scene.path, PATH_COLOR)):
         if len(path) > 1:
             segments = np.stack([path[:-1], path[1:]], axis=1)
