@@ -113,6 +113,7 @@ TRUE_FINDINGS: dict[str, dict[str, str]] = {
         "D03": STATIC,
         "B03": TWO_EXPOSURES,
         **dict.fromkeys(("N01 resize", "N01 baseline", "N01 poses"), STATIC),
+        "P21": STATIC,
         "N01 ground_truth": NO_DEPTH,
     },
     "selfsup, one camera, KITTI 06": {"N01 ground_truth": NO_DEPTH},
@@ -126,11 +127,6 @@ TRUE_FINDINGS: dict[str, dict[str, str]] = {
         "D18": LITTLE_MOTION,
         **dict.fromkeys(("N01 sides", "N01 baseline"), ONE_CAMERA),
         **dict.fromkeys(("M20", "M30", "T40"), FLAT),
-    },
-    "selfsup, one camera, KITTI raw": {
-        "D18": SLOW,
-        **dict.fromkeys(("N01 sides", "N01 baseline"), ONE_CAMERA),
-        "N01 ground_truth": ONE_LENS,
     },
     **{
         name: {**dict.fromkeys(("N01 sides", "N01 baseline"), ONE_CAMERA), "N01 ground_truth": ONE_LENS}
@@ -216,14 +212,13 @@ ONE_CAMERA_OF = (*preset_overrides("metric-demo-start"), *SHORT)
 LABELS = (*DPT, *SMALL, *SHORT)
 TRAININGS |= {
     f"{name}, seed {seed}": replace(TRAININGS[name], overrides=(*TRAININGS[name].overrides, f"seed={seed}"))
-    for name in ("selfsup, stereo", "supervised", "overlay")
-    for seed in (1, 2)
+    for name, seeds_of_it in {"selfsup, stereo": 2, "supervised": 2, "overlay": 2, "objectpose": 1}.items()
+    for seed in range(1, seeds_of_it + 1)
 }
 TRAININGS |= {
     "selfsup, stereo, KITTI 06": Training("selfsup", "residual", STEREO, sample="kitti_odometry"),
     "selfsup, stereo, EuRoC": Training("selfsup", "residual", STEREO, sample="euroc"),
     "selfsup, one camera, KITTI 06": Training("selfsup", "residual", ONE_CAMERA_OF, sample="kitti_odometry"),
-    "selfsup, one camera, KITTI raw": Training("selfsup", "residual", ONE_CAMERA_OF, sample="kitti_raw"),
     "selfsup, one camera, 7-Scenes": Training("selfsup", "residual", ONE_CAMERA_OF, sample="sevenscenes/kitchen"),
     "selfsup, one camera, a highway": Training(
         "selfsup", "residual", (*ONE_CAMERA_OF, "data.camera.horizontal_fov_deg=58"), sample="clips/highway.mp4"
