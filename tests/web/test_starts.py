@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from tests.web.conftest import Browser
 
 from stadia.core.errors import RunError
-from stadia.web import training_start
+from stadia.web import run_starts
+from stadia.web.run_starts import TrainingStarter, list_start_presets
 from stadia.web.server import make_app
-from stadia.web.training_start import TrainingStarter, list_start_presets
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def starter(monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingStarter]:
     """Returns one whose trainings are a short script."""
-    monkeypatch.setattr(training_start, "MIN_FREE_BYTES", 1)
+    monkeypatch.setattr(run_starts, "MIN_FREE_BYTES", 1)
     starter = TrainingStarter((sys.executable, "-c", "import sys, time; time.sleep(60)"))
     yield starter
     if starter._process is not None:
@@ -104,7 +104,7 @@ def test_a_training_that_fails_names_its_last_line(starter: TrainingStarter, fol
 
 
 def test_little_memory_refuses_a_start(starter: TrainingStarter, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_start, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(run_starts, "MIN_FREE_BYTES", 1 << 60)
     with pytest.raises(RunError, match="GB of free memory"):
         starter.start(folder, "auto", 5, folder)
 

@@ -19,8 +19,8 @@ from stadia.web.decoding import UploadDecoder
 from stadia.web.fair_queue import FairQueue
 from stadia.web.networks import NetworkShelf
 from stadia.web.run_list import RunList
+from stadia.web.run_starts import TrainingStarter
 from stadia.web.sessions import Session, SessionStore
-from stadia.web.training_start import TrainingStarter
 
 CHECK_S = 0.2
 """Between two looks at whether the browser still waits for a prediction."""

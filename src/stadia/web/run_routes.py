@@ -24,7 +24,7 @@ from stadia.web.check_routes import list_data
 from stadia.web.forms import parse_form, read_json_body
 from stadia.web.guards import require_session
 from stadia.web.run_list import RunList, describe_run, draw_pairs, resume_training, stop_training
-from stadia.web.training_start import list_start_presets
+from stadia.web.run_starts import list_start_presets
 
 MAX_REPORT_BYTES = 64 << 20
 

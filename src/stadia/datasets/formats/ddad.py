@@ -100,7 +100,7 @@ class _Sample(FileEntry):
     calibration_key: _FileName
 
 
-class _SceneFile(FileEntry):
+class _DdadScene(FileEntry):
     data: list[_Datum]
     samples: Annotated[list[_Sample], Field(min_length=1)]
 
@@ -143,7 +143,7 @@ class Ddad(DatasetFormat):
         self, name: str, folder: Path, options: SourceOptions, progress: ReportProgress | None
     ) -> Recording:
         path, scene_folder = folder, folder.parent
-        scene: _SceneFile = _parse(_SceneFile, path, max_bytes=MAX_SCENE_BYTES)
+        scene: _DdadScene = _parse(_DdadScene, path, max_bytes=MAX_SCENE_BYTES)
         datums = {datum.key: datum for datum in scene.data}
         cameras: dict[str, NDArray[np.float64]] = {}
         frames, sizes = list[LidarFrame](), set[tuple[int, int]]()

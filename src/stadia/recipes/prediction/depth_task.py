@@ -53,8 +53,8 @@ from stadia.recipes.prediction.backend_predictor import (
     describe_cost,
     open_backend,
 )
+from stadia.recipes.prediction.map_following import MappedPath, find_mapped_path
 from stadia.recipes.prediction.mapped_odometry import MappedOdometry
-from stadia.recipes.prediction.mapped_path import MappedPath, find_mapped_path
 from stadia.recipes.prediction.prediction_inputs import (
     PredictionInput,
     add_training_options,
