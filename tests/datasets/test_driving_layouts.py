@@ -1,4 +1,4 @@
-"""nuScenes, DDAD, BDD100K and ROS bags in generated miniatures: what is read, and wrong variants by name."""
+"""nuScenes, DDAD, BDD100K, Waymo and ROS bags in generated miniatures: what is read, and wrong variants by name."""
 
 from __future__ import annotations
 
@@ -9,29 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
+import pyarrow
 import pytest
 from numpy.typing import NDArray
+from pyarrow import parquet
+from three_steps import check_three_steps
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets.formats.bdd100k import compute_gps_poses
 from stadia.datasets.formats.lidar_frames import make_rigid
 from stadia.datasets.formats.ros_bags import ENCODINGS, decode_message
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits, sample_recordings
-from stadia.diagnostics.preflight.preflight_runner import run_preflight
-from stadia.training.loggers import read_rows
 
 OneLine = Callable[..., None]
 Array = NDArray[np.float64]
 FRAMES = 6
 TIME_0_S = 1_532_402_927
-
-SMALL = (
-    *("data.height=64", "data.width=96", "model.network.encoder=test_efficientnet"),
-    *("model.pose_encoder=test_efficientnet", "model.pretrained=false", "model.network.decoder_channels=[4,4,8,8,8]"),
-    *("training.max_epochs=null", "training.max_steps=3", "training.batch_size=2", "training.workers=0"),
-    *("training.threads=1", 'training.loggers=["csv"]', "data.split_by.val_share=0", "data.split_by.gap=0"),
-)
 
 T_EGO_CAMERA = np.array([[0, 0, 1.0, 1.7], [-1, 0, 0, 0.1], [0, -1, 0, 1.5], [0, 0, 0, 1]])
 """A camera that looks along x of a car whose y is left and z up."""
@@ -192,6 +187,55 @@ def bdd(tmp_path: Path, world: Any) -> Path:
     return root
 
 
+@pytest.fixture
+def waymo(tmp_path: Path, world: Any) -> Path:
+    """A segment in each of two splits, with images of two cameras, not in the order of their times."""
+    root = tmp_path / "waymo"
+    T_axes = np.eye(4)
+    T_axes[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    T_car_camera = T_EGO_CAMERA @ np.linalg.inv(T_axes)
+    for split, segment, first in (("training", "100_000_120_000", 0), ("validation", "200_000_220_000", 10)):
+        rows: list[dict[str, Any]] = []
+        for index in reversed(range(FRAMES)):
+            T_world_car = world.pose(first + index) @ np.linalg.inv(T_EGO_CAMERA)
+            _, png = cv2.imencode(".png", world.render(first + index)[0][..., ::-1])
+            rows += [
+                {
+                    "key.segment_context_name": segment,
+                    "key.camera_name": camera,
+                    "key.frame_timestamp_micros": TIME_0_S * 10**6 + index * 10**5,
+                    "[CameraImageComponent].image": png.tobytes() if camera == 1 else b"another camera",
+                    "[CameraImageComponent].pose.transform": T_world_car.ravel().tolist(),
+                }
+                for camera in (2, 1)
+            ]
+        write_parquet(root / split / "camera_image" / f"{segment}.parquet", rows)
+        intrinsic = dict(zip(("f_u", "f_v", "c_u", "c_v"), world.K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist(), strict=True))
+        intrinsic |= dict.fromkeys(("k1", "k2", "p1", "p2", "k3"), 0.0)
+        calibration = {
+            "key.segment_context_name": segment,
+            **{f"[CameraCalibrationComponent].intrinsic.{name}": value for name, value in intrinsic.items()},
+            "[CameraCalibrationComponent].extrinsic.transform": T_car_camera.ravel().tolist(),
+            "[CameraCalibrationComponent].height": world.height,
+            "[CameraCalibrationComponent].width": world.width,
+        }
+        rows = [{"key.camera_name": camera, **calibration} for camera in (1, 2)]
+        write_parquet(root / split / "camera_calibration" / f"{segment}.parquet", rows)
+    return root
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def change_parquet(path: Path, edit: Callable[[list[dict[str, Any]]], object]) -> None:
+    (file,) = path.glob("*.parquet")
+    rows = parquet.read_table(file).to_pylist()
+    edit(rows)
+    write_parquet(file, rows)
+
+
 def write_bag(
     path: Path, world: Any, *, topic: str = "/front/image_raw", size: Any = None, D: Any = (0.0,) * 5
 ) -> Path:
@@ -258,19 +302,12 @@ def ros2(tmp_path: Path, world: Any) -> Path:
 CAMERA: dict[str, dict[str, Any]] = {"bdd": {"camera": {"horizontal_fov_deg": 67.0}}}
 
 
-@pytest.mark.parametrize("fixture", ["nuscenes", "ddad", "bdd", "ros1", "ros2"])
+@pytest.mark.parametrize("fixture", ["nuscenes", "ddad", "bdd", "waymo", "ros1", "ros2"])
 @pytest.mark.slow
 def test_miniature_passes_the_checks_and_trains_three_steps(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    from stadia import recipes
-
-    path, options = request.getfixturevalue(fixture), CAMERA.get(fixture, {})
-    findings = run_preflight(sample_recordings(path, **options), {}, seconds=20)
-    assert [finding for finding in findings if finding.severity == "stop"] == []
-    config = recipes.configure("selfsup", SMALL, data={"path": str(path), **options})
-    run = recipes.train(config, out=tmp_path / "runs", on_stop="halt")
-    assert [row["step"] for row in read_rows(run.metrics_csv)][-1] in (3, "3")
+    check_three_steps(request.getfixturevalue(fixture), tmp_path / "runs", **CAMERA.get(fixture, {}))
 
 
 def test_nuscenes(nuscenes: Path, world: Any) -> None:
@@ -321,6 +358,37 @@ def test_bdd100k_without_gps_of_a_split_has_no_poses(bdd: Path) -> None:
         file.unlink()
     (bdd / "info" / "100k" / "val").rmdir()
     assert open_recordings(bdd, split="val", stride=2, **CAMERA["bdd"])[0].T_world_camera(0) is None
+
+
+def test_waymo(waymo: Path, world: Any) -> None:
+    assert detect_format(waymo) == detect_format(waymo / "training") == "waymo"
+    assert read_named_splits(waymo) == {"train": ["training/100_000_120_000"], "val": ["validation/200_000_220_000"]}
+    first, second = open_recordings(waymo, stride=2)
+    assert [first.name, second.name] == ["waymo/training/100_000_120_000", "waymo/validation/200_000_220_000"]
+    assert len(first) == FRAMES // 2
+    assert np.array_equal(first.image(1), world.render(2)[0]), "in the order of times"
+    np.testing.assert_allclose(first.T_world_camera(1), world.pose(2), atol=1e-9)
+    np.testing.assert_allclose(first.K(0), world.K)
+    assert first.timestamp_s(1) == pytest.approx(0.2)
+    (segment,) = sample_recordings(waymo / "validation", stride=1)
+    assert np.array_equal(segment.image(3), world.render(13)[0])
+    np.testing.assert_allclose(segment.T_world_camera(3), world.pose(13), atol=1e-9)
+
+
+def test_distortion_of_waymo_is_removed(waymo: Path, world: Any) -> None:
+    key = "[CameraCalibrationComponent].intrinsic.k1"
+    change_parquet(waymo / "training" / "camera_calibration", lambda rows: [row.update({key: -0.1}) for row in rows])
+    (recording,) = open_recordings(waymo / "training", stride=1)
+    assert not np.array_equal(recording.K(0), world.K)
+    assert not np.array_equal(recording.image(0), world.render(0)[0])
+
+
+def test_records_of_waymo_version_1_are_refused(tmp_path: Path, one_line: OneLine) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "segment-1_with_camera_labels.tfrecord").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"found a record of version 1; expected version 2.*tensorflow") as caught:
+        open_recordings(tmp_path)
+    one_line(caught.value)
 
 
 @pytest.mark.parametrize("name", BAGS)
@@ -493,6 +561,61 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "rideID: Field required",
     ),
     "bdd, cut video": ("bdd", lambda p: cut(next(p.glob("videos/100k/train/*a.mov"))), "0000f77c-a.mov"),
+    "waymo, cut": (
+        "waymo",
+        lambda p: cut(next(p.glob("training/camera_image/*"))),
+        "100_000_120_000.parquet: found a damaged",
+    ),
+    "waymo, missing calibration": (
+        "waymo",
+        lambda p: next(p.glob("training/camera_calibration/*")).unlink(),
+        "camera_calibration/100_000_120_000.parquet",
+    ),
+    "waymo, other columns": (
+        "waymo",
+        lambda p: change_parquet(
+            p / "training/camera_image", lambda rows: [row.pop("[CameraImageComponent].pose.transform") for row in rows]
+        ),
+        r"no column '\[CameraImageComponent\].pose.transform'",
+    ),
+    "waymo, another segment": (
+        "waymo",
+        lambda p: change_parquet(
+            p / "training/camera_calibration",
+            lambda rows: [row.update({"key.segment_context_name": "7_000"}) for row in rows],
+        ),
+        "rows of the segment 7_000; expected those of 100_000_120_000",
+    ),
+    "waymo, no front": (
+        "waymo",
+        lambda p: change_parquet(
+            p / "training/camera_image", lambda rows: [row.update({"key.camera_name": 3}) for row in rows]
+        ),
+        "no row of FRONT",
+    ),
+    "waymo, size": (
+        "waymo",
+        lambda p: change_parquet(
+            p / "training/camera_calibration",
+            lambda rows: [row.update({"[CameraCalibrationComponent].width": 1920}) for row in rows],
+        ),
+        "images of 160x96; expected 1920x96",
+    ),
+    "waymo, pose": (
+        "waymo",
+        lambda p: change_parquet(
+            p / "training/camera_image",
+            lambda rows: rows[1].update({"[CameraImageComponent].pose.transform": [2.0] * 16}),
+        ),
+        "a pose that is no rotation and translation in row 5 of FRONT",
+    ),
+    "waymo, damaged image": (
+        "waymo",
+        lambda p: change_parquet(
+            p / "training/camera_image", lambda rows: rows[1].update({"[CameraImageComponent].image": b"jpeg"})
+        ),
+        "image 5 of FRONT",
+    ),
     "ros 1, cut": ("ros1", cut, "drive.bag: found a damaged bag"),
     "ros 1, other version": (
         "ros1",
@@ -532,7 +655,7 @@ def test_wrong_variant_is_named(name: str, request: pytest.FixtureRequest, one_l
     format = detect_format(path)
     damage(path)
     with pytest.raises(DataError, match=message) as caught:
-        read_all(path, format=format, stride=1 if format in ("bdd100k", "rosbag") else "auto", **options)
+        read_all(path, format=format, stride=1 if format in ("bdd100k", "rosbag", "waymo") else "auto", **options)
     one_line(caught.value)
 
 

@@ -10,12 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from three_steps import check_three_steps
 
 from stadia.core.errors import DataError
-from stadia.dataloading.samples import VideoSamples
 from stadia.datasets.formats.tum_rgbd import FREIBURG_CAMERAS, match_times, rotations_from_xyzw
 from stadia.datasets.open_dataset import detect_format, open_recordings, read_named_splits
-from stadia.diagnostics.preflight.preflight_runner import run_preflight
 
 OneLine = Callable[..., None]
 FRAMES = 4
@@ -88,7 +87,8 @@ def city(tmp_path: Path, world: Any) -> Path:
         for index in range(FRAMES):
             for side in ("left", "right"):
                 file = f"{name}_000003_{index + 17:06d}_{side}Img8bit.png"
-                world.save(root / f"{side}Img8bit_sequence" / split / name / file, world.render(index, side)[0])
+                image = world.render(index + 10 * (split == "val"), side)[0]
+                world.save(root / f"{side}Img8bit_sequence" / split / name / file, image)
         (root / "camera" / split / name).mkdir(parents=True)
         intrinsic = {"fx": 120.0, "fy": 120.0, "u0": 77.0, "v0": 41.0}
         extrinsic = {"baseline": world.baseline_m, "pitch": 0.03, "roll": 0.0, "x": 1.7, "y": 0.1, "yaw": 0, "z": 1.22}
@@ -97,13 +97,12 @@ def city(tmp_path: Path, world: Any) -> Path:
     return root
 
 
-def check_trains(path: Path) -> None:
-    """It passes the checks that stop a training, and gives samples."""
-    recordings = open_recordings(path)
-    findings = run_preflight(recordings, {}, seconds=20)
-    assert [finding for finding in findings if finding.severity == "stop"] == []
-    samples = VideoSamples(recordings, height=64, width=96)
-    assert samples[0].inputs.image.shape == (3, 64, 96)
+@pytest.mark.slow
+@pytest.mark.parametrize("fixture", ["tum", "nerf", "colmap", "city"])
+def test_miniature_passes_the_checks_and_trains_three_steps(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    check_three_steps(request.getfixturevalue(fixture), tmp_path / "runs")
 
 
 @pytest.mark.slow
@@ -116,7 +115,6 @@ def test_tum_rgbd(tum: Path, world: Any) -> None:
     depth = recording.depth_m(1)
     assert depth is not None
     assert float(depth.max()) == pytest.approx(12, abs=0.5)
-    check_trains(tum)
 
 
 def test_nerfstudio(nerf: Path, world: Any) -> None:
@@ -125,7 +123,6 @@ def test_nerfstudio(nerf: Path, world: Any) -> None:
     assert np.array_equal(recording.image(3), world.render(3)[0]), "by the names' numbers"
     np.testing.assert_allclose(recording.T_world_camera(3), world.pose(3), atol=1e-9)
     np.testing.assert_allclose(recording.K(0), world.K)
-    check_trains(nerf)
 
 
 def test_colmap(colmap: Path, world: Any) -> None:
@@ -135,7 +132,6 @@ def test_colmap(colmap: Path, world: Any) -> None:
     np.testing.assert_allclose(recording.T_world_camera(2), world.pose(2), atol=1e-6)
     np.testing.assert_allclose(recording.K(0)[0, 0], world.K[0, 0])
     assert not recording.has_metric_poses, "the unit of a reconstruction is its own"
-    check_trains(colmap)
 
 
 def test_cityscapes(city: Path, world: Any) -> None:
@@ -148,7 +144,6 @@ def test_cityscapes(city: Path, world: Any) -> None:
     np.testing.assert_allclose(first.T_right_left, world.T_right_left)
     assert (first.number(0), first.session) == (17, "cityscapes/aachen")
     assert first.timestamp_s(1) - first.timestamp_s(0) == pytest.approx(1 / 17)
-    check_trains(city)
 
 
 def read_all(path: Path) -> None:

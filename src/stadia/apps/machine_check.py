@@ -35,6 +35,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "s3": ("s3fs",),
     "ray": ("ray",),
     "ros": ("rosbags",),
+    "waymo": ("pyarrow",),
     "postgres": ("pg8000",),
     "map": ("pycolmap",),
     "exr": ("OpenEXR",),

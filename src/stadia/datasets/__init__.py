@@ -28,6 +28,7 @@ DATASETS = Registry(
         "nuscenes": "stadia.datasets.formats.nuscenes:NuScenes",
         "ddad": "stadia.datasets.formats.ddad:Ddad",
         "bdd100k": "stadia.datasets.formats.bdd100k:Bdd100k",
+        "waymo": "stadia.datasets.formats.waymo:Waymo",
         "rosbag": "stadia.datasets.formats.ros_bags:RosBag",
         "videos": "stadia.datasets.video.video_list:VideoList",
         "video": "stadia.datasets.video.video_files:OwnVideo",

@@ -1,0 +1,242 @@
+"""Read the Waymo Open Dataset v2: SPLIT/camera_image/SEGMENT.parquet and SPLIT/camera_calibration/SEGMENT.parquet.
+
+A segment is a recording of the FRONT camera, 10 Hz, with the pose of each image. Its images are decoded once into the
+cache, without the distortion of the lens. Version 1 (.tfrecord) is refused: it is read by tensorflow alone. Reads by
+the package `pyarrow`. Source: waymo.com/open (its own licence, registration).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError, DataError, summarize_exception
+from stadia.core.recording import Recording
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_store import ReportProgress
+from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, make_undistortion
+from stadia.datasets.open_dataset import DatasetFormat, select_names
+from stadia.datasets.recordings import CalibratedRecording, Intrinsics, check_K
+from stadia.datasets.video.content_hash import hash_video
+from stadia.datasets.video.video_camera import UserCamera
+from stadia.datasets.video.video_decoding import VideoFrame
+from stadia.datasets.video.video_files import FrameSource, open_frames, read_segment
+from stadia.files.image_io import decode_image
+from stadia.files.input_files import PARSER_ERRORS, check_input_file
+
+Array = NDArray[np.float64]
+
+IMAGES, CALIBRATION = "camera_image", "camera_calibration"
+"""Folders of the two components that are read."""
+
+SPLITS = {"training": "train", "validation": "val", "testing": "test"}
+"""Folders of the data set -> names of splits."""
+
+FRONT = 1
+"""Number of the camera FRONT, as in waymo_open_dataset/dataset.proto."""
+
+SEGMENT, CAMERA, TIME_US = "key.segment_context_name", "key.camera_name", "key.frame_timestamp_micros"
+IMAGE, POSE = "[CameraImageComponent].image", "[CameraImageComponent].pose.transform"
+_CALIBRATION = "[CameraCalibrationComponent]."
+PINHOLE = tuple(f"{_CALIBRATION}intrinsic.{name}" for name in ("f_u", "f_v", "c_u", "c_v"))
+DISTORTION = tuple(f"{_CALIBRATION}intrinsic.{name}" for name in ("k1", "k2", "p1", "p2", "k3"))
+EXTRINSIC, SIZE = f"{_CALIBRATION}extrinsic.transform", (f"{_CALIBRATION}height", f"{_CALIBRATION}width")
+
+T_WAYMO_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+"""From x right, y down, z forward to the axes of Waymo's cameras: x forward, y left, z up."""
+
+MAX_PARQUET_BYTES = 4 << 30
+"""Images of a segment of 20 s by five cameras are about 400 MB."""
+
+US_PER_S = 1_000_000
+MAX_ROTATION_ERROR = 1e-3
+_FIX = "copy the official file again"
+
+
+class Waymo(DatasetFormat):
+    """Segments of the Waymo Open Dataset, by the folder of the splits or of one of them."""
+
+    layout = "training/camera_image/SEGMENT.parquet beside camera_calibration"
+    options = frozenset({"stride"})
+    opens_slowly = True
+
+    def recognizes(self, path: Path) -> bool:
+        return path.is_dir() and bool(_find_images(path) or _find_records(path))
+
+    def find_recordings(self, path: Path) -> dict[str, Path]:
+        """Return the images of each segment. Raises DataError for records of version 1."""
+        found = _find_images(path)
+        if not found and (records := _find_records(path)):
+            expected = "version 2, with parquet files (version 1 needs tensorflow)"
+            fix = "download camera_image and camera_calibration of gs://waymo_open_dataset_v_2_0_1"
+            raise DataError(records[0], found="a record of version 1", expected=expected, fix=fix)
+        return {_name_segment(path, file): file for file in found}
+
+    def splits(self, path: Path) -> dict[str, list[str]]:
+        """Return the segments of each folder of a split."""
+        splits: dict[str, list[str]] = {}
+        for name in self.find_recordings(path) if path.is_dir() else ():
+            folder = name.partition("/")[0]
+            if folder in SPLITS:
+                splits.setdefault(SPLITS[folder], []).append(name)
+        return splits
+
+    def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
+        return [_add_poses(open_frames(each, options, progress), each) for each in self._find_segments(path, options)]
+
+    def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
+        """Return the first images of each segment, without the cache."""
+        recordings = list[Recording]()
+        for segment in self._find_segments(path, options):
+            camera = segment.read_camera(options, *segment.read_image(0).shape[:2])
+            recordings.append(_add_poses(read_segment(segment.name, segment.stream(options), camera, options), segment))
+        return recordings
+
+    def _find_segments(self, path: Path, options: SourceOptions) -> list[WaymoSegment]:
+        found = self.find_recordings(path)
+        return [
+            WaymoSegment(f"waymo/{name}", found[name]) for name in select_names(list(found), options.recordings, path)
+        ]
+
+
+def _find_images(path: Path) -> list[Path]:
+    return [file for folder in _list_folders(path) for file in sorted((folder / IMAGES).glob("*.parquet"))]
+
+
+def _find_records(path: Path) -> list[Path]:
+    return [file for folder in _list_folders(path) for file in sorted(folder.glob("*.tfrecord"))]
+
+
+def _list_folders(path: Path) -> list[Path]:
+    """Return the folders that may hold components: the path itself, and those of the splits."""
+    return [path, *(path / split for split in SPLITS)]
+
+
+def _name_segment(path: Path, file: Path) -> str:
+    """Return SPLIT/SEGMENT, or SEGMENT alone where the folder of a split is given."""
+    folder = file.parent.parent
+    return file.stem if folder == path else f"{folder.name}/{file.stem}"
+
+
+def _add_poses(recording: Recording, segment: WaymoSegment) -> Recording:
+    assert isinstance(recording, CalibratedRecording)
+    recording.poses = segment.locate_camera()[[recording.number(index) for index in range(len(recording))]]
+    return recording
+
+
+@dataclass(frozen=True)
+class WaymoSegment(FrameSource):
+    """The images of FRONT in one segment. path: of its images."""
+
+    @cached_property
+    def images(self) -> dict[str, list[Any]]:
+        """Return time, pose and JPEG of each image, in the order of their times, by column."""
+        rows = _read_front(self.path, (TIME_US, POSE, IMAGE))
+        order = np.argsort(np.array(rows[TIME_US], np.int64), kind="stable")
+        return {name: [column[index] for index in order] for name, column in rows.items()}
+
+    @cached_property
+    def calibration(self) -> dict[str, Any]:
+        """Return the one row of FRONT, by column."""
+        rows = _read_front(self._calibration_file, (*PINHOLE, *DISTORTION, EXTRINSIC, *SIZE))
+        if (count := len(rows[EXTRINSIC])) != 1:
+            raise DataError(self._calibration_file, found=f"{count} rows of FRONT", expected="one", fix=_FIX)
+        return {name: column[0] for name, column in rows.items()}
+
+    @property
+    def _calibration_file(self) -> Path:
+        return self.path.parent.parent / CALIBRATION / self.path.name
+
+    def hash_content(self) -> str:
+        return hash_video(self.path)
+
+    def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
+        """Yield the images in the order of their times."""
+        times_us = self.images[TIME_US]
+        for index, time_us in enumerate(times_us):
+            yield VideoFrame(index, (time_us - times_us[0]) / US_PER_S, self.read_image(index))
+
+    def read_image(self, index: int) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB, with the distortion of the lens."""
+        image = decode_image(f"{self.path}, image {index} of FRONT", self.images[IMAGE][index], cv2.IMREAD_COLOR)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def estimate_count(self) -> int | None:
+        return len(self.images[TIME_US])
+
+    def count_lost(self, decoded: int) -> int:
+        return 0  # an image that is damaged is refused
+
+    def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
+        return (self._read_lens().fingerprint(),)
+
+    def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
+        """Return the camera of the images after the distortion of the lens is removed."""
+        lens = self._read_lens()
+        if (lens.height, lens.width) != (height, width):
+            found, expected = f"images of {width}x{height}", f"{lens.width}x{lens.height}, by {self._calibration_file}"
+            raise DataError(self.path, found=found, expected=expected, fix=_FIX)
+        if not lens.coefficients.any():
+            return UserCamera(Intrinsics(lens.K, height, width))
+        undistortion = make_undistortion(lens, self._calibration_file)
+        return UserCamera(undistortion.intrinsics, undistortion)
+
+    def _read_lens(self) -> DistortedCamera:
+        row = self.calibration
+        f_u, f_v, c_u, c_v = (float(row[name]) for name in PINHOLE)
+        K = check_K(self._calibration_file, np.array([[f_u, 0, c_u], [0, f_v, c_v], [0, 0, 1]]))
+        coefficients = np.array([row[name] for name in DISTORTION], np.float64)
+        return DistortedCamera(K, RADTAN, coefficients, *(int(row[name]) for name in SIZE))
+
+    def locate_camera(self) -> Array:
+        """Return (N, 4, 4) camera-to-world of each image, by the pose of the car at its time."""
+        T_world_car = _check_rigid(self.path, self.images[POSE])
+        T_car_camera = _check_rigid(self._calibration_file, [self.calibration[EXTRINSIC]])[0]
+        return T_world_car @ T_car_camera @ T_WAYMO_CAMERA
+
+
+def _check_rigid(path: Path, rows: Sequence[Sequence[float]]) -> Array:
+    """Return (N, 4, 4) of rows of 16 numbers. Raises DataError where one is no rotation with a translation."""
+    matrices = np.array([row if len(row) == 16 else [np.nan] * 16 for row in rows], np.float64).reshape(-1, 4, 4)
+    R = matrices[:, :3, :3]
+    errors = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    is_rigid = (errors < MAX_ROTATION_ERROR) & np.isfinite(matrices).all((1, 2)) & (np.linalg.det(R) > 0)
+    if not is_rigid.all():
+        found = f"a pose that is no rotation and translation in row {int(np.argmin(is_rigid))} of FRONT"
+        raise DataError(path, found=found, expected="4x4 matrices, row by row", fix=_FIX)
+    return matrices
+
+
+def _read_front(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Return columns of the rows of FRONT. Raises DataError for a damaged file, and for that of another segment."""
+    expected = "a parquet file of Waymo Open Dataset v2"
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        found, fix = "a file of the Waymo Open Dataset", "pip install 'stadia[waymo]'"
+        raise ConfigError(path, found=found, expected="the package pyarrow", fix=fix) from error
+    check_input_file(path, expected=expected, max_bytes=MAX_PARQUET_BYTES)
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = set(file.schema_arrow.names)
+            if missing := [name for name in (SEGMENT, CAMERA, *columns) if name not in names]:
+                raise DataError(path, found=f"no column '{missing[0]}'", expected=expected, fix=_FIX)
+        table = parquet.read_table(path, columns=[SEGMENT, *columns], filters=[(CAMERA, "=", FRONT)])
+        rows: dict[str, list[Any]] = table.to_pydict()
+    except (ArrowException, OSError, *PARSER_ERRORS) as error:
+        found = f"a damaged file ({summarize_exception(error)})"
+        raise DataError(path, found=found, expected=expected, fix=_FIX) from error
+    segments = set(rows.pop(SEGMENT))
+    if segments != {path.stem}:
+        found = f"rows of the segment {min(map(str, segments))[:60]}" if segments else "no row of FRONT"
+        raise DataError(path, found=found, expected=f"those of {path.stem}", fix=_FIX)
+    if empty := next((name for name, column in rows.items() if None in column), None):
+        raise DataError(path, found=f"a row of FRONT without {empty}", expected=expected, fix=_FIX)
+    return rows
