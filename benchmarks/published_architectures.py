@@ -9,11 +9,11 @@ RoadWorld in miniature. Prints a row of the table of docs/results/published-netw
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import sys
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def run_stadia(*words: object) -> str:
     """Return what a command prints. Raises RuntimeError with its error where it fails."""
     out, err = io.StringIO(), io.StringIO()
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             run_command_line([str(word) for word in words])
     except SystemExit as ending:
         if ending.code:
@@ -79,9 +79,8 @@ def train_and_resume(recipe: str, folder: Path, world: Path, out: Path) -> bool:
 
     recipe_class.training_step = stop
     try:
-        recipes.train(config, out=out / "stopped")
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):
+            recipes.train(config, out=out / "stopped")
     finally:
         recipe_class.training_step = training_step
     (stopped,) = (out / "stopped").iterdir()

@@ -66,6 +66,7 @@ class TestPredict:
         assert "12 frames" in text
         record = json.loads((out / "predictions.json").read_text())
         assert (record["has_frame_numbers"], record["entries"][:2]) == (True, ["000000", "000001"])
+        assert (record["camera_origin"], record["path_origin"]) == ("given by data.camera", "")
         assert text.splitlines()[-1].startswith("depth scale: metres")
         with av.open(str(out / "side_by_side.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == 12
@@ -75,6 +76,7 @@ class TestPredict:
             read_kitti_trajectory(out / "trajectory.txt").T_world_camera[:, 2, 3], 0.5 * np.arange(12), atol=1e-6
         )
 
+    @pytest.mark.slow
     def test_a_folder_of_images_loses_none(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
     ) -> None:
@@ -84,6 +86,7 @@ class TestPredict:
         assert "6 frames" in text
         assert json.loads((tmp_path / "out" / "predictions.json").read_text())["has_frame_numbers"] is False
 
+    @pytest.mark.slow
     def test_the_verdict_is_printed_and_recorded(
         self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
     ) -> None:

@@ -92,6 +92,7 @@ def test_a_map_alone_gives_a_path(video: Path, monkeypatch: pytest.MonkeyPatch) 
     assert followed[-1].T_world_camera[2, 3] == pytest.approx(7.5)
     (line,) = path.lines(DepthScale.METRES)
     assert line == "path: that of drive.map, scaled by the height of 1.5 m over its road: 7.5 m"
+    assert path.describe_origin() == line.removeprefix("path: ").removesuffix(": 7.5 m")
 
 
 def test_a_map_of_another_camera_is_not_used(video: Path) -> None:

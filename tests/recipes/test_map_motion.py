@@ -182,6 +182,16 @@ def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(imag
         resolve(make_config(images, "motion=map"))
 
 
+def test_poses_that_are_given_take_the_place_of_a_map(images):
+    (images.parent / "poses.txt").touch()
+    given = f"data.poses={images.parent / 'poses.txt'}"
+    assert resolve(make_config(images, given))[1] == ""
+    write_map(images.with_name("room.map"))
+    config, printed = resolve(make_config(images, given))
+    assert config.motion == "network"
+    assert printed == f"the map beside the video is not used: {given} gives the motion\n"
+
+
 def test_the_motion_term_is_least_at_the_known_motion_and_ignores_unknown_ones():
     known = torch.eye(4).repeat(1, 2, 1, 1)
     known[..., 2, 3] = 0.5

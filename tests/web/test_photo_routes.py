@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from tests.web.conftest import Browser, encode, make_network, make_picture
 
 from stadia.web import networks
+from stadia.web.photo import PhotoCamera, choose_camera
 
 
 def test_a_picture_becomes_depth(browser: Browser) -> None:
@@ -38,6 +39,12 @@ def test_exif_turns_the_picture_and_sets_the_field_of_view(browser: Browser) -> 
     assert (result["width"], result["height"], result["fov_source"]) == (96, 128, "photo")
     across_mm = 34.61 * 96 / 128
     assert result["fov_deg"] == pytest.approx(2 * np.degrees(np.arctan(across_mm / 2 / 26)), abs=0.1)
+
+
+def test_an_upright_picture_has_the_assumed_field_of_view_along_its_longer_side() -> None:
+    assert choose_camera(None, None, (), 96, 128) == PhotoCamera(60.0, "assumed")
+    upright = choose_camera(None, None, (), 128, 96)
+    assert upright.make_K(128, 96)[0, 0] == pytest.approx(64 / np.tan(np.radians(30)), rel=1e-3)
 
 
 def test_the_field_of_view_is_chosen_and_the_picture_kept(browser: Browser) -> None:

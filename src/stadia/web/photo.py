@@ -27,6 +27,7 @@ from stadia.files.image_io import write_image
 from stadia.geometry.distances import MeasuredDistance, measure_distance
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
+from stadia.recipes.prediction.input_camera import ASSUMED_FOV_DEG
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.recipes.prediction.verdict import PredictionGate
@@ -40,11 +41,6 @@ SHOWN_SIDE = 640
 
 BAR_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 """Places of the numbers beside the color bar, as shares of the brightest inverse depth."""
-
-ASSUMED_FOV_DEG = 60.0
-"""Field of view of a picture without EXIF, for a network whose training's is not known: between telephones' wide
-cameras, 65 to 70 degrees, and cameras of 50 mm, 40 degrees.
-"""
 
 FovSource = Literal["photo", "you", "network", "assumed"]
 
@@ -66,19 +62,26 @@ class PhotoCamera:
         return centered_K(focal_px_from_fov(self.fov_deg, width), height, width)
 
 
-def choose_camera(chosen_deg: float | None, photo_deg: float | None, focal: Sequence[float]) -> PhotoCamera:
+def choose_camera(
+    chosen_deg: float | None, photo_deg: float | None, focal: Sequence[float], height: int, width: int
+) -> PhotoCamera:
     """Return the camera of a picture: as chosen, by its EXIF, by the network's training, or assumed.
+
+    The assumed one has ASSUMED_FOV_DEG across the longer side, as that of `stadia predict`.
 
     Args:
         chosen_deg: by the user; None without a choice.
         photo_deg: by the EXIF; None without one.
         focal: fx / width of the network's training; empty or 0 where it is not known.
+        height: of the picture; only its ratio to the width counts.
 
     Raises ConfigError for an angle that no picture has.
 
     Examples:
-        >>> choose_camera(None, None, (0.5,))
+        >>> choose_camera(None, None, (0.5,), 480, 640)
         PhotoCamera(fov_deg=90.0, source='network')
+        >>> choose_camera(None, None, (), 640, 480)
+        PhotoCamera(fov_deg=46.83, source='assumed')
     """
     if chosen_deg is not None:
         if not 5 <= chosen_deg <= 160:
@@ -89,8 +92,13 @@ def choose_camera(chosen_deg: float | None, photo_deg: float | None, focal: Sequ
         return PhotoCamera(photo_deg, "photo")
     trained = [value for value in focal if value > 0]
     if trained:
-        return PhotoCamera(round(math.degrees(2 * math.atan(0.5 / trained[0])), 2), "network")
-    return PhotoCamera(ASSUMED_FOV_DEG, "assumed")
+        return PhotoCamera(_measure_fov_deg(trained[0]), "network")
+    return PhotoCamera(_measure_fov_deg(focal_px_from_fov(ASSUMED_FOV_DEG, max(height, width)) / width), "assumed")
+
+
+def _measure_fov_deg(focal: float) -> float:
+    """Return the angle from left to right, degrees, of a focal length in widths of the picture."""
+    return round(math.degrees(2 * math.atan(0.5 / focal)), 2)
 
 
 @dataclass(frozen=True)

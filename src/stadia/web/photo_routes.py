@@ -90,7 +90,7 @@ async def _predict(
 
     def job() -> photos.PhotoPrediction | ObjectPhoto:
         network: OpenNetwork = state.shelf.find(form.network)
-        camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, network.focal)
+        camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, network.focal, *decoded.image.shape[:2])
         if network.recipe.recipe == OBJECTS:
             return find_photo_objects(network, decoded.image, camera)
         known = [photos.KnownLength(**length.model_dump()) for length in form.known]

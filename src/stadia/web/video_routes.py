@@ -81,7 +81,7 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         if not about["frames"]:
             raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
         network = state.shelf.find(form.network)
-        camera = choose_camera(form.fov_deg, about["fov_deg"], network.focal)
+        camera = choose_camera(form.fov_deg, about["fov_deg"], network.focal, *about["size"])
         rate_hz = (about["rate_hz"] or DEFAULT_RATE_HZ) / form.every
         count = int(about["frames"])
         predict_video(job, network, camera, rate_hz, count)

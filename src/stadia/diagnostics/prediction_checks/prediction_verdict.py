@@ -270,7 +270,7 @@ def _explain_unchecked_holes(measured: FrameMeasurements, valid: int) -> str | N
 
 
 def _check_maps(measured: FrameMeasurements, *, is_of_training: bool) -> Iterator[Finding]:
-    """M33, M30, M31, M34, M32 and S30."""
+    """M30 to M37 and S30: what the measured maps show by themselves, and at the points of a map."""
     if measured.invalid:
         text = f"{measured.invalid} of {measured.frames} maps have values that are not finite, or not positive"
         yield make_finding("M33", Severity.STOP, text, "none", evidence={"frames": measured.invalid})

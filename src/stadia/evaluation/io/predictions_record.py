@@ -41,6 +41,8 @@ class Provenance(StrictModel):
     licence: of the published weights that the network is or started from; "" where none is known.
     scale_from: how its metres were measured (`--scale-from`): factor, deviation, residual and verdict of each source;
         None where depth is as the network predicts it.
+    camera_origin: where the camera of the images comes from, such as "assumed, ..."; "" where that is not known.
+    path_origin: what the path stands on besides `motion`: the map beside a video, and its scale; else "".
     """
 
     recipe: str
@@ -54,6 +56,8 @@ class Provenance(StrictModel):
     steady: bool = False
     licence: str = ""
     scale_from: dict[str, Any] | None = None
+    camera_origin: str = ""
+    path_origin: str = ""
 
     @classmethod
     def from_checkpoint(

@@ -59,6 +59,7 @@ from stadia.recipes.prediction.prediction_inputs import (
     PredictionInput,
     add_training_options,
     choose_recording_camera,
+    describe_recording_camera,
     is_own_video,
     make_recording_input,
     open_inputs,
@@ -184,6 +185,7 @@ class DepthTask(Task):
     ) -> Iterator[str]:
         yield from given.camera_lines()
         yield from self._start_backend(request)
+        provenance = provenance.model_copy(update={"camera_origin": given.describe_camera_origin()})
         predictor: Predictor = self.predictor
         receipt: ScaleReceipt | None = None
         if request.scale_from:
@@ -198,6 +200,8 @@ class DepthTask(Task):
         gate.beliefs += [] if belief is None else [belief]
         gate.beliefs += find_network_focals(self.recipe, self.predictor, self._open_one(given).frames)
         mapped = yield from self._find_mapped_path(given, request, predictor)
+        if mapped is not None:
+            provenance = provenance.model_copy(update={"path_origin": mapped.describe_origin()})
         predictions = predict_input(
             predictor,
             given,
@@ -280,7 +284,9 @@ class DepthTask(Task):
             notes += _choose_split(data, options)
         predictor = choose_flip(self.recipe.predictor(self.size), request.flip)
         opened_with = add_training_options(self.checkpoint, data, options)
-        recordings = open_recordings(data, progress=progress, **choose_recording_camera(data, opened_with))
+        opened_with, camera = choose_recording_camera(data, opened_with)
+        recordings = open_recordings(data, progress=progress, **opened_with)
+        notes += describe_recording_camera(recordings[0], 0, camera)
         listed = None if request.frames is None else read_frame_list(request.frames, recordings)
         indices: Mapping[str, Sequence[int]] = (
             {recording.name: range(0, len(recording), request.every) for recording in recordings}

@@ -44,14 +44,18 @@ class InputCamera:
     is_assumed: bool = False
     warnings: tuple[str, ...] = field(default=())
 
+    def describe_origin(self) -> str:
+        """Return where it comes from, for people; an assumed one is marked as such."""
+        return f"assumed, {self.origin}" if self.is_assumed else self.origin
+
     def lines(self, intrinsics: Intrinsics) -> list[str]:
         """Return lines for people, for frames with these intrinsics."""
         across_deg, down_deg = find_field_of_view(intrinsics)
         angles = f"{across_deg:.1f} x {down_deg:.1f} degrees"
         longest = max(across_deg, down_deg)
-        line = f"camera: {self.origin}, {angles}"
+        line = f"camera: {self.describe_origin()}, {angles}"
         if self.is_assumed:
-            line = f"camera: assumed, {self.origin}, {angles}: metres and ratios stand on it; {SET_CAMERA}"
+            line += f": metres and ratios stand on it; {SET_CAMERA}"
         warnings = [f"warn: {text}" for text in self.warnings]
         if not MIN_FOV_DEG <= longest <= MAX_FOV_DEG:
             usual = f"usual cameras have {MIN_FOV_DEG:g} to {MAX_FOV_DEG:g} degrees along the longer side"

@@ -67,12 +67,16 @@ class MappedPath:
             self.places.append(pose[:3, 3].copy())
             yield replace(frame, T_world_camera=pose, is_aligned=None if is_known else frame.is_aligned)
 
+    def describe_origin(self) -> str:
+        """Return the map and what gives its scale, for people."""
+        return f"that of {self.mapped.folder.name}, scaled by {self.by}"
+
     def lines(self, depth_scale: DepthScale) -> list[str]:
         """Return the length of the path, and how that by the predicted depth differs."""
         if len(self.places) < 2:
             return []
         unit = " m" if depth_scale is DepthScale.METRES else ""
-        line = f"path: that of {self.mapped.folder.name}, scaled by {self.by}: {_length(self.places):.4g}{unit}"
+        line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{unit}"
         by_map, by_depth = _length(self.by_map), _length(self.by_depth)
         if not by_map:
             return [line]

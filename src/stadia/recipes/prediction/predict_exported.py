@@ -71,7 +71,9 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))
             shown = track(given.frames, given.count, f"predicting {given.name}")
             frames = stream_exported_predictions(network, shown, backend.run)
-            provenance = network.provenance(size).model_copy(update={"backend": name})
+            provenance = network.provenance(size).model_copy(
+                update={"backend": name, "camera_origin": given.describe_camera_origin()}
+            )
             codes = network.about.verdict_codes.split(", ") if network.about.verdict == "unusable" else []
             training = TrainingRecord(
                 focal=tuple(filter(None, (network.about.focal,))), recorded_codes=tuple(filter(None, codes))

@@ -40,6 +40,8 @@ from stadia.files.run_facts import RUN_FILE, read_run_facts
 from stadia.recipes.prediction.input_camera import InputCamera, choose_input_camera, describe_camera
 from stadia.training.checkpoint import Checkpoint
 
+DATA_SET_CAMERA = "of the data set"
+
 
 @dataclass(frozen=True)
 class PredictionInput:
@@ -72,15 +74,17 @@ class PredictionInput:
         """Return whether nothing about your own images states their camera."""
         return self.camera is not None and self.camera.is_assumed
 
+    def describe_camera_origin(self) -> str:
+        """Return where the camera comes from, as predictions.json records it."""
+        return DATA_SET_CAMERA if self.camera is None else self.camera.describe_origin()
+
     def camera_lines(self) -> list[str]:
         """Return the camera and where it comes from, for people; of a data set by its first frame."""
         if self.camera is not None and self.intrinsics is not None:
             return self.camera.lines(self.intrinsics)
         if self.recording is None or not len(self.indices):
             return []
-        first = self.indices[0]
-        height, width = self.recording.image(first).shape[:2]
-        return describe_camera("of the data set", Intrinsics(self.recording.K(first), height, width))
+        return describe_recording_camera(self.recording, self.indices[0])
 
     @property
     def is_photo(self) -> bool:
@@ -297,14 +301,24 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
     return {**completed, **({} if camera is None else {"trained_camera": camera}), **options}
 
 
-def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` of `open_inputs` as those of `open_recordings`: your own images have a chosen camera."""
+def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], InputCamera | None]:
+    """Return `options` of `open_inputs` as those of `open_recordings`, and the camera that your own images have."""
     chosen = {key: value for key, value in options.items() if key != "trained_camera"}
     if not is_own_video(path, options.get("format", "auto")):
-        return chosen
+        return chosen, None
     config = resolve_config(SourceOptions, {key: value for key, value in chosen.items() if key != "format"})
     camera = choose_input_camera(config.camera, expand_home(path), options.get("trained_camera"))
-    return {**chosen, "camera": camera.config}
+    return {**chosen, "camera": camera.config}, camera
+
+
+def describe_recording_camera(recording: Recording, frame: int, camera: InputCamera | None = None) -> list[str]:
+    """Return the camera of a frame and where it comes from, for people.
+
+    camera: of your own images; None for a data set, which has its own.
+    """
+    height, width = recording.image(frame).shape[:2]
+    intrinsics = Intrinsics(recording.K(frame), height, width)
+    return describe_camera(DATA_SET_CAMERA, intrinsics) if camera is None else camera.lines(intrinsics)
 
 
 def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:

@@ -49,7 +49,7 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
         return _take_maps(config, console)
     if wanted:
         fix = f"make it: stadia map {config.data.path}; or leave motion out"
-        raise ConfigError("motion=map", found=missing, expected="a map of each video", fix=fix)
+        raise ConfigError("motion=map", found=missing or "none", expected="a map of each video", fix=fix)
     if missing is None:
         missing = f"its unit is its own, and {' and '.join(metric)} gives metres"
     if missing:
@@ -60,13 +60,15 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
 def find_reason_against(data_set: DatasetConfig) -> str | None:
     """Return why a data set does not take its motion from a map; "" where there is none to take, None where it does."""
     path = expand_home(data_set.path)
-    if data_set.poses not in (None, POSES_OF_MAP) or not data_set.offsets or data_set.stereo is True:
-        return "" if data_set.poses is None else "poses of another file are given"
+    if not data_set.offsets or data_set.stereo is True:
+        return ""
     try:
         is_own = detect_format(path, data_set.format) == VIDEO
         mapped = find_map(path) if is_own else None
         if mapped is None:
             return ""
+        if data_set.poses not in (None, POSES_OF_MAP):
+            return f"data.poses={data_set.poses} gives the motion"
         camera = read_user_intrinsics(data_set.camera, path, *read_image_size(path))
     except StadiaError as error:
         return str(error)
