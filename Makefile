@@ -101,8 +101,8 @@ audit: $(VENV)/.installed-dev
 
 base-network: $(VENV)/.installed
 	$(BIN)/python experiments/world_textures.py --out $(OUT)/base-network/textures.npz
-	$(BIN)/python experiments/base_network.py train --out $(OUT)/base-network
-	$(BIN)/python experiments/base_network.py train --out $(OUT)/base-network/decoder --minutes 60 \
+	$(BIN)/python experiments/base_network.py --out $(OUT)/base-network
+	$(BIN)/python experiments/base_network.py --out $(OUT)/base-network/decoder --minutes 60 \
 		--textures $(OUT)/base-network/textures.npz --decoder-of $(OUT)/base-network/base_network.safetensors
 
 # The wheel is built from the source archive, which shows that the archive is complete. torch brings setuptools.

@@ -1,16 +1,14 @@
-r"""Train the network `base` on rendered worlds alone, write its weights, and score it on real samples.
+r"""Train the network `base` on rendered worlds alone, and write its weights.
 
     python experiments/world_textures.py --out runs/base/textures.npz
-    python experiments/base_network.py train --out runs/base --minutes 600
-    python experiments/base_network.py score [--data DIR] [--weights FILE]
+    python experiments/base_network.py --out runs/base --minutes 600
 
-`train` renders while it trains: RoomWorld and RoadWorld on the processor's cores, the worlds of shape_worlds.py on
+It renders while it trains: RoomWorld and RoadWorld on the processor's cores, the worlds of shape_worlds.py on
 the training's device. It takes a GPU where there is one, writes OUT/checkpoint.pt every two minutes and goes on from
 it, and writes OUT/base_network.safetensors (float16, averaged weights), the file of the package. The learning rate
 follows the share of --minutes that has passed, so that a fast device makes more steps of the same schedule. Then
-`train --decoder-of FILE` trains a new decoder on RoomWorld and RoadWorld alone, on the encoder of that file.
-`score` prints the table of docs/reference/base-network.md: AbsRel in metres and after median scaling, beside that of
-the mean depth of each pixel of the same images, which knows the truth.
+`--decoder-of FILE` trains a new decoder on RoomWorld and RoadWorld alone, on the encoder of that file.
+experiments/zero_shot.py scores it.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +33,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.core.recording import RIGHT, Recording
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.core.types import Camera, Predictor
-from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.core.types import Camera
 from stadia.losses.sparse_depth import affine_invariant_residual, gradient_matching_error, trimmed_mean
 from stadia.models.depth.config import BaseConfig
 from stadia.models.depth.unet import Unet
 from stadia.models.encoders import Encoder
-from stadia.recipes import load_predictor
-from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.scale_sources import match_pair_depth
 from stadia.synthetic.config import RoadWorldConfig, RoomWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 from stadia.synthetic.roomworld.room_scene import RoomRenderer, make_room
@@ -432,124 +423,18 @@ def train(arguments: argparse.Namespace) -> None:
     print(f"{trainer.step} steps in {trainer.spent_s / 60:.1f} min on {device}: {out / 'base_network.safetensors'}")
 
 
-# -- scores
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Real images with a truth. crop: the part of the image, of rows and columns, that counts (Garg et al. 2016)."""
-
-    title: str
-    folder: str
-    every: int
-    truth: str
-    crop: tuple[float, float, float, float] = (0, 1, 0, 1)
-
-
-GARG = (0.40810811, 0.99189189, 0.03594771, 0.96405229)
-SAMPLES = (
-    Sample("KITTI raw", "kitti_raw", 3, "LiDAR", GARG),
-    Sample("KITTI 06", "kitti_odometry", 5, "semi-global matching", GARG),
-    Sample("EuRoC V1_01", "euroc", 6, "semi-global matching"),
-    Sample("7-Scenes kitchen", "sevenscenes/kitchen", 4, "depth camera"),
-)
-FARTHEST_TRUTH_M = 80.0
-
-
-def read_truth(sample: Sample, recording: Recording, index: int) -> NDArray[np.float64]:
-    """Return z (H, W) in metres, 0 = none."""
-    if sample.truth == "semi-global matching":
-        assert recording.T_right_left is not None
-        pair = recording.image(index), recording.image(index, RIGHT)
-        truth = match_pair_depth(*pair, recording.K(index), recording.T_right_left)
-    else:
-        found = recording.depth_m(index)
-        truth = np.zeros(recording.image(index).shape[:2]) if found is None else found
-    height, width = truth.shape
-    top, bottom, left, right = (round(v * n) for v, n in zip(sample.crop, (height, height, width, width), strict=True))
-    counted = np.zeros_like(truth)
-    counted[top:bottom, left:right] = truth[top:bottom, left:right]
-    return np.where((counted > 0.1) & (counted < FARTHEST_TRUTH_M), counted, 0)
-
-
-def score_sample(sample: Sample, predictor: Predictor, recording: Recording) -> dict[str, float]:
-    """Return AbsRel in metres and after median scaling, the ratio to the truth, d1, and what the mean depth has."""
-    rows, truths = [], []
-    for index in range(0, len(recording), sample.every):
-        shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [index])))
-        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        inverse = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)[0, 0].float().numpy()
-        z = np.clip(shown.predicted(predictor.depth_scale, inverse, None).depth_at_image(), 1e-3, FARTHEST_TRUTH_M)
-        truth = read_truth(sample, recording, index)
-        truths.append(truth)
-        known = truth > 0
-        if known.sum() < 100:
-            continue
-        ratio = float(np.median(z[known] / truth[known]))
-        scaled = np.clip(z[known] / ratio, 1e-3, FARTHEST_TRUTH_M) / truth[known]
-        rows.append(
-            (
-                np.abs(z[known] / truth[known] - 1).mean(),
-                ratio,
-                np.abs(scaled - 1).mean(),
-                (np.maximum(scaled, 1 / scaled) < 1.25).mean(),
-            )
-        )
-    stack = np.stack(truths)
-    mean = stack.sum(0) / np.maximum((stack > 0).sum(0), 1)
-    baseline = []
-    for truth in truths:
-        known = (truth > 0) & (mean > 0)
-        if known.sum() >= 100:
-            guess = mean[known] * np.median(truth[known]) / np.median(mean[known])
-            baseline.append(np.abs(guess / truth[known] - 1).mean())
-    metres, ratio, scaled, d1 = np.mean(rows, axis=0)
-    return {
-        "images": len(rows),
-        "metres": metres,
-        "ratio": ratio,
-        "scaled": scaled,
-        "d1": d1,
-        "mean": np.mean(baseline),
-    }
-
-
-def score(data: Path, network: str, settings: list[str]) -> None:
-    """Print one row for each sample."""
-    print("| sample | truth | images | AbsRel in metres | depth over truth | AbsRel, median-scaled | d1 | mean depth |")
-    print("|---|---|---|---|---|---|---|---|")
-    for sample in SAMPLES:
-        (given,) = open_inputs(data / sample.folder)
-        assert given.recording is not None
-        size = given.recording.image(0).shape[:2]
-        predictor = load_predictor(open_network(Path(network), lambda size=size: size, settings))
-        found = score_sample(sample, predictor, given.recording)
-        values = " | ".join(f"{found[name]:.3f}" for name in ("metres", "ratio", "scaled", "d1", "mean"))
-        print(f"| {sample.title} | {sample.truth} | {found['images']} | {values} |", flush=True)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    trained = commands.add_parser("train")
-    trained.add_argument("--out", type=Path, default=Path("runs/base"))
-    trained.add_argument("--textures", type=Path, help="by default OUT/textures.npz")
-    trained.add_argument("--decoder-of", type=Path, help="weights whose encoder stays: a new decoder trains")
-    trained.add_argument("--minutes", type=float, default=600.0)
-    trained.add_argument("--batch", type=int, default=48)
-    trained.add_argument("--capacity", type=int, help="images of each store; by default 20000 on a GPU, else 3000")
-    trained.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes that render")
-    trained.add_argument("--tell", type=float, default=20.0, help="seconds between two lines")
-    trained.add_argument("--seed", type=int, default=0)
-    scored = commands.add_parser("score")
-    scored.add_argument("--data", type=Path, default=Path(os.environ.get("STADIA_REAL_DATA", "../shared/data")))
-    scored.add_argument("--network", default="base", help="any network that `stadia predict` takes")
-    scored.add_argument("settings", nargs="*", help="of the network: network.weights=FILE")
-    arguments = parser.parse_args()
-    if arguments.command == "train":
-        train(arguments)
-    else:
-        score(arguments.data, arguments.network, arguments.settings)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/base"))
+    parser.add_argument("--textures", type=Path, help="by default OUT/textures.npz")
+    parser.add_argument("--decoder-of", type=Path, help="weights whose encoder stays: a new decoder trains")
+    parser.add_argument("--minutes", type=float, default=600.0)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--capacity", type=int, help="images of each store; by default 20000 on a GPU, else 3000")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes that render")
+    parser.add_argument("--tell", type=float, default=20.0, help="seconds between two lines")
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
 
 
 if __name__ == "__main__":

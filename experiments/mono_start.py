@@ -19,16 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from base_network import GARG, Sample, score_sample
+from zero_shot import GARG, Sample, predict_depth, score_sample
 
 from stadia.core.errors import StadiaError
 from stadia.core.recording import Recording
-from stadia.core.types import Camera, Predictor, no_progress
+from stadia.core.types import Predictor, no_progress
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map
-from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.files.image_io import write_image
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.recipes import configure, load_predictor, train
@@ -126,10 +124,7 @@ def score_lane(predictor: Predictor, clip: Clip) -> float:
     for number, frame in enumerate(open_inputs(clip.video, camera={"K": clip.K.tolist()})[0].frames):
         if number % 5:
             continue
-        shown = PreparedFrame.prepare(predictor, frame)
-        camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-        inverse = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)[0, 0].float().numpy()
-        depth = shown.predicted(predictor.depth_scale, inverse, None).depth_at_image()
+        depth = predict_depth(predictor, frame)
         found = depth[np.clip(rows.astype(int), 0, len(depth) - 1), np.clip(columns.astype(int), 0, depth.shape[1] - 1)]
         errors.append(np.mean(np.abs(found * np.median(z / found) - z) / z))
     return float(np.mean(errors))
@@ -139,7 +134,7 @@ def score(predictor: Predictor, clip: Clip) -> float:
     """Return AbsRel with equal medians."""
     if clip.recording is None or clip.sample is None:
         return score_lane(predictor, clip)
-    return score_sample(clip.sample, predictor, clip.recording)["scaled"]
+    return score_sample(clip.sample, predictor, clip.recording).scaled
 
 
 def judge(run: Path, predictor: Predictor, clip: Clip) -> str:

@@ -86,6 +86,32 @@ def test_wrong_depth_has_its_finding(kind):
     assert codes <= {finding.code for finding in judged.findings}
 
 
+def test_maps_of_like_frames_follow_their_images_where_they_add_what_the_points_add():
+    """Houses between frames differ by little; the mean map of all is the same, and says nothing of them."""
+    random = np.random.default_rng(1)
+    scenes = [TRUE * np.exp(0.4 * random.normal() * np.sin(X / 9 + 6 * random.random())) for _ in range(5)]
+    mean = np.median([1 / scene for scene in scenes], axis=0)
+
+    def measure(maps: list[np.ndarray]) -> PointMeasurements:
+        frames = [make_frame(depth) for depth in maps]
+        true = [scene[PIXELS[:, 1], PIXELS[:, 0]] / 0.5 for scene in scenes]
+        moved = [replace(f, points=replace(f.points, z=z)) for f, z in zip(frames, true, strict=True)]
+        return measure_points(moved, mean)
+
+    right, same = measure(scenes), measure([1 / mean] * 5)
+    assert right.own_correlation == pytest.approx(1, abs=0.02)
+    assert same.own_correlation == 0
+    assert measure_points([make_frame(TRUE)] * 5, 1 / TRUE).own_correlation is None, "all frames show the same"
+    alike = replace(GOOD, change=0.02)
+    codes = {
+        name: [(finding.code, finding.severity) for finding in judged.findings]
+        for name, mapped in (("right", right), ("same", same))
+        for judged in [judge_measurements(replace(alike, mapped=mapped), TrainingRecord(steps=3000))]
+    }
+    assert codes["right"] == [("M31", Severity.NOTE)]
+    assert ("M31", Severity.WARN) in codes["same"] or ("M31", Severity.STOP) in codes["same"]
+
+
 def test_a_map_of_few_frames_does_not_decide():
     mapped = measure_points([make_frame(1 / TRUE)] * 3)
     judged = judge_measurements(replace(GOOD, match_error=0.5, mapped=mapped), TrainingRecord(steps=3000))

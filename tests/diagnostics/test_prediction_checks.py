@@ -219,6 +219,18 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
     assert line in of_own.fix
 
 
+@pytest.mark.parametrize("gain", [None, 0.04, 0.05, 0.6])
+def test_a_training_that_improved_measured_depth_is_not_doubtful_for_its_residual(gain: float | None) -> None:
+    """Points of a map, or matches, were compared before and after: trees at the horizon do not decide."""
+    residual = replace(LEARNED, warped_over_unwarped=0.97, validation_warped=1.3, codes=("S20",), depth_gain=gain)
+    improved = gain is not None and gain >= 0.05
+    assert judge_measurements(GOOD, residual).verdict is (Verdict.USABLE if improved else Verdict.DOUBTFUL)
+    turned = replace(residual, turn_deg=17.8)
+    assert judge_measurements(GOOD, turned).verdict is Verdict.DOUBTFUL, "motion is not measured by it"
+    error = replace(GOOD, match_error=0.99)
+    assert judge_measurements(error, residual).verdict is Verdict.UNUSABLE, "a better start of a useless depth"
+
+
 @pytest.mark.parametrize(
     ("training", "words", "expected"),
     [

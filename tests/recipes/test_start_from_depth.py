@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.files.run_facts import UNKNOWN_FACTS
 from stadia.models.depth.base_network import load_base_weights
 from stadia.recipes import configure
 from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, find_depth_start
@@ -138,7 +139,9 @@ def make_run(folder: Path, recipe: SelfsupRecipe, metrics: dict[str, float]) -> 
     (folder / "checkpoints").mkdir(parents=True)
     header = CheckpointHeader(recipe="selfsup", config={}, kind="weights", step=40, epoch=0, metrics=metrics)
     write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
-    return SimpleNamespace(folder=folder, checkpoints=folder / "checkpoints", writes=True)
+    run = SimpleNamespace(folder=folder, checkpoints=folder / "checkpoints", writes=True, facts=UNKNOWN_FACTS)
+    run.update_facts = lambda change: setattr(run, "facts", change(run.facts))
+    return run
 
 
 @pytest.mark.parametrize(
@@ -168,6 +171,8 @@ def test_a_start_is_kept_unless_points_or_matches_are_nearer_after_the_training(
     monkeypatch.setattr(kept_start, "_measure_error", lambda recipe, data, record: next(left))
     console = Console(quiet=True)
     assert kept_start.keep_better_start(selfsup(), trained, None, run, console) is kept
+    has_gain = not kept and not metrics
+    assert run.facts.depth_gain == (pytest.approx(1 - 0.4 / 0.7) if has_gain else None)
     checkpoint = Checkpoint.open(run.folder)
     assert checkpoint.header.step == (0 if kept else 40)
     weights, base = checkpoint.weights(), load_base_weights()

@@ -145,6 +145,10 @@ def test_steps_of_the_start_count(tmp_path: Path) -> None:
     assert "steps are few" not in output.getvalue()
     assert "note: 20 steps, after 5000 of the weights that it starts from: the loss checks run" in output.getvalue()
     assert run.facts.start_steps == 5000
+    without = io.StringIO()
+    console = Console(file=without, width=500)
+    small_recipe.train(tmp_path / "unchecked", recipe=started_recipe(), console=console, check_seconds=0)
+    assert "loss checks" not in without.getvalue(), "which are switched off"
 
 
 @pytest.fixture

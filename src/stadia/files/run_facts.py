@@ -181,6 +181,7 @@ class RunFacts:
     weights: what each network started from, or `weights of`: checkpoint and step.
     start_steps: updates that made the weights that it started from, with those of their own starts.
     worse_than_start: whether these weights score better than all of its own; None where it started from none.
+    depth_gain: share of the error of their depth at points of a map, or of matches, that the best checkpoint removed.
     stages: of progressive resizing.
     time: until the latest checkpoint.
     ended_by_time: where `training.max_minutes` ended it.
@@ -207,6 +208,7 @@ class RunFacts:
     weights: dict[str, str] = Field(default_factory=dict)
     start_steps: Count = 0
     worse_than_start: bool | None = None
+    depth_gain: float | None = None
     stages: tuple[StageFacts, ...] = ()
     time: TrainingTimes | None = None
     ended_by_time: TimeLimitEnd | None = None

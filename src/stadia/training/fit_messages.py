@@ -51,7 +51,10 @@ def start_lines(
     if step == 0 and steps < FEW_STEPS:
         is_few = steps + recipe.start_steps < FEW_STEPS
         before = f"{recipe.start_steps:.0f}" if math.isfinite(recipe.start_steps) else "those"
-        yield _FEW.format(steps) if is_few else _FEW_MORE.format(steps, before)
+        if is_few:
+            yield _FEW.format(steps)
+        elif config.check_seconds:
+            yield _FEW_MORE.format(steps, before)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
         yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
 

@@ -144,7 +144,7 @@ def measure_frames(frames: Sequence[SampledFrame], *, has_ratios: bool = True) -
     size = valid[0].inverse_depth.shape if valid else ()
     skies = [is_nearer for is_nearer in map(_is_sky_nearer, valid) if is_nearer is not None]
     mean_map = _mean_map(inverse_depths, size) if has_ratios else None
-    mapped = _measure_mapped(valid) if has_ratios else None
+    mapped = _measure_mapped(valid, mean_map) if has_ratios else None
     has_map = mapped is not None and mapped.frames >= MIN_MAPPED_FRAMES  # its points decide, and matches cost time
     measured = (_measure_pair(frame, mean_map) for frame in valid) if has_ratios and not has_map else ()
     pairs = [pair for pair in measured if pair is not None]
@@ -181,14 +181,14 @@ def _share_of_far_foregrounds(maps: Sequence[Map]) -> float | None:
     return float(np.mean([is_foreground_far(values.astype(np.float64)) for values in maps]))
 
 
-def _measure_mapped(frames: Sequence[SampledFrame]) -> PointMeasurements | None:
+def _measure_mapped(frames: Sequence[SampledFrame], mean_map: Map | None) -> PointMeasurements | None:
     """Compare the maps of frames with the points of a map; None without points."""
     known = [
         PointFrame(frame.points, frame.K, frame.inverse_depth.astype(np.float64), frame.image.shape[:2])
         for frame in frames
         if frame.points is not None
     ]
-    return measure_points(known) if known else None
+    return measure_points(known, None if mean_map is None else mean_map.astype(np.float64)) if known else None
 
 
 def _is_valid(inverse_depth: Map, *, has_ratios: bool) -> bool:

@@ -22,7 +22,10 @@ CELL_POINTS = 5  # of a part
 MIN_REGION_POINTS = 8  # on each side, near and far
 SIDE_SHARE = 0.4  # of the width that counts as left, and as right
 ROW_POINTS = 12  # points that count as nearly the same row
-MIN_POINT_ROW_SPREAD = 0.1  # standard deviation of ln depth within rows: below, the scene itself is a gradient
+MIN_MEASURED_SPREAD = 0.1
+"""Standard deviation of ln depth within rows, or beyond the mean map: below, the scene itself is a gradient, or all
+frames show the same.
+"""
 ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0
 """The part of the road that is compared, over the height of the camera: ahead, and to each side."""
 
@@ -67,6 +70,8 @@ class PointMeasurements:
     error: mean |ln z_predicted - ln z| after the median ratio, over that of constant depth.
     correlation: rank correlation of predicted and measured depth.
     row_correlation: the same within nearly equal rows; 0 for a vertical gradient.
+    own_correlation: rank correlation of what a map adds to the mean map of all frames with what the points add to it; 0
+        for a network that ignores its image.
     side_ratio: predicted over measured depth on the right, over that on the left.
     hole_share: share of the parts of the image with points that are predicted more than BEHIND times as far as these.
     range_ratio: predicted over measured depth of the farthest third, over that of the nearest third.
@@ -80,6 +85,7 @@ class PointMeasurements:
     error: float | None = None
     correlation: float | None = None
     row_correlation: float | None = None
+    own_correlation: float | None = None
     side_ratio: float | None = None
     range_ratio: float | None = None
     hole_share: float | None = None
@@ -89,9 +95,12 @@ class PointMeasurements:
     behind_road: float | None = None
 
 
-def measure_points(frames: Sequence[PointFrame]) -> PointMeasurements:
-    """Return measurements of frames with points, medians over the frames."""
-    compared = [values for frame in frames if (values := compare_points(frame)) is not None]
+def measure_points(frames: Sequence[PointFrame], mean_map: Array | None = None) -> PointMeasurements:
+    """Return measurements of frames with points, medians over the frames.
+
+    mean_map: (h, w) mean inverse depth of the frames in any unit; None for too few.
+    """
+    compared = [values for frame in frames if (values := compare_points(frame, mean_map)) is not None]
     roads = [on_road for frame in frames if (on_road := compare_road(frame)) is not None]
 
     def middle(name: str) -> float | None:
@@ -105,6 +114,7 @@ def measure_points(frames: Sequence[PointFrame]) -> PointMeasurements:
         error=middle("error"),
         correlation=middle("correlation"),
         row_correlation=middle("row_correlation"),
+        own_correlation=middle("own_correlation"),
         side_ratio=None if side is None else float(np.exp(side)),
         hole_share=middle("holes"),
         range_ratio=None if depth_range is None else float(np.exp(depth_range)),
@@ -115,39 +125,54 @@ def measure_points(frames: Sequence[PointFrame]) -> PointMeasurements:
     )
 
 
-def compare_points(frame: PointFrame) -> dict[str, float | None] | None:
+def compare_points(frame: PointFrame, mean_map: Array | None = None) -> dict[str, float | None] | None:
     """Return error, correlations, and logarithms of the ratios of one frame; None with too few points."""
-    from scipy.stats import spearmanr  # slow to import
-
     height, width = frame.size
-    points, inverse_depth = frame.points, frame.inverse_depth
+    points = frame.points
     x, y = points.xy[:, 0], points.xy[:, 1]
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1) & (points.z > 0)
     if inside.sum() < MIN_POINTS:
         return None
     x, y, measured = x[inside], y[inside], np.log(points.z[inside])
-    rows, columns = inverse_depth.shape
-    at = (
-        np.clip(((y + 0.5) * rows / height).astype(int), 0, rows - 1),
-        np.clip(((x + 0.5) * columns / width).astype(int), 0, columns - 1),
-    )
-    predicted = -np.log(inverse_depth[at])
+    at = (x + 0.5) / width, (y + 0.5) / height
+    predicted = _sample_log_depth(frame.inverse_depth, *at)
     residual = predicted - measured
     constant = float(np.mean(np.abs(measured - np.median(measured))))
     if constant < MIN_POINT_SPREAD:
         return None
     error = float(np.mean(np.abs(residual - np.median(residual))))
-    is_flat = float(np.ptp(predicted)) < 1e-3
-    correlation = 0.0 if is_flat else float(spearmanr(measured.round(3), predicted.round(3)).statistic)
+    mean = None if mean_map is None else _sample_log_depth(mean_map, *at)
     third = np.quantile(measured, [1 / 3, 2 / 3])
     return {
         "error": error / max(constant, 1e-6),
-        "correlation": correlation,
+        "correlation": _correlate_ranks(measured, predicted),
         "row_correlation": _correlate_in_rows(y, measured, predicted),
+        "own_correlation": None if mean is None else _correlate_where_varied(measured - mean, predicted - mean),
         "holes": _share_of_holes(residual - np.median(residual), x / width, y / height),
         "side": _gap(residual, x < SIDE_SHARE * width, x > (1 - SIDE_SHARE) * width),
         "range": _gap(residual, measured <= third[0], measured >= third[1]),
     }
+
+
+def _sample_log_depth(inverse_depth: Array, x: Array, y: Array) -> Array:
+    """Return ln z (M,) of a map (h, w) at shares of its width and height."""
+    rows, columns = inverse_depth.shape
+    row, column = (y * rows).astype(int), (x * columns).astype(int)
+    return -np.log(inverse_depth[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)])
+
+
+def _correlate_ranks(measured: Array, predicted: Array) -> float:
+    """Return the rank correlation; 0 for constant predictions."""
+    from scipy.stats import spearmanr  # slow to import
+
+    if float(np.ptp(predicted)) < 1e-3:
+        return 0.0
+    return float(spearmanr(measured.round(3), predicted.round(3)).statistic)
+
+
+def _correlate_where_varied(measured: Array, predicted: Array) -> float | None:
+    """Return the rank correlation; None where the measured values hardly differ."""
+    return None if float(measured.std()) < MIN_MEASURED_SPREAD else _correlate_ranks(measured, predicted)
 
 
 def _share_of_holes(residual: Array, x: Array, y: Array) -> float:
@@ -168,18 +193,12 @@ def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -
 
 def _correlate_in_rows(y: Array, measured: Array, predicted: Array) -> float | None:
     """Return the rank correlation of values, each less its median in nearly the same row; None for a gradient."""
-    from scipy.stats import spearmanr  # slow to import
-
     order = np.argsort(y, kind="stable")
     less = [values.copy() for values in (measured, predicted)]
     for part in np.array_split(order, max(len(order) // ROW_POINTS, 1)):
         for values in less:
             values[part] -= np.median(values[part])
-    if float(less[0].std()) < MIN_POINT_ROW_SPREAD:
-        return None
-    if float(np.ptp(less[1])) < 1e-3:
-        return 0.0
-    return float(spearmanr(less[0].round(3), less[1].round(3)).statistic)
+    return _correlate_where_varied(less[0], less[1])
 
 
 def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:

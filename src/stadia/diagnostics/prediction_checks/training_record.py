@@ -61,6 +61,8 @@ class TrainingRecord:
         frames trained: these have better scores than others would.
     recorded_codes: of the same verdict, whatever is judged now: it decides where nothing else does.
     is_worse_than_start: whether the weights that it started from score better on the validation frames.
+    depth_gain: share of the start's error at points of a map, or of matches, that the training removed; None where
+        neither was measured.
     start_steps: updates that made the weights of depth that it started from, with those of their own starts; 0 without
         any (an encoder of ImageNet predicts no depth), MAX_STEPS for the published ones of a transformer.
     checkpoint: file and step of the judged checkpoint.  other_checkpoint: of the best or the last one beside it, where
@@ -85,6 +87,7 @@ class TrainingRecord:
     turn_deg: float | None = None
     motion_over_depth: float | None = None
     is_worse_than_start: bool = field(default=False, compare=False)
+    depth_gain: float | None = field(default=None, compare=False)
     start_steps: float = field(default=0, compare=False)
     checkpoint: str | None = field(default=None, compare=False)
     other_checkpoint: str | None = field(default=None, compare=False)
@@ -122,6 +125,7 @@ class TrainingRecord:
             recipe_class=recipe_class,
             own_terms=_find_own_terms(rows, recipe) if recipe_class else (),
             is_worse_than_start=facts is not None and facts.worse_than_start is True,
+            depth_gain=facts.depth_gain if facts else None,
             start_steps=facts.start_steps if facts else 0,
         )
 

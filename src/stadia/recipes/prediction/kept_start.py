@@ -7,11 +7,13 @@ is compared at the points of the map beside the video, else with matches, as in 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_DEPTH_GAIN
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData
@@ -19,9 +21,6 @@ from stadia.recipes.prediction.depth_task import observe_training_data
 from stadia.training.checkpoint import Checkpoint, write_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
-
-MIN_GAIN = 0.05
-"""Share of the error that a training has to remove: on KITTI raw one that removed 1 % of it was worse by LiDAR."""
 
 
 def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, console: Console) -> bool:
@@ -49,9 +48,10 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     start, trained = (_measure_error(network, data, record) for network in (before, recipe))
     if start is None or trained is None:
         why = "nothing in the video measures its depth: neither points of a map nor matches"
-    elif trained > start * (1 - MIN_GAIN):
+    elif trained > start * (1 - MIN_DEPTH_GAIN):
         why = f"points or matches are {start:.3g} times as far from it as from constant depth, and {trained:.3g} after"
     else:
+        run.update_facts(lambda facts: replace(facts, depth_gain=1 - trained / start))
         line = f"points or matches: {start:.3g} times as far as from constant depth, after the training {trained:.3g}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
         return False
