@@ -1,10 +1,11 @@
-"""Compare the backends and precisions of `stadia predict` on one checkpoint: frames a second, difference, AbsRel.
+"""Compare the backends and precisions of `stadia predict` on one network: frames a second, difference, AbsRel.
 
-    python benchmarks/backends.py CHECKPOINT INPUT [--focal-px F] [--size WxH] [--repeats 5] [--frames 48]
-        [--data DATA --protocol metric --every 1] [--json FILE]
+    python benchmarks/backends.py NETWORK INPUT [--focal-px F] [--size WxH] [--repeats 5] [--frames 48]
+        [--choices openvino:float32 ...] [--data DATA --protocol metric --every 1] [--json FILE]
 
-INPUT is a video or a folder of images; its frames also calibrate int8. Rows are `torch float32`, then each installed
-backend in each precision. Two figures each, interleaved in rounds:
+NETWORK is what `stadia predict` takes: a run, a checkpoint, or a name such as `base`. INPUT is a video or a folder of
+images; its frames also calibrate int8. Rows are `torch float32`, then each installed backend in each precision. Two
+figures each, interleaved in rounds:
 
     network   the depth network on four images at once
     maps      depth as npz, 16-bit PNG and colors, as `stadia predict` writes them, without a path
@@ -45,9 +46,9 @@ from stadia.evaluation.quantization import median_relative_difference
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.prediction.backend_predictor import open_backend
+from stadia.recipes.prediction.network_checkpoint import open_network
 from stadia.recipes.prediction.prediction_inputs import open_inputs
 from stadia.recipes.prediction.requests import parse_size
-from stadia.training.checkpoint import Checkpoint
 
 BATCH, PASSES = 4, 12
 
@@ -79,12 +80,13 @@ def describe_ratios(rates: list[float], others: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("network")
     parser.add_argument("input", type=Path)
     parser.add_argument("--focal-px", type=float, default=707.0)
     parser.add_argument("--size")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--choices", nargs="+", help="of backend:precision beside torch:float32; all by default")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--protocol", default="metric")
     parser.add_argument("--every", type=int, default=1)
@@ -92,11 +94,14 @@ def main() -> None:
     arguments = parser.parse_args()
     size = None if arguments.size is None else parse_size(arguments.size)
     open_frames = partial(open_inputs, arguments.input, camera={"focal_px": arguments.focal_px}, stride=1)
-    provenance = Provenance.from_checkpoint(arguments.checkpoint, "network")
+    checkpoint = open_network(arguments.network, lambda: size or next(iter(open_frames()[0].frames)).image.shape[:2])
+    provenance = Provenance(recipe=checkpoint.header.recipe, config_hash=arguments.network)
     frames = [replace(frame, on_path=False) for frame in islice(open_frames()[0].frames, arguments.frames)]
     rows: dict[str, Predictor] = {}
+    wanted = arguments.choices and {"torch:float32", *arguments.choices}
     for choice in list_choices():
-        checkpoint = Checkpoint.open(arguments.checkpoint)
+        if wanted and f"{choice.backend}:{choice.precision}" not in wanted:
+            continue
         predictor, start = load_predictor(checkpoint, size), time.perf_counter()
         if not choice.is_default:
             predictor = open_backend(checkpoint, predictor, choice, open_frames)
