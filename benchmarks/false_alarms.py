@@ -1,6 +1,6 @@
 """Find false alarms: findings of preflight, loss checks and monitors on correct data and on trainings that learn.
 
-    python benchmarks/false_alarms.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT] [--out TABLE.md]
+    python benchmarks/false_alarms.py [--data FOLDER_OF_REAL_SAMPLES] [--only TEXT ...] [--out TABLE.md]
     python benchmarks/false_alarms.py --run RUN           the findings of a finished training of your own
 
 Data: RoadWorld of three seeds and two camera heights, KITTI odometry 06, KITTI raw, EuRoC, 7-Scenes, TableWorld,
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -407,14 +407,18 @@ def run_checks(name: str, check: Callable[[], list[Finding]]) -> Row:
     return Row(name, check(), time.monotonic() - began)
 
 
-def rows(real: Path, only: str, folder: Path) -> Iterator[Row]:
-    """Yield rows whose name contains `only`."""
+def rows(real: Path, only: Sequence[str], folder: Path) -> Iterator[Row]:
+    """Yield the rows of these names: the training of a name, or all whose name contains the text."""
     trainings = Trainings(folder, real)
+
+    def is_wanted(name: str) -> bool:
+        return any(name == text or (text not in TRAININGS and text in name) for text in only)
+
     for name, check in data_rows(real):
-        if only in name:
+        if is_wanted(name):
             yield run_checks(name, check)
     for name, one in TRAININGS.items():
-        if only in name and (one.sample is None or (real / one.sample).exists()):
+        if is_wanted(name) and (one.sample is None or (real / one.sample).exists()):
             yield trainings.row(name)
 
 
@@ -431,7 +435,7 @@ def summarize(row: Row) -> dict[str, Any]:
     }
 
 
-def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
+def main(real: Path, only: Sequence[str], run: Path | None, out: Path | None) -> int:
     """Print the table and a line of JSON. Return the exit status."""
     lines = [
         f"| data or training | {' | '.join(Severity)} | reported, and why it is true | improvement | time |",
@@ -445,7 +449,7 @@ def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
             lines.append(str(row))
             print(row, flush=True)
     if not each:
-        print(f"--only {only}: found nothing of this name", file=sys.stderr)
+        print(f"--only {' '.join(only)}: found nothing of this name", file=sys.stderr)
         return 2
     passed = all(row.passed for row in each.values())
     lines.append(
@@ -462,7 +466,9 @@ def main(real: Path, only: str, run: Path | None, out: Path | None) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REAL_DATA, help="the folder of real samples")
-    parser.add_argument("--only", default="", metavar="TEXT", help="what has this in its name")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="TEXT", help="a training, or what has this in its name"
+    )
     parser.add_argument(
         "--run", type=Path, metavar="RUN", help="the folder of a training that has read_finished_run, and nothing else"
     )

@@ -38,6 +38,7 @@ def test_redweb_has_images_of_any_size_with_relative_depth(tmp_path: Path) -> No
         (1, 50, 50),
         (2, 60, 40),
     ]
+    assert not any(one.has_metric_depth for one in recordings)
     depth = recordings[0].depth_m(0)
     assert depth is not None
     assert (np.diff(depth, axis=1) <= 0).all(), "larger numbers are nearer"

@@ -52,6 +52,7 @@ def disorder(
         images[:, 1:].to(dtype),
         Camera((K * torch.tensor([[1.1], [0.9], [1.0]])).expand(batch, count, 3, 3).to(dtype), height, width),
         NAMES[3 - count :],
+        saturation=(0.2, 0.8),
     )
     return scene, inverse_depth.to(dtype), T_source_target.to(dtype)
 

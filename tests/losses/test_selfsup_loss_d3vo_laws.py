@@ -243,6 +243,8 @@ def saturation_is_of_all_channels(_: Any) -> None:
     assert affine_brightness.find_saturated_pixels(card)[0, 0, 0].tolist() == [
         name in ("white", "black") for name in (*colors, "gray", "light", "dark")
     ]
+    with_shadows = affine_brightness.find_saturated_pixels(card, (0.1, 1.0))[0, 0, 0].tolist()
+    assert with_shadows == [name in ("white", "black", "dark") for name in (*colors, "gray", "light", "dark")]
 
 
 LAWS: list[Callable[[Any], None]] = [

@@ -317,6 +317,15 @@ def test_a_gap_between_recordings_is_a_second_mount(known_m, height_mismatch, ap
     assert bool(heights.begin(1)[0].apart) == apart
 
 
+@pytest.mark.parametrize(("spread", "apart"), [(0.05, True), (0.3, False)])
+def test_drives_whose_frames_vary_as_much_as_their_heights_are_one_mount(spread, apart):
+    """Depth that has not learned its scale yet differs from drive to drive."""
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    for number, camera_m in enumerate((1.0, 1.05, 1.4, 1.45)):
+        epoch_of(heights, camera_m, recording=f"drive{number}", seed=number, spread=spread)
+    assert bool(heights.begin(1)[0].apart) == apart
+
+
 # -- resumed and shared
 
 

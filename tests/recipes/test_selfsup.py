@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -24,6 +25,7 @@ from stadia.datasets.splits import TargetFrames, frame_indices, unique_recording
 from stadia.diagnostics.finding import Severity, Stage, read_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import read_frames
+from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
 from stadia.recipes.base.depth_recipe import DepthPredictor
@@ -350,7 +352,13 @@ def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupC
     images = recipe.images(batch, recipe.training_step(batch))
     depth = next(name for name in images if name.startswith("inverse depth"))
     assert re.fullmatch(r"inverse depth: [0-9.]+ to [0-9.]+ m", depth), "a scale in metres"
-    assert [*images] == ["input", depth, "best warped source", "residual", "best source", "colors of the sources"]
+    assert [*images] == [
+        *("input", depth, *(f"inverse depth at 1/{stride}" for stride in (2, 4, 8))),
+        *(f"warped {name}" for name in batch.source_names),
+        *("best warped source", "residual", "best source", "colors of the sources"),
+    ]
+    unwarped = to_uint8(batch.targets.sources[0, 0])
+    assert not np.array_equal(images[f"warped {batch.source_names[0]}"], unwarped)
     colors = {tuple(color) for color in images["best source"].reshape(-1, 3)}
     assert colors <= {tuple(color) for color in images["colors of the sources"].reshape(-1, 3)}
     assert all(picture.shape == (32, 96, 3) for picture in images.values())
@@ -358,6 +366,22 @@ def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupC
     meta = (replace(batch.meta[0], mirrored=True), *batch.meta[1:])
     mirrored = recipe.images(replace(batch, meta=meta), recipe.training_step(batch))
     assert next(iter(mirrored)) == "input, mirrored"
+
+
+def test_the_image_sheet_shows_what_is_masked(small: SelfsupConfig) -> None:
+    config = changed(small, "data.stereo=true", "model.brightness=true", "loss.residual_threshold=0.05")
+    batch = next(iter(SelfsupRecipe.prepare(config, Console(quiet=True))[1].train))
+    targets = batch.targets
+    targets.image[0, :, :4] = 1.0
+    targets.image[0, :, 4:] = targets.image[0, :, 4:].clamp(0.1, 0.9)
+    targets.sources[0] = targets.sources[0].clamp(0.1, 0.9)
+    recipe = SelfsupRecipe(config)
+    report = recipe.training_step(batch)
+    images = recipe.images(batch, report)
+    saturated, masked = images["saturated"][..., 0] > 0, images["residual above 0.05"][..., 0] > 0
+    assert saturated[:4].all()
+    assert not saturated[4:].any()
+    np.testing.assert_array_equal(masked, report.maps["residual"][0, 0].numpy() > 0.05)
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ from torch import Tensor
 from stadia import recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
+from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
+from stadia.datasets.recordings import RecordingView
 from stadia.files.run_facts import read_run_facts
 from stadia.geometry.camera import intrinsics
 from stadia.models.depth.depth_network import build_depth_network
@@ -27,7 +29,7 @@ from stadia.models.depth.dpt import Dpt
 from stadia.recipes.base.video_data import measure_labeled_share
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.supervised.config import SupervisedConfig
-from stadia.recipes.supervised.recipe import SupervisedRecipe
+from stadia.recipes.supervised.recipe import SupervisedRecipe, check_common_loss
 
 SMALL = ("model.network=dpt", "model.network.size=tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
 PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
@@ -94,6 +96,22 @@ def test_several_data_sets_are_balanced_by_their_gradients(small_dpt: Supervised
     again = SupervisedRecipe(settled)
     again.load_training_state(recipe.training_state())
     assert again.balance.factors == recipe.balance.factors
+
+
+def test_data_sets_without_a_common_loss_are_one_line(
+    small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Depth without a unit, as of web images, beside metres."""
+    data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))[1]
+    check_common_loss(small_dpt.loss, data)
+    monkeypatch.setattr(Recording, "has_metric_depth", False)
+    monkeypatch.setattr(RecordingView, "has_metric_depth", False)
+    with pytest.raises(
+        ConfigError, match=r"loss\.silog_per_image=1, which need metres.* Fix: .*affine_invariant=1"
+    ) as error:
+        SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
+    assert "\n" not in str(error.value)
+    check_common_loss(changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1").loss, data)
 
 
 def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: SupervisedConfig) -> None:

@@ -69,6 +69,7 @@ class Recording(ABC):
     T_right_left: (4, 4) float64, metres: points of the left camera to the right one; t_x = -baseline. None for mono.
     mount: identifies how the camera was mounted; cameras of one mount are equally high above the road.
     has_metric_poses: whether the poses are in metres; False where their unit is that of a map or a scene.
+    has_metric_depth: whether its depth is in metres; False for relative depth, or a unit of each scene's own.
     is_part: whether it is a stretch of a longer video, opened for checks of the data.
     is_streamed: whether its frames come from shards with a cache of their own: no second one is filled.
     has_stride: whether `data.stride` chooses its frames, as of a user's video; other data sets refuse that option.
@@ -82,6 +83,7 @@ class Recording(ABC):
     T_right_left: NDArray[np.float64] | None = None
     mount: str = ""
     has_metric_poses: bool = True
+    has_metric_depth: bool = True
     is_part: bool = False
     has_stride: bool = False
     is_streamed: bool = False

@@ -298,6 +298,11 @@ class RecordingView(Recording):
         return self.recording.has_metric_poses
 
     @property
+    def has_metric_depth(self) -> bool:  # type: ignore[override]
+        """Return whether the depth of the recording behind this view is in metres."""
+        return self.recording.has_metric_depth
+
+    @property
     def has_stride(self) -> bool:  # type: ignore[override]
         """Return whether `data.stride` chooses the frames of the recording behind this view."""
         return self.recording.has_stride

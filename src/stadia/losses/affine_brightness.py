@@ -13,22 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Prediction
-
-MAX_DARK, MIN_BRIGHT = 0.02, 0.98
-"""Pixels with all channels at most MAX_DARK, or all at least MIN_BRIGHT, are saturated."""
+from stadia.losses.config import SATURATION
 
 
-def find_saturated_pixels(images: Tensor) -> Tensor:
+def find_saturated_pixels(images: Tensor, limits: tuple[float, float] = SATURATION) -> Tensor:
     """Map (..., 3, H, W) in [0, 1] to (..., 1, H, W) bool: all channels at one end, so pure colors do not count.
+
+    limits: all channels at most the first, or all at least the second.
 
     Examples:
         >>> find_saturated_pixels(torch.tensor([1.0, 0.99, 0.98]).view(3, 1, 1)).item()
         True
     """
-    return (images.amin(dim=-3, keepdim=True) >= MIN_BRIGHT) | (images.amax(dim=-3, keepdim=True) <= MAX_DARK)
+    max_dark, min_bright = limits
+    return (images.amin(dim=-3, keepdim=True) >= min_bright) | (images.amax(dim=-3, keepdim=True) <= max_dark)
 
 
-def apply_brightness(images: Tensor, target: Tensor, brightness: Tensor) -> Tensor:
+def apply_brightness(
+    images: Tensor, target: Tensor, brightness: Tensor, saturation: tuple[float, float] = SATURATION
+) -> Tensor:
     """Return the target with the brightness of each image that it is compared with.
 
     Pixels that are saturated in either image keep the target's value, since gain and offset do not hold there.
@@ -37,6 +40,7 @@ def apply_brightness(images: Tensor, target: Tensor, brightness: Tensor) -> Tens
         images: (B, N, 3, H, W), views or sources.
         target: (B, 3, H, W).
         brightness: (B, N, 2) gain and offset.
+        saturation: limits of `find_saturated_pixels`.
 
     Returns: (B, N, 3, H, W), differentiable with respect to the brightness.
 
@@ -47,7 +51,8 @@ def apply_brightness(images: Tensor, target: Tensor, brightness: Tensor) -> Tens
     """
     gain, offset = brightness[..., None, None, None].unbind(dim=2)
     target = target[:, None]
-    return torch.where(find_saturated_pixels(target) | find_saturated_pixels(images), target, gain * target + offset)
+    saturated = find_saturated_pixels(target, saturation) | find_saturated_pixels(images, saturation)
+    return torch.where(saturated, target, gain * target + offset)
 
 
 def brightness_penalty(brightness: Tensor) -> Tensor:

@@ -22,6 +22,10 @@ def _is_term(name: str) -> str:
     return name
 
 
+SATURATION: tuple[float, float] = (0.02, 0.98)
+"""Limits of saturated pixels by default: sensors clip there, and their noise is about as large."""
+
+
 class SelfSupervisedLossConfig(StrictModel):
     """The self-supervised loss. Outputs that the networks do not predict are ignored; `model` switches on D3VO's parts.
 
@@ -53,6 +57,8 @@ class SelfSupervisedLossConfig(StrictModel):
         1e-2, so 1e-5).
     brightness_from_step: a predicted brightness stays at (1, 0) until the warped sources' residual is below 0.8 times
         that of the unwarped ones, or until this step, whichever is first. None: only by the residual.
+    saturation: pixels with all channels at most the first or at least the second keep their brightness, since gain and
+        offset do not hold there: over-exposed pixels, and with a larger first number shadows too.
     points: weight of |ln z - ln z_point| at the points of a map, where the data have one (motion=map).
     right_view: weight of the right view's reconstruction and its smoothness, if it is predicted.
     tilt_consistency: weight of the difference between the depth of a tilted image and the tilted depth of the image,
@@ -85,6 +91,7 @@ class SelfSupervisedLossConfig(StrictModel):
     num_uncertainty_sizes: int | None = Field(default=None, ge=1)
     brightness: float = Field(default=1e-2, ge=0)
     brightness_from_step: int | None = Field(default=None, ge=0)
+    saturation: tuple[Annotated[float, Field(ge=0, lt=0.5)], Annotated[float, Field(gt=0.5, le=1)]] = SATURATION
     points: float = Field(default=0.02, ge=0)
     right_view: float = Field(default=1.0, ge=0)
     left_right_consistency: float = Field(default=0.0, ge=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,6 +16,7 @@ from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import inside_frame, reproject, sample_image, synthesize_views
 from stadia.losses.affine_brightness import apply_brightness
 from stadia.losses.auto_mask import MinimumReprojection, identity_reprojection, minimum_reprojection
+from stadia.losses.config import SATURATION
 from stadia.losses.photometric import photometric_residual, window_statistics
 
 
@@ -36,6 +37,7 @@ class ReprojectionInputs:
     source_camera: K (B, N, 3, 3).
     source_names: N names.
     ignored: (B, 1, H, W) bool, pixels of target and sources that do not count; None for none.
+    saturation: limits of pixels that keep their brightness.
     """
 
     target: Tensor
@@ -44,6 +46,7 @@ class ReprojectionInputs:
     source_camera: Camera
     source_names: tuple[str, ...]
     ignored: Tensor | None = None
+    saturation: tuple[float, float] = SATURATION
 
     def select(self, indices: Sequence[int]) -> ReprojectionInputs:
         """Return the same target with some of the sources."""
@@ -53,7 +56,7 @@ class ReprojectionInputs:
         source_camera = Camera(K, self.source_camera.height, self.source_camera.width)
         names = tuple(self.source_names[i] for i in indices)
         sources = select_sources(self.sources, indices)
-        return ReprojectionInputs(self.target, self.camera, sources, source_camera, names, self.ignored)
+        return replace(self, sources=sources, source_camera=source_camera, source_names=names)
 
     def halved(self, times: int) -> ReprojectionInputs:
         """Downsample images and cameras to 1 / 2^times of their size, rounded down."""
@@ -67,7 +70,9 @@ class ReprojectionInputs:
         if ignored is not None:
             size = camera.height, camera.width
             ignored = functional.adaptive_max_pool2d(ignored.float(), size) > 0  # any ignored pixel that falls on one
-        return ReprojectionInputs(target, camera, sources, source_camera, self.source_names, ignored)
+        return replace(
+            self, target=target, camera=camera, sources=sources, source_camera=source_camera, ignored=ignored
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,8 @@ class TorchReprojector:
         if self.brightness is None:
             target = self._repeat_for_sources(self.images.target)
         else:
-            target = apply_brightness(images, self.images.target, self.brightness).flatten(0, 1)
+            target = apply_brightness(images, self.images.target, self.brightness, self.images.saturation)
+            target = target.flatten(0, 1)
         residuals = self.residual(images.flatten(0, 1), target, self.ssim_weight, self.target_statistics)
         return residuals.view(*images.shape[:2], *images.shape[3:])
 
@@ -202,6 +208,7 @@ def swap_target_and_source(images: ReprojectionInputs, index: int) -> Reprojecti
         source_camera=Camera(camera.K[:, None], camera.height, camera.width),
         source_names=(images.source_names[index],),
         ignored=images.ignored,
+        saturation=images.saturation,
     )
 
 

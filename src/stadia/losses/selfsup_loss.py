@@ -113,7 +113,10 @@ class SelfSupervisedLoss:
             prediction = self._scale_translation_gradient(prediction, source_names, step)
             cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
             ignored = None if targets.ignored is None else widen_region(targets.ignored)
-            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names, ignored)
+            saturation = self.config.saturation
+            images = ReprojectionInputs(
+                targets.image, cameras[0], targets.sources, cameras[1], names, ignored, saturation
+            )
             labels = MapLabels.of_targets(targets)
             return self._report(images, prediction, step, road if self.auto_masks(names, step) else None, labels)
 
@@ -138,7 +141,10 @@ class SelfSupervisedLoss:
             targets, prediction = targets.to(torch.float32), prediction.to(torch.float32)
             cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
             ignored = None if targets.ignored is None else widen_region(targets.ignored)
-            images = ReprojectionInputs(targets.image, cameras[0], targets.sources, cameras[1], names, ignored)
+            saturation = self.config.saturation
+            images = ReprojectionInputs(
+                targets.image, cameras[0], targets.sources, cameras[1], names, ignored, saturation
+            )
             indices, _ = self.split_sources(names, step)
             auto_mask = self.auto_masks(names, step)
             reproject = self._reprojector(images, indices, prediction.brightness, auto_mask=auto_mask)
@@ -209,7 +215,9 @@ class SelfSupervisedLoss:
             penalty = brightness_penalty(prediction.brightness)
             for scale in range(len(prediction.inverse_depth)):
                 terms.add("brightness", scale, self.config.brightness * self._smoothness_weight(scale) * penalty)
-            saturated = find_saturated_pixels(images.target)[:, None] | find_saturated_pixels(finest.views)
+            limits = images.saturation
+            saturated = find_saturated_pixels(images.target, limits)[:, None]
+            saturated = saturated | find_saturated_pixels(finest.views, limits)
             logged["saturated"] = saturated.to(images.target.dtype).mean()
         # With a non-finite transform no pixel is visible and no error arises: make the total non-finite.
         terms.add("photometric", 0, 0 * prediction.T_source_target.sum())

@@ -41,6 +41,8 @@ class RelativeDepthRecording(ImageRecording):
     maps: the file of each image.  valid: where a map is valid; empty for everywhere.
     """
 
+    has_metric_depth = False
+
     maps: list[Path]
     valid: list[Path]
 
@@ -135,6 +137,8 @@ class Hrwsi(_WebImages):
 @dataclass(kw_only=True, eq=False, repr=False)
 class BlendedRecording(ImageRecording):
     """One scene: images around an object or place, depth and poses in a unit of its own."""
+
+    has_metric_depth = False
 
     folder: Path
 

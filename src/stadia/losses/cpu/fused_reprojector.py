@@ -23,7 +23,6 @@ from stadia.core.types import Camera, is_temporal
 from stadia.geometry.depth_maps import resize_map
 from stadia.geometry.numpy_camera import NEAR
 from stadia.geometry.warp import infinity_and_epipole
-from stadia.losses.affine_brightness import MAX_DARK, MIN_BRIGHT
 from stadia.losses.auto_mask import MinimumReprojection
 from stadia.losses.cpu import reprojection_kernels as kernels
 from stadia.losses.cpu import warp_kernels
@@ -52,7 +51,7 @@ class FusedReprojector:
         self.dtype = target.dtype
         self.brightness = None if brightness is None else brightness.to(self.dtype)
         self.weights = np.array([ssim_weight, SSIM_C1, SSIM_C2], dtype=target.numpy().dtype)
-        self.ends = np.array([MAX_DARK, MIN_BRIGHT], dtype=self.weights.dtype)
+        self.ends = np.array(images.saturation, dtype=self.weights.dtype)
         self.column = np.arange(max(height, width, 10), dtype=self.weights.dtype)
         self.target = target.numpy()
         self.target_mean, self.target_variance = (self.target, self.target)  # unused with brightness

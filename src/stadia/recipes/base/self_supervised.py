@@ -10,23 +10,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from stadia.core.errors import DataError
 from stadia.core.seeds import make_generator
-from stadia.core.types import Batch, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
+from stadia.core.types import Batch, Camera, DepthScale, Inputs, Meta, Prediction, Targets, is_temporal
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.video.map_geometry import MEDIAN_DEPTH
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, make_video_case
 from stadia.evaluation.plots.charts import draw_motions
-from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, to_uint8
+from stadia.evaluation.plots.colormaps import category_key, color_categories, color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.validation_metrics import (
     MotionPairs,
     compute_depth_scores,
     compute_motion_scores,
     compute_uncertainty_scores,
 )
-from stadia.losses.affine_brightness import BrightnessGate
+from stadia.geometry.depth_maps import depth_from_inverse, resize_map
+from stadia.geometry.warp import synthesize_views
+from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
 from stadia.losses.auto_mask import find_masked_pixels
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.load_loss import load_loss
@@ -291,15 +294,45 @@ class ViewSynthesis:
         """Draw predicted over true motion of the last validation; nothing without poses."""
         return {"motion": draw_motions(*self.epoch_motions, self.scale)} if len(self.epoch_motions[1]) else {}
 
-    def draw_sources(self, source_names: Sequence[str], report: LossReport) -> dict[str, NDArray[np.uint8]]:
-        """Draw the first sample: residual, and the source that explains each pixel best."""
+    @torch.no_grad()
+    def draw_sources(
+        self, model: DepthPoseNet, batch: Batch[Inputs, VideoTargetsT], report: LossReport
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Draw the first sample: each scale, each warped source, residual, the best source of each pixel, and masks."""
+        source_names, targets = batch.source_names, batch.targets
+        was_training = model.training
+        prediction = model.eval()(batch)
+        model.train(was_training)
         names = (*source_names, *(f"{name} unwarped: masked" for name in source_names))
+        finest, *coarser = (inverse_depth[:1].float() for inverse_depth in prediction.inverse_depth)
+        size = targets.image.shape[-2:]
+        scales = {
+            f"inverse depth at 1/{size[0] // inverse_depth.shape[-2]}": color_inverse_depth(
+                functional.interpolate(inverse_depth, size, mode="nearest")[0, 0].cpu()
+            )
+            for inverse_depth in coarser
+        }
+        T_source_target = self.take_motion(batch, prediction).T_source_target[:1].float()
+        camera = Camera(targets.camera.K[:1], targets.camera.height, targets.camera.width)
+        source_camera = Camera(targets.source_camera.K[:1], targets.source_camera.height, targets.source_camera.width)
+        depth = depth_from_inverse(resize_map(finest, *size))
+        views = synthesize_views(targets.sources[:1].float(), depth, camera, source_camera, T_source_target)
+        warped = dict(zip(source_names, views.image[0].cpu(), strict=True)) if len(source_names) > 1 else {}
+        masks = {}
+        if prediction.brightness is not None:
+            images = torch.cat([targets.image[:1, None], targets.sources[:1]], 1)
+            masks["saturated"] = find_saturated_pixels(images, self.config.loss.saturation)[0].any(0)
+        if (threshold := self.config.loss.residual_threshold) is not None:
+            masks[f"residual above {threshold:g}"] = report.maps["residual"][0] > threshold
         winner = report.maps["winner"][0, 0]
         return {
+            **scales,
+            **{f"warped {name}": to_uint8(view) for name, view in warped.items()},
             "best warped source": to_uint8(report.maps["warped"][0]),
             "residual": color_heat(report.maps["residual"][0, 0]),
             "best source": color_categories(winner, len(names)),
             "colors of the sources": category_key(names, self.config.data.height, self.config.data.width),
+            **{name: to_uint8(mask.cpu().expand(3, -1, -1)) for name, mask in masks.items()},
         }
 
 

@@ -38,6 +38,9 @@ MIN_MOUNT_RATIO = 1.2
 MIN_MOUNT_SHARE = 0.1
 """Least share of the frames on each side of such a gap."""
 
+MIN_MOUNT_SEPARATION = 4.0
+"""Least distance of both sides over the median absolute deviation of a frame from its side: 2.7 sigma."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeightObservations:
@@ -202,7 +205,7 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
     """Raise RunError where the medians of the recordings of a group have a wide gap: several camera heights.
 
     The average height of two mounts lies between theirs. Where it lies above or below both, depth has not converged on
-    these drives yet, and nothing is raised.
+    these drives yet, and nothing is raised. Nor where single frames vary as much as the two sides.
     """
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
@@ -215,14 +218,20 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
     gaps = np.where(np.minimum(share, 1 - share) >= MIN_MOUNT_SHARE, np.diff(medians), 0)
     widest = int(np.argmax(gaps))
     if gaps[widest] > math.log(MIN_MOUNT_RATIO):
-        low, high = (float(np.exp(np.median(side))) for side in (medians[: widest + 1], medians[widest + 1 :]))
-        if low > MIN_MOUNT_RATIO * known_m or high < known_m / MIN_MOUNT_RATIO:
+        low, high = (float(np.median(side)) for side in (medians[: widest + 1], medians[widest + 1 :]))
+        known = np.isin(recording, names)
+        sides = np.where(np.isin(recording, names[widest + 1 :]), high, low)
+        deviation = float(np.median(np.abs(log_heights - sides)[known]))
+        low_m, high_m = math.exp(low), math.exp(high)
+        if low_m > MIN_MOUNT_RATIO * known_m or high_m < known_m / MIN_MOUNT_RATIO:
+            return
+        if high - low < MIN_MOUNT_SEPARATION * deviation:
             return
         raise RunError(
             "a group of cameras",
             found=(
-                f"{low:.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
-                f"{high:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
+                f"{low_m:.2f} m above the road in {widest + 1} recordings ('{names[widest]}'), "
+                f"{high_m:.2f} m in {len(names) - widest - 1} ('{names[widest + 1]}')"
             ),
             expected="one height in a group",
             fix="put cameras that are mounted at different heights into different groups",

@@ -245,7 +245,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return {**cases, "height of the camera": make_camera_height_case(self.scale_loss)}
 
     def images(self, batch: RoadBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        return {**super().images(batch, report), **self.view_synthesis.draw_sources(batch.source_names, report)}
+        return {**super().images(batch, report), **self.view_synthesis.draw_sources(self.model, batch, report)}
 
     # -- camera heights over the epochs
 

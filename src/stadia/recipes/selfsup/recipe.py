@@ -122,7 +122,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         return self.view_synthesis.loss_cases(batch.source_names, self.last_step)
 
     def images(self, batch: Batch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        return {**super().images(batch, report), **self.view_synthesis.draw_sources(batch.source_names, report)}
+        return {**super().images(batch, report), **self.view_synthesis.draw_sources(self.model, batch, report)}
 
     # -- validation
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia.core.errors import GeometryError
+from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Batch, DepthScale
 from stadia.diagnostics.loss_checks.loss_case import LossCase, make_depth_case
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth
@@ -26,6 +26,7 @@ from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses.config import SparseDepthConfig
 from stadia.losses.load_loss import load_loss
 from stadia.losses.loss_report import LossReport, combine_losses, masked_mean
 from stadia.losses.min_norm import DataSetBalance
@@ -77,20 +78,21 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
     def prepare(cls, config: SupervisedConfig, console: Console) -> tuple[SupervisedConfig, VideoData]:
         """Open the data; return the configuration with every "auto" resolved, and the data.
 
-        Raises ConfigError for a network that cannot be built, before images are decoded, and DataError.
+        Raises ConfigError for a network that cannot be built, before images are decoded, and for a loss that does not
+        fit the depth of all data sets; and DataError.
         """
         check_trains(config.model)
         load_loss(config.loss.name, SparseDepthLoss)
         check_depth_network(config.model, [(config.data.height, config.data.width)])
         check_teacher(config.teacher, config.data.height, config.data.width, console)
         data = open_data_sets(config.data, config.training, seed=config.seed, console=console)
+        check_common_loss(config.loss, data)
         return config.model_copy(update={"data": data.config}), data
 
     @property
     def depth_scale(self) -> DepthScale:
         """Return metres, unless every part of the loss is invariant to scale and shift."""
-        metric = any(getattr(self.config.loss, part) > 0 for part in METRIC_PARTS)
-        return DepthScale.METRES if metric else DepthScale.AFFINE_INVERSE
+        return DepthScale.METRES if _find_metric_parts(self.config.loss) else DepthScale.AFFINE_INVERSE
 
     @property
     def run_metadata(self) -> RecipeFacts:
@@ -240,6 +242,32 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
             "ground truth": color_inverse_depth(inverse_from_depth(_read_labels(batch)[0, 0])),
             "|ln z - ln truth|": color_heat(report.maps["log_error"][0, 0]),
         }
+
+
+def _find_metric_parts(loss: SparseDepthConfig) -> list[str]:
+    return [part for part in METRIC_PARTS if getattr(loss, part) > 0]
+
+
+def check_common_loss(loss: SparseDepthConfig, data: VideoData) -> None:
+    """Raise ConfigError where the loss needs metres and the depth of a recording has none."""
+    recordings = [
+        recording
+        for data_set in data.data_sets.values()
+        for split in data_set.recordings.values()
+        for recording in split
+        if not recording.has_metric_depth
+    ]
+    parts = _find_metric_parts(loss)
+    if not recordings or not parts:
+        return
+    used = " and ".join(f"loss.{part}={getattr(loss, part):g}" for part in parts)
+    raise ConfigError(
+        "loss",
+        found=f"{used}, which need metres, and depth without a unit in {len(recordings)} recordings, such as"
+        f" '{recordings[0].name}'",
+        expected="one loss that fits the depth of all data sets",
+        fix=" ".join(f"loss.{part}=0" for part in parts) + " loss.affine_invariant=1 loss.gradient_matching=0.5",
+    )
 
 
 def _read_labels(batch: Batch) -> Tensor:
