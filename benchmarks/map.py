@@ -1,10 +1,10 @@
-"""Measure `stadia map`: path, camera and time on the real samples, on worlds of RoadWorld, and on long videos.
+"""Measure `stadia map`: path, camera and time on the real samples, and on worlds of RoadWorld.
 
-    python benchmarks/map.py [--only kitti06 highway] [--worlds FOLDER] [--minute VIDEO] [--unknown]
+    python benchmarks/map.py [--only kitti06 highway] [--worlds FOLDER] [--unknown]
 
 Each clip is mapped with its camera and (`--unknown`) without. Printed are frames placed, ATE after Sim(3) alignment,
 steps that reverse, the camera with its 95 % interval, seconds and memory; a JSON line each. The real samples are in
-STADIA_REAL_DATA (../shared/data). `--worlds` is a folder of `stadia data roadworld`; `--minute` maps a video once.
+STADIA_REAL_DATA (../shared/data). `--worlds` is a folder of `stadia data roadworld`.
 """
 
 from __future__ import annotations
@@ -119,13 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--worlds", type=Path)
-    parser.add_argument("--minute", type=Path)
     parser.add_argument("--unknown", action="store_true")
     options = parser.parse_args()
-    if options.minute is not None:
-        clips: Iterator[Clip] = iter([Clip(options.minute.name, options.minute, None, None)])
-    else:
-        clips = world_clips(options.worlds) if options.worlds is not None else real_clips()
+    clips = world_clips(options.worlds) if options.worlds is not None else real_clips()
     for clip in clips:
         if options.only and clip.name not in options.only:
             continue

@@ -29,7 +29,7 @@ from stadia.datasets.video.frame_selection import (
     measure_motion,
     shrink_to_gray,
 )
-from stadia.datasets.video.video_decoding import stream_segment, stream_video
+from stadia.datasets.video.video_decoding import stream_segment, stream_selected, stream_video
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}
@@ -325,6 +325,15 @@ def test_truncated_video_keeps_its_decodable_frames(
         str(again.selection) == f"{kept} of 40 frames kept (stride 1), {lost} lost (the file is truncated or damaged)"
     )
     assert np.array_equal(again.image(kept - 1), np.roll(drive_frames[4], 2 * (kept - 1), 1)), "the last one is whole"
+
+
+def test_selected_frames_are_those_of_the_whole_video(tmp_path, drive_frames):
+    path = write_video(tmp_path / "drive.mp4", drive_frames)
+    selected = [(frame.index, frame.time_s) for frame in stream_selected(path, {6, 2, 5, 99})]
+    assert selected == [(frame.index, frame.time_s) for frame in stream_video(path) if frame.index in (2, 5, 6)]
+    for frame in stream_selected(path, {6, 2}):
+        np.testing.assert_array_equal(frame.image, drive_frames[frame.index])
+    assert not list(stream_selected(path, ()))
 
 
 @pytest.mark.parametrize("stream", [stream_video, lambda path: stream_segment(path, 0.0)])

@@ -69,7 +69,7 @@ def test_an_earlier_map_stays_until_the_new_one_is_complete(tmp_path, monkeypatc
 def test_a_lost_frame_has_a_row_and_moves_no_other():
     pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
     gray = np.full((48, 64), 128, np.uint8)
-    frames = [SmallFrame(index, f"{index:06d}", index / 10, np.dstack([gray] * 3), gray) for index in (1, 2, 4, 5, 6)]
+    frames = [SmallFrame(index, f"{index:06d}", index / 10, gray, np.dstack([gray] * 3)) for index in (1, 2, 4, 5, 6)]
     placed = list(place_frames(frames, make_sparse([1, 6]), frozenset(), frozenset()))
     assert [frame.index for frame in placed] == list(range(7))
     assert [frame.index for frame in placed if frame.status is FrameStatus.LOST] == [0, 3]

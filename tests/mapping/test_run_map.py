@@ -9,55 +9,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from tests.mapping.textured_room import TexturedRoom, find_arc_pose, write_images
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.video_map import find_map, find_map_folder, find_static_mask, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+from stadia.geometry.align import umeyama
+from stadia.mapping import build_map
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
-
-ARC_DEG = 40.0
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 images of three textured walls from a camera that moves and turns; K is 300, 159.5, 99.5."""
-    folder = tmp_path_factory.mktemp("map") / "room"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    walls = []
-    for corner, across, down in (
-        ((-6, -3, 12), (12, 0, 0), (0, 6, 0)),
-        ((-6, -3, 0), (0, 0, 12), (0, 6, 0)),
-        ((-6, 3, 0), (12, 0, 0), (0, 0, 12)),
-    ):
-        noise = random.integers(0, 255, (60, 120), np.uint8)
-        walls.append(
-            (np.array([corner, across, down], float), cv2.resize(noise, (960, 480), interpolation=cv2.INTER_CUBIC))
-        )
-    K = np.array([[300, 0, 159.5], [0, 300, 99.5], [0, 0, 1]])
-    for index in range(24):
-        angle = np.radians(-ARC_DEG / 2 + ARC_DEG * index / 23)
-        R = cv2.Rodrigues(np.array([0, angle / 2, 0]))[0]
-        center = np.array([2.5 * np.sin(angle), 0.3 * np.sin(3 * angle), 3.0 + 0.05 * index])
-        image = np.zeros((200, 320), np.uint8)
-        for (corner, across, down), texture in walls:
-            H = K @ R @ np.column_stack((across / 960, down / 480, corner - center))
-            shown = cv2.warpPerspective(texture, H, (320, 200), flags=cv2.INTER_AREA)
-            y, x = np.mgrid[:200, :320]
-            rays = np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3) @ np.linalg.inv(H).T
-            inside = (rays[:, 2] > 0) & (rays[:, 0] > 0) & (rays[:, 1] > 0)
-            inside &= (rays[:, 0] < 960 * rays[:, 2]) & (rays[:, 1] < 480 * rays[:, 2])
-            image[inside.reshape(200, 320)] = shown[inside.reshape(200, 320)]
-        cv2.imwrite(str(folder / f"{index:06d}.png"), image)
-    return folder
-
-
-def truth(index: np.ndarray) -> np.ndarray:
-    angle = np.radians(-ARC_DEG / 2 + ARC_DEG * index / 23)
-    return np.column_stack((2.5 * np.sin(angle), 0.3 * np.sin(3 * angle), 3.0 + 0.05 * index))
+    """24 images of a room from a camera that moves and turns; K is 300, 159.5, 99.5."""
+    folder, view = tmp_path_factory.mktemp("map") / "room", TexturedRoom()
+    return write_images(folder, [view.draw(*find_arc_pose(index)) for index in range(24)])
 
 
 @pytest.mark.slow
@@ -69,7 +39,10 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room, tmp_path):
     assert "focal length 300.0 px, given" in printed
     found = read_map(out)
     np.testing.assert_allclose(found.poses[0], np.eye(4), atol=1e-9)
-    steps, expected = np.diff(found.poses[:, :3, 3], axis=0), np.diff(truth(np.arange(24)), axis=0)
+    steps, expected = (
+        np.diff(found.poses[:, :3, 3], axis=0),
+        np.diff([find_arc_pose(index)[1] for index in range(24)], axis=0),
+    )
     lengths, true_lengths = np.linalg.norm(steps, axis=1), np.linalg.norm(expected, axis=1)
     np.testing.assert_allclose(lengths / lengths.sum(), true_lengths / true_lengths.sum(), atol=0.004)
     points = found.read_points()
@@ -81,6 +54,24 @@ def test_a_known_camera_gives_the_path_up_to_scale(stadia, room, tmp_path):
     model = pycolmap.Reconstruction(str(out / "colmap"))
     assert model.num_points3D() == len(points["points"])
     assert model.compute_mean_reprojection_error() < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("camera", [("data.camera.focal_px=300",), ()], ids=["given", "unknown"])
+def test_a_video_in_chunks_has_one_path(stadia, room, tmp_path, monkeypatch, camera):
+    monkeypatch.setattr(build_map, "CHUNK_FRAMES", 8)
+    monkeypatch.setattr(build_map, "CHUNK_OVERLAP", 4)
+    starts = []
+    monkeypatch.setattr(build_map, "_start_model", lambda *args: starts.append(args))
+    code, printed, err = stadia("map", room, *camera, "--out", tmp_path / "new.map")
+    assert code == 0, err
+    assert "24 of 24 frames placed" in printed
+    assert not starts, "a chunk goes on from the one before"
+    centers = read_map(tmp_path / "new.map").poses[:, :3, 3]
+    truth = np.array([find_arc_pose(index)[1] for index in range(24)])
+    similarity = umeyama(torch.from_numpy(centers.copy()), torch.from_numpy(truth), "sim3")
+    errors = similarity.apply(torch.from_numpy(centers.copy())).numpy() - truth
+    assert np.linalg.norm(errors, axis=1).max() < 0.02
 
 
 @pytest.mark.slow

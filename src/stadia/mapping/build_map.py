@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,15 @@ from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.json_files import read_json
 from stadia.geometry.image_features import find_features
 from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_camera
-from stadia.mapping.features import (
-    count_features,
-    import_pycolmap,
-    match_key_frames,
-    read_features,
-    verify_matches,
-    write_features,
-)
+from stadia.mapping.features import count_features, import_pycolmap, match_key_frames, read_features, write_features
 from stadia.mapping.frame_poses import PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import KeyFrames, KeyFrameSelector, thin_keys
 from stadia.mapping.lens_intervals import LensIntervals, measure_lens
-from stadia.mapping.reconstruction import adjust, map_frames, mirror_if_better
+from stadia.mapping.reconstruction import MIN_POINTS, adjust, keep_frames, map_frames, mirror_if_better
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
-from stadia.mapping.sparse_map import LensCamera, SparseMap, from_reconstruction, join_maps
+from stadia.mapping.rolling_shutter import RowReadout, measure_readout
+from stadia.mapping.sparse_map import Array, LensCamera, SparseMap, from_reconstruction, join_maps
 from stadia.mapping.static_parts import StaticParts
 
 MIN_FRAMES = 3
@@ -42,6 +35,9 @@ MIN_FEATURES = 60
 
 CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
 """Key frames that are mapped together, and those that two of these chunks share: time and memory grow linearly."""
+
+MIN_CONTINUED = 0.5
+"""Share of a chunk's new key frames that must be placed from the shared ones; below, another scene has begun."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +60,7 @@ class VideoMap:
     placed: every frame, in order of their indices from 0.
     static: (h, w), true on what never moves; None where nothing was found.
     road: below the camera, in the unit of the path; None where it follows no road that can be measured.
+    readout: of the rows of a frame; None for very short videos.
     """
 
     estimate: CameraEstimate
@@ -72,6 +69,7 @@ class VideoMap:
     keys: KeyFrames
     static: NDArray[np.bool_] | None
     road: RoadPlane | None = None
+    readout: RowReadout | None = None
 
 
 def build_map(
@@ -91,6 +89,7 @@ def build_map(
         )
     database, start = work / "matches.db", given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
     lens = start.to_pycolmap(import_pycolmap())
+    lens.has_prior_focal_length = given is not None  # matches are verified without a focal length that is unknown
     for _ in track(range(1), 1, "matching"):
         if not (work / "matched.json").is_file():
             match_key_frames(database, files, lens, static, threads=threads)
@@ -100,34 +99,32 @@ def build_map(
     standing, cuts = frozenset(keys.standing), frozenset(keys.cuts)
     frames = track(stream, keys.frames, "placing frames")
     placed = list(place_frames(frames, sparse, standing, cuts))
-    road = _find_road(stream, estimate, sparse, placed, static, track)
-    return VideoMap(estimate, sparse, placed, keys, static, road)
+    unknown = np.full((4, 4), np.nan)
+    T = np.array([unknown if frame.T_camera_world is None else frame.T_camera_world for frame in placed])
+    road = _find_road(stream, estimate, sparse, np.linalg.inv(T), static, track)
+    return VideoMap(estimate, sparse, placed, keys, static, road, measure_readout(sparse, T))
 
 
 def _find_road(
     stream: FrameStream,
     estimate: CameraEstimate,
     sparse: SparseMap,
-    placed: Sequence[PlacedFrame],
+    T_world_camera: Array,
     static: NDArray[np.bool_] | None,
     track: TrackProgress,
 ) -> RoadPlane | None:
-    """Return the road below the camera, in the axes of a key frame's camera and the unit of the map."""
-    poses = np.array(
-        [
-            np.full((4, 4), np.nan) if frame.T_camera_world is None else np.linalg.inv(frame.T_camera_world)
-            for frame in placed
-        ]
-    )
-    if find_travel_direction(poses) is None:
+    """Return the road below the camera, in the axes of a key frame's camera and the unit of the map.
+
+    T_world_camera: (N, 4, 4) of all frames, NaN where unknown.
+    """
+    if find_travel_direction(T_world_camera) is None:
         return None
-    pairs = choose_pairs(poses, sparse.frames.tolist())
+    pairs = choose_pairs(T_world_camera, sparse.frames.tolist())
     wanted = {index for pair in pairs for index in pair}
     frames = dict[int, NDArray[np.uint8]]()
-    for frame in track(stream, len(placed), "measuring the road"):
-        if frame.index in wanted:
-            frames[frame.index] = frame.gray
-    return find_road_plane(frames, pairs, poses, estimate.camera, static)
+    for frame in track(stream.select(wanted), len(wanted), "measuring the road"):
+        frames[frame.index] = frame.gray
+    return find_road_plane(frames, pairs, T_world_camera, estimate.camera, static)
 
 
 def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
@@ -166,12 +163,11 @@ def _collect_features(
     """Return the file of each key frame's features, and the mask of what never moves; None without any."""
     files, parts = {index: work / f"features-{index:08d}.npz" for index in keys}, work / "static.npz"
     if not parts.is_file():
-        wanted, statistics = set(keys), StaticParts(*stream.small_size)
-        for frame in track(stream, stream.count(), "features"):
-            if frame.index in wanted:
-                statistics.add(frame.gray)
-                if not files[frame.index].is_file():
-                    write_features(files[frame.index], find_features(frame.image, frame.gray))
+        statistics = StaticParts(*stream.small_size)
+        for frame in track(stream.select(set(keys)), len(keys), "features"):
+            statistics.add(frame.gray)
+            if not files[frame.index].is_file():
+                write_features(files[frame.index], find_features(frame.image, frame.gray))
         with atomic_write(parts) as temporary, temporary.open("wb") as file:
             np.savez(file, mask=statistics.find())
     mask = np.asarray(read_npz(parts, only=("mask",))["mask"], bool)
@@ -191,22 +187,26 @@ def _map_all(
         why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
         raise _no_map(stream, why, "a camera that moves through a scene that stands")
     chunks = list(_split_chunks(frames))
-    camera, models = LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size), list[Any]()
+    camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size), None
     is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
     if is_usable:
         first = _extend_model(found.model, database, chunks.pop(0), refine=given is None, threads=threads)
-        camera, models = given or LensCamera.from_pycolmap(next(iter(first.cameras.values()))), [first]
-    maps = [_read_model(model, files) for model in chain(models, _map_chunks(database, chunks, camera, threads))]
+        camera = given or LensCamera.from_pycolmap(next(iter(first.cameras.values())))
+    models = _map_chunks(database, chunks, camera, first, threads)
+    maps = [_read_model(model, files) for model in models]
     if not maps:
         raise _no_map(
             stream, "key frames of which no three fit together", "a camera that moves through a scene that stands"
         )
     sparse = join_maps(maps)
+    if len(sparse.points) < MIN_POINTS:
+        found_points = f"{len(sparse.points)} points seen from two places: it turns on the spot, or all moves"
+        raise _no_map(stream, found_points, "a camera that moves through a scene that stands")
     if given is not None:
         return CameraEstimate(given, "given", None), sparse
     if not is_usable:
         return CameraEstimate(camera, "assumed", found.intervals), sparse
-    intervals = measure_lens(maps[0])
+    intervals = measure_lens(maps[0]).widen_focal(found.start_spread * camera.focal_px)
     is_claimed = found.starts_agree and intervals.is_focal_determined(camera)
     return CameraEstimate(camera, "estimated" if is_claimed else "uncertain", intervals), sparse
 
@@ -214,8 +214,6 @@ def _map_all(
 def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, threads: int) -> Any:
     """Return the model of the first chunk from that of some of its frames; with `refine` its camera is adjusted too."""
     camera = next(iter(start.cameras.values()))
-    if refine:
-        verify_matches(database, camera)
     model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
     if model is None or model.num_reg_images() < start.num_reg_images():
         model = start
@@ -223,15 +221,47 @@ def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: b
     return model
 
 
-def _map_chunks(database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, threads: int) -> Iterator[Any]:
-    """Yield the model of each chunk with a known camera; those of fewer than MIN_FRAMES frames are left out."""
-    lens = camera.to_pycolmap(import_pycolmap())
+def _map_chunks(
+    database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, threads: int
+) -> Iterator[Any]:
+    """Yield `first`, and the model of each chunk with a known camera; those of fewer than MIN_FRAMES are left out.
+
+    first: the model of the chunk before these, if there is one.
+
+    A chunk goes on from the frames that it shares with the one before, and so keeps its scale.
+    """
+    before = first
+    if first is not None:
+        yield first
     for names in chunks:
-        model = map_frames(database, names, lens, refine=False, threads=threads)
-        if model is not None and model.num_reg_images() >= MIN_FRAMES:
-            model = mirror_if_better(model, threads=threads)
-            adjust(model, refine_focal=False, refine_lens=False, threads=threads)
-            yield model
+        model = None if before is None else _continue_model(before, database, names, threads)
+        before = model or _start_model(database, names, camera, threads)
+        if before is not None:
+            yield before
+
+
+def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threads: int) -> Any | None:
+    """Return the model of these frames from a first pair of them; None where fewer than MIN_FRAMES are placed."""
+    model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, threads=threads)
+    if model is None or model.num_reg_images() < MIN_FRAMES:
+        return None
+    model = mirror_if_better(model, threads=threads)
+    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    return model
+
+
+def _continue_model(before: Any, database: Path, names: Sequence[str], threads: int) -> Any | None:
+    """Return the model of these frames from those of them that `before` has placed; None where too few are added."""
+    start = keep_frames(before, names)
+    shared = start.num_reg_images()
+    if shared < MIN_FRAMES:
+        return None
+    camera = next(iter(start.cameras.values()))
+    model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
+    if model is None or model.num_reg_images() - shared < MIN_CONTINUED * (len(names) - shared):
+        return None
+    adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    return model
 
 
 def _read_model(model: Any, files: dict[int, Path]) -> SparseMap:

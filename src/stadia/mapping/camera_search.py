@@ -9,24 +9,32 @@ from typing import Any
 
 from stadia.geometry.numpy_camera import focal_px_from_fov
 from stadia.mapping.features import import_pycolmap
-from stadia.mapping.lens_intervals import LensIntervals, measure_lens
+from stadia.mapping.lens_intervals import MIN_TURN_DEG, LensIntervals, measure_lens
 from stadia.mapping.reconstruction import (
+    MIN_POINTS,
     START_FOVS_DEG,
     adjust,
     change_model,
     map_frames,
     measure_cost,
     mirror_if_better,
+    retriangulate,
 )
 from stadia.mapping.sparse_map import LensCamera, from_reconstruction
 
 SEARCH_FRAMES = 30
 """Key frames that a start is tried with."""
 
-MAX_RIVAL_COST = 1.6
+MAX_RIVAL_COST = 1.2
 MAX_START_DIFFERENCE = 0.04
-"""A focal length is claimed where starts with a cost up to MAX_RIVAL_COST times the best lead to it, and there is one:
-the cost has minima that are none of the camera.
+"""A focal length is claimed where two starts or more lead to it, and all whose cost is up to MAX_RIVAL_COST times the
+least: the cost has minima that are none of the camera (1.5 times the least on a hand-held video).
+"""
+
+MAX_FOCAL_STEP = 0.01
+MAX_ROUNDS = 4
+"""Points are triangulated again and adjusted until the focal length stays within MAX_FOCAL_STEP: those that a wrong one
+has left in and out hold it back (8 % on a hand-held video).
 """
 
 START_ANGLES_DEG = (2.0, 6.0, 16.0)
@@ -36,7 +44,7 @@ shows it (.16 and .47 on rendered roads).
 
 GIVEN_FACTOR = 0.8  # of a given focal length in a second start, which finds another first pair
 GOOD_REGISTERED, GOOD_COST = 0.8, 0.2
-FAIR_COST = 0.3  # of real images with the right first pair; one more angle is tried then
+FAIR_COST = 0.3  # of real images with the right first pair
 
 MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 140.0
 ASSUMED_FOV_DEG = 60.0
@@ -50,6 +58,7 @@ class FoundCamera:
     registered: share of the tried key frames that were placed.  cost: of `measure_cost`.
     model: the pycolmap.Reconstruction of the tried key frames, from which the others are mapped.
     starts_agree: whether other starts that explain the images as well lead to this focal length.
+    start_spread: largest difference of theirs, as a share of this one.
     """
 
     camera: LensCamera
@@ -58,11 +67,22 @@ class FoundCamera:
     cost: float
     model: Any
     starts_agree: bool = True
+    start_spread: float = 0.0
 
     @property
     def is_good(self) -> bool:
         """Return whether nearly all images are placed, and explained so well that no other start is needed."""
         return self.registered >= GOOD_REGISTERED and self.cost < GOOD_COST
+
+    @property
+    def does_turn(self) -> bool:
+        """Return whether the camera turns as much as a claimed focal length needs."""
+        return self.intervals.turn_deg >= MIN_TURN_DEG
+
+    @property
+    def is_fair(self) -> bool:
+        """Return whether nearly all images are placed, with the residuals of real images and a right first pair."""
+        return self.registered >= GOOD_REGISTERED and self.cost < FAIR_COST
 
 
 def find_camera(
@@ -74,31 +94,50 @@ def find_camera(
     given: the camera, if it is known: then only the structure is searched, since the first pair may be wrong.
     """
     first = max(0, (len(frames) - SEARCH_FRAMES) // 2)
-    names = [f"{index:08d}" for index in frames[first : first + SEARCH_FRAMES]]
-    cameras = [LensCamera.from_fov(deg, height, width) for deg in START_FOVS_DEG]
+    every = [f"{index:08d}" for index in frames]
+    names = every[first : first + SEARCH_FRAMES]
     if given is not None:
-        cameras = [given, replace(given, focal_px=GIVEN_FACTOR * given.focal_px)]
+        return _find_structure(database, every, names, given, threads)
+    cameras = [LensCamera.from_fov(deg, height, width) for deg in START_FOVS_DEG]
     starts = list[FoundCamera]()
-    if given is not None:  # with all key frames the first pair is mostly right
-        every = [f"{index:08d}" for index in frames]
-        starts += filter(None, [_try_start(database, every, given, given, START_ANGLES_DEG[0], threads)])
-        if starts and starts[0].is_good:
-            return starts[0]
-    is_fair = given is not None and bool(starts) and starts[0].cost < FAIR_COST
-    for angle_deg in START_ANGLES_DEG[1:2] if is_fair else START_ANGLES_DEG:
-        for camera in cameras:
-            found = _try_start(database, names, camera, given, angle_deg, threads)
-            starts += [] if found is None else [found]
-            if given is not None and starts and max(starts, key=_rank).is_good:
-                break
-        if starts and max(starts, key=_rank).is_good:
+    for angle_deg in START_ANGLES_DEG:
+        found = [_try_start(database, names, camera, None, angle_deg, threads) for camera in cameras]
+        starts += [start for start in found if start is not None]
+        if not starts:
+            continue
+        best = _choose_best(starts)
+        if best.is_fair and (best.starts_agree or not best.does_turn):
             break
-    if not starts:
-        return None
+        if best.is_fair:  # from another first pair it is found again, or it is none
+            cameras = [replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))]
+    return _choose_best(starts) if starts else None
+
+
+def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
+    """Return the best start, with whether all starts agree with it whose cost is not clearly larger."""
     best = max(starts, key=_rank)
-    rivals = [start for start in starts if start is not best and start.cost < MAX_RIVAL_COST * best.cost]
-    agree = [abs(start.camera.focal_px / best.camera.focal_px - 1) < MAX_START_DIFFERENCE for start in rivals]
-    return replace(best, starts_agree=len(rivals) > 0 and all(agree))
+    rivals = [start for start in starts if start.cost <= MAX_RIVAL_COST * best.cost]
+    spread = max(abs(start.camera.focal_px / best.camera.focal_px - 1) for start in rivals)
+    agree = best.is_fair and len(rivals) > 1 and spread < MAX_START_DIFFERENCE
+    return replace(best, starts_agree=agree, start_spread=spread)
+
+
+def _find_structure(
+    database: Path, every: Sequence[str], names: Sequence[str], given: LensCamera, threads: int
+) -> FoundCamera | None:
+    """Return the model with a known camera, of `every` key frame where that explains them, else of `names`."""
+    starts = list[FoundCamera]()
+    # with all key frames the first pair is mostly right
+    starts += filter(None, [_try_start(database, every, given, given, START_ANGLES_DEG[0], threads)])
+    if starts and starts[0].is_good:
+        return starts[0]
+    cameras = [given, replace(given, focal_px=GIVEN_FACTOR * given.focal_px)]
+    for angle_deg in START_ANGLES_DEG[1:2] if starts and starts[0].is_fair else START_ANGLES_DEG:
+        for camera in cameras:
+            starts += filter(None, [_try_start(database, names, camera, given, angle_deg, threads)])
+            if starts and (best := max(starts, key=_rank)).is_good:
+                return best
+    return max(starts, key=_rank, default=None)
 
 
 def _rank(found: FoundCamera) -> tuple[float, float]:
@@ -113,14 +152,17 @@ def _try_start(
     pycolmap = import_pycolmap()
     camera = start.to_pycolmap(pycolmap)
     model = map_frames(database, names, camera, refine=False, threads=threads, init_angle_deg=angle_deg)
-    if model is None or model.num_reg_images() < 3:
+    if model is None or model.num_reg_images() < 3 or model.num_points3D() < MIN_POINTS:
         return None
     if given is not None:
         next(iter(model.cameras.values())).params = given.to_pycolmap(pycolmap).params
     model = mirror_if_better(model, threads=threads)
     if given is None:
-        change_model(model, "RADIAL")
-    adjust(model, refine_focal=given is None, refine_lens=given is None, threads=threads)
+        model = _adjust_camera(model, database, threads)
+    else:
+        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
+    if model.num_points3D() < MIN_POINTS:
+        return None
     sparse = from_reconstruction(model, {})
     lens = sparse.camera
     shortest_px, longest_px = (focal_px_from_fov(deg, start.width) for deg in (MAX_FOV_DEG, MIN_FOV_DEG))
@@ -128,3 +170,20 @@ def _try_start(
         return None
     intervals = measure_lens(sparse)
     return FoundCamera(lens, intervals, len(sparse.frames) / len(names), measure_cost(model), model)
+
+
+def _adjust_camera(model: Any, database: Path, threads: int) -> Any:
+    """Return the model with a free focal length and distortion, and with the points that these explain."""
+    change_model(model, "RADIAL")
+    (camera,) = model.cameras.values()
+    before_px = camera.mean_focal_length()
+    for _ in range(MAX_ROUNDS):
+        adjust(model, refine_focal=True, refine_lens=True, threads=threads)
+        focal_px = next(iter(model.cameras.values())).mean_focal_length()
+        if abs(focal_px / before_px - 1) < MAX_FOCAL_STEP:
+            break
+        before_px = focal_px
+        model = retriangulate(model, database, threads=threads)
+        if model.num_points3D() < MIN_POINTS:
+            break
+    return model

@@ -86,17 +86,6 @@ def match_key_frames(
     return image_ids
 
 
-def verify_matches(database: Path, camera: Any) -> None:
-    """Verify all matches again with another camera: a wrong focal length keeps matches that no motion explains."""
-    pycolmap = import_pycolmap()
-    with pycolmap.Database.open(str(database)) as store:
-        store.update_camera(camera)
-        store.clear_two_view_geometries()
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.random_seed = 0
-    pycolmap.geometric_verification(str(database), two_view_geometry_options=options)
-
-
 def count_features(files: Sequence[Path]) -> int:
     """Return the median number of features of these files."""
     return int(np.median([len(read_features(file).xy) for file in files])) if files else 0

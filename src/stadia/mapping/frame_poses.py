@@ -16,7 +16,7 @@ from stadia.mapping.features import import_pycolmap
 from stadia.mapping.frame_stream import SmallFrame
 from stadia.mapping.sparse_map import Array, SparseMap
 
-MAX_TRACKED = 400
+MAX_TRACKED = 250
 MIN_TRACKED = 20
 MAX_BACK_PX = 0.7  # distance of a point that is tracked forward and back
 MAX_RESIDUAL_PX = 3.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from stadia.core.errors import DataError
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.video.video_camera import read_image_size
-from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_video
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_selected, stream_video
+from stadia.evaluation.background import run_ahead
 
 MAX_SIDE_PX = 800
 """Longer side of the images that features are found in: on KITTI 06 a wider one gave no better path."""
@@ -25,13 +26,24 @@ MAX_FRAMES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class SmallFrame:
-    """One frame. image: (h, w, 3) RGB.  gray: (h, w).  time_s: None where the frame has no time."""
+    """One frame. gray: (h, w).  filmed: (H, W, 3) RGB.  time_s: None where the frame has no time."""
 
     index: int
     name: str
     time_s: float | None
-    image: NDArray[np.uint8]
     gray: NDArray[np.uint8]
+    filmed: NDArray[np.uint8]
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Return the small frame (h, w, 3) RGB."""
+        return _shrink_image(self.filmed, *self.gray.shape)
+
+
+def _shrink_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -76,8 +88,19 @@ class FrameStream:
 
     def __iter__(self) -> Iterator[SmallFrame]:
         """Yield every frame. Raises DataError for more than MAX_FRAMES, or images of several sizes."""
+        return self._run_ahead(None)
+
+    def select(self, wanted: Collection[int]) -> Iterator[SmallFrame]:
+        """Yield the frames of these indices alone, which takes less time than all."""
+        return self._run_ahead(wanted)
+
+    def _run_ahead(self, wanted: Collection[int] | None) -> Iterator[SmallFrame]:
+        """Yield frames while a thread decodes and shrinks the next ones."""
+        return run_ahead(self._shrink(self._read(wanted)), weigh=lambda frame: frame.filmed.nbytes)
+
+    def _shrink(self, frames: Iterator[tuple[int, str, float | None, NDArray[np.uint8]]]) -> Iterator[SmallFrame]:
         height, width = self.small_size
-        for index, name, time_s, image in self._read():
+        for index, name, time_s, image in frames:
             if index >= MAX_FRAMES:
                 fix = "cut the video into parts, and map each of them"
                 raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
@@ -86,15 +109,14 @@ class FrameStream:
                 raise DataError(f"{self.source}, {name}", found=found, expected=expected, fix="use images of one size")
             if self.lens is not None:
                 image = self.lens(image)
-            small = (
-                cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if image.shape[1] != width else image
-            )
-            yield SmallFrame(index, name, time_s, small, cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+            gray = _shrink_image(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), height, width)
+            yield SmallFrame(index, name, time_s, gray, image)
 
-    def _read(self) -> Iterator[tuple[int, str, float | None, NDArray[np.uint8]]]:
+    def _read(self, wanted: Collection[int] | None) -> Iterator[tuple[int, str, float | None, NDArray[np.uint8]]]:
         if self.files:
             for index, path in enumerate(self.files):
-                yield index, path.stem, None, read_rgb(path)
+                if wanted is None or index in wanted:
+                    yield index, path.stem, None, read_rgb(path)
             return
-        for frame in stream_video(self.source):
+        for frame in stream_video(self.source) if wanted is None else stream_selected(self.source, wanted):
             yield frame.index, f"{frame.index:06d}", frame.time_s, frame.image

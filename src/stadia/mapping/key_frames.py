@@ -25,6 +25,8 @@ THUMBNAIL_PX = 32
 MIN_STANDING_FRAMES = 8
 """A camera stands once so many frames lie within twice MAX_STANDING_MOTION of the first one: slow motion adds up."""
 
+MAX_CORNERS = 100  # strongest ones of a frame that are followed
+
 MIN_CORNERS = 25
 """A frame with fewer corners has no detail: sky, blur, darkness."""
 
@@ -65,7 +67,7 @@ class KeyFrameSelector:
         found.frames = index + 1
         height = max(1, round(gray.shape[0] * FLOW_WIDTH / gray.shape[1]))
         small = cv2.resize(gray, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA)
-        corners = find_corners(small)
+        corners = find_corners(small)[:MAX_CORNERS]
         if len(corners) < MIN_CORNERS:
             found.blank.append(index)
         step = measure_motion(*self._before, small) if self._before is not None else 0.0
@@ -85,8 +87,11 @@ class KeyFrameSelector:
 
     def _stands(self, small: NDArray[np.uint8], corners: NDArray[np.float32], index: int, step: float) -> bool:
         """Return whether the camera stands: no motion since the frame before, nor since the first frame of a while."""
-        moved = measure_motion(*self._still, small) if self._still is not None else float("inf")
-        if step >= MAX_STANDING_MOTION or moved >= 2 * MAX_STANDING_MOTION:
+        if (
+            step >= MAX_STANDING_MOTION
+            or self._still is None
+            or measure_motion(*self._still, small) >= 2 * MAX_STANDING_MOTION
+        ):
             self._still, self._still_since = (small, corners), index
         return index - self._still_since >= MIN_STANDING_FRAMES
 

@@ -7,7 +7,7 @@ leaves none about the focal length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,6 +44,11 @@ class LensIntervals:
     deviations: dict[str, float]
     turn_deg: float
 
+    def widen_focal(self, deviation_px: float) -> LensIntervals:
+        """Return the intervals with one more cause of deviation of the focal length, such as a rival one."""
+        focal_px = float(np.hypot(self.deviations["focal_px"], deviation_px))
+        return replace(self, deviations={**self.deviations, "focal_px": focal_px})
+
     def is_focal_usable(self, camera: LensCamera) -> bool:
         """Return whether the focal length is nearer to the truth than an assumed one would be."""
         return self.deviations["focal_px"] <= MAX_USED_DEVIATION * camera.focal_px
@@ -56,34 +61,47 @@ class LensIntervals:
 
 def measure_lens(sparse: SparseMap, free: tuple[str, ...] = ("focal_px", "k1", "k2")) -> LensIntervals:
     """Return the deviations of the `free` parameters, with all poses and points free; the others count as known."""
-    J_lens = differentiate_lens(sparse, free)
+    information, _ = eliminate_scene(sparse, differentiate_lens(sparse, free))
+    deviations = dict.fromkeys(PARAMETERS, 0.0)
+    deviations |= dict(zip(free, np.sqrt(np.diag(invert_information(information))).tolist(), strict=True))
+    return LensIntervals(deviations, measure_turn_deg(sparse))
+
+
+def eliminate_scene(sparse: SparseMap, J: Array) -> tuple[Array, Array]:
+    """Return the information (L, L) about parameters and their gradient (L,), with all poses and points free.
+
+    J: (M, 2, L), derivatives of the projected pixels by the parameters.
+    """
     J_pose, J_point = _differentiate_poses(sparse)
     residuals = sparse.residuals_px()
     noise_px = max(float(1.4826 * np.median(np.abs(residuals))), 1e-2)
     weight = 1 / np.sqrt(1 + (residuals.ravel() / (3 * noise_px)) ** 2) / noise_px
-    frames, points = len(sparse.frames), len(sparse.points)
+    frames, points, count = len(sparse.frames), len(sparse.points), J.shape[-1]
     rows = np.arange(2 * len(residuals)).reshape(-1, 2)
-    A = sp.csr_matrix(J_lens.reshape(-1, len(free)) * weight[:, None])
+    A = sp.csr_matrix(J.reshape(-1, count) * weight[:, None])
     B = _place(J_pose, rows, sparse.observed[:, 0], 6, frames).multiply(weight[:, None]).tocsr()
     C = _place(J_point, rows, sparse.observed[:, 1], 3, points).multiply(weight[:, None]).tocsr()
     cameras = sp.hstack([A, B]).tocsr()
     blocks = np.zeros((points, 3, 3))
     of_point = J_point * weight.reshape(-1, 2)[:, :, None]
     np.add.at(blocks, sparse.observed[:, 1], np.einsum("mki,mkj->mij", of_point, of_point))
-    inverse = sp.block_diag(list(np.linalg.pinv(blocks, rcond=1e-10, hermitian=True)), format="csr")
-    mixed = (cameras.T @ C).tocsr()
-    reduced = np.asarray((cameras.T @ cameras - mixed @ inverse @ mixed.T).todense())
-    lens = len(free)
-    information = (
-        reduced[:lens, :lens] - reduced[:lens, lens:] @ _pseudo_inverse(reduced[lens:, lens:]) @ reduced[lens:, :lens]
-    )
+    inverses = np.linalg.pinv(blocks, rcond=1e-10, hermitian=True)
+    inverse = sp.bsr_matrix(
+        (inverses, np.arange(points), np.arange(points + 1)), shape=(3 * points, 3 * points)
+    ).tocsr()
+    to_points = (cameras.T @ C).tocsr() @ inverse
+    reduced = np.asarray((cameras.T @ cameras - to_points @ (C.T @ cameras)).todense())
+    weighted = residuals.ravel() * weight
+    gradient = cameras.T @ weighted - to_points @ (C.T @ weighted)
+    of_poses = reduced[:count, count:] @ _pseudo_inverse(reduced[count:, count:])
+    return reduced[:count, :count] - of_poses @ reduced[count:, :count], gradient[:count] - of_poses @ gradient[count:]
+
+
+def invert_information(information: Array) -> Array:
+    """Return the covariance (L, L) of parameters, with INFLATION; what nothing determines is very large."""
     scale = np.sqrt(np.maximum(np.diag(information), 1e-30))
     values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
-    known = np.maximum(values, 1e-9)
-    covariance = (vectors / known) @ vectors.T / np.outer(scale, scale)
-    deviations = dict.fromkeys(PARAMETERS, 0.0)
-    deviations |= dict(zip(free, (INFLATION * np.sqrt(np.diag(covariance))).tolist(), strict=True))
-    return LensIntervals(deviations, measure_turn_deg(sparse))
+    return INFLATION**2 * (vectors / np.maximum(values, 1e-9)) @ vectors.T / np.outer(scale, scale)
 
 
 def _pseudo_inverse(symmetric: Array) -> Array:

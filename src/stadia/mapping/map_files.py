@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +161,7 @@ def _make_record(stream: FrameStream, found: VideoMap, poses: MapPoses, about: M
         "key_frames": len(found.sparse.frames),
         "points": len(found.sparse.points),
         "noise_px": found.sparse.point_deviations()[1],
+        "row_readout": None if found.readout is None else asdict(found.readout),
         "road": None if found.road is None else _describe_road(found.road),
         "frames": [
             {

@@ -22,6 +22,9 @@ START_FOVS_DEG = (45.0, 65.0, 90.0)
 MAX_FRAME_S = 3.0
 """Longest time for each key frame: matches that no camera explains are added and removed again for minutes."""
 
+MIN_POINTS = 30
+"""Of a map: a camera that turns on the spot leaves none."""
+
 MAX_LENS = 1.0  # largest coefficient of distortion
 _ROBUST_PX = 1.0
 
@@ -84,6 +87,30 @@ def adjust(model: Any, *, refine_focal: bool, refine_lens: bool, iterations: int
     adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, model)
     adjuster.solve()
     return adjuster
+
+
+def retriangulate(model: Any, database: Path, *, threads: int) -> Any:
+    """Return a reconstruction of the same frames and camera, whose points are triangulated anew from all matches."""
+    pycolmap = import_pycolmap()
+    with pycolmap.Database.open(str(database)) as store:
+        store.update_camera(next(iter(model.cameras.values())))
+    options = pycolmap.IncrementalPipelineOptions()
+    options.extract_colors, options.num_threads, options.ba_refine_focal_length = False, threads, False
+    options.ba_refine_extra_params = False
+    options.image_names = [model.images[image_id].name for image_id in model.reg_image_ids()]
+    options.mapper.filter_min_tri_angle, options.triangulation.min_angle = 0.4, 0.5
+    options.ba_global_max_refinements, options.ba_global_max_num_iterations = 2, 20
+    with tempfile.TemporaryDirectory(dir=database.parent) as folder:
+        return pycolmap.triangulate_points(model, str(database), folder, folder, True, options, False)
+
+
+def keep_frames(model: Any, names: Sequence[str]) -> Any:
+    """Return a copy of a pycolmap.Reconstruction in which these images alone are placed, with the points they see."""
+    kept = import_pycolmap().Reconstruction(model)
+    for image_id in kept.reg_image_ids():
+        if kept.images[image_id].name not in names:
+            kept.deregister_frame(kept.images[image_id].frame_id)
+    return kept
 
 
 def change_model(model: Any, name: str) -> None:

@@ -125,10 +125,17 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
         )
     if found.static is not None:
         yield f"  {MASK}: {found.static.mean():.1%} of the image never moves, and was left out"
-    if found.keys.cuts:
+    if found.readout is not None and found.readout.is_rolling:
+        share, interval = found.readout.frames, 1.96 * found.readout.deviation
+        yield (
+            f"note: rolling shutter: the rows are read over {abs(share):.2f} +- {interval:.2g} (95 %) of the time from"
+            " frame to frame, so path and points bend where the camera turns fast; a map has no model of it"
+        )
+    lost = status.get(FrameStatus.LOST, 0)
+    if found.keys.cuts and lost:
         cuts = ", ".join(map(str, found.keys.cuts[:5]))
         yield f"note: another scene at frame {cuts}: only the longest part is mapped"
-    if lost := status.get(FrameStatus.LOST, 0):
+    if lost:
         yield f"note: {lost} frames have no pose: they are damaged, or show too few points of the map"
 
 

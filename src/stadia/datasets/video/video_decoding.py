@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,6 +227,22 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
         log.warning("%s: %d of %d frames are lost, the file was cut off or is damaged", path, lost, decoded + lost)
 
 
+def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]:
+    """Yield the frames of these indices alone, up to the last: the others are decoded, and not converted.
+
+    It ends early where the file is truncated or damaged: `stream_video` logs that.
+    """
+    with _open_stream(path) as (container, stream):
+        frames = _decode_frames(path, container, stream, wanted=wanted)
+        while True:
+            frame = None
+            with _name_decoder_errors(path), suppress(av.FFmpegError):
+                frame = next(frames, None)
+            if frame is None:
+                break
+            yield frame
+
+
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
     """Yield frames from the last key frame before this share of the video on, without decoding earlier ones.
 
@@ -251,21 +267,31 @@ def _read_start_s(stream: Any) -> float:
     return float((stream.start_time or 0) * stream.time_base)
 
 
-def _decode_frames(path: Path, container: Any, stream: Any, *, from_share: float | None = None) -> Iterator[VideoFrame]:
+def _decode_frames(
+    path: Path, container: Any, stream: Any, *, from_share: float | None = None, wanted: Collection[int] | None = None
+) -> Iterator[VideoFrame]:
     """Yield upright frames of one size. Damaged frames are left out with their index.
 
     from_share: start at the last key frame before this share of the video, with indices computed from times.
+    wanted: indices of the frames that are converted; None for all.
     """
+    last = None if wanted is None else max(wanted, default=-1)
     by_time = from_share is not None
     if from_share is not None:
         container.seek(int(from_share * (container.duration or 0) + _read_start_s(stream) * av.time_base))
-    rate, size, start = float(stream.average_rate or 1), None, 0.0
+    rate, size, start = float(stream.average_rate or 1), None, None
     for count, frame in enumerate(container.decode(stream)):
+        if last is not None and count > last:
+            return
         if frame.is_corrupt:  # the decoder filled it from its neighbors
+            continue
+        if start is None:
+            start = _read_start_s(stream) if by_time else frame.time or 0.0
+        if wanted is not None and count not in wanted:
             continue
         image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
         if size is None:
-            size, start = image.shape, _read_start_s(stream) if by_time else frame.time or 0.0
+            size = image.shape
         time_s = count / rate if frame.time is None else frame.time - start
         index = round(time_s * rate) if by_time else count
         if image.shape != size:

@@ -1,0 +1,51 @@
+"""Videos that a map cannot hold, or only in part: one line each, and what is left is mapped."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from tests.mapping.textured_room import TexturedRoom, find_arc_pose, write_images
+
+from stadia.datasets.video.video_map import find_map_folder, read_map
+
+pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
+
+GIVEN = "data.camera.focal_px=300"
+
+
+def draw_blurred(index: int) -> np.ndarray:
+    return cv2.GaussianBlur(TexturedRoom().draw(*find_arc_pose(index)), (0, 0), 12)
+
+
+def draw_turning(index: int) -> np.ndarray:
+    R = cv2.Rodrigues(np.array([0, np.radians(2.0 * index - 12), 0]))[0]
+    return TexturedRoom().draw(R, np.array([0.0, 0.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    ("draw", "camera", "words"),
+    [
+        pytest.param(draw_blurred, (), "blur", id="blur"),
+        pytest.param(draw_turning, (GIVEN,), "it turns on the spot", id="rotation", marks=pytest.mark.slow),
+    ],
+)
+def test_a_video_that_has_no_map_gets_one_line_with_the_reason(stadia, tmp_path, draw, camera, words):
+    images = write_images(tmp_path / "images", [draw(index) for index in range(12)])
+    code, out, err = stadia("map", images, *camera)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert not find_map_folder(images).exists()
+
+
+@pytest.mark.slow
+def test_the_longest_of_two_scenes_is_mapped_and_the_other_is_named(stadia, tmp_path):
+    first, second = TexturedRoom(0), TexturedRoom(1)
+    images = [first.draw(*find_arc_pose(index)) for index in range(6)]
+    images += [255 - second.draw(*find_arc_pose(index)) for index in range(6, 18)]
+    code, _, err = stadia("map", write_images(tmp_path / "images", images), GIVEN)
+    assert code == 0, err
+    assert "another scene at frame 6: only the longest part is mapped" in err
+    placed = np.isfinite(read_map(find_map_folder(tmp_path / "images")).poses).all((1, 2))
+    assert placed.tolist() == [False] * 6 + [True] * 12
