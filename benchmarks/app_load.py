@@ -1,8 +1,10 @@
 """Measure `stadia app`: its first page, one picture, many clients at once, and hostile uploads.
 
     python benchmarks/app_load.py NETWORK --clients 20 --seconds 60 --hostile 200
+    python benchmarks/app_load.py NETWORK --clients 2 --seconds 3600 --every 15 --hostile 0
 
-NETWORK: a run or a published network. The server is a process of its own; each client is a thread of this one.
+NETWORK: a run or a published network. The server is a process of its own; each client is a thread of this one. Each
+user uploads PICTURES_OF_A_USER pictures, with the colors, the points and a file of each; then comes the next user.
 """
 
 from __future__ import annotations
@@ -24,6 +26,12 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 from PIL import Image
+
+PICTURES_OF_A_USER = 10
+"""Pictures of one session: more than the server keeps of it."""
+
+LINES = 12
+"""Values of the memory that are printed, at equal intervals."""
 
 
 class Client:
@@ -47,6 +55,12 @@ class Client:
         """Return status and reply of an uploaded picture."""
         reply = self._request("POST", "/api/photos", data)
         return reply.status, json.loads(reply.read())
+
+    def fetch_parts(self, prediction: str) -> None:
+        """Fetch what a page shows of a prediction, and one of its files."""
+        for part in ("color.png", "cloud.bin?points=100000", "files/depth.npz"):
+            reply = self._request("GET", f"/api/predictions/{prediction}/{part}")
+            assert len(reply.read()) > 1000, part
 
 
 def make_picture(seed: int, height: int = 720, width: int = 1280) -> bytes:
@@ -82,39 +96,48 @@ def count_megabytes(process: psutil.Process) -> float:
     return sum(part.memory_info().rss for part in (process, *process.children(recursive=True))) / 1e6
 
 
-def run_clients(address: str, count: int, seconds: float, process: psutil.Process) -> dict[str, Any]:
-    """Upload pictures from many clients for a time; return how many were served, and how fast."""
+def run_clients(address: str, count: int, seconds: float, every: float, process: psutil.Process) -> dict[str, Any]:
+    """Upload pictures from many clients for a time, one each `every` seconds; return how many were served, how fast."""
     end, times, errors = time.monotonic() + seconds, [[] for _ in range(count)], list[str]()
     pictures = [make_picture(seed) for seed in range(4)]
 
     def work(number: int) -> None:
-        client = Client(address)
         while time.monotonic() < end:
-            begun = time.monotonic()
-            status, reply = client.upload(pictures[number % len(pictures)])
-            if status == 200:
-                times[number].append(time.monotonic() - begun)
-            else:
-                errors.append(str(reply)[:200])
+            client = Client(address)
+            for _ in range(PICTURES_OF_A_USER):
+                begun = time.monotonic()
+                if begun >= end:
+                    return
+                status, reply = client.upload(pictures[number % len(pictures)])
+                if status == 200:
+                    times[number].append(time.monotonic() - begun)
+                    if every:
+                        client.fetch_parts(reply["prediction"])
+                else:
+                    errors.append(str(reply)[:200])
+                time.sleep(max(begun + every - time.monotonic(), 0))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
-    memory = []
+    memory, begun, interval = [], time.monotonic(), max(seconds / 120, 1)
     while any(thread.is_alive() for thread in threads):
         memory.append(count_megabytes(process))
-        time.sleep(1)
+        if len(memory) % (120 // LINES) == 1:
+            print(f"memory after {time.monotonic() - begun:.0f} s: {memory[-1]:.0f} MB", flush=True)
+        time.sleep(interval)
     served = [len(part) for part in times]
-    every = sorted(value for part in times for value in part)
+    ordered = sorted(value for part in times for value in part)
     return {
         "served": sum(served),
         "fewest of a client": min(served),
         "most of a client": max(served),
         "errors": len(errors),
         "first error": errors[:1],
-        "median s": round(every[len(every) // 2], 2) if every else None,
-        "slowest s": round(every[-1], 2) if every else None,
-        "memory MB, first, middle, last": [round(memory[at]) for at in (0, len(memory) // 2, -1)],
+        "median s": round(ordered[len(ordered) // 2], 2) if ordered else None,
+        "slowest s": round(ordered[-1], 2) if ordered else None,
+        "memory MB, first, middle, last, most": [round(memory[at]) for at in (0, len(memory) // 2, -1)]
+        + [round(max(memory))],
     }
 
 
@@ -123,6 +146,7 @@ def main() -> None:
     parser.add_argument("network")
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--every", type=float, default=0, help="seconds between the pictures of a client")
     parser.add_argument("--hostile", type=int, default=200)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -144,7 +168,7 @@ def main() -> None:
             times.append(time.monotonic() - begun)
             assert status == 200, reply
         print(f"depth of 1280x720 after {sorted(times)[2]:.2f} s (median of 5)")
-        for name, value in run_clients(address, given.clients, given.seconds, process).items():
+        for name, value in run_clients(address, given.clients, given.seconds, given.every, process).items():
             print(f"{given.clients} clients, {given.seconds:.0f} s: {name} {value}")
         refused = [client.upload(make_hostile(seed)) for seed in range(given.hostile)]
         lines = [reply["error"] for status, reply in refused if status != 200]

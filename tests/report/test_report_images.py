@@ -186,12 +186,12 @@ def test_invalid_point_clouds_are_listed(make_run, what: str) -> None:
 SCRIPT = """
 const given = JSON.parse(require("fs").readFileSync(0)), view = given.view;
 const [positions, colors] = pointsOf(Uint8Array.from(Buffer.from(given.points, "base64")), view);
-const eye = { target: [0, 0, 2], yaw: 0.3, pitch: 0.35, distance: 4 }, clip = clipMatrix(eye, 960, 480);
+const rows = projectionOf({ target: [0, 0, 2], yaw: 0.3, pitch: 0.35, distance: 4 }, 480);
 const drawn = [];
 for (let i = 0; i < positions.length; i += 3) {
   const point = [...positions.slice(i, i + 3), 1];
-  const [x, y, , w] = [0, 1, 2, 3].map((row) => point.reduce((sum, value, k) => sum + clip[4 * k + row] * value, 0));
-  drawn.push([x / w, y / w, w, ...colors.slice(i, i + 3)]);
+  const [x, y, z] = rows.map((row) => point.reduce((sum, value, k) => sum + row[k] * value, 0));
+  drawn.push([x / z, y / z, z, ...colors.slice(i, i + 3)]);
 }
 process.stdout.write(JSON.stringify(drawn));
 """
@@ -211,4 +211,27 @@ def test_the_scripts_place_the_points(make_run) -> None:
     height = {color: drawn[(drawn[:, 3:] == color).all(-1), 1] for color in (RED, GREEN, BLUE)}
     assert min(len(height[RED]), len(height[GREEN])) > 500
     assert len(height[BLUE]) == 0
-    assert np.median(height[RED]) > np.median(height[GREEN]), "from above, what is farther is higher"
+    assert np.median(height[RED]) < np.median(height[GREEN]), "from above, what is farther is higher"
+
+
+RASTER = """
+const raster = { width: 40, height: 20, pixels: new Uint32Array(800), depths: new Float32Array(800).fill(Infinity) };
+const rows = [[10, 0, 0, 0], [0, 10, 0, 0], [0, 0, 1, 0]], red = [255, 0, 0], blue = [0, 0, 255];
+const draw = (points, colors, size, step = 1) => {
+  drawPoints(raster, rows, new Float32Array(points.flat()), packColors(colors.flat()), size, step, 0.1);
+};
+draw([[0, 0, 2], [0, 0, 4], [0, 0, 1]], [red, blue, blue], 3); // the last is nearest
+draw([[0, 0, 3], [2, 1, 2], [0, 0, -1], [90, 0, 1], [NaN, 0, 1]], Array(5).fill(red), 1); // the second is seen
+draw([[-1, 0.5, 1], [1, -0.5, 1]], [blue, red], 1, 2); // each second one: the first alone
+const place = (pixel, at) => [at % 40, Math.floor(at / 40), pixel & 255, (pixel >>> 16) & 255];
+process.stdout.write(JSON.stringify([...raster.pixels].map(place).filter(([, , r, b]) => r || b)));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's scripts, which needs node")
+def test_the_nearest_point_is_drawn() -> None:
+    """Squares of points at x, y / depth, from the middle of 40x20 pixels: (column, row, red, blue)."""
+    script = (Path(report_images.__file__).parent / "shared/points.js").read_text().replace("export ", "") + RASTER
+    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True, timeout=60)
+    square = [[column, row, 0, 255] for row in (9, 10, 11) for column in (19, 20, 21)]
+    assert sorted(json.loads(done.stdout)) == sorted([*square, [30, 15, 255, 0], [10, 15, 0, 255]])

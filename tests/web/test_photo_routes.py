@@ -181,3 +181,67 @@ def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch)
         assert (drawn != make_picture()[..., ::-1]).any(axis=-1).mean() > 0.02
         refused = client.get(f"/api/predictions/{result['prediction']}/cloud.bin")
         assert (refused.status_code, "found objects; expected depth" in refused.json()["error"]) == (422, True)
+
+
+def test_a_composite_picture_with_its_background(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of overlay needs the background, then shows depth and mask; the mask is a file."""
+    from stadia.recipes.overlay import task
+
+    def predict_pair(recipe: Any, background: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pasted = cv2.resize((image != background).any(-1).astype(np.float32), (64, 48))
+        return np.where(pasted > 0.5, 2.0, 5.0).astype(np.float32), pasted - 0.5
+
+    def make_overlay_network(name: str) -> Any:
+        network = make_network("metres")
+        network.recipe.recipe = "overlay"
+        return network
+
+    monkeypatch.setattr(task, "predict_pair", predict_pair)
+    monkeypatch.setattr(networks, "load_network", make_overlay_network)
+    image = make_picture()
+    image[40:72, 32:64] = 255
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        browser = Browser(client)
+        first = browser.upload(encode(image)).json()
+        assert first == {"photo": first["photo"], "needs_background": True}
+        small, background = (
+            browser.post("/api/backgrounds", content=encode(picture)).json()["background"]
+            for picture in (make_picture(48, 64), make_picture())
+        )
+        path = f"/api/photos/{first['photo']}/predict"
+        refused = browser.post(path, json={"background": small})
+        assert (refused.status_code, "found 64x48 pixels; expected 128x96" in refused.json()["error"]) == (422, True)
+        result = browser.post(path, json={"background": background}).json()
+        assert result["mask_percent"] == pytest.approx(100 * 32 * 32 / (96 * 128), rel=0.1)
+        base = f"/api/predictions/{result['prediction']}"
+        mask = cv2.imdecode(np.frombuffer(client.get(f"{base}/files/mask.png").content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert (mask[56, 48], mask[56, 100], mask.shape) == (255, 0, (96, 128))
+        values = np.frombuffer(client.get(f"{base}/values.f32").content, "<f4").reshape(result["values"])
+        assert (values[56, 48], values[56, 100]) == pytest.approx((2.0, 5.0))
+
+
+def test_the_most_uncertain_points_are_left_out(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network whose uncertainty grows to the right: without 30 % of the points, the left part remains."""
+    import torch
+    from tests.web.conftest import RedPredictor
+
+    from stadia.core.types import PredictedMaps
+
+    def maps(self: Any, image: torch.Tensor, camera: Any) -> PredictedMaps:
+        uncertainty = torch.linspace(0, 1, image.shape[-1]).expand(1, 1, *image.shape[-2:])
+        return PredictedMaps(torch.full_like(uncertainty, 0.5), log_uncertainty=uncertainty)
+
+    monkeypatch.setattr(RedPredictor, "maps", maps, raising=False)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        browser = Browser(client)
+        result = browser.upload(encode(make_picture())).json()
+        assert result["has_uncertainty"]
+        clouds = [
+            client.get(f"/api/predictions/{result['prediction']}/cloud.bin?certain={share}").content
+            for share in (1, 0.7)
+        ]
+        points = [np.frombuffer(cloud[: 12 * (len(cloud) // 15)], "<f4").reshape(-1, 3) for cloud in clouds]
+        assert len(points[1]) == pytest.approx(0.7 * len(points[0]), rel=0.03)
+        assert points[1][:, 0].max() < 0.5 * points[0][:, 0].max()
+        refused = client.get(f"/api/predictions/{result['prediction']}/cloud.bin?certain=2")
+        assert refused.status_code == 422

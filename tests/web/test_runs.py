@@ -92,8 +92,24 @@ def test_an_image_of_a_run_is_one_of_its_list(browser: Browser, runs: Path) -> N
 def test_two_runs_beside_each_other(browser: Browser) -> None:
     reply = browser.client.get("/api/compare?first=2026-01-31-120000-good&second=2026-01-31-130000-killed").json()
     assert "abs_rel" in reply["text"]
+    assert [run["name"][-6:] for run in reply["runs"]] == ["0-good", "killed"]
+    assert reply["scores"] == [["AbsRel ↓", "0.200", "0.200", None]]
+    assert reply["better"] == "Their key validation scores are equal."
+    assert any("One run each" in caution for caution in reply["cautions"])
     assert len(reply["charts"]) == 2
     assert all("good" in chart and "killed" in chart for chart in reply["charts"]), "both runs in each chart"
+
+
+def test_the_better_of_two_runs_is_named(browser: Browser, runs: Path) -> None:
+    """A lower AbsRel and a larger share of close pixels are better; runs that win one each are not ordered."""
+    header = "step,epoch,val/abs_rel,val/d1\n"
+    names = "2026-01-31-120000-good", "2026-01-31-130000-killed"
+    for close, expected in (("0.9", "is better in 2 of 2"), ("0.7", "Neither is better")):
+        (runs / names[0] / "metrics.csv").write_text(f"{header}1,0,0.1,{close}\n")
+        (runs / names[1] / "metrics.csv").write_text(f"{header}1,0,0.2,0.8\n")
+        reply = browser.client.get(f"/api/compare?first={names[0]}&second={names[1]}").json()
+        assert expected in reply["better"]
+        assert [better for *_, better in reply["scores"]] == [0, 0 if close == "0.9" else 1]
 
 
 @pytest.mark.slow

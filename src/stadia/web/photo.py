@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,6 +139,7 @@ class PhotoPrediction:
     network_error: relative, of its depth; None where it was not measured.
     relative_error: of depth, network and scale, as far as it was measured; None where no part of it was.
     sky: (h, w) bool at the network's size.
+    mask: (H, W) bool of the objects pasted into a composite picture; None for other pictures.
     """
 
     predicted: PredictedFrame
@@ -151,7 +152,7 @@ class PhotoPrediction:
     network_error: float | None
     relative_error: float | None
     sky: NDArray[np.bool_]
-    cache: dict[str, Any] = field(default_factory=dict, compare=False)
+    mask: NDArray[np.bool_] | None = None
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -192,7 +193,11 @@ class PhotoPrediction:
 
 
 def predict_photo(
-    network: OpenNetwork, image: NDArray[np.uint8], camera: PhotoCamera, known: Sequence[KnownLength] = ()
+    network: OpenNetwork,
+    image: NDArray[np.uint8],
+    camera: PhotoCamera,
+    known: Sequence[KnownLength] = (),
+    predictor: Predictor | None = None,
 ) -> PhotoPrediction:
     """Predict one picture.
 
@@ -201,11 +206,13 @@ def predict_photo(
         image: (H, W, 3) RGB.
         camera: of it.
         known: numbers in metres that set the scale; none keeps the network's own.
+        predictor: of the network for this picture; None takes that of its recipe.
 
     Raises StadiaError where the network predicts no depth, or nothing can be measured by `known`.
     """
     height, width = image.shape[:2]
-    predictor: Predictor = network.find_predictor(height, width)
+    if predictor is None:
+        predictor = network.find_predictor(height, width)
     frame = Frame("picture", image, camera.make_K(height, width))
     receipt: ScaleReceipt | None = None
     if known:
@@ -216,6 +223,8 @@ def predict_photo(
     values, K = torch.from_numpy(prepared.image)[None], torch.from_numpy(prepared.K)
     maps = predict_maps(predictor, values, Camera(K, predictor.height, predictor.width))
     predicted = prepared.predicted(predictor.depth_scale, maps.inverse_depth[0, 0].float().cpu().numpy(), None)
+    if maps.log_uncertainty is not None:
+        predicted = replace(predicted, log_uncertainty=maps.log_uncertainty[0, 0].float().cpu().numpy())
     is_assumed = camera.source in ("network", "assumed")
     gate = PredictionGate(predictor.depth_scale, network.training, camera_is_assumed=is_assumed)
     gate(predicted)
@@ -260,9 +269,14 @@ def find_brightest(prediction: PhotoPrediction) -> float:
 
 
 def color_prediction(prediction: PhotoPrediction) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB of the picture's size: bright is near."""
+    """Return (H, W, 3) RGB of the picture's size: bright is near; a mask is outlined in white."""
     height, width = prediction.image.shape[:2]
-    return color_inverse_depth(prediction.resize_inverse_depth(height, width), top=find_brightest(prediction))
+    colors = color_inverse_depth(prediction.resize_inverse_depth(height, width), top=find_brightest(prediction))
+    if prediction.mask is not None:
+        outlines, _ = cv2.findContours(prediction.mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        colors = np.ascontiguousarray(colors)
+        cv2.drawContours(colors, outlines, -1, (255, 255, 255), max(round(width / 400), 1))
+    return colors
 
 
 def describe_bar(prediction: PhotoPrediction) -> dict[str, Any]:
@@ -302,14 +316,22 @@ def shrink_values(prediction: PhotoPrediction) -> NDArray[np.float32]:
 
 
 def make_cloud(
-    prediction: PhotoPrediction, max_points: int = MAX_CLOUD_POINTS, edge_ratio: float = EDGE_RATIO
+    prediction: PhotoPrediction,
+    max_points: int = MAX_CLOUD_POINTS,
+    edge_ratio: float = EDGE_RATIO,
+    certain_share: float = 1.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return points (N, 3), x right, y down, z forward, with colors (N, 3), in random order of one seed.
+    """Return points (N, 3), x right, y down, z forward, with colors (N, 3), by rows of the picture.
 
-    Sky, points beyond MAX_MEDIAN_DEPTHS median depths, and points at edges of depth are left out. The first points of
-    the random order are an even sample, so that a page may draw fewer of them.
+    Sky, points beyond MAX_MEDIAN_DEPTHS median depths, and points at edges of depth are left out. Of too many
+    points an even share is kept.
 
-    edge_ratio: largest relative jump to a neighboring pixel.
+    Args:
+        prediction: with depth.
+        max_points: of the cloud.
+        edge_ratio: largest relative jump to a neighboring pixel.
+        certain_share: of the pixels that is kept, those of the lowest predicted uncertainty; all of them where the
+            network predicts none.
     """
     height, width = prediction.image.shape[:2]
     depth = prediction.depth(height, width)
@@ -317,9 +339,15 @@ def make_cloud(
     if known.any():
         known &= depth < MAX_MEDIAN_DEPTHS * np.median(depth[known])
     known &= ~find_edges(depth, edge_ratio)
+    uncertainty = prediction.predicted.log_uncertainty
+    if uncertainty is not None and certain_share < 1:
+        uncertainty = cv2.resize(uncertainty, (width, height), interpolation=cv2.INTER_LINEAR)
+        known &= uncertainty <= np.quantile(uncertainty, certain_share)
     rows, columns = np.nonzero(known)
-    order = np.random.default_rng(0).permutation(len(rows))[: min(max_points, MAX_CLOUD_POINTS)]
-    rows, columns = rows[order], columns[order]
+    most = min(max_points, MAX_CLOUD_POINTS)
+    if len(rows) > most:
+        kept = np.arange(most) * len(rows) // most
+        rows, columns = rows[kept], columns[kept]
     z, K = depth[rows, columns], prediction.K
     points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], axis=1)
     return points.astype(np.float32), prediction.image[rows, columns]
@@ -331,6 +359,7 @@ DOWNLOADS: Mapping[str, str] = {
     "picture.png": "image/png",
     "depth.png": "image/png",
     "depth.npz": "application/zip",
+    "mask.png": "image/png",
     "cloud.ply": "application/octet-stream",
     "cloud.glb": "model/gltf-binary",
     "verdict.json": "application/json",
@@ -342,6 +371,7 @@ def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path
     """Write one of DOWNLOADS into a folder; return its path.
 
     picture.png: the picture beside its depth in colors.  depth.png: 16 bits, 256 counts a metre or unit.
+    mask.png: white on the pasted objects of a composite picture.
     depth.npz: depth at the picture's size, and K.  cloud.ply, cloud.glb: points.  verdict.json: checks and camera.
 
     Raises ConfigError for another name, GeometryError where the prediction has none.
@@ -359,6 +389,8 @@ def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path
         values = values if scale.is_affine else prediction.depth(height, width)
         arrays: dict[str, NDArray[Any]] = {DEPTH_KEYS[scale]: values, "K": prediction.K}
         write_depth_map(path, **arrays)
+    elif name == "mask.png" and prediction.mask is not None:
+        write_image(path, prediction.mask.astype(np.uint8) * 255)
     elif name == "cloud.ply":
         unit = "metres" if scale is DepthScale.METRES else "up to scale, no metres"
         with open_atomic(path) as stream:

@@ -26,6 +26,8 @@ from stadia.web.guards import require_session
 from stadia.web.networks import OpenNetwork
 from stadia.web.objects import RECIPE as OBJECTS
 from stadia.web.objects import ObjectPhoto, find_photo_objects
+from stadia.web.overlays import RECIPE as OVERLAY
+from stadia.web.overlays import predict_composite
 from stadia.web.sessions import Session, find_kept
 
 MAX_FILE_BYTES = 64 << 20
@@ -42,11 +44,15 @@ class LengthForm(StrictModel):
 
 
 class PredictForm(StrictModel):
-    """How a picture is predicted: the network's place in the list, the field of view, and lengths that are known."""
+    """How a picture is predicted: the network's place in the list, the field of view, and lengths that are known.
+
+    background: the key of the picture without the pasted objects, for a network of `overlay`.
+    """
 
     network: Annotated[int, Field(ge=0)] = 0
     fov_deg: float | None = None
     known: Annotated[tuple[LengthForm, ...], Field(max_length=2)] = ()
+    background: Annotated[str, Field(max_length=40)] | None = None
 
 
 Pixel = tuple[Annotated[int, Field(ge=0, lt=1 << 16)], Annotated[int, Field(ge=0, lt=1 << 16)]]
@@ -61,16 +67,28 @@ class DistanceForm(StrictModel):
 
 async def add_photo(request: Request) -> Response:
     """Decode an uploaded picture and predict it; `?network=` and `?fov_deg=` are as of PredictForm."""
-    session, state = require_session(request), get_state(request)
+    session = require_session(request)
     form = parse_form(PredictForm, read_numbers(request, network=int, fov_deg=float))
+    key, decoded = await _keep_upload(request, session)
+    return await _predict(request, session, key, decoded, form)
+
+
+async def add_background(request: Request) -> Response:
+    """Keep the background of a composite picture; return its key for PredictForm."""
+    key, _ = await _keep_upload(request, require_session(request))
+    return JSONResponse({"background": key})
+
+
+async def _keep_upload(request: Request, session: Session) -> tuple[str, DecodedPhoto]:
+    """Decode an uploaded picture and keep it; return its key."""
+    state = get_state(request)
     folder = Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder)))
     try:
         path = await receive_upload(request, folder, ["photo"])
         decoded = await run_in_threadpool(state.decoder.decode_photo, path)
     finally:
         await run_in_threadpool(lambda: shutil.rmtree(folder, ignore_errors=True))
-    key = session.keep(session.photos, decoded)
-    return await _predict(request, session, key, decoded, form)
+    return session.keep(session.photos, decoded), decoded
 
 
 async def predict_again(request: Request) -> Response:
@@ -87,16 +105,23 @@ async def _predict(
 ) -> Response:
     """Predict in the user's turn, unless the browser has gone; return what the page shows."""
     state = get_state(request)
+    background = None if form.background is None else find_kept(session.photos, form.background, "background")
 
-    def job() -> photos.PhotoPrediction | ObjectPhoto:
+    def job() -> photos.PhotoPrediction | ObjectPhoto | None:
         network: OpenNetwork = state.shelf.find(form.network)
         camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, network.focal, *decoded.image.shape[:2])
         if network.recipe.recipe == OBJECTS:
             return find_photo_objects(network, decoded.image, camera)
         known = [photos.KnownLength(**length.model_dump()) for length in form.known]
+        if network.recipe.recipe == OVERLAY:
+            if background is None:
+                return None
+            return predict_composite(network, decoded.image, background.image, camera, known)
         return photos.predict_photo(network, decoded.image, camera, known)
 
     prediction = await run_in_turn(request, session, job, state.queue)
+    if prediction is None:
+        return JSONResponse({"photo": photo, "needs_background": True})
     key = session.keep(session.predictions, prediction)
     state.sessions.limit_memory()
     about = prediction.describe() if isinstance(prediction, ObjectPhoto) else describe_prediction(prediction)
@@ -124,12 +149,16 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "trust": prediction.trust,
         "receipt": list(receipt.lines()) if receipt else [],
         "relative_error": prediction.relative_error,
-        "files": [name for name in photos.DOWNLOADS if not (prediction.depth_scale.is_affine and _needs_depth(name))],
+        "has_uncertainty": prediction.predicted.log_uncertainty is not None,
+        "mask_percent": None if prediction.mask is None else round(100 * float(prediction.mask.mean()), 1),
+        "files": [name for name in photos.DOWNLOADS if _has_file(prediction, name)],
     }
 
 
-def _needs_depth(name: str) -> bool:
-    return name.startswith("cloud") or name == "depth.png"
+def _has_file(prediction: photos.PhotoPrediction, name: str) -> bool:
+    if name == "mask.png":
+        return prediction.mask is not None
+    return not (prediction.depth_scale.is_affine and (name.startswith("cloud") or name == "depth.png"))
 
 
 async def show_image(request: Request) -> Response:
@@ -160,14 +189,15 @@ async def show_values(request: Request) -> Response:
 
 
 async def show_cloud(request: Request) -> Response:
-    """Return the cloud: points float32 (N, 3), then colors uint8 (N, 3); `?edges=` and `?points=` bound it."""
+    """Return points float32 (N, 3), then colors uint8 (N, 3); `?edges=`, `?points=` and `?certain=` bound it."""
     prediction = _find_prediction(request)
-    given = read_numbers(request, edges=float, points=int)
+    given = read_numbers(request, edges=float, points=int, certain=float)
     edges, most = given.get("edges", EDGE_RATIO), given.get("points", photos.MAX_CLOUD_POINTS)
-    if not (0 < edges <= 10 and 0 < most <= photos.MAX_CLOUD_POINTS):
-        expected = f"edges above 0, at most {photos.MAX_CLOUD_POINTS} points"
+    certain = given.get("certain", 1.0)
+    if not (0 < edges <= 10 and 0 < most <= photos.MAX_CLOUD_POINTS and 0 < certain <= 1):
+        expected = f"edges above 0, at most {photos.MAX_CLOUD_POINTS} points, a share of certain ones"
         raise ConfigError("cloud", found=f"edges {edges:g}, {most} points", expected=expected, fix="reload the page")
-    points, colors = await run_in_threadpool(photos.make_cloud, prediction, most, edges)
+    points, colors = await run_in_threadpool(photos.make_cloud, prediction, most, edges, certain)
     return Response(points.astype("<f4").tobytes() + colors.tobytes(), media_type="application/octet-stream")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 import subprocess
@@ -22,9 +23,10 @@ from stadia.core.errors import RunError, StadiaError
 from stadia.files.locks import LOCK_FILE
 from stadia.files.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
 from stadia.report.figures import Chart, make_plot
-from stadia.report.metric_labels import describe_status, metric_label
+from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
 from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
 from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
+from stadia.report.run_journal import diff_runs, list_cautions, write_comparison
 
 METRICS_FILE = "metrics.csv"
 
@@ -149,6 +151,56 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "unreadable": run.unreadable,
         "resume": f"stadia train --resume {folder}",
     }
+
+
+def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
+    """Return what the page of two runs shows, as JSON: verdicts, key validation scores, cautions, all differences."""
+    first, second = map(read_run, folders)
+    rows = compare_key_scores(first, second)
+    return {
+        "runs": [{"name": run.folder.name, "verdict": asdict(make_verdict(run))} for run in (first, second)],
+        "better": _describe_better(rows, [first.folder.name, second.folder.name]),
+        "scores": [[f"{metric_label(name).label} {direction_arrow(name)}".strip(), *row] for name, *row in rows],
+        "cautions": list_cautions(first, second, diff_runs(first, second)),
+        "text": write_comparison(first, second),
+        "charts": draw_pairs(first, second),
+    }
+
+
+def compare_key_scores(first: RunFiles, second: RunFiles) -> list[tuple[str, str, str, int | None]]:
+    """Return (name, first, second, better one) of key validation scores that both have, each at its best step.
+
+    The better one is 0, 1, or None where both are as good or the score has no better direction.
+    """
+    others = {series.name: series for series in second.series}
+    rows: list[tuple[str, str, str, int | None]] = []
+    for series in first.series:
+        label = metric_label(series.name)
+        if not (series.name.startswith("val/") and series.name in others and label.key):
+            continue
+        if label.better not in ("lower", "higher"):
+            continue
+        choose = min if label.better == "lower" else max
+        values = [
+            choose((value for value in run.values if value == value), default=math.nan)
+            for run in (series, others[series.name])
+        ]
+        shown = [format_metric(series.name, value) for value in values]
+        is_clear = shown[0] != shown[1] and all(map(math.isfinite, values))
+        rows.append((series.name, shown[0], shown[1], values.index(choose(values)) if is_clear else None))
+    return rows
+
+
+def _describe_better(rows: Sequence[tuple[str, str, str, int | None]], names: Sequence[str]) -> str:
+    wins = [sum(better == run for *_, better in rows) for run in (0, 1)]
+    if not rows:
+        return "They share no key validation score."
+    if not any(wins):
+        return "Their key validation scores are equal."
+    if all(wins):
+        return f"Neither is better: {names[0]} in {wins[0]} key validation scores, {names[1]} in {wins[1]}."
+    winner = 0 if wins[0] else 1
+    return f"{names[winner]} is better in {wins[winner]} of {len(rows)} key validation scores, and worse in none."
 
 
 def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:

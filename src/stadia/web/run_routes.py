@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -17,13 +17,12 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
 from stadia.report.report_page import build_report
-from stadia.report.run_files import check_inside, read_run
-from stadia.report.run_journal import write_comparison
+from stadia.report.run_files import check_inside
 from stadia.web.app_state import get_state
 from stadia.web.check_routes import list_data
 from stadia.web.forms import parse_form, read_json_body
 from stadia.web.guards import require_session
-from stadia.web.run_list import RunList, describe_run, draw_pairs, resume_training, stop_training
+from stadia.web.run_list import RunList, describe_pair, describe_run, resume_training, stop_training
 from stadia.web.run_starts import list_start_presets
 
 MAX_REPORT_BYTES = 64 << 20
@@ -87,12 +86,7 @@ async def compare(request: Request) -> Response:
     """Return two runs beside each other: `?first=` and `?second=`."""
     runs = _get_runs(request)
     folders = [runs.find(request.query_params.get(key, "")) for key in ("first", "second")]
-
-    def read() -> dict[str, Any]:
-        first, second = map(read_run, folders)
-        return {"text": write_comparison(first, second), "charts": draw_pairs(first, second)}
-
-    return JSONResponse(await run_in_threadpool(read))
+    return JSONResponse(await run_in_threadpool(describe_pair, folders))
 
 
 class TrainingForm(StrictModel):

@@ -34,6 +34,7 @@ SHARED_FOLDER = Path(report.__file__).parent / "shared"
 
 ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
+    ("POST", "/api/backgrounds", "stadia.web.photo_routes:add_background"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
     ("GET", "/api/photos/{key}/image.jpg", "stadia.web.photo_routes:show_image"),
     ("GET", "/api/predictions/{key}/color.png", "stadia.web.photo_routes:show_colors"),

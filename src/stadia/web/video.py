@@ -166,7 +166,7 @@ def read_numbered_frames(folder: Path, camera: PhotoCamera, rate_hz: float, coun
 
 
 def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return points (N, 3) and colors (N, 3) of a PLY file that `PlyWriter` wrote, in random order of one seed.
+    """Return points (N, 3) and colors (N, 3) of a PLY file that `PlyWriter` wrote.
 
     Raises DataError where it is another one.
     """
@@ -175,7 +175,6 @@ def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     if not end or len(body) % _VERTEX.itemsize:
         raise DataError("cloud", found="another file", expected="a cloud of stadia", fix="predict the video again")
     vertices = np.frombuffer(body, _VERTEX)
-    vertices = vertices[np.random.default_rng(0).permutation(len(vertices))]
     return np.ascontiguousarray(vertices["position"]), np.ascontiguousarray(vertices["color"])
 
 

@@ -1,13 +1,11 @@
-// Points in 3D by WebGL, of report and app: drag turns, wheel and pinch zoom, arrow keys turn. Where a machine draws them
-// slowly, fewer are drawn while they turn.
+// Points in 3D, of report and app, drawn by the processor alone: drag turns, wheel and pinch zoom, arrow keys turn. Where a
+// machine draws them slowly, each n-th is drawn while they turn.
 
-const MIN_RATE_HZ = 30, MEASURED_FRAMES = 4, MIN_POINTS = 20000, REST_MS = 250, POINT_PX = 2, LARGEST_PX = 5;
-const BACKGROUND = [0.078, 0.082, 0.09, 1], MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
+const MAX_DRAW_MS = 22, MEASURED_FRAMES = 4, MIN_POINTS = 20000, REST_MS = 250; // a browser needs the rest of 33 ms
+const BACKGROUND = [20, 21, 23], MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
+const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000; // squares of points cover the canvas so many times
 const AXES = [["x right", [1, 0, 0], [230, 159, 0]], ["y down", [0, 1, 0], [0, 158, 115]], ["z forward", [0, 0, 1], [86, 180, 233]]];
 export const AXES_TEXT = "Axes: x right (orange), y down (green), z forward (blue)";
-const VERTEX = "attribute vec3 position, color; uniform mat4 clip; uniform float size; varying vec3 shown;" +
-  "void main() { gl_Position = clip * vec4(position, 1.0); gl_PointSize = size; shown = color; }";
-const FRAGMENT = "precision mediump float; varying vec3 shown; void main() { gl_FragColor = vec4(shown, 1.0); }";
 
 // Rows of the rotation from the world, x right, y down, z forward, into the eye.
 export function rotationOf({ yaw, pitch }) {
@@ -15,24 +13,49 @@ export function rotationOf({ yaw, pitch }) {
   return [[cy, 0, -sy], [-sp * sy, cp, -sp * cy], [cp * sy, sp, cp * cy]];
 }
 
-// (16) by columns: from the world into the clip space of a canvas of a size.
-export function clipMatrix(view, width, height) {
-  const near = view.distance / 500, far = view.distance * 200, rows = rotationOf(view);
+// Rows (3, 4) from the world to depth times pixel, from the middle of a canvas of a height, and to depth.
+export function projectionOf(view, height) {
   const dot = (row) => row[0] * view.target[0] + row[1] * view.target[1] + row[2] * view.target[2];
-  const [x, y, z] = rows.map((row, axis) => [...row, (axis === 2 ? view.distance : 0) - dot(row)]);
-  const depth = (far + near) / (far - near), offset = (-2 * far * near) / (far - near);
-  const scaled = [x.map((value) => (2 * FOCAL * height / width) * value), y.map((value) => -2 * FOCAL * value), z.map((value) => depth * value), z];
-  scaled[2][3] += offset;
-  return new Float32Array([0, 1, 2, 3].flatMap((column) => scaled.map((row) => row[column])));
+  const [x, y, z] = rotationOf(view).map((row, axis) => [...row, (axis === 2 ? view.distance : 0) - dot(row)]);
+  return [x.map((value) => FOCAL * height * value), y.map((value) => FOCAL * height * value), z];
+}
+
+// (N) uint32 of colors uint8 (3 N), as canvases of little-endian machines hold them.
+export function packColors(colors) {
+  const packed = new Uint32Array(colors.length / 3);
+  for (let i = 0; i < packed.length; i++) packed[i] = 0xff000000 | (colors[3 * i + 2] << 16) | (colors[3 * i + 1] << 8) | colors[3 * i];
+  return packed;
+}
+
+// Draw each `step`-th point as a square of `size` pixels into pixels uint32 (h w), where it is nearer than depths (h w).
+export function drawPoints({ width, height, pixels, depths }, [[x0, x1, x2, x3], [y0, y1, y2, y3], [z0, z1, z2, z3]], positions, packed, size, step, near) {
+  const left = (width - size + 1) / 2, top = (height - size + 1) / 2, right = width - size + 1, bottom = height - size + 1;
+  for (let i = 0, count = packed.length; i < count; i += step) {
+    const x = positions[3 * i], y = positions[3 * i + 1], z = positions[3 * i + 2], depth = z0 * x + z1 * y + z2 * z + z3;
+    if (!(depth > near)) continue;
+    const column = (x0 * x + x1 * y + x2 * z + x3) / depth + left, row = (y0 * x + y1 * y + y2 * z + y3) / depth + top;
+    if (!(column >= 0 && row >= 0 && column < right && row < bottom)) continue;
+    const first = (row | 0) * width + (column | 0);
+    for (let line = first, end = first + size * width; line < end; line += width) {
+      for (let at = line; at < line + size; at++) if (depth < depths[at]) { depths[at] = depth; pixels[at] = packed[i]; }
+    }
+  }
+}
+
+// Points of a line through given ones, as one cloud.
+function makeLine({ points, color }) {
+  const each = Math.ceil(LINE_POINTS / (points.length - 1)), positions = [];
+  for (let i = 1; i < points.length; i++) {
+    for (let k = 0; k < each; k++) for (let axis = 0; axis < 3; axis++) positions.push(points[i - 1][axis] + ((points[i][axis] - points[i - 1][axis]) * k) / each);
+  }
+  return { positions: new Float32Array(positions), packed: new Uint32Array(positions.length / 3).fill(packColors(color)[0]) };
 }
 
 export class CloudView {
-  // describe: called with what is drawn. Throws where the browser has no WebGL.
+  // describe: called with what is drawn.
   constructor(canvas, describe) {
-    Object.assign(this, { canvas, describe, times: [], count: 0, shown: 0, lines: [], pointers: new Map() });
-    this.context = canvas.getContext("webgl", { antialias: false, preserveDrawingBuffer: true });
-    if (!this.context) throw new Error("This browser draws no points in 3D: it has no WebGL.");
-    this.build();
+    Object.assign(this, { canvas, describe, times: [], step: 1, lines: [], pointers: new Map() });
+    this.context = canvas.getContext("2d", { alpha: false });
     canvas.addEventListener("keydown", (event) => this.press(event));
     canvas.addEventListener("wheel", (event) => {
       if (document.activeElement !== canvas) return; // the page scrolls until the points were clicked
@@ -42,54 +65,18 @@ export class CloudView {
     canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); this.pointers.set(event.pointerId, [event.clientX, event.clientY]); });
     for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.pointers.delete(event.pointerId));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
-    canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    canvas.addEventListener("webglcontextrestored", () => { this.build(); if (this.given) this.show(...this.given); });
     new ResizeObserver(() => this.request()).observe(canvas);
-  }
-
-  build() {
-    const gl = this.context, program = (this.program = gl.createProgram());
-    for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, text);
-      gl.compileShader(shader);
-      gl.attachShader(program, shader);
-    }
-    gl.linkProgram(program);
-    gl.useProgram(program);
-    gl.enable(gl.DEPTH_TEST);
-    gl.clearColor(...BACKGROUND);
-    this.places = { clip: gl.getUniformLocation(program, "clip"), size: gl.getUniformLocation(program, "size") };
-    this.cloud = this.makePart();
-  }
-
-  makePart() {
-    return { position: this.context.createBuffer(), color: this.context.createBuffer() };
-  }
-
-  fill(part, positions, colors) {
-    const gl = this.context;
-    for (const [buffer, data] of [[part.position, positions], [part.color, colors]]) {
-      gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
-      gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
-    }
-    return Object.assign(part, { count: positions.length / 3 });
   }
 
   // positions: float32 (3 N); colors: uint8 (3 N); unit: of a length; lines: [{ points: [[x, y, z], ...], color: [r, g, b] }].
   show(positions, colors, unit, lines = []) {
-    this.given = [positions, colors, unit, lines];
-    Object.assign(this, { count: positions.length / 3, unit, times: [] });
+    Object.assign(this, { positions, packed: packColors(colors), count: positions.length / 3, unit, times: [], step: 1 });
     const depths = [];
     for (let i = 0; i < this.count; i += Math.max(Math.floor(this.count / 1000), 1)) depths.push(positions[3 * i + 2]);
     depths.sort((a, b) => a - b);
     this.middle = depths[Math.floor(depths.length / 2)] || 1;
     const axes = AXES.map(([, to, color]) => ({ points: [[0, 0, 0], to.map((step) => (step * this.middle) / 5)], color }));
-    this.fill(this.cloud, positions, colors);
-    for (const part of this.lines) for (const buffer of [part.position, part.color]) this.context.deleteBuffer(buffer);
-    this.lines = [...axes, ...lines].filter(({ points }) => points.length > 1).map(({ points, color }) =>
-      this.fill(this.makePart(), new Float32Array(points.flat()), new Uint8Array(points.flatMap(() => color))));
-    this.shown = this.count;
+    this.lines = [...axes, ...lines].filter(({ points }) => points.length > 1).map(makeLine);
     this.reset();
   }
 
@@ -154,47 +141,39 @@ export class CloudView {
   }
 
   draw() {
-    const { canvas, context: gl } = this, ratio = Math.min(devicePixelRatio || 1, MAX_PIXEL_RATIO);
+    const { canvas, context, isMoving } = this, ratio = Math.min(devicePixelRatio || 1, isMoving ? 1 : MAX_PIXEL_RATIO);
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
     if (!width || !height || !this.view) return;
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const isMoving = this.isMoving, drawn = isMoving ? this.shown : this.count, begun = performance.now();
-    gl.viewport(0, 0, width, height);
-    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    gl.uniformMatrix4fv(this.places.clip, false, clipMatrix(this.view, width, height));
-    gl.uniform1f(this.places.size, ratio * Math.min(POINT_PX * Math.sqrt(this.count / Math.max(drawn, 1)), LARGEST_PX));
-    this.drawPart(this.cloud, gl.POINTS, drawn);
-    for (const part of this.lines) this.drawPart(part, gl.LINE_STRIP, part.count);
-    gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4)); // waits until it is drawn
+    if (!this.raster || canvas.width !== width || canvas.height !== height) {
+      Object.assign(canvas, { width, height });
+      this.image = context.createImageData(width, height);
+      this.raster = { width, height, pixels: new Uint32Array(this.image.data.buffer), depths: new Float32Array(width * height) };
+    }
+    const begun = performance.now(), step = isMoving ? this.step : 1, drawn = Math.ceil(this.count / step), near = this.view.distance / 500;
+    this.raster.pixels.fill(packColors(BACKGROUND)[0]);
+    this.raster.depths.fill(Infinity);
+    const size = Math.sqrt((COVER[isMoving ? "moving" : "resting"] * width * height) / Math.max(drawn, 1)), projection = projectionOf(this.view, height);
+    drawPoints(this.raster, projection, this.positions, this.packed, Math.round(Math.min(Math.max(size, 1), LARGEST_PX * ratio)), step, near);
+    for (const { positions, packed } of this.lines) drawPoints(this.raster, projection, positions, packed, Math.round(LINE_PX * ratio), 1, near);
+    context.putImageData(this.image, 0, 0);
     canvas.dataset.drawn = drawn;
     if (isMoving) this.measure(performance.now() - begun);
     else this.report();
   }
 
-  drawPart(part, kind, count) {
-    const gl = this.context;
-    for (const [name, type, isColor] of [["position", gl.FLOAT, false], ["color", gl.UNSIGNED_BYTE, true]]) {
-      const place = gl.getAttribLocation(this.program, name);
-      gl.bindBuffer(gl.ARRAY_BUFFER, part[name]);
-      gl.enableVertexAttribArray(place);
-      gl.vertexAttribPointer(place, 3, type, isColor, 0, 0);
-    }
-    gl.drawArrays(kind, 0, count);
-  }
-
-  measure(frameMs) {
-    this.times.push(frameMs);
+  measure(drawMs) {
+    this.times.push(drawMs);
     if (this.times.length < MEASURED_FRAMES) return;
-    const median = [...this.times].sort((a, b) => a - b)[Math.floor(this.times.length / 2)], limit = 1000 / MIN_RATE_HZ;
-    this.canvas.dataset.frameMs = median.toFixed(1);
+    const median = this.times.sort((a, b) => a - b)[Math.floor(MEASURED_FRAMES / 2)], most = Math.max(Math.floor(this.count / MIN_POINTS), 1);
+    this.canvas.dataset.drawMs = median.toFixed(1);
     this.times = [];
-    const factor = Math.min(Math.max((0.8 * limit) / median, 0.3), 1.5);
-    if (median > limit || median < limit / 2) this.shown = Math.min(Math.max(Math.floor(this.shown * factor), MIN_POINTS), this.count);
+    if (median > MAX_DRAW_MS) this.step = Math.min(Math.ceil(this.step * Math.min(median / MAX_DRAW_MS, 3)), most);
+    else if (this.step > 1 && (median * this.step) / (this.step - 1) < 0.8 * MAX_DRAW_MS) this.step -= 1;
   }
 
   report() {
-    const all = this.count.toLocaleString("en"), part = this.shown.toLocaleString("en");
-    const drawn = this.shown < this.count ? `${all} points; ${part} of them while they turn, for a smoother motion` : `${all} points`;
+    const all = this.count.toLocaleString("en"), part = Math.ceil(this.count / this.step).toLocaleString("en");
+    const drawn = this.step > 1 ? `${all} points; ${part} of them while they turn, for a smoother motion` : `${all} points`;
     this.describe(`${drawn}. ${AXES_TEXT}, ${(this.middle / 5).toPrecision(2)} ${this.unit} long. Drag turns; once clicked, the wheel zooms.`);
   }
 }

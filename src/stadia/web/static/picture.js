@@ -9,7 +9,7 @@ const FOV_FROM = {
 const SCALES = { metres: "metres", "up-to-scale": "relative, no metres", "affine-inverse": "relative, no depth", "affine-depth": "relative, no depth" };
 
 export function startPicture(session) {
-  const state = { photo: null, result: null, values: null, points: [], cross: null, request: null, cloud: null, fovChosen: false };
+  const state = { photo: null, background: null, result: null, values: null, points: [], cross: null, request: null, cloud: null, fovChosen: false };
   const stage = byId("stage"), marks = byId("marks");
 
   byId("network").replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
@@ -26,6 +26,7 @@ export function startPicture(session) {
     try {
       const result = await request(controller.signal);
       if (state.request !== controller) return;
+      if (showBackground(result)) return;
       await showResult(result, controller.signal);
       byId("status").textContent = `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`;
     } catch (error) {
@@ -46,7 +47,7 @@ export function startPicture(session) {
       showError(new Error(`This file has ${(blob.size / 2 ** 20).toFixed(0)} MB; a picture has at most ${session.max_photo_bytes >> 20} MB.`));
       return;
     }
-    state.fovChosen = false;
+    Object.assign(state, { fovChosen: false, background: null });
     byId("known").value = "";
     showKnown();
     run("Depth is predicted …", (signal) => post(`/api/photos?network=${byId("network").value || 0}`, blob, signal));
@@ -55,6 +56,7 @@ export function startPicture(session) {
   function predictAgain() {
     if (!state.photo) return;
     const form = { network: Number(byId("network").value || 0), known: [] };
+    if (state.background) form.background = state.background;
     if (state.fovChosen) form.fov_deg = Number(byId("fov").value);
     const kind = byId("known").value, metres = Number(byId("metres").value);
     if (kind === "point" && !state.points.length) {
@@ -64,6 +66,29 @@ export function startPicture(session) {
     if (kind) form.known = [{ kind, metres, ...(kind === "point" ? { x: state.points[0][0], y: state.points[0][1] } : {}) }];
     run("Depth is predicted again …", (signal) => post(`/api/photos/${state.photo}/predict`, form, signal));
   }
+
+  // A network of composite pictures needs the background too: the form asks for it.
+  function showBackground(result) {
+    byId("background-row").hidden = !result.needs_background && !state.background;
+    if (!result.needs_background) return false;
+    state.photo = result.photo;
+    byId("result").hidden = true;
+    byId("status").textContent = "Choose the background: the same view without the pasted objects.";
+    return true;
+  }
+
+  async function uploadBackground() {
+    const file = byId("background").files[0];
+    byId("background").value = "";
+    if (!file) return;
+    try {
+      state.background = (await post("/api/backgrounds", file)).background;
+      predictAgain();
+    } catch (error) {
+      showError(error);
+    }
+  }
+  byId("background").addEventListener("change", uploadBackground);
 
   // -- results
 
@@ -91,7 +116,9 @@ export function startPicture(session) {
     byId("scale").textContent = SCALES[result.depth_scale] ?? result.depth_scale;
     byId("trust").textContent = result.trust;
     listVerdict("findings", result.verdict_lines);
-    listItems(byId("receipt"), result.receipt);
+    const mask = result.mask_percent == null ? [] : [`Pasted objects: ${result.mask_percent} % of the picture, outlined in the depth`];
+    listItems(byId("receipt"), [...mask, ...result.receipt]);
+    for (const place of [byId("certain"), document.querySelector('label[for="certain"]')]) place.hidden = !result.has_uncertainty;
     byId("network-name").textContent = result.network;
     byId("licence").textContent = result.licence || "none recorded";
     byId("files").replaceChildren(...result.files.map((name) => {
@@ -100,7 +127,7 @@ export function startPicture(session) {
       return item;
     }));
     byId("cloud-part").hidden = !result.has_depth;
-    byId("value").textContent = "Move over the picture: depth under the pointer";
+    byId("value").textContent = "Point at the picture to see its depth here";
     drawMarks();
     measure();
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
@@ -207,7 +234,7 @@ export function startPicture(session) {
     const { CloudView } = await import("/shared/points.js"), about = byId("cloud-about"), canvas = byId("cloud");
     about.textContent = "Points are computed …";
     try {
-      const bytes = await (await get(`/api/predictions/${state.result.prediction}/cloud.bin?edges=${byId("edges").value}`)).arrayBuffer();
+      const bytes = await (await get(`/api/predictions/${state.result.prediction}/cloud.bin?edges=${byId("edges").value}&certain=${byId("certain").value}`)).arrayBuffer();
       canvas.hidden = false;
       byId("reset-view").hidden = false;
       state.cloud ??= new CloudView(canvas, (text) => { about.textContent = text; });
@@ -217,7 +244,7 @@ export function startPicture(session) {
     }
   }
   byId("show-cloud").addEventListener("click", showCloud);
-  byId("edges").addEventListener("change", () => state.cloud && showCloud());
+  for (const id of ["edges", "certain"]) byId(id).addEventListener("change", () => state.cloud && showCloud());
   byId("reset-view").addEventListener("click", () => state.cloud.reset());
 
   // -- the form

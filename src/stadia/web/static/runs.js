@@ -28,8 +28,9 @@ export function startRuns() {
   // -- the list
 
   async function showList() {
-    state.rows = (await (await get("/api/runs")).json()).runs;
-    drawRows();
+    const { runs } = await (await get("/api/runs")).json(), isNew = JSON.stringify(runs) !== JSON.stringify(state.rows);
+    state.rows = runs;
+    if (isNew || !runs.length) drawRows(); // rows that stay keep the focus
     if (byId("start").open && byId("start-form").querySelector("button").disabled) showStartState(await (await get("/api/trainings")).json());
   }
 
@@ -99,7 +100,7 @@ export function startRuns() {
     byId("run-stop").hidden = !run.is_training;
     byId("run-resume").hidden = run.is_training || run.status === "finished";
     byId("run-resume").title = run.resume;
-    byId("run-report").href = `${base}/report`;
+    byId("run-report").href = byId("run-report-file").href = `${base}/report`;
     if (state.name !== name) byId("run-done").textContent = "";
     listItems(byId("run-quality"), run.quality.map(([text]) => text));
     byId("run-tiles").replaceChildren(...run.tiles.map(showTile));
@@ -131,8 +132,33 @@ export function startRuns() {
   async function showPair(first, second) {
     const pair = await (await get(`/api/compare?first=${encodeURIComponent(first)}&second=${encodeURIComponent(second)}`)).json();
     byId("pair-name").textContent = `${first} and ${second}`;
+    byId("pair-runs").replaceChildren(...pair.runs.map(drawVerdict));
+    byId("pair-better").textContent = pair.better;
+    byId("pair-scores").replaceChildren(...(pair.scores.length ? [["Validation", first, second, null], ...pair.scores].map(drawScores) : []));
+    listItems(byId("pair-cautions"), pair.cautions);
     byId("pair-text").textContent = pair.text;
     drawCharts(byId("pair-curves"), pair.charts);
+  }
+
+  function drawVerdict({ name, verdict }) {
+    const card = Object.assign(document.createElement("div"), { className: `card verdict ${verdict.tone}` });
+    const link = Object.assign(document.createElement("a"), { href: `#runs/${encodeURIComponent(name)}`, textContent: name });
+    const line = (className, ...content) => { const place = Object.assign(document.createElement("p"), { className }); place.append(...content); card.append(place); };
+    line("small", link);
+    line("word", verdict.word);
+    line("", verdict.advice);
+    return card;
+  }
+
+  function drawScores([label, one, other, better], row) {
+    const made = document.createElement("tr");
+    [label, one, other].forEach((text, column) => {
+      const cell = document.createElement(row && column ? "td" : "th");
+      if (cell.tagName === "TH") cell.scope = row ? "row" : "col";
+      cell.append(column && better === column - 1 ? Object.assign(document.createElement("strong"), { textContent: `${text}, better` }) : text);
+      made.append(cell);
+    });
+    return made;
   }
 
   byId("runs-compare").addEventListener("click", () => {
