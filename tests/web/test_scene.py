@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.datasets import open_recordings
 from stadia.web.view.scene import collect_scene, make_frame
-from stadia.web.view.viser_scene import find_size, make_quaternion
+from stadia.web.view.viser_scene import PageFiles, find_size, make_quaternion, remove_other_hosts
 
 
 def test_clouds_of_all_frames_are_one_world(worlds: Path) -> None:
@@ -58,3 +63,65 @@ def drive_images(tmp_path: Path) -> Path:
 def test_quaternion_of_a_quarter_turn() -> None:
     R = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     np.testing.assert_allclose(make_quaternion(R), [np.sqrt(0.5), 0, 0, np.sqrt(0.5)], atol=1e-12)
+
+
+def test_files_of_the_page_stay_in_its_folder(tmp_path: Path) -> None:
+    pages, index = tmp_path / "pages", tmp_path / "index.html"
+    pages.mkdir()
+    for path in (pages / "logo.svg", pages / "index.html", tmp_path / "secret.txt"):
+        path.write_text("text")
+    files = PageFiles(pages, index)
+    inside = [files / name for name in ("logo.svg", "index.html", "a/../index.html")]
+    assert inside == [pages / "logo.svg", index, index]
+    outside = [files / name for name in ("../secret.txt", f"{tmp_path}/secret.txt", "", "a/../../secret.txt")]
+    assert not any(path.exists() for path in outside)
+
+
+def test_another_host_is_removed_or_refused() -> None:
+    tag = b'<!-- Google tag (gtag.js) --> <script async src="https://a.org/gtag"></script> <script>gtag()</script>'
+    page = b'<head><script src="./assets/index.js"></script></head>'
+    assert remove_other_hosts(tag + page) == page
+    with pytest.raises(ConfigError, match="another host"):
+        remove_other_hosts(page + b'<script async src="//b.org/other.js"></script>')
+
+
+SERVE = """
+import sys, time
+from pathlib import Path
+from stadia.web.view.viser_scene import start_server
+start_server("127.0.0.1", int(sys.argv[1]), Path(sys.argv[2]))
+time.sleep(120)
+"""
+
+
+@pytest.mark.slow
+def test_the_server_of_view_hands_out_its_page_alone(tmp_path: Path) -> None:
+    """Viser's own page reports visits to another host, and its server hands out any file by a path with `..`."""
+    pytest.importorskip("viser", reason="the extra view is not installed")
+    (tmp_path / "secret.txt").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with subprocess.Popen([sys.executable, "-c", SERVE, str(port), str(tmp_path)], stdout=subprocess.DEVNULL) as server:
+        try:
+            page = _get(port, "/")
+            outside = _get(port, f"/{'../' * 20}{tmp_path}/secret.txt")
+        finally:
+            server.kill()
+    assert b"assets/index" in page
+    assert b"googletagmanager" not in page
+    assert b"secret" not in outside
+
+
+def _get(port: int, path: str) -> bytes:
+    """Return the reply of a server that may still start. The path is sent as it is."""
+    deadline = time.monotonic() + 90
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "no server"
+            time.sleep(0.2)
+        finally:
+            connection.close()

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.errors import ConfigError
+from stadia.files.atomic_files import open_atomic
+from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import NEAR
 from stadia.web.view.scene import Scene
 
@@ -17,15 +24,76 @@ PLAY_RATE_HZ = 5.0
 TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
 
 
+ANALYTICS = re.compile(rb"<!-- Google tag.*?<script.*?</script>\s*<script>.*?</script>", re.DOTALL)
+"""Of viser's page, which reports each visit to another host."""
+
+PAGE = "index.html"
+
+
+class PageFiles:
+    """The files of viser's page, as viser joins their names with `/`: without analytics, and none outside the folder.
+
+    folder: of the page.  index: a file that takes the place of its index.html.
+    """
+
+    def __init__(self, folder: Path, index: Path) -> None:
+        self.folder, self.index = folder.resolve(), index
+
+    def __truediv__(self, name: str) -> Path:
+        path = (self.folder / name).resolve()
+        if path == self.folder / PAGE:
+            return self.index
+        return path if path.is_relative_to(self.folder) and path.is_file() else self.folder / "none"
+
+
+def remove_other_hosts(page: bytes) -> bytes:
+    """Return viser's page without its analytics. Raises ConfigError where it still loads from another host."""
+    page = ANALYTICS.sub(b"", page)
+    if re.search(rb"""(src|href)\s*=\s*["']?(https?:)?//""", page):
+        found, fix = "a file of another host", "install the version of viser in constraints.txt"
+        raise ConfigError("viser's page", found=found, expected="files of this machine alone", fix=fix)
+    return page
+
+
+def start_server(host: str, port: int, folder: Path) -> Any:
+    """Start viser's server of a page that requests nothing from other hosts.
+
+    Args:
+        host, port: of the server.
+        folder: for the page, kept while the server runs.
+
+    Raises ConfigError where viser's page still has another host's script.
+    """
+    import viser
+    from viser import infra
+
+    pages, index = Path(viser.__file__).parent / "client" / "build", folder / PAGE
+    page = remove_other_hosts(read_bytes(pages / PAGE, expected="viser's page", max_bytes=1 << 20))
+    with open_atomic(index) as stream:
+        stream.write(page)
+
+    class PageServer(infra.WebsockServer):
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**{**settings, "http_server_root": PageFiles(pages, index)})
+
+    with mock.patch.object(infra, "WebsockServer", PageServer):
+        return viser.ViserServer(host=host, port=port, verbose=False)
+
+
 def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None]) -> None:
     """Serve a scene until it is interrupted.
 
     started: called with the address of the page.
     """
-    import viser
+    with tempfile.TemporaryDirectory(prefix="stadia-view-") as folder:
+        server = start_server(host, port, Path(folder))
+        nodes = fill_scene(server, scene)
+        started(f"http://{host}:{server.get_port()}/")
+        run_timeline(server, scene, nodes)
 
-    server: Any = viser.ViserServer(host=host, port=port, verbose=False)
-    started(f"http://{host}:{server.get_port()}/")
+
+def fill_scene(server: Any, scene: Scene) -> list[tuple[Any, Any]]:
+    """Add cameras, clouds and paths; return the camera and the cloud of each frame."""
     server.scene.set_up_direction("-y")
     size = find_size(scene)
 
@@ -56,7 +124,7 @@ def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None
             f"/clouds/{number:04d}", frame.points, frame.colors, point_size=size / 600, visible=number == 0
         )
         nodes.append((camera, cloud))
-    run_timeline(server, scene, nodes)
+    return nodes
 
 
 def run_timeline(server: Any, scene: Scene, nodes: list[tuple[Any, Any]]) -> None:
