@@ -101,3 +101,22 @@ def test_check_draws_what_is_ignored(stadia: Any, folder: Path, tmp_path: Path) 
     printed = stadia("check", folder, box, "--only", "borders")[1]
     assert "--out FOLDER writes the ignored region" in printed
     assert not list(tmp_path.glob("out*/ignored-1.png")), "one picture for one region"
+
+
+def test_check_proposes_a_hood_that_never_moves(stadia: Any, world: Any, tmp_path: Path) -> None:
+    """Only where there is one: the mask of `stadia check --out` covers what was painted, and `data.ignore` takes it."""
+    folder = Path(world.recording(tmp_path / "a", 14))
+    hood = np.zeros((96, 160), bool)
+    hood[78:, 20:140] = True
+    assert "never moves" not in stadia("check", folder, "--only", "borders")[1]
+    for number, file in enumerate(sorted((folder / "left").glob("*.png"))):
+        image = np.roll(read_rgb(file), 7 * number, axis=1)
+        image[hood] = (90, 70, 60)
+        cv2.imwrite(str(file), image[..., ::-1])
+    out = tmp_path / "out"
+    printed = stadia("check", folder, "--only", "borders", "--out", out)[1]
+    assert "never moves, such as a hood" in printed
+    found = open_recordings(folder, ignore=str(out / "static.png"))[0].ignored()
+    assert found is not None
+    assert (found & hood).sum() / (found | hood).sum() > 0.9
+    assert "never moves" not in stadia("check", folder, f"data.ignore={out / 'static.png'}", "--only", "borders")[1]

@@ -87,6 +87,9 @@ def check(
     if out is not None:
         for line in _draw_ignored(recordings, out):
             echo(line, err=as_json)
+    if not only or "borders" in only:
+        for line in _propose_ignored(recordings, out):
+            echo(line, err=as_json)
     agreements: list[BaselineAgreement] = []
     with make_progress(Terminal(stderr=True), "checks") as progress:
         bar = progress.add_task("checks", total=None)
@@ -152,6 +155,38 @@ def _draw_ignored(recordings: Sequence[Recording], out: Path) -> Iterator[str]:
         with open_atomic(path) as stream:
             stream.write(picture)
         yield f"{path}: {share:.1%} of the image is ignored, in red"
+
+
+MAX_SEARCHED = 4
+MIN_STATIC_SHARE = 0.005
+"""Recordings that are searched for what never moves, and the least share of the image that is reported."""
+
+
+def _propose_ignored(recordings: Sequence[Recording], out: Path | None) -> Iterator[str]:
+    """Yield a line for each recording with parts that never move, such as a hood; write them as masks."""
+    import cv2
+    import numpy as np
+
+    from stadia.files.atomic_files import open_atomic
+    from stadia.mapping.static_parts import find_static_parts
+
+    for number, recording in enumerate(recordings[:MAX_SEARCHED]):
+        try:
+            if recording.ignored() is not None:
+                continue
+            static = find_static_parts(recording)
+        except DataError:  # the checks report it
+            continue
+        if (share := float(static.mean())) < MIN_STATIC_SHARE:
+            continue
+        what = f"{share:.1%} of the images of {recording.name} never moves, such as a hood or a logo"
+        if out is None:
+            yield f"note: {what}; --out FOLDER writes a mask for data.ignore"
+            continue
+        path = out / f"static{f'-{number}' if number else ''}.png"
+        with open_atomic(path) as stream:
+            stream.write(cv2.imencode(".png", static.astype(np.uint8) * 255)[1].tobytes())
+        yield f"note: {what}; data.ignore={path} leaves it out"
 
 
 def _judge_network(

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.core.recording import Recording
+
 MIN_IMAGES = 12
 MIN_COHERENCE = 0.9
 """Length of the mean gradient over the root mean square, from which an edge counts as one that never moves."""
@@ -18,6 +20,29 @@ MAX_BLACK_GRAY = 30.0  # mean of a black bar, which may lie beside an even sky
 MIN_BAR_EDGE = 0.9  # share of the edge of a black bar that never moves
 MIN_SKY_GRAY = 90.0
 """A constant region of the upper half that is brighter is sky, or a bright frame, which is left in."""
+
+
+SEARCH_IMAGES, SEARCH_WIDTH = 40, 800
+"""Images of a recording that `find_static_parts` compares, and their largest width: at half of it an even sky that a
+standing car films counts as constant.
+"""
+
+
+def find_static_parts(recording: Recording) -> NDArray[np.bool_]:
+    """Return (H, W), true where nothing ever moves in the images of a recording; see `StaticParts.find`.
+
+    Raises DataError for an image that cannot be read.
+    """
+    camera = recording.camera(0)
+    scale = min(1.0, SEARCH_WIDTH / camera.width)
+    size = round(scale * camera.height), round(scale * camera.width)
+    parts = StaticParts(*size)
+    indices = np.linspace(0, len(recording) - 1, min(SEARCH_IMAGES, len(recording))).astype(int)
+    for index in indices if len(indices) >= MIN_IMAGES else ():
+        gray = cv2.cvtColor(recording.image(int(index)), cv2.COLOR_RGB2GRAY)
+        parts.add(cv2.resize(gray, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8))
+    found = parts.find().astype(np.uint8)
+    return cv2.resize(found, (camera.width, camera.height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
 
 
 class StaticParts:
