@@ -11,10 +11,12 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from stadia.core.errors import ConfigError
 from stadia.files.atomic_files import write_json
@@ -91,21 +93,17 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
     statistics and gradients are those of one process with the whole batch.
     """
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled network breaks its graph here
     def forward(self, input: Tensor) -> Tensor:
         """Return (B, C, H, W) normalized."""
         if not self.training or not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
             return super().forward(input)
-        values = input.double() if input.device.type == "cpu" else input.float()
-        count = input.numel() // input.shape[1] * torch.distributed.get_world_size()
-        mean = _sum_over_processes(values.sum((0, 2, 3))) / count
-        centered = values - mean[:, None, None]
-        variance = _sum_over_processes(centered.square().sum((0, 2, 3))) / count
+        values = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+        output, mean, variance = _GlobalNormalization.apply(values, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
-            self._update_statistics(mean.detach(), variance.detach(), count)
-        output = centered * (variance + self.eps).rsqrt()[:, None, None]
-        if self.affine:
-            output = output * self.weight[:, None, None] + self.bias[:, None, None]
-        return output.to(input.dtype)
+            count = input.numel() // input.shape[1] * torch.distributed.get_world_size()
+            self._update_statistics(mean, variance, count)
+        return cast(Tensor, output.to(input.dtype))
 
     @torch.no_grad()
     def _update_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -119,25 +117,50 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    """The sum of a tensor over all processes; so is its gradient."""
+class _GlobalNormalization(torch.autograd.Function):
+    """Normalize a batch by mean and variance over all processes: one exchange forward, and one backward.
+
+    Sums over processes are in float64. Gradients of weight and bias are those of this process's part.
+    """
 
     @staticmethod
-    def forward(context: Any, local: Tensor) -> Tensor:
-        total = local.clone()
-        torch.distributed.all_reduce(total)
-        return total
+    def forward(
+        context: Any, values: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (B, C, H, W) normalized, and the (C,) mean and variance of all processes."""
+        own_mean, own_variance = torch.batch_norm_update_stats(values, None, None, 0.0)  # biased
+        own_mean, own_variance = own_mean.double(), own_variance.double()
+        mean, square = _average_over_processes(own_mean, own_variance + own_mean.square())
+        variance = (square - mean.square()).clamp(min=0)
+        mean, variance = mean.to(values.dtype), variance.to(values.dtype)
+        context.save_for_backward(values, weight, mean, variance)
+        context.eps = eps
+        context.mark_non_differentiable(mean, variance)
+        return functional.batch_norm(values, mean, variance, weight, bias, training=False, eps=eps), mean, variance
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        torch.distributed.all_reduce(total)
-        return total
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        """Return the gradients of values, weight and bias."""
+        values, weight, mean, variance = context.saved_tensors
+        scale = (variance.double() + context.eps).rsqrt()
+        _, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
+            gradient, values, weight, mean, variance, None, None, False, context.eps, [False, True, True]
+        )
+        count = values.numel() // values.shape[1]
+        along, total = _average_over_processes(weight_gradient.double() / count, bias_gradient.double() / count)
+        slope = scale if weight is None else scale * weight.double()
+        parts = (slope, -slope * scale * along, slope * (scale * along * mean.double() - total))
+        of_gradient, of_values, constant = (part.to(values.dtype)[:, None, None] for part in parts)
+        of_input = torch.addcmul(torch.addcmul(constant, values, of_values), gradient, of_gradient)
+        return of_input, None if weight is None else weight_gradient, None if weight is None else bias_gradient, None
 
 
-def _sum_over_processes(local: Tensor) -> Tensor:
-    total: Tensor = _SumOverProcesses.apply(local)  # type: ignore[no-untyped-call]
-    return total
+def _average_over_processes(*values: Tensor) -> Tensor:
+    """Return the means over all processes of tensors of one shape, stacked."""
+    total = torch.stack(values)
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
 
 
 def use_global_batch_norm(module: ModuleT) -> ModuleT:
