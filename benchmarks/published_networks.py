@@ -1,14 +1,11 @@
 """Take METER, a published network of 0.7 M parameters, through score, metres and adaptation on the real samples.
 
     python benchmarks/published_networks.py score
-    python benchmarks/published_networks.py scale
     python benchmarks/published_networks.py adapt --run RUN
     python benchmarks/published_networks.py flicker --roadworld ROADWORLD
     python benchmarks/published_networks.py focal --roadworld ROADWORLD
 
 score: AbsRel and d1 on KITTI raw (LiDAR, Garg's crop, medians made equal).
-scale: factor of each source on windows of KITTI 06, KITTI raw and 7-Scenes, for the output times .3, 1 and 4; its
-       ratio to the reference of the same frames, and how often two sources agree within their stated deviations.
 adapt: median relative difference from semi-global matching on the last 8 pairs of KITTI 06, of the published network
        and of a run of `stadia adapt` that trained on the first 40.
 flicker: warped depth error of KITTI 06 and of a RoadWorld video, without and with --steady, and the error of depth at
@@ -22,14 +19,10 @@ Prints JSON. Needs the real samples (STADIA_REAL_DATA, or shared/data beside the
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +34,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 
 from stadia.core.recording import RIGHT
-from stadia.core.types import Camera, Predictor
+from stadia.core.types import Camera
 from stadia.datasets.recordings import RecordingView
 from stadia.diagnostics.prediction_checks.focal_belief import check_focal_beliefs
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
@@ -49,18 +42,11 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
-from stadia.geometry.scale_fit import ScaleFit, fit_scale
 from stadia.recipes import load_predictor
 from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, make_recording_input, open_inputs
-from stadia.recipes.prediction.scale_receipt import measure_scale, predict_measured_frames
-from stadia.recipes.prediction.scale_sources import MeasuredFrame, match_pair_depth, parse_scale_source
-
-WINDOW = 6
-"""Frames of a case."""
-
-FACTORS = (0.3, 1.0, 4.0)
-"""Unknown factors of the output."""
+from stadia.recipes.prediction.prediction_inputs import make_recording_input, open_inputs
+from stadia.recipes.prediction.scale_receipt import measure_scale
+from stadia.recipes.prediction.scale_sources import match_pair_depth
 
 
 def open_meter(data: Path, name: str) -> Any:
@@ -69,76 +55,6 @@ def open_meter(data: Path, name: str) -> Any:
     size = [] if name == "kitti" else ["network.size=[192,256]"]
     opened = open_network("meter_network:Meter", settings=[f"network.weights={weights}", *size])
     return load_predictor(opened)
-
-
-class Multiplied:
-    """A predictor whose depth is multiplied by a factor."""
-
-    def __init__(self, predictor: Any, factor: float) -> None:
-        self.predictor, self.factor = predictor, factor
-        self.depth_scale, self.crop = predictor.depth_scale, predictor.crop
-        self.height, self.width = predictor.height, predictor.width
-
-    def inverse_depth(self, image: torch.Tensor, camera: Camera) -> torch.Tensor:
-        inverse_depth: torch.Tensor = self.predictor.inverse_depth(image, camera) / self.factor
-        return inverse_depth
-
-    def T_next_now(self, *given: Any) -> None:
-        return None
-
-
-def list_windows(given: PredictionInput) -> Iterator[PredictionInput]:
-    """Yield the input in windows of WINDOW frames."""
-    assert given.recording is not None
-    for start in range(0, len(given.indices) - WINDOW + 1, WINDOW):
-        indices = given.indices[start : start + WINDOW]
-        yield replace(given, indices=indices, count=len(indices), frames=read_frames(given.recording, indices))
-
-
-def fit_sources(predictor: Predictor, given: PredictionInput, sources: list[str]) -> dict[str, ScaleFit]:
-    """Return the factor of each source that has measurements."""
-    parsed = [parse_scale_source(text) for text in sources]
-    frames: list[MeasuredFrame] = [*predict_measured_frames(predictor, given, needs_motion=True)]
-    fits = {}
-    for source in parsed:
-        measured = [lengths for frame in frames if (lengths := source.measure(frame)) is not None]
-        if measured:
-            depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in measured]
-            fits[source.text] = fit_scale(depths, systematic=source.systematic)
-    return fits
-
-
-def measure_scales(data: Path) -> dict[str, Any]:
-    """Return the table of sources by data set."""
-    cases = {
-        "kitti_odometry": ("kitti", ["gps", "baseline", "height=1.65"]),
-        "kitti_raw": ("kitti", ["lidar", "height=1.65"]),
-        "sevenscenes": ("nyu", ["lidar", "gps"]),
-    }
-    table: dict[str, Any] = {}
-    inside: list[bool] = []
-    for folder, (name, sources) in cases.items():
-        predictor = open_meter(data, name)
-        (given,) = open_inputs(data / folder)
-        rows = {}
-        for factor in FACTORS:
-            whole = fit_sources(Multiplied(predictor, factor), open_inputs(data / folder)[0], sources)
-            first = next(iter(whole.values()))
-            rows[f"{factor:g}"] = {
-                text: {
-                    "metres_per_unit": round(fit.factor, 5),
-                    "deviation": round(fit.deviation, 4),
-                    "over_reference": round(fit.factor / first.factor, 4),
-                    "verdict": fit.verdict,
-                }
-                for text, fit in whole.items()
-            }
-        for window in list_windows(given):
-            fits = fit_sources(predictor, window, sources)
-            for one, two in itertools.combinations(fits.values(), 2):
-                inside.append(abs(math.log(one.factor / two.factor)) < math.hypot(one.deviation, two.deviation))
-        table[folder] = rows
-    return {**table, "pairs_of_sources": len(inside), "inside_one_sigma": round(float(np.mean(inside)), 3)}
 
 
 def compare_with_matching(predictor: Any, data: Path, *, is_metric: bool) -> float:
@@ -251,7 +167,7 @@ def compare_folder(predictions: Predictions, recording: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     real = os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("what", choices=("score", "scale", "adapt", "flicker", "focal"))
+    parser.add_argument("what", choices=("score", "adapt", "flicker", "focal"))
     parser.add_argument("--data", type=Path, default=real, help="folder of the real samples (STADIA_REAL_DATA)")
     parser.add_argument("--run", type=Path, help="of `stadia adapt`")
     parser.add_argument("--roadworld", type=Path, help="folder of RoadWorld; its first recording is a video")
@@ -273,8 +189,6 @@ def main() -> None:
             score = score_image(frame.name, depth, true_m, predictor.depth_scale, find_protocol("kitti-eigen"))
             scores.append(score.metrics if score else {})
         result: dict[str, Any] = {name: float(np.mean([row[name] for row in scores])) for name in ("abs_rel", "d1")}
-    elif arguments.what == "scale":
-        result = measure_scales(data)
     elif arguments.what == "flicker":
         result = measure_steadiness(data, arguments.roadworld)
     elif arguments.what == "focal":

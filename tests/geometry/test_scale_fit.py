@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.scale_fit import Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
+from stadia.geometry.scale_fit import MAX_PARTS, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
 
 
 def make_images(
@@ -96,3 +98,14 @@ def test_a_contradiction_is_named_and_widens_the_deviation() -> None:
 
 def test_verdicts() -> None:
     assert [_fit(1.0, deviation).verdict for deviation in (0.02, 0.1, 0.3)] == ["usable", "doubtful", "unusable"]
+
+
+@pytest.mark.parametrize("images", [3, 12])
+def test_parts_that_err_alike_in_all_frames_count_once(images: int) -> None:
+    """A tree that is too far in each frame of a video does not become certain with more frames."""
+    parts = np.repeat(np.random.default_rng(0).normal(0, 0.1, MAX_PARTS), 10)
+    predicted = np.full(len(parts), 5.0)
+    fit = fit_scale([(predicted, predicted * np.exp(parts))] * images)
+    assert fit.deviation == pytest.approx(1.2533 * parts.std() / math.sqrt(MAX_PARTS - 1), rel=0.01)
+    few = fit_scale([(predicted[:6], predicted[:6] * np.exp(parts[::40][:6]))] * images)
+    assert few.deviation == 0, "bands of a road have a check of their own"

@@ -2,7 +2,8 @@
 
 A measurement is a predicted length and the measured one in metres: of a pixel, of the camera's height, of a motion.
 Measurements of one image share the image's error, so uncertainty is estimated between images and parts of an image,
-not between pixels.
+not between pixels. A part of an image errs alike in all frames of a video, as that part of a street does: the
+deviation between parts does not shrink with the number of frames.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
     middle = float(np.median(medians))
     pooled = np.concatenate(ratios) - middle
     residual = _spread(pooled)
-    deviation = _deviation_of_median(medians) if len(medians) > 2 else _deviation_of_images(ratios)
+    deviation = _deviation_of_errors(ratios)
     return ScaleFit(
         factor=math.exp(middle),
         deviation=math.hypot(deviation, systematic),
@@ -131,9 +132,9 @@ def fit_scale_and_shift(images: Sequence[Lengths]) -> ScaleFit:
     if not scale > 0:
         found, fix = f"a scale of {scale:.3g}", "check that the source fits these images"
         raise GeometryError("scale and shift", found=found, expected="an output that grows with nearness", fix=fix)
-    error = np.log(np.maximum(scale * raw + shift, 1e-9) / inverse)
-    offsets = np.array([np.median(np.log(np.maximum(scale * one + shift, 1e-9) * metres)) for one, metres in usable])
-    deviation = _deviation_of_median(offsets) if len(usable) > 2 else _deviation_of_images([error])
+    errors = [np.log(np.maximum(scale * one + shift, 1e-9) * metres) for one, metres in usable]
+    error = np.concatenate(errors)
+    deviation = _deviation_of_errors(errors)
     return ScaleFit(
         factor=scale,
         deviation=deviation,
@@ -202,6 +203,15 @@ def _log_ratios(predicted: NDArray[np.floating], measured: NDArray[np.floating])
 def _spread(values: NDArray[np.float64]) -> float:
     """Return the standard deviation from the median absolute deviation."""
     return float(_MAD * np.median(np.abs(values - np.median(values))))
+
+
+def _deviation_of_errors(errors: Sequence[NDArray[np.float64]]) -> float:
+    """Return the standard deviation of the median of images, from the logarithmic errors of each."""
+    if len(errors) <= 2:
+        return _deviation_of_images(errors)
+    dense = [error for error in errors if len(error) >= MAX_PARTS]
+    of_parts = math.sqrt(len(dense)) * _deviation_of_images(dense) if dense else 0.0
+    return math.hypot(_deviation_of_median(np.array([np.median(error) for error in errors])), of_parts)
 
 
 def _deviation_of_median(medians: NDArray[np.float64]) -> float:
