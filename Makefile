@@ -12,15 +12,16 @@ BIN := $(VENV)/bin
 # Modules are compiled once: the tests start hundreds of processes, and rewrite 350 files of their own.
 unexport PYTHONDONTWRITEBYTECODE
 # NumPy's products wait busily for threads of their own, where a process of the tests has one core.
-test test-fast: export OPENBLAS_NUM_THREADS := 1
+test test-all test-fast: export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: base-network help install demo test test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
+.PHONY: base-network help install demo test test-all test-fast gpu-check docs gallery campaign faults kills fuzz lint format benchmarks lock audit wheel clean
 
 help:
 	@echo "make install     set stadia up in .venv; demo and the others do this first, too"
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
 	@echo "make test-fast   the tests that take about a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
+	@echo "make test-all    the same with every combination of networks, recipes and options: before a release"
 	@echo "make gpu-check   tests and measurements on this machine's GPU, under 8 minutes; without one a dry run"
 	@echo "make docs        build the documentation site into build/site; every warning is an error"
 	@echo "make gallery     draw the pictures of the documentation (RUN=runs/<date>-demo: also those of a training)"
@@ -52,9 +53,12 @@ test: $(VENV)/.installed-dev
 	@log=$(VENV)/lint.log; \
 	{ $(MAKE) --no-print-directory lint >$$log 2>&1 || { cat $$log; false; }; } & \
 	lint=$$!; \
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal; tests=$$?; \
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(EXHAUSTIVE); tests=$$?; \
 	wait $$lint; linted=$$?; cat $$log; \
 	exit $$((tests | linted))
+
+test-all:
+	@$(MAKE) --no-print-directory test EXHAUSTIVE=--exhaustive
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m website.build

@@ -169,6 +169,7 @@ def test_a_cycle_is_found() -> None:
     assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
+@pytest.mark.slow
 def test_packages_of_recipes_import_one_way() -> None:
     """`base` < `prediction` < `launch` and the recipes, which never import each other."""
     allowed = {**SHARED, **{recipe: {"base", "prediction"} for recipe in RECIPES}}

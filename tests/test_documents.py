@@ -187,6 +187,7 @@ def test_links_lead_somewhere():
     assert {name: links for name, links in broken.items() if links} == {}
 
 
+@pytest.mark.slow
 def test_the_guard_sees_broken_links():
     page = ROOT / "docs" / "index.md"
     text = "[a](start/demo.md) [b](start/demos.md) [c](start/install.md#docker) [d](start/install.md#podman) `[e](f)`"

@@ -23,6 +23,11 @@ def _load() -> ModuleType:
 
 
 REPORTS = _load().REPORTS
+ELSEWHERE = {
+    *("R04b", "R10", "R13", "R14", "R16", "R20", "R23", "R24", "S02", "S03", "S04"),  # tests/diagnostics/preflight
+    *("B03", "B04", "B11"),  # tests/datasets/objects/test_bop_results.py
+}
+"""Reports of real samples whose mistakes other tests have, of the same samples or drawn."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +54,14 @@ def test_drawn_inputs(name: str, tmp_path: Path, stadia: Stadia) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [case.name for case in REPORTS if case.needs])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(case.name, marks=[pytest.mark.exhaustive] * (case.name in ELSEWHERE))
+        for case in REPORTS
+        if case.needs
+    ],
+)
 def test_inputs_of_real_samples(name: str, tmp_path: Path, real_data: Path, stadia: Stadia) -> None:
     _check(name, tmp_path, real_data, stadia)
 

@@ -137,7 +137,11 @@ def test_the_configuration_is_of_the_network(own_module: None) -> None:
 
 
 @pytest.mark.slow
-def test_it_adapts_and_keeps_the_better(worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia) -> None:
+def test_it_adapts_and_keeps_the_better(
+    worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a tenth of the steps that fit: tests/recipes/test_time_budget.py proves their number."""
+    monkeypatch.setattr("stadia.recipes.launch.time_budget.PLANNED_STEPS", 0.09)
     cache = f"data.cache.folder={tmp_path / 'cache'}"
     arguments = ("--minutes", "0.7", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')
@@ -164,6 +168,7 @@ def test_steps_limit_the_training_and_its_warm_up(own_module: None) -> None:
     assert limit_steps(config, 1000).schedule.warmup_steps == config.schedule.warmup_steps
 
 
+@pytest.mark.slow
 def test_one_camera_learns_faster_with_its_map(
     own_module: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +196,7 @@ class TestMap:
         config = configure_adaptation(NETWORK, video, "decoder", settings, size=(32, 96))
         return list(make_map(video, config))
 
+    @pytest.mark.slow
     def test_a_video_of_one_camera_gets_one(
         self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -165,6 +165,7 @@ def test_objects_that_hardly_agree_give_no_height(drive):
         estimate_camera_height([renamed(frame) for frame in frames], config)
 
 
+@pytest.mark.slow
 def test_two_objects_that_disagree_give_no_height(drive):
     frames = read_road_frames(make_request(drive, "horizon=given"), lambda items, count, what: items)
     first, second = (one for one in frames[0].objects if one.class_name == "car" and one.box_px[0] < 200)

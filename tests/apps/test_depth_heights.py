@@ -63,6 +63,7 @@ def run(drive: Path, *overrides: str, depth: str = "maps", **options: object) ->
     return list(run_camera_height(CameraHeightRequest(source=drive, config=config, **values)))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["silhouette", "nearest", "median"])
 def test_depth_of_an_unknown_unit_gives_the_height(drive: Path, tmp_path: Path, kind: str) -> None:
     lines = run(drive, f"object_depth={kind}", out=tmp_path / "out")
@@ -96,6 +97,7 @@ def test_the_video_has_both_horizons_and_the_rejected_boxes(drive: Path) -> None
     assert (image[110, 330] == (240, 60, 60)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["mean", "weighted", "mode"])
 def test_every_pool_and_neighbors_in_time_agree_here(drive: Path, tmp_path: Path, pool: str) -> None:
     run(drive, f"pool={pool}", "time_window=2", "min_objects=2", out=tmp_path / "out")
@@ -103,6 +105,7 @@ def test_every_pool_and_neighbors_in_time_agree_here(drive: Path, tmp_path: Path
     assert result["camera_height_m"] == pytest.approx(TRUE_M, rel=0.05)
 
 
+@pytest.mark.slow
 def test_labels_are_the_depth_in_metres(drive: Path, tmp_path: Path) -> None:
     run(drive, labels=tmp_path / "labels")
     (labeled,) = open_recordings(tmp_path / "labels")
@@ -116,6 +119,7 @@ def test_labels_are_the_depth_in_metres(drive: Path, tmp_path: Path) -> None:
         run(drive, labels=tmp_path / "labels")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["road", "unit"])
 def test_a_frame_that_the_estimate_rejects_has_no_label(drive: Path, tmp_path: Path, part: str) -> None:
     """Its road, or its unit, is wrong by three: its factor would be too."""
@@ -132,6 +136,7 @@ def test_a_frame_that_the_estimate_rejects_has_no_label(drive: Path, tmp_path: P
     assert frames[1]["metres_over_unit"] == pytest.approx(1 / UNIT, rel=0.05)
 
 
+@pytest.mark.slow
 def test_poses_in_metres_are_kept_and_those_of_a_scene_are_not(
     drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +166,7 @@ def test_a_camera_that_changes_gives_no_labels(drive: Path, tmp_path: Path, monk
     assert not (tmp_path / "labels").exists()
 
 
+@pytest.mark.slow
 def test_the_road_may_be_a_rectangle_where_masks_have_none(drive: Path, tmp_path: Path) -> None:
     for file in (drive / "masks" / "semantic" / "left").glob("*.png"):
         semantic = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)

@@ -34,6 +34,7 @@ def test_hostile_inputs_are_refused_or_survived(sound: Path, server: Server, tmp
     assert not failed, "\n".join(failed)
 
 
+@pytest.mark.exhaustive
 def test_the_largest_prediction_takes_less_than_2_gb(sound: Path, server: Server, tmp_path: Path) -> None:
     """8K video is the largest that is read, 2048x2048 the largest size of a network."""
 

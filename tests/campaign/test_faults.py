@@ -14,9 +14,10 @@ from tests.campaign.faults import COMMANDS, Workplace, _read_safetensors
 from tests.campaign.harness import Server
 from tests.campaign.run_faults import choose_calls, run_command
 from tests.campaign.run_kills import plan_kills, run_kills
+from tests.combinations import mark_others
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD")]
-_SAMPLED = {"check": 24, "scores": 8, "prepare": 160, "predict-images": 240}
+_SAMPLED = {"check": 24, "scores": 8, "prepare": 160, "predict-images": 480}
 """Commands of the sample, and that each n-th of their calls fails."""
 
 
@@ -31,7 +32,7 @@ def places(
     return opened
 
 
-@pytest.mark.parametrize("name", _SAMPLED)
+@pytest.mark.parametrize("name", mark_others(list(_SAMPLED), ["check", "predict-images"]))
 def test_a_rerun_after_a_failed_call_gives_the_undisturbed_result(name: str, places: queue.Queue[Workplace]) -> None:
     (command,) = (command for command in COMMANDS if command.name == name)
     first, *rows = run_command(places, command, most=1, every=_SAMPLED[name])
@@ -42,8 +43,8 @@ def test_a_rerun_after_a_failed_call_gives_the_undisturbed_result(name: str, pla
 
 def test_a_rerun_after_a_kill_gives_the_undisturbed_result(places: queue.Queue[Workplace]) -> None:
     plan = [one for one in plan_kills(200, seed=1) if one[0].name in ("predict-video", "odometry", "report", "check")]
-    kills = list(run_kills(places, plan[:2]))
-    assert len(kills) == 2
+    kills = list(run_kills(places, plan[:1]))
+    assert len(kills) == 1
     assert not [fault for kill in kills for fault in kill.faults]
 
 

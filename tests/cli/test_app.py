@@ -59,6 +59,7 @@ def test_the_printed_address_opens_the_page_and_no_other_does(
     assert opened == [401 if names_token else 200, 200]
 
 
+@pytest.mark.slow
 def test_torch_does_not_delay_the_page(python: Callable[[str], Any]) -> None:
     done = python("import sys, stadia.web.server; print('torch' in sys.modules)")
     assert done.stdout.strip() == "False", done.stderr

@@ -357,6 +357,7 @@ def test_too_few_addresses_are_refused(words: tuple[str, ...], stadia: Any, monk
     assert stadia("list", "recipes")[0] == 0
 
 
+@pytest.mark.slow
 def test_warnings_of_arithmetic_are_not_printed(tmp_path: Path) -> None:
     script = """
 import sys, warnings

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.combinations import mark_others
 from tests.processes import is_running
 
 PROGRAM = """
@@ -97,7 +98,9 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the sender of a signal is not known")
-@pytest.mark.parametrize(("method", "starts"), [("fork", "before"), ("spawn", "in the loop")])
+@pytest.mark.parametrize(
+    ("method", "starts"), mark_others([("fork", "before"), ("spawn", "in the loop")], [("fork", "before")])
+)
 def test_a_worker_obeys_its_training_alone_and_may_print_in_the_background(
     method: str, starts: str, tmp_path: Path
 ) -> None:

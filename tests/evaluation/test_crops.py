@@ -90,6 +90,7 @@ def test_depth_is_put_back_at_its_place(tmp_path: Path, kitti_drive: object) -> 
     np.testing.assert_allclose(png[INSIDE][2:-2], kitti_drive.depth_m(0)[INSIDE][2:-2], rtol=0.02)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_checkpoint_scores_are_of_the_crop_with_a_note(tmp_path: Path, kitti_drive: object) -> None:
     def score(protocol: str) -> DepthScore:
         made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS[protocol], tmp_path / "out", MADE_BY, reuse=True)  # type: ignore[list-item]
@@ -140,6 +141,7 @@ class TestOtherPrograms:
         ):
             scored(predictions, truth, "kitti-eigen")
 
+    @pytest.mark.slow
     def test_where_there_is_nothing_nothing_is_scored(self, folders: tuple[Path, Path, NDArray]) -> None:
         """D-10: zeros around the crop would be scored as depth without a protocol's own crop."""
         predictions, truth, truth_m = folders

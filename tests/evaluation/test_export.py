@@ -180,6 +180,7 @@ def test_a_file_that_is_off_is_not_left(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_of_a_map_that_varies_little_what_varies_is_compared(tmp_path: Path) -> None:
     with pytest.raises(
         StadiaError, match=r"difference [34]\.\de-04 relative, \d\.\de-0[123] of the spread.*expected less than 0.001"

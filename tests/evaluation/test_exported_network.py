@@ -107,6 +107,7 @@ def test_a_canonical_focal_length_holds_for_images_of_any_shape(model: Path, dri
         np.testing.assert_allclose(predicted.inverse_depth, alone / expected, rtol=0.02)  # rounded to whole pixels
 
 
+@pytest.mark.slow
 def test_file_contains_its_description(model: Path) -> None:
     network = ExportedNetwork(model)
     assert network.about == ABOUT
@@ -249,6 +250,7 @@ class TestAssumedCamera:
         assert "photos: found images of 60x180; expected the shape of 90x30, which the known camera has" in err
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_the_camera_is_not_compared_with_itself(
         self, predict: Callable[..., tuple[int, str, str]], tmp_path: Path
     ) -> None:
@@ -260,6 +262,7 @@ class TestAssumedCamera:
         assert record is not None
         assert "K30" in record.checks["not_checked"]
 
+    @pytest.mark.slow
     def test_a_file_without_the_training_camera_has_an_assumed_one(
         self, model: Path, predict: Callable[..., tuple[int, str, str]]
     ) -> None:
@@ -419,6 +422,7 @@ _POOL = [
 _POOLED = _of_graph(_POOL, weights=(_tensor("channel", 1, dtype=np.int64),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(
     ("make", "cause"),
@@ -437,6 +441,7 @@ def test_a_graph_neither_ends_nor_stops_the_process(
         BACKENDS.load(runtime)(graph, (750, 750)).run(np.full((1, 3, 750, 750), 0.5, np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_the_memory_of_a_graph_is_limited(runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(runtime)

@@ -49,6 +49,7 @@ def test_the_horizon_is_where_it_is():
         assert not at(draw(lambda axes, line=nowhere: draw_horizon(axes, line)), HORIZON).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("roll_deg", [0.0, 8.0])
 def test_the_plane_lies_below_its_horizon_and_shrinks_towards_it(roll_deg):
     camera = cameras.intrinsics(300, 300, 160, 60, height=120, width=320)

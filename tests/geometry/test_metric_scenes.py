@@ -137,6 +137,7 @@ def test_v4_roads_that_are_no_plane(road):
     assert near_plane.abs().max() < 0.03
 
 
+@pytest.mark.slow
 def test_v5_the_scale_from_whole_silhouettes(cars):
     scale_error = cars.height_m / road_plane.measure_silhouettes(cars.depth, FULL, cars.plane, cars.cars).height - 1
     assert len(scale_error) > 50

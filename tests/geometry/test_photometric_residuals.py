@@ -61,6 +61,7 @@ def full_slopes(
     return every, found.slope[..., 8]
 
 
+@pytest.mark.slow
 def test_slopes_are_autograds(window):
     """Of host and target pose, brightness and inverse depth, in float64 to 1e-6."""
     frames, points, sightings = window

@@ -101,6 +101,7 @@ def test_loops_bring_the_path_nearer_to_the_truth() -> None:
     assert found.weight.tolist() == [1.0] * len(edges)
 
 
+@pytest.mark.slow
 def test_a_wrong_loop_does_not_move_the_path() -> None:
     truth = circle()
     bent, measured = drifting(truth)

@@ -22,6 +22,7 @@ def select(frames: list[np.ndarray]) -> KeyFrameSelector:
     return selector
 
 
+@pytest.mark.slow
 def test_a_key_frame_follows_once_corners_have_moved():
     texture = make_texture()
     found = select([texture[:, shift : shift + 320] for shift in range(40)]).found  # .3 % of the width a frame

@@ -46,6 +46,7 @@ def make_frames(poses: np.ndarray, *, is_even: bool = False) -> dict[int, np.nda
     return {index: render(T, texture) for index, T in enumerate(poses)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height", [1.0, 1.8])
 def test_the_height_of_the_camera_is_that_of_the_road_below_it(height):
     poses = make_poses(height=height)
@@ -57,6 +58,7 @@ def test_the_height_of_the_camera_is_that_of_the_road_below_it(height):
     np.testing.assert_allclose(found.normal @ [0, 1, 0], -np.cos(np.radians(PITCH_DEG)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_even_road_and_a_camera_that_turns_on_the_spot_have_no_height():
     poses = make_poses()
     pairs = choose_pairs(poses, [0, 2, 4, 6, 8, 10])
@@ -67,6 +69,7 @@ def test_an_even_road_and_a_camera_that_turns_on_the_spot_have_no_height():
     assert find_road_plane(make_frames(poses), pairs, spinning, CAMERA) is None
 
 
+@pytest.mark.slow
 def test_the_distortion_of_a_lens_changes_no_height():
     poses = make_poses()
     lens = replace(CAMERA, distortion=(-0.3, 0.05, 0.001, 0))
@@ -99,6 +102,7 @@ def test_frames_that_stand_do_not_change_the_direction():
     assert found[1] == pytest.approx(PITCH_DEG, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(
     "steps",

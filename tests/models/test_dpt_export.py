@@ -79,6 +79,7 @@ def test_onnx(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_onnx_of_one_size(tmp_path: Path) -> None:
     """What is written is compared with the network. An archive has the same graph for any size."""
     network = InverseDepth(drawn(hybrid))
@@ -88,6 +89,7 @@ def test_onnx_of_one_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("arch", [plain, hybrid])
 def test_an_archive_of_torch_export(arch: Callable[[], Architecture], tmp_path: Path) -> None:
     network = InverseDepth(drawn(arch))

@@ -114,6 +114,7 @@ def test_no_network_has_batch_norm_and_no_decoder_has_any(name: str) -> None:
     assert not [m for m in decoder if "Norm" in type(m).__name__]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (96, 64), (32, 160)])
 def test_a_image_of_any_multiple_of_stride_comes_back_in_its_size(
     tiny: TransformerDepthNetwork, size: tuple[int, int]

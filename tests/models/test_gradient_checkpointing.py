@@ -51,6 +51,7 @@ def test_outputs_gradients_and_statistics_are_equal_bit_for_bit(encoder: str) ->
         assert all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
 
 
+@pytest.mark.slow
 def test_random_slopes_are_drawn_once() -> None:
     """The second pass through the decoder has the random numbers of the first."""
     plain = train_twice(make_network(encoder="mobilenetv3_small_050", decoder_activation="rrelu"))
@@ -76,6 +77,7 @@ def count_kept_bytes(network: nn.Module) -> int:
     return sum(kept.values())
 
 
+@pytest.mark.slow
 def test_fewer_activations_are_kept() -> None:
     plain, checkpointed = make_network(), make_network(checkpoint_gradients=True)
     assert count_kept_bytes(checkpointed) < 0.5 * count_kept_bytes(plain)

@@ -84,6 +84,7 @@ def test_a_depth_whose_two_sides_disagree_gives_no_motion(ring: Ring) -> None:
     assert measure_motion(ring.view(4), mirrored) is None
 
 
+@pytest.mark.slow
 def test_the_first_places_are_found_again(ring: Ring) -> None:
     views = [ring.view(index) for index in range(COUNT)]
     pairs = propose_pairs(describe_places(views))
@@ -96,6 +97,7 @@ def test_the_first_places_are_found_again(ring: Ring) -> None:
         np.testing.assert_allclose(loop.motion.T_first_second, truth, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_loop_between_places_that_look_alike_is_refused_in_one_line(ring: Ring) -> None:
     """Two views of one place, where the path is 40 m apart; and a pair that no neighbor confirms."""
     views = [ring.view(index) for index in range(COUNT)]
@@ -132,6 +134,7 @@ def test_features_take_the_depth_of_their_pixel() -> None:
     np.testing.assert_allclose((view.points @ K.T)[:, :2] / view.points[:, 2:], xy[:2], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
 def test_a_path_that_drifts_is_closed(ring: Ring, depth_scale: DepthScale) -> None:
     """Each step turns by 0.3 degrees too much; up to scale, each unit is 0.5 % smaller than the one before."""

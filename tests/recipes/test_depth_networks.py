@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tests.campaign.sound import export_at_training_size
+from tests.combinations import pair
 from torch import Tensor, nn
 
 from stadia import recipes
@@ -37,12 +39,11 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "midas": {"name": "midas", "encoder": "resnet18", "channels": 8},
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
-SLOW_EXPORTS = ("dpt", "depth_anything")
-"""Networks whose export takes tens of seconds, the same in each recipe: the suite exports them in one of them, and
-STADIA_ALL_EXPORTS=1 in all.
-"""
-
 OWN = f"{Path(__file__).stem}:Ramp"
+EXPORTED = ("base", "unet", OWN)
+"""Networks that the suite exports, which takes seconds; `make test-all` exports all, for images of any size.
+tests/models/test_dpt_export.py has transformers, test_published_networks.py those of others.
+"""
 
 
 class RampConfig(DepthNetworkConfig):
@@ -123,14 +124,22 @@ def interrupt(recipe: str, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_class, "training_step", stop)
 
 
+def test_each_network_is_trained() -> None:
+    """test_published_networks.py has each architecture of published ones."""
+    assert {*TINY_NETWORKS, "published"} == {*DEPTH_NETWORKS}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["selfsup", "metric", "supervised"])
-@pytest.mark.parametrize("name", [*DEPTH_NETWORKS, OWN])
+@pytest.mark.parametrize(("name", "recipe"), pair([*TINY_NETWORKS, OWN], ["supervised", "selfsup", "metric"]))
 def test_it_trains_predicts_exports_and_resumes(
-    recipe: str, name: str, small: SelfsupConfig, tmp_path: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    recipe: str,
+    small: SelfsupConfig,
+    tmp_path: Path,
+    own_module: None,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    if name == "published":
-        pytest.skip("test_published_networks.py trains each of its architectures")
     config = configure(recipe, small, TINY_NETWORKS[name] if name in DEPTH_NETWORKS else {"name": name, "width": 4})
     run = recipes.train(config, out=tmp_path / "whole")
     assert Checkpoint.open(run.folder / "checkpoints" / "last.safetensors").header.step == 3
@@ -141,8 +150,12 @@ def test_it_trains_predicts_exports_and_resumes(
     assert inverse_depth.shape == (1, 1, 32, 96)
     assert (inverse_depth > 0).all()
 
-    if name not in SLOW_EXPORTS or recipe == "selfsup" or os.environ.get("STADIA_ALL_EXPORTS"):
-        export_checkpoint(Checkpoint.open(run.folder), tmp_path / "model.onnx")
+    exhaustive = request.config.getoption("exhaustive")
+    if name in EXPORTED or exhaustive:
+        with monkeypatch.context() as patch:
+            if name == "base" and not exhaustive:
+                patch.setattr("stadia.recipes.prediction.export.export_onnx", export_at_training_size)
+            export_checkpoint(Checkpoint.open(run.folder), tmp_path / "model.onnx")
         expected = load_recipe(run.folder).inverse_depth(image).detach().numpy()
         exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(image.numpy())
         assert np.abs(exported - expected).max() <= 1e-3 * np.abs(expected).max()
@@ -162,27 +175,28 @@ def test_it_trains_predicts_exports_and_resumes(
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_goes_the_same_way_from_the_command_line(small: SelfsupConfig, tmp_path: Path) -> None:
-    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))))
-    environment = {**os.environ, "PYTHONPATH": path}
-
-    def stadia(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "stadia", *words]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    done = stadia(
+def test_a_network_of_ones_own_goes_the_same_way_from_the_command_line(
+    small: SelfsupConfig,
+    tmp_path: Path,
+    own_module: None,
+    monkeypatch: pytest.MonkeyPatch,
+    stadia: Callable[..., tuple[int, str, str]],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = stadia(
         *("train", "selfsup", small.data.path, f"model.network={OWN}", "model.network.width=4", "data.width=96"),
         *("data.height=32", "model.pose_net=correlation", "training.max_steps=3", "training.workers=0"),
         *("training.batch_size=2", "training.max_epochs=null", f"data.cache.folder={tmp_path / 'cache'}"),
-        *("training.check_seconds=0",),
+        *("training.check_seconds=0", "training.threads=1"),
     )
-    assert done.returncode == 0, done.stderr
+    assert code == 0, err
     (run,) = (tmp_path / "runs").iterdir()
     image = next(Path(small.data.path).rglob("*.png"))
-    assert stadia("predict", str(run), str(image), "--out", "depth", "data.camera.focal_px=60").returncode == 0
+    words = ("predict", str(run), str(image), "data.camera.focal_px=60", "--out")
+    assert stadia(*words, "depth")[0] == 0
     assert any((tmp_path / "depth").rglob("*.npz"))
-    environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
-    refused = stadia("predict", str(run), str(image), "--out", "again", "data.camera.focal_px=60")
+    command = [sys.executable, "-m", "stadia", *words, "again"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "found model.network 'test_depth_networks:Ramp'" in refused.stderr
     assert "PYTHONPATH=FOLDER stadia" in refused.stderr

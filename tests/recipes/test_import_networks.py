@@ -135,6 +135,7 @@ def folder(parts: dict[str, Weights], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_monodepth2_predicts_as_an_independent_implementation(
     folder: Path, parts: dict[str, Weights], tmp_path: Path
 ) -> None:
@@ -244,6 +245,7 @@ def run_midas(weights: Weights, image: Tensor) -> Tensor:
     return F.conv2d(x, weights["scratch.output_conv.4.weight"], weights["scratch.output_conv.4.bias"]).relu()
 
 
+@pytest.mark.slow
 def test_midas_predicts_as_an_independent_implementation(tmp_path: Path) -> None:
     torch.manual_seed(0)
     weights = draw_midas()
@@ -266,6 +268,7 @@ def test_midas_predicts_as_an_independent_implementation(tmp_path: Path) -> None
 
 
 class TestRefusals:
+    @pytest.mark.slow
     def test_a_renamed_tensor(self, folder: Path, parts: dict[str, Weights], tmp_path: Path) -> None:
         weights = dict(parts["depth"])
         weights["decoder.0.renamed"] = weights.pop("decoder.0.conv.conv.weight")
@@ -276,6 +279,7 @@ class TestRefusals:
         assert "left over: 1 (depth.decoder.0.renamed)" in str(error.value)
         assert not (tmp_path / "out.safetensors").exists()
 
+    @pytest.mark.slow
     def test_a_pickle_with_code_is_not_run(self, folder: Path, tmp_path: Path) -> None:
         class Evil:
             def __reduce__(self) -> Any:
@@ -294,6 +298,7 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="did you mean 'monodepth2'"):
             import_network(folder, "monodepth", tmp_path / "out.safetensors")
 
+    @pytest.mark.slow
     def test_without_a_pose_network(self, folder: Path, tmp_path: Path) -> None:
         (folder / "pose.pth").unlink()
         recipe = import_network(folder, "monodepth2", tmp_path / "out.safetensors", ["network.metres_per_unit=null"])

@@ -128,6 +128,7 @@ def test_loss_passes_loss_checks_and_wrong_rotations_are_found(
     assert {one.code for one in check_losses(recipe.loss_cases(batch))} >= {"L17"}
 
 
+@pytest.mark.slow
 def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
     heavier = resolve_config(
         ObjectPoseConfig, small.model_dump(), ["loss.rotation_weight=7", "loss.dice=0", "loss.size=3"]

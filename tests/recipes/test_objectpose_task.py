@@ -129,6 +129,7 @@ def test_objects_in_ones_own_image(run: Path, tables: Path, tmp_path: Path, stad
     assert "something there already" in again[2]
 
 
+@pytest.mark.slow
 def test_a_labeled_set_is_scored_and_its_worst_images_drawn(run: Path, tables: Path, stadia: Stadia) -> None:
     code, out, err = stadia("evaluate", run, tables, "--json")
     assert code == 0, err

@@ -149,6 +149,7 @@ def write_published_layout(root: Path) -> None:
                     cv2.imwrite(str(folder / kind / f"{file}.jpg"), layer)
 
 
+@pytest.mark.slow
 def test_labels_of_the_published_set_are_scored_whole_by_default(tmp_path: Path) -> None:
     write_published_layout(tmp_path)
     console = Console(file=io.StringIO(), width=200)

@@ -281,6 +281,7 @@ def with_equal_images(batch: Batch[Inputs, Targets]) -> Batch[Inputs, Targets]:
     return replace(batch, targets=replace(targets, sources=sources), meta=meta)
 
 
+@pytest.mark.slow
 def test_one_pair_of_equal_images_does_not_decide_the_residual_of_a_validation(
     recipe: SelfsupRecipe, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

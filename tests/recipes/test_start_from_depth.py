@@ -85,6 +85,7 @@ def test_held_depth_has_no_gradient_and_its_encoder_learns_slowly() -> None:
         assert not recipe.model.depth(image).inverse_depth[0].requires_grad
 
 
+@pytest.mark.slow
 def test_a_start_is_scored_where_the_motion_is_known() -> None:
     assert not SelfsupRecipe(selfsup()).keeps_start("val/residual")
     assert SelfsupRecipe(selfsup()).keeps_start("val/abs_rel")
@@ -144,6 +145,7 @@ def make_run(folder: Path, recipe: SelfsupRecipe, metrics: dict[str, float]) -> 
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("errors", "metrics", "kept"),
     [

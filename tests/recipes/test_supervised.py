@@ -73,6 +73,7 @@ def test_a_training_ends_in_metres_and_a_score(small_dpt: SupervisedConfig, tmp_
     assert predictor.T_next_now(image, lens, image, lens) is None
 
 
+@pytest.mark.slow
 def test_several_data_sets_are_balanced_by_their_gradients(small_dpt: SupervisedConfig) -> None:
     other = f"data.extra_datasets.other.path={small_dpt.data.path}"
     config = changed(small_dpt, other, "balance=min_norm", "balance_every=1")

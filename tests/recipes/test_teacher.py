@@ -11,6 +11,7 @@ import torch
 from published_folders import write_network
 from rich.console import Console
 from test_depth_networks import TINY_NETWORKS, configure, interrupt
+from tests.combinations import mark_others
 
 from stadia import recipes
 from stadia.core.config import resolve_config
@@ -104,7 +105,7 @@ def test_heights_of_trees_teach_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["selfsup", "metric", "supervised"])
+@pytest.mark.parametrize("recipe", mark_others(["selfsup", "metric", "supervised"], ["selfsup"]))
 def test_a_student_trains_and_resumes(
     recipe: str, small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

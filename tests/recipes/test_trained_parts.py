@@ -9,6 +9,7 @@ import pytest
 import torch
 from published_folders import write_network
 from test_depth_networks import configure, interrupt
+from tests.combinations import mark_others
 
 from stadia import recipes
 from stadia.models.depth import fine_tuning
@@ -27,7 +28,7 @@ def configure_part(small: SelfsupConfig, source: Path, **model: Any) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("precision", mark_others(["32", "bf16"], ["bf16"]))
 def test_adapters_resume_exactly_and_predict_merged(
     precision: str, small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

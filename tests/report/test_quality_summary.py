@@ -214,6 +214,7 @@ def test_a_new_metric_is_one_line_of_the_table(make_run, monkeypatch):
     assert [(tile.label, tile.value) for tile in make_tiles(run)] == [("val · Size error", "0.0120 m")]
 
 
+@pytest.mark.slow
 def test_ate_names_its_sequence_and_the_longest_path_comes_first(make_run):
     path = {"ate_m": 2.31, "path_m": 148.2, "recording": "world/003", "recordings": 4}
     assert "worst of 4 sequences world/003: 1.6% of a path of 148 m" in build_page(make_run(result={"odometry": path}))

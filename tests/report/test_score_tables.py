@@ -118,6 +118,7 @@ def test_of_many_paths_the_worst_and_the_median_are_open(make_run):
     assert all(figure.is_open and not figure.place for figure in make_path_figures(scores))
 
 
+@pytest.mark.slow
 def test_the_paths_of_a_recording_share_a_figure_with_a_legend(make_run):
     """The pose network and image alignment on one recording; a second recording of one method."""
     scores = {

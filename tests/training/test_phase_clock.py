@@ -236,6 +236,7 @@ class Double(nn.Module):
         return 2 * self.linear(x)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_compiled_stays_so_after_the_counted_batch() -> None:
     """A first call that a counter sees would keep torch from compiling the network in the whole training."""
     compiled: list[torch.fx.GraphModule] = []

@@ -81,7 +81,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
     ("count", "values"),
     [
         (2, {"strategy": "ddp"}),
-        (4, {"strategy": "ddp"}),
+        pytest.param(4, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
         (2, {"strategy": "fsdp"}),
         (2, {"strategy": "ddp", "grad_accumulation_steps": 2}),
     ],

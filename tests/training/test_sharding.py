@@ -82,7 +82,11 @@ def sharded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"grad_accumulation_steps": 2, "clip_norm": 0.3}, {"precision": "bf16"}],
+    [
+        pytest.param({}, marks=pytest.mark.exhaustive),
+        {"grad_accumulation_steps": 2, "clip_norm": 0.3},
+        pytest.param({"precision": "bf16"}, marks=pytest.mark.exhaustive),
+    ],
     ids=["plain", "accumulated, clipped by the global norm", "bf16"],
 )
 def test_fsdp_trains_as_ddp_does(tmp_path: Path, values: dict[str, Any]) -> None:

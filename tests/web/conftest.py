@@ -19,7 +19,8 @@ from starlette.testclient import TestClient
 
 from stadia.core.types import Camera, DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
-from stadia.web import networks
+from stadia.web import decoding, networks
+from stadia.web.decoding import UploadDecoder
 from stadia.web.networks import OpenNetwork
 from stadia.web.server import make_app
 
@@ -102,6 +103,30 @@ class Browser:
 
     def upload(self, data: bytes, query: str = "") -> Any:
         return self.post(f"/api/photos{query}", content=data)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _decoders_stay() -> Iterator[None]:
+    """An app takes over the idle decoding processes of the app before it: their start takes a second.
+
+    TestDecoder of test_uploads.py proves that a process is renewed after a failure and after a number of uploads.
+    """
+    start, close = decoding._start_process, UploadDecoder.close
+    idle: list[UploadDecoder] = []
+
+    def take_process() -> Any:
+        running = (idle.pop()._process for _ in range(len(idle)))
+        return next((process for process in running if process.poll() is None), None) or start()
+
+    def keep_idle(decoder: UploadDecoder) -> None:
+        idle.append(decoder) if not decoder._lock.locked() else close(decoder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "_start_process", take_process)
+        patch.setattr(UploadDecoder, "close", keep_idle)
+        yield
+    for decoder in idle:
+        decoder.close()
 
 
 @pytest.fixture

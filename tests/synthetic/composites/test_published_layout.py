@@ -74,6 +74,7 @@ def test_both_names_of_mask_folders_are_read(layout: Path) -> None:
     assert images.label.source.startswith("teacher: DenseDepth")
 
 
+@pytest.mark.slow
 def test_subset_has_all_backgrounds(layout: Path) -> None:
     images = PublishedComposites(layout, scan_published_layout(layout).whole, "train")
     assert {images.pair(number).background for number in range(12)} == {"bg1", "bg2"}

@@ -86,6 +86,7 @@ def test_the_true_depth_is_the_best_of_nine(renderer: RoadRenderer, frames: Fram
     assert (np.abs(best - factors.index(1.0)) <= 1).mean() > (0.8 if kind == "now" else 0.9)
 
 
+@pytest.mark.slow
 def test_textures_carry_a_gradient(frames: Frames) -> None:
     """Where photometric matching needs it: on the road, on grass and leaves."""
     view = frames[0]["left"]

@@ -217,6 +217,7 @@ def test_sections_differ_between_worlds() -> None:
     assert len({make_section(seed) for seed in range(10)}) == 10
 
 
+@pytest.mark.slow
 def test_exposure_changes_the_image_as_written(
     world: RoadWorld, config: RoadWorldConfig, renderer: RoadRenderer
 ) -> None:
@@ -243,6 +244,7 @@ def test_presets_are_checked() -> None:
         RoadWorldConfig(**{**ROADWORLD_TINY.model_dump(), "supersampling": 2})
 
 
+@pytest.mark.slow
 def test_a_ring_closes_and_is_driven_around_again() -> None:
     ring = make_ring(200.0)
     np.testing.assert_allclose(np.linalg.norm(np.diff(ring.position, axis=0), axis=1), STEP_M, rtol=2e-3)

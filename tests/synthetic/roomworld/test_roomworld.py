@@ -75,6 +75,7 @@ def test_the_camera_touches_nothing(seed: int) -> None:
         assert depth.max() < 30
 
 
+@pytest.mark.slow
 def test_reading_returns_what_was_rendered(written: Path) -> None:
     recordings = open_recordings(str(written))
     assert len(recordings) == 4

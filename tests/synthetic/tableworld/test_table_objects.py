@@ -84,6 +84,7 @@ def test_a_handle_meets_its_cup_and_points_to_x() -> None:
         assert np.abs(handle.vertices[:, 1]).max() < shape.size_m[1] / 2
 
 
+@pytest.mark.slow
 def test_objects_stand_on_the_table(tables: list[TableScene]) -> None:
     for one in (one for table in tables for one in table.objects):
         vertices = world_vertices(one)

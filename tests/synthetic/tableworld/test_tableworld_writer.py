@@ -43,6 +43,7 @@ def dataset(written: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_reading_returns_what_was_rendered(written: Path) -> None:
     images = ObjectFolder.open(written, "train")
     assert (len(images), images.classes, images.name) == (4, TABLEWORLD_CLASSES, "data/train")

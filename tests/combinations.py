@@ -1,0 +1,28 @@
+"""Combinations of parts: the suite has each part, `make test-all` has all combinations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pytest
+
+
+def mark_others(values: Sequence[Any], kept: Collection[Any]) -> list[Any]:
+    """Return the parameters of a test, of which all but `kept` are marked exhaustive.
+
+    Raises ValueError for one in `kept` that is no parameter.
+    """
+    if unknown := [value for value in kept if value not in values]:
+        raise ValueError(f"no parameters: {unknown}")
+    return [value if value in kept else pytest.param(value, marks=pytest.mark.exhaustive) for value in values]
+
+
+def pair(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
+    """Return all pairs as parameters of a test; those outside a diagonal, which has all of `first`, are exhaustive."""
+    kept = {(index, index % len(second)) for index in range(len(first))}
+    return [
+        (one, other) if (row, column) in kept else pytest.param(one, other, marks=pytest.mark.exhaustive)
+        for row, one in enumerate(first)
+        for column, other in enumerate(second)
+    ]
