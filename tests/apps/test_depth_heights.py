@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stadia.apps.camera_height.config import CameraHeightRequest, parse_camera_height_config
-from stadia.apps.camera_height.horizon_video import RoadView, draw_view
+from stadia.apps.camera_height.horizon_video import HorizonView, draw_view
 from stadia.apps.camera_height.run_camera_height import run_camera_height
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale
@@ -88,7 +88,7 @@ def test_the_video_has_both_horizons_and_the_rejected_boxes(drive: Path) -> None
     (recording,) = open_recordings(drive)
     boxes = np.array([[60.0, 95, 100, 140], [330, 95, 370, 140]])
     normal = np.array([0.0, -np.cos(0.05), -np.sin(0.05)])
-    image = draw_view(RoadView(recording, 0, normal, boxes, np.array([True, False])))
+    image = draw_view(HorizonView(recording, 0, normal, boxes, np.array([True, False])))
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert (image[88:92, 240] > 200).all(1).any(), "the true horizon, white"
     row = int(np.abs(image[:, 300].astype(int) - (255, 160, 0)).sum(1).argmin())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stadia.report import figures
-from stadia.report.figures import CameraPath, draw_camera_paths, draw_histogram, make_plot, smooth_values
+from stadia.report.figures import DrawnPath, draw_camera_paths, draw_histogram, make_plot, smooth_values
 from stadia.report.run_files import Series
 
 BOTTOM, TOP = figures.HEIGHT - figures.BOTTOM, figures.TOP
@@ -126,8 +126,8 @@ def test_a_histogram_has_a_bar_for_each_bin_and_labels_that_differ(values):
 
 def draw(points_m, true_m=None, **heights):
     """Charts of one path, with heights where they are given."""
-    estimate = CameraPath("pose network", 0, points_m, heights.get("estimated"))
-    return draw_camera_paths("world", [estimate], CameraPath("true", 0, true_m, heights.get("true")))
+    estimate = DrawnPath("pose network", 0, points_m, heights.get("estimated"))
+    return draw_camera_paths("world", [estimate], DrawnPath("true", 0, true_m, heights.get("true")))
 
 
 def test_a_path_from_above_has_one_scale_and_forward_is_up():
@@ -144,7 +144,7 @@ def test_a_path_from_above_has_one_scale_and_forward_is_up():
 @pytest.mark.parametrize(("count", "gaps", "pieces"), [(20, [4, 9], 3), (5000, [1234], 2), (20, "text", 1)])
 def test_poses_beside_a_gap_are_not_joined(count, gaps, pieces):
     ahead, climb = [[0, z] for z in range(count)], [0.2 * z for z in range(count)]
-    paths = [CameraPath(name, 0, ahead, climb, gaps=gaps) for name in ("estimate", "true")]
+    paths = [DrawnPath(name, 0, ahead, climb, gaps=gaps) for name in ("estimate", "true")]
     charts = draw_camera_paths("world", paths[:1], paths[1])
     assert [len(read_line(chart.svg, color)) for chart in charts for color in ("c0", "soft")] == [pieces] * 4
 
@@ -152,8 +152,8 @@ def test_poses_beside_a_gap_are_not_joined(count, gaps, pieces):
 @pytest.mark.parametrize("gaps", [[4, 5], [0], [18]], ids=["within", "first", "last"])
 def test_a_pose_between_two_gaps_is_a_dot(gaps):
     ahead, climb = [[0, z] for z in range(20)], [0.2 * z for z in range(20)]
-    path = CameraPath("a", 0, ahead, climb, gaps=gaps)
-    above, heights = draw_camera_paths("world", [path], CameraPath("true", 0, None))
+    path = DrawnPath("a", 0, ahead, climb, gaps=gaps)
+    above, heights = draw_camera_paths("world", [path], DrawnPath("true", 0, None))
     assert above.svg.count("<use") == 2  # and the start
     assert heights.svg.count("<use") == 1
 

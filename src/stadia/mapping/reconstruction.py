@@ -138,7 +138,7 @@ _BETTER = 0.97  # cost of the mirrored scene over that of the scene, from which 
 def mirror_if_better(model: Any, *, threads: int) -> Any:
     """Return the model, or the one with near and far exchanged where that explains the images better.
 
-    Where a camera moves little, far things seen from one side look like near things seen from the other (the Necker
+    Where a camera moves little, far things seen from one side resemble near things seen from the other (the Necker
     reversal, Kanatani, Geometric Computation for Machine Vision, 1993): the first two images may choose the wrong one.
     Both are adjusted with a fixed camera, and the smaller cost decides: a free focal length would fit either.
     """

@@ -289,7 +289,7 @@ MIN_HEIGHT_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class CameraPath:
+class DrawnPath:
     """A camera's path from a score file. What has another shape is not drawn.
 
     color: number in the palette.  points_m: (N, 2) of x, right, and z, forward.  heights_m: (N,) above the start.
@@ -304,7 +304,7 @@ class CameraPath:
     gaps: Any = ()
 
 
-def draw_camera_paths(recording: str, paths: Sequence[CameraPath], true: CameraPath) -> list[Chart]:
+def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPath) -> list[Chart]:
     """Draw paths of one recording from above, and their heights where one varies; nothing without a path to draw."""
     drawn = [(path, points) for path in (true, *paths) if (points := _as_floats(path.points_m, columns=2)) is not None]
     legend = [LegendRow(path.color, path.name, path.error) for path, _ in drawn if path is not true]
@@ -314,7 +314,7 @@ def draw_camera_paths(recording: str, paths: Sequence[CameraPath], true: CameraP
         legend.append(LegendRow("truth", true.name))
     profiles = [(path, profile) for path, points in drawn if (profile := _make_profile(path, points)) is not None]
 
-    def plot(axes: Axes, lines: Sequence[tuple[CameraPath, NDArray[np.float64]]]) -> None:
+    def plot(axes: Axes, lines: Sequence[tuple[DrawnPath, NDArray[np.float64]]]) -> None:
         for path, rows in lines:
             _plot_line(axes, rows, path, is_truth=path is true)
         label_axis(axes.xaxis)
@@ -334,7 +334,7 @@ def draw_camera_paths(recording: str, paths: Sequence[CameraPath], true: CameraP
     return charts
 
 
-def _make_profile(path: CameraPath, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _make_profile(path: DrawnPath, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Return the distance along a path and its height, (N, 2), metres; None where the height is unknown."""
     heights = _as_floats(path.heights_m)
     if heights is None or len(heights) != len(points):
@@ -343,7 +343,7 @@ def _make_profile(path: CameraPath, points: NDArray[np.float64]) -> NDArray[np.f
     return np.stack([np.concatenate([[0.0], np.cumsum(steps)]), heights], axis=1)
 
 
-def _plot_line(axes: Axes, rows: NDArray[np.float64], path: CameraPath, *, is_truth: bool) -> None:
+def _plot_line(axes: Axes, rows: NDArray[np.float64], path: DrawnPath, *, is_truth: bool) -> None:
     """Plot (N, 2) without the lines over gaps. A row between two gaps is a dot."""
     gaps = path.gaps if isinstance(path.gaps, list | tuple) else ()
     before = sorted({row + 1 for row in gaps if isinstance(row, int) and 0 <= row < len(rows) - 1})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stadia.report.figures import PALETTE, CameraPath, Chart, draw_camera_paths, draw_histogram
+from stadia.report.figures import PALETTE, Chart, DrawnPath, draw_camera_paths, draw_histogram
 from stadia.report.metric_labels import (
     ALIGNMENT_MEANINGS,
     METRES,
@@ -303,9 +303,9 @@ def make_path_figures(scores: dict[str, dict[str, Any]]) -> list[RecordingPaths]
     return _fold_figures(drawn)
 
 
-def _read_path(name: str, color: int, score: dict[str, Any], which: str) -> CameraPath:
+def _read_path(name: str, color: int, score: dict[str, Any], which: str) -> DrawnPath:
     error = collect_metrics(score).get("ate_rmse_m")
-    return CameraPath(
+    return DrawnPath(
         name=name,
         color=color,
         points_m=score.get(f"path_{which}_m"),

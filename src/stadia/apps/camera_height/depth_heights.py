@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
-from stadia.apps.camera_height.horizon_video import RoadView, write_horizon_video
+from stadia.apps.camera_height.horizon_video import HorizonView, write_horizon_video
 from stadia.apps.camera_height.scaled_labels import write_scaled_labels
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
@@ -336,10 +336,11 @@ def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_pro
         yield from write_scaled_labels(recordings, request.every, source.read, named, request.labels, track)
 
 
-def _road_views(recordings: Sequence[Recording], frames: Sequence[FrameHeight]) -> list[RoadView]:
+def _road_views(recordings: Sequence[Recording], frames: Sequence[FrameHeight]) -> list[HorizonView]:
     by_name = {recording.name: recording for recording in recordings}
     return [
-        RoadView(by_name[frame.recording], frame.index, frame.normal, frame.boxes, frame.accepted) for frame in frames
+        HorizonView(by_name[frame.recording], frame.index, frame.normal, frame.boxes, frame.accepted)
+        for frame in frames
     ]
 
 

@@ -63,7 +63,7 @@ def _to_numpy(horizon: Tensor) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class RoadView:
+class HorizonView:
     """One image of the video.
 
     normal: (3,) of the depth's road in the camera, NaN without a road.  boxes: (N, 4) pixels.  accepted: (N,) bool.
@@ -76,7 +76,7 @@ class RoadView:
     accepted: NDArray[np.bool_]
 
 
-def draw_view(view: RoadView) -> Image:
+def draw_view(view: HorizonView) -> Image:
     """Return the image (H, W, 3) RGB with both horizons, the objects, and a line of text."""
     image = view.recording.image(view.index).copy()
     horizon = _to_numpy(horizon_from_normal(torch.from_numpy(view.normal), view.recording.camera(view.index)))
@@ -96,7 +96,7 @@ def draw_view(view: RoadView) -> Image:
     return image
 
 
-def write_horizon_video(path: Path, views: Sequence[RoadView]) -> None:
+def write_horizon_video(path: Path, views: Sequence[HorizonView]) -> None:
     """Write an mp4 of the views with the size of the first one; others are left out."""
     size = views[0].recording.camera(views[0].index)
     with open_video_file(path, RATE_HZ) as write:

@@ -67,7 +67,7 @@ class _Pose(FileEntry):
     rotation: _Rotation
 
 
-class _Image(FileEntry):
+class _DdadImage(FileEntry):
     filename: _FileName
     height: _Side
     width: _Side
@@ -80,7 +80,7 @@ class _PointCloud(FileEntry):
 
 
 class _Content(FileEntry):
-    image: _Image | None = None
+    image: _DdadImage | None = None
     point_cloud: _PointCloud | None = None
 
 
@@ -95,14 +95,14 @@ class _Datum(FileEntry):
     datum: _Content
 
 
-class _Sample(FileEntry):
+class _DdadSample(FileEntry):
     datum_keys: list[str]
     calibration_key: _FileName
 
 
 class _DdadScene(FileEntry):
     data: list[_Datum]
-    samples: Annotated[list[_Sample], Field(min_length=1)]
+    samples: Annotated[list[_DdadSample], Field(min_length=1)]
 
 
 class _Intrinsics(FileEntry):
@@ -183,7 +183,7 @@ def _read_K(scene_folder: Path, key: str) -> NDArray[np.float64]:
     return np.array([[row.fx, row.skew, row.cx], [0, row.fy, row.cy], [0, 0, 1]])
 
 
-def _find_image(path: Path, named: Mapping[str, _Datum]) -> tuple[_Image, datetime]:
+def _find_image(path: Path, named: Mapping[str, _Datum]) -> tuple[_DdadImage, datetime]:
     datum = named.get(CAMERA)
     if datum is None or datum.datum.image is None or datum.id.timestamp is None:
         found = f"a sample of {', '.join(sorted(named)[:8]) or 'nothing'}"

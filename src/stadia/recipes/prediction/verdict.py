@@ -184,7 +184,7 @@ class PredictionGate:
 
 @dataclass(frozen=True, eq=False)
 class MapOfFrames:
-    """A map beside a video or a folder of images, whose points are looked up by the name of a frame."""
+    """A map beside a video or a folder of images, whose points are found by the name of a frame."""
 
     geometry: MapGeometry
     row_of_name: Mapping[str, int]
