@@ -140,8 +140,13 @@ def test_the_configuration_is_of_the_network(own_module: None) -> None:
 def test_it_adapts_and_keeps_the_better(
     worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a tenth of the steps that fit: tests/recipes/test_time_budget.py proves their number."""
-    monkeypatch.setattr("stadia.recipes.launch.time_budget.PLANNED_STEPS", 0.09)
+    """With two steps for the steps that fit: tests/recipes/test_time_budget.py proves their number."""
+
+    def choose_two(config: Any, minutes: float, console: Any) -> tuple[Any, None]:
+        assert minutes == 0.7
+        return limit_steps(config, 2), None
+
+    monkeypatch.setattr("stadia.apps.adapt.choose_steps", choose_two)
     cache = f"data.cache.folder={tmp_path / 'cache'}"
     arguments = ("--minutes", "0.7", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')
