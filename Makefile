@@ -19,7 +19,7 @@ test test-all test-fast: export OPENBLAS_NUM_THREADS := 1
 help:
 	@echo "make install     set stadia up in .venv; demo and the others do this first, too"
 	@echo "make demo        render a synthetic road world, train on it, score depth and path in metres, write a report"
-	@echo "make test-fast   the tests that take about a second or less: run it while you work"
+	@echo "make test-fast   the tests that take about a quarter of a second or less: run it while you work"
 	@echo "make test        lint, types and the whole test suite: run it before a change lands"
 	@echo "make test-all    the same with every combination of networks, recipes and options: before a release"
 	@echo "make gpu-check   tests and measurements on this machine's GPU, under 8 minutes; without one a dry run"

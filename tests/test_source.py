@@ -120,6 +120,7 @@ LOCAL_LOADS = {"models/depth/package_networks.py"}
 """Load files that `download_repository` fetched, by packages of other authors."""
 
 
+@pytest.mark.slow
 def test_networks_of_the_hub_bring_no_code_and_no_pickle():
     texts = {path: path.read_text(encoding="utf-8") for path in SOURCES if not str(path).endswith(tuple(LOCAL_LOADS))}
     paths = [path for path, text in texts.items() if "hub" in text or "pretrained" in text]

@@ -158,6 +158,7 @@ def small_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("folder", "small_trainings")
 def test_the_loss_of_the_reader_is_compared_over_seeds_and_its_gradient_measured(

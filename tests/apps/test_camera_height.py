@@ -118,6 +118,7 @@ def test_edges_along_the_road_give_the_horizon():
     assert find_edge_horizon(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), camera).isnan().all()
 
 
+@pytest.mark.slow
 def test_travel_gives_the_horizon_and_a_standing_camera_none():
     """Posts at many depths and a camera that points down by 2 degrees and moves horizontally."""
     rng = np.random.default_rng(0)
@@ -192,6 +193,7 @@ def test_priors_that_do_not_exist_are_one_mistake_in_plain_words():
         parse_camera_height_config(['priors={"car": {"mean_m": 1.5}}'])
 
 
+@pytest.mark.slow
 def test_missing_input_is_reported(drive):
     with pytest.raises(
         DataError, match="no height of class car; there are 24 of class car, as in drive/000000, 6 of class pole"
@@ -208,6 +210,7 @@ def test_missing_input_is_reported(drive):
         list(run_camera_height(make_request(drive)))
 
 
+@pytest.mark.slow
 def test_unused_classes_are_noted_and_others_are_used(drive):
     lines = list(run_camera_height(make_request(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
     assert lines[0].startswith("camera height: 1.6")

@@ -305,6 +305,7 @@ class TestCheckpoint:
         assert "images" not in [line.split()[0] for line in out.splitlines() if line.strip()]
         assert out.count("ate_rmse_m") == 1
 
+    @pytest.mark.slow
     def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the
         other.

@@ -54,6 +54,7 @@ def test_what_is_no_data_is_refused_in_one_short_line(kind: str, tmp_path: Path)
     assert ("stadia predict" if kind == "image" else "stadia list datasets") in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_video_without_a_camera_is_checked_by_what_needs_none(tmp_path: Path, stadia: Stadia) -> None:
     for number in range(3):
         noise = np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)

@@ -46,6 +46,7 @@ def test_what_is_read_is_printed_first(command: str, checkpoint: Path, tmp_path:
 
 
 class TestPredict:
+    @pytest.mark.slow
     def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         out = tmp_path / "out"
         code, text, err = stadia(

@@ -71,6 +71,7 @@ def test_a_sample_is_a_function_of_seed_and_number(given) -> None:
     assert {first.pair(number) == forward[number].pair for number in range(12)} == {True}
 
 
+@pytest.mark.slow
 def test_workers_and_order_change_nothing(given) -> None:
     samples = open_composites(given, seed=0).samples("train")
     alone = {

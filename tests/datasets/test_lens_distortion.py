@@ -164,6 +164,7 @@ def write_camera(source: Path, **distortion: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_video_is_undistorted_in_training_checks_and_prediction(world: Any, tmp_path: Path) -> None:
     model = "radial-tangential"
     video = write_video(tmp_path / "drive.mkv", film(world, model))

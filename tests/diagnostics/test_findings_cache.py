@@ -249,10 +249,10 @@ def test_every_file_that_the_checks_read_is_in_the_fingerprint(
     ("sample", "options"),
     [
         ("kitti_raw", {}),
-        ("kitti_raw", {"ground_truth": "velodyne_raw"}),
+        pytest.param("kitti_raw", {"ground_truth": "velodyne_raw"}, marks=pytest.mark.exhaustive),
         ("kitti_odometry", {}),
-        ("sevenscenes", {}),
-        ("euroc", {}),
+        pytest.param("sevenscenes", {}, marks=pytest.mark.exhaustive),
+        pytest.param("euroc", {}, marks=pytest.mark.exhaustive),
     ],
 )
 def test_every_file_of_real_layouts_is_in_the_fingerprint(
@@ -437,6 +437,7 @@ FAULTS: dict[str, tuple[object, str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_incomplete_checks_are_not_kept(
     checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str

@@ -201,6 +201,7 @@ def test_a_training_at_two_strides_is_exported_for_two_and_more(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_export, "_choose_sizes", lambda about: [(32, 64)])  # of three strides or more
     with pytest.raises(

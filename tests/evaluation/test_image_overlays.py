@@ -71,6 +71,7 @@ def test_ten_metres_ahead_are_ten_metres_ahead():
     assert not row[: round(SCALE * 128)].any()
 
 
+@pytest.mark.slow
 def test_boxes_are_green_or_red_and_have_their_word():
     boxes = [[20, 30, 60, 80], [200, 30, 250, 80]]
     drawn = draw(lambda axes: draw_box_verdicts(axes, boxes, [True, False], ["1.62 m", "cut"]))

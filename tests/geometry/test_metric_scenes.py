@@ -256,6 +256,7 @@ def test_v10_a_prior_five_percent_off_passes_through_as_five_percent(mixed):
     assert torch.equal(mixed.centered(), high.centered())
 
 
+@pytest.mark.slow
 def test_v11_centered_starts_nowhere_and_absolute_locks_in(mixed):
     """Centered there is no start to be wrong. Absolute comes to rest where it started if that is 1.6 times off, with a
     few that agree.

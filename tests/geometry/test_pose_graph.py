@@ -73,6 +73,7 @@ def test_a_path_that_fits_its_edges_stays() -> None:
     assert found.weight.tolist() == [1.0] * COUNT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_scale", [False, True])
 def test_perfect_edges_close_the_path_from_any_start(has_scale: bool) -> None:
     truth = circle()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.combinations import mark_others
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, GeometryError
@@ -85,11 +86,11 @@ def test_the_ratio_of_wrong_depth_is_near_one_and_of_equal_images_one(make_scene
 
 
 @pytest.mark.slow
-@REPROJECTORS
+@pytest.mark.parametrize("reprojector", mark_others([FusedReprojector, TorchReprojector], [FusedReprojector]))
 def test_finite_differences(make_scene: MakeScene, reprojector: Any) -> None:
     """Depth, motion, brightness, Sigma, and the right view. Without auto-mask, and seen from behind: everything is
     seen, so that no pixel stands at its unwarped residual, which is a constant for the slope but no constant of
-    brightness.
+    brightness. test_fused_reprojector.py proves that both reprojectors have equal slopes.
     """
     scene = make_scene(height=8, width=10, names=("-1", "+1", "stereo")).exposed()
     torch.manual_seed(0)

@@ -221,6 +221,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
             theirs.copy_(ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", SHRUNKEN)
 def test_output_equals_that_of_transformers_own_network(arch: Callable[[], Architecture]) -> None:
     """Of the only size that transformers' hybrid takes; its attention, padding, places, hooks and head are replaced or

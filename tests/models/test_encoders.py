@@ -106,6 +106,7 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
 
 
+@pytest.mark.slow
 def test_pretrained_scales_are_kept(published: None) -> None:
     assert count_absent_branches(Encoder("resnet18", pretrained=True)) == 8, "as they were loaded"
 
@@ -134,6 +135,7 @@ def test_unavailable_weights_are_reported_in_one_line(
     assert pretrained_weights.huggingface_hub.constants.HF_HUB_OFFLINE is False
 
 
+@pytest.mark.slow
 def test_the_kind_of_initial_weights_is_reported(published: None) -> None:
     assert Encoder("resnet18", pretrained=True).weights == f"pretrained timm/resnet18.a1_in1k@{'0' * 40}"
     assert Encoder("resnet18", pretrained=False).weights == "random"

@@ -184,6 +184,7 @@ def test_virtual_stereo_holds_the_scale():
     assert abs(with_it) < without / 3
 
 
+@pytest.mark.slow
 def test_the_window_is_bounded_and_the_map_lies_on_the_walls(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(refining, "KEYFRAME_FLOW", 0.04)
     monkeypatch.setattr(refining, "WINDOW_KEYFRAMES", 3)

@@ -20,6 +20,7 @@ from stadia.process.matplotlib_settings import format_plot_text
 PROGRAM = "import stadia, os, matplotlib; print(matplotlib.rcParams['text.usetex'], os.path.exists('matplotlibrc'))"
 
 
+@pytest.mark.slow
 def test_settings_of_the_current_folder_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
     environment = {"PYTHONPATH": str(Path(stadia.__file__).parents[1]), "HOME": str(tmp_path), "PATH": ""}

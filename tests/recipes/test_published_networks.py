@@ -321,6 +321,7 @@ def test_a_checkpoint_builds_the_architecture_without_weights(folders: dict[str,
     assert not network.predicts_depth_at_start
 
 
+@pytest.mark.slow
 def test_depth_pro_predicts_its_field_of_view(folders: dict[str, Path]) -> None:
     image = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

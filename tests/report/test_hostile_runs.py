@@ -171,6 +171,7 @@ def test_garbage_in_tables(make_run, file, name):
     assert "gradient norm 41 at step 12" in page
 
 
+@pytest.mark.slow
 def test_a_run_whose_name_is_no_text(make_run):
     folder = make_run()
     renamed = Path(os.fsdecode(os.fsencode(folder) + b"\xff"))

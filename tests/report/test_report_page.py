@@ -80,6 +80,7 @@ def test_title_and_header_name_the_model_where_the_recipe_does(make_run):
     assert "<title>selfsup: " in build_page(make_run("2026-03-03-101500-other"))
 
 
+@pytest.mark.slow
 def test_page_is_one_file_that_loads_nothing(make_run):
     page = Page(make_run())
     for tag, attributes in page.tags:
@@ -427,6 +428,7 @@ def test_terms_of_the_field_are_explained(make_run):
     assert "Motion of the pose network at step 2" not in page, "the last one of each kind"
 
 
+@pytest.mark.slow
 def test_tables_scroll_in_their_box_and_names_break_between_words(make_run):
     make_run("2026-03-01-101500-demo", config={"training": {"checkpoint_every": 2}})
     page = build_page(make_run(config={"training": {"checkpoint_every": 5}}))

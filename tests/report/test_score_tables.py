@@ -98,6 +98,7 @@ def make_path(length: float = 3.0, **facts: object) -> dict:
     return {**path, "metrics": {"ate_rmse_m": 2.31}, **facts}
 
 
+@pytest.mark.slow
 def test_of_many_paths_the_worst_and_the_median_are_open(make_run):
     """Sorted by error over length: 0.1, 0.2, 0.3, 0.4, 0.6 of a path of 10 m."""
     scores = {

@@ -50,6 +50,7 @@ def test_related_scalars_share_a_panel():
     }
 
 
+@pytest.mark.slow
 def test_quantities_of_different_units_have_panels_of_their_own():
     """Of a recipe alone, and as a part of another recipe; each with a sentence on what it is."""
     names = ("depth/median", "depth/spread", "motion/over_depth/+1", "motion/turn_deg/+1", "auto_masked")

@@ -80,6 +80,7 @@ def test_validate_every_overrides_the_passes(tmp_path: Path) -> None:
     assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [9, 18, 21]
 
 
+@pytest.mark.slow
 def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
     run = train(tmp_path, "mixed", max_epochs=2, log_every=100)
     assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [21, 42]

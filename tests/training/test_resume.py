@@ -340,6 +340,7 @@ def test_a_table_that_a_resume_turned_on_may_have_no_row(tmp_path: Path) -> None
     small_recipe.train(tmp_path, resume=run.folder, loggers=("csv",))
 
 
+@pytest.mark.slow
 def test_times_of_checkpoints_that_were_never_written_prove_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,6 +385,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, resume=run, recipe=small_recipe.SmallRecipe(width=4))
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Crash):
         small_recipe.train(tmp_path, callbacks=[At(10, crash)])

@@ -116,6 +116,7 @@ def test_times_survive_a_kill_at_the_last_checkpoint(
     assert sum(times.phases_s.values()) == pytest.approx(times.wall_s, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [8, 20])
 @pytest.mark.parametrize("factor", [1e-9, 1e9])
 def test_a_better_start_is_remembered_over_a_resume(

@@ -81,6 +81,7 @@ def known(view: TableView) -> list[int]:
     return [place for place, one in enumerate(view.objects) if one.placed.shape.kind in NAMES]
 
 
+@pytest.mark.slow
 def test_rendered_poses_are_recovered(folder: Path, view: TableView) -> None:
     """Within what 8 bits of coordinates and millimetres of depth leave."""
     images = NocsImages.open(folder)
@@ -184,6 +185,7 @@ def test_object_behind_the_camera_is_refused() -> None:
             recover_pose(coordinates, depth, mask, K, 0)
 
 
+@pytest.mark.slow
 def test_outliers_do_not_move_a_pose(folder: Path, view: TableView) -> None:
     place = known(view)[0]
     before = NocsImages.open(folder).labels(0).objects[0].T_camera_object

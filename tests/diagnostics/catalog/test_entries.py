@@ -29,6 +29,7 @@ def find_source(module: str) -> Path:
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
+@pytest.mark.slow
 def test_entries_are_complete() -> None:
     for code, entry in CATALOG.items():
         assert code == entry.code

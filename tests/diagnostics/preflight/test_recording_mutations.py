@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mutations.recordings import MUTATIONS, SPLIT_MUTATIONS, Alone, Mutation, abilities, clean_splits
@@ -118,17 +119,18 @@ def test_clean_mono_samples_without_poses_have_no_findings(sample: str, real_dat
     assert without_notes(run_preflight([Alone(real(sample, real_data))], checks=["ground_truth"])) == []
 
 
-def choose_real_mutations() -> Iterator[tuple[str, Mutation]]:
-    """Yield each mutation with the first real sample that it can be tested on."""
+def choose_real_mutations() -> Iterator[Any]:
+    """Yield each mutation with the first real sample that it can be tested on; the suite has one of each sample."""
+    samples = set[str]()
     for mutation in (mutation for mutation in MUTATIONS if mutation.name in REAL):
-        yield next(sample for sample, able in REAL_SAMPLES.items() if able and mutation.needs <= able), mutation
+        sample = next(sample for sample, able in REAL_SAMPLES.items() if able and mutation.needs <= able)
+        marks = [pytest.mark.exhaustive] * (sample in samples)
+        yield pytest.param(sample, mutation, id=f"{sample}-{mutation.name}", marks=marks)
+        samples.add(sample)
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(
-    ("sample", "mutation"),
-    [pytest.param(*chosen, id=f"{chosen[0]}-{chosen[1].name}") for chosen in choose_real_mutations()],
-)
+@pytest.mark.parametrize(("sample", "mutation"), choose_real_mutations())
 def test_real_mutation_is_named(sample: str, mutation: Mutation, real_data: Path) -> None:
     assert_caught(mutation, real(sample, real_data))
 
