@@ -9,13 +9,20 @@ import pytest
 
 
 def mark_others(values: Sequence[Any], kept: Collection[Any]) -> list[Any]:
-    """Return the parameters of a test, of which all but `kept` are marked exhaustive.
+    """Return the cases of a test, of which all but `kept` are marked exhaustive.
 
-    Raises ValueError for one in `kept` that is no parameter.
+    Raises ValueError for one in `kept` that is no case.
     """
     if unknown := [value for value in kept if value not in values]:
-        raise ValueError(f"no parameters: {unknown}")
-    return [value if value in kept else pytest.param(value, marks=pytest.mark.exhaustive) for value in values]
+        raise ValueError(f"no cases: {unknown}")
+    return [
+        value if value in kept else pytest.param(*as_tuple(value), marks=pytest.mark.exhaustive) for value in values
+    ]
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return the values of one case: a tuple has several, for as many arguments."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def pair(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:

@@ -130,7 +130,7 @@ def choose_real_mutations() -> Iterator[Any]:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize(("sample", "mutation"), choose_real_mutations())
+@pytest.mark.parametrize(("sample", "mutation"), list(choose_real_mutations()))
 def test_real_mutation_is_named(sample: str, mutation: Mutation, real_data: Path) -> None:
     assert_caught(mutation, real(sample, real_data))
 
