@@ -27,6 +27,9 @@ from stadia.training.loggers import read_rows
 from website.notebooks import FOLDER, NOTEBOOKS, make_notebook, write_notebook
 
 TUTORIALS = [path for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")) if path.stem != "index"]
+LONG = ("fine-tune-published-depth", "metres-from-one-camera")
+"""Pages of half a minute: `make test-all` runs them, and test_documents.py parses their lines."""
+
 PAGES = [*TUTORIALS, ROOT / "docs" / "start" / "first-video.md"]
 
 SHORT = "training.max_steps=2 training.batch_size=2 training.validate_every=2 training.threads=1 --on-stop warn"
@@ -120,7 +123,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=[pytest.mark.exhaustive] * (path.stem in LONG), id=path.stem) for path in PAGES]
+)
 def test_a_tutorial_runs_from_top_to_bottom(path: Path, folder: Path, build_once: BuildOnce) -> None:
     page: dict[str, Any] = {"__name__": "tutorial"}  # a block may continue the one before
     for language, text in read_steps(path):

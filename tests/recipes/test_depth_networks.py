@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from tests.campaign.sound import export_at_training_size
 from tests.combinations import pair
 from torch import Tensor, nn
 
@@ -40,7 +39,7 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
 }
 """The smallest configuration of each network of the table; a new one needs a line here."""
 OWN = f"{Path(__file__).stem}:Ramp"
-EXPORTED = ("base", "unet", OWN)
+EXPORTED = ("unet", OWN)
 """Networks that the suite exports, which takes seconds; `make test-all` exports all, for images of any size.
 tests/models/test_dpt_export.py has transformers, test_published_networks.py those of others.
 """
@@ -150,12 +149,8 @@ def test_it_trains_predicts_exports_and_resumes(
     assert inverse_depth.shape == (1, 1, 32, 96)
     assert (inverse_depth > 0).all()
 
-    exhaustive = request.config.getoption("exhaustive")
-    if name in EXPORTED or exhaustive:
-        with monkeypatch.context() as patch:
-            if name == "base" and not exhaustive:
-                patch.setattr("stadia.recipes.prediction.export.export_onnx", export_at_training_size)
-            export_checkpoint(Checkpoint.open(run.folder), tmp_path / "model.onnx")
+    if name in EXPORTED or request.config.getoption("exhaustive"):
+        export_checkpoint(Checkpoint.open(run.folder), tmp_path / "model.onnx")
         expected = load_recipe(run.folder).inverse_depth(image).detach().numpy()
         exported = ExportedNetwork(tmp_path / "model.onnx", threads=1).inverse_depth(image.numpy())
         assert np.abs(exported - expected).max() <= 1e-3 * np.abs(expected).max()
