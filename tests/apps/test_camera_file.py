@@ -110,14 +110,25 @@ def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos
 
 
 @pytest.mark.parametrize(
-    ("center", "is_noted"), [((31.5, 23.5), False), ((0, 47), False), ((80, 20), True), ((20, -1), True)]
+    ("center", "found"),
+    [
+        ((31.5, 23.5), ""),
+        ((0, 47), ""),
+        ((80, 20), "lies outside of the images of 64x48"),
+        ((20, -1), "lies outside of the images of 64x48"),
+        ((24, 32), "fits images of 64x48 better as (32, 24)"),
+    ],
 )
-def test_a_principal_point_outside_of_the_images_is_noted(stadia, photos, tmp_path, center, is_noted):
+def test_a_mixed_up_principal_point_is_refused_and_the_earlier_camera_stays(stadia, photos, tmp_path, center, found):
     calibration = tmp_path / "K.txt"
+    good = stadia("camera", photos, "--fov", "60")
+    assert good[0] == 0
     calibration.write_text(f"60 0 {center[0]}\n0 60 {center[1]}\n0 0 1\n")
     code, _, err = stadia("camera", photos, "--calibration", calibration)
-    lies = f"note: the principal point ({center[0]}, {center[1]}) lies outside of the images of 64x48: K is of larger"
-    assert (code, err.startswith(lies), err == "") == (0, is_noted, not is_noted), err
+    assert (code, found in err) == (2 if found else 0, True), err
+    kept = open_recordings(photos, stride=1)[0].K(0)
+    assert bool(found) == bool(np.isclose(kept[0, 0], 32 / np.tan(np.pi / 6)))
+    assert stadia("camera", photos, "--calibration", calibration, "--force")[0] == 0
 
 
 def test_the_first_of_several_cameras_is_told(stadia, photos, tmp_path):

@@ -49,10 +49,10 @@ class TestPredict:
     @pytest.mark.slow
     def test_a_video(self, checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
         out = tmp_path / "out"
-        code, text, err = stadia(
-            "predict", checkpoint, video, "--out", out, "--motion", "network", "data.camera.horizontal_fov_deg=70"
-        )
+        options = "--motion", "network", "data.camera.horizontal_fov_deg=70", "--glb", tmp_path / "scene.glb"
+        code, text, err = stadia("predict", checkpoint, video, "--out", out, *options)
         assert code == 0, err
+        assert (tmp_path / "scene.glb").read_bytes()[:4] == b"glTF"
         names = {
             "cloud.ply",
             "depth",

@@ -102,6 +102,7 @@ PROVEN_ELSEWHERE = {
     "M35": "diagnostics/test_point_measurements.py",
     "M36": "diagnostics/test_point_measurements.py",
     "M37": "diagnostics/test_point_measurements.py",
+    "M38": "diagnostics/test_scale_verdict.py",
     "S30": "diagnostics/test_prediction_checks.py",
     "T40": "diagnostics/test_prediction_checks.py",
     "N01": "diagnostics/preflight/test_preflight_runner.py",

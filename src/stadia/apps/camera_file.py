@@ -58,13 +58,15 @@ class CameraRequest:
 def write_camera_file(request: CameraRequest) -> Iterator[str]:
     """Write the camera's file, which every command then reads; yield lines for people.
 
-    Raises ConfigError for options that contradict each other, DataError where no camera is known.
+    Raises ConfigError for options that contradict each other, DataError where no camera is known, or K is mixed up.
     """
     source = expand_home(request.source)
     check_path_exists(source)
     path = find_camera_output(source, request.calibration, force=request.force)
     height, width = read_image_size(source)
     known, origin, notes = _find_camera(request, source, height, width)
+    if not request.force:
+        _refuse_center(known, request.calibration)
     lens = _find_distortion(request, source, known, notes)
     replaced = describe_camera_file(path)
     values = {"format": FORMAT, "K": known.K.tolist(), "height": height, "width": width, "origin": origin}
@@ -144,10 +146,6 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
         found += f", not of {camera.width}x{camera.height}: K is of larger images"
         fix = f"multiply fx and cx by {1 / sizes[0]:.3g}, fy and cy by {1 / sizes[1]:.3g}, or calibrate these images"
         notes.append(f"{found}. Fix: {fix}")
-    middle, crossed = (camera.width / 2, camera.height / 2), (camera.height / 2, camera.width / 2)
-    gaps = [math.hypot(cx - x, cy - y) for x, y in (middle, crossed)]
-    if gaps[1] < 0.5 * gaps[0] and gaps[0] > 0.1 * camera.width:
-        notes.append(f"note: the principal point ({cx:g}, {cy:g}) fits ({cy:g}, {cx:g}) better. Fix: swap cx and cy")
     return notes
 
 
@@ -197,7 +195,7 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         if (known.height, known.width) != (height, width):
             notes.append(f"note: K was scaled from images of {known.width}x{known.height} to {width}x{height}")
         known = fit_to_size(known, source, height, width)
-        return known, origin, [*notes, *describe_center(known)]
+        return known, origin, notes
     if request.fov_deg is not None:
         config, origin = CameraConfig(horizontal_fov_deg=request.fov_deg), f"field of view {request.fov_deg:g} degrees"
     elif request.focal_px is not None:
@@ -215,14 +213,27 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
     return read_user_intrinsics(config, source, height, width), origin, notes
 
 
-def describe_center(camera: Intrinsics) -> list[str]:
-    """Return a note for a principal point outside of the image, which only a crop far from the middle has."""
+def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
+    """Raise DataError for a principal point that only a crop far from the middle has: K is another one's, or mixed up.
+
+    calibration: the file that it comes from; nothing is raised without one.
+    """
+    if calibration is None:
+        return
     cx, cy = camera.K[0, 2], camera.K[1, 2]
-    if 0 <= cx < camera.width and 0 <= cy < camera.height:
-        return []
-    found = f"the principal point ({cx:g}, {cy:g}) lies outside of the images of {camera.width}x{camera.height}"
-    fix = "give K of images of this size in pixels, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
-    return [f"note: {found}: K is of larger images, or its numbers have another order. Fix: {fix}"]
+    size = f"{camera.width}x{camera.height}"
+    middle, crossed = (camera.width / 2, camera.height / 2), (camera.height / 2, camera.width / 2)
+    gaps = [math.hypot(cx - x, cy - y) for x, y in (middle, crossed)]
+    if not (0 <= cx < camera.width and 0 <= cy < camera.height):
+        found = f"a principal point ({cx:g}, {cy:g}) that lies outside of the images of {size}"
+        fix = "give K of images of this size in pixels, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+    elif gaps[1] < 0.5 * gaps[0] and gaps[0] > 0.1 * camera.width:
+        found = f"a principal point ({cx:g}, {cy:g}) that fits images of {size} better as ({cy:g}, {cx:g})"
+        fix = "swap cx and cy"
+    else:
+        return
+    fix += "; for images cropped far from the middle, pass --force"
+    raise DataError(calibration, found=found, expected="one near the middle of the images", fix=fix)
 
 
 def choose_camera(path: Path, name: str | None) -> CalibratedCamera:

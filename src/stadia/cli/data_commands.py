@@ -319,8 +319,12 @@ def map_video(
         out=out,
         cache=CacheConfig(**options.get("cache", {})),
     )
-    with show_progress() as bars:
-        print_lines(run_map(request, bars.track))
+    try:
+        with show_progress() as bars:
+            print_lines(run_map(request, bars.track))
+    except KeyboardInterrupt:
+        print_lines(["note: what is done is kept: the same command goes on from there"])
+        raise
 
 
 def init(

@@ -171,6 +171,7 @@ def judge_measurements(
     *,
     focal: float | None = None,
     beliefs: Sequence[FocalBelief] = (),
+    of_scale: Sequence[Finding] = (),
     camera_is_assumed: bool = False,
     is_of_training: bool = False,
     has_trained_frames: bool = False,
@@ -182,6 +183,7 @@ def judge_measurements(
         training: what is known of the training.
         focal: fx / width of the input's camera.
         beliefs: focal lengths by the network, or by sources of scale.
+        of_scale: findings of the measured scale (`check_scale_verdict`).
         camera_is_assumed: the input's camera is not known, and `focal` is assumed.
         is_of_training: frames of this input, or others of its recording or session, trained the network.
         has_trained_frames: frames of this input trained the network.
@@ -189,7 +191,7 @@ def judge_measurements(
     findings = [*_check_maps(measured, is_of_training=is_of_training)] if measured is not None else []
     findings += _check_training(training)
     findings += [] if camera_is_assumed else _check_camera(focal, training.focal, has_trained_frames)
-    findings += check_focal_beliefs(focal, beliefs)
+    findings += [*check_focal_beliefs(focal, beliefs), *of_scale]
     findings.sort(key=lambda finding: list(Severity).index(finding.severity))
     if training.recipe_class is not None and training.own_terms:
         own = describe_own_term(training.recipe_class, training.own_terms)

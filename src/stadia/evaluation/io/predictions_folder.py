@@ -311,7 +311,9 @@ def _write_frames(
                 if predicted.is_aligned is not None:
                     not_aligned = (not_aligned or 0) + (not predicted.is_aligned)
             elif predicted.frame.on_path and last_posed and not path_ends:
-                path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown"
+                apart = predicted.frame.frames_since or 1
+                cure = f", {apart} frames on (--every 1 compares neighbors)" if apart > 1 else ""
+                path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown{cure}"
     if not sizes:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
     written = _WrittenFrames(path_ends, sizes.pop() if len(sizes) == 1 else None, not_aligned)

@@ -155,6 +155,8 @@ class DepthTask(Task):
             "flip",
             "video",
             "cloud",
+            "glb",
+            "rerun",
             "protocol",
             "by",
             "frames",
@@ -198,6 +200,7 @@ class DepthTask(Task):
         gate, trained = open_gate(self.checkpoint, given, predictor.depth_scale, source=source)
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]
+        gate.of_scale += [] if receipt is None else receipt.findings()
         gate.beliefs += find_network_focals(self.recipe, self.predictor, self._open_one(given).frames)
         mapped = yield from self._find_mapped_path(given, request, predictor)
         if mapped is not None:
@@ -243,7 +246,11 @@ class DepthTask(Task):
         first = next(iter(self._open_one(given).frames))
         mapped = find_mapped_path(source, first, find_given_height(request.scale_from))
         if mapped is None:
-            yield f"note: the path is that of the predicted depth; `stadia map {request.source}` makes one without it"
+            camera = " (state its camera first: `stadia camera`)" if given.camera_is_assumed else ""
+            yield (
+                f"note: the path, where there is one, stands on predicted depth; `stadia map {request.source}`{camera}"
+                " makes one without it"
+            )
             return None
         if isinstance(mapped, MappedPath) and math.isnan(mapped.scale):
             odometry = MappedOdometry.open(source, predictor)

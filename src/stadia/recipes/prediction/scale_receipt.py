@@ -14,7 +14,9 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
+from stadia.diagnostics.prediction_checks.scale_verdict import check_scale_verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
@@ -162,6 +164,15 @@ class ScaleReceipt:
                     f" {abs(math.log(first / second)):.0%}: one of them, or the camera's focal length, is wrong"
                 )
 
+    @property
+    def deviation(self) -> float:
+        """Return the relative standard deviation of the factor."""
+        return self.fused.deviation if self.fused else next(iter(self.fits.values())).deviation
+
+    def findings(self) -> list[Finding]:
+        """Return M38 where the scale is not usable: depth in metres is not better than its scale."""
+        return check_scale_verdict(self.verdict, " and ".join(self.fits), self.deviation)
+
     def describe_limit(self, verdict: str) -> str | None:
         """Return a line where the depth that is scaled has a worse verdict than its scale; None elsewhere.
 
@@ -176,8 +187,8 @@ def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
     """Yield a line where near and far road contradict each other, or where nothing shows whether they do."""
     if lean is None:
         yield (
-            f"note: {name}: no horizon is known, so nothing shows whether the predicted road leans, and the deviation"
-            " is wide; `stadia map VIDEO` measures it"
+            f"note: {name}: no horizon is known, so nothing shows whether the predicted road leans: metres far ahead"
+            " can be wrong by more than the deviation; `stadia map VIDEO` measures it"
         )
     elif not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN:
         yield (

@@ -48,7 +48,11 @@ from stadia.training.run_folder import Run
 MAX_SAMPLES = 16
 """Frames that are judged. At twice as many, every second one is dropped and later ones are taken half as often."""
 
-UNRELIABLE_PARTS = {"M32": "the depth of the sky", **dict.fromkeys(("K30", "K31"), "lengths, angles or points of them")}
+UNRELIABLE_PARTS = {
+    "M32": "the depth of the sky",
+    "M38": "lengths in metres of them",
+    **dict.fromkeys(("K30", "K31"), "lengths, angles or points of them"),
+}
 """What is unreliable where one finding is the only one that is no note."""
 
 MIN_FLOW_PX = FLOW_WIDTH / 50
@@ -98,6 +102,7 @@ class PredictionGate:
         self._judged: PredictionVerdict | None = None
         self._before: PredictedFrame | None = None
         self.beliefs: list[FocalBelief] = []
+        self.of_scale: list[Finding] = []
         self.flicker: list[float] = []
 
     def __call__(self, predicted: PredictedFrame) -> None:
@@ -166,6 +171,7 @@ class PredictionGate:
             self.training,
             focal=self._focal,
             beliefs=self.beliefs,
+            of_scale=self.of_scale,
             camera_is_assumed=self.camera_is_assumed,
             is_of_training=self.is_of_training,
             has_trained_frames=self.has_trained_frames,

@@ -1,0 +1,36 @@
+"""Let the verdict of a measured scale limit that of the depth in metres: no metres are better than their measure."""
+
+from __future__ import annotations
+
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Finding, Severity
+from stadia.geometry.scale_fit import DOUBTFUL_DEVIATION, USABLE_DEVIATION
+
+__all__ = ["DOUBTFUL_DEVIATION", "USABLE_DEVIATION", "check_scale_verdict"]
+
+_SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
+
+
+def check_scale_verdict(verdict: str, sources: str, deviation: float) -> list[Finding]:
+    """Return M38 where the scale is doubtful or unusable.
+
+    Args:
+        verdict: of the scale: "usable", "doubtful" or "unusable".
+        sources: what it was measured by.
+        deviation: relative standard deviation.
+
+    Examples:
+        >>> check_scale_verdict("usable", "height=1.5", 0.03)
+        []
+        >>> [finding.severity.value for finding in check_scale_verdict("doubtful", "height=1.5", 0.14)]
+        ['warn']
+    """
+    severity = _SEVERITIES.get(verdict)
+    if severity is None:
+        return []
+    text = f"the scale by {sources} is {verdict}, +- {deviation:.1%}"
+    return [
+        make_finding(
+            "M38", severity, text, f"a usable scale, +- {USABLE_DEVIATION:.0%}", evidence={"deviation": deviation}
+        )
+    ]
