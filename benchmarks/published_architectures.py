@@ -1,6 +1,6 @@
 """All architectures of transformers for depth, built small from their configuration and saved as local folders:
 
-    python benchmarks/published_architectures.py [ARCHITECTURE ...]
+    python benchmarks/published_architectures.py [--adapt-only] [ARCHITECTURE ...]
 
 Each one predicts, is evaluated and exported, trains three steps in each recipe, resumes, and adapts for 20 steps, on a
 RoadWorld in miniature. Prints a row of the table of docs/results/published-networks.md for each.
@@ -106,6 +106,11 @@ def measure_architecture(name: str, world: Path, out: Path) -> dict[str, Any]:
     }
     for recipe in ("selfsup", "metric", "supervised"):
         row[f"{recipe}_resumes"] = train_and_resume(recipe, folder, world, out / recipe)
+    return {**row, **adapt(folder, world, out)}
+
+
+def adapt(folder: Path, world: Path, out: Path) -> dict[str, Any]:
+    """Return what 20 steps of `stadia adapt` print and keep."""
     settings = [f"training.{key}={json.dumps(value)}" for key, value in SETTINGS.items()]
     steps = adapt_network(
         str(folder),
@@ -117,20 +122,25 @@ def measure_architecture(name: str, world: Path, out: Path) -> dict[str, Any]:
     lines = [*steps]
     (run,) = (out / "adapted").iterdir()
     record = read_json(run / RECORD)
-    row |= {"adapt": next(line for line in lines if "before" in line), "kept": record["kept"]}
-    return row
+    return {"adapt": next(line for line in lines if "before" in line), "kept": record["kept"]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("architectures", nargs="*", default=list(ARCHITECTURES), metavar="ARCHITECTURE")
+    parser.add_argument("--adapt-only", action="store_true", help="adapt, and nothing else")
     arguments = parser.parse_args()
     SupervisedRecipe._fit = lambda recipe, network, data: network.calibrate(0.05, 0.01)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         world = Path(folder) / "world"
         write_roadworld(ROADWORLD_TINY.model_copy(update={"frames": 5}), world, workers=1)
         for name in arguments.architectures:
-            print(json.dumps({"architecture": name, **measure_architecture(name, world, Path(folder) / name)}))
+            out = Path(folder) / name
+            if arguments.adapt_only:
+                row = adapt(write_network(out / "network", name), world, out)
+            else:
+                row = measure_architecture(name, world, out)
+            print(json.dumps({"architecture": name, **row}), flush=True)
 
 
 if __name__ == "__main__":
