@@ -3,7 +3,7 @@
     python benchmarks/many_videos.py all --out DIR                      every stage, in this order
     python benchmarks/many_videos.py make|survey|shard|train --out DIR  one stage, of what the stages before it left
     python benchmarks/many_videos.py predict --out DIR --seconds 60     killed after 60 s, then resumed to its end
-    python benchmarks/many_videos.py ray --out DIR --few 100            the first 100 videos, by Ray
+    python benchmarks/many_videos.py ray --out DIR --few 100            the first 100 videos, by Ray, after `predict`
 
 The videos have 50 frames of 96x64; one of them is cut in half. Each stage prints its time, the largest memory of its
 processes, and the files and bytes that it wrote.
@@ -32,6 +32,9 @@ import psutil
 HEIGHT, WIDTH, FRAMES = 64, 96, 50
 SEED = 0
 POISONED = 417
+PREDICT = ("--motion", "network", "--no-video", "--no-cloud", "--workers", "2")
+"""Depth and path of each video; no alignment, video and point cloud, which take more time than so small a network."""
+
 OPEN = ("data.camera.focal_px=90", "data.stride=1")
 NETWORK = (
     *("data.height=32", "data.width=64", "model.network.encoder=test_resnet", "model.pretrained=false"),
@@ -130,7 +133,8 @@ def survey(out: Path) -> None:
 def shard(out: Path) -> None:
     """Write all but the cut one as shards."""
     shutil.rmtree(out / "shards", ignore_errors=True)
-    words = ["data", "shard", str(out / "videos"), str(out / "shards"), *OPEN, "data.damaged=skip", "--shard-mb", "8"]
+    words = ["data", "shard", str(out / "videos"), str(out / "shards"), *OPEN, "data.damaged=skip", "--size", "64x32"]
+    words += ["--shard-mb", "4"]
     run(out, "shard", words)
     print(f"  {count_files(out / 'shards')} of shards; cache {count_files(out / 'cache')}")
 
@@ -158,7 +162,7 @@ def predict(out: Path, seconds: float) -> None:
     """Predict by a pool of two processes; kill them in the middle, and resume."""
     folder = out / "predictions"
     shutil.rmtree(folder, ignore_errors=True)
-    words = ["predict", find_run(out), str(out / "videos"), *OPEN, "--out", str(folder), "--workers", "2"]
+    words = ["predict", find_run(out), str(out / "videos"), *OPEN, "--out", str(folder), *PREDICT]
     run(out, "predict-killed", words, kill_after_s=seconds)
     records = {path.parent: path for path in folder.rglob("predictions.json")}
     done = {place: path for place, path in records.items() if json.loads(path.read_text())["finished"]}
@@ -175,21 +179,18 @@ def predict(out: Path, seconds: float) -> None:
 
 
 def predict_by_ray(out: Path, few: int) -> None:
-    """Predict the first videos by Ray and by a pool; compare every file."""
-    folder = out / "few"
+    """Predict the first videos by Ray; compare every depth file with that of the pool."""
+    videos, folder = out / "few.txt", out / "predictions-ray"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for path in sorted((out / "videos").rglob("*.mp4"))[:few]:
-        shutil.copy(path, folder / path.name)
-    results = {}
-    for engine in ("local", "ray"):
-        results[engine] = out / f"predictions-{engine}"
-        shutil.rmtree(results[engine], ignore_errors=True)
-        words = ["predict", find_run(out), str(folder), *OPEN, "--out", str(results[engine]), "--workers", "2"]
-        run(out, f"predict-{engine}", [*words, "--engine", engine])
-    maps = {engine: sorted(path.rglob("*.npz")) + sorted(path.rglob("*.npy")) for engine, path in results.items()}
-    same = sum(one.read_bytes() == other.read_bytes() for one, other in zip(*maps.values(), strict=True))
-    print(f"  {same} of {len(maps['local'])} depth files are equal to the byte")
+    files = {(path.parts[-3], path.name): path for path in (out / "predictions").rglob("depth/*.npz")}
+    predicted = {video for video, _ in files}
+    paths = [path for path in sorted((out / "videos").rglob("*.mp4")) if path.stem in predicted][:few]
+    videos.write_text("".join(f"{path}\n" for path in paths))
+    words = ["predict", find_run(out), str(videos), *OPEN, "--out", str(folder), *PREDICT, "--engine", "ray"]
+    run(out, "predict-ray", words)
+    found = list(folder.rglob("depth/*.npz"))
+    same = sum(path.read_bytes() == files[path.parts[-3], path.name].read_bytes() for path in found)
+    print(f"  {len(paths)} videos; {same} of {len(found)} depth files are those of the pool, to the byte")
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from elastic_restarts import SETTINGS, write_drive
 
 COUNTS = ("1 ddp", "2 ddp", "4 ddp", "2 fsdp")
 LATENCIES_S = (0.05, 0.2, 0.5)
+BATCH = 4
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -90,7 +92,7 @@ def load_epoch(path: str, cache: Path, *, step_s: float = 0.0, shard_gb: float =
         path=path, height=64, width=96, cache={"folder": str(cache), "shard_gb": shard_gb}, shuffle_shards=4
     )
     samples = VideoSamples.from_config(open_split(config).train, config, training=True)
-    loader, started, count = Loader(samples, batch_size=4, shuffle=True), time.perf_counter(), 0
+    loader, started, count = Loader(samples, batch_size=BATCH, shuffle=True), time.perf_counter(), 0
     for batch in loader:
         count += len(batch.meta)
         if step_s:
@@ -117,21 +119,43 @@ def measure_store(out: Path) -> None:
 
 
 def simulate_epoch(shards: int, samples: int, latency_s: float, sample_s: float, transfer_s: float) -> float:
-    """Return the time of an epoch: one loader whose samples wait for the copy of their shard, when it is not there."""
+    """Return the time of an epoch: a loader whose samples wait for the copies of their shards.
+
+    As `PrefetchingSampler` does, two threads copy the next shards, at most two before their first batch. Waits of the
+    store are beside each other; transfers and samples take turns, since one process holds the store and the loader.
+    """
     import simpy
 
+    from stadia.dataloading.loader import AHEAD_SHARDS
+
     environment = simpy.Environment()
-    generator = np.random.default_rng(0)
+    threads, interpreter = simpy.Resource(environment, AHEAD_SHARDS), simpy.Resource(environment, 1)
     order = np.repeat(np.arange(shards), -(-samples // shards))[:samples]
-    order = order[np.argsort(order + 4 * generator.random(samples), kind="stable")]
+    order = order[np.argsort(order + 4 * np.random.default_rng(0).random(samples), kind="stable")]
+    batches = iter(order[: samples // BATCH * BATCH].reshape(-1, BATCH).tolist())
+
+    def copy() -> Any:
+        with threads.request() as thread:
+            yield thread
+            yield environment.timeout(latency_s)
+            with interpreter.request() as turn:
+                yield turn
+                yield environment.timeout(transfer_s)
 
     def load() -> Any:
-        here = set[int]()
-        for shard in order.tolist():
-            if shard not in here:
-                yield environment.timeout(latency_s + transfer_s)
-                here.add(shard)
-            yield environment.timeout(sample_s)
+        copies, ahead = dict[int, Any](), deque[tuple[list[int], int]]()
+        while True:
+            while sum(new for _, new in ahead) < AHEAD_SHARDS and (batch := next(batches, None)) is not None:
+                begun = [shard for shard in dict.fromkeys(batch) if shard not in copies]
+                copies.update({shard: environment.process(copy()) for shard in begun})
+                ahead.append((batch, len(begun)))
+            if not ahead:
+                return
+            for shard in ahead.popleft()[0]:
+                yield copies[shard]
+                with interpreter.request() as turn:
+                    yield turn
+                    yield environment.timeout(sample_s)
 
     environment.process(load())
     environment.run()
@@ -150,8 +174,8 @@ def measure_simulation(out: Path) -> None:
     for shard in index["shards"]:
         store.fetch(shard["name"], max_bytes=shard["bytes"])
     transfer_s = (time.perf_counter() - started) / len(index["shards"])
-    load_epoch(remote, out / "warm")
-    warm_s, count = min(load_epoch(remote, out / "warm") for _ in range(3))
+    load_epoch(remote, out / "warm")  # makes the copies
+    warm_s, count = load_epoch(remote, out / "warm")
     real: Callable[..., bytes] = RemoteStore.fetch
     for number, latency_s in enumerate(LATENCIES_S):
 
@@ -162,7 +186,9 @@ def measure_simulation(out: Path) -> None:
 
         RemoteStore.fetch = slow  # type: ignore[method-assign]
         measured_s, _ = load_epoch(remote, out / f"slow{number}")
-        modeled_s = simulate_epoch(len(index["shards"]), count, latency_s, warm_s / count, transfer_s)
+        before_s, (warm_s, _) = warm_s, load_epoch(remote, out / "warm")  # other programs slow them alike
+        sample_s = (before_s + warm_s) / 2 / count
+        modeled_s = simulate_epoch(len(index["shards"]), count, latency_s, sample_s, transfer_s)
         ratio = modeled_s / measured_s
         print(f"latency {latency_s} s: {count / measured_s:.1f} samples/s measured, {ratio - 1:+.1%} time by the model")
     RemoteStore.fetch = real  # type: ignore[method-assign]
