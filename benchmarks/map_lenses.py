@@ -109,9 +109,8 @@ def draw_lens(K: np.ndarray, size: tuple[int, int], seed: int) -> DistortedCamer
 
 def bend(image: np.ndarray, K: np.ndarray, lens: DistortedCamera) -> np.ndarray:
     """Return the image of a lens (h, w, 3) from one of a pinhole (H, W, 3) with K."""
-    pixels = np.stack(np.meshgrid(np.arange(lens.width), np.arange(lens.height)), -1).reshape(-1, 1, 2).astype(float)
-    criteria = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-9)
-    xy = cv2.undistortPointsIter(pixels, lens.K, lens.coefficients, None, None, criteria)[:, 0]
+    pixels = np.stack(np.meshgrid(np.arange(lens.width), np.arange(lens.height)), -1).reshape(-1, 2).astype(float)
+    xy = lens.rays(pixels, np.eye(3))
     at = (xy * (K[0, 0], K[1, 1]) + K[:2, 2]).astype(np.float32).reshape(lens.height, lens.width, 2)
     return cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LANCZOS4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +23,7 @@ from stadia.mapping.features import count_features, import_pycolmap, match_key_f
 from stadia.mapping.frame_poses import PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import KeyFrames, KeyFrameSelector, thin_keys
-from stadia.mapping.lens_intervals import LensIntervals, measure_lens
+from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
 from stadia.mapping.reconstruction import MIN_POINTS, adjust, keep_frames, map_frames, mirror_if_better
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
 from stadia.mapping.rolling_shutter import RowReadout, measure_readout
@@ -206,7 +207,7 @@ def _map_all(
         return CameraEstimate(given, "given", None), sparse
     if not is_usable:
         return CameraEstimate(camera, "assumed", found.intervals), sparse
-    intervals = measure_lens(maps[0]).widen_focal(found.start_spread * camera.focal_px)
+    intervals = measure_lens(maps[0]).widen_focal(math.hypot(found.start_spread, MIN_FOCAL_DEVIATION) * camera.focal_px)
     is_claimed = found.starts_agree and intervals.is_focal_determined(camera)
     return CameraEstimate(camera, "estimated" if is_claimed else "uncertain", intervals), sparse
 
