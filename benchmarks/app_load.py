@@ -53,8 +53,16 @@ class Client:
 
     def upload(self, data: bytes) -> tuple[int, Any]:
         """Return status and reply of an uploaded picture."""
-        reply = self._request("POST", "/api/photos", data)
+        return self.post("/api/photos", data)
+
+    def post(self, path: str, data: bytes) -> tuple[int, Any]:
+        """Return status and reply of a file."""
+        reply = self._request("POST", path, data)
         return reply.status, json.loads(reply.read())
+
+    def get(self, path: str) -> Any:
+        """Return a reply as JSON."""
+        return json.loads(self._request("GET", path).read())
 
     def fetch_parts(self, prediction: str) -> None:
         """Fetch what a page shows of a prediction, and one of its files."""
@@ -141,6 +149,19 @@ def run_clients(address: str, count: int, seconds: float, every: float, process:
     }
 
 
+def predict_video(client: Client, path: Path, every: int, process: psutil.Process) -> None:
+    """Upload a video and print the memory at the quarters of the time in which it is predicted."""
+    status, reply = client.post(f"/api/videos?every={every}", path.read_bytes())
+    assert status == 200, reply
+    memory, state = [], {"state": "decoding"}
+    while state["state"] not in ("done", "failed"):
+        time.sleep(0.2)
+        memory.append(count_megabytes(process))
+        state = client.get(f"/api/videos/{reply['video']}")
+    shown = [round(memory[quarter * (len(memory) - 1) // 4]) for quarter in range(5)]
+    print(f"video: {state['state']}, {len(state['frames'])} frames; memory MB at quarters {shown}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("network")
@@ -148,6 +169,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--every", type=float, default=0, help="seconds between the pictures of a client")
     parser.add_argument("--hostile", type=int, default=200)
+    parser.add_argument("--video", type=Path, help="a video to predict twice before the clients come")
+    parser.add_argument("--video-every", type=int, default=1, help="predict each n-th frame of it")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         environment = {**os.environ, "TMPDIR": place}
@@ -168,6 +191,8 @@ def main() -> None:
             times.append(time.monotonic() - begun)
             assert status == 200, reply
         print(f"depth of 1280x720 after {sorted(times)[2]:.2f} s (median of 5)")
+        for _ in range(2 if given.video else 0):  # the first one loads what videos need
+            predict_video(client, given.video, given.video_every, process)
         for name, value in run_clients(address, given.clients, given.seconds, given.every, process).items():
             print(f"{given.clients} clients, {given.seconds:.0f} s: {name} {value}")
         refused = [client.upload(make_hostile(seed)) for seed in range(given.hostile)]

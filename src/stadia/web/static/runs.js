@@ -134,7 +134,7 @@ export function startRuns() {
     byId("pair-name").textContent = `${first} and ${second}`;
     byId("pair-runs").replaceChildren(...pair.runs.map(drawVerdict));
     byId("pair-better").textContent = pair.better;
-    byId("pair-scores").replaceChildren(...(pair.scores.length ? [["Validation", first, second, null], ...pair.scores].map(drawScores) : []));
+    byId("pair-scores").replaceChildren(...(pair.scores.length ? [["Validation", "first", "second", null], ...pair.scores].map(drawScores) : []));
     listItems(byId("pair-cautions"), pair.cautions);
     byId("pair-text").textContent = pair.text;
     drawCharts(byId("pair-curves"), pair.charts);
