@@ -29,7 +29,7 @@ from stadia.recipes.prediction.scale_sources import match_pair_depth
 
 HEIGHT, WIDTH, TRAINED = 192, 640, 40
 METRES_PER_UNIT = 0.0939
-"""Of METER on KITTI 06 (`published_networks.py scale`): where depth starts."""
+"""Of METER on KITTI 06 (`metres_by_source.py`): where depth starts."""
 
 BATCH, WARM_UP = 2, 20
 
