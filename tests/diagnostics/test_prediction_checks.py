@@ -224,7 +224,11 @@ def test_a_training_that_improved_measured_depth_is_not_doubtful_for_its_residua
     """Points of a map, or matches, were compared before and after: trees at the horizon do not decide."""
     residual = replace(LEARNED, warped_over_unwarped=0.97, validation_warped=1.3, codes=("S20",), depth_gain=gain)
     improved = gain is not None and gain >= 0.05
-    assert judge_measurements(GOOD, residual).verdict is (Verdict.USABLE if improved else Verdict.DOUBTFUL)
+    judged = judge_measurements(GOOD, residual)
+    assert judged.verdict is (Verdict.USABLE if improved else Verdict.DOUBTFUL)
+    (finding,) = judged.findings
+    assert (finding.severity is Severity.NOTE) == improved, "it is told all the same"
+    assert "S20" in finding.measured
     turned = replace(residual, turn_deg=17.8)
     assert judge_measurements(GOOD, turned).verdict is Verdict.DOUBTFUL, "motion is not measured by it"
     error = replace(GOOD, match_error=0.99)

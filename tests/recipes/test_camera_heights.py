@@ -326,6 +326,14 @@ def test_drives_whose_frames_vary_as_much_as_their_heights_are_one_mount(spread,
     assert bool(heights.begin(1)[0].apart) == apart
 
 
+def test_many_drives_show_two_mounts_whose_frames_vary_as_much_as_they_differ():
+    """Medians of many frames are sure: the spread of the drives counts, not that of single frames."""
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
+    for number, camera_m in enumerate((1.5, 1.51, 1.49, 1.5, 1.9, 1.89, 1.91, 1.9)):
+        epoch_of(heights, camera_m, recording=f"drive{number}", seed=number, spread=0.15, frames=200)
+    assert heights.begin(1)[0].apart
+
+
 # -- resumed and shared
 
 

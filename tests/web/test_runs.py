@@ -14,8 +14,10 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import Browser
 
+from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.report.run_journal import diff_runs
 from stadia.web import run_list
 from stadia.web.run_list import RunList, draw_curves, is_locked, resume_training, stop_training
 from stadia.web.server import make_app
@@ -110,6 +112,16 @@ def test_the_better_of_two_runs_is_named(browser: Browser, runs: Path) -> None:
         reply = browser.client.get(f"/api/compare?first={names[0]}&second={names[1]}").json()
         assert expected in reply["better"]
         assert [better for *_, better in reply["scores"]] == [0, 0 if close == "0.9" else 1]
+
+
+def test_runs_on_other_data_are_not_ordered(browser: Browser, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = "2026-01-31-120000-good", "2026-01-31-130000-killed"
+    for name, value in zip(names, ("0.1", "0.2"), strict=True):
+        (runs / name / "metrics.csv").write_text(f"step,epoch,val/abs_rel\n1,0,{value}\n")
+    data = [ValueChange("data.drive.fingerprint", "a", "b")]
+    monkeypatch.setattr(run_list, "diff_runs", lambda *runs: replace(diff_runs(*runs), data=data))
+    reply = browser.client.get(f"/api/compare?first={names[0]}&second={names[1]}").json()
+    assert reply["better"] == "Their data or recipes differ: their scores are not compared."
 
 
 @pytest.mark.slow

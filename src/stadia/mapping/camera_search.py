@@ -27,9 +27,12 @@ SEARCH_FRAMES = 30
 
 MAX_RIVAL_COST = 1.2
 MAX_START_DIFFERENCE = 0.04
-"""A focal length is claimed where two starts or more lead to it, and all whose cost is up to MAX_RIVAL_COST times the
-least: the cost has minima that are none of the camera (1.5 times the least on a hand-held video).
+"""A focal length is claimed where two starts or more lead to it, and all whose cost is up to MAX_RIVAL_COST times that
+of the best: the cost has minima that are none of the camera (1.5 times the least on a hand-held video).
 """
+
+AGAIN_FACTORS = 0.8, 1.25
+"""Of the best focal length in further starts, where others contradict it: what begins at it proves nothing."""
 
 MAX_FOCAL_STEP = 0.01
 MAX_ROUNDS = 4
@@ -108,13 +111,14 @@ def find_camera(
         best = _choose_best(starts)
         if best.is_fair and (best.starts_agree or not best.does_turn):
             break
-        if best.is_fair:  # from another first pair it is found again, or it is none
-            cameras = [replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))]
+        if best.is_fair:  # from other focal lengths and another first pair it is found again, or it is none
+            plain = replace(best.camera, distortion=(0.0, 0.0, 0.0, 0.0))
+            cameras = [replace(plain, focal_px=factor * plain.focal_px) for factor in AGAIN_FACTORS]
     return _choose_best(starts) if starts else None
 
 
 def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
-    """Return the best start, with whether all starts agree with it whose cost is not clearly larger."""
+    """Return the best start, with whether all starts agree with it whose cost is not clearly larger than the best's."""
     best = max(starts, key=_rank)
     rivals = [start for start in starts if start.cost <= MAX_RIVAL_COST * best.cost]
     spread = max(abs(start.camera.focal_px / best.camera.focal_px - 1) for start in rivals)

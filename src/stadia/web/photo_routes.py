@@ -88,7 +88,9 @@ async def _keep_upload(request: Request, session: Session) -> tuple[str, Decoded
         decoded = await run_in_threadpool(state.decoder.decode_photo, path)
     finally:
         await run_in_threadpool(lambda: shutil.rmtree(folder, ignore_errors=True))
-    return session.keep(session.photos, decoded), decoded
+    key = session.keep(session.photos, decoded)
+    state.sessions.limit_memory()
+    return key, decoded
 
 
 async def predict_again(request: Request) -> Response:

@@ -30,6 +30,8 @@ from stadia.report.run_journal import diff_runs, list_cautions, write_comparison
 
 METRICS_FILE = "metrics.csv"
 
+OTHER_DATA = "Their data or recipes differ: their scores are not compared."
+
 MAX_DRAWN = 16
 """Runs whose charts are kept: a page asks for those of a training every few seconds."""
 
@@ -156,12 +158,15 @@ def describe_run(folder: Path) -> dict[str, Any]:
 def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
     """Return what the page of two runs shows, as JSON: verdicts, key validation scores, cautions, all differences."""
     first, second = map(read_run, folders)
-    rows = compare_key_scores(first, second)
+    rows, difference = compare_key_scores(first, second), diff_runs(first, second)
+    has_same_data = not any("fingerprint" in change.key for change in difference.data)
+    names = [first.folder.name, second.folder.name]
+    can_compare = has_same_data and first.recipe == second.recipe
     return {
         "runs": [{"name": run.folder.name, "verdict": asdict(make_verdict(run))} for run in (first, second)],
-        "better": _describe_better(rows, [first.folder.name, second.folder.name]),
+        "better": _describe_better(rows, names) if can_compare else OTHER_DATA,
         "scores": [[f"{metric_label(name).label} {direction_arrow(name)}".strip(), *row] for name, *row in rows],
-        "cautions": list_cautions(first, second, diff_runs(first, second)),
+        "cautions": list_cautions(first, second, difference),
         "text": write_comparison(first, second),
         "charts": draw_pairs(first, second),
     }
@@ -200,7 +205,8 @@ def _describe_better(rows: Sequence[tuple[str, str, str, int | None]], names: Se
     if all(wins):
         return f"Neither is better: {names[0]} in {wins[0]} key validation scores, {names[1]} in {wins[1]}."
     winner = 0 if wins[0] else 1
-    return f"{names[winner]} is better in {wins[winner]} of {len(rows)} key validation scores, and worse in none."
+    scores = f"{wins[winner]} of {len(rows)} key validation scores, each at its best step"
+    return f"{names[winner]} is better in {scores}, and worse in none."
 
 
 def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:

@@ -463,25 +463,35 @@ def _list_motion_limits(training: TrainingRecord) -> Limits:
     ]
 
 
+def _list_exceeded(limits: Limits) -> list[tuple[str, str]]:
+    """Return what was measured and expected, of each value above its limit."""
+    return [
+        (measured.format(value), f"at most {expected}")
+        for value, most, measured, expected in limits
+        if value is not None and value > most
+    ]
+
+
 def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     """T40: the record of the training shows that little was learned."""
     reasons: list[tuple[str, str]] = []  # measured, expected
     if training.steps is not None and training.steps + training.start_steps < MIN_TRAINED_STEPS:
         steps = _describe_steps(training.steps, training.trained_steps)
         reasons.append((steps, f"at least {MIN_TRAINED_STEPS} steps (thousands are usual)"))
-    limits = _list_motion_limits(training)
-    if training.depth_gain is None or training.depth_gain < MIN_DEPTH_GAIN:  # what measured depth is itself decides
-        limits += _list_residual_limits(training)
-        if codes := [code for code in training.codes if code in LEARNING_CODES]:
-            reasons.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
-    for value, most, measured, expected in limits:
-        if value is not None and value > most:
-            reasons.append((measured.format(value), f"at most {expected}"))
+    reasons += _list_exceeded(_list_motion_limits(training))
+    of_residual = _list_exceeded(_list_residual_limits(training))
+    if codes := [code for code in training.codes if code in LEARNING_CODES]:
+        of_residual.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
+    has_gain = training.depth_gain is not None and training.depth_gain >= MIN_DEPTH_GAIN
+    reasons += [] if has_gain else of_residual
     if training.unusable_codes:
         codes_text = ", ".join(training.unusable_codes)
         measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
         reasons.append((measured, "validation frames that are not unusable"))
     severity = Severity.WARN if reasons else Severity.NOTE  # depth may be good, and that of the start better
+    if has_gain and of_residual:  # measured depth decides; the rest is told
+        (first, *others), better = of_residual, f"depth fits points or matches {training.depth_gain:.0%} better, yet "
+        reasons += [(better + first[0], first[1]), *others]
     if training.is_worse_than_start:
         reasons.append(("the weights that it started from score better on its validation frames", "a better score"))
     if reasons:

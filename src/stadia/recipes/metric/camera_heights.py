@@ -39,7 +39,12 @@ MIN_MOUNT_SHARE = 0.1
 """Least share of the frames on each side of such a gap."""
 
 MIN_MOUNT_SEPARATION = 4.0
-"""Least distance of both sides over the median absolute deviation of a frame from its side: 2.7 sigma."""
+"""Least distance of both sides over the median absolute deviation from its side: 2.7 sigma. That of a frame, or of a
+recording's median where each side has MIN_SIDE_RECORDINGS of them.
+"""
+
+MIN_SIDE_RECORDINGS = 3
+"""Recordings on a side whose medians show how much recordings of one mount differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +227,9 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
         known = np.isin(recording, names)
         sides = np.where(np.isin(recording, names[widest + 1 :]), high, low)
         deviation = float(np.median(np.abs(log_heights - sides)[known]))
+        if min(widest + 1, len(names) - widest - 1) >= MIN_SIDE_RECORDINGS:  # then their own spread is known
+            of_recordings = np.abs(medians - np.where(np.arange(len(names)) > widest, high, low))
+            deviation = min(deviation, float(np.median(of_recordings)))
         low_m, high_m = math.exp(low), math.exp(high)
         if low_m > MIN_MOUNT_RATIO * known_m or high_m < known_m / MIN_MOUNT_RATIO:
             return

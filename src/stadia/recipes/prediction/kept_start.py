@@ -55,6 +55,7 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
         line = f"points or matches: {start:.3g} times as far as from constant depth, after the training {trained:.3g}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
         return False
+    run.update_facts(lambda facts: replace(facts, depth_gain=None))
     header = checkpoint.header.model_copy(update={"step": 0, "epoch": 0, "kind": "weights", "metrics": {}})
     write_checkpoint(run.checkpoints / "best.safetensors", header, {"state_dict": before.state_dict()})
     line = f"note: the depth that the training started from is kept as best: {why}. Fix: film more motion, or map it"

@@ -252,6 +252,8 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
     if is_known:
         known[checkpoint.path.stem] = steps
     record = TrainingRecord.read(run, steps=steps, focal=checkpoint.buffer("focal"), trained_steps=known.get("last"))
+    if checkpoint.path.stem != "best":  # of which alone the gain was measured
+        record = replace(record, depth_gain=None)
     others = [f"{name}.safetensors, step {step}" for name, step in known.items() if step != steps]
     if is_known and others:
         record = replace(record, checkpoint=f"{checkpoint.path.name}, step {steps}", other_checkpoint=others[0])
