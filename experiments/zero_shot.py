@@ -228,6 +228,9 @@ def resize_map(values: Map, size: tuple[int, int]) -> Map:
     return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST), np.float64)
 
 
+ORDERS = "its own", "mirrored image", "zoomed image", "depth itself"
+
+
 def measure_uncertainty(predictor: Any, images: Sequence[TrueImage]) -> tuple[dict[str, float], Map]:
     """Return by order the share by which AUSE of AbsRel is below random, and (N, 3) expected and observed errors.
 
@@ -244,11 +247,11 @@ def measure_uncertainty(predictor: Any, images: Sequence[TrueImage]) -> tuple[di
         difference = maps["ln z"][known] - np.log(image.truth[known])
         scaled = difference - np.median(difference)
         errors.append(np.column_stack((maps["its own"][known], np.abs(difference), np.abs(scaled))))
-        for name in ("its own", "mirrored image", "zoomed image", "depth itself"):
-            order = maps[name][known]
-            part = np.isfinite(order)
-            if part.sum() < MIN_TRUTHS:
-                continue
+        orders = {name: maps[name][known] for name in ORDERS}
+        part = np.isfinite(np.stack(list(orders.values()))).all(0)  # the zoomed image shows the middle alone
+        if part.sum() < MIN_TRUTHS:
+            continue
+        for name, order in orders.items():
             depth, uncertainty = (torch.from_numpy(v[part][None]) for v in (np.exp(scaled), order))
             curves = sparsification(
                 depth, torch.ones_like(depth), uncertainty, torch.ones_like(depth, dtype=torch.bool)
