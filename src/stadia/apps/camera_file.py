@@ -140,13 +140,22 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
         else:
             cause = "one of them is wrong, or the images were stretched along one axis"
         notes.append(f"{found}: {cause}. Fix: use the calibration of these images")
-    sizes = 2 * cx / camera.width, 2 * cy / camera.height
-    if min(sizes) > MIN_SIZE_FACTOR and abs(math.log(sizes[0] / sizes[1])) < math.log(MIN_SIZE_FACTOR):
-        found = f"note: the principal point ({cx:g}, {cy:g}) fits images of about {2 * cx:.0f}x{2 * cy:.0f}"
-        found += f", not of {camera.width}x{camera.height}: K is of larger images"
-        fix = f"multiply fx and cx by {1 / sizes[0]:.3g}, fy and cy by {1 / sizes[1]:.3g}, or calibrate these images"
-        notes.append(f"{found}. Fix: {fix}")
+    if (larger := _find_larger_images(cx, cy, camera)) is not None:
+        notes.append(f"note: {larger[0]}. Fix: {larger[1]}")
     return notes
+
+
+def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, str] | None:
+    """Return what is found and how to mend it where the principal point fits larger images of one factor."""
+    sizes = 2 * cx / camera.width, 2 * cy / camera.height
+    if min(sizes) <= MIN_SIZE_FACTOR or abs(math.log(sizes[0] / sizes[1])) >= math.log(MIN_SIZE_FACTOR):
+        return None
+    found = f"the principal point ({cx:g}, {cy:g}) fits images of about {2 * cx:.0f}x{2 * cy:.0f}"
+    found += f", not of {camera.width}x{camera.height}: K is of larger images"
+    return (
+        found,
+        f"multiply fx and cx by {1 / sizes[0]:.3g}, fy and cy by {1 / sizes[1]:.3g}, or calibrate these images",
+    )
 
 
 def describe_camera_file(path: Path) -> str | None:
@@ -227,6 +236,7 @@ def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
     if not (0 <= cx < camera.width and 0 <= cy < camera.height):
         found = f"a principal point ({cx:g}, {cy:g}) that lies outside of the images of {size}"
         fix = "give K of images of this size in pixels, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+        found, fix = _find_larger_images(cx, cy, camera) or (found, fix)
     elif gaps[1] < 0.5 * gaps[0] and gaps[0] > 0.1 * camera.width:
         found = f"a principal point ({cx:g}, {cy:g}) that fits images of {size} better as ({cy:g}, {cx:g})"
         fix = "swap cx and cy"
