@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from stadia.cli.check import _write_ignored
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.open_dataset import open_recordings
@@ -103,20 +104,47 @@ def test_check_draws_what_is_ignored(stadia: Any, folder: Path, tmp_path: Path) 
     assert not list(tmp_path.glob("out*/ignored-1.png")), "one picture for one region"
 
 
+HOOD = np.zeros((96, 160), bool)
+HOOD[78:, 20:140] = True
+
+
+def paint_hood(folder: Path) -> None:
+    for number, file in enumerate(sorted((folder / "left").glob("*.png"))):
+        image = np.roll(read_rgb(file), 7 * number, axis=1)
+        image[HOOD] = (90, 70, 60)
+        cv2.imwrite(str(file), image[..., ::-1])
+
+
 def test_check_proposes_a_hood_that_never_moves(stadia: Any, world: Any, tmp_path: Path) -> None:
     """Only where there is one: the mask of `stadia check --out` covers what was painted, and `data.ignore` takes it."""
     folder = Path(world.recording(tmp_path / "a", 14))
-    hood = np.zeros((96, 160), bool)
-    hood[78:, 20:140] = True
     assert "never moves" not in stadia("check", folder, "--only", "borders")[1]
-    for number, file in enumerate(sorted((folder / "left").glob("*.png"))):
-        image = np.roll(read_rgb(file), 7 * number, axis=1)
-        image[hood] = (90, 70, 60)
-        cv2.imwrite(str(file), image[..., ::-1])
+    paint_hood(folder)
     out = tmp_path / "out"
     printed = stadia("check", folder, "--only", "borders", "--out", out)[1]
-    assert "never moves, such as a hood" in printed
-    found = open_recordings(folder, ignore=str(out / "static.png"))[0].ignored()
+    assert f"never moves, such as a hood or a logo; data.ignore={out / 'static'} leaves it out" in printed
+    found = open_recordings(folder, ignore=str(out / "static"))[0].ignored()
     assert found is not None
-    assert (found & hood).sum() / (found | hood).sum() > 0.9
-    assert "never moves" not in stadia("check", folder, f"data.ignore={out / 'static.png'}", "--only", "borders")[1]
+    assert (found & HOOD).sum() / (found | HOOD).sum() > 0.9
+    assert "never moves" not in stadia("check", folder, f"data.ignore={out / 'static'}", "--only", "borders")[1]
+
+
+def test_the_hood_of_one_recording_hides_nothing_in_the_others(stadia: Any, world: Any, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    world.dataset(root, {"train": ["a", "b"]}, frames=14)
+    plain, painted = open_recordings(root)
+    paint_hood(root / painted.name.rpartition("/")[2])
+    printed = stadia("check", root, "--only", "borders", "--out", tmp_path / "out")[1]
+    (advice,) = [word for word in printed.split() if word.startswith("data.ignore=")]
+    first, second = open_recordings(root, ignore=advice.partition("=")[2])
+    assert first.name == plain.name
+    assert not first.ignored().any()
+    assert second.ignored().any()
+
+
+def test_the_mask_of_a_stretch_has_the_name_of_its_video(folder: Path, tmp_path: Path) -> None:
+    (recording,) = open_recordings(folder)
+    recording.name, recording.is_part = "video/drive from 20 s", True
+    _write_ignored([recording], {"video/drive": HOOD}, tmp_path / "static")
+    assert [file.name for file in (tmp_path / "static").iterdir()] == ["video_drive.png"]
+    assert (read_rgb(tmp_path / "static" / "video_drive.png").max(-1) > 0).sum() == HOOD.sum()

@@ -18,6 +18,8 @@ NOT_CHECKED = 1
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
     from stadia.core.recording import Recording
@@ -161,16 +163,16 @@ MAX_SEARCHED = 4
 MIN_STATIC_SHARE = 0.005
 """Recordings that are searched for what never moves, and the least share of the image that is reported."""
 
+STATIC = "static"
+"""Folder of `--out` with a mask of each recording for `data.ignore`."""
+
 
 def _propose_ignored(recordings: Sequence[Recording], out: Path | None) -> Iterator[str]:
-    """Yield a line for each recording with parts that never move, such as a hood; write them as masks."""
-    import cv2
-    import numpy as np
-
-    from stadia.files.atomic_files import open_atomic
+    """Yield a line for each recording with parts that never move, such as a hood; write a folder for `data.ignore`."""
     from stadia.mapping.static_parts import find_static_parts
 
-    for number, recording in enumerate(recordings[:MAX_SEARCHED]):
+    found: dict[str, NDArray[np.bool_]] = {}
+    for recording in recordings[:MAX_SEARCHED]:
         try:
             if recording.ignored() is not None:
                 continue
@@ -179,14 +181,35 @@ def _propose_ignored(recordings: Sequence[Recording], out: Path | None) -> Itera
             continue
         if (share := float(static.mean())) < MIN_STATIC_SHARE:
             continue
+        found.setdefault(_name_whole(recording), static)
         what = f"{share:.1%} of the images of {recording.name} never moves, such as a hood or a logo"
-        if out is None:
-            yield f"note: {what}; --out FOLDER writes a mask for data.ignore"
-            continue
-        path = out / f"static{f'-{number}' if number else ''}.png"
-        with open_atomic(path) as stream:
-            stream.write(cv2.imencode(".png", static.astype(np.uint8) * 255)[1].tobytes())
-        yield f"note: {what}; data.ignore={path} leaves it out"
+        advice = "--out FOLDER writes a mask for data.ignore" if out is None else f"data.ignore={out / STATIC}"
+        yield f"note: {what}; {advice}{'' if out is None else ' leaves it out'}"
+    if found and out is not None:
+        _write_ignored(recordings, found, out / STATIC)
+
+
+def _write_ignored(recordings: Sequence[Recording], found: Mapping[str, NDArray[np.bool_]], folder: Path) -> None:
+    """Write a mask of each recording for `data.ignore`: what was found or is ignored already; else it is black."""
+    import cv2
+    import numpy as np
+
+    from stadia.datasets.ignored_regions import name_mask
+    from stadia.files.atomic_files import open_atomic
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, recording in {_name_whole(recording): recording for recording in recordings}.items():
+        region = found.get(name, recording.ignored())
+        if region is None:
+            camera = recording.camera(0)
+            region = np.zeros((camera.height, camera.width), bool)
+        with open_atomic(folder / name_mask(name)) as stream:
+            stream.write(cv2.imencode(".png", region.astype(np.uint8) * 255)[1].tobytes())
+
+
+def _name_whole(recording: Recording) -> str:
+    """Return the name that a recording has in a training, of which a stretch may be opened here."""
+    return recording.name.partition(" from ")[0] if recording.is_part else recording.name
 
 
 def _judge_network(

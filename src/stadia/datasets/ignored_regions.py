@@ -60,6 +60,16 @@ class IgnoringRecording(RecordingView):
         return f"{self.recording.fingerprint()}[ignore {digest}]"
 
 
+def name_mask(recording: str) -> str:
+    """Return the name of the mask of a recording, or of a mount, in a folder of masks.
+
+    Examples:
+        >>> name_mask("kitti/00")
+        'kitti_00.png'
+    """
+    return f"{recording.replace('/', '_')}.png"
+
+
 def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recording:
     """Return the recording without the pixels of `data.ignore`. Raises as `read_ignored_region`."""
     stored, filmed = recording.camera(0), recording.filmed_camera(0)
@@ -99,11 +109,11 @@ def _find_file(path: Path, names: Sequence[str]) -> Path:
     """Return the image of a recording, or of its mount, in a folder of several cameras; else the path itself."""
     if not path.is_dir():
         return path
-    files = {file.stem: file for file in sorted(path.glob("*.png"))}
+    files = {file.name: file for file in sorted(path.glob("*.png"))}
     for name in names:
-        if (file := files.get(name.replace("/", "_"))) is not None:
+        if (file := files.get(name_mask(name))) is not None:
             return file
-    expected = f"a file {names[0].replace('/', '_')}.png"
+    expected = f"a file {name_mask(names[0])}"
     found = f"{', '.join(list(files)[:4]) or 'no .png'} in it"
     raise DataError(path, found=found, expected=expected, fix="add it; black where nothing is ignored")
 

@@ -219,7 +219,7 @@ def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> 
     ignore = options.ignore if options.ignore is not None or static is None else str(static)
     if ignore is None:
         return None
-    return read_ignored_region(ignore, (path.stem,), size=size, filmed_size=size)
+    return read_ignored_region(ignore, (f"video/{path.stem}", path.stem), size=size, filmed_size=size)
 
 
 def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: CameraConfig | None) -> PredictionInput:
