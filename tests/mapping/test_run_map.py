@@ -19,6 +19,8 @@ from stadia.datasets.video.video_map import find_map, find_map_folder, find_stat
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
 from stadia.mapping import build_map
+from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
+from stadia.mapping.run_map import find_unmapped_cuts
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")
 
@@ -205,6 +207,17 @@ def test_a_camera_that_a_map_cannot_have_is_refused(stadia, tmp_path, K, words):
     code, out, err = stadia("map", images)
     assert (code, out) == (2, "")
     assert re.search(words, err), err
+
+
+@pytest.mark.parametrize(
+    ("cuts", "lost", "unmapped"),
+    [([6], range(6), [6]), ([6], range(6, 12), [6]), ([6], [9], []), ([3, 8], [8, 9], [8]), ([6], [], [])],
+    ids=["first scene", "last scene", "bridged, one frame damaged elsewhere", "one of two bridged", "bridged"],
+)
+def test_only_cuts_beside_lost_frames_leave_a_scene_out(cuts, lost, unmapped):
+    kinds = [FrameStatus.LOST if index in lost else FrameStatus.TRACKED for index in range(12)]
+    placed = [PlacedFrame(index, str(index), None, kind, None) for index, kind in enumerate(kinds)]
+    assert find_unmapped_cuts(cuts, placed) == unmapped
 
 
 def test_an_estimated_camera_is_not_given_in_another_way_too(stadia, tmp_path):

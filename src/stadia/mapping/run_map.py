@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from stadia.files.locks import hold_folder
 from stadia.files.paths import check_writable, expand_home
 from stadia.mapping.build_map import VideoMap, build_map, remove_work
 from stadia.mapping.features import import_pycolmap
-from stadia.mapping.frame_poses import FrameStatus
+from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.mapping.map_files import (
@@ -132,11 +132,22 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
             " frame to frame, so path and points bend where the camera turns fast; a map has no model of it"
         )
     lost = status.get(FrameStatus.LOST, 0)
-    if found.keys.cuts and lost:
-        cuts = ", ".join(map(str, found.keys.cuts[:5]))
-        yield f"note: another scene at frame {cuts}: only the longest part is mapped"
+    if cuts := find_unmapped_cuts(found.keys.cuts, found.placed):
+        listed = ", ".join(map(str, cuts[:5]))
+        yield f"note: another scene at frame {listed}: only the longest part is mapped"
     if lost:
         yield f"note: {lost} frames have no pose: they are damaged, or show too few points of the map"
+
+
+def find_unmapped_cuts(cuts: Sequence[int], placed: Sequence[PlacedFrame]) -> list[int]:
+    """Return the cuts with lost frames before or after: the map goes on over the others.
+
+    Args:
+        cuts: indices of the first frames after a cut.
+        placed: every frame, in order of their indices from 0.
+    """
+    lost = {frame.index for frame in placed if frame.status is FrameStatus.LOST}
+    return [cut for cut in cuts if lost & {cut - 1, cut}]
 
 
 def describe_camera(found: VideoMap, stream: FrameStream) -> str:
