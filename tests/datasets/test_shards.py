@@ -100,6 +100,15 @@ def test_poses_that_are_not_in_metres_are_left_out(
     assert open_recordings(tmp_path / "set")[0].T_world_camera(0) is None
 
 
+@pytest.mark.parametrize("is_metric", [True, False])
+def test_depth_keeps_whether_it_is_in_metres(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_metric: bool
+) -> None:
+    monkeypatch.setattr(ImageRecording, "has_metric_depth", is_metric)
+    list(shard_dataset(ShardRequest(source=source, url=str(tmp_path / "set"))))
+    assert [one.has_metric_depth for one in open_recordings(tmp_path / "set")] == [is_metric] * 2
+
+
 def test_shards_hold_every_bit_of_the_source(source: Path, written: Path) -> None:
     for expected, found in zip(open_recordings(source), open_recordings(written), strict=True):
         check_equal(expected, found)

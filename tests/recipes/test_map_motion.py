@@ -28,7 +28,7 @@ from stadia.models.depth import depth_network
 from stadia.models.depth.config import BaseConfig
 from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.recipes import configure
-from stadia.recipes.base.self_supervised import add_motion_term, check_metric_poses
+from stadia.recipes.base.self_supervised import add_motion_term, check_metric_labels
 from stadia.recipes.selfsup import map_motion
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.map_motion import measure_map_unit, resolve_motion
@@ -158,19 +158,26 @@ def test_the_poses_of_a_map_give_no_speed_in_metres(images, recipe, motion):
         configure(recipe, [f"data.path={images}", *settings])
 
 
-def test_reconstructed_poses_give_no_speed_in_metres():
-    def recording(*, is_metric):
-        return SimpleNamespace(name="scene", has_metric_poses=is_metric)
-
-    def data(**about):
-        part = SimpleNamespace(recordings={"train": [recording(**about)]})
+@pytest.mark.parametrize(
+    ("name", "flag", "words"),
+    [
+        ("speed", "has_metric_poses", "poses of scene up to one scale"),
+        ("sparse_depth", "has_metric_depth", "depth of scene without a unit"),
+    ],
+)
+def test_a_loss_in_metres_takes_no_other_unit(name, flag, words):
+    def data(*, is_metric):
+        recording = SimpleNamespace(
+            **{"name": "scene", "has_metric_poses": True, "has_metric_depth": True, flag: is_metric}
+        )
+        part = SimpleNamespace(recordings={"train": [recording]})
         return SimpleNamespace(data_sets={"": part})
 
-    loss = SelfSupervisedLossConfig(speed=0.1)
-    check_metric_poses(loss, data(is_metric=True))
-    check_metric_poses(SelfSupervisedLossConfig(), data(is_metric=False))
-    with pytest.raises(DataError, match="poses of scene up to one scale"):
-        check_metric_poses(loss, data(is_metric=False))
+    loss = SelfSupervisedLossConfig(**{name: 0.1})
+    check_metric_labels(loss, data(is_metric=True))
+    check_metric_labels(SelfSupervisedLossConfig(), data(is_metric=False))
+    with pytest.raises(DataError, match=words):
+        check_metric_labels(loss, data(is_metric=False))
 
 
 def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(images):

@@ -165,6 +165,12 @@ def test_poses_of_a_map_give_no_metres(recording: Recording, monkeypatch: pytest
         measure_scale(TruePredictor(recording), lambda: open_one(recording), ["gps"])
 
 
+def test_depth_of_another_unit_gives_no_metres(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "has_metric_depth", False)
+    with pytest.raises(StadiaError, match="no frame has measured depth in metres"):
+        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["lidar"])
+
+
 def test_a_room_has_no_road(recording: Recording) -> None:
     predictor: Any = TruePredictor(recording)
     predictor.inverse_depth = lambda image, camera: torch.full_like(image[:, :1], 0.1)  # a wall

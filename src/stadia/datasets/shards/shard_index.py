@@ -62,6 +62,7 @@ class RecordingEntry(_Entry):
     """A recording of the index.
 
     file: of its frames.  sha256: of that file.  cameras: by side.
+    has_metric_depth: false where its depth maps are relative, or in a unit of their own.
     """
 
     name: str
@@ -72,6 +73,7 @@ class RecordingEntry(_Entry):
     T_right_left: Annotated[list[_Number], Field(min_length=16, max_length=16)] | None = None
     mount: str = ""
     place: str = ""
+    has_metric_depth: bool = True
 
 
 class ShardIndex(_Entry):

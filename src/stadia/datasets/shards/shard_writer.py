@@ -110,6 +110,7 @@ def write_shards(
                     T_right_left=None if rig is None else np.asarray(rig, np.float64).ravel().tolist(),
                     mount=recording.mount,
                     place="" if recording.session == recording.name else recording.session,
+                    has_metric_depth=recording.has_metric_depth,
                 )
             )
     writer.flush()

@@ -122,7 +122,7 @@ def _open_recording(
         depth_places={side: _to_places(rows) for side, rows in table.depth.items()},
         content=entry.sha256,
     )
-    recording.mount = entry.mount
+    recording.mount, recording.has_metric_depth = entry.mount, entry.has_metric_depth
     return recording
 
 

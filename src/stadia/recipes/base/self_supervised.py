@@ -455,13 +455,15 @@ def brightness_and_uncertainty_stats(prediction: Prediction, source_names: Seque
     return stats
 
 
-def check_metric_poses(loss: SelfSupervisedLossConfig, data: VideoData) -> None:
-    """Raise DataError where `loss.speed` would take the unit of reconstructed poses for metres."""
-    if not loss.speed:
-        return
+def check_metric_labels(loss: SelfSupervisedLossConfig, data: VideoData) -> None:
+    """Raise DataError where `loss.speed` or `loss.sparse_depth` would take another unit of the data for metres."""
     for data_set in data.data_sets.values():
         for recording in data_set.recordings["train"]:
-            if not recording.has_metric_poses:
+            if loss.speed and not recording.has_metric_poses:
                 found = f"poses of {recording.name} up to one scale, and loss.speed"
                 fix = "give poses in metres (data.poses=FILE), or leave loss.speed out"
                 raise DataError("loss.speed", found=found, expected="poses in metres", fix=fix)
+            if loss.sparse_depth and not recording.has_metric_depth:
+                found = f"depth of {recording.name} without a unit, and loss.sparse_depth"
+                fix = "leave loss.sparse_depth out"
+                raise DataError("loss.sparse_depth", found=found, expected="depth in metres", fix=fix)

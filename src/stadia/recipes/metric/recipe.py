@@ -44,7 +44,7 @@ from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import (
     ViewSynthesis,
-    check_metric_poses,
+    check_metric_labels,
     check_networks,
     find_depth_start,
     make_networks,
@@ -113,7 +113,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     def save_data_stats(self, data: RoadVideo) -> None:
         super().save_data_stats(data)
-        check_metric_poses(self.config.loss, data)
+        check_metric_labels(self.config.loss, data)
         self.start_at_initial_depth(data)
         self.frames = {
             (name, recording.name): len(recording)

@@ -233,12 +233,13 @@ def lidar(text: str, value: str) -> ScaleSource:
     _refuse_value(text, value)
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
-        if frame.recording is None or frame.index is None:
+        if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
             return None
         true_m = frame.recording.depth_m(frame.index)
         return None if true_m is None else _compare_maps(frame, frame.shown.box.cut(true_m))
 
-    return ScaleSource(text, measure, "no frame has measured depth", fits_shift=True)
+    lacking = "no frame has measured depth in metres, which relative depth and that of a reconstruction are not"
+    return ScaleSource(text, measure, lacking, fits_shift=True)
 
 
 def reference(text: str, value: str) -> ScaleSource:

@@ -27,7 +27,7 @@ from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import (
     ViewSynthesis,
-    check_metric_poses,
+    check_metric_labels,
     check_networks,
     find_depth_start,
     make_networks,
@@ -207,7 +207,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     def save_data_stats(self, data: VideoData) -> None:
         """Keep the focal length, and the stereo rig of the right view if all pairs share one."""
         super().save_data_stats(data)
-        check_metric_poses(self.config.loss, data)
+        check_metric_labels(self.config.loss, data)
         self.start_at_initial_depth(data)
         if not self.config.model.network.predicts_right_view:
             return
