@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pyarrow import parquet
 from three_steps import check_three_steps
 
 from stadia.core.errors import ConfigError, DataError
+from stadia.datasets.formats import waymo as waymo_format
 from stadia.datasets.formats.bdd100k import compute_gps_poses
 from stadia.datasets.formats.lidar_frames import make_rigid
 from stadia.datasets.formats.ros_bags import ENCODINGS, decode_message
@@ -373,6 +376,41 @@ def test_waymo(waymo: Path, world: Any) -> None:
     (segment,) = sample_recordings(waymo / "validation", stride=1)
     assert np.array_equal(segment.image(3), world.render(13)[0])
     np.testing.assert_allclose(segment.T_world_camera(3), world.pose(13), atol=1e-9)
+
+
+def test_waymo_with_a_full_cache_reads_no_images(waymo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = set[str]()
+    read_front = waymo_format._read_front
+
+    def record(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+        columns.update(names)
+        return read_front(path, names)
+
+    open_recordings(waymo, stride=1)
+    monkeypatch.setattr(waymo_format, "_read_front", record)
+    first = open_recordings(waymo, stride=1)[0]
+    assert first.T_world_camera(0) is not None
+    assert waymo_format.POSE in columns
+    assert waymo_format.IMAGE not in columns
+
+
+@pytest.mark.parametrize("open_all", [open_recordings, sample_recordings])
+def test_images_of_one_waymo_segment_at_a_time_are_in_memory(
+    waymo: Path, monkeypatch: pytest.MonkeyPatch, open_all: Callable[..., Any]
+) -> None:
+    segments = weakref.WeakSet[waymo_format.WaymoSegment]()
+    alive = list[int]()
+    stream = waymo_format.WaymoSegment.stream
+
+    def watch(segment: waymo_format.WaymoSegment, options: Any) -> Any:
+        segments.add(segment)
+        alive.append(len(segments))
+        assert not any(isinstance(value, bytes) for value in chain(*segment.moments.values()))
+        return stream(segment, options)
+
+    monkeypatch.setattr(waymo_format.WaymoSegment, "stream", watch)
+    assert len(open_all(waymo, stride=1)) == 2
+    assert set(alive) == {1}
 
 
 def test_distortion_of_waymo_is_removed(waymo: Path, world: Any) -> None:

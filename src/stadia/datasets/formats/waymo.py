@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,13 @@ class Waymo(DatasetFormat):
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         """Return the first images of each segment, without the cache."""
-        recordings = list[Recording]()
-        for segment in self._find_segments(path, options):
-            camera = segment.read_camera(options, *segment.read_image(0).shape[:2])
-            recordings.append(_add_poses(read_segment(segment.name, segment.stream(options), camera, options), segment))
-        return recordings
+        return [_sample_segment(segment, options) for segment in self._find_segments(path, options)]
 
-    def _find_segments(self, path: Path, options: SourceOptions) -> list[WaymoSegment]:
+    def _find_segments(self, path: Path, options: SourceOptions) -> Iterator[WaymoSegment]:
+        """Yield the segments one after the other: each holds its poses while it is opened."""
         found = self.find_recordings(path)
-        return [
-            WaymoSegment(f"waymo/{name}", found[name]) for name in select_names(list(found), options.recordings, path)
-        ]
+        for name in select_names(list(found), options.recordings, path):
+            yield WaymoSegment(f"waymo/{name}", found[name])
 
 
 def _find_images(path: Path) -> list[Path]:
@@ -125,6 +122,13 @@ def _name_segment(path: Path, file: Path) -> str:
     return file.stem if folder == path else f"{folder.name}/{file.stem}"
 
 
+def _sample_segment(segment: WaymoSegment, options: SourceOptions) -> Recording:
+    frames = segment.stream(options)
+    first = next(frames)
+    camera = segment.read_camera(options, *first.image.shape[:2])
+    return _add_poses(read_segment(segment.name, chain([first], frames), camera, options), segment)
+
+
 def _add_poses(recording: Recording, segment: WaymoSegment) -> Recording:
     assert isinstance(recording, CalibratedRecording)
     recording.poses = segment.locate_camera()[[recording.number(index) for index in range(len(recording))]]
@@ -136,9 +140,17 @@ class WaymoSegment(FrameSource):
     """The images of FRONT in one segment. path: of its images."""
 
     @cached_property
-    def images(self) -> dict[str, list[Any]]:
-        """Return time, pose and JPEG of each image, in the order of their times, by column."""
-        rows = _read_front(self.path, (TIME_US, POSE, IMAGE))
+    def moments(self) -> dict[str, list[Any]]:
+        """Return time and pose of each image, in the order of their times, by column."""
+        return self._read_ordered(TIME_US, POSE)
+
+    def read_images(self) -> list[bytes]:
+        """Return the JPEG of each image, in the order of their times: some 80 MB, which are not kept."""
+        images: list[bytes] = self._read_ordered(TIME_US, IMAGE)[IMAGE]
+        return images
+
+    def _read_ordered(self, *columns: str) -> dict[str, list[Any]]:
+        rows = _read_front(self.path, columns)
         order = np.argsort(np.array(rows[TIME_US], np.int64), kind="stable")
         return {name: [column[index] for index in order] for name, column in rows.items()}
 
@@ -159,17 +171,14 @@ class WaymoSegment(FrameSource):
 
     def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
         """Yield the images in the order of their times."""
-        times_us = self.images[TIME_US]
-        for index, time_us in enumerate(times_us):
-            yield VideoFrame(index, (time_us - times_us[0]) / US_PER_S, self.read_image(index))
-
-    def read_image(self, index: int) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB, with the distortion of the lens."""
-        image = decode_image(f"{self.path}, image {index} of FRONT", self.images[IMAGE][index], cv2.IMREAD_COLOR)
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        times_us = self.moments[TIME_US]
+        for index, data in enumerate(self.read_images()):
+            image = decode_image(f"{self.path}, image {index} of FRONT", data, cv2.IMREAD_COLOR)
+            rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            yield VideoFrame(index, (times_us[index] - times_us[0]) / US_PER_S, rgb)
 
     def estimate_count(self) -> int | None:
-        return len(self.images[TIME_US])
+        return len(self.moments[TIME_US])
 
     def count_lost(self, decoded: int) -> int:
         return 0  # an image that is damaged is refused
@@ -197,7 +206,7 @@ class WaymoSegment(FrameSource):
 
     def locate_camera(self) -> Array:
         """Return (N, 4, 4) camera-to-world of each image, by the pose of the car at its time."""
-        T_world_car = _check_rigid(self.path, self.images[POSE])
+        T_world_car = _check_rigid(self.path, self.moments[POSE])
         T_car_camera = _check_rigid(self._calibration_file, [self.calibration[EXTRINSIC]])[0]
         return T_world_car @ T_car_camera @ T_WAYMO_CAMERA
 
