@@ -123,7 +123,7 @@ def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine
             open_recordings(path)
         one_line(caught.value, path, found)
         if path.name == "texts":
-            one_line(caught.value, *DATASETS, "dataset.json", "image_02")
+            one_line(caught.value, *DATASETS, "stadia list datasets")
         elif path.exists():
             one_line(caught.value, "stadia list datasets")
 

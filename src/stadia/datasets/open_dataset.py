@@ -237,8 +237,8 @@ def _detect_format(path: Path) -> str:
     if path.is_file() or found == EMPTY_FOLDER:
         fix = "check the path; `stadia list datasets` lists the layouts of data sets"
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
-    layouts = "; ".join(f"{name} ({DATASETS.load(name).layout})" for name in DATASETS)
-    raise DataError(path, found=found, expected=f"one of: {layouts}", fix="check the path; docs/how-to/own-data.md")
+    fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md your own"
+    raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
 
 
 def _refuse_several_datasets(path: Path, format: str) -> None:

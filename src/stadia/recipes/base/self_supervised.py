@@ -457,6 +457,8 @@ def brightness_and_uncertainty_stats(prediction: Prediction, source_names: Seque
 
 def check_metric_labels(loss: SelfSupervisedLossConfig, data: VideoData) -> None:
     """Raise DataError where `loss.speed` or `loss.sparse_depth` would take another unit of the data for metres."""
+    if not (loss.speed or loss.sparse_depth):
+        return
     for data_set in data.data_sets.values():
         for recording in data_set.recordings["train"]:
             if loss.speed and not recording.has_metric_poses:
