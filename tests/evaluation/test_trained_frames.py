@@ -70,10 +70,12 @@ def test_a_renamed_copy_of_what_trained_is_known(checkpoint: Path, drive_folder:
     write_run_facts(run, replace(UNKNOWN_FACTS, data=facts))
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])
     assert (scores["trained_on"], scores["of_trained_drives"]) == (1, 5)
-    assert scores["notes"][1].startswith(
+    _, camera, *notes = scores["notes"]
+    assert camera.startswith("camera: ")
+    assert notes[0].startswith(
         "1 of the 6 frames trained this network (1 of them copies by another name): not a score on"
     )
-    assert scores["notes"][2].startswith("5 of the 6 frames are others of drives that trained it (world/a)")
+    assert notes[1].startswith("5 of the 6 frames are others of drives that trained it (world/a)")
     facts["train_images"] = {"elsewhere/b": "f" * 12}
     write_run_facts(run, replace(UNKNOWN_FACTS, data=facts))
     scores = json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])

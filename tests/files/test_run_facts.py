@@ -58,6 +58,7 @@ WHOLE = RunFacts(
     weights={"encoder": "random"},
     start_steps=5000,
     worse_than_start=False,
+    depth_gain=0.12,
     stages=(StageFacts(height=32, width=96, share=1.0, batch_size=8, first_step=1, steps=9, lr_factor=1.0),),
     time=TIMES,
     ended_by_time=TimeLimitEnd(step=9, seconds=18.0),
