@@ -115,8 +115,12 @@ def _decoders_stay() -> Iterator[None]:
     idle: list[UploadDecoder] = []
 
     def take_process() -> Any:
-        running = (idle.pop()._process for _ in range(len(idle)))
-        return next((process for process in running if process.poll() is None), None) or start()
+        while idle:
+            process = idle.pop()._process
+            if process.poll() is None:
+                return process
+            decoding._end_process(process)
+        return start()
 
     def keep_idle(decoder: UploadDecoder) -> None:
         idle.append(decoder) if not decoder._lock.locked() else close(decoder)

@@ -98,13 +98,14 @@ class TestDecoder:
     def test_a_decoder_that_takes_too_long_is_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its next upload is decoded by a new process."""
         path = tmp_path / "upload.png"
-        path.write_bytes(encode(make_picture()))
+        path.write_bytes(encode(make_picture(3000, 4000)))  # a small one is decoded before its time begins
         decoder = UploadDecoder()
         try:
             monkeypatch.setattr(decoding, "PHOTO_S", 0.0)
             with pytest.raises(DataError, match="takes more than"):
                 decoder.decode_photo(path)
             monkeypatch.undo()
+            path.write_bytes(encode(make_picture()))
             assert decoder.decode_photo(path).image.shape == (96, 128, 3)
         finally:
             decoder.close()
