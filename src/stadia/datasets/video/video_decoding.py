@@ -227,20 +227,24 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
         log.warning("%s: %d of %d frames are lost, the file was cut off or is damaged", path, lost, decoded + lost)
 
 
+def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """Yield decoded frames up to the first that cannot be decoded."""
+    while True:
+        frame = None
+        with _name_decoder_errors(path), suppress(av.FFmpegError):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
 def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]:
     """Yield the frames of these indices alone, up to the last: the others are decoded, and not converted.
 
     It ends early where the file is truncated or damaged: `stream_video` logs that.
     """
     with _open_stream(path) as (container, stream):
-        frames = _decode_frames(path, container, stream, wanted=wanted)
-        while True:
-            frame = None
-            with _name_decoder_errors(path), suppress(av.FFmpegError):
-                frame = next(frames, None)
-            if frame is None:
-                break
-            yield frame
+        yield from _take_undamaged(path, _decode_frames(path, container, stream, wanted=wanted))
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
@@ -250,13 +254,8 @@ def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
     truncated or damaged, which is logged.
     """
     with _open_stream(path) as (container, stream):
-        index, frames = -1, _decode_frames(path, container, stream, from_share=share)
-        while True:
-            frame = None
-            with _name_decoder_errors(path), suppress(av.FFmpegError):
-                frame = next(frames, None)
-            if frame is None:
-                break
+        index = -1
+        for frame in _take_undamaged(path, _decode_frames(path, container, stream, from_share=share)):
             index = frame.index
             yield frame
         if index + 1 < (1 - _UNSURE) * (estimate_frame_count(path) or 0):

@@ -489,7 +489,7 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
         measured = f"frames that trained are judged here, and predictions of others were unusable ({codes_text})"
         reasons.append((measured, "validation frames that are not unusable"))
     severity = Severity.WARN if reasons else Severity.NOTE  # depth may be good, and that of the start better
-    if has_gain and of_residual:  # measured depth decides; the rest is told
+    if has_gain and of_residual:  # measured depth decides; the rest is a note
         (first, *others), better = of_residual, f"depth fits points or matches {training.depth_gain:.0%} better, yet "
         reasons += [(better + first[0], first[1]), *others]
     if training.is_worse_than_start:
