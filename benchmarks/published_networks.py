@@ -174,7 +174,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data = Path(arguments.data)
     if arguments.what == "score":
-        from stadia.evaluation.depth_score import score_image
+        from stadia.evaluation.image_score import score_image
 
         predictor = open_meter(data, "kitti")
         recording = open_inputs(data / "kitti_raw")[0].recording

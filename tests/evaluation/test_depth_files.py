@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stadia.core.errors import DataError
-from stadia.evaluation.depth_score import interpolate_depth
+from stadia.evaluation.image_score import interpolate_depth
 from stadia.evaluation.io.depth_files import (
     MAX_MAPS,
     describe_normalization,

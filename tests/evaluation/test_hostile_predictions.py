@@ -12,9 +12,9 @@ import pytest
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation import depth_score
-from stadia.evaluation.depth_score import score_image
+from stadia.evaluation import image_score
 from stadia.evaluation.frame_preparation import read_frames
+from stadia.evaluation.image_score import score_image
 from stadia.evaluation.io import trajectory_formats
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
@@ -94,7 +94,7 @@ def test_the_size_of_a_scored_map_is_limited(is_prediction: bool, monkeypatch: p
     maps = (large, small) if is_prediction else (small, large)
     rules = find_protocol("metric")
     assert score_image("a", *maps, DepthScale.METRES, rules) is not None
-    monkeypatch.setattr(depth_score, "MAX_SCORED_PIXELS", 90)
+    monkeypatch.setattr(image_score, "MAX_SCORED_PIXELS", 90)
     with pytest.raises(ProtocolError, match=r"a: found .* of 12x8 pixels; expected at most 90 pixels"):
         score_image("a", *maps, DepthScale.METRES, rules)
 

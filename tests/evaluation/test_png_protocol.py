@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.depth_score import score_image
+from stadia.evaluation.image_score import score_image
 from stadia.evaluation.protocols import PROTOCOLS
 
 SIZES = [(375, 1242), (370, 1224), (370, 1226), (374, 1238), (376, 1241)]

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth, score_image
+from stadia.evaluation.depth_score import DepthScore, score_depth
+from stadia.evaluation.ground_truth_folder import open_ground_truth_folder
+from stadia.evaluation.image_score import score_image
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.score_notes import note_of_bounds, note_of_truth

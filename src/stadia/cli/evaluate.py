@@ -252,7 +252,8 @@ def _score_depth(
     scores: Path | None,
 ) -> dict[str, Any]:
     from stadia.core.types import DepthScale
-    from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
+    from stadia.evaluation.depth_score import score_depth
+    from stadia.evaluation.ground_truth_folder import open_ground_truth_folder, pair_with_truth
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
     from stadia.evaluation.score_parts import parse_parts

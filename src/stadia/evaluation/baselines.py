@@ -14,8 +14,9 @@ from torch import Tensor
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale, Predictor
-from stadia.evaluation.depth_score import ImageScore, collect_scores, score_image
+from stadia.evaluation.depth_score import collect_scores
 from stadia.evaluation.frame_preparation import frame_name
+from stadia.evaluation.image_score import ImageScore, score_image
 from stadia.evaluation.protocols import Protocol
 from stadia.geometry.numpy_camera import crop_window
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, GeometryError, ProtocolError
 from stadia.core.recording import Recording, name_ground_truth
 from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
-from stadia.evaluation.depth_score import DepthScore, ImageScore, collect_scores, score_images
+from stadia.evaluation.depth_score import DepthScore, collect_scores, score_images
 from stadia.evaluation.frame_preparation import frame_name, has_frame_numbers, read_frames
+from stadia.evaluation.image_score import ImageScore
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance, read_record
 from stadia.evaluation.io.trajectory_files import (

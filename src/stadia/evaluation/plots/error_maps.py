@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders, find_extreme_images, measure_error_map
+from stadia.evaluation.depth_score import DepthScore, find_extreme_images, measure_error_map
+from stadia.evaluation.ground_truth_folder import GroundTruthReaders
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.plots.colormaps import color_heat
 from stadia.evaluation.protocols import Protocol

@@ -1,0 +1,357 @@
+"""Score the depth map of one image, and how well its uncertainty ranks its pixels by error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.errors import ProtocolError
+from stadia.core.types import DepthScale
+from stadia.evaluation.io.depth_files import PNG_PER_METRE, describe_normalization
+from stadia.evaluation.protocols import Alignment, Protocol
+from stadia.evaluation.score_parts import score_parts
+from stadia.geometry.align import fit_scale_and_shift
+from stadia.geometry.depth_maps import resize_map
+from stadia.geometry.numpy_camera import crop_window
+from stadia.metrics import METRICS
+from stadia.metrics.depth_metrics import scale_ratio
+from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS, Sparsification, sparsification, spearman
+
+MAX_SCORED_PIXELS = 6144 * 4096
+"""Largest map: ETH3D's images have up to 6048x4032 pixels. Scoring takes some 60 bytes a pixel."""
+
+MAX_RANKED_PIXELS = 4096  # number of pixels of an image that are ranked, evenly spread over the scored ones
+
+COMPARED_METRICS = ("abs_rel", "rmse", "d1")
+"""Metrics that stand side by side by alignment."""
+
+COMPARED_ALIGNMENTS: Mapping[DepthScale, tuple[Alignment, ...]] = {
+    **dict.fromkeys(
+        (DepthScale.METRES, DepthScale.UP_TO_SCALE), (Alignment.NONE, Alignment.MEDIAN, Alignment.SCALE_SHIFT)
+    ),
+    DepthScale.AFFINE_INVERSE: (Alignment.SCALE_SHIFT,),
+    DepthScale.AFFINE_DEPTH: (Alignment.SCALE_SHIFT_DEPTH,),
+}
+"""What can be fitted to depth of each scale. NONE takes depth up to scale as metres."""
+
+
+@dataclass(frozen=True, slots=True)
+class UncertaintyScore:
+    """How well uncertainty ranks pixels by one depth error: of an image, or the mean over images.
+
+    curves: (51,) each.
+    spearman: rank correlation of uncertainty and error; None where one of them is constant.
+    """
+
+    curves: Sparsification
+    spearman: float | None
+
+    def numbers(self) -> dict[str, float | None]:
+        """Return `ause`, `aurg`, `ause_of_random`, `below_random` (None where all errors are equal) and `spearman`."""
+        curves = self.curves
+        areas = {"ause": float(curves.ause), "aurg": float(curves.aurg), "ause_of_random": float(curves.ause_of_random)}
+        below = float(curves.below_random) if areas["ause_of_random"] > 0 else None
+        return {**areas, "below_random": below, "spearman": self.spearman}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers and the curves: `curve`, `curve_of_oracle`, `curve_of_random`."""
+        curves = self.curves
+        by_name = {"curve": curves.by_uncertainty, "curve_of_oracle": curves.oracle, "curve_of_random": curves.random}
+        return {**self.numbers(), **{name: curve.tolist() for name, curve in by_name.items()}}
+
+
+UncertaintyScores = Mapping[str, UncertaintyScore]
+"""By the name of the error, see `metrics.uncertainty_metrics.DEPTH_ERRORS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """Score of one image.
+
+    scale_ratio: median(truth) / median(prediction) before alignment; None for inverse depth up to scale and shift.
+    pixels: number of scored pixels.
+    outside_crop: number of pixels that the protocol scores and the prediction's crop does not contain.
+    at_clamp: share of scored pixels where the aligned prediction is at either end of the protocol's clamp.
+    labeled: share of the image's pixels with ground truth, scored or not.
+    order: rank correlation of prediction and truth: 1 for the same order, -1 for the reverse; None where one is
+    constant.
+    uncertainty: scores of the predicted uncertainty; None without one, or with fewer than 2 scored pixels.
+    range_slope: of log(prediction / truth) over log(range / z), where that explains most of it; else None.
+    span: range of a prediction that was normalized for looking at; else None.
+    parts: metrics and pixels of parts of the image by name, where the protocol has them.
+    flip: key of `score_notes.FLIPS` by which the prediction fits the truth; empty where none is needed or helps.
+    by_alignment: COMPARED_METRICS by each alignment that the depth scale allows, whatever the protocol's.
+    """
+
+    name: str
+    metrics: Mapping[str, float]
+    scale_ratio: float | None
+    pixels: int
+    outside_crop: int = 0
+    at_clamp: float = 0.0
+    labeled: float = 1.0
+    order: float | None = None
+    uncertainty: UncertaintyScores | None = None
+    range_slope: float | None = None
+    span: str | None = None
+    flip: str = ""
+    by_alignment: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields side by side, and `uncertainty` by error where there is one."""
+        names = ("scale_ratio", "pixels", "outside_crop", "at_clamp", "labeled", "order")
+        scores = {name: order.numbers() for name, order in (self.uncertainty or {}).items()}
+        fields = {name: getattr(self, name) for name in names} | ({"uncertainty": scores} if scores else {})
+        fields |= {"parts": {name: dict(part) for name, part in self.parts.items()}} if self.parts else {}
+        return {"name": self.name, **self.metrics, **fields}
+
+
+def score_image(
+    name: str,
+    predicted: NDArray[np.floating],
+    true_m: NDArray[np.floating],
+    depth_scale: DepthScale,
+    protocol: Protocol,
+    crop: str = "none",
+    log_uncertainty: NDArray[np.floating] | None = None,
+    factor: float = PNG_PER_METRE,
+    classes: NDArray | None = None,
+) -> ImageScore | None:
+    """Score one image in float64. Return None where the protocol scores none of its pixels.
+
+    Args:
+        predicted: (h, w), of any size: depth or inverse depth, by `depth_scale`.
+        true_m: (H, W) z in metres, 0 = none.
+        crop: row of `geometry.numpy_camera.IMAGE_CROPS`, the window of the image that the prediction covers. The
+            prediction is resized to it, and scored where the protocol's mask and the window overlap.
+        log_uncertainty: (h, w) as `predicted`, larger for less certain pixels.
+        factor: integers a metre in the file of the prediction.
+        classes: (H, W) integers, for a protocol that scores by class.
+
+    Raises ProtocolError where a scored pixel has no prediction, or a map has more than MAX_SCORED_PIXELS.
+
+    Examples:
+        >>> from stadia.evaluation.protocols import find_protocol
+        >>> same = np.full((4, 6), 2.0)
+        >>> score = score_image("000000", same, same, DepthScale.METRES, find_protocol("metric"))
+        >>> round(float(score.metrics["abs_rel"]), 6)
+        0.0
+    """
+    for map_name, of_map in (("ground truth", true_m), ("prediction", predicted)):
+        if of_map.size > MAX_SCORED_PIXELS:
+            size, expected = f"{of_map.shape[1]}x{of_map.shape[0]}", f"at most {MAX_SCORED_PIXELS} pixels"
+            raise ProtocolError(name, found=f"{map_name} of {size} pixels", expected=expected, fix="score smaller maps")
+    whole = torch.from_numpy(np.asarray(true_m, np.float64))
+    values = torch.from_numpy(np.asarray(predicted, np.float64))
+    window, whole_mask = crop_window(crop, *whole.shape), protocol.mask(whole)
+    true, mask = window.cut(whole), window.cut(whole_mask)
+    if not mask.any():
+        return None
+    scored = true[mask][None]  # (1, N): on KITTI 3 to 20 % of the pixels
+    outside, labeled = int(whole_mask.sum()) - scored.numel(), float((whole > 0).double().mean())
+    span = describe_normalization(np.asarray(predicted), factor)
+    found = sample_prediction(name, values, mask, depth_scale, span)
+    slope = None if depth_scale.is_affine else fit_range_slope(found[0], scored[0], mask)
+    ranked = 1 / scored[0] if depth_scale is DepthScale.AFFINE_INVERSE else scored[0]
+    order = rank_correlation(found[0], ranked)
+    flip = "" if order is None or order > FLIPPED_BELOW else _find_flip(values, mask, ranked)
+    del whole, true, values, whole_mask  # of large maps hundreds of megabytes
+    depth, ratio = align_to_truth(found, scored, depth_scale, protocol.alignment(depth_scale), protocol.clamp_m)
+    compared = _compare_alignments(found, scored, depth_scale, protocol.clamp_m)
+    every = torch.ones_like(scored, dtype=torch.bool)
+    metrics = {metric: float(METRICS.load(metric)(depth, scored, every)) for metric in protocol.metrics}
+    parts = {}
+    if protocol.by:
+        cut = None if classes is None else window.cut(classes)
+        parts = score_parts(depth, scored, mask, by=protocol.by, metrics=protocol.metrics, classes=cut)
+    near, far = protocol.clamp_m
+    at_clamp = float(((depth <= near) | (depth >= far)).double().mean())
+    uncertainty = None
+    if log_uncertainty is not None:
+        sampled = _sample_uncertainty(name, log_uncertainty, predicted.shape, mask)
+        uncertainty = _score_uncertainty(depth, scored, sampled)
+    return ImageScore(
+        name,
+        metrics,
+        ratio,
+        scored.numel(),
+        outside,
+        at_clamp,
+        labeled,
+        order,
+        uncertainty,
+        slope,
+        span,
+        flip,
+        compared,
+        parts,
+    )
+
+
+def interpolate_depth(depth: Tensor, height: int, width: int) -> Tensor:
+    """Resize (h, w) depth to (H, W), bilinearly in inverse depth (align_corners=False), as Monodepth2's evaluation.
+
+    Interpolated depth would create a surface far behind the middle of an edge. A pixel of a hole (0) or of infinity
+    alone becomes 0, infinity or NaN, never a number between.
+    """
+    if depth.shape == (height, width):
+        return depth
+    return 1 / resize_map((1 / depth)[None, None], height, width)[0, 0]
+
+
+def sample_prediction(
+    name: str, values: Tensor, mask: Tensor, depth_scale: DepthScale, span: str | None = None
+) -> Tensor:
+    """Return the prediction at the N scored pixels, (1, N), resized to the truth. Raise ProtocolError for holes.
+
+    Infinite metres are clamped as far depth, unless half of the scored pixels are. Depth up to scale must be finite.
+    """
+    if depth_scale.is_affine:  # may be negative: only its order counts
+        scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
+        complete = scored.isfinite()
+    else:
+        scored = interpolate_depth(values.clamp(min=0), *mask.shape)[mask]
+        beyond = scored.isposinf()
+        complete = (scored > 0) & ~(beyond & (depth_scale is not DepthScale.METRES or 2 * beyond.sum() >= len(scored)))
+    if holes := int((~complete).sum()):
+        fix = "fill the holes of the prediction"
+        if span is not None:
+            fix = f"the map spans exactly {span}, as images to look at do: store the network's depth"
+        found = f"no finite positive depth at {holes} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a prediction at every scored pixel", fix=fix)
+    return scored[None]
+
+
+def align_to_truth(
+    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, alignment: Alignment, clamp_m: tuple[float, float]
+) -> tuple[Tensor, float | None]:
+    """Align and clamp (1, N) pixels. Return depth in metres, and the scale ratio before alignment."""
+    near, far = clamp_m
+    if alignment is Alignment.SCALE_SHIFT_DEPTH:
+        scale, shift = fit_scale_and_shift(predicted, true_m)
+        return (scale[..., None] * predicted + shift[..., None]).clamp(near, far), None
+    if alignment is Alignment.SCALE_SHIFT:
+        predicted = predicted if depth_scale is DepthScale.AFFINE_INVERSE else 1 / predicted
+        scale, shift = fit_scale_and_shift(predicted, 1 / true_m)
+        return 1 / (scale[..., None] * predicted + shift[..., None]).clamp(1 / far, 1 / near), None
+    ratio = scale_ratio(predicted, true_m, torch.ones_like(true_m, dtype=torch.bool))
+    depth = predicted * ratio if alignment is Alignment.MEDIAN else predicted
+    return depth.clamp(near, far), float(ratio)
+
+
+def _compare_alignments(
+    predicted: Tensor, true_m: Tensor, depth_scale: DepthScale, clamp_m: tuple[float, float]
+) -> dict[str, dict[str, float]]:
+    """Return COMPARED_METRICS of (1, N) pixels by alignment."""
+    every = torch.ones_like(true_m, dtype=torch.bool)
+    compared = {}
+    for alignment in COMPARED_ALIGNMENTS[depth_scale]:
+        depth, _ = align_to_truth(predicted, true_m, depth_scale, alignment, clamp_m)
+        compared[str(alignment)] = {name: float(METRICS.load(name)(depth, true_m, every)) for name in COMPARED_METRICS}
+    return compared
+
+
+FLIPPED_BELOW, FLIPPED_FROM = 0.6, 0.9
+"""Rank correlation with the truth below which flips are tried, and from which one fits. Road scenes fit mirrored too,
+with .9: there the correlation as given is higher."""
+
+
+def _find_flip(values: Tensor, mask: Tensor, ranked: Tensor) -> str:
+    """Return the key of FLIPS by which the ranks of a map (h, w) fit those of the N scored pixels; "" for none."""
+    orders = {}
+    for name, axes in (("rows", (0,)), ("columns", (1,)), ("both", (0, 1))):
+        sampled = resize_map(values.flip(axes)[None, None], *mask.shape)[0, 0][mask]
+        orders[name] = (rank_correlation(sampled, ranked) or 0.0) if sampled.isfinite().all() else 0.0
+    best = max(orders, key=lambda name: orders[name])
+    return best if orders[best] >= FLIPPED_FROM else ""
+
+
+def _sample_uncertainty(
+    name: str, log_uncertainty: NDArray[np.floating], shape: tuple[int, ...], mask: Tensor
+) -> Tensor:
+    """Return log Sigma (h, w) at the N scored pixels of a mask (H, W), (1, N), resized bilinearly to the truth.
+
+    Raises ProtocolError where the shapes differ, or a scored pixel has no finite value.
+    """
+    if log_uncertainty.shape != shape:
+        found = f"log uncertainty of shape {log_uncertainty.shape}"
+        raise ProtocolError(name, found=found, expected=f"that of depth, {shape}", fix="predict again")
+    values = torch.from_numpy(np.asarray(log_uncertainty, np.float64))
+    scored = resize_map(values[None, None], *mask.shape)[0, 0][mask]
+    if wrong := int((~scored.isfinite()).sum()):
+        found = f"log uncertainty that is not finite at {wrong} of {len(scored)} scored pixels"
+        raise ProtocolError(name, found=found, expected="a finite number at every one", fix="predict again")
+    return scored[None]
+
+
+def _score_uncertainty(depth_m: Tensor, true_m: Tensor, uncertainty: Tensor) -> UncertaintyScores | None:
+    """Score the (1, N) scored pixels of one image, depth aligned. Return None for fewer than 2 pixels."""
+    if true_m.numel() < 2:
+        return None
+    every = torch.ones_like(true_m, dtype=torch.bool)
+    orders = {}
+    for name, error in DEPTH_ERRORS.items():
+        rank = spearman(uncertainty, error.of_pixel(depth_m, true_m))
+        curves = sparsification(depth_m, true_m, uncertainty, every, name)
+        orders[name] = UncertaintyScore(curves, None if np.isnan(rank) else rank)
+    return orders
+
+
+def average_uncertainty(scores: Sequence[UncertaintyScore]) -> UncertaintyScore:
+    """Return means over images of the curves, and of Spearman's where it exists."""
+    curves = [[getattr(score.curves, name) for score in scores] for name in ("by_uncertainty", "oracle", "random")]
+    ranks = [score.spearman for score in scores if score.spearman is not None]
+    mean = Sparsification(*(torch.stack(of_images).mean(0) for of_images in curves))
+    return UncertaintyScore(mean, float(np.mean(ranks)) if ranks else None)
+
+
+def rank_correlation(predicted: Tensor, true: Tensor) -> float | None:
+    """Return Spearman's correlation of (N,) pixels: 1 for the same order of near and far, -1 for the reverse.
+
+    No scale or shift changes it. None where one of the two is constant.
+    """
+    step = max(len(true) // MAX_RANKED_PIXELS, 1)
+    correlation = spearman(predicted[::step], true[::step])
+    return None if np.isnan(correlation) else correlation
+
+
+RANGE_FOCAL_LENGTHS = (0.45, 0.55, 0.7, 0.9, 1.15)
+"""Focal lengths over the width of an image, from 96 to 47 degrees, that are tried."""
+
+MIN_RANGE_EXPLAINED = 0.6  # share of the variance of log(prediction / truth) that range instead of z explains
+
+MIN_RANGE_PIXELS = 200
+
+MIN_RANGE_SPREAD = 0.01  # standard deviation of log(prediction / truth) from which it is explained
+
+
+def fit_range_slope(predicted: Tensor, true_m: Tensor, mask: Tensor) -> float | None:
+    """Return the slope of log(prediction / truth) over log(range / z) where that explains it; else None.
+
+    1 where predictions are distances along the ray and the truth is z, -1 for the reverse.
+
+    Args:
+        predicted, true_m: (N,) pixels of the mask, in its order.
+        mask: (H, W) bool, N of them true.
+    """
+    step = max(len(true_m) // MAX_RANKED_PIXELS, 1)
+    y = (predicted[::step] / true_m[::step]).log()
+    if len(y) < MIN_RANGE_PIXELS or not y.isfinite().all() or not (spread := float(y.std())) > MIN_RANGE_SPREAD:
+        return None
+    height, width = mask.shape
+    rows, columns = np.divmod(np.flatnonzero(mask.numpy())[::step], width)
+    squared = torch.from_numpy(((columns - width / 2) ** 2 + (rows - height / 2) ** 2) / width**2)
+    best = (0.0, 0.0)
+    for focal in RANGE_FOCAL_LENGTHS:
+        x = (1 + squared / focal**2).log() / 2
+        covariance = float(((x - x.mean()) * (y - y.mean())).mean())
+        if (deviation := float(x.std())) > 0:
+            best = max(best, ((covariance / (deviation * spread)) ** 2, covariance / deviation**2))
+    return best[1] if best[0] >= MIN_RANGE_EXPLAINED else None
