@@ -94,6 +94,7 @@ def train(name: str, options: tuple[str, ...], data: Path, seed: int, steps: int
     if not list(out.glob(f"runs/*{called}")):
         values = [*SETTINGS, *options, f"training.max_steps={steps}", f"seed={seed}", f"name={called}"]
         command = [sys.executable, "-m", "stadia", "train", "selfsup", "--preset", "demo", "--data", str(data)]
+        command += ["--on-stop", "warn"]  # a training that fails is a result, too
         subprocess.run([*command, *values], check=True, stdout=subprocess.DEVNULL, cwd=out)
     return next(out.glob(f"runs/*{called}"))
 

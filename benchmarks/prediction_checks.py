@@ -46,7 +46,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.frame_preparation import read_frames
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.checked_frames import observe_frames
 from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
 from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds

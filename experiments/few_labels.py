@@ -25,7 +25,7 @@ from stadia import recipes
 from stadia.apps.demo import render_worlds
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.recipes.prediction.depth_task import score_recordings
+from stadia.recipes.prediction.labeled_recordings import score_recordings
 
 SETTINGS = (
     "data.height=96",

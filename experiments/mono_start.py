@@ -31,7 +31,7 @@ from stadia.files.image_io import write_image
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.recipes import configure, load_predictor, train
 from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.checked_frames import observe_frames
 from stadia.recipes.prediction.network_checkpoint import open_network
 from stadia.recipes.prediction.prediction_inputs import open_inputs
 from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate, read_training_record

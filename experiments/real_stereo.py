@@ -39,7 +39,7 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import warp_image
 from stadia.losses.photometric import photometric_residual
-from stadia.recipes.prediction.depth_task import score_recordings
+from stadia.recipes.prediction.labeled_recordings import score_recordings
 from stadia.training.run_folder import Run
 
 NEARER_THAN_M = 50.0

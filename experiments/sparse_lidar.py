@@ -30,7 +30,7 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.prediction.depth_task import score_recordings
+from stadia.recipes.prediction.labeled_recordings import score_recordings
 from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.training.run_folder import Run
 

@@ -29,9 +29,10 @@ from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
 from stadia.recipes.base.depth_recipe import DepthPredictor
-from stadia.recipes.prediction import depth_task
-from stadia.recipes.prediction.depth_task import MIN_CHECKED_FRAMES, DepthTask, observe_frames, read_training_record
-from stadia.recipes.prediction.verdict import PredictionGate
+from stadia.recipes.prediction import checked_frames, depth_task
+from stadia.recipes.prediction.checked_frames import MIN_CHECKED_FRAMES, observe_frames
+from stadia.recipes.prediction.depth_task import DepthTask
+from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training import validation_scores
@@ -331,7 +332,7 @@ def test_the_verdict_names_own_data_only_where_their_drive_trained(
     data = SimpleNamespace(data_sets=sets, config=SimpleNamespace(path=str(tmp_path)))
     gates: list[bool] = []
     monkeypatch.setattr(depth_task, "read_training_record", lambda checkpoint: TrainingRecord())
-    monkeypatch.setattr(depth_task, "read_frames", lambda recording, indices: [])
+    monkeypatch.setattr(checked_frames, "read_frames", lambda recording, indices: [])
     recorded: list[dict[str, bool]] = []
     monkeypatch.setattr(depth_task, "replace_verdict", lambda *_, **about: recorded.append(about))
     judge = PredictionGate.judge

@@ -27,8 +27,9 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import open_video
-from stadia.recipes.prediction import depth_task
-from stadia.recipes.prediction.depth_task import choose_window, thin_frames
+from stadia.recipes.prediction import depth_task, labeled_recordings
+from stadia.recipes.prediction.checked_frames import choose_window
+from stadia.recipes.prediction.labeled_recordings import thin_frames
 from stadia.recipes.prediction.task import score_validation
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run
@@ -89,7 +90,7 @@ def test_score_notes_crop_and_trained_drives(
     def score(crop: str) -> list[str]:
         predictor.crop = crop
         known, indices = data.recordings["val"], frame_indices(data.split.val)
-        depth_task.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
+        labeled_recordings.score_recordings(predictor, known, run, "val", MADE_BY, console, indices=indices)
         return json.loads((run.folder / "scores" / "val.json").read_text())["notes"]
 
     note, *_ = score("none")
@@ -113,7 +114,7 @@ def test_the_middle_frame_of_what_a_checkpoint_predicted_is_kept_as_points(
     predictor, run = average_recordings(known, 48, 160), Run.create(tmp_path, "run", small, recipe="selfsup", seed=0)
     for name, checkpoint in (("baseline", ""), ("test", "last.safetensors, step 3")):
         made_by = MADE_BY.model_copy(update={"checkpoint": checkpoint})
-        depth_task.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
+        labeled_recordings.score_recordings(predictor, known, run, name, made_by, Console(quiet=True))
     (kept,) = (run.folder / "clouds").iterdir()
     about = json.loads((kept / "camera.json").read_text())
     assert (kept.name, about["frame"], about["depth_scale"]) == ("test", f"{known[0].name}/000002", "metres")

@@ -28,7 +28,7 @@ from stadia.recipes.launch.start_checks import replace_data_findings, report_fin
 from stadia.recipes.launch.time_budget import choose_steps
 from stadia.recipes.launch.training_data import list_data_locations, open_data
 from stadia.recipes.launch.workflow import list_late_starts
-from stadia.recipes.prediction import depth_task
+from stadia.recipes.prediction import labeled_recordings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -125,7 +125,7 @@ def test_a_run_has_finished_when_it_is_scored(
         raise ProtocolError("val", found="neither", expected="one of them", fix="none")
 
     with monkeypatch.context() as broken:
-        broken.setattr(depth_task, "evaluate_recordings", no_scores)
+        broken.setattr(labeled_recordings, "evaluate_recordings", no_scores)
         with pytest.raises(ProtocolError):
             recipes.train(small, out=tmp_path / "runs", ended=ended.append)
     (run,) = ended

@@ -16,7 +16,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
-from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.checked_frames import observe_frames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.prediction.scale_sources import match_pair_depth
 from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate

@@ -48,7 +48,7 @@ from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.base.video_data import report_progress
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.depth_task import score_recordings
+from stadia.recipes.prediction.labeled_recordings import score_recordings
 from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.run_folder import Run

@@ -30,7 +30,7 @@ from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.training_overlap import TrainedInput, note_trained
 from stadia.recipes.prediction.backend_predictor import describe_backend_choice, describe_cost, open_backend
-from stadia.recipes.prediction.depth_task import observe_frames
+from stadia.recipes.prediction.checked_frames import observe_frames
 from stadia.recipes.prediction.mapped_odometry import MappedOdometry
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size

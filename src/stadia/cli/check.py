@@ -216,7 +216,7 @@ def _judge_network(
     network: Path, data: Path, format: str, overrides: Sequence[str], settings: Sequence[str]
 ) -> list[Finding]:
     """Return the findings of a network's predictions for the data; print a line for each recording."""
-    from stadia.recipes.prediction.network_verdict import judge_network
+    from stadia.recipes.prediction.checked_frames import judge_network
     from stadia.recipes.prediction.requests import parse_source_options
 
     options = {"format": format, **parse_source_options(overrides)}

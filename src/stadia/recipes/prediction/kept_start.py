@@ -17,7 +17,7 @@ from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_DEPTH_GA
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData
-from stadia.recipes.prediction.depth_task import observe_training_data
+from stadia.recipes.prediction.checked_frames import observe_training_data
 from stadia.training.checkpoint import Checkpoint, write_checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
