@@ -117,9 +117,10 @@ def _decoders_stay() -> Iterator[None]:
     def take_process() -> Any:
         while idle:
             process = idle.pop()._process
-            if process.poll() is None:
+            if process is not None and process.poll() is None:
                 return process
-            decoding._end_process(process)
+            if process is not None:
+                decoding._end_process(process)
         return start()
 
     def keep_idle(decoder: UploadDecoder) -> None:

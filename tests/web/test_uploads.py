@@ -116,6 +116,7 @@ class TestDecoder:
         monkeypatch.setattr(decoding, "MAX_UPLOADS", 1)
         decoder = UploadDecoder()
         try:
+            decoder.start()
             first = decoder._process.pid
             decoder.decode_photo(path)
             assert decoder._process.pid != first

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
 from starlette.requests import ClientDisconnect, Request
 
 from stadia.web.decoding import UploadDecoder
 from stadia.web.fair_queue import FairQueue
 from stadia.web.networks import NetworkShelf
-from stadia.web.run_list import RunList
 from stadia.web.run_starts import TrainingStarter
 from stadia.web.sessions import Session, SessionStore
+
+if TYPE_CHECKING:
+    from stadia.web.run_list import RunList
 
 CHECK_S = 0.2
 """Between two looks at whether the browser still waits for a prediction."""
@@ -33,7 +36,7 @@ class AppState:
     """What the routes of one server share.
 
     shelf: of networks.  folder: for uploads while they are decoded; it goes with the server.
-    run_list: of the folder whose runs are listed; None lists none.
+    runs: the folder whose runs are listed; None lists none.
     data: the folder whose data may be checked; None for none.
     queue, decoder: of pictures.  video_queue, video_decoder: of videos, which take minutes, and of checks.
     starter: of trainings.
@@ -41,7 +44,7 @@ class AppState:
 
     shelf: NetworkShelf
     folder: Path
-    run_list: RunList | None = None
+    runs: Path | None = None
     data: Path | None = None
     sessions: SessionStore = field(default_factory=SessionStore)
     queue: FairQueue = field(default_factory=FairQueue)
@@ -49,6 +52,27 @@ class AppState:
     decoder: UploadDecoder = field(default_factory=UploadDecoder)
     video_decoder: UploadDecoder = field(default_factory=UploadDecoder)
     starter: TrainingStarter = field(default_factory=TrainingStarter)
+    _is_warm: bool = field(default=False, init=False)
+
+    @cached_property
+    def run_list(self) -> RunList | None:
+        """Return the runs of the server, None where it lists none."""
+        from stadia.web.run_list import RunList  # with its records, for which the first page does not wait
+
+        return None if self.runs is None else RunList(self.runs)
+
+    def warm_up(self) -> None:
+        """Load what the first picture needs, in the queue of pictures: decoder, torch, and the first network."""
+
+        def load() -> None:
+            self.decoder.start()
+            importlib.import_module("stadia.web.photo_routes")
+            if self.shelf.names:
+                self.shelf.find(0)
+
+        if not self._is_warm:
+            self._is_warm = True
+            self.queue.submit("start", load)
 
     def close(self) -> None:
         """End the processes and threads, and remove the files."""
@@ -78,6 +102,8 @@ async def run_in_turn(request: Request, session: Session, job: Callable[[], Any]
 
 def make_upload_folder() -> Path:
     """Return a new private folder for uploads; those of servers that were killed are removed."""
+    import psutil
+
     root = Path(tempfile.gettempdir())
     for folder in root.glob(f"{_FOLDER}*"):
         process = folder.name.removeprefix(_FOLDER).partition("-")[0]

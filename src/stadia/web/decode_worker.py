@@ -10,7 +10,6 @@ import contextlib
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from stadia.datasets.formats.calibration_files import read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
 from stadia.evaluation.graph_worker import read_header, write_message
 from stadia.files.image_io import write_image
+from stadia.web.decoding import UPLOAD, DecodedPhoto
 
 MAX_PHOTO_PIXELS = 50_000_000
 """Largest photo: telephones have 48 to 50 megapixels."""
@@ -35,23 +35,6 @@ MAX_SIDE = 1600
 
 MEMORY_BYTES = 3 << 30
 """Addresses of the process: 50 megapixels, decoded and resized, take 0.6 GB beside the libraries."""
-
-UPLOAD = "the upload"
-"""What errors call a file: names of users and of folders on this machine do not reach a page."""
-
-
-@dataclass(frozen=True)
-class DecodedPhoto:
-    """A decoded picture.
-
-    image: (H, W, 3) RGB, upright, at most MAX_SIDE pixels wide or high.
-    filmed_size: (height, width) as in the file, upright.
-    fov_deg: angle from its left to its right edge by its EXIF; None where that has no focal length.
-    """
-
-    image: NDArray[np.uint8]
-    filmed_size: tuple[int, int]
-    fov_deg: float | None
 
 
 def decode_photo(path: Path) -> DecodedPhoto:

@@ -7,16 +7,18 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from stadia.core.errors import DataError
-from stadia.evaluation.graph_worker import read_header, write_message
-from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE
-from stadia.web.decode_worker import UPLOAD, DecodedPhoto
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+UPLOAD = "the upload"
+"""What errors call a file: names of users and of folders on this machine do not reach a page."""
 
 PHOTO_S = 20.0
 """Time for one photo. 50 megapixels take 2 s on one core."""
@@ -30,6 +32,20 @@ MAX_UPLOADS = 50
 Kind = Literal["photo", "video"]
 
 
+@dataclass(frozen=True)
+class DecodedPhoto:
+    """A decoded picture.
+
+    image: (H, W, 3) RGB, upright, with sides of at most MAX_SIDE pixels.
+    filmed_size: (height, width) as in the file, upright.
+    fov_deg: angle from its left to its right edge by its EXIF; None where that has no focal length.
+    """
+
+    image: NDArray[np.uint8]
+    filmed_size: tuple[int, int]
+    fov_deg: float | None
+
+
 def find_upload_kind(head: bytes) -> tuple[Kind, str]:
     r"""Return what a file is by its first 16 bytes, and the suffix that readers expect. Raises DataError.
 
@@ -37,6 +53,8 @@ def find_upload_kind(head: bytes) -> tuple[Kind, str]:
         >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
         ('photo', '.jpg')
     """
+    from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE
+
     if head.startswith(PNG_SIGNATURE):
         return "photo", ".png"
     if head.startswith(JPEG_SIGNATURE):
@@ -66,13 +84,25 @@ class UploadDecoder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process = _start_process()
+        self._process: subprocess.Popen[bytes] | None = None
         self._count = 0
         self._is_closed = False
+
+    def start(self) -> None:
+        """Start the process, so that the first upload does not wait for it."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._process, self._count = _start_process(), 0
+        return self._process
 
     def decode_photo(self, path: Path) -> DecodedPhoto:
         """Return a decoded photo. Raises DataError, without the name of the file, where it cannot be decoded."""
         reply, data = self._exchange({"kind": "photo", "path": str(path)}, PHOTO_S)
+        import numpy as np
+
         shape = tuple(reply["shape"])
         image: NDArray[np.uint8] = np.frombuffer(data, np.uint8).reshape(shape)
         height, width = reply["filmed_size"]
@@ -93,14 +123,20 @@ class UploadDecoder:
     def close(self) -> None:
         """End the process, also while it decodes."""
         self._is_closed = True
-        self._process.kill()
+        process = self._process
+        if process is not None:
+            process.kill()
         with self._lock:
-            _end_process(self._process)
+            if self._process is not None:
+                _end_process(self._process)
+                self._process = None
 
     def _exchange(self, header: Mapping[str, Any], limit_s: float) -> tuple[Any, bytes]:
         """Send a request and return the reply, with the bytes behind it."""
+        from stadia.evaluation.graph_worker import read_header, write_message
+
         with self._lock:
-            late, process = threading.Event(), self._process
+            late, process = threading.Event(), self._start()
 
             def stop() -> None:
                 late.set()
@@ -126,8 +162,9 @@ class UploadDecoder:
             self._count += 1
             if reply is None or has_ended or self._count >= MAX_UPLOADS:
                 _end_process(process)
+                self._process = None
                 if not self._is_closed:
-                    self._process, self._count = _start_process(), 0
+                    self._start()
         if reply is None or has_ended:
             found = f"a file that takes more than {limit_s:.0f} s" if late.is_set() else "a file that ends its decoder"
             raise DataError(UPLOAD, found=found, expected="a whole picture or video", fix="save it again, or smaller")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.files.json_files import parse_json
-from stadia.web.decode_worker import UPLOAD
-from stadia.web.decoding import Kind, find_upload_kind
+from stadia.web.decoding import UPLOAD, Kind, find_upload_kind
 from stadia.web.guards import refuse
+
+if TYPE_CHECKING:
+    from stadia.core.config import StrictModel
 
 MAX_PHOTO_BYTES = 40 << 20
 """Largest picture: a PNG of 12 megapixels has 30 MB."""
@@ -105,6 +105,8 @@ async def read_json_body(request: Request) -> Any:
 
 def parse_form(model: type[StrictModel], values: Any) -> Any:
     """Return the validated fields of a request. Raises ConfigError that names the first wrong one."""
+    from pydantic import ValidationError
+
     try:
         return model.model_validate(values)
     except ValidationError as error:

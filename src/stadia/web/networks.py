@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.files.run_facts import RUN_FILE
 from stadia.models import DEFAULT_NETWORK
 from stadia.models.published_files import HUB
-from stadia.report.run_files import flatten_mapping, read_run
 
 if TYPE_CHECKING:
     from stadia.core.types import Predictor
@@ -89,6 +87,7 @@ def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
 
 def load_network(name: str) -> OpenNetwork:
     """Open a run, a checkpoint, or a published network by its name. Raises StadiaError where it is none of these."""
+    from stadia.files.run_facts import RUN_FILE
     from stadia.models.depth.base_network import REAL_ERROR
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.config import NETWORK_RECIPE
@@ -123,6 +122,8 @@ def find_label(name: str) -> str:
 
 def find_relative_error(run: Path) -> float | None:
     """Return AbsRel of a run's validation; None where it has none."""
+    from stadia.report.run_files import flatten_mapping, read_run
+
     try:
         scores = read_run(run).scores
     except (StadiaError, OSError):

@@ -20,7 +20,7 @@ from stadia.files.input_files import read_bytes
 from stadia.recipes.prediction.verdict import verdict_lines
 from stadia.web import photo as photos
 from stadia.web.app_state import get_state, run_in_turn
-from stadia.web.decode_worker import DecodedPhoto
+from stadia.web.decoding import DecodedPhoto
 from stadia.web.forms import parse_form, read_json_body, read_numbers, receive_upload
 from stadia.web.guards import require_session
 from stadia.web.networks import OpenNetwork

@@ -11,8 +11,6 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from stadia.core.errors import RunError
 from stadia.files.input_files import read_text
 from stadia.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
@@ -61,6 +59,8 @@ class TrainingStarter:
 
     def start(self, data: Path, preset: str, minutes: float, runs: Path) -> None:
         """Start a training. Raises RunError where one goes, or where little memory is free."""
+        import psutil
+
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 raise RunError("training", found="one that goes", expected="none", fix="stop it, or wait for its end")

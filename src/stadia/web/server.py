@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import importlib
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -25,10 +27,12 @@ from stadia.web.app_state import AppState, get_state, make_upload_folder
 from stadia.web.forms import MAX_PHOTO_BYTES, MAX_VIDEO_BYTES, one_line
 from stadia.web.guards import SESSION_COOKIE, make_guard, name_cookie, refuse, require_session, set_cookie
 from stadia.web.networks import NetworkShelf
-from stadia.web.run_list import RunList
 
 M_ARENA_MAX = -8
 """The parameter of mallopt, from malloc.h of glibc."""
+
+NO_PAGE_S = 5.0
+"""Time after which the first network loads, where no browser has opened the page."""
 
 log = logging.getLogger(__name__)
 
@@ -95,19 +99,15 @@ def make_app(
         data: a folder whose data may be checked.
         token: that a browser must have; None only where loopback alone is served.
     """
-    state = AppState(NetworkShelf(names), make_upload_folder(), RunList(runs) if runs is not None else None, data)
-
-    def warm_up() -> None:
-        importlib.import_module("stadia.web.photo_routes")
-        if names:
-            state.shelf.find(0)
+    state = AppState(NetworkShelf(names), make_upload_folder(), runs, data)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        state.queue.submit("start", warm_up)
+        timer = asyncio.get_running_loop().call_later(NO_PAGE_S, state.warm_up)
         try:
             yield
         finally:
+            timer.cancel()
             state.close()
 
     pages: list[BaseRoute] = [Route("/", one_line(show_page)), Route("/api/session", one_line(show_session))]
@@ -141,18 +141,17 @@ async def show_page(request: Request) -> Response:
 
 
 async def show_session(request: Request) -> Response:
-    """Return the session's secret, the networks, and the limits."""
+    """Return the session's secret, the networks, and the limits; the first network loads after the reply."""
     session, state = require_session(request), get_state(request)
-    return JSONResponse(
-        {
-            "csrf": session.csrf,
-            "networks": state.shelf.labels(),
-            "version": __version__,
-            "has_runs": state.run_list is not None,
-            "max_photo_bytes": MAX_PHOTO_BYTES,
-            "max_video_bytes": MAX_VIDEO_BYTES,
-        }
-    )
+    about = {
+        "csrf": session.csrf,
+        "networks": state.shelf.labels(),
+        "version": __version__,
+        "has_runs": state.runs is not None,
+        "max_photo_bytes": MAX_PHOTO_BYTES,
+        "max_video_bytes": MAX_VIDEO_BYTES,
+    }
+    return JSONResponse(about, background=BackgroundTask(state.warm_up))
 
 
 def limit_arenas() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stadia.core.errors import ConfigError
-from stadia.web.decode_worker import DecodedPhoto
+from stadia.web.decoding import DecodedPhoto
 
 MAX_SESSIONS = 256
 """Sessions that are kept. A session without a picture takes a kilobyte."""

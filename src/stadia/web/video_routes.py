@@ -19,7 +19,7 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.evaluation.io.predictions_record import TRAJECTORY
 from stadia.recipes.prediction.prediction_outputs import CLOUD, DEPTH_COLOR
 from stadia.web.app_state import AppState, get_state
-from stadia.web.decode_worker import UPLOAD
+from stadia.web.decoding import UPLOAD
 from stadia.web.forms import parse_form, read_numbers, receive_upload
 from stadia.web.guards import require_session
 from stadia.web.photo import choose_camera
