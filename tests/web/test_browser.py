@@ -94,7 +94,7 @@ def tab(chromium: Any, address: str, request: pytest.FixtureRequest) -> Iterator
     page = Page(context, address)
     yield page
     assert page.problems == []
-    assert all(url.startswith((address, "blob:", "data:")) for url in page.requests), page.requests
+    assert all(url.startswith((address, "blob:", "data:", "file:")) for url in page.requests), page.requests
     context.close()
 
 
@@ -176,7 +176,7 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     page.evaluate("document.getElementById('status').textContent = ''")
     page.keyboard.press("ArrowRight")
     tab.wait_for_result()
-    assert "chosen by you" in tab.text("#fov-source")
+    assert "chosen by hand" in tab.text("#fov-source")
 
 
 @rest
@@ -241,7 +241,7 @@ def test_a_portrait_picture_with_exif(open_tab: Callable[[], Page]) -> None:
     tab = open_tab()
     tab.choose(encode(make_picture(480, 640), "JPEG", focal_mm=26, orientation=6), "photo.jpg")
     tab.wait_for_result()
-    assert "by the picture's EXIF" in tab.text("#fov-source")
+    assert "by the EXIF of the file" in tab.text("#fov-source")
     size = tab.page.evaluate(
         "[document.getElementById('shown').naturalWidth, document.getElementById('shown').naturalHeight]"
     )
@@ -308,6 +308,26 @@ def test_downloads_of_the_page(open_tab: Callable[[], Page]) -> None:
             tab.page.click(f"#files a:text-is('{name}')")
         assert started.value.suggested_filename == f"stadia-{name}"
         assert Path(started.value.path()).stat().st_size > 1000
+
+
+@rest
+def test_a_shared_page_at_both_widths(tab: Page, tmp_path: Path) -> None:
+    """It is a file: it draws its points, is not cut off, loads nothing, and names the measured distance."""
+    tab.choose(encode(make_picture(480, 640)))
+    tab.wait_for_result()
+    box = tab.page.locator("#stage").bounding_box()
+    for x in (360, 488):
+        tab.page.locator("#stage").click(position={"x": (x + 0.5) * box["width"] / 640, "y": box["height"] / 2})
+    tab.wait_until("document.getElementById('distance').textContent")
+    tab.page.focus("#share")
+    with tab.page.expect_download() as started:
+        tab.page.keyboard.press("Enter")
+    started.value.save_as(tmp_path / "shared.html")
+    tab.page.goto((tmp_path / "shared.html").as_uri())
+    tab.page.wait_for_selector("canvas[data-drawn]")
+    assert "Distance of the two points: 0.2" in tab.text(".headline")
+    assert tab.find_faults_of_access() == []
+    assert tab.find_cut_off() <= 0
 
 
 @rest

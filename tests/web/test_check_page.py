@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import Browser
 
-from stadia.web.check_routes import list_data
+from stadia.web.check_routes import list_data, run_check
 from stadia.web.server import make_app
 
 
@@ -41,3 +41,12 @@ def test_a_name_that_is_not_listed_is_refused(browser: Browser, name: str) -> No
     reply = browser.post("/api/check", json={"name": name})
     assert reply.status_code == 422
     assert "one of the list" in reply.json()["error"]
+
+
+@pytest.mark.slow
+def test_data_that_cannot_be_opened_are_one_line_of_the_check(tmp_path: Path) -> None:
+    """The line names the file and its own fix, and no folder of the machine."""
+    (tmp_path / "drive").mkdir()
+    result = run_check(tmp_path / "drive", None, tmp_path)
+    assert result["error"].count("Fix: ") == 1
+    assert str(tmp_path) not in result["error"]

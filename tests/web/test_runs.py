@@ -55,6 +55,8 @@ def test_the_list_has_state_and_verdict(browser: Browser) -> None:
     good, killed = rows["2026-01-31-120000-good"], rows["2026-01-31-130000-killed"]
     assert (good["status"], good["verdict"], good["is_training"]) == ("finished", "usable", False)
     assert (killed["status"], killed["is_training"]) == ("ended without a record", False)
+    page = browser.client.get(f"/api/runs/{killed['name']}").json()
+    assert page["verdict"]["word"] == "not finished", "its record still has it as running"
     assert len(rows) == 2
 
 

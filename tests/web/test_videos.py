@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import time
 from pathlib import Path
@@ -58,6 +59,9 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
         assert browser.client.get(f"{base}/{kind}/4.jpg").status_code == 422
     files = {name: browser.client.get(f"{base}/files/{name}") for name in job["files"]}
     assert {"side_by_side.mp4", "cloud.ply", "cloud.glb", "trajectory.txt", "predictions.json"} <= set(files)
+    page = browser.client.get(f"{base}/share").text
+    assert base64.b64encode(files["side_by_side.mp4"].content).decode() in page
+    assert all(text in page for text in ("CC0-1.0", "70.0° from left to right", "Path of the camera", job["verdict"]))
     assert all(reply.status_code == 200 for reply in files.values())
     with av.open(io.BytesIO(files["side_by_side.mp4"].content)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 4

@@ -100,7 +100,7 @@ def build_report(
 
 
 @functools.cache
-def _make_environment() -> Environment:
+def make_environment() -> Environment:
     """Make what the templates see. They are compiled once a process, which takes as long as to fill them."""
     options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     return Environment(loader=FileSystemLoader([TEMPLATE_FOLDER, SHARED_FOLDER]), **options)
@@ -108,13 +108,13 @@ def _make_environment() -> Environment:
 
 def render_charts(charts: Sequence[Chart]) -> list[str]:
     """Return charts with their legends as HTML, as the report shows them; the app shows them too."""
-    macros = _make_environment().get_template("macros.html").module
+    macros = make_environment().get_template("macros.html").module
     return [str(macros.chart_card(chart)) for chart in charts]  # type: ignore[attr-defined]
 
 
 def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
-    template = _make_environment().get_template("report.html")
+    template = make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), list_findings(run)
     clouds = load_point_clouds(run)
     scripts = [*([SHARED_FOLDER / "points.js"] if clouds else ()), TEMPLATE_FOLDER / "report.js"]

@@ -25,7 +25,7 @@ from stadia.files.input_files import read_bytes
 from stadia.files.json_files import parse_json
 from stadia.web.app_state import get_state, run_in_turn
 from stadia.web.forms import parse_form, read_json_body
-from stadia.web.guards import require_session
+from stadia.web.guards import refuse, require_session
 
 CHECK_S = 180.0
 """Time of a check: 20 s for its recordings, and the opening of a large data set."""
@@ -69,9 +69,11 @@ def make_check_command(path: Path, fov_deg: float | None) -> list[str]:
 def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]:
     """Check data in a process of its own; return its findings with their pictures, and the command.
 
+    Where the data cannot be opened, its line is `error`.
+
     folder: for the pictures, which are removed.
 
-    Raises DataError with its message where the data cannot be opened, or the time is over.
+    Raises DataError where the time is over.
     """
     words = make_check_command(path, fov_deg)
     with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -85,10 +87,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
         text = done.stdout.decode("utf-8", "replace")
         if done.returncode > 1 or not text.strip():
             message = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-            found = message[-1].removeprefix("stadia: ").replace(str(path), path.name)
-            raise DataError(
-                path.name, found=found, expected="data that can be checked", fix="correct it, or the camera"
-            )
+            return {"error": message[-1].removeprefix("stadia: ").replace(str(path), path.name)}
         findings = parse_json("stadia check", text, "findings")
         for number, finding in enumerate(findings):
             image = finding.get("evidence", {}).get("image")
@@ -123,4 +122,4 @@ async def check(request: Request) -> Response:
     path = state.data / form.name
     job = partial(run_check, path, form.fov_deg, state.folder)
     result = await run_in_turn(request, session, job, state.video_queue)  # it takes minutes, as a video does
-    return JSONResponse(result)
+    return refuse(result["error"]) if "error" in result else JSONResponse(result)

@@ -125,3 +125,9 @@ def read_numbers(request: Request, **kinds: type[int] | type[float]) -> dict[str
             except (ValueError, OverflowError):
                 raise ConfigError(key, found=f"'{text}'", expected="a number", fix="reload the page") from None
     return numbers
+
+
+def send_page(page: str) -> Response:
+    """Return a page of HTML that a browser saves, and does not open in this page's place."""
+    headers = {"content-disposition": 'attachment; filename="stadia-result.html"'}
+    return Response(page, media_type="text/html", headers=headers)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.web.networks import OpenNetwork
-from stadia.web.photo import PhotoCamera
+from stadia.web.photo import FOV_SOURCES, PhotoCamera
 
 RECIPE = "objectpose"
 
@@ -49,6 +49,7 @@ class ObjectPhoto:
             "has_depth": False,
             "fov_deg": round(self.camera.fov_deg, 1),
             "fov_source": self.camera.source,
+            "fov_from": FOV_SOURCES[self.camera.source],
             "verdict": "not judged",
             "verdict_lines": list(self.lines) or ["no object was found"],
             "trust": TRUST,

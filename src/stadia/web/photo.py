@@ -44,6 +44,14 @@ BAR_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 
 FovSource = Literal["photo", "you", "network", "assumed"]
 
+FOV_SOURCES: Mapping[str, str] = {
+    "photo": "by the EXIF of the file",
+    "you": "chosen by hand",
+    "network": "of the network's training: the file names none",
+    "assumed": "assumed: neither the file nor the network names one",
+}
+"""Where a field of view comes from, for people."""
+
 
 @dataclass(frozen=True)
 class PhotoCamera:
@@ -315,6 +323,14 @@ def shrink_values(prediction: PhotoPrediction) -> NDArray[np.float32]:
     return np.clip((inverse - low) / max(float(high - low), 1e-12), 0.001, 1).astype(np.float32)
 
 
+def choose_points(depth: NDArray[np.float32], edge_ratio: float = EDGE_RATIO) -> NDArray[np.bool_]:
+    """Return the pixels (H, W) of depth that a cloud shows: not sky, far points, and points at edges of depth."""
+    known = depth > 0
+    if known.any():
+        known &= depth < MAX_MEDIAN_DEPTHS * np.median(depth[known])
+    return known & ~find_edges(depth, edge_ratio)
+
+
 def make_cloud(
     prediction: PhotoPrediction,
     max_points: int = MAX_CLOUD_POINTS,
@@ -335,10 +351,7 @@ def make_cloud(
     """
     height, width = prediction.image.shape[:2]
     depth = prediction.depth(height, width)
-    known = depth > 0
-    if known.any():
-        known &= depth < MAX_MEDIAN_DEPTHS * np.median(depth[known])
-    known &= ~find_edges(depth, edge_ratio)
+    known = choose_points(depth, edge_ratio)
     uncertainty = prediction.predicted.log_uncertainty
     if uncertainty is not None and certain_share < 1:
         uncertainty = cv2.resize(uncertainty, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -1,7 +1,8 @@
-"""Routes of pictures: upload, predict again, maps, cloud, distance, files."""
+"""Routes of pictures: upload, predict again, maps, cloud, distance, files, a page to share, a calibration."""
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,14 +15,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
+from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.evaluation.io.point_clouds import EDGE_RATIO
+from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_bytes
 from stadia.recipes.prediction.verdict import verdict_lines
+from stadia.report.result_page import render_result
 from stadia.web import photo as photos
+from stadia.web import share_page
 from stadia.web.app_state import get_state, run_in_turn
 from stadia.web.decoding import DecodedPhoto
-from stadia.web.forms import parse_form, read_json_body, read_numbers, receive_upload
+from stadia.web.forms import parse_form, read_json_body, read_numbers, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.networks import OpenNetwork
 from stadia.web.objects import RECIPE as OBJECTS
@@ -146,6 +151,7 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "bar": photos.describe_bar(prediction),
         "fov_deg": round(prediction.camera.fov_deg, 1),
         "fov_source": prediction.camera.source,
+        "fov_from": photos.FOV_SOURCES[prediction.camera.source],
         "verdict": checks["verdict"],
         "verdict_lines": list(verdict_lines(checks)),
         "trust": prediction.trust,
@@ -234,9 +240,66 @@ async def download(request: Request) -> Response:
     return Response(data, media_type=photos.DOWNLOADS[name], headers=headers)
 
 
+async def share(request: Request) -> Response:
+    """Return the page to share, one file; `?x1=`, `y1`, `x2` and `y2` are the points of a measured distance."""
+    prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
+    given = read_numbers(request, x1=int, y1=int, x2=int, y2=int)
+    points = [(given["x1"], given["y1"]), (given["x2"], given["y2"])] if len(given) == 4 else []
+
+    def write() -> str:
+        if isinstance(prediction, ObjectPhoto):
+            return render_result(share_page.describe_objects(prediction))
+        return render_result(share_page.describe_photo(prediction, points))
+
+    return send_page(await run_in_threadpool(write))
+
+
 def _find_prediction(request: Request) -> photos.PhotoPrediction:
     prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
     if not isinstance(prediction, photos.PhotoPrediction):
         fix = "choose a network that predicts depth"
         raise ConfigError("prediction", found="objects", expected="depth", fix=fix)
     return prediction
+
+
+# -- a calibration file, whose field of view the page then uses
+
+CALIBRATION = "the calibration"
+"""What errors call the file: names of users and of folders on this machine do not reach a page."""
+
+
+class CalibrationForm(StrictModel):
+    """A file as text; its suffix names the format."""
+
+    suffix: Literal[".txt", ".yaml", ".yml", ".json", ".xml"]
+    text: Annotated[str, Field(min_length=1, max_length=60_000)]
+
+
+def measure_field_of_view(path: Path) -> dict[str, Any]:
+    """Return the field of view of the first camera of a file, left to right edge in degrees, and what is left out.
+
+    Raises DataError, without the path, where the file is no calibration.
+    """
+    try:
+        camera = read_calibration(path)[0]
+    except DataError as error:
+        raise DataError(CALIBRATION, found=error.found, expected=error.expected, fix=error.fix) from None
+    width = 2 * float(camera.K[0, 2]) if camera.size is None else camera.size[1]
+    fov_deg = math.degrees(2 * math.atan(width / 2 / float(camera.K[0, 0])))
+    notes = ["the picture is assumed to be centered and whole"]
+    notes += ["distortion is not removed"] * any(camera.distortion)
+    return {"fov_deg": round(fov_deg, 2), "about": f"camera {camera.name}; {'; '.join(notes)}"}
+
+
+async def read_calibration_file(request: Request) -> Response:
+    """Return the field of view of a calibration file."""
+    require_session(request)
+    form = parse_form(CalibrationForm, await read_json_body(request))
+
+    def read() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(dir=get_state(request).folder) as folder:
+            path = Path(folder) / f"calibration{form.suffix}"
+            write_text(path, form.text)
+            return measure_field_of_view(path)
+
+    return JSONResponse(await run_in_threadpool(read))

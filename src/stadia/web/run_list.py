@@ -23,8 +23,8 @@ from stadia.core.errors import RunError, StadiaError
 from stadia.files.locks import LOCK_FILE
 from stadia.files.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
 from stadia.report.figures import Chart, make_plot
-from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
-from stadia.report.quality_summary import describe_quality, make_tiles, make_verdict
+from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, label_panel, metric_label
+from stadia.report.quality_summary import RunVerdict, describe_quality, make_tiles, make_verdict
 from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
 from stadia.report.run_journal import diff_runs, list_cautions, write_comparison
 
@@ -45,7 +45,7 @@ STARTED_S = 4.0
 class RunRow:
     """One run of the list.
 
-    name: of its folder.  status, tone: as the report shows them; a killed training is "ended without a record".
+    name: of its folder.  status, tone: of the training; a killed one is "ended without a record".
     verdict: on its predictions; "" where it has none.
     """
 
@@ -104,7 +104,7 @@ class RunList:
         return facts
 
     def _describe(self, name: str, facts: RunFacts) -> RunRow:
-        status, tone = describe_status(facts.status, facts.predictions)
+        status, tone = describe_status(facts.status)
         is_training = facts.status == "running" and is_locked(self.folder / name)
         if facts.status == "running" and not is_training:
             status, tone = "ended without a record", "warn"
@@ -128,6 +128,15 @@ def is_locked(run: Path) -> bool:
 
 # -- one run
 
+ENDED = RunVerdict("not finished", "warn", "It ended without a record: resume it, or do not use it.")
+"""Of a killed training."""
+
+
+def judge_run(run: RunFiles) -> RunVerdict:
+    """Return whether a run's result may be used; a record of a training that was killed still names it as running."""
+    is_killed = run.facts.status == "running" and not is_locked(run.folder)
+    return ENDED if is_killed else make_verdict(run)
+
 
 def describe_run(folder: Path) -> dict[str, Any]:
     """Return what the page of a run shows, as JSON: quality, key numbers, curves, findings, images."""
@@ -145,7 +154,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         "steps": run.steps,
         "started": run.facts.started,
         "quality": [[sentence.text, sentence.tone] for sentence in describe_quality(run)],
-        "verdict": asdict(make_verdict(run)),
+        "verdict": asdict(judge_run(run)),
         "tiles": [[tile.label, tile.value, tile.note] for tile in make_tiles(run)],
         "charts": draw_curves(folder),
         "findings": [_describe_finding(finding) for finding in run.findings if finding.get("severity") != "note"],
@@ -163,7 +172,7 @@ def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
     names = [first.folder.name, second.folder.name]
     can_compare = has_same_data and first.recipe == second.recipe
     return {
-        "runs": [{"name": run.folder.name, "verdict": asdict(make_verdict(run))} for run in (first, second)],
+        "runs": [{"name": run.folder.name, "verdict": asdict(judge_run(run))} for run in (first, second)],
         "better": _describe_better(rows, names) if can_compare else OTHER_DATA,
         "scores": [[f"{metric_label(name).label} {direction_arrow(name)}".strip(), *row] for name, *row in rows],
         "cautions": list_cautions(first, second, difference),
@@ -253,7 +262,7 @@ def _choose_series(run: RunFiles) -> dict[str, Series]:
 
 def _draw_series(series: Sequence[Series], name: str = "") -> Chart | None:
     label = metric_label(name or series[0].name)
-    return make_plot(label.label, series, better=label.better)
+    return make_plot(label_panel(name or series[0].name).title, series, better=label.better)
 
 
 # -- stop and resume

@@ -17,10 +17,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.evaluation.io.predictions_record import TRAJECTORY
+from stadia.process.cpu_settings import return_freed_memory
 from stadia.recipes.prediction.prediction_outputs import CLOUD, DEPTH_COLOR
+from stadia.report.result_page import render_result
+from stadia.web import share_page
 from stadia.web.app_state import AppState, get_state
 from stadia.web.decoding import UPLOAD
-from stadia.web.forms import parse_form, read_numbers, receive_upload
+from stadia.web.forms import parse_form, read_numbers, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.photo import choose_camera
 from stadia.web.sessions import find_kept
@@ -96,6 +99,7 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
     finally:
         if job.state in ("cancelled", "failed"):
             job.close()  # also what was written after it was cancelled
+        return_freed_memory()  # the frames of the verdict, the encoder of the video
         job.has_ended.set()
 
 
@@ -161,6 +165,12 @@ async def download_video(request: Request) -> Response:
         data = await run_in_threadpool(encode_video_glb, job.predictions)
         return Response(data, media_type=VIDEO_DOWNLOADS[name], headers=headers)
     return FileResponse(_find_file(job, name), media_type=VIDEO_DOWNLOADS[name], headers=headers)
+
+
+async def share_video(request: Request) -> Response:
+    """Return the page to share, one file."""
+    job = _find_done(request)
+    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job))))
 
 
 def _find(request: Request) -> VideoJob:

@@ -3,7 +3,7 @@
 
 const MAX_DRAW_MS = 22, MEASURED_FRAMES = 4, MIN_POINTS = 20000, REST_MS = 250; // a browser needs the rest of 33 ms
 const BACKGROUND = [20, 21, 23], MAX_PIXEL_RATIO = 2, FOCAL = 1.3; // focal length in heights of the canvas
-const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000; // squares of points cover the canvas so many times
+const COVER = { moving: 1, resting: 3 }, LARGEST_PX = 6, LINE_PX = 2, LINE_POINTS = 20000, WIDE = 1.6; // squares of points cover the canvas so many times
 const AXES = [["x right", [1, 0, 0], [230, 159, 0]], ["y down", [0, 1, 0], [0, 158, 115]], ["z forward", [0, 0, 1], [86, 180, 233]]];
 export const AXES_TEXT = "Axes: x right (orange), y down (green), z forward (blue)";
 
@@ -82,7 +82,8 @@ export class CloudView {
 
   // From behind the camera, to its left and above.
   reset() {
-    this.view = { target: [0, 0, this.middle], yaw: Math.PI / 9, pitch: Math.PI / 9, distance: 2 * this.middle };
+    const shape = this.canvas.clientWidth / this.canvas.clientHeight || WIDE; // a narrow canvas sees less from left to right
+    this.view = { target: [0, 0, this.middle], yaw: Math.PI / 9, pitch: Math.PI / 9, distance: 2 * this.middle * Math.max(WIDE / shape, 1) };
     this.request();
   }
 

@@ -2,10 +2,6 @@
 
 import { byId, get, listItems, listVerdict, post, showError, showVerdict, splitCloud } from "./api.js";
 
-const FOV_FROM = {
-  photo: "by the picture's EXIF", you: "chosen by you", network: "of the network's training: your picture names none",
-  assumed: "assumed: neither the picture nor the network names one",
-};
 const SCALES = { metres: "metres", "up-to-scale": "relative, no metres", "affine-inverse": "relative, no depth", "affine-depth": "relative, no depth" };
 
 export function startPicture(session) {
@@ -108,7 +104,7 @@ export function startPicture(session) {
     marks.setAttribute("viewBox", `0 0 ${result.width} ${result.height}`);
     byId("fov").value = result.fov_deg;
     byId("fov-value").textContent = `${result.fov_deg}°`;
-    byId("fov-source").textContent = `From left to right, ${FOV_FROM[result.fov_source]}.`;
+    byId("fov-source").textContent = `From left to right, ${result.fov_from}.`;
     for (const place of document.querySelectorAll("#picture .bar, #value, #distance, #stage-help")) place.hidden = !isDepth;
     if (isDepth) showBar(result.bar);
     byId("depth").alt = isDepth ? "Its depth in colors, bright is near" : "Its objects with masks, boxes and axes";
@@ -126,6 +122,7 @@ export function startPicture(session) {
       item.append(Object.assign(document.createElement("a"), { href: `${base}/files/${name}`, textContent: name, download: `stadia-${name}` }));
       return item;
     }));
+    byId("files-part").hidden = !result.files.length;
     byId("cloud-part").hidden = !result.has_depth;
     byId("value").textContent = "Point at the picture to see its depth here";
     drawMarks();
@@ -165,12 +162,15 @@ export function startPicture(session) {
   }
 
   async function measure() {
-    const place = byId("distance");
+    const place = byId("distance"), base = `/api/predictions/${state.result.prediction}/share`;
     place.textContent = "";
+    byId("share").href = base;
     if (state.points.length < 2 || !state.values) return;
     try {
       const found = await post(`/api/predictions/${state.result.prediction}/distance`, { first: state.points[0], second: state.points[1] });
       const error = found.has_network_error ? "" : "; how exact the network is was not measured";
+      const [[x1, y1], [x2, y2]] = state.points;
+      byId("share").href = `${base}?${new URLSearchParams({ x1, y1, x2, y2 })}`; // the page has the distance too
       place.textContent = `Distance ${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit}${error}`;
     } catch (error) {
       place.textContent = error.message;
@@ -219,7 +219,7 @@ export function startPicture(session) {
       showValue(state.cross);
     } else if (event.key === "Escape") {
       state.points = [];
-      byId("distance").textContent = "";
+      measure();
     } else addPoint([...state.cross]);
     drawMarks();
   });

@@ -62,6 +62,7 @@ export function startVideo(session) {
     listVerdict("video-lines", job.lines);
     byId("video-name").textContent = job.network;
     byId("video-licence").textContent = job.licence || "none recorded";
+    byId("video-share").href = `/api/videos/${state.key}/share`;
     byId("video-files").replaceChildren(...job.files.map((name) => {
       const item = document.createElement("li");
       item.append(Object.assign(document.createElement("a"), { href: `/api/videos/${state.key}/files/${name}`, textContent: name, download: `stadia-${name}` }));

@@ -1,0 +1,130 @@
+"""Write the page of one predicted picture or video: one file that a colleague opens without stadia."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia import __version__
+from stadia.files.input_files import read_text
+from stadia.report.metric_labels import METRES, describe_depth_scale
+from stadia.report.report_images import MAX_CLOUD_PIXELS, EmbeddedImage, PointCloudFigure, encode_jpeg
+from stadia.report.report_page import SHARED_FOLDER, TEMPLATE_FOLDER, make_environment
+
+SHOWN_WIDTH = 1280
+"""Largest width of its pictures: two of them and a cloud have less than a megabyte."""
+
+_COUNTS = 65535  # of depth in 16 bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultPage:
+    """What a page shows of one predicted picture or video.
+
+    title: of the page.
+    images: (text, (H, W, 3) RGB), such as the picture and its depth in colors.
+    video: an MP4; b"" for a picture.
+    colors, ticks: CSS colors of the bar from far to near, and (share of its length, label); empty without a bar.
+    verdict: its word.  lines: of the verdict, as of `verdict_lines`.  trust: what may be relied on.
+    depth_scale: of the depth.  scale_from: what gives its metres.
+    headline: a line above the images, such as a measured distance.
+    facts: (name, text), such as network, licence and camera.
+    cloud: points; None without.
+    """
+
+    title: str
+    images: Sequence[tuple[str, NDArray[np.uint8]]]
+    verdict: str
+    lines: Sequence[str]
+    trust: str
+    depth_scale: str
+    facts: Mapping[str, str]
+    scale_from: str = ""
+    headline: str = ""
+    video: bytes = b""
+    colors: Sequence[str] = ()
+    ticks: Sequence[tuple[float, str]] = ()
+    cloud: PointCloudFigure | None = None
+
+
+def render_result(page: ResultPage) -> str:
+    """Return the page as HTML. All text is escaped, and the page loads nothing.
+
+    Examples:
+        >>> image = np.zeros((8, 8, 3), np.uint8)
+        >>> shown = ResultPage(
+        ...     title="Depth of a picture", images=[("Picture", image)], verdict="usable", lines=[], trust="<b>",
+        ...     depth_scale="metres", facts={"Network": "base"},
+        ... )
+        >>> "&lt;b&gt;" in render_result(shown)
+        True
+    """
+    parts = [SHARED_FOLDER / "points.js", TEMPLATE_FOLDER / "report.js"] if page.cloud is not None else []
+    script = "".join(read_text(path, expected="a part of the page") for path in parts)
+    lines = [line.strip() for line in page.lines if not line.startswith("predictions: ")]
+    skipped = [line.removeprefix("not checked: ") for line in lines if line.startswith("not checked: ")]
+    return (
+        make_environment()
+        .get_template("result.html")
+        .render(
+            page=page,
+            images=[(text, _embed(image)) for text, image in page.images],
+            video=base64.b64encode(page.video).decode(),
+            findings=[line for line in lines if not line.startswith("not checked: ")],
+            skipped=skipped,
+            scale=describe_depth_scale(page.depth_scale, page.scale_from),
+            ticks=sorted(page.ticks),
+            stadia_version=__version__,
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _embed(image: NDArray[np.uint8]) -> EmbeddedImage:
+    return encode_jpeg(image[..., ::-1], SHOWN_WIDTH)
+
+
+def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) of the same shape with as many pixels as the cloud of a page may have.
+
+    Examples:
+        >>> fit_cloud_size(720, 1280)
+        (192, 341)
+    """
+    factor = min(1.0, math.sqrt(MAX_CLOUD_PIXELS / (height * width)))
+    return max(int(height * factor), 1), max(int(width * factor), 1)
+
+
+def make_point_cloud(
+    name: str, image: NDArray[np.uint8], depth: NDArray[np.float32], K: NDArray[np.float64], depth_scale: str
+) -> PointCloudFigure | None:
+    """Return the points of a picture for its page; None where no pixel has depth.
+
+    Args:
+        name: of the picture.
+        image: (H, W, 3) RGB.
+        depth: (h, w) of `fit_cloud_size`, 0 = none.
+        K: (3, 3) of the picture.
+        depth_scale: of the depth.
+    """
+    if not depth.any():
+        return None
+    (height, width), (rows, columns) = image.shape[:2], depth.shape
+    small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+    per_count = float(depth.max()) / _COUNTS
+    counts = np.clip(np.rint(depth / per_count), 0, _COUNTS).astype("<u2")
+    across, down = columns / width, rows / height
+    view = {"rows": rows, "columns": columns, "perCount": per_count, "fx": K[0, 0] * across, "fy": K[1, 1] * down}
+    view |= {"cx": (K[0, 2] + 0.5) * across - 0.5, "cy": (K[1, 2] + 0.5) * down - 0.5}
+    unit = "m" if depth_scale == METRES else "of depth's own unit, no metres,"
+    points = base64.b64encode(counts.tobytes() + small.tobytes()).decode()
+    return PointCloudFigure(name=name, frame=name, unit=unit, points=points, view=json.dumps(view))

@@ -1,0 +1,71 @@
+"""The page that a user shares: one file that loads nothing, with what its reader needs to rely on it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.web.conftest import Browser, encode, make_picture
+
+from stadia.web.photo import PhotoCamera
+from stadia.web.share_page import describe_objects
+
+
+def share(browser: Browser, result: Any, query: str = "") -> str:
+    reply = browser.client.get(f"/api/predictions/{result['prediction']}/share{query}")
+    assert reply.headers["content-disposition"] == 'attachment; filename="stadia-result.html"', reply.text
+    return reply.text
+
+
+def test_a_shared_picture_has_verdict_camera_licence_and_distance(browser: Browser) -> None:
+    """Two pixels 60 apart at 1 m, in a camera of 90 degrees (focal length 64 px)."""
+    result = browser.upload(encode(make_picture()), "?fov_deg=90").json()
+    page = share(browser, result, "?x1=66&y1=10&x2=126&y2=10")
+    assert f'<p class="word">{result["verdict"]}</p>' in page
+    for text in ("CC0-1.0", "90.0° from left to right, chosen by hand", "focal lengths 64, 64", "128x96 pixels"):
+        assert text in page
+    distance = re.search(r"Distance of the two points: ([\d.]+) ± [\d.]+ m<", page)
+    assert distance is not None
+    assert float(distance[1]) == pytest.approx(60 / 64, rel=0.02)
+    assert page.count("data:image/jpeg") == 2
+    assert not re.search(r"(?:src|href)=[\"'](?!data:)", page), "the page loads nothing"
+
+
+def test_points_of_a_shared_picture_lie_in_the_world(browser: Browser) -> None:
+    """The far half, 20 times as deep as the median, and the edge between both are left out."""
+    page = share(browser, browser.upload(encode(make_picture()), "?fov_deg=90").json())
+    view = json.loads(re.search(r'data-view="([^"]*)"', page)[1].replace("&#34;", '"'))
+    data = base64.b64decode(re.search(r'data-points="([^"]*)"', page)[1])
+    rows, columns = view["rows"], view["columns"]
+    depth = np.frombuffer(data[: 2 * rows * columns], "<u2").reshape(rows, columns) * view["perCount"]
+    assert (rows, columns, view["fx"]) == (96, 128, pytest.approx(64))
+    assert depth[50, 100] == pytest.approx(1.0, rel=0.01)
+    assert depth[50, 64] == 0
+
+
+def test_a_shared_picture_without_depth_has_no_points(browser: Browser) -> None:
+    page = share(browser, browser.upload(encode(make_picture()), "?network=2").json())
+    assert "<canvas" not in page
+    assert "near" in page
+
+
+def test_text_of_a_shared_page_is_escaped() -> None:
+    from stadia.report.result_page import render_result
+    from stadia.web.objects import ObjectPhoto
+
+    image = np.zeros((32, 48, 3), np.uint8)
+    photo = ObjectPhoto(image, ["<script>mug</script>, 1.50 m away"], "<b>run</b>", "", PhotoCamera(60.0, "photo"))
+    page = render_result(describe_objects(photo))
+    assert "&lt;script&gt;mug" in page
+    assert "&lt;b&gt;run" in page
+    assert "none recorded" in page
+
+
+def test_points_outside_of_the_picture_are_one_line(browser: Browser) -> None:
+    result = browser.upload(encode(make_picture())).json()
+    reply = browser.client.get(f"/api/predictions/{result['prediction']}/share?x1=1&y1=1&x2=9999&y2=1")
+    assert (reply.status_code, reply.json()["error"].count("\n")) == (422, 0)
