@@ -26,8 +26,9 @@ from stadia.datasets.video.video_map import find_map_folder
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
 from stadia.mapping.run_map import MapRequest, run_map
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.scale_sources import match_pair_depth
-from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate
+from stadia.recipes.prediction.verdict import PredictionGate
 
 FRAMES = 10
 FAR = 80.0

@@ -32,9 +32,10 @@ from stadia.mapping.run_map import MapRequest, run_map
 from stadia.recipes import configure, load_predictor, train
 from stadia.recipes.base.config import make_paths_absolute
 from stadia.recipes.prediction.checked_frames import observe_frames
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.network_checkpoint import open_network
 from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate, read_training_record
+from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.checkpoint import open_checkpoint

@@ -10,17 +10,27 @@ import pytest
 import torch
 
 from stadia.core.types import DepthScale
+from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.scale_receipt import ScaleReceipt, measure_scale
-from stadia.recipes.prediction.scale_sources import MappedRoad, find_given_height
+from stadia.recipes.prediction.scale_sources import find_given_height
 
 ROWS, COLUMNS, FOCAL, HEIGHT_M, FACTOR = 96, 160, 120.0, 1.5, 0.25
 K = np.array([[FOCAL, 0, (COLUMNS - 1) / 2], [0, FOCAL, (ROWS - 1) / 2], [0, 0, 1]])
-LEVEL = MappedRoad(np.array([0.0, -1.0, 0.0]), FOCAL / COLUMNS)
 
 
-def measure(shift: float, road: MappedRoad | None, *, curve: float = 0.0) -> ScaleReceipt:
+def make_road(normal: tuple[float, float, float], focal: float) -> MapOfFrames:
+    """Return a map of a road alone."""
+    road = np.array([*normal, 1.0]) / (*[np.linalg.norm(normal)] * 3, 1)
+    return MapOfFrames(MapGeometry(np.empty((0, 4, 4)), np.empty((0, 3)), (), focal, road), {})
+
+
+LEVEL = make_road((0, -1, 0), FOCAL / COLUMNS)
+
+
+def measure(shift: float, mapped: MapOfFrames | None, *, curve: float = 0.0) -> ScaleReceipt:
     """Measure a level road whose inverse depth has the right slope, and a shift and a curve that no road has."""
     slopes = np.maximum((np.arange(ROWS) - K[1, 2]) / FOCAL, 0)
     inverse = FACTOR * (slopes / HEIGHT_M + shift + curve * slopes**2)
@@ -34,7 +44,7 @@ def measure(shift: float, road: MappedRoad | None, *, curve: float = 0.0) -> Sca
     )
     frame = Frame("0", np.zeros((ROWS, COLUMNS, 3), np.uint8), K)
     given = PredictionInput("photo", [frame], 1, 10.0)
-    return measure_scale(predictor, lambda: given, [f"height={HEIGHT_M}"], road=road)
+    return measure_scale(predictor, lambda: given, [f"height={HEIGHT_M}"], mapped=mapped)
 
 
 def test_a_road_of_the_right_shape_gives_a_usable_factor() -> None:
@@ -77,12 +87,15 @@ def test_a_road_that_curves_scatters() -> None:
 
 def test_the_horizon_of_a_map_stays_on_its_pixels() -> None:
     """For a camera of another focal length."""
-    road = MappedRoad(np.array([0.1, -0.99, 0.1]) / np.linalg.norm([0.1, -0.99, 0.1]), 0.8)
+    road = make_road((0.1, -0.99, 0.1), 0.8)
+    by_map = road.find_road_normal(0.8)
+    assert by_map is not None
     for focal in (0.8, 0.5):
         ray = np.array([0.3, 0.0, 1.0])
-        normal = road.turn_to(focal)
+        normal = road.find_road_normal(focal)
+        assert normal is not None
         ray[1] = -(normal[0] * ray[0] / focal + normal[2]) / normal[1] * focal
-        assert road.normal @ (ray / (0.8, 0.8, 1)) == pytest.approx(0, abs=1e-12)
+        assert by_map @ (ray / (0.8, 0.8, 1)) == pytest.approx(0, abs=1e-12)
 
 
 def test_measured_poses_give_the_direction_of_the_road() -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,9 +18,11 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import fit_scale
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.recipes.prediction.scale_sources import MeasuredFrame, parse_scale_source, read_boxes
@@ -117,6 +119,7 @@ def test_a_scaled_predictor_predicts_metres(recording: Recording) -> None:
         ("height", "found ''; expected metres"),
         ("height=-1", "expected metres"),
         ("lidar=3", "leave the value out"),
+        ("map", "found ''; expected metres"),
         ("point=1:2", "expected X,Y:METRES"),
         ("object=zebra", "expected object=CLASS:METRES"),
         ("reference", "no folder"),
@@ -181,11 +184,60 @@ def test_a_room_has_no_road(recording: Recording) -> None:
 def test_a_shift_needs_points_at_several_depths(recording: Recording) -> None:
     predictor: Any = TruePredictor(recording)
     predictor.depth_scale = DepthScale.AFFINE_INVERSE
-    with pytest.raises(StadiaError, match="lidar, reference or baseline"):
+    with pytest.raises(StadiaError, match="map, lidar, reference or baseline"):
         measure_scale(predictor, lambda: open_one(recording), ["height=1.5"])
     receipt: ScaleReceipt = measure_scale(predictor, lambda: open_one(recording), ["lidar"])
     assert receipt.factor == pytest.approx(1 / FACTOR, rel=1e-3)
     assert receipt.shift == pytest.approx(0, abs=1e-4)
+
+
+UNIT_M = 3.0
+"""Metres for a unit of the map."""
+
+
+def make_map(recording: Recording) -> MapOfFrames:
+    """Return the map of a recording with true depth: points at every fifth pixel, and the road below the camera."""
+    points, seen = [], []
+    for index in range(len(recording)):
+        depth_m, K, T = recording.depth_m(index), recording.K(index), recording.T_world_camera(index)
+        assert depth_m is not None
+        assert T is not None
+        y, x = (part[::5] for part in np.nonzero((depth_m > 0) & (depth_m < 60)))
+        rays = np.linalg.inv(K) @ np.stack((x, y, np.ones_like(x)))
+        inside = (rays * depth_m[y, x]).T @ T[:3, :3].T + T[:3, 3]
+        seen.append(np.arange(len(inside)) + sum(map(len, points)))
+        points.append(inside / UNIT_M)
+    poses = np.stack([np.asarray(recording.T_world_camera(index)) for index in range(len(recording))])
+    poses[:, :3, 3] /= UNIT_M
+    road = np.array([0, -1, 0, HEIGHT_M / UNIT_M])
+    camera = recording.camera(0)
+    names = [frame.name for frame in read_frames(recording)]
+    geometry = MapGeometry(poses, np.concatenate(points), tuple(seen), float(recording.K(0)[0, 0]) / camera.width, road)
+    return MapOfFrames(geometry, {name: row for row, name in enumerate(names)})
+
+
+HEIGHT_M = 1.5
+
+
+def test_the_points_of_a_map_give_metres_of_depth_and_of_an_unknown_shift(recording: Recording) -> None:
+    mapped, predictor = make_map(recording), cast(Any, TruePredictor(recording))
+    source = [f"map={HEIGHT_M:g}"]
+    receipt = measure_scale(predictor, lambda: open_one(recording), source, mapped=mapped)
+    assert receipt.factor == pytest.approx(FACTOR, rel=1e-3)
+    taller = measure_scale(predictor, lambda: open_one(recording), ["map=3"], mapped=mapped)
+    assert taller.factor == pytest.approx(3 / HEIGHT_M * FACTOR, rel=1e-3), "metres grow with the height"
+
+    inverse = predictor.inverse_depth
+    predictor.inverse_depth = lambda image, camera: 2 * inverse(image, camera) + 0.3
+    predictor.depth_scale = DepthScale.AFFINE_INVERSE
+    shifted = measure_scale(predictor, lambda: open_one(recording), source, mapped=mapped)
+    assert shifted.factor == pytest.approx(1 / (2 * FACTOR), rel=1e-3)
+    assert shifted.shift == pytest.approx(-0.3 / (2 * FACTOR), rel=1e-3)
+
+
+def test_no_map_gives_no_metres(recording: Recording) -> None:
+    with pytest.raises(StadiaError, match="no map with a road and with this camera lies beside the input"):
+        measure_scale(TruePredictor(recording), lambda: open_one(recording), ["map=1.5"])
 
 
 @pytest.mark.slow

@@ -17,9 +17,10 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frame
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.recipes.prediction.checked_frames import observe_frames
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.prediction.scale_sources import match_pair_depth
-from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate
+from stadia.recipes.prediction.verdict import PredictionGate
 
 MAX_MATCHED_FRAMES = 20
 """Frames whose depth is compared with points of a map, stereo matches or ground truth."""

@@ -31,11 +31,11 @@ from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.training_overlap import TrainedInput, note_trained
 from stadia.recipes.prediction.backend_predictor import describe_backend_choice, describe_cost, open_backend
 from stadia.recipes.prediction.checked_frames import observe_frames
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.mapped_odometry import MappedOdometry
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
-from stadia.recipes.prediction.scale_sources import MappedRoad
 from stadia.recipes.prediction.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
 from stadia.training.checkpoint import Checkpoint
 
@@ -200,20 +200,20 @@ def _write(
     predictor: Predictor = odometry.predictor
     receipt: ScaleReceipt | None = None
     yield from given.camera_lines()
+    source = expand_home(request.source)
     if request.scale_from:
-        road = MappedRoad.find(expand_home(request.source))
-        receipt = measure_scale(predictor, partial(odometry.open_one, given.name), request.scale_from, road=road)
+        opened = partial(odometry.open_one, given.name)
+        receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.find(source))
         predictor = ScaledPredictor(predictor, receipt)
         yield from receipt.lines()
     with atomic_folder(folder) as new:
-        source = expand_home(request.source)
         gate, trained = open_gate(odometry.checkpoint, given, predictor.depth_scale, source=source)
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         mapped = None
         if method == "refined" and is_own_video(request.source, request.options.get("format", "auto")):
-            mapped = MappedOdometry.open(expand_home(request.source), predictor)
+            mapped = MappedOdometry.open(source, predictor)
         if mapped is not None:
             observed = replace(observed, frames=mapped.observe(observed.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)

@@ -25,9 +25,10 @@ from stadia.files.paths import expand_home
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.video_data import VideoData
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.network_checkpoint import describe_network, open_network_for
 from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate, read_training_record
+from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
 
 MIN_CHECKED_FRAMES = 30
 """Fewer validation frames are judged together with those that trained: pairs with motion need frames in a row."""

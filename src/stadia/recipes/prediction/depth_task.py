@@ -46,6 +46,7 @@ from stadia.recipes.prediction.backend_predictor import (
     open_backend,
 )
 from stadia.recipes.prediction.checked_frames import MIN_CHECKED_FRAMES, find_network_focals, observe_training_data
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.labeled_recordings import (
     LabeledRecordings,
     label_split,
@@ -77,7 +78,7 @@ from stadia.recipes.prediction.prediction_outputs import (
 )
 from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest, network_size_notes, size_text
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
-from stadia.recipes.prediction.scale_sources import MappedRoad, find_given_height
+from stadia.recipes.prediction.scale_sources import find_given_height
 from stadia.recipes.prediction.task import ScoreOutput, Task
 from stadia.recipes.prediction.verdict import (
     open_gate,
@@ -149,13 +150,13 @@ class DepthTask(Task):
         provenance = provenance.model_copy(update={"camera_origin": given.describe_camera_origin()})
         predictor: Predictor = self.predictor
         receipt: ScaleReceipt | None = None
+        source = expand_home(request.source)
         if request.scale_from:
-            road = MappedRoad.find(expand_home(request.source))
-            receipt = measure_scale(predictor, partial(self._open_one, given), request.scale_from, road=road)
+            opened = partial(self._open_one, given)
+            receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.find(source))
             predictor = ScaledPredictor(predictor, receipt)
             provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
             yield from receipt.lines()
-        source = expand_home(request.source)
         gate, trained = open_gate(self.checkpoint, given, predictor.depth_scale, source=source)
         belief = None if receipt is None else receipt.find_focal()
         gate.beliefs += [] if belief is None else [belief]

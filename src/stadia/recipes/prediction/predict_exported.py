@@ -17,6 +17,7 @@ from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.files.paths import expand_home, safe_join
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import is_own_video, open_inputs
 from stadia.recipes.prediction.prediction_outputs import (
     DEPTH_COLOR,
@@ -33,7 +34,7 @@ from stadia.recipes.prediction.requests import (
     refuse_unused,
     requested_size,
 )
-from stadia.recipes.prediction.verdict import MapOfFrames, PredictionGate, refuse_unusable
+from stadia.recipes.prediction.verdict import PredictionGate, refuse_unusable
 
 EXPORTED_OPTIONS = ("options", "every", "size", "video", "backend", "strict")
 

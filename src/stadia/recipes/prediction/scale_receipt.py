@@ -20,10 +20,10 @@ from stadia.diagnostics.prediction_checks.scale_verdict import check_scale_verdi
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
 from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.scale_sources import (
     UNKNOWN_LEAN_DEVIATION,
-    MappedRoad,
     MeasuredFrame,
     RoadLean,
     ScaleSource,
@@ -239,7 +239,7 @@ def measure_scale(
     open_input: Callable[[], PredictionInput],
     sources: Sequence[str],
     *,
-    road: MappedRoad | None = None,
+    mapped: MapOfFrames | None = None,
 ) -> ScaleReceipt:
     """Measure the scale of a network's depth on an input.
 
@@ -247,7 +247,7 @@ def measure_scale(
         predictor: of any scale but depth up to scale and shift.
         open_input: opens the input anew; its frames are read once.
         sources: as of `--scale-from`.
-        road: of the map beside the input; None without one.
+        mapped: the map beside the input; None without one.
 
     Raises StadiaError where no source fits the input, or none the scale of the output.
     """
@@ -260,7 +260,7 @@ def measure_scale(
     by_image: dict[str, dict[int, float]] = {source.text: {} for source in parsed}
     leans: dict[str, list[RoadLean]] = {source.text: [] for source in parsed if source.find_lean is not None}
     frames = predict_measured_frames(predictor, open_input(), needs_motion=needs_motion)
-    for number, frame in enumerate(replace(frame, road=road) for frame in frames):
+    for number, frame in enumerate(replace(frame, mapped=mapped) for frame in frames):
         shown = frame.shown.frame
         focal = float(shown.K[0, 0]) / shown.image.shape[1] if focal is None else focal
         for source in parsed:
@@ -318,7 +318,7 @@ def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> No
         return
     if depth_scale is DepthScale.AFFINE_DEPTH or len(sources) > 1 or not sources[0].fits_shift:
         found = f"{', '.join(source.text for source in sources)} for {depth_scale} output"
-        expected = "one source that measures points at several depths: lidar, reference or baseline"
+        expected = "one source that measures points at several depths: map, lidar, reference or baseline"
         fix = "take one of them for inverse depth up to scale and shift, or a network that predicts depth"
         raise StadiaError("--scale-from", found=found, expected=expected, fix=fix)
 

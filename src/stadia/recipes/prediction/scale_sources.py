@@ -20,18 +20,20 @@ from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import RIGHT, Recording
 from stadia.core.registry import find_nearest_name
 from stadia.core.types import Camera
-from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.masks.height_priors import PRIORS, find_prior
-from stadia.datasets.video.video_map import find_map
 from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map
 from stadia.files.input_files import read_text
 from stadia.files.paths import expand_home
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import Lengths
+from stadia.recipes.prediction.input_map import MapOfFrames
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
 """Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""
+
+NEAREST_M, FARTHEST_M = 0.1, 80.0
+"""Measured depth that counts."""
 
 MAX_POINTS = 4000
 """Measurements of one image, evenly spread over its rows."""
@@ -44,6 +46,9 @@ POINT_DEVIATION = 0.15
 
 HEIGHT_DEVIATION, SPEED_DEVIATION = 0.02, 0.01
 """Relative errors of a camera height and of a speed as users measure them."""
+
+MAP_DEVIATION = 0.03
+"""Relative error of a map's unit: that of the camera's height, and that of the height in the map."""
 
 MIN_MOTION_M = 0.2
 """Shortest motion that is compared with a predicted one."""
@@ -67,36 +72,6 @@ MIN_BOX_PX = 20.0
 
 
 @dataclass(frozen=True)
-class MappedRoad:
-    """The road of a map beside a video.
-
-    normal: (3,) unit, towards the camera, in its axes.
-    focal: fx of the map over the image's width.
-    """
-
-    normal: NDArray[np.float64]
-    focal: float
-
-    @classmethod
-    def find(cls, source: Path) -> MappedRoad | None:
-        """Return the road of the map beside a video or a folder of images; None without one."""
-        mapped = None if source.suffix.lower() in IMAGE_SUFFIXES else find_map(source)
-        if mapped is None or mapped.road is None:
-            return None
-        return cls(np.array(mapped.road.normal), mapped.camera.relative_focal)
-
-    def turn_to(self, focal: float) -> NDArray[np.float64]:
-        """Return the normal (3,) for a camera with this fx / width: the horizon stays on the same pixels.
-
-        Examples:
-            >>> MappedRoad(np.array([0, -0.8, 0.6]), 1.0).turn_to(1.0).round(6).tolist()
-            [0.0, -0.8, 0.6]
-        """
-        turned = self.normal * (focal / self.focal, focal / self.focal, 1)
-        return np.asarray(turned / np.linalg.norm(turned))
-
-
-@dataclass(frozen=True)
 class MeasuredFrame:
     """A frame with its predicted depth.
 
@@ -104,7 +79,7 @@ class MeasuredFrame:
     inverse_depth: (h, w) as predicted, at the network's size.
     recording, index: where it is from; None for a video file or an image.
     motion: length of the predicted motion to the next frame, and the next frame's index; None without one.
-    road: of the map beside the input; None without one.
+    mapped: the map beside the input; None without one.
     """
 
     shown: PreparedFrame
@@ -112,13 +87,14 @@ class MeasuredFrame:
     recording: Recording | None = None
     index: int | None = None
     motion: tuple[float, int] | None = None
-    road: MappedRoad | None = None
+    mapped: MapOfFrames | None = None
 
     def find_road_normal(self) -> NDArray[np.float64] | None:
         """Return the road's normal (3,) that does not depend on depth: by the map or measured poses; None without."""
-        if self.road is not None:
-            frame = self.shown.frame
-            return self.road.turn_to(float(frame.K[0, 0]) / self.shown.image_size[1])
+        if self.mapped is not None:
+            focal = float(self.shown.frame.K[0, 0]) / self.shown.image_size[1]
+            if (normal := self.mapped.find_road_normal(focal)) is not None:
+                return normal
         if self.recording is None or self.index is None or self.index + 1 >= len(self.recording):
             return None
         here, following = (self.recording.T_world_camera(index) for index in (self.index, self.index + 1))
@@ -184,14 +160,14 @@ def parse_scale_source(text: str) -> ScaleSource:
 
 
 def find_given_height(sources: Sequence[str]) -> float | None:
-    """Return the camera's height in metres of the sources; None without one.
+    """Return the camera's height in metres of the sources `height` and `map`; None without one.
 
     Examples:
         >>> find_given_height(["lidar", "height=1.5"])
         1.5
     """
-    values = [value for name, _, value in (text.partition("=") for text in sources) if name == "height"]
-    return _parse_metres(f"height={values[0]}", values[0], "height=1.5") if values else None
+    given = [text for text in sources if text.partition("=")[0] in ("height", "map")]
+    return _parse_metres(given[0], given[0].partition("=")[2], "height=1.5") if given else None
 
 
 def _parse_metres(text: str, value: str, example: str) -> float:
@@ -221,7 +197,7 @@ def _thin(values: Lengths) -> Lengths | None:
 
 def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths | None:
     """Return prediction and metres where a map (H, W) of the crop has depth."""
-    known = np.isfinite(true_m) & (true_m > 0.1) & (true_m < 80)
+    known = np.isfinite(true_m) & (true_m > NEAREST_M) & (true_m < FARTHEST_M)
     return _thin((frame.at_image()[known], true_m[known]))
 
 
@@ -318,6 +294,25 @@ def height(text: str, value: str) -> ScaleSource:
 
     lacking = "no frame shows a road under the camera"
     return ScaleSource(text, measure, lacking, systematic=HEIGHT_DEVIATION, grows_with_focal=True, find_lean=find_lean)
+
+
+def mapped_points(text: str, value: str) -> ScaleSource:
+    """The points of the map beside a video; the camera's height over the map's road gives their metres."""
+    height_m = _parse_metres(text, value, "map=1.5")
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        points = None if frame.mapped is None else frame.mapped.find_points(frame.shown.frame, frame.shown.K)
+        if points is None or points.road is None:
+            return None
+        rows, columns = frame.inverse_depth.shape
+        x, y = np.rint(points.xy).astype(int).T
+        metres = points.z * (height_m / points.road[3])
+        used = np.flatnonzero((x >= 0) & (x < columns) & (y >= 0) & (y < rows) & (metres < FARTHEST_M))
+        used = used[np.argsort(y[used], kind="stable")]  # parts of an image are parts of this order
+        return _thin((frame.inverse_depth[y[used], x[used]], metres[used]))
+
+    lacking = "no map with a road and with this camera lies beside the input: make it once, `stadia map VIDEO`"
+    return ScaleSource(text, measure, lacking, systematic=MAP_DEVIATION, fits_shift=True, grows_with_focal=True)
 
 
 @dataclass(frozen=True)
@@ -549,6 +544,7 @@ def speed(text: str, value: str) -> ScaleSource:
 SCALE_SOURCES: Mapping[str, Callable[[str, str], ScaleSource]] = {
     "baseline": baseline,
     "height": height,
+    "map": mapped_points,
     "object": known_object,
     "point": point,
     "speed": speed,

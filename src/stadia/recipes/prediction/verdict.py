@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
-from stadia.datasets.video.map_geometry import MapGeometry
-from stadia.datasets.video.video_map import MAX_FOCAL_DIFFERENCE, find_map, make_geometry
 from stadia.diagnostics.catalog import CATALOG, VERDICT_CODES
 from stadia.diagnostics.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import (
     PredictionVerdict,
     SampledFrame,
-    StandingPoints,
     TrainingRecord,
     Verdict,
     find_verdict,
@@ -41,6 +38,7 @@ from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.files.run_facts import RunFacts, find_run_facts
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
+from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.training.checkpoint import Checkpoint, read_steps
 from stadia.training.run_folder import Run
@@ -186,33 +184,6 @@ class PredictionGate:
     def describe_trust(self) -> str:
         """Return what users may rely on after the verdict, as predictions.json holds it."""
         return describe_trust(self.depth_scale, self.to_json())
-
-
-@dataclass(frozen=True, eq=False)
-class MapOfFrames:
-    """A map beside a video or a folder of images, whose points are found by the name of a frame."""
-
-    geometry: MapGeometry
-    row_of_name: Mapping[str, int]
-
-    @classmethod
-    def find(cls, source: Path) -> MapOfFrames | None:
-        """Return the map beside a video or a folder of images; None without a usable one."""
-        with suppress(StadiaError):  # a map that cannot be read is no reason to judge nothing
-            mapped = find_map(source)
-            if mapped is not None:
-                names = {name: row for row, name in enumerate(mapped.names)}
-                return cls(make_geometry(mapped, range(len(mapped.names))), names)
-        return None
-
-    def find_points(self, frame: Frame, K: NDArray[np.float64]) -> StandingPoints | None:
-        """Return the points of a frame, in pixels of an image with this K; None for a frame or a camera of others."""
-        row, focal = self.row_of_name.get(frame.name), frame.K[0, 0] / frame.image.shape[1]
-        if row is None or abs(focal / self.geometry.focal - 1) > MAX_FOCAL_DIFFERENCE:
-            return None
-        inside = self.geometry.points_in_camera(row)
-        xy = inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
-        return StandingPoints(xy, inside[:, 2], self.geometry.road)
 
 
 def open_gate(

@@ -105,8 +105,8 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     from stadia.evaluation.frame_preparation import PreparedFrame
     from stadia.models.depth.depth_network import build_depth_network
     from stadia.recipes.base.network_recipe import make_network_recipe
+    from stadia.recipes.prediction.input_map import MapOfFrames
     from stadia.recipes.prediction.prediction_inputs import open_inputs
-    from stadia.recipes.prediction.verdict import MapOfFrames
 
     path = expand_home(data_set.path)
     mapped = MapOfFrames.find(path)
