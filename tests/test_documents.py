@@ -220,8 +220,8 @@ PACKAGE = ROOT / "src" / "stadia"
 OUTPUT_SUFFIX = re.compile(
     r"\.(json|jsonl|csv|png|jpg|jpeg|npz|npy|txt|mp4|pt|pt2|ply|md|yaml|py|js|log|svg|patch|html|safetensors|onnx|tflite)$"
 )
-NOT_CONFIGURATION = {"align_corners", "least", "on_stop"}
-"""Keyword arguments that the documents name as `key=value`."""
+NOT_CONFIGURATION = {"align_corners", "least", "map", "on_stop"}
+"""Keyword arguments and values of options that the documents name as `key=value`."""
 
 
 @functools.cache
