@@ -194,6 +194,7 @@ def test_the_guard_sees_broken_links():
     assert find_broken_links(page, text) == ["start/demos.md", "start/install.md#podman"]
 
 
+@pytest.mark.slow
 def test_headings_have_the_same_anchor_on_github_and_on_the_site():
     """The site joins hyphens that GitHub keeps apart, as in `a + b`."""
     differing = {path.name: [a for a in find_anchors(read_page(path)) if "--" in a] for path in DOCUMENTS}

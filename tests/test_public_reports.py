@@ -62,6 +62,7 @@ def _check(name: str, tmp_path: Path, data: Path, stadia: Stadia) -> None:
     assert outcome == case.outcome, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [case.name for case in REPORTS if not case.needs])
 def test_drawn_inputs(name: str, tmp_path: Path, stadia: Stadia) -> None:
     _check(name, tmp_path, tmp_path, stadia)

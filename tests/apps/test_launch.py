@@ -121,6 +121,7 @@ def wait_until(condition):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_no_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):
     """A folder of data from outside may hold a `yaml.py`, and be the current folder."""
     (tmp_path / "yaml.py").write_text("open('code-was-run', 'w')\n")

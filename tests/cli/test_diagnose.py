@@ -94,6 +94,7 @@ def test_unusable_predictions_stop_and_their_cause_comes_first(run: Run, cause: 
     assert (code, parts["predictions"], parts["first"][0]["code"]) == (1, "unusable", first)
 
 
+@pytest.mark.slow
 def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     """Usable at the training's end, and unusable on a later input: only what is worse is recorded."""
     path = run.folder / "findings.jsonl"

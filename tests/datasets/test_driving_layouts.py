@@ -429,6 +429,7 @@ def test_records_of_waymo_version_1_are_refused(tmp_path: Path, one_line: OneLin
     one_line(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAGS)
 def test_ros_bag(name: str, tmp_path: Path, world: Any) -> None:
     bag = write_bag(tmp_path / name, world)

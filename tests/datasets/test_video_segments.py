@@ -41,6 +41,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_files, "MAX_DECODED", 10)
 
 
+@pytest.mark.slow
 def test_long_video_is_sampled_in_segments_without_storing(
     drive: Path, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

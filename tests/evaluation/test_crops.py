@@ -192,6 +192,7 @@ def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Calla
     assert "did you mean 'kb'?" in err
 
 
+@pytest.mark.slow
 def test_png_of_ours_score_as_the_checkpoint_does(tmp_path: Path, kitti_drive: object) -> None:
     """Up to 1/512 m of rounding: written at the image's size, 0 outside the crop, and read as any other program's."""
     made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS["kitti-eigen"], tmp_path / "out", MADE_BY)  # type: ignore[list-item]

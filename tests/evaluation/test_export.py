@@ -212,6 +212,7 @@ def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         StadiaError, match=r"export of 'toy': found a network that torch\.export cannot follow"
@@ -220,6 +221,7 @@ def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "stadia.evaluation.exported_network.find_spec", lambda name: None if name == "onnxscript" else object()

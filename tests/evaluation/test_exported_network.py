@@ -78,6 +78,7 @@ def test_maps_are_those_of_torch(model: Path, drive: Make, red_reader: Make) -> 
         assert (ours.T_world_camera, ours.depth_scale, ours.image_size) == (None, DepthScale.METRES, (30, 90))
 
 
+@pytest.mark.slow
 def test_other_focal_length_scales_depth_with_one_warning(
     model: Path, drive: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -200,6 +201,7 @@ for line in {lines!r}:
         with pytest.raises(ConfigError, match="openvino: found no such package; expected the extra 'openvino'"):
             check_backend(BackendChoice("openvino"), is_exported=True)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("words", "named"),
         [
@@ -217,6 +219,7 @@ for line in {lines!r}:
         assert err.startswith(f"stadia: {named}: found used together with an exported network")
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_a_size_that_is_no_multiple_of_the_stride(
         self, model: Path, video: Path, tmp_path: Path, stadia: Stadia
     ) -> None:
@@ -458,6 +461,7 @@ def test_the_memory_of_a_graph_is_limited(runtime: str, tmp_path: Path, monkeypa
         BACKENDS.load(runtime)(graph, (250, 250)).run(np.zeros((1, 3, 250, 250), np.float32))
 
 
+@pytest.mark.slow
 def test_the_process_of_a_graph_ends_with_it(model: Path) -> None:
     graph = ExportedNetwork(model).graph
     process = graph._process._process

@@ -51,6 +51,7 @@ def test_a_link_is_refused_and_what_it_leads_to_stays(name: str, run: Callable[.
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis"]
 
 
+@pytest.mark.slow
 def test_one_process_writes_a_folder(run: Callable[..., Any], tmp_path: Path) -> None:
     with hold_folder(tmp_path / "out"), pytest.raises(StadiaError, match="another process that writes it"):
         run(tmp_path / "out")

@@ -180,6 +180,7 @@ def test_a_file_of_the_user_in_the_place_of_a_lock_stays(tmp_path):
     assert (tmp_path / ".world.lock").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_folder_that_another_process_writes_is_refused(tmp_path):
     with atomic_folder(tmp_path / "a") as temporary:
         (temporary / "file").touch()

@@ -253,6 +253,7 @@ def test_what_was_moved_whole_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list_names(tmp_path / "out")[1:] == ["a", "b", "c"]  # behind the emptied folder
 
 
+@pytest.mark.slow
 def test_a_folder_is_filled_by_one_process(place: Path) -> None:
     with fill_new_folder(place) as folder:
         (folder / "a").touch()

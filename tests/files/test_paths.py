@@ -79,6 +79,7 @@ def test_only_the_named_folders_may_hold_links(tmp_path):
 # -- Locks.
 
 
+@pytest.mark.slow
 def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path):
     out = tmp_path / "new" / "out"
     refused = pytest.raises(StadiaError, match=r"new/out: found another process that writes it; expected one process")

@@ -22,6 +22,7 @@ def test_every_convention_has_an_example_and_every_example_is_found():
     assert len(EXAMPLES) == PAGE.count("```python\n") > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("title", "code"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
 def test_example(title: str, code: str):
     assert "assert" in code

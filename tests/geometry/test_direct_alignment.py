@@ -244,6 +244,7 @@ def test_an_image_of_another_size_than_its_camera_is_refused():
 class TestCompiled:
     """Float32 on the processor runs compiled loops; float64 runs the reference, and finds the same."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", ["whole", "sparse depth", "another camera", "another exposure", "away"])
     def test_it_finds_what_the_reference_finds(self, case: str, motions):
         target, source, depth = scene(motions)

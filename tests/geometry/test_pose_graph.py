@@ -115,6 +115,7 @@ def test_a_wrong_loop_does_not_move_the_path() -> None:
     assert_close(with_it.T_world_camera, without.T_world_camera, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_scale_that_drifts_is_found_by_a_loop() -> None:
     """Each step is 1 % shorter than the one before; the loop measures the unit of the last key frame."""
     truth = circle()

@@ -123,6 +123,7 @@ def test_fit_plane_is_the_smallest_singular_vector():
     assert plane[3] > 0
 
 
+@pytest.mark.slow
 def test_robust_plane_stands_where_least_squares_falls():
     plane = plane_of(1.65, 0.02, 0.05)
     points = torch.rand(2, 3000, 3, dtype=F64) * torch.tensor([8.0, 0, 25], dtype=F64) + torch.tensor(

@@ -40,6 +40,7 @@ def test_a_third_of_outliers_hardly_moves_it() -> None:
     assert 0.6 < fit.inliers < 0.8
 
 
+@pytest.mark.slow
 def test_the_stated_deviation_holds() -> None:
     rng = np.random.default_rng(0)
     for count in (1, 5, 12):

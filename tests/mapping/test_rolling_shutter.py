@@ -76,6 +76,7 @@ def move(sparse: SparseMap, step: np.ndarray) -> SparseMap:
     return replace(sparse, T_camera_world=T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", [0.0, 0.4, -0.8])
 def test_the_readout_is_found_within_its_deviation(readout):
     sparse = adjust(make_map(readout))

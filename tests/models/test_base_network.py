@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from stadia.core.types import Camera
@@ -22,6 +23,7 @@ def test_the_weights_are_small_and_those_of_the_model_card() -> None:
     assert hashlib.sha256(WEIGHTS_FILE.read_bytes()).hexdigest() in CARD.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_road_that_it_never_saw_has_depth_in_metres() -> None:
     config = ROADWORLD_TINY.model_copy(update={"height": 128, "width": 384, "stereo": False})
     world = make_world(987_654_321, config)

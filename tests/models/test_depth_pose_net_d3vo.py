@@ -171,6 +171,7 @@ def test_an_image_of_one_color_gives_gain_one() -> None:
     assert compare_image_moments(flat, flat + 0.1)[0, 1] == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose_net", POSE_NETS)
 def test_weights_of_a_tenth_predict_the_exposure_of_moments(pose_net: str) -> None:
     model = built(brightness=True, pose_net=pose_net).eval()
@@ -180,6 +181,7 @@ def test_weights_of_a_tenth_predict_the_exposure_of_moments(pose_net: str) -> No
     torch.testing.assert_close(motion.brightness, torch.tensor([[0.9, 0.02]]), atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_source_before_the_target_has_the_inverse_of_pair_in_order_of_time() -> None:
     model = built(brightness=True).eval()
     disturb(model)
@@ -198,6 +200,7 @@ def test_a_source_before_the_target_has_the_inverse_of_pair_in_order_of_time() -
     torch.testing.assert_close(record_inputs(earlier, later, "stereo"), forward, msg="of the rig the target is first")
 
 
+@pytest.mark.slow
 def test_the_rig_transform_stays_when_brightness_of_stereo_pair_is_predicted() -> None:
     batch = batch_of()
     with_brightness, without = built(brightness=True)(batch), built()(batch)
@@ -279,6 +282,7 @@ def test_weights_are_reported_for_existing_encoders() -> None:
     assert SMALL.encoders(motion=False) == changed(pose_net="d3vo").encoders(motion=True) == (SMALL.network.encoder,)
 
 
+@pytest.mark.slow
 def test_the_plain_networks_are_the_same_whatever_else_can_be_chosen() -> None:
     """By the names of their weights, which old checkpoints hold."""
     heads = [name for name in built().state_dict() if name.startswith(("pose.head", "depth.decoder.heads.1."))]

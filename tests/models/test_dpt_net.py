@@ -264,6 +264,7 @@ def test_blocks_behind_the_last_that_the_decoder_sees_are_not_run() -> None:
     assert seen == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", SHRUNKEN)
 def test_trainable_parameters_are_those_with_effect_on_the_output(arch: Callable[[], Architecture]) -> None:
     network = build(arch)

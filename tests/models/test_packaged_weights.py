@@ -49,6 +49,7 @@ def test_the_network_recognizes_a_desk(file: Path, real_data: Path) -> None:
     assert {DESK, COMPUTER} <= set(best)
 
 
+@pytest.mark.slow
 def test_changed_normalization_changes_no_feature(file: Path) -> None:
     """The network on (x - .5) / .5 equals the published one on (255 x - 127) / 128, but for the border."""
     packaged = PACKAGED_WEIGHTS[NAME]

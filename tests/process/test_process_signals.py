@@ -151,6 +151,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_after_a_closed_terminal_printing_does_not_fail(tmp_path: Path) -> None:
     import pty

@@ -44,6 +44,7 @@ def test_depth_stats_are_median_spread_and_bounds() -> None:
     assert depth_stats(1 / depth, None).keys() == {"depth/median", "depth/spread"}, "a network without bounds"
 
 
+@pytest.mark.slow
 def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
     ahead = se3_exp(torch.tensor([[0.0, 0.0, -0.5, 0.0, math.radians(2.0), 0.0]]))
     back = torch.linalg.inv(ahead)

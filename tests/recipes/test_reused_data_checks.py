@@ -141,6 +141,7 @@ def test_a_kept_stop_refuses_training(checks: DataChecks, small: SelfsupConfig, 
     assert messages == messages[:1] * 3
 
 
+@pytest.mark.slow
 def test_a_run_gets_the_same_findings_and_images(checks: DataChecks, start: Callable[..., Path]) -> None:
     checks.found = [WARN, replace(WARN, measured="another", image=b"other")]
     first, second = start(), start()

@@ -23,6 +23,7 @@ def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
     task._take_back(folder, tmp_path)
 
 
+@pytest.mark.slow
 def test_predictions_that_another_process_writes_are_left(tmp_path: Path) -> None:
     folder = tmp_path / "predictions" / "val"
     folder.mkdir(parents=True)

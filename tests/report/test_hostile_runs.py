@@ -112,6 +112,7 @@ def test_a_link_inside_the_run_is_shown(make_run):
     assert read_run(folder).config
 
 
+@pytest.mark.slow
 def test_a_line_of_a_hundred_thousand_brackets(make_run):
     folder = make_run(without=("images",))
     with (folder / "findings.jsonl").open("a") as stream:

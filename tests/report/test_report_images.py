@@ -197,6 +197,7 @@ process.stdout.write(JSON.stringify(drawn));
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="runs the page's scripts, which needs node")
 def test_the_scripts_place_the_points(make_run) -> None:
     run = make_run()

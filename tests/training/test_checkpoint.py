@@ -133,6 +133,7 @@ def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
         Checkpoint.open(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

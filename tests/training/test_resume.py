@@ -364,6 +364,7 @@ def test_a_run_goes_on_without_its_findings(tmp_path: Path) -> None:
     small_recipe.train(tmp_path, resume=run.folder)
 
 
+@pytest.mark.slow
 def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     with pytest.raises(RunError, match=r"training.max_steps: 20 -> 30; training.clip_norm: None -> 1.0"):

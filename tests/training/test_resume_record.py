@@ -40,6 +40,7 @@ def started_recipe() -> small_recipe.SmallRecipe:
     return recipe
 
 
+@pytest.mark.slow
 def test_a_resume_before_the_first_checkpoint_prints_that_it_starts_at_step_0(tmp_path: Path) -> None:
     with pytest.raises(Crash):
         small_recipe.train(tmp_path, callbacks=[At(3, crash)], checkpoint_every=100)
@@ -57,6 +58,7 @@ def test_a_resume_before_the_first_checkpoint_prints_that_it_starts_at_step_0(tm
     assert printed[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [None, 1e-9])
 def test_times_of_the_phases_survive_a_resume_without_a_step(tmp_path: Path, minutes: float | None) -> None:
     """Ctrl-C in the last step: the resume has nothing to train, and its report still shows where the time went."""
@@ -139,6 +141,7 @@ def test_a_better_start_is_remembered_over_a_resume(
         assert ("note: the weights that it started from have val/" in output.getvalue()) == (factor < 1)
 
 
+@pytest.mark.slow
 def test_steps_of_the_start_count(tmp_path: Path) -> None:
     """20 steps from weights of 5000 are no short training."""
     output = io.StringIO()

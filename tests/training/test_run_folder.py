@@ -172,6 +172,7 @@ def hold(folder: Path) -> None:
         time.sleep(60)
 
 
+@pytest.mark.slow
 def test_killed_process_releases_the_run(tmp_path: Path) -> None:
     run = create(tmp_path)
     holder = multiprocessing.get_context("fork").Process(target=hold, args=(run.folder,))

@@ -95,6 +95,7 @@ def test_folders_of_killed_servers_are_removed(tmp_path: Path, monkeypatch: pyte
 
 
 class TestDecoder:
+    @pytest.mark.slow
     def test_a_decoder_that_takes_too_long_is_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its next upload is decoded by a new process."""
         path = tmp_path / "upload.png"

@@ -88,6 +88,7 @@ def test_a_cancelled_video_leaves_nothing(browser: Browser, app: Any, tmp_path: 
     assert list(app.state.shared.folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [40, 400, 0.5])
 def test_a_damaged_video_is_one_line(browser: Browser, tmp_path: Path, keep: float) -> None:
     data = make_video(tmp_path / "drive.mp4")
