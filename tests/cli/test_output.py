@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -156,3 +158,28 @@ def test_no_bar_is_drawn_where_progress_is_silent(monkeypatch: pytest.MonkeyPatc
     with make_progress(Console(file=stream, force_terminal=True), "frames") as bars:
         bars.update(bars.add_task("predicting", total=2), completed=1)
     assert stream.getvalue() == ""
+
+
+class InstantTimer(threading.Timer):
+    """A timer that a test ends."""
+
+    made: ClassVar[list[InstantTimer]] = []
+
+    def start(self) -> None:
+        self.made.append(self)
+
+
+@pytest.mark.parametrize(
+    ("is_shown", "is_silent", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
+)
+def test_a_slow_start_is_one_line_unless_something_was_shown(
+    is_shown: bool, is_silent: bool, expected: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", is_silent)
+    monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(output.threading, "Timer", InstantTimer)
+    with output.note_slow_start():
+        if is_shown:
+            output.echo("a result")
+        InstantTimer.made.pop().function()
+    assert ("loading" in capsys.readouterr().err) is expected

@@ -86,10 +86,12 @@ def test_another_host_is_removed_or_refused() -> None:
 
 
 SERVE = """
-import sys, time
+import sys, time, viser
 from pathlib import Path
 from stadia.web.view.viser_scene import start_server
-start_server("127.0.0.1", int(sys.argv[1]), Path(sys.argv[2]))
+server = start_server("127.0.0.1", int(sys.argv[1]), Path(sys.argv[2]))
+viser._viser.ViserTunnel = None
+server.request_share_url()  # as a click on the page does: it would connect to another host
 time.sleep(120)
 """
 
@@ -101,13 +103,15 @@ def test_the_server_of_view_hands_out_its_page_alone(tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with subprocess.Popen([sys.executable, "-c", SERVE, str(port), str(tmp_path)], stdout=subprocess.DEVNULL) as server:
+    with subprocess.Popen([sys.executable, "-c", SERVE, str(port), str(tmp_path)], stdout=subprocess.PIPE) as server:
         try:
             page = _get(port, "/")
             outside = _get(port, f"/{'../' * 20}{tmp_path}/secret.txt")
         finally:
             server.kill()
+        printed = server.communicate()[0]
     assert b"assets/index" in page
+    assert printed == b"", "the command prints the address"
     assert b"googletagmanager" not in page
     assert b"secret" not in outside
 

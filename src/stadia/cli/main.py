@@ -30,7 +30,7 @@ from stadia.cli.data_commands import app as data
 from stadia.cli.data_commands import camera, camera_height, init, map_video, prepare
 from stadia.cli.evaluate import evaluate
 from stadia.cli.list_parts import doctor, parts
-from stadia.cli.output import echo
+from stadia.cli.output import echo, note_slow_start
 from stadia.cli.predict import activations, adapt, export, import_network, odometry, predict
 from stadia.cli.prior import app as prior
 from stadia.cli.report import compare, diagnose, explain, journal, report
@@ -266,7 +266,8 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     if arguments is None:
         _hide_warnings(line)
     with interrupt_on_termination() if arguments is None else contextlib.nullcontext():
-        code, message = _run_command(line)
+        with note_slow_start() if arguments is None else contextlib.nullcontext():
+            code, message = _run_command(line)
         if message:
             with contextlib.suppress(OSError):  # nobody reads it
                 echo(f"stadia: {message}", err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
+
+SLOW_START_S = 1.5
+"""Time after which a command that has shown nothing prints that it loads: torch and a network take seconds."""
+
+_has_shown = threading.Event()
 
 MEASURED_S = 5.0
 """After this time the expected time of a loop is printed, if it is MIN_EXPECTED_S or more."""
@@ -44,12 +51,33 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
     On a terminal that is closed nothing is printed. Raises OutputClosedError where nobody reads a pipe any more.
     """
+    _has_shown.set()
     try:
         typer.echo(escape_controls(str(text)), err=err, nl=nl)
     except OSError as error:
         from stadia.process.signals import handle_output_error
 
         handle_output_error(error)
+
+
+@contextmanager
+def note_slow_start() -> Iterator[None]:
+    """Print a line on a terminal where the command of this block has shown nothing for SLOW_START_S."""
+    from stadia.process.shown_progress import SHOWN_PROGRESS
+
+    def note() -> None:
+        if not (_has_shown.is_set() or SHOWN_PROGRESS.is_silent):
+            echo("loading ...", err=True)
+
+    _has_shown.clear()
+    timer = threading.Timer(SLOW_START_S, note)
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -148,6 +176,7 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines | NoProgress]:
     from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.terminal import Terminal
 
+    _has_shown.set()
     console = Terminal(stderr=True)
     if SHOWN_PROGRESS.is_silent:
         yield NoProgress()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +122,10 @@ def make_frame(
     small = np.asarray(cv2.resize(image, (shown_width, shown_height), interpolation=cv2.INTER_AREA), np.uint8)
     points, colors = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
     if depth is not None:
-        rows, columns = np.nonzero(np.isfinite(depth) & (depth > 0))
-        every = max(-(-len(rows) // MAX_FRAME_POINTS), 1)
-        rows, columns = rows[::every], columns[::every]
+        known = np.isfinite(depth) & (depth > 0)
+        rows, columns = np.nonzero(known)
+        if (every := math.ceil(math.sqrt(len(rows) / MAX_FRAME_POINTS))) > 1:  # both ways: one way leaves stripes
+            rows, columns = (every * place for place in np.nonzero(known[::every, ::every]))
         of_depth = resize_K(K, (height, width), *depth.shape)
         z = depth[rows, columns].astype(np.float64)
         x, y = (columns - of_depth[0, 2]) / of_depth[0, 0] * z, (rows - of_depth[1, 2]) / of_depth[1, 1] * z

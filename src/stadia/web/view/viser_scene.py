@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import re
 import tempfile
@@ -18,10 +20,17 @@ from stadia.core.errors import ConfigError
 from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import NEAR
-from stadia.web.view.scene import Scene
+from stadia.web.view.scene import Scene, SceneFrame
 
 PLAY_RATE_HZ = 5.0
 TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
+LEGEND = {"true path": "green: true path", "path": "orange: predicted path"}
+
+WIDE = 1.3
+"""Width over height of a window at which a scene fits from left to right."""
+
+MAX_POINT = 0.02
+"""Largest size of a point, as a share of the scene: points of a LiDAR are few."""
 
 
 ANALYTICS = re.compile(rb"<!-- Google tag.*?<script.*?</script>\s*<script>.*?</script>", re.DOTALL)
@@ -76,8 +85,11 @@ def start_server(host: str, port: int, folder: Path) -> Any:
         def __init__(self, **settings: Any) -> None:
             super().__init__(**{**settings, "http_server_root": PageFiles(pages, index)})
 
-    with mock.patch.object(infra, "WebsockServer", PageServer):
-        return viser.ViserServer(host=host, port=port, verbose=False)
+    banner = contextlib.redirect_stdout(io.StringIO())  # viser frames the address, which the command prints
+    with mock.patch.object(infra, "WebsockServer", PageServer), banner:
+        server = viser.ViserServer(host=host, port=port, verbose=False)
+    server.request_share_url = lambda verbose=True: None  # a visitor's click would publish the scene by viser's host
+    return server
 
 
 def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None]) -> None:
@@ -95,12 +107,15 @@ def show_scene(scene: Scene, host: str, port: int, started: Callable[[str], None
 def fill_scene(server: Any, scene: Scene) -> list[tuple[Any, Any]]:
     """Add cameras, clouds and paths; return the camera and the cloud of each frame."""
     server.scene.set_up_direction("-y")
+    server.gui.configure_theme(dark_mode=True)
     size = find_size(scene)
 
     def place_view(client: Any) -> None:
-        """Show the first cloud from behind and above its camera."""
-        client.camera.position = (-0.1 * size, -0.25 * size, -0.4 * size)
-        client.camera.look_at = (0.0, 0.0, size)
+        """Show the first cloud from behind and above its camera; a narrow window needs more distance."""
+        away = size * max(WIDE / client.camera.aspect, 1)
+        client.camera.position = (-0.1 * away, -0.25 * away, -0.4 * away)
+        below = 0.35 * (size + 0.4 * away) if client.camera.aspect < 1 else 0.0  # controls cover the half below
+        client.camera.look_at = (0.0, below, size)
 
     server.on_client_connect(place_view)
     for name, path, color in (("true path", scene.true_path, TRUE_COLOR), ("path", scene.path, PATH_COLOR)):
@@ -121,7 +136,11 @@ def fill_scene(server: Any, scene: Scene) -> list[tuple[Any, Any]]:
             position=position,
         )
         cloud = server.scene.add_point_cloud(
-            f"/clouds/{number:04d}", frame.points, frame.colors, point_size=size / 600, visible=number == 0
+            f"/clouds/{number:04d}",
+            frame.points,
+            frame.colors,
+            point_size=find_point_size(frame, size),
+            visible=number == 0,
         )
         nodes.append((camera, cloud))
     return nodes
@@ -133,6 +152,9 @@ def run_timeline(server: Any, scene: Scene, nodes: list[tuple[Any, Any]]) -> Non
     slider = server.gui.add_slider("frame", 0, last, 1, 0)
     play = server.gui.add_checkbox("play", False)
     every = server.gui.add_checkbox("clouds of all frames", len(nodes) == 1)
+    shown = [LEGEND[name] for name, path in (("true path", scene.true_path), ("path", scene.path)) if len(path) > 1]
+    if shown:
+        server.gui.add_markdown("; ".join(shown))
     image = server.gui.add_image(scene.frames[0].image, label=scene.frames[0].name)
 
     def show(_: object = None) -> None:
@@ -157,6 +179,20 @@ def find_size(scene: Scene) -> float:
         if len(frame.points)
     ]
     return max(float(np.median(distances)), NEAR) if distances else 1.0
+
+
+def find_point_size(frame: SceneFrame, size: float) -> float:
+    """Return the distance of neighboring points at the size of the scene, so that they cover a surface.
+
+    Examples:
+        >>> image, K = np.zeros((60, 80, 3), np.uint8), np.diag([80.0, 80, 1])
+        >>> points = np.ones((60 * 80, 3), np.float32)
+        >>> find_point_size(SceneFrame("a", image, K, np.eye(4), points, points.astype(np.uint8)), 4.0)
+        0.05
+    """
+    height, width = frame.image.shape[:2]
+    spacing = math.sqrt(height * width / (frame.K[0, 0] * frame.K[1, 1]) / max(len(frame.points), 1))
+    return float(size * min(spacing, MAX_POINT))
 
 
 def make_quaternion(R: NDArray[np.float64]) -> NDArray[np.float64]:
