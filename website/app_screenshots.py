@@ -44,10 +44,13 @@ def serve_app(run: Path) -> Iterator[str]:
 
 
 def photograph(address: str, run: Path, report: Path, out: Path) -> dict[str, list[Path]]:
-    """Photograph the first screen of each page at both widths; return the files, by the kind of width."""
+    """Photograph the first screen of each page at both widths; return the files, by the kind of width.
+
+    `shared` is the page of a picture that a user shares, on the wide screen.
+    """
     from playwright.sync_api import sync_playwright
 
-    shots: dict[str, list[Path]] = {kind: [] for kind in WIDTHS}
+    shots: dict[str, list[Path]] = {kind: [] for kind in (*WIDTHS, "shared")}
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         for kind, (width, height) in WIDTHS.items():
@@ -56,9 +59,18 @@ def photograph(address: str, run: Path, report: Path, out: Path) -> dict[str, li
                 visit(page, address, run)
                 shots[kind].append(out / f"{kind}-{name}.png")
                 page.screenshot(path=str(shots[kind][-1]), full_page=name == "picture")
+                if (kind, name) == ("wide", "picture"):
+                    with page.expect_download() as started:
+                        page.click("#share")
+                    started.value.save_as(out / "shared.html")
             page.goto(report.as_uri())
             shots[kind].append(out / f"{kind}-report.png")
             page.screenshot(path=str(shots[kind][-1]))
+            if kind == "wide":
+                page.goto((out / "shared.html").as_uri())
+                _wait(page, "document.querySelector('canvas').dataset.drawn")
+                shots["shared"].append(out / "shared.png")
+                page.screenshot(path=str(shots["shared"][-1]), full_page=True)
             page.close()
         browser.close()
     return shots

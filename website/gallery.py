@@ -201,7 +201,8 @@ def draw_app(job: Job) -> str | None:
     app_screenshots.join_shots(shots["wide"][:1], 1, 1000, 1270, job.out / "app.webp")
     for kind, columns, width, height in (("wide", 2, 640, 500), ("phone", 4, 300, 650)):
         app_screenshots.join_shots(shots[kind], columns, width, height, job.out / f"gallery-app-{kind}.webp")
-    return "app.webp, gallery-app-wide.webp, gallery-app-phone.webp"
+    app_screenshots.join_shots(shots["shared"], 1, 1000, 1000, job.out / "gallery-app-shared.webp")
+    return "app.webp, gallery-app-wide.webp, gallery-app-phone.webp, gallery-app-shared.webp"
 
 
 # -- The site

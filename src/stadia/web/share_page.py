@@ -50,7 +50,8 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
     if len(points) == 2:
         found = prediction.measure(*points)
         unit = "m" if bar["unit"] == "m" else "units of depth, no metres"
-        headline = f"Distance of the two points: {found.distance:.3g} ± {found.deviation:.2g} {unit}"
+        length, deviation = _round(found.distance, 3), _round(found.deviation, 2)
+        headline = f"Distance of the two points: {length} ± {deviation} {unit}"
         images = [(text, draw_points(shown, points)) for text, shown in images]
     cloud = None
     if not scale.is_affine:
@@ -129,6 +130,11 @@ def draw_points(image: NDArray[np.uint8], points: Sequence[Pixel]) -> NDArray[np
         for point in points:
             cv2.circle(drawn, point, 4 * width, color, thick)
     return drawn
+
+
+def _round(value: float, digits: int) -> str:
+    """Return a number with so many digits, zeros at its end too, as the app shows it."""
+    return f"{value:#.{digits}g}".removesuffix(".")
 
 
 def _describe_network(name: str, licence: str) -> dict[str, str]:
