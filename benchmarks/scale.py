@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -29,6 +31,7 @@ from elastic_restarts import SETTINGS, write_drive
 
 COUNTS = ("1 ddp", "2 ddp", "4 ddp", "2 fsdp")
 LATENCIES_S = (0.05, 0.2, 0.5)
+ROUNDS = 3
 BATCH = 4
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -118,44 +121,103 @@ def measure_store(out: Path) -> None:
         )
 
 
-def simulate_epoch(shards: int, samples: int, latency_s: float, sample_s: float, transfer_s: float) -> float:
-    """Return the time of an epoch: a loader whose samples wait for the copies of their shards.
+@dataclass
+class LoaderTrace:
+    """What an epoch of the loader read and how long it took, to be modeled.
 
-    As `PrefetchingSampler` does, two threads copy the next shards, at most two before their first batch. Waits of the
-    store are beside each other; transfers and samples take turns, since one process holds the store and the loader.
+    reads: of each sample, in order: the shards of its frames; the first one is that of the sample itself.
+    waiting_s: time in which samples waited for copies.
+    copies_s: of each copy: transfer, hash and writing, without the latency that was added.
+    """
+
+    reads: list[list[int]] = field(default_factory=list)
+    waiting_s: float = 0.0
+    copies_s: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def trace_loader(latency_s: float) -> Iterator[LoaderTrace]:
+    """Trace the loader, and add a latency to each transfer of a shard."""
+    from stadia.dataloading.samples import VideoSamples
+    from stadia.datasets.shards.shard_cache import ShardReader
+
+    trace = LoaderTrace()
+    real_packed, real_fetch, real_copy = VideoSamples.packed, ShardReader._fetch, ShardReader._copy
+
+    def packed(self: VideoSamples, key: tuple[int, int]) -> Any:
+        target = self._targets[key[1]]
+        trace.reads.append([self.recordings[target.recording].shard_of(target.index)])
+        return real_packed(self, key)
+
+    def fetch(self: ShardReader, shard: int) -> Path:
+        is_sample = threading.current_thread() is threading.main_thread()
+        is_copied, started = self._path(shard).exists(), time.perf_counter()
+        path = real_fetch(self, shard)
+        if is_sample and trace.reads:
+            trace.reads[-1].append(shard)
+            trace.waiting_s += 0 if is_copied else time.perf_counter() - started
+        return path
+
+    def copy(self: ShardReader, shard: int, path: Path) -> None:
+        time.sleep(latency_s)
+        started = time.perf_counter()
+        real_copy(self, shard, path)
+        trace.copies_s.append(time.perf_counter() - started)
+
+    VideoSamples.packed, ShardReader._fetch, ShardReader._copy = packed, fetch, copy  # type: ignore[method-assign]
+    try:
+        yield trace
+    finally:
+        VideoSamples.packed = real_packed  # type: ignore[method-assign]
+        ShardReader._fetch, ShardReader._copy = real_fetch, real_copy  # type: ignore[method-assign]
+
+
+def simulate_epoch(reads: Sequence[Sequence[int]], latency_s: float, sample_s: float, copy_s: float) -> float:
+    """Return the time of an epoch: a loader whose samples wait for the copies of the shards that they read.
+
+    As `PrefetchingSampler` does, two threads copy the next shards, at most two before their first batch. A neighbor in
+    time that lies in a shard without a copy is copied by the loader itself.
+
+    Args:
+        reads: of each sample, in order: its own shard, then those of all its frames.
+        latency_s, copy_s: of a copy, before and in it.
+        sample_s: of a sample without waiting.
     """
     import simpy
 
     from stadia.dataloading.loader import AHEAD_SHARDS
 
     environment = simpy.Environment()
-    threads, interpreter = simpy.Resource(environment, AHEAD_SHARDS), simpy.Resource(environment, 1)
-    order = np.repeat(np.arange(shards), -(-samples // shards))[:samples]
-    order = order[np.argsort(order + 4 * np.random.default_rng(0).random(samples), kind="stable")]
-    batches = iter(order[: samples // BATCH * BATCH].reshape(-1, BATCH).tolist())
+    threads, copies, ahead = simpy.Resource(environment, AHEAD_SHARDS), dict[int, Any](), deque[tuple[Any, int]]()
+    batches = iter([reads[start : start + BATCH] for start in range(0, len(reads), BATCH)])
 
-    def copy() -> Any:
+    def prefetch(shard: int) -> Any:
         with threads.request() as thread:
             yield thread
-            yield environment.timeout(latency_s)
-            with interpreter.request() as turn:
-                yield turn
-                yield environment.timeout(transfer_s)
+            if shard not in copies:
+                copies[shard] = environment.process(copy())
+            yield copies[shard]
+
+    def copy() -> Any:
+        yield environment.timeout(latency_s + copy_s)
 
     def load() -> Any:
-        copies, ahead = dict[int, Any](), deque[tuple[list[int], int]]()
+        begun = set[int]()
         while True:
             while sum(new for _, new in ahead) < AHEAD_SHARDS and (batch := next(batches, None)) is not None:
-                begun = [shard for shard in dict.fromkeys(batch) if shard not in copies]
-                copies.update({shard: environment.process(copy()) for shard in begun})
-                ahead.append((batch, len(begun)))
+                first = [shard for shard in dict.fromkeys(sample[0] for sample in batch) if shard not in begun]
+                begun.update(first)
+                for shard in first:
+                    environment.process(prefetch(shard))
+                ahead.append((batch, len(first)))
             if not ahead:
                 return
-            for shard in ahead.popleft()[0]:
-                yield copies[shard]
-                with interpreter.request() as turn:
-                    yield turn
-                    yield environment.timeout(sample_s)
+            for sample in ahead.popleft()[0]:
+                for shard in sample[1:]:
+                    if shard not in copies:
+                        copies[shard] = environment.process(copy())
+                    yield copies[shard]
+                yield environment.timeout(sample_s)
 
     environment.process(load())
     environment.run()
@@ -163,35 +225,24 @@ def simulate_epoch(shards: int, samples: int, latency_s: float, sample_s: float,
 
 
 def measure_simulation(out: Path) -> None:
-    """Compare simpy's model with epochs against a store whose every read takes longer."""
-    from stadia.files.remote_store import RemoteStore
+    """Compare simpy's model with epochs against a store whose every shard takes longer.
 
+    Time of a sample and of a copy are measured in the same epoch, since the load of the machine changes.
+    """
     server, url = start_store()
     _, remote = write_shard_sets(out, url, 1 << 18)
-    store = RemoteStore(remote)
-    index = json.loads(store.read("shards.json", max_bytes=1 << 24))
-    started = time.perf_counter()
-    for shard in index["shards"]:
-        store.fetch(shard["name"], max_bytes=shard["bytes"])
-    transfer_s = (time.perf_counter() - started) / len(index["shards"])
-    load_epoch(remote, out / "warm")  # makes the copies
-    warm_s, count = load_epoch(remote, out / "warm")
-    real: Callable[..., bytes] = RemoteStore.fetch
-    for number, latency_s in enumerate(LATENCIES_S):
-
-        def slow(self: RemoteStore, name: str, *, max_bytes: int, wait_s: float = latency_s) -> bytes:
-            if name.endswith(".bin"):
-                time.sleep(wait_s)
-            return real(self, name, max_bytes=max_bytes)
-
-        RemoteStore.fetch = slow  # type: ignore[method-assign]
-        measured_s, _ = load_epoch(remote, out / f"slow{number}")
-        before_s, (warm_s, _) = warm_s, load_epoch(remote, out / "warm")  # other programs slow them alike
-        sample_s = (before_s + warm_s) / 2 / count
-        modeled_s = simulate_epoch(len(index["shards"]), count, latency_s, sample_s, transfer_s)
-        ratio = modeled_s / measured_s
-        print(f"latency {latency_s} s: {count / measured_s:.1f} samples/s measured, {ratio - 1:+.1%} time by the model")
-    RemoteStore.fetch = real  # type: ignore[method-assign]
+    for latency_s in LATENCIES_S:
+        for number in range(ROUNDS):
+            with trace_loader(latency_s) as trace:
+                measured_s, count = load_epoch(remote, out / f"slow{latency_s}-{number}")
+            sample_s, copy_s = (measured_s - trace.waiting_s) / count, float(np.mean(trace.copies_s))
+            modeled_s = simulate_epoch(trace.reads, latency_s, sample_s, copy_s)
+            print(
+                f"latency {latency_s} s: {count / measured_s:.1f} samples/s measured, waiting"
+                f" {trace.waiting_s / measured_s:.0%}, {modeled_s / measured_s - 1:+.1%} time by the model; a sample"
+                f" {1e3 * sample_s:.1f} ms, a copy {1e3 * copy_s:.0f} ms, {len(trace.copies_s)} copies",
+                flush=True,
+            )
     server.stop()
 
 

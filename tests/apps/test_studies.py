@@ -46,11 +46,13 @@ class Trainings:
 
     value: object
     seen: list[str] = field(default_factory=list)
+    scored: list[bool] = field(default_factory=list)
     steps: object = staticmethod(lambda change: 100)
     column: str = "val/abs_rel"
 
     def run(self, jobs, ended):
         for job in jobs:
+            self.scored.append("--no-scores" not in job.words)
             self.seen.append(f"{job.words[1] if job.words[1] == '--resume' else 'new'} {job.name}")
             change, _, seed = job.name.rpartition("-seed")
             if job.words[1] == "--resume":
@@ -173,6 +175,14 @@ def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
     assert "fast seed 1 has no value (killed" in out
     ablate(again)
     assert again.seen == ["--resume fast-seed1"]
+
+
+def test_runs_are_scored_where_the_study_asks_for_it(ablate, tmp_path):
+    """metrics.csv has the metric without it."""
+    for words, scored in (((), False), (("--scores", "--out", str(tmp_path / "scored")), True)):
+        trainings = Trainings(noise)
+        assert ablate(trainings, *words)[0] == 0
+        assert set(trainings.scored) == {scored}
 
 
 def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path):

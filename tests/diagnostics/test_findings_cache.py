@@ -405,11 +405,24 @@ def test_data_without_a_fingerprint_are_checked_each_time(checks: Checks, folder
     assert checks.entries == []
 
 
-@pytest.mark.parametrize("code", ["D01", "D17", "N02"])
-def test_unreadable_and_sampled_data_are_checked_each_time(checks: Checks, folder: Path, code: str) -> None:
+@pytest.mark.parametrize("code", ["D01", "D17"])
+def test_unreadable_data_are_checked_each_time(checks: Checks, folder: Path, code: str) -> None:
     checks.found = [WARN, replace(NOTE, code=code)]
     for _ in range(2):
         checks.find(open_recordings(folder))
+    assert checks.count == 2
+
+
+def test_findings_of_a_sample_are_used_again_for_an_hour(
+    checks: Checks, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs of a study check the data once; tomorrow another sample fits into the time."""
+    checks.found = [WARN, replace(NOTE, code="N02")]
+    assert checks.find(open_recordings(folder)) == checks.find(open_recordings(folder)) == checks.found
+    assert checks.count == 1
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3601)
+    checks.find(open_recordings(folder))
     assert checks.count == 2
 
 

@@ -84,6 +84,16 @@ class TestRecordings:
         with pytest.raises(StadiaError, match="a finished prediction in it"):
             self.evaluate(red_reader(), [drive()], tmp_path)
 
+    def test_metres_are_not_compared_with_depth_without_a_unit(
+        self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(drive, "has_metric_depth", False)
+        with pytest.raises(ProtocolError, match="ground truth without a unit in drive; expected metres"):
+            self.evaluate(red_reader(), [drive()], tmp_path)
+        assert not [*tmp_path.iterdir()]
+        scaled = red_reader(DepthScale.UP_TO_SCALE, scale=0.2)
+        assert self.evaluate(scaled, [drive()], tmp_path, "relative").depth is not None
+
     def test_up_to_scale_is_scaled_with_a_note(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         result = self.evaluate(red_reader(DepthScale.UP_TO_SCALE, scale=0.2), [drive()], tmp_path, "relative")
         assert result.depth is not None

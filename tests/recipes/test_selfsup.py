@@ -67,6 +67,16 @@ def test_depth_is_in_metres_with_a_baseline_only(small: SelfsupConfig) -> None:
     assert mono.run_metadata == RecipeFacts(depth_scale="up-to-scale", own=own)
 
 
+@pytest.mark.parametrize("name", ["selfsup", "metric"])
+def test_the_end_of_a_training_may_have_another_residual(name: str) -> None:
+    """`training.finish.loss`: view synthesis has the loss."""
+    settings = ["model.network=unet", "model.network.encoder=test_resnet", "model.pose_encoder=test_resnet"]
+    config = recipes.configure(name, [*settings, "model.pretrained=false"], data={"path": "DATA", "stereo": False})
+    recipe = recipes.RECIPES.load(name)(config)
+    recipe.change_loss({"residual": "mse"})
+    assert recipe.view_synthesis.loss.config.residual == "mse"
+
+
 def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
     settled, data = SelfsupRecipe.prepare(small, Console(quiet=True))
     assert small.data.stereo == "auto"

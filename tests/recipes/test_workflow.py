@@ -68,6 +68,14 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: p
     assert "a baseline that learns nothing (AbsRel" in page
 
 
+def test_a_run_without_scores_has_its_validations_and_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
+    run = recipes.train(small, out=tmp_path / "runs", has_scores=False)
+    assert run.facts.status == "finished"
+    assert [row for row in read_rows(run.metrics_csv) if row.get("val/abs_rel")]
+    assert not any((run.folder / name).is_dir() for name in ("scores", "predictions"))
+    assert report.build_report(run.folder).is_file()
+
+
 def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
     """One recording, split into blocks: the frames that trained are in no validation score."""
     parts = ['data.recordings=["train-000"]', "data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]

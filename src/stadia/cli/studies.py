@@ -50,6 +50,7 @@ def ablate(
         list[Path] | None, option("A study's folder whose equal runs are reused.", metavar="STUDY")
     ] = None,
     retry_failed: Annotated[bool, flag("--retry-failed", "Run failed runs again.")] = False,
+    scores: Annotated[bool, flag("--scores", "Score and judge each run at its end.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
 ) -> None:
     """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
@@ -65,6 +66,7 @@ def ablate(
     if recipe is None and study is None and preset is not None:
         recipe = str(read_preset(preset)["recipe"])
     given: dict[str, Any] = {"recipe": recipe, "metric": metric, "better": better, "margin": margin}
+    given["scores"] = True if scores else None
     given |= {"name": name or (None if study else "study"), "seeds": _numbers(seeds), "base": _settings(data, words)}
     config = read_study(study, given, change or [], preset=preset_overrides(preset) if preset is not None else ())
     if preset is not None:
@@ -83,7 +85,8 @@ def ablate(
     for root in reuse or []:
         for run_name in folder.reuse(StudyFolder(root), runs):
             echo(f"{run_name}: taken from {root}, not trained again", err=True)
-    jobs_left = [job for run in runs if (job := folder.job(run, config.recipe, retry_failed=retry_failed))]
+    options: dict[str, Any] = {"retry_failed": retry_failed, "has_scores": config.has_scores}
+    jobs_left = [job for run in runs if (job := folder.job(run, config.recipe, **options))]
     ablation = _Ablation(config, folder, runs, metrics, direction)
     _train(ablation, _launcher(folder, jobs, engine, slurm or []), jobs_left)
     _write_missing_reports(ablation)

@@ -99,6 +99,9 @@ def train(
     check_again: Annotated[
         bool, flag("--check-again", "Check the data also where nothing changed since the last check.")
     ] = False,
+    no_scores: Annotated[
+        bool, flag("--no-scores", "Neither score the validation data nor judge predictions at the end.")
+    ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
     from stadia.diagnostics.finding import OnStop
@@ -159,6 +162,7 @@ def train(
             opened=opened,
             begins=begins,
             check_again=check_again,
+            has_scores=not no_scores,
         )
 
 

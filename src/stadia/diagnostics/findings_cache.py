@@ -47,8 +47,11 @@ MAX_ENTRIES = 32  # files: those that were not used for the longest time are rem
 MIN_AGE_S = 2.0
 """Seconds between the last change of a file and the checks: some file systems keep times in steps of 2 s."""
 
-NEVER_KEPT = frozenset({"D01", "D17", SAMPLED})
-"""Findings about files that could not be read, and about data of which a sample was checked."""
+NEVER_KEPT = frozenset({"D01", "D17"})
+"""Findings about files that could not be read."""
+
+MAX_SAMPLE_AGE_S = 3600.0
+"""Seconds for which findings of a sample of the data are used again: the runs of a study check it once."""
 
 EXPECTED = "findings of data checks"
 
@@ -72,6 +75,12 @@ class KeptFindings:
 
     findings: list[Finding]
     checked_s: float
+
+    @property
+    def is_old_sample(self) -> bool:
+        """Return whether a sample of the data was checked, more than MAX_SAMPLE_AGE_S ago."""
+        is_sample = any(finding.code == SAMPLED for finding in self.findings)
+        return is_sample and time.time() - self.checked_s > MAX_SAMPLE_AGE_S
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ class FindingsCache:
         if before is None:
             return check(recordings, splits, seconds=seconds, one_camera=one_camera)
         kept = None if self.check_again else self.read(before.digest)
-        if kept is not None:
+        if kept is not None and not kept.is_old_sample:
             self.announce(_describe_reuse(kept))
             return kept.findings
         began_s = time.time()

@@ -34,7 +34,7 @@ from stadia.evaluation.io.trajectory_files import (
 )
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.predict_frames import predict_to_folder
-from stadia.evaluation.protocols import Protocol
+from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.steady_depth import FlickerScore, score_flicker
 from stadia.evaluation.trajectory_hypotheses import note_hypotheses, note_offsets
 from stadia.files.atomic_files import atomic_write
@@ -186,6 +186,7 @@ def evaluate_recordings(
     scorable = [recording for recording in recordings if has_ground_truth(recording, frames.get(recording.name, ()))]
     if not scorable:
         raise _nothing_to_score(recordings, frames)
+    check_unit_of_truth(scorable, protocol, depth_scale)
     scores: list[tuple[str, ImageScore | None]] = []
     odometry: dict[str, TrajectoryScore] = {}
     flicker: dict[str, FlickerScore] = {}
@@ -248,6 +249,15 @@ def has_ground_truth(recording: Recording, indices: Sequence[int]) -> bool:
     if _poses_in_a_row(recording, indices) >= MIN_POSES:
         return True
     return any(recording.depth_m(index) is not None for index in indices)
+
+
+def check_unit_of_truth(recordings: Sequence[Recording], protocol: Protocol, depth_scale: DepthScale) -> None:
+    """Raise ProtocolError where depth in metres would be compared as it is with ground truth in another unit."""
+    unitless = [recording.name for recording in recordings if not recording.has_metric_depth]
+    if unitless and protocol.alignment(depth_scale) is Alignment.NONE:
+        found = f"ground truth without a unit in {_list_names(unitless)}"
+        fix = "score depth up to scale there, or pass data with depth in metres"
+        raise ProtocolError(f"protocol '{protocol.name}'", found=found, expected="metres", fix=fix)
 
 
 def _poses_in_a_row(recording: Recording, indices: Sequence[int]) -> int:

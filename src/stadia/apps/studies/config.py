@@ -40,6 +40,9 @@ SEE_DOCS = "see docs/how-to/experiments.md"
 CORRECT = "correct the study"
 OTHER_STUDY = "start another study, with --out or another name"
 
+METRIC_COLUMNS = ("val/", "train/", "time/", "gradient/")
+"""Beginnings of the columns of metrics.csv."""
+
 Words = tuple[str, ...]
 Name = Annotated[str, Field(pattern=NAME)]
 
@@ -83,6 +86,8 @@ class StudyConfig(StrictModel):
     alpha: family-wise error rate over all changes.
     budget: "samples": steps x batch x grad_accumulation_steps x devices are equal; "seconds": training time is equal
         within 5 %.
+    scores: score the validation data and judge the predictions at the end of each run. "auto": where the metric is one
+        of a score file; metrics.csv needs none.
     post_hoc_choices: what was chosen after results existed; written by stadia.
     """
 
@@ -97,9 +102,16 @@ class StudyConfig(StrictModel):
     margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     budget: Literal["samples", "seconds"] = "samples"
+    scores: bool | Literal["auto"] = "auto"
     post_hoc_choices: tuple[str, ...] = ()
 
     _split = field_validator("base", mode="before")(_split_words)
+
+    @property
+    def has_scores(self) -> bool:
+        """Return whether each run is scored and judged at its end."""
+        is_column = self.metric is None or self.metric.startswith(METRIC_COLUMNS)
+        return not is_column if self.scores == "auto" else self.scores
 
     @field_validator("changes", mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from stadia.files.run_facts import find_run_facts
 from stadia.report.study_report import RESULTS, read_results
 from stadia.training.run_folder import Run
 
-VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha"}
+VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha", "scores"}
 """No training depends on these keys of a study: they may change after it."""
 
 WRITTEN = ("configs", "runs", "logs", RESULTS, "verdicts.json", "table.md", "plot.svg", "plot.png")
@@ -101,8 +101,10 @@ class StudyFolder:
                 linked.append(run.name)
         return linked
 
-    def job(self, run: PlannedRun, recipe: str, *, retry_failed: bool) -> Job | None:
+    def job(self, run: PlannedRun, recipe: str, *, retry_failed: bool, has_scores: bool) -> Job | None:
         """Return the job that trains or resumes a run; None if it is finished, or failed without `retry_failed`.
+
+        has_scores: whether the run is scored and judged at its end.
 
         Raises RunError if it is being trained.
         """
@@ -116,6 +118,7 @@ class StudyFolder:
         else:
             with Run.open(folder).held():  # raises where another process trains in it
                 words = ("train", "--resume", str(folder.absolute()))
+        words += () if has_scores else ("--no-scores",)
         return Job(run.name, words, self.logs / f"{run.name}.log")
 
     def _find_changes(self, run: PlannedRun) -> list[ValueChange]:

@@ -156,8 +156,8 @@ class TeacherConfig(StrictModel):
     """A network whose depth is a label beside the loss: it is predicted for each batch, and its weights stay.
 
     network: what `stadia predict` takes: a run, a checkpoint, a name of `stadia list networks`, hf:ORG/NAME, a folder
-        or module:Class; null for none. "auto" is `base` where depth of one camera starts from it, in `selfsup`: what
-        the motion does not contradict, such as a road without texture, stays as it was. Else it is none.
+        or module:Class; null for none. "auto" is `base` where depth of one camera starts from it, in `selfsup` and
+        `metric`: what the motion does not contradict, such as a road without texture, stays as it was. Else it is none.
     settings: keys of a network without a run, `network.KEY=VALUE`.
     weight: of the difference, beside the recipe's own loss.
     gradient_weight: of the gradients of the difference at four sizes, beside the difference itself (MiDaS, arXiv

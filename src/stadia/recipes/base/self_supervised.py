@@ -144,6 +144,10 @@ class ViewSynthesis:
         true, typical_depth = batch.targets.T_source_target_true, MEDIAN_DEPTH * (self.config.data.map_unit_m or 1.0)
         return add_motion_term(report, predicted.T_source_target, true, typical_depth)
 
+    def change_loss(self, config: SelfSupervisedLossConfig) -> None:
+        """Compute the photometric loss with another configuration from now on."""
+        self.loss = type(self.loss)(config)
+
     def take_motion(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction) -> Prediction:
         """Return the prediction with the motion of the map where it is known; itself without a map."""
         if not self.has_known_motion:

@@ -93,6 +93,7 @@ def train(
     begins: Callable[[], object] = lambda: None,
     recipe_class: type[AnyRecipe] | None = None,
     check_again: bool = False,
+    has_scores: bool = True,
 ) -> Run:
     """Check the data, train, and score the validation data with the best checkpoint.
 
@@ -108,6 +109,8 @@ def train(
         recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
             with another `training_step`; by default the recipe's own. A resume needs the same one.
         check_again: check the data also where nothing changed since an earlier check, whose findings are used again.
+        has_scores: whether the validation data are scored and the predictions judged at the end; `metrics.csv` has the
+            scores of each validation without it.
 
     Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
     errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C, SIGTERM, or a closed terminal or pipe.
@@ -126,7 +129,7 @@ def train(
         recipe = build_networks(prepared, run, console, on_stop)
         begins()
         try:
-            run_training(prepared, recipe, run, console, on_stop)
+            run_training(prepared, recipe, run, console, on_stop, has_scores=has_scores)
         except BaseException:
             with contextlib.suppress(Exception):  # nothing may hide why it ended
                 ended(run)
@@ -274,7 +277,15 @@ def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_st
     return recipe
 
 
-def run_training(prepared: PreparedTraining, recipe: AnyRecipe, run: Run, console: Console, on_stop: OnStop) -> None:
+def run_training(
+    prepared: PreparedTraining,
+    recipe: AnyRecipe,
+    run: Run,
+    console: Console,
+    on_stop: OnStop,
+    *,
+    has_scores: bool = True,
+) -> None:
     """Train the recipe in its run folder, and score it. Raises the errors of `fit`."""
     config, data = prepared.config, prepared.data
 
@@ -293,7 +304,7 @@ def run_training(prepared: PreparedTraining, recipe: AnyRecipe, run: Run, consol
         callbacks=[TrainingMonitor(run, console, on_stop), ExpectedCost(console)],
         console=console,
         resumed=update_resumed_run,
-        finish=lambda: report(prepared, run, console),
+        finish=lambda: report(prepared, run, console, has_scores=has_scores),
         describe_resume=describe_resume,
     )
 
@@ -317,9 +328,12 @@ def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
 
 
 @torch.no_grad()
-def report(prepared: PreparedTraining, run: Run, console: Console) -> None:
-    """Score the validation data with the best checkpoint, and judge its predictions."""
+def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores: bool = True) -> None:
+    """Score the validation data with the best checkpoint, and judge its predictions; or neither."""
     recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
     if keep_better_start(prepared.config, recipe, prepared.data, run, console):
         recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
-    score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
+    if has_scores:
+        score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
+    else:
+        recipe.finish_training(run, console)

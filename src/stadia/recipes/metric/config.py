@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from stadia.core.config import StrictModel
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.losses.config import MetricScaleConfig
-from stadia.recipes.base.config import RunName, SelfSupervisedConfig
+from stadia.recipes.base.config import RunName, SelfSupervisedConfig, TeacherConfig
 
 PLAUSIBLE_HEIGHT_M = 0.1, 30.0
 """Least and greatest height of a camera above the road: from a model car's to one on a mast."""
@@ -76,6 +76,16 @@ class CameraHeightsConfig(StrictModel):
         return self
 
 
+class ShapeTeacherConfig(TeacherConfig):
+    """A teacher that keeps the shape of depth to the end: heights give metres only to a road that is flat.
+
+    weight, until: other defaults than in `selfsup`. With its own the road of KITTI raw bends (docs/results/metric.md).
+    """
+
+    weight: float = Field(default=0.5, gt=0)
+    until: float | None = Field(default=None, gt=0, le=1)
+
+
 class MetricConfig(SelfSupervisedConfig):
     """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530).
 
@@ -101,6 +111,7 @@ class MetricConfig(SelfSupervisedConfig):
 
     recipe: Literal["metric"] = "metric"
     name: RunName = "metric"
+    teacher: ShapeTeacherConfig = ShapeTeacherConfig()
     road: RoadConfig = RoadConfig()
     heights: CameraHeightsConfig = CameraHeightsConfig()
     scale: MetricScaleConfig = MetricScaleConfig()

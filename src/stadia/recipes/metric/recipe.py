@@ -58,7 +58,7 @@ from stadia.recipes.metric.camera_heights import (
 )
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import RoadVideo, name_drive_parts, open_road_video
-from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
+from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher, choose_teacher
 from stadia.training.run_folder import Run
 
 MIN_SCHEDULE_EPOCHS = 4
@@ -109,7 +109,11 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         check_teacher(config.teacher, config.data.height, config.data.width, console)
         if not (config.model.pretrained and config.model.network.starts_in_metres):
             config = set_network(config, resolve_initial_depth(config.model.network, (), console))
-        return open_road_video(config, console)
+        config, data = open_road_video(config, console)
+        if config.teacher.network == "auto":
+            config = choose_teacher(config)
+            check_teacher(config.teacher, config.data.height, config.data.width, console)
+        return config, data
 
     def save_data_stats(self, data: RoadVideo) -> None:
         super().save_data_stats(data)
@@ -164,7 +168,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             road = road_pixel_heights(depth, camera, erode_road_mask(targets.road))
             evidence = estimate_camera_heights(depth, camera, road, objects, object_m)
             mismatch = (fit_inverse_depth_plane(depth, camera, road.valid)[:, 3] / road.median_height).log()
-        if self.training:
+        if self.training and not self.holds_depth:  # depth of the start knows no object heights yet
             self.heights.add(
                 recordings=name_drive_parts(batch.meta, self.frames),
                 group=group,
@@ -236,6 +240,9 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     def compile_loss(self, **options: Any) -> None:
         self.view_synthesis.loss.compile(**options)
+
+    def change_loss(self, changes: Mapping[str, Any]) -> None:
+        self.view_synthesis.change_loss(self.change_loss_config(changes))
 
     def loss_cases(self, batch: RoadBatch) -> Mapping[str, LossCase]:
         """Return the loss cases of `selfsup`, and the camera height over a flat road."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -16,7 +16,7 @@ from stadia.geometry.camera import resize_camera
 from stadia.losses.loss_report import LossReport, add_terms
 from stadia.losses.teacher_loss import align_teacher, compute_difference, find_relation, teacher_error
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.base.config import TeacherConfig
+from stadia.recipes.base.config import SelfSupervisedConfig, TeacherConfig
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.prediction.network_checkpoint import describe_network, open_network
 
@@ -44,6 +44,20 @@ def open_teacher(config: TeacherConfig, height: int, width: int) -> tuple[DepthP
         expected, fix = "metres, depth up to scale, or inverse depth up to scale and shift", "choose another network"
         raise ConfigError(key, found="depth up to scale and shift", expected=expected, fix=fix)
     return predictor, describe_network(opened)
+
+
+ConfigT = TypeVar("ConfigT", bound=SelfSupervisedConfig)
+
+
+def choose_teacher(config: ConfigT) -> ConfigT:
+    """Return the configuration with "auto" of `teacher` resolved: `base` teaches depth of one camera that starts there.
+
+    config: with `data.stereo` resolved.
+    """
+    is_mono = len(config.data.mono) == len(config.data.sets)
+    is_taught = is_mono and config.model.pretrained and config.model.network.name == "base" and not config.start_from
+    teacher = config.teacher.model_copy(update={"network": "base" if is_taught else None})
+    return config.model_copy(update={"teacher": teacher})
 
 
 def check_teacher(config: TeacherConfig, height: int, width: int, console: Console) -> None:

@@ -34,7 +34,7 @@ from stadia.recipes.base.self_supervised import (
     set_network,
 )
 from stadia.recipes.base.video_data import VideoData, open_data_sets
-from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
+from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher, choose_teacher
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.map_motion import resolve_motion
 
@@ -45,17 +45,6 @@ PARTLY_MONO_NOTE = (
 
 RIG_TOLERANCE = 0.01
 """Share of the baseline: rigs that differ by less count as one."""
-
-
-def choose_teacher(config: SelfsupConfig) -> SelfsupConfig:
-    """Return the configuration with "auto" of `teacher` resolved: `base` teaches depth of one camera that starts there.
-
-    config: with `data.stereo` resolved.
-    """
-    is_mono = len(config.data.mono) == len(config.data.sets)
-    is_taught = is_mono and config.model.pretrained and config.model.network.name == "base" and not config.start_from
-    teacher = config.teacher.model_copy(update={"network": "base" if is_taught else None})
-    return config.model_copy(update={"teacher": teacher})
 
 
 class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
@@ -117,6 +106,9 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     def compile_loss(self, **options: Any) -> None:
         self.view_synthesis.loss.compile(**options)
+
+    def change_loss(self, changes: Mapping[str, Any]) -> None:
+        self.view_synthesis.change_loss(self.change_loss_config(changes))
 
     def loss_cases(self, batch: Batch) -> Mapping[str, LossCase]:
         return self.view_synthesis.loss_cases(batch.source_names, self.last_step)
