@@ -183,8 +183,8 @@ def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch)
         assert (refused.status_code, "found objects; expected depth" in refused.json()["error"]) == (422, True)
 
 
-def test_a_composite_picture_with_its_background(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of overlay needs the background, then shows depth and mask; the mask is a file."""
+def use_overlay_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every network be one of overlay: what differs from the background is 2 m away, and the rest 5 m."""
     from stadia.recipes.overlay import task
 
     def predict_pair(recipe: Any, background: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,6 +198,11 @@ def test_a_composite_picture_with_its_background(app: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(task, "predict_pair", predict_pair)
     monkeypatch.setattr(networks, "load_network", make_overlay_network)
+
+
+def test_a_composite_picture_with_its_background(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of overlay needs the background, then shows depth and mask; the mask is a file."""
+    use_overlay_network(monkeypatch)
     image = make_picture()
     image[40:72, 32:64] = 255
     with TestClient(app, base_url="http://127.0.0.1") as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,16 +54,18 @@ def test_a_shared_picture_without_depth_has_no_points(browser: Browser) -> None:
     assert "near" in page
 
 
-def test_text_of_a_shared_page_is_escaped() -> None:
+def test_text_of_a_shared_page_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
     from stadia.report.result_page import render_result
     from stadia.web.objects import ObjectPhoto
 
     image = np.zeros((32, 48, 3), np.uint8)
-    photo = ObjectPhoto(image, ["<script>mug</script>, 1.50 m away"], "<b>run</b>", "", PhotoCamera(60.0, "photo"))
+    lines = ["<script>mug</script>, 1.50 m away", f"fix: stadia train --config {tmp_path}/secret/one/config.json"]
+    photo = ObjectPhoto(image, lines, "<b>run</b>", "", PhotoCamera(60.0, "photo"))
     page = render_result(describe_objects(photo))
     assert "&lt;script&gt;mug" in page
     assert "&lt;b&gt;run" in page
     assert "none recorded" in page
+    assert "secret" not in page, "a shared page names no folder of the machine"
 
 
 def test_points_outside_of_the_picture_are_one_line(browser: Browser) -> None:

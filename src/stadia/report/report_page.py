@@ -309,13 +309,14 @@ def hide_private_parts(run: RunFiles) -> RunFiles:
 
     Names of the user and of the machine become "…" where they stand in the texts that are shown.
     """
-    hide = _make_hider()
+    hide = make_hider()
     facts = _walk(replace(run.facts, command=""), hide)
     values = {name: _walk(getattr(run, name), hide) for name in ("config", "result", "scores", "findings")}
     return replace(run, facts=facts, **values, patch="", unreadable=[hide(line) for line in run.unreadable])
 
 
-def _make_hider() -> Callable[[str], str]:
+def make_hider() -> Callable[[str], str]:
+    """Return a function that hides absolute paths, and names of the user and of the machine, in a text."""
     names = {platform.node(), platform.node().partition(".")[0]}
     with suppress(OSError, KeyError, ImportError):  # no name for this user's number
         names.add(getpass.getuser())

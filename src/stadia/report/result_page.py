@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from stadia import __version__
 from stadia.files.input_files import read_text
 from stadia.report.metric_labels import METRES, describe_depth_scale
 from stadia.report.report_images import MAX_CLOUD_PIXELS, EmbeddedImage, PointCloudFigure, encode_jpeg
-from stadia.report.report_page import SHARED_FOLDER, TEMPLATE_FOLDER, make_environment
+from stadia.report.report_page import SHARED_FOLDER, TEMPLATE_FOLDER, make_environment, make_hider
 
 SHOWN_WIDTH = 1280
 """Largest width of its pictures: two of them and a cloud have less than a megabyte."""
@@ -56,7 +56,7 @@ class ResultPage:
 
 
 def render_result(page: ResultPage) -> str:
-    """Return the page as HTML. All text is escaped, and the page loads nothing.
+    """Return the page as HTML. All text is escaped and has no path of this machine, and the page loads nothing.
 
     Examples:
         >>> image = np.zeros((8, 8, 3), np.uint8)
@@ -69,13 +69,14 @@ def render_result(page: ResultPage) -> str:
     """
     parts = [SHARED_FOLDER / "points.js", TEMPLATE_FOLDER / "report.js"] if page.cloud is not None else []
     script = "".join(read_text(path, expected="a part of the page") for path in parts)
-    lines = [line.strip() for line in page.lines if not line.startswith("predictions: ")]
+    hide = make_hider()
+    lines = [hide(line.strip()) for line in page.lines if not line.startswith("predictions: ")]
     skipped = [line.removeprefix("not checked: ") for line in lines if line.startswith("not checked: ")]
     return (
         make_environment()
         .get_template("result.html")
         .render(
-            page=page,
+            page=replace(page, trust=hide(page.trust), facts={name: hide(text) for name, text in page.facts.items()}),
             images=[(text, _embed(image)) for text, image in page.images],
             video=base64.b64encode(page.video).decode(),
             findings=[line for line in lines if not line.startswith("not checked: ")],

@@ -89,14 +89,14 @@ export function startPicture(session) {
   // -- results
 
   async function showResult(result, signal) {
-    const base = `/api/predictions/${result.prediction}`, isNewPhoto = state.photo !== result.photo;
+    const base = `/api/predictions/${result.prediction}`, photo = `/api/photos/${result.photo}/image.jpg`;
     const isDepth = result.kind !== "objects"; // of objects there is a drawing, and no depth
     const values = isDepth ? new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer()) : null;
     Object.assign(state, { photo: result.photo, result, values });
-    if (isNewPhoto) {
+    if (byId("shown").getAttribute("src") !== photo) {
       state.points = [];
       state.cross = null;
-      byId("shown").src = `/api/photos/${result.photo}/image.jpg`;
+      byId("shown").src = photo;
     }
     byId("depth").src = `${base}/color.png`;
     byId("result").hidden = false;
