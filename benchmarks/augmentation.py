@@ -48,6 +48,8 @@ from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 SIZE = (64, 192)
 SETTINGS = (
     *(f"data.height={SIZE[0]}", f"data.width={SIZE[1]}", "data.offsets=[]", "model.pretrained=false"),
+    *("model.network=unet", "model.network.encoder=mobilenetv3_small_100", "model.network.scales=2"),
+    *("model.network.decoder_channels=[8,16,24,32,64]", "loss.pyramid=2", "optimizer.lr=5e-4"),
     *("training.batch_size=4", "training.workers=0", "training.threads=1", "training.max_epochs=null"),
     *("training.images_every=0", "training.checkpoint_every=1000000", "training.validate_every=1000000"),
 )

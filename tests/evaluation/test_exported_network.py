@@ -29,7 +29,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.predict_frames import align_motion, stream_predictions
 from stadia.files.image_io import write_image
-from stadia.models.depth.unet import compute_focal_ratio
+from stadia.models.depth.depth_network import compute_focal_ratio
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 CAMERA = TrainingCamera(K=((60, 0, 44.5), (0, 60, 14.5), (0, 0, 1)), size=(30, 90))
@@ -95,7 +95,7 @@ def test_other_focal_length_scales_depth_with_one_warning(
 
 
 def test_a_canonical_focal_length_holds_for_images_of_any_shape(model: Path, drive: Make) -> None:
-    """As `models.depth.unet.compute_focal_ratio`, also for an image that the network takes squeezed."""
+    """As `models.depth.depth_network.compute_focal_ratio`, also for an image that the network takes squeezed."""
     red_reader_onnx(model, ABOUT.model_copy(update={"focal": None, "canonical_focal": 0.5}).texts())
     network, frame = ExportedNetwork(model), next(iter(read_frames(drive(2))))
     upright = Frame("upright", np.ascontiguousarray(frame.image.swapaxes(0, 1)), frame.K[[1, 0, 2]][:, [1, 0, 2]])

@@ -8,7 +8,8 @@ import torch
 
 from stadia.core.types import Camera
 from stadia.models.depth.config import UnetConfig
-from stadia.models.depth.unet import Unet, compute_focal_ratio
+from stadia.models.depth.depth_network import compute_focal_ratio
+from stadia.models.depth.unet import Unet
 
 
 def camera(focal: float, width: int = 64, height: int = 32) -> Camera:

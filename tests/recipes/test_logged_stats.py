@@ -7,8 +7,11 @@ import math
 import pytest
 import torch
 
+from stadia.core.types import Camera
 from stadia.geometry.se3 import se3_exp
 from stadia.losses.auto_mask import find_masked_pixels
+from stadia.models.depth.config import UnetConfig
+from stadia.models.depth.depth_network import find_depth_range
 from stadia.recipes.base.self_supervised import depth_stats, min_reprojection_stats, motion_stats
 
 NAMES = ("-1", "+1", "stereo")
@@ -32,13 +35,16 @@ def test_explained_shares_exclude_masked_pixels() -> None:
     assert float(find_masked_pixels(winner, 3).float().mean()) == 0.5
 
 
+LIMITS_M = torch.tensor(0.5).reshape(1, 1, 1, 1), torch.tensor(100.0).reshape(1, 1, 1, 1)
+
+
 def test_depth_stats_are_median_spread_and_bounds() -> None:
     depth = torch.full((2, 1, 64, 64), 10.0)
-    assert {name: float(value) for name, value in depth_stats(1 / depth, (0.5, 100.0)).items()} == pytest.approx(
+    assert {name: float(value) for name, value in depth_stats(1 / depth, LIMITS_M).items()} == pytest.approx(
         {"depth/median": 10.0, "depth/spread": 0.0, "depth/at_nearest": 0.0, "depth/at_farthest": 0.0}, abs=1e-6
     )
     depth[:, :, :16], depth[:, :, 16:24] = 100.0, 0.5
-    seen = depth_stats(1 / depth, (0.5, 100.0))
+    seen = depth_stats(1 / depth, LIMITS_M)
     assert (float(seen["depth/at_farthest"]), float(seen["depth/at_nearest"])) == (0.25, 0.125)
     assert float(seen["depth/spread"]) > 1
     assert depth_stats(1 / depth, None).keys() == {"depth/median", "depth/spread"}, "a network without bounds"
@@ -64,3 +70,15 @@ def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
     assert float(motion_stats(same, ("-1", "+1"), torch.tensor(10.0))["motion/same_side"]) == pytest.approx(1)
     assert motion_stats(T[:, 2:], ("stereo",), torch.tensor(10.0)) == {}
     assert "motion/same_side" not in motion_stats(T[:, 1:2], ("+1",), torch.tensor(10.0))
+
+
+def test_the_bounds_of_a_canonical_camera_follow_the_focal_length() -> None:
+    """The bounds are those of the configuration at the canonical focal length; depth at one is counted as such."""
+    K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]], [[32.0, 0, 31.5], [0, 32, 31.5], [0, 0, 1]]])
+    config = UnetConfig(canonical_focal=0.5, min_depth_m=0.5, max_depth_m=100)
+    limits = find_depth_range(config, Camera(K, 64, 64))
+    assert limits is not None
+    assert [limit.flatten().tolist() for limit in limits] == [[1.0, 0.5], [200.0, 100.0]]
+    nearest = limits[0].expand(2, 1, 64, 64)
+    assert float(depth_stats(1 / nearest, limits)["depth/at_nearest"]) == 1.0
+    assert find_depth_range(config.model_copy(update={"depth_output": "softplus"}), Camera(K, 64, 64)) is None

@@ -149,10 +149,7 @@ def train(
         if is_auto:
             resolved, opened = _choose_preset(recipe, base, given + settings, minutes)
         elif minutes is not None:
-            from stadia.process.terminal import Terminal
-            from stadia.recipes.launch.time_budget import choose_steps
-
-            resolved, opened = choose_steps(resolved, minutes, Terminal(stderr=True))
+            resolved, opened = _choose_steps(resolved, minutes)
         recipes.train(
             resolved,
             out=out,
@@ -164,6 +161,14 @@ def train(
             check_again=check_again,
             has_scores=not no_scores,
         )
+
+
+def _choose_steps(config: RecipeConfig, minutes: float) -> tuple[RecipeConfig, OpenedData]:
+    """Return the configuration with as many steps as fit into the minutes, and its data."""
+    from stadia.process.terminal import Terminal
+    from stadia.recipes.launch.time_budget import choose_steps
+
+    return choose_steps(config, minutes, Terminal(stderr=True))
 
 
 def _build_report(run: Run) -> None:

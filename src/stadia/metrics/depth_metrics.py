@@ -305,8 +305,10 @@ def rows_out_of_order(depth: Tensor, road: Tensor) -> Tensor:
     return wrong.sum(-1) / both.sum(-1)
 
 
-def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float) -> Tensor:
+def share_at_max_depth(depth: Tensor, pixels: Tensor, max_depth: float | Tensor) -> Tensor:
     """Return () the share of `pixels` (B, 1, H, W) with depth (B, 1, H, W) near the largest; NaN without pixels.
+
+    max_depth: of all images, or (B, 1, 1, 1) of each.
 
     Examples:
         >>> depth = torch.tensor([1.0, 100.0]).view(1, 1, 1, 2)

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from typing_extensions import TypeVar
 
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, InputsT, Predictor, TargetsT
+from stadia.core.types import Batch, Camera, InputsT, Predictor, TargetsT
 from stadia.files.paths import find_private_folder
 from stadia.files.run_facts import RecipeFacts
 from stadia.losses.loss_report import LossReport
@@ -203,9 +203,8 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         """Return facts of the recipe for run.json, written before training."""
         return RecipeFacts()
 
-    @property
-    def depth_range_m(self) -> tuple[float, float] | None:
-        """Nearest and farthest depth that it can predict, in metres or the unit of its depth; None without bounds."""
+    def depth_range_m(self, camera: Camera) -> tuple[float, float] | None:
+        """Return nearest and farthest depth that it can predict for a camera, in its unit; None without bounds."""
         return None
 
     def loss_cases(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Any]:

@@ -17,6 +17,42 @@ from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig, che
 from stadia.models.pretrained_weights import InitialWeights
 
 
+def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
+    """Return (B, 1, 1, 1): how many times the canonical focal length, sqrt(fx fy / (height width)), the camera's is.
+
+    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. The
+    length is relative to the number of pixels, not to the width: images of one size in pixels and one focal length in
+    pixels show a thing equally large, whatever their aspect. A resized image has the same ratio, also where it was
+    squeezed to sides that the network takes.
+
+    Examples:
+        >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
+        >>> compute_focal_ratio(Camera(K, 64, 64), 0.5).flatten().tolist()
+        [2.0]
+    """
+    focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
+    return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
+
+
+def find_depth_range(config: DepthNetworkConfig, camera: Camera) -> tuple[Tensor, Tensor] | None:
+    """Return the nearest and the farthest depth (B, 1, 1, 1) that a network can predict; None without bounds.
+
+    The bounds of a network with a canonical camera grow with the focal length of the camera.
+
+    Examples:
+        >>> from stadia.models.depth.config import BaseConfig
+        >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
+        >>> nearest, farthest = find_depth_range(BaseConfig(), Camera(K, 64, 64))
+        >>> round(nearest.item(), 3), round(farthest.item(), 3)
+        (0.4, 400.0)
+    """
+    limits, canonical = config.depth_range_m, getattr(config, "canonical_focal", None)
+    if limits is None:
+        return None
+    ratio = torch.ones(1, 1, 1, 1) if canonical is None else compute_focal_ratio(camera, canonical)
+    return limits[0] * ratio, limits[1] * ratio
+
+
 class DepthMaps(NamedTuple):
     """One float32 map (B, 1, H / 2^s, W / 2^s) per scale, finest first, as in `core.types.Prediction`.
 

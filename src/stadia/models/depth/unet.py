@@ -22,7 +22,7 @@ from stadia.geometry.depth_maps import (
 )
 from stadia.models import ACTIVATIONS
 from stadia.models.depth.config import LOG_UNCERTAINTY_RANGE, UnetConfig
-from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
+from stadia.models.depth.depth_network import DepthMaps, DepthNetwork, compute_focal_ratio
 from stadia.models.encoders import Encoder, check_encoder
 from stadia.models.gradient_checkpointing import run_checkpointed
 from stadia.models.pretrained_weights import InitialWeights
@@ -144,23 +144,6 @@ class DepthDecoder(nn.Module):
         x = torch.cat([x, *skips], dim=1) if skips else x
         result: Tensor = self.activation(self.after[str(stride)](x))
         return result
-
-
-def compute_focal_ratio(camera: Camera, canonical_focal: float) -> Tensor:
-    """Return (B, 1, 1, 1): how many times the canonical focal length, sqrt(fx fy / (height width)), the camera's is.
-
-    An image of depth z at focal length f equals one of depth z f_canonical / f at the canonical focal length. The
-    length is relative to the number of pixels, not to the width: images of one size in pixels and one focal length in
-    pixels show a thing equally large, whatever their aspect. A resized image has the same ratio, also where it was
-    squeezed to sides that the network takes.
-
-    Examples:
-        >>> K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]]])
-        >>> compute_focal_ratio(Camera(K, 64, 64), 0.5).flatten().tolist()
-        [2.0]
-    """
-    focal = (camera.K[..., 0, 0] * camera.K[..., 1, 1] / (camera.height * camera.width)).sqrt()
-    return (focal / canonical_focal).reshape(-1, 1, 1, 1).float()
 
 
 def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCERTAINTY_RANGE) -> Tensor:

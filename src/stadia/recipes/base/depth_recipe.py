@@ -27,7 +27,7 @@ from stadia.geometry.camera import mirror
 from stadia.losses.loss_report import LossReport
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
-from stadia.models.depth.depth_network import AffineDepthNetwork, DepthNetwork
+from stadia.models.depth.depth_network import AffineDepthNetwork, DepthNetwork, find_depth_range
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.video_data import VideoData
@@ -168,9 +168,9 @@ class DepthRecipe(
         model = self.depth_pose_net or self.depth_network
         return {} if model is None else model.weights
 
-    @property
-    def depth_range_m(self) -> tuple[float, float] | None:
-        return None if self.depth_network is None else self.depth_network.config.depth_range_m
+    def depth_range_m(self, camera: Camera) -> tuple[float, float] | None:
+        limits = None if self.depth_network is None else find_depth_range(self.depth_network.config, camera)
+        return None if limits is None else (float(limits[0].median()), float(limits[1].median()))
 
     @property
     def stride(self) -> int:

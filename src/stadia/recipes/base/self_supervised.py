@@ -38,7 +38,7 @@ from stadia.losses.measured_terms import MeasuredTerms
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 from stadia.models.depth.config import DepthNetworkConfig
-from stadia.models.depth.depth_network import DepthNetwork, check_depth_network, check_trains
+from stadia.models.depth.depth_network import DepthNetwork, check_depth_network, check_trains, find_depth_range
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.encoders import check_encoder
 from stadia.recipes.base.config import SelfSupervisedConfig
@@ -134,7 +134,7 @@ class ViewSynthesis:
         if self.gate and self.gate.training:
             self.gate.update(report.logged["warped_over_unwarped"])
         depth_sources, _ = self.loss.split_sources(names, step)
-        depth = depth_stats(prediction.inverse_depth[0], model.network.depth_range_m)
+        depth = depth_stats(prediction.inverse_depth[0], find_depth_range(model.network, batch.inputs.camera))
         logged = min_reprojection_stats(report.maps["winner"], names, depth_sources) | depth
         logged |= motion_stats(prediction.T_source_target, names, depth["depth/median"])
         logged |= brightness_and_uncertainty_stats(prediction, names)
@@ -395,19 +395,19 @@ def min_reprojection_stats(
     return stats
 
 
-def depth_stats(inverse_depth: Tensor, depth_range_m: tuple[float, float] | None) -> dict[str, Tensor]:
+def depth_stats(inverse_depth: Tensor, depth_range_m: tuple[Tensor, Tensor] | None) -> dict[str, Tensor]:
     """Return statistics of depth: `depth/median`, `depth/spread`, `depth/at_nearest`, `depth/at_farthest`.
 
     `depth/spread` is the standard deviation of inverse depth over its mean, median of the batch. The last two are
     shares of pixels within BOUND_TOLERANCE of the bounds of the network, where it has some.
 
-    inverse_depth: (B, 1, H, W) in 1/m.
+    inverse_depth: (B, 1, H, W) in 1/m.  depth_range_m: of `find_depth_range`.
     """
     pixels = inverse_depth.detach()[..., ::PIXEL_STRIDE, ::PIXEL_STRIDE].flatten(1).float()
     stats = {"depth/median": 1 / pixels.median(), "depth/spread": (pixels.std(dim=1) / pixels.mean(dim=1)).median()}
     if depth_range_m is None:
         return stats
-    nearest_m, farthest_m = depth_range_m
+    nearest_m, farthest_m = (limit.flatten(1) for limit in depth_range_m)
     return {
         **stats,
         "depth/at_nearest": (pixels > (1 - BOUND_TOLERANCE) / nearest_m).float().mean(),

@@ -154,9 +154,9 @@ def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingD
         data.train.set_position(0, 0)
         batch = next(iter(data.train))
         device = select_device(training.accelerator)
-        start = TrainingStart.prepare(
-            recipe, batch, device, precision=training.precision, depth_range_m=recipe.depth_range_m
-        )
+        camera = getattr(batch.inputs, "camera", None)
+        limits_m = None if camera is None else recipe.depth_range_m(camera)
+        start = TrainingStart.prepare(recipe, batch, device, precision=training.precision, depth_range_m=limits_m)
         start.recipe.plan = TrainingPlan.from_loader(data.train, training)
         laws_until = started + LOSS_LAW_SHARE * (until - started)
         findings = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))

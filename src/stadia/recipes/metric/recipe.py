@@ -40,6 +40,7 @@ from stadia.losses.metric_scale import (
     erode_road_mask,
 )
 from stadia.metrics.depth_metrics import object_extent, rows_out_of_order, share_at_max_depth
+from stadia.models.depth.depth_network import find_depth_range
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.initial_depth import resolve_initial_depth
 from stadia.recipes.base.self_supervised import (
@@ -201,7 +202,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
                 "object_extent": object_extent(depth, objects).nanmedian(),
                 "rows_out_of_order": rows_out_of_order(depth, targets.road).nanmean(),
             }
-            if (limits_m := self.config.model.network.depth_range_m) is not None:
+            if (limits_m := find_depth_range(self.config.model.network, camera)) is not None:
                 stats["objects_at_limit"] = share_at_max_depth(depth, targets.objects > 0, limits_m[1])
         stats = {**self._height_stats(depth, road.median_height, known), **stats}
         return replace(report, logged={**report.logged, **stats})

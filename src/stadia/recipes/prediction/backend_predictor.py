@@ -18,7 +18,7 @@ from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.evaluation.backends import Backend, BackendChoice
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.quantization import median_relative_difference
-from stadia.models.depth.unet import compute_focal_ratio
+from stadia.models.depth.depth_network import compute_focal_ratio
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.prediction.export import NetworkExports, motion_precision
 from stadia.recipes.prediction.prediction_inputs import PredictionInput

@@ -14,7 +14,6 @@ from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import Verdict
 from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions
-from stadia.evaluation.io.scene_files import check_rerun, open_glb_file, open_rerun_file
 from stadia.evaluation.plots.videos import (
     VERDICT_COLORS,
     open_side_by_side_video,
@@ -114,6 +113,8 @@ def check_scenes(request: PredictRequest, inputs: Sequence[PredictionInput], sca
     Raises StadiaError, before the work, where one of them cannot be written, there are no points, or several inputs.
     """
     if request.rerun is not None:
+        from stadia.evaluation.io.scene_files import check_rerun
+
         check_rerun()
     paths = {"--glb": request.glb, "--rerun": request.rerun}
     return SceneOutputs(*(_check_scene(option, path, request, inputs, scale) for option, path in paths.items()))
@@ -141,7 +142,11 @@ def open_scenes(
     scenes: SceneOutputs | None, scale: DepthScale, frames: int | None
 ) -> Iterator[AbstractContextManager[Listener]]:
     """Yield the listeners of the files in 3D, which are written when their blocks end."""
-    if scenes is not None and scenes.glb is not None:
+    if scenes is None:
+        return
+    from stadia.evaluation.io.scene_files import open_glb_file, open_rerun_file
+
+    if scenes.glb is not None:
         yield open_glb_file(scenes.glb, frames, find_far_sky)
-    if scenes is not None and scenes.rerun is not None:
+    if scenes.rerun is not None:
         yield open_rerun_file(scenes.rerun, scale, frames, find_far_sky)
