@@ -131,7 +131,7 @@ def test_global_batch_norm_in_one_process_is_batch_norm() -> None:
     assert list_local_norms(layer) == ["BatchNorm1d"]
 
 
-def check_batch_norm(rank: int, count: int) -> None:
+def check_batch_norm(rank: int, count: int, is_compiled: bool) -> None:
     torch.distributed.init_process_group("gloo", rank=rank, world_size=count)
     torch.manual_seed(0)
     image = torch.randn(4 * count, 3, 5, 6, dtype=torch.float64) * 3 + 7
@@ -143,7 +143,8 @@ def check_batch_norm(rank: int, count: int) -> None:
     layer = use_global_batch_norm(nn.BatchNorm2d(3).double())
     own = slice(4 * rank, 4 * rank + 4)
     part = image[own].clone().requires_grad_()
-    found = layer(part)
+    network = nn.Sequential(layer, nn.Identity())
+    found = (torch.compile(network, backend="aot_eager") if is_compiled else network)(part)
     (found * weight[own]).sum().backward()
     torch.testing.assert_close(found, output[own])
     assert whole.grad is not None
@@ -159,9 +160,10 @@ def check_batch_norm(rank: int, count: int) -> None:
 
 @needs_gloo
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 3])
-def test_global_batch_norm_is_that_of_the_whole_batch(count: int) -> None:
-    assert run_in_processes(count, check_batch_norm, count) == [0] * count
+@pytest.mark.parametrize(("count", "is_compiled"), [(2, False), (3, False), (2, True)])
+def test_global_batch_norm_is_that_of_the_whole_batch(count: int, is_compiled: bool) -> None:
+    """Also in a compiled network, whose graph breaks there."""
+    assert run_in_processes(count, check_batch_norm, count, is_compiled) == [0] * count
 
 
 class Numbers:
