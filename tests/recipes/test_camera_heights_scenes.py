@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from functools import cache
@@ -13,6 +14,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from stadia.geometry.camera import intrinsics
 from stadia.geometry.ground.camera_height import estimate_camera_heights, weight_objects
 from stadia.geometry.ground.road_plane import RoadPixelHeights, fit_inverse_depth_plane, road_pixel_heights
 from stadia.geometry.segments import segments_from_instances
@@ -110,6 +112,23 @@ def test_v16_two_mounts_apart_and_in_one_group():
     assert apart.heights[16].metres == pytest.approx(1.65, rel=0.02)
     assert re.search(r"recordings \('1.2'\).*\('1.65'\)", merged.begin(1)[0].apart)
     assert merged.known_heights(torch.tensor([0])).isnan()
+
+
+@pytest.mark.parametrize("lean_deg", [-2.0, 0.0, 2.0])
+def test_a_predicted_road_that_leans_does_not_change_the_height_by_an_object(lean_deg: float) -> None:
+    """Where it leans away, an object floats above it: its silhouette over the road is 23 % too tall, its box is not."""
+    camera = intrinsics(200, 200, 48, 24, height=64, width=96)
+    depth = torch.full((1, 1, 64, 96), 10.0, dtype=F64)
+    objects = torch.zeros(1, 64, 96, dtype=torch.long)
+    objects[0, 27:57, 40:60] = 1  # 1.5 m high, its foot 1.65 m below the camera
+    lean = math.radians(lean_deg)
+    normal = torch.tensor([[0.0, -math.cos(lean), math.sin(lean)]], dtype=F64)
+    known = torch.zeros_like(depth)
+    road = RoadPixelHeights(known, known > 0, normal, torch.tensor([1.65], dtype=F64))
+    seen = estimate_camera_heights(
+        depth, camera, road, segments_from_instances(objects), torch.tensor([1.5], dtype=F64)
+    )
+    assert seen.camera_m.item() == pytest.approx(1.65, rel=0.02)
 
 
 def test_objects_are_inliers_by_the_horizon_of_their_group():

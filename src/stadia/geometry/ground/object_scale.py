@@ -56,6 +56,24 @@ def represent_depths(depth: Tensor, objects: Segments, kind: str) -> Tensor:
     return segment_quantiles(values, segment, objects.count, (_QUANTILES[kind],))[0]
 
 
+def measure_box_heights(depth: Tensor, camera: Camera, objects: Segments, kind: str) -> Tensor:
+    """Return the height (M,) of each object by the rows of its mask at one depth, in the unit of depth.
+
+    Args:
+        depth: (B, 1, H, W) z in any unit; 0 = none.
+        camera: K (3, 3) or (B, 3, 3).
+        objects: of (B, H, W).
+        kind: see `represent_depths`.
+
+    NaN for an object without depth. Unlike a silhouette it needs no road.
+    """
+    row = objects.pixel // depth.shape[-1] % depth.shape[-2]
+    first = row.new_full((objects.count,), depth.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
+    last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
+    fy = camera.fy.to(depth).expand(len(depth))[objects.image]
+    return height_from_box(last - first + 1, represent_depths(depth, objects, kind), fy)
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectScales:
     """Factors from the unit of a depth map to metres by M objects.
@@ -111,13 +129,7 @@ def scale_objects(
     # The center of the highest pixel is half a pixel below the edge, on average.
     half_px = 0.5 * represent_depths(depth, objects, "median") / fy
     edges = Silhouettes(silhouettes.top + half_px, silhouettes.bottom)
-    if kind == "silhouette":
-        unit_height = edges.height
-    else:
-        row = objects.pixel // depth.shape[-1] % depth.shape[-2]
-        first = row.new_full((objects.count,), depth.shape[-2]).scatter_reduce(0, objects.segment, row, "amin")
-        last = row.new_full((objects.count,), -1).scatter_reduce(0, objects.segment, row, "amax")
-        unit_height = height_from_box(last - first + 1, represent_depths(depth, objects, kind), fy)
+    unit_height = edges.height if kind == "silhouette" else measure_box_heights(depth, camera, objects, kind)
     factor = height_m / unit_height.where(unit_height > 0, torch.nan)
     return ObjectScales(factor, (factor * spread_m / height_m).square(), edges.top, edges.bottom)
 
