@@ -123,7 +123,9 @@ def fit(
                 finish()
     except BaseException as error:
         if is_checked and _record_stop(run, error, signals):
-            message = f"interrupted; go on with: {describe_resume(run)}"
+            message = "interrupted"
+            if run.writes:  # other processes have no folder
+                message += f"; go on with: {describe_resume(run)}"
             _print(console, [message])
             raise Interrupted(message) from None
         raise
