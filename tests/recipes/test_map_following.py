@@ -91,7 +91,7 @@ def test_a_map_alone_gives_a_path(video: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [frame.T_world_camera is None for frame in followed] == [n == LOST for n in range(FRAMES)]
     assert followed[-1].T_world_camera[2, 3] == pytest.approx(7.5)
     (line,) = path.lines(DepthScale.METRES)
-    assert line == "path: that of drive.map, scaled by the height of 1.5 m over its road: 7.5 m"
+    assert line == "path: that of drive.map, scaled by the height of 1.5 m over its road: 7.5 m, +- 4% (95 %)"
     assert path.describe_origin() == line.removeprefix("path: ").removesuffix(": 7.5 m")
 
 

@@ -21,10 +21,10 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.geometry.scale_fit import fit_scale
+from stadia.geometry.scale_fit import ScaleFit, fit_scale, fuse_scales
 from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
-from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
 from stadia.recipes.prediction.scale_sources import MeasuredFrame, parse_scale_source, read_boxes
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -233,6 +233,12 @@ def test_the_points_of_a_map_give_metres_of_depth_and_of_an_unknown_shift(record
     shifted = measure_scale(predictor, lambda: open_one(recording), source, mapped=mapped)
     assert shifted.factor == pytest.approx(1 / (2 * FACTOR), rel=1e-3)
     assert shifted.shift == pytest.approx(-0.3 / (2 * FACTOR), rel=1e-3)
+
+
+def test_an_unusable_source_moves_no_result() -> None:
+    sure, unsure = (ScaleFit(factor, dev, 0.1, 1.0, 9, 3) for factor, dev in ((2.0, 0.03), (3.0, 0.2)))
+    assert fuse_sure_scales({"lidar": sure, "height=1.5": unsure}) == fuse_scales({"lidar": sure})
+    assert fuse_sure_scales({"height=1.5": unsure}).factor == pytest.approx(3), "the only one stays"
 
 
 def test_no_map_gives_no_metres(recording: Recording) -> None:

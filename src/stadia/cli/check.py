@@ -84,6 +84,8 @@ def check(
             echo(json.dumps([make_unreadable_finding("", error).to_dict()], indent=2))
         raise
     if not as_json:  # before the checks, which take seconds
+        if assumed:
+            echo("camera: not known, so that only checks that need none are made; the one below is assumed")
         for line in summarize_recordings(recordings):
             Terminal(highlight=False).print(line, markup=False, soft_wrap=True)
     if out is not None:

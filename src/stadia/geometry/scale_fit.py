@@ -23,6 +23,9 @@ WITHIN = 1.25
 USABLE_DEVIATION, DOUBTFUL_DEVIATION = 0.05, 0.15
 """Largest relative standard deviations of a usable and of a doubtful scale."""
 
+HEIGHT_DEVIATION = 0.02
+"""Relative error of a camera's height as users measure it."""
+
 MIN_INLIERS = 0.5
 """Smallest share of inliers of a usable scale."""
 

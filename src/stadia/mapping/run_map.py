@@ -123,6 +123,7 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
             f"  road: {road.height:.4g} +- {1.96 * road.deviation:.2g} (95 %) below the camera, in units of the path;"
             f" the camera points {way} {abs(road.pitch_deg):.1f} degrees"
         )
+        yield f"  metres: stadia predict {stream.source} --scale-from map=HEIGHT (of the camera over the road)"
     if found.static is not None:
         yield f"  {MASK}: {found.static.mean():.1%} of the image never moves, and was left out"
     if found.readout is not None and found.readout.is_rolling:

@@ -11,13 +11,20 @@ __all__ = ["DOUBTFUL_DEVIATION", "USABLE_DEVIATION", "check_scale_verdict"]
 _SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
 
 
-def check_scale_verdict(verdict: str, sources: str, deviation: float) -> list[Finding]:
+FIX_WITH_MAP = (
+    "`stadia adapt NETWORK VIDEO`, which trains depth on the map, and measure again; or a second source (a distance,"
+    " speed, LiDAR) that must agree"
+)
+
+
+def check_scale_verdict(verdict: str, sources: str, deviation: float, *, has_map: bool = False) -> list[Finding]:
     """Return M38 where the scale is doubtful or unusable.
 
     Args:
         verdict: of the scale: "usable", "doubtful" or "unusable".
         sources: what it was measured by.
         deviation: relative standard deviation.
+        has_map: whether a map lies beside the input, which the fix then does not propose.
 
     Examples:
         >>> check_scale_verdict("usable", "height=1.5", 0.03)
@@ -31,6 +38,11 @@ def check_scale_verdict(verdict: str, sources: str, deviation: float) -> list[Fi
     text = f"the scale by {sources} is {verdict}, +- {deviation:.1%}"
     return [
         make_finding(
-            "M38", severity, text, f"a usable scale, +- {USABLE_DEVIATION:.0%}", evidence={"deviation": deviation}
+            "M38",
+            severity,
+            text,
+            f"a usable scale, +- {USABLE_DEVIATION:.0%}",
+            fix=FIX_WITH_MAP if has_map else None,
+            evidence={"deviation": deviation},
         )
     ]

@@ -165,6 +165,7 @@ class DepthTask(Task):
         mapped = yield from self._find_mapped_path(given, request, predictor)
         if mapped is not None:
             provenance = provenance.model_copy(update={"path_origin": mapped.describe_origin()})
+            gate.has_own_path = mapped.deviation is not None
         predictions = predict_input(
             predictor,
             given,

@@ -5,6 +5,7 @@ Predicted depth varies from frame to frame, and a path that it gives drifts in i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from stadia.core.types import DepthScale
 from stadia.datasets.video.video_map import MAX_FOCAL_DIFFERENCE, VideoMapFiles, find_map
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.geometry.scale_fit import HEIGHT_DEVIATION
 
 Array = NDArray[np.float64]
 
@@ -26,6 +28,7 @@ class MappedPath:
     mapped: the map.
     scale: units of depth for a unit of the map.
     by: what gives the scale, for people.
+    deviation: relative standard deviation of the scale; None where predicted depth gives it.
     places: positions (3,) of all frames with a pose.
     by_depth, by_map: positions (3,) of the frames that have both motions.
     """
@@ -33,6 +36,7 @@ class MappedPath:
     mapped: VideoMapFiles
     scale: float
     by: str
+    deviation: float | None = None
     places: list[Array] = field(default_factory=list)
     by_depth: list[Array] = field(default_factory=list)
     by_map: list[Array] = field(default_factory=list)
@@ -76,7 +80,8 @@ class MappedPath:
         if len(self.places) < 2:
             return []
         unit = " m" if depth_scale is DepthScale.METRES else ""
-        line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{unit}"
+        spread = "" if self.deviation is None else f", +- {1.96 * self.deviation:.0%} (95 %)"
+        line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{unit}{spread}"
         by_map, by_depth = _length(self.by_map), _length(self.by_depth)
         if not by_map:
             return [line]
@@ -106,4 +111,6 @@ def find_mapped_path(source: Path, first: Frame, height_m: float | None) -> Mapp
         return f"its focal length is that of the depth over {ratio:.2f}; make it again with this camera"
     if height_m is None or mapped.road is None:
         return MappedPath(mapped, float("nan"), "the predicted depth")
-    return MappedPath(mapped, height_m / mapped.road.height, f"the height of {height_m:g} m over its road")
+    deviation = math.hypot(mapped.road.height_deviation / mapped.road.height, HEIGHT_DEVIATION)
+    by = f"the height of {height_m:g} m over its road"
+    return MappedPath(mapped, height_m / mapped.road.height, by, deviation)

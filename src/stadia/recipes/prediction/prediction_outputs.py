@@ -92,8 +92,8 @@ def describe_range(predictions: Predictions) -> str:
 
 def trust_line(predictions: Predictions) -> str:
     """Return what users may rely on: by the depth scale, and by the verdict on these predictions."""
-    checks = predictions.record.checks if predictions.record else None
-    return f"depth scale: {describe_trust(predictions.depth_scale, checks)}"
+    record = predictions.record
+    return f"depth scale: {record.trust if record else describe_trust(predictions.depth_scale, None)}"
 
 
 # -- `stadia predict --glb FILE --rerun FILE`

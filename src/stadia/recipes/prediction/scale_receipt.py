@@ -59,6 +59,7 @@ class ScaleReceipt:
     by_image: metres for a unit by the number of the image, of each source.
     systematic: relative deviation that all measurements of a source share.
     leans: how the road leans, of each source that measures one; None where no horizon shows it.
+    has_map: whether a map lies beside the input.
     """
 
     fits: Mapping[str, ScaleFit]
@@ -69,6 +70,7 @@ class ScaleReceipt:
     by_image: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     systematic: Mapping[str, float] = field(default_factory=dict)
     leans: Mapping[str, RoadLean | None] = field(default_factory=dict)
+    has_map: bool = False
 
     def find_focal(self) -> FocalBelief | None:
         """Return the focal length at which sources that grow with it agree with the others; None without both.
@@ -156,7 +158,9 @@ class ScaleReceipt:
         for name, why in self.missing.items():
             yield f"scale from {name}: nothing measured: {why}"
         if self.fused is not None and len(self.fits) > 1:
-            yield f"scale: one unit is {self.factor:.4g} m, +- {self.fused.deviation:.1%}, of all sources"
+            left_out = [name for name, fit in self.fits.items() if fit.verdict == "unusable"]
+            used = f"without {', '.join(left_out)}" if 0 < len(left_out) < len(self.fits) else "of all sources"
+            yield f"scale: one unit is {self.factor:.4g} m, +- {self.fused.deviation:.1%}, {used}"
             for one, two in self.fused.contradictions:
                 first, second = self.fits[one].factor, self.fits[two].factor
                 yield (
@@ -171,7 +175,7 @@ class ScaleReceipt:
 
     def findings(self) -> list[Finding]:
         """Return M38 where the scale is not usable: depth in metres is not better than its scale."""
-        return check_scale_verdict(self.verdict, " and ".join(self.fits), self.deviation)
+        return check_scale_verdict(self.verdict, " and ".join(self.fits), self.deviation, has_map=self.has_map)
 
     def describe_limit(self, verdict: str) -> str | None:
         """Return a line where the depth that is scaled has a worse verdict than its scale; None elsewhere.
@@ -295,13 +299,25 @@ def measure_scale(
     return ScaleReceipt(
         fits,
         missing,
-        None if is_affine else fuse_scales(fits),
+        None if is_affine else fuse_sure_scales(fits),
         growing=growing,
         focal=focal,
         by_image=by_image,
         systematic=systematic,
         leans=middle_leans,
+        has_map=mapped is not None,
     )
+
+
+def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
+    """Return the scale of all sources, without those that are unusable where others are not.
+
+    Examples:
+        >>> sure, unsure = ScaleFit(2.0, 0.03, 0.1, 1.0, 9, 3), ScaleFit(3.0, 0.2, 0.1, 1.0, 9, 3)
+        >>> round(fuse_sure_scales({"a": sure, "b": unsure}).factor, 6)
+        2.0
+    """
+    return fuse_scales({name: fit for name, fit in fits.items() if fit.verdict != "unusable"} or dict(fits))
 
 
 def _find_middle(leans: Sequence[RoadLean]) -> RoadLean | None:

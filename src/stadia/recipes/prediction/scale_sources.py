@@ -26,7 +26,7 @@ from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map
 from stadia.files.input_files import read_text
 from stadia.files.paths import expand_home
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
-from stadia.geometry.scale_fit import Lengths
+from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
 from stadia.recipes.prediction.input_map import MapOfFrames
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
@@ -44,8 +44,8 @@ POINT_PX = 2
 POINT_DEVIATION = 0.15
 """Relative error of a network's depth at a single point: of 160 on four samples 64 % are inside."""
 
-HEIGHT_DEVIATION, SPEED_DEVIATION = 0.02, 0.01
-"""Relative errors of a camera height and of a speed as users measure them."""
+SPEED_DEVIATION = 0.01
+"""Relative error of a speed as users measure it."""
 
 MAP_DEVIATION = 0.03
 """Relative error of a map's unit: that of the camera's height, and that of the height in the map."""

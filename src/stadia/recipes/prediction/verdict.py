@@ -101,6 +101,7 @@ class PredictionGate:
         self._before: PredictedFrame | None = None
         self.beliefs: list[FocalBelief] = []
         self.of_scale: list[Finding] = []
+        self.has_own_path = False  # whether the path stands on no depth of the network
         self.flicker: list[float] = []
 
     def __call__(self, predicted: PredictedFrame) -> None:
@@ -183,7 +184,7 @@ class PredictionGate:
 
     def describe_trust(self) -> str:
         """Return what users may rely on after the verdict, as predictions.json holds it."""
-        return describe_trust(self.depth_scale, self.to_json())
+        return describe_trust(self.depth_scale, self.to_json(), has_own_path=self.has_own_path)
 
 
 def open_gate(
@@ -234,16 +235,21 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
 
 # -- the verdict for people
 
+_ANY_PART, _ANY_OF_DEPTH = "any depth, ratio or path of them", "any depth or ratio of them"
 
-def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None) -> str:
+
+def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *, has_own_path: bool = False) -> str:
     """Return what users may rely on, after the verdict on the predictions.
 
     checks: of predictions.json; None where predictions were not checked.
+    has_own_path: whether the path is that of a map, with a scale of its own.
     """
     text = SCALE_DESCRIPTIONS[depth_scale]
     if checks is None:
         return text
     limits = _describe_limits(depth_scale, checks, text)
+    if has_own_path:
+        limits = limits.replace(_ANY_PART, _ANY_OF_DEPTH) + "; the path is the map's, and does not depend on them"
     has_sky = (checks.get("measured") or {}).get("sky_nearer") is not None
     if has_sky and all(
         finding["code"] != "M32" for finding in checks["findings"]
@@ -267,17 +273,19 @@ def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: s
     if checks["verdict"] == Verdict.NOT_JUDGED:
         return f"{limits}; these predictions are not judged: no check had the images or the motion that it needs"
     affected = UNRELIABLE_PARTS.get(codes[0]) if len(set(codes)) == 1 else None
-    affected = affected or "any depth, ratio or path of them"
+    affected = affected or _ANY_PART
     return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"
 
 
 def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
     """Yield the verdict of predictions.json, and a line for each finding and for each check that was not made."""
     yield f"predictions: {checks['verdict']}{_describe_basis(checks)}"
+    code_of_fix: dict[str, str] = {}
     for finding in checks["findings"]:
         headline = f"{finding['severity']} {_describe_code(finding['code'])}"
         yield f"  {headline}: {finding['measured']}; expected {finding['expected']}"
-        yield f"    fix: {finding['fix']}"
+        first = code_of_fix.setdefault(finding["fix"], finding["code"])
+        yield f"    fix: {finding['fix'] if first == finding['code'] else f'as for {first}'}"
     if isinstance(flicker := checks.get("flicker"), float):
         yield f"  depth of neighboring frames differs by {flicker:.1%} after their motion (flicker)"
     for code, reason in checks["not_checked"].items():
