@@ -75,7 +75,7 @@ def test_the_height_over_the_road_gives_the_path_metres(video: Path, monkeypatch
     assert [frame.is_aligned for frame in followed] == [None, None, None, True, None, None]
     (line,) = path.lines(DepthScale.METRES)
     assert line == (
-        "path: that of drive.map, scaled by the height of 1.5 m over its road: 7.5 m;"
+        "path: that of drive.map, scaled by the height of 1.5 m over its road: 7.5 m, +- 4% (95 %);"
         " by the predicted depth it is 0.20 times as long"
     )
 
@@ -92,7 +92,7 @@ def test_a_map_alone_gives_a_path(video: Path, monkeypatch: pytest.MonkeyPatch) 
     assert followed[-1].T_world_camera[2, 3] == pytest.approx(7.5)
     (line,) = path.lines(DepthScale.METRES)
     assert line == "path: that of drive.map, scaled by the height of 1.5 m over its road: 7.5 m, +- 4% (95 %)"
-    assert path.describe_origin() == line.removeprefix("path: ").removesuffix(": 7.5 m")
+    assert path.describe_origin() == line.removeprefix("path: ").removesuffix(": 7.5 m, +- 4% (95 %)")
 
 
 def test_a_map_of_another_camera_is_not_used(video: Path) -> None:
