@@ -28,6 +28,7 @@ def draw_turning(index: int) -> np.ndarray:
     [
         pytest.param(draw_blurred, (), "blur", id="blur"),
         pytest.param(draw_turning, (GIVEN,), "turns on the spot", id="rotation", marks=pytest.mark.slow),
+        pytest.param(draw_turning, (), "with a field of view of 56 degrees", id="unknown", marks=pytest.mark.slow),
     ],
 )
 def test_a_video_that_has_no_map_gets_one_line_with_the_reason(stadia, tmp_path, draw, camera, words):

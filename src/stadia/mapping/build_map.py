@@ -24,9 +24,10 @@ from stadia.mapping.frame_poses import PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream
 from stadia.mapping.key_frames import KeyFrames, KeyFrameSelector, thin_keys
 from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
-from stadia.mapping.reconstruction import MIN_POINTS, adjust, keep_frames, map_frames, mirror_if_better
+from stadia.mapping.reconstruction import MIN_POINTS, adjust, adjust_camera, keep_frames, map_frames, mirror_if_better
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
 from stadia.mapping.rolling_shutter import RowReadout, measure_readout
+from stadia.mapping.rotation_check import find_rotation_focal, read_matches
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap, from_reconstruction, join_maps
 from stadia.mapping.static_parts import StaticParts
 
@@ -36,6 +37,11 @@ MIN_FEATURES = 60
 
 CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
 """Key frames that are mapped together, and those that two of these chunks share: time and memory grow linearly."""
+
+COST_SHARE = 0.5
+"""Of the difference of the focal lengths by the wide and by the narrow cost, which counts as a deviation: matches that
+are wrong alike, as of aliased textures, pull them apart (7 % on a bent video, 10 % on a map that was wrong).
+"""
 
 MIN_CONTINUED = 0.5
 """Share of a chunk's new key frames that must be placed from the shared ones; below, another scene has begun."""
@@ -183,6 +189,10 @@ def _map_all(
     files: of the features of each key frame.
     """
     frames = sorted(files)
+    if given is None and (focal_px := find_rotation_focal(read_matches(database), *stream.small_size)) is not None:
+        fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
+        why = f"it turns on the spot: rotations explain all matches, with a field of view of {fov_deg:.0f} degrees"
+        raise _no_map(stream, why, "a camera that moves through a scene that stands")
     found = find_camera(database, frames[:CHUNK_FRAMES], *stream.small_size, given=given, threads=threads)
     if found is None:
         why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
@@ -207,7 +217,9 @@ def _map_all(
         return CameraEstimate(given, "given", None), sparse
     if not is_usable:
         return CameraEstimate(camera, "assumed", found.intervals), sparse
-    intervals = measure_lens(maps[0]).widen_focal(math.hypot(found.start_spread, MIN_FOCAL_DEVIATION) * camera.focal_px)
+    shift = COST_SHARE * abs(camera.focal_px / found.camera.focal_px - 1)
+    deviation = math.hypot(found.start_spread, MIN_FOCAL_DEVIATION, shift)
+    intervals = measure_lens(maps[0]).widen_focal(deviation * camera.focal_px)
     is_claimed = found.starts_agree and intervals.is_focal_determined(camera)
     return CameraEstimate(camera, "estimated" if is_claimed else "uncertain", intervals), sparse
 
@@ -218,7 +230,10 @@ def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: b
     model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
     if model is None or model.num_reg_images() < start.num_reg_images():
         model = start
-    adjust(model, refine_focal=refine, refine_lens=refine, threads=threads)
+    if refine:
+        adjust_camera(model, threads=threads)
+    else:
+        adjust(model, refine_focal=False, refine_lens=False, threads=threads)
     return model
 
 

@@ -79,7 +79,7 @@ def eliminate_scene(sparse: SparseMap, J: Array) -> tuple[Array, Array]:
     """
     J_pose, J_point = _differentiate_poses(sparse)
     residuals = sparse.residuals_px()
-    noise_px = max(float(1.4826 * np.median(np.abs(residuals))), 1e-2)
+    noise_px = max(sparse.measure_noise_px(), 1e-2)
     weight = 1 / np.sqrt(1 + (residuals.ravel() / (3 * noise_px)) ** 2) / noise_px
     frames, points, count = len(sparse.frames), len(sparse.points), J.shape[-1]
     rows = np.arange(2 * len(residuals)).reshape(-1, 2)

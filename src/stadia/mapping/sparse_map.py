@@ -115,6 +115,10 @@ class SparseMap:
         """Return (M, 2), projected minus observed, pixels."""
         return self.camera.project(self.in_camera()) - self.xy
 
+    def measure_noise_px(self) -> float:
+        """Return the robust deviation of an observation's x or y, pixels."""
+        return float(1.4826 * np.median(np.abs(self.residuals_px())))
+
     def track_lengths(self) -> NDArray[np.int64]:
         """Return (P,), the number of key frames that observe each point."""
         return np.bincount(self.observed[:, 1], minlength=len(self.points))
@@ -124,8 +128,7 @@ class SparseMap:
 
         The deviation is the robust one of all residuals, pixels. By linear least squares at the result.
         """
-        residuals = self.residuals_px()
-        noise_px = max(float(1.4826 * np.median(np.abs(residuals))), 1e-3)
+        noise_px = max(self.measure_noise_px(), 1e-3)
         inside = self.in_camera()
         z = inside[:, 2]
         J = np.zeros((len(inside), 2, 3))
