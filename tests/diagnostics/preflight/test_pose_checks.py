@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight import pose_checks
 from stadia.diagnostics.preflight.two_view_geometry import TwoViewMotion
 
@@ -78,3 +81,15 @@ def test_axes_are_described_in_words() -> None:
     body = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # of the camera's z, -x and -y
     assert pose_checks.describe_axes(body) == "x forward, y left, z up"
     assert pose_checks.describe_axes(np.diag([1.0, -1, -1])) == "x right, y up, z back"
+
+
+def test_the_poses_of_a_map_are_not_compared_with_two_frames() -> None:
+    """On a straight road they differ by 30 degrees, and the map is right."""
+    pose = {"T_world_camera": lambda index, side="left": WORLD_CAMERA[index]}
+    recording = SimpleNamespace(**pose, map_points=lambda index: ())
+    survey: Any = SimpleNamespace(recording=recording, length=len(WORLD_CAMERA), steps=[])
+    with pytest.raises(NotChecked, match="the poses are those of a map"):
+        list(pose_checks.check_poses(survey))
+    recording.map_points = lambda index: None
+    with pytest.raises(NotChecked, match="fewer than two steps"):
+        list(pose_checks.check_poses(survey))

@@ -162,13 +162,18 @@ def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
 
 
 def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E05 rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds."""
+    """E05 rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds.
+
+    Of the poses of a map E05 alone: on a straight road two frames give another direction than all of them.
+    """
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
         raise NotChecked("no poses")
     if broken := _check_rigid(given):
         yield broken
         return
+    if survey.recording.map_points(0) is not None:
+        raise NotChecked("the poses are those of a map, by more matches than two frames of this check have")
     steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
     if len(steps) < 2:
         planar = sum(step.by_matches is not None and step.by_matches.planar for step in survey.steps)
