@@ -63,6 +63,7 @@ ALLOWED = {
     "evaluation/io/point_clouds.py:open": "a cloud that this process wrote",
     "mapping/features.py:open": "a database of COLMAP that this process wrote",
     "mapping/reconstruction.py:open": "a database of COLMAP that this process wrote",
+    "mapping/rotation_check.py:open": "a database of COLMAP that this process wrote",
     "recipes/prediction/scale_sources.py:csv.reader": "rows without a header, of text that read_text read",
 }
 

@@ -25,7 +25,7 @@ from stadia.geometry.scale_fit import ScaleFit, fit_scale, fuse_scales
 from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.recipes.prediction.scale_sources import MeasuredFrame, parse_scale_source, read_boxes
+from stadia.recipes.prediction.scale_sources import MAP_DEVIATION, MeasuredFrame, parse_scale_source, read_boxes
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -233,6 +233,7 @@ def test_the_points_of_a_map_give_metres_of_depth_and_of_an_unknown_shift(record
     shifted = measure_scale(predictor, lambda: open_one(recording), source, mapped=mapped)
     assert shifted.factor == pytest.approx(1 / (2 * FACTOR), rel=1e-3)
     assert shifted.shift == pytest.approx(-0.3 / (2 * FACTOR), rel=1e-3)
+    assert shifted.deviation >= MAP_DEVIATION, "no metres are surer than the height that was typed"
 
 
 def test_an_unusable_source_moves_no_result() -> None:

@@ -281,9 +281,8 @@ def measure_scale(
             continue
         try:
             depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in images]
-            fits[source.text] = (
-                fit_scale_and_shift(images) if is_affine else fit_scale(depths, systematic=source.systematic)
-            )
+            fit = fit_scale_and_shift(images) if is_affine else fit_scale(depths)
+            fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, source.systematic))
         except GeometryError as error:
             missing[source.text] = f"found {error.found}"
     if not fits:
