@@ -12,7 +12,8 @@ from stadia.geometry.se3 import se3_exp
 from stadia.losses.auto_mask import find_masked_pixels
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth.depth_network import find_depth_range
-from stadia.recipes.base.self_supervised import depth_stats, min_reprojection_stats, motion_stats
+from stadia.recipes import configure
+from stadia.recipes.base.self_supervised import ViewSynthesis, depth_stats, min_reprojection_stats, motion_stats
 
 NAMES = ("-1", "+1", "stereo")
 
@@ -82,3 +83,16 @@ def test_the_bounds_of_a_canonical_camera_follow_the_focal_length() -> None:
     nearest = limits[0].expand(2, 1, 64, 64)
     assert float(depth_stats(1 / nearest, limits)["depth/at_nearest"]) == 1.0
     assert find_depth_range(config.model_copy(update={"depth_output": "softplus"}), Camera(K, 64, 64)) is None
+
+
+def test_a_loss_that_changes_changes_all_its_terms() -> None:
+    """`training.finish.loss`: the photometric loss, the measured terms, and what reads its weights."""
+    config = configure("selfsup", ("data.stereo=false",), data={"path": "drive.mp4"})
+    synthesis = ViewSynthesis(config)
+    assert not synthesis.measured.is_used
+    changed = {"residual": "mse", "speed": 0.5, "tilt_consistency": 0.1}
+    synthesis.change_loss(config.loss.model_copy(update=changed))
+    assert synthesis.loss.config.residual == "mse"
+    assert synthesis.measured.is_used
+    assert synthesis.config.loss.tilt_consistency == 0.1
+    assert config.loss.tilt_consistency == 0, "the configuration of the run stays"

@@ -21,11 +21,12 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.geometry.scale_fit import ScaleFit, fit_scale, fuse_scales
+from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
+from stadia.recipes.prediction import input_map
 from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.recipes.prediction.scale_sources import MAP_DEVIATION, MeasuredFrame, parse_scale_source, read_boxes
+from stadia.recipes.prediction.scale_sources import MeasuredFrame, find_given_height, parse_scale_source, read_boxes
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -233,7 +234,9 @@ def test_the_points_of_a_map_give_metres_of_depth_and_of_an_unknown_shift(record
     shifted = measure_scale(predictor, lambda: open_one(recording), source, mapped=mapped)
     assert shifted.factor == pytest.approx(1 / (2 * FACTOR), rel=1e-3)
     assert shifted.shift == pytest.approx(-0.3 / (2 * FACTOR), rel=1e-3)
-    assert shifted.deviation >= MAP_DEVIATION, "no metres are surer than the height that was typed"
+    assert shifted.deviation >= HEIGHT_DEVIATION, "no metres are surer than the height that was typed"
+    loose = measure_scale(predictor, lambda: open_one(recording), source, mapped=replace(mapped, road_deviation=0.04))
+    assert loose.deviation == pytest.approx(np.hypot(shifted.deviation, 0.04)), "nor than the road of the map"
 
 
 def test_an_unusable_source_moves_no_result() -> None:
@@ -242,9 +245,36 @@ def test_an_unusable_source_moves_no_result() -> None:
     assert fuse_sure_scales({"height=1.5": unsure}).factor == pytest.approx(3), "the only one stays"
 
 
+def test_height_and_map_stand_on_one_height() -> None:
+    sure = ScaleFit(2.0, 0.0201, 0.1, 1.0, 9, 3)
+    assert fuse_sure_scales({"height=1.5": sure, "map=1.5": sure}).deviation == HEIGHT_DEVIATION
+    assert fuse_sure_scales({"height=1.5": sure, "lidar": sure}).deviation < HEIGHT_DEVIATION
+    with pytest.raises(ConfigError, match="one height"):
+        find_given_height(["height=1.5", "map=1.4"])
+
+
 def test_no_map_gives_no_metres(recording: Recording) -> None:
     with pytest.raises(StadiaError, match="no map with a road and with this camera lies beside the input"):
         measure_scale(TruePredictor(recording), lambda: open_one(recording), ["map=1.5"])
+
+
+def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verdict does without it; metres by it do not."""
+
+    def refuse(source: Path) -> None:
+        raise DataError(source, found="the map of another video", expected="its own", fix="replace it")
+
+    monkeypatch.setattr(input_map, "find_map", refuse)
+    assert MapOfFrames.find(tmp_path) is None
+    with pytest.raises(DataError, match="the map of another video"):
+        MapOfFrames.open(tmp_path)
+
+
+def test_the_focal_length_is_that_of_the_whole_image(recording: Recording) -> None:
+    mapped, frame = make_map(recording), next(read_frames(recording))
+    cut = replace(frame, image=frame.image[:, : frame.image.shape[1] * 9 // 10])
+    assert mapped.find_points(cut, cut.K) is None, "another camera by the width of the crop"
+    assert mapped.find_points(cut, cut.K, whole_width=frame.image.shape[1]) is not None
 
 
 @pytest.mark.slow

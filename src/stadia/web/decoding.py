@@ -91,9 +91,12 @@ class UploadDecoder:
     def start(self) -> None:
         """Start the process, so that the first upload does not wait for it."""
         with self._lock:
-            self._start()
+            if not self._is_closed:
+                self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if self._is_closed:
+            raise DataError(UPLOAD, found="a server that ends", expected="one that runs", fix="start it again")
         if self._process is None:
             self._process, self._count = _start_process(), 0
         return self._process

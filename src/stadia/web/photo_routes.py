@@ -251,7 +251,7 @@ async def share(request: Request) -> Response:
             return render_result(share_page.describe_objects(prediction))
         return render_result(share_page.describe_photo(prediction, points))
 
-    return send_page(await run_in_threadpool(write))
+    return send_page(await run_in_turn(request, require_session(request), write, get_state(request).queue))
 
 
 def _find_prediction(request: Request) -> photos.PhotoPrediction:

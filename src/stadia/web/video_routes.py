@@ -21,7 +21,7 @@ from stadia.process.cpu_settings import return_freed_memory
 from stadia.recipes.prediction.prediction_outputs import CLOUD, DEPTH_COLOR
 from stadia.report.result_page import render_result
 from stadia.web import share_page
-from stadia.web.app_state import AppState, get_state
+from stadia.web.app_state import AppState, get_state, run_in_turn
 from stadia.web.decoding import UPLOAD
 from stadia.web.forms import parse_form, read_numbers, receive_upload, send_page
 from stadia.web.guards import require_session
@@ -170,7 +170,12 @@ async def download_video(request: Request) -> Response:
 async def share_video(request: Request) -> Response:
     """Return the page to share, one file."""
     job = _find_done(request)
-    return send_page(await run_in_threadpool(lambda: render_result(share_page.describe_video(job))))
+    queue = get_state(request).video_queue
+    return send_page(
+        await run_in_turn(
+            request, require_session(request), lambda: render_result(share_page.describe_video(job)), queue
+        )
+    )
 
 
 def _find(request: Request) -> VideoJob:

@@ -145,8 +145,9 @@ class ViewSynthesis:
         return add_motion_term(report, predicted.T_source_target, true, typical_depth)
 
     def change_loss(self, config: SelfSupervisedLossConfig) -> None:
-        """Compute the photometric loss with another configuration from now on."""
-        self.loss = type(self.loss)(config)
+        """Compute all terms of the loss with another configuration from now on."""
+        self.config = self.config.model_copy(update={"loss": config})
+        self.loss, self.measured = type(self.loss)(config), MeasuredTerms(config)
 
     def take_motion(self, batch: Batch[Inputs, VideoTargetsT], prediction: Prediction) -> Prediction:
         """Return the prediction with the motion of the map where it is known; itself without a map."""

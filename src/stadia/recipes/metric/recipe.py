@@ -119,6 +119,8 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     def save_data_stats(self, data: RoadVideo) -> None:
         super().save_data_stats(data)
         check_metric_labels(self.config.loss, data)
+        if (finish := self.config.training.finish) is not None and finish.loss:
+            check_metric_labels(self.change_loss_config(finish.loss), data)
         self.start_at_initial_depth(data)
         self.frames = {
             (name, recording.name): len(recording)
@@ -149,7 +151,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
             find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
         )
         metric_scale = self.metric_scale_loss(batch, prediction, photometric.total)  # object heights, camera height
-        if self.config.loss.tilt_consistency:
+        if self.view_synthesis.config.loss.tilt_consistency:
             tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)
             photometric = add_terms(photometric, tilted)
         report = combine_losses({self.base_recipe: (1.0, photometric), "metric": (1.0, metric_scale)})

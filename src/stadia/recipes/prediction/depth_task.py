@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from stadia.core.errors import ConfigError
 from stadia.core.recording import name_ground_truth
 from stadia.core.types import Predictor, TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
@@ -153,7 +154,7 @@ class DepthTask(Task):
         source = expand_home(request.source)
         if request.scale_from:
             opened = partial(self._open_one, given)
-            receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.find(source))
+            receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.open(source))
             predictor = ScaledPredictor(predictor, receipt)
             provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
             yield from receipt.lines()
@@ -243,6 +244,9 @@ class DepthTask(Task):
         Raises ConfigError if the object heights that gave the scale were measured on this dataset.
         """
         protocol = find_protocol(request.protocol, request.by)
+        if any(text.partition("=")[0] == "map" for text in request.scale_from):
+            fix = "name lidar, baseline, gps or height; `stadia predict VIDEO` takes the map beside a video"
+            raise ConfigError("--scale-from map", found="a data set", expected="a video with its map", fix=fix)
         data, options = request.data, dict(request.options)
         if "road" in self.trained_with:
             formats = [detect_format(data, options.get("format", "auto"))]

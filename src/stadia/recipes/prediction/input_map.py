@@ -19,24 +19,45 @@ from stadia.evaluation.frame_preparation import Frame
 
 @dataclass(frozen=True, eq=False)
 class MapOfFrames:
-    """A map beside a video or a folder of images, whose points are found by the name of a frame."""
+    """A map beside a video or a folder of images, whose points are found by the name of a frame.
+
+    road_deviation: relative standard deviation of the camera's height over the road, in the unit of the map.
+    """
 
     geometry: MapGeometry
     row_of_name: Mapping[str, int]
+    road_deviation: float = 0.0
 
     @classmethod
     def find(cls, source: Path) -> MapOfFrames | None:
         """Return the map beside a video or a folder of images; None without a usable one."""
         with suppress(StadiaError):  # a map that cannot be read is no reason to judge nothing
-            mapped = find_map(source)
-            if mapped is not None:
-                names = {name: row for row, name in enumerate(mapped.names)}
-                return cls(make_geometry(mapped, range(len(mapped.names))), names)
+            return cls.open(source)
         return None
 
-    def find_points(self, frame: Frame, K: NDArray[np.float64]) -> StandingPoints | None:
-        """Return the points of a frame, in pixels of an image with this K; None for a frame or a camera of others."""
-        row, focal = self.row_of_name.get(frame.name), frame.K[0, 0] / frame.image.shape[1]
+    @classmethod
+    def open(cls, source: Path) -> MapOfFrames | None:
+        """Return the map beside a video or a folder of images; None without one, or without enough points.
+
+        Raises DataError for the map of another video, or a damaged one.
+        """
+        mapped = find_map(source)
+        if mapped is None:
+            return None
+        names = {name: row for row, name in enumerate(mapped.names)}
+        deviation = 0.0 if mapped.road is None else mapped.road.height_deviation / mapped.road.height
+        with suppress(StadiaError):  # too few points
+            return cls(make_geometry(mapped, range(len(mapped.names))), names, deviation)
+        return None
+
+    def find_points(
+        self, frame: Frame, K: NDArray[np.float64], *, whole_width: int | None = None
+    ) -> StandingPoints | None:
+        """Return the points of a frame, in pixels of an image with this K; None for a frame or a camera of others.
+
+        whole_width: of the image from which the frame was cut.
+        """
+        row, focal = self.row_of_name.get(frame.name), frame.K[0, 0] / (whole_width or frame.image.shape[1])
         if row is None or abs(focal / self.geometry.focal - 1) > MAX_FOCAL_DIFFERENCE:
             return None
         inside = self.geometry.points_in_camera(row)

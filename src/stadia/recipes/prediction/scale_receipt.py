@@ -19,7 +19,15 @@ from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.diagnostics.prediction_checks.scale_verdict import check_scale_verdict
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
-from stadia.geometry.scale_fit import FusedScale, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
+from stadia.geometry.scale_fit import (
+    HEIGHT_DEVIATION,
+    FusedScale,
+    Lengths,
+    ScaleFit,
+    fit_scale,
+    fit_scale_and_shift,
+    fuse_scales,
+)
 from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
 from stadia.recipes.prediction.scale_sources import (
@@ -282,7 +290,8 @@ def measure_scale(
         try:
             depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in images]
             fit = fit_scale_and_shift(images) if is_affine else fit_scale(depths)
-            fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, source.systematic))
+            of_road = mapped.road_deviation if source.uses_map and mapped is not None else 0.0
+            fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, source.systematic, of_road))
         except GeometryError as error:
             missing[source.text] = f"found {error.found}"
     if not fits:
@@ -311,12 +320,18 @@ def measure_scale(
 def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
     """Return the scale of all sources, without those that are unusable where others are not.
 
+    `height` and `map` stand on one height of the camera, whose error remains.
+
     Examples:
         >>> sure, unsure = ScaleFit(2.0, 0.03, 0.1, 1.0, 9, 3), ScaleFit(3.0, 0.2, 0.1, 1.0, 9, 3)
         >>> round(fuse_sure_scales({"a": sure, "b": unsure}).factor, 6)
         2.0
     """
-    return fuse_scales({name: fit for name, fit in fits.items() if fit.verdict != "unusable"} or dict(fits))
+    used = {name: fit for name, fit in fits.items() if fit.verdict != "unusable"} or dict(fits)
+    fused = fuse_scales(used)
+    if all(name.partition("=")[0] in ("height", "map") for name in used):
+        return replace(fused, deviation=max(fused.deviation, HEIGHT_DEVIATION))
+    return fused
 
 
 def _find_middle(leans: Sequence[RoadLean]) -> RoadLean | None:

@@ -47,9 +47,6 @@ POINT_DEVIATION = 0.15
 SPEED_DEVIATION = 0.01
 """Relative error of a speed as users measure it."""
 
-MAP_DEVIATION = 0.03
-"""Relative error of a map's unit: that of the camera's height, and that of the height in the map."""
-
 MIN_MOTION_M = 0.2
 """Shortest motion that is compared with a predicted one."""
 
@@ -131,6 +128,7 @@ class ScaleSource:
     grows_with_focal: whether its metres grow with the focal length of the camera given.
     find_lean: returns how the road of a frame leans; None for sources without a road.
     lacking: why a frame has no measurement, for the error without any.
+    uses_map: whether its metres stand on the camera's height over the road of the map.
     """
 
     text: str
@@ -141,6 +139,7 @@ class ScaleSource:
     needs_motion: bool = False
     grows_with_focal: bool = False
     find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
+    uses_map: bool = False
 
 
 def parse_scale_source(text: str) -> ScaleSource:
@@ -162,12 +161,17 @@ def parse_scale_source(text: str) -> ScaleSource:
 def find_given_height(sources: Sequence[str]) -> float | None:
     """Return the camera's height in metres of the sources `height` and `map`; None without one.
 
+    Raises ConfigError where they name two heights.
+
     Examples:
         >>> find_given_height(["lidar", "height=1.5"])
         1.5
     """
     given = [text for text in sources if text.partition("=")[0] in ("height", "map")]
-    return _parse_metres(given[0], given[0].partition("=")[2], "height=1.5") if given else None
+    heights = {_parse_metres(text, text.partition("=")[2], "height=1.5") for text in given}
+    if len(heights) > 1:
+        raise ConfigError("--scale-from", found=" and ".join(given), expected="one height", fix="correct one of them")
+    return heights.pop() if heights else None
 
 
 def _parse_metres(text: str, value: str, example: str) -> float:
@@ -301,7 +305,9 @@ def mapped_points(text: str, value: str) -> ScaleSource:
     height_m = _parse_metres(text, value, "map=1.5")
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
-        points = None if frame.mapped is None else frame.mapped.find_points(frame.shown.frame, frame.shown.K)
+        if frame.mapped is None:
+            return None
+        points = frame.mapped.find_points(frame.shown.frame, frame.shown.K, whole_width=frame.shown.image_size[1])
         if points is None or points.road is None:
             return None
         rows, columns = frame.inverse_depth.shape
@@ -312,7 +318,9 @@ def mapped_points(text: str, value: str) -> ScaleSource:
         return _thin((frame.inverse_depth[y[used], x[used]], metres[used]))
 
     lacking = "no map with a road and with this camera lies beside the input: make it once, `stadia map VIDEO`"
-    return ScaleSource(text, measure, lacking, systematic=MAP_DEVIATION, fits_shift=True, grows_with_focal=True)
+    return ScaleSource(
+        text, measure, lacking, systematic=HEIGHT_DEVIATION, fits_shift=True, grows_with_focal=True, uses_map=True
+    )
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
             last_step=self.last_step,
             find_residual=self.view_synthesis.residual_finder(batch, prediction, self.global_step),
         )
-        if not self.config.loss.tilt_consistency:
+        if not self.view_synthesis.config.loss.tilt_consistency:
             return report
         tilted = self.view_synthesis.tilt_consistency(self.model.depth, batch.inputs, prediction, self.global_step)
         return add_terms(report, tilted)
@@ -200,6 +200,8 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         """Keep the focal length, and the stereo rig of the right view if all pairs share one."""
         super().save_data_stats(data)
         check_metric_labels(self.config.loss, data)
+        if (finish := self.config.training.finish) is not None and finish.loss:
+            check_metric_labels(self.change_loss_config(finish.loss), data)
         self.start_at_initial_depth(data)
         if not self.config.model.network.predicts_right_view:
             return
