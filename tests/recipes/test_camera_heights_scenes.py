@@ -30,20 +30,25 @@ F64 = torch.float64
 
 
 @cache
-def frames(count: int, camera_m: float) -> tuple[Tensor, RoadPixelHeights, list[Tensor], list[list[float]]]:
+def frames(
+    count: int, camera_m: float, *, with_hidden: bool = False
+) -> tuple[Tensor, RoadPixelHeights, list[Tensor], list[list[float]]]:
     """Depth of unknown scale (count, 1, H, W), its road, and by image the masks of the cars that are seen whole and all
     heights.
+
+    with_hidden: the masks of all cars, also of those behind others.
     """
     rng = np.random.default_rng(round(100 * camera_m))
     scenes = [street(rng, 3, camera_height=camera_m) for _ in range(count)]
     views = [see(scene, HALF) for scene in scenes]
     whole = [view.objects * torch.cat((torch.zeros(1), view.whole)).long()[view.objects] for view in views]
+    masks = [view.objects for view in views] if with_hidden else whole
     smooth = np.stack([gaussian_filter(rng.standard_normal((96, 320)), 4) for _ in range(count)])
     factor = 1 + 0.01 * smooth / smooth.std((1, 2), keepdims=True)
     factor *= rng.lognormal(0, 0.4, (count, 1, 1))
     depth = torch.stack([v.depth for v in views]) * torch.from_numpy(factor)[:, None]
     road = road_pixel_heights(depth, HALF, torch.stack([v.road for v in views]))
-    return depth, road, whole, [[car.height_m for car in scene.cars] for scene in scenes]
+    return depth, road, masks, [[car.height_m for car in scene.cars] for scene in scenes]
 
 
 def spoilt(
@@ -77,9 +82,10 @@ def hear(
     bad: float = 0.0,
     group: int = 0,
     recording: str = "drive",
+    with_hidden: bool = False,
 ) -> None:
     """One epoch's frames."""
-    depth, road, whole, heights_m = frames(count, camera_m)
+    depth, road, whole, heights_m = frames(count, camera_m, with_hidden=with_hidden)
     rng = np.random.default_rng(1)
     pairs = [spoilt(*each, bad, rng) for each in zip(whole, heights_m, strict=True)]
     objects = segments_from_instances(torch.stack([masks for masks, _ in pairs]))
@@ -88,6 +94,15 @@ def hear(
     apart = (fit_inverse_depth_plane(depth, HALF, road.valid)[:, 3] / road.median_height).log()
     of_frames = torch.full((count,), group), road.median_height, apart
     heights.add([recording] * count, *of_frames, objects.image, seen.camera_m, seen.horizon_m)
+
+
+@pytest.mark.slow
+def test_cars_whose_feet_are_hidden_do_not_move_the_height_of_a_street():
+    """Each counts as too short by its box; the median over all cars stays."""
+    heights = CameraHeights(CameraHeightsConfig(first_epoch=0, test_from_epoch=0))
+    hear(heights, 1.65, with_hidden=True)
+    assert heights.begin(1)[0].refused == ""
+    assert heights.heights[0].metres == pytest.approx(1.65, rel=0.02)
 
 
 @pytest.mark.slow
