@@ -1718,9 +1718,10 @@ def write_page() -> str:
 
 
 PAGE_INTRODUCTION = """\
-What stadia prints for the mistakes that people report most, with cause and fix. The table of findings is
-made of the catalog (`stadia explain CODE` prints all of an entry), and `python benchmarks/public_reports.py
---page FILE` writes this page. [Results](../results/public-reports.md) counts the inputs."""
+What stadia prints for the mistakes that people report most, with cause and fix. The table of
+findings is made of the catalog (`stadia explain CODE` prints all of an entry), and
+`python benchmarks/public_reports.py --page FILE` writes this page.
+[Results](../results/public-reports.md) counts the inputs."""
 
 
 # -- Running them.

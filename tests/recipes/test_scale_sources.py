@@ -267,7 +267,7 @@ def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(input_map, "find_map", refuse)
     assert MapOfFrames.find(tmp_path) is None
     with pytest.raises(DataError, match="the map of another video"):
-        MapOfFrames.open(tmp_path)
+        MapOfFrames.read(tmp_path)
 
 
 def test_the_focal_length_is_that_of_the_whole_image(recording: Recording) -> None:

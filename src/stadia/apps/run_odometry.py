@@ -203,7 +203,7 @@ def _write(
     source = expand_home(request.source)
     if request.scale_from:
         opened = partial(odometry.open_one, given.name)
-        receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.open(source))
+        receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.read(source))
         predictor = ScaledPredictor(predictor, receipt)
         yield from receipt.lines()
     with atomic_folder(folder) as new:

@@ -154,7 +154,7 @@ class DepthTask(Task):
         source = expand_home(request.source)
         if request.scale_from:
             opened = partial(self._open_one, given)
-            receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.open(source))
+            receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.read(source))
             predictor = ScaledPredictor(predictor, receipt)
             provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
             yield from receipt.lines()

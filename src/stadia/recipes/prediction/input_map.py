@@ -32,11 +32,11 @@ class MapOfFrames:
     def find(cls, source: Path) -> MapOfFrames | None:
         """Return the map beside a video or a folder of images; None without a usable one."""
         with suppress(StadiaError):  # a map that cannot be read is no reason to judge nothing
-            return cls.open(source)
+            return cls.read(source)
         return None
 
     @classmethod
-    def open(cls, source: Path) -> MapOfFrames | None:
+    def read(cls, source: Path) -> MapOfFrames | None:
         """Return the map beside a video or a folder of images; None without one, or without enough points.
 
         Raises DataError for the map of another video, or a damaged one.
