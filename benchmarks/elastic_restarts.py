@@ -1,9 +1,12 @@
 """Kill one of two processes of a training at random moments: torchrun restarts it, and the losses stay the same.
 
-    python benchmarks/elastic_restarts.py --kills 10 --out /tmp/elastic
+    python benchmarks/elastic_restarts.py --kills 10 --out /tmp/elastic [--shards] [--seconds 20]
 
 Trains a small selfsup twice under torchrun with two processes (gloo, CPU): undisturbed, and with kills. Prints the
 largest relative difference of any logged training value, the restarts, and the time of both.
+
+--shards:  six videos as shards, in place of one folder of images.
+--seconds: the longest time between two kills.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,14 +25,10 @@ import numpy as np
 import psutil
 
 HEIGHT, WIDTH, FRAMES, STEPS = 64, 96, 24, 60
+VIDEO = ("data.frame_rate_hz=10", "data.stride=1")
 SETTINGS = (
-    *("data.camera.focal_px=90", "data.frame_rate_hz=10", "data.stride=1", f"data.height={HEIGHT}"),
-    *(
-        f"data.width={WIDTH}",
-        "model.network.encoder=test_resnet",
-        "model.pose_net=resnet",
-        "model.pose_encoder=test_resnet",
-    ),
+    *(f"data.height={HEIGHT}", f"data.width={WIDTH}"),
+    *("model.network.encoder=test_resnet", "model.pose_net=resnet", "model.pose_encoder=test_resnet"),
     *("model.pretrained=false", "model.network.decoder_channels=[4,4,8,8,8]", f"training.max_steps={STEPS}"),
     *("training.global_batch_size=4", "training.devices=2", "training.strategy=ddp", "training.workers=0"),
     *("training.checkpoint_every=5", "training.validate_every=30", "training.log_every=1", "training.images_every=0"),
@@ -50,16 +50,28 @@ def write_drive(folder: Path, seed: int) -> Path:
     return folder
 
 
-def train(data: Path, out: Path, kills: int, seed: int) -> tuple[float, int]:
+def write_shards(folder: Path, seed: int) -> Path:
+    """Write six drives as shards."""
+    drives = [write_drive(folder / f"drive-{number}", seed + number) for number in range(6)]
+    rows = [f"{drive.name},focal_px=90" for drive in drives]
+    (folder / "drives.csv").write_text("\n".join(["video,camera", *rows]) + "\n")
+    command = [sys.executable, "-m", "stadia", "data", "shard", str(folder / "drives.csv"), str(folder / "shards")]
+    subprocess.run([*command, "--size", f"{WIDTH}x{HEIGHT}", *VIDEO], check=True)
+    return folder / "shards"
+
+
+def train(
+    data: Path, settings: Sequence[str], out: Path, *, kills: int, seconds: float, seed: int
+) -> tuple[float, int]:
     """Train under torchrun; kill a process `kills` times at random moments. Return the time and the kills made."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["--max-restarts", str(kills + 5), "-m", "stadia", "train", "selfsup", str(data)]
-    command += [*SETTINGS, "--on-stop", "warn", "--out", str(out)]
+    command += [*settings, "--on-stop", "warn", "--out", str(out)]
     random, made, started = np.random.default_rng(seed), 0, time.monotonic()
     log = (out.with_suffix(".log")).open("w")
     with subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}) as agent:
         while agent.poll() is None:
-            pause = random.uniform(0.5, 20) if made < kills else 1.0
+            pause = random.uniform(0.5, seconds) if made < kills else 1.0
             until = time.monotonic() + pause
             while agent.poll() is None and time.monotonic() < until:
                 time.sleep(0.1)
@@ -84,12 +96,17 @@ def read_values(out: Path) -> list[dict[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--shards", action="store_true")
+    parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    data = write_drive(given.out / "drive", given.seed)
-    kills = {"calm": 0, "killed": given.kills}
-    times = {name: train(data, given.out / name, count, given.seed) for name, count in kills.items()}
+    data = (write_shards if given.shards else write_drive)(given.out / "drive", given.seed)
+    settings = SETTINGS if given.shards else ("data.camera.focal_px=90", *VIDEO, *SETTINGS)
+    times = {
+        name: train(data, settings, given.out / name, kills=kills, seconds=given.seconds, seed=given.seed)
+        for name, kills in {"calm": 0, "killed": given.kills}.items()
+    }
     calm, killed = (read_values(given.out / name) for name in times)
     assert len(calm) == len(killed), (len(calm), len(killed))
     worst = 0.0
@@ -97,6 +114,7 @@ def main() -> None:
         for name, cell in before.items():
             if cell and cell != after[name]:
                 worst = max(worst, abs(float(after[name]) / float(cell) - 1))
+    assert times["killed"][1] == given.kills, "the training ended before: give it more steps, or less --seconds"
     print(f"{times['killed'][1]} kills; {len(calm)} rows; largest relative difference {worst:.3g}")
     print(f"undisturbed {times['calm'][0]:.0f} s, killed {times['killed'][0]:.0f} s")
 

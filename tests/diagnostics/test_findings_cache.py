@@ -29,6 +29,7 @@ from stadia.datasets.formats.stadia_folder import FolderRecording
 from stadia.datasets.frame_store import FrameStore, StoredRecording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import CroppedRecording, FrameRange, ImageRecording, Intrinsics
+from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
 from stadia.diagnostics import findings_cache
 from stadia.diagnostics.finding import Finding, Severity, Stage
 from stadia.diagnostics.findings_cache import FindingsCache, KeptFindings, NoFingerprintError, fingerprint_data
@@ -279,6 +280,21 @@ def test_a_video_is_known_by_its_store(tmp_path: Path) -> None:
     time.sleep(0.02)
     stored.touch()
     assert fingerprint([make()]) != found
+
+
+def test_shards_are_known_by_their_files_and_content(folder: Path, tmp_path: Path, world: World) -> None:
+    """Also after copies of a store were made, and not where a shard was changed."""
+    shards, url = tmp_path / "shards", "memory://fingerprint"
+    for target in (str(shards), url):
+        list(shard_dataset(ShardRequest(source=folder, url=target)))
+    found, found_in_store = (fingerprint(open_recordings(Path(place))) for place in (shards, url))
+    assert fingerprint(open_recordings(shards)) == found != found_in_store
+    recordings = open_recordings(Path(url))
+    recordings[0].image(0)
+    assert fingerprint(recordings) == fingerprint(open_recordings(Path(url))) == found_in_store
+    time.sleep(0.02)
+    (shards / "shards" / "00000.bin").touch()
+    assert fingerprint(open_recordings(shards)) != found
 
 
 @pytest.mark.slow

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,20 @@ from torch import nn
 
 from stadia.core.errors import ConfigError
 from stadia.dataloading.loader import Loader
+from stadia.training import processes
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
 from stadia.training.processes import (
     GlobalBatchNorm2d,
     ProcessLayout,
+    agree_on_attempt,
+    find_job,
     find_layout,
     find_run_of_job,
     list_local_norms,
     record_job,
     resolve_batch_size,
+    start_attempt,
     use_global_batch_norm,
 )
 from stadia.training.run_folder import Run
@@ -223,3 +230,60 @@ def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytes
     assert find_run_of_job(tmp_path) == run
     monkeypatch.setattr(os, "getppid", lambda: 1)
     assert find_run_of_job(tmp_path) is None, "torchrun's default name is that of every job"
+
+
+def agree(shared: torch.distributed.Store, ranks: Sequence[int]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """What two processes agree on that come in this order."""
+    results = dict[int, Any]()
+
+    def start(rank: int) -> None:
+        results[rank] = agree_on_attempt(shared, rank, 2, {"restarts": rank})
+
+    threads = [threading.Thread(target=start, args=(rank,), daemon=True) for rank in ranks]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.02)  # the first of them finds the entries of the attempt before
+    for thread in threads:
+        thread.join(timeout=10)
+    return [results[rank] for rank in range(2)]
+
+
+@pytest.mark.parametrize("ranks", [(0, 1), (1, 0)])
+def test_an_attempt_has_none_of_an_earlier_one_in_the_same_store(
+    ranks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "POLL_S", 0.001)
+    shared = torch.distributed.HashStore()
+    shared.set("present/0", "the entry of a process that is dead before another one came")
+    attempts = [agree(shared, ranks) for _ in range(3)]
+    for first, second in attempts:
+        assert first == second
+        assert [facts["restarts"] for facts in first[1]] == [0, 1]
+    assert len({first[0] for first, _ in attempts}) == 3
+
+
+def start_twice(rank: int, port: int, folder: Path) -> None:
+    """Start an attempt as a process of torchrun, whose store has the addresses of the attempt before."""
+    os.environ |= {
+        "RANK": str(rank),
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RUN_ID": f"job-of-{rank}",
+        "TORCHELASTIC_RESTART_COUNT": str(rank),
+    }
+    start_attempt()
+    start_attempt()  # a second training of this process
+    torch.distributed.init_process_group("gloo")
+    total = torch.tensor([rank + 1])
+    torch.distributed.all_reduce(total)
+    (folder / str(rank)).write_text(f"{find_job()} {os.environ['TORCHELASTIC_RESTART_COUNT']} {total.item()}")
+
+
+@needs_gloo
+def test_processes_of_torchrun_get_a_store_one_job_and_one_count_of_restarts(tmp_path: Path) -> None:
+    agent = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for attempt in range(2):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        assert run_in_processes(2, start_twice, agent.port, folder) == [0, 0]
+        assert {file.read_text() for file in folder.iterdir()} == {"torchrun-job-of-0- 1 3"}

@@ -47,6 +47,7 @@ from stadia.training.devices import make_fabric, quiet_lightning
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock, describe_times
+from stadia.training.processes import start_attempt
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
 
@@ -275,6 +276,7 @@ def _make_loop(
     """Return the training loop at its start, in every process."""
     config, fabric, recipe = training.config, training.fabric, training.recipe
     keep_freed_memory()
+    start_attempt()
     fabric.launch()
     shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
     validation: object = val_loader

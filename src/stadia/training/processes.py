@@ -7,8 +7,11 @@ torchrun and SLURM start processes and describe them by variables of the environ
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
+import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,6 +19,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 
 from stadia.core.errors import ConfigError
@@ -27,6 +32,15 @@ from stadia.training.config import TrainingConfig
 
 JOBS = ".jobs"
 """Folder in the folder of runs: which run a job of torchrun or SLURM trains, for its restarts."""
+
+JOB_VARIABLE = "STADIA_JOB"
+"""Variable with the name of the job, the same on all of its machines."""
+
+POLL_S = 0.1
+"""Seconds between two looks at which processes of an attempt are there."""
+
+_STORES: list[Store] = []
+"""The store that this process holds for its attempt: it ends with the last reference."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -180,8 +194,55 @@ def list_local_norms(module: nn.Module) -> list[str]:
 # -- restarts by torchrun and SLURM
 
 
+def start_attempt() -> None:
+    """Give the processes that torchrun has started a store of their own; nothing without torchrun's store.
+
+    torchrun has one store for all restarts of a job (https://github.com/pytorch/pytorch/issues/135712), in which a
+    process that is early finds the address of a dead one. Each machine also counts its own restarts alone. So the
+    processes of this attempt agree on a store that the first of them opens, and on the largest count and one name of
+    the job, which replace those in the environment.
+    """
+    variables = os.environ
+    if variables.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or torch.distributed.is_initialized():
+        return
+    shared, rank, count = next(rendezvous("env://"))
+    restarts = int(variables.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    name, present = agree_on_attempt(shared, rank, count, {"restarts": restarts, "job": find_job()})
+    attempt = PrefixStore(name, shared)
+    host = variables["MASTER_ADDR"]
+    if rank == 0:
+        open_store: Any = torch.distributed.TCPStore  # type: ignore[attr-defined]
+        server = open_store(host, 0, is_master=True, multi_tenant=True, wait_for_workers=False)
+        _STORES.append(server)
+        attempt.set("port", str(server.port))
+    variables["MASTER_PORT"] = attempt.get("port").decode()
+    variables["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+    variables["TORCHELASTIC_RESTART_COUNT"] = str(max(process["restarts"] for process in present))
+    variables[JOB_VARIABLE] = str(present[0]["job"])
+
+
+def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """Return one name of this attempt and the facts of all its processes, by rank; the same in every process.
+
+    store: of all attempts, where each key of an earlier one stays.  rank: of this process.  count: of processes.
+
+    Each process writes a new entry. It waits until all have seen the same entries, which so are of this attempt.
+    """
+    store.set(f"present/{rank}", json.dumps({**facts, "entry": uuid.uuid4().hex}))
+    while True:  # polled: a signal does not end a wait of the store
+        if store.check([f"present/{other}" for other in range(count)]):
+            entries = [store.get(f"present/{other}") for other in range(count)]
+            name = hashlib.sha256(b"".join(entries)).hexdigest()
+            store.set(f"{name}/{rank}", "seen")
+            if store.check([f"{name}/{other}" for other in range(count)]):
+                return name, [json.loads(entry) for entry in entries]
+        time.sleep(POLL_S)
+
+
 def find_job() -> str | None:
     """Return what names this process's job in all of its restarts; None without torchrun and SLURM."""
+    if JOB_VARIABLE in os.environ:
+        return os.environ[JOB_VARIABLE]
     run_id = os.environ.get("TORCHELASTIC_RUN_ID")
     if run_id is not None:
         agent = f"{socket.gethostname()}-{os.getppid()}" if run_id == "none" else ""

@@ -34,6 +34,9 @@ class ShardReader:
         store: of the data set.
         index: of its shards.
         cache: where copies are kept, and how many gigabytes of them.
+
+    Attributes:
+        files: of the shards of a folder, by number; none of a store.
     """
 
     def __init__(self, store: RemoteStore, index: ShardIndex, cache: CacheConfig) -> None:
@@ -41,8 +44,14 @@ class ShardReader:
         self.is_local = not is_url(store.url)
         self.max_bytes = int(cache.shard_gb * 1e9)
         content = hashlib.sha256("".join(shard.sha256 for shard in index.shards).encode()).hexdigest()[:24]
-        self.folder = find_cache_folder(cache) / "shards" / content
+        self._copies = str(find_cache_folder(cache) / "shards" / content)
+        self.files = [Path(store.url) / shard.name for shard in index.shards] if self.is_local else []
         self.damaged: dict[int, str] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the copies. No fingerprint of the data follows from what it holds now."""
+        return Path(self._copies)
 
     def read(self, shard: int, offset: int, length: int, crc: int) -> bytes:
         """Return a part of a shard. Raises DamagedShardError where the shard is missing or damaged."""
@@ -73,7 +82,7 @@ class ShardReader:
 
     def _path(self, shard: int) -> Path:
         if self.is_local:
-            return Path(self.store.url) / self.shards[shard].name
+            return self.files[shard]
         return self.folder / Path(self.shards[shard].name).name
 
     def _read_part(self, shard: int, offset: int, length: int) -> bytes:

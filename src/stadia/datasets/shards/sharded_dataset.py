@@ -88,6 +88,10 @@ class ShardRecording(CalibratedRecording):
         depth_m = decode_depth(what, self.reader.read(*map(int, places[index])), size.height, size.width)
         return check_depth_map(Path(what), depth_m, size.height, size.width)
 
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        """Return none: depth is a part of a shard, whose file the reader lists."""
+        return ()
+
     def shard_of(self, index: int) -> int:
         return int(self.places[LEFT][index, 0])
 

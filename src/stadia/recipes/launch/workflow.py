@@ -57,7 +57,7 @@ from stadia.training.config import CHECK_SECONDS
 from stadia.training.devices import check_devices
 from stadia.training.fit import fit, open_last_checkpoint
 from stadia.training.fit_messages import FEW_STEPS
-from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size
+from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size, start_attempt
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
 
@@ -117,6 +117,7 @@ def train(
     Where there is a run to resume, its message is how.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
+    start_attempt()
     resume = resume or find_run_of_job(out)
     stopped = Run.open(Path(resume)) if resume else None
     prepared = prepare(
