@@ -1,10 +1,13 @@
 """Measure `stadia map`: path, camera and time on the real samples, and on worlds of RoadWorld.
 
-    python benchmarks/map.py [--only kitti06 highway] [--worlds FOLDER] [--unknown]
+    python benchmarks/map.py [--only kitti06 highway] [--worlds FOLDER] [--unknown] [--masks-by MODEL] [--odometry base]
 
 Each clip is mapped with its camera and (`--unknown`) without. Printed are frames placed, ATE after Sim(3) alignment,
 steps that reverse, the camera with its 95 % interval, seconds and memory; a JSON line each. The real samples are in
 STADIA_REAL_DATA (../shared/data). `--worlds` is a folder of `stadia data roadworld`.
+
+`--masks-by` makes masks (`stadia prepare --masks --by MODEL`) that the map leaves out. `--odometry` tracks the clip by
+the depth of a network too, without and then with the map beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import argparse
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,9 +31,13 @@ import torch
 from stadia.core.types import no_progress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import read_map
+from stadia.datasets.video.video_map import find_map_folder, read_map
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
 from stadia.mapping.run_map import MapRequest, run_map
+
+MIN_STEP = 0.02
+"""Of the longest step: shorter ones are those of a camera that stands, and have no direction."""
 
 REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -50,9 +59,17 @@ def real_clips() -> Iterator[Clip]:
         ("kitchen", REAL / "sevenscenes" / "kitchen", "sevenscenes"),
     ):
         (recording,) = open_recordings(path, format)
-        yield from_recording(name, recording)
-    yield Clip("highway", REAL / "clips" / "highway.mp4", np.array([[866, 0, 481.0], [0, 866, 269.5], [0, 0, 1]]), None)
-    yield Clip("euroc", REAL / "euroc" / "V1_01_easy" / "mav0" / "cam0" / "data", None, None)
+        clip = from_recording(name, recording)
+        if name == "raw":  # of LiDAR odometry, which is not official
+            clip.poses = read_kitti_trajectory(next(path.rglob("lidar_odometry_cam2.txt"))).T_world_camera
+        yield clip
+    video = Path(tempfile.mkdtemp(), "highway.mp4")
+    video.symlink_to((REAL / "clips" / "highway.mp4").resolve())
+    yield Clip("highway", video, np.array([[866, 0, 481.0], [0, 866, 269.5], [0, 0, 1]]), None)
+    (recording,) = open_recordings(REAL / "euroc" / "V1_01_easy", "euroc")
+    clip = from_recording("euroc", recording)
+    clip.K = None  # of the raw images
+    yield clip
 
 
 def from_recording(name: str, recording: Any) -> Clip:
@@ -71,21 +88,20 @@ def world_clips(folder: Path) -> Iterator[Clip]:
         yield from_recording(recording.name.replace("/", "-"), recording)
 
 
-def measure(clip: Clip, *, known: bool) -> dict[str, Any]:
+def measure(clip: Clip, *, known: bool, masks: Path | None = None) -> dict[str, Any]:
+    """Write the map beside the clip, and return its figures."""
     with tempfile.TemporaryDirectory() as folder:
         camera = CameraConfig(K=clip.K.tolist()) if known and clip.K is not None else CameraConfig()
-        request = MapRequest(
-            source=clip.source, camera=camera, out=Path(folder, "a.map"), cache=CacheConfig(folder=folder)
-        )
+        request = MapRequest(source=clip.source, camera=camera, masks=masks, cache=CacheConfig(folder=folder))
         started = time.perf_counter()
-        row: dict[str, Any] = {"clip": clip.name, "camera": "given" if known else "unknown"}
+        row: dict[str, Any] = {"clip": clip.name, "camera": "given" if known else "unknown", "masks": masks is not None}
         try:
             lines = list(run_map(request, no_progress))
         except Exception as error:
             return {**row, "failed": str(error)[:200], "s": round(time.perf_counter() - started, 1)}
         row["s"] = round(time.perf_counter() - started, 1)
         row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        found = read_map(Path(folder, "a.map"))
+        found = read_map(find_map_folder(clip.source))
         row["first_line"] = lines[0].split(": ", 1)[1]
         lens = found.camera
         row["origin"] = lens.origin
@@ -98,11 +114,33 @@ def measure(clip: Clip, *, known: bool) -> dict[str, Any]:
         return row
 
 
+def run_stadia(*words: object) -> str:
+    """Run a command; return what it printed last, where it failed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stadia", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["?"])[-1]
+
+
+def track_by_depth(clip: Clip, network: str) -> dict[str, Any]:
+    """Return the scores of `stadia odometry NETWORK CLIP`; with the map where one lies beside the clip."""
+    out = Path(tempfile.mkdtemp(), "path")
+    K = [] if clip.K is None else [f"data.camera.K={clip.K.tolist()}"]
+    if failed := run_stadia("odometry", network, clip.source, *K, "data.stride=1", "--out", out):
+        return {"failed": failed[:200]}
+    tracked = read_kitti_trajectory(out / "trajectory.txt")
+    frames = np.arange(len(tracked)) if tracked.frames is None else tracked.frames
+    poses = np.full((len(clip.poses) if clip.poses is not None else frames[-1] + 1, 4, 4), np.nan)
+    poses[frames] = tracked.T_world_camera
+    return score_path(poses, clip.poses)
+
+
 def score_path(poses: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
     placed = np.isfinite(poses).all((1, 2))
     centers = poses[placed][:, :3, 3]
     steps = np.diff(centers, axis=0)
-    steps = steps[np.linalg.norm(steps, axis=1) > 1e-9]
+    lengths = np.linalg.norm(steps, axis=1)
+    steps = steps[lengths > MIN_STEP * lengths.max(initial=1e-12)]
     row: dict[str, Any] = {"lost": int((~placed).sum()), "reversing": int(((steps[1:] * steps[:-1]).sum(1) < 0).sum())}
     if truth is None:
         return row
@@ -120,13 +158,23 @@ def main() -> None:
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--worlds", type=Path)
     parser.add_argument("--unknown", action="store_true")
+    parser.add_argument("--masks-by")
+    parser.add_argument("--odometry", metavar="NETWORK")
     options = parser.parse_args()
     clips = world_clips(options.worlds) if options.worlds is not None else real_clips()
     for clip in clips:
         if options.only and clip.name not in options.only:
             continue
-        for known in (False,) if options.unknown or clip.K is None else (True,):
-            print(json.dumps(measure(clip, known=known)), flush=True)
+        masks, tracked = None, dict[str, Any]()
+        if options.masks_by is not None:
+            masks = Path(tempfile.mkdtemp(), "masks")
+            print(run_stadia("prepare", clip.source, "--masks", "--by", options.masks_by, "--out", masks), end="")
+        if options.odometry is not None:
+            tracked["by_depth"] = track_by_depth(clip, options.odometry)
+        row = measure(clip, known=not options.unknown and clip.K is not None, masks=masks)
+        if options.odometry is not None:
+            tracked["odometry_with_map"] = track_by_depth(clip, options.odometry)
+        print(json.dumps(row | tracked), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Train clips of one camera in some steps from the network `base`, and from ImageNet's encoder, and score both.
 
-    python experiments/mono_start.py --out runs/mono-start [--clips kitti06 highway] [--steps 150] [KEY=VALUE ...]
+    python experiments/mono_start.py --out runs/mono-start [--clips kitti06 highway] [--steps 150] [--masks-by MODEL]
+        [KEY=VALUE ...]
 
 Each clip is what a user has: a folder of images or a video file, with its camera and, where `stadia map` makes one, its
 map. A row has AbsRel with equal medians of every image, of `base` before and of the best checkpoint after the training,
 and the verdict on the predictions of the clip. Truth: LiDAR, a depth camera, rendering, or semi-global matching of the
-stereo pair, whose right images do not train; on the highway the lanes. EuRoC is refused: its camera stands.
+stereo pair, whose right images do not train; on the highway the lanes. EuRoC is refused: its camera stands. With
+`--masks-by` the map leaves out what moves (`stadia prepare --masks --by MODEL`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from zero_shot import GARG, Sample, predict_depth, score_sample
 
+from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor, no_progress
@@ -107,11 +110,16 @@ def make_clip(name: str, folder: Path) -> Clip:
     return Clip(name, video, recording.camera(0).K.numpy(), recording, sample)
 
 
-def make_map(clip: Clip) -> str:
+def make_map(clip: Clip, masks_by: str | None) -> str:
     """Map a clip where it can be, once; return what the map is."""
     if find_map(clip.video) is None:
+        masks = None
+        if masks_by is not None:
+            masks = clip.video.with_name(f"{clip.video.stem}-masks")
+            [*prepare_masks(MasksRequest(source=clip.video, by=masks_by, out=masks), no_progress)]
         with contextlib.suppress(StadiaError):
-            [*run_map(MapRequest(source=clip.video, camera=CameraConfig(K=clip.K.tolist())), no_progress)]
+            camera = CameraConfig(K=clip.K.tolist())
+            [*run_map(MapRequest(source=clip.video, camera=camera, masks=masks), no_progress)]
     mapped = find_map(clip.video)
     return "none" if mapped is None else f"{sum(s != 'lost' for s in mapped.status)} of {len(mapped.status)} frames"
 
@@ -176,6 +184,7 @@ def main() -> None:
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
     parser.add_argument("--starts", nargs="+", choices=tuple(STARTS), default=tuple(STARTS))
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--masks-by")
     arguments, settings = parser.parse_known_args()
     folder = arguments.out / "clips"
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +192,7 @@ def main() -> None:
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
     for name in arguments.clips:
         clip = make_clip(name, folder.resolve())
-        print(f"{name}: map of {make_map(clip)}", flush=True)
+        print(f"{name}: map of {make_map(clip, arguments.masks_by)}", flush=True)
         for start in arguments.starts:
             print(measure(clip, start, arguments.steps, arguments.out, settings), flush=True)
 

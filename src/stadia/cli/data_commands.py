@@ -302,6 +302,7 @@ def map_video(
     source: Annotated[Path, argument("A video, or a folder of its frames.", metavar="INPUT")],
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("The map's folder; beside INPUT by default, drive.map for drive.mp4.")] = None,
+    masks: Annotated[Path | None, option("Of `stadia prepare INPUT --masks`: cars and people are left out.")] = None,
 ) -> None:
     """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
     from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
@@ -317,6 +318,7 @@ def map_video(
         source=source,
         camera=CameraConfig(**options.get("camera", {})),
         out=out,
+        masks=masks,
         cache=CacheConfig(**options.get("cache", {})),
     )
     try:

@@ -43,6 +43,8 @@ COST_SHARE = 0.5
 are wrong alike, as of aliased textures, pull them apart (7 % on a bent video, 10 % on a map that was wrong).
 """
 
+STANDING_SCENE = "a camera that moves through a scene that stands (--masks leaves cars and people out)"
+
 MIN_CONTINUED = 0.5
 """Share of a chunk's new key frames that must be placed from the shared ones; below, another scene has begun."""
 
@@ -130,7 +132,8 @@ def _find_road(
     wanted = {index for pair in pairs for index in pair}
     frames = dict[int, NDArray[np.uint8]]()
     for frame in track(stream.select(wanted), len(wanted), "measuring the road"):
-        frames[frame.index] = frame.gray
+        movable = stream.find_movable(frame.index)
+        frames[frame.index] = frame.gray if movable is None else np.where(movable, np.uint8(0), frame.gray)
     return find_road_plane(frames, pairs, T_world_camera, estimate.camera, static)
 
 
@@ -174,7 +177,8 @@ def _collect_features(
         for frame in track(stream.select(set(keys)), len(keys), "features"):
             statistics.add(frame.gray)
             if not files[frame.index].is_file():
-                write_features(files[frame.index], find_features(frame.image, frame.gray))
+                found, movable = find_features(frame.image, frame.gray), stream.find_movable(frame.index)
+                write_features(files[frame.index], found if movable is None else found.outside(movable))
         with atomic_write(parts) as temporary, temporary.open("wb") as file:
             np.savez(file, mask=statistics.find())
     mask = np.asarray(read_npz(parts, only=("mask",))["mask"], bool)
@@ -196,7 +200,7 @@ def _map_all(
     found = find_camera(database, frames[:CHUNK_FRAMES], *stream.small_size, given=given, threads=threads)
     if found is None:
         why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
-        raise _no_map(stream, why, "a camera that moves through a scene that stands")
+        raise _no_map(stream, why, STANDING_SCENE)
     chunks = list(_split_chunks(frames))
     camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size), None
     is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
@@ -206,13 +210,11 @@ def _map_all(
     models = _map_chunks(database, chunks, camera, first, threads)
     maps = [_read_model(model, files) for model in models]
     if not maps:
-        raise _no_map(
-            stream, "key frames of which no three fit together", "a camera that moves through a scene that stands"
-        )
+        raise _no_map(stream, "key frames of which no three fit together", STANDING_SCENE)
     sparse = join_maps(maps)
     if len(sparse.points) < MIN_POINTS:
         found_points = f"{len(sparse.points)} points seen from two places: it turns on the spot, or all moves"
-        raise _no_map(stream, found_points, "a camera that moves through a scene that stands")
+        raise _no_map(stream, found_points, STANDING_SCENE)
     if given is not None:
         return CameraEstimate(given, "given", None), sparse
     if not is_usable:

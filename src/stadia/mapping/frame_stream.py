@@ -17,6 +17,7 @@ from stadia.datasets.lens_distortion import Undistortion
 from stadia.datasets.video.video_camera import read_image_size
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, estimate_frame_count, stream_selected, stream_video
 from stadia.evaluation.background import run_ahead
+from stadia.mapping.movable_masks import MovableMasks
 
 MAX_SIDE_PX = 800
 """Longer side of the images that features are found in: on KITTI 06 a wider one gave no better path."""
@@ -52,12 +53,14 @@ class FrameStream:
 
     height, width: of the frames as filmed, pixels.
     lens: of the frames, which is removed from them; None for a pinhole, or an unknown one.
+    masks: of what may move in the frames, if there are any.
     """
 
     source: Path
     height: int
     width: int
     lens: Undistortion | None = None
+    masks: MovableMasks | None = None
 
     @classmethod
     def open(cls, source: Path) -> FrameStream:
@@ -81,6 +84,14 @@ class FrameStream:
     def files(self) -> list[Path]:
         """Return the images of a folder; empty for a video."""
         return list_images(self.source) if self.source.is_dir() else []
+
+    def stems(self) -> list[str]:
+        """Return the names of all frames, in order; those of a video are counted."""
+        return [path.stem for path in self.files] or [f"{index:06d}" for index in range(self.count() or MAX_FRAMES)]
+
+    def find_movable(self, index: int) -> NDArray[np.bool_] | None:
+        """Return (h, w), true on what may move in a small frame; None without a mask."""
+        return None if self.masks is None else self.masks.read(index, *self.small_size, self.lens)
 
     def count(self) -> int | None:
         """Return the number of frames; None where the header of a video has none."""

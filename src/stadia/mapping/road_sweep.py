@@ -67,7 +67,7 @@ def find_road_plane(
     """Return the road below the camera; None where the camera follows no road, or the road is too even.
 
     Args:
-        frames: gray images (h, w) by index, of all pairs.
+        frames: gray images (h, w) by index, of all pairs; 0 on what is no part of the scene.
         pairs: indices of two frames, from `choose_pairs`.
         T_world_camera: (N, 4, 4) of all frames, NaN where unknown.
         camera: of the images, whose distortion is removed.
@@ -190,7 +190,7 @@ def sweep_road(
     """Return the agreement (P, len(HEIGHTS)) of each pair of frames at each height, and the motion (P,) of each.
 
     Args:
-        pairs: two gray images (h, w), and T_second_first (4, 4) of the camera between them.
+        pairs: two gray images (h, w), 0 on what is no part of the scene, and T_second_first (4, 4) of the camera.
         K: (3, 3) of the images.
         normal: (3,) of the road in the camera's axes, towards the camera.
         static: (h, w), true on what is left out.
@@ -216,9 +216,9 @@ def _sweep_pair(
     if len(rows) < BLOCK_PX or len(columns) < BLOCK_PX:
         return np.full(len(HEIGHTS), np.nan)
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    mask = region[top:bottom, left:right].astype(np.float32)
     to_patch = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
     patch = first[top:bottom, left:right].astype(np.float32)
+    mask = (region[top:bottom, left:right] & (patch > 0)).astype(np.float32)
     inverse_K = np.linalg.inv(K)
     curve = np.empty(len(HEIGHTS))
     for number, height in enumerate(HEIGHTS * length):

@@ -34,6 +34,7 @@ from stadia.mapping.map_files import (
     find_rotating,
     write_map,
 )
+from stadia.mapping.movable_masks import MAX_DISTANCE, MovableMasks
 from stadia.mapping.sparse_map import LensCamera
 
 VERSION = 2
@@ -46,11 +47,13 @@ class MapRequest:
 
     camera: of the frames, if it is given; else the file beside them; else it is estimated.
     out: the folder of the map; None puts it beside the video.
+    masks: a folder of `stadia prepare`: what moves by itself is left out.
     """
 
     source: Path
     camera: CameraConfig = field(default_factory=CameraConfig)
     out: Path | None = None
+    masks: Path | None = None
     cache: CacheConfig = field(default_factory=CacheConfig)
 
 
@@ -69,8 +72,11 @@ def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
     if user is not None:
         stream = replace(stream, lens=user.undistortion)
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
+    if request.masks is not None:
+        stream = replace(stream, masks=MovableMasks.open(request.masks, stream.stems()))
     lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
-    settings = f"{VERSION} {stream.small_size} {given} {lens}"
+    masks = "" if stream.masks is None else stream.masks.fingerprint()
+    settings = f"{VERSION} {stream.small_size} {given} {lens} {masks}"
     digest = hashlib.blake2b(f"{hash_source(source)} {settings}".encode(), digest_size=12).hexdigest()
     work = find_cache_folder(request.cache) / f"map-{digest}"
     with hold_folder(work):
@@ -124,6 +130,11 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
             f" the camera points {way} {abs(road.pitch_deg):.1f} degrees"
         )
         yield f"  metres: stadia predict {stream.source} --scale-from map=HEIGHT (of the camera over the road)"
+    if stream.masks is not None:
+        bare = sum(not stream.masks.has_near(int(index)) for index in sparse.frames)
+        yield f"  masks: cars, people and the like were left out of {len(sparse.frames) - bare} key frames"
+        if bare:
+            yield f"note: {bare} key frames have no mask within {MAX_DISTANCE} frames, and what moves there was used"
     if found.static is not None:
         yield f"  {MASK}: {found.static.mean():.1%} of the image never moves, and was left out"
     if found.readout is not None and found.readout.is_rolling:
@@ -137,7 +148,8 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
         listed = ", ".join(map(str, cuts[:5]))
         yield f"note: another scene at frame {listed}: only the longest part is mapped"
     if lost:
-        yield f"note: {lost} frames have no pose: they are damaged, or show too few points of the map"
+        advice = "; `--masks` leaves out cars and people that hide the scene" if stream.masks is None else ""
+        yield f"note: {lost} frames have no pose: they are damaged, or show too few points of the map{advice}"
 
 
 def find_unmapped_cuts(cuts: Sequence[int], placed: Sequence[PlacedFrame]) -> list[int]:
