@@ -453,6 +453,8 @@ def test_a_video_at_both_widths(chromium: Any, address: str, width: int, tmp_pat
     make_video(tmp_path / "drive.mp4")
     tab.page.set_input_files("#video-file", str(tmp_path / "drive.mp4"))
     tab.wait_until("document.getElementById('video-status').textContent === 'Done'")
+    assert tab.page.is_visible("#video-share")
+    assert tab.text("#video-share-about").startswith("Video, path, verdict")
     tab.page.focus("#video-time")
     tab.page.keyboard.press("ArrowRight")
     assert tab.text("#video-number").startswith("2 of")

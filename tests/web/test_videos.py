@@ -58,6 +58,7 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
         assert browser.client.get(f"{base}/{kind}/3.jpg").content.startswith(b"\xff\xd8")
         assert browser.client.get(f"{base}/{kind}/4.jpg").status_code == 422
     files = {name: browser.client.get(f"{base}/files/{name}") for name in job["files"]}
+    assert job["not_shared"] == ""
     assert {"side_by_side.mp4", "cloud.ply", "cloud.glb", "trajectory.txt", "predictions.json"} <= set(files)
     page = browser.client.get(f"{base}/share").text
     assert base64.b64encode(files["side_by_side.mp4"].content).decode() in page
@@ -75,6 +76,15 @@ def test_a_video_becomes_depth_and_path(browser: Browser, app: Any, tmp_path: Pa
     assert browser.client.get(base).status_code == 422, "a user has one video at a time"
     wait_for(browser, again)
     assert len(list(app.state.shared.folder.iterdir())) == 1
+
+
+def test_a_video_that_no_page_can_hold_names_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = tmp_path / "side_by_side.mp4"
+    video.write_bytes(bytes(3 << 20))
+    assert videos.explain_not_shared(video) == ""
+    monkeypatch.setattr(videos, "MAX_SHARED_BYTES", 2 << 20)
+    reason = "The video has 3 MB, and a page holds at most 2: download side_by_side.mp4 below, or take each n-th frame."
+    assert videos.explain_not_shared(video) == reason
 
 
 @pytest.mark.slow

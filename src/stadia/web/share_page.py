@@ -16,13 +16,10 @@ from stadia.recipes.prediction.verdict import verdict_lines
 from stadia.report.result_page import ResultPage, fit_cloud_size, make_point_cloud
 from stadia.web.objects import ObjectPhoto
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, choose_points, color_prediction, describe_bar
-from stadia.web.video import VideoJob
+from stadia.web.video import MAX_SHARED_BYTES, VideoJob
 
 NO_LICENCE = "none recorded"
 _SCALE_OF_NETWORK = "the training of the network"
-
-MAX_VIDEO_BYTES = 64 << 20
-"""Largest video in a page: 300 frames of 1280x360 have 5 to 20 MB."""
 
 Pixel = tuple[int, int]
 
@@ -106,7 +103,7 @@ def describe_video(job: VideoJob) -> ResultPage:
     return ResultPage(
         title="Depth of a video",
         images=images,
-        video=read_bytes(job.predictions / VIDEO, expected="a video", max_bytes=MAX_VIDEO_BYTES),
+        video=read_bytes(job.predictions / VIDEO, expected="a video", max_bytes=MAX_SHARED_BYTES),
         verdict=about["verdict"],
         lines=[line.strip() for line in about["lines"]],
         trust=about["trust"],

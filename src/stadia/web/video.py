@@ -41,6 +41,9 @@ MAX_VIDEO_SIDE = 960
 DEFAULT_RATE_HZ = 10.0
 """Frame rate of a video that names none."""
 
+MAX_SHARED_BYTES = 64 << 20
+"""Largest video in a page to share: 300 frames of 1280x360 have 5 to 20 MB."""
+
 MAX_CLOUD_BYTES = 64 << 20
 CLOUD_GLB = "cloud.glb"
 
@@ -138,6 +141,7 @@ def predict_video(job: VideoJob, network: OpenNetwork, camera: PhotoCamera, rate
             "fov_deg": round(camera.fov_deg, 1),
             "fov_source": camera.source,
             "files": [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()],
+            "not_shared": explain_not_shared(job.predictions / VIDEO),
         }
         if CLOUD in job.about["files"]:
             job.about["files"].append(CLOUD_GLB)
@@ -153,6 +157,17 @@ def predict_video(job: VideoJob, network: OpenNetwork, camera: PhotoCamera, rate
             job.state, job.error = "failed", f"internal error, {type(error).__name__}; please report it"
     finally:
         job.has_ended.set()
+
+
+def explain_not_shared(video: Path) -> str:
+    """Return why no page to share can hold a predicted video, and what to do; "" where one can."""
+    size, most = (video.stat().st_size if video.is_file() else 0) / 2**20, MAX_SHARED_BYTES / 2**20
+    if size <= most:
+        return ""
+    return (
+        f"The video has {size:.0f} MB, and a page holds at most {most:.0f}: download {video.name} below,"
+        " or take each n-th frame."
+    )
 
 
 def read_numbered_frames(folder: Path, camera: PhotoCamera, rate_hz: float, count: int) -> Iterator[Frame]:

@@ -63,6 +63,8 @@ export function startVideo(session) {
     byId("video-name").textContent = job.network;
     byId("video-licence").textContent = job.licence || "none recorded";
     byId("video-share").href = `/api/videos/${state.key}/share`;
+    byId("video-share").hidden = Boolean(job.not_shared);
+    byId("video-share-about").textContent = job.not_shared || "Video, path, verdict, camera and licence in a file that any browser opens.";
     byId("video-files").replaceChildren(...job.files.map((name) => {
       const item = document.createElement("li");
       item.append(Object.assign(document.createElement("a"), { href: `/api/videos/${state.key}/files/${name}`, textContent: name, download: `stadia-${name}` }));
