@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
-from stadia.apps.adapt import RECORD, configure_adaptation, limit_steps, make_map
-from stadia.apps.adaptation_figures import AdaptationFigures, align_output, compare_figures, measure_points
+from stadia.apps import adaptation_figures
+from stadia.apps.adapt import RECORD, adapt_network, configure_adaptation, limit_steps, make_map
+from stadia.apps.adaptation_figures import (
+    AdaptationFigures,
+    align_output,
+    compare_figures,
+    measure_network,
+    measure_points,
+)
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks.point_measurements import StandingPoints
@@ -25,6 +34,8 @@ from stadia.geometry.numpy_camera import centered_K
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network
 from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.launch.time_budget import MeasuredTraining, PlannedTraining, TimeBudget
+from stadia.training.training_state import CommandEnd
 
 Stadia = Callable[..., tuple[int, str, str]]
 NETWORK = f"{Path(__file__).stem}:Tiny"
@@ -111,6 +122,31 @@ def test_outputs_of_every_depth_scale_are_aligned_with_known_depths(scale: Depth
     assert np.median(np.abs(aligned / z - 1)) < 0.03
 
 
+def test_a_long_video_is_measured_on_frames_over_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def open_inputs(video: Path, *, every: int = 1) -> list[Any]:
+        opened.append(every)
+        frames = [SimpleNamespace(name=f"{number:06d}") for number in range(0, 700, every)]
+        names = [frame.name for frame in frames]
+        return [SimpleNamespace(frames=frames, count=len(frames), name="drive", names=names, recording=None)]
+
+    monkeypatch.setattr(adaptation_figures, "open_inputs", open_inputs)
+    monkeypatch.setattr(adaptation_figures, "observe_frames", lambda gate, predictor, frames: iter(frames))
+    monkeypatch.setattr(adaptation_figures.MapOfFrames, "find", lambda video: None)
+    shown: list[Any] = []
+
+    def track(frames: Any, count: int | None, what: str) -> Any:
+        for frame in frames:
+            shown.append(frame.name)
+            yield frame
+
+    predictor: Any = SimpleNamespace(depth_scale=DepthScale.METRES)
+    measure_network(predictor, Path("drive.mp4"), {}, track)
+    assert opened == [1, 3]
+    assert (len(shown), shown[-1]) == (234, "000699")
+
+
 @pytest.mark.parametrize("scale", [DepthScale.AFFINE_INVERSE, DepthScale.UP_TO_SCALE])
 def test_points_of_a_map_tell_good_depth_from_bad(scale: DepthScale) -> None:
     """Also of a network up to scale and shift, whose matches show nothing."""
@@ -142,9 +178,10 @@ def test_it_adapts_and_keeps_the_better(
 ) -> None:
     """With two steps for the steps that fit: tests/recipes/test_time_budget.py proves their number."""
 
-    def choose_two(config: Any, minutes: float, console: Any) -> tuple[Any, None]:
-        assert minutes == 0.7
-        return limit_steps(config, 2), None
+    def choose_two(config: Any, budget: TimeBudget, console: Any, measured: MeasuredTraining) -> PlannedTraining:
+        assert budget.minutes == 0.7
+        assert budget.spent_s > budget.after_s > 0, "the adapted network is measured as the first one was"
+        return PlannedTraining(limit_steps(config, 2), measured.opened, CommandEnd(budget.started_s + 1e6, 0))
 
     monkeypatch.setattr("stadia.apps.adapt.choose_steps", choose_two)
     cache = f"data.cache.folder={tmp_path / 'cache'}"
@@ -152,6 +189,16 @@ def test_it_adapts_and_keeps_the_better(
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')
     assert code == 0, err
     assert "kept: " in text
+    phases = (
+        "loading the libraries",
+        f"opening {NETWORK}",
+        "reading ",
+        "measuring three steps",
+        "measuring the depth of ",
+    )
+    places = [err.index(f"\n{phase}" if number else phase) for number, phase in enumerate(phases)]
+    assert places == sorted(places), "each phase has its line, before it begins"
+    assert err.count("measuring the depth of the adapted network ...") == 1
     (run,) = tmp_path.glob("*-adapt")
     record = read_json(run / RECORD)
     assert record["kept"] in ("before", "after")
@@ -199,7 +246,7 @@ class TestMap:
 
     def lines(self, video: Path, *settings: str) -> list[str]:
         config = configure_adaptation(NETWORK, video, "decoder", settings, size=(32, 96))
-        return list(make_map(video, config))
+        return list(make_map(video, config, Console(quiet=True)))
 
     @pytest.mark.slow
     def test_a_video_of_one_camera_gets_one(
@@ -223,6 +270,21 @@ class TestMap:
 
     def test_a_data_set_gets_none(self, worlds: Path, own_module: None) -> None:
         assert self.lines(worlds) == []
+
+
+def test_minutes_that_the_map_took_are_refused_before_the_video_is_read(
+    tmp_path: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_image(tmp_path / "images" / f"{number}.png", np.full((40, 60, 3), 60 * number, np.uint8))
+    monkeypatch.setattr("stadia.apps.adapt.make_map", lambda *_: iter(["mapped"]))
+    monkeypatch.setattr("stadia.apps.adapt.measure_training", lambda *_: pytest.fail("the video was read"))
+    settings = ["data.camera.horizontal_fov_deg=60"]
+    late = TimeBudget(2, time.perf_counter() - 130)
+    lines = adapt_network(NETWORK, tmp_path / "images", out=tmp_path, length=late, settings=settings)
+    assert next(lines) == "mapped"
+    with pytest.raises(ConfigError, match=r"--minutes: found 2: 13\d s are over after the map; .* the map is kept"):
+        next(lines)
 
 
 @pytest.mark.slow

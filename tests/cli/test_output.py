@@ -170,16 +170,29 @@ class InstantTimer(threading.Timer):
 
 
 @pytest.mark.parametrize(
-    ("is_shown", "is_silent", "expected"), [(False, False, True), (True, False, False), (False, True, False)]
+    ("shown_by", "is_silent", "expected"),
+    [
+        (None, False, True),
+        ("echo", False, False),
+        ("console", False, False),
+        ("quiet", False, True),
+        (None, True, False),
+    ],
 )
 def test_a_slow_start_is_one_line_unless_something_was_shown(
-    is_shown: bool, is_silent: bool, expected: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shown_by: str | None,
+    is_silent: bool,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", is_silent)
     monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(output.threading, "Timer", InstantTimer)
     with output.note_slow_start():
-        if is_shown:
+        if shown_by == "echo":
             output.echo("a result")
+        elif shown_by is not None:  # as the steps of a training
+            Terminal(stderr=True, quiet=shown_by == "quiet").print("reading drive.mp4 ...")
         InstantTimer.made.pop().function()
     assert ("loading" in capsys.readouterr().err) is expected

@@ -14,8 +14,8 @@ from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame
 from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.scale_grammar import find_given_height
 from stadia.recipes.prediction.scale_receipt import ScaleReceipt, measure_scale
-from stadia.recipes.prediction.scale_sources import find_given_height
 
 ROWS, COLUMNS, FOCAL, HEIGHT_M, FACTOR = 96, 160, 120.0, 1.5, 0.25
 K = np.array([[FOCAL, 0, (COLUMNS - 1) / 2], [0, FOCAL, (ROWS - 1) / 2], [0, 0, 1]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +27,9 @@ from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fus
 from stadia.recipes.prediction import input_map
 from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
+from stadia.recipes.prediction.scale_grammar import find_given_height, read_boxes
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.recipes.prediction.scale_sources import MeasuredFrame, find_given_height, parse_scale_source, read_boxes
+from stadia.recipes.prediction.scale_sources import MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -120,6 +123,7 @@ def test_a_scaled_predictor_predicts_metres(recording: Recording) -> None:
         ("height", "found ''; expected metres"),
         ("height=-1", "expected metres"),
         ("lidar=3", "leave the value out"),
+        ("gps=3", "leave the value out"),
         ("map", "found ''; expected metres"),
         ("point=1:2", "expected X,Y:METRES"),
         ("object=zebra", "expected object=CLASS:METRES"),
@@ -131,6 +135,22 @@ def test_a_source_that_is_none(text: str, message: str) -> None:
         parse_scale_source(text)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("command", ["predict", "odometry", "evaluate"])
+def test_a_misspelt_source_is_refused_before_torch_is_loaded(command: str, tmp_path: Path) -> None:
+    words = [command, "base", str(tmp_path), "--scale-from", "heigth=1.5"]
+    program = f"""import sys
+sys.argv = ["stadia", *{words!r}]
+from stadia.cli.main import run
+try:
+    run()
+finally:
+    print(sorted({{"torch", "lightning"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "did you mean 'height'?" in done.stderr
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("row", ["a,1,2", "a,1,2,x,4", "a,3,0,1,4"])

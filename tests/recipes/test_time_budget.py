@@ -17,10 +17,10 @@ from stadia import recipes
 from stadia.core.errors import ConfigError
 from stadia.dataloading.loader import MixtureLoader
 from stadia.recipes.launch import time_budget
-from stadia.recipes.launch.time_budget import MeasuredTraining, choose_steps
+from stadia.recipes.launch.time_budget import MeasuredTraining, PlannedTraining, TimeBudget, choose_steps
 from stadia.recipes.launch.training_data import OpenedData
 from stadia.training.batches import StagedBatches
-from stadia.training.training_state import TimeLimit
+from stadia.training.training_state import CommandEnd, TimeLimit
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def out() -> io.StringIO:
 
 
 def make_measured(
-    config: Any, *seconds: Sequence[float], data: Any = None, val_batches: int = 0, spent_s: float = 0.0
+    config: Any, *seconds: Sequence[float], data: Any = None, val_batches: int = 0, slowdown: float = 1.0
 ) -> MeasuredTraining:
     """Measured steps of each stage, and validation batches."""
     data = data or SimpleNamespace(train=None, val=[0] * val_batches)
     steps = tuple(SimpleNamespace(seconds=stage) for stage in seconds)
-    return MeasuredTraining(OpenedData(config, config, data), steps, spent_s)  # type: ignore[arg-type]
+    return MeasuredTraining(OpenedData(config, config, data), steps, slowdown)  # type: ignore[arg-type]
 
 
 def choose(config: Any, minutes: float, measured: MeasuredTraining, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(time_budget, "measure_training", lambda *_: measured)
-    return choose_steps(config, minutes, Console(quiet=True))[0]
+    return choose_steps(config, TimeBudget(minutes), Console(quiet=True))[0]
 
 
 def selfsup(*words: str) -> Any:
@@ -47,7 +47,7 @@ def selfsup(*words: str) -> Any:
 
 
 def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 600 s: 15 s for what is not measured and 20 s for the loss checks. 1.28 times what fits is planned."""
+    """Of 600 s: 12 s for what is not measured and 20 s for the loss checks. 1.28 times what fits is planned."""
     config = selfsup()
     opened: list[Any] = []
 
@@ -59,42 +59,47 @@ def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO, monkeypatc
     monkeypatch.setattr(time_budget.time, "perf_counter", lambda: 0.0)
     times = SimpleNamespace(seconds=(9.0, 0.6, 0.4))
     monkeypatch.setattr(time_budget, "measure_steps", lambda *_: times)
-    chosen, data = choose_steps(config, 10, Console(file=out, width=200))
+    chosen, data, end = choose_steps(config, TimeBudget(10), Console(file=out, width=200))
     training = chosen.training
-    assert (training.max_steps, training.max_epochs, training.validate_every) == (1446, None, 290)
-    assert training.max_minutes == pytest.approx(565 / 60)
+    assert (training.max_steps, training.max_epochs, training.validate_every) == (1454, None, 291)
+    assert training.max_minutes == pytest.approx(568 / 60)
     lines = [
         "measuring three steps of this training ...",
-        "--minutes 10: about 1130 steps of 0.5 s; the time ends the training, after at most 1446 steps if the machine"
-        " gets faster (training.max_steps=1446 training.max_minutes=9.42)",
+        "--minutes 10: about 1136 steps of 0.5 s; the time ends the training, after at most 1454 steps if the machine"
+        " gets faster (training.max_steps=1454 training.max_minutes=9.47)",
     ]
     assert out.getvalue().splitlines() == lines
+    assert (end.at_s, end.after_s) == (600.0, time_budget.END_S)
     assert data.resolve(chosen) == chosen
     measured = MeasuredTraining(data, (times,))  # type: ignore[arg-type]
-    assert choose_steps(config, 10, Console(quiet=True), measured)[1] is data
+    assert choose_steps(config, TimeBudget(10), Console(quiet=True), measured)[1] is data
     assert len(opened) == 1
-    assert choose_steps(selfsup("data.width=416"), 10, Console(quiet=True), measured)[1] is not data
+    assert choose_steps(selfsup("data.width=416"), TimeBudget(10), Console(quiet=True), measured)[1] is not data
     assert len(opened) == 2
     times.seconds = (900.0, 900.0, 900.0)
-    with pytest.raises(ConfigError, match=r"--minutes: found 1: opening the data took 0 s, a step takes 9e\+02 s"):
-        choose_steps(config, 1, Console(quiet=True))
+    with pytest.raises(
+        ConfigError, match=r"found 1: 0 s are over, .* take 12 s; expected at least 150\.2, .*--minutes 151"
+    ):
+        choose_steps(config, TimeBudget(1), Console(quiet=True))
 
 
 def test_few_minutes_leave_the_loss_checks_out(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """20 s are more than a tenth of 3 minutes: they train instead. A shorter limit of the user is kept."""
     config = selfsup()
     monkeypatch.setattr(time_budget, "measure_training", lambda *_: make_measured(config, (0.9, 0.4, 0.4)))
-    whole, opened = choose_steps(config, 3, Console(file=out, width=200))
+    whole, opened, _ = choose_steps(config, TimeBudget(3), Console(file=out, width=200))
     assert opened.resolve(whole) is not None, "the data are not read again"
     chosen = whole.training
-    assert (chosen.check_seconds, chosen.max_minutes) == (0, pytest.approx(165 / 60))
+    assert (chosen.check_seconds, chosen.max_minutes) == (0, pytest.approx(168 / 60))
     line = "the loss checks are left out: 20 s (training.check_seconds) are more than 10% of 3 minutes."
     assert out.getvalue().startswith(f"{line} Fix: run them alone with --dry-run, or give more minutes")
-    assert choose_steps(config, 4, Console(quiet=True))[0].training.check_seconds == 20
+    assert choose_steps(config, TimeBudget(4), Console(quiet=True))[0].training.check_seconds == 20
     short = selfsup("training.check_seconds=10")
-    assert choose_steps(short, 3, Console(quiet=True))[0].training.check_seconds == 10
+    assert choose_steps(short, TimeBudget(3), Console(quiet=True))[0].training.check_seconds == 10
     monkeypatch.setattr(time_budget, "measure_training", lambda *_: make_measured(config, (9.0, 4.0, 4.0)))
-    assert choose_steps(config, 3, Console(quiet=True))[0].training.check_seconds == 20, "too short to check its losses"
+    assert choose_steps(config, TimeBudget(3), Console(quiet=True))[0].training.check_seconds == 20, (
+        "too short to check its losses"
+    )
 
 
 def test_minutes_count_every_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +115,7 @@ def test_minutes_count_every_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     data = SimpleNamespace(train=Mixture(), val=None)
     measured = make_measured(selfsup(), (9.0, 2.0, 2.0, 5.0, 0.4, 0.4), data=data)
     assert measured.step_s == pytest.approx(1.6)
-    assert choose(selfsup(), 20, measured, monkeypatch).training.max_steps == int(1.28 * (1200 - 15 - 20) / 1.6)
+    assert choose(selfsup(), 20, measured, monkeypatch).training.max_steps == int(1.28 * (1200 - 12 - 20) / 1.6)
 
 
 STAGES = (
@@ -126,7 +131,7 @@ def test_minutes_count_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     training = choose(config, 20, measured, monkeypatch).training
     small, large = StagedBatches([[0] * 100, [0] * 200], training).phases(training)  # type: ignore[list-item]
     assert (small.steps, large.steps) == (round(training.max_steps / 4), round(training.max_steps / 2))
-    assert small.steps * 0.5 + large.steps * 1.0 == pytest.approx(0.9 * (1200 - 15 - 20), abs=2)
+    assert small.steps * 0.5 + large.steps * 1.0 == pytest.approx(0.9 * (1200 - 12 - 20), abs=2)
     assert large.steps > 0, "the time ends no training before the stage of the full size"
 
 
@@ -134,15 +139,15 @@ def test_minutes_shorten_a_warmup_that_is_too_long(monkeypatch: pytest.MonkeyPat
     for words, warmup_steps in (("schedule.warmup_steps=1000", 6), ("schedule.warmup_steps=20", 20)):
         config = selfsup(words)
         chosen = choose(config, 5, make_measured(config, (9.0, 2.5, 2.5)), monkeypatch)
-        assert (chosen.training.max_steps, chosen.schedule.warmup_steps) == (145, warmup_steps)
+        assert (chosen.training.max_steps, chosen.schedule.warmup_steps) == (147, warmup_steps)
 
 
 def test_a_machine_that_gets_faster_makes_more_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 285 s: a fourth more steps of 2 s than fit with the 2.5 s that were measured, until the time is over."""
+    """Of 288 s: a fourth more steps of 2 s than fit with the 2.5 s that were measured, until the time is over."""
     config = selfsup("training.max_minutes=3")  # of a preset: the minutes replace it
     training = choose(config, 5, make_measured(config, (9.0, 2.5, 2.5)), monkeypatch).training
     limit = TimeLimit(training.max_minutes)
-    for step_s, reached in ((2.5, 114), (2.0, 143)):
+    for step_s, reached in ((2.5, 116), (2.0, 144)):
         limit.restore(reached * step_s)
         assert (training.max_steps > reached, limit.is_over) == (True, True)
         limit.restore((reached - 1) * step_s)
@@ -152,15 +157,21 @@ def test_a_machine_that_gets_faster_makes_more_steps(monkeypatch: pytest.MonkeyP
 def test_minutes_include_opening_validating_and_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
     """A validation of 50 batches takes 20 s: five of them, and scores of 30 s."""
     config = selfsup()
-    measured = make_measured(config, (9.0, 1.0, 1.0), val_batches=50, spent_s=100.0)
-    training = choose(config, 20, measured, monkeypatch).training
-    steps_s = 1200 - 100 - 20 - 15 - 30 - 5 * 20
+    now_s = [100.0]
+    monkeypatch.setattr(time_budget.time, "perf_counter", lambda: now_s[0])
+    budget = TimeBudget(20)
+    now_s[0] += 100
+    measured = make_measured(config, (9.0, 1.0, 1.0), val_batches=50)
+    planned = choose_steps(config, budget, Console(quiet=True), measured)
+    training = planned.config.training
+    assert planned.end == CommandEnd(1300.0, pytest.approx(8 + 20 + 30))
+    steps_s = 1200 - 100 - 20 - 12 - 30 - 5 * 20
     assert (training.max_steps, training.validate_every) == (int(1.28 * steps_s), 240)
     assert training.max_minutes == pytest.approx(steps_s / 60)
     often = selfsup("training.validate_every=50")
     training = choose(often, 20, make_measured(often, (9.0, 1.0, 1.0), val_batches=50), monkeypatch).training
     steps_s = 60 * training.max_minutes
-    assert steps_s + 20 * (int(steps_s) // 50 + 1) <= 1200 - 20 - 15 - 30
+    assert steps_s + 20 * (int(steps_s) // 50 + 1) <= 1200 - 20 - 12 - 30
     assert training.max_steps > 1.2 * steps_s
     slow = make_measured(config, (9.0, 1.0, 1.0), val_batches=400)
     training = choose(config, 20, slow, monkeypatch).training
@@ -183,7 +194,7 @@ def test_a_device_that_is_not_here_is_refused_before_the_data_are_opened(monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(time_budget, "open_data", lambda *_: pytest.fail("the data were opened"))
     with pytest.raises(ConfigError, match=r"training\.accelerator: found .cuda."):
-        choose_steps(selfsup("training.accelerator=cuda"), 5, Console(quiet=True))
+        choose_steps(selfsup("training.accelerator=cuda"), TimeBudget(5), Console(quiet=True))
 
 
 @pytest.mark.parametrize("word", ["training.max_steps=5", "training.max_epochs=5", "--dry-run"])
@@ -230,7 +241,7 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
         return recipes.configure("selfsup", [*words, *own], data={"path": "drive.mp4"})
 
     own = ["training.batch_size=2", "optimizer.lr=5e-4"]
-    chosen, found = time_budget.choose_settings(resolve, 20, Console(file=out, width=300))
+    chosen, found = time_budget.choose_settings(resolve, TimeBudget(20), Console(file=out, width=300))
     assert found.opened.data is data
     config = resolve(chosen)
     assert (config.data.height, config.data.width) == (256, 448)
@@ -249,8 +260,12 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
 def test_auto_from_python_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the user sets lies over what is chosen; the opened data and the minutes are passed on."""
     measured, chosen = SimpleNamespace(), ["data.width=416", "training.batch_size=4"]
-    monkeypatch.setattr(time_budget, "choose_settings", lambda resolve, minutes, console: (chosen, measured))
-    monkeypatch.setattr(time_budget, "choose_steps", lambda config, minutes, console, found: (config, (minutes, found)))
+    monkeypatch.setattr(time_budget, "choose_settings", lambda resolve, budget, console: (chosen, measured))
+    monkeypatch.setattr(
+        time_budget,
+        "choose_steps",
+        lambda config, budget, console, found: PlannedTraining(config, (budget.minutes, found), None),  # type: ignore[arg-type]
+    )
     config, opened = recipes.choose_configuration(["training.batch_size=2"], minutes=5, data={"path": "drive.mp4"})
     assert (config.recipe, config.data.width, config.training.batch_size) == ("selfsup", 416, 2)
     assert config.data.path == str(Path("drive.mp4").resolve())
@@ -286,8 +301,8 @@ def test_metric_is_trained_by_the_preset_auto(stadia, tmp_path, monkeypatch: pyt
     """`stadia train metric VIDEO --preset auto --minutes 5` measures a step of this recipe."""
     asked = []
 
-    def choose(resolve: Any, minutes: float, console: Console) -> None:
-        asked.append((resolve(["data.width=416"]).recipe, resolve([]).data.path, minutes))
+    def choose(resolve: Any, budget: TimeBudget, console: Console) -> None:
+        asked.append((resolve(["data.width=416"]).recipe, resolve([]).data.path, budget.minutes))
         raise ConfigError("stop", found="here", expected="no training", fix="none")
 
     monkeypatch.setattr(time_budget, "choose_for_machine", choose)

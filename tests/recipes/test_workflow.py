@@ -25,7 +25,7 @@ from stadia.recipes.base import build_recipe, video_data
 from stadia.recipes.base.config import replace_training
 from stadia.recipes.launch import workflow
 from stadia.recipes.launch.start_checks import replace_data_findings, report_findings
-from stadia.recipes.launch.time_budget import choose_steps
+from stadia.recipes.launch.time_budget import TimeBudget, choose_steps
 from stadia.recipes.launch.training_data import list_data_locations, open_data
 from stadia.recipes.launch.workflow import list_late_starts
 from stadia.recipes.prediction import labeled_recordings
@@ -194,7 +194,7 @@ def test_a_training_starts_from_the_weights_of_another(
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
             recipes.train(other, out=tmp_path / "refused")
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
-            choose_steps(other, 5, Console(quiet=True))
+            choose_steps(other, TimeBudget(5), Console(quiet=True))
     same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.init_depth_m=7"])
     build_recipe.check_init_weights(SelfsupRecipe, same_size)  # another model, whose weights fit
 

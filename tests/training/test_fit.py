@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
+from stadia.process.slowdown import USUAL_SHARE
 from stadia.training import phase_clock
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint, list_kept_checkpoints, load_weights
@@ -31,7 +33,7 @@ from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.optim import LearningRate
 from stadia.training.run_folder import Run
-from stadia.training.training_state import TimeLimit
+from stadia.training.training_state import CommandEnd, TimeLimit
 
 
 def rows(run: Run) -> list[dict[str, str]]:
@@ -342,7 +344,7 @@ def test_a_training_ends_when_its_time_is_over(tmp_path: Path) -> None:
     assert 2 <= last <= 15, "of 0.02 s and more"
     printed = told.file.getvalue()  # type: ignore[attr-defined]
     assert f"step {last}/{last} " in printed, "the last line is about the last step"
-    assert f"training.max_minutes=0.005 are over: step {last} of 500 was the last" in printed
+    assert f"(training.max_minutes=0.005): step {last} was the last, of at most 500" in printed
     assert (run.facts.status, run.facts.ended_by_time.step, run.facts.time.steps) == ("finished", last, last)
     assert [row["step"] for row in rows(run) if row["val/error"]][-1] == str(last)
     assert Checkpoint.open(run.checkpoints / "last.safetensors").header.step == last
@@ -377,6 +379,25 @@ def test_time_leaves_no_warmup_out() -> None:
         rate.set(step, 0.5)
         rates.append(rate.value)
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 s, 20 s are for what follows: 40 s where this process computes half of its time. Validations count."""
+    for computes, last_s in ((USUAL_SHARE, 80.0), (USUAL_SHARE / 2, 60.0)):
+        now = [0.0]
+        monkeypatch.setattr(time, "perf_counter", lambda now=now: now[0])
+        monkeypatch.setattr(time, "thread_time", lambda now=now, computes=computes: computes * now[0])
+        limit = TimeLimit(10.0, CommandEnd(100.0, 20.0))
+        while not limit.is_over:
+            now[0] += 1.0
+            limit.add_step(float)
+            if now[0] == 20:
+                assert limit.share == pytest.approx(20.5 / last_s)
+                now[0] += 10  # a validation
+                limit.restart()
+                assert limit.left_s == pytest.approx(last_s - 30)
+        assert now[0] == pytest.approx(last_s)
+        assert limit.spent_s == pytest.approx(last_s - 10), "a run that is resumed counts its steps"
 
 
 def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyPatch) -> None:

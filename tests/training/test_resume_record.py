@@ -196,7 +196,7 @@ def test_a_run_that_its_time_ended_goes_on_with_a_larger_limit(tmp_path: Path) -
     steps, printed = resume(run.folder, 0.3)
     assert steps == 9
     assert "steps 6 to at most 20" in printed
-    assert "training.max_minutes=0.3 are over: step 9 of 20 was the last" in printed
+    assert "the time for steps is over (training.max_minutes=0.3): step 9 was the last, of at most 20" in printed
     now = Run.open(run.folder)
     assert now.config["training"]["max_minutes"] == 0.3
     assert (now.facts.ended_by_time, now.facts.status) == (TimeLimitEnd(step=9, seconds=18.0), "finished")

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from rich.console import Console
 
 from stadia import recipes
 from stadia.apps.adaptation_figures import compare_figures, measure_network
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import no_progress
+from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.models.depth.depth_network import check_trains
-from stadia.process.terminal import Terminal
+from stadia.process.slowdown import Slowdown
+from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.launch.time_budget import choose_steps
+from stadia.recipes.launch.time_budget import TimeBudget, choose_steps, measure_training
 from stadia.recipes.launch.workflow import train
 from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, configure_network, open_network_for
 from stadia.recipes.prediction.prediction_inputs import is_own_video
@@ -49,22 +53,19 @@ Scope = Literal["all", "decoder", "head", "adapters"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-DEFAULT_MINUTES = 5.0
-"""Of a training whose length is not given."""
-
 
 def adapt_network(
     network: str,
     video: Path,
     *,
     out: Path,
-    minutes: float | None = None,
-    steps: int | None = None,
+    length: TimeBudget | int,
     scope: Scope = "decoder",
     settings: Sequence[str] = (),
     network_settings: Sequence[str] = (),
+    track: TrackProgress = no_progress,
 ) -> Generator[str, None, str]:
-    """Fine-tune a network on a video by `selfsup`; yield lines for people.
+    """Fine-tune a network on a video by `selfsup`; yield lines for people, and print each phase on standard error.
 
     One camera takes its motion from the map beside the video, which is made where pycolmap is installed.
 
@@ -72,10 +73,11 @@ def adapt_network(
         network: as of `open_network`, without a run.
         video: what `selfsup` trains on.
         out: folder for the run.
-        minutes: of the whole training; or `steps`, its number of updates.
+        length: the time of the command, map and figures included; or the number of updates.
         scope: what is trained, as `model.trained`.
         settings: keys of `selfsup`, `KEY=VALUE`.
         network_settings: keys of the network, `network.KEY=VALUE`.
+        track: shows progress.
 
     Returns the better network: the run's folder, or `network`.
 
@@ -84,24 +86,34 @@ def adapt_network(
     options = {
         key: value for text in settings if text.startswith("data.camera") for key, value in _parse_option(text).items()
     }
-    before = open_network_for(network, video, options, network_settings)
+    console = Terminal(stderr=True)
+    with announce_step(console, f"opening {network}"):
+        before = open_network_for(network, video, options, network_settings)
     if not isinstance(before, NetworkCheckpoint):
         fix = "stadia train selfsup VIDEO start_from=RUN"
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
     size = _round_size(before)
-    yield from make_map(video, configure_adaptation(network, video, scope, settings, network_settings, size=size))
     config = configure_adaptation(network, video, scope, settings, network_settings, size=size)
-    if steps is None:
-        resolved, opened = choose_steps(config, minutes or DEFAULT_MINUTES, Terminal(stderr=True))
-        run = train(resolved, out=out, opened=opened, on_stop="warn")
-    else:
-        run = train(limit_steps(config, steps), out=out, on_stop="warn")
-    after = recipes.load_predictor(run.folder)
-    size = (after.height, after.width)
-    figures = {
-        "before": measure_network(before.recipe.predictor(size), video, options),
-        "after": measure_network(after, video, options),
-    }
+    yield from make_map(video, config, console, track)
+    config = configure_adaptation(network, video, scope, settings, network_settings, size=size)
+    if isinstance(length, TimeBudget) and length.left_s <= 0:
+        found = f"{length.minutes:g}: {length.spent_s:.0f} s are over after the map"
+        fix = "run the same command again: the map is kept"
+        raise ConfigError("--minutes", found=found, expected="time for the training", fix=fix)
+    measured = None if isinstance(length, int) else measure_training(config, console)
+    data: Any = getattr(config, "data", None)
+    slowdown, started_s = Slowdown(), time.perf_counter()
+    with announce_step(console, f"measuring the depth of {network}"):
+        start = measure_network(before.recipe.predictor((data.height, data.width)), video, options, track)
+    slowdown.add()
+    if isinstance(length, int):
+        run = train(limit_steps(config, length), out=out, on_stop="warn")
+    else:  # the adapted network is measured as long
+        budget = replace(length, after_s=(time.perf_counter() - started_s) / slowdown.value)
+        planned = choose_steps(config, budget, console, measured)
+        run = train(planned.config, out=out, opened=planned.opened, on_stop="warn", end=planned.end)
+    with announce_step(console, "measuring the depth of the adapted network"):
+        figures = {"before": start, "after": measure_network(recipes.load_predictor(run.folder), video, options, track)}
     kept, lines = compare_figures(figures["before"], figures["after"])
     record = {name: asdict(values) for name, values in figures.items()}
     write_json(run.folder / RECORD, {**record, "kept": kept, "network": before.title})
@@ -120,7 +132,7 @@ def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
     return type(config).model_validate(values)
 
 
-def make_map(video: Path, config: Any) -> Iterator[str]:
+def make_map(video: Path, config: Any, console: Console, track: TrackProgress = no_progress) -> Iterator[str]:
     """Write the map beside a video of one camera that has none; yield lines for people.
 
     Without pycolmap, and where a video has no map, a note states the reason: the motion has to be learned then.
@@ -128,8 +140,11 @@ def make_map(video: Path, config: Any) -> Iterator[str]:
     data = config.data
     if not takes_map(video, config) or find_map(video):
         return
+    request = MapRequest(source=video, camera=data.camera, cache=data.cache)
     try:
-        yield from run_map(MapRequest(source=video, camera=data.camera, cache=data.cache), no_progress)
+        with announce_step(console, f"mapping {video}: its camera, path and points"):
+            lines = list(run_map(request, track))
+        yield from lines
     except StadiaError as error:
         yield f"note: no map of the video, so its motion is learned in the training: {error}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.files.paths import expand_home
@@ -21,6 +22,9 @@ from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
 from stadia.recipes.prediction.scale_sources import match_pair_depth
 from stadia.recipes.prediction.verdict import PredictionGate
+
+MAX_FRAMES = 300
+"""Frames of a longer video are left out, evenly, so that the figures take no longer than for this many."""
 
 MAX_MATCHED_FRAMES = 20
 """Frames whose depth is compared with points of a map, stereo matches or ground truth."""
@@ -62,22 +66,33 @@ FIGURES = {
 """What decides, the first that both networks have."""
 
 
-def measure_network(predictor: Predictor, video: Path, options: Mapping[str, Any]) -> AdaptationFigures:
-    """Return the figures of a predictor on the first recording of a video; options as of `open_inputs`."""
-    given = open_inputs(video, **options)[0]
+def measure_network(
+    predictor: Predictor, video: Path, options: Mapping[str, Any], track: TrackProgress = no_progress
+) -> AdaptationFigures:
+    """Return the figures of a predictor on the first recording of a video, on MAX_FRAMES frames of it at most.
+
+    options: as of `open_inputs`.
+    """
+    count = open_inputs(video, **options)[0].count
+    given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
     mapped = MapOfFrames.find(expand_home(video))
-    points = None if mapped is None else measure_points(predictor, given.frames, mapped)
     gate = PredictionGate(predictor.depth_scale, TrainingRecord())
-    for _ in observe_frames(gate, predictor, open_inputs(video, **options)[0].frames):
-        pass
+    frames = track(observe_frames(gate, predictor, given.frames), given.count, f"measuring {given.name}")
+    points = None if mapped is None else measure_points(predictor, frames, mapped, given.names)
+    deque(frames, maxlen=0)  # without a map nothing was read
     measured = gate.judge().measured
-    stereo, truth = _compare_depth(predictor, open_inputs(video, **options)[0])
+    stereo, truth = _compare_depth(predictor, given)
     return AdaptationFigures(None if measured is None else measured.match_error, stereo, truth, points)
 
 
-def measure_points(predictor: Predictor, frames: Iterable[Frame], mapped: MapOfFrames) -> float | None:
-    """Return the median relative error at the points of evenly spaced frames of a map; None without enough points."""
-    names = list(mapped.row_of_name)
+def measure_points(
+    predictor: Predictor, frames: Iterable[Frame], mapped: MapOfFrames, read: Sequence[str] = ()
+) -> float | None:
+    """Return the median relative error at the points of evenly spaced frames of a map; None without enough points.
+
+    read: names of the frames; those of the map where they are not known.
+    """
+    names = [name for name in read if name in mapped.row_of_name] or list(mapped.row_of_name)
     places = np.unique(np.linspace(0, len(names) - 1, MAX_MATCHED_FRAMES).round().astype(int))
     chosen = {names[place] for place in places}
     errors = []

@@ -76,10 +76,10 @@ JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
 
 
 def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
-    """Return the sources of `--scale-from`. Raises ConfigError for an unknown or incomplete one."""
+    """Return the sources of `--scale-from`. Raises ConfigError for an unknown or incomplete one; loads no torch."""
     if texts:
-        from stadia.recipes.prediction.scale_sources import parse_scale_source
+        from stadia.recipes.prediction.scale_grammar import parse_scale
 
         for text in texts:
-            parse_scale_source(text)
+            parse_scale(text)
     return tuple(texts or ())

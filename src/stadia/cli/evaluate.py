@@ -120,6 +120,7 @@ def evaluate(
     forms = {_CHECKPOINT: (checkpoint, data), _DEPTH: (depth, reference), _TRAJECTORY: (trajectory, reference)}
     truth = _require_truth(context, {**forms, _OBJECTS: (objects, reference)})
     inputs = (checkpoint, data, depth, trajectory, objects, reference, held_out_of)
+    scale_sources = check_scale_sources(scale_from)
     if scores is not None:
         from stadia.files.output_files import check_replaceable
 
@@ -160,7 +161,7 @@ def evaluate(
             size=size,
             flip=flip,
             steady=steady,
-            scale_from=check_scale_sources(scale_from),
+            scale_from=scale_sources,
             out=out,
         )
         summary = _score_checkpoint(checkpoint, request, settings)

@@ -24,8 +24,6 @@ T = TypeVar("T")
 SLOW_START_S = 1.5
 """Time after which a command that has shown nothing prints that it loads: torch and a network take seconds."""
 
-_has_shown = threading.Event()
-
 MEASURED_S = 5.0
 """After this time the expected time of a loop is printed, if it is MIN_EXPECTED_S or more."""
 
@@ -51,7 +49,9 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
     On a terminal that is closed nothing is printed. Raises OutputClosedError where nobody reads a pipe any more.
     """
-    _has_shown.set()
+    from stadia.process.shown_progress import SHOWN_PROGRESS
+
+    SHOWN_PROGRESS.has_shown = True
     try:
         typer.echo(escape_controls(str(text)), err=err, nl=nl)
     except OSError as error:
@@ -66,10 +66,10 @@ def note_slow_start() -> Iterator[None]:
     from stadia.process.shown_progress import SHOWN_PROGRESS
 
     def note() -> None:
-        if not (_has_shown.is_set() or SHOWN_PROGRESS.is_silent):
+        if not (SHOWN_PROGRESS.has_shown or SHOWN_PROGRESS.is_silent):
             echo("loading ...", err=True)
 
-    _has_shown.clear()
+    SHOWN_PROGRESS.has_shown = False
     timer = threading.Timer(SLOW_START_S, note)
     timer.daemon = True
     if sys.stderr.isatty():
@@ -78,6 +78,8 @@ def note_slow_start() -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        if timer.is_alive():  # it may be printing: what comes next follows its line
+            timer.join()
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -87,6 +89,12 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 # -- progress
+
+
+def track_alone(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
+    """A `stadia.core.types.TrackProgress` with a display of its own, for commands that also train."""
+    with show_progress() as shown:
+        yield from shown.track(items, count, what)
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,7 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines | NoProgress]:
     from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.terminal import Terminal
 
-    _has_shown.set()
+    SHOWN_PROGRESS.has_shown = True
     console = Terminal(stderr=True)
     if SHOWN_PROGRESS.is_silent:
         yield NoProgress()

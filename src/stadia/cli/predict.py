@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from stadia.cli.arguments import (
     flag,
     option,
 )
-from stadia.cli.output import echo, print_lines, show_progress
+from stadia.cli.output import echo, print_lines, show_progress, track_alone
 from stadia.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -217,7 +218,13 @@ def _refine_network(
 
     refuse_finished(request.out)
     lines = adapt_network(
-        str(network), request.source, out=RUNS, steps=steps, settings=options, network_settings=settings
+        str(network),
+        request.source,
+        out=RUNS,
+        length=steps,
+        settings=options,
+        network_settings=settings,
+        track=track_alone,
     )
     while True:
         try:
@@ -402,17 +409,21 @@ def adapt(
     network: Annotated[str, argument("A published network, a folder of one, or module:Class; by default base.")],
     video: OptionalInput = None,
     overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole training.")] = 5.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole command, with map and figures.")] = 5.0,
     scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
     out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
 ) -> None:
     """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
+    started_s = time.perf_counter()
+    from stadia.process.terminal import Terminal, announce_step
     from stadia.recipes.prediction.requests import split_settings
 
     chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
-    from stadia.apps.adapt import SCOPES, adapt_network
+    with announce_step(Terminal(stderr=True), "loading the libraries"):
+        from stadia.apps.adapt import SCOPES, adapt_network
+        from stadia.recipes.launch.time_budget import TimeBudget
 
     chosen = next((name for name in SCOPES if name == scope), None)
     if chosen is None:
@@ -421,6 +432,13 @@ def adapt(
 
     print_lines(
         adapt_network(
-            network, video, minutes=minutes, out=out, scope=chosen, settings=settings, network_settings=network_settings
+            network,
+            video,
+            out=out,
+            length=TimeBudget(minutes, started_s),
+            scope=chosen,
+            settings=settings,
+            network_settings=network_settings,
+            track=track_alone,
         )
     )

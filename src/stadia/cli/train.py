@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
     from stadia.recipes.launch.step_measurement import DryRunResult
-    from stadia.recipes.launch.training_data import OpenedData
+    from stadia.recipes.launch.time_budget import PlannedTraining, TimeBudget
     from stadia.training.run_folder import Run
 
 NOT_CHECKED = 1
@@ -104,6 +105,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a recipe: check the data, train, and write the run's report."""
+    started_s = time.perf_counter()
     from stadia.diagnostics.finding import OnStop
     from stadia.files.paths import check_writable
     from stadia.process.signals import stop_quickly
@@ -145,11 +147,14 @@ def train(
         _load_libraries()
         from stadia import recipes
 
-        opened = None
-        if is_auto:
-            resolved, opened = _choose_preset(recipe, base, given + settings, minutes)
-        elif minutes is not None:
-            resolved, opened = _choose_steps(resolved, minutes)
+        opened, end = None, None
+        if is_auto or minutes is not None:
+            from stadia.recipes.launch.time_budget import AUTO_MINUTES, TimeBudget
+
+            budget = TimeBudget(minutes or AUTO_MINUTES, started_s)
+            resolved, opened, end = (
+                _choose_preset(recipe, base, given + settings, budget) if is_auto else _choose_steps(resolved, budget)
+            )
         recipes.train(
             resolved,
             out=out,
@@ -160,15 +165,28 @@ def train(
             begins=begins,
             check_again=check_again,
             has_scores=not no_scores,
+            end=end,
         )
 
 
-def _choose_steps(config: RecipeConfig, minutes: float) -> tuple[RecipeConfig, OpenedData]:
-    """Return the configuration with as many steps as fit into the minutes, and its data."""
+def _choose_steps(config: RecipeConfig, budget: TimeBudget) -> PlannedTraining:
+    """Return the configuration with as many steps as fit into the time."""
     from stadia.process.terminal import Terminal
     from stadia.recipes.launch.time_budget import choose_steps
 
-    return choose_steps(config, minutes, Terminal(stderr=True))
+    return choose_steps(config, budget, Terminal(stderr=True))
+
+
+def _choose_preset(recipe: str, base: Path | None, settings: list[str], budget: TimeBudget) -> PlannedTraining:
+    """Return the configuration of `--preset auto`, by measuring steps. `settings` of the user are over it."""
+    from stadia.process.terminal import Terminal
+    from stadia.recipes.base.config import make_paths_absolute
+    from stadia.recipes.launch.time_budget import choose_for_machine
+
+    def resolve(chosen: list[str]) -> RecipeConfig:
+        return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
+
+    return choose_for_machine(resolve, budget, Terminal(stderr=True))
 
 
 def _build_report(run: Run) -> None:
@@ -185,23 +203,6 @@ def _load_libraries() -> None:
 
     with announce_step(Terminal(stderr=True), "loading the libraries"):
         import stadia.recipes.launch.workflow  # noqa: F401
-
-
-def _choose_preset(
-    recipe: str, base: Path | None, settings: list[str], minutes: float | None
-) -> tuple[RecipeConfig, OpenedData]:
-    """Return the configuration of `--preset auto`, by measuring steps, and its opened data.
-
-    `settings` of the user are over it.
-    """
-    from stadia.process.terminal import Terminal
-    from stadia.recipes.base.config import make_paths_absolute
-    from stadia.recipes.launch.time_budget import AUTO_MINUTES, choose_for_machine
-
-    def resolve(chosen: list[str]) -> RecipeConfig:
-        return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
-
-    return choose_for_machine(resolve, minutes or AUTO_MINUTES, Terminal(stderr=True))
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:

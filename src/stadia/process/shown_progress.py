@@ -1,4 +1,4 @@
-"""What the progress of this process shows: whether it is silent, and the last finding. Imports nothing else."""
+"""What this process has shown: whether anything, whether progress is silent, and the last finding. Imports nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ class ShownProgress:
 
     is_silent: whether `--quiet` or `--json` silences them.
     finding: the last one of a training or check, as "warn K03".
+    has_shown: whether the command has printed anything.
     """
 
     is_silent: bool = False
     finding: str = ""
+    has_shown: bool = False
 
 
 SHOWN_PROGRESS = ShownProgress()

@@ -19,6 +19,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from stadia.core.errors import escape_controls
+from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.signals import TERMINATIONS, OutputClosedError, discard_closed_output, handle_output_error
 
 
@@ -62,6 +63,7 @@ class Terminal(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed, escaped."""
+        SHOWN_PROGRESS.has_shown |= not self.quiet
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
 

@@ -50,6 +50,7 @@ from stadia.training.phase_clock import PhaseClock, describe_times
 from stadia.training.processes import start_attempt
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
+from stadia.training.training_state import CommandEnd
 
 
 class Interrupted(KeyboardInterrupt):
@@ -84,6 +85,7 @@ def fit(
     resumed: Callable[[], None] = lambda: None,
     finish: Callable[[], None] = lambda: None,
     describe_resume: Callable[[Run], str] = lambda run: f"stadia train {run.recipe} --resume {run.folder}",
+    end: CommandEnd | None = None,
 ) -> TrainingResult:
     """Train, and keep everything in the run folder.
 
@@ -100,6 +102,7 @@ def fit(
         resumed: called in a resumed run when everything is checked, before its first step.
         finish: the last work of the run, its scores for example. The run is finished after it, and fails with it.
         describe_resume: returns how an interrupted run is resumed, for the message.
+        end: of the command that trains, by the clock; without it the time of the steps counts (`max_minutes`).
 
     Raises:
         RunError: the loss or a gradient is not finite; the run is resumed with another configuration.
@@ -112,7 +115,7 @@ def fit(
     is_checked = not resume  # a resume that is refused changes no file
     try:
         with quiet_lightning():
-            training = _prepare(recipe, train_loader, val_loader, config, run, resume=resume, signals=signals)
+            training = _prepare(recipe, train_loader, val_loader, config, run, resume=resume, signals=signals, end=end)
             if resume:
                 is_checked = True
                 _begin_resume(training, console)
@@ -186,6 +189,7 @@ def _prepare(
     *,
     resume: bool,
     signals: StopSignals,
+    end: CommandEnd | None,
 ) -> _Training:
     """Return the training, at its start or at its checkpoint. Changes no file of the run."""
     checkpoint = _check_resume(run, recipe, config) if resume else None
@@ -215,7 +219,7 @@ def _prepare(
         load_weights(checkpoint, recipe, recipe=recipe.recipe)  # it had finished
         training.spent_s = ended.seconds if ended else None
         return training
-    training.loop = _make_loop(training, train_loader, val_loader, signals)
+    training.loop = _make_loop(training, train_loader, val_loader, signals, end)
     if checkpoint is not None:
         training.loop.restore(checkpoint)
         training.spent_s = training.loop.time_limit.spent_s
@@ -271,7 +275,11 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
 
 
 def _make_loop(
-    training: _Training, train_loader: EpochLoader, val_loader: BatchIterable | None, signals: StopSignals
+    training: _Training,
+    train_loader: EpochLoader,
+    val_loader: BatchIterable | None,
+    signals: StopSignals,
+    end: CommandEnd | None,
 ) -> TrainingLoop:
     """Return the training loop at its start, in every process."""
     config, fabric, recipe = training.config, training.fabric, training.recipe
@@ -293,6 +301,7 @@ def _make_loop(
         config,
         clock,
         stop_requested=signals.is_requested,
+        end=end,
     )
 
 

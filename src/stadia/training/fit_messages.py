@@ -30,8 +30,8 @@ _WARM = (
     "note: {} of {} steps are warm-up, in which the learning rate rises to its value. Fix: set schedule.warmup_steps={}"
 )
 _TIME_OVER = (
-    "training.max_minutes={:g} are over: step {} of {} was the last; the learning rate followed the time to the end of"
-    " its schedule"
+    "the time for steps is over (training.max_minutes={:.3g}): step {} was the last, of at most {}; the learning rate"
+    " followed the time to the end of its schedule"
 )
 LONGEST_WARMUP = 0.25
 """A warm-up of a larger share of the steps prints a note: little is left for the schedule."""

@@ -24,7 +24,7 @@ from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
-from stadia.training.training_state import TrainingState, evaluation_mode
+from stadia.training.training_state import CommandEnd, TrainingState, evaluation_mode
 from stadia.training.validation_scores import Scores, ValidationScores
 
 
@@ -51,8 +51,9 @@ class TrainingLoop(TrainingState):
         clock: PhaseClock,
         callbacks: Sequence[Callback] = (),
         stop_requested: Callable[[], bool] = lambda: False,
+        end: CommandEnd | None = None,
     ) -> None:
-        super().__init__(fabric, run, recipe, batches, config, clock)
+        super().__init__(fabric, run, recipe, batches, config, clock, end)
         self.val_batches = val_batches
         self.callbacks = callbacks
         self.stop_requested = stop_requested

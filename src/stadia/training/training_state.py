@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import stadia.process.torchvision_shim  # noqa: F401
@@ -19,6 +20,7 @@ from stadia.core import seeds
 from stadia.core.errors import CheckpointError, summarize_exception
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
+from stadia.process.slowdown import Slowdown
 from stadia.training import optim
 from stadia.training.batches import BatchStream
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
@@ -28,6 +30,9 @@ from stadia.training.phase_clock import PhaseClock
 from stadia.training.processes import use_global_batch_norm
 from stadia.training.recipe import AnyRecipe, compile_recipe
 from stadia.training.run_folder import Run
+
+KEPT_OF_SLOWDOWN = 0.9
+"""Weight of the steps before in the pace of the machine: the latest ten steps count."""
 
 
 class TrainingState:
@@ -45,6 +50,7 @@ class TrainingState:
         run: the folder for checkpoints, and the seed.
         batches: the training stream.
         clock: measures the phases of each step.
+        end: of the command that trains; None for any.
     """
 
     def __init__(
@@ -55,10 +61,11 @@ class TrainingState:
         batches: BatchStream,
         config: TrainingConfig,
         clock: PhaseClock,
+        end: CommandEnd | None = None,
     ) -> None:
         self.fabric, self.run, self.recipe, self.config = fabric, run, recipe, config
         self.batches, self.plan, self.clock = batches, batches.plan, clock
-        self.time_limit = TimeLimit(config.max_minutes)
+        self.time_limit = TimeLimit(config.max_minutes, end)
         if config.global_batch_size is not None and fabric.world_size > 1:
             use_global_batch_norm(recipe)
         self.model = fabric.setup_module(StepForward(recipe))  # before the optimizer: it may replace the weights
@@ -231,36 +238,55 @@ class TrainingState:
         return torch.stack(states).cpu()
 
 
+@dataclass(frozen=True)
+class CommandEnd:
+    """When a command is to end by the clock.
+
+    at_s: by time.perf_counter.
+    after_s: of what follows the steps of its training, in seconds, where no other program computes.
+    """
+
+    at_s: float
+    after_s: float
+
+
 class TimeLimit:
     """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
 
-    Kept in checkpoints.
+    With the end of a command the clock counts instead: the steps end early enough for what follows them, as fast as
+    this machine was in the latest steps. Steps are kept in checkpoints.
 
-    share: of the time that the steps have taken, in [0, 1] and in all processes alike; 0 without a limit.
+    share: of the time that is over, in [0, 1] and in all processes alike; 0 without a limit.
 
     Args:
         minutes: None for any.
+        end: of the command; None where the steps count.
     """
 
-    def __init__(self, minutes: float | None) -> None:
+    def __init__(self, minutes: float | None, end: CommandEnd | None = None) -> None:
         self.limit_s = None if minutes is None else 60 * minutes
+        self.end = end
+        self.slowdown = Slowdown()
         self.spent_s = 0.0
-        self.since_s = time.perf_counter()
+        self.begun_s = self.since_s = time.perf_counter()
         self.share = 0.0
 
     @property
     def is_over(self) -> bool:
-        """Return whether the steps have taken that long, in all processes alike; the latest one is the last then."""
+        """Return whether the time is over, in all processes alike; the latest step is the last then."""
         return self.share >= 1
 
     @property
     def left_s(self) -> float:
         """Return the seconds that are left for steps; infinite without a limit."""
+        if self.end is not None:
+            return max(self._find_last_s(self.end) - time.perf_counter(), 0.0)
         return math.inf if self.limit_s is None else max(self.limit_s - self.spent_s, 0.0)
 
     def restart(self) -> None:
         """Count from now on."""
         self.since_s = time.perf_counter()
+        self.slowdown.restart()
 
     def add_step(self, largest: Callable[[float], float]) -> None:
         """Add the time since the last step, or since `restart`.
@@ -268,10 +294,20 @@ class TimeLimit:
         largest: returns the largest value of all processes.
         """
         now_s = time.perf_counter()
-        self.spent_s += now_s - self.since_s
+        step_s = now_s - self.since_s
+        self.spent_s += step_s
         self.since_s = now_s
-        if self.limit_s is not None:
+        self.slowdown.add(kept=KEPT_OF_SLOWDOWN)
+        if self.end is not None:
+            ended_s = now_s + step_s / 2  # half of the last steps end after it, half before
+            share = (ended_s - self.begun_s) / max(self._find_last_s(self.end) - self.begun_s, 1e-9)
+            self.share = min(max(largest(share), self.share), 1.0)
+        elif self.limit_s is not None:
             self.share = min(largest(self.spent_s / self.limit_s), 1.0)
+
+    def _find_last_s(self, end: CommandEnd) -> float:
+        """Return when the last step ends, so that the command ends in time."""
+        return end.at_s - end.after_s * self.slowdown.value
 
     def restore(self, spent_s: float) -> None:
         """Continue after so many seconds of a checkpoint."""

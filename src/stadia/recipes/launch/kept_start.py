@@ -15,6 +15,7 @@ from rich.console import Console
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_DEPTH_GAIN
 from stadia.models.depth.depth_network import build_depth_network
+from stadia.process.terminal import announce_step
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData
 from stadia.recipes.prediction.checked_frames import observe_training_data
@@ -45,7 +46,8 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     assert before.depth_network is not None
     before.depth_network.load_state_dict(build_depth_network(config.model).state_dict())
     record = TrainingRecord(is_published=True)
-    start, trained = (_measure_error(network, data, record) for network in (before, recipe))
+    with announce_step(console, "comparing depth before and after the training"):
+        start, trained = (_measure_error(network, data, record) for network in (before, recipe))
     if start is None or trained is None:
         why = "nothing in the video measures its depth: neither points of a map nor matches"
     elif trained > start * (1 - MIN_DEPTH_GAIN):

@@ -7,10 +7,10 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -20,6 +20,7 @@ from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.video.video_camera import read_image_size
 from stadia.process.memory import available_memory_bytes
+from stadia.process.slowdown import Slowdown
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES, configure
 from stadia.recipes.base.build_recipe import check_init_weights
@@ -38,6 +39,7 @@ from stadia.training.batches import batch_sizes
 from stadia.training.config import CHECK_SECONDS
 from stadia.training.devices import check_devices
 from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
+from stadia.training.training_state import CommandEnd
 
 PLANNED_STEPS = 1.28
 """Planned steps over those that fit by the measured time, which ends the training: a busy machine may get faster."""
@@ -45,8 +47,11 @@ PLANNED_STEPS = 1.28
 STAGED_STEPS = 0.9
 """The same with `training.stages`: the time must not end before the last stage, which has the full size."""
 
-OTHER_S = 15.0
-"""Time of what is not measured: loading the libraries, building the networks, writing the report."""
+START_S = 4.0
+"""Time between the choice of the steps and the first one: checking the data, building the networks."""
+
+END_S = 8.0
+"""Time after the last validation, without other programs: depth before and after, verdict, report (4 to 8 s)."""
 
 VALIDATIONS = 5
 """Validations of a training of given minutes; fewer where they would take more than MAX_VALIDATION_SHARE of it."""
@@ -55,6 +60,9 @@ MAX_VALIDATION_SHARE = 0.2
 
 MAX_CHECK_SHARE = 0.1
 """Largest share of the minutes that the loss checks may take; else they are left out, in one line."""
+
+MIN_STEPS = 10
+"""Steps of the shortest training that the error without time for one proposes."""
 
 SCORING_SHARE = 1.5
 """Time of the scores at the end over that of a validation: they also compute the metrics of each image."""
@@ -70,12 +78,12 @@ class MeasuredTraining:
     """A configuration whose data are open, and whose first steps were measured.
 
     steps: of each stage; of a training without stages, one.
-    spent_s: time for opening the data and for measuring.
+    slowdown: of this machine meanwhile, by other programs.
     """
 
     opened: OpenedData
     steps: tuple[DryRunResult, ...]
-    spent_s: float = 0.0
+    slowdown: float = 1.0
 
     @property
     def stage_step_s(self) -> list[float]:
@@ -118,19 +126,54 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
     Raises ConfigError for a device that is not here before the data are opened, and what a training raises before its
     first step.
     """
-    started = time.perf_counter()
     recipe_class = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
     check_init_weights(recipe_class, config)
     opened = open_data(recipe_class, config, console)
     with announce_step(console, "measuring three steps of this training"):
+        slowdown = Slowdown()
         opened = replace(opened, config=choose_fastest(opened.config, opened.data, console))
         steps = tuple(measure_steps(recipe_class, *stage) for stage in list_stages(opened.config, opened.data))
-    return MeasuredTraining(opened, steps, time.perf_counter() - started)
+        slowdown.add()
+    return MeasuredTraining(opened, steps, slowdown.value)
 
 
 # -- `--minutes`: steps that fit into a time
+
+
+@dataclass(frozen=True)
+class TimeBudget:
+    """The minutes of a whole command: all that it does counts, from its start to its end.
+
+    started_s: when it began, by time.perf_counter.
+    after_s: of what follows the training, in seconds, where no other program computes.
+    """
+
+    minutes: float
+    started_s: float = field(default_factory=lambda: time.perf_counter())
+    after_s: float = 0.0
+
+    @property
+    def spent_s(self) -> float:
+        """Return the seconds since the start."""
+        return time.perf_counter() - self.started_s
+
+    @property
+    def left_s(self) -> float:
+        """Return the seconds until the end."""
+        return 60 * self.minutes - self.spent_s
+
+
+class PlannedTraining(NamedTuple):
+    """A training that ends with its command.
+
+    config: with the steps.  opened: its data.  end: of the command, for `train`.
+    """
+
+    config: RecipeConfig
+    opened: OpenedData
+    end: CommandEnd
 
 
 @dataclass(frozen=True)
@@ -139,35 +182,34 @@ class Length:
 
     steps: planned; the training ends after them at the latest.
     expected_steps: those of them that fit into the time as it was measured.
-    steps_s: seconds after which its steps end, however many were made.
+    steps_s: seconds of its steps.
+    needed_s: seconds of all else that is still to come, with the least that a training does.
     """
 
     steps: int
     expected_steps: int
     validate_every: int
     steps_s: float
+    needed_s: float
 
 
 def choose_steps(
-    config: RecipeConfig, minutes: float, console: Console, measured: MeasuredTraining | None = None
-) -> tuple[RecipeConfig, OpenedData]:
-    """Return the configuration with more steps than fit into the minutes by the measured time of a step.
+    config: RecipeConfig, budget: TimeBudget, console: Console, measured: MeasuredTraining | None = None
+) -> PlannedTraining:
+    """Return the configuration with more steps than fit into the time that is left, by the measured time of a step.
 
-    The minutes include opening the data, the loss checks, validating and scoring. `training.max_minutes` ends the
-    steps, and the schedule of the learning rate ends with them. A warm-up that is too long for the steps that fit is
-    shortened.
+    The minutes include all before, the loss checks, validating and scoring. The clock ends the steps, and the schedule
+    of the learning rate ends with them. A warm-up that is too long for the steps that fit is shortened.
 
     Args:
         measured: steps of a configuration before; they are used where the data are the same.
 
-    Returns the configuration, and its opened data. Raises ConfigError where not one step fits, and what
-    `measure_training` raises.
+    Raises ConfigError where not one step fits, and what `measure_training` raises.
     """
-    spent_s = 0.0 if measured is None else measured.spent_s
     if measured is None or measured.opened.resolve(config) is None:
         measured = measure_training(config, console)
-        spent_s += measured.spent_s
-    left_s = 60 * minutes - spent_s
+    minutes = budget.minutes
+    left_s = budget.left_s - budget.after_s * measured.slowdown
     check_seconds = config.training.check_seconds
     length = choose_length(measured, left_s, config.training.validate_every)
     if length.steps >= FEW_STEPS:  # such a training checks its losses first
@@ -176,12 +218,11 @@ def choose_steps(
             check_seconds = 0
         length = choose_length(measured, left_s - check_seconds, config.training.validate_every)
     if length.expected_steps < 1:
-        found = (
-            f"{minutes:g}: opening the data took {spent_s:.0f} s, a step takes {measured.step_s:.2g} s and a validation"
-            f" {measured.validation_s:.2g} s"
-        )
-        fix = "give more minutes, or a smaller data.width"
-        raise ConfigError("--minutes", found=found, expected="time for one step and its scores", fix=fix)
+        after_s = length.needed_s + budget.after_s * measured.slowdown
+        found = f"{minutes:g}: {budget.spent_s:.0f} s are over, and validating and scoring take {after_s:.0f} s"
+        least = math.ceil((budget.spent_s + after_s + MIN_STEPS * measured.step_s) / 6) / 10
+        expected = f"at least {least:g}, for {MIN_STEPS} steps of {measured.step_s:.2g} s"
+        raise ConfigError("--minutes", found=found, expected=expected, fix=f"--minutes {math.ceil(least)}")
     resolved = measured.opened.config
     chosen = replace_training(
         keep_measured_choices(config, resolved.model_dump(mode="json")),
@@ -202,7 +243,9 @@ def choose_steps(
     if length.steps > length.expected_steps:
         line += f"; the time ends the training, after at most {length.steps} steps if the machine gets faster"
     console.print(f"{line} ({' '.join(settings)})", markup=False, highlight=False, soft_wrap=True)
-    return chosen, measured.opened
+    before_s = (1 + SCORING_SHARE) * measured.validation_s / measured.slowdown
+    end = CommandEnd(budget.started_s + 60 * minutes, END_S + before_s + budget.after_s)
+    return PlannedTraining(chosen, measured.opened, end)
 
 
 def choose_length(measured: MeasuredTraining, left_s: float, validate_every: int | None) -> Length:
@@ -211,17 +254,19 @@ def choose_length(measured: MeasuredTraining, left_s: float, validate_every: int
     validate_every: in steps; None validates VALIDATIONS times, or less often where that would take too long.
     """
     step_s, validation_s = measured.step_s, measured.validation_s
-    usable_s = left_s - OTHER_S - SCORING_SHARE * validation_s
+    other_s = (START_S + END_S) * measured.slowdown + SCORING_SHARE * validation_s
+    usable_s = left_s - other_s
+    needed_s = other_s + validation_s
     planned_share = STAGED_STEPS if measured.opened.config.training.stages else PLANNED_STEPS
     if validate_every is None:
         most_s = MAX_VALIDATION_SHARE * max(usable_s, 0.0)
         validations = VALIDATIONS if VALIDATIONS * validation_s <= most_s else max(int(most_s / validation_s), 1)
         steps_s = usable_s - validations * validation_s
         steps = int(planned_share * steps_s / step_s)
-        return Length(steps, min(int(steps_s / step_s), steps), max(-(-steps // validations), 1), steps_s)
+        return Length(steps, min(int(steps_s / step_s), steps), max(-(-steps // validations), 1), steps_s, needed_s)
     fitting = int((usable_s - validation_s) / (step_s + validation_s / validate_every))
     steps = int(planned_share * fitting)
-    return Length(steps, min(fitting, steps), validate_every, fitting * step_s)
+    return Length(steps, min(fitting, steps), validate_every, fitting * step_s, needed_s)
 
 
 def shorten_warmup(warmup_steps: int, steps: int) -> int:
@@ -262,7 +307,7 @@ they lose in the first steps, and the pose network has no gradient left that wou
 
 
 def choose_settings(
-    resolve: Callable[[list[str]], RecipeConfig], minutes: float, console: Console
+    resolve: Callable[[list[str]], RecipeConfig], budget: TimeBudget, console: Console
 ) -> tuple[list[str], MeasuredTraining]:
     """Return settings that fit this machine and the minutes: batch, precision, and the size of the images.
 
@@ -278,7 +323,7 @@ def choose_settings(
     probe = measured.steps[-1]
     peak = max(probe.peak_bytes)
     free = torch.cuda.mem_get_info()[0] if probe.device == "cuda" else available_memory_bytes() + peak
-    steps = choose_length(measured, 60 * minutes - measured.spent_s, None).expected_steps
+    steps = choose_length(measured, budget.left_s, None).expected_steps
     area = choose_area(steps, peak, free)
     warmup_steps = max(min(MAX_WARMUP_STEPS, int(steps * AREAS[0] / area * USUAL_WARMUP)), 0)
     sizes = _size_settings(area, _find_aspect(measured.opened.data))
@@ -302,11 +347,11 @@ def _format_value(value: Any) -> str:
 
 
 def choose_for_machine(
-    resolve: Callable[[list[str]], RecipeConfig], minutes: float, console: Console
-) -> tuple[RecipeConfig, OpenedData]:
-    """Return the configuration of `--preset auto` and its opened data. resolve: as of `choose_settings`."""
-    chosen, measured = choose_settings(resolve, minutes, console)
-    return choose_steps(resolve(chosen), minutes, console, measured)
+    resolve: Callable[[list[str]], RecipeConfig], budget: TimeBudget, console: Console
+) -> PlannedTraining:
+    """Return the training of `--preset auto`. resolve: as of `choose_settings`."""
+    chosen, measured = choose_settings(resolve, budget, console)
+    return choose_steps(resolve(chosen), budget, console, measured)
 
 
 def choose_configuration(
@@ -325,7 +370,8 @@ def choose_configuration(
     def resolve(chosen: list[str]) -> RecipeConfig:
         return make_paths_absolute(configure("selfsup", [*chosen, *overrides], **values))
 
-    return choose_for_machine(resolve, minutes, Terminal(stderr=True))
+    planned = choose_for_machine(resolve, TimeBudget(minutes), Terminal(stderr=True))
+    return planned.config, planned.opened
 
 
 def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:

@@ -27,6 +27,7 @@ from stadia.recipes.base.build_recipe import (
 )
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.recipes.launch.expected_cost import ExpectedCost
+from stadia.recipes.launch.kept_start import keep_better_start
 from stadia.recipes.launch.own_class import check_class, choose_class, describe_resume, name_own_class
 from stadia.recipes.launch.start_checks import (
     LOSS_CHECKS,
@@ -49,7 +50,6 @@ from stadia.recipes.launch.training_data import (
     open_data,
     open_resumed_data,
 )
-from stadia.recipes.prediction.kept_start import keep_better_start
 from stadia.recipes.prediction.task import score_validation
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
@@ -60,6 +60,7 @@ from stadia.training.fit_messages import FEW_STEPS
 from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size, start_attempt
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run, is_main_process
+from stadia.training.training_state import CommandEnd
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -94,6 +95,7 @@ def train(
     recipe_class: type[AnyRecipe] | None = None,
     check_again: bool = False,
     has_scores: bool = True,
+    end: CommandEnd | None = None,
 ) -> Run:
     """Check the data, train, and score the validation data with the best checkpoint.
 
@@ -111,6 +113,8 @@ def train(
         check_again: check the data also where nothing changed since an earlier check, whose findings are used again.
         has_scores: whether the validation data are scored and the predictions judged at the end; `metrics.csv` has the
             scores of each validation without it.
+        end: of the command that trains, by the clock; without it the time of the steps counts
+            (`training.max_minutes`).
 
     Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
     errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C, SIGTERM, or a closed terminal or pipe.
@@ -130,7 +134,7 @@ def train(
         recipe = build_networks(prepared, run, console, on_stop)
         begins()
         try:
-            run_training(prepared, recipe, run, console, on_stop, has_scores=has_scores)
+            run_training(prepared, recipe, run, console, on_stop, has_scores=has_scores, end=end)
         except BaseException:
             with contextlib.suppress(Exception):  # nothing may hide why it ended
                 ended(run)
@@ -286,6 +290,7 @@ def run_training(
     on_stop: OnStop,
     *,
     has_scores: bool = True,
+    end: CommandEnd | None = None,
 ) -> None:
     """Train the recipe in its run folder, and score it. Raises the errors of `fit`."""
     config, data = prepared.config, prepared.data
@@ -307,6 +312,7 @@ def run_training(
         resumed=update_resumed_run,
         finish=lambda: report(prepared, run, console, has_scores=has_scores),
         describe_resume=describe_resume,
+        end=end,
     )
 
 
@@ -335,6 +341,7 @@ def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores
     if keep_better_start(prepared.config, recipe, prepared.data, run, console):
         recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
     if has_scores:
-        score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
+        with announce_step(console, "scoring and judging what the best checkpoint predicts"):
+            score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
     else:
         recipe.finish_training(run, console)

@@ -78,8 +78,8 @@ from stadia.recipes.prediction.prediction_outputs import (
     trust_line,
 )
 from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest, network_size_notes, size_text
+from stadia.recipes.prediction.scale_grammar import find_given_height
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
-from stadia.recipes.prediction.scale_sources import find_given_height
 from stadia.recipes.prediction.task import ScoreOutput, Task
 from stadia.recipes.prediction.verdict import (
     open_gate,

@@ -1,33 +1,26 @@
-"""Sources of metres for predicted depth: what `--scale-from` names, and how each measures a frame."""
+"""Sources of metres for predicted depth: how each source that `--scale-from` names measures a frame."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError
 from stadia.core.recording import RIGHT, Recording
-from stadia.core.registry import find_nearest_name
 from stadia.core.types import Camera
-from stadia.datasets.masks.height_priors import PRIORS, find_prior
 from stadia.evaluation.frame_preparation import PreparedFrame
-from stadia.evaluation.io.depth_files import find_depth_files, read_depth_map
-from stadia.files.input_files import read_text
-from stadia.files.paths import expand_home
+from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
 from stadia.recipes.prediction.input_map import MapOfFrames
+from stadia.recipes.prediction.scale_grammar import Box, DepthMaps, KnownObject, MeasuredPoint, parse_scale
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
 """Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""
@@ -149,45 +142,8 @@ def parse_scale_source(text: str) -> ScaleSource:
         >>> parse_scale_source("height=1.5").systematic
         0.02
     """
-    name, _, value = text.partition("=")
-    if name not in SCALE_SOURCES:
-        near = find_nearest_name(name, list(SCALE_SOURCES))
-        fix = f"did you mean '{near}'?" if near else "for example --scale-from height=1.5"
-        expected = f"one of {', '.join(SCALE_SOURCES)}"
-        raise ConfigError("--scale-from", found=f"'{text}'", expected=expected, fix=fix)
+    name, value = parse_scale(text)
     return SCALE_SOURCES[name](text, value)
-
-
-def find_given_height(sources: Sequence[str]) -> float | None:
-    """Return the camera's height in metres of the sources `height` and `map`; None without one.
-
-    Raises ConfigError where they name two heights.
-
-    Examples:
-        >>> find_given_height(["lidar", "height=1.5"])
-        1.5
-    """
-    given = [text for text in sources if text.partition("=")[0] in ("height", "map")]
-    heights = {_parse_metres(text, text.partition("=")[2], "height=1.5") for text in given}
-    if len(heights) > 1:
-        raise ConfigError("--scale-from", found=" and ".join(given), expected="one height", fix="correct one of them")
-    return heights.pop() if heights else None
-
-
-def _parse_metres(text: str, value: str, example: str) -> float:
-    try:
-        metres = float(value)
-    except ValueError:
-        metres = math.nan
-    if not 0 < metres < 1e5:
-        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="metres", fix=f"for example {example}")
-    return metres
-
-
-def _refuse_value(text: str, value: str) -> None:
-    if value:
-        name = text.partition("=")[0]
-        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected=name, fix="leave the value out")
 
 
 def _thin(values: Lengths) -> Lengths | None:
@@ -208,9 +164,8 @@ def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths
 # -- sources
 
 
-def lidar(text: str, value: str) -> ScaleSource:
+def lidar(text: str, value: None) -> ScaleSource:
     """Sparse or dense depth of the data set, such as projected LiDAR points."""
-    _refuse_value(text, value)
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
@@ -222,14 +177,11 @@ def lidar(text: str, value: str) -> ScaleSource:
     return ScaleSource(text, measure, lacking, fits_shift=True)
 
 
-def reference(text: str, value: str) -> ScaleSource:
+def reference(text: str, maps: DepthMaps) -> ScaleSource:
     """A folder of depth maps in metres, by the names of the frames."""
-    if not value:
-        raise ConfigError(f"--scale-from {text}", found="no folder", expected="reference=DEPTHS", fix="name the folder")
-    files = find_depth_files(expand_home(Path(value)))
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
-        path = files.get(frame.shown.frame.name)
+        path = maps.files.get(frame.shown.frame.name)
         if path is None:
             return None
         true_m = np.asarray(read_depth_map(path), np.float32)
@@ -238,12 +190,11 @@ def reference(text: str, value: str) -> ScaleSource:
             true_m = cv2.resize(true_m, (width, height), interpolation=cv2.INTER_NEAREST)
         return _compare_maps(frame, frame.shown.box.cut(true_m))
 
-    return ScaleSource(text, measure, f"{value} has no map with the name of a frame", fits_shift=True)
+    return ScaleSource(text, measure, f"{maps.folder} has no map with the name of a frame", fits_shift=True)
 
 
-def baseline(text: str, value: str) -> ScaleSource:
+def baseline(text: str, value: None) -> ScaleSource:
     """The baseline of a rectified stereo pair, by semi-global matching."""
-    _refuse_value(text, value)
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index = frame.recording, frame.index
@@ -284,9 +235,8 @@ def match_pair_depth(
     return np.where(disparity_px > MIN_DISPARITY_PX, depth_m, 0).astype(np.float32)
 
 
-def height(text: str, value: str) -> ScaleSource:
+def height(text: str, height_m: float) -> ScaleSource:
     """The camera's height over the road, by its mask or the lower middle of the image."""
-    height_m = _parse_metres(text, value, "height=1.5")
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         measured = measure_road_heights(frame)
@@ -300,9 +250,8 @@ def height(text: str, value: str) -> ScaleSource:
     return ScaleSource(text, measure, lacking, systematic=HEIGHT_DEVIATION, grows_with_focal=True, find_lean=find_lean)
 
 
-def mapped_points(text: str, value: str) -> ScaleSource:
+def mapped_points(text: str, height_m: float) -> ScaleSource:
     """The points of the map beside a video; the camera's height over the map's road gives their metres."""
-    height_m = _parse_metres(text, value, "map=1.5")
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.mapped is None:
@@ -409,21 +358,14 @@ def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
     return np.asarray(cv2.resize(road, (columns, rows), interpolation=cv2.INTER_NEAREST) > 0)
 
 
-_POINT = re.compile(r"(?P<x>\d+\.?\d*),(?P<y>\d+\.?\d*):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
-
-
-def point(text: str, value: str) -> ScaleSource:
-    """A measured distance along the optical axis of one pixel: X,Y:METRES, of the first frame or of @NAME."""
-    match = _POINT.fullmatch(value)
-    if match is None:
-        fix = "for example point=640,200:12.3, or point=640,200:12.3@000010"
-        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="X,Y:METRES", fix=fix)
-    x, y, metres = float(match["x"]), float(match["y"]), _parse_metres(text, match["metres"], "point=640,200:12.3")
+def point(text: str, given: MeasuredPoint) -> ScaleSource:
+    """A measured distance along the optical axis of one pixel, of the first frame or of a named one."""
+    x, y = given.x, given.y
     first: list[str] = []
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         name = frame.shown.frame.name
-        first[:] = first or [match["name"] or name]
+        first[:] = first or [given.frame or name]
         if name != first[0]:
             return None
         rows, columns = frame.inverse_depth.shape
@@ -436,44 +378,32 @@ def point(text: str, value: str) -> ScaleSource:
         window = frame.inverse_depth[
             max(row - POINT_PX, 0) : row + POINT_PX + 1, max(column - POINT_PX, 0) : column + POINT_PX + 1
         ]
-        return np.array([float(np.median(window))]), np.array([metres])
+        return np.array([float(np.median(window))]), np.array([given.metres])
 
-    lacking = f"no frame is called '{match['name']}'" if match["name"] else "there is no frame"
+    lacking = f"no frame is called '{given.frame}'" if given.frame else "there is no frame"
     return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
 
 
-def known_object(text: str, value: str) -> ScaleSource:
-    """The height of objects of a class, CLASS:METRES, in boxes of a file (@BOXES) or masks of the data."""
-    given, _, boxes_file = value.partition("@")
-    name, _, metres = given.partition(":")
-    prior = find_prior(name, PRIORS["mixed"])
-    if metres:
-        height_m, spread = _parse_metres(text, metres, "object=car:1.5"), 0.05
-    elif prior is not None:
-        height_m, spread = prior.mean_m, prior.spread_m / prior.mean_m
-    else:
-        fix = "for example object=car:1.5@boxes.csv"
-        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="object=CLASS:METRES", fix=fix)
-    boxes = read_boxes(expand_home(Path(boxes_file))) if boxes_file else None
+def known_object(text: str, given: KnownObject) -> ScaleSource:
+    """The height of objects of a class, in boxes of a file or masks of the data."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
-        found = boxes.get(frame.shown.frame.name, []) if boxes is not None else _find_mask_boxes(frame, name)
+        name, boxes = frame.shown.frame.name, given.boxes
+        found = _find_mask_boxes(frame, given.name) if boxes is None else boxes.get(name, [])
         focal, image = frame.shown.frame.K[1, 1], frame.at_image()
         lengths = [
-            (float(np.median(inside)), focal * height_m / (bottom - top))
+            (float(np.median(inside)), focal * given.height_m / (bottom - top))
             for left, top, right, bottom in found
             if bottom - top >= MIN_BOX_PX and (inside := _cut_middle(frame, image, (left, top, right, bottom))).size
         ]
         predicted, measured = (np.array(values) for values in zip(*lengths, strict=True)) if lengths else ((), ())
         return (predicted, measured) if lengths else None  # type: ignore[return-value]
 
-    lacking = f"no whole {name} of {MIN_BOX_PX:g} pixels or more in boxes or masks"
-    return ScaleSource(text, measure, lacking, systematic=spread, grows_with_focal=True)
+    lacking = f"no whole {given.name} of {MIN_BOX_PX:g} pixels or more in boxes or masks"
+    return ScaleSource(text, measure, lacking, systematic=given.spread, grows_with_focal=True)
 
 
-def _cut_middle(
-    frame: MeasuredFrame, image: NDArray[np.float32], box: tuple[float, float, float, float]
-) -> NDArray[np.float32]:
+def _cut_middle(frame: MeasuredFrame, image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
     """Return the prediction in the middle of a box of the whole image: its edges show what is behind."""
     left, top, right, bottom = box
     width, tall = right - left, bottom - top
@@ -482,7 +412,7 @@ def _cut_middle(
     return image[max(rows.start, 0) : max(rows.stop, 0), max(columns.start, 0) : max(columns.stop, 0)]
 
 
-def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[tuple[float, float, float, float]]:
+def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[Box]:
     """Return boxes of the objects of a class in the masks that the image's edge does not cut."""
     recording, index = frame.recording, frame.index
     masks = None if recording is None or index is None else recording.masks(index)
@@ -499,29 +429,8 @@ def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[tuple[float, float
     return found
 
 
-def read_boxes(path: Path) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Return boxes by frame from a CSV file with rows `name,left,top,right,bottom` in pixels.
-
-    Raises DataError that names the row.
-    """
-    expected, fix = "rows name,left,top,right,bottom in pixels", "write one row for each object"
-    boxes: dict[str, list[tuple[float, float, float, float]]] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(read_text(path, expected=expected))), 1):
-        if not row or row[:2] == ["name", "left"]:
-            continue
-        try:
-            name, left, top, right, bottom = row[0], *map(float, row[1:5])
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected, fix=fix) from error
-        if not (left < right and top < bottom and math.isfinite(left + top + right + bottom)):
-            raise DataError(f"{path}:{number}", found="an empty box", expected=expected, fix=fix)
-        boxes.setdefault(name, []).append((left, top, right, bottom))
-    return boxes
-
-
-def speed(text: str, value: str) -> ScaleSource:
-    """A constant speed in m/s, speed=10, or measured poses (gps), compared with motions found by the depth."""
-    metres_per_s = _parse_metres(text, value, "speed=10") if value else None
+def speed(text: str, metres_per_s: float | None) -> ScaleSource:
+    """A constant speed in m/s, or measured poses (gps), compared with motions found by the depth."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         recording, index = frame.recording, frame.index
@@ -549,7 +458,7 @@ def speed(text: str, value: str) -> ScaleSource:
     return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, needs_motion=True)
 
 
-SCALE_SOURCES: Mapping[str, Callable[[str, str], ScaleSource]] = {
+SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "baseline": baseline,
     "height": height,
     "map": mapped_points,
@@ -560,4 +469,4 @@ SCALE_SOURCES: Mapping[str, Callable[[str, str], ScaleSource]] = {
     "lidar": lidar,
     "reference": reference,
 }
-"""By the name before "=": takes the whole text and the value behind it."""
+"""By the name before "=": takes the whole text, and its value as `parse_scale` returns it."""

@@ -1,0 +1,190 @@
+"""Parse what `--scale-from` names: a source of metres, and the value behind it. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.registry import find_nearest_name
+from stadia.datasets.masks.height_priors import PRIORS, find_prior
+from stadia.evaluation.io.depth_files import StackedMap, find_depth_files
+from stadia.files.input_files import read_text
+from stadia.files.paths import expand_home
+
+GIVEN_SPREAD = 0.05
+"""Relative standard deviation of an object's height that the user gave."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, pixels of the whole image."""
+
+
+@dataclass(frozen=True)
+class MeasuredPoint:
+    """A measured distance along the optical axis of one pixel.
+
+    x, y: pixel of the whole image.
+    frame: the name of its frame; None for the first one.
+    """
+
+    x: float
+    y: float
+    metres: float
+    frame: str | None
+
+
+@dataclass(frozen=True)
+class KnownObject:
+    """Objects of known height.
+
+    name: of their class.
+    spread: relative standard deviation of their height.
+    boxes: by the names of the frames; None for those of the data's masks.
+    """
+
+    name: str
+    height_m: float
+    spread: float
+    boxes: Mapping[str, Sequence[Box]] | None
+
+
+@dataclass(frozen=True)
+class DepthMaps:
+    """A folder of depth maps in metres.
+
+    files: by the names of the frames.
+    """
+
+    folder: str
+    files: Mapping[str, Path | StackedMap]
+
+
+def parse_scale(text: str) -> tuple[str, Any]:
+    """Return the name of a source and its parsed value: None, metres, or one of the classes above.
+
+    Files that it names are found and read. Raises ConfigError for an unknown or incomplete source, and DataError.
+
+    Examples:
+        >>> parse_scale("height=1.5")
+        ('height', 1.5)
+        >>> parse_scale("point=640,200:12.3")
+        ('point', MeasuredPoint(x=640.0, y=200.0, metres=12.3, frame=None))
+    """
+    name, _, value = text.partition("=")
+    if name not in SCALE_VALUES:
+        near = find_nearest_name(name, list(SCALE_VALUES))
+        fix = f"did you mean '{near}'?" if near else "for example --scale-from height=1.5"
+        expected = f"one of {', '.join(SCALE_VALUES)}"
+        raise ConfigError("--scale-from", found=f"'{text}'", expected=expected, fix=fix)
+    return name, SCALE_VALUES[name](text, value)
+
+
+def find_given_height(sources: Sequence[str]) -> float | None:
+    """Return the camera's height in metres of the sources `height` and `map`; None without one.
+
+    Raises ConfigError where they name two heights.
+
+    Examples:
+        >>> find_given_height(["lidar", "height=1.5"])
+        1.5
+    """
+    given = [text for text in sources if text.partition("=")[0] in ("height", "map")]
+    heights = {_parse_metres(text, text.partition("=")[2]) for text in given}
+    if len(heights) > 1:
+        raise ConfigError("--scale-from", found=" and ".join(given), expected="one height", fix="correct one of them")
+    return heights.pop() if heights else None
+
+
+def _refuse_value(text: str, value: str) -> None:
+    if value:
+        name = text.partition("=")[0]
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected=name, fix="leave the value out")
+
+
+def _parse_metres(text: str, value: str, example: str = "") -> float:
+    """Return metres. example: for the error; by default that of a height."""
+    try:
+        metres = float(value)
+    except ValueError:
+        metres = math.nan
+    if not 0 < metres < 1e5:
+        fix = f"for example {example or text.partition('=')[0] + '=1.5'}"
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="metres", fix=fix)
+    return metres
+
+
+def _parse_speed(text: str, value: str) -> float | None:
+    return _parse_metres(text, value, "speed=10") if value else None
+
+
+def _parse_folder(text: str, value: str) -> DepthMaps:
+    if not value:
+        raise ConfigError(f"--scale-from {text}", found="no folder", expected="reference=DEPTHS", fix="name the folder")
+    return DepthMaps(value, find_depth_files(expand_home(Path(value))))
+
+
+_POINT = re.compile(r"(?P<x>\d+\.?\d*),(?P<y>\d+\.?\d*):(?P<metres>[0-9.]+)(@(?P<name>.+))?")
+
+
+def _parse_point(text: str, value: str) -> MeasuredPoint:
+    match = _POINT.fullmatch(value)
+    if match is None:
+        fix = "for example point=640,200:12.3, or point=640,200:12.3@000010"
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="X,Y:METRES", fix=fix)
+    metres = _parse_metres(text, match["metres"], "point=640,200:12.3")
+    return MeasuredPoint(float(match["x"]), float(match["y"]), metres, match["name"])
+
+
+def _parse_object(text: str, value: str) -> KnownObject:
+    given, _, boxes_file = value.partition("@")
+    name, _, metres = given.partition(":")
+    prior = find_prior(name, PRIORS["mixed"])
+    if metres:
+        height_m, spread = _parse_metres(text, metres, "object=car:1.5"), GIVEN_SPREAD
+    elif prior is not None:
+        height_m, spread = prior.mean_m, prior.spread_m / prior.mean_m
+    else:
+        fix = "for example object=car:1.5@boxes.csv"
+        raise ConfigError(f"--scale-from {text}", found=f"'{value}'", expected="object=CLASS:METRES", fix=fix)
+    boxes = read_boxes(expand_home(Path(boxes_file))) if boxes_file else None
+    return KnownObject(name, height_m, spread, boxes)
+
+
+def read_boxes(path: Path) -> dict[str, list[Box]]:
+    """Return boxes by frame from a CSV file with rows `name,left,top,right,bottom` in pixels.
+
+    Raises DataError that names the row.
+    """
+    expected, fix = "rows name,left,top,right,bottom in pixels", "write one row for each object"
+    boxes: dict[str, list[Box]] = {}
+    for number, row in enumerate(csv.reader(io.StringIO(read_text(path, expected=expected))), 1):
+        if not row or row[:2] == ["name", "left"]:
+            continue
+        try:
+            name, left, top, right, bottom = row[0], *map(float, row[1:5])
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected, fix=fix) from error
+        if not (left < right and top < bottom and math.isfinite(left + top + right + bottom)):
+            raise DataError(f"{path}:{number}", found="an empty box", expected=expected, fix=fix)
+        boxes.setdefault(name, []).append((left, top, right, bottom))
+    return boxes
+
+
+SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
+    "baseline": _refuse_value,
+    "height": _parse_metres,
+    "map": _parse_metres,
+    "object": _parse_object,
+    "point": _parse_point,
+    "speed": _parse_speed,
+    "gps": _refuse_value,
+    "lidar": _refuse_value,
+    "reference": _parse_folder,
+}
+"""By the name before "=": takes the whole text and the value behind it, and returns the parsed value."""
