@@ -24,6 +24,9 @@ REAL = Path(os.environ.get("STADIA_REAL_DATA", Path(__file__).parents[2] / "shar
 CLIP = REAL / "clips" / "highway.mp4"
 MASKS = REAL / "segmentation_model" / "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite"
 
+MASKED = "data.frames=[0,100]"
+"""Frames with masks, which take seconds each."""
+
 COMMANDS: dict[str, tuple[str, ...]] = {
     "adapt": ("adapt", "drive.mp4"),
     "selfsup": ("train", "selfsup", "drive.mp4", "--preset", "auto"),
@@ -31,10 +34,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "train",
         "metric",
         "drive.mp4",
-        "--preset",
-        "auto",
+        MASKED,
         "road.masks=drive-masks",
         "heights.known_m={0: 1.23}",
+        "--preset",
+        "auto",
     ),
 }
 """Of a clip with a map beside it."""
@@ -67,7 +71,7 @@ def prepare_clip(folder: Path, *, mapped: bool, masks: bool) -> Path:
     if mapped and not (folder / "drive.map").exists():
         steps.append(("map", "drive.mp4"))
     if masks and not (folder / "drive-masks" / "masks").exists():
-        steps.append(("prepare", "drive.mp4", "--masks", "--by", str(MASKS)))
+        steps.append(("prepare", "drive.mp4", MASKED, "--masks", "--by", str(MASKS)))
     for words in steps:
         subprocess.run([sys.executable, "-m", "stadia", *words], cwd=folder, check=True, capture_output=True)
     return folder

@@ -41,11 +41,11 @@ from stadia.training.devices import check_devices
 from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
 from stadia.training.training_state import CommandEnd
 
-PLANNED_STEPS = 1.28
+PLANNED_STEPS = 1.5
 """Planned steps over those that fit by the measured time, which ends the training: a busy machine may get faster."""
 
 STAGED_STEPS = 0.9
-"""The same with `training.stages`: the time must not end before the last stage, which has the full size."""
+"""The same with `training.stages` or `training.finish`: the time must not end before the last part."""
 
 START_S = 4.0
 """Time between the choice of the steps and the first one: checking the data, building the networks."""
@@ -257,13 +257,16 @@ def choose_length(measured: MeasuredTraining, left_s: float, validate_every: int
     other_s = (START_S + END_S) * measured.slowdown + SCORING_SHARE * validation_s
     usable_s = left_s - other_s
     needed_s = other_s + validation_s
-    planned_share = STAGED_STEPS if measured.opened.config.training.stages else PLANNED_STEPS
+    training = measured.opened.config.training
+    planned_share = STAGED_STEPS if training.stages or training.finish is not None else PLANNED_STEPS
     if validate_every is None:
         most_s = MAX_VALIDATION_SHARE * max(usable_s, 0.0)
         validations = VALIDATIONS if VALIDATIONS * validation_s <= most_s else max(int(most_s / validation_s), 1)
         steps_s = usable_s - validations * validation_s
         steps = int(planned_share * steps_s / step_s)
-        return Length(steps, min(int(steps_s / step_s), steps), max(-(-steps // validations), 1), steps_s, needed_s)
+        expected_steps = min(int(steps_s / step_s), steps)
+        every = max(-(-expected_steps // validations) if validations > 1 else steps, 1)
+        return Length(steps, expected_steps, every, steps_s, needed_s)
     fitting = int((usable_s - validation_s) / (step_s + validation_s / validate_every))
     steps = int(planned_share * fitting)
     return Length(steps, min(fitting, steps), validate_every, fitting * step_s, needed_s)
