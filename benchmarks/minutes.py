@@ -70,7 +70,7 @@ def prepare_clip(folder: Path, *, mapped: bool, masks: bool) -> Path:
     steps: list[tuple[str, ...]] = [("camera", "drive.mp4", "--focal-px", "866")]
     if mapped and not (folder / "drive.map").exists():
         steps.append(("map", "drive.mp4"))
-    if masks and not (folder / "drive-masks" / "masks").exists():
+    if masks and not (folder / "drive-masks").exists():
         steps.append(("prepare", "drive.mp4", MASKED, "--masks", "--by", str(MASKS)))
     for words in steps:
         subprocess.run([sys.executable, "-m", "stadia", *words], cwd=folder, check=True, capture_output=True)
