@@ -75,6 +75,19 @@ def test_a_log_gets_a_line_now_and_then_and_quick_work_none(
     assert lines == ["predicting: 6 of 10", "predicting: 9 of 10"]
 
 
+def test_a_log_names_each_phase_that_begins_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `stadia adapt`, whose training prints its own lines between."""
+    now = [0.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    track = output.make_tracker()
+    for what, duration_s in (("choosing key frames", 6), ("matching", 1), ("mapping", 6), ("placing frames", 1)):
+        for _ in track(range(1), 1, what):
+            now[0] += duration_s
+    assert capsys.readouterr().err.splitlines() == ["matching ...", "placing frames ..."]
+
+
 def test_what_follows_the_last_frame_is_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

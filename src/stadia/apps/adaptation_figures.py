@@ -77,7 +77,7 @@ def measure_network(
     given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
     mapped = MapOfFrames.find(expand_home(video))
     gate = PredictionGate(predictor.depth_scale, TrainingRecord())
-    frames = track(observe_frames(gate, predictor, given.frames), given.count, f"measuring {given.name}")
+    frames = track(observe_frames(gate, predictor, given.frames), given.count, "frames measured")
     points = None if mapped is None else measure_points(predictor, frames, mapped, given.names)
     deque(frames, maxlen=0)  # without a map nothing was read
     measured = gate.judge().measured

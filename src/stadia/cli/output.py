@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from stadia.core.types import TrackProgress
+
 T = TypeVar("T")
 
 SLOW_START_S = 1.5
 """Time after which a command that has shown nothing prints that it loads: torch and a network take seconds."""
+
+PHASE_S = 5.0
+"""A loop that begins so long after the last line of a log has a line: nobody waits without knowing for what."""
 
 MEASURED_S = 5.0
 """After this time the expected time of a loop is printed, if it is MIN_EXPECTED_S or more."""
@@ -91,10 +96,15 @@ def print_lines(lines: Iterable[str]) -> None:
 # -- progress
 
 
-def track_alone(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
-    """A `stadia.core.types.TrackProgress` with a display of its own, for commands that also train."""
-    with show_progress() as shown:
-        yield from shown.track(items, count, what)
+def make_tracker() -> TrackProgress:
+    """Return a function that shows each loop by a display of its own, for a command that also trains."""
+    lines = ProgressLines()
+
+    def track(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
+        with show_progress() as shown:
+            yield from (lines if isinstance(shown, ProgressLines) else shown).track(items, count, what)
+
+    return track
 
 
 @dataclass(frozen=True)
@@ -120,13 +130,19 @@ class ProgressBars:
 
 
 class ProgressLines:
-    """The same progress as lines, one every PAUSE_S. Shorter work prints none."""
+    """The same progress as lines, one every PAUSE_S, and one for a loop that begins PHASE_S after the last line.
+
+    Shorter work prints none.
+    """
 
     def __init__(self) -> None:
         self.last_line_s = time.monotonic()
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         """A `stadia.core.types.TrackProgress`."""
+        if (started := time.monotonic()) - self.last_line_s >= PHASE_S:
+            self.last_line_s = started
+            echo(f"{what} ...", err=True)
         times: list[float] = []  # of the measured items
         is_expected = False
         skipped = 1 if count is None else max(min(MAX_SKIPPED, count // 5), 1)

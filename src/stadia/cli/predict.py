@@ -31,7 +31,7 @@ from stadia.cli.arguments import (
     flag,
     option,
 )
-from stadia.cli.output import echo, print_lines, show_progress, track_alone
+from stadia.cli.output import echo, make_tracker, print_lines, show_progress
 from stadia.core.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _refine_network(
         length=steps,
         settings=options,
         network_settings=settings,
-        track=track_alone,
+        track=make_tracker(),
     )
     while True:
         try:
@@ -439,6 +439,6 @@ def adapt(
             scope=chosen,
             settings=settings,
             network_settings=network_settings,
-            track=track_alone,
+            track=make_tracker(),
         )
     )
