@@ -1,12 +1,14 @@
 """Kill one of two processes of a training at random moments: torchrun restarts it, and the losses stay the same.
 
-    python benchmarks/elastic_restarts.py --kills 10 --out /tmp/elastic [--shards] [--seconds 20]
+    python benchmarks/elastic_restarts.py --kills 10 --out /tmp/elastic [--shards] [--late 4]
 
 Trains a small selfsup twice under torchrun with two processes (gloo, CPU): undisturbed, and with kills. Prints the
 largest relative difference of any logged training value, the restarts, and the time of both.
 
---shards:  six videos as shards, in place of one folder of images.
---seconds: the longest time between two kills.
+Every second kill is at any moment of a start, the others are at any moment of the training.
+
+--shards: six videos as shards, in place of one folder of images.
+--late:   seconds by which one of the processes comes later than the other after a restart, as on a loaded machine.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ import cv2
 import numpy as np
 import psutil
 
-HEIGHT, WIDTH, FRAMES, STEPS = 64, 96, 24, 60
+HEIGHT, WIDTH, FRAMES, STEPS = 64, 96, 24, 200
+START_S, TRAINING_S = 15.0, 3.0
+"""A kill is up to this time after a start, or after the first step of a start."""
+
 VIDEO = ("data.frame_rate_hz=10", "data.stride=1")
 SETTINGS = (
     *(f"data.height={HEIGHT}", f"data.width={WIDTH}"),
@@ -60,29 +65,44 @@ def write_shards(folder: Path, seed: int) -> Path:
     return folder / "shards"
 
 
-def train(
-    data: Path, settings: Sequence[str], out: Path, *, kills: int, seconds: float, seed: int
-) -> tuple[float, int]:
+def start_late(seconds: float, arguments: list[str]) -> None:
+    """Run stadia in a process of torchrun, later by some seconds in one of those that were restarted."""
+    from stadia.cli.main import run
+
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] != "0" and os.environ["LOCAL_RANK"] == "1":
+        time.sleep(seconds)
+    sys.argv = ["stadia", *arguments]
+    run()
+
+
+def train(data: Path, settings: Sequence[str], out: Path, *, kills: int, late: float, seed: int) -> tuple[float, int]:
     """Train under torchrun; kill a process `kills` times at random moments. Return the time and the kills made."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--max-restarts", str(kills + 5), "-m", "stadia", "train", "selfsup", str(data)]
+    command += ["--max-restarts", str(kills + 5), __file__, "--worker", str(late), "train", "selfsup", str(data)]
     command += [*settings, "--on-stop", "warn", "--out", str(out)]
     random, made, started = np.random.default_rng(seed), 0, time.monotonic()
     log = (out.with_suffix(".log")).open("w")
     with subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}) as agent:
         while agent.poll() is None:
-            pause = random.uniform(0.5, seconds) if made < kills else 1.0
-            until = time.monotonic() + pause
+            rows = count_rows(out)
+            while made < kills and made % 2 and agent.poll() is None and count_rows(out) == rows:
+                time.sleep(0.1)
+            until = time.monotonic() + random.uniform(0, TRAINING_S if made % 2 else START_S)
             while agent.poll() is None and time.monotonic() < until:
                 time.sleep(0.1)
             if made < kills and agent.poll() is None:
-                workers = [child for child in psutil.Process(agent.pid).children() if "stadia" in child.cmdline()]
+                workers = [child for child in psutil.Process(agent.pid).children() if "--worker" in child.cmdline()]
                 if len(workers) == 2:
                     workers[int(random.integers(2))].kill()
                     made += 1
     if agent.returncode:
-        raise SystemExit(f"torchrun ended with {agent.returncode}, see {log.name}")
+        raise SystemExit(f"torchrun ended with {agent.returncode} after {made} kills, see {log.name}")
     return time.monotonic() - started, made
+
+
+def count_rows(out: Path) -> int:
+    """Return the logged rows of the run, or none yet."""
+    return sum(len(table.read_bytes().splitlines()) for table in out.glob("*/metrics.csv"))
 
 
 def read_values(out: Path) -> list[dict[str, str]]:
@@ -94,17 +114,20 @@ def read_values(out: Path) -> list[dict[str, str]]:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        start_late(float(sys.argv[2]), sys.argv[3:])
+        return
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--shards", action="store_true")
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--late", type=float, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     data = (write_shards if given.shards else write_drive)(given.out / "drive", given.seed)
     settings = SETTINGS if given.shards else ("data.camera.focal_px=90", *VIDEO, *SETTINGS)
     times = {
-        name: train(data, settings, given.out / name, kills=kills, seconds=given.seconds, seed=given.seed)
+        name: train(data, settings, given.out / name, kills=kills, late=given.late, seed=given.seed)
         for name, kills in {"calm": 0, "killed": given.kills}.items()
     }
     calm, killed = (read_values(given.out / name) for name in times)
@@ -114,7 +137,7 @@ def main() -> None:
         for name, cell in before.items():
             if cell and cell != after[name]:
                 worst = max(worst, abs(float(after[name]) / float(cell) - 1))
-    assert times["killed"][1] == given.kills, "the training ended before: give it more steps, or less --seconds"
+    assert times["killed"][1] == given.kills, "the training ended before: give it more steps"
     print(f"{times['killed'][1]} kills; {len(calm)} rows; largest relative difference {worst:.3g}")
     print(f"undisturbed {times['calm'][0]:.0f} s, killed {times['killed'][0]:.0f} s")
 
