@@ -81,11 +81,16 @@ def test_a_log_names_each_phase_that_begins_after_a_while(
     """As `stadia adapt`, whose training prints its own lines between."""
     now = [0.0]
     monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(SHOWN_PROGRESS, "shown_s", None)
     track = output.make_tracker()
     for what, duration_s in (("choosing key frames", 6), ("matching", 1), ("mapping", 6), ("placing frames", 1)):
         for _ in track(range(1), 1, what):
             now[0] += duration_s
     assert capsys.readouterr().err.splitlines() == ["matching ...", "placing frames ..."]
+    now[0] += 60  # a training, whose last line is this
+    Terminal(stderr=True).print("measuring the depth of the adapted network ...")
+    assert list(track(range(1), 1, "frames measured")) == [0]
+    assert capsys.readouterr().err.splitlines() == ["measuring the depth of the adapted network ..."]
 
 
 def test_what_follows_the_last_frame_is_counted(

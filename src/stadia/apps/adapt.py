@@ -19,7 +19,6 @@ from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.models.depth.depth_network import check_trains
-from stadia.process.slowdown import Slowdown
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.launch.time_budget import TimeBudget, choose_steps, measure_training
@@ -27,6 +26,7 @@ from stadia.recipes.launch.workflow import train
 from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, configure_network, open_network_for
 from stadia.recipes.prediction.prediction_inputs import is_own_video
 from stadia.recipes.presets import merge_values
+from stadia.training.checkpoint import Checkpoint
 
 RECORD = "adapted.json"
 """File of the run with the figures before and after."""
@@ -96,32 +96,40 @@ def adapt_network(
     config = configure_adaptation(network, video, scope, settings, network_settings, size=size)
     yield from make_map(video, config, console, track)
     config = configure_adaptation(network, video, scope, settings, network_settings, size=size)
-    if isinstance(length, TimeBudget) and length.left_s <= 0:
-        found = f"{length.minutes:g}: {length.spent_s:.0f} s are over after the map"
-        fix = "run the same command again: the map is kept"
-        raise ConfigError("--minutes", found=found, expected="time for the training", fix=fix)
+    if isinstance(length, TimeBudget):
+        _check_time_left(length)
     measured = None if isinstance(length, int) else measure_training(config, console)
     data: Any = getattr(config, "data", None)
-    slowdown, started_s = Slowdown(), time.perf_counter()
+    started_s = time.perf_counter()
     with announce_step(console, f"measuring the depth of {network}"):
         start = measure_network(before.recipe.predictor((data.height, data.width)), video, options, track)
-    slowdown.add()
     if isinstance(length, int):
         run = train(limit_steps(config, length), out=out, on_stop="warn")
-    else:  # the adapted network is measured as long
-        budget = replace(length, after_s=(time.perf_counter() - started_s) / slowdown.value)
-        planned = choose_steps(config, budget, console, measured)
+    else:
+        assert measured is not None
+        after_s = (time.perf_counter() - started_s) / measured.slowdown  # the adapted network is measured as long
+        planned = choose_steps(config, replace(length, after_s=after_s), console, measured)
         run = train(planned.config, out=out, opened=planned.opened, on_stop="warn", end=planned.end)
-    with announce_step(console, "measuring the depth of the adapted network"):
-        figures = {"before": start, "after": measure_network(recipes.load_predictor(run.folder), video, options, track)}
-    kept, lines = compare_figures(figures["before"], figures["after"])
-    record = {name: asdict(values) for name, values in figures.items()}
-    write_json(run.folder / RECORD, {**record, "kept": kept, "network": before.title})
+    after, kept, lines = start, "before", ["no validation is better than before the training: give it more minutes"]
+    if Checkpoint.open(run.folder).header.step > 0:  # else its best weights are those of the start
+        with announce_step(console, "measuring the depth of the adapted network"):
+            after = measure_network(recipes.load_predictor(run.folder), video, options, track)
+        kept, lines = compare_figures(start, after)
+    record = {"before": asdict(start), "after": asdict(after), "kept": kept, "network": before.title}
+    write_json(run.folder / RECORD, record)
     yield from lines
     better = str(run.folder) if kept == "after" else network
-    yield f"kept: {'the adapted network' if kept == 'after' else 'the network as it was, which is better'} ({better})"
+    yield f"kept: {'the adapted network' if kept == 'after' else 'the network as it was'} ({better})"
     yield f"use it: stadia predict {better} {video} --out DIR"
     return better
+
+
+def _check_time_left(budget: TimeBudget) -> None:
+    """Raise ConfigError where the map took all of the time."""
+    if budget.left_s <= 0:
+        found = f"{budget.minutes:g}: {budget.spent_s:.0f} s are over after the map"
+        fix = "run the same command again: the map is kept"
+        raise ConfigError("--minutes", found=found, expected="time for the training", fix=fix)
 
 
 def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:

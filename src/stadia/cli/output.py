@@ -56,7 +56,7 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     """
     from stadia.process.shown_progress import SHOWN_PROGRESS
 
-    SHOWN_PROGRESS.has_shown = True
+    SHOWN_PROGRESS.mark_shown()
     try:
         typer.echo(escape_controls(str(text)), err=err, nl=nl)
     except OSError as error:
@@ -71,10 +71,10 @@ def note_slow_start() -> Iterator[None]:
     from stadia.process.shown_progress import SHOWN_PROGRESS
 
     def note() -> None:
-        if not (SHOWN_PROGRESS.has_shown or SHOWN_PROGRESS.is_silent):
+        if not (SHOWN_PROGRESS.shown_s is not None or SHOWN_PROGRESS.is_silent):
             echo("loading ...", err=True)
 
-    SHOWN_PROGRESS.has_shown = False
+    SHOWN_PROGRESS.shown_s = None
     timer = threading.Timer(SLOW_START_S, note)
     timer.daemon = True
     if sys.stderr.isatty():
@@ -98,9 +98,12 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def make_tracker() -> TrackProgress:
     """Return a function that shows each loop by a display of its own, for a command that also trains."""
+    from stadia.process.shown_progress import SHOWN_PROGRESS
+
     lines = ProgressLines()
 
     def track(items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
+        lines.last_line_s = max(lines.last_line_s, SHOWN_PROGRESS.shown_s or 0.0)
         with show_progress() as shown:
             yield from (lines if isinstance(shown, ProgressLines) else shown).track(items, count, what)
 
@@ -200,11 +203,11 @@ def show_progress() -> Iterator[ProgressBars | ProgressLines | NoProgress]:
     from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.terminal import Terminal
 
-    SHOWN_PROGRESS.has_shown = True
     console = Terminal(stderr=True)
     if SHOWN_PROGRESS.is_silent:
         yield NoProgress()
     elif console.is_terminal:
+        SHOWN_PROGRESS.mark_shown()
         with make_progress(console, "frames") as display:
             yield ProgressBars(display)
     else:

@@ -6,6 +6,7 @@ import json
 import shutil
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,10 +19,12 @@ from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stadia.diagnostics.finding import OnStop
     from stadia.recipes.base.config import RecipeConfig
     from stadia.recipes.launch.step_measurement import DryRunResult
-    from stadia.recipes.launch.time_budget import PlannedTraining, TimeBudget
+    from stadia.recipes.launch.time_budget import PlannedTraining
     from stadia.training.run_folder import Run
 
 NOT_CHECKED = 1
@@ -149,12 +152,8 @@ def train(
 
         opened, end = None, None
         if is_auto or minutes is not None:
-            from stadia.recipes.launch.time_budget import AUTO_MINUTES, TimeBudget
-
-            budget = TimeBudget(minutes or AUTO_MINUTES, started_s)
-            resolved, opened, end = (
-                _choose_preset(recipe, base, given + settings, budget) if is_auto else _choose_steps(resolved, budget)
-            )
+            chosen_by = partial(resolve_recipe, recipe, base, example={}) if is_auto else None
+            resolved, opened, end = _plan_training(resolved, minutes, started_s, chosen_by, given + settings)
         recipes.train(
             resolved,
             out=out,
@@ -169,24 +168,26 @@ def train(
         )
 
 
-def _choose_steps(config: RecipeConfig, budget: TimeBudget) -> PlannedTraining:
-    """Return the configuration with as many steps as fit into the time."""
-    from stadia.process.terminal import Terminal
-    from stadia.recipes.launch.time_budget import choose_steps
+def _plan_training(
+    config: RecipeConfig,
+    minutes: float | None,
+    started_s: float,
+    resolve: Callable[[list[str]], RecipeConfig] | None,
+    settings: list[str],
+) -> PlannedTraining:
+    """Return the configuration with as many steps as fit into the minutes, its data, and when the command ends.
 
-    return choose_steps(config, budget, Terminal(stderr=True))
-
-
-def _choose_preset(recipe: str, base: Path | None, settings: list[str], budget: TimeBudget) -> PlannedTraining:
-    """Return the configuration of `--preset auto`, by measuring steps. `settings` of the user are over it."""
+    started_s: when the command began, by time.perf_counter.
+    resolve: of `--preset auto`: returns the configuration of settings; those of the user are over the chosen ones.
+    """
     from stadia.process.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
-    from stadia.recipes.launch.time_budget import choose_for_machine
+    from stadia.recipes.launch.time_budget import AUTO_MINUTES, TimeBudget, choose_for_machine, choose_steps
 
-    def resolve(chosen: list[str]) -> RecipeConfig:
-        return make_paths_absolute(resolve_recipe(recipe, base, chosen + settings, example={}))
-
-    return choose_for_machine(resolve, budget, Terminal(stderr=True))
+    budget, console = TimeBudget(minutes or AUTO_MINUTES, started_s), Terminal(stderr=True)
+    if resolve is None:
+        return choose_steps(config, budget, console)
+    return choose_for_machine(lambda chosen: make_paths_absolute(resolve(chosen + settings)), budget, console)
 
 
 def _build_report(run: Run) -> None:

@@ -1,7 +1,8 @@
-"""What this process has shown: whether anything, whether progress is silent, and the last finding. Imports nothing."""
+"""What this process has shown: whether anything, whether progress is silent, and the last finding. Light to import."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 
@@ -11,12 +12,16 @@ class ShownProgress:
 
     is_silent: whether `--quiet` or `--json` silences them.
     finding: the last one of a training or check, as "warn K03".
-    has_shown: whether the command has printed anything.
+    shown_s: when the command printed its last line, by time.monotonic; None where it has printed none.
     """
 
     is_silent: bool = False
     finding: str = ""
-    has_shown: bool = False
+    shown_s: float | None = None
+
+    def mark_shown(self) -> None:
+        """Record that a line is printed now."""
+        self.shown_s = time.monotonic()
 
 
 SHOWN_PROGRESS = ShownProgress()

@@ -7,7 +7,7 @@ import time
 USUAL_SHARE = 0.9
 """Share of its time in which a thread that trains computes, on a machine of its own."""
 
-MAX_SLOWDOWN = 8.0
+MAX_SLOWDOWN = 4.0
 """Larger ones are of a thread that waits for something else than a processor."""
 
 

@@ -63,7 +63,8 @@ class Terminal(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed, escaped."""
-        SHOWN_PROGRESS.has_shown |= not self.quiet
+        if not self.quiet:
+            SHOWN_PROGRESS.mark_shown()
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
 

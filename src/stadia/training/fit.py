@@ -390,11 +390,11 @@ def _report(training: _Training, console: Console) -> None:
             _print(console, [fit_messages.describe_time_over(training.config, training.plan, loop.step)])
     if loop.times is not None:
         _print(console, [describe_times(loop.times)])
+    is_kept = loop.best_score is not None and loop.best_score.step == 0  # the start
     if loop.is_worse_than_start and loop.start_score is not None and loop.best is not None:
-        is_kept = loop.best_score is not None and loop.best_score.step == 0
         _print(console, [fit_messages.describe_better_start(loop.start_score, loop.best, is_kept=is_kept)])
     comparison = loop.compare_best_with_last()
-    if comparison is not None and comparison.doubt:
+    if comparison is not None and comparison.doubt and not is_kept:
         _print(console, [fit_messages.describe_doubt(comparison, recipe.describe_score(comparison.name))])
 
 
