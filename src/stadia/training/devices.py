@@ -67,11 +67,11 @@ def make_fabric(config: TrainingConfig) -> Fabric:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence the tips of Lightning. Warnings of other packages pass."""
+    """Silence tips of Lightning and of data parallelism. Warnings of other packages pass."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("fabric", "pytorch")]  # whichever was imported last
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for advice in ("GPU available but not used", "LeafSpec.*deprecated"):
+        for advice in ("GPU available but not used", "LeafSpec.*deprecated", "Grad strides do not match bucket"):
             warnings.filterwarnings("ignore", message=f".*{advice}")
         for logger in loggers:
             logger.setLevel(logging.WARNING)
