@@ -38,10 +38,19 @@ def test_everything_is_read(scene: Path) -> None:
     assert len(two) == 2
     assert open_recordings(scene.parent, recordings=("seq-02",))[0].name == two.name
     assert open_recordings(scene / "seq-02")[0].name == two.name
-    np.testing.assert_array_equal(one.camera(0).K.numpy(), [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
-    assert one.depth_m(0)[0, :3].tolist() == [0, 0, 1.5]
-    assert one.T_world_camera(1)[0, 3] == 1
+    np.testing.assert_array_equal(one.camera(0).K.numpy(), [[525, 0, 320], [0, 525, 240], [0, 0, 1]])
+    assert one.T_world_camera(1)[0, 3] == pytest.approx(1.025)
     assert one.image(1).max() == 40
+
+
+def test_depth_is_that_of_the_color_image(scene: Path) -> None:
+    """A plane 1.5 m ahead fills 525 / 585 of the image, 9 px to the left; a point keeps its place in the world."""
+    depth_m = open_recordings(scene)[0].depth_m(0)
+    rows, columns = np.nonzero(depth_m)
+    assert set(np.unique(depth_m)) == {0, 1.5}
+    assert (rows.min(), rows.max()) == (25, 454)
+    assert (columns.min(), columns.max()) == (24, 598)
+    assert np.mean(depth_m[rows.min() : rows.max(), columns.min() : columns.max()] > 0) > 0.99
 
 
 def test_official_splits_are_read(scene: Path, one_line: OneLine) -> None:

@@ -182,3 +182,39 @@ def crop_window(crop: str, height: int, width: int) -> CropWindow:
         fix = "use images of that size, as KITTI's are, or a network that was trained with data.crop=none"
         raise GeometryError(f"crop '{crop}'", found=found, expected=expected, fix=fix)
     return CropWindow(height - h, (width - w) // 2, h, w)
+
+
+def register_depth(
+    depth_m: NDArray[np.float32],
+    K_depth: NDArray[np.float64],
+    K_color: NDArray[np.float64],
+    T_color_depth: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return depth (H, W) of the pixels of a color camera from that of a depth camera with images of the same size.
+
+    Each depth falls on the nearest pixel, and of several on one the nearest surface stays. 0, which is none, remains
+    where none falls.
+
+    Args:
+        depth_m: (H, W), metres along the axis of the depth camera, 0 = none.
+        K_depth, K_color: (3, 3).
+        T_color_depth: (4, 4), metres.
+
+    Examples:
+        >>> K = centered_K(100, 5, 5)
+        >>> depth_m = np.full((5, 5), 2, np.float32)
+        >>> T = np.eye(4); T[0, 3] = 0.02  # a pixel to the right
+        >>> register_depth(depth_m, K, K, T)[0].tolist()
+        [0.0, 2.0, 2.0, 2.0, 2.0]
+    """
+    height, width = depth_m.shape
+    rows, columns = np.nonzero(depth_m > 0)
+    z = depth_m[rows, columns].astype(np.float64)
+    points = np.linalg.inv(K_depth) @ np.stack((columns * z, rows * z, z))
+    x, y, far = K_color @ (T_color_depth[:3, :3] @ points + T_color_depth[:3, 3:])
+    column, row = (np.rint(at / np.maximum(far, NEAR)).astype(np.int64) for at in (x, y))
+    seen = np.flatnonzero((far > NEAR) & (column >= 0) & (column < width) & (row >= 0) & (row < height))
+    seen = seen[np.argsort(-far[seen], kind="stable")]
+    registered = np.zeros((height, width), np.float32)
+    registered[row[seen], column[seen]] = far[seen]
+    return registered
