@@ -66,14 +66,14 @@ def make_predictor(scale: DepthScale = DepthScale.METRES) -> Any:
     )
 
 
-def run(video: Path, *, focal: float = 1.0) -> tuple[CameraPath, list[str]]:
+def run(video: Path, *, focal: float = 1.0, by_depth: Any = None) -> tuple[CameraPath, list[str]]:
     mapped = MappedOdometry.open(video, make_predictor())
     assert mapped is not None
     filmed = K.copy()
     filmed[:2, :2] *= focal
     frames = [Frame(f"{n:06d}", np.zeros((48, 64, 3), np.uint8), filmed) for n in range(FRAMES)]
     assert [frame.name for frame in mapped.observe(frames)] == [frame.name for frame in frames]
-    estimated = np.array([move(0.1 * n * (-1) ** n) for n in range(FRAMES)])
+    estimated = np.array([move(0.1 * n * (-1) ** n) for n in range(FRAMES)] if by_depth is None else by_depth)
     names = tuple(frame.name for frame in frames)
     return mapped.replace_path(CameraPath(estimated, names, (None,) * FRAMES, "", 1, np.ones(FRAMES)))
 
@@ -82,6 +82,24 @@ def test_the_path_is_that_of_the_map_in_the_unit_of_the_depth(video):
     path, notes = run(video)
     np.testing.assert_allclose(path.T_world_camera, [move(0.2 * n) for n in range(FRAMES)], atol=1e-6)
     assert "reverses in 4 of 4 steps, the map's in 0" in notes[0]
+
+
+def test_a_map_that_turns_back_alone_is_not_used(video):
+    """A map from a wrong first pair bends; where the path by depth turns back as often, the map's stays."""
+    forward = [move(0.1 * n) for n in range(FRAMES)]
+    file = video.with_suffix(".map") / "map.json"
+    record = json.loads(file.read_text())
+    turned = [move(0.1 * min(n, 6 - n)) for n in range(FRAMES)]
+    for frame, T in zip(record["frames"], turned, strict=True):
+        frame["T_world_camera"] = T[:3].tolist()
+    file.write_text(json.dumps(record))
+    path, notes = run(video, by_depth=forward)
+    np.testing.assert_array_equal(path.T_world_camera, forward)
+    (note,) = notes
+    assert note.startswith("the map beside the video was not used: its path differs by ")
+    assert note.endswith("reverses in 1 of 4 steps, that by depth in 0")
+    path, _ = run(video, by_depth=turned)
+    np.testing.assert_allclose(path.T_world_camera[:, 0, 3], [0.2 * min(n, 6 - n) for n in range(FRAMES)], atol=1e-6)
 
 
 def test_a_map_of_another_camera_is_not_used(video):
