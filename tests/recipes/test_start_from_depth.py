@@ -182,3 +182,28 @@ def test_a_start_is_kept_unless_points_or_matches_are_nearer_after_the_training(
     is_base = all(torch.equal(weights[f"model.depth.{name}"], value) for name, value in base.items())
     assert is_base is kept
     assert all(torch.equal(weights[f"model.pose.{name}"], value) for name, value in pose.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("errors", "step"), [((0.7, 0.4), 40), ((0.4, 0.7), 0)])
+def test_the_last_weights_are_measured_where_the_residual_prefers_the_start(
+    errors: tuple[float, float], step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = selfsup()
+    start, trained = SelfsupRecipe(config), SelfsupRecipe(config)
+    with torch.no_grad():
+        for parameter in trained.model.parameters():
+            parameter += 0.01
+    run = make_run(tmp_path / "run", trained, {})
+    best = run.checkpoints / "best.safetensors"
+    best.rename(run.checkpoints / "last.safetensors")
+    header = CheckpointHeader(recipe="selfsup", config={}, kind="weights", step=0, epoch=0, metrics={})
+    write_checkpoint(best, header, {"state_dict": start.state_dict()})
+    monkeypatch.setattr(kept_start, "load_recipe", lambda checkpoint, recipe_class: trained)
+    left = iter(errors)
+    monkeypatch.setattr(kept_start, "_measure_error", lambda recipe, data, record: next(left))
+    assert kept_start.keep_better_start(config, start, None, run, Console(quiet=True))
+    assert Checkpoint.open(run.folder).header.step == step
+    weights, base = Checkpoint.open(run.folder).weights(), load_base_weights()
+    is_base = all(torch.equal(weights[f"model.depth.{name}"], value) for name, value in base.items())
+    assert is_base is (step == 0)

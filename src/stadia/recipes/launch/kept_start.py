@@ -16,6 +16,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_DEPTH_GAIN
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.process.terminal import announce_step
+from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.recipes.base.video_data import VideoData
 from stadia.recipes.prediction.checked_frames import observe_training_data
@@ -28,7 +29,8 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     """Write the weights of the start as the best checkpoint where no measurement finds the trained ones better.
 
     Applies to depth of one camera without truth that started from published weights in metres. The motion stays that of
-    the training. Prints a line. Returns whether the start is kept.
+    the training. Where the residual of the start is the smallest, the last weights are measured in place of the best.
+    Prints a line. Returns whether the best checkpoint was written anew.
 
     Args:
         config: of the training.
@@ -37,11 +39,15 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
         run: that trained.
     """
     checkpoint = Checkpoint.open(run.folder)
-    is_scored = (
-        checkpoint.header.step == 0 or "val/abs_rel" in checkpoint.header.metrics
-    )  # it is the start, or by truth
+    is_scored = "val/abs_rel" in checkpoint.header.metrics  # by truth
     if is_scored or not isinstance(recipe, DepthRecipe) or not _starts_from_depth(config) or not run.writes:
         return False
+    is_start, last = checkpoint.header.step == 0, run.checkpoints / "last.safetensors"
+    if is_start:
+        if not last.is_file() or (checkpoint := Checkpoint.open(last)).header.step == 0:
+            return False
+        recipe = load_recipe(checkpoint, type(recipe))
+        assert isinstance(recipe, DepthRecipe)
     before = copy.deepcopy(recipe)
     assert before.depth_network is not None
     before.depth_network.load_state_dict(build_depth_network(config.model).state_dict())
@@ -55,8 +61,12 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     else:
         run.update_facts(lambda facts: replace(facts, depth_gain=1 - trained / start))
         line = f"points or matches: {start:.3g} times as far as from constant depth, after the training {trained:.3g}"
+        if is_start:
+            header = checkpoint.header.model_copy(update={"kind": "weights"})
+            write_checkpoint(run.checkpoints / "best.safetensors", header, {"state_dict": recipe.state_dict()})
+            line += "; so the last weights are kept as best, though the residual of the start is smaller"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return False
+        return is_start
     run.update_facts(lambda facts: replace(facts, depth_gain=None))
     header = checkpoint.header.model_copy(update={"step": 0, "epoch": 0, "kind": "weights", "metrics": {}})
     write_checkpoint(run.checkpoints / "best.safetensors", header, {"state_dict": before.state_dict()})
