@@ -18,7 +18,7 @@ from stadia.cli.check import _describe_agreements
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.diagnostics.finding import read_findings
-from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, ScaleSource, list_agreements
+from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison, list_agreements
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def test_a_baseline_agrees_with_nothing_where_it_is_wrong(broken: Callable[..., 
 
 def test_an_agreement_names_its_interval_and_its_limits() -> None:
     """The ratio is that of the baseline, whichever source is first; a wide interval is no agreement."""
-    rig, poses, depth = ScaleSource.RIG, ScaleSource.POSES, ScaleSource.DEPTH
+    rig, poses, depth = LengthSource.RIG, LengthSource.POSES, LengthSource.DEPTH
     compared = [
         ScaleComparison(poses, rig, 1 / 1.02, 0.005, 200),
         ScaleComparison(rig, depth, 1.0, 0.01, 200),
@@ -104,14 +104,14 @@ def test_an_agreement_names_its_interval_and_its_limits() -> None:
     ],
 )
 def test_an_interval_without_1_names_the_error_and_the_limit(factor: float, described: str) -> None:
-    compared = [ScaleComparison(ScaleSource.POSES, ScaleSource.RIG, 1 / factor, 0.003, 200)]
+    compared = [ScaleComparison(LengthSource.POSES, LengthSource.RIG, 1 / factor, 0.003, 200)]
     (line,) = _describe_agreements(list_agreements(0.56, compared))
     assert line == f"baseline 0.56 m by the poses: {described} (95 %, 200 motions)"
 
 
 def test_exact_agreement_has_an_interval_of_a_thousandth() -> None:
     """All points of made images may have one ratio, and an interval of no width has no digits."""
-    exact = [ScaleComparison(ScaleSource.RIG, ScaleSource.DEPTH, 1.0, error, 500) for error in (0.0, 1e-12)]
+    exact = [ScaleComparison(LengthSource.RIG, LengthSource.DEPTH, 1.0, error, 500) for error in (0.0, 1e-12)]
     lines = list(_describe_agreements(list_agreements(0.54, exact[:1])))
     assert lines[0].startswith("baseline 0.54 m agrees with the ground-truth depth: 1.000 to 1.000 times what they")
     (line,) = _describe_agreements(list_agreements(0.54, exact[1:]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stadia.diagnostics.preflight import scale_consistency, scale_errors, stereo_checks
-from stadia.diagnostics.preflight.scale_consistency import ScaleComparison, ScaleSource
+from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison
 from stadia.diagnostics.preflight.scale_errors import (
     ScaleError,
     find_known_mistake,
@@ -18,7 +18,7 @@ from stadia.diagnostics.preflight.scale_errors import (
     report_error,
 )
 
-RIG, POSES, DEPTH = ScaleSource.RIG, ScaleSource.POSES, ScaleSource.DEPTH
+RIG, POSES, DEPTH = LengthSource.RIG, LengthSource.POSES, LengthSource.DEPTH
 TRUE_SCALES = {RIG: 0.54, POSES: 10.0, DEPTH: 15.0}
 
 
@@ -30,8 +30,8 @@ def unknown_focal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judge(
     monkeypatch: pytest.MonkeyPatch,
-    scales: dict[ScaleSource, float],
-    pairs: dict[tuple[ScaleSource, ScaleSource], float],
+    scales: dict[LengthSource, float],
+    pairs: dict[tuple[LengthSource, LengthSource], float],
     log_error: float = 0.002,
 ):
     comparisons = [ScaleComparison(first, second, ratio, log_error, 6) for (first, second), ratio in pairs.items()]
@@ -39,7 +39,7 @@ def judge(
     return scale_errors.find_scale_errors(None, comparisons)  # type: ignore[arg-type]
 
 
-def all_pairs(rig: float = 1, poses: float = 1, depth: float = 1) -> dict[tuple[ScaleSource, ScaleSource], float]:
+def all_pairs(rig: float = 1, poses: float = 1, depth: float = 1) -> dict[tuple[LengthSource, LengthSource], float]:
     """Ratios where each ruler is so many times too long."""
     return {(POSES, RIG): poses / rig, (POSES, DEPTH): poses / depth, (RIG, DEPTH): rig / depth}
 
@@ -59,7 +59,7 @@ def test_scale_sources_that_agree_are_correct(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_third_scale_source_decides(
-    wrong: ScaleSource, factor: float, mistake: str, monkeypatch: pytest.MonkeyPatch
+    wrong: LengthSource, factor: float, mistake: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = {RIG: "rig", POSES: "poses", DEPTH: "depth"}[wrong]
     scales = (
@@ -85,9 +85,9 @@ def test_third_scale_source_decides(
     ],
 )
 def test_two_scale_sources_are_distinguished_by_the_factor(
-    pair: tuple[ScaleSource, ScaleSource],
+    pair: tuple[LengthSource, LengthSource],
     ratio: float,
-    blamed: ScaleSource,
+    blamed: LengthSource,
     mistake: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,7 +99,7 @@ def test_two_scale_sources_are_distinguished_by_the_factor(
     ("source", "value"), [(RIG, 540.0), (RIG, 0.0005), (POSES, 10_000.0), (DEPTH, 15_000.0), (DEPTH, 0.015)]
 )
 def test_absurd_scale_source_is_wrong_by_itself(
-    source: ScaleSource, value: float, monkeypatch: pytest.MonkeyPatch
+    source: LengthSource, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (verdict,) = judge(monkeypatch, {source: value}, {})
     assert (verdict.source, verdict.factor, verdict.sure) == (source, None, True)

@@ -18,7 +18,7 @@ from stadia.diagnostics.preflight.scale_consistency import (
     MAX_SPREAD,
     MIN_RANK,
     PLAUSIBLE,
-    ScaleSource,
+    LengthSource,
     compare_depth_with_rig,
     compare_scales,
     has_comparison,
@@ -92,8 +92,8 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
     if mismatch is not None:
         yield mismatch
     else:
-        wrong = check_scale(survey, ScaleSource.DEPTH, comparisons)
-        yield from wrong if wrong or has_comparison(comparisons, ScaleSource.DEPTH) else _check_camera_height(survey)
+        wrong = check_scale(survey, LengthSource.DEPTH, comparisons)
+        yield from wrong if wrong or has_comparison(comparisons, LengthSource.DEPTH) else _check_camera_height(survey)
     if compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
         raise NotChecked(
             "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"
@@ -157,7 +157,7 @@ def _is_coarse(known: NDArray[np.float32]) -> bool:
 
 def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
     """Return the share of depths that are whole metres; 0 for few distinct ones, or for another unit."""
-    if known.size == 0 or np.median(known) > PLAUSIBLE[ScaleSource.DEPTH][1]:
+    if known.size == 0 or np.median(known) > PLAUSIBLE[LengthSource.DEPTH][1]:
         return 0.0
     whole = known[known == np.rint(known)]
     return whole.size / known.size if len(np.unique(whole)) >= MIN_WHOLE_LEVELS else 0.0

@@ -14,7 +14,7 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
 from stadia.diagnostics.preflight.scale_consistency import (
-    ScaleSource,
+    LengthSource,
     compare_scales,
     has_comparison,
     is_inverse_by_poses,
@@ -186,8 +186,8 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
         yield wrong
         return
     comparisons = compare_scales(survey)
-    yield from check_scale(survey, ScaleSource.POSES, comparisons)
-    if not has_comparison(comparisons, ScaleSource.POSES):
+    yield from check_scale(survey, LengthSource.POSES, comparisons)
+    if not has_comparison(comparisons, LengthSource.POSES):
         raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")
 
 

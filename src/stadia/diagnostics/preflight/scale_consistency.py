@@ -19,7 +19,7 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 )
 
 
-class ScaleSource(StrEnum):
+class LengthSource(StrEnum):
     """A source of metric lengths."""
 
     RIG = "rig"
@@ -34,8 +34,8 @@ class ScaleComparison:
     log_error: standard error of log(ratio).  count: steps or points behind it.
     """
 
-    first: ScaleSource
-    second: ScaleSource
+    first: LengthSource
+    second: LengthSource
     ratio: float
     log_error: float
     count: int
@@ -47,11 +47,11 @@ class ScaleComparison:
 
         return float(stdtrit(self.count - 1, 0.975)) * self.log_error
 
-    def other_than(self, source: ScaleSource) -> ScaleSource:
+    def other_than(self, source: LengthSource) -> LengthSource:
         """Return the source that this one is compared with."""
         return self.second if self.first is source else self.first
 
-    def log_factor_of(self, source: ScaleSource) -> float:
+    def log_factor_of(self, source: LengthSource) -> float:
         """Return the log of how many times longer this source measures than the other one."""
         return math.log(self.ratio) * (1 if self.first is source else -1)
 
@@ -73,9 +73,9 @@ MAX_SPEED_M_PER_S = 80.0  # median speed of a camera
 PLAUSIBLE_DEPTHS_M = (0.1, 300.0)  # median of ground-truth depth
 
 PLAUSIBLE = {
-    ScaleSource.RIG: PLAUSIBLE_BASELINES_M,
-    ScaleSource.POSES: (0.0, MAX_SPEED_M_PER_S),
-    ScaleSource.DEPTH: PLAUSIBLE_DEPTHS_M,
+    LengthSource.RIG: PLAUSIBLE_BASELINES_M,
+    LengthSource.POSES: (0.0, MAX_SPEED_M_PER_S),
+    LengthSource.DEPTH: PLAUSIBLE_DEPTHS_M,
 }
 """Plausible ranges: baseline in metres, median speed in m/s, median depth in metres."""
 
@@ -95,7 +95,7 @@ data (made images) have none.
 """
 
 
-def is_absurd(source: ScaleSource, value: float) -> bool:
+def is_absurd(source: LengthSource, value: float) -> bool:
     """Return whether a length is wrong by itself, whatever the other sources give."""
     low, high = PLAUSIBLE[source]
     return not low <= value <= high
@@ -120,7 +120,7 @@ def format_interval(low: float, high: float) -> str:
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
-def has_comparison(comparisons: Sequence[ScaleComparison], source: ScaleSource) -> bool:
+def has_comparison(comparisons: Sequence[ScaleComparison], source: LengthSource) -> bool:
     """Return whether another source measures the same lengths."""
     return any(source in (c.first, c.second) for c in comparisons)
 
@@ -129,13 +129,13 @@ def list_agreements(baseline_m: float, comparisons: Sequence[ScaleComparison]) -
     """Return what a baseline agrees with, within the threshold of E03. comparisons: of `compare_scales`."""
     agreements = []
     for comparison in comparisons:
-        if ScaleSource.RIG in (comparison.first, comparison.second) and comparison.deviation <= WARN_FROM:
-            log_ratio = comparison.log_factor_of(ScaleSource.RIG)
+        if LengthSource.RIG in (comparison.first, comparison.second) and comparison.deviation <= WARN_FROM:
+            log_ratio = comparison.log_factor_of(LengthSource.RIG)
             low, high = log_ratio - comparison.log_width, log_ratio + comparison.log_width
             agreements.append(
                 BaselineAgreement(
                     baseline_m=baseline_m,
-                    other=comparison.other_than(ScaleSource.RIG),
+                    other=comparison.other_than(LengthSource.RIG),
                     low=math.exp(low),
                     high=math.exp(high),
                     count=comparison.count,
@@ -150,12 +150,12 @@ def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
     depth = compare_depth_with_rig(survey)
     by_rig = [measure_length_ratio(step, step.by_rig) for step in survey.steps]
     by_depth = [measure_length_ratio(step, step.by_depth) for step in survey.steps]
-    comparisons = [compare_lengths(ScaleSource.POSES, ScaleSource.RIG, by_rig, MIN_LENGTH_STEPS)]
+    comparisons = [compare_lengths(LengthSource.POSES, LengthSource.RIG, by_rig, MIN_LENGTH_STEPS)]
     if depth is None or depth.straight:
-        comparisons.append(compare_lengths(ScaleSource.POSES, ScaleSource.DEPTH, by_depth, MIN_LENGTH_STEPS))
+        comparisons.append(compare_lengths(LengthSource.POSES, LengthSource.DEPTH, by_depth, MIN_LENGTH_STEPS))
     if depth is not None and depth.straight:
         ratios = np.exp(depth.logs).tolist()
-        comparisons.append(compare_lengths(ScaleSource.RIG, ScaleSource.DEPTH, ratios, MIN_LENGTH_POINTS))
+        comparisons.append(compare_lengths(LengthSource.RIG, LengthSource.DEPTH, ratios, MIN_LENGTH_POINTS))
     return [comparison for comparison in comparisons if comparison is not None]
 
 
@@ -261,7 +261,7 @@ def is_inverse_by_poses(survey: RecordingSurvey) -> bool:
 
 
 def compare_lengths(
-    first: ScaleSource, second: ScaleSource, ratios: Sequence[float], min_count: int
+    first: LengthSource, second: LengthSource, ratios: Sequence[float], min_count: int
 ) -> ScaleComparison | None:
     """Compare two sources by ratios of lengths, 0 where one is unknown; None with fewer than `min_count`."""
     logs = np.log([ratio for ratio in ratios if ratio > 0])
@@ -272,16 +272,16 @@ def compare_lengths(
     return ScaleComparison(first, second, float(np.exp(median)), 1.2533 * spread / len(logs) ** 0.5, len(logs))
 
 
-def measure_scales(survey: RecordingSurvey) -> dict[ScaleSource, float]:
+def measure_scales(survey: RecordingSurvey) -> dict[LengthSource, float]:
     """Return each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in metres."""
     values = {}
     if survey.stereo:
-        values[ScaleSource.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
+        values[LengthSource.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
     if (speed := _median_speed(survey)) is not None:
-        values[ScaleSource.POSES] = speed
+        values[LengthSource.POSES] = speed
     maps = [depth for i in survey.anchors if (depth := survey.depth(i)) is not None]
     if medians := [float(np.median(depth[depth > 0])) for depth in maps if (depth > 0).any()]:
-        values[ScaleSource.DEPTH] = float(np.median(medians))
+        values[LengthSource.DEPTH] = float(np.median(medians))
     return values
 
 

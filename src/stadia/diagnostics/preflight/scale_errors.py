@@ -23,8 +23,8 @@ from stadia.diagnostics.preflight.scale_consistency import (
     STOP_FROM_LOOSE,
     WARN_FROM,
     WARN_FROM_LOOSE,
+    LengthSource,
     ScaleComparison,
-    ScaleSource,
     compare_lengths,
     format_interval,
     has_comparison,
@@ -34,7 +34,7 @@ from stadia.diagnostics.preflight.scale_consistency import (
 )
 from stadia.diagnostics.preflight.two_view_geometry import TwoViewMotion, estimate_metric_motion
 
-CODES = {ScaleSource.RIG: "E03", ScaleSource.POSES: "E08", ScaleSource.DEPTH: "D06"}
+CODES = {LengthSource.RIG: "E03", LengthSource.POSES: "E08", LengthSource.DEPTH: "D06"}
 """Findings of a wrong source. Cases of their entries with a factor are known mistakes."""
 
 FOCAL_MISTAKES = {"unrectified_K", "K_of_1242_at_512", "K_of_1242_at_640", "twice", "half"}
@@ -82,7 +82,7 @@ class ScaleError:
     is_focal_right: of a rig, whether fx fits the images, so that the baseline alone is wrong.
     """
 
-    source: ScaleSource
+    source: LengthSource
     factor: float | None
     severe: bool
     sure: bool
@@ -93,13 +93,13 @@ class ScaleError:
     is_focal_right: bool = False
 
 
-def find_known_mistake(source: ScaleSource, factor: float | None, *, is_focal_right: bool = False) -> str:
+def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_right: bool = False) -> str:
     """Return the case of the known mistake that makes a source so many times too long; empty without one.
 
     is_focal_right: leave out mistakes of fx, which resemble a wrong baseline.
 
     Examples:
-        >>> find_known_mistake(ScaleSource.POSES, 100.4)
+        >>> find_known_mistake(LengthSource.POSES, 100.4)
         'centimetres'
     """
     if factor is None:
@@ -132,13 +132,13 @@ def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:
     return not is_normal and all(has_kitti_focal_length(camera) for camera in cameras)
 
 
-def check_scale(survey: RecordingSurvey, source: ScaleSource, comparisons: Sequence[ScaleComparison]) -> list[Finding]:
+def check_scale(survey: RecordingSurvey, source: LengthSource, comparisons: Sequence[ScaleComparison]) -> list[Finding]:
     """Return E03, E08 or D06 where this source is wrong. comparisons: of `compare_scales`.
 
     The interval of a rig decides and is reported: where it holds the given length, nothing is wrong.
     """
     errors = [error for error in find_scale_errors(survey, comparisons) if error.source is source]
-    if source is ScaleSource.RIG:
+    if source is LengthSource.RIG:
         errors = [
             replace(error, interval=measure_interval(survey, error)) if error.factor else error for error in errors
         ]
@@ -156,13 +156,13 @@ def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float,
     Where poses are compared with it, measures on more frames, and again by the nearer half of the points of the rig:
     disparity noise makes far points farther, so the interval contains both.
     """
-    sources, steps = {error.source, ScaleSource.POSES}, []
+    sources, steps = {error.source, LengthSource.POSES}, []
     if any({c.first, c.second} == sources for c in error.against):
         steps = [*survey.steps, *survey.measure_steps_between()]
     by_all_points = [measure_length_ratio(step, step.by_rig) for step in steps]
     by_near_points = [measure_length_ratio(step, _measure_near_motion(survey, step)) for step in steps]
     measured = [
-        compare_lengths(ScaleSource.POSES, error.source, ratios, MIN_LENGTH_STEPS)
+        compare_lengths(LengthSource.POSES, error.source, ratios, MIN_LENGTH_STEPS)
         for ratios in (by_all_points, by_near_points)
     ]
     ends = []
@@ -188,7 +188,7 @@ def report_error(error: ScaleError) -> Finding:
     """Return the finding of a wrong source."""
     sources = [comparison.other_than(error.source) for comparison in error.against]
     others = " and ".join(f"the {source}" for source in sources)
-    report = {ScaleSource.RIG: _report_rig, ScaleSource.POSES: _report_poses, ScaleSource.DEPTH: _report_depth}
+    report = {LengthSource.RIG: _report_rig, LengthSource.POSES: _report_poses, LengthSource.DEPTH: _report_depth}
     finding = report[error.source](error, others)
     evidence = {
         **finding.evidence,
@@ -262,14 +262,14 @@ def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleCompar
     """
     values = measure_scales(survey)
     absurd = [source for source, value in values.items() if is_absurd(source, value)]
-    is_focal_right = ScaleSource.RIG in values and is_baseline_alone_wrong(survey)
+    is_focal_right = LengthSource.RIG in values and is_baseline_alone_wrong(survey)
     make_error = partial(_make_error, values=values, is_focal_right=is_focal_right)
     contradicted = {source for c in comparisons if c.deviation > _thresholds(c)[0] for source in (c.first, c.second)}
-    is_short = ScaleSource.RIG in absurd and values[ScaleSource.RIG] >= MIN_BASELINE_M
-    is_short = is_short and values[ScaleSource.RIG] < PLAUSIBLE_BASELINES_M[0] and ScaleSource.RIG not in contradicted
-    if is_short and has_comparison(comparisons, ScaleSource.RIG):
-        absurd.remove(ScaleSource.RIG)  # poses or ground truth confirm it
-    certain = [source for source in absurd if not (is_short and source is ScaleSource.RIG)]
+    is_short = LengthSource.RIG in absurd and values[LengthSource.RIG] >= MIN_BASELINE_M
+    is_short = is_short and values[LengthSource.RIG] < PLAUSIBLE_BASELINES_M[0] and LengthSource.RIG not in contradicted
+    if is_short and has_comparison(comparisons, LengthSource.RIG):
+        absurd.remove(LengthSource.RIG)  # poses or ground truth confirm it
+    certain = [source for source in absurd if not (is_short and source is LengthSource.RIG)]
     errors = [make_error(source, comparisons, severe=source in certain, sure=source in certain) for source in absurd]
     sound = [c for c in comparisons if c.first not in absurd and c.second not in absurd]
     differing = [c for c in sound if c.deviation > _thresholds(c)[0]]
@@ -278,7 +278,7 @@ def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleCompar
     severe = any(c.deviation > _thresholds(c)[1] for c in differing)
     agreeing = {source for c in sound if c not in differing for source in (c.first, c.second)}
     disputed = {source for c in differing for source in (c.first, c.second)}
-    odd = [source for source in ScaleSource if agreeing and source in disputed - agreeing]
+    odd = [source for source in LengthSource if agreeing and source in disputed - agreeing]
     if odd:
         return errors + [make_error(source, sound, severe=severe, sure=True) for source in odd]
     return [*errors, _find_likeliest(differing, partial(make_error, severe=severe, sure=False))]
@@ -286,15 +286,15 @@ def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleCompar
 
 def _thresholds(comparison: ScaleComparison) -> tuple[float, float]:
     """Return (warn, stop) for the deviation of a comparison."""
-    has_rig = ScaleSource.RIG in (comparison.first, comparison.second)
+    has_rig = LengthSource.RIG in (comparison.first, comparison.second)
     return (WARN_FROM, STOP_FROM) if has_rig else (WARN_FROM_LOOSE, STOP_FROM_LOOSE)
 
 
 def _make_error(
-    source: ScaleSource,
+    source: LengthSource,
     comparisons: Sequence[ScaleComparison],
     *,
-    values: dict[ScaleSource, float],
+    values: dict[LengthSource, float],
     is_focal_right: bool,
     severe: bool,
     sure: bool,
@@ -303,7 +303,7 @@ def _make_error(
     against = tuple(c for c in comparisons if source in (c.first, c.second))
     best = min(against, key=lambda c: c.log_error, default=None)
     factor = None if best is None else math.exp(best.log_factor_of(source))
-    is_focal_right = is_focal_right and source is ScaleSource.RIG
+    is_focal_right = is_focal_right and source is LengthSource.RIG
     return ScaleError(
         source=source,
         factor=factor,
@@ -317,21 +317,21 @@ def _make_error(
 
 
 def _find_likeliest(
-    differing: Sequence[ScaleComparison], make_error: Callable[[ScaleSource, Sequence[ScaleComparison]], ScaleError]
+    differing: Sequence[ScaleComparison], make_error: Callable[[LengthSource, Sequence[ScaleComparison]], ScaleError]
 ) -> ScaleError:
     """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
-    order = ScaleSource.POSES, ScaleSource.DEPTH, ScaleSource.RIG
+    order = LengthSource.POSES, LengthSource.DEPTH, LengthSource.RIG
     involved = [source for source in order if any(source in (c.first, c.second) for c in differing)]
     errors = {source: make_error(source, differing) for source in involved}
-    if ScaleSource.RIG not in involved and (depth := errors.get(ScaleSource.DEPTH)) is not None:
+    if LengthSource.RIG not in involved and (depth := errors.get(LengthSource.DEPTH)) is not None:
         mistake = _find_depth_file_mistake(depth.factor)
-        if mistake and not errors[ScaleSource.POSES].mistake:
+        if mistake and not errors[LengthSource.POSES].mistake:
             return replace(depth, mistake=mistake)
     known = next((error for error in errors.values() if error.mistake or error.is_focal_right), None)
     if known is not None:
         return known
     far_off = max(c.deviation for c in differing) > np.log(MAX_CALIBRATION_ERROR)
-    return errors[involved[0] if far_off or ScaleSource.RIG not in involved else ScaleSource.RIG]
+    return errors[involved[0] if far_off or LengthSource.RIG not in involved else LengthSource.RIG]
 
 
 def _find_depth_file_mistake(factor: float | None) -> str:

@@ -14,7 +14,7 @@ from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
 from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.intrinsics_checks import KITTI_BASELINES_M, describe_unequal_focals, is_kitti_camera
 from stadia.diagnostics.preflight.recording_survey import PairMatches, RecordingSurvey
-from stadia.diagnostics.preflight.scale_consistency import ScaleSource, compare_scales, has_comparison, list_agreements
+from stadia.diagnostics.preflight.scale_consistency import LengthSource, compare_scales, has_comparison, list_agreements
 from stadia.diagnostics.preflight.scale_errors import check_scale
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
@@ -211,13 +211,13 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
         if wrong.severity is Severity.STOP:
             return
     comparisons = compare_scales(survey)
-    wrong_lengths = check_scale(survey, ScaleSource.RIG, comparisons)
+    wrong_lengths = check_scale(survey, LengthSource.RIG, comparisons)
     note = describe_unequal_focals(survey.K(survey.anchors[0]))
     wrong_lengths = [replace(finding, cause=finding.cause + note) for finding in wrong_lengths]
     yield from wrong_lengths
     if not wrong_lengths:
         survey.agreements = list_agreements(float(np.linalg.norm(survey.T_right_left[:3, 3])), comparisons)
-    if not has_comparison(comparisons, ScaleSource.RIG):
+    if not has_comparison(comparisons, LengthSource.RIG):
         if not wrong_lengths and (unlike_kitti := _check_kitti_baseline(survey)):
             yield unlike_kitti
         length_m = np.linalg.norm(survey.T_right_left[:3, 3])

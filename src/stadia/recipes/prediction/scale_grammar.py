@@ -55,7 +55,7 @@ class KnownObject:
 
 
 @dataclass(frozen=True)
-class DepthMaps:
+class ReferenceMaps:
     """A folder of depth maps in metres.
 
     files: by the names of the frames.
@@ -123,10 +123,10 @@ def _parse_speed(text: str, value: str) -> float | None:
     return _parse_metres(text, value, "speed=10") if value else None
 
 
-def _parse_folder(text: str, value: str) -> DepthMaps:
+def _parse_folder(text: str, value: str) -> ReferenceMaps:
     if not value:
         raise ConfigError(f"--scale-from {text}", found="no folder", expected="reference=DEPTHS", fix="name the folder")
-    return DepthMaps(value, find_depth_files(expand_home(Path(value))))
+    return ReferenceMaps(value, find_depth_files(expand_home(Path(value))))
 
 
 _POINT = re.compile(r"(?P<x>\d+\.?\d*),(?P<y>\d+\.?\d*):(?P<metres>[0-9.]+)(@(?P<name>.+))?")

@@ -20,7 +20,7 @@ from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
 from stadia.recipes.prediction.input_map import MapOfFrames
-from stadia.recipes.prediction.scale_grammar import Box, DepthMaps, KnownObject, MeasuredPoint, parse_scale
+from stadia.recipes.prediction.scale_grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, parse_scale
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
 """Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""
@@ -177,7 +177,7 @@ def lidar(text: str, value: None) -> ScaleSource:
     return ScaleSource(text, measure, lacking, fits_shift=True)
 
 
-def reference(text: str, maps: DepthMaps) -> ScaleSource:
+def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
     """A folder of depth maps in metres, by the names of the frames."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
