@@ -66,8 +66,10 @@ def make_predictor(scale: DepthScale = DepthScale.METRES) -> Any:
     )
 
 
-def run(video: Path, *, focal: float = 1.0, by_depth: Any = None) -> tuple[CameraPath, list[str]]:
-    mapped = MappedOdometry.open(video, make_predictor())
+def run(
+    video: Path, *, focal: float = 1.0, by_depth: Any = None, height_m: float | None = None
+) -> tuple[CameraPath, list[str]]:
+    mapped = MappedOdometry.open(video, make_predictor(), height_m)
     assert mapped is not None
     filmed = K.copy()
     filmed[:2, :2] *= focal
@@ -82,6 +84,27 @@ def test_the_path_is_that_of_the_map_in_the_unit_of_the_depth(video):
     path, notes = run(video)
     np.testing.assert_allclose(path.T_world_camera, [move(0.2 * n) for n in range(FRAMES)], atol=1e-6)
     assert "reverses in 4 of 4 steps, the map's in 0" in notes[0]
+
+
+def test_a_height_over_the_road_scales_the_path(video):
+    file = video.with_suffix(".map") / "map.json"
+    road = {"normal": [0, -1, 0], "height": 0.5, "height_deviation": 0.01, "pitch_deg": 0, "pitch_deviation_deg": 0.1}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "road": road}))
+    path, (note,) = run(video, height_m=1.5)
+    np.testing.assert_allclose(path.T_world_camera[:, 0, 3], 0.3 * np.arange(FRAMES), atol=1e-6)
+    assert note.endswith("the height of 1.5 m over its road scales it")
+
+
+def test_frames_that_the_map_lost_do_not_count_as_turning_back(video):
+    """They move as the depth does: where the map goes on, the path may step back."""
+    file = video.with_suffix(".map") / "map.json"
+    record = json.loads(file.read_text())
+    record["frames"][2]["T_world_camera"] = None
+    file.write_text(json.dumps(record))
+    forward = [move(0.9 * n) for n in range(FRAMES)]
+    path, notes = run(video, by_depth=forward)
+    assert "the map's in 0" in notes[0]
+    assert np.diff(path.T_world_camera[:, 0, 3]).min() < 0
 
 
 def test_a_map_that_turns_back_alone_is_not_used(video):

@@ -64,6 +64,7 @@ ALLOWED = {
     "mapping/features.py:open": "a database of COLMAP that this process wrote",
     "mapping/reconstruction.py:open": "a database of COLMAP that this process wrote",
     "mapping/rotation_check.py:open": "a database of COLMAP that this process wrote",
+    "process/slowdown.py:read_text": "what Linux counts of this thread",
     "training/processes.py:json.loads": "facts that the processes of one training exchange",
     "recipes/prediction/scale_grammar.py:csv.reader": "rows without a header, of text that read_text read",
 }

@@ -30,7 +30,7 @@ def write_masks(folder: Path, masks: dict[str, np.ndarray]) -> Path:
 def test_a_frame_takes_its_mask_or_that_of_a_near_one(tmp_path):
     stems = [f"frame{index:02d}" for index in range(20)]
     car, road = np.full((4, 8), 14), np.full((4, 8), 1)
-    masks = MovableMasks.open(write_masks(tmp_path, {"frame02": car, "frame05": road, "other": car}), stems)
+    masks = MovableMasks.open(write_masks(tmp_path, {"frame02": car, "frame05": road, "other": car}), stems, 4, 8)
     shares = [None if (found := masks.read(index, 2, 4)) is None else found.mean() for index in (0, 2, 3, 4, 10, 11)]
     assert shares == [1, 1, 1, 0, 0, None]
 
@@ -41,8 +41,9 @@ def test_masks_lose_the_distortion_of_the_frames(tmp_path):
     lens = make_undistortion(DistortedCamera(K, "radtan", np.array([-0.2, 0, 0, 0]), HEIGHT, WIDTH), "test")
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[20:120, 10:100] = 14
-    masks = MovableMasks.open(write_masks(tmp_path, {"a": mask}), ["a"])
-    expected = lens(np.where(mask > 0, np.uint8(255), np.uint8(0))) > 0
+    masks = MovableMasks.open(write_masks(tmp_path, {"a": mask}), ["a"], HEIGHT, WIDTH)
+    grown = np.ones((5, 5), np.uint8)
+    expected = cv2.dilate(lens(np.where(mask > 0, np.uint8(255), np.uint8(0))), grown) > 0
     np.testing.assert_array_equal(masks.read(0, HEIGHT, WIDTH, lens), expected)
     assert (masks.read(0, HEIGHT, WIDTH) != expected).mean() > 0.01
 
@@ -50,7 +51,23 @@ def test_masks_lose_the_distortion_of_the_frames(tmp_path):
 def test_masks_of_another_video_are_refused(tmp_path):
     masks = write_masks(tmp_path, {"other": np.full((4, 8), 14)})
     with pytest.raises(DataError, match="masks of no frame of this video"):
-        MovableMasks.open(masks, ["000000"])
+        MovableMasks.open(masks, ["000000"], 4, 8)
+    with pytest.raises(DataError, match=r"found 8x4; expected the shape of the image's 8x8"):
+        MovableMasks.open(masks, ["other"], 8, 8).read(0, 4, 4)
+    with pytest.raises(DataError, match=r"nowhere: found no such folder.*stadia prepare VIDEO --masks"):
+        MovableMasks.open(tmp_path / "nowhere", ["other"], 4, 8)
+    write_json(masks / "classes.json", {"1": "road"})
+    with pytest.raises(DataError, match=r"classes\.json: found road; expected car, person or another that moves"):
+        MovableMasks.open(masks, ["other"], 4, 8)
+
+
+def test_a_mask_grows_and_one_of_a_near_frame_grows_more(tmp_path):
+    """Features at an outline move with it, and in another frame the outline is elsewhere."""
+    mask = np.zeros((100, 200), np.uint8)
+    mask[40:60, 80:120] = 14
+    masks = MovableMasks.open(write_masks(tmp_path, {"a": mask}), ["a", "b"], 100, 200)
+    widths = [int(masks.read(index, 100, 200).any(0).sum()) for index in (0, 1)]
+    assert widths == [40 + 2 * 1, 40 + 2 * 3]
 
 
 @pytest.mark.slow

@@ -59,6 +59,22 @@ def test_the_height_of_the_camera_is_that_of_the_road_below_it(height):
 
 
 @pytest.mark.slow
+def test_a_car_that_drives_ahead_is_left_out_by_its_mask():
+    """A dark car covers the middle of the road, and has no part in its height; where it hides all, there is none."""
+    poses = make_poses()
+    frames, pairs = make_frames(poses), choose_pairs(poses, [0, 2, 4, 6, 8, 10])
+    car = np.zeros((180, 320), bool)
+    car[100:170, 110:210] = True
+    pattern = np.random.default_rng(1).integers(0, 255, (180, 320)).astype(np.uint8)
+    driving = {index: np.where(car, cv2.GaussianBlur(pattern, (0, 0), 2), image) for index, image in frames.items()}
+    found = find_road_plane(driving, pairs, poses, CAMERA, dict.fromkeys(frames, car))
+    assert found is not None
+    assert found.height == pytest.approx(1.4, rel=0.03)
+    assert found.agreement > 0.9
+    assert find_road_plane(frames, pairs, poses, CAMERA, dict.fromkeys(frames, np.ones_like(car))) is None
+
+
+@pytest.mark.slow
 def test_an_even_road_and_a_camera_that_turns_on_the_spot_have_no_height():
     poses = make_poses()
     pairs = choose_pairs(poses, [0, 2, 4, 6, 8, 10])

@@ -27,9 +27,9 @@ from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fus
 from stadia.recipes.prediction import input_map
 from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.prediction_inputs import PredictionInput
-from stadia.recipes.prediction.scale_grammar import find_given_height, read_boxes
+from stadia.recipes.prediction.scale_grammar import SCALE_VALUES, find_given_height, read_boxes
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.recipes.prediction.scale_sources import MeasuredFrame, parse_scale_source
+from stadia.recipes.prediction.scale_sources import SCALE_SOURCES, MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -348,3 +348,7 @@ def test_check_judges_a_network(worlds: Path, tmp_path: Path, stadia: Stadia, mo
     assert "the network gives 28 degrees (2)" in findings["K31"]["measured"]
     assert findings["K31"]["where"]
     assert code in (0, 1)
+
+
+def test_each_source_has_a_grammar_and_a_measurement() -> None:
+    assert list(SCALE_VALUES) == list(SCALE_SOURCES)

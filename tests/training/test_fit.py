@@ -22,7 +22,7 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
 from stadia.core.types import Batch
 from stadia.losses.loss_report import LossReport
-from stadia.process.slowdown import USUAL_SHARE
+from stadia.process import slowdown
 from stadia.training import phase_clock
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint, list_kept_checkpoints, load_weights
@@ -382,11 +382,15 @@ def test_time_leaves_no_warmup_out() -> None:
 
 
 def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 100 s, 20 s are for what follows: 40 s where this process computes half of its time. Validations count."""
-    for computes, last_s in ((USUAL_SHARE, 80.0), (USUAL_SHARE / 2, 60.0)):
+    """Of 100 s, 20 s are for what follows: 40 s where this process waits for a core in half of its time.
+
+    To wait for a loader is no slow machine. Validations count.
+    """
+    for computes, waits, last_s in ((0.9, 0.0, 80.0), (0.2, 0.0, 80.0), (0.45, 0.45, 60.0)):
         now = [0.0]
         monkeypatch.setattr(time, "perf_counter", lambda now=now: now[0])
-        monkeypatch.setattr(time, "thread_time", lambda now=now, computes=computes: computes * now[0])
+        parts = np.array([computes, waits])
+        monkeypatch.setattr(slowdown, "read_thread_s", lambda now=now, parts=parts: tuple(parts * now[0]))
         limit = TimeLimit(10.0, CommandEnd(100.0, 20.0))
         while not limit.is_over:
             now[0] += 1.0
@@ -398,6 +402,22 @@ def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch
                 assert limit.left_s == pytest.approx(last_s - 30)
         assert now[0] == pytest.approx(last_s)
         assert limit.spent_s == pytest.approx(last_s - 10), "a run that is resumed counts its steps"
+
+
+def test_a_step_that_other_programs_slowed_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waited = [0.0], [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(slowdown, "read_thread_s", lambda: (now[0] - waited[0], waited[0]))
+    limit = TimeLimit(10.0, CommandEnd(100.0, 20.0))
+    now[0], waited[0] = 10.0, 7.0
+    limit.add_step(float)
+    first = limit.share
+    for _ in range(40):
+        now[0] += 0.5
+        limit.add_step(float)
+    assert now[0] == 30.0
+    assert limit.share == pytest.approx(30 / 80, abs=0.03)
+    assert limit.share < first
 
 
 def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import torch
 from test_distributed import needs_gloo, run_in_processes
 from torch import nn
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.dataloading.loader import Loader
 from stadia.training import processes
 from stadia.training.config import TrainingConfig
@@ -260,6 +260,13 @@ def test_an_attempt_has_none_of_an_earlier_one_in_the_same_store(
         assert first == second
         assert [facts["restarts"] for facts in first[1]] == [0, 1]
     assert len({first[0] for first, _ in attempts}) == 3
+
+
+def test_a_process_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "POLL_S", 0.001)
+    monkeypatch.setattr(processes, "WAIT_S", 0.01)
+    with pytest.raises(StadiaError, match=r"torchrun: found no answer of process 1 for .*; expected 2 processes"):
+        agree_on_attempt(torch.distributed.HashStore(), 0, 2, {})
 
 
 def start_twice(rank: int, port: int, folder: Path) -> None:

@@ -35,6 +35,7 @@ from stadia.recipes.prediction.input_map import MapOfFrames
 from stadia.recipes.prediction.mapped_odometry import MappedOdometry
 from stadia.recipes.prediction.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
 from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
+from stadia.recipes.prediction.scale_grammar import find_given_height
 from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.recipes.prediction.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
 from stadia.training.checkpoint import Checkpoint
@@ -213,7 +214,7 @@ def _write(
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         mapped = None
         if method == "refined" and is_own_video(request.source, request.options.get("format", "auto")):
-            mapped = MappedOdometry.open(source, predictor)
+            mapped = MappedOdometry.open(source, predictor, find_given_height(request.scale_from))
         if mapped is not None:
             observed = replace(observed, frames=mapped.observe(observed.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
@@ -251,7 +252,10 @@ def _write(
         write_json(new / RECORD, record)
     rate = 1e3 / path.frame_ms.mean()
     keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
-    yield f"{folder}: {len(path.names)} poses, {keyframes}, {rate:.1f} frames/s"
+    unit = "m" if predictor.depth_scale is DepthScale.METRES else "units of the depth"
+    yield f"{folder}: {len(path.names)} poses, {length:.4g} {unit} in all, {keyframes}, {rate:.1f} frames/s"
+    if (left_out := len(given.names) - len(path.names)) and not path.ends:
+        yield f"note: {left_out} frames hardly move and are left out, as in a training (data.stride=1 keeps all)"
     if score is not None:
         others = {name: value for name, value in score.metrics.items() if name != "ate_rmse_m" and value is not None}
         yield f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}"

@@ -196,7 +196,7 @@ def register_depth(
     where none falls.
 
     Args:
-        depth_m: (H, W), metres along the axis of the depth camera, 0 = none.
+        depth_m: (H, W), metres along the axis of the depth camera, 0 or not finite = none.
         K_depth, K_color: (3, 3).
         T_color_depth: (4, 4), metres.
 
@@ -208,7 +208,7 @@ def register_depth(
         [0.0, 2.0, 2.0, 2.0, 2.0]
     """
     height, width = depth_m.shape
-    rows, columns = np.nonzero(depth_m > 0)
+    rows, columns = np.nonzero((depth_m > 0) & np.isfinite(depth_m))
     z = depth_m[rows, columns].astype(np.float64)
     points = np.linalg.inv(K_depth) @ np.stack((columns * z, rows * z, z))
     x, y, far = K_color @ (T_color_depth[:3, :3] @ points + T_color_depth[:3, 3:])

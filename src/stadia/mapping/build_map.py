@@ -130,11 +130,13 @@ def _find_road(
         return None
     pairs = choose_pairs(T_world_camera, sparse.frames.tolist())
     wanted = {index for pair in pairs for index in pair}
-    frames = dict[int, NDArray[np.uint8]]()
+    frames, hidden = dict[int, NDArray[np.uint8]](), dict[int, NDArray[np.bool_]]()
     for frame in track(stream.select(wanted), len(wanted), "measuring the road"):
-        movable = stream.find_movable(frame.index)
-        frames[frame.index] = frame.gray if movable is None else np.where(movable, np.uint8(0), frame.gray)
-    return find_road_plane(frames, pairs, T_world_camera, estimate.camera, static)
+        frames[frame.index] = frame.gray
+        masks = [mask for mask in (static, stream.find_movable(frame.index)) if mask is not None]
+        if masks:
+            hidden[frame.index] = np.logical_or.reduce(masks)
+    return find_road_plane(frames, pairs, T_world_camera, estimate.camera, hidden)
 
 
 def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
@@ -196,7 +198,7 @@ def _map_all(
     if given is None and (focal_px := find_rotation_focal(read_matches(database), *stream.small_size)) is not None:
         fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
         why = f"it turns on the spot: rotations explain all matches, with a field of view of {fov_deg:.0f} degrees"
-        raise _no_map(stream, why, "a camera that moves through a scene that stands")
+        raise _no_map(stream, why, STANDING_SCENE)
     found = find_camera(database, frames[:CHUNK_FRAMES], *stream.small_size, given=given, threads=threads)
     if found is None:
         why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"

@@ -57,21 +57,35 @@ class RoadPlane:
     agreement: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenFrame:
+    """A gray image (h, w) without distortion. shown: (h, w) uint8, 255 where it shows the scene."""
+
+    gray: NDArray[np.uint8]
+    shown: NDArray[np.uint8]
+
+    @classmethod
+    def straighten(cls, gray: NDArray[np.uint8], hidden: NDArray[np.bool_] | None, camera: LensCamera) -> SeenFrame:
+        """Remove the distortion from an image, and from the mask of what is no part of the scene."""
+        shown = np.full(gray.shape, 255, np.uint8) if hidden is None else np.where(hidden, np.uint8(0), np.uint8(255))
+        return cls(camera.undistort(gray), camera.undistort(shown)) if any(camera.distortion) else cls(gray, shown)
+
+
 def find_road_plane(
     frames: Mapping[int, NDArray[np.uint8]],
     pairs: Sequence[tuple[int, int]],
     T_world_camera: Array,
     camera: LensCamera,
-    static: NDArray[np.bool_] | None = None,
+    hidden: Mapping[int, NDArray[np.bool_]] | None = None,
 ) -> RoadPlane | None:
     """Return the road below the camera; None where the camera follows no road, or the road is too even.
 
     Args:
-        frames: gray images (h, w) by index, of all pairs; 0 on what is no part of the scene.
+        frames: gray images (h, w) by index, of all pairs.
         pairs: indices of two frames, from `choose_pairs`.
         T_world_camera: (N, 4, 4) of all frames, NaN where unknown.
         camera: of the images, whose distortion is removed.
-        static: (h, w), true on what never moves, such as a hood.
+        hidden: (h, w) by index, true on what is no part of the scene: a hood, or what moves by itself.
     """
     direction = find_travel_direction(T_world_camera)
     if direction is None or len(pairs) < MIN_PAIRS:
@@ -79,13 +93,10 @@ def find_road_plane(
     travel, pitch_deg, pitch_deviation_deg = direction
     normal = travel * travel[1] - np.array([0.0, 1, 0])
     normal /= np.linalg.norm(normal)
-    if any(camera.distortion):
-        kept = np.full((camera.height, camera.width), 255, np.uint8)
-        static = camera.undistort(kept if static is None else kept * ~static) < 255
-        frames = {index: camera.undistort(image) for index, image in frames.items()}
+    seen = {index: SeenFrame.straighten(image, (hidden or {}).get(index), camera) for index, image in frames.items()}
     T = [np.linalg.inv(T_world_camera[second]) @ T_world_camera[first] for first, second in pairs]
-    compared = [(frames[a], frames[b], T_second_first) for (a, b), T_second_first in zip(pairs, T, strict=True)]
-    curves, lengths = sweep_road(compared, camera.K, normal, static)
+    compared = [(seen[a], seen[b], T_second_first) for (a, b), T_second_first in zip(pairs, T, strict=True)]
+    curves, lengths = sweep_road(compared, camera.K, normal)
     heights = HEIGHTS[None] * lengths[:, None]
     grid = np.geomspace(heights[:, 0].max(), heights[:, -1].min(), 300)
     if grid[-1] <= grid[0]:
@@ -181,26 +192,19 @@ def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple
     return list(dict.fromkeys(pairs))
 
 
-def sweep_road(
-    pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8], Array]],
-    K: Array,
-    normal: Array,
-    static: NDArray[np.bool_] | None = None,
-) -> tuple[Array, Array]:
+def sweep_road(pairs: Sequence[tuple[SeenFrame, SeenFrame, Array]], K: Array, normal: Array) -> tuple[Array, Array]:
     """Return the agreement (P, len(HEIGHTS)) of each pair of frames at each height, and the motion (P,) of each.
 
     Args:
-        pairs: two gray images (h, w), 0 on what is no part of the scene, and T_second_first (4, 4) of the camera.
+        pairs: two images, and T_second_first (4, 4) of the camera between them.
         K: (3, 3) of the images.
         normal: (3,) of the road in the camera's axes, towards the camera.
-        static: (h, w), true on what is left out.
 
     A height is HEIGHTS times the motion of the pair.
     """
     curves, lengths = list[Array](), list[float]()
-    height, width = pairs[0][0].shape
+    height, width = pairs[0][0].gray.shape
     region = _find_road_region(height, width, K, normal)
-    region = region if static is None else region & ~static
     for first, second, T in pairs:
         lengths.append(float(np.linalg.norm(T[:3, 3])))
         curves.append(_sweep_pair(first, second, T, K, normal, region))
@@ -208,7 +212,7 @@ def sweep_road(
 
 
 def _sweep_pair(
-    first: NDArray[np.uint8], second: NDArray[np.uint8], T: Array, K: Array, normal: Array, region: NDArray[np.bool_]
+    first: SeenFrame, second: SeenFrame, T: Array, K: Array, normal: Array, region: NDArray[np.bool_]
 ) -> Array:
     """Return the correlation of the road at each height, the mean over its blocks with texture; NaN without any."""
     length = float(np.linalg.norm(T[:3, 3]))
@@ -217,22 +221,25 @@ def _sweep_pair(
         return np.full(len(HEIGHTS), np.nan)
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     to_patch = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
-    patch = first[top:bottom, left:right].astype(np.float32)
-    mask = (region[top:bottom, left:right] & (patch > 0)).astype(np.float32)
+    patch = first.gray[top:bottom, left:right].astype(np.float32)
+    mask = (region & (first.shown == 255))[top:bottom, left:right].astype(np.float32)
     inverse_K = np.linalg.inv(K)
     curve = np.empty(len(HEIGHTS))
     for number, height in enumerate(HEIGHTS * length):
         # a point of the plane: -n . X / height = 1, so t = -t n . X / height
         H = K @ (T[:3, :3] - np.outer(T[:3, 3], normal) / height) @ inverse_K @ np.linalg.inv(to_patch)
-        warped = cv2.warpPerspective(
-            second,
-            H,
-            (patch.shape[1], patch.shape[0]),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=0,
+        warped, shown = (
+            cv2.warpPerspective(
+                image,
+                H,
+                (patch.shape[1], patch.shape[0]),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=0,
+            )
+            for image in (second.gray, second.shown)
         )
-        curve[number] = _correlate_blocks(patch, warped.astype(np.float32), mask * (warped > 0))
+        curve[number] = _correlate_blocks(patch, warped.astype(np.float32), mask * (shown == 255))
     return curve
 
 

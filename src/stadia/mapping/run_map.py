@@ -73,7 +73,7 @@ def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
         stream = replace(stream, lens=user.undistortion)
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
     if request.masks is not None:
-        stream = replace(stream, masks=MovableMasks.open(request.masks, stream.stems()))
+        stream = replace(stream, masks=MovableMasks.open(request.masks, stream.stems(), stream.height, stream.width))
     lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
     masks = "" if stream.masks is None else stream.masks.fingerprint()
     settings = f"{VERSION} {stream.small_size} {given} {lens} {masks}"
@@ -129,7 +129,8 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
             f"  road: {road.height:.4g} +- {1.96 * road.deviation:.2g} (95 %) below the camera, in units of the path;"
             f" the camera points {way} {abs(road.pitch_deg):.1f} degrees"
         )
-        yield f"  metres: stadia predict {stream.source} --scale-from map=HEIGHT (of the camera over the road)"
+        if folder == find_map_folder(stream.source):
+            yield f"  metres: stadia predict {stream.source} --scale-from map=HEIGHT (of the camera over the road)"
     if stream.masks is not None:
         bare = sum(not stream.masks.has_near(int(index)) for index in sparse.frames)
         yield f"  masks: cars, people and the like were left out of {len(sparse.frames) - bare} key frames"

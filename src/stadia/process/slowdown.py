@@ -1,18 +1,29 @@
-"""Measure how much longer a thread takes than where no other program computes. Imports nothing else."""
+"""Measure how much longer a thread takes than where no other program computes. Imports nothing of stadia."""
 
 from __future__ import annotations
 
 import time
-
-USUAL_SHARE = 0.9
-"""Share of its time in which a thread that trains computes, on a machine of its own."""
+from pathlib import Path
 
 MAX_SLOWDOWN = 4.0
-"""Larger ones are of a thread that waits for something else than a processor."""
+
+_SCHEDULE = Path("/proc/thread-self/schedstat")
+"""Linux: nanoseconds in which this thread computed, and in which it could have but waited for a core."""
+
+
+def read_thread_s() -> tuple[float, float]:
+    """Return the seconds in which this thread computed, and in which it waited for a core; of these 0 but on Linux."""
+    try:
+        computed_ns, waited_ns, _ = _SCHEDULE.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return time.thread_time(), 0.0
+    return int(computed_ns) / 1e9, int(waited_ns) / 1e9
 
 
 class Slowdown:
-    """How many times longer this thread takes than alone on its machine, by the share of the time that it computes.
+    """How many times longer this thread takes to compute than alone on its machine, since it waits for a core.
+
+    To wait for a loader, a disk or a GPU does not count.
 
     Examples:
         >>> slowdown = Slowdown()
@@ -21,23 +32,23 @@ class Slowdown:
     """
 
     def __init__(self) -> None:
-        self._wall_s, self._computed_s = 0.0, 0.0
+        self._computed_s, self._waited_s = 0.0, 0.0
         self.restart()
 
     def restart(self) -> None:
         """Measure from now on; what was measured before stays."""
-        self._since = time.perf_counter(), time.thread_time()
+        self._since = read_thread_s()
 
     def add(self, kept: float = 1.0) -> None:
         """Add the time since the last call, or since `restart`. kept: weight of all time before."""
-        now = time.perf_counter(), time.thread_time()
-        self._wall_s = kept * self._wall_s + now[0] - self._since[0]
-        self._computed_s = kept * self._computed_s + now[1] - self._since[1]
+        now = read_thread_s()
+        self._computed_s = kept * self._computed_s + now[0] - self._since[0]
+        self._waited_s = kept * self._waited_s + now[1] - self._since[1]
         self._since = now
 
     @property
     def value(self) -> float:
         """Return it, between 1 and MAX_SLOWDOWN; 1 where nothing was measured."""
-        if self._wall_s <= 0:
+        if self._computed_s <= 0:
             return 1.0
-        return min(max(USUAL_SHARE * self._wall_s / max(self._computed_s, 1e-9), 1.0), MAX_SLOWDOWN)
+        return min(1 + self._waited_s / self._computed_s, MAX_SLOWDOWN)

@@ -23,7 +23,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn import functional
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, StadiaError
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
 from stadia.files.paths import safe_join
@@ -35,6 +35,9 @@ JOBS = ".jobs"
 
 JOB_VARIABLE = "STADIA_JOB"
 """Variable with the name of the job, the same on all of its machines."""
+
+WAIT_S = 300.0
+"""Longest wait for the other processes of an attempt, after which torchrun starts all again."""
 
 POLL_S = 0.1
 """Seconds between two looks at which processes of an attempt are there."""
@@ -209,7 +212,8 @@ def start_attempt() -> None:
     torchrun has one store for all restarts of a job (https://github.com/pytorch/pytorch/issues/135712), in which a
     process that is early finds the address of a dead one. Each machine also counts its own restarts alone. So the
     processes of this attempt agree on a store that the first of them opens, and on the largest count and one name of
-    the job, which replace those in the environment.
+    the job, which replace those in the environment. As torchrun's own, that store listens on all interfaces of the
+    machine, and asks for no password.
     """
     variables = os.environ
     if variables.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or torch.distributed.is_initialized():
@@ -235,8 +239,11 @@ def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any])
 
     store: of all attempts, where each key of an earlier one stays.  rank: of this process.  count: of processes.
 
-    Each process writes a new entry. It waits until all have seen the same entries, which so are of this attempt.
+    Each process writes a new entry. It waits until all have seen the same entries: then they are of this attempt.
+
+    Raises StadiaError with the processes that are missing after WAIT_S.
     """
+    end_s = time.monotonic() + WAIT_S
     store.set(f"present/{rank}", json.dumps({**facts, "entry": uuid.uuid4().hex}))
     while True:  # polled: a signal does not end a wait of the store
         if store.check([f"present/{other}" for other in range(count)]):
@@ -245,6 +252,11 @@ def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any])
             store.set(f"{name}/{rank}", "seen")
             if store.check([f"{name}/{other}" for other in range(count)]):
                 return name, [json.loads(entry) for entry in entries]
+        if time.monotonic() > end_s:
+            missing = [str(other) for other in range(count) if not store.check([f"present/{other}"])]
+            found = f"no answer of process {', '.join(missing) or 'of this attempt'} for {WAIT_S:.0f} s"
+            fix = "look at the logs of the other machines, and start the job again: it goes on from its checkpoint"
+            raise StadiaError("torchrun", found=found, expected=f"{count} processes", fix=fix)
         time.sleep(POLL_S)
 
 

@@ -301,7 +301,7 @@ class TimeLimit:
         if self.end is not None:
             ended_s = now_s + step_s / 2  # half of the last steps end after it, half before
             share = (ended_s - self.begun_s) / max(self._find_last_s(self.end) - self.begun_s, 1e-9)
-            self.share = min(max(largest(share), self.share), 1.0)
+            self.share = min(max(largest(share), 0.0), 1.0)
         elif self.limit_s is not None:
             self.share = min(largest(self.spent_s / self.limit_s), 1.0)
 

@@ -31,19 +31,21 @@ MIN_PLACED = 0.5  # share of the path's frames that a map must place
 class MappedOdometry:
     """Measures the scale of a map while the frames pass, and then takes its path.
 
+    height_m: of the camera over the map's road, which gives the scale where both are known.
     scales: predicted over mapped depth of the measured key frames.
     """
 
     mapped: VideoMapFiles
     predictor: Predictor
+    height_m: float | None = None
     scales: list[float] = field(default_factory=list)
     focal_ratio: float | None = None
 
     @classmethod
-    def open(cls, source: Path, predictor: Predictor) -> MappedOdometry | None:
+    def open(cls, source: Path, predictor: Predictor, height_m: float | None = None) -> MappedOdometry | None:
         """Return it for a video or a folder of images with a map beside it; None without one."""
         found = find_map(source)
-        return None if found is None or predictor.depth_scale.is_affine else cls(found, predictor)
+        return None if found is None or predictor.depth_scale.is_affine else cls(found, predictor, height_m)
 
     def observe(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield the frames, and compare the predicted depth of some key frames with the points of the map."""
@@ -80,12 +82,13 @@ class MappedOdometry:
         why = self._find_mismatch(path)
         if why:
             return path, [f"the map beside the video was not used: {why}"]
-        mapped, scale = self._poses_of(path), float(np.median(self.scales))
+        mapped, (scale, origin) = self._poses_of(path), self._find_scale()
         T = follow_map(path.T_world_camera, mapped, scale)
         difference, length = compare_paths(T, path.T_world_camera), len(path.names)
         lost = int((~np.isfinite(mapped).all((1, 2))).sum())
-        spread = float(np.median(np.abs(np.array(self.scales) / scale - 1)))
-        by_depth, by_map = (int(count_reversing(poses).sum()) for poses in (path.T_world_camera, T))
+        known = np.isfinite(mapped).all((1, 2))
+        is_placed = known[:-2] & known[1:-1] & known[2:]  # a lost frame moves as the depth does
+        by_depth, by_map = (int((count_reversing(poses) & is_placed).sum()) for poses in (path.T_world_camera, T))
         if by_map > by_depth and difference.rms_share > MAX_DIFFERENCE:
             return path, [
                 f"the map beside the video was not used: its path differs by {difference.rms_share:.1%} of its length"
@@ -93,11 +96,18 @@ class MappedOdometry:
             ]
         note = (
             f"the path is that of the map; the path by depth differs by {difference.rms_share:.1%} of its length, and"
-            f" reverses in {by_depth} of {length - 2} steps, the map's in {by_map}; the scale is that of the depth, and"
-            f" differs by {spread:.0%} between key frames"
+            f" reverses in {by_depth} of {length - 2} steps, the map's in {by_map}; {origin}"
         )
         notes = [note] + ([f"{lost} frames that the map does not place follow the depth's motion"] if lost else [])
         return replace(path, T_world_camera=T), notes
+
+    def _find_scale(self) -> tuple[float, str]:
+        """Return the units of the path for one of the map, and what gives them, for people."""
+        if self.height_m is not None and self.mapped.road is not None:
+            return self.height_m / self.mapped.road.height, f"the height of {self.height_m:g} m over its road scales it"
+        scale = float(np.median(self.scales))
+        spread = float(np.median(np.abs(np.array(self.scales) / scale - 1)))
+        return scale, f"the scale is that of the depth, and differs by {spread:.0%} between key frames"
 
     def _poses_of(self, path: CameraPath) -> Any:
         index_of = {name: index for index, name in enumerate(self.mapped.names)}

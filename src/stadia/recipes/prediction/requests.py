@@ -51,7 +51,7 @@ class PredictRequest(NetworkRequest):
     backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
     precision: row of `stadia.evaluation.backends.PRECISIONS`.
     strict: raise VerdictError, after all files are written, where the verdict is unusable.
-    scale_from: sources of metres (`scale_sources.SCALE_SOURCES`), such as "height=1.5".
+    scale_from: sources of metres (`scale_grammar.SCALE_VALUES`), such as "height=1.5".
     glb, rerun: files in 3D that are written beside `out`; None writes none.
     """
 

@@ -266,7 +266,10 @@ def mapped_points(text: str, height_m: float) -> ScaleSource:
         used = used[np.argsort(y[used], kind="stable")]  # parts of an image are parts of this order
         return _thin((frame.inverse_depth[y[used], x[used]], metres[used]))
 
-    lacking = "no map with a road and with this camera lies beside the input: make it once, `stadia map VIDEO`"
+    lacking = (
+        "no map with a road and with this camera lies beside the input: make one by `stadia map VIDEO`, in traffic with"
+        " --masks"
+    )
     return ScaleSource(
         text, measure, lacking, systematic=HEIGHT_DEVIATION, fits_shift=True, grows_with_focal=True, uses_map=True
     )
