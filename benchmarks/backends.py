@@ -44,11 +44,11 @@ from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.quantization import median_relative_difference
 from stadia.evaluation.recording_scores import evaluate_recordings
+from stadia.predict.backend_predictor import open_backend
+from stadia.predict.prediction_inputs import open_inputs
+from stadia.predict.requests import parse_size
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.prediction.backend_predictor import open_backend
-from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.requests import parse_size
+from stadia.recipes.base.network_checkpoint import open_network
 
 BATCH, PASSES = 4, 12
 

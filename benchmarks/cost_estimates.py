@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 LAUNCH = (
-    "import stadia.recipes.launch.expected_cost as cost; cost.MIN_TOTAL_S = 0;"
+    "import stadia.launch.expected_cost as cost; cost.MIN_TOTAL_S = 0;"
     "import stadia.cli.output as display; display.MIN_EXPECTED_S = 0;"
     "from stadia.cli.main import run; run()"
 )

@@ -35,7 +35,7 @@ import torch
 from preflight import REAL_DATA, SEEDS, clean_splits, real_recordings
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core import seeds
 from stadia.core.config import resolve_config
 from stadia.core.recording import Recording
@@ -356,7 +356,7 @@ class Trainings:
     def run(self, name: str) -> Run:
         """Train to the end, whatever is found."""
         if name not in self.runs:
-            self.runs[name] = recipes.train(self.make_config(name), out=self.folder, on_stop=OnStop.WARN)
+            self.runs[name] = launch.train(self.make_config(name), out=self.folder, on_stop=OnStop.WARN)
         return self.runs[name]
 
     def row(self, name: str) -> Row:

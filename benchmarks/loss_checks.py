@@ -25,8 +25,8 @@ from rich.console import Console
 
 from stadia import recipes
 from stadia.core import seeds
+from stadia.launch.workflow import run_loss_checks
 from stadia.recipes import RECIPES
-from stadia.recipes.launch.workflow import run_loss_checks
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

@@ -31,9 +31,9 @@ from stadia.datasets.objects.object_labels import ObjectImages
 from stadia.datasets.objects.open_objects import open_object_images
 from stadia.models.config import ObjectPoseNetConfig
 from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.recipes.objectpose.config import DetectionConfig
-from stadia.recipes.objectpose.data import render_tables
-from stadia.recipes.objectpose.recipe import group_pixels
+from stadia.objectpose.config import DetectionConfig
+from stadia.objectpose.data import render_tables
+from stadia.objectpose.recipe import group_pixels
 
 REFERENCE = {"pyramid_channels": 256, "segmentation_channels": 128, "pretrained": False}
 NETWORKS: dict[str, tuple[dict[str, Any], int, int]] = {

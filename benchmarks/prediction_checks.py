@@ -39,15 +39,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
 from broken_trainings import TRAININGS, broken_by
 from real_stereo import semi_global_matching
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.recording import RIGHT, Recording
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.frame_preparation import read_frames
+from stadia.predict.checked_frames import observe_frames
+from stadia.predict.verdict import PredictionGate, read_training_record
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.prediction.checked_frames import observe_frames
-from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
 from stadia.recipes.presets import preset_overrides
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds
 from stadia.training.checkpoint import Checkpoint
@@ -208,7 +208,7 @@ def train(name: str, case: Case, out: Path, real: Path) -> None:
     no_preflight = mock.patch("stadia.recipes.base.video_data.run_preflight", return_value=[])
     with broken_by(broken.patch if broken else None), no_preflight:
         try:
-            recipes.train(config, out=folder, on_stop=OnStop.WARN)
+            launch.train(config, out=folder, on_stop=OnStop.WARN)
         except Exception as error:
             print(f"    halted: {error}", file=sys.stderr)
 

@@ -21,14 +21,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "recipes"))
 
 from published_folders import ARCHITECTURES, write_network
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.apps.adapt import RECORD, adapt_network
 from stadia.cli.main import run as run_command_line
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.files.json_files import read_json
+from stadia.predict.export import export_checkpoint
 from stadia.recipes import RECIPES
-from stadia.recipes.prediction.export import export_checkpoint
-from stadia.recipes.prediction.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network
 from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
@@ -68,7 +68,7 @@ def train_and_resume(recipe: str, folder: Path, world: Path, out: Path) -> bool:
         values["model"]["pose_net"] = "correlation"
     training = {**SETTINGS, "max_steps": STEPS, "max_epochs": None, "batch_size": 2, "checkpoint_every": 1}
     config = recipes.configure(recipe, data=data, training=training, **values)
-    whole = recipes.train(config, out=out / "whole")
+    whole = launch.train(config, out=out / "whole")
     recipe_class = RECIPES.load(recipe)
     training_step = recipe_class.training_step
 
@@ -80,11 +80,11 @@ def train_and_resume(recipe: str, folder: Path, world: Path, out: Path) -> bool:
     recipe_class.training_step = stop
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            recipes.train(config, out=out / "stopped")
+            launch.train(config, out=out / "stopped")
     finally:
         recipe_class.training_step = training_step
     (stopped,) = (out / "stopped").iterdir()
-    resumed = recipes.train(config, resume=stopped)
+    resumed = launch.train(config, resume=stopped)
     first, second = (Checkpoint.open(run.folder / "checkpoints" / "last.safetensors") for run in (whole, resumed))
     return first.header.step == second.header.step == STEPS and first.checksums == second.checksums
 

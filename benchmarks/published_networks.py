@@ -42,11 +42,11 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
+from stadia.predict.prediction_inputs import make_recording_input, open_inputs
+from stadia.predict.scale_receipt import measure_scale
+from stadia.predict.scale_sources import match_pair_depth
 from stadia.recipes import load_predictor
-from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import make_recording_input, open_inputs
-from stadia.recipes.prediction.scale_receipt import measure_scale
-from stadia.recipes.prediction.scale_sources import match_pair_depth
+from stadia.recipes.base.network_checkpoint import open_network
 
 
 def open_meter(data: Path, name: str) -> Any:

@@ -20,11 +20,11 @@ from pathlib import Path
 from stadia.cli.main import app
 
 HELP_GOAL_S, GOAL_S = 0.3, 2.0
-RECIPE = "stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_task"
+RECIPE = "stadia.recipes.selfsup.recipe, stadia.predict.depth_task"
 COMMANDS = {
-    "check": "stadia.recipes.prediction.requests, stadia.diagnostics.preflight.preflight_runner",
-    "predict": f"stadia.recipes.prediction.task, {RECIPE}",
-    "train": f"stadia.recipes.launch.workflow, {RECIPE}",
+    "check": "stadia.predict.requests, stadia.diagnostics.preflight.preflight_runner",
+    "predict": f"stadia.predict.task, {RECIPE}",
+    "train": f"stadia.launch.workflow, {RECIPE}",
     "torch alone": "torch",
 }
 

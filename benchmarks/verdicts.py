@@ -25,10 +25,10 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
+from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.mapping.run_map import MapRequest, run_map
-from stadia.recipes.prediction.input_map import MapOfFrames
-from stadia.recipes.prediction.scale_sources import match_pair_depth
-from stadia.recipes.prediction.verdict import PredictionGate
+from stadia.predict.scale_sources import match_pair_depth
+from stadia.predict.verdict import PredictionGate
 
 FRAMES = 10
 FAR = 80.0

@@ -32,7 +32,7 @@ import stadia.process.torchvision_shim  # noqa: F401
 # isort: split
 from torch import Tensor
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.types import Batch, Camera, Prediction
 from stadia.datasets.config import CacheConfig
 from stadia.diagnostics.catalog import find_root_cause
@@ -180,7 +180,7 @@ def run_training(one: Broken, folder: Path) -> list[Finding]:
     )
     with broken_by(one.patch):
         try:
-            recipes.train(config, out=folder, on_stop=OnStop.HALT)
+            launch.train(config, out=folder, on_stop=OnStop.HALT)
         except Exception as error:  # what halts a training is among its findings
             print(f"    halted: {error}", file=sys.stderr)
     (run,) = folder.iterdir()

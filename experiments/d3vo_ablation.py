@@ -38,7 +38,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.apps.demo import render_worlds
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, MapsPredictor
@@ -193,7 +193,7 @@ def trained(name: str, seed: int, worlds: Path, arguments: argparse.Namespace) -
     given = [f"training.max_steps={arguments.steps}", f"seed={seed}", f"name=d3vo-{name}-{seed}", *arguments.overrides]
     began = time.monotonic()
     words = (*preset_overrides("demo"), *SMALL, *PLAIN, *CONFIGURATIONS[name], *given)
-    run = recipes.train(recipes.configure("selfsup", words, data={"path": str(worlds)}), out=arguments.out)
+    run = launch.train(recipes.configure("selfsup", words, data={"path": str(worlds)}), out=arguments.out)
     return {"run": run.folder.name, "train_s": round(time.monotonic() - began)}
 
 

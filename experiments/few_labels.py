@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.apps.demo import render_worlds
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.recipes.prediction.labeled_recordings import score_recordings
+from stadia.predict.labeled_recordings import score_recordings
 
 SETTINGS = (
     "data.height=96",
@@ -64,7 +64,7 @@ def trained_on(worlds: Path, name: str, truth: Path, arguments: argparse.Namespa
     """Train, and return AbsRel and RMSE on the test worlds of `truth`, metres, every pixel."""
     settings = (*SETTINGS, f"name={name}", f"training.max_steps={arguments.steps}", *arguments.overrides)
     began = time.monotonic()
-    run = recipes.train(recipes.configure("supervised", settings, data={"path": str(worlds)}), out=arguments.out)
+    run = launch.train(recipes.configure("supervised", settings, data={"path": str(worlds)}), out=arguments.out)
     train_s = round(time.monotonic() - began)
     test, console = open_recordings(truth, split="test"), Console(stderr=True)
     scored = score_recordings(

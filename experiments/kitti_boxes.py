@@ -26,7 +26,7 @@ import torch
 
 from stadia.datasets.objects.kitti_objects import KittiBox, KittiObjectImages, read_boxes
 from stadia.geometry.boxes import box_iou, compute_box_corners
-from stadia.recipes.objectpose.object_pose_scores import draw_labels, score_estimates
+from stadia.objectpose.object_pose_scores import draw_labels, score_estimates
 
 CHANGES = {
     "none": (0.0, 0.0, 0.0, 1.0),

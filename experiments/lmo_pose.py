@@ -21,16 +21,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stadia import recipes, report
+from stadia import launch, recipes, report
 from stadia.core import seeds
 from stadia.core.types import no_progress
 from stadia.datasets.objects.bop import BopImages, to_boxes, write_results
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.object_pose_scores import add_recall, replace_nan
+from stadia.objectpose.recipe import ObjectPoseRecipe
+from stadia.objectpose.task import CSV, score_images
 from stadia.recipes.base.build_recipe import init_recipe, load_recipe
-from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.object_pose_scores import add_recall, replace_nan
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
-from stadia.recipes.objectpose.task import CSV, score_images
 from stadia.training.run_folder import Run
 
 TRAINED = 30
@@ -89,7 +89,7 @@ def main() -> None:
     )
     assert isinstance(config, ObjectPoseConfig)
     began = time.monotonic()
-    run = recipes.train(config, out=arguments.out)
+    run = launch.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     last = run.checkpoints / "last.safetensors"
     images, trained, made_by = BopImages.open(Path(path)), load_recipe(last), Provenance.from_checkpoint(last)

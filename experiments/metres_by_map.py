@@ -20,11 +20,11 @@ from zero_shot import predict_depth, read_sample, score_images
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.mapping.map_of_frames import MapOfFrames
+from stadia.predict.prediction_inputs import PredictionInput, open_inputs
+from stadia.predict.scale_receipt import ScaledPredictor, measure_scale
 from stadia.recipes import load_predictor
-from stadia.recipes.prediction.input_map import MapOfFrames
-from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.prediction.scale_receipt import ScaledPredictor, measure_scale
+from stadia.recipes.base.network_checkpoint import open_network
 
 HEIGHTS_M = {"kitti06": 1.65, "road": 1.65}
 SIZE = (128, 416)

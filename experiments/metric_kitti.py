@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.types import Predictor
 from stadia.datasets.masks.mask_files import attach_masks
 from stadia.datasets.open_dataset import open_recordings
@@ -34,8 +34,8 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
+from stadia.recipes.base.network_checkpoint import open_network
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.network_checkpoint import open_network
 
 TRUE_M, CAP_M = 1.65, 80.0
 SIZE = (128, 416)
@@ -104,7 +104,7 @@ def run(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
     )
     config = recipes.configure("metric", overrides, seed=arguments.seed, data={"path": str(arguments.data)})
     started = time.perf_counter()
-    finished = recipes.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
+    finished = launch.train(config, out=arguments.out / "runs", on_stop=OnStop.WARN)
     predictor = recipes.load_predictor(finished.folder / "checkpoints" / "last.safetensors")
     recipe = predictor.recipe  # type: ignore[attr-defined]
     assert isinstance(recipe, MetricRecipe)

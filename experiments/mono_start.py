@@ -31,14 +31,15 @@ from stadia.datasets.config import CameraConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map
 from stadia.files.image_io import write_image
+from stadia.launch import train
+from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.mapping.run_map import MapRequest, run_map
-from stadia.recipes import configure, load_predictor, train
+from stadia.predict.checked_frames import observe_frames
+from stadia.predict.prediction_inputs import open_inputs
+from stadia.predict.verdict import PredictionGate, read_training_record
+from stadia.recipes import configure, load_predictor
 from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.prediction.checked_frames import observe_frames
-from stadia.recipes.prediction.input_map import MapOfFrames
-from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
+from stadia.recipes.base.network_checkpoint import open_network
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.checkpoint import open_checkpoint

@@ -52,7 +52,7 @@ from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.pose.pose_net import PoseNet
 from stadia.recipes import load_predictor
-from stadia.recipes.prediction.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 

@@ -19,7 +19,7 @@ import argparse
 import time
 from pathlib import Path
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.files.json_files import read_json
 
 IOU, SHARE, MINUTES = 0.95, 0.5, 10.0
@@ -32,7 +32,7 @@ def steps_in(minutes: float, out: Path, overrides: list[str]) -> int:
     first.
     """
     tried = [f"training.max_steps={TRIED}", "training.validate_every=null", "data.val_samples=16"]
-    run = recipes.train(recipes.configure("overlay", ["training.threads=2", *overrides, *tried]), out=out / "trial")
+    run = launch.train(recipes.configure("overlay", ["training.threads=2", *overrides, *tried]), out=out / "trial")
     return round(OF_STEPS * 60 * minutes / sum(run.facts.time.step_s.values()))
 
 
@@ -41,7 +41,7 @@ def main(out: Path, minutes: float | None, overrides: list[str]) -> None:
     if minutes is not None:
         overrides = [*overrides, f"training.max_steps={steps_in(minutes, out, overrides)}"]
     began = time.perf_counter()
-    run = recipes.train(recipes.configure("overlay", ["training.threads=2", *overrides]), out=out)
+    run = launch.train(recipes.configure("overlay", ["training.threads=2", *overrides]), out=out)
     took = (time.perf_counter() - began) / 60
     names = ("val", "val-mean-depth", "val-difference")
     found, mean, difference = (read_json(run.folder / "scores" / f"{name}.json")["metrics"] for name in names)

@@ -27,7 +27,7 @@ from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.odometry.graph_odometry import GraphOdometry
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.prediction.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import SceneJob
 from stadia.synthetic.roadworld.road_world import RoadRenderer, derive_world_seed, make_world

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import stadia.process.torchvision_shim  # noqa: F401
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.recipes import RECIPES
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
@@ -66,7 +66,7 @@ def trained(arguments: argparse.Namespace, seed: int, stages: list[dict[str, Any
     ]
     if stages:
         settings += [f"training.stages={json.dumps(stages)}", f"training.stage_lr_scaling={arguments.stage_lr_scaling}"]
-    return recipes.train(recipes.configure(arguments.recipe, [*settings, *arguments.overrides]), out=arguments.out)
+    return launch.train(recipes.configure(arguments.recipe, [*settings, *arguments.overrides]), out=arguments.out)
 
 
 def size(text: str) -> tuple[int, int]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from stadia import recipes, report
+from stadia import launch, recipes, report
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.core.types import Camera, MapsPredictor, Predictor
 from stadia.datasets.open_dataset import open_recordings
@@ -39,7 +39,7 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import warp_image
 from stadia.losses.photometric import photometric_residual
-from stadia.recipes.prediction.labeled_recordings import score_recordings
+from stadia.predict.labeled_recordings import score_recordings
 from stadia.training.run_folder import Run
 
 NEARER_THAN_M = 50.0
@@ -160,7 +160,7 @@ def main() -> None:
     frames = {"frames": (0, 40)} if arguments.held_out else {}
     settings = (*SETTINGS, f"training.max_steps={arguments.steps}", *arguments.overrides)
     started = time.monotonic()
-    run = recipes.train(recipes.configure("selfsup", settings, data={"path": path, **frames}), out=arguments.out)
+    run = launch.train(recipes.configure("selfsup", settings, data={"path": path, **frames}), out=arguments.out)
     trained_s = time.monotonic() - started
     predictor = cast(MapsPredictor, recipes.load_predictor(run.folder))
     figures = compare(predictor, recording, scored) | path_figures(

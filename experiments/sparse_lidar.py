@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stadia import recipes, report
+from stadia import launch, recipes, report
 from stadia.core import seeds
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
@@ -28,9 +28,9 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.recordings import FrameRange
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.predict.labeled_recordings import score_recordings
 from stadia.recipes.base.build_recipe import init_recipe
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.prediction.labeled_recordings import score_recordings
 from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.training.run_folder import Run
 
@@ -83,7 +83,7 @@ def main() -> None:
     settings = (*SETTINGS, f"training.max_steps={arguments.steps}", *arguments.overrides)
     config = recipes.configure("supervised", settings, data={"path": path})
     began = time.monotonic()
-    run = recipes.train(config, out=arguments.out)
+    run = launch.train(config, out=arguments.out)
     train_s = round(time.monotonic() - began)
     (recording,) = open_recordings(path)
     mean = average_recordings([FrameRange(recording, 0, TRAINED)], config.data.height, config.data.width)

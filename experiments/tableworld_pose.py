@@ -36,7 +36,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.types import Meta
 from stadia.dataloading.loader import Loader
 from stadia.dataloading.object_samples import ObjectSamples
@@ -52,11 +52,11 @@ from stadia.geometry.se3 import (
     quaternion_wxyz_from_matrix,
 )
 from stadia.metrics.object_metrics import ImageComparison, match_hungarian
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.ground_truth import image_objects
+from stadia.objectpose.object_pose_scores import ObjectScore, boxes_to_objects
+from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.ground_truth import image_objects
-from stadia.recipes.objectpose.object_pose_scores import ObjectScore, boxes_to_objects
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe, compare_images
 
 COMPARED = (
     "rotation_error_deg_median",
@@ -234,7 +234,7 @@ def told_of(found: dict[str, list[dict[str, Any]]]) -> list[str]:
 def one(config: ObjectPoseConfig, out: Path) -> dict[str, Any]:
     """Train, and score the test tables."""
     started = time.perf_counter()
-    run = recipes.train(config, out=out)
+    run = launch.train(config, out=out)
     trained_s = time.perf_counter() - started
     return {"trained_s": round(trained_s), **scored(run.folder, Path(str(run.facts.data["path"])))}
 

@@ -32,11 +32,11 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frame
 from stadia.metrics.uncertainty_metrics import sparsification
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
+from stadia.predict.prediction_inputs import open_inputs
+from stadia.predict.scale_sources import match_pair_depth
 from stadia.recipes import load_predictor
+from stadia.recipes.base.network_checkpoint import open_network
 from stadia.recipes.base.network_recipe import make_network_recipe
-from stadia.recipes.prediction.network_checkpoint import open_network
-from stadia.recipes.prediction.prediction_inputs import open_inputs
-from stadia.recipes.prediction.scale_sources import match_pair_depth
 
 Map = NDArray[np.float64]
 

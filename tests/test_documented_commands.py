@@ -145,8 +145,8 @@ def test_a_line_runs_as_printed(
     if "--depth drive-depth" in line:
         Path("depth_npz").rename("drive-depth")  # what an earlier line wrote
     # A tenth of the steps that fit: tests/recipes/test_time_budget.py proves their number.
-    monkeypatch.setattr("stadia.recipes.prediction.export.export_onnx", export_at_training_size)
-    monkeypatch.setattr("stadia.recipes.launch.time_budget.PLANNED_STEPS", 0.09)
+    monkeypatch.setattr("stadia.predict.export.export_onnx", export_at_training_size)
+    monkeypatch.setattr("stadia.launch.time_budget.PLANNED_STEPS", 0.09)
     with pytest.raises(SystemExit) as ending:
         run([*shlex.split(line)[1:], *added])
     done = (0, 1) if line.split()[1] in ("check", "diagnose") else (0,)  # 1: they found what stops a training

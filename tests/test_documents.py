@@ -72,7 +72,7 @@ def commands(block: Block) -> list[str]:
 def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Record the commands that are reached, instead of running them; `train` becomes a dry run."""
     reached: list[str] = []
-    monkeypatch.setattr("stadia.recipes.dry_run", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr("stadia.launch.dry_run", lambda *_, **__: None, raising=False)
     monkeypatch.setattr(
         "stadia.datasets.open_dataset.check_path_exists", lambda _: None
     )  # the folders of examples are nobody's

@@ -116,7 +116,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         timed = Trajectory(np.stack([pose(index) for index in range(6)]), np.arange(6) / 2)
         write_tum_trajectory(tmp_path / name.replace(".", "-tum."), timed)
     (tmp_path / "study.yaml").write_text(STUDY.replace("data.path=stadia", "data.path=DATASET"))
-    monkeypatch.setattr("stadia.recipes.prediction.export.export_onnx", export_at_training_size)
+    monkeypatch.setattr("stadia.predict.export.export_onnx", export_at_training_size)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -151,9 +151,9 @@ SMALL = [word for word in (*NETWORK, *SHORT.split()) if "=" in word]
 @pytest.fixture
 def small_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings that a page starts from Python end in seconds."""
-    from stadia import recipes
+    from stadia import launch, recipes
 
-    configure, train = recipes.configure, recipes.train
+    configure, train = recipes.configure, launch.train
 
     def configure_small(name: str, words: Sequence[str] = (), **values: Any) -> Any:
         return configure(name, [*words, *SMALL], **values)

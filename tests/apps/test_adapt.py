@@ -31,10 +31,10 @@ from stadia.evaluation.frame_preparation import Frame
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
 from stadia.geometry.numpy_camera import centered_K
+from stadia.launch.time_budget import MeasuredTraining, PlannedTraining, TimeBudget
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.launch.time_budget import MeasuredTraining, PlannedTraining, TimeBudget
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.training_state import CommandEnd
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.evaluation.conftest import drive_folder as drive_folder
 
-from stadia.recipes.prediction import export
+from stadia.predict import export
 from stadia.training.checkpoint import Checkpoint
 
 OPTIONS = {

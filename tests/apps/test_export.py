@@ -174,7 +174,7 @@ def test_mistakes(
         errors = [line for line in err.splitlines() if line.startswith("stadia: ")]  # beside what it was at
         assert (code, text, len(errors)) == (2, "", 1)
         assert said in errors[0]
-    monkeypatch.setattr("stadia.recipes.prediction.export.load_recipe", lambda checkpoint: torch.nn.Identity())
+    monkeypatch.setattr("stadia.predict.export.load_recipe", lambda checkpoint: torch.nn.Identity())
     code, _, err = stadia("export", trained, "--out", out)
     assert (code, "a checkpoint of 'selfsup', which predicts no depth" in err) == (2, True)
     assert not out.exists()

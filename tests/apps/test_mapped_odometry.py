@@ -15,7 +15,7 @@ from stadia.core.types import DepthScale
 from stadia.datasets.video.content_hash import hash_video
 from stadia.evaluation.frame_preparation import Frame
 from stadia.odometry.visual_odometry import CameraPath
-from stadia.recipes.prediction.mapped_odometry import MappedOdometry
+from stadia.predict.mapped_odometry import MappedOdometry
 
 FRAMES = 6
 K = np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]])

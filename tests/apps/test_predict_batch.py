@@ -24,9 +24,9 @@ from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, Video
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import no_progress
 from stadia.files.remote_store import RemoteStore
-from stadia.recipes.prediction import task
-from stadia.recipes.prediction.requests import PredictRequest
-from stadia.recipes.prediction.task import run_predict
+from stadia.predict import task
+from stadia.predict.requests import PredictRequest
+from stadia.predict.task import run_predict
 from stadia.training.checkpoint import Checkpoint
 
 OPTIONS = {"camera": {"focal_px": 120}}

@@ -52,7 +52,7 @@ PRELOADED = (
         "stadia.diagnostics.preflight.preflight_runner",
         "stadia.losses.cpu.fused_reprojector",
         "stadia.losses.cpu.fused_smoothness",
-        "stadia.recipes.launch.workflow",
+        "stadia.launch.workflow",
         "stadia.recipes.selfsup.recipe",
         "stadia.report.report_page",
     )

@@ -24,8 +24,8 @@ from torch import nn
 from stadia.cli.main import run as run_command_line
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.network_export import ExportComparison, export_onnx
+from stadia.predict.export import describe_export
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.prediction.export import describe_export
 from stadia.training.checkpoint import Checkpoint
 
 CAMERA = ("data.camera.focal_px=120",)

@@ -14,7 +14,7 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity, write_findings
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, judge_measurements
 from stadia.files.run_facts import JudgedTraining
-from stadia.recipes.prediction.verdict import find_unusable_codes, record_worse_verdict, replace_verdict
+from stadia.predict.verdict import find_unusable_codes, record_worse_verdict, replace_verdict
 from stadia.training.run_folder import Run
 
 

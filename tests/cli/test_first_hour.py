@@ -11,8 +11,8 @@ import pytest
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets.open_dataset import open_recordings
+from stadia.models.network_names import refuse_misspelt_network
 from stadia.models.published_networks import PUBLISHED_NETWORKS
-from stadia.recipes.prediction.requests import refuse_misspelt_network
 from stadia.recipes.presets import list_presets, read_preset
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -90,7 +90,7 @@ def test_an_interrupted_prediction_names_how_to_start_it_again(
         (tmp_path / "out").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stadia.recipes.prediction.task.run_predict", interrupt)
+    monkeypatch.setattr("stadia.predict.task.run_predict", interrupt)
     cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((96, 128, 3), np.uint8))
     code, _, err = stadia("predict", tmp_path / "photo.jpg", "--out", tmp_path / "out")
     assert code == 130

@@ -13,8 +13,8 @@ from stadia.core.config import list_keys
 from stadia.core.config_help import describe_keys
 from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
+from stadia.launch.step_measurement import DryRunResult
 from stadia.recipes import CONFIGS
-from stadia.recipes.launch.step_measurement import DryRunResult
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 from stadia.training.run_folder import Run
 
@@ -73,7 +73,7 @@ def test_dry_run_prints_what_can_be_read_back_without_torch(python, stadia, tmp_
 def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch):
     tried = []
     monkeypatch.setattr(
-        "stadia.recipes.dry_run", lambda config, **_: tried.append(config.data.path) or THREE_STEPS, raising=False
+        "stadia.launch.dry_run", lambda config, **_: tried.append(config.data.path) or THREE_STEPS, raising=False
     )
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, tried) == (0, [None])
@@ -83,7 +83,7 @@ def test_a_recipe_that_has_data_of_its_own_is_tried_on_them(stadia, monkeypatch)
 
 def test_a_dry_run_whose_loss_checks_had_no_time_exits_with_1(stadia, monkeypatch):
     unchecked = replace(THREE_STEPS, not_checked=("properties of the loss", "one batch"))
-    monkeypatch.setattr("stadia.recipes.dry_run", lambda config, **_: unchecked, raising=False)
+    monkeypatch.setattr("stadia.launch.dry_run", lambda config, **_: unchecked, raising=False)
     code, out, err = stadia("train", "objectpose", "--dry-run")
     assert (code, json.loads(out)["recipe"]) == (1, "objectpose")
     last = err.strip().splitlines()[-1]
@@ -211,7 +211,7 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
         folder, writes = tmp_path, True
 
     (tmp_path / "run.json").write_text("{}", encoding="utf-8")
-    monkeypatch.setattr("stadia.recipes.train", train)
+    monkeypatch.setattr("stadia.launch.train", train)
     code, out, err = stadia(
         "train", "selfsup", "--data", str(tmp_path), "--out", "x", "--on-stop", "warn", "training.batch_size=3"
     )
@@ -224,7 +224,7 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
 
 def test_paths_are_kept_from_the_root_on_and_a_resumed_run_knows_its_recipe(stadia, monkeypatch, tmp_path):
     handed = []
-    monkeypatch.setattr("stadia.recipes.train", lambda config, **options: handed.append((config, options["resume"])))
+    monkeypatch.setattr("stadia.launch.train", lambda config, **options: handed.append((config, options["resume"])))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "drive.mp4").touch()
     assert (
@@ -295,7 +295,7 @@ def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch)
         ended(run)
         raise RunError(run.folder, found="no scores", expected="some", fix="none")
 
-    monkeypatch.setattr("stadia.recipes.train", train)
+    monkeypatch.setattr("stadia.launch.train", train)
     code, out, err = stadia("train", "selfsup", "--data", str(tmp_path))
     (page,) = tmp_path.glob("*/report.html")
     assert (code, out) == (2, f"report: {page}\n")

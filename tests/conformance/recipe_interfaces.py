@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from stadia.core.config import StrictModel
-from stadia.recipes import CONFIGS, RECIPES, TASKS
-from stadia.recipes.prediction.task import Task
+from stadia.predict import TASKS
+from stadia.predict.task import Task
+from stadia.recipes import CONFIGS, RECIPES
 from stadia.training.recipe import Recipe
 
 

@@ -46,7 +46,8 @@ from stadia.losses.loss_report import LossReport
 from stadia.losses.object_pose_loss import bounded_log
 from stadia.losses.sparse_depth import LabeledDepth
 from stadia.models import DEPTH_NETWORK_CONFIGS
-from stadia.recipes import CONFIGS, TASKS
+from stadia.predict import TASKS
+from stadia.recipes import CONFIGS
 from stadia.report import metric_labels
 from stadia.training import optim
 from stadia.training.config import OptimizerConfig, ScheduleConfig

@@ -215,7 +215,7 @@ def test_a_training_that_hardly_learned_is_doubtful(training: TrainingRecord, wo
     assert named.expected == expected, "what was measured alone"
     own = replace(training, folder=Path("runs/my run"), recipe="selfsup", recipe_class="Mine")
     (of_own,) = judge_measurements(GOOD, own).findings
-    line = "`recipes.train(config, recipe_class=Mine)` in Python, with start_from='runs/my run' training.max_steps=5000"
+    line = "`launch.train(config, recipe_class=Mine)` in Python, with start_from='runs/my run' training.max_steps=5000"
     assert line in of_own.fix
 
 

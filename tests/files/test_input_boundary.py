@@ -56,7 +56,7 @@ ALLOWED = {
     "datasets/video/video_decoding.py:av.open": "after check_input_file, without playlists, protocols and huge frames",
     "diagnostics/catalog/entries.py:read_text": "the catalog of findings ships with the package",
     "training/run_folder.py:json.loads": "a copy of values as JSON has them",
-    "recipes/prediction/requests.py:json.loads": "a copy of values as JSON has them",
+    "predict/requests.py:json.loads": "a copy of values as JSON has them",
     "core/config.py:json.loads": "a copy of values as JSON has them, and words of the command line",
     "evaluation/io/predictions_folder.py:json.loads": "lines of a scratch file that this process wrote",
     "evaluation/plots/videos.py:av.open": "a video that is written",
@@ -66,7 +66,7 @@ ALLOWED = {
     "mapping/rotation_check.py:open": "a database of COLMAP that this process wrote",
     "process/slowdown.py:read_text": "what Linux counts of this thread",
     "training/processes.py:json.loads": "facts that the processes of one training exchange",
-    "recipes/prediction/scale_grammar.py:csv.reader": "rows without a header, of text that read_text read",
+    "predict/scale_grammar.py:csv.reader": "rows without a header, of text that read_text read",
 }
 
 

@@ -27,7 +27,7 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
 from stadia.odometry import sliding_window_ba as refining
 from stadia.odometry.visual_odometry import CameraPath, track_camera
-from stadia.recipes.prediction.requests import OdometryRequest
+from stadia.predict.requests import OdometryRequest
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)

@@ -97,9 +97,9 @@ HEAVY = ("torch._dynamo", "torchvision.ops.poolers", "scipy.stats", "scipy.optim
 
 
 NEEDLESS = {
-    "stadia.recipes.prediction.requests, stadia.diagnostics.preflight.preflight_runner": ("torch", *HEAVY),  # of check
-    "stadia.recipes.prediction.depth_task, stadia.recipes.selfsup.recipe": HEAVY,
-    "stadia.recipes.launch.workflow, stadia.recipes.selfsup.recipe, stadia.recipes.prediction.depth_task": (
+    "stadia.predict.requests, stadia.diagnostics.preflight.preflight_runner": ("torch", *HEAVY),  # of check
+    "stadia.predict.depth_task, stadia.recipes.selfsup.recipe": HEAVY,
+    "stadia.launch.workflow, stadia.recipes.selfsup.recipe, stadia.predict.depth_task": (
         "torchmetrics.functional",
         "lightning.pytorch",
         "transformers",

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # published_folders, which the i
 
 from stadia.apps.studies.config import check_metric
 from stadia.evaluation.plots.charts import draw_motions
-from stadia.recipes import CONFIGS, configure, train
+from stadia.launch import train
+from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base import self_supervised
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.loop import TrainingLoop

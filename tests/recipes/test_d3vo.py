@@ -13,15 +13,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Prediction
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.recipes.prediction.depth_task import predict_input
-from stadia.recipes.prediction.prediction_inputs import open_inputs
+from stadia.predict.depth_task import predict_input
+from stadia.predict.prediction_inputs import open_inputs
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -210,7 +210,7 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
     d3vo: SelfsupConfig, worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = changed(d3vo, "training.max_steps=2", "training.checkpoint_every=1", "optimizer.lr=1e-2")
-    whole = recipes.train(config, out=tmp_path / "whole")
+    whole = launch.train(config, out=tmp_path / "whole")
     step = SelfsupRecipe.training_step
     with monkeypatch.context() as crashing:
         crashing.setattr(
@@ -219,9 +219,9 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
             lambda recipe, batch: step(recipe, batch) if recipe.global_step == 0 else {}["crash"],
         )
         with pytest.raises(KeyError):
-            recipes.train(config, out=tmp_path / "parts")
+            launch.train(config, out=tmp_path / "parts")
     (folder,) = (tmp_path / "parts").iterdir()
-    resumed = recipes.train(config, resume=folder)
+    resumed = launch.train(config, resume=folder)
     weights = [Checkpoint.open(run.folder / "checkpoints" / "last.safetensors").weights() for run in (whole, resumed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     with whole.metrics_csv.open() as file:

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stadia import recipes
+from stadia import launch
 from stadia.core.config import diff_mappings, resolve_config
 from stadia.core.errors import RunError
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import all_frames
 from stadia.files.run_facts import match_facts
+from stadia.launch.training_data import list_movable_keys
+from stadia.overlay.config import OverlayDataConfig
 from stadia.recipes.base.training_overlap import describe_depth, measure_poses
-from stadia.recipes.launch.training_data import list_movable_keys
-from stadia.recipes.overlay.config import OverlayDataConfig
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.synthetic.composites.backgrounds import describe_background_depth, open_backgrounds
 from stadia.training.run_folder import Run
@@ -171,7 +171,7 @@ def test_a_resume_with_other_labels_is_refused(
     moved = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
     cure = f"Fix: put the files of before back, or train a new run from its weights: start_from={run}"
     with pytest.raises(RunError, match=rf"on \({fact}\.[^;]*: others\); .* {cure}"):
-        recipes.train(moved, resume=run)
+        launch.train(moved, resume=run)
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
@@ -184,15 +184,15 @@ def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, 
     split = [f"data.split_by.{key}_file={lists[key]}" for key in ("train", "val")]
     words = [f"data.path={images}", "data.offsets=[-1]", "data.camera.horizontal_fov_deg=80", *split]
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
-    run = recipes.train(config, out=tmp_path / "runs").folder
+    run = launch.train(config, out=tmp_path / "runs").folder
     for name in ("other", "moved"):
         values = json.loads((run / "config.json").read_text())
         changed = resolve_config(SelfsupConfig, values, [f"data.split_by.val_file={lists[name]}"])
         if name == "moved":
-            recipes.train(changed, resume=run)
+            launch.train(changed, resume=run)
         else:
             with pytest.raises(RunError, match=r"other data than the run was trained on \(val_frames\."):
-                recipes.train(changed, resume=run)
+                launch.train(changed, resume=run)
 
 
 def test_other_labels_of_an_extra_data_set_are_named(trained_small: Path, tmp_path: Path) -> None:
@@ -210,10 +210,10 @@ def test_a_resume_may_name_a_format_that_was_detected(
     """Where another data set was put beside the one of the run, it must be named."""
     run = shutil.copytree(trained_small, tmp_path / "run")
     named = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["data.format=stadia"])
-    recipes.train(named, resume=run)
+    launch.train(named, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["format"] == "stadia"
     with pytest.raises(RunError, match="stadia -> auto"):
-        recipes.train(small, resume=run)
+        launch.train(small, resume=run)
 
 
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:

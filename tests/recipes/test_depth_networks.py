@@ -15,7 +15,7 @@ from rich.console import Console
 from tests.combinations import pair
 from torch import Tensor, nn
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
 from stadia.evaluation.exported_network import ExportedNetwork
@@ -23,9 +23,9 @@ from stadia.geometry.camera import intrinsics
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthNetworkConfig
 from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
+from stadia.predict.export import export_checkpoint
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.prediction.export import export_checkpoint
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
 
@@ -140,7 +140,7 @@ def test_it_trains_predicts_exports_and_resumes(
     request: pytest.FixtureRequest,
 ) -> None:
     config = configure(recipe, small, TINY_NETWORKS[name] if name in DEPTH_NETWORKS else {"name": name, "width": 4})
-    run = recipes.train(config, out=tmp_path / "whole")
+    run = launch.train(config, out=tmp_path / "whole")
     assert Checkpoint.open(run.folder / "checkpoints" / "last.safetensors").header.step == 3
 
     image = torch.rand(1, 3, 32, 96, generator=torch.Generator().manual_seed(0))
@@ -158,10 +158,10 @@ def test_it_trains_predicts_exports_and_resumes(
     with monkeypatch.context() as patch:
         interrupt(recipe, 3, patch)
         with pytest.raises(KeyboardInterrupt):
-            recipes.train(config, out=tmp_path / "stopped")
+            launch.train(config, out=tmp_path / "stopped")
     (stopped,) = (tmp_path / "stopped").iterdir()
     assert Checkpoint.open(stopped / "checkpoints" / "last.safetensors").header.step == 2
-    recipes.train(config, resume=stopped)
+    launch.train(config, resume=stopped)
     whole, resumed = (
         Checkpoint.open(folder / "checkpoints" / "last.safetensors").weights() for folder in (run.folder, stopped)
     )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stadia import recipes
+from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.losses import selfsup_loss
 from stadia.losses.reprojection import TorchReprojector
@@ -100,7 +100,7 @@ def test_a_training_step_waits_once_for_the_device(
         small.model_dump(mode="json"),
         [*rarely, sgd, f"loss.temporal_from_step={temporal_from_step}", "loss.pyramid=2"],
     )
-    recipes.train(config, out=tmp_path / "runs")
+    launch.train(config, out=tmp_path / "runs")
     assert [step.counts for step in steps[1:-1]] == [Counter(tolist=1)] * 2
     assert steps[-1].counts["lift_fresh"], (
         "the last step keeps the random numbers, in the checkpoint: if that is not seen, nothing is"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from stadia import recipes
+from stadia import launch
 from stadia.cli.main import run
 from stadia.core.errors import RunError
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def not_held_to_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tested in test_run_loss_checks.py; here it only costs time."""
-    monkeypatch.setattr("stadia.recipes.launch.workflow.run_loss_checks", lambda *_: [])
+    monkeypatch.setattr("stadia.launch.workflow.run_loss_checks", lambda *_: [])
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_dry_run_reports_peak_memory_of_three_steps_for_every_recipe(
     long = small.model_copy(
         update={"training": small.training.model_copy(update={"max_steps": 5000, "grad_accumulation_steps": 2})}
     )
-    found = recipes.dry_run(long)
+    found = launch.dry_run(long)
     assert len(updates) == 3
     assert updates[0] == 0 < updates[1] == updates[2]
     assert (found.device, len(found.peak_bytes), len(found.seconds)) == ("cpu", 3, 3)
@@ -68,7 +68,7 @@ def test_peak_memory_is_measured_for_each_step(
 
     monkeypatch.setattr(SelfsupRecipe, "training_step", with_ballast)
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # then freed memory is not kept, which counts until the training ends
-    first, second, third = recipes.dry_run(small).peak_bytes
+    first, second, third = launch.dry_run(small).peak_bytes
     assert second - first > 300 * MB
     assert second - third > 300 * MB
 
@@ -89,7 +89,7 @@ def test_out_of_memory_error_names_the_step(small: SelfsupConfig, here: Path, mo
             r"memory of step 2: found none left after \d+ MB of the step before \(CUDA out of memory. Tried.*batch_size"
         ),
     ):
-        recipes.dry_run(small)
+        launch.dry_run(small)
 
 
 @pytest.mark.slow

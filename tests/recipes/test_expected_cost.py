@@ -10,8 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia.recipes.launch import expected_cost
-from stadia.recipes.launch.expected_cost import ExpectedCost, describe_time
+from stadia.launch import expected_cost
+from stadia.launch.expected_cost import ExpectedCost, describe_time
 from stadia.training.batches import TrainingPhase, TrainingPlan
 from stadia.training.config import TrainingConfig
 from stadia.training.training_state import TimeLimit

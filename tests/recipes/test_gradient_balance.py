@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stadia.recipes.overlay.recipe import MAX_FACTOR, GradientBalance
+from stadia.overlay.recipe import MAX_FACTOR, GradientBalance
 from stadia.training.flops import FlopCounter
 
 

@@ -19,7 +19,7 @@ from stadia.core.types import DepthScale
 from stadia.geometry.camera import intrinsics
 from stadia.models import pretrained_weights
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.prediction.network_checkpoint import import_network
+from stadia.recipes.base.network_checkpoint import import_network
 from stadia.training.checkpoint import Checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]

@@ -15,8 +15,8 @@ from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import read_rgb, read_upright_size
 from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.video_map import find_map_folder
-from stadia.recipes.prediction.input_camera import ASSUMED_FOV_DEG, choose_input_camera
-from stadia.recipes.prediction.prediction_inputs import open_inputs
+from stadia.predict.input_camera import ASSUMED_FOV_DEG, choose_input_camera
+from stadia.predict.prediction_inputs import open_inputs
 
 EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 

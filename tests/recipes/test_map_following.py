@@ -13,7 +13,7 @@ import pytest
 from stadia.core.types import DepthScale
 from stadia.datasets.video.content_hash import hash_source
 from stadia.evaluation.frame_preparation import Frame
-from stadia.recipes.prediction.map_following import MappedPath, find_mapped_path
+from stadia.predict.map_following import MappedPath, find_mapped_path
 
 FRAMES, LOST = 6, 3
 K = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
@@ -52,8 +52,7 @@ def predict(step: float) -> list[Any]:
 
 def follow(path: MappedPath, frames: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(
-        "stadia.recipes.prediction.map_following.replace",
-        lambda frame, **new: SimpleNamespace(**{**vars(frame), **new}),
+        "stadia.predict.map_following.replace", lambda frame, **new: SimpleNamespace(**{**vars(frame), **new})
     )
     return list(path.follow(frames))
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
-from stadia.recipes.launch import step_measurement
-from stadia.recipes.launch.step_measurement import choose_compilation, choose_precision
+from stadia.launch import step_measurement
+from stadia.launch.step_measurement import choose_compilation, choose_precision
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.config import TrainingConfig
 from stadia.training.devices import check_precision, make_fabric
@@ -71,10 +71,10 @@ def test_a_resumed_training_keeps_what_was_measured(
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["training.precision=auto"])
     seconds = {"32": 1.0, "bf16": 2.0}
     monkeypatch.setattr(step_measurement, "_measure", lambda config, data: seconds[config.training.precision])
-    run = recipes.train(config, out=tmp_path / "runs")
+    run = launch.train(config, out=tmp_path / "runs")
     assert run.config["training"]["precision"] == "32"
     seconds["bf16"] = 0.5  # another machine, or a busy one
-    assert recipes.train(config, resume=run.folder).config["training"]["precision"] == "32"
+    assert launch.train(config, resume=run.folder).config["training"]["precision"] == "32"
 
 
 def test_a_compilation_that_works_is_taken(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +143,6 @@ def test_a_training_with_a_broken_compiler_is_the_training_without(
 
     monkeypatch.setattr(torch.nn.Module, "compile", fail)
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["training.compile=networks"])
-    run = recipes.train(config, out=tmp_path / "runs")
+    run = launch.train(config, out=tmp_path / "runs")
     assert run.config["training"]["compile"] == "off"
     assert "note: training.compile=networks failed (RuntimeError: no compiler here)" in capfd.readouterr().err

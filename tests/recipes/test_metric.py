@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta
@@ -24,12 +24,12 @@ from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.prediction_checks.training_record import RECIPE_TERMS
 from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.predict.depth_task import DepthTask
 from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.camera_heights import AverageHeight
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import name_drive_parts
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.depth_task import DepthTask
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
@@ -340,7 +340,7 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     height.
     """
     monkeypatch.setattr("stadia.recipes.metric.camera_heights.MAX_HEIGHT_LOG_ERROR", math.inf)
-    undisturbed = recipes.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
+    undisturbed = launch.train(quick, out=tmp_path / "undisturbed", on_stop=OnStop.WARN)
     facts = undisturbed.facts.recipe_facts
     last = undisturbed.folder / "checkpoints" / "last.safetensors"
     kept = Checkpoint.open(last).state()["recipe"]
@@ -362,10 +362,10 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
             MetricRecipe, "training_step", lambda self, batch: step(self, batch) if self.global_step < 6 else crash()
         )
         with pytest.raises(Crash):
-            recipes.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
+            launch.train(quick, out=tmp_path / "crashed", on_stop=OnStop.WARN)
     (folder,) = (tmp_path / "crashed").iterdir()
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step % 3, "in the middle of an epoch"
-    crashed = recipes.train(quick, out=tmp_path / "crashed", resume=folder, on_stop=OnStop.WARN)
+    crashed = launch.train(quick, out=tmp_path / "crashed", resume=folder, on_stop=OnStop.WARN)
     again = Checkpoint.open(crashed.folder / "checkpoints" / "last.safetensors")
     assert table(crashed.folder)[1] == rows
     assert repr(again.state()["recipe"]) == repr(kept)
@@ -400,7 +400,7 @@ def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
 def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, worlds):
     bare = tmp_path / "bare"
     shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))
-    run = recipes.train(
+    run = launch.train(
         changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", on_stop=OnStop.WARN
     )
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Prediction
@@ -113,7 +113,7 @@ def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
 
 
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:
-    run = recipes.train(
+    run = launch.train(
         resolve_config(MetricConfig, two.model_dump(mode="json"), ("training.max_steps=2",)), out=tmp_path / "runs"
     )
     predictor = recipes.load_predictor(run.folder)

@@ -16,13 +16,13 @@ from stadia.datasets.surveys import MaskSurvey
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights
+from stadia.predict.requests import EvaluateRequest
+from stadia.predict.task import run_evaluate
 from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.metric import data
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import InitialHeights, check_known_heights
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.requests import EvaluateRequest
-from stadia.recipes.prediction.task import run_evaluate
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.batches import TrainingPlan

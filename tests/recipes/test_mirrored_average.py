@@ -13,8 +13,8 @@ from torch import Tensor
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.geometry.camera import intrinsics, mirror
+from stadia.predict.backend_predictor import BackendPredictor
 from stadia.recipes.base.depth_recipe import DepthPredictor, average_mirrored, choose_flip
-from stadia.recipes.prediction.backend_predictor import BackendPredictor
 
 HEIGHT, WIDTH = 4, 7
 

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from stadia import recipes
+from stadia import launch, predict, recipes
 from stadia.core.config import resolve_config
 from stadia.core.types import Batch, DepthScale
 from stadia.dataloading.config import DataConfig
@@ -74,7 +74,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     for table, part in (
         (recipes.RECIPES, f"{__name__}:Supervised"),
         (recipes.CONFIGS, f"{__name__}:SupervisedConfig"),
-        (recipes.TASKS, "stadia.recipes.prediction.depth_task:DepthTask"),
+        (predict.TASKS, "stadia.predict.depth_task:DepthTask"),
     ):
         monkeypatch.setitem(table._parts, "supervised", part)
     words = [
@@ -86,7 +86,7 @@ def trained(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     ]
     words += ["data.ground_truth_depth=true", "data.sparse_depth=true"]
     shared = small.model_dump(mode="json", include={"data", "training"})
-    return recipes.train(resolve_config(SupervisedConfig, shared, words), out=tmp_path / "runs")
+    return launch.train(resolve_config(SupervisedConfig, shared, words), out=tmp_path / "runs")
 
 
 @pytest.mark.slow

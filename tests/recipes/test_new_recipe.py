@@ -15,18 +15,18 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from stadia import recipes, report
+from stadia import launch, predict, recipes, report
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_progress
 from stadia.diagnostics.finding import Finding
 from stadia.evaluation.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
+from stadia.predict.requests import EvaluateRequest, PredictRequest
+from stadia.predict.task import LabeledSet, ScoreOutput, Task, run_evaluate, run_predict
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.video_data import make_loaders
-from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.prediction.task import LabeledSet, ScoreOutput, Task, run_evaluate, run_predict
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.recipe import Recipe
@@ -157,7 +157,7 @@ class MugTask(Task):
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    for table, name in ((recipes.RECIPES, "MugRecipe"), (recipes.CONFIGS, "MugsConfig"), (recipes.TASKS, "MugTask")):
+    for table, name in ((recipes.RECIPES, "MugRecipe"), (recipes.CONFIGS, "MugsConfig"), (predict.TASKS, "MugTask")):
         monkeypatch.setitem(table._parts, "mugs", f"{__name__}:{name}")
     monkeypatch.setattr(MugRecipe, "fetched", [])
     words = [
@@ -168,7 +168,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         "optimizer.lr=0.05",
     ]
     words += ['training.loggers=["csv"]', "training.accelerator=cpu", "training.threads=1", "training.log_every=10"]
-    return recipes.train(resolve_config(MugsConfig, {}, words), out=tmp_path / "runs")
+    return launch.train(resolve_config(MugsConfig, {}, words), out=tmp_path / "runs")
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
 @pytest.mark.slow
 def test_it_is_resumed(trained: Run) -> None:
     config = MugsConfig.model_validate(trained.config)
-    longer = recipes.train(config, resume=trained.folder)
+    longer = launch.train(config, resume=trained.folder)
     assert longer.folder == trained.folder
     assert longer.facts.status == "finished"
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.objects.object_folder import ObjectFolder
 from stadia.datasets.objects.object_labels import CachedLabels, ObjectSubset
-from stadia.recipes.objectpose import data as object_data
-from stadia.recipes.objectpose.data import fingerprint_images
+from stadia.objectpose import data as object_data
+from stadia.objectpose.data import fingerprint_images
 from stadia.synthetic.config import TABLEWORLD_TINY
 from stadia.synthetic.roadworld import roadworld_writer
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld

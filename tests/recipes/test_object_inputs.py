@@ -25,9 +25,9 @@ from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry.boxes import Symmetry
 from stadia.geometry.numpy_camera import resize_K
 from stadia.metrics.object_metrics import PosedObjects
-from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.data import open_object_inputs
-from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.data import open_object_inputs
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.synthetic import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint

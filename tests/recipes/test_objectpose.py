@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from torch.nn import functional as F
 
-from stadia import recipes, report
+from stadia import launch, report
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
 from stadia.dataloading.object_samples import ObjectSamples, ObjectTargets
@@ -28,14 +28,14 @@ from stadia.geometry.se3 import quaternion_multiply
 from stadia.losses.object_pose_loss import one_minus_dot_squared
 from stadia.metrics.object_metrics import matched_scores, mean_average_precisions
 from stadia.models.object_pose_net import POSE_CHANNELS, ObjectMaps
+from stadia.objectpose import data as object_data
+from stadia.objectpose import recipe as objectpose
+from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
+from stadia.objectpose.data import ObjectBatch
+from stadia.objectpose.ground_truth import ground_truth_maps
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
+from stadia.objectpose.task import score_images
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.objectpose import data as object_data
-from stadia.recipes.objectpose import recipe as objectpose
-from stadia.recipes.objectpose.config import DetectionConfig, ObjectPoseConfig
-from stadia.recipes.objectpose.data import ObjectBatch
-from stadia.recipes.objectpose.ground_truth import ground_truth_maps
-from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
-from stadia.recipes.objectpose.task import score_images
 from stadia.synthetic import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
@@ -99,7 +99,7 @@ true_maps = partial(ground_truth_maps, classes=7)
 
 @pytest.mark.slow
 def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> None:
-    run = recipes.train(small, out=tmp_path / "runs")
+    run = launch.train(small, out=tmp_path / "runs")
     assert run.facts.status == "finished"
     with (run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

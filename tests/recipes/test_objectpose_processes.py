@@ -17,8 +17,8 @@ from stadia.core.types import Camera
 from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectTargets
 from stadia.geometry.boxes import Symmetry
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz
-from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.recipe import ObjectPoseRecipe
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.recipe import ObjectPoseRecipe
 from stadia.synthetic import config
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile

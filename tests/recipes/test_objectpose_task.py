@@ -28,12 +28,12 @@ from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry import se3
 from stadia.geometry.boxes import Symmetry
 from stadia.metrics.object_metrics import ImageComparison, PosedObjects
+from stadia.objectpose import task
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.data import training_image_facts
+from stadia.objectpose.object_pose_scores import boxes_to_objects, collect_score
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.objectpose import task
-from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.data import training_image_facts
-from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, collect_score
-from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.synthetic import config as presets
 from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint

@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes, report
+from stadia import launch, report
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
@@ -24,14 +24,14 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
 from stadia.files.atomic_files import write_json
 from stadia.files.json_files import read_json
+from stadia.overlay import task
+from stadia.overlay.config import OverlayConfig
+from stadia.overlay.recipe import OverlayRecipe
+from stadia.overlay.task import fit_network_size
+from stadia.predict.requests import EvaluateRequest, PredictRequest
+from stadia.predict.task import run_evaluate, run_predict
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.overlay import task
-from stadia.recipes.overlay.config import OverlayConfig
-from stadia.recipes.overlay.recipe import OverlayRecipe
-from stadia.recipes.overlay.task import fit_network_size
-from stadia.recipes.prediction.requests import EvaluateRequest, PredictRequest
-from stadia.recipes.prediction.task import run_evaluate, run_predict
 from stadia.synthetic.composites.composite_files import write_composites
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import compose_image_sheet
@@ -95,7 +95,7 @@ def changed(config: OverlayConfig, *overrides: str) -> OverlayConfig:
 
 @pytest.fixture(scope="session")
 def trained(config: OverlayConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return recipes.train(config, out=tmp_path_factory.mktemp("overlay-runs"))
+    return launch.train(config, out=tmp_path_factory.mktemp("overlay-runs"))
 
 
 def rows(run: Run, name: str) -> list[float]:
@@ -204,11 +204,11 @@ def test_resumed_it_goes_on_exactly(
 
     monkeypatch.setattr(OverlayRecipe, "training_step", training_step)
     with pytest.raises(RuntimeError, match="power cut"):
-        recipes.train(config, out=tmp_path / "runs")
+        launch.train(config, out=tmp_path / "runs")
     monkeypatch.undo()
     elsewhere = shutil.copytree(sets / "cut", tmp_path / "moved")
     moved = changed(config, f"data.foregrounds.path={elsewhere}")
-    resumed = recipes.train(moved, resume=next((tmp_path / "runs").iterdir()))
+    resumed = launch.train(moved, resume=next((tmp_path / "runs").iterdir()))
     weights = [Checkpoint.open(run.checkpoints / "last.safetensors").weights() for run in (trained, resumed)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert rows(resumed, "train/weight/depth_l1") == rows(trained, "train/weight/depth_l1")

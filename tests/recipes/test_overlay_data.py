@@ -14,8 +14,8 @@ from rich.console import Console
 
 from stadia.dataloading.config import OverlayDataConfig
 from stadia.losses.config import OverlayLossConfig
-from stadia.recipes.overlay.config import OverlayConfig
-from stadia.recipes.overlay.data import fit_label_range, open_overlay_data
+from stadia.overlay.config import OverlayConfig
+from stadia.overlay.data import fit_label_range, open_overlay_data
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from stadia.core.types import Batch, Inputs, Targets
 from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.launch import workflow
+from stadia.launch.own_class import LOSS_CHECKS, choose_class, list_own_values, note_unchecked_loss
 from stadia.losses.loss_report import LossReport, combine_losses
-from stadia.recipes.launch import workflow
-from stadia.recipes.launch.own_class import LOSS_CHECKS, choose_class, list_own_values, note_unchecked_loss
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run

@@ -17,9 +17,9 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.files.image_io import write_image
 from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS
+from stadia.predict.export import export_checkpoint
 from stadia.recipes import load_predictor
-from stadia.recipes.prediction.export import export_checkpoint
-from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, open_network
+from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network
 
 Stadia = Callable[..., tuple[int, str, str]]
 DEPTH, FOCAL = 5.0, 0.8

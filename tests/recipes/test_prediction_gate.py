@@ -14,8 +14,8 @@ from stadia.core.errors import VerdictError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
-from stadia.recipes.prediction import verdict
-from stadia.recipes.prediction.verdict import (
+from stadia.predict import verdict
+from stadia.predict.verdict import (
     MAX_SAMPLES,
     MAX_WAIT,
     MIN_FLOW_PX,

@@ -9,10 +9,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.errors import ConfigError
+from stadia.launch.training_data import check_stages, choose_batch_sizes, list_stages, prepare_data
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.launch.training_data import check_stages, choose_batch_sizes, list_stages, prepare_data
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.recipes.supervised.recipe import SupervisedRecipe
@@ -57,7 +57,7 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
     sizes = [(stage.data.height, stage.training.batch_size) for stage, _ in list_stages(settled, data)]
     assert sizes == [(32, 3), (64, 2)]
     assert [loaders.train for _, loaders in list_stages(settled, data)] == list(data.train.loaders)
-    run = recipes.train(config, out=tmp_path / "runs")
+    run = launch.train(config, out=tmp_path / "runs")
     assert [(stage.first_step, stage.steps) for stage in run.facts.stages] == [(1, 2), (3, 3)]
     recipe = Seeing(settled)
     for loader in data.train.loaders:
@@ -72,8 +72,8 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
 
 def test_single_full_size_stage_equals_no_stages_bit_for_bit(small: SelfsupConfig, tmp_path: Path) -> None:
     size = (32, 96)
-    plain = recipes.train(grown(small, size=size, max_steps=4), out=tmp_path / "plain")
-    one = recipes.train(
+    plain = launch.train(grown(small, size=size, max_steps=4), out=tmp_path / "plain")
+    one = launch.train(
         grown(small, SMALL | {"share": 1.0, "batch_size": "auto"}, size=size, max_steps=4), out=tmp_path / "one"
     )
     assert rows(one.folder) == rows(plain.folder)
@@ -96,7 +96,7 @@ def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> N
         keys,
         data={"path": str(worlds), "height": 64, "width": 96, "cache": {"folder": str(tmp_path / "c")}},
     )
-    run = recipes.train(grown(config, SMALL, LARGE | {"width": 96}, size=(64, 96), max_steps=4), out=tmp_path / "runs")
+    run = launch.train(grown(config, SMALL, LARGE | {"width": 96}, size=(64, 96), max_steps=4), out=tmp_path / "runs")
     assert run.facts.status == "finished"
     assert [stage.steps for stage in run.facts.stages] == [1, 2]
 
@@ -141,7 +141,7 @@ def test_a_recipe_that_cannot_refuses_by_name() -> None:
     config = recipes.configure("objectpose")
     stage = {"height": config.data.height, "width": config.data.width, "share": 1.0}  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="found stages for 'objectpose'"):
-        recipes.train(grown(config, stage, size=(stage["height"], stage["width"])))
+        launch.train(grown(config, stage, size=(stage["height"], stage["width"])))
 
 
 @pytest.mark.parametrize(

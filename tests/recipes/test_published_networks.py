@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.apps.adapt import adapt_network
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
@@ -27,8 +27,8 @@ from stadia.files.image_io import write_image
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.models.published_files import find_published_files, read_settings
-from stadia.recipes.prediction.export import export_checkpoint
-from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, open_network
+from stadia.predict.export import export_checkpoint
+from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -111,14 +111,14 @@ def test_it_trains_and_resumes_without_its_folder(
     config = configure(recipe, small, {"name": "published", "source": str(source)})
     config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": True})})
     monkeypatch.setattr(SupervisedRecipe, "_fit", calibrate)  # random weights fall where the truth grows, or not
-    whole = recipes.train(config, out=tmp_path / "whole")
+    whole = launch.train(config, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt(recipe, 3, patch)
         with pytest.raises(KeyboardInterrupt):
-            recipes.train(config, out=tmp_path / "stopped")
+            launch.train(config, out=tmp_path / "stopped")
     (stopped,) = (tmp_path / "stopped").iterdir()
     shutil.rmtree(source)  # a checkpoint holds the architecture
-    resumed = recipes.train(config, resume=stopped)
+    resumed = launch.train(config, resume=stopped)
     for name in ("last",):
         first = Checkpoint.open(whole.folder / "checkpoints" / f"{name}.safetensors")
         second = Checkpoint.open(resumed.folder / "checkpoints" / f"{name}.safetensors")

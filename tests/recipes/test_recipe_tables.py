@@ -8,8 +8,9 @@ import pytest
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.recipes import CONFIGS, RECIPES, TASKS
-from stadia.recipes.prediction.task import Task
+from stadia.predict import TASKS
+from stadia.predict.task import Task
+from stadia.recipes import CONFIGS, RECIPES
 from stadia.training.recipe import Recipe
 
 

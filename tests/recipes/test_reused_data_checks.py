@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from stadia import recipes
+from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.core.errors import RunError
 from stadia.diagnostics import findings_cache
 from stadia.diagnostics.finding import Finding, Severity, Stage
+from stadia.launch import workflow
+from stadia.launch.start_checks import find_data_findings
 from stadia.recipes.base import video_data
-from stadia.recipes.launch import workflow
-from stadia.recipes.launch.start_checks import find_data_findings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
@@ -70,9 +70,9 @@ def start(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         runs = tmp_path / "runs"
         before = set(runs.glob("*"))
         with monkeypatch.context() as patch:
-            patch.setattr("stadia.recipes.launch.workflow.create_recipe", stop)
+            patch.setattr("stadia.launch.workflow.create_recipe", stop)
             with pytest.raises(Stopped):
-                recipes.train(config, out=runs, check_again=check_again)
+                launch.train(config, out=runs, check_again=check_again)
         return next(iter(set(runs.glob("*")) - before), runs)
 
     return begin
@@ -133,7 +133,7 @@ def test_offsets_judge_kept_findings_anew(checks: DataChecks, small: SelfsupConf
 def test_a_kept_stop_refuses_training(checks: DataChecks, small: SelfsupConfig, tmp_path: Path) -> None:
     checks.found = [STOP, WARN]
     messages = []
-    for start in (recipes.train, recipes.train, recipes.dry_run):
+    for start in (launch.train, launch.train, launch.dry_run):
         with pytest.raises(RunError, match=r"X01 \(left is right\)") as error:
             start(small)
         messages.append(str(error.value))
@@ -160,10 +160,10 @@ def test_a_dry_run_a_training_and_its_resume_check_once(
     parts = ["data.split_by.val_share=0.4", "data.split_by.gap=0", "data.offsets=[1]"]
     words = [f"data.path={worlds.name}/train-000", *parts]
     relative = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
-    recipes.dry_run(relative)
-    run = recipes.train(relative, out=tmp_path / "runs")
+    launch.dry_run(relative)
+    run = launch.train(relative, out=tmp_path / "runs")
     fresh = (run.folder / "findings.jsonl").read_text()
-    recipes.train(resolve_config(SelfsupConfig, run.config, []), resume=run.folder)
+    launch.train(resolve_config(SelfsupConfig, run.config, []), resume=run.folder)
     assert checks.count == 1
     assert (run.folder / "findings.jsonl").read_text() == fresh
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.not_checked import make_not_checked
+from stadia.launch import start_checks, workflow
+from stadia.launch.step_measurement import DryRunResult
 from stadia.recipes import configure
 from stadia.recipes.base.config import replace_training
-from stadia.recipes.launch import start_checks, workflow
-from stadia.recipes.launch.step_measurement import DryRunResult
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.config import TrainingConfig
@@ -37,7 +37,7 @@ def test_a_checked_training_is_the_training_without(
     small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    run = recipes.train(small, out=tmp_path)
+    run = launch.train(small, out=tmp_path)
     assert "checking the losses ..." in capfd.readouterr().err
     before = [
         finding
@@ -53,7 +53,7 @@ def test_zero_seconds_leave_the_checks_out_of_a_training_and_not_of_a_dry_run(
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     config = replace_training(small, check_seconds=0)
-    recipes.train(config, out=tmp_path)
+    launch.train(config, out=tmp_path)
     assert "checking the losses ..." not in capfd.readouterr().err
     seconds: list[float] = []
 
@@ -63,7 +63,7 @@ def test_zero_seconds_leave_the_checks_out_of_a_training_and_not_of_a_dry_run(
 
     monkeypatch.setattr(workflow, "run_loss_checks", check)
     monkeypatch.setattr(workflow, "measure_steps", lambda *_: DryRunResult("cpu", (1,), (1.0,)))
-    recipes.dry_run(config)
+    launch.dry_run(config)
     assert seconds == [20]
     with pytest.raises(ValueError, match="check_seconds=3: set at least 5, or 0 for none"):
         TrainingConfig(check_seconds=3)
@@ -77,12 +77,12 @@ def test_an_optimizer_without_the_pose_network_halts(
         SelfsupRecipe, "parameter_groups", lambda recipe: [{"params": list(recipe.model.depth.parameters())}]
     )
     with pytest.raises(RunError, match=r"loss checks of the training: found T20 \(model\.pose.* in no group"):
-        recipes.train(small, out=tmp_path)
+        launch.train(small, out=tmp_path)
     (folder,) = tmp_path.glob("20*")
     assert Run.open(folder).facts.status == "failed"
     assert "T20" in {finding.code for finding in read_findings(folder / "findings.jsonl")}
     with pytest.raises(RunError, match="loss checks of the training: found T20"):
-        recipes.dry_run(small)
+        launch.dry_run(small)
 
 
 def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
 
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     monkeypatch.setattr(SelfsupRecipe, "loss_cases", lambda recipe, batch: {"loss": make_video_case(compute_nothing)})
-    run = recipes.train(small, out=tmp_path, on_stop=OnStop.WARN)
+    run = launch.train(small, out=tmp_path, on_stop=OnStop.WARN)
     assert run.facts.status == "finished"
     assert "L12" in {finding.code for finding in read_findings(run.folder / "findings.jsonl")}
 
@@ -124,7 +124,7 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
     monkeypatch.setattr(start_checks, "RESERVED_SECONDS", 100.0)  # of 20 s
-    run = recipes.train(small, out=tmp_path)
+    run = launch.train(small, out=tmp_path)
     printed = capfd.readouterr().err
     assert "no finding in what was checked\n" in printed
     assert "(the time limit of the checks was reached); set training.check_seconds=60 (now 20), or" in printed
@@ -136,7 +136,7 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     assert {note.stage for note in notes} == {Stage.BEFORE_TRAINING}, "a resume keeps them"
     assert all("have 20 s, and this machine was slow or busy" in note.cause for note in notes)
     assert all("training.check_seconds=60" in note.fix for note in notes)
-    assert "one batch" in recipes.dry_run(small).not_checked
+    assert "one batch" in launch.dry_run(small).not_checked
     lacking = make_not_checked("resize", "no rotation")
     assert start_checks.list_out_of_time([lacking]) == (), "data that lack something are no lack of time"
 

@@ -24,12 +24,12 @@ from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
-from stadia.recipes.prediction import input_map
-from stadia.recipes.prediction.input_map import MapOfFrames
-from stadia.recipes.prediction.prediction_inputs import PredictionInput
-from stadia.recipes.prediction.scale_grammar import SCALE_VALUES, find_given_height, read_boxes
-from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.recipes.prediction.scale_sources import SCALE_SOURCES, MeasuredFrame, parse_scale_source
+from stadia.mapping import map_of_frames
+from stadia.mapping.map_of_frames import MapOfFrames
+from stadia.predict.prediction_inputs import PredictionInput
+from stadia.predict.scale_grammar import SCALE_VALUES, find_given_height, read_boxes
+from stadia.predict.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
+from stadia.predict.scale_sources import SCALE_SOURCES, MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25
@@ -284,7 +284,7 @@ def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.M
     def refuse(source: Path) -> None:
         raise DataError(source, found="the map of another video", expected="its own", fix="replace it")
 
-    monkeypatch.setattr(input_map, "find_map", refuse)
+    monkeypatch.setattr(map_of_frames, "find_map", refuse)
     assert MapOfFrames.find(tmp_path) is None
     with pytest.raises(DataError, match="the map of another video"):
         MapOfFrames.read(tmp_path)

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
@@ -28,11 +28,11 @@ from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
+from stadia.predict import checked_frames, depth_task
+from stadia.predict.checked_frames import MIN_CHECKED_FRAMES, observe_frames
+from stadia.predict.depth_task import DepthTask
+from stadia.predict.verdict import PredictionGate, read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
-from stadia.recipes.prediction import checked_frames, depth_task
-from stadia.recipes.prediction.checked_frames import MIN_CHECKED_FRAMES, observe_frames
-from stadia.recipes.prediction.depth_task import DepthTask
-from stadia.recipes.prediction.verdict import PredictionGate, read_training_record
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training import validation_scores
@@ -215,7 +215,7 @@ def test_encoder_mistakes_are_reported_before_data_are_opened(
 
 @pytest.mark.slow
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
-    run = recipes.train(small, out=tmp_path / "runs")
+    run = launch.train(small, out=tmp_path / "runs")
     predictor = recipes.load_predictor(run.folder)
     assert isinstance(predictor, DepthPredictor)
     data = SelfsupRecipe.prepare(small, Console(quiet=True))[1]
@@ -249,7 +249,7 @@ def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of a training of a few steps whose depth collapsed: the maps are judged, not the record alone."""
-    run = recipes.train(small, out=tmp_path / "runs")
+    run = launch.train(small, out=tmp_path / "runs")
     predictor, data = recipes.load_predictor(run.folder), SelfsupRecipe.prepare(small, Console(quiet=True))[1]
     assert isinstance(predictor, DepthPredictor)
     checkpoint = Checkpoint.open(run.folder)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale, Meta
@@ -24,11 +24,11 @@ from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.se3 import from_rotation_translation
+from stadia.launch.step_measurement import PROBE_STEPS
+from stadia.launch.workflow import dry_run
 from stadia.recipes.base.config import make_paths_absolute
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import MultiVideoData, open_video
-from stadia.recipes.launch.step_measurement import PROBE_STEPS
-from stadia.recipes.launch.workflow import dry_run
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.loggers import read_rows
@@ -96,7 +96,7 @@ def test_a_data_set_with_a_baseline_is_scored_in_metres_beside_one_without(two: 
 def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
     two: SelfsupConfig, tmp_path: Path
 ) -> None:
-    run = recipes.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
+    run = launch.train(changed(two, "training.validate_every=2"), out=tmp_path / "runs")
     facts = run.facts.data
     assert facts["name"] == "pair"
     assert facts["extra_datasets"]["mono"]["path"] == two.data.extra_datasets["mono"].path
@@ -121,18 +121,18 @@ def test_the_data_of_all_are_in_run_json_and_each_frame_that_trained_is_known(
 
 
 def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: SelfsupConfig, tmp_path: Path) -> None:
-    run = recipes.train(two, out=tmp_path / "runs")
+    run = launch.train(two, out=tmp_path / "runs")
     moved = tmp_path / "another disk" / "elsewhere"
     moved.parent.mkdir()
     shutil.move(two.data.extra_datasets["mono"].path, moved)
     there = changed(two, f"data.extra_datasets.mono.path={json.dumps(str(moved))}")
-    recipes.train(there, resume=run.folder)
+    launch.train(there, resume=run.folder)
     with pytest.raises(RunError, match=r"data\.extra_datasets\.mono\.epochs: 1\.0 -> 2\.0"):
-        recipes.train(changed(there, "data.extra_datasets.mono.epochs=2"), resume=run.folder)
+        launch.train(changed(there, "data.extra_datasets.mono.epochs=2"), resume=run.folder)
     picture = moved / "train-000" / "left" / "000001.png"
     picture.write_bytes(picture.read_bytes() + b" ")
     with pytest.raises(RunError, match="other data"):
-        recipes.train(there, resume=run.folder)
+        launch.train(there, resume=run.folder)
 
 
 def test_a_dry_run_has_steps_of_each(two: SelfsupConfig) -> None:

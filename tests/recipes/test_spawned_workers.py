@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stadia import recipes
+from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
@@ -28,13 +28,13 @@ def start_method() -> Iterator[None]:
 def test_spawned_workers_train_as_those_in_this_process(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stadia.recipes.launch.start_checks.run_loss_checks", lambda *_: [])  # tested elsewhere
+    monkeypatch.setattr("stadia.launch.start_checks.run_loss_checks", lambda *_: [])  # tested elsewhere
     weights = {}
     for workers in (0, 1):  # each imports torch anew, for training and for validation
         multiprocessing.set_start_method("spawn", force=True)
         words = [f"training.workers={workers}", "training.max_steps=2"]
         config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
-        run = recipes.train(config, out=tmp_path / str(workers))
+        run = launch.train(config, out=tmp_path / str(workers))
         weights[workers] = Checkpoint.open(run.checkpoints / "last.safetensors").weights()
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

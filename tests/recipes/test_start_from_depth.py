@@ -14,11 +14,11 @@ from rich.console import Console
 
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.files.run_facts import UNKNOWN_FACTS
+from stadia.launch import kept_start
 from stadia.models.depth.base_network import load_base_weights
 from stadia.recipes import configure
 from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, find_depth_start
-from stadia.recipes.launch import kept_start
-from stadia.recipes.prediction.teacher import choose_teacher
+from stadia.recipes.base.teacher import choose_teacher
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 from stadia.training.config import ScheduleConfig

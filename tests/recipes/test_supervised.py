@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
 from stadia.core.recording import Recording
@@ -60,7 +60,7 @@ class Lower(Dpt):
 
 @pytest.mark.slow
 def test_a_training_ends_in_metres_and_a_score(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
-    run = recipes.train(small_dpt, out=tmp_path / "runs")
+    run = launch.train(small_dpt, out=tmp_path / "runs")
     assert run.facts.recipe_facts.depth_scale == "metres"
     assert run.facts.recipe_facts.model == "dpt tiny, attention sdpa"
     assert (run.folder / "scores" / "val.json").is_file()
@@ -181,13 +181,13 @@ def test_a_resumed_run_remembers_what_it_started_from(
         "model.network.shift=0.01",
         "training.checkpoint_every=1",
     )
-    run = recipes.train(config, out=tmp_path / "runs")
+    run = launch.train(config, out=tmp_path / "runs")
     before = run.facts
     assert before.recipe_facts.own["backbone_lr_factor"] == 0.1
     assert before.recipe_facts.own["load_report"]["source"] == str(file)
     (run.folder / "scores" / "val.json").unlink()
     file.unlink()  # a resumed run has weights of its own
-    after = recipes.train(config, resume=run.folder).facts
+    after = launch.train(config, resume=run.folder).facts
     assert after.weights == before.weights
     for name in ("backbone_lr_factor", "load_report", "inverse_depth"):
         assert after.recipe_facts.own[name] == before.recipe_facts.own[name]
@@ -196,9 +196,9 @@ def test_a_resumed_run_remembers_what_it_started_from(
 def test_missing_weights_are_reported_before_data_are_opened(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
     absent = changed(small_dpt, f"model.network.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
     with pytest.raises(CheckpointError, match=r"absent\.pt: found no such file"):
-        recipes.train(absent, out=tmp_path / "runs")
+        launch.train(absent, out=tmp_path / "runs")
     with pytest.raises(DataError, match="no-data"):  # the same for weights that are not requested
-        recipes.train(changed(absent, "model.pretrained=false"), out=tmp_path / "runs")
+        launch.train(changed(absent, "model.pretrained=false"), out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -214,7 +214,7 @@ def test_a_fit_that_cannot_be_made_fails_the_run(
 
     monkeypatch.setattr("stadia.models.depth.dpt.Dpt", Higher)
     with pytest.raises(GeometryError, match="a prediction that falls where inverse depth grows"):
-        recipes.train(small_dpt, out=tmp_path / "runs")
+        launch.train(small_dpt, out=tmp_path / "runs")
     (folder,) = (tmp_path / "runs").iterdir()
     facts = read_run_facts(folder)
     assert facts.status == "failed"
@@ -288,7 +288,7 @@ def test_frames_without_a_file_of_depth_do_not_train(
     for path in files:
         path.unlink()
     options = "training.batch_size=1", "training.log_every=1", "training.images_every=1", f"data.path={few}"
-    run = recipes.train(changed(small_dpt, *options, "training.max_steps=8"), out=tmp_path / "runs")
+    run = launch.train(changed(small_dpt, *options, "training.max_steps=8"), out=tmp_path / "runs")
     with (run.folder / "metrics.csv").open() as file:
         losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert len(losses) == 8

@@ -8,7 +8,7 @@ import pytest
 
 from stadia.core.errors import StadiaError
 from stadia.files.locks import hold_folder
-from stadia.recipes.prediction import task
+from stadia.predict import task
 
 
 def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:

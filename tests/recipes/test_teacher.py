@@ -13,14 +13,14 @@ from rich.console import Console
 from test_depth_networks import TINY_NETWORKS, configure, interrupt
 from tests.combinations import mark_others
 
-from stadia import recipes
+from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import TeacherConfig
-from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
+from stadia.recipes.base.teacher import TeacherTerm, check_teacher
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
 
@@ -112,14 +112,14 @@ def test_a_student_trains_and_resumes(
     teacher = write_network(tmp_path / "teacher", "depth_anything")
     config = configure(recipe, small, TINY_NETWORKS["unet"])
     config = config.model_copy(update={"teacher": TeacherConfig(network=str(teacher))})
-    whole = recipes.train(config, out=tmp_path / "whole")
+    whole = launch.train(config, out=tmp_path / "whole")
     assert "teacher" in (whole.folder / "metrics.csv").read_text().partition("\n")[0]
     with monkeypatch.context() as patch:
         interrupt(recipe, 3, patch)
         with pytest.raises(KeyboardInterrupt):
-            recipes.train(config, out=tmp_path / "stopped")
+            launch.train(config, out=tmp_path / "stopped")
     (stopped,) = (tmp_path / "stopped").iterdir()
-    resumed = recipes.train(config, resume=stopped)
+    resumed = launch.train(config, resume=stopped)
     last = [Checkpoint.open(run.folder / "checkpoints" / "last.safetensors") for run in (whole, resumed)]
     assert last[0].checksums == last[1].checksums
     (teacher / "model.safetensors").unlink()

@@ -1,4 +1,4 @@
-"""Steps and settings for given minutes: `--minutes`, `--preset auto`, and `recipes.choose_configuration`."""
+"""Steps and settings for given minutes: `--minutes`, `--preset auto`, and `launch.choose_configuration`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch, recipes
 from stadia.core.errors import ConfigError
 from stadia.dataloading.loader import MixtureLoader
-from stadia.recipes.launch import time_budget
-from stadia.recipes.launch.time_budget import MeasuredTraining, PlannedTraining, TimeBudget, choose_steps
-from stadia.recipes.launch.training_data import OpenedData
+from stadia.launch import time_budget
+from stadia.launch.time_budget import MeasuredTraining, PlannedTraining, TimeBudget, choose_steps
+from stadia.launch.training_data import OpenedData
 from stadia.training.batches import StagedBatches
 from stadia.training.training_state import CommandEnd, TimeLimit
 
@@ -271,11 +271,11 @@ def test_auto_from_python_is_that_of_the_command(monkeypatch: pytest.MonkeyPatch
         "choose_steps",
         lambda config, budget, console, found: PlannedTraining(config, (budget.minutes, found), None),  # type: ignore[arg-type]
     )
-    config, opened = recipes.choose_configuration(["training.batch_size=2"], minutes=5, data={"path": "drive.mp4"})
+    config, opened = launch.choose_configuration(["training.batch_size=2"], minutes=5, data={"path": "drive.mp4"})
     assert (config.recipe, config.data.width, config.training.batch_size) == ("selfsup", 416, 2)
     assert config.data.path == str(Path("drive.mp4").resolve())
     assert opened == (5, measured)
-    with pytest.raises(ConfigError, match=r"--preset: found 'auto'.*Fix: stadia\.recipes\.choose_configuration\("):
+    with pytest.raises(ConfigError, match=r"--preset: found 'auto'.*Fix: stadia\.launch\.choose_configuration\("):
         recipes.configure("selfsup", preset="auto")
 
 

@@ -11,10 +11,10 @@ from published_folders import write_network
 from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
 
-from stadia import recipes
+from stadia import launch
 from stadia.models.depth import fine_tuning
+from stadia.predict.export import export_checkpoint
 from stadia.recipes.base.build_recipe import load_recipe, read_plain_weights
-from stadia.recipes.prediction.export import export_checkpoint
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.checkpoint import Checkpoint
 
@@ -34,13 +34,13 @@ def test_adapters_resume_exactly_and_predict_merged(
 ) -> None:
     source = write_network(tmp_path / "source", "glpn")
     config = configure_part(small, source, trained="adapters", backbone_precision=precision)
-    whole = recipes.train(config, out=tmp_path / "whole")
+    whole = launch.train(config, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt("selfsup", 3, patch)
         with pytest.raises(KeyboardInterrupt):
-            recipes.train(config, out=tmp_path / "stopped")
+            launch.train(config, out=tmp_path / "stopped")
     (stopped,) = (tmp_path / "stopped").iterdir()
-    resumed = recipes.train(config, resume=stopped)
+    resumed = launch.train(config, resume=stopped)
     last = [Checkpoint.open(run.folder / "checkpoints" / "last.safetensors") for run in (whole, resumed)]
     assert last[0].checksums == last[1].checksums
 
@@ -63,5 +63,5 @@ def test_adapters_resume_exactly_and_predict_merged(
             weights = fine_tuning.name_for_adapters(read_plain_weights(last[0]), started.state_dict())
             started.load_state_dict(weights, strict=False)
             torch.testing.assert_close(started.inverse_depth(image), expected, rtol=1e-4, atol=1e-6)
-    run = recipes.train(again, out=tmp_path / "again")
+    run = launch.train(again, out=tmp_path / "again")
     assert fine_tuning.list_adapter_names(Checkpoint.open(run.folder).checksums)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stadia import recipes
+from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import frame_indices
@@ -25,12 +25,12 @@ from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.predict import depth_task, labeled_recordings
+from stadia.predict.checked_frames import choose_window
+from stadia.predict.labeled_recordings import thin_frames
+from stadia.predict.task import score_validation
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import open_video
-from stadia.recipes.prediction import depth_task, labeled_recordings
-from stadia.recipes.prediction.checked_frames import choose_window
-from stadia.recipes.prediction.labeled_recordings import thin_frames
-from stadia.recipes.prediction.task import score_validation
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.run_folder import Run
 
@@ -65,7 +65,7 @@ def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Pa
         (tmp_path / "train.txt").write_text("train-000 1 l\ntrain-000 2 l\n")
         (tmp_path / "val.txt").write_text("".join(f"val-000 {frame} {side}\n" for frame in (3, 1, 2) for side in "lr"))
         words = [f"data.split_by.train_file={tmp_path / 'train.txt'}", f"data.split_by.val_file={tmp_path / 'val.txt'}"]
-    run = recipes.train(
+    run = launch.train(
         resolve_config(SelfsupConfig, small.model_dump(mode="json"), words), out=tmp_path / "runs", on_stop=OnStop.WARN
     )
     scored = [image["name"] for image in json.loads((run.folder / "scores" / "val.json").read_text())["per_image"]]

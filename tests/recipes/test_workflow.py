@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from stadia import recipes, report
+from stadia import launch, recipes, report
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError, DataError, ProtocolError, RunError
 from stadia.core.types import DepthScale
@@ -21,14 +21,14 @@ from stadia.dataloading.samples import open_split
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.files.atomic_files import write_json
+from stadia.launch import workflow
+from stadia.launch.start_checks import replace_data_findings, report_findings
+from stadia.launch.time_budget import TimeBudget, choose_steps
+from stadia.launch.training_data import list_data_locations, open_data
+from stadia.launch.workflow import list_late_starts
+from stadia.predict import labeled_recordings
 from stadia.recipes.base import build_recipe, video_data
 from stadia.recipes.base.config import replace_training
-from stadia.recipes.launch import workflow
-from stadia.recipes.launch.start_checks import replace_data_findings, report_findings
-from stadia.recipes.launch.time_budget import TimeBudget, choose_steps
-from stadia.recipes.launch.training_data import list_data_locations, open_data
-from stadia.recipes.launch.workflow import list_late_starts
-from stadia.recipes.prediction import labeled_recordings
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -50,7 +50,7 @@ STOP = Finding(
 
 
 def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = recipes.train(small, out=tmp_path / "runs")
+    run = launch.train(small, out=tmp_path / "runs")
     assert "M parameters (encoder random, pose encoder random) on" in capsys.readouterr().err
     depth = json.loads((run.folder / "scores" / "val.json").read_text())
     assert depth["protocol"] == "metric"
@@ -69,7 +69,7 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: p
 
 
 def test_a_run_without_scores_has_its_validations_and_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
-    run = recipes.train(small, out=tmp_path / "runs", has_scores=False)
+    run = launch.train(small, out=tmp_path / "runs", has_scores=False)
     assert run.facts.status == "finished"
     assert [row for row in read_rows(run.metrics_csv) if row.get("val/abs_rel")]
     assert not any((run.folder / name).is_dir() for name in ("scores", "predictions"))
@@ -82,7 +82,7 @@ def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig
     config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), [*parts, "data.stereo=false"])
     held_out = {index for frames in open_split(config.data).val for index in frames.indices}
     assert 0 < len(held_out) < 5
-    run = recipes.train(config, out=tmp_path / "runs")
+    run = launch.train(config, out=tmp_path / "runs")
     scores = json.loads((run.folder / "scores" / "val.json").read_text())
     assert scores["protocol"] == "relative"
     assert {int(Path(image["name"]).stem) for image in scores["per_image"]} == held_out
@@ -93,13 +93,13 @@ def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
     with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn \(in Python on_stop=\"warn\"\)"):
-        recipes.train(small, out=tmp_path / "runs")
+        launch.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(RunError, match="X01"):
-        recipes.train(small, out=tmp_path / "runs", on_stop="halt")
+        launch.train(small, out=tmp_path / "runs", on_stop="halt")
     with pytest.raises(ConfigError, match="on_stop: found 'stop'"):
-        recipes.train(small, out=tmp_path / "runs", on_stop="stop")
-    run = recipes.train(small, out=tmp_path / "runs", on_stop="warn")
+        launch.train(small, out=tmp_path / "runs", on_stop="stop")
+    run = launch.train(small, out=tmp_path / "runs", on_stop="warn")
     assert json.loads((run.folder / "findings.jsonl").read_text().splitlines()[0])["code"] == "X01"
 
 
@@ -135,12 +135,12 @@ def test_a_run_has_finished_when_it_is_scored(
     with monkeypatch.context() as broken:
         broken.setattr(labeled_recordings, "evaluate_recordings", no_scores)
         with pytest.raises(ProtocolError):
-            recipes.train(small, out=tmp_path / "runs", ended=ended.append)
+            launch.train(small, out=tmp_path / "runs", ended=ended.append)
     (run,) = ended
     assert run.facts.status == "failed"
     assert run.facts.error.startswith("ProtocolError: val: found neither")
     assert "found neither" in report.build_report(run.folder).read_text()
-    recipes.train(small, resume=run.folder)
+    launch.train(small, resume=run.folder)
     assert run.facts.status == "finished"
     assert (run.folder / "scores" / "val.json").exists()
 
@@ -153,12 +153,12 @@ def test_a_run_whose_data_were_moved_keeps_their_new_place(
     shutil.copytree(trained_small, run)
     gone = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
     with pytest.raises(DataError, match=r"found no such .*; or pass data\.path=NEW where the data were moved"):
-        recipes.train(gone, resume=run)
+        launch.train(gone, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(small.data.path)
     shutil.copytree(str(small.data.path), place)
     monkeypatch.chdir(place.parent)
     relative = small.model_copy(update={"data": small.data.model_copy(update={"path": place.name})})
-    recipes.train(relative, resume=run)
+    launch.train(relative, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(place)
     assert json.loads((run / "run.json").read_text())["data"]["path"] == str(place)
 
@@ -169,7 +169,7 @@ def test_a_file_of_the_data_that_was_moved_is_named(small: SelfsupConfig, traine
     changes = {"path": images, "camera": small.data.camera.model_copy(update={"K_file": str(tmp_path / "gone.txt")})}
     gone = small.model_copy(update={"data": small.data.model_copy(update=changes)})
     with pytest.raises(DataError, match=r"or pass data\.camera\.K_file=NEW where the data were moved"):
-        recipes.train(gone, resume=trained_small)
+        launch.train(gone, resume=trained_small)
     assert {"data.camera.K_file", "data.path"} <= set(list_data_locations(small))
 
 
@@ -181,9 +181,9 @@ def test_a_training_starts_from_the_weights_of_another(
     trained = Checkpoint.open(trained_small / "checkpoints" / "last.safetensors").weights()
     recipe = build_recipe.init_recipe(SelfsupRecipe, more, resumed=False)
     assert all(torch.equal(tensor, trained[name]) for name, tensor in recipe.state_dict().items())
-    second = recipes.train(more, out=tmp_path / "runs")
+    second = launch.train(more, out=tmp_path / "runs")
     assert second.facts.weights == {"weights of": f"{more.start_from}, step 3"}
-    recipes.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
+    launch.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.decoder_channels=[4,4,8,8,16]"])
     with pytest.raises(CheckpointError, match="tensors that do not fit") as refused:
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
@@ -192,7 +192,7 @@ def test_a_training_starts_from_the_weights_of_another(
     with monkeypatch.context() as patch:  # before anything is decoded
         patch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data are opened"))
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
-            recipes.train(other, out=tmp_path / "refused")
+            launch.train(other, out=tmp_path / "refused")
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
             choose_steps(other, TimeBudget(5), Console(quiet=True))
     same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.init_depth_m=7"])
@@ -217,7 +217,7 @@ def test_a_training_that_makes_its_start_worse_says_so(
             return {name: value * factor for name, value in found.items()} if loop.step == 0 else found
 
         monkeypatch.setattr(TrainingLoop, "score_validation", score)
-        runs[factor] = recipes.train(more, out=tmp_path / "runs")
+        runs[factor] = launch.train(more, out=tmp_path / "runs")
         monkeypatch.undo()
         err = capsys.readouterr().err
         assert ("note: the weights that it started from have val/" in err) == (factor < 1), err
@@ -225,7 +225,7 @@ def test_a_training_that_makes_its_start_worse_says_so(
         assert (record.is_worse_than_start, record.start_steps) == (factor < 1, steps)
     monkeypatch.setattr(TrainingLoop, "find_score", lambda loop, metrics: None)
     monkeypatch.setattr(TrainingLoop, "score_validation", lambda loop: {})
-    runs[0] = recipes.train(more, out=tmp_path / "runs")
+    runs[0] = launch.train(more, out=tmp_path / "runs")
     losses = [[row["train/loss"] for row in read_rows(run.metrics_csv) if row["train/loss"]] for run in runs.values()]
     assert losses[0] == losses[1] == losses[2]
 
@@ -266,7 +266,7 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     write_json(run.folder / "findings.jsonl", "of the run that goes on")
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
     with run.held(), pytest.raises(RunError, match="a training that runs in it"):
-        recipes.train(small, resume=run.folder)
+        launch.train(small, resume=run.folder)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 
 
@@ -275,9 +275,9 @@ def test_data_that_were_opened_before_are_not_read_again(
 ) -> None:
     """The training is the same, for another length too."""
     opened = open_data(SelfsupRecipe, replace_training(small, max_steps=99), Console(quiet=True))
-    read = recipes.train(small, out=tmp_path / "read")
+    read = launch.train(small, out=tmp_path / "read")
     monkeypatch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data were opened again"))
-    reused = recipes.train(small, out=tmp_path / "reused", opened=opened)
+    reused = launch.train(small, out=tmp_path / "reused", opened=opened)
     losses = [[row["train/loss"] for row in read_rows(run.folder / "metrics.csv")] for run in (read, reused)]
     assert losses[0] == losses[1]
     assert any(losses[0])

@@ -208,7 +208,7 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
     assert re.fullmatch(r"time: (\w+ \d+%(, )?)+ of [\d.]+ s", times)
     assert started == f"small: 0.0 M parameters on 1 thread, 20 steps of 3 samples, in {run.folder}"
     assert note.startswith("note: 20 steps are few")
-    assert "--dry-run (in Python recipes.dry_run)" in note
+    assert "--dry-run (in Python launch.dry_run)" in note
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 

@@ -152,7 +152,7 @@ def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch)
     from stadia.evaluation.io.image_predictions import ObjectPredictions
     from stadia.geometry.boxes import Symmetry
     from stadia.metrics.object_metrics import PosedObjects
-    from stadia.recipes.objectpose import task
+    from stadia.objectpose import task
 
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 1.5
@@ -185,7 +185,7 @@ def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch)
 
 def use_overlay_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every network be one of overlay: what differs from the background is 2 m away, and the rest 5 m."""
-    from stadia.recipes.overlay import task
+    from stadia.overlay import task
 
     def predict_pair(recipe: Any, background: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pasted = cv2.resize((image != background).any(-1).astype(np.float32), (64, 48))

@@ -17,14 +17,14 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
+from stadia.launch.time_budget import TimeBudget, choose_steps, measure_training
+from stadia.launch.workflow import train
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.models.depth.depth_network import check_trains
+from stadia.predict.prediction_inputs import is_own_video, open_network_for
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
-from stadia.recipes.launch.time_budget import TimeBudget, choose_steps, measure_training
-from stadia.recipes.launch.workflow import train
-from stadia.recipes.prediction.network_checkpoint import NetworkCheckpoint, configure_network, open_network_for
-from stadia.recipes.prediction.prediction_inputs import is_own_video
+from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
 from stadia.recipes.presets import merge_values
 from stadia.training.checkpoint import Checkpoint
 
@@ -165,7 +165,7 @@ def takes_map(video: Path, config: Any) -> bool:
 
 
 def _parse_option(text: str) -> dict[str, Any]:
-    from stadia.recipes.prediction.requests import parse_source_options
+    from stadia.predict.requests import parse_source_options
 
     return parse_source_options([text])
 

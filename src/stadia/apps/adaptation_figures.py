@@ -17,11 +17,11 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
-from stadia.recipes.prediction.checked_frames import observe_frames
-from stadia.recipes.prediction.input_map import MapOfFrames
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, open_inputs
-from stadia.recipes.prediction.scale_sources import match_pair_depth
-from stadia.recipes.prediction.verdict import PredictionGate
+from stadia.mapping.map_of_frames import MapOfFrames
+from stadia.predict.checked_frames import observe_frames
+from stadia.predict.prediction_inputs import PredictionInput, open_inputs
+from stadia.predict.scale_sources import match_pair_depth
+from stadia.predict.verdict import PredictionGate
 
 MAX_FRAMES = 300
 """Frames of a longer video are left out, evenly, so that the figures take no longer than for this many."""

@@ -40,15 +40,15 @@ from stadia.files.image_io import write_image
 from stadia.files.paths import safe_join
 from stadia.geometry.camera import resize_camera
 from stadia.geometry.ground.road_plane import road_pixel_heights
+from stadia.launch.workflow import train
 from stadia.losses.metric_scale import erode_road_mask
+from stadia.predict.labeled_recordings import score_recordings
 from stadia.process.memory import PeakMemory
 from stadia.process.terminal import Terminal
 from stadia.recipes import CONFIGS, configure
 from stadia.recipes.base.build_recipe import load_predictor, load_recipe
 from stadia.recipes.base.video_data import report_progress
-from stadia.recipes.launch.workflow import train
 from stadia.recipes.metric.recipe import MetricRecipe
-from stadia.recipes.prediction.labeled_recordings import score_recordings
 from stadia.synthetic.config import ROADWORLD_DEMO
 from stadia.synthetic.roadworld.roadworld_writer import DEMO_FRAMES, render_demo_worlds
 from stadia.training.run_folder import Run

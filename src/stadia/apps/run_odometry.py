@@ -23,21 +23,21 @@ from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.files.paths import check_no_links, check_writable, expand_home, safe_join
+from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.metrics.trajectory_metrics import path_length_m
 from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
+from stadia.predict.backend_predictor import describe_backend_choice, describe_cost, open_backend
+from stadia.predict.checked_frames import observe_frames
+from stadia.predict.mapped_odometry import MappedOdometry
+from stadia.predict.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
+from stadia.predict.requests import OdometryRequest, network_size_notes, requested_size
+from stadia.predict.scale_grammar import find_given_height
+from stadia.predict.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.predict.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.training_overlap import TrainedInput, note_trained
-from stadia.recipes.prediction.backend_predictor import describe_backend_choice, describe_cost, open_backend
-from stadia.recipes.prediction.checked_frames import observe_frames
-from stadia.recipes.prediction.input_map import MapOfFrames
-from stadia.recipes.prediction.mapped_odometry import MappedOdometry
-from stadia.recipes.prediction.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
-from stadia.recipes.prediction.requests import OdometryRequest, network_size_notes, requested_size
-from stadia.recipes.prediction.scale_grammar import find_given_height
-from stadia.recipes.prediction.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
-from stadia.recipes.prediction.verdict import describe_trust, open_gate, refuse_unusable, verdict_lines
 from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"

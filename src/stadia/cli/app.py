@@ -82,7 +82,7 @@ def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
 
 def _check_network(name: str) -> None:
     """Raise ConfigError where a name is no path and no published network, before the server starts."""
-    from stadia.recipes.prediction.requests import is_network_name
+    from stadia.models.network_names import is_network_name
 
     if not Path(name).exists() and not is_network_name(name):
         found, expected = "no such run or network", "a run, a checkpoint, or a published network"

@@ -68,9 +68,9 @@ def check(
 
     from stadia.datasets.recordings import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
+    from stadia.predict.requests import parse_data_config, split_settings
     from stadia.process.progress import make_progress
     from stadia.process.terminal import Terminal
-    from stadia.recipes.prediction.requests import parse_data_config, split_settings
 
     overrides, settings = split_settings(overrides)
     config = parse_data_config(str(data), format, overrides)
@@ -128,8 +128,8 @@ CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "split
 def _assume_camera(config: DataConfig) -> CameraConfig | None:
     """Return an assumed camera for your own video of which none is known; None where one is, or for a data set."""
     from stadia.files.paths import expand_home
-    from stadia.recipes.prediction.input_camera import choose_input_camera
-    from stadia.recipes.prediction.prediction_inputs import is_own_video
+    from stadia.predict.input_camera import choose_input_camera
+    from stadia.predict.prediction_inputs import is_own_video
 
     path = expand_home(config.path)
     if config.extra_datasets or not path.exists() or not is_own_video(path, config.format):
@@ -218,8 +218,8 @@ def _judge_network(
     network: Path, data: Path, format: str, overrides: Sequence[str], settings: Sequence[str]
 ) -> list[Finding]:
     """Return the findings of a network's predictions for the data; print a line for each recording."""
-    from stadia.recipes.prediction.checked_frames import judge_network
-    from stadia.recipes.prediction.requests import parse_source_options
+    from stadia.predict.checked_frames import judge_network
+    from stadia.predict.requests import parse_source_options
 
     options = {"format": format, **parse_source_options(overrides)}
     findings, lines = judge_network(network, data, options, settings)

@@ -178,7 +178,7 @@ def overlay(
 
         sheet = check_replaceable(sheet, "overview", inputs=list_paths(config), force=force)
 
-    from stadia.recipes.overlay.data import draw_overlays, write_overlay_set
+    from stadia.overlay.data import draw_overlays, write_overlay_set
 
     with show_progress() as bars:
         if sheet is not None:
@@ -197,7 +197,7 @@ def show(
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
     from stadia.files.output_files import fill_new_folder
-    from stadia.recipes.objectpose.object_pose_scores import draw_labels
+    from stadia.objectpose.object_pose_scores import draw_labels
 
     with fill_new_folder(out) as folder:
         names = [file.name for file in draw_labels(data, split, folder, images, format)]
@@ -222,7 +222,7 @@ def survey(
     from stadia.datasets.video.video_survey import format_table, summarize_survey, survey_videos
     from stadia.files.atomic_files import write_text
     from stadia.files.paths import expand_home
-    from stadia.recipes.prediction.requests import parse_source_options
+    from stadia.predict.requests import parse_source_options
 
     videos = expand_home(videos)
     check_path_exists(videos)
@@ -252,7 +252,7 @@ def shard(
 ) -> None:
     """Write a data set as shards with an index, into a folder or a store, from which trainings read."""
     from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
-    from stadia.recipes.prediction.requests import parse_size, parse_source_options
+    from stadia.predict.requests import parse_size, parse_source_options
 
     if encoding not in ("png", "jpeg", "raw"):
         raise ConfigError("--encoding", found=f"'{encoding}'", expected="png, jpeg or raw", fix="choose one of them")
@@ -307,7 +307,7 @@ def map_video(
     """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
     from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
     from stadia.mapping.run_map import MapRequest, run_map
-    from stadia.recipes.prediction.requests import parse_source_options
+    from stadia.predict.requests import parse_source_options
 
     options = parse_source_options(overrides or [])
     if others := sorted(options.keys() - {"camera", "cache"}):
@@ -382,7 +382,7 @@ def prepare(
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.datasets.open_dataset import check_path_exists
     from stadia.files.paths import expand_home
-    from stadia.recipes.prediction.requests import parse_source_options
+    from stadia.predict.requests import parse_source_options
 
     check_path_exists(expand_home(source))
     if not masks:

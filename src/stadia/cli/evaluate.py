@@ -31,7 +31,7 @@ from stadia.core.registry import find_nearest_name
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stadia.recipes.prediction.requests import EvaluateRequest
+    from stadia.predict.requests import EvaluateRequest
 
 DepthFactorOption = Annotated[
     float | None,
@@ -145,7 +145,7 @@ def evaluate(
     elif objects is not None:
         summary = _score_objects(objects, truth, split, held_out_of, scores=scores)
     else:
-        from stadia.recipes.prediction.requests import EvaluateRequest, parse_source_options, split_settings
+        from stadia.predict.requests import EvaluateRequest, parse_source_options, split_settings
 
         assert checkpoint is not None
         options, settings = split_settings(overrides)
@@ -182,7 +182,7 @@ def _parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
 def _score_objects(
     objects: Path, truth: Path, split: str | None, held_out_of: Path | None, *, scores: Path | None
 ) -> dict[str, Any]:
-    from stadia.recipes.objectpose.task import score_results
+    from stadia.objectpose.task import score_results
 
     summary: dict[str, Any] = score_results(objects, truth, split, held_out_of)
     if scores is not None:
@@ -346,8 +346,9 @@ def _score_checkpoint(checkpoint: Path, request: EvaluateRequest, settings: list
         raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
     find_protocol(request.protocol)
 
-    from stadia.recipes.prediction.network_checkpoint import describe_network, open_network_for
-    from stadia.recipes.prediction.task import run_evaluate
+    from stadia.predict.prediction_inputs import open_network_for
+    from stadia.predict.task import run_evaluate
+    from stadia.recipes.base.network_checkpoint import describe_network
 
     opened = open_network_for(checkpoint, request.data, request.options, settings)
     if line := describe_network(opened):

@@ -37,7 +37,7 @@ from stadia.core.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from stadia.recipes.prediction.requests import PredictRequest
+    from stadia.predict.requests import PredictRequest
     from stadia.training.checkpoint import Checkpoint
 
 
@@ -103,7 +103,7 @@ def predict(
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     A folder, glob or list of videos: a folder for each, and a ledger; the same command resumes, failed ones included.
     """
-    from stadia.recipes.prediction.requests import PredictRequest, parse_source_options, refuse_finished, split_settings
+    from stadia.predict.requests import PredictRequest, parse_source_options, refuse_finished, split_settings
 
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     options, settings = split_settings(overrides)
@@ -135,7 +135,7 @@ def predict(
         return
     if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         refuse_finished(out)
-        from stadia.recipes.prediction.predict_exported import run_predict_exported
+        from stadia.predict.predict_exported import run_predict_exported
 
         with show_progress() as bars:
             print_lines(run_predict_exported(checkpoint, request, bars.track))
@@ -144,7 +144,7 @@ def predict(
 
     check_backend(request.backend_choice)
     opened = _open_network(checkpoint, source, request.options, settings, out)
-    from stadia.recipes.prediction.task import run_predict
+    from stadia.predict.task import run_predict
 
     with show_progress() as bars, _advise_again(out):
         print_lines(run_predict(opened, request, bars.track))
@@ -214,7 +214,7 @@ def _refine_network(
 ) -> tuple[Path, list[str]]:
     """Fine-tune a network on the input; return it with its settings, or the folder of the run where that is better."""
     from stadia.apps.adapt import adapt_network
-    from stadia.recipes.prediction.requests import refuse_finished
+    from stadia.predict.requests import refuse_finished
 
     refuse_finished(request.out)
     lines = adapt_network(
@@ -240,12 +240,8 @@ def _open_network(
 
     Finished predictions in `out` are refused before torch is imported, which takes seconds.
     """
-    from stadia.recipes.prediction.requests import (
-        describe_checkpoint,
-        is_network_name,
-        refuse_finished,
-        refuse_misspelt_network,
-    )
+    from stadia.models.network_names import is_network_name, refuse_misspelt_network
+    from stadia.predict.requests import describe_checkpoint, refuse_finished
     from stadia.training.checkpoint import Checkpoint
 
     if not is_network_name(str(network)) and not settings:
@@ -257,7 +253,8 @@ def _open_network(
         return opened
     if out is not None:
         refuse_finished(out)
-    from stadia.recipes.prediction.network_checkpoint import describe_network, open_network_for
+    from stadia.predict.prediction_inputs import open_network_for
+    from stadia.recipes.base.network_checkpoint import describe_network
 
     opened = open_network_for(network, source, options, settings)
     echo(describe_checkpoint(opened), err=True)
@@ -284,7 +281,7 @@ def odometry(
     With INPUT alone, the depth is that of the network of the package: `stadia odometry drive.mp4 --out path`.
     """
     from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
-    from stadia.recipes.prediction.requests import OdometryRequest, parse_source_options, split_settings
+    from stadia.predict.requests import OdometryRequest, parse_source_options, split_settings
 
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
     choice = BackendChoice(backend or TORCH, precision)
@@ -322,9 +319,9 @@ def activations(
     from stadia.evaluation.plots.activation_steps import write_activations_over_steps
     from stadia.evaluation.plots.activations import write_activation_video
     from stadia.files.output_files import check_replaceable
+    from stadia.predict.prediction_inputs import add_training_options, open_inputs
+    from stadia.predict.requests import parse_source_options
     from stadia.recipes.base.build_recipe import load_recipe
-    from stadia.recipes.prediction.prediction_inputs import add_training_options, open_inputs
-    from stadia.recipes.prediction.requests import parse_source_options
     from stadia.training.checkpoint import Checkpoint
 
     options = parse_source_options(overrides or [])
@@ -367,8 +364,8 @@ def export(
     """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.files.output_files import check_replaceable
-    from stadia.recipes.prediction.export import export_checkpoint
-    from stadia.recipes.prediction.network_checkpoint import describe_network, open_network
+    from stadia.predict.export import export_checkpoint
+    from stadia.recipes.base.network_checkpoint import describe_network, open_network
 
     check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
     opened = open_network(checkpoint, settings=overrides or ())
@@ -394,7 +391,7 @@ def import_network(
     """Read published weights of another program, mapped whole, into a checkpoint that every command takes."""
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.models.published_networks import describe_licence
-    from stadia.recipes.prediction.network_checkpoint import import_network
+    from stadia.recipes.base.network_checkpoint import import_network
 
     recipe = import_network(source, kind, out, overrides or ())
     millions = sum(parameter.numel() for parameter in recipe.parameters()) / 1e6
@@ -415,15 +412,15 @@ def adapt(
 ) -> None:
     """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
     started_s = time.perf_counter()
+    from stadia.predict.requests import split_settings
     from stadia.process.terminal import Terminal, announce_step
-    from stadia.recipes.prediction.requests import split_settings
 
     chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
     with announce_step(Terminal(stderr=True), "loading the libraries"):
         from stadia.apps.adapt import SCOPES, adapt_network
-        from stadia.recipes.launch.time_budget import TimeBudget
+        from stadia.launch.time_budget import TimeBudget
 
     chosen = next((name for name in SCOPES if name == scope), None)
     if chosen is None:

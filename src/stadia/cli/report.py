@@ -147,8 +147,8 @@ def diagnose(
     from stadia.diagnostics.finding import read_valid_findings
     from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
     from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
+    from stadia.predict.verdict import read_verdict
     from stadia.process.terminal import Terminal
-    from stadia.recipes.prediction.verdict import read_verdict
     from stadia.training.run_folder import Run
 
     opened = Run.open(run)

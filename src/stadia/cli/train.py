@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stadia.diagnostics.finding import OnStop
+    from stadia.launch.step_measurement import DryRunResult
+    from stadia.launch.time_budget import PlannedTraining
     from stadia.recipes.base.config import RecipeConfig
-    from stadia.recipes.launch.step_measurement import DryRunResult
-    from stadia.recipes.launch.time_budget import PlannedTraining
     from stadia.training.run_folder import Run
 
 NOT_CHECKED = 1
@@ -148,13 +148,13 @@ def train(
 
     with stop_quickly() as begins:
         _load_libraries()
-        from stadia import recipes
+        from stadia import launch
 
         opened, end = None, None
         if is_auto or minutes is not None:
             chosen_by = partial(resolve_recipe, recipe, base, example={}) if is_auto else None
             resolved, opened, end = _plan_training(resolved, minutes, started_s, chosen_by, given + settings)
-        recipes.train(
+        launch.train(
             resolved,
             out=out,
             resume=resume,
@@ -180,9 +180,9 @@ def _plan_training(
     started_s: when the command began, by time.perf_counter.
     resolve: of `--preset auto`: returns the configuration of settings; those of the user are over the chosen ones.
     """
+    from stadia.launch.time_budget import AUTO_MINUTES, TimeBudget, choose_for_machine, choose_steps
     from stadia.process.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
-    from stadia.recipes.launch.time_budget import AUTO_MINUTES, TimeBudget, choose_for_machine, choose_steps
 
     budget, console = TimeBudget(minutes or AUTO_MINUTES, started_s), Terminal(stderr=True)
     if resolve is None:
@@ -203,7 +203,7 @@ def _load_libraries() -> None:
     from stadia.process.terminal import Terminal, announce_step
 
     with announce_step(Terminal(stderr=True), "loading the libraries"):
-        import stadia.recipes.launch.workflow  # noqa: F401
+        import stadia.launch.workflow  # noqa: F401
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
@@ -280,7 +280,7 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path, *, check_aga
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
     echo(f"dry run: {steps}{summary}", err=True)
     if measured is not None and measured.not_checked:
-        from stadia.recipes.launch.start_checks import describe_longer_checks  # imported by the dry run already
+        from stadia.launch.start_checks import describe_longer_checks  # imported by the dry run already
         from stadia.training.config import CHECK_SECONDS
 
         seconds = config.training.check_seconds or CHECK_SECONDS
@@ -297,9 +297,9 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop, *, check_again: bool
 
     with stop_quickly():
         _load_libraries()
-        from stadia import recipes
+        from stadia import launch
 
-        return recipes.dry_run(config, on_stop=on_stop, check_again=check_again)
+        return launch.dry_run(config, on_stop=on_stop, check_again=check_again)
 
 
 def _check_encoders(config: RecipeConfig) -> None:

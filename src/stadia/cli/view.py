@@ -27,7 +27,7 @@ def view(
         found, fix = "no package viser", "pip install 'stadia[view]'"
         raise ConfigError("stadia view", found=found, expected="the package of the extra view", fix=fix)
     from stadia.datasets import open_recordings
-    from stadia.recipes.prediction.requests import parse_source_options
+    from stadia.predict.requests import parse_source_options
     from stadia.web.view.scene import collect_scene
     from stadia.web.view.viser_scene import show_scene
 

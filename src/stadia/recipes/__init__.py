@@ -1,9 +1,8 @@
-"""The five recipes by name, and the functions that configure, train and load them."""
+"""The five recipes by name, and the functions that configure and load them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,6 @@ from stadia.core.registry import Registry
 if TYPE_CHECKING:
     from stadia.recipes.base.build_recipe import load_predictor as load_predictor
     from stadia.recipes.base.config import RecipeConfig
-    from stadia.recipes.launch.step_measurement import DryRunResult as DryRunResult
-    from stadia.recipes.launch.time_budget import choose_configuration as choose_configuration
-    from stadia.recipes.launch.workflow import dry_run as dry_run
-    from stadia.recipes.launch.workflow import train as train
 
 RECIPES = Registry(
     "recipe",
@@ -23,8 +18,8 @@ RECIPES = Registry(
         "selfsup": "stadia.recipes.selfsup.recipe:SelfsupRecipe",
         "metric": "stadia.recipes.metric.recipe:MetricRecipe",
         "supervised": "stadia.recipes.supervised.recipe:SupervisedRecipe",
-        "objectpose": "stadia.recipes.objectpose.recipe:ObjectPoseRecipe",
-        "overlay": "stadia.recipes.overlay.recipe:OverlayRecipe",
+        "objectpose": "stadia.objectpose.recipe:ObjectPoseRecipe",
+        "overlay": "stadia.overlay.recipe:OverlayRecipe",
     },
 )
 
@@ -34,29 +29,11 @@ CONFIGS = Registry(
         "selfsup": "stadia.recipes.selfsup.config:SelfsupConfig",
         "metric": "stadia.recipes.metric.config:MetricConfig",
         "supervised": "stadia.recipes.supervised.config:SupervisedConfig",
-        "objectpose": "stadia.recipes.objectpose.config:ObjectPoseConfig",
-        "overlay": "stadia.recipes.overlay.config:OverlayConfig",
+        "objectpose": "stadia.objectpose.config:ObjectPoseConfig",
+        "overlay": "stadia.overlay.config:OverlayConfig",
     },
 )
 """The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
-
-TASKS = Registry(
-    "task",
-    {
-        **dict.fromkeys(("selfsup", "metric", "supervised"), "stadia.recipes.prediction.depth_task:DepthTask"),
-        "objectpose": "stadia.recipes.objectpose.task:ObjectPoseTask",
-        "overlay": "stadia.recipes.overlay.task:OverlayTask",
-    },
-)
-"""What `stadia predict` and `stadia evaluate` do with each recipe: a subclass of `recipes.prediction.task.Task`."""
-
-_LAZY = (
-    "stadia.recipes.launch.workflow:train",
-    "stadia.recipes.base.build_recipe:load_predictor",
-    "stadia.recipes.launch.workflow:dry_run",
-    "stadia.recipes.launch.step_measurement:DryRunResult",
-    "stadia.recipes.launch.time_budget:choose_configuration",
-)
 
 
 def configure(
@@ -118,9 +95,9 @@ def _read_model(recipe: str, start: str) -> Mapping[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `train`, `dry_run` and the other names of `_LAZY` on first use: they need torch."""
-    for path in _LAZY:
-        module, _, attribute = path.partition(":")
-        if attribute == name:
-            return getattr(import_module(module), name)
+    """Import `load_predictor` on first use: it needs torch."""
+    if name == "load_predictor":
+        from stadia.recipes.base.build_recipe import load_predictor
+
+        return load_predictor
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

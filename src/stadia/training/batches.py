@@ -319,7 +319,7 @@ def batch_sizes(config: TrainingConfig) -> list[int]:
     """Return the batch size of each stage. Raises ConfigError where one is still "auto"."""
     sizes = [stage.batch_size for stage in config.stages]
     if "auto" in sizes:
-        fix = "train by stadia.recipes.train, which sets it"
+        fix = "train by stadia.launch.train, which sets it"
         raise ConfigError("training.stages", found="batch_size 'auto', unresolved", expected="a number", fix=fix)
     return [int(size) for size in sizes]
 

@@ -53,7 +53,7 @@ def make_fabric(config: TrainingConfig) -> Fabric:
         ("training.compile", config.compile, "off, loss, networks, all or graphs"),
     ):
         if value == "auto":
-            fix = "train by stadia.recipes.train, which measures them"
+            fix = "train by stadia.launch.train, which measures them"
             raise ConfigError(key, found="'auto', unresolved", expected=expected, fix=fix)
     precision = _PRECISION[config.precision]
     layout = find_layout(config)

@@ -20,7 +20,7 @@ from stadia.training.run_folder import Run
 
 FEW_STEPS = 300
 _CHECKS = f"the loss checks run from {FEW_STEPS} steps on. Fix: "
-_DRY_RUN = "run the loss checks alone with --dry-run (in Python recipes.dry_run)"
+_DRY_RUN = "run the loss checks alone with --dry-run (in Python launch.dry_run)"
 _FEW = (
     "note: {} steps are few: a network needs thousands, and "
     f"{_CHECKS}train longer (training.max_steps, or --minutes), or {_DRY_RUN}"

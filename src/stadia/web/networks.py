@@ -89,10 +89,10 @@ def load_network(name: str) -> OpenNetwork:
     """Open a run, a checkpoint, or a published network by its name. Raises StadiaError where it is none of these."""
     from stadia.files.run_facts import RUN_FILE
     from stadia.models.depth.base_network import REAL_ERROR
+    from stadia.predict.verdict import read_training_record
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.config import NETWORK_RECIPE
-    from stadia.recipes.prediction.network_checkpoint import open_network
-    from stadia.recipes.prediction.verdict import read_training_record
+    from stadia.recipes.base.network_checkpoint import open_network
 
     checkpoint = open_network(name)
     recipe = load_recipe(checkpoint)

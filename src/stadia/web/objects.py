@@ -67,7 +67,7 @@ def find_photo_objects(network: OpenNetwork, image: NDArray[np.uint8], camera: P
         camera: of it.
     """
     from stadia.evaluation.frame_preparation import Frame
-    from stadia.recipes.objectpose.task import find_objects_in_frame
+    from stadia.objectpose.task import find_objects_in_frame
 
     frame = Frame("picture", image, camera.make_K(*image.shape[:2]))
     found, classes = find_objects_in_frame(network.recipe, frame), network.recipe.classes

@@ -58,7 +58,7 @@ def predict_composite(
 
     Raises DataError for a background of another size.
     """
-    from stadia.recipes.overlay import task
+    from stadia.overlay import task
 
     if image.shape != background.shape:
         found, expected = (f"{shape[1]}x{shape[0]} pixels" for shape in (background.shape, image.shape))

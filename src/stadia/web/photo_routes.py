@@ -20,7 +20,7 @@ from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.evaluation.io.point_clouds import EDGE_RATIO
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_bytes
-from stadia.recipes.prediction.verdict import verdict_lines
+from stadia.predict.verdict import verdict_lines
 from stadia.report.result_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page

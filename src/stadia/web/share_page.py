@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from stadia.files.image_io import read_image
 from stadia.files.input_files import read_bytes
-from stadia.recipes.prediction.depth_task import PATH_DRAWING
-from stadia.recipes.prediction.prediction_outputs import VIDEO
-from stadia.recipes.prediction.verdict import verdict_lines
+from stadia.predict.depth_task import PATH_DRAWING
+from stadia.predict.prediction_outputs import VIDEO
+from stadia.predict.verdict import verdict_lines
 from stadia.report.result_page import ResultPage, fit_cloud_size, make_point_cloud
 from stadia.web.objects import ObjectPhoto
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, choose_points, color_prediction, describe_bar

@@ -21,10 +21,10 @@ from stadia.evaluation.io.gltf_files import encode_glb
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
-from stadia.recipes.prediction.depth_task import PATH_DRAWING, predict_input
-from stadia.recipes.prediction.prediction_inputs import PredictionInput
-from stadia.recipes.prediction.prediction_outputs import CLOUD, DEPTH_COLOR, VIDEO, prediction_lines, trust_line
-from stadia.recipes.prediction.verdict import PredictionGate
+from stadia.predict.depth_task import PATH_DRAWING, predict_input
+from stadia.predict.prediction_inputs import PredictionInput
+from stadia.predict.prediction_outputs import CLOUD, DEPTH_COLOR, VIDEO, prediction_lines, trust_line
+from stadia.predict.verdict import PredictionGate
 from stadia.web.networks import OpenNetwork
 from stadia.web.photo import PhotoCamera
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stadia.cli.main import run as run_command_line
 from stadia.datasets.objects.bop import BopImages, ground_truth_results, read_results, to_boxes, write_results
 from stadia.datasets.objects.object_labels import EstimatedBox
-from stadia.recipes.objectpose.object_pose_scores import add_recall, score_estimates
+from stadia.objectpose.object_pose_scores import add_recall, score_estimates
 
 Found = list[list[EstimatedBox]]
 

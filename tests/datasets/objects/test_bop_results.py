@@ -21,8 +21,8 @@ from stadia.datasets.objects.bop import (
     to_boxes,
     write_results,
 )
-from stadia.recipes.objectpose import object_pose_scores
-from stadia.recipes.objectpose.object_pose_scores import read_estimates, score_estimates
+from stadia.objectpose import object_pose_scores
+from stadia.objectpose.object_pose_scores import read_estimates, score_estimates
 
 R = "1 0 0 0 1 0 0 0 1"
 

@@ -19,10 +19,10 @@ from stadia.core.config import resolve_config
 from stadia.core.types import Camera
 from stadia.datasets.objects.bop import BopImages
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
-from stadia.recipes.objectpose.config import ObjectPoseConfig
-from stadia.recipes.objectpose.data import training_image_facts
-from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects
-from stadia.recipes.objectpose.recipe import FoundObjects, ObjectPoseRecipe
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.data import training_image_facts
+from stadia.objectpose.object_pose_scores import boxes_to_objects
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 

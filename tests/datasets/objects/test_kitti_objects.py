@@ -19,7 +19,7 @@ from stadia.datasets.objects.kitti_objects import KittiObjectImages, read_boxes
 from stadia.datasets.objects.open_objects import detect_object_format, open_object_images
 from stadia.evaluation.plots.image_overlays import draw_objects
 from stadia.geometry import boxes
-from stadia.recipes.objectpose.object_pose_scores import boxes_to_objects, draw_labels, score_estimates
+from stadia.objectpose.object_pose_scores import boxes_to_objects, draw_labels, score_estimates
 
 CAR = "Car 0.00 0 {alpha:.2f} 100 50 200 90 1.50 1.60 4.00 {x} 1.65 {z} {turn:.2f}"
 DONT_CARE = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"

@@ -27,7 +27,7 @@ from stadia.files.locks import hold_folder
 from stadia.files.output_files import check_foreign_folder
 from stadia.files.paths import expand_home, make_absolute
 from stadia.files.remote_store import RemoteStore, is_url, restore_url
-from stadia.recipes.prediction.requests import PredictRequest
+from stadia.predict.requests import PredictRequest
 
 BATCH, LEDGER = "batch.json", "ledger.jsonl"
 FORMAT, VERSION = "stadia-batch", 1

@@ -17,7 +17,7 @@ from stadia.evaluation.io.predictions_record import RECORD, read_record
 from stadia.files.json_files import parse_json
 from stadia.files.paths import safe_join
 from stadia.files.remote_store import RemoteStore, is_url
-from stadia.recipes.prediction.requests import PredictRequest
+from stadia.predict.requests import PredictRequest
 
 MAX_NETWORKS = 4
 """Published networks that a worker keeps, one for each size of image."""
@@ -124,18 +124,19 @@ class VideoWorker:
 
     def _run(self, request: PredictRequest) -> Any:
         if self.job.network.lower().endswith(".onnx"):
-            from stadia.recipes.prediction.predict_exported import run_predict_exported
+            from stadia.predict.predict_exported import run_predict_exported
 
             return run_predict_exported(Path(self.job.network), request, no_progress)
-        from stadia.recipes.prediction.task import predict_with
+        from stadia.predict.task import predict_with
 
         return predict_with(self._find_task(request), request, no_progress)
 
     def _find_task(self, request: PredictRequest) -> Any:
         """Return the task with its network, loaded once for a checkpoint, and once a size for a published network."""
-        from stadia.recipes.prediction.network_checkpoint import open_network, read_input_size
-        from stadia.recipes.prediction.requests import is_network_name
-        from stadia.recipes.prediction.task import open_task
+        from stadia.models.network_names import is_network_name
+        from stadia.predict.prediction_inputs import read_input_size
+        from stadia.predict.task import open_task
+        from stadia.recipes.base.network_checkpoint import open_network
 
         size = read_input_size(request.source, request.options) if is_network_name(self.job.network) else None
         if size not in self._tasks:

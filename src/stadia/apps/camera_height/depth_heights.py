@@ -79,7 +79,7 @@ def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recordi
 
 def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
     from stadia.recipes.base.build_recipe import load_predictor
-    from stadia.recipes.prediction.network_checkpoint import open_network
+    from stadia.recipes.base.network_checkpoint import open_network
 
     camera = recordings[0].camera(0)
     predictor = load_predictor(open_network(name, lambda: (camera.height, camera.width)))

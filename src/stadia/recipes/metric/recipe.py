@@ -51,6 +51,7 @@ from stadia.recipes.base.self_supervised import (
     make_networks,
     set_network,
 )
+from stadia.recipes.base.teacher import TeacherTerm, check_teacher, choose_teacher
 from stadia.recipes.metric.camera_heights import (
     CameraHeights,
     describe_height_priors,
@@ -59,7 +60,6 @@ from stadia.recipes.metric.camera_heights import (
 )
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import RoadVideo, name_drive_parts, open_road_video
-from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher, choose_teacher
 from stadia.training.run_folder import Run
 
 MIN_SCHEDULE_EPOCHS = 4

@@ -116,7 +116,7 @@ def _find_file(preset: str) -> Path:
         return path
     names = preset_names()
     if preset == AUTO:
-        fix = "stadia.recipes.choose_configuration(overrides, minutes=20), or stadia train selfsup --preset auto"
+        fix = "stadia.launch.choose_configuration(overrides, minutes=20), or stadia train selfsup --preset auto"
         expected = "a preset that is a file: auto measures steps on the data"
         raise ConfigError("--preset", found=f"'{preset}'", expected=expected, fix=fix)
     if preset not in names:

@@ -14,7 +14,7 @@ from stadia.core.types import Camera
 from stadia.dataloading.config import DatasetConfig
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.open_dataset import VIDEO, detect_format
-from stadia.datasets.video.video_camera import read_image_size, read_user_intrinsics
+from stadia.datasets.video.video_camera import read_image_size, read_user_camera, read_user_intrinsics
 from stadia.datasets.video.video_map import find_camera_mismatch, find_map, find_map_folder
 from stadia.files.paths import expand_home
 from stadia.models.depth.config import DepthModelConfig
@@ -102,11 +102,11 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     is the median ratio of depths in some frames, with DIGITS digits: on the road ahead where the map has one, as far
     points are beyond the reach of a small network, else at the points of the map. None where these are too few.
     """
-    from stadia.evaluation.frame_preparation import PreparedFrame
+    from stadia.evaluation.frame_preparation import Frame, PreparedFrame
+    from stadia.mapping.frame_stream import MAX_FRAMES, FrameStream
+    from stadia.mapping.map_of_frames import MapOfFrames
     from stadia.models.depth.depth_network import build_depth_network
     from stadia.recipes.base.network_recipe import make_network_recipe
-    from stadia.recipes.prediction.input_map import MapOfFrames
-    from stadia.recipes.prediction.prediction_inputs import open_inputs
 
     path = expand_home(data_set.path)
     mapped = MapOfFrames.find(path)
@@ -115,15 +115,18 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     recipe = make_network_recipe(model, build_depth_network(model).eval(), (data_set.height, data_set.width))
     predictor = recipe.predictor()
     every = max(len(mapped.row_of_name) // UNIT_FRAMES, 1)
-    given = open_inputs(path, every=every, format=data_set.format, camera=data_set.camera, stride=1)[0]
+    stream = FrameStream.open(path)
+    count = stream.count()
+    camera = read_user_camera(data_set.camera, path, stream.height, stream.width, frames=count)
     ratios = []
-    for frame in given.frames:
+    for filmed in stream.select(range(0, count or MAX_FRAMES, every)):
+        frame = Frame(filmed.name, camera.undistort(filmed.filmed), camera.intrinsics.select_K(filmed.index))
         points = mapped.find_points(frame, frame.K)
         if points is None:
             continue
         prepared = PreparedFrame.prepare(predictor, frame)
-        camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
-        inverse = predictor.inverse_depth(torch.from_numpy(prepared.image)[None], camera)[0, 0].float().cpu().numpy()
+        shown = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
+        inverse = predictor.inverse_depth(torch.from_numpy(prepared.image)[None], shown)[0, 0].float().cpu().numpy()
         depth = prepared.predicted(predictor.depth_scale, inverse, None).depth_at_image()
         xy, z = (points.xy, points.z) if points.road is None else project_road(points.road, frame.K)
         x, y = np.floor(xy + 0.5).astype(int).T

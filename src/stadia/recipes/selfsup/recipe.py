@@ -33,8 +33,8 @@ from stadia.recipes.base.self_supervised import (
     make_networks,
     set_network,
 )
+from stadia.recipes.base.teacher import TeacherTerm, check_teacher, choose_teacher
 from stadia.recipes.base.video_data import VideoData, open_data_sets
-from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher, choose_teacher
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.map_motion import resolve_motion
 

@@ -34,8 +34,8 @@ from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network, check_depth_network, check_trains
 from stadia.models.pretrained_weights import LoadReport
 from stadia.recipes.base.depth_recipe import DepthRecipe
+from stadia.recipes.base.teacher import TeacherTerm, check_teacher
 from stadia.recipes.base.video_data import VideoData, open_data_sets
-from stadia.recipes.prediction.teacher import TeacherTerm, check_teacher
 from stadia.recipes.supervised.config import SupervisedConfig
 
 log = logging.getLogger(__name__)

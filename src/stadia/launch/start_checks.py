@@ -1,0 +1,194 @@
+"""The checks before the first step of a training: its data, its losses, and a class of the user's own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from stadia.core import seeds
+from stadia.core.errors import RunError
+from stadia.core.types import Batch
+from stadia.diagnostics.catalog import CATALOG, describe_case
+from stadia.diagnostics.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
+from stadia.diagnostics.findings_cache import FindingsCache
+from stadia.diagnostics.loss_checks.loss_check_runner import (
+    check_losses,
+    check_training_start,
+    collect_findings,
+    stop_at,
+)
+from stadia.diagnostics.loss_checks.training_start import TrainingStart
+from stadia.diagnostics.monitors.training_monitor import read_kept_findings
+from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED
+from stadia.launch.own_class import build_base, check_own_weights, list_own_values, note_unchecked_loss
+from stadia.process.shown_progress import SHOWN_PROGRESS
+from stadia.process.terminal import announce_step
+from stadia.recipes.base.build_recipe import TrainingData
+from stadia.recipes.base.config import RecipeConfig
+from stadia.recipes.base.video_data import VideoData
+from stadia.training.batches import TrainingPlan, select_device
+from stadia.training.config import MAX_CHECK_SECONDS
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run, is_main_process
+
+LOSS_CHECKS = "loss checks of the training"
+
+RESERVED_SECONDS = 2.0
+"""Time that stays for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+
+LOSS_LAW_SHARE = 0.5
+"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
+
+
+def find_data_findings(data: TrainingData, console: Console, *, check_again: bool) -> list[Finding]:
+    """Return the findings of the data. Those of video are kept, and are used again where nothing changed since."""
+    if not isinstance(data, VideoData):
+        return data.findings()
+
+    def announce(line: str) -> None:
+        if is_main_process():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return replace(data, findings_cache=FindingsCache.open(announce, check_again=check_again)).findings()
+
+
+def replace_data_findings(run: Run, findings: list[Finding]) -> None:
+    """Write the findings of the data over those of a resumed run."""
+    if run.writes:
+        write_findings(run.folder / "findings.jsonl", [*findings, *read_kept_findings(run.folder)])
+
+
+def report_findings(
+    findings: list[Finding], console: Console, on_stop: OnStop, checked: str = "checks of the data"
+) -> list[Finding]:
+    """Print findings above severity note, and notes of data that were not checked in time.
+
+    Raises RunError on severity stop, unless `on_stop` is not HALT.
+    """
+    for finding in findings:
+        if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
+            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
+            console.print(line, markup=False, soft_wrap=True)
+            SHOWN_PROGRESS.finding = f"{finding.severity} {finding.code}"
+    stops = [finding for finding in findings if finding.severity is Severity.STOP]
+    if stops and on_stop is OnStop.HALT:
+        found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
+        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
+        fix = f"correct the cause ({evidence}), or train anyway {TRAIN_ANYWAY}"
+        raise RunError(checked, found=found, expected="no finding of severity stop", fix=fix)
+    return findings
+
+
+def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
+    """Refuse a user's class whose weights no command loads; note its values and what the loss checks do not see.
+
+    run: that records both; None in a dry run.
+    """
+    base = build_base(recipe)
+    if base is None:
+        return
+    check_own_weights(recipe, base)
+    notes = note_unchecked_loss(type(recipe))
+    if run is not None:
+        own_values = list_own_values(recipe, base)
+        run.update_facts(lambda facts: replace(facts, own_values=own_values))
+        for note in notes:
+            append_finding(run.folder / "findings.jsonl", note)
+    print_unchecked(notes, console)
+
+
+def check_run_losses(
+    recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
+) -> None:
+    """Run the loss checks and add their findings to the run. Raises RunError on a finding with severity stop."""
+    findings = run_loss_checks(recipe, config, data, console)
+    for finding in findings:
+        append_finding(run.folder / "findings.jsonl", finding)
+    report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
+
+
+def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
+    """Return the findings of the loss checks. Changes neither the recipe nor the random number generators.
+
+    recipe: about to be trained, with its initial weights.
+    """
+    with announce_step(console, "checking the losses"):
+        findings = _find_loss_findings(recipe, config, data)
+        count = sum(finding.code != NOT_CHECKED for finding in findings)
+        where = " in what was checked" if count < len(findings) else ""
+        console.print(f"  {count or 'no'} finding{'s' * (count > 1)}{where}", highlight=False)
+        print_unchecked(findings, console)
+    return findings
+
+
+def print_unchecked(findings: list[Finding], console: Console) -> None:
+    """Print a line for each reason why something was not checked, with the fix where it is not the usual one."""
+    unchecked: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        if finding.code == NOT_CHECKED:
+            fix = "" if finding.fix == CATALOG[NOT_CHECKED].fix else f"; {finding.fix}"
+            unchecked.setdefault((finding.evidence["reason"], fix), []).append(finding.evidence["check"])
+    for (reason, fix), checks in unchecked.items():
+        line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason}){fix}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def list_out_of_time(findings: list[Finding]) -> tuple[str, ...]:
+    """Return the names of the checks that the time limit left out."""
+    return tuple(
+        dict.fromkeys(finding.evidence["check"] for finding in findings if finding.evidence.get("is_out_of_time"))
+    )
+
+
+def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
+    started = time.monotonic()
+    until = started + config.training.check_seconds - RESERVED_SECONDS
+    training = config.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    with seeds.preserve_generators():
+        data.train.set_position(0, 0)
+        batch = next(iter(data.train))
+        device = select_device(training.accelerator)
+        camera = getattr(batch.inputs, "camera", None)
+        limits_m = None if camera is None else recipe.depth_range_m(camera)
+        start = TrainingStart.prepare(recipe, batch, device, precision=training.precision, depth_range_m=limits_m)
+        start.recipe.plan = TrainingPlan.from_loader(data.train, training)
+        laws_until = started + LOSS_LAW_SHARE * (until - started)
+        findings = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
+        findings += check_training_start(start, until - time.monotonic())
+    return [_explain_time_limit(finding, training.check_seconds) for finding in findings]
+
+
+def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
+    """Return a note about a check that had no time with its cause and fix; any other finding unchanged.
+
+    The stage of each note is set: a resume replaces the findings of the data.
+    """
+    if finding.code != NOT_CHECKED:
+        return finding
+    finding = replace(finding, stage=Stage.BEFORE_TRAINING)
+    if not finding.evidence.get("is_out_of_time"):
+        return finding
+    values = {"seconds": f"{seconds:g}", "fix": describe_longer_checks(seconds)}
+    late = describe_case(NOT_CHECKED, "out_of_time", values)
+    return replace(finding, expected="all checks within the time limit", cause=late.cause, fix=late.fix)
+
+
+def describe_longer_checks(seconds: float) -> str:
+    """Return how checks that took longer than `training.check_seconds` get the time that they need."""
+    fix = "run nothing else during the checks"
+    if seconds >= MAX_CHECK_SECONDS:
+        return fix
+    longer = min(3 * seconds, MAX_CHECK_SECONDS)
+    return f"set training.check_seconds={longer:g} (now {seconds:g}), or {fix}"
+
+
+def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
+    with stop_at(until):  # a recipe may run its networks
+        losses = start.recipe.loss_cases(batch)
+    return check_losses(losses, until)

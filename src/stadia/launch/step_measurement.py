@@ -1,0 +1,222 @@
+"""Train three steps of a configuration: their time, their peak memory, and the settings that are fastest here.
+
+`training.precision=auto` and `training.compile` are resolved by such steps.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from stadia.core.errors import RunError, StadiaError, summarize_exception
+from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
+from stadia.process.memory import PeakMemory
+from stadia.process.signals import discard_if_interrupted
+from stadia.process.terminal import Terminal
+from stadia.recipes import RECIPES
+from stadia.recipes.base.build_recipe import TrainingData, create_recipe
+from stadia.recipes.base.config import RecipeConfig, replace_training
+from stadia.training.batches import select_device
+from stadia.training.fit import Interrupted, fit
+from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run
+
+PROBE_STEPS = 3
+"""The second step adds the optimizer's state; the third shows that memory stays constant."""
+
+PROBE_INTERVAL_S = 0.02
+"""Seconds between two readings of the memory: short against a step, so that its peak is seen."""
+
+
+@dataclass(frozen=True)
+class DryRunResult:
+    """Time and peak memory of each step of `launch.dry_run`. A finding that stops raises, and gives no result.
+
+    device: type of the torch device, "cpu" or "cuda".
+    peak_bytes: peak memory during each step, bytes: of torch on a GPU, else of the process and its children, with
+        what earlier steps freed and the process keeps. Three steps for each data set and stage; the first has no
+        state of the optimizer yet.
+    seconds: wall time of each step, with its data, seconds; the first one is the slowest.
+    not_checked: names of the loss checks that `training.check_seconds` left no time for; empty if all ran.
+
+    Examples:
+        >>> result = DryRunResult("cpu", (500 << 20, 520 << 20, 520 << 20), (1.8, 0.6, 0.6))
+        >>> print(result)
+        3 full steps: peak memory of all its processes 500, 520, 520 MB, 1.80, 0.60, 0.60 s
+        >>> max(result.peak_bytes) / 2**30 < 8 and not result.not_checked  # fits 8 GB, and every check ran
+        True
+    """
+
+    device: str
+    peak_bytes: tuple[int, ...]
+    seconds: tuple[float, ...]
+    not_checked: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        peaks = ", ".join(f"{peak / (1 << 20):.0f}" for peak in self.peak_bytes)
+        where = "of the GPU" if self.device == "cuda" else "of all its processes"
+        times = ", ".join(f"{seconds:.2f}" for seconds in self.seconds)
+        return f"{len(self.seconds)} full steps: peak memory {where} {peaks} MB, {times} s"
+
+
+def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData) -> DryRunResult:
+    """Build the networks and train PROBE_STEPS steps of a configuration at one size, in a temporary folder.
+
+    Each of several data sets trains that many steps. Raises what `workflow.train` raises before training, and RunError
+    if memory does not suffice, with the step.
+    """
+    train, data_sets = data.train, 1
+    if isinstance(train, MixtureLoader):
+        train = take_batches_of_each(train.loaders, PROBE_STEPS * config.training.grad_accumulation_steps)
+        data_sets = len(train.loaders)
+    few = {"max_steps": PROBE_STEPS * data_sets, "max_epochs": None, "loggers": (), "images_every": 0, "log_every": 1}
+    training = config.training.model_copy(update=few)
+    probe = MemoryProbe()
+    with (
+        tempfile.TemporaryDirectory(prefix="stadia-dry-run-", ignore_cleanup_errors=True) as folder,
+        discard_if_interrupted(Path(folder)),
+        probe.process,
+    ):
+        run = Run.create(Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed)
+        recipe = create_recipe(recipe_class, config, data, run)
+        try:
+            fit(recipe, train, None, training, run, callbacks=[probe], console=Terminal(quiet=True))
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
+        except Interrupted:
+            raise KeyboardInterrupt from None  # there is no run to go on with
+    return DryRunResult(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
+
+
+class MemoryProbe(Callback):
+    """Records the peak memory of every step."""
+
+    def __init__(self) -> None:
+        self.process = PeakMemory(PROBE_INTERVAL_S)
+        self.device = "cpu"
+        self.peak_bytes: list[int] = []
+        self.seconds: list[float] = []
+        self.started = 0.0
+
+    def on_train_start(self, loop: TrainingLoop) -> None:
+        self.device = loop.fabric.device.type
+        self._start()
+
+    def on_step_end(self, loop: TrainingLoop) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        self.peak_bytes.append(torch.cuda.max_memory_allocated() if self.device == "cuda" else self.process.bytes)
+        self.seconds.append(time.perf_counter() - self.started)
+        self._start()
+
+    def _start(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.process.restart()
+        self.started = time.perf_counter()
+
+
+def out_of_memory_error(step: int, peaks: Sequence[int], error: BaseException) -> RunError:
+    """Return an error with the step and the peak of the step before it."""
+    before = f" after {peaks[-1] / (1 << 20):.0f} MB of the step before" if peaks else ""
+    return RunError(
+        f"memory of step {step}",
+        found=f"none left{before} ({' '.join(str(error).split())[:200]})",
+        expected="memory for every step",
+        fix=(
+            "lower training.batch_size (and raise training.grad_accumulation_steps as much),"
+            " or data.height and data.width"
+        ),
+    )
+
+
+# -- settings that depend on the machine: `training.precision`, `training.compile`
+
+GPU_KINDS = ("off", "loss", "networks", "all", "graphs")
+"""Values of `training.compile` that "auto" measures on a GPU."""
+
+MEASURED_KEYS = ("precision", "compile")
+"""Keys of `training` whose "auto" is resolved by measuring; the data do not depend on them."""
+
+_NOT_COMPILED = "note: training.compile={} failed ({}). Nothing is compiled. Fix: set training.compile=off"
+
+
+def choose_fastest(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
+    """Return the configuration with `training.precision=auto` resolved, and `training.compile` as it works here.
+
+    data: of the configuration.
+    """
+    return choose_compilation(choose_precision(config, data, console), data, console)
+
+
+def keep_measured_choices(config: RecipeConfig, saved: Mapping[str, Any]) -> RecipeConfig:
+    """Replace "auto" by what a previous run chose, so that a resumed run measures nothing and stays the same."""
+    known = saved.get("training", {})
+    kept = {key: known[key] for key in MEASURED_KEYS if getattr(config.training, key) == "auto" and key in known}
+    return replace_training(config, **kept)
+
+
+def choose_precision(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
+    """Return the configuration with `training.precision=auto` resolved; any other one as it is.
+
+    On one CPU, three steps are trained in float32 and in bfloat16, and the faster precision is taken. Weights and
+    optimizer are float32 in both. On a GPU it is bf16 where the GPU has it, without measuring.
+    """
+    if config.training.precision != "auto":
+        return config
+    if select_device(config.training.accelerator).type == "cuda":
+        return replace_training(config, precision="bf16" if torch.cuda.is_bf16_supported() else "32")
+    seconds = {
+        precision: _measure(replace_training(config, precision=precision, compile="off"), data)
+        for precision in ("32", "bf16")
+    }
+    return replace_training(config, precision=_print_fastest("precision", seconds, console))
+
+
+def choose_compilation(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
+    """Return the configuration with a value of `training.compile` whose three steps train here; "off" where none does.
+
+    Compiled code can fail as late as in the backward pass, so a value is tried before it is taken. "auto" is "off" on a
+    CPU, where it was never faster; on a GPU it is the fastest of GPU_KINDS.
+    """
+    training, given = config.training, config.training.compile
+    if given == "off" or (given != "auto" and (training.devices != 1 or training.stages)):
+        return config  # the three steps are of one device and one image size
+    if given == "auto" and select_device(training.accelerator).type != "cuda":
+        return replace_training(config, compile="off")
+    seconds: dict[str, float] = {}
+    for kind in GPU_KINDS if given == "auto" else (given,):
+        try:
+            seconds[kind] = _measure(replace_training(config, compile=kind), data)
+        except StadiaError:
+            raise
+        except Exception as error:  # the compiler has errors of many kinds
+            if kind == "off":
+                raise
+            line = _NOT_COMPILED.format(kind, summarize_exception(error)[:200])
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if given != "auto":
+        return replace_training(config, compile=given if given in seconds else "off")
+    return replace_training(config, compile=_print_fastest("compile", seconds, console))
+
+
+def _measure(config: RecipeConfig, data: TrainingData) -> float:
+    """Return the seconds of the fastest step but the first, which compiles."""
+    return min(measure_steps(RECIPES.load(config.recipe), config, data).seconds[1:])
+
+
+def _print_fastest(key: str, seconds: dict[str, float], console: Console) -> str:
+    """Print and return the value with the fewest seconds a step."""
+    fastest = min(seconds, key=lambda value: seconds[value])
+    times = ", ".join(f"{value} {step_s:.2g} s" for value, step_s in seconds.items())
+    line = f"training.{key}=auto: {fastest}, measured in three steps each ({times} a step)"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return fastest

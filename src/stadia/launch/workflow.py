@@ -1,0 +1,347 @@
+"""Train a recipe: `prepare` opens and checks the data, `run_training` trains, `report` scores. Also the dry run."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import torch
+from rich.console import Console
+
+from stadia.diagnostics.finding import Finding, OnStop, write_findings
+from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
+from stadia.launch.expected_cost import ExpectedCost
+from stadia.launch.kept_start import keep_better_start
+from stadia.launch.own_class import check_class, choose_class, describe_resume, name_own_class
+from stadia.launch.start_checks import (
+    LOSS_CHECKS,
+    check_own_class,
+    check_run_losses,
+    find_data_findings,
+    list_out_of_time,
+    replace_data_findings,
+    report_findings,
+    run_loss_checks,
+)
+from stadia.launch.step_measurement import DryRunResult, choose_fastest, keep_measured_choices, measure_steps
+from stadia.launch.training_data import (
+    OpenedData,
+    check_stages,
+    list_data_formats,
+    list_data_locations,
+    list_movable_keys,
+    list_stages,
+    open_data,
+    open_resumed_data,
+)
+from stadia.predict.task import score_validation
+from stadia.process.signals import discard_if_interrupted
+from stadia.process.terminal import Terminal, announce_step
+from stadia.recipes.base.build_recipe import (
+    TrainingData,
+    check_init_weights,
+    create_recipe,
+    init_recipe,
+    load_recipe,
+    record_failure,
+)
+from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
+from stadia.training.batches import TrainingPlan
+from stadia.training.checkpoint import Checkpoint
+from stadia.training.config import CHECK_SECONDS
+from stadia.training.devices import check_devices
+from stadia.training.fit import fit, open_last_checkpoint
+from stadia.training.fit_messages import FEW_STEPS
+from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size, start_attempt
+from stadia.training.recipe import AnyRecipe
+from stadia.training.run_folder import Run, is_main_process
+from stadia.training.training_state import CommandEnd
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+LATE_SHARE = 0.75
+"""An auto-mask that starts after this share of the steps prints a note: the time may end a training before."""
+
+
+def _interrupt_cleanly(call: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Raise KeyboardInterrupt itself after Ctrl-C, without the frames of libraries: a script exits as interrupted."""
+
+    @functools.wraps(call)
+    def raise_one(*args: _P.args, **options: _P.kwargs) -> _R:
+        try:
+            return call(*args, **options)
+        except KeyboardInterrupt as stopped:
+            raise KeyboardInterrupt(*stopped.args) from None
+
+    return raise_one
+
+
+@_interrupt_cleanly
+def train(
+    config: RecipeConfig,
+    *,
+    out: Path = Path("runs"),
+    resume: Path | str | None = None,
+    on_stop: OnStop | str = OnStop.HALT,
+    ended: Callable[[Run], object] = lambda run: None,
+    opened: OpenedData | None = None,
+    begins: Callable[[], object] = lambda: None,
+    recipe_class: type[AnyRecipe] | None = None,
+    check_again: bool = False,
+    has_scores: bool = True,
+    end: CommandEnd | None = None,
+) -> Run:
+    """Check the data, train, and score the validation data with the best checkpoint.
+
+    Args:
+        config: of a recipe, from `stadia.recipes.configure`.
+        out: folder that gets a new folder for this run.
+        resume: a run's folder to resume; its configuration must be equal, or have a larger `training.max_minutes`. A
+            restart by torchrun or SLURM finds the run of its job by itself.
+        on_stop: what to do on a finding with severity stop, of the data or during training: "halt" or "warn".
+        ended: called with the run when it ends, also after an error; builds the report.
+        opened: data that were opened for this configuration before; they are not read again.
+        begins: called when the set-up is done. Ctrl-C before leaves no run.
+        recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
+            with another `training_step`; by default the recipe's own. A resume needs the same one.
+        check_again: check the data also where nothing changed since an earlier check, whose findings are used again.
+        has_scores: whether the validation data are scored and the predictions judged at the end; `metrics.csv` has the
+            scores of each validation without it.
+        end: of the command that trains, by the clock; without it the time of the steps counts
+            (`training.max_minutes`).
+
+    Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
+    errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C, SIGTERM, or a closed terminal or pipe.
+    Where there is a run to resume, its message is how.
+    """
+    console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
+    start_attempt()
+    resume = resume or find_run_of_job(out)
+    stopped = Run.open(Path(resume)) if resume else None
+    prepared = prepare(
+        config, console, on_stop, recipe_class=recipe_class, opened=opened, stopped=stopped, check_again=check_again
+    )
+    run = stopped or create_run(prepared, out)
+    if run.writes and stopped is None:
+        record_job(out, run.folder)
+    with run.held():
+        recipe = build_networks(prepared, run, console, on_stop)
+        begins()
+        try:
+            run_training(prepared, recipe, run, console, on_stop, has_scores=has_scores, end=end)
+        except BaseException:
+            with contextlib.suppress(Exception):  # nothing may hide why it ended
+                ended(run)
+            raise
+        ended(run)
+    return run
+
+
+@_interrupt_cleanly
+def dry_run(
+    config: RecipeConfig,
+    *,
+    on_stop: OnStop | str = OnStop.HALT,
+    recipe_class: type[AnyRecipe] | None = None,
+    check_again: bool = False,
+) -> DryRunResult:
+    """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
+
+    config, on_stop, recipe_class, check_again: as of `train`.
+
+    Each data set and each stage trains that many steps. `not_checked` of the result names the loss checks that
+    `training.check_seconds` left no time for. Raises what `train` raises before training, and RunError if memory does
+    not suffice, with the step.
+    """
+    console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
+    prepared = prepare(config, console, on_stop, recipe_class=recipe_class, check_again=check_again)
+    config, data = prepared.config, prepared.data
+    recipe = init_recipe(prepared.recipe_class, config, resumed=False)
+    check_own_class(recipe, None, console)
+    recipe.save_data_stats(data)
+    check_seconds = config.training.check_seconds or CHECK_SECONDS  # a dry run checks the losses always
+    findings = run_loss_checks(recipe, replace_training(config, check_seconds=check_seconds), data, console)
+    report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
+    del recipe  # the steps' peak of memory is without it
+    with announce_step(console, "training three steps"):
+        stages = [measure_steps(prepared.recipe_class, *stage) for stage in list_stages(config, data)]
+    return DryRunResult(
+        device=stages[-1].device,
+        peak_bytes=tuple(peak for stage in stages for peak in stage.peak_bytes),
+        seconds=tuple(step_s for stage in stages for step_s in stage.seconds),
+        not_checked=list_out_of_time(findings),
+    )
+
+
+# -- prepare: everything that can be refused before there is a run
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """A training that is ready to start: its data are open and checked.
+
+    recipe_class: that trains: the recipe's, or the user's own.
+    config: with absolute paths, and every "auto" resolved.
+    findings: of the data.
+    is_resumed: whether a run goes on.
+    """
+
+    recipe_class: type[AnyRecipe]
+    config: RecipeConfig
+    data: TrainingData
+    findings: list[Finding]
+    is_resumed: bool
+
+
+def prepare(
+    config: RecipeConfig,
+    console: Console,
+    on_stop: OnStop,
+    *,
+    recipe_class: type[AnyRecipe] | None = None,
+    opened: OpenedData | None = None,
+    stopped: Run | None = None,
+    check_again: bool = False,
+) -> PreparedTraining:
+    """Open and check the data of a training. Raises what `train` raises before there is a run.
+
+    Args:
+        config, console, on_stop, recipe_class, opened, check_again: as of `train`.
+        stopped: a run that goes on, whose configuration and data must be equal.
+    """
+    recipe_class = choose_class(config, recipe_class)
+    check_stages(recipe_class, config)
+    check_devices(config.training)
+    config = make_paths_absolute(config)
+    config = config.model_copy(update={"training": resolve_batch_size(config.training)})
+    if not is_main_process():
+        logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
+    if stopped is not None:
+        check_class(stopped, recipe_class)
+        open_last_checkpoint(stopped, recipe_class.recipe)
+        read_kept_findings(stopped.folder)
+        config = keep_measured_choices(config, stopped.config)
+    else:
+        check_init_weights(recipe_class, config)  # before anything is decoded
+
+    resolved = None if opened is None else opened.resolve(config)
+    if opened is None or resolved is None:
+        if stopped is None:
+            opened = open_data(recipe_class, config, console)
+        else:
+            opened = open_resumed_data(recipe_class, config, stopped, console)
+        resolved = opened.config
+    data = opened.data
+    config = choose_fastest(resolved, data, console)
+    if stopped is not None:
+        stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped)))
+
+    with announce_step(console, "checking the data"):
+        if stopped is not None:
+            stopped.check_data(data.facts)
+        findings = report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
+    return PreparedTraining(recipe_class, config, data, findings, is_resumed=stopped is not None)
+
+
+# -- run: a run folder, the networks, the training
+
+
+def create_run(prepared: PreparedTraining, out: Path) -> Run:
+    """Return a new run, whose folder is in `out`."""
+    config, recipe = prepared.config, prepared.recipe_class.recipe
+    return Run.create(out, config.name, config, recipe=recipe, seed=config.seed, data=prepared.data.facts)
+
+
+def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_stop: OnStop) -> AnyRecipe:
+    """Return the recipe at its start. A new run is checked before: its own class, and its losses.
+
+    An error fails a new run. Ctrl-C removes it.
+    """
+    recipe_class, config, data = prepared.recipe_class, prepared.config, prepared.data
+    is_new = run.writes and not prepared.is_resumed
+    with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
+        if is_new:
+            run.update_facts(lambda facts: replace(facts, recipe_class=name_own_class(recipe_class)))
+            write_findings(run.folder / "findings.jsonl", prepared.findings)
+        with announce_step(console, "building the networks"):
+            recipe = create_recipe(recipe_class, config, data, run)
+        if is_new:
+            with record_failure(run):
+                check_own_class(recipe, run, console)
+                steps = TrainingPlan.from_loader(data.train, config.training).total_steps
+                for note in list_late_starts(config, steps):
+                    console.print(note, markup=False, highlight=False, soft_wrap=True)
+                if steps >= FEW_STEPS and config.training.check_seconds:
+                    check_run_losses(recipe, config, data, run, console, on_stop)
+    return recipe
+
+
+def run_training(
+    prepared: PreparedTraining,
+    recipe: AnyRecipe,
+    run: Run,
+    console: Console,
+    on_stop: OnStop,
+    *,
+    has_scores: bool = True,
+    end: CommandEnd | None = None,
+) -> None:
+    """Train the recipe in its run folder, and score it. Raises the errors of `fit`."""
+    config, data = prepared.config, prepared.data
+
+    def update_resumed_run() -> None:
+        run.set_values({**list_data_locations(config), **list_data_formats(config)})
+        run.update_facts(lambda facts: replace(facts, data=data.facts))
+        replace_data_findings(run, prepared.findings)
+
+    fit(
+        recipe,
+        data.train,
+        data.val,
+        config.training,
+        run,
+        resume=prepared.is_resumed,
+        callbacks=[TrainingMonitor(run, console, on_stop), ExpectedCost(console)],
+        console=console,
+        resumed=update_resumed_run,
+        finish=lambda: report(prepared, run, console, has_scores=has_scores),
+        describe_resume=describe_resume,
+        end=end,
+    )
+
+
+def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
+    """Return a note where the auto-mask of one camera starts after the end of the training, or shortly before it.
+
+    It is not moved: earlier it hides the pixels from which the motion is learned.
+    """
+    loss, data = getattr(config, "loss", None), getattr(config, "data", None)
+    start = getattr(loss, "auto_mask_from_step", 0)
+    has_mask = getattr(loss, "auto_mask", False) and getattr(data, "stereo", None) is False
+    if not has_mask or start == 0 or start < LATE_SHARE * steps:
+        return []
+    acts = f"the auto-mask starts at step {start} (loss.auto_mask_from_step)"
+    ends = f"this training ends after {steps} steps at most: until then, what moves with the camera trains too"
+    return [f"note: {acts}, and {ends}. Fix: train longer; an earlier start hides what the motion is learned from"]
+
+
+# -- report: the scores of the best checkpoint
+
+
+@torch.no_grad()
+def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores: bool = True) -> None:
+    """Score the validation data with the best checkpoint, and judge its predictions; or neither."""
+    recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
+    if keep_better_start(prepared.config, recipe, prepared.data, run, console):
+        recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
+    if has_scores:
+        with announce_step(console, "scoring and judging what the best checkpoint predicts"):
+            score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
+    else:
+        recipe.finish_training(run, console)

@@ -1,0 +1,280 @@
+"""`stadia predict` and `stadia evaluate` with `objectpose`, and scores of other programs on its held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from stadia.core.errors import ConfigError
+from stadia.core.types import Camera, Meta, TrackProgress
+from stadia.dataloading.loader import Loader
+from stadia.dataloading.object_samples import ObjectSamples
+from stadia.datasets.frame_store import ReportProgress, resize_image
+from stadia.datasets.objects.bop import BopImages, BopResult, to_boxes, write_results
+from stadia.datasets.objects.object_labels import ObjectImages
+from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
+from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
+from stadia.evaluation.io.image_predictions import ObjectPredictions, resize_instances, write_object_predictions
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.geometry.numpy_camera import resize_K
+from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
+from stadia.objectpose.data import ObjectData, ObjectInput, ScoredImages, open_object_inputs, select_scored_images
+from stadia.objectpose.object_pose_scores import (
+    COUNTED_OBJECTS,
+    ObjectScore,
+    boxes_to_objects,
+    collect_score,
+    image_name,
+    read_estimates,
+    score_estimates,
+)
+from stadia.objectpose.pose_conventions import note_pose_convention
+from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
+from stadia.predict.requests import EvaluateRequest, PredictRequest
+from stadia.predict.task import LabeledSet, ScoreOutput, Task
+from stadia.recipes.base.build_recipe import load_recipe
+from stadia.training.checkpoint import Checkpoint
+from stadia.training.run_folder import Run
+
+CSV = "bop.csv"
+WORST_DRAWN = 8
+"""Number of drawn images: those with the largest rotation errors; a missed object counts 180 degrees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledObjects(LabeledSet):
+    """Images of objects to score.
+
+    write_csv: whether the estimates for BOP data are also written and scored as a csv.
+    """
+
+    images: ObjectImages
+    write_csv: bool = True
+
+
+@dataclass(frozen=True)
+class EvaluatedObjects:
+    """Scores of objects; `csv_scores` are those of the BOP csv, empty without one."""
+
+    score: ObjectScore
+    csv_scores: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the scores that are printed."""
+        scores = self.score.summary()
+        shown = {"images": scores["images"], "objects counted": COUNTED_OBJECTS, **scores["metrics"]}
+        if self.csv_scores:
+            numbers = {key: value for key, value in self.csv_scores.items() if not isinstance(value, dict)}
+            shown |= {CSV: {"as --objects scores it": numbers}}
+        return {**shown, "class": scores["per_class"], "as published": {"nocs_compat": scores["nocs_compat"]}}
+
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        """Write the score as FOLDER/NAME.json, with the facts `about` it; return the files."""
+        of_csv = {"bop_csv": self.csv_scores} if self.csv_scores else {}
+        return [self.score.write(folder / f"{name}.json", {**about, **of_csv})]
+
+
+class ObjectPoseTask(Task):
+    """Boxes, masks and poses of objects, as drawings, json and csv."""
+
+    recipe: ObjectPoseRecipe
+
+    def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
+        return {"options", "every", "held_out"}
+
+    def open_inputs(self, request: PredictRequest) -> Sequence[ObjectInput]:
+        return open_object_inputs(request.source, every=request.every, **request.options)
+
+    def predict_input(
+        self, given: ObjectInput, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
+    ) -> Iterator[str]:
+        yield from given.camera_lines()
+        recipe, data = self.recipe, self.recipe.config.data
+        rows: list[BopResult] = []
+        bop = unwrap_bop(given.images) if given.images is not None else None
+        has_meshes = bop is not None and bop.classes == recipe.classes
+        padded = 0
+
+        def find() -> Iterator[ObjectPredictions]:
+            nonlocal padded
+            for number, frame in enumerate(track(given.frames, given.count, f"finding objects in {given.name}")):
+                predicted = find_objects_in_frame(recipe, frame)
+                yield predicted
+                scene_id, im_id = bop.ids[number * given.every] if bop is not None else (0, number)
+                rows.extend(_rows(predicted.objects, scene_id, im_id, bop if has_meshes else None, recipe.classes))
+                padded += needs_padding(frame, data.height, data.width, data.pixel_ratio or 1.0)
+
+        entries = write_object_predictions(folder, recipe.classes, provenance, find())
+        write_results(folder / CSV, rows)
+        objects = sum(len(entry["objects"]) for entry in entries)
+        yield f"{folder}: {_plural(objects, 'object')} in {_plural(len(entries), 'image')} of {given.name}"
+        if bop is not None and not has_meshes:
+            yield (
+                "note: the data set has other classes than the run: obj_id in the csv is the number of the run's class,"
+                " and poses are in the object frame of stadia, not in that of the data set's meshes"
+            )
+        if padded:
+            yield f"note: {_plural(padded, 'image')} of another shape than in training: padded at the border"
+
+    def closing_lines(self) -> Iterator[str]:
+        yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
+        yield "poses are in metres for the given camera; a wrong focal length scales every distance"
+        yield ("note: images unlike those of the training give wrong objects, and no check detects that")
+
+    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledObjects:
+        run = self.checkpoint.run_folder
+        chosen = select_scored_images(self.recipe.classes, self.recipe.config.data, request, run)
+        about = {"split": chosen.split, "trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
+        name = f"{request.data.resolve().name}-{chosen.split}"
+        return LabeledObjects(
+            name=name, about=about, summary={**about, "notes": list(chosen.notes)}, images=chosen.images
+        )
+
+    def open_validation(self, data: ObjectData, run: Run) -> list[LabeledObjects]:
+        return [LabeledObjects(name="val", images=data.images["val"], write_csv=False)]
+
+    def score(self, labeled: LabeledObjects, out: ScoreOutput, track: TrackProgress) -> EvaluatedObjects:
+        score, rows = score_images(self.recipe, labeled.images, out.predictions, out.provenance, track)
+        if not labeled.write_csv:
+            return EvaluatedObjects(score)
+        if rows:
+            write_results(out.predictions / CSV, rows)
+        bop = unwrap_bop(labeled.images)
+        return EvaluatedObjects(score, {} if bop is None else score_estimates(bop, to_boxes(rows, bop)))
+
+
+@torch.inference_mode()
+def find_objects_in_frame(recipe: ObjectPoseRecipe, frame: Frame) -> ObjectPredictions:
+    """Find objects in one image of any size, in metres by its K. An image of another aspect ratio is padded."""
+    data = recipe.config.data
+    padding = pad_to_aspect(frame, data.height, data.width, data.pixel_ratio or 1.0)
+    image, K = padding.image, padding.K
+    size = image.shape[0], image.shape[1]
+    device = next(recipe.parameters()).device
+    resized = torch.from_numpy(resize_image(image, data.height, data.width)).to(device).permute(2, 0, 1)[None] / 255
+    resized_K = torch.from_numpy(resize_K(K, size, data.height, data.width)).float().to(device)[None]
+    found = recipe.find(resized, Camera(resized_K, data.height, data.width))
+    instance = padding.window.cut(resize_instances(found.instance[0], *size))
+    return ObjectPredictions(
+        frame.name,
+        frame.image,
+        frame.K,
+        instance,
+        found.objects.to("cpu"),
+        center_known=found.center_known.cpu().numpy(),
+    )
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _rows(
+    objects: PosedObjects, scene_id: int, im_id: int, images: BopImages | None = None, classes: Sequence[str] = ()
+) -> list[BopResult]:
+    """Return rows of a BOP csv, in the frames of BOP's meshes if any, else in stadia's, numbered as classes."""
+    rows = []
+    by_name = {model.name: model for model in images.models.values()} if images is not None else {}
+    for row in range(len(objects)):
+        T, number = objects.T_camera_object[row].double().numpy(), int(objects.class_id[row])
+        if by_name:
+            model = by_name[classes[number]]
+            T, number = T @ model.T_object_model, model.obj_id
+        rows.append(BopResult(scene_id, im_id, number, float(objects.score[row]), T))
+    return rows
+
+
+@torch.inference_mode()
+def score_images(
+    recipe: ObjectPoseRecipe, images: ObjectImages, folder: Path, provenance: Provenance, track: TrackProgress
+) -> tuple[ObjectScore, list[BopResult]]:
+    """Find and compare objects; for BOP data also return csv rows. Draw the worst images with true and found boxes."""
+    data = recipe.config.data
+    samples = ObjectSamples([images], height=data.height, width=data.width)
+    device = next(recipe.parameters()).device
+    loader = Loader(samples, batch_size=8, shuffle=False, device=device)
+    compared: list[tuple[Meta, ImageComparison]] = []
+    results: list[BopResult] = []
+    bop = unwrap_bop(images)
+    for batch in track(loader, len(loader), f"finding objects in {images.name}"):
+        found = recipe.find(batch.inputs.image, batch.inputs.camera)
+        compared += zip(batch.meta, compare_images(found, batch.targets), strict=True)
+        if bop is not None:
+            for row, meta in enumerate(batch.meta):
+                objects = found.of_image(row).to("cpu")
+                results += _rows(objects, *bop.ids[meta.index], images=bop, classes=recipe.classes)
+    score = collect_score(recipe.classes, compared)
+    _draw_worst(recipe, images, score, folder, provenance)
+    return score, results
+
+
+def _draw_worst(
+    recipe: ObjectPoseRecipe, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
+) -> None:
+    """Draw the images with the largest rotation errors: found objects, and true ones below."""
+    worst = sorted(score.images, key=lambda scored: _largest_and_mean_error(scored[1]), reverse=True)[:WORST_DRAWN]
+
+    def find() -> Iterator[ObjectPredictions]:
+        for meta, _ in worst:
+            name = image_name(meta).replace("/", "-")
+            K = images.camera(meta.index).K.double().numpy()
+            found = find_objects_in_frame(recipe, Frame(name, images.image(meta.index), K))
+            yield replace(found, true=boxes_to_objects(images.boxes(meta.index)))
+
+    write_object_predictions(folder / "worst", recipe.classes, provenance, find())
+
+
+def _largest_and_mean_error(comparison: ImageComparison) -> tuple[float, float]:
+    """Return the largest and mean rotation error, degrees, of objects matched by mask.
+
+    A missed object counts 180; -1 without objects.
+    """
+    pairs = match_hungarian(comparison.mask_iou, comparison.same_class)
+    errors = [*comparison.rotation_deg[pairs.predicted, pairs.true].tolist(), *[180.0] * len(pairs.false_negatives)]
+    return (max(errors), fmean(errors)) if errors else (-1.0, -1.0)
+
+
+# -- `stadia evaluate --objects`: scores of any program
+
+
+def score_results(results: Path, reference: Path, split: str | None, held_out_of: Path | None = None) -> dict[str, Any]:
+    """Return the scores of results on a split (default "test"), or on the images that a run held out.
+
+    The held-out images are those of `stadia evaluate RUN REFERENCE --held-out`; rows of other images are skipped with a
+    note. Raises DataError, ConfigError, CheckpointError.
+    """
+    if held_out_of is None:
+        split = split or "test"
+        images = open_object_images(reference, split)
+        scores = score_estimates(images, read_estimates(images, results))
+        return {"split": split, **scores, "notes": note_pose_convention(images, results, scores.get("add_recall"))}
+    chosen = _held_out(reference, split, held_out_of)
+    whole = open_object_images(reference, chosen.split)
+    found = read_estimates(whole, results)
+    files = [chosen.images.file(index) for index in range(len(chosen.images))]
+    of_file = {whole.file(index): boxes for index, boxes in enumerate(found)}
+    kept = [of_file[file] for file in files]
+    notes = [
+        *chosen.notes,
+        f"{len(files)} of the {len(whole)} images of '{chosen.split}', those that {held_out_of} held out",
+    ]
+    if left := sum(map(len, found)) - sum(map(len, kept)):
+        notes.append(f"{left} estimates of the other images are left out")
+    return {"split": chosen.split, "notes": notes, **score_estimates(unwrap_bop(chosen.images) or chosen.images, kept)}
+
+
+def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
+    checkpoint = Checkpoint.open(run)
+    recipe = load_recipe(checkpoint)
+    if recipe.recipe != "objectpose":
+        raise ConfigError(
+            "--held-out-of", found=f"a run of '{recipe.recipe}'", expected="one of objectpose", fix="name another run"
+        )
+    options = {} if split is None else {"split": split}
+    request = EvaluateRequest(data=reference, options=options, held_out=True)
+    return select_scored_images(recipe.config.data.classes, recipe.config.data, request, checkpoint.run_folder)

@@ -1,0 +1,259 @@
+"""The recipe `overlay`: depth and foreground mask of a composite image, from it and its background image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
+from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.finding import Severity
+from stadia.diagnostics.loss_checks.loss_case import LossCase, make_overlay_case
+from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
+from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
+from stadia.files.run_facts import RecipeFacts
+from stadia.geometry.depth_maps import inverse_from_depth
+from stadia.losses.load_loss import load_loss
+from stadia.losses.loss_report import LossReport
+from stadia.losses.overlay_loss import OverlayLoss
+from stadia.models.config import check_overlay_size
+from stadia.models.overlay_net import OverlayMaps, OverlayNet
+from stadia.overlay.config import OverlayConfig
+from stadia.overlay.data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
+from stadia.training.recipe import Recipe
+from stadia.training.validation_scores import gather_from_processes
+
+MAX_LR_FACTOR = 2.0
+"""Maximum mean loss weight (or its inverse) before SGD has another learning rate than configured."""
+
+
+class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTargets]):
+    """Depth and mask of a composite: what was pasted into an image, and how far away the scene is.
+
+    Args:
+        config: with every "auto" resolved, the depth label too.
+    """
+
+    recipe = "overlay"
+    best_metrics = ("val/depth_and_mask_error",)
+    supports_stages = True
+
+    def __init__(self, config: OverlayConfig) -> None:
+        super().__init__(config)
+        self.network = OverlayNet(config.model)
+        self.loss = load_loss(config.loss.name, OverlayLoss)(config.loss)
+        self.balance = GradientBalance(config.loss.balance_every)
+        self.scored_as = self.depth_scale
+        self._sums: dict[Meta, dict[str, float]] = {}  # of the validation that runs
+
+    @classmethod
+    def prepare(cls, config: OverlayConfig, console: Console) -> tuple[OverlayConfig, OverlayData]:
+        """Open the data; RoadWorld and TableWorld by default. Raises DataError, ConfigError."""
+        check_overlay_size(config.data.height, config.data.width)
+        config = fit_label_range(config, console)
+        data = open_overlay_data(config, console)
+        label = data.overlays.label
+        return config.model_copy(update={"depth_source": label.source, "depth_scale": label.depth_scale}), data
+
+    @property
+    def depth_scale(self) -> DepthScale:
+        """Return the scale of its depth: that of its labels."""
+        return self.config.depth_scale or DepthScale.METRES
+
+    @property
+    def run_metadata(self) -> RecipeFacts:
+        """Return the depth scale, the origin of the labels, and the effective learning rate of SGD."""
+        source = self.config.depth_source or "exact"
+        factor = {"effective_lr": self._effective_lr(self.loss.weights)} if self._plain else {}
+        return RecipeFacts(
+            depth_scale=str(self.depth_scale),
+            scale_from=f"the depth that it was taught ({source})",
+            own={"depth_source": source, **factor},
+        )
+
+    @property
+    def _plain(self) -> bool:
+        """Return whether the optimizer is SGD, where a factor on the loss is one on the step."""
+        return self.config.optimizer.name == "sgd"
+
+    def _effective_lr(self, entering: Mapping[str, float]) -> float:
+        """Return the learning rate times the sum of the loss weights; `train/effective_lr` logs it with balanced
+        weights.
+        """
+        return self.config.optimizer.lr * sum(entering.values())
+
+    def save_data_stats(self, data: OverlayData) -> None:
+        """Keep the scale that the labels allow to score; check the effective learning rate of SGD."""
+        self.scored_as = weaker_scale(self.depth_scale, data.overlays.label.depth_scale)
+        total, lr = sum(self.loss.weights.values()), self.config.optimizer.lr
+        if self._plain and not 1 / MAX_LR_FACTOR <= total / len(self.loss.weights) <= MAX_LR_FACTOR:
+            effective = self._effective_lr(self.loss.weights)
+            what = f"the weights of the loss add up to {total:g}"
+            measured = f"{what}: an effective learning rate of {effective:g} where optimizer.lr is {lr:g}"
+            expected, evidence = (
+                f"mean weight 1, within {MAX_LR_FACTOR:g} times",
+                {"weights": total, "effective_lr": effective},
+            )
+            self.found.append(make_finding("C13", Severity.WARN, measured, expected, evidence=evidence))
+
+    def maps(self, inputs: OverlayInputs) -> OverlayMaps:
+        """Predict the maps of B images and their backgrounds."""
+        predicted: OverlayMaps = self.network(torch.cat((inputs.background, inputs.image), dim=1))
+        return predicted
+
+    def loss_cases(self, batch: OverlayBatch) -> Mapping[str, LossCase]:
+        """Return the loss case of depth and mask of a synthetic plane, within the depth range of the loss."""
+        nearest, farthest = self.config.loss.min_depth, self.config.loss.max_depth
+        unit = 1.0 if nearest < 3 and farthest > 20 else (nearest + farthest) / 20
+        return {"loss": make_overlay_case(self.loss, self.loss.weights, unit)}
+
+    # -- training step
+
+    def training_step(self, batch: OverlayBatch) -> LossReport:
+        predicted, targets, weights = self.maps(batch.inputs), batch.targets, self.loss.weights
+        assert targets.depth_m is not None, "composed images have depth"
+        terms = self.loss.terms(predicted.log_depth, predicted.mask_logits, targets.depth_m, targets.mask)
+        if self.training and predicted.shared.requires_grad:
+            self.balance.measure(self.global_step, terms, predicted.shared)
+        factors = self.balance.factors() if self.config.loss.balance else {}
+        report = self.loss.report(terms, factors)
+        entering = {name: weight * factors.get(name, 1.0) for name, weight in weights.items()}
+        logged = {f"weight/{name}": weight for name, weight in entering.items()}
+        logged |= {f"balance/{name}": factor for name, factor in factors.items()}
+        if self._plain:
+            logged["effective_lr"] = self._effective_lr(entering)
+        logged |= {f"gradient_share/{name}": share for name, share in self.balance.shares(entering).items()}
+        if self.config.loss.monitor and (self.global_step + 1) % self.config.training.log_every == 0:
+            maps = predicted.log_depth, predicted.mask_logits, targets.depth_m, targets.mask
+            logged |= {name: float(value) for name, value in self.loss.monitor(*maps).items()}
+        return replace(report, logged={name: report.total.new_tensor(value) for name, value in logged.items()})
+
+    def training_state(self) -> dict[str, Any]:
+        return {"gradient_balance": self.balance.state_dict()}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        self.balance.load_state_dict(state["gradient_balance"])
+
+    # -- validation
+
+    def on_validation_start(self) -> None:
+        self._sums = {}
+
+    def validation_step(self, batch: OverlayBatch) -> Mapping[str, Tensor | float]:
+        """Collect sums of each image; `validation_summary` computes scores over all pixels."""
+        predicted, loss, targets = self.maps(batch.inputs), self.config.loss, batch.targets
+        assert targets.depth_m is not None
+        depth, scored = predicted.log_depth.exp(), (loss.min_depth, loss.max_depth)
+        sums = compute_image_sums(depth, predicted.mask_logits, targets.depth_m, targets.mask, self.scored_as, scored)
+        self._sums |= dict(zip(batch.meta, sums, strict=True))
+        return {}
+
+    def validation_summary(self) -> Mapping[str, float]:
+        """Return depth errors and mask scores over all pixels; an image in two processes counts once."""
+        images: dict[Meta, dict[str, float]] = {}
+        for part in gather_from_processes(self._sums):
+            images |= part
+        return compute_overlay_scores(images.values())
+
+    @torch.no_grad()
+    def images(self, batch: OverlayBatch, report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
+        """Draw the first sample: background, image, predicted and true mask and depth."""
+        was_training = self.training
+        first = OverlayInputs(
+            image=batch.inputs.image[:1],
+            sources=batch.inputs.sources[:1],
+            camera=batch.inputs.camera,
+            T_source_target_rig=batch.inputs.T_source_target_rig[:1],
+            background=batch.inputs.background[:1],
+        )
+        predicted = self.eval().maps(first)
+        self.train(was_training)
+        assert batch.targets.depth_m is not None
+        true = inverse_from_depth(batch.targets.depth_m[0, 0]).cpu()
+        return {
+            "background": to_uint8(first.background[0].cpu()),
+            "image": to_uint8(first.image[0].cpu()),
+            "mask": to_uint8(predicted.mask_logits[0].sigmoid().expand(3, -1, -1).cpu()),
+            "true mask": to_uint8(batch.targets.mask[0].float().expand(3, -1, -1).cpu()),
+            "inverse depth": color_inverse_depth((-predicted.log_depth[0, 0]).exp().cpu()),
+            "true inverse depth": color_inverse_depth(true),
+        }
+
+
+# -- Balance the terms of a loss by the measured size of their gradients.
+
+MOMENTUM = 0.8
+"""Momentum of the moving mean at each measurement: one batch is noisy."""
+
+MAX_FACTOR = 10.0
+"""The largest factor; its inverse is the smallest. A learnt term has almost no gradient and must not be amplified."""
+
+
+class GradientBalance:
+    """Moving means of the gradients of each term with respect to the shared features; part of checkpoints.
+
+    A term with gradient 0 (a batch without its labels) keeps its mean. Chen et al. (GradNorm, arXiv 1711.02257) measure
+    at the same place; here the weights are computed from the means, and not learnt.
+
+    Args:
+        every: steps between measurements.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.sizes: dict[str, float] = {}
+        self._measured_at = -1
+
+    def measure(self, step: int, terms: Mapping[str, Tensor], shared: Tensor) -> None:
+        """Measure |d term / d shared| of each term, unweighted, where due. All processes call it at the same steps.
+
+        terms: scalars with their graph, which stays.  shared: (B, C, H, W), the features that all terms use.
+        """
+        if step == self._measured_at or (self.sizes and step % self.every):
+            return
+        self._measured_at = step
+        found = {}
+        for name, term in terms.items():
+            with _disable_current_modes():  # no part of a step, so that it is not among its counted operations
+                (gradient,) = torch.autograd.grad(term, shared, retain_graph=True, allow_unused=True)
+            found[name] = 0.0 if gradient is None else float(gradient.float().norm())
+        each = gather_from_processes(found)
+        for name in found:
+            size = fmean(one[name] for one in each)
+            if 0 < size < math.inf:
+                self.sizes[name] = MOMENTUM * self.sizes[name] + (1 - MOMENTUM) * size if name in self.sizes else size
+
+    def factors(self) -> dict[str, float]:
+        """Return a factor for each term that makes all gradients equal to their geometric mean.
+
+        Clamped to [1 / MAX_FACTOR, MAX_FACTOR]: gradients that are farther apart stay so.
+        """
+        if not self.sizes:
+            return {}
+        mean = math.exp(fmean(map(math.log, self.sizes.values())))
+        return {name: min(max(mean / size, 1 / MAX_FACTOR), MAX_FACTOR) for name, size in self.sizes.items()}
+
+    def shares(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Return the share of each term in the sum of all gradients, with these weights."""
+        sizes = {name: weights[name] * size for name, size in self.sizes.items() if name in weights}
+        total = sum(sizes.values())
+        return {name: size / total for name, size in sizes.items()} if total else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the measured sizes, for a checkpoint."""
+        return {"sizes": dict(self.sizes), "measured_at": self._measured_at}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the sizes of a checkpoint."""
+        self.sizes = {str(name): float(size) for name, size in state["sizes"].items()}
+        self._measured_at = int(state["measured_at"])

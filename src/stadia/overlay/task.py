@@ -1,0 +1,387 @@
+"""`stadia predict` and `stadia evaluate` with `overlay`: depth and mask to disk, scores from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.types import DepthScale, TrackProgress
+from stadia.dataloading.composites import CompositeSamples, open_composites
+from stadia.datasets.frame_store import ReportProgress, resize_image
+from stadia.datasets.image_files import list_images, read_rgb
+from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
+from stadia.evaluation.io.image_predictions import OverlayPrediction, read_mask_logits, write_overlay_predictions
+from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.plots.colormaps import color_inverse_depth
+from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
+from stadia.evaluation.recording_scores import write_score
+from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
+from stadia.models.config import OVERLAY_STRIDE
+from stadia.overlay.data import OverlayData
+from stadia.overlay.recipe import OverlayRecipe
+from stadia.predict.requests import EvaluateRequest, PredictRequest
+from stadia.predict.task import LabeledSet, ScoreOutput, Task
+from stadia.synthetic.composites.composer import CompositeSource
+from stadia.synthetic.composites.composite_files import is_composite_set
+from stadia.training.run_folder import Run
+
+MAX_VALIDATION_IMAGES = 1000
+"""Maximum number of scored validation images."""
+
+MAX_BASELINE_IMAGES = 500
+"""Maximum number of training images for the baselines."""
+
+DRAWN = 8
+"""Number of drawn images, of those that are scored."""
+
+
+@dataclass(frozen=True)
+class CompositeInput:
+    """Images to predict, each with its background: files in pairs, or samples of a composite set."""
+
+    name: str
+    pairs: Sequence[tuple[Path, Path]] = ()
+    samples: CompositeSamples | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledComposites(LabeledSet):
+    """Samples to score, by their numbers.
+
+    source: of the images, for the record of the predictions.
+    training: images and numbers that the baselines are computed from; None without baselines.
+    """
+
+    samples: CompositeSamples
+    numbers: Sequence[int]
+    source: str
+    training: tuple[CompositeSource, Sequence[int]] | None = None
+
+
+@dataclass(frozen=True)
+class CompositeScore:
+    """Scores as in the score file: "metrics" over all pixels, "per_image", and what they mean."""
+
+    values: Mapping[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the scores and what they mean, without those of single images."""
+        shown = {key: value for key, value in self.values.items() if key not in ("per_image", "metrics")}
+        return {**shown, **self.values["metrics"]}
+
+    def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
+        """Write the score as FOLDER/NAME.json, with the facts `about` it; return the files."""
+        write_score(folder / f"{name}.json", {**about, **self.values})
+        return [folder / f"{name}.json"]
+
+
+class OverlayTask(Task):
+    """Depth and foreground mask of a composite image, from it and its background."""
+
+    recipe: OverlayRecipe
+
+    def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
+        is_set = isinstance(request, EvaluateRequest) or _is_set(request)
+        return {"every"} if is_set else {"background"}
+
+    def open_inputs(self, request: PredictRequest) -> list[CompositeInput]:
+        name = str(request.source)
+        if _is_set(request):
+            return [CompositeInput(name, samples=_open_samples(self.recipe, request.source))]
+        return [CompositeInput(name, find_pairs(request.source, request.background))]
+
+    def predict_input(
+        self,
+        given: CompositeInput,
+        folder: Path,
+        *,
+        request: PredictRequest,
+        provenance: Provenance,
+        track: TrackProgress,
+    ) -> Iterator[str]:
+        numbers = range(0, len(given.samples or ()), request.every)
+        images = read_pairs(given.pairs) if given.samples is None else compose_samples(given.samples, numbers)
+        count = len(given.pairs) or len(numbers)
+        predict_composites(self.recipe, track(images, count, "predicting"), folder, provenance, given.name)
+        yield f"{folder}: depth and mask of {count} image{'s' * (count != 1)}"
+        if given.samples is not None:
+            yield f"note: the images are of the split '{given.samples.split}', which `stadia evaluate` scores"
+
+    def closing_lines(self) -> Iterator[str]:
+        yield f"depth: {SCALE_DESCRIPTIONS[self.recipe.depth_scale]}"
+        if self.recipe.depth_scale is DepthScale.METRES:
+            yield (
+                "note: metres hold for a camera like the training's; another focal length scales every "
+                "distance by one factor"
+            )
+
+    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledComposites:
+        """Open a composite set: its split "test", else "val", else what exists."""
+        samples = _open_samples(self.recipe, request.data, progress)
+        about = _describe_labels(samples)
+        return LabeledComposites(
+            name=f"{request.data.resolve().name}-{samples.split}",
+            about=about,
+            summary=about,
+            samples=samples,
+            numbers=range(0, len(samples), request.every),
+            source=str(request.data),
+        )
+
+    def open_validation(self, data: OverlayData, run: Run) -> list[LabeledComposites]:
+        if data.val is None:
+            return []
+        overlays, samples = data.overlays, data.overlays.samples("val")
+        count = min(MAX_VALIDATION_IMAGES, len(samples))
+        numbers = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
+        training = overlays.images["train"], range(min(MAX_BASELINE_IMAGES, overlays.count_images("train")))
+        about = _describe_labels(samples)
+        labeled = LabeledComposites(
+            name="val", about=about, samples=samples, numbers=numbers, source="val", training=training
+        )
+        return [labeled]
+
+    def score(self, labeled: LabeledComposites, out: ScoreOutput, track: TrackProgress) -> CompositeScore:
+        samples, numbers = labeled.samples, labeled.numbers
+        images = track(compose_samples(samples, numbers), len(numbers), "predicting composed images")
+        predictions = predict_composites(self.recipe, images, out.predictions, out.provenance, labeled.source)
+        found = (
+            (
+                number,
+                _to_tensor(predictions.read(_stem(number))),
+                _to_tensor(read_mask_logits(predictions, _stem(number))),
+            )
+            for number in track(numbers, len(numbers), "scoring")
+        )
+        return CompositeScore({"checkpoint": out.provenance.checkpoint, **score_maps(self.recipe, samples, found)})
+
+    def finish_validation(self, labeled: LabeledComposites, score: CompositeScore, run: Run, console: Console) -> None:
+        """Score two baselines: scores/val-mean-depth.json and scores/val-difference.json."""
+        assert labeled.training is not None
+        for name, compute in (("mean-depth", score_mean_depth), ("difference", score_difference_mask)):
+            values = compute(self.recipe, *labeled.training, labeled.samples, labeled.numbers)
+            CompositeScore(values).write(run.folder / "scores", f"{labeled.name}-{name}", labeled.about)
+
+
+def _is_set(request: PredictRequest) -> bool:
+    """Return whether the input is a set written by `stadia data overlay`, which has its backgrounds."""
+    return request.background is None and is_composite_set(request.source)
+
+
+# -- predict
+
+NamedComposite = tuple[str, NDArray[np.uint8], NDArray[np.uint8], Mapping[str, NDArray[np.uint8]] | None]
+"""Name, background and image (H, W, 3) RGB; images to draw beside the prediction, None to draw nothing."""
+
+
+def read_pairs(pairs: Iterable[tuple[Path, Path]]) -> Iterator[NamedComposite]:
+    """Read image files and their backgrounds; each is drawn. Raises DataError for another size of the background."""
+    for image_file, background_file in pairs:
+        image, background = read_rgb(image_file), read_rgb(background_file)
+        if image.shape != background.shape:
+            raise DataError(
+                background_file,
+                found=f"{background.shape[1]}x{background.shape[0]} pixels",
+                expected=f"{image.shape[1]}x{image.shape[0]}, as {image_file.name}",
+                fix="give the image that the same camera took without the object",
+            )
+        yield image_file.stem, background, image, {}
+
+
+def compose_samples(samples: CompositeSamples, numbers: Sequence[int]) -> Iterator[NamedComposite]:
+    """Compose samples by their numbers; some of them, evenly spaced, are drawn with mask and depth."""
+    drawn = set(numbers[:: max(len(numbers) // DRAWN, 1)])
+    for number in numbers:
+        one = samples.images.composed(number).resized(samples.height, samples.width)
+        true = None
+        if number in drawn:
+            known = np.divide(1, one.depth, out=np.zeros_like(one.depth), where=one.depth > 0)
+            true = {"true mask": _black_and_white(one.mask), "true inverse depth": color_inverse_depth(known)}
+        yield _stem(number), one.background, one.image, true
+
+
+def predict_composites(
+    recipe: OverlayRecipe, images: Iterable[NamedComposite], out: Path, provenance: Provenance, source: str
+) -> Predictions:
+    """Predict composite images into a new folder, with drawings."""
+
+    def predict() -> Iterator[OverlayPrediction]:
+        for name, background, image, shown in images:
+            depth, logits = predict_pair(recipe, background, image)
+            size, sheet = (image.shape[0], image.shape[1]), None
+            if shown is not None:
+                maps = {"mask": _black_and_white(logits > 0), "inverse depth": color_inverse_depth(1 / depth)}
+                drawn = {label: resize_image(drawing, *size) for label, drawing in maps.items()}
+                sheet = {"background": background, "image": image, **drawn, **shown}
+            yield OverlayPrediction(name, depth, logits, size, sheet)
+
+    return write_overlay_predictions(out, recipe.depth_scale, provenance, source, predict())
+
+
+def _stem(number: int) -> str:
+    return f"{number:06d}"
+
+
+@torch.inference_mode()
+def predict_pair(
+    recipe: OverlayRecipe, background: NDArray[np.uint8], image: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Predict depth and mask logits, (h, w) each, of a background and an image (H, W, 3) RGB of one size.
+
+    The network gets about as many pixels as in training, in the shape of the image, sides rounded to its stride.
+    """
+    height, width = fit_network_size(
+        image.shape[0], image.shape[1], recipe.config.data.height, recipe.config.data.width
+    )
+    both = np.concatenate([resize_image(view, height, width) for view in (background, image)], axis=2)
+    images = torch.from_numpy(both).to(next(recipe.parameters()).device).permute(2, 0, 1)[None] / 255
+    predicted = recipe.network(images)
+    return predicted.log_depth.exp()[0, 0].cpu().numpy(), predicted.mask_logits[0, 0].cpu().numpy()
+
+
+def fit_network_size(height: int, width: int, trained_height: int, trained_width: int) -> tuple[int, int]:
+    """Return (h, w), multiples of OVERLAY_STRIDE: the image's shape with about as many pixels as in training."""
+    scale = (trained_height * trained_width / (height * width)) ** 0.5
+    rows, columns = (max(round(side * scale / OVERLAY_STRIDE), 1) for side in (height, width))
+    return rows * OVERLAY_STRIDE, columns * OVERLAY_STRIDE
+
+
+def find_pairs(source: Path, background: Path | None) -> list[tuple[Path, Path]]:
+    """Return each composite image with its background: one for all, or of the same name in a folder.
+
+    Raises DataError, ConfigError.
+    """
+    if background is None:
+        expected, fix = "the same image without what was pasted", "pass --background, an image or a folder of them"
+        raise ConfigError("--background", found="none", expected=expected, fix=fix)
+    for path in (source, background):
+        if not path.exists():
+            raise DataError(path, found="nothing", expected="an image or a folder of images", fix="check the path")
+    images = _by_stem(source) if source.is_dir() else {source.stem: source}
+    if not background.is_dir():
+        return [(image, background) for image in images.values()]
+    named = _by_stem(background)
+    if missing := [image.name for stem, image in images.items() if stem not in named]:
+        found, expected = (
+            f"no image with the name of {missing[0]} ({len(missing)} are missing)",
+            "a background of the same name for each image",
+        )
+        raise DataError(
+            background, found=found, expected=expected, fix="rename the backgrounds, or pass one image for all"
+        )
+    return [(image, named[stem]) for stem, image in images.items()]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder by the stem that predictions have. Raises DataError for duplicates."""
+    named: dict[str, Path] = {}
+    for image in list_images(folder):
+        if (other := named.setdefault(image.stem, image)) is not image:
+            expected = f"one image called {image.stem}: predictions have that name"
+            raise DataError(folder, found=f"{other.name} and {image.name}", expected=expected, fix="rename one of them")
+    return named
+
+
+def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.where(mask[..., None], 255, 0).astype(np.uint8).repeat(3, axis=2)
+
+
+# -- evaluate
+
+
+def _open_samples(recipe: OverlayRecipe, data: Path, progress: ReportProgress | None = None) -> CompositeSamples:
+    """Return all samples of split "test", else "val", else what exists."""
+    config = recipe.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
+    overlays = open_composites(config, seed=recipe.config.seed, progress=progress)
+    return overlays.samples(next(name for name in ("test", "val", "train") if name in overlays.images))
+
+
+def _describe_labels(samples: CompositeSamples) -> dict[str, str]:
+    label = samples.images.label.to_dict()
+    return {"split": samples.split, **{f"label_{name}": value for name, value in label.items()}}
+
+
+def score_maps(
+    recipe: OverlayRecipe, samples: CompositeSamples, predicted: Iterable[tuple[int, Tensor, Tensor]]
+) -> dict[str, Any]:
+    """Return scores over all pixels and of each image, by the weaker scale of predictions and labels.
+
+    predicted: number, depth and mask logits (1, 1, h, w) of samples.
+    """
+    scored_as, loss = weaker_scale(recipe.depth_scale, samples.images.label.depth_scale), recipe.config.loss
+    found: dict[str, dict[str, float]] = {}
+    for number, depth, logits in predicted:
+        one = samples.images.composed(number).resized(samples.height, samples.width)
+        true, mask = _to_tensor(one.depth), torch.from_numpy(one.mask)[None, None]
+        interval = (loss.min_depth, loss.max_depth)
+        (found[_stem(number)],) = compute_image_sums(depth, logits, true, mask, scored_as, interval)
+    return {
+        "depth_scale": str(recipe.depth_scale),
+        "scored_as": str(scored_as),
+        "alignment": str(ALIGNMENT_BY_SCALE[scored_as]),
+        "images": len(found),
+        "metrics": compute_overlay_scores(found.values()),
+        "per_image": [{"name": name, **compute_overlay_scores([sums])} for name, sums in found.items()],
+    }
+
+
+def score_mean_depth(
+    recipe: OverlayRecipe,
+    training: CompositeSource,
+    numbers_trained: Sequence[int],
+    samples: CompositeSamples,
+    numbers: Sequence[int],
+) -> dict[str, Any]:
+    """Score the mean depth of training images, a baseline without mask."""
+    low, high = recipe.config.loss.min_depth, recipe.config.loss.max_depth
+    depths = (training.composed(number).depth for number in numbers_trained)
+    scored = (np.where((depth > low) & (depth < high), depth, 0) for depth in depths)
+    depth = average_depths(scored, samples.height, samples.width).depth_m[None, None]
+    score = score_maps(recipe, samples, ((number, depth, torch.full_like(depth, -1.0)) for number in numbers))
+    metrics = {name: value for name, value in score["metrics"].items() if "mask" not in name}
+    return _describe_baseline(score, f"the mean depth of {len(numbers_trained)} training images", metrics)
+
+
+def score_difference_mask(
+    recipe: OverlayRecipe,
+    training: CompositeSource,
+    numbers_trained: Sequence[int],
+    samples: CompositeSamples,
+    numbers: Sequence[int],
+) -> dict[str, Any]:
+    """Score the mask where image and background differ, a baseline without depth.
+
+    The threshold is the best one on training images.
+    """
+
+    def difference_and_mask(images: CompositeSource, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        one = images.composed(number).resized(samples.height, samples.width)
+        return max_channel_difference(one.image, one.background), one.mask
+
+    threshold = find_best_threshold(difference_and_mask(training, number) for number in numbers_trained)
+    masks = (difference_and_mask(samples.images, number)[0] > threshold for number in numbers)
+    logits = (_to_tensor(np.where(mask, 1, -1)) for mask in masks)
+    found = ((number, torch.ones_like(mask), mask) for number, mask in zip(numbers, logits, strict=True))
+    score = score_maps(recipe, samples, found)
+    what = f"image and background differ by more than {threshold} of 255"
+    metrics = {name: score["metrics"][name] for name in ("mask_iou", "mask_dice", "mask_boundary_f")}
+    return _describe_baseline(score, f"{what}, best of {len(numbers_trained)} training images", metrics)
+
+
+def _describe_baseline(score: dict[str, Any], what: str, metrics: dict[str, float]) -> dict[str, Any]:
+    """Return a score with only the metrics that the baseline predicts."""
+    return {**score, "checkpoint": what, "baseline": what, "metrics": metrics, "per_image": []}
+
+
+def _to_tensor(values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))[None, None]

@@ -1,0 +1,15 @@
+"""Predict and evaluate with any network: open it, open an input, measure the scale, stream frames, judge, write."""
+
+from __future__ import annotations
+
+from stadia.core.registry import Registry
+
+TASKS = Registry(
+    "task",
+    {
+        **dict.fromkeys(("selfsup", "metric", "supervised"), "stadia.predict.depth_task:DepthTask"),
+        "objectpose": "stadia.objectpose.task:ObjectPoseTask",
+        "overlay": "stadia.overlay.task:OverlayTask",
+    },
+)
+"""What `stadia predict` and `stadia evaluate` do with each recipe: a subclass of `predict.task.Task`."""

@@ -1,0 +1,187 @@
+"""Predict depth of a checkpoint by another runtime or precision: calibrate int8 on the user's frames, and compare."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.types import Camera, PredictedMaps, Predictor
+from stadia.evaluation.backends import Backend, BackendChoice
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.quantization import median_relative_difference
+from stadia.models.depth.depth_network import compute_focal_ratio
+from stadia.predict.export import NetworkExports, motion_precision
+from stadia.predict.prediction_inputs import PredictionInput
+from stadia.recipes.base.depth_recipe import DepthPredictor
+from stadia.training.checkpoint import Checkpoint
+
+Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
+"""Images (3, H, W) of the network's size, with K (3, 3)."""
+
+NUM_CALIBRATION = 32
+"""Number of frames that int8 is calibrated on."""
+
+NUM_COMPARED = 16
+"""Number of other frames, between those, on which int8 is compared with float32."""
+
+MAX_READ_FRAMES = 1000
+"""Maximum number of frames of a video from which these are chosen: it is decoded from its start."""
+
+MAX_DIFFERENCE = 0.02
+"""Median relative difference from float32, above which a note advises against a precision."""
+
+EXPORTS = "exports"
+"""Folder of a run with its exported networks. They are compared before each use; the folder may be removed."""
+
+
+class BackendPredictor(DepthPredictor):
+    """A trained DepthRecipe that runs by a backend, or by torch in another precision than float32.
+
+    backend: predicts depth, on the processor; None is torch.
+    motion_backend: runs the pose network; None is torch.
+    precision_cost: as of `PredictionsRecord`.
+    """
+
+    def __init__(
+        self,
+        predictor: DepthPredictor,
+        precision: str,
+        backend: Backend | None = None,
+        motion_backend: Backend | None = None,
+    ) -> None:
+        super().__init__(predictor.recipe, (predictor.height, predictor.width), predictor.crop, precision)
+        self.backend, self.motion_backend, self.flip = backend, motion_backend, predictor.flip
+        self.lens = predictor.lens  # one warning of another focal length for both
+        self.precision_cost: Mapping[str, float] | None = None
+        if backend is not None:
+            self.move(torch.device("cpu"))
+
+    def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        """Predict (B, 3, H, W) to (B, 1, H, W); another backend than torch predicts inverse depth alone."""
+        if self.backend is None:
+            return super()._predict_maps(image, camera)
+        inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
+        canonical = self._canonical_focal  # a graph takes no camera
+        own = self._focal_ratio(camera, inverse_depth)
+        ratio = own if canonical is None else compute_focal_ratio(camera, canonical)
+        return PredictedMaps(inverse_depth / ratio)
+
+    @property
+    def _canonical_focal(self) -> float | None:
+        """Return sqrt(fx fy / (height width)) at which the graph predicts metres; None for that of the training."""
+        return getattr(getattr(self.recipe.depth_network, "config", None), "canonical_focal", None)
+
+    def _predict_motion(self, now: Tensor, following: Tensor) -> Tensor | None:
+        net = self.recipe.depth_pose_net
+        if self.motion_backend is None or net is None or net.pose is None:
+            return super()._predict_motion(now, following)
+        values = self.motion_backend.run(torch.cat([now, following], dim=1).cpu().numpy())
+        return net.pose.transform(torch.from_numpy(values))
+
+
+def open_backend(
+    checkpoint: Checkpoint,
+    predictor: Predictor,
+    choice: BackendChoice,
+    open_frames: Callable[[], Sequence[PredictionInput]],
+) -> BackendPredictor:
+    """Return a predictor of a checkpoint that runs by a backend, in a precision.
+
+    For another backend than torch the network is exported into the run's folder EXPORTS once, and compared with the
+    checkpoint at each use.
+
+    Args:
+        predictor: of this checkpoint.
+        choice: not torch in float32, which `predictor` is.
+        open_frames: opens the input. On its frames int8 is calibrated, and other precisions are compared with float32.
+
+    Raises StadiaError where the network cannot be exported, or float32 differs by more than TOLERANCE.
+    """
+    assert isinstance(predictor, DepthPredictor)
+    if choice.is_torch:
+        opened = BackendPredictor(predictor, choice.precision)
+        opened.precision_cost = _measure_cost(predictor, opened, _sample_images(predictor, open_frames())[1])
+        return opened
+    predictor.move(torch.device("cpu"))
+    with ExitStack() as files:
+        folder = _find_export_folder(checkpoint)
+        if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+            folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
+        exports = NetworkExports(checkpoint, predictor, folder)
+        motion = exports.open_motion(choice)
+        if choice.precision == "float32":
+            return BackendPredictor(predictor, choice.precision, exports.open_float32(choice.backend), motion)
+        calibration, compared = _sample_images(predictor, open_frames())
+        depth = exports.open_precision(choice, [image for image, _ in calibration])
+        opened = BackendPredictor(predictor, choice.precision, depth, motion)
+        opened.precision_cost = _measure_cost(predictor, opened, compared)
+        return opened
+
+
+def describe_backend_choice(choice: BackendChoice) -> str:
+    """Return the note that another runtime predicts depth, or in another precision."""
+    if choice.is_torch:
+        return f"note: the networks compute in {choice.precision}"
+    if choice.precision == motion_precision(choice):
+        return f"note: {choice.backend} runs the networks in {choice.precision}"
+    depth, motion = choice.precision, motion_precision(choice)
+    return f"note: {choice.backend} runs the depth network in {depth}, and the pose network in {motion}"
+
+
+def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
+    """Yield what a precision costs, for people; nothing for float32."""
+    if cost is None:
+        return
+    difference = cost["median_relative_difference"]
+    frames = f"{cost['frames']:.0f} frames of this input"
+    yield f"note: {precision} differs from float32 by {difference:.2%} (median over {frames})"
+    if not difference <= MAX_DIFFERENCE:
+        yield f"note: that is more than {MAX_DIFFERENCE:.0%}: use --precision float32 for depth that is measured by"
+
+
+def _find_export_folder(checkpoint: Checkpoint) -> Path:
+    """Return the run's folder for exports; for a checkpoint outside a run the one beside it."""
+    run = checkpoint.run_folder
+    if checkpoint.built_recipe is not None:
+        return run / EXPORTS  # which cannot be written
+    return (run if (run / "run.json").is_file() else checkpoint.path.parent) / EXPORTS
+
+
+def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Samples, Samples]:
+    """Return images to calibrate on, and others between them to compare with float32; of few frames all for both."""
+    most = -(-(NUM_CALIBRATION + NUM_COMPARED) // len(inputs))
+    every = max(len(inputs) // (NUM_CALIBRATION + NUM_COMPARED), 1)
+    frames = (frame for given in inputs[::every] for frame in _sample_frames(given, most))
+    prepared = (PreparedFrame.prepare(predictor, frame) for frame in frames)
+    images = [(shown.image, shown.K) for shown in prepared]
+    compared = images[1::3]
+    calibration = [image for number, image in enumerate(images) if number % 3 != 1]
+    return (calibration, compared) if len(images) >= 6 else (images, images)
+
+
+def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:
+    """Yield at most so many frames, spread over the input; over the first MAX_READ_FRAMES of a video."""
+    if given.recording is not None:
+        indices = np.unique(np.linspace(0, len(given.recording) - 1, most).round().astype(int))
+        return read_frames(given.recording, indices.tolist())
+    count = MAX_READ_FRAMES if given.count is None else min(given.count, MAX_READ_FRAMES)
+    return islice(given.frames, 0, count, max(-(-count // most), 1))
+
+
+def _measure_cost(expected: Predictor, found: Predictor, samples: Samples) -> dict[str, float]:
+    """Return the median relative difference of one predictor's inverse depth from another's."""
+    differences = []
+    for image, K in samples:
+        batch, camera = torch.from_numpy(image)[None], Camera(torch.from_numpy(K), *image.shape[1:])
+        maps = [predictor.inverse_depth(batch, camera).cpu().numpy() for predictor in (found, expected)]
+        differences.append(median_relative_difference(*maps))
+    return {"median_relative_difference": float(np.median(differences)), "frames": len(samples)}

@@ -1,0 +1,146 @@
+"""Judge depth without writing it: which frames are predicted for a verdict alone, and what is observed of them."""
+
+from __future__ import annotations
+
+import bisect
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.types import Camera, Predictor
+from stadia.datasets.splits import frame_indices, unique_recordings
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.files.paths import expand_home
+from stadia.mapping.map_of_frames import MapOfFrames
+from stadia.models.depth.depth_network import DepthNetwork
+from stadia.predict.prediction_inputs import open_inputs, open_network_for
+from stadia.predict.verdict import PredictionGate, read_training_record
+from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.base.network_checkpoint import describe_network
+from stadia.recipes.base.video_data import VideoData
+
+MIN_CHECKED_FRAMES = 30
+"""Fewer validation frames are judged together with those that trained: pairs with motion need frames in a row."""
+
+MAX_CHECKED_RECORDINGS = 4
+"""Maximum number of recordings for the verdict at a training's end, which takes seconds for each."""
+
+MAX_CHECKED_FRAMES = 60
+"""Maximum number of frames of each of them."""
+
+MAX_FOCAL_FRAMES = 8
+"""Frames whose field of view a network predicts, the first of an input."""
+
+
+def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:
+    """Return the gate that has seen predictions of validation frames, and where these are few, of those that trained.
+
+    training: what is known of the predictor's training.
+    """
+    split = next(iter(data.data_sets.values())).split
+    validated = frame_indices(split.val)
+    has_few = sum(map(len, validated.values())) < MIN_CHECKED_FRAMES
+    frames = [*split.val, *split.train] if has_few else split.val
+    indices = frame_indices(frames)
+    named = {recording.name: recording for recording in unique_recordings(frames)}
+    named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
+    trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
+    is_of_training = any(recording.session in trained for recording in named.values())
+    mapped = MapOfFrames.find(expand_home(data.config.path)) if len(data.data_sets) == 1 else None
+    gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training, mapped=mapped)
+    for name, recording in named.items():
+        chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)
+        deque(observe_frames(gate, predictor, read_frames(recording, chosen)), maxlen=0)
+    return gate
+
+
+def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Pass frames through, and let the gate judge a part of them."""
+
+    def predict(prepared: PreparedFrame) -> NDArray[np.float32]:
+        image, K = (torch.from_numpy(values) for values in (prepared.image, prepared.K))
+        camera = Camera(K, predictor.height, predictor.width)
+        return predictor.inverse_depth(image[None], camera)[0, 0].float().cpu().numpy()
+
+    for frame in frames:
+        prepared = PreparedFrame.prepare(predictor, frame)
+        gate.take(prepared.frame, partial(predict, prepared))
+        yield frame
+
+
+@torch.no_grad()
+def find_network_focals(recipe: object, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
+    """Return the median focal length that a network itself predicts for some frames; [] where it predicts none."""
+    network = getattr(recipe, "depth_network", None)
+    if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
+        return []
+    focals = []
+    for frame in islice(frames, MAX_FOCAL_FRAMES):
+        image = torch.from_numpy(PreparedFrame.prepare(predictor, frame).image)[None]
+        focal = network.predict_focal(image.to(next(network.parameters()).device))
+        if focal is None:
+            return []
+        focals.append(float(focal[0]))
+    return [FocalBelief(float(np.median(focals)), "the network")] if focals else []
+
+
+def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
+    """Return at most `most` neighboring ones of ascending indices, around the first that are in `middle`.
+
+    middle: ascending, each one of `indices`; empty for the first ones.
+    """
+    if not middle:
+        return indices[:most]
+    first = bisect.bisect_left(indices, middle[0])
+    before = max(0, (most - len(middle)) // 2)
+    start = max(0, min(first - before, len(indices) - most))
+    return indices[start : start + most]
+
+
+# -- `stadia check --network`
+
+MAX_INPUTS, MAX_FRAMES = 4, 60
+"""Inputs, and frames of each, that are judged."""
+
+
+def judge_network(
+    network: Path | str, data: Path, options: Mapping[str, Any], settings: Sequence[str] = ()
+) -> tuple[list[Finding], list[str]]:
+    """Return the findings of a network's predictions for data, and a line for each recording.
+
+    Args:
+        network: as of `open_network`.
+        data: an image, a folder, a video or a data set.
+        options: how to open it, from `parse_source_options`.
+        settings: keys of a network without a run, `network.KEY=VALUE`.
+
+    Raises the errors of opening the network and the data.
+    """
+    opened = open_network_for(network, data, options, settings)
+    recipe = load_recipe(opened)
+    predictor: Predictor | None = recipe.predictor()
+    lines = [line] if (line := describe_network(opened)) else []
+    findings: list[Finding] = []
+    for given in open_inputs(data, **options)[:MAX_INPUTS] if predictor is not None else ():
+        assert predictor is not None
+        lines += [f"{given.name}: {line}" for line in given.camera_lines()]
+        assumed = given.camera_is_assumed
+        gate = PredictionGate(predictor.depth_scale, read_training_record(opened), camera_is_assumed=assumed)
+        frames = list(islice(given.frames, MAX_FRAMES))
+        gate.beliefs += find_network_focals(recipe, predictor, frames)
+        deque(observe_frames(gate, predictor, frames), maxlen=0)
+        judged = gate.judge()
+        lines.append(f"{given.name}: predictions of {opened.title} ({predictor.depth_scale}) are {judged.verdict}")
+        findings += [replace(finding, where=(given.name,)) for finding in judged.findings]
+    return findings, lines

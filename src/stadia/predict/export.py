@@ -1,0 +1,294 @@
+"""Export the networks of a trained depth recipe: to a file for people, and for backends into the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stadia import __version__
+from stadia.core.errors import CheckpointError, ConfigError, StadiaError
+from stadia.evaluation.backends import BACKENDS, PRECISIONS, Backend, BackendChoice
+from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.network_export import (
+    OPSET,
+    TOLERANCE,
+    ExportComparison,
+    compare_prediction,
+    export_motion,
+    export_onnx,
+    export_torch,
+)
+from stadia.evaluation.quantization import keep_float32
+from stadia.files.atomic_files import atomic_write
+from stadia.files.output_files import check_replaceable
+from stadia.files.paths import check_no_links
+from stadia.models.depth_pose_net import DepthPoseNet
+from stadia.models.pose.pose_net import PoseNet
+from stadia.predict.prediction_inputs import find_training_camera
+from stadia.predict.verdict import find_recorded_verdict
+from stadia.process.terminal import Terminal, announce_step
+from stadia.recipes.base.build_recipe import load_recipe
+from stadia.recipes.base.config import NETWORK_RECIPE
+from stadia.recipes.base.depth_recipe import DepthPredictor, DepthRecipe
+from stadia.training.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_DIGITS = 16  # of a hash in a file's name
+
+
+class InverseDepthNetwork(nn.Module):
+    """The inverse depth of a recipe as a network."""
+
+    def __init__(self, recipe: DepthRecipe[Any, Any, Any, Any]) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Predict (B, 3, H, W) to (B, 1, H, W), at the focal length of the training."""
+        return self.recipe.inverse_depth(image)
+
+
+class MotionNetwork(nn.Module):
+    """The pose network of a recipe up to the output of its motion head."""
+
+    def __init__(self, net: DepthPoseNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pair: Tensor) -> Tensor:
+        """Predict of (B, 6, H, W), two images in temporal order, (B, 6) for `PoseNet.transform`."""
+        earlier, later = pair.chunk(2, dim=1)
+        return self.net.motion_values(earlier, later)
+
+
+def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescription, InverseDepthNetwork]:
+    """Return the description of an exported file, and the network that it holds.
+
+    Raises CheckpointError for a recipe that predicts no depth, or was never trained.
+    """
+    made_by = Provenance.from_checkpoint(checkpoint)
+    if not isinstance(recipe, DepthRecipe):
+        found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
+        raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
+    package = getattr(getattr(recipe.depth_network, "config", None), "package", "")
+    if package:
+        found, fix = (f"a network of the package {package}", "let it teach a small one, and export that")
+        raise CheckpointError(checkpoint.path, found=found, expected="a network of torch alone", fix=fix)
+    canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
+    focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # of several data sets the first's
+    if not (canonical or focal > 0) and checkpoint.header.recipe != NETWORK_RECIPE:
+        found, expected = "a network that was never trained", "the lens of its training"
+        raise CheckpointError(checkpoint.path, found=found, expected=expected, fix="train it first")
+    known = find_training_camera(checkpoint)
+    about = ExportDescription.from_provenance(
+        made_by,
+        recipe.depth_scale,
+        focal=focal or None,
+        canonical_focal=canonical,
+        scale_from=checkpoint.header.scale_from,
+        camera=None if known is None else TrainingCamera.model_validate(known.model_dump(include={"K", "size"})),
+        height=recipe.height,
+        width=recipe.width,
+        crop=recipe.crop,
+        stride=recipe.stride,
+    )
+    return about, InverseDepthNetwork(recipe).eval()
+
+
+# -- to a file for people: `stadia export`
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint, out: Path, on_step: Callable[[str], object] = lambda step: None, *, force: bool = False
+) -> tuple[ExportDescription, list[ExportComparison]]:
+    """Export a checkpoint, and compare the file with it before it is kept.
+
+    Args:
+        checkpoint: of a recipe that predicts depth.
+        out: new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
+        on_step: called with a line before each slow step.
+        force: replace any other file, too.
+
+    Returns the description in the file, and its differences from the checkpoint at two sizes.
+    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, and for a recipe without
+    depth; StadiaError if `out` is another's file or cannot be written, or the file differs.
+    """
+    out, formats = Path(out), {".onnx": export_onnx, ".pt2": export_torch}
+    if out.suffix not in formats:
+        found = f"the suffix '{out.suffix}'" if out.suffix else "a name without a suffix"
+        raise ConfigError("--out", found=found, expected=" or ".join(formats), fix="for example --out model.onnx")
+    out = check_replaceable(out, "exported network", inputs=[checkpoint.path], force=force)
+    on_step(f"reading {checkpoint.path}")
+    about, network = describe_export(checkpoint, load_recipe(checkpoint))
+    recorded = find_recorded_verdict(checkpoint.run_folder)
+    if recorded is not None:
+        about = about.model_copy(update={"verdict": str(recorded[0]), "verdict_codes": ", ".join(recorded[1])})
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    on_step(f"tracing {millions:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
+    one_size = recipe_exports_one_size(network.recipe)
+    size = (about.height, about.width) if one_size else None
+    return about, formats[out.suffix](network, out, about, size, one_image=one_size)
+
+
+def recipe_exports_one_size(recipe: DepthRecipe[Any, Any, Any, Any]) -> bool:
+    """Return whether an export of its depth network is for one size and one image at a time."""
+    return recipe.depth_network is not None and recipe.depth_network.exports_one_size
+
+
+# -- for a backend, into the run's folder
+
+
+class NetworkExports:
+    """The exported networks of a checkpoint in a folder: each is written once, and checked at each use.
+
+    The folder may come from somebody else. An export that is damaged, or differs from the checkpoint, is written again.
+
+    predictor: of the checkpoint.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, predictor: DepthPredictor, folder: Path) -> None:
+        self.checkpoint, self.predictor, self.folder = checkpoint, predictor, folder
+        self.about, self.network = describe_export(checkpoint, predictor.recipe)
+        self.size = predictor.height, predictor.width
+        weights = json.dumps([checkpoint.header.config, sorted(checkpoint.checksums.items())], sort_keys=True)
+        self.fingerprint: dict[str, Any] = {
+            "weights": hashlib.sha256(weights.encode()).hexdigest(),
+            "description": self.about.texts(),
+            "opset": OPSET,
+            "size": list(self.size),
+            "versions": {"stadia": __version__, "torch": torch.__version__},
+        }
+
+    def open_float32(self, backend: str) -> Backend:
+        """Return a backend that predicts as the checkpoint. Raises StadiaError where a new export differs."""
+
+        def open_file(path: Path) -> Backend:
+            opened = self._open_depth(backend, path, "float32")
+            image = np.random.default_rng(0).random((1, 3, *self.size), np.float32)
+            _check_close(path, compare_prediction(self.network, opened.run, image))
+            return opened
+
+        return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
+
+    def open_precision(self, choice: BackendChoice, images: Sequence[NDArray[np.float32]]) -> Backend:
+        """Return a backend of another precision, calibrated on images (3, H, W) where it changes the file."""
+        convert = PRECISIONS.load(choice.precision)
+
+        def open_file(path: Path) -> Backend:
+            return self._open_depth(choice.backend, path, choice.precision)
+
+        if convert is keep_float32:
+            return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
+        digest = hashlib.sha256(str([image.shape for image in images]).encode())
+        for image in images:
+            digest.update(image.tobytes())
+        packages = {name: version(name) for name in ("onnx", "onnxruntime")}
+        versions = {**self.fingerprint["versions"], **packages}
+        fingerprint = {**self.fingerprint, "versions": versions, "images": digest.hexdigest()}
+
+        def write(path: Path) -> None:
+            source = self._open_export("depth-float32", self.fingerprint, self._write_float32, lambda source: source)
+            convert(source, path, images)
+
+        return self._open_export(f"depth-{choice.precision}", fingerprint, write, open_file)
+
+    def open_motion(self, choice: BackendChoice) -> Backend | None:
+        """Return a backend of the pose network; None where torch runs it.
+
+        That is where there is none, where a class of the user's predicts motion by itself, and where the network
+        cannot be exported, or its export differs from the checkpoint.
+        """
+        net = self.predictor.recipe.depth_pose_net
+        if net is None or net.pose is None or _has_own_motion(self.predictor.recipe, net, net.pose):
+            return None
+        network = MotionNetwork(net).eval()
+
+        def open_file(path: Path) -> Backend:
+            graph = OnnxGraph(path, MOTION)
+            graph.check_interface()
+            pair = np.random.default_rng(0).random((1, MOTION.channels, *self.size), np.float32)
+            _check_close(path, compare_prediction(network, graph.run, pair))
+            opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, motion_precision(choice))
+            return opened
+
+        try:
+            write = partial(export_motion, network, size=self.size)
+            return self._open_export("motion-float32", self.fingerprint, write, open_file)
+        except StadiaError as error:
+            log.warning("note: the pose network stays in torch: %s", error)
+            return None
+
+    def _write_float32(self, path: Path) -> None:
+        one_image = recipe_exports_one_size(self.network.recipe)
+        export_onnx(self.network, path, self.about, self.size, one_image=one_image)
+
+    def _open_depth(self, backend: str, path: Path, precision: str) -> Backend:
+        opened: Backend = BACKENDS.load(backend)(ExportedNetwork(path, self.size).graph, self.size, precision)
+        return opened
+
+    def _open_export(
+        self, name: str, fingerprint: Mapping[str, Any], write: Callable[[Path], object], open_file: Callable[[Path], T]
+    ) -> T:
+        """Open FOLDER/NAME-DIGITS.onnx; write it where it is missing, or where it is an earlier one that is refused.
+
+        Writing takes seconds, and is announced on stderr.
+
+        Args:
+            name: start of the file's name.
+            fingerprint: JSON values of everything that the file follows from; DIGITS are of their hash.
+            write: writes the file to a path.
+            open_file: opens and checks the file. Raises StadiaError where it refuses it.
+        """
+        digits = hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode()).hexdigest()[:_DIGITS]
+        path = self.folder / f"{name}-{digits}.onnx"
+        if self.folder.exists():
+            check_no_links(self.folder)
+        if path.is_file():
+            try:
+                return open_file(path)
+            except StadiaError as error:
+                log.warning("note: %s cannot be used, and is written again: %s", path, error)
+        with announce_step(Terminal(stderr=True), f"exporting {path}, once"), atomic_write(path) as temporary:
+            write(temporary)
+        try:
+            return open_file(path)
+        except StadiaError:
+            path.unlink()
+            raise
+
+
+def _check_close(path: Path, compared: ExportComparison) -> None:
+    """Raise StadiaError where an exported network differs from the checkpoint."""
+    if not compared.is_close:
+        found, expected = f"{compared}, exported and in torch", f"less than {TOLERANCE:g} relative and of the spread"
+        raise StadiaError(path, found=found, expected=expected, fix="leave --backend out, and report it")
+
+
+def motion_precision(choice: BackendChoice) -> str:
+    """Return the precision of the pose network: as the depth network's, but not int8."""
+    return "bf16" if choice.precision == "bf16" else "float32"
+
+
+def _has_own_motion(recipe: DepthRecipe[Any, Any, Any, Any], net: DepthPoseNet, pose: PoseNet) -> bool:
+    """Return whether a class of the user's predicts motion by more than the pose network and its transform."""
+    is_of_stadia = (
+        type(recipe).T_next_now is DepthRecipe.T_next_now,
+        type(net).motion is DepthPoseNet.motion,
+        type(pose).forward is PoseNet.forward,
+    )
+    return not all(is_of_stadia)

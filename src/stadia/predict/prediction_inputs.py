@@ -1,0 +1,364 @@
+"""Open what is predicted: an image, a folder, a video or a data set. Images are decoded when they are predicted.
+
+Your own video gets the stride of the training, and its camera where none is known.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import DataError
+from stadia.core.recording import Recording
+from stadia.datasets import DATASETS
+from stadia.datasets.config import CameraConfig, SourceOptions
+from stadia.datasets.formats.calibration_files import read_lens
+from stadia.datasets.ignored_regions import read_ignored_region
+from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
+from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
+from stadia.datasets.recordings import Intrinsics, check_K
+from stadia.datasets.video.content_hash import hash_video
+from stadia.datasets.video.frame_selection import FrameSelector
+from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_image_size, read_user_camera
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
+from stadia.datasets.video.video_map import find_static_mask
+from stadia.diagnostics.prediction_checks import reduce_image
+from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
+from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_numbers, read_frames
+from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
+from stadia.files.paths import expand_home
+from stadia.files.run_facts import RUN_FILE, read_run_facts
+from stadia.predict.input_camera import InputCamera, choose_input_camera, describe_camera
+from stadia.recipes.base.network_checkpoint import open_network
+from stadia.training.checkpoint import Checkpoint
+
+DATA_SET_CAMERA = "of the data set"
+
+
+@dataclass(frozen=True)
+class PredictionInput:
+    """Frames to predict, in order.
+
+    count: None if the video file does not give it.
+    recording: of a data set, else None.
+    video_hash: of the video file; "" for other inputs.
+    has_frame_numbers: whether the frames are named by their number in a video.
+    indices: of the frames in the recording; empty without one.
+    names: of all frames; empty where a video file does not give their number.
+    camera: of your own images, and where it comes from; None for a data set, which has its own.
+    intrinsics: of these images by it.
+    """
+
+    name: str
+    frames: Iterable[Frame]
+    count: int | None
+    rate_hz: float
+    recording: Recording | None = None
+    video_hash: str = ""
+    has_frame_numbers: bool = False
+    indices: Sequence[int] = ()
+    names: Sequence[str] = ()
+    camera: InputCamera | None = None
+    intrinsics: Intrinsics | None = None
+
+    @property
+    def camera_is_assumed(self) -> bool:
+        """Return whether nothing about your own images states their camera."""
+        return self.camera is not None and self.camera.is_assumed
+
+    def describe_camera_origin(self) -> str:
+        """Return where the camera comes from, as predictions.json records it."""
+        return DATA_SET_CAMERA if self.camera is None else self.camera.describe_origin()
+
+    def camera_lines(self) -> list[str]:
+        """Return the camera and where it comes from, for people; of a data set by its first frame."""
+        if self.camera is not None and self.intrinsics is not None:
+            return self.camera.lines(self.intrinsics)
+        if self.recording is None or not len(self.indices):
+            return []
+        return describe_recording_camera(self.recording, self.indices[0])
+
+    @property
+    def is_photo(self) -> bool:
+        """Return whether this is one image file, whose frame can be read again and again."""
+        return isinstance(self.frames, PhotoFrames)
+
+
+def open_inputs(
+    path: Path, *, every: int = 1, format: str = "auto", trained_camera: CameraConfig | None = None, **options: Any
+) -> list[PredictionInput]:
+    """Open an image, a video file, a folder of images, or a data set that `open_recordings` reads (left cameras).
+
+    Args:
+        path: of it.
+        every: take each `every`-th frame.
+        format: a name of `stadia.datasets.DATASETS`, or "auto".
+        trained_camera: the camera of the network's training, for your own images of which none is known.
+        options: fields of `datasets.config.SourceOptions`. An image uses `camera` and `ignore`; a video file `frames`
+            and `stride` too.
+
+    A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
+    video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
+    because its neighbors are that far apart; see `add_training_options`. Photos of several sizes or lenses in a folder
+    are an input each. The camera is found by `choose_input_camera`.
+    Raises DataError if there is nothing to read, ConfigError for a wrong option.
+    """
+    path = expand_home(path)
+    if is_own_file(path, format):
+        chosen = resolve_config(SourceOptions, options)
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return [_open_image(path, chosen, trained_camera)]
+        return [_open_video(path, chosen, every, trained_camera)]
+    if not is_own_video(path, format):
+        opened = open_recordings(path, format, **options)
+        return [make_recording_input(recording, range(0, len(recording), every)) for recording in opened]
+    chosen = resolve_config(SourceOptions, options)
+    if photos := _find_unlike_photos(path, chosen):
+        return [_open_image(photo, chosen, trained_camera) for photo in photos[::every]]
+    return [_open_folder(path, options, every, trained_camera)]
+
+
+def _open_folder(
+    path: Path, options: Mapping[str, Any], every: int, trained_camera: CameraConfig | None
+) -> PredictionInput:
+    """Open images of one size in a folder as the frames of a video."""
+    chosen = resolve_config(SourceOptions, options)
+    camera = choose_input_camera(chosen.camera, path, trained_camera)
+    opened = {**options, "stride": 1, "camera": camera.config}
+    (recording,) = open_recordings(path, "video", **opened)
+    given = make_recording_input(recording, range(0, len(recording), every))
+    intrinsics = Intrinsics(recording.K(0), *read_upright_size(list_images(path)[0]))
+    frames = _mark_on_path(given.frames, chosen.stride)
+    return replace(given, frames=frames, camera=camera, intrinsics=intrinsics)
+
+
+def _find_unlike_photos(folder: Path, options: SourceOptions) -> list[Path]:
+    """Return the images of a folder that have several sizes or lenses; [] for those of one camera.
+
+    Raises DataError where one camera is given for images of several sizes.
+    """
+    images = list_images(folder)
+    sizes = dict.fromkeys(map(read_upright_size, images))
+    is_given = options.camera.is_given or find_camera_file(folder) is not None
+    if len(sizes) > 1 and is_given:
+        shown = " and ".join(f"{width}x{height}" for height, width in [*sizes][:3])
+        fix = "leave the camera out: each photo then has that of its EXIF, or an assumed one; or sort them into folders"
+        raise DataError(folder, found=f"images of {shown}", expected="images of one size for one camera", fix=fix)
+    if len(sizes) > 1:
+        return images
+    has_lens = len(images) > 1 and not is_given and read_lens(images[0]) is not None
+    return images if has_lens and len(set(map(read_lens, images))) > 1 else []
+
+
+def make_recording_input(recording: Recording, indices: Sequence[int]) -> PredictionInput:
+    """Return frames of a recording, by rising indices, as an input."""
+    every = indices[1] - indices[0] if len(indices) > 1 else 1
+    return PredictionInput(
+        recording.name,
+        read_frames(recording, indices),
+        len(indices),
+        estimate_frame_rate_hz(recording, every),
+        recording,
+        has_frame_numbers=has_frame_numbers(recording),
+        indices=indices,
+        names=tuple(frame_name(recording, index) for index in indices),
+    )
+
+
+def is_own_file(path: Path, format: str) -> bool:
+    """Return whether this is a photo or a video file."""
+    return format in ("auto", "video") and path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+
+
+def is_own_video(path: Path, format: str) -> bool:
+    """Return whether this is your own video or images, not a data set."""
+    if format == "auto":
+        format = next((name for name in DATASETS if path.exists() and DATASETS.load(name)().recognizes(path)), format)
+    return format == "video"
+
+
+def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
+    """Yield all frames; those that a training selects are on the trajectory."""
+    chooser = FrameSelector(stride, lists_kept=False)
+    for frame in frames:
+        yield replace(frame, on_path=chooser.keep(frame.image))
+
+
+@dataclass(frozen=True)
+class PhotoFrames:
+    """The one frame of a photo, which is decoded when it is needed: a folder of photos would not fit into memory."""
+
+    path: Path
+    camera: UserCamera
+    ignored: NDArray[np.bool_] | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        image = self.camera.undistort(read_rgb(self.path))
+        yield Frame(self.path.stem, image, self.camera.intrinsics.select_K(0), ignored=self.ignored)
+
+
+def _open_image(path: Path, options: SourceOptions, trained_camera: CameraConfig | None) -> PredictionInput:
+    refuse_idle_options(options, SourceOptions.model_fields.keys() - {"camera", "stride", "ignore"}, "an image")
+    height, width = read_image_size(path)
+    chosen = choose_input_camera(options.camera, path, trained_camera)
+    camera = read_user_camera(chosen.config, path, height, width, frames=1)
+    frames = PhotoFrames(path, camera, _read_ignored(options, path, (height, width)))
+    return PredictionInput(path.stem, frames, 1, DEFAULT_RATE_HZ, camera=chosen, intrinsics=camera.intrinsics)
+
+
+def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    static = find_static_mask(path) if path.suffix.lower() in VIDEO_SUFFIXES else None
+    ignore = options.ignore if options.ignore is not None or static is None else str(static)
+    if ignore is None:
+        return None
+    return read_ignored_region(ignore, (f"video/{path.stem}", path.stem), size=size, filmed_size=size)
+
+
+def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: CameraConfig | None) -> PredictionInput:
+    """Read two frames for size and frame rate."""
+    idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride", "ignore", "video_decoder"}
+    refuse_idle_options(options, idle, "predicting a video file")
+    head = list(itertools.islice(stream_video(path, options.video_decoder), 2))
+    height, width = head[0].image.shape[:2]
+    announced = count_indexed_frames(path)
+    chosen = choose_input_camera(options.camera, path, trained_camera)
+    camera = read_user_camera(chosen.config, path, height, width, frames=announced)
+    ignored = _read_ignored(options, path, (height, width))
+    interval_s = head[-1].time_s - head[0].time_s
+    start, stop = options.frames or (0, None)
+    if announced is not None and stop is not None and stop > announced:
+        raise DataError(
+            path, found=f"{announced} frames", expected=f"frames {start} to {stop}", fix="correct data.frames"
+        )
+
+    def frames() -> Iterator[Frame]:
+        chooser = FrameSelector(options.stride, lists_kept=False)
+        decoded_frames = stream_video(path, options.video_decoder)
+        filmed = (
+            frame
+            for frame in itertools.takewhile(lambda frame: stop is None or frame.index < stop, decoded_frames)
+            if frame.index >= start
+        )
+        stream = (replace(frame, image=camera.undistort(frame.image)) for frame in filmed)
+        for decoded in stream:
+            on_path = every > 1 or chooser.keep(decoded.image, decoded.index - start)
+            name, K = f"{decoded.index:06d}", camera.intrinsics.select_K(decoded.index)
+            between = itertools.islice(stream, every - 1)
+            skipped = [_reduce_frame(frame, camera.intrinsics) for frame in itertools.islice(between, MAX_FRAMES_APART)]
+            deque(between, maxlen=0)
+            between_frames = partial(tuple, skipped)
+            yield Frame(name, decoded.image, K, decoded.time_s, every, on_path, between_frames, ignored)
+
+    last = announced if stop is None else stop
+    numbers = None if last is None else range(start, last, every)
+    rate_hz = 1 / (interval_s * every) if interval_s > 0 else DEFAULT_RATE_HZ
+    return PredictionInput(
+        path.stem,
+        frames(),
+        None if numbers is None else len(numbers),
+        rate_hz,
+        video_hash=hash_video(path),
+        has_frame_numbers=True,
+        names=tuple(f"{number:06d}" for number in numbers or ()),
+        camera=chosen,
+        intrinsics=camera.intrinsics,
+    )
+
+
+def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
+    """Return a frame that is not predicted, small: some wait in memory."""
+    image, K = reduce_image(decoded.image, cameras.select_K(decoded.index))
+    return Frame(f"{decoded.index:06d}", image, K, decoded.time_s)
+
+
+# -- the stride and the camera of a training, for your own video
+
+
+def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options` of `open_inputs` completed by what the training gives for your own images.
+
+    A video or a folder of images has its stride. `trained_camera` is its camera, where it is known; the same video has
+    the camera that it was trained with.
+    """
+    path = expand_home(path)
+    format = options.get("format", "auto")
+    is_file, is_video = is_own_file(path, format), is_own_video(path, format)
+    if not (is_file or is_video):
+        return dict(options)
+    trained = checkpoint.header.config.get("data", {})
+    completed = {"stride": trained.get("stride", "auto")} if is_video else {}
+    if _is_same_source(trained, path) and "camera" in trained:
+        return {**completed, "camera": trained["camera"], **options}
+    camera = find_training_camera(checkpoint)
+    return {**completed, **({} if camera is None else {"trained_camera": camera}), **options}
+
+
+def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], InputCamera | None]:
+    """Return `options` of `open_inputs` as those of `open_recordings`, and the camera that your own images have."""
+    chosen = {key: value for key, value in options.items() if key != "trained_camera"}
+    if not is_own_video(path, options.get("format", "auto")):
+        return chosen, None
+    config = resolve_config(SourceOptions, {key: value for key, value in chosen.items() if key != "format"})
+    camera = choose_input_camera(config.camera, expand_home(path), options.get("trained_camera"))
+    return {**chosen, "camera": camera.config}, camera
+
+
+def describe_recording_camera(recording: Recording, frame: int, camera: InputCamera | None = None) -> list[str]:
+    """Return the camera of a frame and where it comes from, for people.
+
+    camera: of your own images; None for a data set, which has its own.
+    """
+    height, width = recording.image(frame).shape[:2]
+    intrinsics = Intrinsics(recording.K(frame), height, width)
+    return describe_camera(DATA_SET_CAMERA, intrinsics) if camera is None else camera.lines(intrinsics)
+
+
+def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
+    """Return the one camera of a training, K and size, from its run.json; None where it had several or is not known.
+
+    Raises DataError for a K that cannot be intrinsics.
+    """
+    run = checkpoint.run_folder
+    camera = read_run_facts(run).recipe_facts.camera if (run / RUN_FILE).is_file() else None
+    if camera is None:
+        return None
+    check_K(run / RUN_FILE, np.array(camera.K, dtype=np.float64))
+    return CameraConfig(K=camera.K, size=camera.size)
+
+
+def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:
+    return "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
+
+
+# -- a network for an input
+
+
+def open_network_for(
+    network: Path | str, source: Path, options: Mapping[str, Any], settings: Sequence[str]
+) -> Checkpoint:
+    """Return what `open_network` does, for the images of an input.
+
+    Args:
+        source: the input.
+        options: how to open it, from `parse_source_options`.
+    """
+    return open_network(network, lambda: read_input_size(source, options), settings)
+
+
+def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]:
+    """Return (height, width) of the first frame of an input. Raises the errors of opening it."""
+    path = expand_home(source)
+    if is_own_file(path, options.get("format", "auto")):
+        return read_image_size(path)  # needs no camera
+    first = next(iter(open_inputs(source, **options)[0].frames))
+    height, width = first.image.shape[:2]
+    return height, width

@@ -1,0 +1,296 @@
+"""Requests of `stadia predict`, `evaluate` and `odometry`: their options and image sizes. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from stadia.core.config import StrictModel, resolve_config
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.dataloading.config import DataConfig
+from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
+from stadia.evaluation.backends import TORCH, BackendChoice
+from stadia.evaluation.io.predictions_record import RECORD
+from stadia.files.json_files import read_json
+from stadia.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRequest:
+    """How a network runs.
+
+    options: how to open the data, from `parse_source_options`.
+    size: "1216x352", if it is not the training's.
+    flip: average each map with that of the mirrored image.
+    steady: average depth over neighboring frames by their motion.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: str | None = None
+    flip: bool = False
+    steady: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest(NetworkRequest):
+    """`stadia predict CHECKPOINT INPUT`.
+
+    every: each n-th frame.
+    motion: method of the trajectory; None = aligned.
+    video: whether to write it.
+    cloud: whether to write it; None = where the recipe predicts points.
+    background: of a composite image, the same image without the foreground; or a folder of such images.
+    backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
+    precision: row of `stadia.evaluation.backends.PRECISIONS`.
+    strict: raise VerdictError, after all files are written, where the verdict is unusable.
+    scale_from: sources of metres (`scale_grammar.SCALE_VALUES`), such as "height=1.5".
+    glb, rerun: files in 3D that are written beside `out`; None writes none.
+    """
+
+    source: Path
+    out: Path
+    every: int = 1
+    motion: str | None = None
+    video: bool = True
+    cloud: bool | None = None
+    background: Path | None = None
+    backend: str | None = None
+    precision: str = "float32"
+    strict: bool = False
+    scale_from: tuple[str, ...] = ()
+    glb: Path | None = None
+    rerun: Path | None = None
+
+    @property
+    def backend_choice(self) -> BackendChoice:
+        """Return the backend and its precision."""
+        return BackendChoice(self.backend or TORCH, self.precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRequest(NetworkRequest):
+    """`stadia evaluate CHECKPOINT DATA`.
+
+    protocol: of depth.
+    by: parts of the images that are also scored, of `score_parts.PARTS` but for "class".
+    frames: file with a frame list.
+    every: each n-th frame.
+    held_out: only frames that did not train.
+    motion: method of the trajectory.
+    out: None = into the run.
+    scale_from: as of `PredictRequest`.
+    """
+
+    data: Path
+    protocol: str = "metric"
+    by: tuple[str, ...] = ()
+    frames: Path | None = None
+    every: int = 1
+    held_out: bool = False
+    motion: str = "aligned"
+    out: Path | None = None
+    scale_from: tuple[str, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """Return the suffix of output names: other frames or another method give other files."""
+        frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
+        method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.steady
+        return frames + "-held-out" * self.held_out + method + "-scaled" * bool(self.scale_from)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OdometryRequest(NetworkRequest):
+    """`stadia odometry CHECKPOINT INPUT`.
+
+    method: of `stadia.odometry.ODOMETRY_METHODS`.
+    out: None = into the run.
+    backend_choice: of the depth network.
+    strict, scale_from: as of `PredictRequest`.
+    """
+
+    source: Path
+    method: str = "refined"
+    out: Path | None = None
+    backend_choice: BackendChoice = field(default_factory=BackendChoice)
+    strict: bool = False
+    scale_from: tuple[str, ...] = ()
+
+
+def refuse_finished(out: Path) -> None:
+    """Raise StadiaError for a folder with a finished prediction, before the libraries are imported.
+
+    Anything else in it is judged when the input is open: only then it is known which frames are predicted.
+    """
+    path = out / RECORD
+    if out.exists() and not out.is_dir():
+        raise StadiaError(out, found="a file", expected="a new or an empty folder", fix="choose another --out")
+    try:
+        record = read_json(path) if path.is_file() else None
+    except (StadiaError, OSError):  # whoever opens the folder reports it
+        return
+    if isinstance(record, dict) and record.get("finished") is True:
+        found, fix = "a finished prediction in it", "choose another --out: nothing is overwritten"
+        raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> str:
+    """Return which checkpoint is read, its recipe, its step and its image size."""
+    size = trained_size(checkpoint.header.config)
+    if not checkpoint.nest and checkpoint.header.kind == "weights":
+        return f"{checkpoint.title}: no run of stadia trained it; predicts at {size_text(size or (0, 0))}"
+    at = "" if size is None else f", trained at {size_text(size)}"
+    return f"reading {checkpoint.path}: {checkpoint.header.recipe}, step {checkpoint.header.step}{at}"
+
+
+def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[str], what: str) -> None:
+    """Raise ConfigError for options that were given and have no effect. An option that is switched off is allowed.
+
+    Args:
+        used: fields of the request that have an effect.
+        what: the recipe or network that runs.
+    """
+    optional = [option for option in fields(request) if option.name not in {"source", "data", "options", "out"}]
+    given = [option.name for option in optional if getattr(request, option.name) not in (option.default, False)]
+    names = [f"--{name.replace('_', '-')}" for name in given if name not in used]
+    if "options" not in used:
+        names += [f"data.{name}" for name in request.options]
+    if names:
+        usable = ", ".join(f"--{option.name.replace('_', '-')}" for option in optional if option.name in used)
+        expected = f"options that it uses ({usable})" if usable else "no options"
+        raise ConfigError(
+            " and ".join(names), found=f"used together with {what}", expected=expected, fix="leave it out"
+        )
+
+
+# -- `data.` options, the same keys as in a training
+
+
+class FormatOptions(SourceOptions):
+    """`SourceOptions` and the format."""
+
+    format: str = "auto"
+
+
+class _SourceKeys(StrictModel):
+    data: FormatOptions = FormatOptions()
+
+
+def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return keyword arguments of `open_recordings` from `data.key=value` options. Raises ConfigError."""
+    return resolve_config(_SourceKeys, {}, overrides).data.model_dump(exclude_unset=True)
+
+
+NETWORK_KEY = "network."
+"""Start of the settings of a network without a run."""
+
+
+def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Return the `data.key=value` options, and the `network.key=value` settings of a network without a run.
+
+    Examples:
+        >>> split_settings(["data.stride=2", "network.weights=meter.pt"])
+        (['data.stride=2'], ['network.weights=meter.pt'])
+    """
+    given = list(overrides or ())
+    is_network = [text.startswith(NETWORK_KEY) for text in given]
+    return (
+        [text for text, is_setting in zip(given, is_network, strict=True) if not is_setting],
+        [text for text, is_setting in zip(given, is_network, strict=True) if is_setting],
+    )
+
+
+class _DataKeys(StrictModel):
+    data: DataConfig
+
+
+def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
+    """Return the data configuration of `data.key=value` options, as in a training. Raises ConfigError.
+
+    Examples:
+        >>> parse_data_config("drive.mp4", "auto", ["data.stride=2"]).stride
+        2
+    """
+    return resolve_config(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data
+
+
+# -- network images of another size than in the training
+
+Size = tuple[int, int]
+"""Height and width, pixels."""
+
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+
+MAX_SILOG_RATIO = 1.3
+"""SILog at another size over SILog at the training size; above, the size is the cause (docs/how-to/supervised.md)."""
+
+
+def parse_size(text: str) -> Size:
+    """Return height and width of "1216x352", width first; the recipe checks what its network supports.
+
+    Raises ConfigError.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not height * width:
+        fix = "for example --size 1216x352"
+        raise ConfigError("--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix=fix)
+    if height * width > MAX_NETWORK_PIXELS:
+        given, expected = f"{text}, {height * width} pixels", f"at most {MAX_NETWORK_PIXELS} pixels"
+        raise ConfigError("--size", found=given, expected=expected, fix="choose a smaller size")
+    return height, width
+
+
+def size_text(size: Size) -> str:
+    """Return "WIDTHxHEIGHT"."""
+    return f"{size[1]}x{size[0]}"
+
+
+def trained_size(config: Mapping[str, Any]) -> Size | None:
+    """Return the network's training size from a checkpoint's configuration; None if it has none."""
+    data = config.get("data")
+    if not isinstance(data, Mapping) or not {"height", "width"} <= data.keys():
+        return None
+    return data["height"], data["width"]
+
+
+def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | None:
+    """Return the requested size if it differs from the training size, else None."""
+    size = None if requested is None else parse_size(requested)
+    return None if size == trained_size(config) else size
+
+
+def network_size_notes(size: Size | None, config: Mapping[str, Any]) -> list[str]:
+    """Return notes for predictions and scores at another size."""
+    trained = trained_size(config)
+    if size is None or trained is None:
+        return []
+    here, there = size_text(size), size_text(trained)
+    return [
+        f"run at {here}, trained at {there}: a network depends on the size of objects in pixels; "
+        f"compare with the score at {there} (no --size)"
+    ]
+
+
+def compare_with_trained_size(silog: float, trained: Path, about: Mapping[str, Any]) -> list[str]:
+    """Return a note that compares a score at another size with the one at the training size, if there is one.
+
+    Args:
+        silog: at the other size.
+        trained: score file at the training size; may be missing.
+        about: metadata of the score; a file whose metadata differ, except for `size`, is not compared.
+    """
+    if not trained.is_file():
+        return []
+    there = read_json(trained)
+    same = {key: value for key, value in json.loads(json.dumps(about)).items() if key != "size"}
+    before = there.get("metrics", {}).get("silog")
+    if not before or any(there.get(key) != value for key, value in same.items()):
+        return []
+    times = silog / before
+    verdict = f": above {MAX_SILOG_RATIO} the cause is the size, not the images" if times > MAX_SILOG_RATIO else ""
+    return [f"SILog is {times:.2f} times that at the training's size, {before:.4g} in {trained.name}{verdict}"]

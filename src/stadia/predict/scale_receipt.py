@@ -1,0 +1,395 @@
+"""Metres for any network: measure the scale of its depth by sources, and predict with it. A receipt shows how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stadia.core.errors import GeometryError, StadiaError
+from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.diagnostics.finding import Finding
+from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
+from stadia.diagnostics.prediction_checks.scale_verdict import check_scale_verdict
+from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.predict_frames import FrameTensors, align_motion, predict_maps
+from stadia.geometry.scale_fit import (
+    HEIGHT_DEVIATION,
+    FusedScale,
+    Lengths,
+    ScaleFit,
+    fit_scale,
+    fit_scale_and_shift,
+    fuse_scales,
+)
+from stadia.mapping.map_of_frames import MapOfFrames
+from stadia.predict.prediction_inputs import PredictionInput
+from stadia.predict.scale_sources import (
+    UNKNOWN_LEAN_DEVIATION,
+    MeasuredFrame,
+    RoadLean,
+    ScaleSource,
+    parse_scale_source,
+)
+
+MAX_FRAMES = 40
+"""Frames of an input that are measured, evenly spread."""
+
+MIN_COMMON = 3
+"""Images that two sources must both measure to be compared image by image."""
+
+MAX_READ = 400
+"""Frames of a video file from which these are taken: it is decoded from its start."""
+
+
+MAX_LEAN = 1.2
+"""Ratio of the heights over the far and the near road, or its inverse, from which a line names the lean."""
+
+VERDICTS = ("usable", "not judged", "doubtful", "unusable")
+"""Verdicts of depth and of scales, best first."""
+
+
+@dataclass(frozen=True)
+class ScaleReceipt:
+    """How the scale of an input's depth was measured.
+
+    fits: of each source, by its text.
+    missing: sources without a measurement, and why.
+    fused: of all sources; None where a shift was fitted, which one source does.
+    growing: sources whose metres grow with the focal length.
+    focal: fx / width of the camera given.
+    by_image: metres for a unit by the number of the image, of each source.
+    systematic: relative deviation that all measurements of a source share.
+    leans: how the road leans, of each source that measures one; None where no horizon shows it.
+    has_map: whether a map lies beside the input.
+    """
+
+    fits: Mapping[str, ScaleFit]
+    missing: Mapping[str, str]
+    fused: FusedScale | None
+    growing: tuple[str, ...] = ()
+    focal: float | None = None
+    by_image: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    systematic: Mapping[str, float] = field(default_factory=dict)
+    leans: Mapping[str, RoadLean | None] = field(default_factory=dict)
+    has_map: bool = False
+
+    def find_focal(self) -> FocalBelief | None:
+        """Return the focal length at which sources that grow with it agree with the others; None without both.
+
+        Sources are compared in each image that both measured: errors of the network's depth cancel.
+        """
+        pairs = [
+            (one, two) for one in self.growing for two in self.fits if one in self.fits and two not in self.growing
+        ]
+        if self.fused is None or self.focal is None or not pairs:
+            return None
+        beliefs = []
+        for one, two in pairs:
+            ratio, deviation = self._compare(one, two)
+            beliefs.append(FocalBelief(self.focal / ratio, f"the ratio of {one} and {two}", deviation))
+        return min(beliefs, key=lambda belief: belief.deviation)
+
+    def _compare(self, one: str, two: str) -> tuple[float, float]:
+        """Return the factor of a source over that of another, and its relative deviation."""
+        by_image = [self.by_image.get(name, {}) for name in (one, two)]
+        common = sorted(by_image[0].keys() & by_image[1].keys())
+        if len(common) < MIN_COMMON:
+            fits = self.fits[one], self.fits[two]
+            return fits[0].factor / fits[1].factor, math.hypot(fits[0].deviation, fits[1].deviation)
+        ratios = np.log([by_image[0][image] / by_image[1][image] for image in common])
+        spread = 1.4826 * float(np.median(np.abs(ratios - np.median(ratios))))
+        deviation = 1.2533 * spread / math.sqrt(len(common))
+        shared = [self.systematic.get(name, 0.0) for name in (one, two)]
+        return float(np.exp(np.median(ratios))), math.hypot(deviation, *shared)
+
+    @property
+    def factor(self) -> float:
+        """Return metres for a unit of depth; with a shift, the scale of inverse depth."""
+        return self.fused.factor if self.fused else next(iter(self.fits.values())).factor
+
+    @property
+    def shift(self) -> float | None:
+        """Return the shift of inverse depth in 1/m; None where the output has none."""
+        return None if self.fused else next(iter(self.fits.values())).shift
+
+    @property
+    def verdict(self) -> str:
+        """Return the best verdict of the sources, and "doubtful" where two contradict each other."""
+        order = ("usable", "doubtful", "unusable")
+        best = min((fit.verdict for fit in self.fits.values()), key=order.index)
+        return "doubtful" if self.fused and self.fused.contradictions and best == "usable" else best
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what predictions.json keeps as `scale_from`."""
+        fits: dict[str, dict[str, Any]] = {
+            name: {
+                "factor": fit.factor,
+                "shift": fit.shift,
+                "relative_deviation": fit.deviation,
+                "residual": fit.residual,
+                "inliers": fit.inliers,
+                "measurements": fit.count,
+                "images": fit.images,
+                "verdict": fit.verdict,
+            }
+            for name, fit in self.fits.items()
+        }
+        for name, lean in self.leans.items():
+            fits[name] |= {"lean": None if lean is None else asdict(lean)}
+        fused = None
+        if self.fused is not None:
+            contradictions = [list(pair) for pair in self.fused.contradictions]
+            fused = {"relative_deviation": self.fused.deviation, "contradictions": contradictions}
+        about = {"factor": self.factor, "shift": self.shift, "verdict": self.verdict}
+        return {**about, "sources": fits, "missing": dict(self.missing), "fused": fused}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the receipt for people."""
+        for name, fit in self.fits.items():
+            shift = "" if fit.shift is None else f", shift {fit.shift:.4g} 1/m"
+            unit = "inverse depth is" if fit.shift is not None else "one unit is"
+            size = f"{fit.factor:.4g} times the output" if fit.shift is not None else f"{fit.factor:.4g} m"
+            yield (
+                f"scale from {name}: {unit} {size}{shift}, +- {fit.deviation:.1%};"
+                f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
+                f" residual {fit.residual:.1%}: {fit.verdict}"
+            )
+            if name in self.leans:
+                yield from _describe_lean(name, self.leans[name])
+        for name, why in self.missing.items():
+            yield f"scale from {name}: nothing measured: {why}"
+        if self.fused is not None and len(self.fits) > 1:
+            left_out = [name for name, fit in self.fits.items() if fit.verdict == "unusable"]
+            used = f"without {', '.join(left_out)}" if 0 < len(left_out) < len(self.fits) else "of all sources"
+            yield f"scale: one unit is {self.factor:.4g} m, +- {self.fused.deviation:.1%}, {used}"
+            for one, two in self.fused.contradictions:
+                first, second = self.fits[one].factor, self.fits[two].factor
+                yield (
+                    f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) contradict each other by"
+                    f" {abs(math.log(first / second)):.0%}: one of them, or the camera's focal length, is wrong"
+                )
+
+    @property
+    def deviation(self) -> float:
+        """Return the relative standard deviation of the factor."""
+        return self.fused.deviation if self.fused else next(iter(self.fits.values())).deviation
+
+    def findings(self) -> list[Finding]:
+        """Return M38 where the scale is not usable: depth in metres is not better than its scale."""
+        return check_scale_verdict(self.verdict, " and ".join(self.fits), self.deviation, has_map=self.has_map)
+
+    def describe_limit(self, verdict: str) -> str | None:
+        """Return a line where the depth that is scaled has a worse verdict than its scale; None elsewhere.
+
+        verdict: of the predictions.
+        """
+        if VERDICTS.index(verdict) <= VERDICTS.index(self.verdict):
+            return None
+        return f"scale: {verdict}, as the depth that it scales (its measurements alone are {self.verdict})"
+
+
+def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
+    """Yield a line where near and far road contradict each other, or where nothing shows whether they do."""
+    if lean is None:
+        yield (
+            f"note: {name}: no horizon is known, so nothing shows whether the predicted road leans: metres far ahead"
+            " can be wrong by more than the deviation; `stadia map VIDEO` measures it"
+        )
+    elif not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN:
+        yield (
+            f"warn: {name}: the road leans: the height over it at {lean.far_m:.0f} m is {lean.ratio:.2f} times that at"
+            f" {lean.near_m:.0f} m, so no factor makes its depth right"
+        )
+
+
+class ScaledPredictor:
+    """A predictor whose depth was scaled to metres: inverse depth is the network's, scaled (and shifted).
+
+    Args:
+        predictor: of any scale.
+        receipt: of the scale.
+    """
+
+    def __init__(self, predictor: Predictor, receipt: ScaleReceipt) -> None:
+        self.predictor, self.receipt = predictor, receipt
+        self.depth_scale = DepthScale.METRES
+        self.height, self.width, self.crop = predictor.height, predictor.width, predictor.crop
+
+    def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
+        """Return inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
+        return self.maps(image, camera).inverse_depth
+
+    def maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
+        """Return all maps of images (B, 3, H, W), in 1/m."""
+        maps = predict_maps(self.predictor, image, camera)
+        if self.receipt.shift is not None:
+            values = self.receipt.factor * maps.inverse_depth + self.receipt.shift
+            return replace(maps, inverse_depth=values.clamp(min=1e-4))
+        right = None if maps.inverse_depth_right is None else maps.inverse_depth_right / self.receipt.factor
+        scaled = maps.inverse_depth / self.receipt.factor
+        return replace(maps, inverse_depth=scaled, inverse_depth_right=right)
+
+    def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
+        """Return the motion (B, 4, 4) of the predictor with its translation in metres; None without one."""
+        T = self.predictor.T_next_now(now, camera, following, next_camera)
+        if T is None or self.receipt.shift is not None:
+            return None
+        scaled = T.clone()
+        scaled[..., :3, 3] *= self.receipt.factor
+        return scaled
+
+
+def measure_scale(
+    predictor: Predictor,
+    open_input: Callable[[], PredictionInput],
+    sources: Sequence[str],
+    *,
+    mapped: MapOfFrames | None = None,
+) -> ScaleReceipt:
+    """Measure the scale of a network's depth on an input.
+
+    Args:
+        predictor: of any scale but depth up to scale and shift.
+        open_input: opens the input anew; its frames are read once.
+        sources: as of `--scale-from`.
+        mapped: the map beside the input; None without one.
+
+    Raises StadiaError where no source fits the input, or none the scale of the output.
+    """
+    parsed = [parse_scale_source(text) for text in sources]
+    is_affine = predictor.depth_scale.is_affine
+    _refuse_unfit(parsed, predictor.depth_scale)
+    lengths: dict[str, list[Lengths]] = {source.text: [] for source in parsed}
+    needs_motion = any(source.needs_motion for source in parsed)
+    focal: float | None = None
+    by_image: dict[str, dict[int, float]] = {source.text: {} for source in parsed}
+    leans: dict[str, list[RoadLean]] = {source.text: [] for source in parsed if source.find_lean is not None}
+    frames = predict_measured_frames(predictor, open_input(), needs_motion=needs_motion)
+    for number, frame in enumerate(replace(frame, mapped=mapped) for frame in frames):
+        shown = frame.shown.frame
+        focal = float(shown.K[0, 0]) / shown.image.shape[1] if focal is None else focal
+        for source in parsed:
+            if (measured := source.measure(frame)) is not None:
+                lengths[source.text].append(measured)
+                by_image[source.text][number] = float(np.median(measured[0] * measured[1]))
+            if source.find_lean is not None and (lean := source.find_lean(frame)) is not None:
+                leans[source.text].append(lean)
+    fits, missing = dict[str, ScaleFit](), dict[str, str]()
+    for source in parsed:
+        images = lengths[source.text]
+        if not images:
+            missing[source.text] = source.lacking
+            continue
+        try:
+            depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in images]
+            fit = fit_scale_and_shift(images) if is_affine else fit_scale(depths)
+            of_road = mapped.road_deviation if source.uses_map and mapped is not None else 0.0
+            fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, source.systematic, of_road))
+        except GeometryError as error:
+            missing[source.text] = f"found {error.found}"
+    if not fits:
+        found = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        fix = "name a source that the input has: `stadia predict --help`"
+        raise StadiaError("--scale-from", found=found, expected="measurements in metres", fix=fix)
+    middle_leans = {name: _find_middle(found) for name, found in leans.items() if name in fits}
+    for name, middle in middle_leans.items():
+        shape = UNKNOWN_LEAN_DEVIATION if middle is None else abs(math.log(middle.ratio)) / 2
+        fits[name] = replace(fits[name], deviation=math.hypot(fits[name].deviation, shape))
+    growing = tuple(source.text for source in parsed if source.grows_with_focal)
+    systematic = {source.text: source.systematic for source in parsed}
+    return ScaleReceipt(
+        fits,
+        missing,
+        None if is_affine else fuse_sure_scales(fits),
+        growing=growing,
+        focal=focal,
+        by_image=by_image,
+        systematic=systematic,
+        leans=middle_leans,
+        has_map=mapped is not None,
+    )
+
+
+def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
+    """Return the scale of all sources, without those that are unusable where others are not.
+
+    `height` and `map` stand on one height of the camera, whose error remains.
+
+    Examples:
+        >>> sure, unsure = ScaleFit(2.0, 0.03, 0.1, 1.0, 9, 3), ScaleFit(3.0, 0.2, 0.1, 1.0, 9, 3)
+        >>> round(fuse_sure_scales({"a": sure, "b": unsure}).factor, 6)
+        2.0
+    """
+    used = {name: fit for name, fit in fits.items() if fit.verdict != "unusable"} or dict(fits)
+    fused = fuse_scales(used)
+    if all(name.partition("=")[0] in ("height", "map") for name in used):
+        return replace(fused, deviation=max(fused.deviation, HEIGHT_DEVIATION))
+    return fused
+
+
+def _find_middle(leans: Sequence[RoadLean]) -> RoadLean | None:
+    """Return the median of each number; None of none."""
+    if not leans:
+        return None
+    ratio, near_m, far_m = np.median([(lean.ratio, lean.near_m, lean.far_m) for lean in leans], axis=0).tolist()
+    return RoadLean(ratio, near_m, far_m)
+
+
+def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> None:
+    """Raise StadiaError for sources that cannot fit a shift, where the output has one."""
+    if not depth_scale.is_affine:
+        return
+    if depth_scale is DepthScale.AFFINE_DEPTH or len(sources) > 1 or not sources[0].fits_shift:
+        found = f"{', '.join(source.text for source in sources)} for {depth_scale} output"
+        expected = "one source that measures points at several depths: map, lidar, reference or baseline"
+        fix = "take one of them for inverse depth up to scale and shift, or a network that predicts depth"
+        raise StadiaError("--scale-from", found=found, expected=expected, fix=fix)
+
+
+def predict_measured_frames(
+    predictor: Predictor, given: PredictionInput, *, needs_motion: bool = False
+) -> Iterator[MeasuredFrame]:
+    """Yield at most MAX_FRAMES frames of an input with their predicted depth.
+
+    needs_motion: each with the length of its motion to the next frame, by direct alignment.
+    """
+    for frame, index, following in _choose_frames(given):
+        shown = PreparedFrame.prepare(predictor, frame)
+        tensors = _predict(predictor, shown)
+        assert tensors.inverse_depth is not None
+        inverse_depth = tensors.inverse_depth[0, 0].float().cpu().numpy()
+        motion = None
+        if needs_motion and following is not None and index is not None and not predictor.depth_scale.is_affine:
+            after = PreparedFrame.prepare(predictor, following)
+            (found,) = align_motion(predictor, tensors, _predict(predictor, after), None)
+            if found.is_aligned and found.T_next_now is not None:
+                motion = float(found.T_next_now[:3, 3].norm()), index + 1
+        yield MeasuredFrame(shown, inverse_depth, given.recording, index, motion)
+
+
+def _choose_frames(given: PredictionInput) -> Iterator[tuple[Frame, int | None, Frame | None]]:
+    """Yield frames, their index and their successor in a recording."""
+    if given.recording is None:
+        count = min(given.count or MAX_READ, MAX_READ)
+        for frame in islice(given.frames, 0, count, max(count // MAX_FRAMES, 1)):
+            yield frame, None, None
+        return
+    indices = np.unique(np.linspace(0, len(given.indices) - 1, MAX_FRAMES).round().astype(int))
+    for index in (given.indices[number] for number in indices):
+        pair = [*read_frames(given.recording, [index, index + 1] if index + 1 < len(given.recording) else [index])]
+        yield pair[0], index, pair[1] if len(pair) > 1 else None
+
+
+def _predict(predictor: Predictor, shown: PreparedFrame) -> FrameTensors:
+    """Return a frame (1, 3, h, w) with its inverse depth (1, 1, h, w)."""
+    image = torch.from_numpy(shown.image)[None]
+    camera = Camera(torch.from_numpy(shown.K)[None], predictor.height, predictor.width)
+    inverse_depth = predict_maps(predictor, image, camera).inverse_depth
+    return FrameTensors(image.to(inverse_depth.device), camera, inverse_depth.float())

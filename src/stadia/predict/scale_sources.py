@@ -1,0 +1,475 @@
+"""Sources of metres for predicted depth: how each source that `--scale-from` names measures a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import ConfigError
+from stadia.core.recording import RIGHT, Recording
+from stadia.core.types import Camera
+from stadia.evaluation.frame_preparation import PreparedFrame
+from stadia.evaluation.io.depth_files import read_depth_map
+from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
+from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
+from stadia.mapping.map_of_frames import MapOfFrames
+from stadia.predict.scale_grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, parse_scale
+
+MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
+"""Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""
+
+NEAREST_M, FARTHEST_M = 0.1, 80.0
+"""Measured depth that counts."""
+
+MAX_POINTS = 4000
+"""Measurements of one image, evenly spread over its rows."""
+
+POINT_PX = 2
+"""Half a side of the window of predicted depth around a measured point, pixels of the network."""
+
+POINT_DEVIATION = 0.15
+"""Relative error of a network's depth at a single point: of 160 on four samples 64 % are inside."""
+
+SPEED_DEVIATION = 0.01
+"""Relative error of a speed as users measure it."""
+
+MIN_MOTION_M = 0.2
+"""Shortest motion that is compared with a predicted one."""
+
+MIN_ROAD_NORMAL = 0.9
+"""Smallest share of a road's normal that points up; other planes are no road."""
+
+ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
+"""Bands of distance, of equal ratios, in which the height over the road is measured, and pixels of one that counts."""
+
+MIN_SLOPE = 0.025
+"""Smallest slope of a ray down to the road that counts: a horizon that is one row off changes flatter ones too much."""
+
+UNKNOWN_LEAN_DEVIATION = 0.14
+"""Relative deviation of a height where no horizon is known. A depth that leans fits a plane all the same, so a receipt
+must not be usable by it.
+"""
+
+MIN_BOX_PX = 20.0
+"""Smallest height of an object in pixels: one row of error is then 5 %."""
+
+
+@dataclass(frozen=True)
+class MeasuredFrame:
+    """A frame with its predicted depth.
+
+    shown: as the network's input.
+    inverse_depth: (h, w) as predicted, at the network's size.
+    recording, index: where it is from; None for a video file or an image.
+    motion: length of the predicted motion to the next frame, and the next frame's index; None without one.
+    mapped: the map beside the input; None without one.
+    """
+
+    shown: PreparedFrame
+    inverse_depth: NDArray[np.float32]
+    recording: Recording | None = None
+    index: int | None = None
+    motion: tuple[float, int] | None = None
+    mapped: MapOfFrames | None = None
+
+    def find_road_normal(self) -> NDArray[np.float64] | None:
+        """Return the road's normal (3,) that does not depend on depth: by the map or measured poses; None without."""
+        if self.mapped is not None:
+            focal = float(self.shown.frame.K[0, 0]) / self.shown.image_size[1]
+            if (normal := self.mapped.find_road_normal(focal)) is not None:
+                return normal
+        if self.recording is None or self.index is None or self.index + 1 >= len(self.recording):
+            return None
+        here, following = (self.recording.T_world_camera(index) for index in (self.index, self.index + 1))
+        if here is None or following is None:
+            return None
+        moved = here[:3, :3].T @ (following[:3, 3] - here[:3, 3])
+        length = float(np.linalg.norm(moved))
+        if length < MIN_MOTION_M or moved[2] < MIN_ROAD_NORMAL * length:
+            return None  # a car drives along the road
+        along = moved / length
+        normal = along * along[1] - (0, 1, 0)
+        return np.asarray(normal / np.linalg.norm(normal))
+
+    def at_image(self) -> NDArray[np.float32]:
+        """Return the prediction (H, W) at the size of the crop of the image."""
+        height, width = self.shown.frame.image.shape[:2]
+        resized = cv2.resize(self.inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32)
+
+
+Measure = Callable[[MeasuredFrame], Lengths | None]
+"""Returns what the network predicts, as inverse depth or 1 / length, and the measured metres; None without any."""
+
+
+@dataclass(frozen=True)
+class ScaleSource:
+    """A source of metres.
+
+    text: as the user wrote it.
+    measure: of a frame.
+    systematic: relative standard deviation that its measurements share.
+    fits_shift: whether it measures points at several depths, and so scale and shift.
+    needs_motion: whether it compares motions.
+    grows_with_focal: whether its metres grow with the focal length of the camera given.
+    find_lean: returns how the road of a frame leans; None for sources without a road.
+    lacking: why a frame has no measurement, for the error without any.
+    uses_map: whether its metres stand on the camera's height over the road of the map.
+    """
+
+    text: str
+    measure: Measure
+    lacking: str
+    systematic: float = 0.0
+    fits_shift: bool = False
+    needs_motion: bool = False
+    grows_with_focal: bool = False
+    find_lean: Callable[[MeasuredFrame], RoadLean | None] | None = None
+    uses_map: bool = False
+
+
+def parse_scale_source(text: str) -> ScaleSource:
+    """Return a source of `--scale-from`. Raises ConfigError for an unknown or incomplete one.
+
+    Examples:
+        >>> parse_scale_source("height=1.5").systematic
+        0.02
+    """
+    name, value = parse_scale(text)
+    return SCALE_SOURCES[name](text, value)
+
+
+def _thin(values: Lengths) -> Lengths | None:
+    """Return at most MAX_POINTS of the measurements in order; None of none."""
+    predicted, metres = values
+    if not len(predicted):
+        return None
+    step = -(-len(predicted) // MAX_POINTS)
+    return predicted[::step], metres[::step]
+
+
+def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths | None:
+    """Return prediction and metres where a map (H, W) of the crop has depth."""
+    known = np.isfinite(true_m) & (true_m > NEAREST_M) & (true_m < FARTHEST_M)
+    return _thin((frame.at_image()[known], true_m[known]))
+
+
+# -- sources
+
+
+def lidar(text: str, value: None) -> ScaleSource:
+    """Sparse or dense depth of the data set, such as projected LiDAR points."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
+            return None
+        true_m = frame.recording.depth_m(frame.index)
+        return None if true_m is None else _compare_maps(frame, frame.shown.box.cut(true_m))
+
+    lacking = "no frame has measured depth in metres, which relative depth and that of a reconstruction are not"
+    return ScaleSource(text, measure, lacking, fits_shift=True)
+
+
+def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
+    """A folder of depth maps in metres, by the names of the frames."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        path = maps.files.get(frame.shown.frame.name)
+        if path is None:
+            return None
+        true_m = np.asarray(read_depth_map(path), np.float32)
+        if true_m.shape != frame.shown.image_size:
+            height, width = frame.shown.image_size
+            true_m = cv2.resize(true_m, (width, height), interpolation=cv2.INTER_NEAREST)
+        return _compare_maps(frame, frame.shown.box.cut(true_m))
+
+    return ScaleSource(text, measure, f"{maps.folder} has no map with the name of a frame", fits_shift=True)
+
+
+def baseline(text: str, value: None) -> ScaleSource:
+    """The baseline of a rectified stereo pair, by semi-global matching."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        recording, index = frame.recording, frame.index
+        if recording is None or index is None or recording.T_right_left is None or RIGHT not in recording.sides:
+            return None
+        depth_m = match_pair_depth(
+            recording.image(index), recording.image(index, RIGHT), recording.K(index), recording.T_right_left
+        )
+        return _compare_maps(frame, frame.shown.box.cut(depth_m))
+
+    return ScaleSource(
+        text,
+        measure,
+        "no frame has a stereo pair: these are images of one camera",
+        fits_shift=True,
+        grows_with_focal=True,
+    )
+
+
+def match_pair_depth(
+    left: NDArray[np.uint8], right: NDArray[np.uint8], K: NDArray[np.float64], T_right_left: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return depth (H, W) in metres of a rectified pair by semi-global matching, both ways consistent; 0 = none."""
+    gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (left, right)]
+    matcher = cv2.StereoSGBM_create(  # type: ignore[attr-defined]
+        minDisparity=0,
+        numDisparities=NUM_DISPARITIES,
+        blockSize=BLOCK_PX,
+        P1=8 * BLOCK_PX**2,
+        P2=32 * BLOCK_PX**2,
+        disp12MaxDiff=1,
+        uniquenessRatio=15,
+        speckleWindowSize=100,
+        speckleRange=1,
+    )
+    disparity_px = matcher.compute(*gray).astype(np.float32) / 16
+    depth_m = K[0, 0] * -T_right_left[0, 3] / np.maximum(disparity_px, MIN_DISPARITY_PX)
+    return np.where(disparity_px > MIN_DISPARITY_PX, depth_m, 0).astype(np.float32)
+
+
+def height(text: str, height_m: float) -> ScaleSource:
+    """The camera's height over the road, by its mask or the lower middle of the image."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        measured = measure_road_heights(frame)
+        return None if measured is None else (1 / measured.heights, np.full(len(measured.heights), height_m))
+
+    def find_lean(frame: MeasuredFrame) -> RoadLean | None:
+        measured = measure_road_heights(frame)
+        return None if measured is None else measured.find_lean(height_m)
+
+    lacking = "no frame shows a road under the camera"
+    return ScaleSource(text, measure, lacking, systematic=HEIGHT_DEVIATION, grows_with_focal=True, find_lean=find_lean)
+
+
+def mapped_points(text: str, height_m: float) -> ScaleSource:
+    """The points of the map beside a video; the camera's height over the map's road gives their metres."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        if frame.mapped is None:
+            return None
+        points = frame.mapped.find_points(frame.shown.frame, frame.shown.K, whole_width=frame.shown.image_size[1])
+        if points is None or points.road is None:
+            return None
+        rows, columns = frame.inverse_depth.shape
+        x, y = np.rint(points.xy).astype(int).T
+        metres = points.z * (height_m / points.road[3])
+        used = np.flatnonzero((x >= 0) & (x < columns) & (y >= 0) & (y < rows) & (metres < FARTHEST_M))
+        used = used[np.argsort(y[used], kind="stable")]  # parts of an image are parts of this order
+        return _thin((frame.inverse_depth[y[used], x[used]], metres[used]))
+
+    lacking = (
+        "no map with a road and with this camera lies beside the input: make one by `stadia map VIDEO`, in traffic with"
+        " --masks"
+    )
+    return ScaleSource(
+        text, measure, lacking, systematic=HEIGHT_DEVIATION, fits_shift=True, grows_with_focal=True, uses_map=True
+    )
+
+
+@dataclass(frozen=True)
+class RoadLean:
+    """How the camera's height by the far part of a road differs from that by its near part.
+
+    ratio: far over near; 1 where predicted depth has the road's shape.
+    near_m, far_m: distances of the two parts.
+    """
+
+    ratio: float
+    near_m: float
+    far_m: float
+
+
+@dataclass(frozen=True)
+class RoadHeights:
+    """The camera's height over the road by bands of distance.
+
+    heights: (N,) in the unit of predicted depth, the nearest band first.
+    slopes: (N,) of the rays of each band down to the road: height over distance.
+    has_horizon: whether the road's direction is known without the predicted depth, which shows how it leans.
+    """
+
+    heights: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    has_horizon: bool
+
+    def find_lean(self, height_m: float) -> RoadLean | None:
+        """Return the ratio of the heights by the far third and the near third; None without horizon, or for few bands.
+
+        Examples:
+            >>> heights = RoadHeights(np.array([1.0, 1.1, 1.5]), np.array([0.3, 0.15, 0.05]), has_horizon=True)
+            >>> heights.find_lean(1.5)
+            RoadLean(ratio=1.5, near_m=5.0, far_m=30.0)
+        """
+        third = len(self.heights) // 3
+        if not self.has_horizon or third < 1:
+            return None
+        near, far = float(np.mean(self.heights[:third])), float(np.mean(self.heights[-third:]))
+        near_m, far_m = (height_m / float(np.mean(part)) for part in (self.slopes[:third], self.slopes[-third:]))
+        return RoadLean(far / near, near_m, far_m)
+
+
+def measure_road_heights(frame: MeasuredFrame) -> RoadHeights | None:
+    """Return the camera's height over the road in bands of distance; None without a road.
+
+    The road's direction is that of the map or of measured poses, else that of the plane through predicted depth.
+    """
+    rows, columns = frame.inverse_depth.shape
+    road = _read_road(frame)
+    if road is None:
+        y, x = np.mgrid[:rows, :columns] / np.array([[[rows]], [[columns]]])
+        road = (y > 0.62) & (y < 0.95) & (np.abs(x - 0.5) < 0.08 + 0.35 * (y - 0.62))
+    if road.sum() < 100:
+        return None
+    depth = torch.from_numpy(1 / np.maximum(frame.inverse_depth, 1e-9))[None, None].double()
+    camera = Camera(torch.from_numpy(frame.shown.K)[None].double(), rows, columns)
+    plane = fit_inverse_depth_plane(depth, camera, torch.from_numpy(road)[None, None])[0].numpy()
+    if not (-plane[1] > MIN_ROAD_NORMAL and plane[3] > 0):
+        return None  # a wall
+    known = frame.find_road_normal()
+    normal = plane[:3] if known is None else known
+    y, x = np.nonzero(road & (frame.inverse_depth > 1e-9))
+    slopes = -(np.linalg.inv(frame.shown.K) @ np.stack((x, y, np.ones_like(x)))).T @ normal
+    ahead = slopes > MIN_SLOPE
+    slopes, inverse = slopes[ahead], frame.inverse_depth[y, x][ahead].astype(np.float64)
+    if len(slopes) < 100:
+        return None
+    edges = np.geomspace(slopes.max() * (1 + 1e-9), slopes.min(), ROAD_BANDS + 1)
+    bands = [(slopes <= high) & (slopes >= low) for high, low in pairwise(edges)]
+    bands = [band for band in bands if band.sum() >= MIN_BAND_PIXELS]
+    heights = np.array([np.median(slopes[band] / inverse[band]) for band in bands])
+    return RoadHeights(heights, np.array([np.median(slopes[band]) for band in bands]), known is not None)
+
+
+def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
+    """Return the road (h, w) at the network's size; None without masks."""
+    recording, index = frame.recording, frame.index
+    masks = None if recording is None or index is None else recording.masks(index)
+    if recording is None or masks is None or recording.mask_reader is None:
+        return None
+    numbers = [number for number, name in recording.mask_reader.classes.items() if name == "road"]
+    road = frame.shown.box.cut(np.isin(masks.semantic, numbers)).astype(np.uint8)
+    rows, columns = frame.inverse_depth.shape
+    return np.asarray(cv2.resize(road, (columns, rows), interpolation=cv2.INTER_NEAREST) > 0)
+
+
+def point(text: str, given: MeasuredPoint) -> ScaleSource:
+    """A measured distance along the optical axis of one pixel, of the first frame or of a named one."""
+    x, y = given.x, given.y
+    first: list[str] = []
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        name = frame.shown.frame.name
+        first[:] = first or [given.frame or name]
+        if name != first[0]:
+            return None
+        rows, columns = frame.inverse_depth.shape
+        box, (whole_height, whole_width) = frame.shown.box, frame.shown.image_size
+        if not (x < whole_width and y < whole_height):
+            expected = f"a pixel of an image of {whole_width}x{whole_height}"
+            raise ConfigError(f"--scale-from {text}", found=f"{x:g},{y:g}", expected=expected, fix="correct it")
+        column = round((x - box.left + 0.5) * columns / box.width - 0.5)
+        row = round((y - box.top + 0.5) * rows / box.height - 0.5)
+        window = frame.inverse_depth[
+            max(row - POINT_PX, 0) : row + POINT_PX + 1, max(column - POINT_PX, 0) : column + POINT_PX + 1
+        ]
+        return np.array([float(np.median(window))]), np.array([given.metres])
+
+    lacking = f"no frame is called '{given.frame}'" if given.frame else "there is no frame"
+    return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
+
+
+def known_object(text: str, given: KnownObject) -> ScaleSource:
+    """The height of objects of a class, in boxes of a file or masks of the data."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        name, boxes = frame.shown.frame.name, given.boxes
+        found = _find_mask_boxes(frame, given.name) if boxes is None else boxes.get(name, [])
+        focal, image = frame.shown.frame.K[1, 1], frame.at_image()
+        lengths = [
+            (float(np.median(inside)), focal * given.height_m / (bottom - top))
+            for left, top, right, bottom in found
+            if bottom - top >= MIN_BOX_PX and (inside := _cut_middle(frame, image, (left, top, right, bottom))).size
+        ]
+        predicted, measured = (np.array(values) for values in zip(*lengths, strict=True)) if lengths else ((), ())
+        return (predicted, measured) if lengths else None  # type: ignore[return-value]
+
+    lacking = f"no whole {given.name} of {MIN_BOX_PX:g} pixels or more in boxes or masks"
+    return ScaleSource(text, measure, lacking, systematic=given.spread, grows_with_focal=True)
+
+
+def _cut_middle(frame: MeasuredFrame, image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+    """Return the prediction in the middle of a box of the whole image: its edges show what is behind."""
+    left, top, right, bottom = box
+    width, tall = right - left, bottom - top
+    rows = slice(*(round(top + share * tall) - frame.shown.box.top for share in (0.4, 0.85)))
+    columns = slice(*(round(left + share * width) - frame.shown.box.left for share in (0.25, 0.75)))
+    return image[max(rows.start, 0) : max(rows.stop, 0), max(columns.start, 0) : max(columns.stop, 0)]
+
+
+def _find_mask_boxes(frame: MeasuredFrame, name: str) -> list[Box]:
+    """Return boxes of the objects of a class in the masks that the image's edge does not cut."""
+    recording, index = frame.recording, frame.index
+    masks = None if recording is None or index is None else recording.masks(index)
+    if recording is None or masks is None or recording.mask_reader is None:
+        return []
+    numbers = [number for number, title in recording.mask_reader.classes.items() if title == name]
+    found = []
+    for instance in np.unique(masks.instance[np.isin(masks.semantic, numbers)]):
+        rows, columns = np.nonzero(masks.instance == instance)
+        whole = masks.instance.shape
+        is_cut = rows.min() == 0 or columns.min() == 0 or rows.max() == whole[0] - 1 or columns.max() == whole[1] - 1
+        if instance and not is_cut:
+            found.append((columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5))
+    return found
+
+
+def speed(text: str, metres_per_s: float | None) -> ScaleSource:
+    """A constant speed in m/s, or measured poses (gps), compared with motions found by the depth."""
+
+    def measure(frame: MeasuredFrame) -> Lengths | None:
+        recording, index = frame.recording, frame.index
+        if recording is None or index is None or frame.motion is None:
+            return None
+        length, following = frame.motion
+        if metres_per_s is None:
+            if not recording.has_metric_poses:
+                return None
+            poses = [recording.T_world_camera(number) for number in (index, following)]
+            if poses[0] is None or poses[1] is None:
+                return None
+            metres = float(np.linalg.norm(poses[1][:3, 3] - poses[0][:3, 3]))
+        else:
+            times = [recording.timestamp_s(number) for number in (index, following)]
+            if times[0] is None or times[1] is None:
+                return None
+            metres = metres_per_s * abs(times[1] - times[0])
+        return (np.array([1 / length]), np.array([metres])) if metres > MIN_MOTION_M and length > 0 else None
+
+    lacking = (
+        "no pair of frames has a motion with a measured length (poses in metres, which those of a map are not, or"
+        " speed=M/S and times of frames)"
+    )
+    return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, needs_motion=True)
+
+
+SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
+    "baseline": baseline,
+    "height": height,
+    "map": mapped_points,
+    "object": known_object,
+    "point": point,
+    "speed": speed,
+    "gps": speed,
+    "lidar": lidar,
+    "reference": reference,
+}
+"""By the name before "=": takes the whole text, and its value as `parse_scale` returns it."""

@@ -1,0 +1,168 @@
+"""Open what a command calls a network: a checkpoint or a run, or a published or own network that no run trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.registry import find_nearest_name
+from stadia.models import DEPTH_NETWORKS
+from stadia.models.depth.config import DepthModelConfig
+from stadia.models.depth.depth_network import build_depth_network, check_depth_network
+from stadia.models.depth.midas import is_midas_file
+from stadia.models.depth.monodepth2 import describe_monodepth2
+from stadia.models.network_names import OWN_NETWORK, is_network_name, refuse_misspelt_network
+from stadia.models.pretrained_weights import read_tensors, resolve_weights_file
+from stadia.models.published_files import HUB
+from stadia.models.published_networks import describe_licence
+from stadia.recipes.base.config import NETWORK_RECIPE
+from stadia.recipes.base.network_recipe import NetworkRecipe, describe_recipe, make_network_recipe
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+
+DEFAULT_SIZE = (480, 640)
+"""(height, width) of the image that sizes a network where no input does: `stadia export`."""
+
+FindSize = Callable[[], tuple[int, int]]
+"""Returns (height, width) of the images of an input."""
+
+
+@dataclass(frozen=True)
+class NetworkCheckpoint(Checkpoint):
+    """A network that no run trained, where commands take a checkpoint.
+
+    recipe: that predicts by it.
+    """
+
+    recipe: NetworkRecipe
+
+    @property
+    def built_recipe(self) -> NetworkRecipe:
+        return self.recipe
+
+    @property
+    def licence(self) -> str:
+        return self.recipe.model.licence
+
+    @property
+    def run_folder(self) -> Path:
+        """Return a folder that never exists: no run trained it."""
+        return self.path / "no-run"
+
+    @property
+    def title(self) -> str:
+        return self.recipe.model.config.title
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return dict(self.recipe.state_dict())
+
+    def buffer(self, name: str) -> tuple[float, ...]:
+        values = self.weights().get(name)
+        return () if values is None else tuple(values.flatten().tolist())
+
+    def count_numbers(self) -> int:
+        return sum(tensor.numel() for tensor in self.weights().values())
+
+
+def open_network(
+    network: Path | str, find_size: FindSize = lambda: DEFAULT_SIZE, settings: Sequence[str] = ()
+) -> Checkpoint:
+    """Return the checkpoint of a run, or a network without one.
+
+    Args:
+        network: a checkpoint, a run's folder; a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
+            transformers, or module:Class of your own.
+        find_size: returns (height, width) of the images, which size a network without a run.
+        settings: its keys, `network.KEY=VALUE`.
+
+    Raises CheckpointError and ConfigError for what is none of these.
+    """
+    text = str(network)
+    if not is_network_name(text):
+        if settings:
+            found, fix = f"used together with the checkpoint {text}", "leave it out"
+            raise ConfigError(settings[0], found=found, expected="a network without a run", fix=fix)
+        refuse_misspelt_network(text)
+        return Checkpoint.open(Path(text))
+    config = configure_network(text, settings)
+    model = build_depth_network(config).eval()
+    if not model.predicts_depth_at_start:
+        found, expected = "a network whose weights are random", "weights that predict depth"
+        fix = "name them (network.weights=FILE), or train it: stadia train selfsup VIDEO model.network=..."
+        raise CheckpointError(text, found=found, expected=expected, fix=fix)
+    height, width = model.image_size(*find_size())
+    check_depth_network(config, [(height, width)])
+    recipe = make_network_recipe(config, model, (height, width))
+    header = CheckpointHeader(
+        recipe=NETWORK_RECIPE, config=describe_recipe(recipe), kind="weights", step=0, epoch=0, metrics={}
+    )
+    return NetworkCheckpoint(Path(text), header, None, {}, recipe)
+
+
+def configure_network(name: str, settings: Sequence[str] = ()) -> DepthModelConfig:
+    """Return the configuration of a network by its name, with `network.KEY=VALUE` settings. Raises ConfigError."""
+    is_own = name in DEPTH_NETWORKS or (not name.startswith(HUB) and OWN_NETWORK.fullmatch(name) is not None)
+    values: Mapping[str, Any] = {"name": name} if is_own else {"name": "published", "source": name}
+    return resolve_config(DepthModelConfig, {"network": dict(values)}, settings)
+
+
+def describe_network(checkpoint: Checkpoint) -> str:
+    """Return the line about the licence of a network's weights; "" where none is known."""
+    return describe_licence(checkpoint.recipe.model.licence) if isinstance(checkpoint, NetworkCheckpoint) else ""
+
+
+def describe_import(source: Path, kind: str) -> dict[str, Any]:
+    """Return `model.network` for published files of another program.
+
+    Args:
+        source: a folder of Monodepth2, or a file of DPT or MiDaS.
+        kind: of IMPORTS.
+
+    Raises ConfigError for another kind, CheckpointError for files that are missing or damaged.
+    """
+    if kind not in IMPORTS:
+        fix = f"did you mean '{near}'?" if (near := find_nearest_name(kind, list(IMPORTS))) else "choose one of them"
+        raise ConfigError("--as", found=f"'{kind}'", expected=f"one of {', '.join(IMPORTS)}", fix=fix)
+    if kind == "monodepth2":
+        return {"name": "monodepth2", **describe_monodepth2(source)}
+    path = resolve_weights_file(source)
+    if is_midas_file(read_tensors(path)):
+        return {"name": "midas", "weights": str(path)}
+    is_hybrid = any(".patch_embed.backbone." in name for name in read_tensors(path))
+    known = {"scale": 0.00006016, "shift": 0.00579} if path.name.startswith("dpt_hybrid-kitti") else {}
+    known = {"scale": 0.000305, "shift": 0.1378} if path.name.startswith("dpt_hybrid-nyu") else known
+    return {"name": "dpt", "size": "hybrid" if is_hybrid else "large", "weights": str(path), **known}
+
+
+IMPORTS = ("monodepth2", "dpt", "midas")
+"""Programs whose published files are imported: midas is MiDaS 2.1, and MiDaS 3, whose files are those of DPT."""
+
+
+def import_network(source: Path, kind: str, out: Path, settings: Sequence[str] = ()) -> NetworkRecipe:
+    """Write published files of another program as a checkpoint of stadia, mapped whole; return its recipe.
+
+    Args:
+        source, kind: as of `describe_import`.
+        out: new .safetensors.
+        settings: keys of the network, `network.KEY=VALUE`.
+
+    Raises CheckpointError with the names of weights that are missing, left over or of another shape.
+    """
+    if out.suffix != ".safetensors":
+        fix = f"--out {out.with_suffix('.safetensors').name}"
+        raise ConfigError("--out", found=f"'{out.name}'", expected="a new .safetensors", fix=fix)
+    if out.exists():
+        raise ConfigError("--out", found=f"{out}, which exists", expected="a new file", fix="choose another name")
+    config = resolve_config(DepthModelConfig, {"network": describe_import(source, kind)}, settings)
+    model = build_depth_network(config).eval()
+    recipe = make_network_recipe(config, model, model.image_size(*DEFAULT_SIZE))
+    header = CheckpointHeader(
+        recipe=NETWORK_RECIPE, config=describe_recipe(recipe), kind="weights", step=0, epoch=0, metrics={}
+    )
+    write_checkpoint(out, header, {"state_dict": dict(recipe.state_dict())})
+    return recipe

@@ -1,1 +1,0 @@
-"""What starts a training: data, start checks, expected cost, measured choices, the workflow."""

@@ -1,1 +1,0 @@
-"""Predict and evaluate with a trained recipe: requests, inputs, outputs, and the verdict on predictions."""
