@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.cli.predict import take_default_network
+from stadia.cli.arguments import take_default_network
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import make_finding

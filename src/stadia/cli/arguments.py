@@ -26,6 +26,8 @@ def flag(name: str, help: str) -> Any:
 # -- inputs
 CheckpointArgument = Annotated[Path, argument("A checkpoint, a run's folder, or a published network.")]
 InputArgument = Annotated[Path, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
+DefaultNetwork = Annotated[Path, argument("A checkpoint, a run's folder, or a network's name; by default base.")]
+OptionalInput = Annotated[Path | None, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
 RunArgument = Annotated[Path, argument("A run's folder, runs/<date>-<name>.")]
 DataOption = Annotated[Path | None, option("The data: short for data.path=PATH.")]
 
@@ -83,3 +85,16 @@ def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
         for text in texts:
             parse_scale(text)
     return tuple(texts or ())
+
+
+def take_default_network(
+    network: Path, source: Path | None, settings: list[str] | None
+) -> tuple[Path, Path, list[str] | None]:
+    """Return network, input and settings of a command line that may name the input alone: the network is base then."""
+    from stadia.models import DEFAULT_NETWORK
+
+    if source is None:
+        return Path(DEFAULT_NETWORK), network, settings
+    if "=" in str(source) and not source.exists():
+        return Path(DEFAULT_NETWORK), network, [str(source), *(settings or [])]
+    return network, source, settings

@@ -24,14 +24,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from stadia import __version__
+from stadia.cli.activations import activations
+from stadia.cli.adapt import adapt
 from stadia.cli.app import app as serve_app
 from stadia.cli.check import check
 from stadia.cli.data_commands import app as data
 from stadia.cli.data_commands import camera, camera_height, init, map_video, prepare
 from stadia.cli.evaluate import evaluate
+from stadia.cli.export import export
+from stadia.cli.import_weights import import_network
 from stadia.cli.list_parts import doctor, parts
+from stadia.cli.odometry import odometry
 from stadia.cli.output import echo, note_slow_start
-from stadia.cli.predict import activations, adapt, export, import_network, odometry, predict
+from stadia.cli.predict import predict
 from stadia.cli.prior import app as prior
 from stadia.cli.report import compare, diagnose, explain, journal, report
 from stadia.cli.studies import ablate, sweep

@@ -1,9 +1,7 @@
-"""`stadia predict`, `odometry`, `activations` and `export`: use a trained checkpoint."""
+"""`stadia predict`: depth and camera motion of images and videos."""
 
 from __future__ import annotations
 
-import shlex
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +12,11 @@ import typer
 from stadia.cli.arguments import (
     RUNS,
     BackendOption,
-    CheckpointArgument,
     EveryOption,
     FlipOption,
-    ForceOption,
-    InputArgument,
     InputSettings,
     MotionOption,
+    OptionalInput,
     PrecisionOption,
     ScaleOption,
     SizeOption,
@@ -30,9 +26,10 @@ from stadia.cli.arguments import (
     check_scale_sources,
     flag,
     option,
+    take_default_network,
 )
 from stadia.cli.output import echo, make_tracker, print_lines, show_progress
-from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,22 +37,6 @@ if TYPE_CHECKING:
     from stadia.predict.requests import PredictRequest
     from stadia.training.checkpoint import Checkpoint
 
-
-def take_default_network(
-    network: Path, source: Path | None, settings: list[str] | None
-) -> tuple[Path, Path, list[str] | None]:
-    """Return network, input and settings of a command line that may name the input alone: the network is base then."""
-    from stadia.models import DEFAULT_NETWORK
-
-    if source is None:
-        return Path(DEFAULT_NETWORK), network, settings
-    if "=" in str(source) and not source.exists():
-        return Path(DEFAULT_NETWORK), network, [str(source), *(settings or [])]
-    return network, source, settings
-
-
-DefaultNetwork = Annotated[Path, argument("A checkpoint, a run's folder, or a network's name; by default base.")]
-OptionalInput = Annotated[Path | None, argument("An image, a folder, a video, or a dataset.", metavar="INPUT")]
 BatchOut = Annotated[
     Path | None, option("A new folder, NAME-depth here by default; of many videos also a URL: s3://bucket/prefix.")
 ]
@@ -143,7 +124,7 @@ def predict(
     from stadia.evaluation.backends import check_backend
 
     check_backend(request.backend_choice)
-    opened = _open_network(checkpoint, source, request.options, settings, out)
+    opened = open_network(checkpoint, source, request.options, settings, out)
     from stadia.predict.task import run_predict
 
     with show_progress() as bars, _advise_again(out):
@@ -233,7 +214,7 @@ def _refine_network(
             return Path(ended.value), settings if ended.value == str(network) else []
 
 
-def _open_network(
+def open_network(
     network: Path, source: Path, options: Mapping[str, Any], settings: list[str], out: Path | None
 ) -> Checkpoint:
     """Open a checkpoint, or a network without a run for the images of an input; print what it is.
@@ -261,181 +242,3 @@ def _open_network(
     if line := describe_network(opened):
         echo(line, err=True)
     return opened
-
-
-def odometry(
-    checkpoint: DefaultNetwork,
-    source: OptionalInput = None,
-    overrides: InputSettings = None,
-    out: Annotated[Path | None, option("A new folder; in CHECKPOINT's run by default.")] = None,
-    method: Annotated[str, typer.Option(help="Method; `stadia list odometry-methods` lists them.")] = "refined",
-    size: SizeOption = None,
-    flip: FlipOption = False,
-    backend: BackendOption = None,
-    precision: PrecisionOption = "float32",
-    strict: StrictOption = False,
-    scale_from: ScaleOption = None,
-) -> None:
-    """Track the camera: write its path as KITTI and TUM rows, a plot and a point map, and score it.
-
-    With INPUT alone, the depth is that of the network of the package: `stadia odometry drive.mp4 --out path`.
-    """
-    from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
-    from stadia.predict.requests import OdometryRequest, parse_source_options, split_settings
-
-    checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
-    choice = BackendChoice(backend or TORCH, precision)
-    check_backend(choice)
-    given, settings = split_settings(overrides)
-    request = OdometryRequest(
-        source=source,
-        options=parse_source_options(given),
-        method=method,
-        size=size,
-        out=out,
-        backend_choice=choice,
-        strict=strict,
-        flip=flip,
-        scale_from=check_scale_sources(scale_from),
-    )
-    without_poses = {name: value for name, value in request.options.items() if name != "poses"}
-    opened = _open_network(checkpoint, source, without_poses, settings, None)
-    from stadia.apps.run_odometry import run_odometry
-
-    with show_progress() as bars:
-        print_lines(run_odometry(opened, request, bars.track))
-
-
-def activations(
-    checkpoint: CheckpointArgument,
-    source: InputArgument,
-    overrides: InputSettings = None,
-    out: Annotated[Path, option("The new .mp4 file.")] = ...,  # type: ignore[assignment]
-    every: EveryOption = 1,
-    over_steps: Annotated[bool, flag("--over-steps", "One image over the checkpoints of training.keep_every.")] = False,
-    force: ForceOption = False,
-) -> None:
-    """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
-    from stadia.evaluation.plots.activation_steps import write_activations_over_steps
-    from stadia.evaluation.plots.activations import write_activation_video
-    from stadia.files.output_files import check_replaceable
-    from stadia.predict.prediction_inputs import add_training_options, open_inputs
-    from stadia.predict.requests import parse_source_options
-    from stadia.recipes.base.build_recipe import load_recipe
-    from stadia.training.checkpoint import Checkpoint
-
-    options = parse_source_options(overrides or [])
-    if out.suffix.lower() != ".mp4":
-        raise ConfigError("--out", found=f"'{out.name}'", expected="a new .mp4", fix="choose another name")
-    out = check_replaceable(out, "video of activations", inputs=[checkpoint, source], force=force)
-    opened = Checkpoint.open(checkpoint)
-    recipe = load_recipe(opened)
-    predictor = recipe.predictor()
-    if predictor is None:
-        found, expected = f"'{recipe.recipe}'", "a network that predicts depth"
-        raise CheckpointError(checkpoint, found=found, expected=expected, fix="pass another")
-    given, *more = open_inputs(source, every=every, **add_training_options(opened, source, options))
-    if more:
-        found = f"{1 + len(more)} recordings ({', '.join(recording.name for recording in (given, *more[:3]))})"
-        raise ConfigError("INPUT", found=found, expected="one", fix="choose it by data.recordings")
-    if over_steps:
-        frame = next(iter(given.frames))
-        check_replaceable(out.with_suffix(".png"), "sheet of activations", inputs=[checkpoint, source], force=force)
-
-        def open_step(step: Checkpoint) -> tuple[Any, Any]:
-            network = load_recipe(step)
-            return network, network.predictor()
-
-        steps, sheet = write_activations_over_steps(checkpoint, open_step, frame, out)
-        echo(f"{out}: {steps} checkpoints; {sheet}")
-        return
-    with show_progress() as bars:
-        frames = bars.track(given.frames, given.count, f"running {given.name}")
-        count = write_activation_video(recipe, predictor, frames, out, given.rate_hz)
-    echo(f"{out}: {count} frames")
-
-
-def export(
-    checkpoint: CheckpointArgument,
-    overrides: Annotated[list[str] | None, argument("Keys of a published network.", metavar="KEY=VALUE")] = None,
-    out: Annotated[Path, option("A new file: model.onnx, or model.pt2.")] = ...,  # type: ignore[assignment]
-    force: ForceOption = False,
-) -> None:
-    """Write a trained depth network as ONNX or torch.export archive, and compare the file with the checkpoint."""
-    from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
-    from stadia.files.output_files import check_replaceable
-    from stadia.predict.export import export_checkpoint
-    from stadia.recipes.base.network_checkpoint import describe_network, open_network
-
-    check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
-    opened = open_network(checkpoint, settings=overrides or ())
-    if line := describe_network(opened):
-        echo(line, err=True)
-    about, compared = export_checkpoint(opened, out, lambda step: echo(step, err=True), force=force)
-    echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, image (B, 3, H, W) to inverse_depth (B, 1, H, W)")
-    echo(f"  any B; H and W multiples of {about.stride}, trained at {about.width}x{about.height}")
-    for comparison in compared:
-        echo(f"  {comparison}")
-    if out.suffix == ".onnx":
-        echo(f"run it: stadia predict {shlex.quote(str(out))} INPUT --out DIR")
-    echo(f"depth scale: {SCALE_DESCRIPTIONS[about.depth_scale]}")
-    echo(f"verdict on record of its run: {about.describe_verdict() or 'none'}")
-
-
-def import_network(
-    source: Annotated[Path, argument("A folder of Monodepth2, or a file of DPT or MiDaS.")],
-    overrides: Annotated[list[str] | None, argument("Keys of the network.", metavar="KEY=VALUE")] = None,
-    kind: Annotated[str, typer.Option("--as", help="What wrote it: monodepth2, dpt or midas.")] = "monodepth2",
-    out: Annotated[Path, option("A new .safetensors file.")] = ...,  # type: ignore[assignment]
-) -> None:
-    """Read published weights of another program, mapped whole, into a checkpoint that every command takes."""
-    from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
-    from stadia.models.published_networks import describe_licence
-    from stadia.recipes.base.network_checkpoint import import_network
-
-    recipe = import_network(source, kind, out, overrides or ())
-    millions = sum(parameter.numel() for parameter in recipe.parameters()) / 1e6
-    echo(f"{out}: {millions:.1f} M parameters, {recipe.width}x{recipe.height}")
-    if line := describe_licence(recipe.model.licence):
-        echo(line)
-    echo(f"depth scale: {SCALE_DESCRIPTIONS[recipe.depth_scale]}")
-    echo(f"run it: stadia predict {shlex.quote(str(out))} INPUT --out DIR")
-
-
-def adapt(
-    network: Annotated[str, argument("A published network, a folder of one, or module:Class; by default base.")],
-    video: OptionalInput = None,
-    overrides: Annotated[list[str] | None, argument("Keys of selfsup and network.*", metavar="KEY=VALUE")] = None,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Time of the whole command, with map and figures.")] = 5.0,
-    scope: Annotated[str, typer.Option(help="What is trained: decoder, head, adapters or all.")] = "decoder",
-    out: Annotated[Path, typer.Option(help="The folder for runs.")] = Path("runs"),
-) -> None:
-    """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
-    started_s = time.perf_counter()
-    from stadia.predict.requests import split_settings
-    from stadia.process.terminal import Terminal, announce_step
-
-    chosen_network, video, overrides = take_default_network(Path(network), video, overrides)
-    network = network if chosen_network == Path(network) else str(chosen_network)
-    settings, network_settings = split_settings(overrides)
-    with announce_step(Terminal(stderr=True), "loading the libraries"):
-        from stadia.apps.adapt import SCOPES, adapt_network
-        from stadia.launch.time_budget import TimeBudget
-
-    chosen = next((name for name in SCOPES if name == scope), None)
-    if chosen is None:
-        expected = f"one of {', '.join(SCOPES)}"
-        raise ConfigError("--scope", found=f"'{scope}'", expected=expected, fix="choose one of them")
-
-    print_lines(
-        adapt_network(
-            network,
-            video,
-            out=out,
-            length=TimeBudget(minutes, started_s),
-            scope=chosen,
-            settings=settings,
-            network_settings=network_settings,
-            track=make_tracker(),
-        )
-    )
