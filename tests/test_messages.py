@@ -1,4 +1,4 @@
-"""Every error in the source has the shape `FILE-or-key: found X; expected Y. Fix: Z.`, and its parts can be read.
+"""Every error in the source has the shape `FILE-or-key: found X; expected Y.[ Fix: Z.]`, and its parts can be read.
 
 Texts are read from the source. `{...}` stands for a value that is known only when the program runs.
 """
@@ -21,6 +21,8 @@ PARTS = ("found", "expected", "fix")
 UNKNOWN = "{...}"
 EMPTY_WORDS = re.compile(r"(given|nothing|none|unset|wrong|invalid|both)")
 """A part that is one of these words alone has no information, except as the end of "found none; expected depth"."""
+EMPTY_FIX = re.compile(r"(correct|mend|repair|fix) (it|them|one of (them|both)|the \w+)( or remove it)?")
+"""A `fix` that repeats that something is wrong; `expected` has it already."""
 SPEAKING = re.compile(r"\b(says?|said|tells?|told|believes?|knows?)\b")
 """Verbs that a file or program cannot do."""
 
@@ -53,8 +55,9 @@ def find_messages(path: Path) -> Iterator[Message]:
     for node in list_nodes(path):
         if isinstance(node, ast.Call):
             keywords = {keyword.arg: keyword.value for keyword in node.keywords}
-            if keywords.keys() >= set(PARTS):
-                yield Message(f"{path.name}:{node.lineno}", {part: read_texts(keywords[part]) for part in PARTS})
+            if keywords.keys() >= {"found", "expected"}:
+                parts = {part: read_texts(keywords[part]) for part in PARTS if part in keywords}
+                yield Message(f"{path.name}:{node.lineno}", parts)
 
 
 def check(message: Message) -> None:
@@ -68,6 +71,7 @@ def check(message: Message) -> None:
                 assert not text.startswith(("found ", "expected ")), f"{message}: the word is printed twice"
             if part == "fix":
                 assert not re.match(r"[A-Z][a-z]+\b", text), f"{message}: 'fix' continues a line"
+                assert not EMPTY_FIX.fullmatch(text), f"{message}: '{text}' is no action, leave it out"
     pairs = [(found, expected) for found in message.parts["found"] for expected in message.parts["expected"]]
     for found, expected in pairs:
         are_empty = all(EMPTY_WORDS.fullmatch(text) for text in (found, expected))
@@ -89,6 +93,7 @@ def test_a_bad_message_is_noticed(tmp_path: Path) -> None:
         'found=f"what {name} says", expected="y", fix="remove it"',
         'found="x", expected="y" if z else "", fix="remove it"',
         'found="x", expected="y", fix="Remove it"',
+        'found="x", expected="y", fix="correct the file"',
     ):
         path = tmp_path / f"{len(parts)}.py"
         path.write_text(f'raise E("key", {parts})')

@@ -229,7 +229,7 @@ def _one_line(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
     if hasattr(error, "format_message"):  # of click; empty where the help was printed
         return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
-        return "\n  ".join((error.title, *error.mistakes)), MISTAKE
+        return "\n  ".join((error.title, *map(str, error.mistakes))), MISTAKE
     if isinstance(error, StadiaError):
         return str(error), UNUSABLE if isinstance(error, VerdictError) else MISTAKE
     if isinstance(error, KeyboardInterrupt):

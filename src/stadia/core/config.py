@@ -72,7 +72,7 @@ class PartConfig(StrictModel):
         try:
             chosen = cls.find_class(values["name"])
         except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.fix}") from error
+            raise ValueError(f"expected {error.expected}") from error
         named = chosen.model_fields["name"].annotation
         return chosen.model_validate({**values, "name": values["name"]} if named is str else values)
 
@@ -153,7 +153,7 @@ class RegisteredName:
         try:
             return self.table.check(name)
         except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.fix}") from error
+            raise ValueError(f"expected {error.expected}") from error
 
 
 def check_registered(table: Registry) -> RegisteredName:
@@ -257,9 +257,9 @@ def list_keys(model: type[StrictModel], prefix: str = "") -> list[str]:
     return found
 
 
-def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return a line for each key that does not exist, with the nearest valid one."""
-    lines = []
+def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = "") -> list[ConfigError]:
+    """Return an error for each key that does not exist, with the nearest valid one."""
+    mistakes = []
     for name, value in values.items():
         field = model.model_fields.get(name)
         if field is None:
@@ -268,15 +268,15 @@ def _unknown(model: type[StrictModel], values: Mapping[str, Any], prefix: str = 
             leaf = find_nearest_name(usual, list(model.model_fields), similarity=0.5)  # without the group: it is alike
             near = next(same_leaf, None) or (prefix + leaf if leaf else None)
             valid = "a key that exists" if near else f"one of {', '.join(model.model_fields)}"
-            fix = f". Fix: did you mean '{near}'?" if near else ""
-            lines.append(f"{_shorten(prefix + name)}: found an unknown key; expected {valid}{fix}")
+            fix = f"did you mean '{near}'?" if near else None
+            mistakes.append(ConfigError(_shorten(prefix + name), found="an unknown key", expected=valid, fix=fix))
         elif (sub := choose_submodel(model, name, value)) and isinstance(value, Mapping):
             groups = {name: value}
             if has_named_groups(field.annotation):
                 groups = {f"{name}.{chosen}": group for chosen, group in value.items()}
             for group, given in groups.items():
-                lines += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
-    return lines
+                mistakes += _unknown(sub, given, f"{prefix}{group}.") if isinstance(given, Mapping) else []
+    return mistakes
 
 
 def _shorten(text: str) -> str:
@@ -347,7 +347,7 @@ def resolve_config(
     base: Mapping[str, Any] | None = None,
     overrides: Iterable[str] = (),
     *,
-    fix: str = "correct or remove it",
+    fix: str | None = None,
     missing: Mapping[str, str] | None = None,
 ) -> _M:
     """Return the validated configuration. Raises one ConfigMistakes that lists every mistake.
@@ -356,7 +356,7 @@ def resolve_config(
         model: the configuration's class.
         base: nested values (a preset, or a resolved config.json); also configurations, paths and arrays.
         overrides: `dotted.key=value`, later ones win.
-        fix: what the error message recommends.
+        fix: what the error recommends about mistakes without a fix of their own.
         missing: what it recommends where one of these dotted keys is missing.
 
     Examples:
@@ -383,26 +383,28 @@ def resolve_config(
     return config
 
 
-def _describe_mistake(key: str, problems: Sequence[Any], missing: Mapping[str, str]) -> str:
-    """Return "KEY: found X; expected Y[. Fix: Z]" for what pydantic reports of a key."""
+def _describe_mistake(key: str, problems: Sequence[Any], missing: Mapping[str, str]) -> ConfigError:
+    """Return the error of a key from what pydantic reports of it."""
     first, messages = problems[0], [one["msg"] for one in problems]
-    what = _shorten(key) or "configuration"
+    where = _shorten(key) or "configuration"
     if first["type"] == "missing":
-        fix = f". Fix: {missing[key]}" if key in missing else ""
-        return f"{what}: found nothing; expected a value{fix}"
+        return ConfigError(where, found="nothing", expected="a value", fix=missing.get(key))
     # Several keys are wrong together where the input is a group.
     found = "" if isinstance(first["input"], Mapping) else shorten(first["input"])
+    cause = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
+    if isinstance(cause, ConfigError) and messages[0] == f"Value error, expected {cause.expected}":
+        return ConfigError(where, found=found, expected=cause.expected, fix=cause.fix)
     if all(message.startswith("Input should be ") for message in messages):
         expected = _join_expected([message.removeprefix("Input should be ") for message in messages])
-        return f"{what}: found {found or 'a group of keys'}; expected {expected}"
+        return ConfigError(where, found=found or "a group of keys", expected=expected)
     message = messages[0].removeprefix("Value error, ")
     if message.startswith("expected "):
         expected, _, fix = message.removeprefix("expected ").partition("; ")
-        return f"{what}: found {found}; expected {expected}{f'. Fix: {fix}' if fix else ''}"
+        return ConfigError(where, found=found, expected=expected, fix=fix or None)
     message = f"{message[0].lower()}{message[1:]}"
     if not found:
-        return f"{what}: found values that do not fit together: {message}; expected values that do"
-    return f"{what}: found {found}, which is not allowed: {message}; expected another value"
+        return ConfigError(where, found=f"values that do not fit together: {message}", expected="values that do")
+    return ConfigError(where, found=f"{found}, which is not allowed: {message}", expected="another value")
 
 
 def _join_expected(expected: Sequence[str]) -> str:

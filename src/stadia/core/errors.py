@@ -40,22 +40,23 @@ class StadiaError(Exception):
     """A mistake that its user can fix. `str(error)` is one line; the command line prints it without a traceback.
 
     Args:
-        what: the file, key or argument at fault, as the user typed it.
+        where: the file, key or argument at fault, as the user typed it.
         found: what was found there.
         expected: what would have been right.
-        fix: what to do about it.
+        fix: what to do about it: a command or an action; None where `expected` says it all.
     """
 
-    def __init__(self, what: object, *, found: object, expected: object, fix: str) -> None:
-        self.what, self.found, self.expected, self.fix = str(what), str(found), str(expected), fix
-        what = _shorten(make_printable(" ".join(self.what.split())), _MAX_PATH) or repr(self.what)
-        found = _join_words(found)
-        sentences = f"{what}: found {found}; expected {_join_words(expected)}", f"Fix: {_join_words(fix)}"
+    def __init__(self, where: object, *, found: object, expected: object, fix: str | None = None) -> None:
+        self.where, self.found, self.expected, self.fix = str(where), str(found), str(expected), fix
+        place = _shorten(make_printable(" ".join(self.where.split())), _MAX_PATH) or repr(self.where)
+        sentences = [f"{place}: found {_join_words(found)}; expected {_join_words(expected)}"]
+        if fix is not None:
+            sentences.append(f"Fix: {_join_words(fix)}")
         super().__init__(" ".join(map(_end_sentence, sentences)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep all parts when a worker process sends its error to the main process."""
-        return partial(type(self), self.what, found=self.found, expected=self.expected, fix=self.fix), ()
+        return partial(type(self), self.where, found=self.found, expected=self.expected, fix=self.fix), ()
 
 
 class ConfigError(StadiaError):
@@ -63,24 +64,27 @@ class ConfigError(StadiaError):
 
 
 class ConfigMistakes(ConfigError):
-    """Several keys or values are wrong. `mistakes` has one phrase each, printed on a line each.
+    """Several keys or values are wrong, each with an error of its own; the fields of a single one are the fields here.
 
     Args:
-        mistakes: each "KEY: found X; expected Y", or "KEY: found X; expected Y. Fix: Z".
+        mistakes: one error for each wrong key or value.
         fix: what to do about mistakes without a fix of their own.
     """
 
-    def __init__(self, mistakes: Sequence[str], *, fix: str) -> None:
-        self.mistakes = tuple(map(make_printable, mistakes))
-        found = f"{len(mistakes)} mistake{'s' * (len(mistakes) > 1)}"
-        super().__init__("configuration", found=f"{found} ({'; '.join(mistakes)})", expected="none", fix=fix)
-        self.title = str(StadiaError("configuration", found=found, expected="none", fix=fix))
-        if len(self.mistakes) == 1:  # it has the shape of a message
-            (mistake,) = self.mistakes
-            self.args = (_end_sentence(mistake if "Fix: " in mistake else f"{mistake}. Fix: {_join_words(fix)}"),)
+    def __init__(self, mistakes: Sequence[ConfigError], *, fix: str | None = None) -> None:
+        self.mistakes = tuple(mistakes)
+        self._fix = fix
+        count = f"{len(mistakes)} mistakes"
+        self.title = str(StadiaError("configuration", found=count, expected="none", fix=fix))
+        if len(self.mistakes) == 1:
+            (one,) = self.mistakes
+            super().__init__(one.where, found=one.found, expected=one.expected, fix=one.fix or fix)
+        else:
+            found = f"{count} ({' '.join(map(str, self.mistakes))})"
+            super().__init__("configuration", found=found, expected="none", fix=fix)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), self.mistakes, fix=self.fix), ()
+        return partial(type(self), self.mistakes, fix=self._fix), ()
 
 
 class DataError(StadiaError):

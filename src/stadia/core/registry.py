@@ -99,7 +99,7 @@ class Registry(Mapping[str, str]):
             raise ConfigError(self.kind, found=found, expected=expected, fix=fix) from error
         except Exception as error:
             found = f"'{name}', whose import fails ({summarize_exception(error)})"
-            raise ConfigError(self.kind, found=found, expected=expected, fix="correct the module") from error
+            raise ConfigError(self.kind, found=found, expected=expected) from error
         if not hasattr(loaded, attribute):
             near = find_nearest_name(attribute, [key for key in vars(loaded) if not key.startswith("_")])
             fix = f"did you mean '{module}:{near}'?" if near else f"define it in {module}"

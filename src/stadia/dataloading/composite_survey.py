@@ -99,7 +99,7 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
             try:
                 image = source.composed(number)
             except DataError as error:
-                unreadable.append((error.what, f"{error.found}, expected {error.expected}"))
+                unreadable.append((error.where, f"{error.found}, expected {error.expected}"))
                 continue
             depth, mask = image.depth, image.mask.astype(np.float64)
             if isinstance(source, PublishedComposites):

@@ -291,9 +291,9 @@ class VideoSamples(Dataset[Batch]):
             except DamagedShardError as error:
                 if self.damaged == "stop" or further == len(self) - 1:
                     raise
-                if error.what not in self._warned:
-                    self._warned.add(error.what)
-                    log.warning("%s: left out, found %s", error.what, error.found)
+                if error.where not in self._warned:
+                    self._warned.add(error.where)
+                    log.warning("%s: left out, found %s", error.where, error.found)
         raise AssertionError("the last sample is returned or raises")
 
     def _pack(self, key: int | tuple[int, int]) -> PackedSample:

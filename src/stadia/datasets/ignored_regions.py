@@ -137,7 +137,7 @@ def _draw_boxes(
     for left, top, right, bottom in boxes:
         if right > filmed_size[1] or bottom > filmed_size[0]:
             found, expected = f"[{left}, {top}, {right}, {bottom}]", f"a box inside {filmed_size[1]}x{filmed_size[0]}"
-            fix = f"correct the box: left, top, right and bottom in pixels of {name}"
+            fix = f"give left, top, right and bottom in pixels of {name}"
             raise DataError("data.ignore", found=found, expected=expected, fix=fix)
         down, across = size[0] / filmed_size[0], size[1] / filmed_size[1]
         rows = slice(int(top * down), int(np.ceil(bottom * down)))

@@ -289,7 +289,9 @@ class ImageSizeError(DataError):
     """An image that can be read, and whose size is not that of its camera."""
 
 
-def check_image_size(path: object, image: NDArray, height: int, width: int, *, like: str, fix: str) -> None:
+def check_image_size(
+    path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
+) -> None:
     """Raise DataError where an image (h, w, ...) has another size; `like` ends the message's expected size."""
     if image.shape[:2] != (height, width):
         raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)

@@ -152,7 +152,7 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
     for number, line in enumerate(read_lines(path, expected="a list of frames"), start=1):
         words = _LINE.fullmatch(line)
         if words is None:
-            expected, fix = "`recording frame l|r` or `recording frame`", "correct or remove the line"
+            expected, fix = "`recording frame l|r` or `recording frame`", "remove the line"
             raise DataError(path, found=f"'{line[:80]}' in line {number}", expected=expected, fix=fix)
         name, frame, side = words[1], int(words[2]), _SIDES[words[3] or "l"]
         if name not in known:

@@ -55,7 +55,7 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
     for number, line in enumerate(lines):
         values = parse_numbers(line.replace(",", " ").split())
         if len(values) != columns:
-            found, fix = f"'{line[:60]}' in line {number + 1}", "correct the line"
+            found, fix = f"'{line[:60]}' in line {number + 1}", None
             if columns == 3 and _KEYED_ROW.match(line):  # a data set's own calibration, given as K
                 fix = "convert it: stadia camera INPUT --calibration FILE"
             raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix=fix)

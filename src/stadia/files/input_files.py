@@ -56,7 +56,9 @@ _KINDS = (
 )
 
 
-def check_input_file(path: Path, *, expected: str, max_bytes: int | None = None, fix: str = "check the path") -> int:
+def check_input_file(
+    path: Path, *, expected: str, max_bytes: int | None = None, fix: str | None = "check the path"
+) -> int:
     """Return the size of a regular file in bytes, for libraries that open a path themselves.
 
     Raises DataError where it is missing, a folder, a pipe, a device, larger than `max_bytes`, or cannot be reached.
@@ -67,7 +69,7 @@ def check_input_file(path: Path, *, expected: str, max_bytes: int | None = None,
 
 
 @contextmanager
-def open_input(path: Path, *, expected: str, max_bytes: int, fix: str = "check the path") -> Iterator[BinaryIO]:
+def open_input(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> Iterator[BinaryIO]:
     """Open a regular file for reading; errors as those of `check_input_file`. A pipe or device is never opened."""
     check_input_file(path, expected=expected, max_bytes=max_bytes, fix=fix)
     with _name_os_errors(path, expected, fix), open(path, "rb", opener=_open_without_waiting) as stream:
@@ -80,7 +82,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _check_status(path: Path, status: os.stat_result, expected: str, max_bytes: int | None, fix: str) -> int:
+def _check_status(path: Path, status: os.stat_result, expected: str, max_bytes: int | None, fix: str | None) -> int:
     if not stat.S_ISREG(status.st_mode):
         found = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), "no regular file")
         raise DataError(path, found=found, expected=f"{expected} in a regular file", fix=fix)
@@ -95,7 +97,7 @@ def make_size_error(path: Path, found: str, max_bytes: int) -> DataError:
 
 
 @contextmanager
-def _name_os_errors(path: Path, expected: str, fix: str) -> Iterator[None]:
+def _name_os_errors(path: Path, expected: str, fix: str | None) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -121,7 +123,7 @@ def name_parser_errors(path: object, *, expected: str, fix: str = COPY_AGAIN) ->
         raise DataError(path, found=found, expected=expected, fix=fix) from error
 
 
-def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str = "check the path") -> bytes:
+def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str | None = "check the path") -> bytes:
     """Return the bytes of a regular file. Reading stops at `max_bytes`, whatever size the file system reports."""
     with open_input(path, expected=expected, max_bytes=max_bytes, fix=fix) as stream:
         chunks = [stream.read(os.fstat(stream.fileno()).st_size + 1)]
@@ -135,7 +137,7 @@ def read_bytes(path: Path, *, expected: str, max_bytes: int, fix: str = "check t
 
 
 def read_text(
-    path: Path, *, expected: str, fix: str = "check the path or the download", max_bytes: int = MAX_TEXT_BYTES
+    path: Path, *, expected: str, fix: str | None = "check the path or the download", max_bytes: int = MAX_TEXT_BYTES
 ) -> str:
     """Return the text of a UTF-8 file, without a byte order mark."""
     data = read_bytes(path, expected=expected, max_bytes=max_bytes, fix=fix)

@@ -140,11 +140,9 @@ def safe_join(folder: Path, name: str) -> Path:
             path.lstat()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a lone surrogate, a loop of links
         found, expected = "a name that no file can have", f"a path inside {folder}"
-        raise DataError(repr(name[:60]), found=found, expected=expected, fix="correct the entry") from error
+        raise DataError(repr(name[:60]), found=found, expected=expected) from error
     if not path.is_relative_to(Path(folder).resolve()):
-        raise DataError(
-            name, found="a path outside its folder", expected=f"a path inside {folder}", fix="correct the entry"
-        )
+        raise DataError(name, found="a path outside its folder", expected=f"a path inside {folder}")
     return path
 
 

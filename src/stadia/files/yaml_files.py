@@ -69,7 +69,7 @@ _StrictLoader.yaml_implicit_resolvers = {
 }
 
 
-def read_yaml(path: Path, *, expected: str, fix: str = "correct the file", max_bytes: int = MAX_YAML_BYTES) -> Any:
+def read_yaml(path: Path, *, expected: str, fix: str | None = None, max_bytes: int = MAX_YAML_BYTES) -> Any:
     """Return the content of a YAML file.
 
     Dates stay text. Raises DataError for a repeated key, an anchor inside itself, and aliases that expand to more
@@ -78,7 +78,7 @@ def read_yaml(path: Path, *, expected: str, fix: str = "correct the file", max_b
     return parse_yaml(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected, fix=fix)
 
 
-def parse_yaml(path: object, text: str, expected: str, *, fix: str = "correct the file") -> Any:
+def parse_yaml(path: object, text: str, expected: str, *, fix: str | None = None) -> Any:
     """Return the content of YAML text as `read_yaml` does; `path` is its place, for messages.
 
     Examples:

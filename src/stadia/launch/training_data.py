@@ -177,11 +177,12 @@ def open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, run: 
         return open_data(recipe_class, config, console)
     except DataError as error:
         places = list_data_locations(config).items()
-        missing = (key for key, value in places if _is_missing(key, value) and str(value) in error.what)
+        missing = (key for key, value in places if _is_missing(key, value) and str(value) in error.where)
         if (key := next(missing, None)) is None:
             raise
-        fix = f"{error.fix}; or pass {key}=NEW where the data were moved"
-        raise DataError(error.what, found=error.found, expected=error.expected, fix=fix) from error
+        moved = f"pass {key}=NEW where the data were moved"
+        fix = f"{error.fix}; or {moved}" if error.fix else moved
+        raise DataError(error.where, found=error.found, expected=error.expected, fix=fix) from error
 
 
 def list_movable_keys(config: RecipeConfig, run: Run) -> list[str]:

@@ -57,7 +57,7 @@ class ObjectDataConfig(StrictModel):
         try:
             find_preset(TABLEWORLD_PRESETS, name)
         except ConfigError as error:
-            raise ValueError(f"expected {error.expected}; {error.fix}") from error
+            raise ValueError(f"expected {error.expected}") from error
         return name
 
 

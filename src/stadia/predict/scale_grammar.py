@@ -97,7 +97,7 @@ def find_given_height(sources: Sequence[str]) -> float | None:
     given = [text for text in sources if text.partition("=")[0] in ("height", "map")]
     heights = {_parse_metres(text, text.partition("=")[2]) for text in given}
     if len(heights) > 1:
-        raise ConfigError("--scale-from", found=" and ".join(given), expected="one height", fix="correct one of them")
+        raise ConfigError("--scale-from", found=" and ".join(given), expected="one height")
     return heights.pop() if heights else None
 
 

@@ -375,7 +375,7 @@ def point(text: str, given: MeasuredPoint) -> ScaleSource:
         box, (whole_height, whole_width) = frame.shown.box, frame.shown.image_size
         if not (x < whole_width and y < whole_height):
             expected = f"a pixel of an image of {whole_width}x{whole_height}"
-            raise ConfigError(f"--scale-from {text}", found=f"{x:g},{y:g}", expected=expected, fix="correct it")
+            raise ConfigError(f"--scale-from {text}", found=f"{x:g},{y:g}", expected=expected)
         column = round((x - box.left + 0.5) * columns / box.width - 0.5)
         row = round((y - box.top + 0.5) * rows / box.height - 0.5)
         window = frame.inverse_depth[

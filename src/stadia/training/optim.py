@@ -76,8 +76,8 @@ def check_groups(module: nn.Module, groups: Groups) -> None:
     wrong += ["a parameter of another module" for key in counts if key not in names]
     if wrong or not names:
         found = "; ".join(wrong[:3]) + f"; and {len(wrong) - 3} more" * (len(wrong) > 3)
-        expected, fix = "each trainable parameter of the model exactly once", "correct the recipe's parameter groups"
-        raise RunError("optimizer", found=found or "no trainable parameter", expected=expected, fix=fix)
+        expected = "each trainable parameter of the model exactly once in the groups of the recipe"
+        raise RunError("optimizer", found=found or "no trainable parameter", expected=expected)
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups | None = None) -> Optimizer:

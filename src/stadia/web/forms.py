@@ -112,7 +112,7 @@ def parse_form(model: type[StrictModel], values: Any) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "request"
-        raise ConfigError(key, found=first["input"], expected=first["msg"], fix="correct it") from None
+        raise ConfigError(key, found=first["input"], expected=first["msg"]) from None
 
 
 def read_numbers(request: Request, **kinds: type[int] | type[float]) -> dict[str, Any]:

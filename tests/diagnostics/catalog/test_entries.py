@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import stadia
-from stadia import diagnostics, recipes
 from stadia.core.errors import DataError
 from stadia.diagnostics import catalog
 from stadia.diagnostics.catalog import CATALOG, describe_case, make_finding
@@ -45,7 +44,7 @@ def test_recording_findings_are_proven_on_recordings() -> None:
 
 
 def test_codes_of_checks_are_those_of_the_catalog() -> None:
-    folders = (Path(diagnostics.__file__).parent, Path(recipes.__file__).parent)
+    folders = [PACKAGE / name for name in ("diagnostics", "recipes", "launch", "predict", "objectpose", "overlay")]
     sources = [path.read_text() for folder in folders for path in folder.rglob("*.py") if path.parent.name != "catalog"]
     assert {code for source in sources for code in re.findall(r'"([A-Z][0-9]{2})"', source)} == set(CATALOG)
 
@@ -130,7 +129,7 @@ def test_typed_numbers_are_found() -> None:
 def test_a_constant_of_the_diagnostics_has_one_value() -> None:
     """Two thresholds have two names: a text, and a reader, would take the one for the other."""
     values = defaultdict(set)
-    for path in Path(diagnostics.__file__).parent.rglob("*.py"):
+    for path in (PACKAGE / "diagnostics").rglob("*.py"):
         module = ".".join(("stadia", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
         for name, value in read_constants(module)[0].items():
             values[name].add(repr(value))
@@ -158,12 +157,8 @@ def test_readings_have_their_thresholds() -> None:
 
 @pytest.mark.parametrize(("code", "name"), CASES)
 def test_a_case_is_reported_with_all_of_its_values(code: str, name: str) -> None:
-    folders = (PACKAGE / "diagnostics", PACKAGE / "recipes")
     reporting = [
-        source
-        for folder in folders
-        for path in folder.rglob("*.py")
-        if f'"{name}"' in (source := path.read_text(encoding="utf-8"))
+        source for path in PACKAGE.rglob("*.py") if f'"{name}"' in (source := path.read_text(encoding="utf-8"))
     ]
     assert reporting, "no check names this case"
     case = CATALOG[code].cases[name]

@@ -37,7 +37,6 @@ BASE = "base"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MAX_SEED = 2**32 - 1
 SEE_DOCS = "see docs/how-to/experiments.md"
-CORRECT = "correct the study"
 OTHER_STUDY = "start another study, with --out or another name"
 
 METRIC_COLUMNS = ("val/", "train/", "time/", "gradient/")
@@ -252,29 +251,34 @@ def plan_runs(study: StudyConfig, resolve: Resolve) -> list[PlannedRun]:
             run_name = f"{name}-seed{seed}"
             config = resolve(study.recipe, [*study.base, *words, f"seed={seed}", f"name={run_name}"])
             runs.append(PlannedRun(run_name, name, seed, config.model_dump(mode="json")))
-    mistakes = list[str]()
+    mistakes = list[ConfigError]()
     for run in runs[1 : len(settings)]:
         try:
             _check_change(run.change, study, runs[0].config, run.config)
         except ConfigError as error:
-            mistakes.append(str(error))
+            mistakes.append(error)
     if mistakes:
-        raise ConfigMistakes(mistakes, fix=CORRECT)
+        raise ConfigMistakes(mistakes)
     return runs
 
 
 def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str, Words]) -> None:
     """Raise ConfigMistakes with the mistakes of the base, and with those that each change adds."""
-    mistakes, base_mistakes = list[str](), set[str]()
+    mistakes = list[ConfigError]()
+    base_mistakes = set[str]()
     for name, words in settings.items():
         try:
             resolve(study.recipe, [*study.base, *words])
         except ConfigMistakes as error:
-            mistakes += [f"{name}: {mistake}" for mistake in error.mistakes if mistake not in base_mistakes]
+            mistakes += [
+                ConfigError(f"{name}: {one.where}", found=one.found, expected=one.expected, fix=one.fix)
+                for one in error.mistakes
+                if str(one) not in base_mistakes
+            ]
             if name == BASE:
-                base_mistakes = set(error.mistakes)
+                base_mistakes = set(map(str, error.mistakes))
     if mistakes:
-        raise ConfigMistakes(mistakes, fix=CORRECT)
+        raise ConfigMistakes(mistakes)
 
 
 def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:

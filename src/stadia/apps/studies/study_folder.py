@@ -69,7 +69,7 @@ class StudyFolder:
         try:
             return read_study(self.study_yaml, {}, [])
         except ConfigMistakes as error:
-            found, expected = "; ".join(error.mistakes), "a study that stadia wrote"
+            found, expected = " ".join(map(str, error.mistakes)), "a study that stadia wrote"
             raise DataError(self.study_yaml, found=found, expected=expected, fix=OTHER_STUDY) from error
 
     def find(self, name: str) -> Path | None:

@@ -236,7 +236,7 @@ class Sweep:
         try:
             config = resolve([*self.base, *words, f"name={name}"])
         except ConfigMistakes as error:
-            trial.set_user_attr("why", "; ".join(error.mistakes))
+            trial.set_user_attr("why", " ".join(map(str, error.mistakes)))
             if len(earlier) + 1 >= MAX_INVALID_TRIALS and all(past.state.name == "FAIL" for past in earlier):
                 raise  # a key that there is not, or a base that cannot be
             return math.nan

@@ -220,7 +220,7 @@ def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> Calibrated
     if focal is None and size is not None:
         angle = _number(path, "camera_angle_x", values)
         if not 0 < angle < math.pi:
-            raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians", fix="correct the file")
+            raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians")
         focal = size[1] / 2 / math.tan(angle / 2)
     if focal is None:
         raise DataError(
@@ -304,7 +304,7 @@ def _check_size(path: Path, width_height: Sequence[Any] | Array) -> tuple[int, i
     width, height = width_height
     if any(not isinstance(side, int | float | np.floating) or not 1 <= side <= 1 << 16 for side in (width, height)):
         found = f"a size of {str(width)[:20]}x{str(height)[:20]}"
-        raise DataError(path, found=found, expected="width and height in pixels", fix="correct the file")
+        raise DataError(path, found=found, expected="width and height in pixels")
     return int(height), int(width)
 
 
@@ -373,7 +373,7 @@ def _numbers(path: Path, key: str, values: Any, count: int) -> Array:
     numbers = parse_numbers([str(value) for value in _flatten(values)])
     if len(numbers) != count:
         found = f"{len(numbers)} numbers in {key}"
-        raise DataError(path, found=found, expected=f"{count} finite numbers", fix="correct the file")
+        raise DataError(path, found=found, expected=f"{count} finite numbers")
     return numbers
 
 

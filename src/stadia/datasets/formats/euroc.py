@@ -270,7 +270,7 @@ def read_camera(path: Path) -> CameraFile:
         raise DataError(path, found=found, expected=f"{model.counts[0]} of {camera.distortion_model}", fix=_COPY)
     width, height = camera.resolution
     if not (0 < width <= 65536 and 0 < height <= 65536):
-        raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images", fix="correct it")
+        raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images")
     fx, fy, cx, cy = camera.intrinsics
     K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
     _check_center(path, cx, cy, width, height)
@@ -296,7 +296,7 @@ def _check_focal_lengths(path: Path, fx: float, fy: float) -> None:
     """Refuse pixels that are far from square: rectified images have one focal length, which hides a wrong one."""
     if max(fx / fy, fy / fx) <= MAX_FOCAL_RATIO:
         return
-    fix = "correct the wrong one; where images were resized along one axis, use the original ones"
+    fix = "where images were resized along one axis, use the original ones"
     found = f"fx {fx:g} and fy {fy:g}, of pixels {max(fx / fy, fy / fx):.2f} times as long as wide"
     raise DataError(path, found=found, expected="nearly equal focal lengths", fix=fix)
 

@@ -339,7 +339,7 @@ def _check_times(path: Path, results: Iterable[BopResult]) -> None:
 def _check_score(what: str, score: float) -> float:
     if not math.isfinite(score):
         expected = "a finite number, higher is more certain"
-        raise DataError(what, found=f"score {score}", expected=expected, fix="correct it, or leave it out")
+        raise DataError(what, found=f"score {score}", expected=expected, fix="leave the row out")
     return score
 
 
@@ -358,7 +358,7 @@ def _parse_result(what: str, line: str) -> BopResult:
         raise DataError(what, found=f"{error}", expected=expected, fix="write the file again") from error
     if not math.isfinite(time_s):
         found = f"time {time_s}"
-        raise DataError(what, found=found, expected="seconds, or -1 where it was not measured", fix="correct it")
+        raise DataError(what, found=found, expected="seconds, or -1 where it was not measured")
     _check_score(what, score)
     T_camera_model = check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000)
     return BopResult(scene_id, im_id, obj_id, score, T_camera_model, time_s)

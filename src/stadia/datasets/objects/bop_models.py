@@ -184,7 +184,7 @@ def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
         if off_mm > _AXIS_OFF * entry.diameter:
             found = f"an axis {off_mm:.3g} mm beside the center of the mesh's box"
             expected = f"one through it, within {_AXIS_OFF * entry.diameter:.2g} mm"
-            fix = "correct the offset, or remove this symmetry: a body of revolution turns about the middle of its box"
+            fix = "remove this symmetry: a body of revolution turns about the middle of its box"
             raise DataError(f"{what}.symmetries_continuous.offset", found=found, expected=expected, fix=fix)
 
 

@@ -92,7 +92,7 @@ def _parse_box(what: str, words: list[str], scored: bool) -> KittiBox:
     kind, columns = words[0], LABEL_COLUMNS + scored
     if kind not in KITTI_CLASSES:
         expected = f"one of {', '.join((*KITTI_CLASSES, DONT_CARE))}"
-        raise DataError(what, found=f"class '{kind}'", expected=expected, fix="correct the line")
+        raise DataError(what, found=f"class '{kind}'", expected=expected)
     try:
         numbers = [float(word) for word in words[1:]]
     except ValueError as error:

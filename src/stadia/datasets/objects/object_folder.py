@@ -130,7 +130,7 @@ class ObjectFolder(ObjectImages):
 
     def _check_size(self, index: int, path: Path, image: NDArray) -> NDArray:
         entry = self._entries[index][2]
-        check_image_size(path, image, entry.height, entry.width, like=" as in scene.json", fix="correct one of both")
+        check_image_size(path, image, entry.height, entry.width, like=" as in scene.json")
         return image
 
     def camera(self, index: int) -> Camera:
@@ -161,7 +161,7 @@ class ObjectFolder(ObjectImages):
     def _check_object(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
         if one.class_ not in self.classes[1:]:
             expected = f"one of {', '.join(self.classes[1:])}"
-            raise DataError(what, found=f"class '{one.class_}'", expected=expected, fix="correct the entry")
+            raise DataError(what, found=f"class '{one.class_}'", expected=expected)
         for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
             if not isinstance(turn, str):
                 check_quaternion(f"{what}, symmetry", turn)

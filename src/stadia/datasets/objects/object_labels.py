@@ -240,7 +240,7 @@ def check_quaternion(what: object, quaternion_wxyz: ArrayLike) -> Points:
     if quaternion.shape != (4,) or not np.isfinite(quaternion).all():
         numbers = quaternion.tolist() if quaternion.shape == (4,) else f"{quaternion.size} numbers"
         expected = "a quaternion of four finite numbers w, x, y, z"
-        raise DataError(what, found=numbers, expected=expected, fix="correct the entry")
+        raise DataError(what, found=numbers, expected=expected)
     length = float(np.linalg.norm(quaternion))
     if not abs(length - 1) <= _LENGTH_TOLERANCE:
         found = f"{quaternion.tolist()} of length {length:.4g}" if length else "the zero quaternion, no rotation"

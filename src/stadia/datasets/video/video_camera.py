@@ -196,7 +196,7 @@ def _read_camera_size(path: Path) -> tuple[int, int] | None:
     sides = stored["height"], stored["width"]
     if any(type(side) is not int or not 1 <= side <= 1 << 16 for side in sides):
         found = f"height {str(sides[0])[:20]} and width {str(sides[1])[:20]}"
-        raise DataError(path, found=found, expected="the size of the images in pixels", fix="correct the file")
+        raise DataError(path, found=found, expected="the size of the images in pixels")
     return sides
 
 

@@ -227,7 +227,7 @@ def _join_path(list_file: Path, row: int, text: str) -> Path:
         path = list_file.parent / expand_home(text)
         if path.exists():
             return path
-    raise DataError(f"{list_file}, row {row}", found=f"'{text[:200]}', {found}", expected="a path", fix="correct it")
+    raise DataError(f"{list_file}, row {row}", found=f"'{text[:200]}', {found}", expected="a path")
 
 
 def _name_of(file: Path, root: Path) -> str:
@@ -288,8 +288,8 @@ def _parse_camera(path: Path, row: int, text: str) -> CameraConfig | None:
         try:
             return resolve_config(CameraConfig, {key: parse_value(value)})
         except StadiaError as error:
-            fix = "correct the column camera"
-            raise DataError(f"{path}, row {row}", found=error.found, expected=error.expected, fix=fix) from error
+            where = f"{path}, row {row}, column camera"
+            raise DataError(where, found=error.found, expected=error.expected, fix=error.fix) from error
     return CameraConfig(K_file=str(_join_path(path, row, text)))
 
 

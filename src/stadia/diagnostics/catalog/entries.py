@@ -93,7 +93,7 @@ def _read_entry(path: Path, family: Family, code: str, table: dict[str, Any]) ->
         problems.append(f"stage {values.get('stage')!r}")
     if problems:
         expected = "the fields of `Entry` in catalog/entries.py"
-        raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected, fix="correct the table")
+        raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected)
     texts = {name: " ".join(values[name].split()) for name in wanted - {"stage", "checks"}}
     cases = {name: _read_case(case) for name, case in values.get("cases", {}).items()}
     return Entry(code=code, stage=Stage(values["stage"]), checks=tuple(values["checks"]), cases=cases, **texts)

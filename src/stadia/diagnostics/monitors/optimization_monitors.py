@@ -127,7 +127,7 @@ class UpdateRatioMonitor:
 
 def report_not_finite(step: int, error: NotFiniteError) -> Finding:
     """Return T08, the error that ended the training: the term and samples, or the parameter of the gradient."""
-    measured, evidence = f"{error.what}: {error.found}", {"step": step}
+    measured, evidence = f"{error.where}: {error.found}", {"step": step}
     return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
 
 

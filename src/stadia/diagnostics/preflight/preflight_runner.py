@@ -156,12 +156,12 @@ def _name_file(error: OSError, where: str) -> DataError:
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
     """Return D01, a frame that cannot be read, D17, a file of the calibration, poses or times, or K04, another size."""
     if isinstance(error, ImageSizeError):
-        measured, values = f"{error.what}: the image is {error.found}", {"fix": error.fix}
+        measured, values = f"{error.where}: the image is {error.found}", {"fix": error.fix or ""}
         return make_finding(
             "K04", Severity.STOP, measured, error.expected, case="image_size", values=values, where=where
         )
-    code = "D17" if TEXT_FILE.search(error.what) else "D01"
-    measured = f"{error.what}: {error.found}"
+    code = "D17" if TEXT_FILE.search(error.where) else "D01"
+    measured = f"{error.where}: {error.found}"
     return make_finding(code, Severity.STOP, measured, error.expected, where=where, fix=error.fix)
 
 

@@ -250,10 +250,10 @@ def _parse_rows(path: Path, lines: Sequence[str], format: TrajectoryFormat | Non
         try:
             row = [float(word) for word in words]
         except ValueError as error:
-            raise DataError(where, found=str(error)[:200], expected=expected, fix="correct the line") from error
+            raise DataError(where, found=str(error)[:200], expected=expected) from error
         if wrong := [value for value in row if not abs(value) <= MAX_VALUE]:
             found = f"the number {wrong[0]:g}" if math.isfinite(wrong[0]) else "a value that is not finite"
-            raise DataError(where, found=found, expected=expected, fix="remove the row or correct it")
+            raise DataError(where, found=found, expected=expected, fix="remove the row")
         if not values:
             first = content.strip()
         values.append(row)
@@ -276,8 +276,8 @@ def _split_header(line: str) -> tuple[str, ...]:
 def _make_width_error(where: str, count: int, first: int, expected: str) -> DataError:
     if {count, first} == {12, 13}:
         found = "a row with a frame number after one without" if count == 13 else "a row without a frame number"
-        return DataError(where, found=found, expected="12 numbers in each row, or 13 in each", fix="correct the file")
-    return DataError(where, found=f"{count} columns after rows of {first}", expected=expected, fix="correct the line")
+        return DataError(where, found=found, expected="12 numbers in each row, or 13 in each")
+    return DataError(where, found=f"{count} columns after rows of {first}", expected=expected)
 
 
 def _find_named_columns(table: Table) -> dict[str, int] | None:

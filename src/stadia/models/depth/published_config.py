@@ -196,9 +196,7 @@ class PublishedConfig(DepthNetworkConfig):
                 files = find_published_files(self.source)
                 settings = read_settings(files)
             except StadiaError as error:
-                raise ValueError(
-                    f"{error.what}: found {error.found}; expected {error.expected}; {error.fix}"
-                ) from error
+                raise ValueError(str(error)) from error
             object.__setattr__(self, "settings", settings)
             object.__setattr__(self, "revision", files.revision)
             if not find_repository(self.source):

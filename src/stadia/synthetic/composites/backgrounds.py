@@ -212,9 +212,9 @@ def open_backgrounds(
     try:
         recordings, label = open_recordings(path, config.format, progress=progress, **options), DepthLabel()
     except DataError as error:  # "data.camera" is `data.backgrounds.camera` here
-        texts = (error.what, error.found, error.expected, error.fix)
-        what, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
-        raise DataError(what, found=found, expected=expected, fix=fix) from error
+        texts = (error.where, error.found, error.expected, error.fix or "")
+        where, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
+        raise DataError(where, found=found, expected=expected, fix=fix or None) from error
     if config.teacher is not None:
         predicted = attach_teacher_depth(recordings, Path(config.teacher))
         recordings, label = [*predicted], predicted[0].label

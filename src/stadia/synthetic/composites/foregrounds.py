@@ -177,5 +177,5 @@ def check_foregrounds(foregrounds: Sequence[Foreground], max_count: int) -> tupl
         try:
             longest = max(longest, *read_rgba(foregrounds[index].file).shape[:2])
         except DataError as error:
-            faults.append((error.what, f"{error.found}, expected {error.expected}"))
+            faults.append((error.where, f"{error.found}, expected {error.expected}"))
     return faults, longest

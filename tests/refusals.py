@@ -1,0 +1,49 @@
+"""Assert the fields of errors, so that a message can be rephrased without a test that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+
+from stadia.core.errors import ConfigMistakes, StadiaError
+
+ErrorT = TypeVar("ErrorT", bound=StadiaError)
+
+
+@contextmanager
+def refuses(
+    kind: type[ErrorT] | tuple[type[ErrorT], ...],
+    *,
+    where: object = (),
+    found: object = (),
+    expected: object = (),
+    fix: object = (),
+) -> Iterator[pytest.ExceptionInfo[ErrorT]]:
+    """Assert that the block raises `kind`, and that each given field contains its value, or each of a tuple, as text.
+
+    Of several mistakes in a configuration, one has all of them.
+
+    Examples:
+        >>> with refuses(DataError, where="scene.json", found=("3", "images")):
+        ...     raise DataError("a/scene.json", found="3 images", expected="4")
+    """
+    with pytest.raises(kind) as raised:
+        yield raised
+    error = raised.value
+    wanted = {"where": where, "found": found, "expected": expected, "fix": fix}
+    errors: list[StadiaError] = [*error.mistakes] if isinstance(error, ConfigMistakes) else [error]
+    missing = [describe_missing(one, wanted) for one in errors]
+    assert "" in missing, f"{missing[0]}: {error}"
+
+
+def describe_missing(error: StadiaError, wanted: Mapping[str, object]) -> str:
+    """Return the first part that a field of the error lacks, or an empty text."""
+    for name, parts in wanted.items():
+        field = getattr(error, name) or ""
+        for part in parts if isinstance(parts, tuple) else (parts,):
+            if str(part) not in field:
+                return f"{name} '{field}' has no '{part}'"
+    return ""
