@@ -18,9 +18,10 @@ from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.report.run_journal import diff_runs
-from stadia.web import run_list
-from stadia.web.run_list import RunList, draw_curves, is_locked, resume_training, stop_training
+from stadia.web import run_list, trainings
+from stadia.web.run_list import RunList, draw_curves
 from stadia.web.server import make_app
+from stadia.web.trainings import is_locked, resume_training, stop_training
 
 METRICS = "step,epoch,train/loss,val/abs_rel\n1,0,0.5,\n2,0,0.4,0.3\n3,1,nan,0.2\n"
 
@@ -184,7 +185,7 @@ class TestTraining:
 
     @pytest.mark.slow
     def test_a_run_that_cannot_be_resumed_names_why(self, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(run_list, "STARTED_S", 60.0)
+        monkeypatch.setattr(trainings, "STARTED_S", 60.0)
         with pytest.raises(RunError) as caught:
             resume_training(runs / "2026-01-31-130000-killed")
         assert "\n" not in str(caught.value)

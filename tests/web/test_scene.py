@@ -15,8 +15,7 @@ from scipy.spatial import cKDTree
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets import open_recordings
-from stadia.web.view.scene import collect_scene, make_frame
-from stadia.web.view.viser_scene import PageFiles, find_size, make_quaternion, remove_other_hosts
+from stadia.web.scene import PageFiles, collect_scene, find_size, make_frame, remove_other_hosts
 
 
 def test_clouds_of_all_frames_are_one_world(worlds: Path) -> None:
@@ -60,11 +59,6 @@ def drive_images(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_quaternion_of_a_quarter_turn() -> None:
-    R = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    np.testing.assert_allclose(make_quaternion(R), [np.sqrt(0.5), 0, 0, np.sqrt(0.5)], atol=1e-12)
-
-
 def test_files_of_the_page_stay_in_its_folder(tmp_path: Path) -> None:
     pages, index = tmp_path / "pages", tmp_path / "index.html"
     pages.mkdir()
@@ -88,7 +82,7 @@ def test_another_host_is_removed_or_refused() -> None:
 SERVE = """
 import sys, time, viser
 from pathlib import Path
-from stadia.web.view.viser_scene import start_server
+from stadia.web.scene import start_server
 server = start_server("127.0.0.1", int(sys.argv[1]), Path(sys.argv[2]))
 viser._viser.ViserTunnel = None
 server.request_share_url()  # as a click on the page does: it would connect to another host

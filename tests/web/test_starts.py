@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from tests.web.conftest import Browser
 
 from stadia.core.errors import RunError
-from stadia.web import run_starts
-from stadia.web.run_starts import TrainingStarter, list_start_presets
+from stadia.web import trainings
 from stadia.web.server import make_app
+from stadia.web.trainings import TrainingStarter, list_start_presets
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def starter(monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingStarter]:
     """Returns one whose trainings are a short script."""
-    monkeypatch.setattr(run_starts, "MIN_FREE_BYTES", 1)
+    monkeypatch.setattr(trainings, "MIN_FREE_BYTES", 1)
     starter = TrainingStarter((sys.executable, "-c", "import sys, time; time.sleep(60)"))
     yield starter
-    if starter._process is not None:
-        starter._process.kill()
-        starter._process.wait()
+    if starter._training is not None:
+        starter._training._process.kill()
+        starter._training._process.wait()
     starter.close()
 
 
@@ -43,9 +43,9 @@ def browser(folder: Path, starter: TrainingStarter) -> Iterator[Browser]:
     app.state.shared.starter = starter
     with TestClient(app, base_url="http://127.0.0.1") as client:
         yield Browser(client)
-        if starter._process is not None:
-            starter._process.kill()
-            starter._process.wait()
+        if starter._training is not None:
+            starter._training._process.kill()
+            starter._training._process.wait()
 
 
 def test_a_calibration_gives_the_field_of_view(browser: Browser) -> None:
@@ -95,7 +95,7 @@ def test_a_start_without_the_secret_of_the_page_is_refused(browser: Browser) -> 
 
 
 def test_a_training_that_fails_names_its_last_line(starter: TrainingStarter, folder: Path) -> None:
-    starter.python = (sys.executable, "-c", "import sys; sys.exit('stadia: drive.mp4: found nothing')")
+    starter.stadia = (sys.executable, "-c", "import sys; sys.exit('stadia: drive.mp4: found nothing')")
     starter.start(folder / "drive.mp4", "auto", 5, folder / "runs")
     deadline = time.monotonic() + 60
     while starter.describe()["state"] == "training" and time.monotonic() < deadline:
@@ -104,7 +104,7 @@ def test_a_training_that_fails_names_its_last_line(starter: TrainingStarter, fol
 
 
 def test_little_memory_refuses_a_start(starter: TrainingStarter, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_starts, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(trainings, "MIN_FREE_BYTES", 1 << 60)
     with pytest.raises(RunError, match="GB of free memory"):
         starter.start(folder, "auto", 5, folder)
 

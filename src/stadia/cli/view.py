@@ -28,8 +28,7 @@ def view(
         raise ConfigError("stadia view", found=found, expected="the package of the extra view", fix=fix)
     from stadia.datasets import open_recordings
     from stadia.predict.requests import parse_source_options
-    from stadia.web.view.scene import collect_scene
-    from stadia.web.view.viser_scene import show_scene
+    from stadia.web.scene import collect_scene, show_scene
 
     recordings = open_recordings(data, **parse_source_options(overrides or []))
     if not recordings:

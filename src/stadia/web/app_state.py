@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import secrets
 import shutil
@@ -19,8 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from stadia.web.decoding import UploadDecoder
 from stadia.web.fair_queue import FairQueue
 from stadia.web.networks import NetworkShelf
-from stadia.web.run_starts import TrainingStarter
 from stadia.web.sessions import Session, SessionStore
+from stadia.web.trainings import TrainingStarter
 
 if TYPE_CHECKING:
     from stadia.web.run_list import RunList
@@ -40,6 +39,7 @@ class AppState:
     data: the folder whose data may be checked; None for none.
     queue, decoder: of pictures.  video_queue, video_decoder: of videos, which take minutes, and of checks.
     starter: of trainings.
+    is_warm: whether what the first picture needs is loaded, or about to be.
     """
 
     shelf: NetworkShelf
@@ -52,7 +52,7 @@ class AppState:
     decoder: UploadDecoder = field(default_factory=UploadDecoder)
     video_decoder: UploadDecoder = field(default_factory=UploadDecoder)
     starter: TrainingStarter = field(default_factory=TrainingStarter)
-    _is_warm: bool = field(default=False, init=False)
+    is_warm: bool = False
 
     @cached_property
     def run_list(self) -> RunList | None:
@@ -60,19 +60,6 @@ class AppState:
         from stadia.web.run_list import RunList  # with its records, for which the first page does not wait
 
         return None if self.runs is None else RunList(self.runs)
-
-    def warm_up(self) -> None:
-        """Load what the first picture needs, in the queue of pictures: decoder, torch, and the first network."""
-
-        def load() -> None:
-            self.decoder.start()
-            importlib.import_module("stadia.web.photo_routes")
-            if self.shelf.names:
-                self.shelf.find(0)
-
-        if not self._is_warm:
-            self._is_warm = True
-            self.queue.submit("start", load)
 
     def close(self) -> None:
         """End the processes and threads, and remove the files."""

@@ -6,7 +6,6 @@ import base64
 import os
 import shlex
 import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from stadia.files.json_files import parse_json
 from stadia.web.app_state import get_state, run_in_turn
 from stadia.web.forms import parse_form, read_json_body
 from stadia.web.guards import refuse, require_session
+from stadia.web.trainings import STADIA, read_last_line
 
 CHECK_S = 180.0
 """Time of a check: 20 s for its recordings, and the opening of a large data set."""
@@ -78,7 +78,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
     words = make_check_command(path, fov_deg)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         out = Path(place) / "findings"
-        command = [sys.executable, "-P", "-m", "stadia", *words, "--json", "--out", str(out)]
+        command = [*STADIA, *words, "--json", "--out", str(out)]
         try:
             done = subprocess.run(command, capture_output=True, timeout=CHECK_S, check=False, stdin=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
@@ -86,8 +86,7 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
             raise DataError(path.name, found=found, expected="less", fix=fix) from None
         text = done.stdout.decode("utf-8", "replace")
         if done.returncode > 1 or not text.strip():
-            message = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-            return {"error": message[-1].removeprefix("stadia: ").replace(str(path), path.name)}
+            return {"error": read_last_line(done.stderr).replace(str(path), path.name)}
         findings = parse_json("stadia check", text, "findings")
         for number, finding in enumerate(findings):
             image = finding.get("evidence", {}).get("image")

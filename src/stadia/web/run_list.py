@@ -1,32 +1,24 @@
-"""List the runs of a folder from their records, show one, and stop or resume its training. Imports no torch."""
+"""List the runs of a folder from their records, and describe one or two of them for a page. Imports no torch."""
 
 from __future__ import annotations
 
 import functools
 import math
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-from filelock import FileLock, Timeout
-
 from stadia.core.errors import RunError, StadiaError
-from stadia.files.locks import LOCK_FILE
 from stadia.files.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
 from stadia.report.figures import Chart, make_plot
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, label_panel, metric_label
 from stadia.report.quality_summary import RunVerdict, describe_quality, make_tiles, make_verdict
 from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
 from stadia.report.run_journal import diff_runs, list_cautions, write_comparison
+from stadia.web.trainings import is_locked
 
 METRICS_FILE = "metrics.csv"
 
@@ -36,9 +28,6 @@ MAX_DRAWN = 16
 """Runs whose charts are kept: a page asks for those of a training every few seconds."""
 
 MAX_SHOWN_CURVES = 8
-
-STARTED_S = 4.0
-"""Time in which a training that cannot be resumed ends: it reads its configuration first."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +99,6 @@ class RunList:
             status, tone = "ended without a record", "warn"
         verdict = facts.predictions or ""
         return RunRow(name, facts.recipe, facts.started, status, tone, verdict, is_training)
-
-
-def is_locked(run: Path) -> bool:
-    """Return whether a process trains in a run's folder. A killed one holds no lock."""
-    path = run / LOCK_FILE
-    if not path.is_file():
-        return False
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return True
-    lock.release()
-    return False
 
 
 # -- one run
@@ -263,42 +238,3 @@ def _choose_series(run: RunFiles) -> dict[str, Series]:
 def _draw_series(series: Sequence[Series], name: str = "") -> Chart | None:
     label = metric_label(name or series[0].name)
     return make_plot(label_panel(name or series[0].name).title, series, better=label.better)
-
-
-# -- stop and resume
-
-
-def stop_training(run: Path) -> None:
-    """Interrupt the training of a run, as Ctrl-C does: it writes a checkpoint and ends.
-
-    Raises RunError where no process of this user trains there.
-    """
-    lock = (run / LOCK_FILE).resolve()
-    for process in psutil.process_iter(["pid"]):
-        with suppress(psutil.Error):
-            if process.pid != os.getpid() and any(Path(file.path) == lock for file in process.open_files()):
-                process.send_signal(signal.SIGTERM)
-                return
-    raise RunError(run.name, found="no process that trains it", expected="a training", fix="reload the page")
-
-
-def resume_training(run: Path) -> None:
-    """Start a process that resumes a training; it goes on when the server ends.
-
-    Raises RunError with its last line where it ends at once.
-    """
-    if is_locked(run):
-        raise RunError(run.name, found="a process that trains it", expected="none", fix="stop it first")
-    command = [sys.executable, "-P", "-m", "stadia", "train", "--resume", str(run.absolute())]
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-        )
-        deadline = time.monotonic() + STARTED_S
-        while process.poll() is None and time.monotonic() < deadline and not is_locked(run):
-            time.sleep(0.1)
-        if process.poll() not in (None, 0):
-            errors.seek(0)
-            lines = errors.read(1 << 16).decode("utf-8", "replace").strip().splitlines() or ["no message"]
-            fix = f"run it in a terminal: stadia train --resume {run.name}"
-            raise RunError(run.name, found=lines[-1].removeprefix("stadia: "), expected="a training", fix=fix)

@@ -22,8 +22,8 @@ from stadia.web.app_state import get_state
 from stadia.web.check_routes import list_data
 from stadia.web.forms import parse_form, read_json_body
 from stadia.web.guards import require_session
-from stadia.web.run_list import RunList, describe_pair, describe_run, resume_training, stop_training
-from stadia.web.run_starts import list_start_presets
+from stadia.web.run_list import RunList, describe_pair, describe_run
+from stadia.web.trainings import list_start_presets, resume_training, stop_training
 
 MAX_REPORT_BYTES = 64 << 20
 

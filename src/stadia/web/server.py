@@ -105,7 +105,7 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        timer = asyncio.get_running_loop().call_later(NO_PAGE_S, state.warm_up)
+        timer = asyncio.get_running_loop().call_later(NO_PAGE_S, warm_up, state)
         try:
             yield
         finally:
@@ -116,17 +116,27 @@ def make_app(
     pages += [Route(path, one_line(load_endpoint(place)), methods=[method]) for method, path, place in ROUTES]
     pages += [Mount(f"/{folder.name}", StaticFiles(directory=folder)) for folder in (STATIC, SHARED_FOLDER)]
     app = Starlette(
-        routes=[
-            *pages,
-            Mount("/static", StaticFiles(directory=STATIC)),
-            Mount("/shared", StaticFiles(directory=SHARED_FOLDER)),
-        ],
+        routes=pages,
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=make_guard(state.sessions, token))],
         lifespan=lifespan,
         exception_handlers={Exception: _report_bug},
     )
     app.state.shared = state
     return app
+
+
+def warm_up(state: AppState) -> None:
+    """Load once what the first picture needs, in the queue of pictures: decoder, torch, and the first network."""
+
+    def load() -> None:
+        state.decoder.start()
+        importlib.import_module("stadia.web.photo_routes")
+        if state.shelf.names:
+            state.shelf.find(0)
+
+    if not state.is_warm:
+        state.is_warm = True
+        state.queue.submit("start", load)
 
 
 async def _report_bug(request: Request, error: Exception) -> Response:
@@ -153,7 +163,7 @@ async def show_session(request: Request) -> Response:
         "max_photo_bytes": MAX_PHOTO_BYTES,
         "max_video_bytes": MAX_VIDEO_BYTES,
     }
-    return JSONResponse(about, background=BackgroundTask(state.warm_up))
+    return JSONResponse(about, background=BackgroundTask(warm_up, state))
 
 
 def limit_arenas() -> None:

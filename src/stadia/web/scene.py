@@ -1,4 +1,4 @@
-"""Show a scene in the browser by viser: clouds, cameras with their images, paths, and a timeline with play."""
+"""Show a data set or a prediction in 3D in the browser (`stadia view`): clouds, cameras and paths in one world."""
 
 from __future__ import annotations
 
@@ -8,19 +8,150 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from stadia.core.errors import ConfigError
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.recording import Recording
+from stadia.evaluation.frame_preparation import frame_name
+from stadia.evaluation.io.predictions_folder import Predictions
+from stadia.evaluation.io.predictions_record import TRAJECTORY
+from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import read_bytes
-from stadia.geometry.numpy_camera import NEAR
-from stadia.web.view.scene import Scene, SceneFrame
+from stadia.geometry.numpy_camera import NEAR, resize_K
+
+MAX_FRAMES = 60
+"""Frames of a scene, evenly spread: a browser holds a million points."""
+
+MAX_FRAME_POINTS = 15_000
+
+SHOWN_WIDTH = 320
+"""Width of the images of cameras, pixels."""
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """One frame in the world.
+
+    image: (h, w, 3) RGB, small.  K: (3, 3) of it.
+    T_world_camera: (4, 4).
+    points: (N, 3) in the world, with colors (N, 3); none where the frame has no depth.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64]
+    T_world_camera: NDArray[np.float64]
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Frames, and the centers of the camera: as predicted (N, 3), and true (M, 3); empty where unknown.
+
+    The world is that of the first camera.
+    """
+
+    frames: Sequence[SceneFrame]
+    path: NDArray[np.float64]
+    true_path: NDArray[np.float64]
+
+
+def collect_scene(recording: Recording, predictions: Path | None = None, max_frames: int = MAX_FRAMES) -> Scene:
+    """Return the scene of a recording, with the depth and path of a prediction of it where one is given.
+
+    Args:
+        recording: with poses, or with a prediction that has a path; without both only its first frame is shown.
+        predictions: a folder of `stadia predict`; None takes the ground truth.
+        max_frames: evenly spread.
+
+    Raises DataError where no frame has depth.
+    """
+    count = min(max_frames, len(recording))
+    indices = np.unique(np.linspace(0, len(recording) - 1, count).round().astype(int)).tolist()
+    true = {index: T for index in indices if (T := recording.T_world_camera(index)) is not None}
+    predicted = {} if predictions is None else read_predicted_poses(predictions)
+    opened = None if predictions is None else Predictions.open(predictions)
+    frames: list[SceneFrame] = []
+    T_first_world = np.eye(4)
+    for index in indices:
+        name = frame_name(recording, index)
+        T_world_camera = true.get(index, predicted.get(name))
+        if T_world_camera is None and index != indices[0]:
+            continue
+        if T_world_camera is not None and not frames:
+            T_first_world = np.asarray(np.linalg.inv(T_world_camera), np.float64)
+        T_first_camera = np.eye(4) if T_world_camera is None else T_first_world @ T_world_camera
+        depth = _read_depth(recording, index, opened, name)
+        frames.append(make_frame(name, recording.image(index), recording.K(index), T_first_camera, depth))
+    if not any(len(frame.points) for frame in frames):
+        found, fix = "no depth", "pass --predictions FOLDER of `stadia predict`"
+        raise DataError(recording.name, found=found, expected="ground truth or predictions", fix=fix)
+    predicted_path = _centers([predicted[name] for name in sorted(predicted)])
+    return Scene(frames, predicted_path, _centers([true[index] for index in sorted(true)]))
+
+
+def read_predicted_poses(folder: Path) -> dict[str, NDArray[np.float64]]:
+    """Return T_world_camera (4, 4) of the frames of a prediction that have one, by name."""
+    record = Predictions.open(folder).record
+    if record is None or not (folder / TRAJECTORY).is_file():
+        return {}
+    poses = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
+    return {name: np.asarray(T, np.float64) for name, T in zip(record.path, poses, strict=False)}
+
+
+def _read_depth(recording: Recording, index: int, opened: Predictions | None, name: str) -> NDArray[Any] | None:
+    if opened is None:
+        return recording.depth_m(index)
+    return opened.read(name) if name in opened.files else None
+
+
+def make_frame(
+    name: str,
+    image: NDArray[np.uint8],
+    K: NDArray[np.float64],
+    T_world_camera: NDArray[np.float64],
+    depth: NDArray[Any] | None,
+) -> SceneFrame:
+    """Return a frame with at most MAX_FRAME_POINTS points of its depth (h, w), 0 = none, of any size of the view."""
+    height, width = image.shape[:2]
+    shown_height, shown_width = max(round(height * min(1.0, SHOWN_WIDTH / width)), 1), min(width, SHOWN_WIDTH)
+    small = np.asarray(cv2.resize(image, (shown_width, shown_height), interpolation=cv2.INTER_AREA), np.uint8)
+    points, colors = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+    if depth is not None:
+        known = np.isfinite(depth) & (depth > 0)
+        rows, columns = np.nonzero(known)
+        if (every := math.ceil(math.sqrt(len(rows) / MAX_FRAME_POINTS))) > 1:  # both ways: one way leaves stripes
+            rows, columns = (every * place for place in np.nonzero(known[::every, ::every]))
+        of_depth = resize_K(K, (height, width), *depth.shape)
+        z = depth[rows, columns].astype(np.float64)
+        x, y = (columns - of_depth[0, 2]) / of_depth[0, 0] * z, (rows - of_depth[1, 2]) / of_depth[1, 1] * z
+        points = (np.stack([x, y, z], 1) @ T_world_camera[:3, :3].T + T_world_camera[:3, 3]).astype(np.float32)
+        at = (rows * shown_height // depth.shape[0], columns * shown_width // depth.shape[1])
+        colors = small[at]
+    shown_K = resize_K(K, (height, width), shown_height, shown_width)
+    return SceneFrame(name, small, shown_K, T_world_camera, points, colors)
+
+
+def _centers(poses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the centers (N, 3) of cameras, in the frame of the first one."""
+    if not poses:
+        return np.zeros((0, 3))
+    first = np.linalg.inv(poses[0])
+    return np.stack([(first @ T)[:3, 3] for T in poses])
+
+
+# -- the page, by viser
 
 PLAY_RATE_HZ = 5.0
 TRUE_COLOR, PATH_COLOR = (90, 200, 120), (240, 150, 60)
@@ -125,15 +256,15 @@ def fill_scene(server: Any, scene: Scene) -> list[tuple[Any, Any]]:
     nodes = []
     for number, frame in enumerate(scene.frames):
         height, width = frame.image.shape[:2]
-        position, wxyz = frame.T_world_camera[:3, 3], make_quaternion(frame.T_world_camera[:3, :3])
+        x, y, z, w = Rotation.from_matrix(frame.T_world_camera[:3, :3]).as_quat()
         camera = server.scene.add_camera_frustum(
             f"/cameras/{number:04d}",
             fov=2 * math.atan(height / 2 / frame.K[1, 1]),
             aspect=width / height,
             scale=size / 60,
             image=frame.image,
-            wxyz=wxyz,
-            position=position,
+            wxyz=np.array([w, x, y, z]),
+            position=frame.T_world_camera[:3, 3],
         )
         cloud = server.scene.add_point_cloud(
             f"/clouds/{number:04d}",
@@ -193,16 +324,3 @@ def find_point_size(frame: SceneFrame, size: float) -> float:
     height, width = frame.image.shape[:2]
     spacing = math.sqrt(height * width / (frame.K[0, 0] * frame.K[1, 1]) / max(len(frame.points), 1))
     return float(size * min(spacing, MAX_POINT))
-
-
-def make_quaternion(R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the quaternion (w, x, y, z) of a rotation matrix.
-
-    Examples:
-        >>> make_quaternion(np.eye(3)).tolist()
-        [1.0, 0.0, 0.0, 0.0]
-    """
-    from scipy.spatial.transform import Rotation
-
-    x, y, z, w = Rotation.from_matrix(R).as_quat()
-    return np.array([w, x, y, z])

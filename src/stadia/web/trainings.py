@@ -1,0 +1,186 @@
+"""Start, stop and resume trainings, in processes that go on when the server ends. Imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from stadia.core.errors import RunError
+from stadia.files.input_files import read_text
+from stadia.files.locks import LOCK_FILE
+from stadia.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
+
+RECIPE = "selfsup"
+"""Trains on video without labels: what a page of data names can start without more settings."""
+
+MIN_FREE_BYTES = 3 << 30
+"""Free memory for a start: the presets of laptops take 1 to 2.5 GB with their loading processes."""
+
+STARTED_S = 4.0
+"""Time in which a training that cannot be resumed ends: it reads its configuration first."""
+
+STADIA = (sys.executable, "-P", "-m", "stadia")
+"""Words that start stadia; -P: no module of the current folder takes the place of one of its own."""
+
+
+def read_last_line(errors: bytes) -> str:
+    r"""Return the last line that a command of stadia wrote to standard error.
+
+    Examples:
+        >>> read_last_line(b"loading ...\nstadia: drive.mp4: found nothing\n")
+        'drive.mp4: found nothing'
+    """
+    lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+    return lines[-1].removeprefix("stadia: ")
+
+
+class TrainingProcess:
+    """A process that trains, and that goes on when this one ends.
+
+    words: of its command.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - read after the process has ended
+        self._process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._errors, start_new_session=True
+        )
+
+    @property
+    def code(self) -> int | None:
+        """Return its exit code; None while it goes."""
+        return self._process.poll()
+
+    def read_error(self) -> str:
+        """Return the last line of its errors."""
+        self._errors.seek(max(self._errors.seek(0, 2) - (1 << 14), 0))
+        return read_last_line(self._errors.read())
+
+    def forget(self) -> None:
+        """Close what is kept of it; the process goes on."""
+        self._errors.close()
+
+
+def list_start_presets() -> list[tuple[str, str]]:
+    """Return the presets that a page offers: name, and its comment: data, hardware, time, memory, expected score."""
+    names = [name for name in preset_names() if read_preset(name)["recipe"] == RECIPE]
+    return [(AUTO, "Measures steps on this machine, and chooses."), *((name, _read_comment(name)) for name in names)]
+
+
+def _read_comment(name: str) -> str:
+    lines = read_text(FOLDER / f"{name}{SUFFIXES[0]}", expected="a preset").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", lines))
+
+
+def make_training_command(data: Path, preset: str, minutes: float, runs: Path) -> list[str]:
+    """Return the words of `stadia train`.
+
+    Examples:
+        >>> make_training_command(Path("drive.mp4"), "auto", 20, Path("runs"))
+        ['train', 'selfsup', 'drive.mp4', '--preset', 'auto', '--minutes', '20', '--out', 'runs']
+    """
+    return ["train", RECIPE, str(data), "--preset", preset, "--minutes", f"{minutes:g}", "--out", str(runs)]
+
+
+class TrainingStarter:
+    """Starts a training, and refuses a second one while it goes.
+
+    stadia: words that start stadia.
+    """
+
+    def __init__(self, stadia: Sequence[str] = STADIA) -> None:
+        self.stadia, self.command = stadia, ""
+        self._training: TrainingProcess | None = None
+        self._lock = threading.Lock()
+
+    def start(self, data: Path, preset: str, minutes: float, runs: Path) -> None:
+        """Start a training. Raises RunError where one goes, or where little memory is free."""
+        with self._lock:
+            if self._training is not None and self._training.code is None:
+                raise RunError("training", found="one that goes", expected="none", fix="stop it, or wait for its end")
+            free = psutil.virtual_memory().available
+            if free < MIN_FREE_BYTES:
+                found, expected = f"{free / 2**30:.1f} GB of free memory", f"{MIN_FREE_BYTES >> 30} GB"
+                raise RunError("training", found=found, expected=expected, fix="end other programs")
+            if self._training is not None:
+                self._training.forget()
+            words = make_training_command(data, preset, minutes, runs)
+            self.command = shlex.join(["stadia", *words])
+            self._training = TrainingProcess([*self.stadia, *words])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the state of the last start: none, training, ended or failed with its last line."""
+        if self._training is None:
+            return {"state": "none", "command": "", "error": ""}
+        code = self._training.code
+        state = "training" if code is None else "ended" if code == 0 else "failed"
+        error = self._training.read_error() if state == "failed" else ""
+        return {"state": state, "command": self.command, "error": error}
+
+    def close(self) -> None:
+        """Forget the training, which goes on."""
+        with self._lock:
+            if self._training is not None:
+                self._training.forget()
+            self._training = None
+
+
+def is_locked(run: Path) -> bool:
+    """Return whether a process trains in a run's folder. A killed one holds no lock."""
+    path = run / LOCK_FILE
+    if not path.is_file():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def stop_training(run: Path) -> None:
+    """Interrupt the training of a run, as Ctrl-C does: it writes a checkpoint and ends.
+
+    Raises RunError where no process of this user trains there.
+    """
+    lock = (run / LOCK_FILE).resolve()
+    for process in psutil.process_iter(["pid"]):
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and any(Path(file.path) == lock for file in process.open_files()):
+                process.send_signal(signal.SIGTERM)
+                return
+    raise RunError(run.name, found="no process that trains it", expected="a training", fix="reload the page")
+
+
+def resume_training(run: Path) -> None:
+    """Start a process that resumes a training.
+
+    Raises RunError with its last line where it ends at once.
+    """
+    if is_locked(run):
+        raise RunError(run.name, found="a process that trains it", expected="none", fix="stop it first")
+    training = TrainingProcess([*STADIA, "train", "--resume", str(run.absolute())])
+    try:
+        deadline = time.monotonic() + STARTED_S
+        while training.code is None and time.monotonic() < deadline and not is_locked(run):
+            time.sleep(0.1)
+        if training.code not in (None, 0):
+            fix = f"run it in a terminal: stadia train --resume {run.name}"
+            raise RunError(run.name, found=training.read_error(), expected="a training", fix=fix)
+    finally:
+        training.forget()
