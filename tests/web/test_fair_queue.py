@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from stadia.core.errors import ConfigError
-from stadia.web.fair_queue import MAX_WAITING, FairQueue
+from stadia.web.app_state import MAX_WAITING, FairQueue
 
 
 @pytest.fixture

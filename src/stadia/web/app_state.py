@@ -1,4 +1,4 @@
-"""What the routes of one server share: networks, sessions, the queue, the decoder, a folder for uploads."""
+"""What the routes of one server share: networks, sessions, decoders, a folder for uploads, and queues in turns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from stadia.core.errors import ConfigError
 from stadia.web.decoding import UploadDecoder
-from stadia.web.fair_queue import FairQueue
 from stadia.web.networks import NetworkShelf
 from stadia.web.sessions import Session, SessionStore
 from stadia.web.trainings import TrainingStarter
@@ -27,7 +30,75 @@ if TYPE_CHECKING:
 CHECK_S = 0.2
 """Between two looks at whether the browser still waits for a prediction."""
 
+MAX_WAITING = 4
+"""Jobs of one user that wait. A page sends one after the other."""
+
+MAX_USERS = 64
+"""Users whose jobs wait."""
+
 _FOLDER = "stadia-app-"
+
+
+class FairQueue:
+    """One thread that runs jobs; each user's oldest job comes in its turn.
+
+    A job whose future is cancelled before its turn is not run.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="predictions", daemon=True)
+        self._thread.start()
+
+    def submit(self, user: str, job: Callable[[], Any]) -> Future[Any]:
+        """Return the future of a job. Raises ConfigError where the user, or all users, have too many waiting ones."""
+        future: Future[Any] = Future()
+        with self._changed:
+            jobs = self._waiting.get(user, deque())
+            is_full = len(jobs) >= MAX_WAITING or (user not in self._waiting and len(self._waiting) >= MAX_USERS)
+            if is_full or self._is_closed:
+                found, expected = f"{len(jobs)} jobs that wait already", f"at most {MAX_WAITING}"
+                raise ConfigError("queue", found=found, expected=expected, fix="wait until one has ended")
+            jobs.append((future, job))
+            self._waiting[user] = jobs
+            self._changed.notify()
+        return future
+
+    def close(self) -> None:
+        """Cancel what waits, and end the thread after its present job."""
+        with self._changed:
+            self._is_closed = True
+            for jobs in self._waiting.values():
+                for future, _ in jobs:
+                    future.cancel()
+            self._waiting.clear()
+            self._changed.notify()
+
+    def _take(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        """Return the next job, and put its user at the end of the line; None where the queue is closed."""
+        with self._changed:
+            while not self._waiting and not self._is_closed:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            user, jobs = self._waiting.popitem(last=False)
+            taken = jobs.popleft()
+            if jobs:
+                self._waiting[user] = jobs
+            return taken
+
+    def _run(self) -> None:
+        while (taken := self._take()) is not None:
+            future, job = taken
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(job())
+            except BaseException as error:
+                future.set_exception(error)
+            del taken, future, job  # the picture goes while the thread waits
 
 
 @dataclass
