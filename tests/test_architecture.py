@@ -203,7 +203,7 @@ def test_packages_without_torch(package: str) -> None:
 
 
 def test_the_command_line_imports_inside_its_functions() -> None:
-    for path in (PACKAGE / "cli").glob("*.py"):
+    for path in (PACKAGE / "cli").rglob("*.py"):
         for line, module, place in find_imports(path):
             parent = module.rpartition(".")[0]
             if (

@@ -27,7 +27,7 @@ from stadia.apps.studies.launch import (
     slurm_options,
     start_on_ray,
 )
-from stadia.cli.studies import _find_starter
+from stadia.cli.studies.sweep import _find_starter
 from stadia.core.errors import ConfigError, RunError
 
 SOURCE = Path(stadia.__file__).parents[1]

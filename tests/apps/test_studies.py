@@ -115,7 +115,7 @@ def ablate(stadia, tmp_path, monkeypatch):
     (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))
 
     def call(trainings, *words, file="study.yaml"):
-        monkeypatch.setattr("stadia.cli.studies._launcher", lambda *_: trainings)
+        monkeypatch.setattr("stadia.cli.studies.ablate._launcher", lambda *_: trainings)
         return stadia("ablate", *([file] if file else []), *words)
 
     return call

@@ -11,7 +11,7 @@ import pytest
 from stadia.apps.studies import sweep as sweep_module
 from stadia.apps.studies.launch import Job
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
-from stadia.cli.studies import choose_metric
+from stadia.cli.studies.study_settings import choose_metric
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -163,7 +163,7 @@ def test_without_optuna_no_folder_is_made(sweep, tmp_path, monkeypatch):
 
 def test_a_search_without_any_value_says_so(sweep, stadia, monkeypatch, tmp_path):
     config = SimpleNamespace(model_dump=lambda mode: {"name": "trial0", "x": -1.0})
-    monkeypatch.setattr("stadia.cli.studies._resolve", lambda recipe, words: config)
+    monkeypatch.setattr("stadia.cli.studies.sweep.resolve_run", lambda recipe, words: config)
     (tmp_path / "space.yaml").write_text("x: {low: 0.0, high: 10.0}")
     words = ("--space", tmp_path / "space.yaml", "--trials", "1", "--metric", "val/abs_rel", "--out", tmp_path / "s")
     code, _, err = stadia("sweep", "selfsup", *map(str, words))
@@ -244,7 +244,9 @@ def test_a_damaged_sweep_is_refused_by_its_name(sweep, tmp_path, name):
 
 def test_a_password_is_in_no_file_and_no_message(sweep, tmp_path, stadia, monkeypatch):
     """Whether the driver is missing or nobody listens."""
-    monkeypatch.setattr("stadia.cli.studies._resolve", lambda *_: SimpleNamespace(model_dump=lambda mode: {"x": 1.0}))
+    monkeypatch.setattr(
+        "stadia.cli.studies.sweep.resolve_run", lambda *_: SimpleNamespace(model_dump=lambda mode: {"x": 1.0})
+    )
     (tmp_path / "space.yaml").write_text("x: {low: 0.0, high: 10.0}")
     words = ["--space", str(tmp_path / "space.yaml"), "--metric", "val/abs_rel", "--out", str(tmp_path / "sweep")]
     code, out, err = stadia("sweep", "selfsup", *words, "--storage", "postgresql://me:s3cret@127.0.0.1:1/sweeps")

@@ -275,7 +275,7 @@ def _report_findings(
     findings: list[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None, *, as_json: bool
 ) -> None:
     """Write and print findings; exit with 1 where one stops training."""
-    from stadia.cli.report import STOPPED
+    from stadia.cli.findings import STOPPED
     from stadia.diagnostics.finding import Severity, write_findings
     from stadia.process.terminal import Terminal
 
@@ -368,7 +368,7 @@ def _print_findings(
     """Print findings by family with numbers and tables, notes in one line each, and a verdict."""
     from rich.markup import escape
 
-    from stadia.cli.report import print_finding
+    from stadia.cli.findings import print_finding
     from stadia.diagnostics.finding import WRONG_BASELINE, Family
 
     family, line = None, ""  # no empty line before the first

@@ -1,10 +1,9 @@
-"""`stadia list` and `stadia doctor`: what a configuration may name, and what works on this machine."""
+"""`stadia list`: what a configuration may name."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import json
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from itertools import starmap
@@ -13,14 +12,10 @@ from typing import Annotated
 
 import typer
 
-from stadia.cli.arguments import JsonOption, argument, flag
-from stadia.cli.output import echo
+from stadia.cli.arguments import argument
 from stadia.core.registry import Registry
 
 Rows = Iterable[tuple[str, str]]  # name and one line
-
-GAPS = 1
-"""Exit code where something that a training needs is missing."""
 
 # The table of each kind of part, or a function that returns its rows.
 PART_KINDS = Registry(
@@ -135,33 +130,3 @@ def encoders() -> Rows:
     import timm
 
     return [(name, "" if timm.is_model_pretrained(name) else "no pretrained weights") for name in timm.list_models()]
-
-
-def doctor(
-    online: Annotated[
-        bool, flag("--online", "Also connect to the Hugging Face hub, to see whether it answers.")
-    ] = False,
-    private: Annotated[bool, flag("--private", "Show whole paths; else your home folder is ~.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """List what is installed and works, with the cure of each gap, for bug reports. Exits with 1 at a gap."""
-    from stadia.apps.machine_check import examine_machine
-
-    entries = examine_machine(online=online, private=private)
-    gaps = [entry for entry in entries if entry.state == "gap"]
-    if as_json:
-        echo(json.dumps([entry.to_dict() for entry in entries], indent=2))
-    else:
-        group = ""
-        for entry in entries:
-            if entry.group != group:
-                group = entry.group
-                echo(group)
-            mark = {"works": " ", "note": "-", "gap": "!"}[entry.state]
-            echo(f" {mark} {entry.name}: {entry.found}")
-            if entry.cure:
-                echo(f"     Fix: {entry.cure}")
-        notes = sum(entry.state == "note" for entry in entries)
-        echo(f"{len(gaps)} gaps (!), {notes} notes (-)")
-    if gaps:
-        raise typer.Exit(GAPS)

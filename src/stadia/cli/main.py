@@ -28,19 +28,36 @@ from stadia.cli.activations import activations
 from stadia.cli.adapt import adapt
 from stadia.cli.app import app as serve_app
 from stadia.cli.check import check
-from stadia.cli.data_commands import app as data
-from stadia.cli.data_commands import camera, camera_height, init, map_video, prepare
+from stadia.cli.data.foregrounds import foregrounds
+from stadia.cli.data.overlay import overlay
+from stadia.cli.data.roadworld import roadworld
+from stadia.cli.data.roomworld import roomworld
+from stadia.cli.data.shard import shard
+from stadia.cli.data.show import show
+from stadia.cli.data.survey import survey
+from stadia.cli.data.tableworld import tableworld
+from stadia.cli.doctor import doctor
 from stadia.cli.evaluate import evaluate
 from stadia.cli.export import export
 from stadia.cli.import_weights import import_network
-from stadia.cli.list_parts import doctor, parts
+from stadia.cli.list_parts import parts
+from stadia.cli.map import map_video
 from stadia.cli.odometry import odometry
 from stadia.cli.output import echo, note_slow_start
 from stadia.cli.predict import predict
-from stadia.cli.prior import app as prior
-from stadia.cli.report import compare, diagnose, explain, journal, report
-from stadia.cli.studies import ablate, sweep
+from stadia.cli.runs.compare import compare
+from stadia.cli.runs.diagnose import diagnose
+from stadia.cli.runs.explain import explain
+from stadia.cli.runs.journal import journal
+from stadia.cli.runs.report import report
+from stadia.cli.studies.ablate import ablate
+from stadia.cli.studies.sweep import sweep
 from stadia.cli.train import TrainCommand, demo, train
+from stadia.cli.video.camera import camera
+from stadia.cli.video.camera_height import camera_height
+from stadia.cli.video.init import init
+from stadia.cli.video.prepare import prepare
+from stadia.cli.video.prior import app as prior
 from stadia.cli.view import view
 from stadia.core.errors import ConfigError, ConfigMistakes, StadiaError, VerdictError
 from stadia.core.registry import find_nearest_name
@@ -67,6 +84,9 @@ app.command("map")(map_video)
 app.command("app")(serve_app)
 app.command()(view)
 app.command("import")(import_network)
+data = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
+for command in (roadworld, roomworld, tableworld, foregrounds, overlay, show, survey, shard):
+    data.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(prior, name="prior")
 

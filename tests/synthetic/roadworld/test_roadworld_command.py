@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stadia.cli.data_commands import app
+from stadia.cli.main import app
 from stadia.core.errors import ConfigError
 
-ONE = ["roadworld", "--preset", "tiny", "--worlds", "0,1,0", "frames=1", "height=32", "width=96", "stereo=false"]
+ONE = ["data", "roadworld", "--preset", "tiny", "--worlds", "0,1,0"]
+ONE += ["frames=1", "height=32", "width=96", "stereo=false"]
 
 
 @pytest.mark.slow
@@ -40,7 +41,7 @@ def test_renders_a_preset_with_changes(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = CliRunner().invoke(app, ["roadworld", "--out", str(tmp_path / "data"), *arguments])
+    result = CliRunner().invoke(app, ["data", "roadworld", "--out", str(tmp_path / "data"), *arguments])
     assert isinstance(result.exception, ConfigError)
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from stadia.cli.data_commands import app
+from stadia.cli.main import app
 from stadia.core.types import Camera
 from stadia.datasets import open_recordings
 from stadia.geometry.warp import warp_image
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written: Path, 
 
 @pytest.mark.slow
 def test_command_renders_rooms(tmp_path: Path) -> None:
-    words = ["roomworld", "--out", str(tmp_path / "rooms"), "--preset", "tiny", "--rooms", "1,0,0", "frames=1"]
+    words = ["data", "roomworld", "--out", str(tmp_path / "rooms"), "--preset", "tiny", "--rooms", "1,0,0", "frames=1"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "rooms" / "train-00000" / "left" / "000000.png").exists()

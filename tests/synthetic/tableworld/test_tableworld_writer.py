@@ -14,7 +14,7 @@ import pytest
 from tests.processes import leave_stale_folder
 from typer.testing import CliRunner
 
-from stadia.cli.data_commands import app
+from stadia.cli.main import app
 from stadia.core.errors import DataError
 from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.objects.object_folder import ObjectFolder
@@ -89,6 +89,7 @@ def test_a_table_of_other_settings_is_not_overwritten(dataset: Path) -> None:
 
 def test_the_command_renders(tmp_path: Path) -> None:
     words = [
+        "data",
         "tableworld",
         "--preset",
         "tiny",

@@ -1,10 +1,8 @@
-"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds. `stadia sweep`: search hyperparameters."""
+"""`stadia ablate STUDY.yaml`: compare changes with one base over seeds."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +11,21 @@ import typer
 
 from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, flag, option
 from stadia.cli.output import echo
+from stadia.cli.studies.study_settings import (
+    UNFINISHED,
+    BaseSettings,
+    EngineOption,
+    PresetOption,
+    choose_metric,
+    make_settings,
+    resolve_run,
+)
 
 if TYPE_CHECKING:
     from stadia.apps.studies.config import PlannedRun, StudyConfig
-    from stadia.apps.studies.launch import Job, Launcher, TrainingProcess
+    from stadia.apps.studies.launch import Job, Launcher
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.metrics.statistics import Better
-
-UNFINISHED = 1
-"""The command exits with this code where a run of a study did not finish."""
-
-PresetOption = Annotated[str | None, option("A name of `stadia list presets`, or a YAML file, under all settings.")]
-EngineOption = Annotated[str | None, option("What trains the runs: local (default), ray, slurm.")]
-BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")]
 
 
 def ablate(
@@ -67,11 +67,15 @@ def ablate(
         recipe = str(read_preset(preset)["recipe"])
     given: dict[str, Any] = {"recipe": recipe, "metric": metric, "better": better, "margin": margin}
     given["scores"] = True if scores else None
-    given |= {"name": name or (None if study else "study"), "seeds": _numbers(seeds), "base": _settings(data, words)}
+    given |= {
+        "name": name or (None if study else "study"),
+        "seeds": _numbers(seeds),
+        "base": make_settings(data, words),
+    }
     config = read_study(study, given, change or [], preset=preset_overrides(preset) if preset is not None else ())
     if preset is not None:
         read_preset_for(config.recipe, preset)
-    runs = plan_runs(config, _resolve)
+    runs = plan_runs(config, resolve_run)
     metrics, direction = choose_metric(config.recipe, config.metric, config.better)
     if config.metric is not None:
         check_has_depth(config.metric, runs[0].config)
@@ -107,24 +111,10 @@ class _Ablation:
     better: Better
 
 
-def _settings(data: Path | None, words: Sequence[str]) -> list[str]:
-    """Return settings of every run, with `--data` as a setting."""
-    from stadia.files.paths import make_absolute
-
-    return [*([f"data.path={make_absolute(data)}"] if data else []), *words]
-
-
 def _numbers(text: str | None) -> list[Any] | None:
     from stadia.core.config import parse_value
 
     return None if text is None else [parse_value(word) for word in text.split(",") if word]
-
-
-def _resolve(recipe: str, words: list[str]) -> Any:
-    from stadia.cli.train import resolve_recipe
-    from stadia.recipes.base.config import make_paths_absolute
-
-    return make_paths_absolute(resolve_recipe(recipe, None, words, example={}))
 
 
 def _launcher(folder: StudyFolder, jobs: int, engine: str, slurm: list[str]) -> Launcher:
@@ -133,31 +123,6 @@ def _launcher(folder: StudyFolder, jobs: int, engine: str, slurm: list[str]) -> 
     if engine == "slurm":
         return SlurmLauncher(folder.root / "slurm", slurm_options(slurm))
     return RayLauncher(jobs) if engine == "ray" else LocalLauncher(jobs)
-
-
-def choose_metric(recipe: str, metric: str | None, better: str | None) -> tuple[tuple[str, ...], Better]:
-    """Return the names of the metric, by default the recipe's best ones, and its better direction.
-
-    The first name that a run has counts. Raises ConfigError where either is unknown, or they contradict each other.
-    """
-    from stadia.apps.studies.config import check_metric
-    from stadia.core.errors import ConfigError
-    from stadia.recipes import RECIPES
-    from stadia.report.metric_labels import metric_label
-
-    if metric is not None:
-        check_metric(recipe, metric)
-    names = RECIPES.load(recipe).best_metrics if metric is None else (metric,)
-    if not names:
-        found, fix = f"'{recipe}', which has no best metric", "set --metric: a column of metrics.csv, as val/abs_rel"
-        raise ConfigError("metric", found=found, expected="a metric", fix=fix)
-    label = "lower" if metric is None else metric_label(metric).better  # the best metric of every recipe is an error
-    valid = (label,) if label in ("lower", "higher") else ("lower", "higher")
-    direction = better or label
-    if direction not in valid:
-        found = f"{better or 'nothing'} of '{names[0]}'"
-        raise ConfigError("better", found=found, expected=" or ".join(valid), fix="set --better")
-    return names, "lower" if direction == "lower" else "higher"
 
 
 def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequence[str]) -> None:
@@ -271,109 +236,3 @@ def _judge(ablation: _Ablation) -> int:
         echo(f"note: {note}")
     echo(", ".join(map(str, files)))
     return sum(row["status"] != "finished" for row in rows)
-
-
-def sweep(
-    recipe: Annotated[str, argument("The recipe to train.")],
-    base: BaseSettings = None,
-    space: Annotated[Path, typer.Option(help="Ranges as YAML, see docs/how-to/experiments.md.")] = Path("space.yaml"),
-    data: DataOption = None,
-    preset: PresetOption = None,
-    metric: MetricOption = None,
-    better: BetterOption = None,
-    trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the search.")] = 0,
-    out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
-    storage: Annotated[
-        str | None, option("A database for the trials, postgresql://USER@HOST/NAME; by default a file in the folder.")
-    ] = None,
-    engine: Annotated[str | None, option("What trains the trials: local (default), ray.")] = None,
-) -> None:
-    """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
-    from stadia.apps.studies.config import check_has_depth, choose_expected_metric, read_json_mapping
-    from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
-    from stadia.core.errors import ConfigError, ConfigMistakes
-    from stadia.files.paths import check_writable
-    from stadia.recipes.presets import preset_overrides, read_preset_for
-
-    if recipe.endswith((".yaml", ".yml")):
-        expected = f"`stadia sweep RECIPE --space {recipe}`"
-        raise ConfigError("sweep", found=f"{recipe} as the recipe", expected=expected, fix="name the recipe first")
-    names, direction = choose_metric(recipe, metric, better)
-    if metric is not None and not metric.startswith("val/"):
-        fix = "name a column of metrics.csv, val/..."
-        raise ConfigError("--metric", found=repr(metric), expected="one of validation", fix=fix)
-
-    def resolve(given: Sequence[str]) -> Mapping[str, Any]:
-        return _resolve(recipe, list(given)).model_dump(mode="json")
-
-    words = preset_overrides(preset) if preset is not None and read_preset_for(recipe, preset) else ()
-    settings, ranges, shared = [*words, *_settings(data, base or [])], read_space(space), dict[str, Any]()
-    with suppress(ConfigMistakes):  # a trial has the keys that are searched, too, and names what is wrong
-        shared = dict(resolve(settings))
-    record = out / "sweep.json"
-    kept = read_json_mapping(record, "a sweep that stadia wrote").get("metric") if record.exists() else None
-    if metric is not None and metric != kept:
-        check_has_depth(metric, shared)
-    name = kept if kept in names else choose_expected_metric(names, shared)
-    search = Sweep(out, recipe, settings, ranges, name, direction, seed, storage, _find_starter(engine))
-    check_writable(out)
-
-    try:
-        study = search.run(
-            trials,
-            resolve,
-            on_trial_end=lambda trial: echo(_trial_line(trial, name), err=True),
-            on_wait=lambda reason: echo(reason, err=True),
-        )
-    except KeyboardInterrupt:
-        echo(f"stopped; the same command resumes the sweep in {out}", err=True)
-        raise
-    _print_trials(study, name, direction)
-    for key, share in rank_keys(study).items():
-        echo(f"importance of {key}: {share:.0%}")
-    num_values = sum(trial.value is not None for trial in study.trials)
-    if num_values:
-        tried = f"{num_values} trial{'s' * (num_values > 1)}"
-        echo(f"The best of {tried} with one seed may be luck. To test it against the base with other seeds:")
-        echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
-        return
-    logs, why = out / "logs", str(study.trials[0].user_attrs.get("why", "stopped"))
-    fix = f"read {logs}; the same command draws others" if logs.is_dir() else f"correct {space}, and pass another --out"
-    echo(f"no trial has a value of {name} ({why}). Fix: {fix}", err=True)
-    raise typer.Exit(UNFINISHED)
-
-
-def _find_starter(engine: str | None) -> Callable[[Job], TrainingProcess]:
-    """Return what starts the training of a trial. Raises ConfigError for an engine that a search does not use."""
-    from stadia.apps.studies.launch import Job, start_on_ray
-    from stadia.core.errors import ConfigError
-
-    if engine not in (None, "local", "ray"):
-        found, fix = f"'{engine}'", "start the same command in several jobs, with --storage: they share the search"
-        raise ConfigError("--engine", found=found, expected="local or ray", fix=fix)
-    return start_on_ray if engine == "ray" else Job.start
-
-
-def _trial_line(trial: Any, metric: str) -> str:
-    value = f", {metric} {trial.value:.5g}" if trial.value is not None else ""
-    why = f" ({trial.user_attrs['why']})" if "why" in trial.user_attrs else ""
-    settings = ", ".join(f"{key}={setting}" for key, setting in trial.params.items())
-    return f"trial {trial.number}: {trial.state.name.lower()}{value}{why}, {settings}"
-
-
-def _print_trials(study: Any, metric: str, better: str) -> None:
-    """Print ended trials, best first, then the others."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from stadia.process.terminal import Terminal
-
-    keys = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
-    table = Table(*map(escape, ("trial", metric, *keys, "state")))
-    sign = 1 if better == "lower" else -1
-    for trial in sorted(study.trials, key=lambda trial: (trial.value is None, sign * (trial.value or 0))):
-        value = "–" if trial.value is None else f"{trial.value:.5g}"
-        settings = (escape(f"{trial.params.get(key, '–')}") for key in keys)
-        table.add_row(str(trial.number), value, *settings, trial.state.name.lower())
-    Terminal(width=140).print(table)

@@ -1,0 +1,1 @@
+"""Commands of `stadia data`: make, draw and examine data sets."""

@@ -1,0 +1,51 @@
+"""`stadia data overlay`: paste cut-outs onto backgrounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stadia.cli.arguments import ForceOption, argument, option
+from stadia.cli.data.rendering import Seed, Workers
+from stadia.cli.output import print_lines, show_progress
+from stadia.core.errors import ConfigError
+
+MAX_COUNT = 1_000_000
+
+
+def overlay(
+    out: Annotated[Path | None, option("Folder to write to; an interrupted one is continued.")] = None,
+    sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
+    count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Images to train on.")] = 10_000,
+    val: Annotated[
+        int, typer.Option(min=0, max=MAX_COUNT, help="Images to validate on, and to test where there is such a split.")
+    ] = 500,
+    seed: Seed = 0,
+    workers: Workers = None,
+    overrides: Annotated[list[str] | None, argument("As height=128, or data.height=128.", metavar="KEY=VALUE")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
+    from stadia.core.config import resolve_config
+    from stadia.dataloading.config import OverlayDataConfig
+    from stadia.files.output_files import check_replaceable
+
+    if (out is None) == (sheet is None):
+        found = "both" if out else "neither"
+        raise ConfigError("overlay", found=found, expected="--out or --sheet", fix="pass one of them")
+    settings = [word.removeprefix("data.") for word in overrides or []]  # keys of `stadia train` work here too
+    config = resolve_config(OverlayDataConfig, {}, [f"samples={count}", f"val_samples={val}", *settings])
+    if sheet is not None:
+        from stadia.recipes.base.config import list_paths
+
+        sheet = check_replaceable(sheet, "overview", inputs=list_paths(config), force=force)
+
+    from stadia.overlay.data import draw_overlays, write_overlay_set
+
+    with show_progress() as bars:
+        if sheet is not None:
+            print_lines(draw_overlays(config, sheet, seed, bars.progress))
+        elif out is not None:
+            print_lines(write_overlay_set(config, out, seed, workers, bars.progress))

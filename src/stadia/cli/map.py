@@ -1,0 +1,41 @@
+"""`stadia map`: recover the camera, its path and sparse points of a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from stadia.cli.arguments import InputSettings, argument, option
+from stadia.cli.output import print_lines, show_progress
+from stadia.core.errors import ConfigError
+
+
+def map_video(
+    source: Annotated[Path, argument("A video, or a folder of its frames.", metavar="INPUT")],
+    overrides: InputSettings = None,
+    out: Annotated[Path | None, option("The map's folder; beside INPUT by default, drive.map for drive.mp4.")] = None,
+    masks: Annotated[Path | None, option("Of `stadia prepare INPUT --masks`: cars and people are left out.")] = None,
+) -> None:
+    """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
+    from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
+    from stadia.mapping.run_map import MapRequest, run_map
+    from stadia.predict.requests import parse_source_options
+
+    options = parse_source_options(overrides or [])
+    if others := sorted(options.keys() - {"camera", "cache"}):
+        keys = ", ".join(f"data.{key}" for key in others)
+        fix = "remove it: a map takes every frame" if set(others) <= SourceOptions.model_fields.keys() else "remove it"
+        raise ConfigError(keys, found="a value", expected="data.camera or data.cache", fix=fix)
+    request = MapRequest(
+        source=source,
+        camera=CameraConfig(**options.get("camera", {})),
+        out=out,
+        masks=masks,
+        cache=CacheConfig(**options.get("cache", {})),
+    )
+    try:
+        with show_progress() as bars:
+            print_lines(run_map(request, bars.track))
+    except KeyboardInterrupt:
+        print_lines(["note: what is done is kept: the same command goes on from there"])
+        raise

@@ -1,0 +1,93 @@
+"""`stadia diagnose`: the finding of a run to fix first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stadia.cli.arguments import JsonOption, argument
+from stadia.cli.findings import STOPPED, format_headline, print_finding
+from stadia.cli.output import echo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from stadia.diagnostics.finding import Finding
+
+
+def diagnose(
+    run: Annotated[Path, argument("A run's folder, also of a failed or unfinished run.")], as_json: JsonOption = False
+) -> None:
+    """Print the finding to fix first, what may follow from it, and other causes. Exits with 1 for a stop."""
+    from stadia.diagnostics.catalog import find_root_cause
+    from stadia.diagnostics.finding import read_valid_findings
+    from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
+    from stadia.diagnostics.prediction_checks.prediction_verdict import describe_own_term
+    from stadia.predict.verdict import read_verdict
+    from stadia.process.terminal import Terminal
+    from stadia.training.run_folder import Run
+
+    opened = Run.open(run)
+    path = opened.folder / "findings.jsonl"
+    findings, damaged = read_valid_findings(path) if path.exists() else ([], [])
+    if damaged and not findings:
+        raise damaged[0]
+    for error in damaged:
+        echo(f"note: left out: {error}", err=True)
+    facts = opened.facts
+    found, verdict = find_root_cause(findings), read_verdict(facts, findings)
+    own_term = ""
+    if facts.recipe_class and verdict in (Verdict.DOUBTFUL, Verdict.UNUSABLE):
+        record = TrainingRecord.read(opened.folder)
+        if record.recipe_class and record.own_terms:
+            own = describe_own_term(record.recipe_class, record.own_terms)
+            own_term = f"{own.cause}. Fix: {own.fix}"
+    if as_json:
+        parts: dict[str, Sequence[Finding]] = {"first": [found.first] if found.first else []}
+        parts |= {"follows": found.follows, "apart": found.apart, "unchecked": found.unchecked}
+        listed = {name: [finding.to_dict() for finding in some] for name, some in parts.items()}
+        judged = {} if verdict is None else {"predictions": str(verdict)}
+        judged |= {"also_possible": own_term} if own_term else {}
+        echo(json.dumps({**judged, **listed}, indent=2, allow_nan=False))
+    else:
+        console = Terminal(highlight=False)
+        ended = {"running": "is running, or was killed", "failed": f"failed: {facts.error}"}
+        outcome = f"{opened.folder}: {opened.recipe}, {ended.get(facts.status, facts.status)}"
+        console.print(outcome, markup=False, soft_wrap=True)
+        if verdict is not None:
+            console.print(f"predictions: {verdict}", markup=False)
+        if own_term:
+            console.print(f"also possible: {own_term}", markup=False, soft_wrap=True)
+        if found.first is None:
+            missing = "no findings.jsonl: the run ended before its data were checked"
+            nothing = (
+                "no finding that would explain a bad result" if found.apart else "[green]no problem was found[/green]"
+            )
+            console.print(nothing if path.exists() else missing, soft_wrap=True)
+        else:
+            console.print("\n[bold]fix first[/bold]")
+            print_finding(console, found.first, opened.folder)
+        _print_rest(console, "may follow from it; check again after the fix", found.follows)
+        _print_rest(console, "other causes", found.apart)
+        if found.unchecked:
+            console.print("\n[bold]not checked[/bold]")
+            for finding in found.unchecked:
+                console.print(f"  {finding.measured}", markup=False, soft_wrap=True, style="dim")
+    if found.stops:
+        raise typer.Exit(STOPPED)
+
+
+def _print_rest(console: Console, title: str, findings: Sequence[Finding]) -> None:
+    from rich.markup import escape
+
+    if findings:
+        console.print(f"\n[bold]{title}[/bold]")
+    for finding in findings:
+        measured = f"{finding.measured}; expected {finding.expected}"
+        console.print(f"  {format_headline(finding)}: {escape(measured)}", soft_wrap=True)
+        console.print(f"    [dim]fix[/dim] {escape(finding.fix)}", soft_wrap=True)

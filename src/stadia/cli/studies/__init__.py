@@ -1,0 +1,1 @@
+"""Commands that train many runs: `ablate` and `sweep`."""

@@ -1,0 +1,1 @@
+"""Commands that write what your own video needs: its camera, masks, the height of the camera."""
