@@ -51,7 +51,7 @@ def measure(part: str, arguments: argparse.Namespace) -> dict[str, object]:
         from stadia.models.depth.fine_tuning import import_peft
 
         import_peft()  # its memory is no memory of a step
-    from stadia.models.depth.transformer_network import import_transformers
+    from stadia.models.depth.dpt import import_transformers
 
     import_transformers()
     torch.manual_seed(0)
@@ -82,7 +82,7 @@ def measure(part: str, arguments: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="small", choices=("tiny", "small", "base", "large"))
+    parser.add_argument("--size", default="small", choices=("small", "base", "large"))
     parser.add_argument("--height", type=int, default=378)
     parser.add_argument("--width", type=int, default=378)
     parser.add_argument("--batch", type=int, default=1)

@@ -9,7 +9,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from stadia.files.write_errors import THIS_MACHINE
+from stadia.files.atomic_files import THIS_MACHINE
 
 
 def join_together(processes: Sequence[BaseProcess], timeout: float) -> list[int | None]:

@@ -50,7 +50,28 @@ TINY_NETWORKS: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "encoder": "mobilenetv3_small_050", "decoder_channels": (4, 8, 8, 8, 8)},
     "base": {"name": "base"},
     "dpt": {"name": "dpt", "size": "tiny"},
-    "depth_anything": {"name": "depth_anything", "size": "tiny"},
+    "depth_anything": {
+        "name": "depth_anything",
+        "settings": {
+            "architecture": {
+                "model_type": "depth_anything",
+                "backbone_config": {
+                    "model_type": "dinov2",
+                    "hidden_size": 32,
+                    "num_hidden_layers": 4,
+                    "num_attention_heads": 4,
+                    "image_size": 70,
+                    "patch_size": 14,
+                    "out_indices": [1, 2, 3, 4],
+                    "reshape_hidden_states": False,
+                },
+                "reassemble_hidden_size": 32,
+                "neck_hidden_sizes": [8, 16, 24, 32],
+                "fusion_hidden_size": 16,
+            },
+            "preprocessing": {},
+        },
+    },
     "monodepth2": {"name": "monodepth2", "motion": False},
     "midas": {"name": "midas", "encoder": "resnet18", "channels": 8},
     "published": {

@@ -21,7 +21,7 @@ from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenanc
 from stadia.evaluation.io.trajectory_formats import read_tum_trajectory
 from stadia.evaluation.predict_frames import predict_motion, stream_predictions
 from stadia.evaluation.protocols import find_protocol
-from stadia.files.locks import hold_folder
+from stadia.files.atomic_files import hold_folder
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 

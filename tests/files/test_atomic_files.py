@@ -8,19 +8,23 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from tests.processes import leave_stale_folder
 
 from stadia.core.errors import StadiaError
 from stadia.files import atomic_files
 from stadia.files.atomic_files import (
+    THIS_MACHINE,
     atomic_folder,
     atomic_write,
+    hold_lock,
     open_to_append,
     remove_stale_files,
     sync_later,
@@ -28,7 +32,6 @@ from stadia.files.atomic_files import (
     write_text,
 )
 from stadia.files.json_files import read_json
-from stadia.files.write_errors import THIS_MACHINE
 
 
 def names(folder: Path) -> list[str]:
@@ -305,3 +308,12 @@ def test_a_folder_that_was_moved_away_is_made_again(tmp_path):
     write_text(tmp_path / "maps" / "a.txt", "second")
     assert (tmp_path / "kept" / "a.txt").read_text() == "first"
     assert (tmp_path / "maps" / "a.txt").read_text() == "second"
+
+
+def test_a_look_at_a_lock_does_not_refuse_its_writer(tmp_path: Path) -> None:
+    look = FileLock(tmp_path / "lock", thread_local=False)
+    look.acquire()
+    timer = threading.Timer(0.1, look.release)
+    timer.start()
+    with hold_lock(tmp_path / "lock", tmp_path):
+        timer.join()

@@ -15,7 +15,7 @@ BOUNDARY = (
     "files/json_files.py",
     "files/yaml_files.py",
     "files/array_files.py",
-    "files/float_images.py",
+    "files/image_io.py",
     "files/image_io.py",
     "files/atomic_files.py",
     "files/paths.py",

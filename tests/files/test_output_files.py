@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from tests.processes import leave_stale_folder
 
 from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import atomic_write
@@ -210,49 +207,6 @@ def test_after_an_error_nothing_is_there(place: Path, monkeypatch: pytest.Monkey
     fill(place)
 
 
-def kill_while_moving(out: Path) -> None:
-    script = f"""
-import os, pathlib
-from stadia.files.output_files import fill_new_folder
-rename = pathlib.Path.rename
-pathlib.Path.rename = lambda path, to: os._exit(9) if path.name == "b" else rename(path, to)
-with fill_new_folder(pathlib.Path({str(out)!r})) as folder:
-    for name in "abc":
-        (folder / name).write_text("old")
-"""
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
-
-
-@pytest.mark.slow
-def test_of_what_a_killed_process_moved_a_file_of_the_user_stays(tmp_path: Path) -> None:
-    kill_while_moving(tmp_path)
-    content, lock, moved = list_names(tmp_path)
-    assert (content[:9], lock, moved) == (".content.", ".lock", "a")
-    (tmp_path / "a").unlink()
-    (tmp_path / "a").write_text("mine")  # another file of the name that was moved
-    with pytest.raises(StadiaError, match="files in it"):
-        fill(tmp_path, "bd")
-    assert (tmp_path / "a").read_text() == "mine"
-
-
-@pytest.mark.slow
-def test_the_next_process_takes_back_what_a_killed_one_moved(tmp_path: Path) -> None:
-    kill_while_moving(tmp_path)
-    fill(tmp_path, "bd")
-    assert list_names(tmp_path) == ["b", "d"]
-
-
-def test_what_was_moved_whole_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill while the emptied folder is removed: the next process took the drawings back, and what was put there."""
-    (tmp_path / "out").mkdir()
-    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
-    fill(tmp_path / "out")
-    monkeypatch.undo()
-    with pytest.raises(StadiaError, match="files in it"):
-        fill(tmp_path / "out")
-    assert list_names(tmp_path / "out")[1:] == ["a", "b", "c"]  # behind the emptied folder
-
-
 @pytest.mark.slow
 def test_a_folder_is_filled_by_one_process(place: Path) -> None:
     with fill_new_folder(place) as folder:
@@ -260,26 +214,6 @@ def test_a_folder_is_filled_by_one_process(place: Path) -> None:
         with pytest.raises(StadiaError, match="another process that writes it"):
             fill(place)
     assert list_names(place) == ["a"]
-
-
-PLANTED = ('["thesis.txt"]', '{"thesis.txt": [1, 2, 3, 4], "../kept": []}', "[[]]", '{"a": null}', "3", "{")
-
-
-@pytest.mark.parametrize("record", PLANTED)
-@pytest.mark.parametrize("name", [".stadia-partial", ".content"])
-def test_a_planted_record_removes_no_file(name: str, record: str, tmp_path: Path) -> None:
-    """`data show --out OUT`, where OUT came from somebody else. The old record named any file of OUT."""
-    (tmp_path / "kept").touch()
-    folder = tmp_path / "out" / name
-    if name == ".content":
-        folder = leave_stale_folder(tmp_path / "out" / "content")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".moved.json").write_text(record)
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(StadiaError, match="out: found files in it"):
-        fill(tmp_path / "out")
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
-    assert (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("record", RECORDS)

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from stadia.core.errors import DataError, RunError, StadiaError
-from stadia.files.locks import LOCK_FILE, hold_folder, hold_lock, is_empty
+from stadia.files.atomic_files import LOCK_FILE, hold_folder, hold_lock, is_empty
 from stadia.files.paths import check_no_links, check_writable, make_absolute, safe_join
 
 
@@ -96,7 +96,7 @@ def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path):
 
 def test_a_killed_process_holds_no_lock(tmp_path):
     script = (
-        "import os, sys; from pathlib import Path; from stadia.files.locks import hold_folder\n"
+        "import os, sys; from pathlib import Path; from stadia.files.atomic_files import hold_folder\n"
         "with hold_folder(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9

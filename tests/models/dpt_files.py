@@ -16,9 +16,8 @@ import stadia.process.torchvision_shim  # noqa: F401
 
 from torch import Tensor
 
-from stadia.models.depth.depth_anything import DepthAnything, make_architecture
-from stadia.models.depth.dpt import Dpt, make_hybrid, make_plain
-from stadia.models.depth.transformer_network import Architecture, TransformerDepthNetwork
+from stadia.models.depth import dpt
+from stadia.models.depth.dpt import Architecture, Dpt, make_hybrid, make_plain
 
 Weights = dict[str, Tensor]
 
@@ -44,36 +43,16 @@ def plain() -> Architecture:
     )
 
 
-def depth_anything() -> Architecture:
-    """A shrunken Depth Anything."""
-    return make_architecture(
-        width=32, blocks=4, heads=4, hooks=(0, 1, 2, 3), neck=(8, 16, 24, 32), fusion=16, published="Tiny"
-    )
-
-
-def choose_class(arch: Architecture) -> type[Dpt] | type[DepthAnything]:
-    """Return the network of an architecture."""
-    return DepthAnything if "reassemble_hidden_size" in arch.settings else Dpt
-
-
-def build(
-    arch: Callable[[], Architecture], weights: Path | None = None, *, seed: int = 0, **config: Any
-) -> TransformerDepthNetwork:
+def build(arch: Callable[[], Architecture], weights: Path | None = None, *, seed: int = 0, **config: Any) -> Dpt:
     """Build a network of these sizes, with the weights of a file, if there is one."""
     torch.manual_seed(seed)
-    network_class = choose_class(arch())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_class, "find_architecture", staticmethod(lambda config: arch()))
-        settings = network_class.Config(weights=weights and str(weights), **config)
-        return network_class(settings, pretrained=weights is not None).eval()
+        patch.setitem(dpt.SIZES, "hybrid", arch())
+        settings = Dpt.Config(weights=weights and str(weights), **config)
+        return Dpt(settings, pretrained=weights is not None).eval()
 
 
-def stride_of(network: TransformerDepthNetwork) -> int:
-    """Return the multiple of image sides whose tokens are whole patches."""
-    return 14 if isinstance(network, DepthAnything) else 32
-
-
-def drawn(arch: Callable[[], Architecture]) -> TransformerDepthNetwork:
+def drawn(arch: Callable[[], Architecture]) -> Dpt:
     """A network of which no two weights are alike, norms and biases not being 1 and 0."""
     network = build(arch)
     with torch.no_grad():
@@ -83,7 +62,6 @@ def drawn(arch: Callable[[], Architecture]) -> TransformerDepthNetwork:
 
 
 # -- the original names, written down from the other side: what isl-org/DPT calls a weight of transformers
-# ------------------------------
 
 VIT = {
     "layernorm_before": "norm1",
@@ -131,7 +109,7 @@ def original_name(name: str) -> str:
     return f"{new}.{kind}" if kind else new
 
 
-def originals(network: TransformerDepthNetwork) -> Weights:
+def originals(network: Dpt) -> Weights:
     """The network's weights as isl-org/DPT would have saved them: joined qkv, and the backbone's classifier of 1000
     classes.
     """
@@ -155,7 +133,7 @@ def saved(folder: Path, weights: Weights) -> Path:
     return folder / "dpt.pt"
 
 
-def predict(network: TransformerDepthNetwork) -> Tensor:
+def predict(network: Dpt) -> Tensor:
     with torch.no_grad():
         return network.raw(torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)))
 

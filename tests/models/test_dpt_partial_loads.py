@@ -18,12 +18,12 @@ from torch import nn
 
 from stadia.core.errors import CheckpointError
 from stadia.models import pretrained_weights
+from stadia.models.depth import dpt
 from stadia.models.depth.config import DptConfig
 from stadia.models.depth.dpt import Dpt
 from stadia.models.pretrained_weights import LoadReport
 
 # -- mutations: each is caught
-# ---------------------------------------------------------------------------------------------------
 
 
 def test_swapped_query_and_key_change_the_output(tmp_path: Path) -> None:
@@ -196,7 +196,6 @@ def test_a_pickle_that_fills_memory_is_not_read(is_zip: bool, tmp_path: Path, mo
 
 
 # -- the report, and the hub
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_report_has_a_table_and_a_json_summary() -> None:
@@ -228,7 +227,7 @@ def test_published_weights_come_from_the_hub(
     path = as_safetensors(folder, source.network.state_dict())
     monkeypatch.setattr(pretrained_weights, "download_first_file", lambda *what: requests.append(what) or path)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: True)
-    monkeypatch.setattr(Dpt, "find_architecture", staticmethod(lambda config: plain()))
+    monkeypatch.setitem(dpt.SIZES, "hybrid", plain())
     pretrained_weights.warn_newest_revision.cache_clear()
     network = Dpt(DptConfig(revision=revision))
     assert torch.equal(predict(network.eval()), predict(source))
@@ -245,7 +244,7 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
     huggingface_error = pretrained_weights.huggingface_hub.errors.LocalEntryNotFoundError
     monkeypatch.setattr(pretrained_weights.huggingface_hub, "hf_hub_download", no_hub)
     monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
-    monkeypatch.setattr(Dpt, "find_architecture", staticmethod(lambda config: plain()))
+    monkeypatch.setitem(dpt.SIZES, "hybrid", plain())
     with pytest.raises(CheckpointError, match="nobody/nothing is unreachable on the hub") as refused:
         Dpt(DptConfig())
     for fix in ("copy models--nobody--nothing ", "model.network.weights=FILE", "model.pretrained=false"):

@@ -23,7 +23,6 @@ from dpt_files import (
     as_old_pickle,
     as_safetensors,
     build,
-    depth_anything,
     drawn,
     hybrid,
     originals,
@@ -39,8 +38,7 @@ from torch import Tensor
 
 from stadia.core.errors import CheckpointError
 from stadia.models.depth.config import DptConfig
-from stadia.models.depth.dpt import Dpt
-from stadia.models.depth.transformer_network import Architecture
+from stadia.models.depth.dpt import Architecture, Dpt, build_transformer
 from stadia.models.pretrained_weights import rename_to_transformers
 
 
@@ -81,7 +79,6 @@ def test_weights_of_the_files_for_scripting_arrive_whole(arch: Callable[[], Arch
 
 
 # -- timm's networks, of which the published ones were made
-# -------------------------------------------------------------------------
 
 
 def timm_vit(**config: Any) -> VisionTransformer:
@@ -134,7 +131,6 @@ def test_the_published_networks_names_and_shapes_are_all_known(name: str, backbo
 
 
 # -- other files
-# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("write", [as_folder, as_bin, as_safetensors, as_old_pickle])
@@ -142,25 +138,6 @@ def test_a_checkpoint_of_transformers_arrives(write: Callable[[Path, Weights], P
     source = drawn(plain)
     loaded = build(plain, write(tmp_path, source.network.state_dict()), seed=1)
     assert torch.equal(predict(loaded), predict(source))
-
-
-def test_depth_anythings_published_names_arrive(tmp_path: Path) -> None:
-    """They are of before transformers 5, which called DINOv2's projections otherwise."""
-    source = drawn(depth_anything)
-    old = {
-        "q_proj": "attention.query",
-        "k_proj": "attention.key",
-        "v_proj": "attention.value",
-        "o_proj": "output.dense",
-    }
-    weights = source.network.state_dict()
-    for new, former in old.items():
-        weights = {name.replace(f"attention.{new}", f"attention.{former}"): tensor for name, tensor in weights.items()}
-    assert len(weights.keys() - source.network.state_dict().keys()) == 32
-    loaded = build(depth_anything, as_safetensors(tmp_path, weights), seed=1)
-    image = torch.rand(1, 3, 28, 56)
-    with torch.no_grad():
-        assert torch.equal(loaded.raw(image), source.raw(image))
 
 
 def test_weights_in_half_precision_are_used_in_single(tmp_path: Path) -> None:
@@ -188,4 +165,4 @@ def test_parameters_of_attention_core_stay_random_and_are_listed(tmp_path: Path)
     assert report is not None
     assert len(report.missing) >= 4
     assert all(".core." in name for name in report.missing)
-    assert len(report.loaded) == len(Dpt.build(plain()).state_dict())
+    assert len(report.loaded) == len(build_transformer(plain()).state_dict())

@@ -9,17 +9,17 @@ import pytest
 from torch import nn
 
 from stadia.core.errors import CheckpointError
-from stadia.models import parameter_limit
+from stadia.models import pretrained_weights
 from stadia.recipes import configure
 from stadia.recipes.base import build_recipe
 
 
 def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parameter_limit, "SLACK_NUMBERS", 2 << 20)
+    monkeypatch.setattr(pretrained_weights, "SLACK_NUMBERS", 2 << 20)
     layers: list[nn.Module] = []
 
     def build() -> None:
-        with parameter_limit.limit_parameters(Path("c.safetensors"), 10):
+        with pretrained_weights.limit_parameters(Path("c.safetensors"), 10):
             layers.extend(nn.Linear(1000, 1000) for _ in range(9))
 
     with pytest.raises(CheckpointError, match=r"c\.safetensors: found a configuration of a network with more than 2"):
@@ -32,7 +32,7 @@ def test_loading_a_checkpoint_builds_no_network_larger_than_it(monkeypatch: pyte
     values = configure("selfsup", data={"path": "DATA"}, model={"network": {"encoder": "test_efficientnet"}})
     header = SimpleNamespace(recipe="selfsup", config=values.model_dump(mode="json"))
     small = SimpleNamespace(path="c.safetensors", header=header, built_recipe=None, count_numbers=lambda: 10)
-    monkeypatch.setattr(parameter_limit, "SLACK_NUMBERS", 100_000)
+    monkeypatch.setattr(pretrained_weights, "SLACK_NUMBERS", 100_000)
     monkeypatch.setattr(build_recipe, "open_checkpoint", lambda _: small)
     with pytest.raises(CheckpointError, match=r"c\.safetensors: found a configuration of a network with more than 0"):
         build_recipe.load_recipe(Path("c.safetensors"))

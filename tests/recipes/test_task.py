@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stadia.core.errors import StadiaError
-from stadia.files.locks import hold_folder
+from stadia.files.atomic_files import hold_folder
 from stadia.predict import task
 
 

@@ -27,8 +27,7 @@ from tests.processes import leave_stale_file, leave_stale_folder
 
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.files import atomic_files as files
-from stadia.files.run_facts import Status
-from stadia.files.run_names import list_lost_files
+from stadia.files.run_facts import Status, list_lost_files
 from stadia.process import signals, terminal
 from stadia.process.signals import OutputClosedError
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint

@@ -1,9 +1,16 @@
-"""Write files and folders atomically: whole under their name, or not at all. Reading is in `input_files`."""
+"""Write files and folders atomically: whole under their name, or not at all, and by one process at a time.
+
+Reading is in `input_files`.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
 import sys
@@ -17,8 +24,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from stadia.files.locks import hold_lock
-from stadia.files.write_errors import THIS_MACHINE, explain_write_error, match_temporary_name
+from filelock import FileLock, Timeout
+
+from stadia.core.errors import StadiaError, summarize_exception
 
 IS_WINDOWS = sys.platform == "win32"
 """Windows syncs no folder, and no file that is open for reading alone."""
@@ -32,6 +40,25 @@ _STALE_S = 24 * 3600.0  # age of a temporary file that a process of another mach
 _STEM_BYTES = 100  # of a temporary name, which a file system limits to 255
 _CLEANED: set[str] = set()
 """Folders whose stale temporary files this process has removed."""
+
+THIS_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""Temporary files have the machine in their names: a folder may be shared, and process ids are those of one machine."""
+
+FULL_DISK = "a full disk"
+"""A sweep does not go on with the next trial after this error: it would fail too."""
+
+_TEMPORARY_NAME = re.compile(
+    r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<process>\d{1,9})\.[a-z0-9_]{8}\.partial(\.[^.]*)?", re.DOTALL
+)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_PARTLY_WRITTEN = re.compile(r"\d+ requested and \d+ written")  # numpy's words, in an OSError without a number
+
+LOCK_FILE = ".lock"
+"""The lock of a folder is a file inside it: its parent may be a place where nothing else can be written."""
+
+PROBE_S = 0.5
+"""Time to wait for a lock: a process that looks whether it is held, such as `stadia app`, holds it for a moment."""
 
 
 def open_to_append(path: Path) -> BinaryIO:
@@ -165,23 +192,13 @@ def remove_stale_files(folder: str | Path) -> None:
     absolute = os.path.abspath(folder)
     if absolute in _CLEANED:
         return
-    for entry in list_stale_entries(folder):
-        with suppress(OSError):  # another process may remove it at the same time
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
-    _CLEANED.add(absolute)
-
-
-def list_stale_entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """Yield the temporary files and folders of this module in a folder that no process writes any more."""
     for entry in os.scandir(folder):
-        is_plain = entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
-        if is_plain and (name := match_temporary_name(entry.name)):
-            with suppress(OSError):
-                if _is_stale(entry.stat(), name["machine"], int(name["process"])):
-                    yield entry
+        is_folder = entry.is_dir(follow_symlinks=False)
+        name = match_temporary_name(entry.name) if is_folder or entry.is_file(follow_symlinks=False) else None
+        with suppress(OSError):  # another process may remove it at the same time
+            if name and _is_stale(entry.stat(), name["machine"], int(name["process"])):
+                shutil.rmtree(entry.path) if is_folder else os.unlink(entry.path)
+    _CLEANED.add(absolute)
 
 
 def _is_stale(status: os.stat_result, machine: str, process: int) -> bool:
@@ -284,3 +301,87 @@ def write_json(path: Path, value: Any) -> None:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value))  # piece by piece
         stream.write("\n")
+
+
+# -- why a file could not be written: a full disk, a limit, no access, or a name that is taken
+
+
+def match_temporary_name(name: str) -> re.Match[str] | None:
+    """Return machine and process of the name of a file that is being written (`atomic_write`); None for other names.
+
+    Examples:
+        >>> match_temporary_name(".last.0a1b2c3d-12.x1y2z3_4.partial.safetensors")["process"]
+        '12'
+    """
+    return _TEMPORARY_NAME.fullmatch(name)
+
+
+def explain_write_error(error: OSError, path: str | Path) -> None:
+    """Raise StadiaError for an error of writing `path`; return for an error that names another file."""
+    reason = error.strerror or summarize_exception(error)
+    if error.errno in _NO_SPACE or (error.errno is None and _PARTLY_WRITTEN.search(str(error))):
+        expected, fix = "free space for the file", "free some space, or raise the limit of `ulimit -f`"
+        raise StadiaError(path, found=f"{FULL_DISK} ({reason})", expected=expected, fix=fix) from error
+    if error.errno in _NO_ACCESS:
+        found, expected = f"a place that cannot be written to ({reason})", "a file in a folder that can be written to"
+        raise StadiaError(path, found=found, expected=expected, fix="choose another place to write to") from error
+    is_ours = error.filename is None or match_temporary_name(Path(os.fsdecode(error.filename)).name)
+    if is_ours and not isinstance(error, BrokenPipeError):  # a write or a sync names no file
+        found, expected = f"a file that cannot be written ({reason})", "a file that can be written"
+        raise StadiaError(path, found=found, expected=expected, fix="check the disk, then run it again") from error
+
+
+# -- the lock of an output: a second process that would write it is refused; a killed process holds none
+
+
+@contextmanager
+def hold_lock(path: Path, output: Path, refusal: StadiaError | None = None) -> Iterator[None]:
+    """Hold a lock, a file that is made and removed again, while the block writes an output.
+
+    Args:
+        path: of the file.
+        output: what the block writes, for messages.
+        refusal: what is raised where another process holds the lock.
+
+    Raises:
+        StadiaError: another process holds the lock, its file cannot be made, or a file with content is in its place.
+    """
+    lock = FileLock(path)
+    try:
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or path.stat().st_size):
+            found, expected = "something that is no lock of stadia's", "no file of this name"
+            raise StadiaError(path, found=found, expected=expected, fix="rename it, or choose another output")
+        lock.acquire(timeout=PROBE_S, poll_interval=PROBE_S / 10)
+    except Timeout:
+        raise refusal or StadiaError(
+            output,
+            found="another process that writes it",
+            expected="one process at a time",
+            fix="wait until it has ended, or choose another output",
+        ) from None
+    except OSError as error:
+        explain_write_error(error, output)
+        raise
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            path.unlink()
+        lock.release()
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Make an output folder where it is missing, and hold its lock, as `hold_lock`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        explain_write_error(error, folder)
+        raise
+    with hold_lock(folder / LOCK_FILE, folder):
+        yield
+
+
+def is_empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing but the lock of a process that writes it, or was killed."""
+    return all(path.name == LOCK_FILE for path in folder.iterdir())

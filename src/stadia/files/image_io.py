@@ -1,7 +1,11 @@
-"""Decode and encode PNG and JPEG: whole files of a bounded number of pixels, and names of any bytes."""
+"""Decode and encode images: whole files of a bounded number of pixels, and names of any bytes.
+
+PNG and JPEG, and maps of one channel from TIFF, PFM and OpenEXR, whose sizes are checked before they are decoded.
+"""
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, summarize_exception
 from stadia.files.atomic_files import open_atomic
-from stadia.files.input_files import read_bytes
+from stadia.files.input_files import check_input_file, name_parser_errors, read_bytes
 
 MAX_IMAGE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 26
@@ -66,22 +70,26 @@ def decode_image(
 
     Raises DataError where it is neither, truncated or damaged, or has more than MAX_PIXELS pixels.
     """
+    header = parse_image_header(data)
     fault = find_image_fault(data)
-    if fault is None:
-        header = parse_image_header(data)
-        if header is None:
-            fault = "a file that cannot be decoded (an image without a size)"
-        else:
-            check_pixel_count(path, header.width, header.height)
-    image = None
-    if fault is None:
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except (cv2.error, MemoryError) as error:
-            fault = f"a file that cannot be decoded ({summarize_exception(error)})"
-    if image is None:
-        raise DataError(path, found=fault or "a file that cannot be decoded", expected=expected, fix=fix)
-    return image
+    if fault is None and header is None:
+        fault = "a file that cannot be decoded (an image without a size)"
+    if fault is not None or header is None:
+        raise DataError(path, found=fault or "no image", expected=expected, fix=fix)
+    check_pixel_count(path, header.width, header.height)
+    return _decode(path, data, flags, expected, fix)
+
+
+def _decode(path: object, data: bytes, flags: int, expected: str, fix: str) -> NDArray[Any]:
+    """Return what cv2.imdecode does. Raises DataError for what it cannot decode."""
+    reason = ""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if image is not None:
+            return image
+    except (cv2.error, MemoryError) as error:
+        reason = f" ({summarize_exception(error)})"
+    raise DataError(path, found=f"a file that cannot be decoded{reason}", expected=expected, fix=fix)
 
 
 def find_image_fault(data: bytes) -> str | None:
@@ -187,3 +195,87 @@ def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] =
         raise OSError(f"{path} could not be encoded")
     with open_atomic(path) as stream:
         stream.write(data)  # type: ignore[call-overload]
+
+
+# -- maps of one channel
+
+FLOAT_SUFFIXES = (".exr", ".pfm", ".tiff", ".tif")
+EXR_CHANNELS = ("Z", "Depth.Z", "Depth.V", "V", "Y", "depth", "R")
+"""Names of the channel of depth: of renderers, of Blender, of gray images; R of three equal ones."""
+
+MAP_EXPECTED = "a map of one channel"
+_PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+[-+.\deE]+\s")
+
+
+def read_float_image(path: Path) -> NDArray[Any]:
+    """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file as stored.
+
+    Raises DataError where it is damaged, has several pages or channels, or needs a package that is not installed.
+    """
+    if path.suffix.lower() == ".exr":
+        return _read_exr(path)
+    data = read_bytes(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)
+    with name_parser_errors(path, expected=MAP_EXPECTED):
+        if path.suffix.lower() == ".pfm":
+            header = _PFM_HEADER.match(data)
+            if header is None:
+                raise ValueError("no header of a PFM")
+            size, pages = (int(header[2]), int(header[3])), 1
+        else:
+            size, pages = _read_tiff_header(data)
+    check_pixel_count(path, *size)
+    if pages != 1:
+        raise DataError(path, found=f"{pages} pages", expected="one map a file", fix="write one file for each image")
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, MemoryError) as error:
+        found = f"a file that cannot be decoded ({summarize_exception(error)})"
+        raise DataError(path, found=found, expected=MAP_EXPECTED, fix="write or copy it again") from error
+    if stored is None:
+        raise DataError(
+            path, found="a file that cannot be decoded", expected=MAP_EXPECTED, fix="write or copy it again"
+        )
+    return _take_channel(path, np.asarray(stored))
+
+
+def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
+    """Return (width, height) and the number of pages of a TIFF. Raise ValueError for another file."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
+            return image.size, int(getattr(image, "n_frames", 1))
+    except OSError as error:
+        raise ValueError(summarize_exception(error)) from error
+
+
+def _take_channel(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
+    """Return the map, or the first of equal channels."""
+    if stored.ndim == 3 and all(np.array_equal(stored[..., 0], stored[..., c]) for c in range(1, stored.shape[2])):
+        return stored[..., 0]
+    if stored.ndim != 2:
+        found, fix = f"{stored.shape[2]} channels", "store depth as one channel"
+        raise DataError(path, found=found, expected="one channel", fix=fix)
+    return stored
+
+
+def _read_exr(path: Path) -> NDArray[Any]:
+    try:
+        import OpenEXR
+    except ImportError as error:
+        fix = "pip install 'stadia[exr]', or convert it to .npy or .pfm"
+        raise DataError(path, found="an .exr file", expected="the extra 'exr'", fix=fix) from error
+    check_input_file(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)
+    with name_parser_errors(path, expected=MAP_EXPECTED):
+        low, high = OpenEXR.File(str(path), header_only=True).header()["dataWindow"]
+        width, height = (int(b) - int(a) + 1 for a, b in zip(low, high, strict=True))
+        check_pixel_count(path, max(width, 1), max(height, 1))
+        with OpenEXR.File(str(path), separate_channels=True) as opened:
+            channels = {name: np.array(channel.pixels) for name, channel in opened.channels().items()}
+    name = next((name for name in EXR_CHANNELS if name in channels), "")
+    name = next(iter(channels)) if len(channels) == 1 else name
+    colors = [channels[color] for color in "RGB" if color in channels]
+    if not name or (name == "R" and not all(np.array_equal(colors[0], color) for color in colors[1:])):
+        fix = f"store depth as the channel {EXR_CHANNELS[0]}"
+        raise DataError(path, found=f"the channels {', '.join(channels)}", expected="one channel of depth", fix=fix)
+    return np.asarray(channels[name])

@@ -13,7 +13,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import (
     atomic_folder,
-    list_stale_entries,
+    explain_write_error,
+    hold_folder,
+    is_empty,
     make_temporary_folder,
     open_atomic,
     remove_stale_files,
     sync_later,
-    write_json,
 )
 from stadia.files.image_io import PNG_SIGNATURE
 from stadia.files.input_files import open_input
-from stadia.files.json_files import read_json
-from stadia.files.locks import hold_folder, is_empty
 from stadia.files.paths import check_no_links, check_writable, expand_home, is_existing_path
-from stadia.files.run_names import RUN_FILES
-from stadia.files.write_errors import explain_write_error
+from stadia.files.run_facts import RUN_FILES
 
 _END_BYTES = 1 << 16  # at either end of a file, where its mark is
-_MOVED = ".moved.json"  # in a temporary folder: what is moved out of it, with the identity of each file
 
 PREVIEWED = ("roadworld", "roomworld", "tableworld", "cutouts")
 """Kinds of rendered data sets, which have a preview.png."""
@@ -192,53 +189,27 @@ def fill_new_folder(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         raise StadiaError(path, found="a file", expected="a new folder", fix="choose another --out")
     with hold_folder(path):
-        for entry in list_stale_entries(path):
-            if entry.is_dir():
-                _take_back(Path(entry.path))
         remove_stale_files(path)
         if not is_empty(path):
             fix = "choose another --out: nothing is overwritten"
             raise StadiaError(path, found="files in it", expected="a new folder", fix=fix)
         content: Path | None = None
+        moved: list[Path] = []
         try:
             content = make_temporary_folder(path, "content")
             with sync_later(content):
                 yield content
-            names = sorted(file.name for file in content.iterdir())
-            write_json(content / _MOVED, {name: _identify_file(content / name) for name in names})
-            for name in names:
-                (content / name).rename(path / name)
-            (content / _MOVED).unlink()  # from here on they stay
+            for file in sorted(content.iterdir()):
+                moved.append(file.rename(path / file.name))
         except BaseException as error:
-            with suppress(OSError):  # the first error is the cause; the next process takes it back
-                _take_back(content)
+            for file in moved:
+                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 explain_write_error(error, path)
             raise
-        for _ in range(2):  # the result is whole: where its empty folder stays, the command has not failed
-            shutil.rmtree(content, ignore_errors=True)
-
-
-def _take_back(folder: Path | None) -> None:
-    """Remove a temporary folder, and what was moved out of it into the folder that it is in.
-
-    A file beside it is removed only where it is the recorded one itself: another file of this name is the user's.
-    """
-    if folder is None:
-        return
-    with suppress(DataError):  # a record that stadia did not write
-        moved = read_json(folder / _MOVED) if (folder / _MOVED).is_file() else {}
-        for name, identity in moved.items() if isinstance(moved, dict) else ():
-            file = folder.parent / Path(name).name
-            if os.path.lexists(file) and _identify_file(file) == identity:
-                file.unlink()
-    shutil.rmtree(folder)
-
-
-def _identify_file(path: Path) -> list[int]:
-    """Return what no other file of the disk has, and what renaming leaves: device, inode, size and time of change."""
-    status = path.lstat()
-    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+        finally:
+            if content is not None:
+                shutil.rmtree(content, ignore_errors=True)
 
 
 def _is_input(path: Path, given: Path, kind: str) -> bool:

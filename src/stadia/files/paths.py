@@ -16,7 +16,7 @@ from pathlib import Path
 import platformdirs
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.files.write_errors import explain_write_error
+from stadia.files.atomic_files import explain_write_error
 
 
 def is_existing_path(path: str | Path) -> bool:

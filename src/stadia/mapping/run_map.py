@@ -19,7 +19,7 @@ from stadia.datasets.recordings import Intrinsics
 from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_user_camera
 from stadia.datasets.video.video_map import MASK, MAX_FOCAL_DIFFERENCE, find_map_folder
-from stadia.files.locks import hold_folder
+from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_writable, expand_home
 from stadia.mapping.build_map import VideoMap, build_map, remove_work
 from stadia.mapping.features import import_pycolmap

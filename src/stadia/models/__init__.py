@@ -14,7 +14,7 @@ DEPTH_NETWORKS = Registry(
         "base": "stadia.models.depth.base_network:BaseNetwork",
         "unet": "stadia.models.depth.unet:Unet",
         "dpt": "stadia.models.depth.dpt:Dpt",
-        "depth_anything": "stadia.models.depth.depth_anything:DepthAnything",
+        "depth_anything": "stadia.models.depth.published:DepthAnything",
         "published": "stadia.models.depth.published:Published",
         "monodepth2": "stadia.models.depth.monodepth2:Monodepth2",
         "midas": "stadia.models.depth.midas:Midas",
@@ -32,10 +32,10 @@ DEPTH_NETWORK_CONFIGS = Registry(
         "base": "stadia.models.depth.config:BaseConfig",
         "unet": "stadia.models.depth.config:UnetConfig",
         "dpt": "stadia.models.depth.config:DptConfig",
-        "depth_anything": "stadia.models.depth.config:DepthAnythingConfig",
+        "depth_anything": "stadia.models.depth.published_config:DepthAnythingConfig",
         "published": "stadia.models.depth.published_config:PublishedConfig",
-        "monodepth2": "stadia.models.depth.monodepth2_config:Monodepth2Config",
-        "midas": "stadia.models.depth.midas_config:MidasConfig",
+        "monodepth2": "stadia.models.depth.config:Monodepth2Config",
+        "midas": "stadia.models.depth.config:MidasConfig",
     },
 )
 """Configurations that import no torch; that of any other network is its attribute `Config`."""

@@ -30,6 +30,7 @@ import safetensors.torch
 import torch
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from stadia.core.errors import CheckpointError
 from stadia.files.input_files import check_input_file, open_input
@@ -225,17 +226,34 @@ def load_state_dict(network: nn.Module, path: Path, *, ignore: Collection[str] =
     """
     path = expand_home(path)
     check_input_file(path, expected=_EXPECTED, max_bytes=_MAX_BYTES)
-    tensors = read_tensors(path)
+    copy_weights(network, read_tensors(path), path, ignore=ignore, fix="pass the weights of this network")
+
+
+def copy_weights(
+    network: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, ignore: Collection[str] = (), fix: str
+) -> None:
+    """Copy tensors into a network, each parameter of which they have once; `path` is where they are from.
+
+    ignore: names of the network that the tensors lack. Raises CheckpointError as `load_state_dict`.
+    """
     own = {name: tensor for name, tensor in network.state_dict().items() if name not in ignore}
-    shapes = {name for name, tensor in tensors.items() if name in own and own[name].shape != tensor.shape}
-    kinds = {"missing": own.keys() - tensors.keys(), "left over": tensors.keys() - own.keys()}
-    kinds["of another shape"] = shapes
-    kinds["not finite"] = {name for name, tensor in tensors.items() if not tensor.isfinite().all()}
+    kinds = {
+        "missing": own.keys() - tensors.keys(),
+        "left over": tensors.keys() - own.keys(),
+        "of another shape": {
+            name for name, tensor in tensors.items() if name in own and own[name].shape != tensor.shape
+        },
+        "not finite": {name for name, tensor in tensors.items() if not tensor.isfinite().all()},
+    }
+    refuse_differences(path, kinds, fix)
+    network.load_state_dict(dict(tensors), strict=False)
+
+
+def refuse_differences(path: Path, kinds: Mapping[str, Collection[str]], fix: str) -> None:
+    """Raise CheckpointError if weights differ from those of the network; `kinds` has their names by the difference."""
     if any(kinds.values()):
         found = "; ".join(f"{kind}: {summarize_names(sorted(names))}" for kind, names in kinds.items() if names)
-        fix = "pass the weights of this network"
         raise CheckpointError(path, found=found, expected="each weight of the network once", fix=fix)
-    network.load_state_dict(tensors, strict=False)
 
 
 def read_tensors(path: Path, plain: Collection[str] = ()) -> dict[str, Tensor]:
@@ -465,3 +483,38 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 def summarize_names(names: Sequence[str]) -> str:
     """Return the count and the first three names."""
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else "0"
+
+
+# -- how many parameters a network may have while it is built: its configuration may come from somebody else
+
+SLACK_FACTOR = 4
+SLACK_NUMBERS = 1 << 26
+"""While it is built, a network may have more weights than its file: heads and blocks that go again."""
+
+
+@contextmanager
+def limit_parameters(path: Path, numbers: int) -> Iterator[None]:
+    """Raise CheckpointError where networks are built in the block that are far larger than a file's weights.
+
+    Args:
+        path: of the file with their configuration, for the message.
+        numbers: in the file.
+    """
+    count, most = 0, SLACK_FACTOR * numbers + SLACK_NUMBERS
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal count
+        count += 0 if parameter is None else parameter.numel()
+        if count > most:
+            raise CheckpointError(
+                path,
+                found=f"a configuration of a network with more than {most >> 20} million weights",
+                expected="a configuration of the file's own weights",
+                fix="use a checkpoint whose configuration nobody changed",
+            )
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -20,7 +20,7 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import TrackProgress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.files.locks import hold_folder
+from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_no_links, safe_join
 from stadia.predict import TASKS
 from stadia.predict.prediction_outputs import list_files

@@ -17,8 +17,16 @@ from typing import Any
 from stadia.core.errors import DataError, StadiaError
 from stadia.files.input_files import iterate_csv, read_bytes
 from stadia.files.json_files import parse_json_lines, read_json
-from stadia.files.run_facts import RUN_FILE, UNKNOWN_FACTS, RunFacts, read_run_facts
-from stadia.files.run_names import LostFile, describe_place, describe_runs, list_lost_files
+from stadia.files.run_facts import (
+    RUN_FILE,
+    UNKNOWN_FACTS,
+    LostFile,
+    RunFacts,
+    describe_place,
+    describe_runs,
+    list_lost_files,
+    read_run_facts,
+)
 
 MAX_BYTES = 64 << 20
 MAX_FINDINGS = 1000

@@ -11,8 +11,7 @@ from typing import Any
 from stadia.core.config import ABSENT, LOSS_METRICS, ValueChange, diff_mappings, select_relevant_changes, shorten_hashes
 from stadia.core.errors import DataError
 from stadia.files.atomic_files import atomic_write
-from stadia.files.run_facts import match_facts
-from stadia.files.run_names import describe_place
+from stadia.files.run_facts import describe_place, match_facts
 from stadia.process.matplotlib_settings import format_plot_text
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, metric_label
 from stadia.report.quality_summary import measure_late_decrease

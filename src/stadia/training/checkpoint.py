@@ -26,7 +26,7 @@ from stadia.core.errors import CheckpointError, DataError, summarize_exception
 from stadia.files.atomic_files import atomic_write, make_temporary_folder, write_json
 from stadia.files.input_files import check_input_file
 from stadia.files.json_files import check_json_values, load_json, read_json
-from stadia.files.run_names import describe_runs
+from stadia.files.run_facts import describe_runs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -18,8 +18,7 @@ from rich.console import Console
 from stadia.core import seeds
 from stadia.core.config import diff_mappings, select_relevant_changes
 from stadia.core.errors import CheckpointError, RunError, StadiaError
-from stadia.files.run_facts import TimeLimitEnd
-from stadia.files.run_names import list_lost_files
+from stadia.files.run_facts import TimeLimitEnd, list_lost_files
 from stadia.process.cpu_settings import keep_freed_memory, return_freed_memory, return_large_blocks
 from stadia.process.signals import OutputClosedError
 from stadia.process.terminal import StopNow, StopSignals, Terminal

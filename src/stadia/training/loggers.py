@@ -23,9 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, RunError
-from stadia.files.atomic_files import open_to_append, write_text
+from stadia.files.atomic_files import explain_write_error, open_to_append, write_text
 from stadia.files.input_files import parse_csv, parse_integer, read_text
-from stadia.files.write_errors import explain_write_error
 from stadia.training.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)

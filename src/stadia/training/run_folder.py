@@ -21,9 +21,8 @@ from typing import Any
 import stadia
 from stadia.core.config import StrictModel, diff_mappings, select_relevant_changes
 from stadia.core.errors import DataError, RunError
-from stadia.files.atomic_files import remove_stale_files, write_json, write_text
+from stadia.files.atomic_files import LOCK_FILE, hold_lock, remove_stale_files, write_json, write_text
 from stadia.files.json_files import read_json
-from stadia.files.locks import LOCK_FILE, hold_lock
 from stadia.files.paths import check_no_links
 from stadia.files.run_facts import (
     RUN_FILE,
@@ -32,11 +31,12 @@ from stadia.files.run_facts import (
     RunFacts,
     Status,
     describe_change,
+    describe_place,
+    describe_runs,
     match_facts,
     read_run_facts,
     write_run_facts,
 )
-from stadia.files.run_names import describe_place, describe_runs
 
 _PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless", "safetensors", "scipy", "av", "pydantic")
 _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code

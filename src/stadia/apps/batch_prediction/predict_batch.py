@@ -20,10 +20,9 @@ from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, Video
 from stadia.core.errors import DataError, RunError, StadiaError
 from stadia.core.types import TrackProgress
 from stadia.datasets.video.video_list import VideoEntry, read_entries
-from stadia.files.atomic_files import open_to_append
+from stadia.files.atomic_files import hold_folder, open_to_append
 from stadia.files.input_files import open_input
 from stadia.files.json_files import parse_json, parse_json_lines
-from stadia.files.locks import hold_folder
 from stadia.files.output_files import check_foreign_folder
 from stadia.files.paths import expand_home, make_absolute
 from stadia.files.remote_store import RemoteStore, is_url, restore_url

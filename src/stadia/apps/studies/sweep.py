@@ -26,10 +26,9 @@ from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping,
 from stadia.apps.studies.launch import Job, TrainingProcess
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
-from stadia.files.atomic_files import write_json
+from stadia.files.atomic_files import FULL_DISK, write_json
 from stadia.files.output_files import check_own_folder
 from stadia.files.paths import check_no_links
-from stadia.files.write_errors import FULL_DISK
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import remove_stale_files_of_run
 

@@ -23,7 +23,7 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_depth_map, list_images, read_image_header, read_label_png
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import ImageRecording, Intrinsics
-from stadia.files.float_images import read_float_image
+from stadia.files.image_io import read_float_image
 from stadia.files.input_files import read_lines
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 

@@ -25,13 +25,14 @@ from stadia.files.array_files import (
     read_npz,
 )
 from stadia.files.atomic_files import open_atomic
-from stadia.files.float_images import FLOAT_SUFFIXES, read_float_image
 from stadia.files.image_io import (
+    FLOAT_SUFFIXES,
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
     PNG_SIGNATURE,
     decode_image,
     parse_image_header,
+    read_float_image,
     write_image,
 )
 from stadia.files.input_files import read_bytes

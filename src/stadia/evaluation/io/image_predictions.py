@@ -19,9 +19,8 @@ from stadia.evaluation.io.depth_files import DEPTH_KEYS, read_depth_map, write_d
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
 from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
-from stadia.files.atomic_files import sync_later, write_json
+from stadia.files.atomic_files import hold_folder, is_empty, sync_later, write_json
 from stadia.files.image_io import write_image
-from stadia.files.locks import hold_folder, is_empty
 from stadia.files.paths import safe_join
 from stadia.geometry.se3 import quaternion_wxyz_from_matrix
 from stadia.metrics.object_metrics import PosedObjects

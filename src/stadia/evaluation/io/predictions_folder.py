@@ -39,10 +39,9 @@ from stadia.evaluation.io.predictions_record import (
     Provenance,
     read_record,
 )
-from stadia.files.atomic_files import open_scratch_file, open_to_append, sync_later
+from stadia.files.atomic_files import hold_folder, open_scratch_file, open_to_append, sync_later
 from stadia.files.input_files import read_text
 from stadia.files.json_files import parse_json
-from stadia.files.locks import hold_folder
 from stadia.files.paths import check_no_links, join_name
 
 log = logging.getLogger(__name__)

@@ -214,23 +214,28 @@ class BaseConfig(UnetConfig):
         return self
 
 
-class TransformerConfig(DepthNetworkConfig):
-    """A dense prediction transformer and its initial weights.
+class DptConfig(DepthNetworkConfig):
+    """A dense prediction transformer (DPT, arXiv 2103.13413) and its initial weights.
 
+    size: `tiny` and `small` train on two cores and have no published weights; `hybrid` and `large` have.
     revision: commit hash of the published weights on the hub; null takes the newest, and a warning has its hash.
     weights: local file: a .pt of isl-org/DPT, a .safetensors of transformers, or the folder that holds one; null takes
-        the published weights. Where these are missing, the training stops: a hundred million random weights would not
+        the published weights. If these are missing, the training stops: a hundred million random weights would not
         train.
     allow_missing: parameters (* and ? are wildcards) that may stay random if the file lacks them; others stop the
         run.
     allow_unexpected: names in the file that the network may leave unused; others stop the run.
     attention: the attention of every block.
-    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. null: a random network starts at
-        init_depth_m; published weights, which have no scale, use 1 and 0 until they are fitted.
+    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. DPT-Hybrid's values are
+        0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
+        null: a random network starts at init_depth_m; published weights, which have no scale, use 1 and 0 until they
+        are fitted.
     """
 
     typical_depth_m: ClassVar[float] = 10.0
 
+    name: Literal["dpt"] = "dpt"
+    size: Literal["tiny", "small", "hybrid", "large"] = "hybrid"
     revision: Annotated[str, Field(pattern=f"^{REVISION_PATTERN}$")] | None = None
     weights: str | None = None
     allow_missing: tuple[str, ...] = ()
@@ -241,7 +246,7 @@ class TransformerConfig(DepthNetworkConfig):
 
     @property
     def title(self) -> str:
-        return f"{self.name} {getattr(self, 'size', '')}, attention {self.attention.name}"
+        return f"{self.name} {self.size}, attention {self.attention.name}"
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -252,31 +257,53 @@ class TransformerConfig(DepthNetworkConfig):
         return self
 
 
-class DptConfig(TransformerConfig):
-    """A dense prediction transformer (DPT, arXiv 2103.13413).
+class Monodepth2Config(DepthNetworkConfig):
+    """A published network of Monodepth2 (arXiv 1806.01260).
 
-    size: `tiny` and `small` train on two cores and have no published weights; `hybrid` and `large` have.
-    scale, shift: inverse depth in 1/m is scale * output + shift; set both or neither. DPT-Hybrid's values are
-        0.00006016 and 0.00579 for KITTI, 0.000305 and 0.1378 for NYU. 1 / shift is the largest possible depth in m.
-        null: a random network starts at init_depth_m; published weights, which have no scale, use 1 and 0 until they
-        are fitted.
+    weights: folder with encoder.pth, depth.pth, and pose_encoder.pth and pose.pth of video; null: random weights.
+    encoder: ResNet of the network.
+    metres_per_unit: unit of its depth: 5.4 for networks of stereo video of KITTI; null predicts depth up to scale.
+    motion: whether there is a pose network.
+    size: (height, width) of its training images.
     """
 
-    name: Literal["dpt"] = "dpt"
-    size: Literal["tiny", "small", "hybrid", "large"] = "hybrid"
+    weights: str | None = None
+    encoder: Literal["resnet18", "resnet50"] = "resnet18"
+    metres_per_unit: PositiveFloat | None = None
+    motion: bool = True
+    size: tuple[int, int] = (192, 640)
+
+    @property
+    def num_scales(self) -> int:
+        return 4
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.encoder}"
 
 
-class DepthAnythingConfig(TransformerConfig):
-    """Depth Anything V2 (arXiv 2406.09414). Images of any size: inside, both sides become multiples of 14 pixels.
+class MidasConfig(DepthNetworkConfig):
+    """MiDaS 2.1 (arXiv 1907.01341): a ResNeXt and four refining blocks.
 
-    size: `small`, `base` and `large` have published weights, of `small` with a licence for any use (Apache-2.0), of the
-        others CC-BY-NC-4.0. `tiny` trains on two cores.
+    weights: the published file midas_v21-f6b98070.pt; null: random weights.
+    encoder: a ResNet of timm; the published one is resnext101_32x8d.
+    channels: of the refining blocks; the published ones have 256.
     """
 
-    size_multiple: ClassVar[int] = 1
+    typical_depth_m: ClassVar[float] = 10.0
 
-    name: Literal["depth_anything"] = "depth_anything"
-    size: Literal["tiny", "small", "base", "large"] = "small"
+    name: Literal["midas"] = "midas"
+    weights: str | None = None
+    encoder: str = "resnext101_32x8d"
+    channels: int = Field(default=256, ge=8, le=1024)
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.encoder}"
 
 
 NetworkChoice = Annotated[SerializeAsAny[DepthNetworkConfig], BeforeValidator(DepthNetworkConfig.choose)]

@@ -1,60 +1,377 @@
-"""The depth network `dpt`: a dense prediction transformer (Ranftl et al., ICCV 2021, arXiv 2103.13413)."""
+"""The depth network `dpt`: a dense prediction transformer (Ranftl et al., ICCV 2021, arXiv 2103.13413).
+
+The layers are those of transformers, under their names. Added are: exchangeable attention, positions for any grid of
+patches, and constant padding.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from stadia.core.errors import CheckpointError, ConfigError
+from stadia.core.types import DepthScale
+from stadia.models import ATTENTIONS, pretrained_weights
+from stadia.models.attention_config import describe_attention_cost
 from stadia.models.depth.config import DptConfig
-from stadia.models.depth.transformer_network import Architecture, TransformerDepthNetwork, import_transformers
+from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.gradient_checkpointing import run_checkpointed
+from stadia.models.pretrained_weights import (
+    UNUSED_PARAMETERS,
+    WEIGHT_FILE_NAMES,
+    InitialWeights,
+    LoadReport,
+    load_pretrained,
+    resolve_weights_file,
+)
+
+_RANDOM_SCALE, _RANDOM_SHIFT = 0.1, 1 / 200
+"""Scale and shift of a network with random weights: outputs of order 1 give street depths, at most 200 m."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """How transformers builds a network.
+
+    settings: of `transformers.DPTConfig`.
+    blocks, heads: number of transformer blocks, and of heads in each.
+    hooks: blocks whose tokens the decoder receives, from 0; a hybrid's decoder also receives two convolutional maps.
+    hub: repository of the published weights (Apache-2.0), or None.
+    """
+
+    settings: dict[str, Any]
+    blocks: int
+    heads: int
+    hooks: tuple[int, ...]
+    hub: str | None = None
+
+    @property
+    def patch(self) -> int:
+        """Return the side of an image patch in pixels."""
+        return int(self.settings["patch_size"])
+
+    @property
+    def head_dim(self) -> int:
+        """Return the channels of one attention head."""
+        return int(self.settings["hidden_size"]) // self.heads
+
 
 LICENCE = "Apache-2.0"
 """Of the published weights, Intel/dpt-hybrid-midas and Intel/dpt-large."""
 
 
-class Dpt(TransformerDepthNetwork):
-    """DPT-Hybrid, DPT-Large, or a small one that trains on two cores."""
+class Dpt(AffineDepthNetwork):
+    """DPT-Hybrid, DPT-Large, or a small one that trains on two cores.
 
-    Config = DptConfig
+    A vision transformer encodes image patches. Tokens of four of its blocks become maps of four sizes, and a decoder
+    without batch norm fuses them. Blocks after the decoder's last input are not run. The attention core is exchangeable
+    (`models.ATTENTIONS`), one instance per block.
+
+    The head predicts inverse depth up to scale and shift unless the weights state more; `calibrate` makes it 1/m.
+    Sizes without published weights end in a softplus instead of a ReLU, so that their gradient never vanishes.
+    """
+
+    Config: ClassVar[type[DptConfig]] = DptConfig
     source = "https://arxiv.org/abs/2103.13413"
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
-    positions = "bilinear"
     config: DptConfig
+    load_report: LoadReport | None
 
-    @staticmethod
-    def find_architecture(config: DptConfig) -> Architecture:
-        return SIZES[config.size]
+    def __init__(self, config: DptConfig, *, pretrained: bool = True) -> None:
+        super().__init__(config)
+        self.arch = SIZES[config.size]
+        self.licence = "" if self.arch.hub is None else LICENCE
+        check_transformers_installed()
+        self.network = build_transformer(self.arch)
+        make_core = partial(ATTENTIONS.load(config.attention.name), config.attention, self.arch.heads)
+        encoder = self.network.dpt.encoder
+        encoder.layer = nn.ModuleList(TransformerBlock(block, self.arch.heads, make_core) for block in encoder.layer)
+        use_constant_padding(self.network)
+        if self.arch.hub is None:
+            self.network.head.head[-1] = nn.Softplus()
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not any(fnmatchcase(name, pattern) for pattern in UNUSED_PARAMETERS))
+        self.load_report = self._load() if pretrained else None
+        scale, shift = (1.0, 0.0) if self.load_report else (_RANDOM_SCALE, _RANDOM_SHIFT)
+        if config.scale is not None:
+            self.output = DepthScale.METRES
+        scale = scale if config.scale is None else config.scale
+        shift = shift if config.shift is None else config.shift
+        self.register_scale(scale, shift)
+        self.checkpoint_gradients = False
+        if self.load_report is None:
+            self._init_random_weights(max((1 / config.start_m - shift) / scale, 1e-3))
 
-    @staticmethod
-    def build(arch: Architecture) -> Any:
-        transformers = import_transformers()
-        return transformers.DPTForDepthEstimation(transformers.DPTConfig(**arch.settings))
+    @classmethod
+    def check_config(cls, config: DptConfig, *, height: int, width: int) -> None:
+        check_transformers_installed()
+        super().check_config(config, height=height, width=width)
 
-    @property
-    def body(self) -> Any:
-        return self.network.dpt
+    @classmethod
+    def check_weights(cls, config: DptConfig) -> None:
+        find_weights_file(config, SIZES[config.size])
 
-    @property
-    def last_layer(self) -> Any:
-        return self.network.head.head[-2]
-
-    def replace_last_activation(self, activation: nn.Module) -> None:
-        self.network.head.head[-1] = activation
-
-    def decode(self, features: list[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    def raw(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        self.check_config(self.config, height=height, width=width)
+        tokens, grid, features = embed_image(self.network.dpt.embeddings, self.normalize(image))
+        for index, block in enumerate(self.network.dpt.encoder.layer[: self.arch.hooks[-1] + 1]):
+            run = partial(block, grid=grid)
+            tokens = run_checkpointed(run, tokens) if self.checkpoint_gradients else run(tokens)
+            if index in self.arch.hooks:
+                features.append(tokens)
         output: Tensor = self.network.head.head(self.network.neck(features, *grid)[-1])
         return output
+
+    @property
+    def weights(self) -> dict[str, InitialWeights]:
+        """Return the kind of initial weights; `load_report` lists each weight."""
+        if self.load_report is None or self.config.weights is not None:
+            return {"network": "random" if self.load_report is None else "pretrained"}
+        return {"network": f"pretrained {self.arch.hub}@{Path(self.load_report.source).parent.name}"}
+
+    @property
+    def predicts_depth_at_start(self) -> bool:
+        return self.load_report is not None
+
+    @property
+    def has_depth_weights(self) -> bool:
+        return self.config.weights is not None or self.arch.hub is not None
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the transformer, its convolutions and its attention."""
+        return [parameter for parameter in self.network.dpt.parameters() if parameter.requires_grad]
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the decoder and the head."""
+        parts = (self.network.neck, self.network.head)
+        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the trainable parameters of the head."""
+        return [parameter for parameter in self.network.head.parameters() if parameter.requires_grad]
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        return [self.network]
+
+    def enable_gradient_checkpointing(self) -> None:
+        self.checkpoint_gradients = True
+
+    def describe_cost(self, height: int, width: int) -> str:
+        """Describe the cost of an approximate attention per layer at this image size; "" for exact attention."""
+        attention = self.config.attention
+        if attention.name in ("sdpa", "explicit"):
+            return ""
+        grid = height // self.arch.patch, width // self.arch.patch
+        return describe_attention_cost(attention, grid, self.arch.heads, self.arch.head_dim)
+
+    def _load(self) -> LoadReport | None:
+        config, path = self.config, find_weights_file(self.config, self.arch)
+        if path is None:
+            return None
+        return load_pretrained(
+            self.network,
+            path,
+            name=config.title,
+            allow_missing=config.allow_missing,
+            allow_unexpected=config.allow_unexpected,
+        )
+
+    def _init_random_weights(self, output: float) -> None:
+        """Initialize a network without pretrained weights so that it trains.
+
+        transformers initializes for fine-tuning: equal position embeddings, and decoder weights so small that the
+        signal fades. Here positions are 2D sines and cosines (arXiv 1706.03762) and the decoder keeps the signal's
+        variance (He et al., arXiv 1502.01852). The head's output is near `output` everywhere, since below 0 a ReLU has
+        no gradient.
+        """
+        neck, head, positions = self.network.neck, self.network.head, self.network.dpt.embeddings.position_embeddings
+        with torch.no_grad():
+            positions[:, 1:].copy_(make_sincos_positions(math.isqrt(positions.shape[1] - 1), positions.shape[2]))
+        for module in (*neck.modules(), *head.modules()):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        last: Any = self.network.head.head[-2]
+        nn.init.normal_(last.weight, std=1e-3)
+        if self.arch.hub is None:
+            output += math.log(-math.expm1(-output))  # inverse of softplus
+        nn.init.constant_(last.bias, output)
+
+
+def check_transformers_installed() -> None:
+    """Raise ConfigError if the optional dependency transformers is missing. Imports nothing heavy."""
+    if find_spec("transformers") is None:
+        expected, fix = "the extra 'transformers'", "pip install 'stadia[transformers]'"
+        raise ConfigError("transformers", found="no such package", expected=expected, fix=fix)
+
+
+def import_transformers() -> Any:
+    """Return the library transformers, which is imported late: it takes seconds."""
+    import stadia.process.torchvision_shim  # noqa: F401
+
+    # isort: split
+
+    import transformers
+
+    return transformers
+
+
+def find_weights_file(config: DptConfig, arch: Architecture) -> Path | None:
+    """Return the file of initial weights: the configured one, else the published one; None without either.
+
+    Raises CheckpointError if it is unavailable: a hundred million random weights would not train.
+    """
+    if config.weights is not None:
+        return resolve_weights_file(Path(config.weights))
+    if (repository := arch.hub) is None:
+        return None
+    try:
+        with pretrained_weights.offline_if_unreachable():
+            file = pretrained_weights.download_first_file(repository, WEIGHT_FILE_NAMES, config.revision)
+    except OSError as error:
+        found = f"none in the cache, and {repository} is unreachable on the hub ({type(error).__name__})"
+        copy = pretrained_weights.describe_manual_copy(repository)
+        fix = f"{copy}; or model.network.weights=FILE; or model.pretrained=false"
+        what, expected = f"weights of '{config.title}'", "the published weights"
+        raise CheckpointError(what, found=found, expected=expected, fix=fix) from error
+    if config.revision is None:
+        pretrained_weights.warn_newest_revision(repository, f"model.network.revision={file.parent.name}")
+    return file
+
+
+def build_transformer(arch: Architecture) -> Any:
+    """Return the network of transformers with random weights."""
+    transformers = import_transformers()
+    return transformers.DPTForDepthEstimation(transformers.DPTConfig(**arch.settings))
+
+
+# -- parts added to the layers of transformers: exchangeable attention, positions for any grid, constant padding
+
+
+class SelfAttention(nn.Module):
+    """Self-attention from the projections of transformers, with an exchangeable core.
+
+    Args:
+        projections: of transformers, with the layers `query`, `key` and `value`.
+        core: from `models.ATTENTIONS`, for this block only.
+    """
+
+    def __init__(self, projections: nn.Module, heads: int, core: nn.Module) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (getattr(projections, name) for name in ("query", "key", "value"))
+        self.heads, self.core = heads, core
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map (B, N, D) tokens, the last of which form `grid` (height, width), to (B, N, D)."""
+        shape = (*tokens.shape[:2], self.heads, -1)
+        q, k, v = (project(tokens).view(shape).transpose(1, 2) for project in (self.query, self.key, self.value))
+        output: Tensor = self.core(q, k, v, grid).transpose(1, 2).flatten(2)
+        return output
+
+
+class TransformerBlock(nn.Module):
+    """Run the layers of a block of DPT's ViT, with the token grid for its attention.
+
+    The blocks of transformers pass other arguments to their attention in each version.
+
+    Args:
+        block: of transformers; its layers move here.
+        make_core: `make_core(head_dim)` creates the attention core of this block.
+    """
+
+    def __init__(self, block: Any, heads: int, make_core: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        for name, layer in block.named_children():
+            self.add_module(name, layer)
+        projections: Any = block.attention.attention
+        core = make_core(projections.query.out_features // heads)
+        block.attention.attention = SelfAttention(projections, heads, core)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        layers: Any = self
+        normalized = layers.layernorm_before(tokens)
+        tokens = layers.attention.output(layers.attention.attention(normalized, grid), normalized) + tokens
+        return layers.output(layers.intermediate(layers.layernorm_after(tokens)), tokens)
+
+
+def resize_position_embeddings(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resize position embeddings (1, 1 + n * n, D) to another grid: (1, 1 + height * width, D).
+
+    The class token's embedding, the first, stays. The square grid is resized with align_corners=False, so that the
+    training grid returns the embeddings unchanged.
+    """
+    side = math.isqrt(positions.shape[1] - 1)
+    token, places = positions[:, :1], positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    places = functional.interpolate(places.float(), size=grid, mode="bilinear", align_corners=False).to(positions.dtype)
+    return torch.cat((token, places.flatten(2).transpose(1, 2)), dim=1)
+
+
+def embed_image(embeddings: Any, image: Tensor) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
+    """Embed an image (B, 3, H, W). Returns tokens (B, 1 + N, D), their grid, and a hybrid's maps at 1/4 and 1/8."""
+    early: list[Tensor] = []
+    if hasattr(embeddings, "backbone"):
+        trunk = embeddings.backbone.bit
+        features = trunk.embedder(image)
+        for stage in trunk.encoder.stages:
+            features = stage(features)
+            early.append(features)
+        features = embeddings.projection(early.pop())
+    else:
+        features = embeddings.patch_embeddings.projection(image)
+    grid = features.shape[-2], features.shape[-1]
+    token, places = embeddings.cls_token.expand(image.shape[0], -1, -1), features.flatten(2).transpose(1, 2)
+    tokens = torch.cat((token, places), dim=1)
+    return tokens + resize_position_embeddings(embeddings.position_embeddings, grid), grid, early
+
+
+def use_constant_padding(network: nn.Module) -> None:
+    """Replace size-dependent "SAME" padding by constant padding, which is equal for even sides.
+
+    Image sides are multiples of the stride, so every map that is halved has even sides. An export then has no
+    conditions on the size.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__ == "DynamicPad2d":
+                dynamic: Any = child
+                both = max(dynamic.kernel_size[0] - dynamic.stride[0], 0)  # kernels and strides are square
+                before, after = both // 2, both - both // 2
+                constant = nn.ConstantPad2d((before, after, before, after), dynamic.value) if both else nn.Identity()
+                setattr(module, name, constant)
+
+
+def make_sincos_positions(side: int, width: int) -> Tensor:
+    """Return (side * side, width): sines and cosines of each position's row, then of its column."""
+    quarter = width // 4
+    rates = 1.0 / 10_000 ** (torch.arange(quarter) / quarter)
+    angles = torch.arange(side)[:, None] * rates
+    waves = torch.cat((angles.sin(), angles.cos()), dim=1)  # (side, width / 2)
+    return torch.cat((waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)), dim=2).flatten(0, 1)
+
+
+# -- sizes
 
 
 def make_plain(
     *, width: int, blocks: int, heads: int, hooks: tuple[int, ...], neck: tuple[int, ...], fusion: int, hub: str | None
 ) -> Architecture:
-    """A ViT with patches of 16 pixels; tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
+    """Return a ViT with patches of 16 pixels; tokens of four blocks become maps at 1/4, 1/8, 1/16 and 1/32."""
     decoder = {"neck_hidden_sizes": list(neck), "fusion_hidden_size": fusion}
     settings = {**_vit(width, blocks, heads), "backbone_out_indices": list(hooks), **decoder}
-    return Architecture(settings=settings, blocks=blocks, heads=heads, hooks=hooks, hub=hub, licence=LICENCE)
+    return Architecture(settings=settings, blocks=blocks, heads=heads, hooks=hooks, hub=hub)
 
 
 def make_hybrid(
@@ -70,7 +387,7 @@ def make_hybrid(
     fusion: int,
     hub: str | None,
 ) -> Architecture:
-    """Three ResNet stages (BiT: standardized weights, group norm) and a ViT; two stages give maps at 1/4 and 1/8."""
+    """Return three ResNet stages (BiT: standardized weights, group norm), of which two give maps, and a ViT."""
     trunk = {
         "model_type": "bit",
         "embedding_size": stem,
@@ -92,7 +409,7 @@ def make_hybrid(
         "neck_hidden_sizes": [*stages[:2], width, width],
         "fusion_hidden_size": fusion,
     }
-    return Architecture(settings=settings, blocks=blocks, heads=heads, hooks=hooks, hub=hub, licence=LICENCE)
+    return Architecture(settings=settings, blocks=blocks, heads=heads, hooks=hooks, hub=hub)
 
 
 def _vit(width: int, blocks: int, heads: int) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stadia.models.depth.config import MidasConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork
-from stadia.models.depth.midas_config import MidasConfig
 from stadia.models.encoders import check_encoder
 from stadia.models.pretrained_weights import InitialWeights, load_state_dict
 

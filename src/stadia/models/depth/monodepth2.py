@@ -14,9 +14,9 @@ from stadia.core.types import Camera, DepthScale
 from stadia.files.paths import expand_home
 from stadia.geometry.depth_maps import sigmoid_to_inverse_depth
 from stadia.geometry.se3 import from_rotation_translation, so3_exp
+from stadia.models.depth.config import Monodepth2Config
 from stadia.models.depth.depth_network import AffineDepthNetwork, DepthMaps
-from stadia.models.depth.monodepth2_config import Monodepth2Config
-from stadia.models.pretrained_weights import InitialWeights, read_tensors, summarize_names
+from stadia.models.pretrained_weights import InitialWeights, copy_weights, read_tensors
 
 MEAN, STD = 0.45, 0.225
 """Of the published networks, for all channels."""
@@ -217,15 +217,9 @@ def load_monodepth2(network: Monodepth2, folder: Path) -> None:
             fix = "network.motion=false leaves the pose network out" if part.startswith("pose") else "check the folder"
             raise CheckpointError(path, found="no such file", expected="a file of Monodepth2", fix=fix)
         tensors |= {f"{part}.{name}": tensor for name, tensor in read_part(path).items()}
-    own = {name: tensor for name, tensor in network.state_dict().items() if name not in ("scale", "shift")}
-    left_over = sorted(name for name in tensors.keys() - own.keys() if not name.startswith(UNUSED))
-    shapes = sorted(name for name, tensor in tensors.items() if name in own and own[name].shape != tensor.shape)
-    kinds = {"missing": sorted(own.keys() - tensors.keys()), "left over": left_over, "of another shape": shapes}
-    if any(kinds.values()):
-        found = "; ".join(f"{kind}: {summarize_names(names)}" for kind, names in kinds.items() if names)
-        fix = "pass the folder of one network; network.encoder=resnet50 for its larger encoder"
-        raise CheckpointError(folder, found=found, expected="each weight of the network once", fix=fix)
-    network.load_state_dict({name: tensor for name, tensor in tensors.items() if name in own}, strict=False)
+    used = {name: tensor for name, tensor in tensors.items() if not name.startswith(UNUSED)}
+    fix = "pass the folder of one network; network.encoder=resnet50 for its larger encoder"
+    copy_weights(network, used, folder, ignore=("scale", "shift"), fix=fix)
 
 
 PLAIN = ("height", "width", "use_stereo")

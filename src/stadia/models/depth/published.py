@@ -12,11 +12,10 @@ from torch.nn import functional
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 from stadia.core.types import DepthScale
 from stadia.models.depth.depth_network import AffineDepthNetwork
+from stadia.models.depth.dpt import check_transformers_installed, import_transformers
 from stadia.models.depth.package_networks import load_package_network
-from stadia.models.depth.published_config import PublishedConfig
-from stadia.models.depth.transformer_network import check_transformers_installed, import_transformers
-from stadia.models.parameter_limit import limit_parameters
-from stadia.models.pretrained_weights import InitialWeights, find_unneeded, summarize_names
+from stadia.models.depth.published_config import DepthAnythingConfig, PublishedConfig
+from stadia.models.pretrained_weights import InitialWeights, find_unneeded, limit_parameters, refuse_differences
 from stadia.models.published_files import PublishedFiles, find_published_files
 from stadia.models.published_networks import PUBLISHED_NETWORKS
 
@@ -170,6 +169,13 @@ class Published(AffineDepthNetwork):
         return 1 / output.clamp(MIN_DEPTH_M, MAX_DEPTH_M)
 
 
+class DepthAnything(Published):
+    """Depth Anything V2 (arXiv 2406.09414) by its size: DINOv2 with patches of 14 pixels and a DPT decoder."""
+
+    Config = DepthAnythingConfig
+    source = "https://arxiv.org/abs/2406.09414"
+
+
 def compute_margin(side: int) -> int:
     """Return the margin of ZoeDepth at both ends of a side, arXiv 2302.12288.
 
@@ -265,15 +271,11 @@ def find_unused_parameters(network: nn.Module) -> list[nn.Parameter]:
 
 def _refuse_partial(files: PublishedFiles, network: nn.Module, report: Any) -> None:
     """Raise CheckpointError where weights and network differ, with the names."""
-    values = {kind: report.get(kind, ()) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
-    missing = sorted(set(values["missing_keys"]) - find_unneeded(values["missing_keys"]))
-    mismatched = sorted(entry if isinstance(entry, str) else entry[0] for entry in values["mismatched_keys"])
-    names = {"missing": missing, "left over": sorted(values["unexpected_keys"]), "of another shape": mismatched}
-    if any(names.values()):
-        found = "; ".join(f"{kind}: {summarize_names(listed)}" for kind, listed in names.items() if listed)
-        fix = "use config.json and weights of one network"
-        raise CheckpointError(files.folder, found=found, expected="each weight of the network once", fix=fix)
-    broken = [name for name, tensor in network.state_dict().items() if not tensor.float().isfinite().all()]
-    if broken:
-        found = f"numbers that are not finite in {summarize_names(broken)}"
-        raise CheckpointError(files.folder, found=found, expected="weights", fix="use another file")
+    missing, mismatched = report.get("missing_keys", ()), report.get("mismatched_keys", ())
+    kinds = {
+        "missing": set(missing) - find_unneeded(missing),
+        "left over": report.get("unexpected_keys", ()),
+        "of another shape": [entry if isinstance(entry, str) else entry[0] for entry in mismatched],
+        "not finite": [name for name, tensor in network.state_dict().items() if not tensor.float().isfinite().all()],
+    }
+    refuse_differences(files.folder, kinds, "use config.json and weights of one network")

@@ -237,3 +237,57 @@ class PublishedConfig(DepthNetworkConfig):
     def title(self) -> str:
         at = f"@{self.revision[:12]}" if self.revision else ""
         return f"{self.source}{at}"
+
+
+_DEPTH_ANYTHING = {
+    "small": (384, 12, 6, [3, 6, 9, 12], [48, 96, 192, 384], 64),
+    "base": (768, 12, 12, [3, 6, 9, 12], [96, 192, 384, 768], 128),
+    "large": (1024, 24, 16, [5, 12, 18, 24], [256, 512, 1024, 1024], 256),
+}
+"""Channels, blocks, heads and output blocks of DINOv2; channels of the decoder's inputs, and of its fused maps."""
+
+
+class DepthAnythingConfig(PublishedConfig):
+    """Depth Anything V2 (arXiv 2406.09414): the network `published` by its size alone.
+
+    size: `small` has a licence for any use (Apache-2.0), `base` and `large` CC-BY-NC-4.0.
+    """
+
+    name: Literal["depth_anything"] = "depth_anything"  # type: ignore[assignment]
+    source: str = ""
+    size: Literal["small", "base", "large"] = "small"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_source(cls, values: Any) -> Any:
+        """Fill the source and its architecture, so that a configuration needs no download."""
+        size = values.get("size", "small") if isinstance(values, Mapping) else None
+        if size not in _DEPTH_ANYTHING or values.get("settings") is not None:
+            return values  # pydantic names another size
+        source = f"depth-anything-v2-{size}"
+        width, blocks, heads, outputs, neck, fusion = _DEPTH_ANYTHING[size]
+        backbone = {
+            "model_type": "dinov2",
+            "image_size": 518,
+            "patch_size": 14,
+            "hidden_size": width,
+            "num_hidden_layers": blocks,
+            "num_attention_heads": heads,
+            "out_indices": outputs,
+            "apply_layernorm": True,
+            "reshape_hidden_states": False,
+        }
+        architecture = {
+            "model_type": "depth_anything",
+            "backbone_config": backbone,
+            "patch_size": 14,
+            "reassemble_hidden_size": width,
+            "neck_hidden_sizes": neck,
+            "fusion_hidden_size": fusion,
+        }
+        filled = {"source": source, "settings": {"architecture": architecture, "preprocessing": {}}}
+        return {**filled, "licence": PUBLISHED_NETWORKS[source].licence, **values}
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.size}"

@@ -17,7 +17,7 @@ from stadia.diagnostics.finding import Finding
 from stadia.files.run_facts import find_run_facts
 from stadia.models.depth import fine_tuning
 from stadia.models.depth.depth_network import DepthNetwork
-from stadia.models.parameter_limit import limit_parameters
+from stadia.models.pretrained_weights import limit_parameters
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
 from stadia.recipes.base.depth_recipe import choose_flip

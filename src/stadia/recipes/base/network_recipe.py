@@ -14,7 +14,7 @@ from stadia.core.types import Camera, DepthScale, PredictedMaps
 from stadia.dataloading.config import DataConfig
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import DepthNetwork, build_depth_network
-from stadia.models.parameter_limit import limit_parameters
+from stadia.models.pretrained_weights import limit_parameters
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.depth_recipe import DepthRecipe
 from stadia.training.checkpoint import Checkpoint, load_weights
