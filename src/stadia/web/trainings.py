@@ -20,8 +20,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from stadia.core.errors import RunError
+from stadia.files.atomic_files import LOCK_FILE
 from stadia.files.input_files import read_text
-from stadia.files.locks import LOCK_FILE
 from stadia.recipes.presets import AUTO, FOLDER, SUFFIXES, preset_names, read_preset
 
 RECIPE = "selfsup"
