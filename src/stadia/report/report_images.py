@@ -211,16 +211,35 @@ def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
     per_count = float(about["depth_per_count"])
     if not all(map(math.isfinite, (fx, fy, cx, cy, per_count))) or min(fx, fy, per_count) <= 0:
         raise ValueError(f"a camera of {(fx, fy, cx, cy, per_count)}")
-    view = {"rows": depth.shape[0], "columns": depth.shape[1], "perCount": per_count}
+    name, frame, scale = f"{camera.parent.name}: {about['frame']}", str(about["frame"]), about["depth_scale"]
+    return pack_point_cloud(name, frame, depth, image[..., ::-1], (fx, fy, cx, cy), per_count, scale)
+
+
+def pack_point_cloud(
+    name: str,
+    frame: str,
+    counts: NDArray[np.uint16],
+    image: NDArray[np.uint8],
+    camera: tuple[float, float, float, float],
+    per_count: float,
+    depth_scale: str,
+) -> PointCloudFigure:
+    """Return the points of a picture for the page's script.
+
+    Args:
+        name, frame: as of PointCloudFigure.
+        counts: depth (h, w), 0 = none.
+        image: (h, w, 3) RGB.
+        camera: fx, fy, cx and cy of that size, pixels.
+        per_count: depth of one count.
+        depth_scale: of the depth.
+    """
+    fx, fy, cx, cy = camera
+    view = {"rows": counts.shape[0], "columns": counts.shape[1], "perCount": per_count}
     view |= {"fx": fx, "fy": fy, "cx": cx, "cy": cy}
-    unit = "m" if about["depth_scale"] == METRES else "of depth's own unit, no metres,"
-    return PointCloudFigure(
-        name=f"{camera.parent.name}: {about['frame']}",
-        frame=str(about["frame"]),
-        unit=unit,
-        points=base64.b64encode(depth.astype("<u2").tobytes() + image[..., ::-1].tobytes()).decode(),
-        view=json.dumps(view),
-    )
+    unit = "m" if depth_scale == METRES else "of depth's own unit, no metres,"
+    points = base64.b64encode(counts.astype("<u2").tobytes() + image.tobytes()).decode()
+    return PointCloudFigure(name=name, frame=frame, unit=unit, points=points, view=json.dumps(view))
 
 
 # -- Images that the training logged.

@@ -48,7 +48,6 @@ from stadia.report.report_images import (
 )
 from stadia.report.run_files import RunFiles, as_list, find_previous_run, flatten_mapping, read_run
 from stadia.report.run_journal import compare_runs
-from stadia.report.scale_receipts import list_scale_receipts
 from stadia.report.training_plots import (
     is_calibration,
     list_short_series,
@@ -63,6 +62,8 @@ from stadia.report.training_plots import (
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 SHARED_FOLDER = Path(__file__).parent / "shared"
 """What the app serves too: colors and type, and points in 3D."""
+
+POINTS_SCRIPT, PAGE_SCRIPT = SHARED_FOLDER / "points.js", TEMPLATE_FOLDER / "report.js"
 
 SEVERITIES = ("stop", "warn", "note")
 NOT_CHECKED_FAMILY = "N"  # codes of checks that could not run, as in `diagnostics.finding.Family`
@@ -106,6 +107,12 @@ def make_environment() -> Environment:
     return Environment(loader=FileSystemLoader([TEMPLATE_FOLDER, SHARED_FOLDER]), **options)
 
 
+def embed_scripts(paths: Sequence[Path]) -> dict[str, str]:
+    """Return the text of scripts, and its hash, which the page's policy names so that no other script runs."""
+    script = "".join(read_text(path, expected="a part of the page") for path in paths)
+    return {"script": script, "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}
+
+
 def render_charts(charts: Sequence[Chart]) -> list[str]:
     """Return charts with their legends as HTML, as the report shows them; the app shows them too."""
     macros = make_environment().get_template("macros.html").module
@@ -117,8 +124,6 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
     template = make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), list_findings(run)
     clouds = load_point_clouds(run)
-    scripts = [*([SHARED_FOLDER / "points.js"] if clouds else ()), TEMPLATE_FOLDER / "report.js"]
-    script = "".join(read_text(path, expected="a part of the report") for path in scripts)
     scores = score_tables.merge_equal_scores(run.scores)
     facts = {
         key: value
@@ -158,7 +163,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         has_depth_scores=score_tables.has_depth_scores(run),
         drawn=embed_drawn_predictions(run),
         clouds=clouds,
-        receipts=list_scale_receipts(run),
+        receipts=score_tables.list_scale_receipts(run),
         score_tables=score_tables.make_score_tables(scores),
         image_scores=score_tables.make_image_scores(score_tables.leave_out_mirrored(scores)),
         paths=score_tables.make_path_figures(run.scores),
@@ -167,8 +172,7 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
         environment={name: value for name, value in flatten_mapping(asdict(run.facts.environment)).items() if value},
         provenance=facts,
         patch="\n".join(run.patch.splitlines()[:MAX_PATCH_LINES]),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if clouds else [PAGE_SCRIPT]),
     )
 
 

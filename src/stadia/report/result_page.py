@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia import __version__
-from stadia.files.input_files import read_text
-from stadia.report.metric_labels import METRES, describe_depth_scale
-from stadia.report.report_images import MAX_CLOUD_PIXELS, EmbeddedImage, PointCloudFigure, encode_jpeg
-from stadia.report.report_page import SHARED_FOLDER, TEMPLATE_FOLDER, make_environment, make_hider
+from stadia.report.metric_labels import describe_depth_scale
+from stadia.report.report_images import MAX_CLOUD_PIXELS, EmbeddedImage, PointCloudFigure, encode_jpeg, pack_point_cloud
+from stadia.report.report_page import PAGE_SCRIPT, POINTS_SCRIPT, embed_scripts, make_environment, make_hider
 
 SHOWN_WIDTH = 1280
 """Largest width of its pictures: two of them and a cloud have less than a megabyte."""
@@ -67,8 +64,6 @@ def render_result(page: ResultPage) -> str:
         >>> "&lt;b&gt;" in render_result(shown)
         True
     """
-    parts = [SHARED_FOLDER / "points.js", TEMPLATE_FOLDER / "report.js"] if page.cloud is not None else []
-    script = "".join(read_text(path, expected="a part of the page") for path in parts)
     hide = make_hider()
     lines = [hide(line.strip()) for line in page.lines if not line.startswith("predictions: ")]
     skipped = [line.removeprefix("not checked: ") for line in lines if line.startswith("not checked: ")]
@@ -84,8 +79,7 @@ def render_result(page: ResultPage) -> str:
             scale=describe_depth_scale(page.depth_scale, page.scale_from),
             ticks=sorted(page.ticks),
             stadia_version=__version__,
-            script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **embed_scripts([POINTS_SCRIPT, PAGE_SCRIPT] if page.cloud is not None else []),
         )
     )
 
@@ -122,10 +116,8 @@ def make_point_cloud(
     (height, width), (rows, columns) = image.shape[:2], depth.shape
     small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     per_count = float(depth.max()) / _COUNTS
-    counts = np.clip(np.rint(depth / per_count), 0, _COUNTS).astype("<u2")
+    counts = np.clip(np.rint(depth / per_count), 0, _COUNTS).astype(np.uint16)
     across, down = columns / width, rows / height
-    view = {"rows": rows, "columns": columns, "perCount": per_count, "fx": K[0, 0] * across, "fy": K[1, 1] * down}
-    view |= {"cx": (K[0, 2] + 0.5) * across - 0.5, "cy": (K[1, 2] + 0.5) * down - 0.5}
-    unit = "m" if depth_scale == METRES else "of depth's own unit, no metres,"
-    points = base64.b64encode(counts.tobytes() + small.tobytes()).decode()
-    return PointCloudFigure(name=name, frame=name, unit=unit, points=points, view=json.dumps(view))
+    center = (K[0, 2] + 0.5) * across - 0.5, (K[1, 2] + 0.5) * down - 0.5
+    camera = (K[0, 0] * across, K[1, 1] * down, *center)
+    return pack_point_cloud(name, name, counts, np.asarray(small, np.uint8), camera, per_count, depth_scale)

@@ -43,6 +43,12 @@ class Series:
     steps: Sequence[int]
     values: Sequence[float]
 
+    def find_best(self, better: str) -> tuple[float, int] | None:
+        """Return the best finite value and its step, in the direction "lower" or "higher"; None without one."""
+        pairs = [pair for pair in zip(self.values, self.steps, strict=True) if math.isfinite(pair[0])]
+        choose = max if better == "higher" else min
+        return choose(pairs) if pairs else None
+
 
 @dataclass(frozen=True)
 class ValueSpread:
@@ -56,7 +62,7 @@ class ValueSpread:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The contents of a run's folder.
+    """What a run's folder contains.
 
     facts: run.json; `UNKNOWN_FACTS` where absent.
     config, result: config.json, result.json; empty where absent.
@@ -254,20 +260,20 @@ def _sort_by_step(steps: array[int], values: array[float]) -> tuple[array[int], 
 
 def _read_spreads(path: Path) -> list[ValueSpread]:
     """Read histograms.csv by name; truncated or invalid rows are left out."""
-    spreads: dict[str, dict[int, list[float]]] = {}
+    logged: dict[str, dict[int, list[float]]] = {}
     for row in _read_rows(path):
         step, name = _parse_step(row.get("step")), row.get("name", "")
         numbers = [_parse_number(row.get(column)) for column in ("zero", "p05", "p25", "p50", "p75", "p95")]
         sizes = [number for number in numbers if number is not None and 0 <= number <= MAX_DRAWN]
         if name and step is not None and len(sizes) == len(numbers):
-            spreads.setdefault(name, {})[step] = sizes
-    rows = {name: sorted(steps.items()) for name, steps in spreads.items()}
-    return [
-        ValueSpread(
-            name, [step for step, _ in logged], [row[0] for _, row in logged], [tuple(row[1:]) for _, row in logged]
-        )
-        for name, logged in rows.items()
-    ]
+            logged.setdefault(name, {})[step] = sizes
+    spreads = []
+    for name, sizes_by_step in logged.items():
+        steps = sorted(sizes_by_step)
+        sizes_of_steps = [sizes_by_step[step] for step in steps]
+        zero, percentiles = [row[0] for row in sizes_of_steps], [tuple(row[1:]) for row in sizes_of_steps]
+        spreads.append(ValueSpread(name, steps, zero, percentiles))
+    return spreads
 
 
 def _parse_number(text: str | None) -> float | None:
@@ -299,3 +305,8 @@ def flatten_mapping(value: Any, prefix: str = "") -> dict[str, Any]:
 def as_list(value: Any) -> list[Any]:
     """Return a list from a file; empty for anything else."""
     return value if isinstance(value, list) else []
+
+
+def as_mapping(value: Any) -> dict[str, Any]:
+    """Return an object from a file; empty for anything else."""
+    return value if isinstance(value, dict) else {}

@@ -46,9 +46,25 @@ class RunDifference:
 
     def groups(self) -> list[tuple[str, list[ValueChange]]]:
         """Return (title, changes) of the groups that are not empty."""
-        names = ("config", "start", "code", "data", "environment", "aside")
-        titles = {"config": "configuration", "aside": "no result depends on"}
-        return [(titles.get(name, name), changes) for name in names if (changes := getattr(self, name))]
+        groups = {
+            "configuration": self.config,
+            "start": self.start,
+            "code": self.code,
+            "data": self.data,
+            "environment": self.environment,
+            "no result depends on": self.aside,
+        }
+        return [(title, changes) for title, changes in groups.items() if changes]
+
+    @property
+    def loss_keys(self) -> list[str]:
+        """Return the changed keys that change the meaning of the loss."""
+        return [change.key for change in self.config if change.is_within(["loss"])]
+
+    @property
+    def has_same_data(self) -> bool:
+        """Whether both runs have the same data, so that their scores can be compared."""
+        return not any("fingerprint" in change.key for change in self.data)
 
 
 def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
@@ -226,10 +242,10 @@ def _is_validation(series: Series) -> bool:
 
 def _describe_series(series: Series) -> str:
     better = metric_label(series.name).better
-    pairs = [(value, step) for value, step in zip(series.values, series.steps, strict=True) if value == value]
-    if not pairs:
+    best = series.find_best(better)
+    if best is None:
         return f"{series.name} never finite"
-    value, step = min(pairs) if better == "lower" else max(pairs)
+    value, step = best
     fell = measure_late_decrease(series) if better == "lower" else None
     last = f", last {format_metric(series.name, series.values[-1])}" if series.steps[-1] != step else ""
     falling = f", still falling at the end, by {fell:.0%}" if fell else ""
@@ -262,7 +278,7 @@ def write_comparison(a: RunFiles, b: RunFiles) -> str:
             lines.append(f"| `{change.key}` | {_escape_cell(change.before)} | {_escape_cell(change.now)} |")
         lines.append("")
     lines += [*(f"- {caution}" for caution in list_cautions(a, b, difference)), ""]
-    if shared := [pair for pair in _pair_series(a, b) if pair[0].name.startswith("val/")]:
+    if shared := [pair for pair in pair_series(a, b) if pair[0].name.startswith("val/")]:
         lines += ["| metric | | first, best | second, best | first, last | second, last |", "|" + " --- |" * 6]
         lines += [_format_score_row(*pair) for pair in shared]
     else:
@@ -271,7 +287,7 @@ def write_comparison(a: RunFiles, b: RunFiles) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _pair_series(a: RunFiles, b: RunFiles) -> list[tuple[Series, Series]]:
+def pair_series(a: RunFiles, b: RunFiles) -> list[tuple[Series, Series]]:
     """Return the series that both runs logged."""
     others = {series.name: series for series in b.series}
     return [(series, others[series.name]) for series in a.series if series.name in others]
@@ -304,23 +320,19 @@ def list_confounders(difference: RunDifference) -> list[str]:
     keys = [change.key for change in difference.config if change.key not in FREE_KEYS]
     if len(keys) > 1:
         notes.append(f"{len(keys)} keys differ ({', '.join(keys)}): scores do not show the effect of any single one.")
-    if loss_keys := ", ".join(_list_changed_loss_keys(difference)):
-        notes.append(f"Their losses are different measures ({loss_keys}): the values of a loss are not compared.")
-    if any("fingerprint" in change.key for change in difference.data):
+    if loss_keys := difference.loss_keys:
+        keys_text = ", ".join(loss_keys)
+        notes.append(f"Their losses are different measures ({keys_text}): the values of a loss are not compared.")
+    if not difference.has_same_data:
         notes.append("Their data differ: scores on different data are not compared.")
     return notes
 
 
-def _list_changed_loss_keys(difference: RunDifference) -> list[str]:
-    """Return the changed keys that change the meaning of the loss."""
-    return [change.key for change in difference.config if change.is_within(["loss"])]
-
-
 def _format_score_row(a: Series, b: Series) -> str:
     better = metric_label(a.name).better
-    best = min if better != "higher" else max
-    cells = [format_metric(a.name, best((v for v in s.values if v == v), default=None)) for s in (a, b)]
-    cells += [format_metric(s.name, s.values[-1]) for s in (a, b)]
+    best = [series.find_best(better) for series in (a, b)]
+    cells = [format_metric(a.name, found[0] if found else None) for found in best]
+    cells += [format_metric(series.name, series.values[-1]) for series in (a, b)]
     return f"| {a.name} | {direction_arrow(a.name)} | {' | '.join(cells)} |"
 
 
@@ -336,10 +348,10 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
     """
     from matplotlib.figure import Figure
 
-    drawn = [pair for pair in _pair_series(a, b) if pair[0].name.startswith("val/") or pair[0].name == "train/loss"]
+    drawn = [pair for pair in pair_series(a, b) if pair[0].name.startswith("val/") or pair[0].name == "train/loss"]
     if not drawn:
         return False
-    apart = bool(_list_changed_loss_keys(diff_runs(a, b)))
+    apart = bool(diff_runs(a, b).loss_keys)
     panels = [panel for pair in drawn[:MAX_PANELS] for panel in _split_panels(*pair, apart=apart)]
     figure = Figure(figsize=(7.5, 2.4 * len(panels)), layout="constrained")
     styles = {"color": "#1f5fa8"}, {"color": "#c4661f", "linestyle": "--"}

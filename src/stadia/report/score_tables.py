@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from stadia.core.errors import StadiaError
+from stadia.files.json_files import read_json
 from stadia.report.figures import PALETTE, Chart, DrawnPath, draw_camera_paths, draw_histogram
 from stadia.report.metric_labels import (
     ALIGNMENT_MEANINGS,
@@ -21,7 +24,7 @@ from stadia.report.metric_labels import (
     is_finite,
     metric_label,
 )
-from stadia.report.run_files import RunFiles, as_list, flatten_mapping
+from stadia.report.run_files import RunFiles, as_list, as_mapping, check_inside, flatten_mapping
 
 MIRRORED = "averaged with the mirrored image"
 FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_ratio_median", "scale_ratio_spread")
@@ -29,6 +32,7 @@ FLIP_RESULTS = ("flip", "notes", "metrics", "scale", "length_ratio", "scale_rati
 
 MISSED_SCORES = {"rotation_error_deg": 180.0}  # of a missed object, as in `rotation_error_deg_of_all`
 MAX_WORST = 5
+MAX_RECEIPTS = 12
 MAX_OPEN_PATHS = 4  # recordings; of more, the worst and the median are open
 
 
@@ -359,3 +363,45 @@ def _describe_path_alignments(files: dict[str, dict[str, Any]], labels: dict[str
         (fit,) = set(fits.values())
         return [f"{fit[:1].upper()}{fit[1:]}."]
     return [f"{labels[name]}: {fit}." for name, fit in fits.items()]
+
+
+# -- Where metres come from, by the receipts in predictions.json.
+
+
+@dataclass(frozen=True)
+class ReceiptRow:
+    """One source of a scale.
+
+    prediction: that it scaled.  source: as of `--scale-from`.
+    unit: metres for a unit of the network's depth.  deviation: relative.  measured: how much, in how many images.
+    """
+
+    prediction: str
+    source: str
+    unit: str
+    deviation: str
+    measured: str
+    verdict: str
+
+
+def list_scale_receipts(run: RunFiles) -> list[ReceiptRow]:
+    """Return the sources of metres of a run's predictions, at most MAX_RECEIPTS; records without one are left out."""
+    rows: list[ReceiptRow] = []
+    for path in sorted(run.folder.glob("predictions/**/predictions.json")):
+        with suppress(StadiaError, OSError):  # a damaged record is listed by the images of the same file
+            receipt = as_mapping(as_mapping(read_json(check_inside(run.folder, path))).get("scale_from"))
+            fits = {source: as_mapping(fit) for source, fit in as_mapping(receipt.get("sources")).items()}
+            rows += [_make_receipt_row(path.parent.name, source, fit) for source, fit in fits.items() if fit]
+    return rows[:MAX_RECEIPTS]
+
+
+def _make_receipt_row(prediction: str, source: str, fit: dict[str, Any]) -> ReceiptRow:
+    factor, deviation = fit.get("factor"), fit.get("relative_deviation")
+    return ReceiptRow(
+        prediction,
+        source,
+        format_number(factor, "m") if is_finite(factor) else "–",
+        f"± {deviation:.1%}" if is_finite(deviation) else "–",
+        f"{fit.get('measurements', 0)} in {fit.get('images', 0)} images",
+        str(fit.get("verdict", "")),
+    )

@@ -86,10 +86,9 @@ def _missing_metric(run: RunFiles, metric: str, names: Sequence[str]) -> RunErro
 
 def _select_value(series: Series, better: str, at: str) -> tuple[float | None, int | None]:
     """Return the last or the best value with its step."""
-    finite = [(value, step) for step, value in zip(series.steps, series.values, strict=True) if math.isfinite(value)]
     if at == "last":
         return series.values[-1] if math.isfinite(series.values[-1]) else None, series.steps[-1]
-    return (min(finite) if better == "lower" else max(finite)) if finite else (None, None)
+    return series.find_best(better) or (None, None)
 
 
 def _measure_drift(series: Series) -> float | None:

@@ -17,7 +17,7 @@ from stadia.report.figures import Chart, make_plot
 from stadia.report.metric_labels import describe_status, direction_arrow, format_metric, label_panel, metric_label
 from stadia.report.quality_summary import RunVerdict, describe_quality, make_tiles, make_verdict
 from stadia.report.run_files import RunFiles, Series, is_run_folder, read_run
-from stadia.report.run_journal import diff_runs, list_cautions, write_comparison
+from stadia.report.run_journal import diff_runs, list_cautions, pair_series, write_comparison
 from stadia.web.trainings import is_locked
 
 METRICS_FILE = "metrics.csv"
@@ -143,9 +143,8 @@ def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
     """Return what the page of two runs shows, as JSON: verdicts, key validation scores, cautions, all differences."""
     first, second = map(read_run, folders)
     rows, difference = compare_key_scores(first, second), diff_runs(first, second)
-    has_same_data = not any("fingerprint" in change.key for change in difference.data)
     names = [first.folder.name, second.folder.name]
-    can_compare = has_same_data and first.recipe == second.recipe
+    can_compare = difference.has_same_data and first.recipe == second.recipe
     return {
         "runs": [{"name": run.folder.name, "verdict": asdict(judge_run(run))} for run in (first, second)],
         "better": _describe_better(rows, names) if can_compare else OTHER_DATA,
@@ -161,22 +160,18 @@ def compare_key_scores(first: RunFiles, second: RunFiles) -> list[tuple[str, str
 
     The better one is 0, 1, or None where both are as good or the score has no better direction.
     """
-    others = {series.name: series for series in second.series}
     rows: list[tuple[str, str, str, int | None]] = []
-    for series in first.series:
+    for series, other in pair_series(first, second):
         label = metric_label(series.name)
-        if not (series.name.startswith("val/") and series.name in others and label.key):
+        if not (series.name.startswith("val/") and label.key and label.better in ("lower", "higher")):
             continue
-        if label.better not in ("lower", "higher"):
-            continue
-        choose = min if label.better == "lower" else max
-        values = [
-            choose((value for value in run.values if value == value), default=math.nan)
-            for run in (series, others[series.name])
-        ]
+        found = [each.find_best(label.better) for each in (series, other)]
+        values = [math.nan if best is None else best[0] for best in found]
         shown = [format_metric(series.name, value) for value in values]
-        is_clear = shown[0] != shown[1] and all(map(math.isfinite, values))
-        rows.append((series.name, shown[0], shown[1], values.index(choose(values)) if is_clear else None))
+        better = None
+        if shown[0] != shown[1] and None not in found:
+            better = values.index(max(values) if label.better == "higher" else min(values))
+        rows.append((series.name, shown[0], shown[1], better))
     return rows
 
 
@@ -218,13 +213,11 @@ def draw_pairs(first: RunFiles, second: RunFiles) -> list[str]:
     """Return the curves that two runs share as HTML, both in each chart."""
     from stadia.report.report_page import render_charts
 
-    pairs = _choose_series(first), _choose_series(second)
+    shown, others = _choose_series(first), _choose_series(second)
     charts = []
-    for name in pairs[0].keys() & pairs[1].keys():
-        named = [
-            replace(series[name], name=run.folder.name) for series, run in zip(pairs, (first, second), strict=True)
-        ]
-        charts.append((list(pairs[0]).index(name), _draw_series(named, name)))
+    for name in shown.keys() & others.keys():
+        named = [replace(shown[name], name=first.folder.name), replace(others[name], name=second.folder.name)]
+        charts.append((list(shown).index(name), _draw_series(named, name)))
     return render_charts([chart for _, chart in sorted(charts, key=lambda pair: pair[0]) if chart is not None])
 
 
