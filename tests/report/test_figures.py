@@ -149,15 +149,6 @@ def test_poses_beside_a_gap_are_not_joined(count, gaps, pieces):
     assert [len(read_line(chart.svg, color)) for chart in charts for color in ("c0", "soft")] == [pieces] * 4
 
 
-@pytest.mark.parametrize("gaps", [[4, 5], [0], [18]], ids=["within", "first", "last"])
-def test_a_pose_between_two_gaps_is_a_dot(gaps):
-    ahead, climb = [[0, z] for z in range(20)], [0.2 * z for z in range(20)]
-    path = DrawnPath("a", 0, ahead, climb, gaps=gaps)
-    above, heights = draw_camera_paths("world", [path], DrawnPath("true", 0, None))
-    assert above.svg.count("<use") == 2  # and the start
-    assert heights.svg.count("<use") == 1
-
-
 @pytest.mark.parametrize(
     "bad", [None, "text", [[1, 2]], [[1, 2, 3], [4, 5, 6]], [[0, math.nan], [1, 1]], [[0], [1, 2]]]
 )

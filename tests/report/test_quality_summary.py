@@ -50,12 +50,6 @@ def test_a_run_has_one_verdict(make_run, run, severity, word):
     assert make_verdict(read_run(folder)).word == word
 
 
-def test_the_verdict_is_the_first_of_a_report(make_run):
-    """A phone shows it with the key numbers before anything else."""
-    words = build_words(make_run(run={"predictions": "unusable"}))
-    assert 0 < words.index("unusable Do not use it") < words.index("AbsRel") < words.index("Curves")
-
-
 def test_quality_is_compared_with_mean_depth(make_run):
     assert "Depth is better than a map of mean depths" in build_words(make_run())
     worse = make_run("2026-03-02-101700-worse", result={"depth": {"abs_rel": 0.96, "abs_rel_mean_baseline": 0.63}})
@@ -82,19 +76,6 @@ def test_the_residual_is_that_of_the_verdict(make_run, ratio, sentence):
     assert bool(sentence) == ("Depth and motion" in words)
     assert "37%" not in words
     assert "Depth was not scored against ground truth: its quality is unknown." in words
-
-
-@pytest.mark.slow
-def test_a_doubtful_best_checkpoint_is_described(make_run):
-    compared = {"name": "val/abs_rel", "step": 40, "last_step": 60, "score": 0.3, "last_score": 0.31}
-    compared |= {"samples": 5, "standard_error": None}
-    folder = make_run(run={"best_checkpoint": {**compared, "doubt": "5 validation samples are few"}})
-    assert (
-        "The best checkpoint is that of step 40 (AbsRel 0.300), the last that of step 60 (0.310); 5 validation samples"
-        " are few: the last may be the better one (checkpoints/last.safetensors)." in build_words(folder)
-    )
-    plain = make_run("2026-03-02-101700-plain", run={"best_checkpoint": {**compared, "doubt": ""}})
-    assert "The best checkpoint is that" not in build_words(plain)
 
 
 def test_masks_and_baselines_are_described(make_run):

@@ -14,7 +14,6 @@ from stadia.report.run_journal import (
     _split_panels,
     compare_runs,
     diff_patches,
-    diff_runs,
     draw_comparison,
     find_runs,
     shorten_change,
@@ -132,19 +131,6 @@ def test_journal_orders_runs_by_start(three):
     assert len(find_runs([three[0].parent, three[1]])) == 3  # each once
 
 
-def test_journal_compares_within_a_recipe(three):
-    edited(three[1], "run.json", recipe="supervised")
-    text = write_journal(find_runs(three))
-    assert "the first run of `supervised`" in text
-    assert "Changed against 2026-03-01-100000-a" in text.split("## 2026-03-03")[1]
-
-
-def test_repeated_run_has_no_changes(make_run):
-    runs = [make_run(f"2026-03-0{day}-100000-a", run={"started": f"2026-03-0{day}"}) for day in (1, 2)]
-    assert "Changed against 2026-03-01-100000-a: nothing." in write_journal(find_runs(runs))
-    assert "No difference" in write_comparison(*map(read_run, runs))
-
-
 @pytest.mark.parametrize(
     ("minutes", "shown"),
     [
@@ -191,14 +177,6 @@ def test_comparison_lists_cautions(three):
     assert "2 keys differ" in write_comparison(read_run(three[0]), read_run(three[1]))
 
 
-def test_different_initial_weights_are_a_difference(make_run):
-    runs = [
-        make_run(f"2026-03-0{k}-100000-a", run={"weights": {"depth": origin}})
-        for k, origin in ((1, "pretrained"), (2, "random"))
-    ]
-    assert [str(change) for change in diff_runs(*map(read_run, runs)).start] == ["weights.depth: pretrained -> random"]
-
-
 def test_long_values_are_shortened_to_the_difference():
     one, other = (
         ValueChange("k", f"{list(range(60))}", f"{[*range(50), 99, *range(51, 60)]}"),
@@ -228,15 +206,6 @@ def test_different_losses_get_separate_panels(three):
 def test_comparison_plot_is_written(three, tmp_path, suffix):
     assert draw_comparison(read_run(three[0]), read_run(three[1]), tmp_path / f"x{suffix}")
     assert (tmp_path / f"x{suffix}").read_bytes()[:5] in (b"<?xml", b"\x89PNG\r")
-
-
-def test_comparison_plot_without_common_metrics(make_run, tmp_path):
-    runs = [
-        read_run(make_run("2026-03-01-100000-a")),
-        read_run(make_run("2026-03-02-100000-b", without=("metrics.csv",))),
-    ]
-    assert not draw_comparison(*runs, tmp_path / "x.svg")
-    assert "no validation metric" in write_comparison(*runs)
 
 
 def test_validation_that_is_always_nan(make_run):

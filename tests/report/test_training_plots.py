@@ -13,7 +13,7 @@ from tests.report.test_figures import BOTTOM, read_labels, read_line
 
 from stadia.files.run_facts import StageFacts, TrainingTimes, read_run_facts, write_run_facts
 from stadia.report import figures
-from stadia.report.run_files import Series, ValueSpread, read_run
+from stadia.report.run_files import Series, ValueSpread
 from stadia.report.training_plots import (
     list_short_series,
     make_calibration_plot,
@@ -110,15 +110,6 @@ def test_dead_layers_are_marked_and_expanded(tmp_path):
     assert "<details open><summary>1 group of layers" in page
 
 
-@pytest.mark.parametrize(
-    "row", ["x,weights/a,0,1,1,1,1,1", "1,weights/a,0,1,nan,1,1,1", "1,weights/a,0,-1,1,1,1,1", "1,,0,1,1,1,1,1", "1"]
-)
-def test_invalid_histogram_rows_are_left_out(tmp_path, row):
-    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "histograms.csv").write_text(HEAD + f"1,weights/b,0,1,1,1,1,1\n{row}\n", encoding="utf-8")
-    assert [spread.name for spread in read_run(tmp_path).spreads] == ["weights/b"]
-
-
 TIME = TrainingTimes(
     device="cuda",
     threads=1,
@@ -147,13 +138,6 @@ def test_phases_cover_the_whole_time() -> None:
     on_cpu = summarize_time(replace(TIME, device="cpu", threads=2))
     assert on_cpu is not None
     assert "GFLOP/s here on 2 threads when" in on_cpu.about
-
-
-def test_every_phase_has_a_color_of_its_own() -> None:
-    spent = summarize_time(replace(TIME, wall_s=12.0, phases_s={f"phase {n}": 1.0 for n in range(12)}))
-    assert spent is not None
-    assert len(spent.phases) == len(figures.PALETTE)
-    assert spent.phases[-1][:2] == ("the rest", "41.7%")
 
 
 @pytest.mark.parametrize("times", [None, replace(TIME, phases_s={}), replace(TIME, phases_s={"a": 0.0})])
@@ -198,14 +182,6 @@ def test_sparsification_curves_of_a_score_file() -> None:
 def test_invalid_curves_are_not_drawn(bad: Any) -> None:
     assert make_sparsification_plots({"a": {"uncertainty": {"rmse": WORTH | CURVES | {"curve_of_oracle": bad}}}}) == []
     assert make_sparsification_plots({"a": {"uncertainty": bad}, "b": {"uncertainty": {"rmse": bad}}, "c": {}}) == []
-
-
-def test_undefined_numbers_are_left_out() -> None:
-    (plot,) = make_sparsification_plots(
-        {"a": {"uncertainty": {"d1": CURVES | {"ause": 0.1, "below_random": -0.2, "spearman": None}}}}
-    )
-    assert plot.note == "Across: left out. AUSE 0.100, AUSE 20% above that of random order"
-    assert plot.title == "a: 1 - (δ < 1.25) of the pixels that are left"
 
 
 def test_calibration_uses_the_last_validation() -> None:
