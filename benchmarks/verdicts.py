@@ -22,10 +22,9 @@ from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, no_progress
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import find_map_folder
+from stadia.datasets.video.video_map import find_map_folder, find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.predict.scale_sources import match_pair_depth
 from stadia.predict.verdict import PredictionGate
@@ -153,7 +152,7 @@ def make_scene(
 
 
 def judge(scene: Scene, kind: str) -> dict[str, object]:
-    gate = PredictionGate(DepthScale.UP_TO_SCALE, RECORD, mapped=MapOfFrames.find(scene.source))
+    gate = PredictionGate(DepthScale.UP_TO_SCALE, RECORD, mapped=find_map_geometry(scene.source, skip_damaged=True))
     for shown in scene.frames:
         broken = KINDS[kind](shown.depth, shown.depth >= FAR - 1).astype(np.float32)
         frame = Frame(shown.name, shown.image, shown.K, frames_since=None, skipped=shown.skipped)

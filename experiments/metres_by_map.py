@@ -20,7 +20,8 @@ from zero_shot import predict_depth, read_sample, score_images
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
-from stadia.mapping.map_of_frames import MapOfFrames
+from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.predict.prediction_inputs import PredictionInput, open_inputs
 from stadia.predict.scale_receipt import ScaledPredictor, measure_scale
 from stadia.recipes import load_predictor
@@ -45,7 +46,7 @@ class RelativePredictor:
         return None
 
 
-def measure(predictor: Any, given: Any, source: str, mapped: MapOfFrames | None, images: Any) -> str:
+def measure(predictor: Any, given: Any, source: str, mapped: MapGeometry | None, images: Any) -> str:
     """Return the cells of a source: its verdict and deviation, and the scores of the depth that it scales."""
     try:
         receipt = measure_scale(predictor, given, [source], mapped=mapped)
@@ -68,7 +69,7 @@ def main() -> None:
         clip = make_clip(name, folder)
         make_map(clip)
         assert clip.recording is not None
-        mapped, images = MapOfFrames.find(clip.video), read_sample(SAMPLES[name], clip.recording)
+        mapped, images = find_map_geometry(clip.video, skip_damaged=True), read_sample(SAMPLES[name], clip.recording)
 
         def given(video: Path = clip.video, K: Any = clip.K) -> PredictionInput:
             return open_inputs(video, camera={"K": K.tolist()})[0]

@@ -29,10 +29,9 @@ from stadia.core.recording import Recording
 from stadia.core.types import Predictor, no_progress
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.video_map import find_map
+from stadia.datasets.video.video_map import find_map, find_map_geometry
 from stadia.files.image_io import write_image
 from stadia.launch import train
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.predict.checked_frames import observe_frames
 from stadia.predict.prediction_inputs import open_inputs
@@ -151,7 +150,9 @@ def judge(run: Path, predictor: Predictor, clip: Clip) -> str:
     """Return the verdict on the predictions of a clip, and its codes."""
     given = open_inputs(clip.video, camera={"K": clip.K.tolist()})[0]
     gate = PredictionGate(
-        predictor.depth_scale, read_training_record(open_checkpoint(run)), mapped=MapOfFrames.find(clip.video)
+        predictor.depth_scale,
+        read_training_record(open_checkpoint(run)),
+        mapped=find_map_geometry(clip.video, skip_damaged=True),
     )
     for _ in observe_frames(gate, predictor, given.frames):
         pass

@@ -26,7 +26,7 @@ from stadia.apps.adaptation_figures import (
 )
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
-from stadia.diagnostics.prediction_checks.point_measurements import StandingPoints
+from stadia.datasets.video.map_geometry import StandingPoints
 from stadia.evaluation.frame_preparation import Frame
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
@@ -134,7 +134,7 @@ def test_a_long_video_is_measured_on_frames_over_its_length(monkeypatch: pytest.
 
     monkeypatch.setattr(adaptation_figures, "open_inputs", open_inputs)
     monkeypatch.setattr(adaptation_figures, "observe_frames", lambda gate, predictor, frames: iter(frames))
-    monkeypatch.setattr(adaptation_figures.MapOfFrames, "find", lambda video: None)
+    monkeypatch.setattr(adaptation_figures, "find_map_geometry", lambda video, **_: None)
     shown: list[Any] = []
 
     def track(frames: Any, count: int | None, what: str) -> Any:
@@ -155,7 +155,7 @@ def test_points_of_a_map_tell_good_depth_from_bad(scale: DepthScale) -> None:
     inverse = torch.from_numpy(rng.uniform(0.1, 1, (1, 1, 32, 96))).float()
     xy = np.stack([rng.integers(0, 96, 50), rng.integers(0, 32, 50)], 1).astype(float)
     z = 7 / inverse[0, 0].numpy()[xy[:, 1].astype(int), xy[:, 0].astype(int)]
-    mapped: Any = SimpleNamespace(row_of_name={"a": 0}, find_points=lambda frame, K: StandingPoints(xy, z))
+    mapped: Any = SimpleNamespace(row_of_name={"a": 0}, find_points=lambda *_: StandingPoints(xy, z))
     frames = [Frame(name, np.zeros((32, 96, 3), np.uint8), centered_K(60, 32, 96)) for name in ("a", "b")]
     errors = []
     for output in (inverse, inverse.flip(-1)):

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stadia.datasets.video.map_geometry import StandingPoints
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.prediction_checks import FrameMeasurements, TrainingRecord, Verdict, judge_measurements
 from stadia.diagnostics.prediction_checks.frame_measurements import SampledFrame, measure_frames
 from stadia.diagnostics.prediction_checks.point_measurements import (
     PointFrame,
     PointMeasurements,
-    StandingPoints,
     is_foreground_far,
     measure_points,
 )

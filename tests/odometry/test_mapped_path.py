@@ -1,11 +1,33 @@
-"""The path of a map: its scale by depth, the estimated motion where it is lost, and how far two paths differ."""
+"""The path of a map: its scale, the estimated motion where it is lost, and when it is not used."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
-from stadia.odometry.mapped_path import compare_paths, count_reversing, follow_map, measure_scale
+from stadia.core.types import DepthScale
+from stadia.datasets.video.content_hash import hash_video
+from stadia.evaluation.frame_preparation import Frame
+from stadia.odometry import mapped_path
+from stadia.odometry.mapped_path import (
+    MappedPath,
+    compare_paths,
+    count_reversing,
+    follow_map,
+    measure_scale,
+    scale_poses,
+)
+from stadia.odometry.visual_odometry import CameraPath
+
+FRAMES = 6
+K = np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]])
+ROAD = {"normal": [0, -1, 0], "height": 0.5, "height_deviation": 0.01, "pitch_deg": 0, "pitch_deviation_deg": 0.1}
 
 
 def make_path(steps: np.ndarray, turn_deg: float = 3.0) -> np.ndarray:
@@ -24,54 +46,180 @@ TRUE = make_path(np.tile([0.0, 0, 1], (9, 1)))
 NOISY = make_path(np.tile([0.1, 0, 0.9], (9, 1)), 2.0)
 
 
-def shrink(path: np.ndarray, scale: float) -> np.ndarray:
-    smaller = path.copy()
-    smaller[:, :3, 3] *= scale
-    return smaller
-
-
-def test_a_whole_map_gives_its_path_in_the_unit_of_the_depth():
-    np.testing.assert_allclose(follow_map(NOISY, shrink(TRUE, 0.2), 5.0), TRUE, atol=1e-12)
-
-
-def test_lost_frames_follow_the_estimated_motion():
-    mapped = TRUE.copy()
-    mapped[7:] = np.nan
-    path = follow_map(NOISY, mapped, 1.0)
-    np.testing.assert_allclose(path[:7], TRUE[:7], atol=1e-12)
-    for row in (7, 8, 9):
-        expected = np.linalg.inv(NOISY[row - 1]) @ NOISY[row]
-        np.testing.assert_allclose(np.linalg.inv(path[row - 1]) @ path[row], expected, atol=1e-12)
-
-
-def test_frames_before_the_map_begins_follow_the_estimated_motion_and_the_first_is_the_world():
-    mapped = TRUE.copy()
-    mapped[:2] = np.nan
-    path = follow_map(NOISY, mapped, 1.0)
+@pytest.mark.parametrize(
+    "lost", [slice(0), slice(7, None), slice(2), slice(4, 6)], ids=["none", "end", "start", "middle"]
+)
+def test_lost_frames_follow_the_estimated_motion_and_the_others_the_map(lost):
+    mapped = scale_poses(TRUE, 0.2)
+    mapped[lost] = np.nan
+    path, inverse = follow_map(NOISY, mapped, 5.0), np.linalg.inv
     np.testing.assert_allclose(path[0], np.eye(4), atol=1e-12)
-    np.testing.assert_allclose(np.linalg.inv(path[0]) @ path[1], np.linalg.inv(NOISY[0]) @ NOISY[1], atol=1e-12)
-    np.testing.assert_allclose(np.linalg.inv(path[4]) @ path[5], np.linalg.inv(TRUE[4]) @ TRUE[5], atol=1e-12)
-    with pytest.raises(ValueError, match="places none"):
-        follow_map(NOISY, np.full_like(TRUE, np.nan), 1.0)
+    known = np.flatnonzero(np.isfinite(mapped).all((1, 2)))
+    origin = path[known[0]] @ inverse(TRUE[known[0]])
+    np.testing.assert_allclose(path[known], origin @ TRUE[known], atol=1e-12)
+    for row in set(range(1, 10)) - set(known):
+        np.testing.assert_allclose(inverse(path[row - 1]) @ path[row], inverse(NOISY[row - 1]) @ NOISY[row], atol=1e-12)
 
 
 def test_the_scale_is_predicted_over_mapped_depth():
     random = np.random.default_rng(0)
     points = random.uniform((-1, -1, 2), (1, 1, 6), (200, 3))
-    K = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
+    lens = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
     depth = np.full((48, 64), 4.0)
-    x, y = (np.rint(K[row, row] * points[:, row] / points[:, 2] + K[row, 2]).astype(int) for row in (0, 1))
+    x, y = (np.rint(lens[row, row] * points[:, row] / points[:, 2] + lens[row, 2]).astype(int) for row in (0, 1))
     depth[y.clip(0, 47), x.clip(0, 63)] = 2.5 * points[:, 2]
-    assert measure_scale(1 / depth, K, points) == pytest.approx(2.5, rel=0.02)
-    assert np.isnan(measure_scale(1 / depth, K, points[:5]))
-    behind = points * (1, 1, -1)
-    assert np.isnan(measure_scale(1 / depth, K, behind))
+    assert measure_scale(1 / depth, lens, points) == pytest.approx(2.5, rel=0.02)
+    assert np.isnan(measure_scale(1 / depth, lens, points[:5]))
+    assert np.isnan(measure_scale(1 / depth, lens, points * (1, 1, -1))), "points behind the camera"
 
 
 def test_paths_that_differ_by_a_similarity_do_not_differ_and_reversing_steps_are_counted():
-    assert compare_paths(TRUE, shrink(TRUE, 3.0)).rms_share == pytest.approx(0, abs=1e-9)
+    assert compare_paths(TRUE, scale_poses(TRUE, 3.0)) == pytest.approx(0, abs=1e-9)
     broken = TRUE.copy()
     broken[5, :3, 3] = TRUE[3, :3, 3]
-    found = compare_paths(TRUE, broken)
-    assert found.rms_share > 0.05
-    assert found.reversing == count_reversing(broken).sum() == 2
+    assert compare_paths(TRUE, broken) > 0.05
+    assert count_reversing(broken).sum() == 2
+
+
+# -- with a map beside a video
+
+
+def move(x: float, z: float = 0.0) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, 3] = (x, 0, z)
+    return T
+
+
+class MapFolder:
+    """A video's name, beside it a map of a wall 4 units away; the camera moves by .1 a frame to the right."""
+
+    def __init__(self, folder: Path) -> None:
+        self.video = folder / "drive.mp4"
+        self.video.write_bytes(b"frames")
+        self.file = folder / "drive.map" / "map.json"
+        self.file.parent.mkdir()
+        camera = {"origin": "given", "focal_px": 40.0, "center_px": [31.5, 23.5], "distortion": [0, 0, 0, 0]}
+        camera |= {"height": 48, "width": 64}
+        record = {"format": "stadia-map", "fingerprint": hash_video(self.video), "camera": camera}
+        self.write([move(0.1 * n, 5.0) for n in range(FRAMES)], record)
+        x, y = np.meshgrid(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9))
+        points = np.column_stack((x.ravel(), y.ravel(), np.full(x.size, 9.0)))
+        observed = np.array([(row, point) for row in range(FRAMES) for point in range(len(points))])
+        np.savez(self.file.parent / "points.npz", points=points, observed=observed, frames=np.arange(FRAMES))
+
+    def write(self, poses: list[np.ndarray | None], record: dict[str, Any] | None = None, **others: Any) -> None:
+        frames = [
+            {"index": n, "name": f"{n:06d}", "status": "key", "T_world_camera": None if T is None else T[:3].tolist()}
+            for n, T in enumerate(poses)
+        ]
+        record = json.loads(self.file.read_text()) if record is None else record
+        self.file.write_text(json.dumps({**record, "frames": frames, **others}))
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> MapFolder:
+    return MapFolder(tmp_path)
+
+
+PREDICTOR: Any = SimpleNamespace(
+    crop="none",
+    height=48,
+    width=64,
+    depth_scale=DepthScale.METRES,
+    inverse_depth=lambda image, camera: torch.full((1, 1, 48, 64), 0.125),
+)
+"""A network that predicts 8 m everywhere."""
+
+
+def make_frames(focal: float = 1.0) -> list[Frame]:
+    filmed = K.copy()
+    filmed[:2, :2] *= focal
+    return [Frame(f"{n:06d}", np.zeros((48, 64, 3), np.uint8), filmed) for n in range(FRAMES)]
+
+
+def replace_path(
+    mapped: MapFolder, by_depth: list[np.ndarray] | None = None, *, focal: float = 1.0, height_m: float | None = None
+) -> CameraPath:
+    found = MappedPath.find(mapped.video, DepthScale.METRES, height_m)
+    assert found is not None
+    frames = make_frames(focal)
+    assert list(found.observe(PREDICTOR, frames)) == frames
+    estimated = np.array([move(0.1 * n * (-1) ** n) for n in range(FRAMES)] if by_depth is None else by_depth)
+    names = tuple(frame.name for frame in frames)
+    return found.replace_path(CameraPath(estimated, names, (None,) * FRAMES, "", 1, np.ones(FRAMES)))
+
+
+def test_the_path_is_that_of_the_map_in_the_unit_of_the_depth(mapped):
+    path = replace_path(mapped)
+    np.testing.assert_allclose(path.T_world_camera, [move(0.2 * n) for n in range(FRAMES)], atol=1e-6)
+    assert "reverses in 4 of 4 steps, the map's in 0" in path.notes[0]
+
+
+def test_a_height_over_the_road_scales_the_path(mapped):
+    mapped.write([move(0.1 * n) for n in range(FRAMES)], road=ROAD)
+    path = replace_path(mapped, height_m=1.5)
+    np.testing.assert_allclose(path.T_world_camera[:, 0, 3], 0.3 * np.arange(FRAMES), atol=1e-6)
+    assert path.notes[0].endswith("the height of 1.5 m over its road scales it")
+
+
+def test_frames_that_the_map_lost_do_not_count_as_turning_back(mapped):
+    """They move as the depth does: where the map goes on, the path may step back."""
+    mapped.write([None if n == 2 else move(0.1 * n, 5) for n in range(FRAMES)])
+    path = replace_path(mapped, [move(0.9 * n) for n in range(FRAMES)])
+    assert "the map's in 0" in path.notes[0]
+    assert len(path.notes) == 2
+    assert np.diff(path.T_world_camera[:, 0, 3]).min() < 0
+
+
+def test_a_map_that_turns_back_alone_is_not_used(mapped):
+    """A map from a wrong first pair bends; where the path by depth turns back as often, the map's stays."""
+    forward = [move(0.1 * n) for n in range(FRAMES)]
+    turned = [move(0.1 * min(n, 6 - n)) for n in range(FRAMES)]
+    mapped.write([T @ move(0, 5) for T in turned])
+    path = replace_path(mapped, forward)
+    np.testing.assert_array_equal(path.T_world_camera, forward)
+    assert path.notes[0].endswith("reverses in 1 of 4 steps, that by depth in 0")
+    path = replace_path(mapped, turned)
+    np.testing.assert_allclose(path.T_world_camera[:, 0, 3], [0.2 * min(n, 6 - n) for n in range(FRAMES)], atol=1e-6)
+
+
+def test_a_map_of_another_camera_is_not_used(mapped):
+    path = replace_path(mapped, focal=1.2)
+    assert path.T_world_camera[1, 0, 3] == pytest.approx(-0.1)
+    assert "the depth over 1.20" in path.notes[0]
+
+
+def test_there_is_none_without_a_map_and_for_depth_without_a_scale(mapped, tmp_path):
+    assert MappedPath.find(tmp_path / "other.mp4", DepthScale.METRES) is None
+    assert MappedPath.find(mapped.video, DepthScale.AFFINE_INVERSE) is None
+
+
+def follow(path: MappedPath, step: float | None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Follow the map with frames whose predicted depth moves the camera by `step` each."""
+    frames: list[Any] = [
+        SimpleNamespace(frame=frame, T_world_camera=None if step is None else move(step * n), is_aligned=True)
+        for n, frame in enumerate(make_frames())
+    ]
+    monkeypatch.setattr(mapped_path, "replace", lambda frame, **new: SimpleNamespace(**{**vars(frame), **new}))
+    return list(path.follow(frames))
+
+
+def test_predicted_frames_take_the_poses_of_the_map(mapped, monkeypatch):
+    """A lost frame moves as the depth says; without motion by depth it has no pose."""
+    mapped.write([None if n == 3 else move(0.1 * n, 5) for n in range(FRAMES)], road=ROAD)
+    path, alone = (MappedPath.find(mapped.video, DepthScale.METRES, 7.5) for _ in range(2))
+    assert path is not None
+    assert alone is not None
+    followed = follow(path, 0.3, monkeypatch)
+    expected = [0, 1.5, 3, 3.3, 6, 7.5]
+    np.testing.assert_allclose([frame.T_world_camera[0, 3] for frame in followed], expected, atol=1e-9)
+    np.testing.assert_allclose(followed[0].T_world_camera, np.eye(4), atol=1e-9)
+    assert [frame.is_aligned for frame in followed] == [None, None, None, True, None, None]
+    (line,) = path.lines(DepthScale.METRES)
+    assert ": 7.5 m, +- 6% (95 %); by the predicted depth it is 0.20 times as long" in line
+
+    followed = follow(alone, None, monkeypatch)
+    assert [frame.T_world_camera is None for frame in followed] == [n == 3 for n in range(FRAMES)]
+    assert followed[-1].T_world_camera[0, 3] == pytest.approx(7.5)
+    (line,) = alone.lines(DepthScale.METRES)
+    assert line.endswith("the height of 7.5 m over its road: 7.5 m, +- 6% (95 %)")

@@ -12,7 +12,6 @@ import torch
 from stadia.core.types import DepthScale
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.predict.prediction_inputs import PredictionInput
 from stadia.predict.scale_grammar import find_given_height
 from stadia.predict.scale_receipt import ScaleReceipt, measure_scale
@@ -21,16 +20,16 @@ ROWS, COLUMNS, FOCAL, HEIGHT_M, FACTOR = 96, 160, 120.0, 1.5, 0.25
 K = np.array([[FOCAL, 0, (COLUMNS - 1) / 2], [0, FOCAL, (ROWS - 1) / 2], [0, 0, 1]])
 
 
-def make_road(normal: tuple[float, float, float], focal: float) -> MapOfFrames:
+def make_road(normal: tuple[float, float, float], focal: float) -> MapGeometry:
     """Return a map of a road alone."""
     road = np.array([*normal, 1.0]) / (*[np.linalg.norm(normal)] * 3, 1)
-    return MapOfFrames(MapGeometry(np.empty((0, 4, 4)), np.empty((0, 3)), (), focal, road), {})
+    return MapGeometry(np.empty((0, 4, 4)), np.empty((0, 3)), (), focal, road)
 
 
 LEVEL = make_road((0, -1, 0), FOCAL / COLUMNS)
 
 
-def measure(shift: float, mapped: MapOfFrames | None, *, curve: float = 0.0) -> ScaleReceipt:
+def measure(shift: float, mapped: MapGeometry | None, *, curve: float = 0.0) -> ScaleReceipt:
     """Measure a level road whose inverse depth has the right slope, and a shift and a curve that no road has."""
     slopes = np.maximum((np.arange(ROWS) - K[1, 2]) / FOCAL, 0)
     inverse = FACTOR * (slopes / HEIGHT_M + shift + curve * slopes**2)

@@ -20,12 +20,12 @@ from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera, DepthScale
 from stadia.datasets.open_dataset import open_recordings
+from stadia.datasets.video import video_map
 from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
-from stadia.mapping import map_of_frames
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.predict.prediction_inputs import PredictionInput
 from stadia.predict.scale_grammar import SCALE_VALUES, find_given_height, read_boxes
 from stadia.predict.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
@@ -216,7 +216,7 @@ UNIT_M = 3.0
 """Metres for a unit of the map."""
 
 
-def make_map(recording: Recording) -> MapOfFrames:
+def make_map(recording: Recording) -> MapGeometry:
     """Return the map of a recording with true depth: points at every fifth pixel, and the road below the camera."""
     points, seen = [], []
     for index in range(len(recording)):
@@ -233,8 +233,9 @@ def make_map(recording: Recording) -> MapOfFrames:
     road = np.array([0, -1, 0, HEIGHT_M / UNIT_M])
     camera = recording.camera(0)
     names = [frame.name for frame in read_frames(recording)]
-    geometry = MapGeometry(poses, np.concatenate(points), tuple(seen), float(recording.K(0)[0, 0]) / camera.width, road)
-    return MapOfFrames(geometry, {name: row for row, name in enumerate(names)})
+    focal = float(recording.K(0)[0, 0]) / camera.width
+    rows = {name: row for row, name in enumerate(names)}
+    return MapGeometry(poses, np.concatenate(points), tuple(seen), focal, road, rows)
 
 
 HEIGHT_M = 1.5
@@ -284,17 +285,17 @@ def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.M
     def refuse(source: Path) -> None:
         raise DataError(source, found="the map of another video", expected="its own", fix="replace it")
 
-    monkeypatch.setattr(map_of_frames, "find_map", refuse)
-    assert MapOfFrames.find(tmp_path) is None
+    monkeypatch.setattr(video_map, "find_map", refuse)
+    assert find_map_geometry(tmp_path, skip_damaged=True) is None
     with pytest.raises(DataError, match="the map of another video"):
-        MapOfFrames.read(tmp_path)
+        find_map_geometry(tmp_path)
 
 
 def test_the_focal_length_is_that_of_the_whole_image(recording: Recording) -> None:
     mapped, frame = make_map(recording), next(read_frames(recording))
-    cut = replace(frame, image=frame.image[:, : frame.image.shape[1] * 9 // 10])
-    assert mapped.find_points(cut, cut.K) is None, "another camera by the width of the crop"
-    assert mapped.find_points(cut, cut.K, whole_width=frame.image.shape[1]) is not None
+    width = frame.image.shape[1]
+    assert mapped.find_points(frame.name, frame.K[0, 0] / (width * 9 // 10), frame.K) is None, "the width of a crop"
+    assert mapped.find_points(frame.name, frame.K[0, 0] / width, frame.K) is not None
 
 
 @pytest.mark.slow

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
+from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.predict.checked_frames import observe_frames
 from stadia.predict.prediction_inputs import PredictionInput, open_inputs
 from stadia.predict.scale_sources import match_pair_depth
@@ -75,7 +76,7 @@ def measure_network(
     """
     count = open_inputs(video, **options)[0].count
     given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
-    mapped = MapOfFrames.find(expand_home(video))
+    mapped = find_map_geometry(expand_home(video), skip_damaged=True)
     gate = PredictionGate(predictor.depth_scale, TrainingRecord())
     frames = track(observe_frames(gate, predictor, given.frames), given.count, "frames measured")
     points = None if mapped is None else measure_points(predictor, frames, mapped, given.names)
@@ -86,7 +87,7 @@ def measure_network(
 
 
 def measure_points(
-    predictor: Predictor, frames: Iterable[Frame], mapped: MapOfFrames, read: Sequence[str] = ()
+    predictor: Predictor, frames: Iterable[Frame], mapped: MapGeometry, read: Sequence[str] = ()
 ) -> float | None:
     """Return the median relative error at the points of evenly spaced frames of a map; None without enough points.
 
@@ -100,7 +101,7 @@ def measure_points(
         if frame.name not in chosen:
             continue
         shown = PreparedFrame.prepare(predictor, frame)
-        points = mapped.find_points(frame, shown.K)
+        points = mapped.find_points(frame.name, frame.K[0, 0] / frame.image.shape[1], shown.K)
         if points is None:
             continue
         output = _predict(predictor, shown)

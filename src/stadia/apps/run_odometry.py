@@ -14,6 +14,7 @@ import torch
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.core.types import DepthScale, Predictor, TrackProgress
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM, Provenance
@@ -23,14 +24,13 @@ from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.files.paths import check_no_links, check_writable, expand_home, safe_join
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.metrics.trajectory_metrics import path_length_m
 from stadia.odometry import ODOMETRY_METHODS
+from stadia.odometry.mapped_path import MappedPath
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.predict.backend_predictor import describe_backend_choice, describe_cost, open_backend
 from stadia.predict.checked_frames import observe_frames
-from stadia.predict.mapped_odometry import MappedOdometry
 from stadia.predict.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
 from stadia.predict.requests import OdometryRequest, network_size_notes, requested_size
 from stadia.predict.scale_grammar import find_given_height
@@ -204,7 +204,7 @@ def _write(
     source = expand_home(request.source)
     if request.scale_from:
         opened = partial(odometry.open_one, given.name)
-        receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.read(source))
+        receipt = measure_scale(predictor, opened, request.scale_from, mapped=find_map_geometry(source))
         predictor = ScaledPredictor(predictor, receipt)
         yield from receipt.lines()
     with atomic_folder(folder) as new:
@@ -214,16 +214,16 @@ def _write(
         observed = replace(given, frames=observe_frames(gate, predictor, given.frames))
         mapped = None
         if method == "refined" and is_own_video(request.source, request.options.get("format", "auto")):
-            mapped = MappedOdometry.open(source, predictor, find_given_height(request.scale_from))
+            mapped = MappedPath.find(source, predictor.depth_scale, find_given_height(request.scale_from))
         if mapped is not None:
-            observed = replace(observed, frames=mapped.observe(observed.frames))
+            observed = replace(observed, frames=mapped.observe(predictor, observed.frames))
         path, points = _estimate_path(observed, predictor, new, method, track)
-        path, of_map = (path, []) if mapped is None else mapped.replace_path(path)
+        path = path if mapped is None else mapped.replace_path(path)
         checks = gate.to_json()
         measured = _find_measured_path(odometry, given, path, trained)
         score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
         length = path_length_m(torch.from_numpy(path.T_world_camera))
-        notes += [*path.notes, *of_map]
+        notes += path.notes
         notes += _compare_lengths(length, path.network_length, predictor.depth_scale)
         if points == 0:
             notes.append(f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %")

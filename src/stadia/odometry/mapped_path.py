@@ -1,32 +1,247 @@
-"""Take the path of a map (`stadia map`), with the scale of predicted depth, and its motion where the map is lost."""
+"""Take the path of a map (`stadia map`) in the unit of predicted depth, and the motion by depth where the map is lost.
+
+Predicted depth varies from frame to frame, and a path that it gives drifts in its length. A map has one scale.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
+from stadia.datasets.video.video_map import StoredMap, find_map
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.geometry.align import umeyama
+from stadia.geometry.scale_fit import HEIGHT_DEVIATION
+from stadia.odometry.visual_odometry import CameraPath
 
 Array = NDArray[np.float64]
 
 MIN_POINTS = 20
 """Points of a key frame that must lie in its image for a ratio of depths."""
 
+MEASURED_FRAMES = 20
+"""Key frames whose predicted depth is compared with the points of the map."""
 
-@dataclass(frozen=True, slots=True)
-class PathDifference:
-    """How far two paths differ.
+MAX_DIFFERENCE = 0.05
+"""Of the paths by map and by depth, over their length, from which the one that reverses in more steps is dropped: a map
+from a wrong first pair has 8 to 12 %, and turns back where the drive does not.
+"""
 
-    rms_share: root mean square of the distances after Sim(3) alignment, over the length of the first path.
-    reversing: steps of the second path that go against the step before, where those of the first do not.
+MIN_PLACED = 0.5  # share of the path's frames that a map must place
+
+
+@dataclass(eq=False)
+class MapFollower:
+    """Chain the poses of a map with the motion by depth where the map is lost. The world is the first camera.
+
+    T_world_map: the map's world in the path's; None until the first frame that the map places.
+    before: pose on the path and pose by depth of the last frame that has both.
     """
 
-    rms_share: float
-    reversing: int
+    T_world_map: Array | None = None
+    before: tuple[Array, Array] | None = None
+
+    def place(self, estimated: Array | None, mapped: Array) -> Array | None:
+        """Return T_world_camera (4, 4) of the next frame; None where neither has a pose.
+
+        estimated: (4, 4) by depth, None without one.  mapped: (4, 4) in the unit of the depth, NaN where it is lost.
+        """
+        is_known = bool(np.isfinite(mapped).all())
+        if estimated is None and not is_known:
+            return None
+        pose: Array = np.eye(4)
+        if estimated is not None and self.before is not None:
+            pose = self.before[0] @ np.linalg.inv(self.before[1]) @ estimated
+        if is_known:
+            if self.T_world_map is None:
+                self.T_world_map = np.asarray(pose @ np.linalg.inv(mapped))
+            pose = self.T_world_map @ mapped
+        if estimated is not None:
+            self.before = (pose, estimated)
+        return pose
+
+
+def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
+    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion where it has no pose.
+
+    estimated: (N, 4, 4), in the unit of the predicted depth.  mapped: (N, 4, 4), NaN where a frame is lost.
+    """
+    follower = MapFollower()
+    return np.array([follower.place(*poses) for poses in zip(estimated, scale_poses(mapped, scale), strict=True)])
+
+
+def scale_poses(poses: Array, scale: float) -> Array:
+    """Return poses (N, 4, 4) with their positions multiplied."""
+    scaled = poses.copy()
+    scaled[:, :3, 3] *= scale
+    return scaled
+
+
+@dataclass(eq=False)
+class MappedPath:
+    """The path of a map in the unit of predicted depth, and the path by that depth.
+
+    mapped: the map.
+    height_m: height of the camera over the map's road, which gives the scale where both are known.
+    scales: predicted over mapped depth of the measured key frames, which give it otherwise.
+    mismatch: how the camera of the observed frames differs from the map's; empty where it does not.
+    places: positions (3,) of all frames with a pose.
+    by_depth, by_map: positions (3,) of the frames that have both motions.
+    """
+
+    mapped: StoredMap
+    height_m: float | None = None
+    scales: list[float] = field(default_factory=list)
+    mismatch: str = ""
+    places: list[Array] = field(default_factory=list)
+    by_depth: list[Array] = field(default_factory=list)
+    by_map: list[Array] = field(default_factory=list)
+
+    @classmethod
+    def find(cls, source: Path, depth_scale: DepthScale, height_m: float | None = None) -> MappedPath | None:
+        """Return the path of the map beside a video or a folder of images; None without one, or for affine depth."""
+        found = None if depth_scale.is_affine else find_map(source)
+        return None if found is None else cls(found, height_m)
+
+    @property
+    def has_road_scale(self) -> bool:
+        """Return whether the height over the road gives the scale."""
+        return self.height_m is not None and self.mapped.road is not None
+
+    @property
+    def scale(self) -> float | None:
+        """Return units of depth for a unit of the map; None where no key frame gives it."""
+        if self.height_m is not None and self.mapped.road is not None:
+            return self.height_m / self.mapped.road.height
+        return float(np.median(self.scales)) if self.scales else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Return the relative standard deviation of the scale; None where predicted depth gives it."""
+        if self.height_m is None or self.mapped.road is None:
+            return None
+        return math.hypot(self.mapped.road.height_deviation / self.mapped.road.height, HEIGHT_DEVIATION)
+
+    def compare_camera(self, frame: Frame) -> str:
+        """Return how the camera of a frame differs from the map's, as `mismatch`; empty where it does not."""
+        ratio = float(frame.K[0, 0]) / frame.image.shape[1] / self.mapped.camera.relative_focal
+        is_same = abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE
+        again = "make it again with this camera"
+        self.mismatch = "" if is_same else f"its focal length is that of the depth over {ratio:.2f}; {again}"
+        return self.mismatch
+
+    def observe(self, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield the frames, and compare the predicted depth of some key frames with the points of the map."""
+        points = self.mapped.read_points()
+        keys: list[int] = np.asarray(points["frames"]).tolist()
+        chosen = {keys[place] for place in np.linspace(0, len(keys) - 1, MEASURED_FRAMES).round().astype(int).tolist()}
+        row_of_name = {self.mapped.names[key]: keys.index(key) for key in chosen if key < len(self.mapped.names)}
+        for number, frame in enumerate(frames):
+            if number == 0:
+                self.compare_camera(frame)
+            if frame.name in row_of_name:
+                self._measure(predictor, frame, points, row_of_name[frame.name])
+            yield frame
+
+    def _measure(self, predictor: Predictor, frame: Frame, points: dict[str, Any], row: int) -> None:
+        prepared = PreparedFrame.prepare(predictor, frame)
+        camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
+        predicted = predictor.inverse_depth(torch.from_numpy(prepared.image)[None], camera)
+        seen = points["points"][points["observed"][points["observed"][:, 0] == row, 1]].astype(np.float64)
+        T = np.linalg.inv(self.mapped.select_poses([frame.name])[0])
+        inverse_depth = predicted[0, 0].double().cpu().numpy()
+        scale = measure_scale(inverse_depth, prepared.K, seen @ T[:3, :3].T + T[:3, 3])
+        if np.isfinite(scale) and scale > 0:
+            self.scales.append(scale)
+
+    def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
+        """Yield predicted frames with the poses of the map, where it is lost with the motion by the depth.
+
+        Frames that have neither stay without a pose.
+        """
+        follower, row_of_name = MapFollower(), {name: row for row, name in enumerate(self.mapped.names)}
+        scaled = scale_poses(self.mapped.poses, math.nan if self.scale is None else self.scale)
+        lost = np.full((4, 4), np.nan)
+        for frame in frames:
+            estimated, row = frame.T_world_camera, row_of_name.get(frame.frame.name)
+            mapped = lost if row is None else scaled[row]
+            pose = follower.place(estimated, mapped)
+            if pose is None:
+                yield frame
+                continue
+            self.places.append(pose[:3, 3].copy())
+            if estimated is not None:
+                self.by_depth.append(estimated[:3, 3].copy())
+                self.by_map.append(pose[:3, 3].copy())
+            is_aligned = None if np.isfinite(mapped).all() else frame.is_aligned
+            yield replace(frame, T_world_camera=pose, is_aligned=is_aligned)
+
+    def replace_path(self, path: CameraPath) -> CameraPath:
+        """Return the path of the map in the unit of the depth, with notes.
+
+        The given path is returned where the map does not fit, or turns back where the path by depth does not.
+        """
+        mapped, scale = self.mapped.select_poses(path.names), self.scale
+        known = np.asarray(np.isfinite(mapped).all((1, 2)), bool)
+        why = self.mismatch
+        if not why and (len(path.names) < 3 or known.mean() < MIN_PLACED):
+            why = "it places less than half of the frames"
+        if why or scale is None:
+            why = why or "no key frame gives the scale of its depth"
+            return path.add_notes(f"the map beside the video was not used: {why}")
+        T = follow_map(path.T_world_camera, mapped, scale)
+        difference, steps = compare_paths(T, path.T_world_camera), len(path.names) - 2
+        is_placed = known[:-2] & known[1:-1] & known[2:]  # a lost frame moves as the depth does
+        by_depth, by_map = (int((count_reversing(poses) & is_placed).sum()) for poses in (path.T_world_camera, T))
+        if by_map > by_depth and difference > MAX_DIFFERENCE:
+            return path.add_notes(
+                f"the map beside the video was not used: its path differs by {difference:.1%} of its length"
+                f" from that by depth, and reverses in {by_map} of {steps} steps, that by depth in {by_depth}"
+            )
+        note = (
+            f"the path is that of the map; the path by depth differs by {difference:.1%} of its length, and"
+            f" reverses in {by_depth} of {steps} steps, the map's in {by_map}; {self._describe_scale(scale)}"
+        )
+        lost = int((~known).sum())
+        of_lost = [f"{lost} frames that the map does not place follow the depth's motion"] if lost else []
+        return replace(path, T_world_camera=T).add_notes(note, *of_lost)
+
+    def _describe_scale(self, scale: float) -> str:
+        if self.has_road_scale:
+            return f"the height of {self.height_m:g} m over its road scales it"
+        spread = float(np.median(np.abs(np.array(self.scales) / scale - 1)))
+        return f"the scale is that of the depth, and differs by {spread:.0%} between key frames"
+
+    def describe_origin(self) -> str:
+        """Return the map and what gives its scale, for people."""
+        by = f"the height of {self.height_m:g} m over its road" if self.has_road_scale else "the predicted depth"
+        return f"that of {self.mapped.folder.name}, scaled by {by}"
+
+    def lines(self, depth_scale: DepthScale) -> list[str]:
+        """Return the length of the followed path, and how that by the predicted depth differs."""
+        if len(self.places) < 2:
+            return []
+        unit = " m" if depth_scale is DepthScale.METRES else ""
+        spread = "" if self.deviation is None else f", +- {1.96 * self.deviation:.0%} (95 %)"
+        line = f"path: {self.describe_origin()}: {_length(self.places):.4g}{unit}{spread}"
+        by_map, by_depth = _length(self.by_map), _length(self.by_depth)
+        if not by_map:
+            return [line]
+        return [f"{line}; by the predicted depth it is {by_depth / by_map:.2f} times as long"]
+
+
+def _length(places: list[Array]) -> float:
+    """Return the length of a path through positions (3,); 0 for fewer than two."""
+    return float(np.linalg.norm(np.diff(np.reshape(places, (-1, 3)), axis=0), axis=1).sum())
 
 
 def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
@@ -49,36 +264,17 @@ def measure_scale(inverse_depth: Array, K: Array, points: Array) -> float:
     return float(np.median(1 / (inverse_depth[y[inside], x[inside]] * points[inside, 2])))
 
 
-def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
-    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion where it has no pose.
+def compare_paths(first: Array, second: Array) -> float:
+    """Return how far the second path (N, 4, 4) differs from the first one.
 
-    estimated: (N, 4, 4), in the unit of the predicted depth.  mapped: (N, 4, 4), NaN where a frame is lost.
-    The first frame is the world. Raises ValueError where the map places no frame.
+    It is the root mean square of the distances after Sim(3) alignment, over the length of the first path; N is at least
+    3.
     """
-    known = np.asarray(np.isfinite(mapped).all(axis=(1, 2)), bool)
-    if not known.any():
-        raise ValueError("the map places none of the frames")
-    scaled = mapped.copy()
-    scaled[:, :3, 3] *= scale
-    path = np.empty_like(estimated)
-    first = int(known.argmax())
-    path[first] = scaled[first]
-    for row in range(first + 1, len(path)):
-        motion = np.linalg.inv(estimated[row - 1]) @ estimated[row]
-        path[row] = scaled[row] if known[row] else path[row - 1] @ motion
-    for row in range(first - 1, -1, -1):
-        path[row] = path[row + 1] @ np.linalg.inv(estimated[row + 1]) @ estimated[row]
-    return np.asarray(np.linalg.inv(path[0]) @ path)
-
-
-def compare_paths(first: Array, second: Array) -> PathDifference:
-    """Return how far the second path (N, 4, 4) differs from the first one, N at least 3."""
     source, target = (torch.from_numpy(T[:, :3, 3].copy()) for T in (second, first))
     length = float((target[1:] - target[:-1]).norm(dim=-1).sum())
     distance = umeyama(source, target, "sim3").apply(source) - target
     rms = float(distance.square().sum(-1).mean().sqrt())
-    turned = count_reversing(second) & ~count_reversing(first)
-    return PathDifference(rms / length if length else math.nan, int(turned.sum()))
+    return rms / length if length else math.nan
 
 
 def count_reversing(T_world_camera: Array) -> NDArray[np.bool_]:

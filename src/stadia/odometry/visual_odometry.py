@@ -6,7 +6,7 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -160,6 +160,10 @@ class CameraPath:
     frame_ms: NDArray[np.float64]
     network_length: float | None = None
     notes: tuple[str, ...] = ()
+
+    def add_notes(self, *notes: str) -> CameraPath:
+        """Return the path with further notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
 
 def track_camera(

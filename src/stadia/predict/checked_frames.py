@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from stadia.core.types import Camera, Predictor
 from stadia.datasets.splits import frame_indices, unique_recordings
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.files.paths import expand_home
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.predict.prediction_inputs import open_inputs, open_network_for
 from stadia.predict.verdict import PredictionGate, read_training_record
@@ -57,7 +57,8 @@ def observe_training_data(predictor: Predictor, data: VideoData, training: Train
     named = dict([*named.items()][:MAX_CHECKED_RECORDINGS])
     trained = {part.recording.session for dataset in data.data_sets.values() for part in dataset.split.train}
     is_of_training = any(recording.session in trained for recording in named.values())
-    mapped = MapOfFrames.find(expand_home(data.config.path)) if len(data.data_sets) == 1 else None
+    is_single = len(data.data_sets) == 1
+    mapped = find_map_geometry(expand_home(data.config.path), skip_damaged=True) if is_single else None
     gate = PredictionGate(predictor.depth_scale, training, is_of_training=is_of_training, mapped=mapped)
     for name, recording in named.items():
         chosen = choose_window(indices[name], validated.get(name, ()), MAX_CHECKED_FRAMES)

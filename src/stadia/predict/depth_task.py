@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from stadia.core.errors import ConfigError
@@ -21,6 +19,7 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.datasets.open_dataset import detect_format, find_held_out_split, open_recordings
 from stadia.datasets.splits import frame_indices, read_frame_list, unique_recordings
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation import MOTIONS
 from stadia.evaluation.baselines import score_mean_depth
 from stadia.evaluation.frame_preparation import Listener
@@ -36,8 +35,8 @@ from stadia.evaluation.recording_scores import RecordingScores, write_score
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.files.paths import expand_home
 from stadia.geometry.sky import find_far_sky
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.models import DEFAULT_NETWORK
+from stadia.odometry.mapped_path import MappedPath
 from stadia.predict.backend_predictor import BackendPredictor, describe_backend_choice, describe_cost, open_backend
 from stadia.predict.checked_frames import MIN_CHECKED_FRAMES, find_network_focals, observe_training_data
 from stadia.predict.labeled_recordings import (
@@ -46,8 +45,6 @@ from stadia.predict.labeled_recordings import (
     score_labeled_recordings,
     write_middle_cloud,
 )
-from stadia.predict.map_following import MappedPath, find_mapped_path
-from stadia.predict.mapped_odometry import MappedOdometry
 from stadia.predict.prediction_inputs import (
     PredictionInput,
     add_training_options,
@@ -149,7 +146,7 @@ class DepthTask(Task):
         source = expand_home(request.source)
         if request.scale_from:
             opened = partial(self._open_one, given)
-            receipt = measure_scale(predictor, opened, request.scale_from, mapped=MapOfFrames.read(source))
+            receipt = measure_scale(predictor, opened, request.scale_from, mapped=find_map_geometry(source))
             predictor = ScaledPredictor(predictor, receipt)
             provenance = provenance.model_copy(update={"scale_from": receipt.to_json()})
             yield from receipt.lines()
@@ -200,8 +197,7 @@ class DepthTask(Task):
         is_video = is_own_video(source, request.options.get("format", "auto")) and given.count != 1
         if request.motion is not None or is_affine or not is_video:
             return None
-        first = next(iter(self._open_one(given).frames))
-        mapped = find_mapped_path(source, first, find_given_height(request.scale_from))
+        mapped = MappedPath.find(source, predictor.depth_scale, find_given_height(request.scale_from))
         if mapped is None:
             camera = " (state its camera first: `stadia camera`)" if given.camera_is_assumed else ""
             yield (
@@ -209,13 +205,12 @@ class DepthTask(Task):
                 " makes one without it"
             )
             return None
-        if isinstance(mapped, MappedPath) and math.isnan(mapped.scale):
-            odometry = MappedOdometry.open(source, predictor)
-            deque(odometry.observe(self._open_one(given).frames) if odometry is not None else (), maxlen=0)
-            scales = [] if odometry is None else odometry.scales
-            mapped = replace(mapped, scale=float(np.median(scales))) if scales else "no key frame gives its scale"
-        if isinstance(mapped, str):
-            yield f"note: the path is that of the predicted depth, and the map beside the video was not used: {mapped}"
+        why = mapped.compare_camera(next(iter(self._open_one(given).frames)))
+        if not why and not mapped.has_road_scale:
+            deque(mapped.observe(predictor, self._open_one(given).frames), maxlen=0)
+        if why or mapped.scale is None:
+            why = why or "no key frame gives its scale"
+            yield f"note: the path is that of the predicted depth, and the map beside the video was not used: {why}"
             return None
         return mapped
 

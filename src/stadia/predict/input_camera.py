@@ -14,8 +14,9 @@ from stadia.datasets.config import CameraConfig
 from stadia.datasets.formats.calibration_files import read_lens
 from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.recordings import Intrinsics
+from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import find_camera_file, read_image_size, read_user_intrinsics
-from stadia.datasets.video.video_map import MAX_FOCAL_DIFFERENCE, MapCamera, find_map
+from stadia.datasets.video.video_map import MapCamera, find_map
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
 ASSUMED_FOV_DEG = 60.0

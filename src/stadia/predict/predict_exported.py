@@ -10,6 +10,7 @@ from typing import Any
 
 from stadia.core.types import TrackProgress
 from stadia.datasets.config import CameraConfig
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, Backend, BackendChoice, check_backend
 from stadia.evaluation.exported_network import ExportedNetwork, stream_exported_predictions
@@ -17,7 +18,6 @@ from stadia.evaluation.frame_preparation import Listener
 from stadia.evaluation.io.predictions_folder import write_predictions
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.files.paths import expand_home, safe_join
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.predict.prediction_inputs import is_own_video, open_inputs
 from stadia.predict.prediction_outputs import (
     DEPTH_COLOR,
@@ -73,7 +73,7 @@ def run_predict_exported(file: Path, request: PredictRequest, track: TrackProgre
             training = TrainingRecord(
                 focal=tuple(filter(None, (network.about.focal,))), recorded_codes=tuple(filter(None, codes))
             )
-            mapped = MapOfFrames.find(expand_home(request.source))
+            mapped = find_map_geometry(expand_home(request.source), skip_damaged=True)
             gate = PredictionGate(
                 network.depth_scale, training, camera_is_assumed=given.camera_is_assumed, mapped=mapped
             )

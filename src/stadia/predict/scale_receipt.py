@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stadia.core.errors import GeometryError, StadiaError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
+from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.diagnostics.prediction_checks.scale_verdict import check_scale_verdict
@@ -28,7 +29,6 @@ from stadia.geometry.scale_fit import (
     fit_scale_and_shift,
     fuse_scales,
 )
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.predict.prediction_inputs import PredictionInput
 from stadia.predict.scale_sources import (
     UNKNOWN_LEAN_DEVIATION,
@@ -251,7 +251,7 @@ def measure_scale(
     open_input: Callable[[], PredictionInput],
     sources: Sequence[str],
     *,
-    mapped: MapOfFrames | None = None,
+    mapped: MapGeometry | None = None,
 ) -> ScaleReceipt:
     """Measure the scale of a network's depth on an input.
 

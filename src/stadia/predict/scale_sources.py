@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from stadia.core.errors import ConfigError
 from stadia.core.recording import RIGHT, Recording
 from stadia.core.types import Camera
+from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.predict.scale_grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, parse_scale
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
@@ -77,14 +77,18 @@ class MeasuredFrame:
     recording: Recording | None = None
     index: int | None = None
     motion: tuple[float, int] | None = None
-    mapped: MapOfFrames | None = None
+    mapped: MapGeometry | None = None
+
+    @property
+    def relative_focal(self) -> float:
+        """Return fx of the whole image over its width."""
+        return float(self.shown.frame.K[0, 0]) / self.shown.image_size[1]
 
     def find_road_normal(self) -> NDArray[np.float64] | None:
         """Return the road's normal (3,) that does not depend on depth: by the map or measured poses; None without."""
-        if self.mapped is not None:
-            focal = float(self.shown.frame.K[0, 0]) / self.shown.image_size[1]
-            if (normal := self.mapped.find_road_normal(focal)) is not None:
-                return normal
+        normal = None if self.mapped is None else self.mapped.find_road_normal(self.relative_focal)
+        if normal is not None:
+            return normal
         if self.recording is None or self.index is None or self.index + 1 >= len(self.recording):
             return None
         here, following = (self.recording.T_world_camera(index) for index in (self.index, self.index + 1))
@@ -256,7 +260,7 @@ def mapped_points(text: str, height_m: float) -> ScaleSource:
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.mapped is None:
             return None
-        points = frame.mapped.find_points(frame.shown.frame, frame.shown.K, whole_width=frame.shown.image_size[1])
+        points = frame.mapped.find_points(frame.shown.frame.name, frame.relative_focal, frame.shown.K)
         if points is None or points.road is None:
             return None
         rows, columns = frame.inverse_depth.shape

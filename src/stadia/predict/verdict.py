@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
+from stadia.datasets.video.map_geometry import MapGeometry
+from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.catalog import CATALOG, VERDICT_CODES
 from stadia.diagnostics.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import (
@@ -36,7 +38,6 @@ from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.files.run_facts import RunFacts, find_run_facts
-from stadia.mapping.map_of_frames import MapOfFrames
 from stadia.predict.prediction_inputs import PredictionInput
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
@@ -88,7 +89,7 @@ class PredictionGate:
         camera_is_assumed: bool = False,
         is_of_training: bool = False,
         has_trained_frames: bool = False,
-        mapped: MapOfFrames | None = None,
+        mapped: MapGeometry | None = None,
     ) -> None:
         self.mapped = mapped
         self.depth_scale, self.training, self.camera_is_assumed = depth_scale, training, camera_is_assumed
@@ -124,7 +125,7 @@ class PredictionGate:
             return
         if number % self._stride == 0:
             image, K = reduce_image(frame.image, frame.K)
-            points = None if self.mapped is None else self.mapped.find_points(frame, K)
+            points = None if self.mapped is None else self.mapped.find_points(frame.name, self._focal, K)
             self.samples.append(SampledFrame(image, K, np.asarray(predict(), np.float32), points=points))
             self._waited, self._gray = 0, shrink_to_gray(image)
             if len(self.samples) == 2 * MAX_SAMPLES:
@@ -205,7 +206,7 @@ def open_gate(
         camera_is_assumed=given.camera_is_assumed,
         is_of_training=trained.is_of_training,
         has_trained_frames=has_trained_frames,
-        mapped=None if source is None else MapOfFrames.find(source),
+        mapped=None if source is None else find_map_geometry(source, skip_damaged=True),
     )
     return gate, trained
 

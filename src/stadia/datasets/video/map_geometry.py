@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,20 @@ MIN_PARALLAX = 0.003
 
 MAX_STEPS = 8  # frames between the two of a pair
 MIN_SEEN = 10  # points that show the parallax
+MAX_FOCAL_DIFFERENCE = 0.03  # of the map's focal length from that of the data
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StandingPoints:
+    """Points of a frame that stand.
+
+    xy: (M, 2) pixels of the frame's image.  z: (M,) in one unit for all frames.
+    road: (4,) plane of the road in the camera's axes, normal and height in that unit; None where it is not known.
+    """
+
+    xy: Array
+    z: Array
+    road: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +45,8 @@ class MapGeometry:
     seen: for each frame the rows of the points that the key frames before and after it observe.
     focal: focal length over the image's width.
     road: (4,) plane in each camera's axes, normal and height; None where the map has none.
+    row_of_name: row of each frame by its name.
+    road_deviation: relative standard deviation of the camera's height over the road, in the unit of the map.
     """
 
     poses: Array
@@ -38,10 +54,18 @@ class MapGeometry:
     seen: tuple[NDArray[np.int64], ...]
     focal: float
     road: Array | None
+    row_of_name: Mapping[str, int] = field(default_factory=dict)
+    road_deviation: float = 0.0
 
     def select_frames(self, kept: Sequence[int]) -> MapGeometry:
         """Return the geometry of some of the frames."""
-        return replace(self, poses=self.poses[list(kept)], seen=tuple(self.seen[index] for index in kept))
+        new_row = {row: new for new, row in enumerate(kept)}
+        return replace(
+            self,
+            poses=self.poses[list(kept)],
+            seen=tuple(self.seen[index] for index in kept),
+            row_of_name={name: new_row[row] for name, row in self.row_of_name.items() if row in new_row},
+        )
 
     def scale(self, factor: float) -> MapGeometry:
         """Return the geometry with all lengths multiplied by a factor."""
@@ -58,6 +82,33 @@ class MapGeometry:
         T = np.linalg.inv(self.poses[index])
         inside = self.points[self.seen[index]] @ T[:3, :3].T + T[:3, 3]
         return inside[inside[:, 2] > 1e-6]
+
+    def find_points(self, name: str, focal: float, K: Array) -> StandingPoints | None:
+        """Return the points of a frame in pixels of an image with this K; None for a frame or a camera of others.
+
+        focal: fx of the whole frame over its width.
+        """
+        row = self.row_of_name.get(name)
+        if row is None or abs(focal / self.focal - 1) > MAX_FOCAL_DIFFERENCE:
+            return None
+        inside = self.points_in_camera(row)
+        xy = inside[:, :2] / inside[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
+        return StandingPoints(xy, inside[:, 2], self.road)
+
+    def find_road_normal(self, focal: float) -> Array | None:
+        """Return the road's normal (3,), towards the camera, for a camera with this fx / width; None without a road.
+
+        The horizon stays on the same pixels.
+
+        Examples:
+            >>> geometry = MapGeometry(np.eye(4)[None], np.empty((0, 3)), (), 1.0, np.array([0, -0.8, 0.6, 1.5]))
+            >>> geometry.find_road_normal(1.0).round(6).tolist()
+            [0.0, -0.8, 0.6]
+        """
+        if self.road is None:
+            return None
+        turned = self.road[:3] * (focal / self.focal, focal / self.focal, 1)
+        return np.asarray(turned / np.linalg.norm(turned))
 
     def measure_parallax(self, first: int, second: int) -> float | None:
         """Return the median displacement of points by the motion without the rotation, over the image's width.

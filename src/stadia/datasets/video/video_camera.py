@@ -18,7 +18,7 @@ from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, 
 from stadia.datasets.recordings import Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
 from stadia.datasets.video.video_decoding import stream_video
-from stadia.datasets.video.video_map import find_map, has_mapped_camera, read_mapped_camera, read_mapped_lens
+from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_mapped_camera
 from stadia.files.input_files import read_lines
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
@@ -86,7 +86,7 @@ def _report_undistortion(source: Path, model: str, shift_px: float, focal_px: fl
 def find_lens(config: CameraConfig, source: Path) -> DistortedCamera | None:
     """Return the lens with distortion of a user's frames; None for a pinhole, or where no camera is known."""
     if config.estimate:
-        return read_mapped_lens(source)
+        return read_mapped_camera(source).lens
     if config.K_file is not None:
         return _read_lens(expand_home(config.K_file), config.size)
     if config.is_given:
@@ -94,7 +94,8 @@ def find_lens(config: CameraConfig, source: Path) -> DistortedCamera | None:
     beside = find_camera_file(source)
     if beside is not None:
         return _read_lens(beside, None)
-    return read_mapped_lens(source) if has_mapped_camera(source) else None
+    mapped = find_mapped_camera(source)
+    return None if mapped is None else mapped.lens
 
 
 class _StoredDistortion(FileEntry):
@@ -142,7 +143,7 @@ def read_user_intrinsics(
 
 def _read_pinhole(config: CameraConfig, source: Path, height: int, width: int, frames: int | None) -> Intrinsics:
     if config.estimate:
-        return fit_to_size(read_mapped_camera(source), source, height, width)
+        return fit_to_size(read_mapped_camera(source).undistorted, source, height, width)
     if config.K_file is not None:
         return _read_camera_file(expand_home(config.K_file), source, height, width, frames, config.size)
     if config.K is not None:
@@ -157,8 +158,8 @@ def _read_pinhole(config: CameraConfig, source: Path, height: int, width: int, f
         focal_px = focal_px_from_fov(config.horizontal_fov_deg, width)
         if height > width:
             _warn_upright(source, config.horizontal_fov_deg, height / width)
-    elif find_camera_file(source) is None and has_mapped_camera(source):
-        return fit_to_size(read_mapped_camera(source), source, height, width)
+    elif find_camera_file(source) is None and (mapped := find_mapped_camera(source)) is not None:
+        return fit_to_size(mapped.undistorted, source, height, width)
     else:
         return _read_camera_file(_require_K_file(source, height, width), source, height, width, frames)
     return Intrinsics(check_K("data.camera", centered_K(focal_px, height, width)), height, width)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stadia.core.errors import DataError
+from stadia.core.errors import DataError, StadiaError
 from stadia.datasets.config import Matrix
 from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 from stadia.datasets.video.content_hash import hash_source
-from stadia.datasets.video.map_geometry import MEDIAN_DEPTH, MIN_SEEN, MapGeometry
+from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
 from stadia.files.array_files import read_npz
 from stadia.files.image_io import decode_image
 from stadia.files.input_files import read_bytes
@@ -128,7 +129,7 @@ class _MapRecord(FileEntry):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VideoMapFiles:
+class StoredMap:
     """A map in its folder.
 
     source, fingerprint: name of the video, and `content_hash.hash_source` of it.
@@ -160,6 +161,68 @@ class VideoMapFiles:
         data = read_bytes(path, expected="a mask", max_bytes=1 << 26)
         return decode_image(path, data, cv2.IMREAD_GRAYSCALE, fix=_REMAKE) > 127
 
+    def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
+        """Return (N, 4, 4) T_world_camera of the frames with these names, NaN where one is lost or of another video."""
+        row_of_name = {name: row for row, name in enumerate(self.names)}
+        lost = np.full((4, 4), np.nan)
+        chosen = [self.poses[row_of_name[name]] if name in row_of_name else lost for name in names]
+        return np.array(chosen).reshape(-1, 4, 4)
+
+    def find_camera_mismatch(self, focal: float) -> str | None:
+        """Return how the camera of a map differs from that of the data; None where it does not.
+
+        focal: fx of the data over the image's width.
+        """
+        ratio = self.camera.relative_focal / focal
+        if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
+            return None
+        return f"a focal length that is {ratio:.2f} times that of the data"
+
+    def find_geometry(self) -> MapGeometry | None:
+        """Return the geometry of all frames; None without enough points."""
+        with suppress(StadiaError):
+            return self.make_geometry(range(len(self.names)))
+        return None
+
+    def make_geometry(self, numbers: Sequence[int]) -> MapGeometry:
+        """Return the geometry of the frames with these numbers in the video.
+
+        Raises DataError where the map has none of these frames, or no usable points.
+        """
+        stored = self.read_points()
+        observed = np.asarray(stored["observed"], np.int64)
+        points = np.asarray(stored["points"], np.float64)
+        usable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
+        keys = np.asarray(stored["frames"], np.int64)
+        poses = self.poses[np.clip(numbers, 0, len(self.poses) - 1)].copy()
+        poses[np.asarray(numbers) >= len(self.poses)] = np.nan
+        kept = usable[observed[:, 1]] & np.isfinite(self.poses[keys[observed[:, 0]]]).all((1, 2))
+        observed = observed[kept]
+        if len(observed) < MIN_SEEN or not np.isfinite(poses).all((1, 2)).any():
+            found = f"{len(observed)} certain observations of points"
+            raise DataError(self.folder, found=found, expected="a map of these frames", fix="make it again")
+        T = np.linalg.inv(self.poses[keys[observed[:, 0]]])
+        inside = np.einsum("mij,mj->mi", T[:, :3, :3], points[observed[:, 1]]) + T[:, :3, 3]
+        road = None
+        if self.road is not None:
+            plane = np.append(self.road.normal, self.road.height)
+            is_below = inside @ plane[:3] + plane[3] < -BELOW_ROAD * plane[3]
+            observed = observed[~np.isin(observed[:, 1], observed[is_below, 1])]
+            road = plane
+        unit = MEDIAN_DEPTH / (HEIGHTS_AHEAD * road[3] if road is not None else float(np.median(inside[:, 2])))
+        poses[:, :3, 3] *= unit
+        if road is not None:
+            road[3] *= unit
+        return MapGeometry(
+            poses,
+            points * unit,
+            _list_observed(observed, keys, np.asarray(numbers)),
+            self.camera.relative_focal,
+            road,
+            row_of_name={self.names[number]: row for row, number in enumerate(numbers) if number < len(self.names)},
+            road_deviation=0.0 if self.road is None else self.road.height_deviation / self.road.height,
+        )
+
 
 def find_map_folder(source: Path) -> Path:
     """Return where the map of a video or of a folder of images lies: drive.map beside drive.mp4.
@@ -171,7 +234,7 @@ def find_map_folder(source: Path) -> Path:
     return source.with_name(f"{source.resolve().name}.map") if source.is_dir() else source.with_suffix(".map")
 
 
-def read_map(folder: Path) -> VideoMapFiles:
+def read_map(folder: Path) -> StoredMap:
     """Read a map's record. Raises DataError for any other file, and for poses that are none."""
     path = folder / RECORD
     record: _MapRecord = read_typed_json(
@@ -202,7 +265,7 @@ def read_map(folder: Path) -> VideoMapFiles:
                 raise DataError(path, found=f"no pose at frame {frame.name[:40]}", expected="3x4 each", fix=_REMAKE)
             poses[row] = np.vstack((values, (0, 0, 0, 1)))
     names, status = (tuple(getattr(frame, key) for frame in record.frames) for key in ("name", "status"))
-    return VideoMapFiles(
+    return StoredMap(
         folder=folder,
         source=record.source,
         fingerprint=record.fingerprint,
@@ -226,7 +289,7 @@ def _is_3x4(rows: list[list[float]]) -> bool:
     return len(rows) == 3 and all(len(row) == 4 for row in rows)
 
 
-def find_map(source: Path) -> VideoMapFiles | None:
+def find_map(source: Path) -> StoredMap | None:
     """Return the map beside a video or a folder of images; None without one, for a photo, and for what does not exist.
 
     Raises DataError for the map of another video: those of drive.mp4, drive.mov and drive/ have one name.
@@ -254,17 +317,20 @@ def find_static_mask(source: Path) -> Path | None:
     return path if path.is_file() and find_map(source) is not None else None
 
 
-def has_mapped_camera(source: Path) -> bool:
-    """Return whether a map lies beside a video or a folder of images, and determines its camera."""
-    found = find_map(source)
-    return found is not None and found.camera.is_determined
-
-
 MIN_CORNER_SHIFT_PX = 0.5  # of the distortion that is removed
 
 
-def _find_determined_camera(source: Path) -> MapCamera:
-    """Return the camera of the map beside a video. Raises DataError where there is none that is determined."""
+def find_mapped_camera(source: Path) -> MapCamera | None:
+    """Return the camera of the map beside a video or a folder of images; None without one that is determined."""
+    found = find_map(source)
+    return found.camera if found is not None and found.camera.is_determined else None
+
+
+def read_mapped_camera(source: Path) -> MapCamera:
+    """Return the camera of the map beside a video or a folder of images.
+
+    Raises DataError where there is no map, or its motion does not determine the camera.
+    """
     found = find_map(source)
     if found is None:
         expected = f"{find_map_folder(source).name} beside it"
@@ -277,27 +343,10 @@ def _find_determined_camera(source: Path) -> MapCamera:
     return camera
 
 
-def read_mapped_camera(source: Path) -> Intrinsics:
-    """Return the camera of the map beside a video or a folder of images, for its frames without distortion.
-
-    Raises DataError where there is no map, or its motion does not determine the camera.
-    """
-    return _find_determined_camera(source).undistorted
-
-
-def read_mapped_lens(source: Path) -> DistortedCamera | None:
-    """Return the lens of the map beside a video or a folder of images; None where it has no distortion.
-
-    Raises DataError as `read_mapped_camera`.
-    """
-    return _find_determined_camera(source).lens
-
-
 # -- a map as the frames of a recording see it
 
 MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a point that is used
 MIN_TRACK = 3  # key frames that observe it
-MAX_FOCAL_DIFFERENCE = 0.03  # of the map's focal length from that of the data
 HEIGHTS_AHEAD = 16.0
 """Where a camera sees a road, half of its image is nearer than this, over the camera's height. The points of a map are
 mostly farther.
@@ -307,37 +356,35 @@ BELOW_ROAD = 0.4
 """Points so far below the road, over the height of the camera, are of what moves: nothing that stands lies there."""
 
 
-def make_geometry(mapped: VideoMapFiles, numbers: Sequence[int]) -> MapGeometry:
-    """Return the geometry of the frames with these numbers in the video.
+def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:
+    """Return the geometry of all frames of the map beside a video or a folder of images.
 
-    Raises DataError where the map has none of these frames, or no usable points.
+    skip_damaged: return None also for the map of another video, or a damaged one; else they raise DataError.
+
+    None without a map, or without enough points.
     """
-    stored = mapped.read_points()
-    observed = np.asarray(stored["observed"], np.int64)
-    points = np.asarray(stored["points"], np.float64)
-    usable = (stored["relative_deviation"] < MAX_RELATIVE_DEVIATION) & (stored["track_length"] >= MIN_TRACK)
-    keys = np.asarray(stored["frames"], np.int64)
-    poses = mapped.poses[np.clip(numbers, 0, len(mapped.poses) - 1)].copy()
-    poses[np.asarray(numbers) >= len(mapped.poses)] = np.nan
-    kept = usable[observed[:, 1]] & np.isfinite(mapped.poses[keys[observed[:, 0]]]).all((1, 2))
-    observed = observed[kept]
-    if len(observed) < MIN_SEEN or not np.isfinite(poses).all((1, 2)).any():
-        found = f"{len(observed)} certain observations of points"
-        raise DataError(mapped.folder, found=found, expected="a map of these frames", fix="make it again")
-    T = np.linalg.inv(mapped.poses[keys[observed[:, 0]]])
-    inside = np.einsum("mij,mj->mi", T[:, :3, :3], points[observed[:, 1]]) + T[:, :3, 3]
-    road = None
-    if mapped.road is not None:
-        plane = np.append(mapped.road.normal, mapped.road.height)
-        is_below = inside @ plane[:3] + plane[3] < -BELOW_ROAD * plane[3]
-        observed = observed[~np.isin(observed[:, 1], observed[is_below, 1])]
-        road = plane
-    unit = MEDIAN_DEPTH / (HEIGHTS_AHEAD * road[3] if road is not None else float(np.median(inside[:, 2])))
-    poses[:, :3, 3] *= unit
-    if road is not None:
-        road[3] *= unit
-    seen = _list_observed(observed, keys, np.asarray(numbers))
-    return MapGeometry(poses, points * unit, seen, mapped.camera.relative_focal, road)
+    try:
+        mapped = find_map(source)
+    except StadiaError:
+        if skip_damaged:
+            return None
+        raise
+    return None if mapped is None else mapped.find_geometry()
+
+
+def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
+    """Return the geometry of the map beside a video or a folder of images, for frames with these numbers.
+
+    focal: fx of the data over the image's width.  Raises DataError without a map, or for one of another camera.
+    """
+    mapped = find_map(source)
+    if mapped is None:
+        expected = f"{find_map_folder(source).name} beside it, or motion=network"
+        raise DataError(source, found="no map", expected=expected, fix=f"make it once: stadia map {source}")
+    if (why := mapped.find_camera_mismatch(focal)) is not None:
+        fix = f"make it again with this camera: stadia map {source}; motion=network trains without it"
+        raise DataError(mapped.folder, found=why, expected="that of the data", fix=fix)
+    return mapped.make_geometry(numbers)
 
 
 def _list_observed(
@@ -352,29 +399,3 @@ def _list_observed(
         np.union1d(of_key[int(order[first])], of_key[int(order[second])])
         for first, second in zip(before.tolist(), after.tolist(), strict=True)
     )
-
-
-def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
-    """Return the geometry of the map beside a video or a folder of images, for frames with these numbers.
-
-    focal: fx of the data over the image's width.  Raises DataError without a map, or for one of another camera.
-    """
-    mapped = find_map(source)
-    if mapped is None:
-        expected = f"{find_map_folder(source).name} beside it, or motion=network"
-        raise DataError(source, found="no map", expected=expected, fix=f"make it once: stadia map {source}")
-    if (why := find_camera_mismatch(mapped, focal)) is not None:
-        fix = f"make it again with this camera: stadia map {source}; motion=network trains without it"
-        raise DataError(mapped.folder, found=why, expected="that of the data", fix=fix)
-    return make_geometry(mapped, numbers)
-
-
-def find_camera_mismatch(mapped: VideoMapFiles, focal: float) -> str | None:
-    """Return how the camera of a map differs from that of the data; None where it does not.
-
-    focal: fx of the data over the image's width.
-    """
-    ratio = mapped.camera.relative_focal / focal
-    if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
-        return None
-    return f"a focal length that is {ratio:.2f} times that of the data"

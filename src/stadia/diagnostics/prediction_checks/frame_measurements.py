@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.datasets.video.map_geometry import StandingPoints
 from stadia.diagnostics.prediction_checks.point_measurements import (
     MIN_MAPPED_FRAMES,
     PointFrame,
     PointMeasurements,
-    StandingPoints,
     is_foreground_far,
     measure_points,
 )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stadia.datasets.video.map_geometry import StandingPoints
+
 Array = NDArray[np.float64]
 
 MIN_MAPPED_FRAMES = 4  # frames with points of a map, or with its road, that the medians need
@@ -34,19 +36,6 @@ BEHIND = 2.0  # predicted depth over that of the road, from which a pixel lies b
 FOREGROUND = 0.2  # lowest share of the rows, the foreground
 FAR_QUANTILE = 0.8  # of the depth of a map, from which the foreground lies at its limit
 MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over that of its nearest fifth; a wall has nearly one depth
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StandingPoints:
-    """Points of a frame that stand.
-
-    xy: (M, 2) pixels of the frame's image.  z: (M,) in one unit for all frames.
-    road: (4,) plane of the road in the camera's axes, normal and height in that unit; None where it is not known.
-    """
-
-    xy: Array
-    z: Array
-    road: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ from stadia.dataloading.config import DatasetConfig
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.open_dataset import VIDEO, detect_format
 from stadia.datasets.video.video_camera import read_image_size, read_user_camera, read_user_intrinsics
-from stadia.datasets.video.video_map import find_camera_mismatch, find_map, find_map_folder
+from stadia.datasets.video.video_map import find_map, find_map_folder, find_map_geometry
 from stadia.files.paths import expand_home
 from stadia.models.depth.config import DepthModelConfig
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -75,7 +75,7 @@ def find_reason_against(data_set: DatasetConfig) -> str | None:
     placed = sum(status != "lost" for status in mapped.status) / max(len(mapped.status), 1)
     if placed < MIN_PLACED:
         return f"{find_map_folder(path).name} places {placed:.0%} of the frames"
-    return find_camera_mismatch(mapped, float(camera.select_K(0)[0, 0]) / camera.width)
+    return mapped.find_camera_mismatch(float(camera.select_K(0)[0, 0]) / camera.width)
 
 
 def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
@@ -104,12 +104,11 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     """
     from stadia.evaluation.frame_preparation import Frame, PreparedFrame
     from stadia.mapping.frame_stream import MAX_FRAMES, FrameStream
-    from stadia.mapping.map_of_frames import MapOfFrames
     from stadia.models.depth.depth_network import build_depth_network
     from stadia.recipes.base.network_recipe import make_network_recipe
 
     path = expand_home(data_set.path)
-    mapped = MapOfFrames.find(path)
+    mapped = find_map_geometry(path, skip_damaged=True)
     if mapped is None:
         return None
     recipe = make_network_recipe(model, build_depth_network(model).eval(), (data_set.height, data_set.width))
@@ -121,7 +120,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     ratios = []
     for filmed in stream.select(range(0, count or MAX_FRAMES, every)):
         frame = Frame(filmed.name, camera.undistort(filmed.filmed), camera.intrinsics.select_K(filmed.index))
-        points = mapped.find_points(frame, frame.K)
+        points = mapped.find_points(frame.name, frame.K[0, 0] / frame.image.shape[1], frame.K)
         if points is None:
             continue
         prepared = PreparedFrame.prepare(predictor, frame)
