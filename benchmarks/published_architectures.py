@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "recipes"))
 from published_folders import ARCHITECTURES, write_network
 
 from stadia import launch, recipes
-from stadia.apps.adapt import RECORD, adapt_network
+from stadia.adapt import adapt_network
 from stadia.cli.main import run as run_command_line
 from stadia.evaluation.io.predictions_folder import Predictions
-from stadia.files.json_files import read_json
 from stadia.predict.export import export_checkpoint
 from stadia.recipes import RECIPES
 from stadia.recipes.base.network_checkpoint import open_network
@@ -112,17 +111,14 @@ def measure_architecture(name: str, world: Path, out: Path) -> dict[str, Any]:
 def adapt(folder: Path, world: Path, out: Path) -> dict[str, Any]:
     """Return what 20 steps of `stadia adapt` print and keep."""
     settings = [f"training.{key}={json.dumps(value)}" for key, value in SETTINGS.items()]
-    steps = adapt_network(
+    adapted = adapt_network(
         str(folder),
         world,
         out=out / "adapted",
         steps=ADAPT_STEPS,
         settings=[*settings, f"data.cache.folder={out / 'cache'}"],
     )
-    lines = [*steps]
-    (run,) = (out / "adapted").iterdir()
-    record = read_json(run / RECORD)
-    return {"adapt": next(line for line in lines if "before" in line), "kept": record["kept"]}
+    return {"before": adapted.before.averages(), "after": adapted.after.averages(), "kept": adapted.kept}
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -85,19 +86,6 @@ def _without_git_and_disk() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _without_findings_of_earlier_checks() -> Iterator[None]:
-    """Every training checks its data: what a test puts in the place of a check stays in that test.
-
-    tests/diagnostics/test_findings_cache.py and tests/recipes/test_reused_data_checks.py prove what is used again.
-    """
-    from stadia.diagnostics import findings_cache
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(findings_cache, "find_private_folder", lambda name: None)
-        yield
-
-
 class SiftOnce:
     """SIFT that keeps the features of the last images: most tests check, train on and predict the same few."""
 
@@ -123,29 +111,39 @@ def _detect_features_once() -> Iterator[None]:
         yield
 
 
+def describe_checked_data(recordings: Any, splits: Any, *, one_camera: Any, seconds: float) -> bytes:
+    """Return the recordings as they were opened, and names, sizes and times of their files."""
+    if any(not type(recording).__module__.startswith("stadia.") for recording in recordings):
+        raise TypeError("a class of a test may read files that it does not list")
+    files = {
+        path
+        for recording in recordings
+        for side in recording.sides
+        for index in range(len(recording))
+        for path in (recording.file(index, side), *recording.depth_files(index, side))
+        if path is not None
+    }
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files) if path.is_file()]
+    frames = {name: [(recording.name, [*indices]) for recording, indices in parts] for name, parts in splits.items()}
+    single = [any(recording is other for other in one_camera) for recording in recordings]
+    return pickle.dumps((recordings, frames, single, seconds, states))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _check_equal_data_once() -> Iterator[None]:
-    """Most trainings have the same few recordings: each process checks them once, until a file of them changes.
-
-    tests/diagnostics/test_findings_cache.py proves that whatever changes the findings changes the fingerprint.
-    """
-    from stadia.core.errors import StadiaError
+    """Most trainings have the same few recordings: each process checks them once, until a file of them changes."""
     from stadia.diagnostics.finding import Finding
-    from stadia.diagnostics.findings_cache import NoFingerprintError, fingerprint_data
     from stadia.recipes.base import video_data
 
-    check, found = video_data.run_preflight, dict[tuple[str, float], list[Finding]]()
+    check, found = video_data.run_preflight, dict[bytes, list[Finding]]()
 
-    def check_once(recordings: Any, splits: Any, *, seconds: float, one_camera: Any) -> list[Finding]:
-        def check_now() -> list[Finding]:
-            return check(recordings, splits, seconds=seconds, one_camera=one_camera)
-
+    def check_once(recordings: Any, splits: Any, **options: Any) -> list[Finding]:
         try:
-            key = fingerprint_data(recordings, splits, one_camera).digest, seconds
-        except (NoFingerprintError, StadiaError, OSError):
-            return check_now()
+            key = describe_checked_data(recordings, splits, **options)
+        except Exception:  # a recording that cannot be read or pickled is checked each time
+            return check(recordings, splits, **options)
         if key not in found:
-            found[key] = check_now()
+            found[key] = check(recordings, splits, **options)
         return list(found[key])
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,6 @@ import pytest
 from stadia.cli.train import resolve_recipe
 from stadia.core.config import list_keys
 from stadia.core.config_help import describe_keys
-from stadia.core.errors import RunError
 from stadia.diagnostics.finding import OnStop
 from stadia.launch.step_measurement import DryRunResult
 from stadia.recipes import CONFIGS
@@ -204,19 +203,14 @@ def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
     handed = {}
 
     def train(config, **options):
-        options.pop("ended")(Trained())
         handed.update(options, config=config)
 
-    class Trained:
-        folder, writes = tmp_path, True
-
-    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr("stadia.launch.train", train)
     code, out, err = stadia(
         "train", "selfsup", "--data", str(tmp_path), "--out", "x", "--on-stop", "warn", "training.batch_size=3"
     )
     assert (code, err.splitlines()[0]) == (0, "loading the libraries ...")
-    assert out == f"report: {tmp_path / 'report.html'}\n"
+    assert (out, handed["is_command"]) == ("", True)
     assert handed["config"].training.batch_size == 3
     assert Path(handed["config"].data.path) == tmp_path
     assert (handed["out"], handed["resume"], handed["on_stop"]) == (Path("x"), None, OnStop.WARN)
@@ -286,17 +280,3 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_line(stadia, tmp_path, co
     assert found in refusal
     assert refusal.endswith("Fix: train again, or use the version of stadia that wrote it (run.json names its commit).")
     assert not (tmp_path / "new").exists()
-
-
-def test_the_report_is_built_however_the_run_ends(stadia, tmp_path, monkeypatch):
-    def train(config, *, ended, **_):
-        run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0)
-        run.end("failed", "no scores")
-        ended(run)
-        raise RunError(run.folder, found="no scores", expected="some", fix="none")
-
-    monkeypatch.setattr("stadia.launch.train", train)
-    code, out, err = stadia("train", "selfsup", "--data", str(tmp_path))
-    (page,) = tmp_path.glob("*/report.html")
-    assert (code, out) == (2, f"report: {page}\n")
-    assert "no scores" in err

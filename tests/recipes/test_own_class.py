@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,28 +18,16 @@ from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.launch import workflow
-from stadia.launch.own_class import LOSS_CHECKS, choose_class, list_own_values, note_unchecked_loss
+from stadia.launch.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.report.run_files import read_run
 from stadia.report.run_journal import compare_runs, write_comparison
-from stadia.training.batches import TrainingPlan
 from stadia.training.loggers import read_rows
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train
-
-WEIGHT = 2.0
-_PRIVATE = 3.0
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """A user's loss."""
-
-    delta: float = 0.1
-    maps: tuple[int, ...] = ()
 
 
 class Doubled(SelfsupRecipe):
@@ -69,17 +57,9 @@ class Weighted(Doubled):
 
 
 class Penalized(Doubled):
-    """A class with values of its own: of the class, of the constructor, and of its loss."""
+    """A class that states a value of its own."""
 
-    power = 1
-
-    def __init__(self, config: SelfsupConfig) -> None:
-        super().__init__(config)
-        self.margin, self.penalty = 0.5, Penalty()
-
-
-class Stronger(Penalized):
-    power = 2
+    own_values = {"power": 1}  # noqa: RUF012
 
 
 def notes_about_losses(run: Run) -> list[str]:
@@ -170,13 +150,10 @@ def test_ctrl_c_in_the_set_up_is_one_keyboard_interrupt_and_leaves_no_run(
     call: Callable[..., object], place: str, small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    begun: list[str] = []
     monkeypatch.setattr(workflow, place, interrupt)
-    options = {"begins": lambda: begun.append("training")} if call is workflow.train else {}
     with pytest.raises(KeyboardInterrupt) as stopped:
-        call(small, **options)
+        call(small)
     assert_clean(stopped)
-    assert not begun
     assert not list(tmp_path.glob("runs/*"))
 
 
@@ -228,20 +205,11 @@ def test_a_changed_loss_is_checked_in_every_form(small: SelfsupConfig) -> None:
         assert float(doubled.report_at_wrong.total) == pytest.approx(2 * float(plain.report_at_wrong.total))
 
 
-def test_values_of_a_class_are_listed_by_name(small: SelfsupConfig) -> None:
-    of_class = {"WEIGHT": 2.0, "power": 1, "margin": 0.5, "penalty.delta": 0.1}
-    recipe, base = Penalized(small), SelfsupRecipe(small)
-    recipe.started_from, recipe.plan, recipe.global_step = "runs/a/last.safetensors, step 5", TrainingPlan(9, 1, 5), 5
-    assert list_own_values(recipe, base) == of_class, "the start of a training is no value of its class"
-    assert list_own_values(Stronger(small), base) == {**of_class, "power": 2}
-    assert list_own_values(base, base) == {}
-
-
 def test_runs_of_a_class_with_other_values_differ_in_them(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = workflow.train(small, out=tmp_path / "first", recipe_class=Penalized)
-    monkeypatch.setattr(Penalized, "power", 3)
+    monkeypatch.setattr(Penalized, "own_values", {"power": 3})
     second = workflow.train(small, out=tmp_path / "second", recipe_class=Penalized)
     assert [run.facts.own_values["power"] for run in (first, second)] == [1, 3]
     before, now = (read_run(run.folder) for run in (first, second))

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from stadia import launch, recipes
 from stadia.core.errors import ConfigError
-from stadia.launch.training_data import check_stages, choose_batch_sizes, list_stages, prepare_data
+from stadia.launch.training_data import check_stages, choose_batch_sizes, list_stages, open_data
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -50,7 +50,7 @@ def test_selfsup_stages_end_with_a_full_size_checkpoint(small: SelfsupConfig, tm
             return report
 
     config = grown(small, SMALL, LARGE)
-    settled, data = prepare_data(Seeing, config, Console(quiet=True))
+    settled, data = open_data(Seeing, config, Console(quiet=True))
     teacher = config.teacher.model_copy(update={"network": None})
     others = {"data": settled.data, "motion": "network", "teacher": teacher}  # there is no map, and no base
     assert settled == config.model_copy(update=others), "nothing else is settled"

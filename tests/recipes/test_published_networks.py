@@ -18,7 +18,7 @@ from test_depth_networks import configure, interrupt
 from tests.combinations import mark_others
 
 from stadia import launch, recipes
-from stadia.apps.adapt import adapt_network
+from stadia.adapt import adapt_network
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork
@@ -170,10 +170,9 @@ def test_it_is_evaluated_and_adapts(
     assert np.isfinite(scores["abs_rel"])
     settings = ["training.workers=0", "training.threads=1", 'training.loggers=["csv"]']
     settings += [f"data.cache.folder={tmp_path / 'cache'}", "data.offsets=[]", "data.stereo=true"]
-    lines = [*adapt_network(str(folders[architecture]), worlds, out=tmp_path / "runs", length=2, settings=settings)]
-    figures = ("AbsRel to ground truth: ", "no validation is better than before the training")
-    assert any(line.startswith(figures) for line in lines)
-    assert lines[-1].startswith("use it: stadia predict ")
+    adapted = adapt_network(str(folders[architecture]), worlds, out=tmp_path / "runs", steps=2, settings=settings)
+    assert adapted.before.abs_rel
+    assert adapted.network == (str(folders[architecture]) if adapted.kept == "before" else str(adapted.run))
 
 
 class TestRefusals:

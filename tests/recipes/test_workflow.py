@@ -23,7 +23,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.files.atomic_files import write_json
 from stadia.launch import workflow
 from stadia.launch.start_checks import replace_data_findings, report_findings
-from stadia.launch.time_budget import TimeBudget, choose_steps
+from stadia.launch.time_budget import choose_steps
 from stadia.launch.training_data import list_data_locations, open_data
 from stadia.launch.workflow import list_late_starts
 from stadia.predict import labeled_recordings
@@ -124,10 +124,9 @@ def test_unchecked_data_are_printed() -> None:
 
 
 def test_a_run_has_finished_when_it_is_scored(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Failed scoring is reported, and the report is still built; a resume scores what had been trained."""
-    ended: list[Run] = []
 
     def no_scores(*_: object, **__: object) -> None:
         raise ProtocolError("val", found="neither", expected="one of them", fix="none")
@@ -135,11 +134,13 @@ def test_a_run_has_finished_when_it_is_scored(
     with monkeypatch.context() as broken:
         broken.setattr(labeled_recordings, "evaluate_recordings", no_scores)
         with pytest.raises(ProtocolError):
-            launch.train(small, out=tmp_path / "runs", ended=ended.append)
-    (run,) = ended
+            launch.train(small, out=tmp_path / "runs", is_command=True)
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = Run.open(folder)
+    assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
     assert run.facts.status == "failed"
     assert run.facts.error.startswith("ProtocolError: val: found neither")
-    assert "found neither" in report.build_report(run.folder).read_text()
+    assert "found neither" in (folder / "report.html").read_text()
     launch.train(small, resume=run.folder)
     assert run.facts.status == "finished"
     assert (run.folder / "scores" / "val.json").exists()
@@ -194,7 +195,7 @@ def test_a_training_starts_from_the_weights_of_another(
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
             launch.train(other, out=tmp_path / "refused")
         with pytest.raises(CheckpointError, match="tensors that do not fit"):
-            choose_steps(other, TimeBudget(5), Console(quiet=True))
+            choose_steps(other, 5, Console(quiet=True))
     same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.init_depth_m=7"])
     build_recipe.check_init_weights(SelfsupRecipe, same_size)  # another model, whose weights fit
 
@@ -274,10 +275,11 @@ def test_data_that_were_opened_before_are_not_read_again(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The training is the same, for another length too."""
-    opened = open_data(SelfsupRecipe, replace_training(small, max_steps=99), Console(quiet=True))
+    resolved, data = open_data(SelfsupRecipe, replace_training(small, max_steps=99), Console(quiet=True))
     read = launch.train(small, out=tmp_path / "read")
     monkeypatch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data were opened again"))
-    reused = launch.train(small, out=tmp_path / "reused", opened=opened)
+    config = replace_training(resolved, max_steps=small.training.max_steps)
+    reused = launch.train(config, out=tmp_path / "reused", data=data)
     losses = [[row["train/loss"] for row in read_rows(run.folder / "metrics.csv")] for run in (read, reused)]
     assert losses[0] == losses[1]
     assert any(losses[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,6 @@ def train(
     pause_s: float = 0.0,
     callbacks: Sequence[Any] = (),
     console: Console | None = None,
-    finish: Callable[[], None] = lambda: None,
     training_finish: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> tuple[Run, TrainingResult]:
@@ -162,5 +161,5 @@ def train(
     whole = {"training": config.model_dump(mode="json")}
     run = Run.open(resume) if resume else Run.create(root, "small", whole, recipe="small", seed=1)
     loaders = SmallLoader(seed, workers=config.workers), SmallLoader(seed + 1, shuffled=False)
-    further = {"callbacks": callbacks, "console": console, "finish": finish}
+    further = {"callbacks": callbacks, "console": console}
     return run, fit(recipe, *loaders, config, run, resume=resume is not None, **further)

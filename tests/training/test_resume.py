@@ -31,7 +31,7 @@ from stadia.files.run_facts import Status, list_lost_files
 from stadia.process import signals, terminal
 from stadia.process.signals import OutputClosedError
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
-from stadia.training.fit import Interrupted
+from stadia.training.fit import Interrupted, record_stop
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
@@ -251,14 +251,11 @@ def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, m
 
 
 def test_a_pipe_that_nobody_reads_while_the_run_is_scored_interrupts_it(tmp_path: Path) -> None:
-    def finish() -> None:
+    run, console = Run.create(tmp_path, "a", {}, recipe="small", seed=0), terminal.Terminal(quiet=True)
+    requests = terminal.StopSignals(console)
+    with pytest.raises(Interrupted, match="stadia train small --resume"), record_stop(run, requests, console):
         raise OutputClosedError(errno.EPIPE, "nobody reads the output")
-
-    with pytest.raises(Interrupted):
-        small_recipe.train(tmp_path, finish=finish)
-    (run,) = tmp_path.iterdir()
-    assert Run.open(run).facts.status == "interrupted"
-    assert small_recipe.train(tmp_path, resume=run)[0].facts.status == "finished"
+    assert run.facts.status == "interrupted"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")

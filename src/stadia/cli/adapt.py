@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stadia.cli.arguments import OptionalInput, argument, take_default_network
-from stadia.cli.output import make_tracker, print_lines
+from stadia.cli.output import echo, make_tracker
 from stadia.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stadia.adapt import Adaptation
 
 
 def adapt(
@@ -30,23 +33,38 @@ def adapt(
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
     with announce_step(Terminal(stderr=True), "loading the libraries"):
-        from stadia.apps.adapt import SCOPES, adapt_network
-        from stadia.launch.time_budget import TimeBudget
+        from stadia.adapt import SCOPES, adapt_network
 
     chosen = next((name for name in SCOPES if name == scope), None)
     if chosen is None:
         expected = f"one of {', '.join(SCOPES)}"
         raise ConfigError("--scope", found=f"'{scope}'", expected=expected, fix="choose one of them")
-
-    print_lines(
-        adapt_network(
-            network,
-            video,
-            out=out,
-            length=TimeBudget(minutes, started_s),
-            scope=chosen,
-            settings=settings,
-            network_settings=network_settings,
-            track=make_tracker(),
-        )
+    adapted = adapt_network(
+        network,
+        video,
+        minutes=minutes,
+        scope=chosen,
+        out=out,
+        settings=settings,
+        network_settings=network_settings,
+        started_s=started_s,
+        track=make_tracker(),
     )
+    print_adaptation(adapted, video)
+
+
+def print_adaptation(adapted: Adaptation, video: Path) -> None:
+    """Print how the errors of depth changed, which network is kept, and how to use it."""
+    from stadia.launch.keep import MEASURES
+
+    for change in adapted.decision.changes:
+        title, _ = MEASURES[change.name]
+        share = f"{change.after / max(change.before, 1e-9) - 1:+.0%}"
+        echo(f"{title}: {change.before:.4g} before, {change.after:.4g} after ({share}, scatter {change.scatter:.0%})")
+    if adapted.after is adapted.before:
+        echo("no validation is better than before the training: give it more minutes")
+    elif not adapted.decision.changes:
+        echo("nothing to compare: no map, no matches, no stereo pair, no ground truth")
+    kept = "the adapted network" if adapted.kept == "after" else "the network as it was"
+    echo(f"kept: {kept} ({adapted.network})")
+    echo(f"use it: stadia predict {adapted.network} {video} --out DIR")

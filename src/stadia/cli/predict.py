@@ -194,24 +194,22 @@ def _refine_network(
     network: Path, request: PredictRequest, steps: int, options: list[str], settings: list[str]
 ) -> tuple[Path, list[str]]:
     """Fine-tune a network on the input; return it with its settings, or the folder of the run where that is better."""
-    from stadia.apps.adapt import adapt_network
+    from stadia.adapt import adapt_network
+    from stadia.cli.adapt import print_adaptation
     from stadia.predict.requests import refuse_finished
 
     refuse_finished(request.out)
-    lines = adapt_network(
+    adapted = adapt_network(
         str(network),
         request.source,
+        steps=steps,
         out=RUNS,
-        length=steps,
         settings=options,
         network_settings=settings,
         track=make_tracker(),
     )
-    while True:
-        try:
-            echo(next(lines))
-        except StopIteration as ended:
-            return Path(ended.value), settings if ended.value == str(network) else []
+    print_adaptation(adapted, request.source)
+    return Path(adapted.network), settings if adapted.kept == "before" else []
 
 
 def open_network(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from stadia.launch.step_measurement import DryRunResult
     from stadia.launch.time_budget import PlannedTraining
     from stadia.recipes.base.config import RecipeConfig
-    from stadia.training.run_folder import Run
 
 NOT_CHECKED = 1
 """Exit code of a dry run whose loss checks had no time."""
@@ -100,9 +99,6 @@ def train(
     dry_run: Annotated[
         bool, flag("--dry-run", "Print the configuration as JSON, run three steps, report their memory, and stop.")
     ] = False,
-    check_again: Annotated[
-        bool, flag("--check-again", "Check the data also where nothing changed since the last check.")
-    ] = False,
     no_scores: Annotated[
         bool, flag("--no-scores", "Neither score the validation data nor judge predictions at the end.")
     ] = False,
@@ -136,7 +132,7 @@ def train(
     if minutes is not None or is_auto:
         _check_minutes("--preset auto" if is_auto else "--minutes", settings, resume, dry_run=dry_run)
     if dry_run:
-        _try_training(resolved, OnStop(on_stop), out, check_again=check_again)
+        _try_training(resolved, OnStop(on_stop), out)
         return
 
     check_writable(out if resume is None else resume)
@@ -146,26 +142,25 @@ def train(
 
         resolved = make_paths_absolute(resolved)
 
-    with stop_quickly() as begins:
+    with stop_quickly():
         _load_libraries()
         from stadia import launch
 
         opened, end = None, None
         if is_auto or minutes is not None:
             chosen_by = partial(resolve_recipe, recipe, base, example={}) if is_auto else None
-            resolved, opened, end = _plan_training(resolved, minutes, started_s, chosen_by, given + settings)
-        launch.train(
-            resolved,
-            out=out,
-            resume=resume,
-            on_stop=OnStop(on_stop),
-            ended=_build_report,
-            opened=opened,
-            begins=begins,
-            check_again=check_again,
-            has_scores=not no_scores,
-            end=end,
-        )
+            planned = _plan_training(resolved, minutes, started_s, chosen_by, given + settings)
+            resolved, opened, end = planned.config, planned.data, planned.end
+    launch.train(
+        resolved,
+        out=out,
+        resume=resume,
+        on_stop=OnStop(on_stop),
+        data=opened,
+        has_scores=not no_scores,
+        end=end,
+        is_command=True,
+    )
 
 
 def _plan_training(
@@ -175,27 +170,23 @@ def _plan_training(
     resolve: Callable[[list[str]], RecipeConfig] | None,
     settings: list[str],
 ) -> PlannedTraining:
-    """Return the configuration with as many steps as fit into the minutes, its data, and when the command ends.
+    """Return the training that ends after the minutes.
 
     started_s: when the command began, by time.perf_counter.
     resolve: of `--preset auto`: returns the configuration of settings; those of the user are over the chosen ones.
     """
-    from stadia.launch.time_budget import AUTO_MINUTES, TimeBudget, choose_for_machine, choose_steps
+    from stadia.launch.time_budget import AUTO_MINUTES, choose_for_machine, choose_steps
     from stadia.process.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
 
-    budget, console = TimeBudget(minutes or AUTO_MINUTES, started_s), Terminal(stderr=True)
+    console = Terminal(stderr=True)
     if resolve is None:
-        return choose_steps(config, budget, console)
-    return choose_for_machine(lambda chosen: make_paths_absolute(resolve(chosen + settings)), budget, console)
+        return choose_steps(config, minutes or AUTO_MINUTES, console, started_s=started_s)
 
+    def resolve_absolute(chosen: list[str]) -> RecipeConfig:
+        return make_paths_absolute(resolve(chosen + settings))
 
-def _build_report(run: Run) -> None:
-    """Build the report of a run in its main process, and print where it is."""
-    from stadia import report
-
-    if run.writes:
-        echo(f"report: {report.build_report(run.folder)}")
+    return choose_for_machine(resolve_absolute, minutes or AUTO_MINUTES, console, started_s=started_s)
 
 
 def _load_libraries() -> None:
@@ -268,14 +259,14 @@ def _check_data(config: RecipeConfig) -> None:
             check_path_exists(expand_home(path))
 
 
-def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path, *, check_again: bool) -> None:
+def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     """Print the configuration as JSON, and the report of three steps. Exits with 1 where checks had no time."""
     from stadia.process.terminal import Terminal
 
     _check_data(config)
     _check_encoders(config)
     Terminal().print_json(config.model_dump_json())
-    measured = _measure_dry_run(config, on_stop, check_again=check_again)
+    measured = _measure_dry_run(config, on_stop)
     steps = f"{measured}; " if measured is not None else ""
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
     echo(f"dry run: {steps}{summary}", err=True)
@@ -289,7 +280,7 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path, *, check_aga
         raise typer.Exit(NOT_CHECKED)
 
 
-def _measure_dry_run(config: RecipeConfig, on_stop: OnStop, *, check_again: bool) -> DryRunResult | None:
+def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | None:
     """Return the measurement of three full steps; None without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return None
@@ -299,7 +290,7 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop, *, check_again: bool
         _load_libraries()
         from stadia import launch
 
-        return launch.dry_run(config, on_stop=on_stop, check_again=check_again)
+        return launch.dry_run(config, on_stop=on_stop)
 
 
 def _check_encoders(config: RecipeConfig) -> None:

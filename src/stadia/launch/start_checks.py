@@ -14,7 +14,6 @@ from stadia.core.errors import RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.catalog import CATALOG, describe_case
 from stadia.diagnostics.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
-from stadia.diagnostics.findings_cache import FindingsCache
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
     check_training_start,
@@ -24,16 +23,15 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
 from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED
-from stadia.launch.own_class import build_base, check_own_weights, list_own_values, note_unchecked_loss
+from stadia.launch.own_class import check_own_weights, note_unchecked_loss
 from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import RecipeConfig
-from stadia.recipes.base.video_data import VideoData
 from stadia.training.batches import TrainingPlan, select_device
 from stadia.training.config import MAX_CHECK_SECONDS
 from stadia.training.recipe import AnyRecipe
-from stadia.training.run_folder import Run, is_main_process
+from stadia.training.run_folder import Run
 
 LOSS_CHECKS = "loss checks of the training"
 
@@ -42,18 +40,6 @@ RESERVED_SECONDS = 2.0
 
 LOSS_LAW_SHARE = 0.5
 """Share of the time for the laws of the losses, so that slow machines check the first step too."""
-
-
-def find_data_findings(data: TrainingData, console: Console, *, check_again: bool) -> list[Finding]:
-    """Return the findings of the data. Those of video are kept, and are used again where nothing changed since."""
-    if not isinstance(data, VideoData):
-        return data.findings()
-
-    def announce(line: str) -> None:
-        if is_main_process():
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return replace(data, findings_cache=FindingsCache.open(announce, check_again=check_again)).findings()
 
 
 def replace_data_findings(run: Run, findings: list[Finding]) -> None:
@@ -84,18 +70,13 @@ def report_findings(
 
 
 def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
-    """Refuse a user's class whose weights no command loads; note its values and what the loss checks do not see.
+    """Refuse a user's class whose weights no command loads; note what the loss checks do not see.
 
-    run: that records both; None in a dry run.
+    run: that records the note; None in a dry run.
     """
-    base = build_base(recipe)
-    if base is None:
-        return
-    check_own_weights(recipe, base)
+    check_own_weights(recipe)
     notes = note_unchecked_loss(type(recipe))
     if run is not None:
-        own_values = list_own_values(recipe, base)
-        run.update_facts(lambda facts: replace(facts, own_values=own_values))
         for note in notes:
             append_finding(run.folder / "findings.jsonl", note)
     print_unchecked(notes, console)

@@ -19,13 +19,13 @@ from stadia.core.errors import RunError, StadiaError, summarize_exception
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
 from stadia.process.memory import PeakMemory
 from stadia.process.signals import discard_if_interrupted
-from stadia.process.terminal import Terminal
+from stadia.process.terminal import StopSignals, Terminal
 from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, create_recipe
 from stadia.recipes.base.config import RecipeConfig, replace_training
 from stadia.training.batches import select_device
-from stadia.training.fit import Interrupted, fit
-from stadia.training.loop import Callback, TrainingLoop
+from stadia.training.fit import open_training, run_training
+from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
@@ -79,7 +79,7 @@ def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
         data_sets = len(train.loaders)
     few = {"max_steps": PROBE_STEPS * data_sets, "max_epochs": None, "loggers": (), "images_every": 0, "log_every": 1}
     training = config.training.model_copy(update=few)
-    probe = MemoryProbe()
+    probe, console = MemoryProbe(), Terminal(quiet=True)
     with (
         tempfile.TemporaryDirectory(prefix="stadia-dry-run-", ignore_cleanup_errors=True) as folder,
         discard_if_interrupted(Path(folder)),
@@ -88,11 +88,13 @@ def measure_steps(recipe_class: type[AnyRecipe], config: RecipeConfig, data: Tra
         run = Run.create(Path(folder), config.name, config, recipe=recipe_class.recipe, seed=config.seed)
         recipe = create_recipe(recipe_class, config, data, run)
         try:
-            fit(recipe, train, None, training, run, callbacks=[probe], console=Terminal(quiet=True))
+            run_training(
+                open_training(recipe, train, None, training, run, signals=StopSignals(console)), [probe], console
+            )
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory_error(len(probe.seconds) + 1, probe.peak_bytes, error) from error
-        except Interrupted:
-            raise KeyboardInterrupt from None  # there is no run to go on with
+        except StopRequest:
+            raise KeyboardInterrupt from None
     return DryRunResult(probe.device, tuple(probe.peak_bytes), tuple(probe.seconds))
 
 

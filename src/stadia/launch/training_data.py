@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.launch.step_measurement import MEASURED_KEYS
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import TrainingData
 from stadia.recipes.base.config import DATA_PATH_KEYS, RecipeConfig, make_paths_absolute, replace_training
@@ -20,41 +19,24 @@ from stadia.training.config import StageConfig, TrainingConfig
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
-KEYS_WITHOUT_DATA = frozenset(
-    {"max_steps", "max_epochs", "max_minutes", "validate_every", "check_seconds", *MEASURED_KEYS}
-)
-"""Keys of `training` on which the data do not depend."""
 
+def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
+    """Print what is read, and prepare the recipe's data; with stages, the data of each stage combined.
 
-@dataclass(frozen=True)
-class OpenedData:
-    """Data that were opened for a configuration, for trainings that differ in KEYS_WITHOUT_DATA alone.
-
-    given: the configuration before the data were opened.
-    config: the same with every "auto" resolved.
+    Validation and checks use the last stage's size. The returned configuration has every "auto" resolved, batch sizes
+    too. Raises what `recipe.prepare` raises.
     """
-
-    given: RecipeConfig
-    config: RecipeConfig
-    data: TrainingData
-
-    def resolve(self, config: RecipeConfig) -> RecipeConfig | None:
-        """Return a configuration with every "auto" resolved; None where it needs other data."""
-        if config.training.stages or _select_data_keys(config) != _select_data_keys(self.given):
-            return None
-        return self.config.model_copy(update={"training": config.training, "schedule": config.schedule})
-
-
-def _select_data_keys(config: RecipeConfig) -> dict[str, Any]:
-    values = config.model_dump(exclude={"schedule"})
-    values["training"] = {key: value for key, value in values["training"].items() if key not in KEYS_WITHOUT_DATA}
-    return values
-
-
-def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> OpenedData:
-    """Print what is read, and prepare the recipe's data. Raises what `recipe.prepare` raises."""
     with announce_step(console, f"reading {name_data(config)}"):
-        return OpenedData(config, *prepare_data(recipe, config, console))
+        if not config.training.stages:
+            return recipe.prepare(config, console)
+        last = len(config.training.stages) - 1
+        resolved, data = recipe.prepare(stage_config(config, last), console)
+        config = replace_training(config, stages=choose_batch_sizes(config.training, len(data.train.samples)))
+        quiet = Terminal(quiet=True)
+        loaders = [recipe.prepare(stage_config(config, number), quiet)[1].train for number in range(last)]
+        staged = StagedBatches([*loaders, data.train], config.training)
+        resolved = resolved.model_copy(update={"training": config.training})
+        return resolved, replace(data, train=staged)
 
 
 def name_data(config: RecipeConfig) -> str:
@@ -62,24 +44,6 @@ def name_data(config: RecipeConfig) -> str:
     data = config.model_dump().get("data", {})
     paths = [data_set.get("path") for data_set in (data, *data.get("extra_datasets", {}).values())]
     return ", ".join(map(str, filter(None, paths))) or f"the data of {config.recipe}"
-
-
-def prepare_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
-    """Prepare the recipe's data; with stages, the data of each stage combined.
-
-    Validation and checks use the last stage's size. The returned configuration has every "auto" resolved, batch sizes
-    too. Raises what `recipe.prepare` raises.
-    """
-    if not config.training.stages:
-        return recipe.prepare(config, console)
-    last = len(config.training.stages) - 1
-    resolved, data = recipe.prepare(stage_config(config, last), console)
-    config = replace_training(config, stages=choose_batch_sizes(config.training, len(data.train.samples)))
-    quiet = Terminal(quiet=True)
-    loaders = [recipe.prepare(stage_config(config, number), quiet)[1].train for number in range(last)]
-    staged = StagedBatches([*loaders, data.train], config.training)
-    resolved = resolved.model_copy(update={"training": config.training})
-    return resolved, replace(data, train=staged)
 
 
 # -- progressive resizing: the stages of a training
@@ -171,7 +135,9 @@ def choose_batch_sizes(training: TrainingConfig, samples: int) -> tuple[StageCon
 # -- a resumed run: its data may have been moved
 
 
-def open_resumed_data(recipe_class: type[AnyRecipe], config: RecipeConfig, run: Run, console: Console) -> OpenedData:
+def open_resumed_data(
+    recipe_class: type[AnyRecipe], config: RecipeConfig, console: Console
+) -> tuple[RecipeConfig, TrainingData]:
     """Open the data of a run. Raises DataError, whose cure names the key of data that were moved."""
     try:
         return open_data(recipe_class, config, console)

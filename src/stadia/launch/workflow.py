@@ -15,14 +15,12 @@ from rich.console import Console
 
 from stadia.diagnostics.finding import Finding, OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
-from stadia.launch.expected_cost import ExpectedCost
 from stadia.launch.kept_start import keep_better_start
-from stadia.launch.own_class import check_class, choose_class, describe_resume, name_own_class
+from stadia.launch.own_class import check_class, choose_class, name_own_class
 from stadia.launch.start_checks import (
     LOSS_CHECKS,
     check_own_class,
     check_run_losses,
-    find_data_findings,
     list_out_of_time,
     replace_data_findings,
     report_findings,
@@ -30,7 +28,6 @@ from stadia.launch.start_checks import (
 )
 from stadia.launch.step_measurement import DryRunResult, choose_fastest, keep_measured_choices, measure_steps
 from stadia.launch.training_data import (
-    OpenedData,
     check_stages,
     list_data_formats,
     list_data_locations,
@@ -40,8 +37,8 @@ from stadia.launch.training_data import (
     open_resumed_data,
 )
 from stadia.predict.task import score_validation
-from stadia.process.signals import discard_if_interrupted
-from stadia.process.terminal import Terminal, announce_step
+from stadia.process.signals import discard_if_interrupted, stop_quickly
+from stadia.process.terminal import StopSignals, Terminal, announce_step
 from stadia.recipes.base.build_recipe import (
     TrainingData,
     check_init_weights,
@@ -55,7 +52,7 @@ from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import CHECK_SECONDS
 from stadia.training.devices import check_devices
-from stadia.training.fit import fit, open_last_checkpoint
+from stadia.training.fit import Training, open_last_checkpoint, open_training, record_stop, run_training
 from stadia.training.fit_messages import FEW_STEPS
 from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size, start_attempt
 from stadia.training.recipe import AnyRecipe
@@ -89,13 +86,12 @@ def train(
     out: Path = Path("runs"),
     resume: Path | str | None = None,
     on_stop: OnStop | str = OnStop.HALT,
-    ended: Callable[[Run], object] = lambda run: None,
-    opened: OpenedData | None = None,
-    begins: Callable[[], object] = lambda: None,
+    data: TrainingData | None = None,
     recipe_class: type[AnyRecipe] | None = None,
-    check_again: bool = False,
     has_scores: bool = True,
+    compares_start: bool = True,
     end: CommandEnd | None = None,
+    is_command: bool = False,
 ) -> Run:
     """Check the data, train, and score the validation data with the best checkpoint.
 
@@ -105,62 +101,67 @@ def train(
         resume: a run's folder to resume; its configuration must be equal, or have a larger `training.max_minutes`. A
             restart by torchrun or SLURM finds the run of its job by itself.
         on_stop: what to do on a finding with severity stop, of the data or during training: "halt" or "warn".
-        ended: called with the run when it ends, also after an error; builds the report.
-        opened: data that were opened for this configuration before; they are not read again.
-        begins: called when the set-up is done. Ctrl-C before leaves no run.
+        data: opened for this configuration by `choose_configuration`; they are not read again.
         recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
             with another `training_step`; by default the recipe's own. A resume needs the same one.
-        check_again: check the data also where nothing changed since an earlier check, whose findings are used again.
         has_scores: whether the validation data are scored and the predictions judged at the end; `metrics.csv` has the
             scores of each validation without it.
+        compares_start: whether depth of published weights is kept if no measurement finds the trained depth better.
         end: of the command that trains, by the clock; without it the time of the steps counts
             (`training.max_minutes`).
+        is_command: whether this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
 
     Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
     errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C, SIGTERM, or a closed terminal or pipe.
-    Where there is a run to resume, its message is how.
+    If there is a run to resume, its message is how.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     start_attempt()
     resume = resume or find_run_of_job(out)
     stopped = Run.open(Path(resume)) if resume else None
-    prepared = prepare(
-        config, console, on_stop, recipe_class=recipe_class, opened=opened, stopped=stopped, check_again=check_again
-    )
-    run = stopped or create_run(prepared, out)
-    if run.writes and stopped is None:
-        record_job(out, run.folder)
-    with run.held():
+    with contextlib.ExitStack() as stack:
+        end_set_up = stack.enter_context(stop_quickly()) if is_command else None
+        prepared = prepare(config, console, on_stop, recipe_class=recipe_class, data=data, stopped=stopped)
+        run = stopped or create_run(prepared, out)
+        if run.writes and stopped is None:
+            record_job(out, run.folder)
+        stack.enter_context(run.held())
         recipe = build_networks(prepared, run, console, on_stop)
-        begins()
+        if end_set_up is not None:
+            end_set_up()
+        signals = StopSignals(console)
         try:
-            run_training(prepared, recipe, run, console, on_stop, has_scores=has_scores, end=end)
+            with contextlib.nullcontext() if prepared.is_resumed else record_stop(run, signals, console):
+                training = open_run(prepared, recipe, run, signals, end)
+            with record_stop(run, signals, console):
+                if prepared.is_resumed:
+                    update_resumed_run(prepared, run)
+                run_training(training, [TrainingMonitor(run, console, on_stop)], console)
+                if run.writes:
+                    report(prepared, run, console, has_scores=has_scores, compares_start=compares_start)
+                run.end("finished")
         except BaseException:
             with contextlib.suppress(Exception):  # nothing may hide why it ended
-                ended(run)
+                build_report(run, is_command=is_command)
             raise
-        ended(run)
+        build_report(run, is_command=is_command)
     return run
 
 
 @_interrupt_cleanly
 def dry_run(
-    config: RecipeConfig,
-    *,
-    on_stop: OnStop | str = OnStop.HALT,
-    recipe_class: type[AnyRecipe] | None = None,
-    check_again: bool = False,
+    config: RecipeConfig, *, on_stop: OnStop | str = OnStop.HALT, recipe_class: type[AnyRecipe] | None = None
 ) -> DryRunResult:
     """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
 
-    config, on_stop, recipe_class, check_again: as of `train`.
+    config, on_stop, recipe_class: as of `train`.
 
     Each data set and each stage trains that many steps. `not_checked` of the result names the loss checks that
     `training.check_seconds` left no time for. Raises what `train` raises before training, and RunError if memory does
     not suffice, with the step.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
-    prepared = prepare(config, console, on_stop, recipe_class=recipe_class, check_again=check_again)
+    prepared = prepare(config, console, on_stop, recipe_class=recipe_class)
     config, data = prepared.config, prepared.data
     recipe = init_recipe(prepared.recipe_class, config, resumed=False)
     check_own_class(recipe, None, console)
@@ -189,7 +190,7 @@ class PreparedTraining:
     recipe_class: that trains: the recipe's, or the user's own.
     config: with absolute paths, and every "auto" resolved.
     findings: of the data.
-    is_resumed: whether a run goes on.
+    is_resumed: whether a run is resumed.
     """
 
     recipe_class: type[AnyRecipe]
@@ -205,15 +206,14 @@ def prepare(
     on_stop: OnStop,
     *,
     recipe_class: type[AnyRecipe] | None = None,
-    opened: OpenedData | None = None,
+    data: TrainingData | None = None,
     stopped: Run | None = None,
-    check_again: bool = False,
 ) -> PreparedTraining:
     """Open and check the data of a training. Raises what `train` raises before there is a run.
 
     Args:
-        config, console, on_stop, recipe_class, opened, check_again: as of `train`.
-        stopped: a run that goes on, whose configuration and data must be equal.
+        config, console, on_stop, recipe_class, data: as of `train`.
+        stopped: a run to resume, whose configuration and data must be equal.
     """
     recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
@@ -227,25 +227,18 @@ def prepare(
         open_last_checkpoint(stopped, recipe_class.recipe)
         read_kept_findings(stopped.folder)
         config = keep_measured_choices(config, stopped.config)
+        config, data = open_resumed_data(recipe_class, config, console)
     else:
         check_init_weights(recipe_class, config)  # before anything is decoded
-
-    resolved = None if opened is None else opened.resolve(config)
-    if opened is None or resolved is None:
-        if stopped is None:
-            opened = open_data(recipe_class, config, console)
-        else:
-            opened = open_resumed_data(recipe_class, config, stopped, console)
-        resolved = opened.config
-    data = opened.data
-    config = choose_fastest(resolved, data, console)
+        if data is None:
+            config, data = open_data(recipe_class, config, console)
+    config = choose_fastest(config, data, console)
     if stopped is not None:
         stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped)))
-
     with announce_step(console, "checking the data"):
         if stopped is not None:
             stopped.check_data(data.facts)
-        findings = report_findings(find_data_findings(data, console, check_again=check_again), console, on_stop)
+        findings = report_findings(data.findings(), console, on_stop)
     return PreparedTraining(recipe_class, config, data, findings, is_resumed=stopped is not None)
 
 
@@ -267,7 +260,8 @@ def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_st
     is_new = run.writes and not prepared.is_resumed
     with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
         if is_new:
-            run.update_facts(lambda facts: replace(facts, recipe_class=name_own_class(recipe_class)))
+            own_class, own_values = name_own_class(recipe_class), dict(recipe_class.own_values) or None
+            run.update_facts(lambda facts: replace(facts, recipe_class=own_class, own_values=own_values))
             write_findings(run.folder / "findings.jsonl", prepared.findings)
         with announce_step(console, "building the networks"):
             recipe = create_recipe(recipe_class, config, data, run)
@@ -282,42 +276,25 @@ def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_st
     return recipe
 
 
-def run_training(
-    prepared: PreparedTraining,
-    recipe: AnyRecipe,
-    run: Run,
-    console: Console,
-    on_stop: OnStop,
-    *,
-    has_scores: bool = True,
-    end: CommandEnd | None = None,
-) -> None:
-    """Train the recipe in its run folder, and score it. Raises the errors of `fit`."""
+def open_run(
+    prepared: PreparedTraining, recipe: AnyRecipe, run: Run, signals: StopSignals, end: CommandEnd | None
+) -> Training:
+    """Return the training at its start, or at the checkpoint of a resumed run, which is not changed yet."""
+    data, config = prepared.data, prepared.config.training
+    resume = prepared.is_resumed
+    return open_training(recipe, data.train, data.val, config, run, resume=resume, signals=signals, end=end)
+
+
+def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
+    """Write into a resumed run where its data are now, and what was found in them."""
     config, data = prepared.config, prepared.data
-
-    def update_resumed_run() -> None:
-        run.set_values({**list_data_locations(config), **list_data_formats(config)})
-        run.update_facts(lambda facts: replace(facts, data=data.facts))
-        replace_data_findings(run, prepared.findings)
-
-    fit(
-        recipe,
-        data.train,
-        data.val,
-        config.training,
-        run,
-        resume=prepared.is_resumed,
-        callbacks=[TrainingMonitor(run, console, on_stop), ExpectedCost(console)],
-        console=console,
-        resumed=update_resumed_run,
-        finish=lambda: report(prepared, run, console, has_scores=has_scores),
-        describe_resume=describe_resume,
-        end=end,
-    )
+    run.set_values({**list_data_locations(config), **list_data_formats(config)})
+    run.update_facts(lambda facts: replace(facts, data=data.facts))
+    replace_data_findings(run, prepared.findings)
 
 
 def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
-    """Return a note where the auto-mask of one camera starts after the end of the training, or shortly before it.
+    """Return a note if the auto-mask of one camera starts after the end of the training, or shortly before it.
 
     It is not moved: earlier it hides the pixels from which the motion is learned.
     """
@@ -335,13 +312,21 @@ def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
 
 
 @torch.no_grad()
-def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores: bool = True) -> None:
+def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores: bool, compares_start: bool) -> None:
     """Score the validation data with the best checkpoint, and judge its predictions; or neither."""
     recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
-    if keep_better_start(prepared.config, recipe, prepared.data, run, console):
+    if compares_start and keep_better_start(prepared.config, recipe, prepared.data, run, console):
         recipe = load_recipe(Checkpoint.open(run.folder), prepared.recipe_class)
     if has_scores:
         with announce_step(console, "scoring and judging what the best checkpoint predicts"):
             score_validation(recipe, Checkpoint.open(run.folder), prepared.data, run, console)
     else:
         recipe.finish_training(run, console)
+
+
+def build_report(run: Run, *, is_command: bool) -> None:
+    """Build the report of a run that a command trained, in its main process, and print where it is."""
+    if is_command and run.writes:
+        from stadia.report import build_report as build
+
+        Terminal().print(f"report: {build(run.folder)}", markup=False, highlight=False, soft_wrap=True)

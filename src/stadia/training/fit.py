@@ -1,11 +1,14 @@
-"""Train a recipe in a run folder, from the start or resumed: prepare, run, report."""
+"""Train a recipe in a run folder, from the start or resumed.
+
+`fit` is for scripts with loaders of their own; `stadia.launch.train` also opens and checks the data, and scores.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,16 +25,8 @@ from stadia.files.run_facts import TimeLimitEnd, list_lost_files
 from stadia.process.cpu_settings import keep_freed_memory, return_freed_memory, return_large_blocks
 from stadia.process.signals import OutputClosedError
 from stadia.process.terminal import StopNow, StopSignals, Terminal
-from stadia.training import LOGGERS, fit_messages
-from stadia.training.batches import (
-    BatchIterable,
-    BatchStream,
-    EpochLoader,
-    StartableLoader,
-    TrainingPlan,
-    list_stage_facts,
-    shard_loaders,
-)
+from stadia.training import LOGGERS, batches, fit_messages
+from stadia.training.batches import BatchIterable, BatchStream, EpochLoader, StartableLoader, TrainingPlan
 from stadia.training.callbacks import Histograms, Images, ProgressBar, Scalars
 from stadia.training.checkpoint import (
     Checkpoint,
@@ -45,7 +40,7 @@ from stadia.training.config import MAX_STEPS, TrainingConfig
 from stadia.training.devices import make_fabric, quiet_lightning
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
-from stadia.training.phase_clock import PhaseClock, describe_times
+from stadia.training.phase_clock import PhaseClock
 from stadia.training.processes import start_attempt
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import MAX_MINUTES, Run, remove_stale_files_of_run
@@ -81,10 +76,6 @@ def fit(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     console: Console | None = None,
-    resumed: Callable[[], None] = lambda: None,
-    finish: Callable[[], None] = lambda: None,
-    describe_resume: Callable[[Run], str] = lambda run: f"stadia train {run.recipe} --resume {run.folder}",
-    end: CommandEnd | None = None,
 ) -> TrainingResult:
     """Train, and keep everything in the run folder.
 
@@ -92,16 +83,11 @@ def fit(
         recipe: its weights are trained in place.
         train_loader: the batches of an epoch from a position on (see `EpochLoader`).
         val_loader: batches to validate on, or None.
-        config: the same as in run.config where the run is resumed; `max_minutes` may be larger, and the run keeps it.
+        config: the same as in run.config if the run is resumed; `max_minutes` may be larger, and the run keeps it.
         run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
-        resume: go on from checkpoints/last, exactly; from the start where nothing was saved yet. Configuration,
-            checkpoint and logged rows are checked before a file of the run changes.
-        callbacks: called before those of `fit`.
+        resume: continue from checkpoints/last, exactly; from the start if nothing was saved yet.
+        callbacks: called before those of the training.
         console: for the progress; standard error by default.
-        resumed: called in a resumed run when everything is checked, before its first step.
-        finish: the last work of the run, its scores for example. The run is finished after it, and fails with it.
-        describe_resume: returns how an interrupted run is resumed, for the message.
-        end: of the command that trains, by the clock; without it the time of the steps counts (`max_minutes`).
 
     Raises:
         RunError: the loss or a gradient is not finite; the run is resumed with another configuration.
@@ -109,43 +95,65 @@ def fit(
         Interrupted: it was stopped (Ctrl-C, SIGTERM, a closed terminal or pipe); the message is how to go on.
     """
     started_s = time.perf_counter()
-    console = (console or Terminal(stderr=True)) if run.writes else Terminal(quiet=True)
+    console = console or Terminal(stderr=True)
     signals = StopSignals(console)
-    is_checked = not resume  # a resume that is refused changes no file
-    try:
-        with quiet_lightning():
-            training = _prepare(recipe, train_loader, val_loader, config, run, resume=resume, signals=signals, end=end)
-            if resume:
-                is_checked = True
-                _begin_resume(training, console)
-                resumed()
-            with signals:
-                _run(training, callbacks, console)
-                _report(training, console)
-            if run.writes:
-                finish()
-    except BaseException as error:
-        if is_checked and _record_stop(run, error, signals):
-            message = "interrupted"
-            if run.writes:  # other processes have no folder
-                message += f"; go on with: {describe_resume(run)}"
-            _print(console, [message])
-            raise Interrupted(message) from None
-        raise
-    run.end("finished")
+    with contextlib.nullcontext() if resume else record_stop(run, signals, console):
+        training = open_training(recipe, train_loader, val_loader, config, run, resume=resume, signals=signals)
+    with record_stop(run, signals, console):
+        run_training(training, callbacks, console)
+        run.end("finished")
     best, last = run.checkpoints / "best.safetensors", run.checkpoints / "last.safetensors"
     wall_s = time.perf_counter() - started_s
     return TrainingResult(training.steps, wall_s, best if best.exists() else last, training.metrics)
 
 
-@dataclass
-class _Training:
-    """A training that is prepared.
+@contextlib.contextmanager
+def record_stop(run: Run, signals: StopSignals, console: Console) -> Iterator[None]:
+    """Write into run.json that the block was interrupted or failed. Raises Interrupted after a request to stop."""
+    try:
+        yield
+    except BaseException as error:
+        # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
+        is_interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt | OutputClosedError) or (
+            signals.is_requested() and not isinstance(error, StadiaError)
+        )
+        with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
+            if is_interrupted:
+                run.end("interrupted")
+            else:
+                run.failed(error)
+        if not is_interrupted:
+            raise
+        message = f"interrupted; go on with: {describe_resume(run)}" if run.writes else "interrupted"
+        if run.writes:  # other processes have no folder
+            _print(console, [message])
+        raise Interrupted(message) from None
 
-    checkpoint: that it goes on from.
-    loop: None for a training that had finished.
+
+def describe_resume(run: Run) -> str:
+    """Return how an interrupted run is resumed: a command, or Python if a class of the user's own trains it."""
+    own_class = run.facts.recipe_class
+    if own_class is None:
+        return f"stadia train {run.recipe} --resume {run.folder}"
+    return f"{name_resume_call(run.folder, own_class)} in Python, with the config of before"
+
+
+def name_resume_call(run: Path, own_class: str) -> str:
+    """Return the line of Python that resumes a run of a user's class."""
+    return f"launch.train(config, resume={str(run)!r}, recipe_class={own_class.rpartition('.')[2]})"
+
+
+# -- a training at its start, or at its checkpoint ---------------------------------------------------------------------
+
+
+@dataclass
+class Training:
+    """A training that is ready to run.
+
+    checkpoint: that it continues from.
+    loop: None if all steps were made before.
     has_more_time: whether a resume raised the time limit.
-    spent_s: of all steps of a training that its time limit had ended.
+    spent_s: seconds of all steps, if the time limit had ended them.
     """
 
     recipe: AnyRecipe
@@ -153,6 +161,8 @@ class _Training:
     run: Run
     plan: TrainingPlan
     fabric: Fabric
+    signals: StopSignals
+    is_resumed: bool
     checkpoint: Checkpoint | None
     loop: TrainingLoop | None
     has_more_time: bool
@@ -176,34 +186,40 @@ class _Training:
         return self.checkpoint.header.metrics if self.checkpoint else {}
 
 
-# -- prepare -----------------------------------------------------------------------------------------------------------
-
-
-def _prepare(
+def open_training(
     recipe: AnyRecipe,
     train_loader: EpochLoader,
     val_loader: BatchIterable | None,
     config: TrainingConfig,
     run: Run,
     *,
-    resume: bool,
     signals: StopSignals,
-    end: CommandEnd | None,
-) -> _Training:
-    """Return the training, at its start or at its checkpoint. Changes no file of the run."""
+    resume: bool = False,
+    end: CommandEnd | None = None,
+) -> Training:
+    """Return a training at its start, or at its checkpoint. Changes no file of the run.
+
+    recipe, train_loader, val_loader, config, run, resume: as of `fit`, with its errors.
+    signals: requests to stop.
+    end: of the command that trains, by the clock; without it the time of the steps counts (`max_minutes`).
+    """
     checkpoint = _check_resume(run, recipe, config) if resume else None
-    fabric = make_fabric(config)
+    with quiet_lightning():
+        fabric = make_fabric(config)
     if val_loader is not None and len(val_loader) == 0:
         fix = "give it a recording, or train without"
         raise RunError("validation data", found="no batch", expected="at least one", fix=fix)
-    shard_loaders((train_loader, val_loader), 0, fabric.world_size)  # the batches of each process are equally many
+    loaders = train_loader, val_loader
+    batches.shard_loaders(loaders, 0, fabric.world_size)  # the batches of each process are equally many
     recipe.plan = plan = TrainingPlan.from_loader(train_loader, config)
-    training = _Training(
+    training = Training(
         recipe=recipe,
         config=config,
         run=run,
         plan=plan,
         fabric=fabric,
+        signals=signals,
+        is_resumed=resume,
         checkpoint=checkpoint,
         loop=None,
         has_more_time=resume and run.has_shorter_time_limit(config.max_minutes),
@@ -218,10 +234,30 @@ def _prepare(
         load_weights(checkpoint, recipe, recipe=recipe.recipe)  # it had finished
         training.spent_s = ended.seconds if ended else None
         return training
-    training.loop = _make_loop(training, train_loader, val_loader, signals, end)
-    if checkpoint is not None:
-        training.loop.restore(checkpoint)
-        training.spent_s = training.loop.time_limit.spent_s
+    keep_freed_memory()
+    start_attempt()
+    with quiet_lightning():
+        fabric.launch()
+        batches.shard_loaders(loaders, fabric.global_rank, fabric.world_size)
+        validation: object = val_loader
+        if isinstance(validation, StartableLoader):
+            with seeds.preserve_generators():
+                validation.start()  # before the first step: a fork keeps the memory of the steps
+        clock = PhaseClock(plan, config.precision)
+        training.loop = TrainingLoop(
+            fabric,
+            run,
+            copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe,  # sharded weights stay sharded
+            BatchStream(train_loader, plan, clock.mark),
+            val_loader,
+            config,
+            clock,
+            stop_requested=signals.is_requested,
+            end=end,
+        )
+        if checkpoint is not None:
+            training.loop.restore(checkpoint)
+            training.spent_s = training.loop.time_limit.spent_s
     return training
 
 
@@ -273,67 +309,37 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
     return checkpoint
 
 
-def _make_loop(
-    training: _Training,
-    train_loader: EpochLoader,
-    val_loader: BatchIterable | None,
-    signals: StopSignals,
-    end: CommandEnd | None,
-) -> TrainingLoop:
-    """Return the training loop at its start, in every process."""
-    config, fabric, recipe = training.config, training.fabric, training.recipe
-    keep_freed_memory()
-    start_attempt()
-    fabric.launch()
-    shard_loaders((train_loader, val_loader), fabric.global_rank, fabric.world_size)
-    validation: object = val_loader
-    if isinstance(validation, StartableLoader):
-        with seeds.preserve_generators():
-            validation.start()  # before the first step: a fork keeps the memory of the steps
-    clock = PhaseClock(training.plan, config.precision)
-    return TrainingLoop(
-        fabric,
-        training.run,
-        copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe,  # sharded weights stay sharded
-        BatchStream(train_loader, training.plan, clock.mark),
-        val_loader,
-        config,
-        clock,
-        stop_requested=signals.is_requested,
-        end=end,
-    )
-
-
-def _begin_resume(training: _Training, console: Console) -> None:
-    """Write into the run that it goes on, and remove what a process that was killed left of its files."""
-    run = training.run
-    if run.writes:
-        remove_stale_files_of_run(run.folder)
-        if training.checkpoint is not None:
-            write_header_copy(training.checkpoint.path, training.checkpoint.header)
-    run.resume(from_start=training.checkpoint is None)
-    if training.has_more_time and training.loop is not None:
-        run.set_time_limit(training.config.max_minutes)
-    if training.checkpoint is None:
-        _print(console, [fit_messages.describe_start_again(run)])
-
-
 # -- run ---------------------------------------------------------------------------------------------------------------
 
 
-def _run(training: _Training, callbacks: Sequence[Callback], console: Console) -> None:
-    """Train to the end, or to the first request to stop; the recipe has the trained weights then."""
+def run_training(training: Training, callbacks: Sequence[Callback], console: Console) -> None:
+    """Train to the end, or to the first request to stop. The recipe has the trained weights then.
+
+    Writes into the run how it starts and ends, and prints it. Raises StopRequest if a stop was requested.
+
+    callbacks: called before those of the training.
+    """
     loop, recipe, config, run = training.loop, training.recipe, training.config, training.run
+    console = console if run.writes else Terminal(quiet=True)
+    if training.is_resumed:
+        _record_resume(training, console)
     if training.first_step == 0:
         _record_start(training)
-    if loop is None or loop.time_limit.is_over:
-        step, spent_s = training.steps, training.spent_s
-        _print(console, [fit_messages.describe_no_step(recipe.recipe, config, run, training.plan, step, spent_s)])
-    else:
-        fabric, plan, step = training.fabric, training.plan, training.steps
-        _print(console, fit_messages.start_lines(recipe, fabric, config, run, plan, step))
-    if loop is None:
-        return
+    with training.signals, quiet_lightning():
+        if loop is None or loop.time_limit.is_over:
+            step, spent_s = training.steps, training.spent_s
+            _print(console, [fit_messages.describe_no_step(recipe.recipe, config, run, training.plan, step, spent_s)])
+        else:
+            fabric, plan = training.fabric, training.plan
+            _print(console, fit_messages.start_lines(recipe, fabric, config, run, plan, training.steps))
+        if loop is not None:
+            _train(training, loop, callbacks, console)
+            _print(console, fit_messages.end_lines(loop, training.first_step))
+
+
+def _train(training: Training, loop: TrainingLoop, callbacks: Sequence[Callback], console: Console) -> None:
+    """Make all steps, and write into the run if the time ended them."""
+    recipe, config, run = training.recipe, training.config, training.run
     with _open_loggers(config, run, training.first_step) as loggers:
         loop.callbacks = [
             *callbacks,
@@ -351,9 +357,26 @@ def _run(training: _Training, callbacks: Sequence[Callback], console: Console) -
     if loop.recipe is not recipe:
         recipe.load_state_dict(loop.recipe.state_dict())
         recipe.load_training_state(loop.recipe.training_state())
+    if loop.step < training.plan.total_steps:
+        end = TimeLimitEnd(step=loop.step, seconds=loop.time_limit.spent_s)
+        run.update_facts(lambda facts: replace(facts, ended_by_time=end))
 
 
-def _record_start(training: _Training) -> None:
+def _record_resume(training: Training, console: Console) -> None:
+    """Write into the run that it goes on, and remove what a process that was killed left of its files."""
+    run = training.run
+    if run.writes:
+        remove_stale_files_of_run(run.folder)
+        if training.checkpoint is not None:
+            write_header_copy(training.checkpoint.path, training.checkpoint.header)
+    run.resume(from_start=training.checkpoint is None)
+    if training.has_more_time and training.loop is not None:
+        run.set_time_limit(training.config.max_minutes)
+    if training.checkpoint is None:
+        _print(console, [fit_messages.describe_start_again(run)])
+
+
+def _record_start(training: Training) -> None:
     """Write into run.json what a new training starts from."""
     recipe, plan = training.recipe, training.plan
     training.run.update_facts(
@@ -361,7 +384,7 @@ def _record_start(training: _Training) -> None:
             facts,
             weights=fit_messages.name_weights(recipe),
             start_steps=int(min(recipe.start_steps, MAX_STEPS)),
-            stages=list_stage_facts(training.config.stages, plan.phases) if plan.phases else (),
+            stages=batches.list_stage_facts(training.config.stages, plan.phases) if plan.phases else (),
         )
     )
 
@@ -374,43 +397,6 @@ def _open_loggers(config: TrainingConfig, run: Run, step: int) -> Iterator[list[
         yield [stack.enter_context(contextlib.closing(LOGGERS.load(name)(run, step))) for name in names]
 
 
-# -- report ------------------------------------------------------------------------------------------------------------
-
-
-def _report(training: _Training, console: Console) -> None:
-    """Write and print how the training ended: by its time, where the time went, and how good its best checkpoint is."""
-    loop, recipe = training.loop, training.recipe
-    if loop is None:
-        return
-    if loop.step < training.plan.total_steps:
-        end = TimeLimitEnd(step=loop.step, seconds=loop.time_limit.spent_s)
-        training.run.update_facts(lambda facts: replace(facts, ended_by_time=end))
-        if loop.step > training.first_step:
-            _print(console, [fit_messages.describe_time_over(training.config, training.plan, loop.step)])
-    if loop.times is not None:
-        _print(console, [describe_times(loop.times)])
-    is_kept = loop.best_score is not None and loop.best_score.step == 0  # the start
-    if loop.is_worse_than_start and loop.start_score is not None and loop.best is not None:
-        _print(console, [fit_messages.describe_better_start(loop.start_score, loop.best, is_kept=is_kept)])
-    comparison = loop.compare_best_with_last()
-    if comparison is not None and comparison.doubt and not is_kept:
-        _print(console, [fit_messages.describe_doubt(comparison, recipe.describe_score(comparison.name))])
-
-
-def _record_stop(run: Run, error: BaseException, signals: StopSignals) -> bool:
-    """Write into run.json that the run was interrupted or failed; return whether it was interrupted."""
-    # The same Ctrl-C may have ended a process of the loader: only an error of this package is reported then.
-    is_interrupted = isinstance(error, StopRequest | StopNow | KeyboardInterrupt | OutputClosedError) or (
-        signals.is_requested() and not isinstance(error, StadiaError)
-    )
-    with contextlib.suppress(StadiaError):  # a full disk must not hide why the training ended
-        if is_interrupted:
-            run.end("interrupted")
-        else:
-            run.failed(error)
-    return is_interrupted
-
-
-def _print(console: Console, lines: Iterator[str] | Sequence[str]) -> None:
+def _print(console: Console, lines: Iterable[str]) -> None:
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

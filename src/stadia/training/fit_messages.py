@@ -15,6 +15,8 @@ from stadia.files.run_facts import CheckpointComparison
 from stadia.training import batches
 from stadia.training.batches import TrainingPlan
 from stadia.training.config import TrainingConfig
+from stadia.training.loop import TrainingLoop
+from stadia.training.phase_clock import describe_times
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 
@@ -57,6 +59,20 @@ def start_lines(
             yield _FEW_MORE.format(steps, before)
     if step == 0 and warmup > LONGEST_WARMUP * steps:
         yield _WARM.format(min(warmup, steps), steps, round(USUAL_WARMUP * steps))
+
+
+def end_lines(loop: TrainingLoop, first_step: int) -> Iterator[str]:
+    """Yield whether the time ended the training, where it went, and how good the best checkpoint is."""
+    if first_step < loop.step < loop.plan.total_steps:
+        yield _TIME_OVER.format(loop.config.max_minutes, loop.step, loop.plan.total_steps)
+    if loop.times is not None:
+        yield describe_times(loop.times)
+    is_kept = loop.best_score is not None and loop.best_score.step == 0  # the start
+    if loop.is_worse_than_start and loop.start_score is not None and loop.best is not None:
+        yield _describe_better_start(loop.start_score, loop.best, is_kept=is_kept)
+    comparison = loop.compare_best_with_last()
+    if comparison is not None and comparison.doubt and not is_kept:
+        yield describe_doubt(comparison, loop.recipe.describe_score(comparison.name))
 
 
 def describe_start_again(run: Run) -> str:
@@ -109,12 +125,7 @@ def _describe_length(fabric: Fabric, config: TrainingConfig, plan: TrainingPlan,
     return f"{steps} of {samples} samples"
 
 
-def describe_time_over(config: TrainingConfig, plan: TrainingPlan, step: int) -> str:
-    """Return that the time was over before the steps."""
-    return _TIME_OVER.format(config.max_minutes, step, plan.total_steps)
-
-
-def describe_better_start(start_score: tuple[str, float], best: float, *, is_kept: bool) -> str:
+def _describe_better_start(start_score: tuple[str, float], best: float, *, is_kept: bool) -> str:
     """Return that no validation scored better than the weights that the training started from.
 
     is_kept: whether these are the best checkpoint.

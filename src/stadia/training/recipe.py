@@ -55,6 +55,8 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     compatible_recipes: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
     base_recipe: the recipe that it adds losses to, "" for none; the values of that one are logged under this name.
     data_buffers: buffers that describe the data of a training; not copied from the checkpoint that it starts from.
+    own_values: numbers, flags and short texts of a class of your own, for run.json: `stadia compare` lists those that
+        differ between two runs.
 
     Args:
         config: with every "auto" resolved, as `prepare` returns it.
@@ -66,6 +68,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     compatible_recipes: ClassVar[tuple[str, ...]] = ()
     base_recipe: ClassVar[str] = ""
     data_buffers: ClassVar[tuple[str, ...]] = ()
+    own_values: ClassVar[Mapping[str, bool | int | float | str]] = {}
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -24,7 +24,6 @@ from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.recordings import summarize_recordings
 from stadia.datasets.splits import TargetFrames, TrainValSplit, keep_labeled, unique_recordings
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.findings_cache import CheckData, FindingsCache
 from stadia.diagnostics.preflight.preflight_runner import MAX_PREFLIGHT_SECONDS, run_preflight
 from stadia.process.progress import PAUSE_S, make_progress
 from stadia.process.shown_progress import SHOWN_PROGRESS
@@ -83,14 +82,12 @@ class VideoData:
     config: of the data, with every "auto" resolved.
     split: frames behind the loaders.
     train, val: loaders; val is None without validation data.
-    findings_cache: findings of earlier checks that `findings` may return; None: it checks the data each time.
     """
 
     config: DatasetConfig
     split: TrainValSplit
     train: Loader[PackedSample, Batch]
     val: Loader[PackedSample, Batch] | None
-    findings_cache: FindingsCache | None = field(default=None, kw_only=True)
 
     @property
     def data_sets(self) -> Mapping[str, VideoData]:
@@ -123,9 +120,7 @@ class VideoData:
             for recording in unique_recordings([*part.split.train, *part.split.val])
         ]
         splits = {name: [(part.recording, part.indices) for part in parts] for name, parts in frames.items() if parts}
-        cache = self.findings_cache
-        check: CheckData = run_preflight if cache is None else partial(cache.find, run_preflight)
-        findings = check(
+        findings = run_preflight(
             unique_recordings([*self.split.train, *self.split.val]),
             splits,
             seconds=MAX_PREFLIGHT_SECONDS * len(self.data_sets),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -15,23 +17,17 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from stadia.apps import adaptation_figures
-from stadia.apps.adapt import RECORD, adapt_network, configure_adaptation, limit_steps, make_map
-from stadia.apps.adaptation_figures import (
-    AdaptationFigures,
-    align_output,
-    compare_figures,
-    measure_network,
-    measure_points,
-)
+from stadia.adapt.adapt import RECORD, adapt_network, configure_adaptation, limit_steps, make_map, takes_map, use_map
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.datasets.video.map_geometry import StandingPoints
-from stadia.evaluation.frame_preparation import Frame
+from stadia.diagnostics.prediction_checks import SampledFrame
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
 from stadia.geometry.numpy_camera import centered_K
-from stadia.launch.time_budget import MeasuredTraining, PlannedTraining, TimeBudget
+from stadia.launch import depth_errors
+from stadia.launch.depth_errors import align_output, measure_samples, measure_video
+from stadia.launch.time_budget import PlannedTraining
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network
 from stadia.recipes.base.build_recipe import load_recipe
@@ -99,14 +95,6 @@ def test_statistics_of_batch_normalization_stay(keeps: bool, own_module: None) -
     assert torch.equal(before, network.backbone[1].running_mean) is keeps
 
 
-def test_ground_truth_decides_before_matches() -> None:
-    before, after = AdaptationFigures(0.5, 0.3, 0.2), AdaptationFigures(0.4, 0.2, 0.25)
-    kept, lines = compare_figures(before, after)
-    assert kept == "before"
-    assert lines[0] == "AbsRel to ground truth: 0.2 before, 0.25 after (+25%)"
-    assert compare_figures(AdaptationFigures(), AdaptationFigures())[0] == "before"
-
-
 @pytest.mark.parametrize("scale", list(DepthScale))
 def test_outputs_of_every_depth_scale_are_aligned_with_known_depths(scale: DepthScale) -> None:
     """Whatever scale and shift an output has, and with a tenth of wrong depths."""
@@ -132,9 +120,9 @@ def test_a_long_video_is_measured_on_frames_over_its_length(monkeypatch: pytest.
         names = [frame.name for frame in frames]
         return [SimpleNamespace(frames=frames, count=len(frames), name="drive", names=names, recording=None)]
 
-    monkeypatch.setattr(adaptation_figures, "open_inputs", open_inputs)
-    monkeypatch.setattr(adaptation_figures, "observe_frames", lambda gate, predictor, frames: iter(frames))
-    monkeypatch.setattr(adaptation_figures, "find_map_geometry", lambda video, **_: None)
+    monkeypatch.setattr(depth_errors, "open_inputs", open_inputs)
+    monkeypatch.setattr(depth_errors, "observe_frames", lambda gate, predictor, frames: iter(frames))
+    monkeypatch.setattr(depth_errors, "find_map_geometry", lambda video, **_: None)
     shown: list[Any] = []
 
     def track(frames: Any, count: int | None, what: str) -> Any:
@@ -143,7 +131,7 @@ def test_a_long_video_is_measured_on_frames_over_its_length(monkeypatch: pytest.
             yield frame
 
     predictor: Any = SimpleNamespace(depth_scale=DepthScale.METRES)
-    measure_network(predictor, Path("drive.mp4"), {}, track)
+    measure_video(predictor, Path("drive.mp4"), {}, track)
     assert opened == [1, 3]
     assert (len(shown), shown[-1]) == (234, "000699")
 
@@ -152,19 +140,15 @@ def test_a_long_video_is_measured_on_frames_over_its_length(monkeypatch: pytest.
 def test_points_of_a_map_tell_good_depth_from_bad(scale: DepthScale) -> None:
     """Also of a network up to scale and shift, whose matches show nothing."""
     rng = np.random.default_rng(0)
-    inverse = torch.from_numpy(rng.uniform(0.1, 1, (1, 1, 32, 96))).float()
+    inverse = rng.uniform(0.1, 1, (32, 96)).astype(np.float32)
     xy = np.stack([rng.integers(0, 96, 50), rng.integers(0, 32, 50)], 1).astype(float)
-    z = 7 / inverse[0, 0].numpy()[xy[:, 1].astype(int), xy[:, 0].astype(int)]
-    mapped: Any = SimpleNamespace(row_of_name={"a": 0}, find_points=lambda *_: StandingPoints(xy, z))
-    frames = [Frame(name, np.zeros((32, 96, 3), np.uint8), centered_K(60, 32, 96)) for name in ("a", "b")]
-    errors = []
-    for output in (inverse, inverse.flip(-1)):
-        predictor: Any = SimpleNamespace(
-            height=32, width=96, crop="none", depth_scale=scale, inverse_depth=lambda *_, output=output: output
-        )
-        errors.append(measure_points(predictor, frames, mapped))
-    assert errors[0] == pytest.approx(0, abs=1e-5)
-    assert errors[1] > 0.2
+    points = StandingPoints(xy, 7 / inverse[xy[:, 1].astype(int), xy[:, 0].astype(int)].astype(np.float64))
+    image, K = np.zeros((32, 96, 3), np.uint8), centered_K(60, 32, 96)
+    samples = [SampledFrame(image, K, output, points=points) for output in (inverse, inverse[:, ::-1])]
+    (right, mirrored, unknown), matches = measure_samples([*samples, SampledFrame(image, K, inverse)], scale)
+    assert right == pytest.approx(0, abs=1e-5)
+    assert mirrored > 0.2
+    assert all(map(math.isnan, (unknown, *matches)))
 
 
 def test_the_configuration_is_of_the_network(own_module: None) -> None:
@@ -177,14 +161,14 @@ def test_the_configuration_is_of_the_network(own_module: None) -> None:
 def test_it_adapts_and_keeps_the_better(
     worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two steps for the steps that fit: tests/recipes/test_time_budget.py proves their number."""
+    """With two steps for the steps that fit: tests/launch/test_time_budget.py proves their number."""
 
-    def choose_two(config: Any, budget: TimeBudget, console: Any, measured: MeasuredTraining) -> PlannedTraining:
-        assert budget.minutes == 0.7
-        assert budget.spent_s > budget.after_s > 0, "the adapted network is measured as the first one was"
-        return PlannedTraining(limit_steps(config, 2), measured.opened, CommandEnd(budget.started_s + 1e6, 0))
+    def choose_two(config: Any, minutes: float, console: Any, **times: Any) -> PlannedTraining:
+        assert minutes == 0.7
+        assert times["after_s"] > 0, "the adapted network is measured as the first one was"
+        return PlannedTraining(limit_steps(config, 2), times["measured"].data, CommandEnd(times["started_s"] + 1e6, 0))
 
-    monkeypatch.setattr("stadia.apps.adapt.choose_steps", choose_two)
+    monkeypatch.setattr("stadia.adapt.adapt.choose_steps", choose_two)
     cache = f"data.cache.folder={tmp_path / 'cache'}"
     arguments = ("--minutes", "0.7", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')
@@ -201,11 +185,10 @@ def test_it_adapts_and_keeps_the_better(
     assert places == sorted(places), "each phase has its line, before it begins"
     (run,) = tmp_path.glob("*-adapt")
     record = read_json(run / RECORD)
-    is_start = Checkpoint.open(run).header.step == 0
-    assert err.count("measuring the depth of the adapted network ...") == (not is_start)
-    assert ("no validation is better than before" in text) is is_start
-    assert record["kept"] in (("before",) if is_start else ("before", "after"))
+    assert err.count("measuring the depth of the adapted network ...") == 1
+    assert record["kept"] in ("before", "after")
     assert record["after"]["abs_rel"] is not None
+    assert (Checkpoint.open(run).header.step > 0) or record["kept"] == "before"
     recipe: Any = load_recipe(run)
     assert isinstance(recipe.model.depth, nn.Module)
 
@@ -228,16 +211,21 @@ def test_one_camera_learns_faster_with_its_map(
     own_module: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_image(tmp_path / "images" / "0.png", np.zeros((40, 60, 3), np.uint8))
-    alone: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", size=(32, 96))
-    assert (alone.optimizer.lr, alone.loss.pyramid) == (1e-4, 1)
-    monkeypatch.setattr("stadia.apps.adapt.find_map", lambda video: object())
-    mono: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", size=(32, 96))
+    video = tmp_path / "images"
+
+    def configure(*settings: str) -> Any:
+        config = configure_adaptation(NETWORK, video, "all", settings, size=(32, 96))
+        return use_map(config, video, settings)
+
+    assert (configure().optimizer.lr, configure().loss.pyramid) == (1e-4, 1)
+    monkeypatch.setattr("stadia.adapt.adapt.find_map", lambda video: object())
+    mono = configure()
     assert (mono.optimizer.lr, mono.loss.pyramid, mono.loss.points, mono.backbone_lr_factor) == (3e-4, 4, 0.1, 1.0)
-    chosen: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", ["optimizer.lr=1e-5"], size=(32, 96))
+    assert (mono.name, mono.model.network.name, mono.model.trained) == ("adapt", NETWORK, "all")
+    chosen = configure("optimizer.lr=1e-5")
     assert (chosen.optimizer.lr, chosen.loss.pyramid) == (1e-5, 4)
     for settings in (["data.stereo=true"], ["motion=network"]):
-        other: Any = configure_adaptation(NETWORK, tmp_path / "images", "all", settings, size=(32, 96))
-        assert (other.optimizer.lr, other.loss.pyramid) == (1e-4, 1)
+        assert not takes_map(video, configure_adaptation(NETWORK, video, "all", settings, size=(32, 96)))
 
 
 class TestMap:
@@ -247,19 +235,21 @@ class TestMap:
             write_image(tmp_path / "images" / f"{number}.png", np.full((40, 60, 3), 60 * number, np.uint8))
         return tmp_path / "images"
 
-    def lines(self, video: Path, *settings: str) -> list[str]:
-        config = configure_adaptation(NETWORK, video, "decoder", settings, size=(32, 96))
-        return list(make_map(video, config, Console(quiet=True)))
+    def print_map(self, video: Path) -> str:
+        config, printed = configure_adaptation(NETWORK, video, "decoder", size=(32, 96)), io.StringIO()
+        make_map(video, config, Console(file=printed, width=500))
+        return printed.getvalue()
 
     @pytest.mark.slow
     def test_a_video_of_one_camera_gets_one(
         self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("stadia.apps.adapt.run_map", lambda request, track: iter([f"map of {request.source.name}"]))
-        assert self.lines(images) == ["map of images"]
-        assert self.lines(images, "data.stereo=true") == []
-        monkeypatch.setattr("stadia.apps.adapt.find_map", lambda video: object())
-        assert self.lines(images) == []
+        monkeypatch.setattr(
+            "stadia.adapt.adapt.run_map", lambda request, track: iter([f"map of {request.source.name}"])
+        )
+        assert "map of images" in self.print_map(images)
+        monkeypatch.setattr("stadia.adapt.adapt.find_map", lambda video: object())
+        assert self.print_map(images) == ""
 
     def test_a_note_states_why_there_is_none(
         self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
@@ -267,12 +257,12 @@ class TestMap:
         def refuse(request: Any, track: Any) -> Any:
             raise ConfigError("pycolmap", found="no such package", expected="the extra 'map'", fix="install it")
 
-        monkeypatch.setattr("stadia.apps.adapt.run_map", refuse)
-        (line,) = self.lines(images)
-        assert line.startswith("note: no map of the video, so its motion is learned in the training: pycolmap")
+        monkeypatch.setattr("stadia.adapt.adapt.run_map", refuse)
+        note = "note: no map of the video, so its motion is learned in the training: pycolmap"
+        assert note in self.print_map(images)
 
     def test_a_data_set_gets_none(self, worlds: Path, own_module: None) -> None:
-        assert self.lines(worlds) == []
+        assert not takes_map(worlds, configure_adaptation(NETWORK, worlds, "decoder", size=(32, 96)))
 
 
 def test_minutes_that_the_map_took_are_refused_before_the_video_is_read(
@@ -280,14 +270,13 @@ def test_minutes_that_the_map_took_are_refused_before_the_video_is_read(
 ) -> None:
     for number in range(3):
         write_image(tmp_path / "images" / f"{number}.png", np.full((40, 60, 3), 60 * number, np.uint8))
-    monkeypatch.setattr("stadia.apps.adapt.make_map", lambda *_: iter(["mapped"]))
-    monkeypatch.setattr("stadia.apps.adapt.measure_training", lambda *_: pytest.fail("the video was read"))
+    monkeypatch.setattr("stadia.adapt.adapt.make_map", lambda *_: None)
+    monkeypatch.setattr("stadia.adapt.adapt.measure_training", lambda *_: pytest.fail("the video was read"))
     settings = ["data.camera.horizontal_fov_deg=60"]
-    late = TimeBudget(2, time.perf_counter() - 130)
-    lines = adapt_network(NETWORK, tmp_path / "images", out=tmp_path, length=late, settings=settings)
-    assert next(lines) == "mapped"
-    with pytest.raises(ConfigError, match=r"--minutes: found 2: 13\d s are over after the map; .* the map is kept"):
-        next(lines)
+    late_s = time.perf_counter() - 130
+    with pytest.raises(ConfigError) as refused:
+        adapt_network(NETWORK, tmp_path / "images", minutes=2, out=tmp_path, settings=settings, started_s=late_s)
+    assert (refused.value.what, "the map is kept" in str(refused.value.fix)) == ("--minutes", True)
 
 
 @pytest.mark.slow

@@ -1,0 +1,3 @@
+from .adapt import SCOPES as SCOPES
+from .adapt import Adaptation as Adaptation
+from .adapt import adapt_network as adapt_network

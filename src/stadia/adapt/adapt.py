@@ -1,0 +1,220 @@
+"""`stadia adapt`: fine-tune a published or own network on one video without labels, and keep the better weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rich.console import Console
+
+from stadia import recipes
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.types import TrackProgress, no_progress
+from stadia.datasets.video.video_map import find_map
+from stadia.files.atomic_files import write_json
+from stadia.files.paths import expand_home
+from stadia.launch.depth_errors import measure_video
+from stadia.launch.keep import Decision, DepthErrors, choose_network
+from stadia.launch.kept_start import find_trained, keep_as_best
+from stadia.launch.time_budget import choose_steps, measure_training
+from stadia.launch.workflow import train
+from stadia.mapping.run_map import MapRequest, run_map
+from stadia.models.depth.depth_network import check_trains
+from stadia.predict.prediction_inputs import is_own_video, open_network_for
+from stadia.predict.requests import parse_source_options
+from stadia.process.terminal import Terminal, announce_step
+from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
+from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
+
+RECORD = "adapted.json"
+"""File of the run with the errors before and after."""
+
+SETTINGS: Mapping[str, Any] = {
+    "model": {"pretrained": True, "keep_statistics": True, "pose_net": "correlation"},
+    "optimizer": {"lr": 1e-4},
+    "schedule": {"warmup_steps": 20},
+    "training": {"batch_size": 2, "max_epochs": None, "max_steps": 1000, "check_seconds": 0, "validate_every": None},
+}
+"""Keys that differ from the defaults of `selfsup`."""
+
+MAP_SETTINGS = ("optimizer.lr=3e-4", "backbone_lr_factor=1.0", "loss.pyramid=4", "loss.points=0.1")
+"""Keys that differ if the motion is that of a map. Matches lie farther than the slope of the loss reaches at full size,
+and points hold what the images do not show.
+"""
+
+Scope = Literal["all", "decoder", "head", "adapters"]
+"""What is trained, as `model.trained`."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A network that was adapted to a video.
+
+    network: the better one: the run's folder, or the network as it was.
+    run: folder of the training.
+    before, after: errors of their depth on the video. If no step was better than the start, `after` is `before`.
+    decision: which is kept, and how each error changed.
+    """
+
+    network: str
+    run: Path
+    before: DepthErrors
+    after: DepthErrors
+    decision: Decision
+
+    @property
+    def kept(self) -> Literal["before", "after"]:
+        """Return "after" if the adapted network is kept, "before" if the network stays as it was."""
+        return self.decision.kept
+
+
+def adapt_network(
+    network: str,
+    video: Path | str,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    scope: Scope = "decoder",
+    out: Path | str = Path("runs"),
+    settings: Sequence[str] = (),
+    network_settings: Sequence[str] = (),
+    started_s: float | None = None,
+    track: TrackProgress = no_progress,
+) -> Adaptation:
+    """Fine-tune a network on a video by `selfsup`, and keep the better weights. Prints each phase on standard error.
+
+    One camera takes its motion from the map beside the video, which is made if pycolmap is installed.
+
+    Args:
+        network: as of `open_network`, without a run.
+        video: what `selfsup` trains on.
+        minutes: of the whole call, with map and measurements; 5 by default.
+        steps: number of updates, in place of minutes.
+        scope: what is trained, as `model.trained`.
+        out: folder for the run.
+        settings: keys of `selfsup`, `KEY=VALUE`.
+        network_settings: keys of the network, `network.KEY=VALUE`.
+        started_s: when the command began, by time.perf_counter; now by default.
+        track: shows progress.
+
+    Raises ConfigError for a checkpoint of a run: `start_from` continues from that. Raises the errors of a training.
+    """
+    started_s, minutes = time.perf_counter() if started_s is None else started_s, 5.0 if minutes is None else minutes
+    video, console = Path(video), Terminal(stderr=True)
+    options = parse_source_options([text for text in settings if text.startswith("data.camera")])
+    with announce_step(console, f"opening {network}"):
+        opened = open_network_for(network, video, options, network_settings)
+    if not isinstance(opened, NetworkCheckpoint):
+        fix = "stadia train selfsup VIDEO start_from=RUN"
+        raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)
+    config: Any = configure_adaptation(network, video, scope, settings, network_settings, size=_round_size(opened))
+    if takes_map(video, config):
+        make_map(video, config, console, track)
+        config = use_map(config, video, settings)
+    measured = None
+    if steps is None:
+        _check_time_left(minutes, started_s)
+        measured = measure_training(config, console)
+    measuring_s = time.perf_counter()
+    with announce_step(console, f"measuring the depth of {network}"):
+        before = measure_video(opened.recipe.predictor((config.data.height, config.data.width)), video, options, track)
+    if measured is None:
+        run = train(limit_steps(config, steps or 0), out=Path(out), on_stop="warn", compares_start=False)
+    else:
+        after_s = time.perf_counter() - measuring_s  # the adapted network is measured as long
+        planned = choose_steps(config, minutes, console, started_s=started_s, after_s=after_s, measured=measured)
+        run = train(
+            planned.config, out=Path(out), on_stop="warn", data=planned.data, compares_start=False, end=planned.end
+        )
+    after, decision = before, Decision("before")
+    trained = find_trained(run)
+    if trained is not None:
+        with announce_step(console, "measuring the depth of the adapted network"):
+            after = measure_video(recipes.load_predictor(trained), video, options, track)
+        decision = choose_network(before, after)
+        if decision.kept == "after" and trained.path.stem == "last":
+            keep_as_best(run, trained)
+    record = {"before": before.averages(), "after": after.averages(), "kept": decision.kept, "network": opened.title}
+    write_json(run.folder / RECORD, record)
+    better = str(run.folder) if decision.kept == "after" else network
+    return Adaptation(better, run.folder, before, after, decision)
+
+
+def _check_time_left(minutes: float, started_s: float) -> None:
+    """Raise ConfigError if the map took all of the time."""
+    spent_s = time.perf_counter() - started_s
+    if spent_s >= 60 * minutes:
+        found = f"{minutes:g}: {spent_s:.0f} s are over after the map"
+        fix = "run the same command again: the map is kept"
+        raise ConfigError("--minutes", found=found, expected="time for the training", fix=fix)
+
+
+def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
+    """Return a configuration with a number of updates, of which a quarter or fewer warm up."""
+    values = config.model_dump(mode="json")
+    values["training"] |= {"max_steps": steps, "max_epochs": None, "max_minutes": None}
+    values["schedule"] |= {"warmup_steps": min(values["schedule"]["warmup_steps"], steps // 4)}
+    return type(config).model_validate(values)
+
+
+def make_map(video: Path, config: Any, console: Console, track: TrackProgress = no_progress) -> None:
+    """Write the map beside a video of one camera that has none.
+
+    Without pycolmap, and for a video that has no map, a note states the reason: the motion has to be learned then.
+    """
+    if find_map(video):
+        return
+    request = MapRequest(source=video, camera=config.data.camera, cache=config.data.cache)
+    try:
+        with announce_step(console, f"mapping {video}: its camera, path and points"):
+            lines = list(run_map(request, track))
+    except StadiaError as error:
+        lines = [f"note: no map of the video, so its motion is learned in the training: {error}"]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def takes_map(video: Path, config: Any) -> bool:
+    """Return whether a training takes its motion from the map beside the video, if there is one."""
+    data = config.data
+    is_mono = data.stereo is not True and data.poses is None and is_own_video(video, data.format)
+    return is_mono and getattr(config, "motion", "auto") != "network"
+
+
+def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> RecipeConfig:
+    """Return the configuration with MAP_SETTINGS if the video has a map. Keys of `settings` stay."""
+    if find_map(video) is None:
+        return config
+    given = {text.partition("=")[0] for text in settings}
+    chosen = [text for text in MAP_SETTINGS if text.partition("=")[0] not in given]
+    return resolve_config(type(config), config.model_dump(mode="json"), chosen)
+
+
+def _round_size(opened: NetworkCheckpoint) -> tuple[int, int]:
+    """Return the size of the network's images in multiples of 32, which the pose network takes."""
+    recipe = opened.recipe
+    return max(round(recipe.height / 32), 1) * 32, max(round(recipe.width / 32), 1) * 32
+
+
+def configure_adaptation(
+    network: str,
+    video: Path,
+    scope: str,
+    settings: Sequence[str] = (),
+    network_settings: Sequence[str] = (),
+    *,
+    size: tuple[int, int],
+) -> RecipeConfig:
+    """Return the configuration of `selfsup` that adapts a network to a video; arguments as of `adapt_network`."""
+    given = configure_network(network, network_settings)
+    check_trains(given)
+    values: dict[str, Any] = {group: dict(keys) for group, keys in SETTINGS.items()}
+    values["model"] |= {"network": given.network.model_dump(mode="json"), "trained": scope}
+    values["data"] = {"path": str(expand_home(video)), "height": size[0], "width": size[1]}
+    return make_paths_absolute(recipes.configure("selfsup", settings, name="adapt", **values))
