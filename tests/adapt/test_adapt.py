@@ -276,7 +276,7 @@ def test_minutes_that_the_map_took_are_refused_before_the_video_is_read(
     late_s = time.perf_counter() - 130
     with pytest.raises(ConfigError) as refused:
         adapt_network(NETWORK, tmp_path / "images", minutes=2, out=tmp_path, settings=settings, started_s=late_s)
-    assert (refused.value.what, "the map is kept" in str(refused.value.fix)) == ("--minutes", True)
+    assert (refused.value.where, "the map is kept" in str(refused.value.fix)) == ("--minutes", True)
 
 
 @pytest.mark.slow

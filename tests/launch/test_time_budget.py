@@ -61,7 +61,7 @@ def test_minutes_set_the_steps_by_the_measured_time(out: io.StringIO) -> None:
     assert planned.data is measured.data
     with pytest.raises(ConfigError) as refused:
         choose(selfsup(), 1, make_measured(selfsup(), 900.0))
-    assert (refused.value.what, refused.value.fix) == ("--minutes", "--minutes 151")
+    assert (refused.value.where, refused.value.fix) == ("--minutes", "--minutes 151")
 
 
 def test_few_minutes_leave_the_loss_checks_out(out: io.StringIO) -> None:

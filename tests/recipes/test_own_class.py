@@ -186,7 +186,7 @@ def test_the_line_of_an_interruption_resumes_it(
             workflow.train(small, out=tmp_path, recipe_class=Doubled)
     assert_clean(stopped)
     line = str(stopped.value).partition("go on with: ")[2].partition(" in Python")[0]
-    run = eval(line, {"recipes": recipes, "config": small, "Doubled": Doubled})
+    run = eval(line, {"launch": workflow, "config": small, "Doubled": Doubled})
     assert (run.facts.status, len(run.facts.resumed)) == ("finished", 1)
     assert len(notes_about_losses(run)) == 1, "a resume keeps it"
 
