@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.cli.evaluate import _FORMS_OF, evaluate
+from stadia.cli.evaluate.evaluate import FORMS_OF, evaluate
 from stadia.core.errors import DataError
 from stadia.datasets.splits import read_frame_list
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
@@ -246,7 +246,7 @@ def test_an_option_of_another_form(form: str, option: str, value: str, stadia: S
 
 def test_every_option_is_of_a_form_or_of_all() -> None:
     of_all = {"context", "checkpoint", "data", "overrides", "depth", "trajectory", "objects", "as_json"}
-    assert set(inspect.signature(evaluate).parameters) == of_all | set(_FORMS_OF)
+    assert set(inspect.signature(evaluate).parameters) == of_all | set(FORMS_OF)
 
 
 class TestCheckpoint:
@@ -482,9 +482,9 @@ class TestReal:
 
 
 def test_a_name_in_square_brackets_is_printed_as_it_is(capsys):
-    from stadia.cli.evaluate import _print_table
+    from stadia.cli.evaluate.score_output import print_score_table
 
-    _print_table({"ds[/r]": "[/bold]", "recordings": {"a[/r]": {"abs_rel": 0.5}}})
+    print_score_table({"ds[/r]": "[/bold]", "recordings": {"a[/r]": {"abs_rel": 0.5}}})
     out = capsys.readouterr().out
     assert "ds[/r]" in out
     assert "[/bold]" in out

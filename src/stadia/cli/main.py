@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from stadia import __version__
 from stadia.cli.activations import activations
@@ -37,7 +38,7 @@ from stadia.cli.data.show import show
 from stadia.cli.data.survey import survey
 from stadia.cli.data.tableworld import tableworld
 from stadia.cli.doctor import doctor
-from stadia.cli.evaluate import evaluate
+from stadia.cli.evaluate.evaluate import EvaluateCommand, evaluate
 from stadia.cli.export import export
 from stadia.cli.import_weights import import_network
 from stadia.cli.list_parts import parts
@@ -77,8 +78,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(train, evaluate, predict, activations, odometry, prepare, camera_height, export, camera, init, adapt),
     *(check, explain, diagnose, report, journal, compare, ablate, sweep, demo, doctor),
 )
+CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand, evaluate: EvaluateCommand}
 for command in COMMANDS:
-    app.command(cls=TrainCommand if command is train else None)(command)
+    app.command(cls=CLASSES.get(command))(command)
 app.command("list")(parts)
 app.command("map")(map_video)
 app.command("app")(serve_app)

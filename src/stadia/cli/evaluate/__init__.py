@@ -1,0 +1,1 @@
+"""`stadia evaluate`: four programs, one for each kind of result that is scored."""
