@@ -112,20 +112,6 @@ def test_minimum_is_not_over_channels() -> None:
     assert minimum.residual.min().item() == pytest.approx((0.85 * 0.5 + 0.15) / 3, rel=1e-3)
 
 
-def test_minimum_does_not_depend_on_the_order_of_candidates() -> None:
-    residuals, unwarped = images(2, 3, 6, 7, seed=9), images(2, 3, 6, 7, seed=10)
-    seen = images(2, 3, 6, 7, seed=11) > 0.3
-    names, order = ("-1", "+1", "stereo"), [2, 0, 1]
-    identity_residual = identity_reprojection(unwarped, names)
-    shuffled_to_beat = identity_reprojection(unwarped[:, order], [names[i] for i in order])
-    assert torch.equal(shuffled_to_beat, identity_residual[:, order])
-    minimum = minimum_reprojection(residuals, seen, unwarped, identity_residual)
-    shuffled = minimum_reprojection(residuals[:, order], seen[:, order], unwarped[:, order], shuffled_to_beat)
-    assert torch.equal(minimum.residual, shuffled.residual)
-    number = torch.tensor([*order, *(3 + i for i in order), -1], dtype=torch.int8)
-    assert torch.equal(minimum.winner, number[shuffled.winner.long()])
-
-
 def test_without_auto_mask_it_equals_monodepth2() -> None:
     """One kind of source, everything in view: the minimum over unwarped and warped residuals together, as there."""
     residuals, unwarped = images(2, 2, 6, 7, seed=12), images(2, 2, 6, 7, seed=13)

@@ -327,7 +327,6 @@ def test_shapes_and_sources_that_do_not_fit_are_refused(make_scene: MakeScene) -
 
 
 # -- the right view
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_two_views_of_one_wall_agree_and_others_do_not(make_scene: MakeScene) -> None:
@@ -359,7 +358,6 @@ def test_the_other_way_round_brightness_undoes_itself(make_scene: MakeScene) -> 
 
 
 # -- smoothness
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_each_kind_of_smoothness_by_what_costs_it_nothing() -> None:
@@ -393,7 +391,6 @@ def test_smoothness_is_chosen_by_name_and_known_mistakes_are_refused(make_scene:
 
 
 # -- the gate
-# ----------------------------------------------------------------------------------------------------------------------
 
 
 def predict_brightness(brightness: Tensor) -> Prediction:

@@ -1,4 +1,4 @@
-"""What must hold of D3VO's losses on an exact scene, as laws; and that each known mistake breaks the law that names it.
+"""What must hold of D3VO's losses on an exact scene, as laws. tests/mutations/losses.py has the known mistakes.
 
 The scene is a wall seen through cameras of known exposure, so that depth, motion, brightness and the right view have a
 truth.
@@ -16,24 +16,19 @@ from torch import Tensor
 
 from stadia.core.types import Camera, Prediction
 from stadia.geometry.warp import warp_image
-from stadia.losses import SMOOTHNESS, affine_brightness, reprojection, selfsup_loss, uncertainty
-from stadia.losses.auto_mask import MinimumReprojection, minimum_reprojection
+from stadia.losses import SMOOTHNESS, affine_brightness, uncertainty
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.photometric import ssim_distance
-from stadia.losses.reprojection import Reprojection, TorchReprojector
+from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 MakeScene = Callable[..., Any]
 
 
-LOSS, REPROJECTOR = (SelfSupervisedLoss, TorchReprojector)  # functions under test; mistakes replace them below
-
-
 def report(scene: Any, prediction: Prediction, **config: Any) -> LossReport:
-    return LOSS(SelfSupervisedLossConfig(**config), reprojector=REPROJECTOR)(
-        scene.targets, prediction, scene.source_names
-    )
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(**config), reprojector=TorchReprojector)
+    return loss(scene.targets, prediction, scene.source_names)
 
 
 def gradient(scene: Any, prediction: Prediction, name: str, **config: Any) -> Tensor:
@@ -53,7 +48,6 @@ def rises_from(least: float, values: dict[float, float]) -> bool:
 
 
 # -- laws: each takes a scene, and fails where the loss breaks it
-# ------------------------------------------------------------------
 
 
 def brightness_is_least_at_the_truth(scene: Any) -> None:
@@ -219,7 +213,7 @@ def smoothness_has_no_unit(_: Any) -> None:
     image = torch.rand(2, 3, 6, 7, generator=generator, dtype=torch.float64)
     for name in SMOOTHNESS:
         if name != "slope":
-            smooth = LOSS(SelfSupervisedLossConfig(smoothness_type=name)).smoothness
+            smooth = SelfSupervisedLoss(SelfSupervisedLossConfig(smoothness_type=name)).smoothness
             torch.testing.assert_close(
                 smooth(1e3 * inverse_depth, image), smooth(inverse_depth, image), rtol=1e-9, atol=0
             )
@@ -266,142 +260,3 @@ def test_law(make_scene: MakeScene, law: Callable[[Any], None]) -> None:
 
 def test_samples_do_not_mix(make_scene: MakeScene) -> None:
     samples_do_not_mix(make_scene)
-
-
-# -- mistakes: a changed copy of a part, and the law that it breaks
-# ---------------------------------------------------------------
-
-
-class BrightnessOnTheView(TorchReprojector):
-    def _residuals(self, images: Tensor) -> Tensor:
-        given, self.brightness = self.brightness, None
-        changed = images if given is None else given[..., :1, None, None] * images + given[..., 1:, None, None]
-        residuals, self.brightness = super()._residuals(changed), given
-        return residuals
-
-
-class MinimumOverChannels(TorchReprojector):
-    def _residuals(self, images: Tensor) -> Tensor:
-        assert self.brightness is not None
-        a, b = (
-            images.flatten(0, 1),
-            affine_brightness.apply_brightness(images, self.images.target, self.brightness).flatten(0, 1),
-        )
-        each = 0.85 * ssim_distance(a, b) + 0.15 * (a - b).abs()
-        return each.amin(dim=1).view(*images.shape[:2], *images.shape[3:])
-
-
-def minimum_of_image_averages(residuals: Tensor, *others: Tensor, auto_mask: bool) -> MinimumReprojection:
-    best = residuals.mean(dim=(2, 3)).argmin(dim=1)
-    chosen = residuals[torch.arange(len(best)), best][:, None]
-    return replace(minimum_reprojection(residuals, *others, auto_mask=auto_mask), residual=chosen)
-
-
-class UncertaintyBeforeTheMinimum(SelfSupervisedLoss):
-    def _compare(self, terms: Any, sizes: Any, prediction: Prediction, *others: Any) -> Reprojection:
-        if prediction.log_uncertainty is None:
-            return super()._compare(terms, sizes, prediction, *others)
-        s = prediction.log_uncertainty[0]
-
-        class Weighing(TorchReprojector):
-            def __call__(self, *leaf: Tensor) -> Reprojection:
-                self._residuals = lambda images: TorchReprojector._residuals(self, images) / s.exp() + s  # type: ignore[method-assign]
-                return super().__call__(*leaf)
-
-        self.reprojector = Weighing
-        return super()._compare(terms, sizes, replace(prediction, log_uncertainty=None), *others)
-
-
-class RightViewWeighed(SelfSupervisedLoss):
-    def _compare_right(self, terms: Any, sizes: Any, prediction: Prediction, *others: Any) -> Reprojection:
-        compared = super()._compare_right(terms, sizes, prediction, *others)
-        assert prediction.log_uncertainty is not None
-        residual = self.config.right_view * compared.minimum.residual
-        terms.add("right_view", 0, uncertainty.weight_by_uncertainty(residual, prediction.log_uncertainty[0]).mean())
-        return compared
-
-
-class RightViewInTheMinimum(SelfSupervisedLoss):
-    def _compare(self, terms: Any, sizes: Any, prediction: Prediction, *others: Any) -> Reprojection:
-        assert prediction.inverse_depth_right is not None
-        both = tuple((a + b) / 2 for a, b in zip(prediction.inverse_depth, prediction.inverse_depth_right, strict=True))
-        return super()._compare(terms, sizes, replace(prediction, inverse_depth=both), *others)
-
-
-class Powers(selfsup_loss._Terms):
-    def add(self, name: str, scale: int, value: Tensor) -> None:
-        super().add(name, scale, value ** (scale + 1))
-
-
-class OfMetres:
-    @staticmethod
-    def load(_: str) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda inverse_depth, image: SMOOTHNESS.load("slope")(1 / inverse_depth, image)
-
-
-def all_pairs(residual: Tensor, log_uncertainty: Tensor) -> Tensor:
-    s = log_uncertainty.squeeze(1)
-    return residual / s.exp() + s  # (B, 1, H, W) with (B, H, W): every pair of samples
-
-
-def any_channel(images: Tensor) -> Tensor:
-    return ((images >= 0.98) | (images <= 0.02)).any(dim=-3, keepdim=True)
-
-
-HERE: dict[str, Any] = globals()
-MISTAKES: dict[str, tuple[Any, str, Any, Callable[[Any], None]]] = {
-    "A2 brightness on the warped source": (HERE, "REPROJECTOR", BrightnessOnTheView, brightness_is_least_at_the_truth),
-    "A5 min of image averages": (
-        vars(reprojection),
-        "minimum_reprojection",
-        minimum_of_image_averages,
-        residual_is_the_least_candidate,
-    ),
-    "A7 min over channels": (HERE, "REPROJECTOR", MinimumOverChannels, residual_is_the_least_candidate),
-    "A8 superscript as exponent": (vars(selfsup_loss), "_Terms", Powers, scales_are_averaged),
-    "A11 smooth metric depth": (vars(selfsup_loss), "SMOOTHNESS", OfMetres, smoothness_has_no_unit),
-    "A15 right view in the left minimum": (HERE, "LOSS", RightViewInTheMinimum, right_view_is_a_loss_of_its_own),
-    "C Sigma before the minimum": (HERE, "LOSS", UncertaintyBeforeTheMinimum, uncertainty_weighs_the_minimum),
-    "C6 Sigma broadcast": (vars(selfsup_loss), "weight_by_uncertainty", all_pairs, samples_do_not_mix),
-    "C7 Sigma on the right view": (HERE, "LOSS", RightViewWeighed, right_view_is_a_loss_of_its_own),
-    "C8 r times Sigma": (
-        vars(uncertainty),
-        "weight_by_uncertainty",
-        lambda r, s: r * s.exp() + s,
-        uncertainty_is_least_at_the_residual,
-    ),
-    "F6 saturated in any channel": (
-        vars(affine_brightness),
-        "find_saturated_pixels",
-        any_channel,
-        saturation_is_of_all_channels,
-    ),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_known_mistake_breaks_its_law(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
-    where, name, wrong, law = MISTAKES[mistake]
-    given = make_scene if law is samples_do_not_mix else make_scene()
-    monkeypatch.setitem(where, name, wrong)
-    with pytest.raises(AssertionError):
-        law(given)
-
-
-def test_brightness_on_the_warped_source_is_least_at_one_over_the_gain(
-    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Identify this mistake: gain 1.25 explains a source recorded at 0.8."""
-    scene = make_scene(names=("-1",))
-    darker = replace(scene, targets=replace(scene.targets, sources=0.8 * scene.targets.sources))
-
-    def best() -> float:
-        pred = {
-            a: replace(scene.prediction(), brightness=torch.tensor([[[a, 0.0]]], dtype=torch.float64))
-            for a in (0.64, 0.8, 1.0, 1.25)
-        }
-        return min(pred, key=lambda a: report(darker, pred[a], auto_mask=False).terms["photometric"].item())
-
-    assert best() == 0.8
-    monkeypatch.setitem(HERE, "REPROJECTOR", BrightnessOnTheView)
-    assert best() == 1.25

@@ -6,8 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from stadia.losses.smoothness import edge_aware_smoothness
+from stadia.losses.config import SelfSupervisedLossConfig
+from stadia.losses.cpu.fused_smoothness import fused_edge_aware_smoothness
+from stadia.losses.selfsup_loss import SelfSupervisedLoss, choose_smoothness
+from stadia.losses.smoothness import edge_aware_slope, edge_aware_smoothness
 
 
 def test_by_hand() -> None:
@@ -21,19 +25,6 @@ def test_by_hand() -> None:
     assert edge_aware_smoothness(inverse_depth.transpose(2, 3), image).item() == pytest.approx(1.0, rel=1e-12)
 
 
-@pytest.mark.parametrize("factor", [1e-3, 0.5, 5.4, 1e3])
-def test_does_not_depend_on_the_unit_of_depth(factor: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    inverse_depth = torch.rand(2, 1, 6, 7, generator=generator, dtype=torch.float64) + 0.1
-    image = torch.rand(2, 3, 6, 7, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(
-        edge_aware_smoothness(factor * inverse_depth, image),
-        edge_aware_smoothness(inverse_depth, image),
-        rtol=1e-12,
-        atol=0,
-    )
-
-
 def test_each_sample_is_normalized_by_its_own_mean() -> None:
     generator = torch.Generator().manual_seed(1)
     inverse_depth = torch.rand(2, 1, 6, 7, generator=generator, dtype=torch.float64) + 0.1
@@ -43,18 +34,45 @@ def test_each_sample_is_normalized_by_its_own_mean() -> None:
     torch.testing.assert_close(edge_aware_smoothness(scaled, image), alone.mean())
 
 
-def test_flat_depth_costs_nothing_and_an_edge_in_the_image_excuses_a_step() -> None:
-    flat = torch.full((1, 1, 4, 4), 0.3)
-    step = flat.clone()
-    step[..., 2:] = 0.6
-    plain, edge = torch.full((1, 3, 4, 4), 0.5), torch.zeros(1, 3, 4, 4)
-    edge[..., 2:] = 1.0
-    assert edge_aware_smoothness(flat, plain) == 0
-    assert edge_aware_smoothness(step, edge) < 0.5 * edge_aware_smoothness(step, plain)
+# -- the compiled loops have the values and gradients of the readable function
 
 
-def test_gradient() -> None:
+def make_maps(height: int, width: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Return inverse depth with steps and flat parts, and an image."""
+    generator = torch.Generator().manual_seed(0)
+    inverse_depth = torch.rand(3, 1, height, width, generator=generator, dtype=dtype) + 0.1
+    inverse_depth[:, :, : height // 2, : width // 2] = 0.3
+    return inverse_depth.requires_grad_(), torch.rand(3, 3, height, width, generator=generator, dtype=dtype)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 10), (33, 2), (70, 41)], ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
+def test_values_and_gradients_are_those_of_the_readable_twin(
+    size: tuple[int, int], dtype: torch.dtype, tolerance: float
+) -> None:
+    inverse_depth, image = make_maps(*size, dtype)
+    fused, readable = (f(inverse_depth, image) for f in (fused_edge_aware_smoothness, edge_aware_smoothness))
+    assert fused.dtype == dtype
+    torch.testing.assert_close(fused, readable, rtol=tolerance, atol=0)
+    gradients = [torch.autograd.grad(3 * each, inverse_depth)[0] for each in (fused, readable)]
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance * float(gradients[1].abs().max()))
+
+
+def test_gradient_by_finite_differences() -> None:
     generator = torch.Generator().manual_seed(2)
-    inverse_depth = (torch.rand(1, 1, 4, 5, generator=generator, dtype=torch.float64) + 0.1).requires_grad_()
-    image = torch.rand(1, 3, 4, 5, generator=generator, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: edge_aware_smoothness(x, image), (inverse_depth,))
+    inverse_depth = (torch.rand(2, 1, 4, 5, generator=generator, dtype=torch.float64) + 0.1).requires_grad_()
+    image = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda d: fused_edge_aware_smoothness(d, image), (inverse_depth,))
+
+
+def test_numbers_that_are_not_finite_are_not_hidden() -> None:
+    for broken in range(2):
+        maps = [each.detach().clone() for each in make_maps(6, 7)]
+        maps[broken][0, 0, 3, 3] = torch.nan
+        assert fused_edge_aware_smoothness(*maps).isnan()
+
+
+def test_it_stands_for_the_readable_function_alone() -> None:
+    assert choose_smoothness(edge_aware_smoothness) is fused_edge_aware_smoothness
+    assert choose_smoothness(edge_aware_slope) is edge_aware_slope
+    assert SelfSupervisedLoss(SelfSupervisedLossConfig()).smoothness is edge_aware_smoothness

@@ -112,27 +112,6 @@ def test_a_batch_without_labels_is_zero_with_zero_gradient(part: str) -> None:
     assert (leaf.grad == 0).all()
 
 
-@pytest.mark.parametrize("part", [name for name in SPARSE_DEPTH_LOSSES if name != "silog_pooled"])
-def test_a_batch_is_the_mean_of_its_images(part: str) -> None:
-    """D-12: whatever the batch size, also where one image has a tenth of the labels of another."""
-    inverse_depth, true_m = scene(4)
-    true_m[2, :, :, 1:] = 0
-    loss = only(part)
-    alone = torch.stack([loss(inverse_depth[i : i + 1], true_m[i : i + 1]).total for i in range(4)])
-    torch.testing.assert_close(loss(inverse_depth, true_m).total, alone.mean())
-
-
-@pytest.mark.parametrize("part", [name for name in SPARSE_DEPTH_LOSSES if name != "silog_pooled"])
-def test_images_do_not_see_each_other(part: str) -> None:
-    inverse_depth, true_m = scene(2)
-    gradients = []
-    for other in (1.0, 9.0):
-        leaf = inverse_depth.clone().requires_grad_()
-        only(part)(leaf * torch.tensor([1.0, other], dtype=F64).view(2, 1, 1, 1), true_m).total.backward()
-        gradients.append(leaf.grad[0])
-    torch.testing.assert_close(*gradients)
-
-
 def test_the_pooled_one_is_that_of_a_single_image_and_sees_others() -> None:
     inverse_depth, true_m = scene(2)
     torch.testing.assert_close(
@@ -179,37 +158,6 @@ def test_half_precision_is_computed_in_full(part: str) -> None:
         report = only(part)(rounded, true_m)
     assert report.total.dtype == torch.float32
     torch.testing.assert_close(report.total, only(part)(rounded.float(), true_m).total, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
-@pytest.mark.parametrize("form", ["root", "variance"])
-def test_gradients_are_those_of_finite_differences(part: str, form: str) -> None:
-    inverse_depth, true_m = scene(2, 0.8)
-    leaf = inverse_depth[..., :4, :5].clone().requires_grad_()
-    loss = only(part, silog_form=form)
-    assert torch.autograd.gradcheck(lambda x: loss(x, true_m[..., :4, :5]).total, (leaf,))
-
-
-@pytest.mark.parametrize("part", SPARSE_DEPTH_LOSSES)
-def test_loss_rises_away_from_the_truth(part: str) -> None:
-    """Along a line to something else, at every step."""
-    _, true_m = scene()
-    elsewhere, _ = scene(seed=1)
-    truth = torch.where(true_m > 0, 1 / true_m, 0.3)
-    costs = [float(only(part)(truth + share * (elsewhere - truth), true_m).total) for share in torch.linspace(0, 1, 9)]
-    assert costs == sorted(costs)
-    assert costs[0] < 1e-6 < 0.1 < costs[-1]
-
-
-def test_steps_against_the_gradient_reach_the_truth() -> None:
-    _, true_m = scene(share=1.1)
-    logit = torch.full_like(true_m, math.log(0.1)).requires_grad_()
-    optimizer = torch.optim.Adam([logit], lr=0.05)
-    for _ in range(150):
-        optimizer.zero_grad()
-        SparseDepthLoss()(logit.exp(), true_m).total.backward()
-        optimizer.step()
-    assert (logit.exp() * true_m - 1).abs().max() < 0.05
 
 
 def test_maps_of_another_size_are_refused() -> None:

@@ -26,7 +26,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.files.image_io import write_image
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
-from stadia.models.published_files import find_published_files, read_settings
+from stadia.models.published_networks import find_published_files, read_settings
 from stadia.predict.export import export_checkpoint
 from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network
 from stadia.recipes.selfsup.config import SelfsupConfig

@@ -8,8 +8,7 @@ from pathlib import Path
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 from stadia.models import DEPTH_NETWORKS
-from stadia.models.published_files import HUB, is_network_folder
-from stadia.models.published_networks import PUBLISHED_NETWORKS
+from stadia.models.published_networks import HUB, PUBLISHED_NETWORKS, is_network_folder
 
 OWN_NETWORK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """A network of the user's own: module:Class."""

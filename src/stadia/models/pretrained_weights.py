@@ -432,12 +432,6 @@ _ORIGINAL: tuple[tuple[str, str], ...] = (
     ),
     (rf"scratch\.output_conv\.(\d)\.{_KIND}", r"head.head.\1.\g<kind>"),
 )
-# DINOv2's attention as transformers called it before 5, and as published files still do.
-_PROJECTIONS = {"attention.query": "q_proj", "attention.key": "k_proj", "attention.value": "v_proj"}
-_RENAMED = tuple(
-    (rf"(backbone\.encoder\.layer\.\d+\.attention)\.{re.escape(old)}\.{_KIND}", rf"\1.{new}.\g<kind>")
-    for old, new in (_PROJECTIONS | {"output.dense": "o_proj"}).items()
-)
 
 
 def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[str, tuple[str, Tensor]]:
@@ -462,7 +456,7 @@ def rename_to_transformers(tensors: Mapping[str, Tensor], own: Collection[str]) 
 
 
 def _rename(old: str) -> str:
-    for pattern, template in (*_ORIGINAL, *_RENAMED):
+    for pattern, template in _ORIGINAL:
         if match := re.fullmatch(pattern, old):
             new = match.expand(template)
             if number := match.groupdict().get("n"):

@@ -1,11 +1,23 @@
-"""Published depth networks by short names: what each predicts, its licence, its paper and its score. No torch."""
+"""Published depth networks: what each predicts, its licence and score, and where its files are. Imports no torch.
+
+Weights are read as safetensors alone. A pickle is never opened, and code of a repository is never run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
+from stadia.core.registry import find_nearest_name
 from stadia.core.types import DepthScale
+from stadia.files.input_files import check_input_file
+from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
 
 FORBIDS_COMMERCIAL_USE = ("CC-BY-NC", "Apple-AMLR", "research only")
 """Parts of the names of licences that forbid commercial use."""
@@ -19,20 +31,7 @@ PACKAGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedNetwork:
-    """A published network and what its authors state about it.
-
-    repository: on the Hugging Face hub.
-    millions: parameters in millions.
-    output: scale of its depth.
-    focal: fx / width of the images for which its metres hold; None where it predicts no metres, or the authors do not
-        state it. With another camera depth is scaled by the ratio of focal lengths.
-    licence: of the weights.
-    data: that trained it, with licences.
-    paper: arXiv number.
-    score: as published; "" where none of a usual benchmark is.
-    package: that runs it, of PACKAGES; "" for transformers.
-    focal_unit_px: its depth times the focal length in pixels of its image over this is metres; None where it is metres.
-    """
+    """A published network and what its authors state about it; published_networks.toml describes the fields."""
 
     repository: str
     millions: float
@@ -59,187 +58,13 @@ class PublishedNetwork:
         )
 
 
-_AFFINE, _METRES = DepthScale.AFFINE_INVERSE, DepthScale.METRES
-_NC = "CC-BY-NC-4.0"
-_V2_DATA = "synthetic images and 62 M pseudo-labelled ones"
-_V1_DATA = "1.5 M labelled and 62 M pseudo-labelled images"
-_VKITTI = "Virtual KITTI 2 (CC-BY-NC-SA-3.0)"
-_HYPERSIM = "Hypersim (CC-BY-SA-3.0)"
-_KITTI_FOCAL, _VKITTI_FOCAL, _HYPERSIM_FOCAL, _NYU_FOCAL = 721.5377 / 1242, 725.0087 / 1242, 886.81 / 1024, 518.86 / 640
+def _read_networks() -> dict[str, PublishedNetwork]:
+    text = Path(__file__).with_name("published_networks.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)
+    return {name: PublishedNetwork(**{**row, "output": DepthScale(row["output"])}) for name, row in rows.items()}
 
 
-def _depth_anything_v2(size: str, millions: float, licence: str, score: str) -> dict[str, PublishedNetwork]:
-    """Return the relative network of Depth Anything V2 of a size, and its two metric ones."""
-    hub, name = "depth-anything/Depth-Anything-V2", size.lower()
-    metric = {"licence": licence, "millions": millions, "paper": "2406.09414", "output": _METRES}
-    return {
-        f"depth-anything-v2-{name}": PublishedNetwork(
-            repository=f"{hub}-{size}-hf",
-            millions=millions,
-            output=_AFFINE,
-            licence=licence,
-            data=_V2_DATA,
-            paper="2406.09414",
-            score=score,
-        ),
-        f"depth-anything-v2-metric-outdoor-{name}": PublishedNetwork(
-            repository=f"{hub}-Metric-Outdoor-{size}-hf",
-            data=_VKITTI,
-            focal=_VKITTI_FOCAL,
-            **metric,  # type: ignore[arg-type]
-        ),
-        f"depth-anything-v2-metric-indoor-{name}": PublishedNetwork(
-            repository=f"{hub}-Metric-Indoor-{size}-hf",
-            data=_HYPERSIM,
-            focal=_HYPERSIM_FOCAL,
-            **metric,  # type: ignore[arg-type]
-        ),
-    }
-
-
-def _depth_anything_v1(size: str, millions: float, score: str) -> PublishedNetwork:
-    return PublishedNetwork(
-        repository=f"LiheYoung/depth-anything-{size}-hf",
-        millions=millions,
-        output=_AFFINE,
-        licence="Apache-2.0",
-        data=_V1_DATA,
-        paper="2401.10891",
-        score=score,
-    )
-
-
-def _dpt(name: str, millions: float, score: str) -> PublishedNetwork:
-    return PublishedNetwork(
-        repository=f"Intel/{name}",
-        millions=millions,
-        output=_AFFINE,
-        licence="Apache-2.0",
-        data="MIX 6, 1.4 M images of ten data sets",
-        paper="2103.13413",
-        score=score,
-    )
-
-
-def _glpn(data: str, focal: float, score: str) -> PublishedNetwork:
-    return PublishedNetwork(
-        repository=f"vinvino02/glpn-{data}",
-        millions=61.2,
-        output=_METRES,
-        licence="Apache-2.0",
-        data={"kitti": "KITTI (CC-BY-NC-SA-3.0)", "nyu": "NYU Depth v2"}[data],
-        paper="2201.07436",
-        focal=focal,
-        score=score,
-    )
-
-
-def _zoedepth(name: str, data: str, focal: float | None) -> PublishedNetwork:
-    return PublishedNetwork(
-        repository=f"Intel/zoedepth-{name}",
-        millions=345,
-        output=_METRES,
-        licence="MIT",
-        data=f"twelve data sets, then {data}",
-        paper="2302.12288",
-        focal=focal,
-    )
-
-
-def _moge(name: str, millions: float, output: DepthScale) -> dict[str, PublishedNetwork]:
-    is_second = name.startswith("moge-2")
-    return {
-        name: PublishedNetwork(
-            repository=f"Ruicheng/{name}",
-            millions=millions,
-            output=output,
-            licence="MIT",
-            data=f"{24 if is_second else 21} real and synthetic data sets",
-            paper="2507.02546" if is_second else "2410.19115",
-            package="moge",
-        )
-    }
-
-
-def _depth_anything_3(name: str, millions: float, output: DepthScale, licence: str) -> dict[str, PublishedNetwork]:
-    is_metric = name == "da3metric-large"
-    return {
-        name: PublishedNetwork(
-            repository=f"depth-anything/{name.upper()}",
-            millions=millions,
-            output=output,
-            licence=licence,
-            data="public academic data sets",
-            paper="2511.10647",
-            package="depth_anything_3",
-            focal=1.0 if is_metric else None,  # any: its unit follows the focal length
-            focal_unit_px=300.0 if is_metric else None,
-        )
-    }
-
-
-PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = {
-    **_depth_anything_v2("Small", 24.8, "Apache-2.0", "aligned AbsRel KITTI .078, NYU .053"),
-    **_depth_anything_v2("Base", 97.5, _NC, "aligned AbsRel KITTI .078, NYU .049"),
-    **_depth_anything_v2("Large", 335.3, _NC, "aligned AbsRel KITTI .074, NYU .045"),
-    "depth-anything-small": _depth_anything_v1("small", 24.8, "aligned AbsRel KITTI .080, NYU .053"),
-    "depth-anything-base": _depth_anything_v1("base", 97.5, "aligned AbsRel KITTI .080, NYU .046"),
-    "depth-anything-large": _depth_anything_v1("large", 335.3, "aligned AbsRel KITTI .076, NYU .043"),
-    "depth-pro": PublishedNetwork(
-        repository="apple/DepthPro-hf",
-        millions=952,
-        output=_METRES,
-        licence="Apple-AMLR (research only)",
-        data="synthetic and real data sets",
-        paper="2410.02073",
-        focal=1.0,  # it predicts inverse depth times fx / width
-        score="unaligned d1 ETH3D .415, Sun-RGBD .890",
-    ),
-    "dpt-large": _dpt("dpt-large", 343, "aligned d1 KITTI .915, NYU .917; AbsRel ETH3D .089"),
-    "dpt-hybrid": _dpt("dpt-hybrid-midas", 123, "aligned d1 KITTI .884, NYU .913; AbsRel ETH3D .093"),
-    "glpn-kitti": _glpn("kitti", _KITTI_FOCAL, "unaligned AbsRel KITTI .057"),
-    "glpn-nyu": _glpn("nyu", _NYU_FOCAL, "unaligned AbsRel NYU .098"),
-    "zoedepth-nyu": _zoedepth("nyu", "NYU Depth v2", _NYU_FOCAL),
-    "zoedepth-kitti": _zoedepth("kitti", "KITTI (CC-BY-NC-SA-3.0)", _KITTI_FOCAL),
-    "zoedepth-nyu-kitti": _zoedepth("nyu-kitti", "NYU Depth v2 and KITTI (CC-BY-NC-SA-3.0)", None),
-    "prompt-depth-anything-small": PublishedNetwork(
-        repository="depth-anything/prompt-depth-anything-vits-hf",
-        millions=25,
-        output=DepthScale.AFFINE_DEPTH,
-        licence="Apache-2.0",
-        data="Hypersim, ScanNet++ and ARKitScenes",
-        paper="2412.14015",
-    ),
-    "tipsv2-b14-dpt": PublishedNetwork(
-        repository="google/tipsv2-b14-dpt",
-        millions=100,
-        output=_METRES,
-        licence="Apache-2.0",
-        data="NYU Depth v2, on a frozen backbone",
-        paper="2604.12012",
-        focal=_NYU_FOCAL,
-    ),
-    "chmv2": PublishedNetwork(
-        repository="facebook/dinov3-vitl16-chmv2-dpt-head",
-        millions=330,
-        output=DepthScale.AFFINE_DEPTH,  # heights of trees seen from above
-        licence="DINOv3 License",
-        data="satellite images and airborne laser scans",
-        paper="2603.06382",
-    ),
-    **_moge("moge-vitl", 314, DepthScale.UP_TO_SCALE),
-    **_moge("moge-2-vitl", 326, _METRES),
-    **_moge("moge-2-vits-normal", 35, _METRES),
-    **_moge("moge-2-vitb-normal", 104, _METRES),
-    **_moge("moge-2-vitl-normal", 331, _METRES),
-    **_depth_anything_3("da3-small", 26, DepthScale.UP_TO_SCALE, "Apache-2.0"),
-    **_depth_anything_3("da3-base", 120, DepthScale.UP_TO_SCALE, "Apache-2.0"),
-    **_depth_anything_3("da3-large-1.1", 350, DepthScale.UP_TO_SCALE, _NC),
-    **_depth_anything_3("da3-giant-1.1", 1150, DepthScale.UP_TO_SCALE, _NC),
-    **_depth_anything_3("da3metric-large", 350, _METRES, "Apache-2.0"),
-    **_depth_anything_3("da3mono-large", 350, DepthScale.AFFINE_DEPTH, "Apache-2.0"),
-    **_depth_anything_3("da3nested-giant-large-1.1", 1400, _METRES, _NC),
-}
+PUBLISHED_NETWORKS: Mapping[str, PublishedNetwork] = _read_networks()
 """By the name that a command takes."""
 
 
@@ -269,3 +94,185 @@ def describe_licence(licence: str) -> str:
         return ""
     ban = ": it forbids commercial use" if is_non_commercial(licence) else ""
     return f"licence of the weights: {licence}{ban}"
+
+
+# -- their files: in a folder, or on the Hugging Face hub
+
+HUB = "hf:"
+"""Start of the name of a repository of the hub: hf:ORG/NAME or hf:ORG/NAME@REVISION."""
+
+CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
+"""Files of a network of transformers: its architecture, and how images are prepared."""
+
+ARCHITECTURES = tuple(
+    ["chmv2", "depth_anything", "depth_pro", "dpt", "glpn", "prompt_depth_anything", "tipsv2_dpt", "zoedepth"]
+)
+"""Values of `model_type` that are read."""
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_REPOSITORY = re.compile(r"(?P<name>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w.-]{1,100}))?")
+_FILES = (CONFIG, PREPROCESSING, "model*.safetensors", "model.safetensors.index.json")
+_EXPECTED = "a name of `stadia list networks`, hf:ORG/NAME, or a folder with config.json and model.safetensors"
+_MAX_BYTES = 1 << 36
+_DROPPED = ("auto_map", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "id2label")
+"""Keys of config.json that describe no network; `auto_map` names code."""
+
+
+@dataclass(frozen=True)
+class PublishedFiles:
+    """Where the files of a published network are.
+
+    folder: with config.json and safetensors.
+    entry: of the table; None for others.
+    revision: commit on the hub; "" for a folder.
+    """
+
+    folder: Path
+    entry: PublishedNetwork | None = None
+    revision: str = ""
+
+    @property
+    def weights(self) -> Path:
+        """Return the file of the weights, or the index of several. Raises CheckpointError without one."""
+        for name in ("model.safetensors", "model.safetensors.index.json"):
+            if (self.folder / name).is_file():
+                return self.folder / name
+        pickles = sorted(path.name for pattern in PICKLES for path in self.folder.glob(pattern))
+        found = f"{pickles[0]}, a pickle, which is not opened" if pickles else "a folder without weights"
+        fix = "save them by save_pretrained, or import them by `stadia import`" if pickles else "check the folder"
+        raise CheckpointError(self.folder, found=found, expected="model.safetensors", fix=fix)
+
+    def list_weight_files(self) -> list[Path]:
+        """Return the files of the weights, each inside the folder. Raises CheckpointError or DataError."""
+        first = self.weights
+        if first.suffix == ".safetensors":
+            names = {first.name}
+        else:
+            index = read_json(first, expected="an index of safetensors")
+            shards = index.get("weight_map") if isinstance(index, dict) else None
+            if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+                fix = "download it again"
+                raise CheckpointError(first, found="no weight_map", expected="an index of safetensors", fix=fix)
+            names = set(shards.values())
+        for name in sorted(names):
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                expected, fix = "safetensors beside it", "download it again"
+                raise CheckpointError(first, found=f"the file '{name}'", expected=expected, fix=fix)
+            check_input_file(self.folder / name, expected="weights as safetensors", max_bytes=_MAX_BYTES)
+        return [self.folder / name for name in sorted(names)]
+
+
+def find_repository(source: str) -> tuple[str, str | None] | None:
+    """Return the repository and the revision that a short name or hf:ORG/NAME[@REVISION] means; None for a folder.
+
+    Raises ConfigError for a name that is malformed.
+
+    Examples:
+        >>> find_repository("hf:ORG/NAME@main")
+        ('ORG/NAME', 'main')
+        >>> find_repository("dpt-large")
+        ('Intel/dpt-large', None)
+    """
+    if source in PUBLISHED_NETWORKS:
+        return PUBLISHED_NETWORKS[source].repository, None
+    if not source.startswith(HUB):
+        return None
+    match = _REPOSITORY.fullmatch(source.removeprefix(HUB))
+    if match is None:
+        fix = "for example hf:depth-anything/Depth-Anything-V2-Small-hf"
+        raise ConfigError(source, found="no repository", expected="hf:ORG/NAME or hf:ORG/NAME@REVISION", fix=fix)
+    return match["name"], match["revision"]
+
+
+def find_published_files(source: str) -> PublishedFiles:
+    """Return the files of a short name, of hf:ORG/NAME[@REVISION] or of a folder; those of the hub are downloaded once.
+
+    Raises ConfigError for another source, CheckpointError where the hub has no such repository, is unreachable, or
+    requires that a licence is accepted.
+    """
+    repository = find_repository(source)
+    if repository is not None:
+        name, revision = repository
+        folder = download_repository(source, name, revision)
+        return PublishedFiles(folder, find_by_repository(name), folder.name)
+    folder = expand_home(Path(source))
+    if not folder.is_dir():
+        near = find_nearest_name(source, list(PUBLISHED_NETWORKS))
+        fix = f"did you mean '{near}'?" if near else "check the name"
+        raise ConfigError(source, found="no such network or folder", expected=_EXPECTED, fix=fix)
+    return PublishedFiles(folder)
+
+
+def download_repository(
+    source: str, repository: str, revision: str | None = None, patterns: Sequence[str] = _FILES
+) -> Path:
+    """Return the local folder of a repository's files, whose name is the commit; they are downloaded once.
+
+    Args:
+        source: as the user wrote it, for messages.
+        repository, revision: on the hub.
+        patterns: of the names of its files.
+
+    Raises CheckpointError where the hub has no such repository, is unreachable, or requires that a licence is accepted.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    from stadia.models.pretrained_weights import describe_manual_copy, offline_if_unreachable
+
+    expected = "a repository with config.json and model.safetensors"
+    try:
+        with offline_if_unreachable():
+            return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+    except GatedRepoError as error:
+        found = f"{repository}, whose authors ask you to accept its licence"
+        fix = f"accept it on the page of {repository} on the hub, then `hf auth login`"
+        raise CheckpointError(source, found=found, expected=expected, fix=fix) from error
+    except RevisionNotFoundError as error:
+        found = f"no revision '{revision}' of {repository}"
+        raise CheckpointError(source, found=found, expected=expected, fix="leave @REVISION out") from error
+    except RepositoryNotFoundError as error:
+        near = find_nearest_name(repository, [entry.repository for entry in PUBLISHED_NETWORKS.values()])
+        fix = f"did you mean '{HUB}{near}'?" if near else "check the name, or log in where it is private"
+        raise CheckpointError(source, found="no such repository on the hub", expected=expected, fix=fix) from error
+    except (OSError, ValueError) as error:  # the client's errors of connections and caches
+        found = f"none in the cache, and the hub is unreachable ({type(error).__name__})"
+        fix = f"{describe_manual_copy(repository)}; or pass the folder with its files; `base` needs no download"
+        raise CheckpointError(source, found=found, expected=expected, fix=fix) from error
+
+
+def read_settings(files: PublishedFiles) -> dict[str, Any]:
+    """Return the architecture of a network, and how its images are prepared, without keys that name code.
+
+    Returns:
+        `architecture` of config.json and `preprocessing` of preprocessor_config.json, {} without that file.
+
+    Raises DataError for damaged JSON, CheckpointError for another architecture than ARCHITECTURES.
+    """
+    path = files.folder / CONFIG
+    values = read_json(path, expected=f"{CONFIG} of a network of transformers", fix="check the folder")
+    kind = values.get("model_type") if isinstance(values, Mapping) else None
+    if kind not in ARCHITECTURES:
+        expected = f"model_type as one of {', '.join(ARCHITECTURES)}"
+        fix = "pass a network for depth; a class of your own reads others (docs/how-to/add-a-depth-network.md)"
+        raise CheckpointError(path, found=f"model_type {kind!r}", expected=expected, fix=fix)
+    if isinstance(values.get("backbone"), str):
+        fix = "save it with the configuration of the backbone (backbone_config)"
+        found = f"backbone '{values['backbone']}', which would be downloaded"
+        raise CheckpointError(path, found=found, expected="the whole architecture", fix=fix)
+    architecture = {name: value for name, value in values.items() if name not in _DROPPED}
+    prepared = files.folder / PREPROCESSING
+    preprocessing = read_json(prepared) if prepared.is_file() else {}
+    if not isinstance(preprocessing, Mapping):
+        fix = "download it again"
+        raise CheckpointError(prepared, found="no JSON object", expected="settings of an image processor", fix=fix)
+    return {"architecture": architecture, "preprocessing": dict(preprocessing)}
+
+
+def is_network_folder(path: Path) -> bool:
+    """Return whether a folder holds a network of transformers: a config.json with a model_type."""
+    try:
+        values = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
+    except Exception as error:  # damaged: whoever opens it names the mistake
+        return bool(summarize_exception(error))
+    return isinstance(values, Mapping) and "model_type" in values

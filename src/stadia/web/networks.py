@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
 from stadia.models import DEFAULT_NETWORK
-from stadia.models.published_files import HUB
+from stadia.models.published_networks import HUB
 
 if TYPE_CHECKING:
     from stadia.core.types import Predictor

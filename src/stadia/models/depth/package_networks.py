@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
-from stadia.models.published_files import download_repository
-from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS
+from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS, download_repository
 
 
 class MogeNetwork(nn.Module):

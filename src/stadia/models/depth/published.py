@@ -16,8 +16,7 @@ from stadia.models.depth.dpt import check_transformers_installed, import_transfo
 from stadia.models.depth.package_networks import load_package_network
 from stadia.models.depth.published_config import DepthAnythingConfig, PublishedConfig
 from stadia.models.pretrained_weights import InitialWeights, find_unneeded, limit_parameters, refuse_differences
-from stadia.models.published_files import PublishedFiles, find_published_files
-from stadia.models.published_networks import PUBLISHED_NETWORKS
+from stadia.models.published_networks import PUBLISHED_NETWORKS, PublishedFiles, find_published_files
 
 MIN_DEPTH_M, MAX_DEPTH_M = 1e-3, 1e4
 """Metres to which predicted depth is clamped before it is inverted."""

@@ -13,8 +13,14 @@ from stadia.core.errors import StadiaError
 from stadia.core.types import DepthScale
 from stadia.files.paths import make_absolute
 from stadia.models.depth.config import DepthNetworkConfig
-from stadia.models.published_files import find_published_files, find_repository, read_settings
-from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS, PublishedNetwork
+from stadia.models.published_networks import (
+    PACKAGES,
+    PUBLISHED_NETWORKS,
+    PublishedNetwork,
+    find_published_files,
+    find_repository,
+    read_settings,
+)
 
 MAX_SIDE = 4096
 """Largest side of a network's image that settings of a file may request."""

@@ -19,8 +19,7 @@ from stadia.models.depth.midas import is_midas_file
 from stadia.models.depth.monodepth2 import describe_monodepth2
 from stadia.models.network_names import OWN_NETWORK, is_network_name, refuse_misspelt_network
 from stadia.models.pretrained_weights import read_tensors, resolve_weights_file
-from stadia.models.published_files import HUB
-from stadia.models.published_networks import describe_licence
+from stadia.models.published_networks import HUB, describe_licence
 from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.recipes.base.network_recipe import NetworkRecipe, describe_recipe, make_network_recipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
