@@ -10,8 +10,7 @@ import torch
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.ignored_pixels import widen_region
-from stadia.losses.reprojection import TorchReprojector
+from stadia.losses.reprojection import TorchReprojector, widen_region
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 HEIGHT, WIDTH = 16, 24

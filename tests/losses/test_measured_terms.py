@@ -10,7 +10,7 @@ import torch
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.measured_terms import MeasuredTerms, compute_speed_error
+from stadia.losses.sparse_depth import MeasuredTerms, compute_speed_error
 from stadia.recipes import configure
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from stadia.losses.min_norm import DataSetBalance, find_min_norm_weights
+from stadia.losses.loss_balance import DataSetBalance, find_min_norm_weights
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -24,9 +24,9 @@ from stadia.losses.affine_brightness import BrightnessGate, apply_brightness
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.cpu.fused_reprojector import FusedReprojector
 from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import weight_by_uncertainty
 from stadia.losses.reprojection import TorchReprojector, left_right_consistency
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.losses.uncertainty import weight_by_uncertainty
 
 MakeScene = Callable[..., Any]
 FIELDS = ("inverse_depth", "inverse_depth_right", "log_uncertainty")
@@ -386,8 +386,9 @@ def test_smoothness_is_chosen_by_name_and_known_mistakes_are_refused(make_scene:
     }
     assert len(set(kinds.values())) == len(SMOOTHNESS) == 4
     for name, why in (("sum", "flattens depth"), ("metric_depth", "far, uncertain depth")):
-        with pytest.raises((ConfigError, ValueError), match=why):
-            SelfSupervisedLossConfig(smoothness_type=name)
+        with pytest.raises(ConfigError) as refused:
+            SMOOTHNESS.check(name)
+        assert why in refused.value.fix
 
 
 # -- the gate

@@ -26,21 +26,23 @@ from stadia.losses import RESIDUALS, SMOOTHNESS
 from stadia.losses.affine_brightness import brightness_penalty, find_saturated_pixels
 from stadia.losses.auto_mask import lift_auto_mask_from_road
 from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.ignored_pixels import find_left_out, leave_out, widen_region
 from stadia.losses.loss_report import LossReport
+from stadia.losses.photometric import weight_by_uncertainty
 from stadia.losses.reprojection import (
     STEREO_SOURCE,
     Reprojection,
     ReprojectionInputs,
     Reprojector,
     TorchReprojector,
+    find_left_out,
+    leave_out,
     left_right_consistency,
     select_sources,
     swap_target_and_source,
+    widen_region,
 )
 from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.losses.sparse_depth import MapLabels, point_depth_loss
-from stadia.losses.uncertainty import weight_by_uncertainty
 
 RATIO_EPS = 1e-6
 """Added to both residuals of a ratio, so that equal images have 1."""
@@ -61,7 +63,7 @@ class SelfSupervisedLoss:
 
     *Optional outputs* (D3VO, arXiv 2003.01060): the brightness of each source changes the target before the comparison
     (`losses.affine_brightness`), and the term "brightness" regularizes it to (1, 0). The log uncertainty weights the
-    minimum (`losses.uncertainty`), so "photometric" may be negative. The right view has its own term.
+    minimum (`losses.photometric`), so "photometric" may be negative. The right view has its own term.
 
     Runs in float32 at least: at half precision a projection is wrong by whole pixels.
 
@@ -111,14 +113,9 @@ class SelfSupervisedLoss:
             targets = targets.to(torch.promote_types(targets.image.dtype, torch.float32))
             prediction = prediction.to(torch.promote_types(prediction.inverse_depth[0].dtype, torch.float32))
             prediction = self._scale_translation_gradient(prediction, source_names, step)
-            cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
-            ignored = None if targets.ignored is None else widen_region(targets.ignored)
-            saturation = self.config.saturation
-            images = ReprojectionInputs(
-                targets.image, cameras[0], targets.sources, cameras[1], names, ignored, saturation
-            )
-            labels = MapLabels.of_targets(targets)
-            return self._report(images, prediction, step, road if self.auto_masks(names, step) else None, labels)
+            images, labels = self._make_inputs(targets, source_names), MapLabels.of_targets(targets)
+            road = road if self.auto_masks(images.source_names, step) else None
+            return self._report(images, prediction, step, road, labels)
 
     @torch.no_grad()
     def find_residual(
@@ -139,22 +136,29 @@ class SelfSupervisedLoss:
         """
         with torch.autocast(targets.image.device.type, enabled=False):
             targets, prediction = targets.to(torch.float32), prediction.to(torch.float32)
-            cameras, names = (targets.camera, targets.source_camera), tuple(source_names)
-            ignored = None if targets.ignored is None else widen_region(targets.ignored)
-            saturation = self.config.saturation
-            images = ReprojectionInputs(
-                targets.image, cameras[0], targets.sources, cameras[1], names, ignored, saturation
-            )
-            indices, _ = self.split_sources(names, step)
-            auto_mask = self.auto_masks(names, step)
+            images = self._make_inputs(targets, source_names)
+            indices, _ = self.split_sources(images.source_names, step)
+            auto_mask = self.auto_masks(images.source_names, step)
             reproject = self._reprojector(images, indices, prediction.brightness, auto_mask=auto_mask)
             T_source_target = select_sources(prediction.T_source_target, indices)
             resized = _resize_like(inverse_depth.float(), targets.image)
             comparison = reproject.bind_motion(T_source_target, averages=False)(resized)
-            if ignored is not None:
+            if images.ignored is not None:
                 winner, selected = comparison.minimum.winner, images.select(indices)
-                comparison = leave_out(comparison, find_left_out(ignored, winner, resized, selected, T_source_target))
+                left_out = find_left_out(images.ignored, winner, resized, selected, T_source_target)
+                comparison = leave_out(comparison, left_out)
             return comparison.minimum.residual
+
+    def _make_inputs(self, targets: Targets, source_names: Sequence[str]) -> ReprojectionInputs:
+        return ReprojectionInputs(
+            target=targets.image,
+            camera=targets.camera,
+            sources=targets.sources,
+            source_camera=targets.source_camera,
+            source_names=tuple(source_names),
+            ignored=None if targets.ignored is None else widen_region(targets.ignored),
+            saturation=self.config.saturation,
+        )
 
     def _scale_translation_gradient(self, prediction: Prediction, source_names: Sequence[str], step: int) -> Prediction:
         """Return the same prediction; the gradient of translations of temporal sources is multiplied."""

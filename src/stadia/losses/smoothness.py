@@ -1,4 +1,14 @@
-"""Edge-aware smoothness of depth: one function per definition of "smooth"."""
+"""Edge-aware smoothness of depth: one function per definition of "smooth".
+
+Examples:
+    >>> ramp, image = torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), torch.zeros(1, 3, 3, 3)
+    >>> edge_aware_smoothness(ramp, image).item(), edge_aware_smoothness(10 * ramp, image).item()  # no unit
+    (0.5, 0.5)
+    >>> edge_aware_slope(ramp, image).item(), edge_aware_curvature(ramp, image).item()  # a plane does not bend
+    (1.0, 0.0)
+    >>> round(edge_aware_log_slope(ramp, image).item(), 4)
+    0.5493
+"""
 
 from __future__ import annotations
 
@@ -18,11 +28,6 @@ def edge_aware_smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
 
     Returns: a scalar.
     Source: Monodepth2 (arXiv 1806.01260), eq. 3; normalization of Wang et al. (arXiv 1712.00175).
-
-    Examples:
-        >>> ramp, image = torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), torch.zeros(1, 3, 3, 3)
-        >>> edge_aware_smoothness(ramp, image).item(), edge_aware_smoothness(10 * ramp, image).item()  # no unit
-        (0.5, 0.5)
     """
     relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)
     return edge_aware_slope(relative, image)
@@ -34,11 +39,6 @@ def edge_aware_slope(values: Tensor, image: Tensor) -> Tensor:
     It depends on the unit and rewards larger depth, as half the inverse depth is twice as smooth. D3VO (arXiv
     2003.01060, supplement) and Monodepth (arXiv 1609.03677, eq. 3) use it. D3VO writes a sum; over pixels it would
     outweigh the residual a hundred times and flatten depth, so this is a mean.
-
-    Examples:
-        >>> ramp, image = torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), torch.zeros(1, 3, 3, 3)
-        >>> edge_aware_slope(ramp, image).item()
-        1.0
     """
     slope_x, slope_y = (values.diff(dim=dim).abs() for dim in (3, 2))
     with torch.no_grad():
@@ -50,11 +50,6 @@ def edge_aware_log_slope(inverse_depth: Tensor, image: Tensor) -> Tensor:
     """Mean absolute slope of log inverse depth (B, 1, H, W), positive: relative slopes, near and far alike in any unit.
 
     Relative to the mean instead, a step of a tenth costs less far away, where inverse depth is small.
-
-    Examples:
-        >>> ramp, image = torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), torch.zeros(1, 3, 3, 3)
-        >>> round(edge_aware_log_slope(ramp, image).item(), 4)
-        0.5493
     """
     return edge_aware_slope(inverse_depth.log(), image)
 
@@ -70,11 +65,6 @@ def edge_aware_curvature(inverse_depth: Tensor, image: Tensor) -> Tensor:
         image: (B, 3, H, W).
 
     Source: SfMLearner (Zhou et al., arXiv 1704.07813) uses second differences of depth, without the weights.
-
-    Examples:
-        >>> ramp, image = torch.tensor([[[[1.0, 2.0, 3.0]] * 3]]), torch.zeros(1, 3, 3, 3)
-        >>> edge_aware_curvature(ramp, image).item()  # a plane costs nothing
-        0.0
     """
     relative = inverse_depth / inverse_depth.mean(dim=(2, 3), keepdim=True)
     total = relative.new_zeros(())

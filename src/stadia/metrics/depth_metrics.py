@@ -7,6 +7,21 @@ without a scored pixel gives NaN, so that it cannot pass for a perfect one: leav
 The metrics are those of Eigen et al., "Depth map prediction from a single image using a multi-scale deep network",
 NeurIPS 2014, arXiv 1406.2283, section 4.2. SILog and the metrics in other units are those of the KITTI depth benchmark
 (Uhrig et al. 2017, arXiv 1708.06500, and its development kit).
+
+Examples:
+    >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
+    >>> abs_rel(predicted, true, mask).item(), sq_rel(predicted, true, mask).item(), mae(predicted, true, mask).item()
+    (0.5, 1.0, 1.0)
+    >>> round(rmse(predicted, true, mask).item(), 4), round(rmse_log(predicted, true, mask).item(), 4)
+    (1.4142, 0.4901)
+    >>> round(log10(predicted, true, mask).item(), 4), d1(predicted, true, mask).item()
+    (0.1505, 0.5)
+    >>> silog(2 * true, true, mask).item()  # one factor is free
+    0.0
+    >>> sq_error_rel_percent(predicted, true, mask).item(), round(irmse_per_km(predicted, true, mask).item(), 2)
+    (50.0, 176.78)
+    >>> round(scale_ratio(predicted, true, mask).item(), 4)
+    0.6
 """
 
 from __future__ import annotations
@@ -31,46 +46,22 @@ def _log_ratio(predicted_m: Tensor, true_m: Tensor) -> Tensor:
 
 
 def abs_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |p - g| / g, no unit.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> abs_rel(predicted, true, mask).item()
-        0.5
-    """
+    """Return the mean of |p - g| / g, no unit."""
     return _mean((predicted_m - true_m).abs() / true_m, mask)
 
 
 def sq_rel(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of (p - g)^2 / g, metres. (KITTI's benchmark divides by g^2: `sq_error_rel_percent`.)
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> sq_rel(predicted, true, mask).item()
-        1.0
-    """
+    """Return the mean of (p - g)^2 / g, metres. (KITTI's benchmark divides by g^2: `sq_error_rel_percent`.)"""
     return _mean((predicted_m - true_m).square() / true_m, mask)
 
 
 def rmse(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root of the mean of (p - g)^2, metres.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> round(rmse(predicted, true, mask).item(), 4)
-        1.4142
-    """
+    """Return the root of the mean of (p - g)^2, metres."""
     return _mean((predicted_m - true_m).square(), mask).sqrt()
 
 
 def rmse_log(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the root of the mean of (ln p - ln g)^2, no unit.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> round(rmse_log(predicted, true, mask).item(), 4)
-        0.4901
-    """
+    """Return the root of the mean of (ln p - ln g)^2, no unit."""
     return _mean(_log_ratio(predicted_m, true_m).square(), mask).sqrt()
 
 
@@ -78,11 +69,6 @@ def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """Return 100 times the standard deviation of ln p - ln g: RMSE log with one free factor per image.
 
     The mean is subtracted first: mean(d^2) - mean(d)^2 may fall below 0 by rounding, and its root be NaN.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> silog(2 * true, true, mask).item()  # one factor is free
-        0.0
     """
     difference = _log_ratio(predicted_m, true_m)
     mean = _mean(difference, mask)[..., None, None]
@@ -90,24 +76,12 @@ def silog(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
 
 
 def log10(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |log10 p - log10 g|, no unit.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> round(log10(predicted, true, mask).item(), 4)
-        0.1505
-    """
+    """Return the mean of |log10 p - log10 g|, no unit."""
     return _mean((predicted_m.log10() - true_m.log10()).abs(), mask)
 
 
 def mae(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of |p - g|, metres.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> mae(predicted, true, mask).item()
-        1.0
-    """
+    """Return the mean of |p - g|, metres."""
     return _mean((predicted_m - true_m).abs(), mask)
 
 
@@ -118,68 +92,32 @@ def _within(predicted_m: Tensor, true_m: Tensor, mask: Tensor, factor: float) ->
 
 
 def d1(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> d1(predicted, true, mask).item()
-        0.5
-    """
+    """Return the share of pixels within a factor of 1.25."""
     return _within(predicted_m, true_m, mask, 1.25)
 
 
 def d2(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25^2.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> d2(predicted, true, mask).item()
-        0.5
-    """
+    """Return the share of pixels within a factor of 1.25^2."""
     return _within(predicted_m, true_m, mask, 1.25**2)
 
 
 def d3(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return the share of pixels within a factor of 1.25^3.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> d3(predicted, true, mask).item()
-        0.5
-    """
+    """Return the share of pixels within a factor of 1.25^3."""
     return _within(predicted_m, true_m, mask, 1.25**3)
 
 
 def abs_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's absErrorRel: 100 times AbsRel.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> abs_error_rel_percent(predicted, true, mask).item()
-        50.0
-    """
+    """Return KITTI's absErrorRel: 100 times AbsRel."""
     return 100 * abs_rel(predicted_m, true_m, mask)
 
 
 def sq_error_rel_percent(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's sqErrorRel: 100 times the mean of (p - g)^2 / g^2, no unit, unlike SqRel.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> sq_error_rel_percent(predicted, true, mask).item()
-        50.0
-    """
+    """Return KITTI's sqErrorRel: 100 times the mean of (p - g)^2 / g^2, no unit, unlike SqRel."""
     return 100 * _mean(((predicted_m - true_m) / true_m).square(), mask)
 
 
 def irmse_per_km(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
-    """Return KITTI's iRMSE: root of the mean of (1/p - 1/g)^2, in 1/km.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> round(irmse_per_km(predicted, true, mask).item(), 2)
-        176.78
-    """
+    """Return KITTI's iRMSE: root of the mean of (1/p - 1/g)^2, in 1/km."""
     return 1000 * _mean((1 / predicted_m - 1 / true_m).square(), mask).sqrt()
 
 
@@ -187,11 +125,6 @@ def scale_ratio(predicted_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """Return median(g) / median(p), the factor of per-image median scaling: 1 where the scale is right.
 
     Zhou et al., "Unsupervised learning of depth and ego-motion from video", CVPR 2017, arXiv 1704.07813.
-
-    Examples:
-        >>> predicted, true, mask = torch.tensor([[1.0, 4.0]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[True, True]])
-        >>> round(scale_ratio(predicted, true, mask).item(), 4)
-        0.6
     """
     return fit_scale_median(predicted_m.flatten(-2), true_m.flatten(-2), mask.flatten(-2))
 

@@ -2,6 +2,21 @@
 
 Trajectories are (N, 4, 4) float64 camera-to-world poses, metres, row k of both at the same instant. Errors between
 poses are E = (Q_i^-1 Q_j)^-1 (P_i^-1 P_j) with the reference Q and the estimate P: no world frame enters.
+
+Examples:
+    >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
+    >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    >>> round(path_length_m(reference), 4)
+    4.2426
+    >>> half = reference.clone()
+    >>> half[:, :3, 3] /= 2  # half of the true scale
+    >>> round(length_ratio(half, reference), 6), round(align_path(half, reference, PathAlignment.SIM3).scale, 6)
+    (0.5, 2.0)
+    >>> lower = reference.clone()
+    >>> lower[:, 1, 3] = 0.5  # half a metre too low
+    >>> ate_rmse_m(lower, reference), rpe_trans_m(lower, reference), rpe_rot_deg(lower, reference)
+    (0.5, 0.0, 0.0)
 """
 
 from __future__ import annotations
@@ -69,15 +84,6 @@ def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -
     none: as given. scale: one factor about the first position. se3, sim3: the rigid (and scaled) motion with the least
         ATE, in closed form (Umeyama, PAMI 1991).
     Raises GeometryError where that is not determined: a path that does not move, or fewer than three poses.
-
-    Examples:
-        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
-        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
-        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
-        >>> estimated = reference.clone()
-        >>> estimated[:, :3, 3] /= 2  # half of the true scale
-        >>> round(align_path(estimated, reference, PathAlignment.SIM3).scale, 6)
-        2.0
     """
     if alignment is PathAlignment.NONE:
         return AlignedPath(estimated, 1.0)
@@ -89,14 +95,7 @@ def align_path(estimated: Tensor, reference: Tensor, alignment: PathAlignment) -
 
 
 def path_length_m(T_world_camera: Tensor) -> float:
-    """Return the length of the path, metres.
-
-    Examples:
-        >>> T = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
-        >>> T[:, 2, 3] = torch.tensor([0.0, 1.0, 3.0])  # z of the camera
-        >>> path_length_m(T)
-        3.0
-    """
+    """Return the length of the path, metres."""
     return float(_distances_m(T_world_camera)[-1])
 
 
@@ -106,14 +105,6 @@ def length_ratio(estimated: Tensor, reference: Tensor) -> float | None:
     Both lengths are sums of straight distances over the same segments. A segment starts at each pose, and ends at the
     first one that is LENGTH_SHARE of the reference's path farther on, at most MAX_LENGTH_M. Distances between
     neighboring poses would not do: noise makes each of them longer. Rigid alignment does not change the ratio.
-
-    Examples:
-        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
-        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
-        >>> estimated = reference.clone()
-        >>> estimated[:, :3, 3] *= 0.75
-        >>> length_ratio(estimated, reference)
-        0.75
     """
     distance = _distances_m(reference)
     length = (LENGTH_SHARE * distance[-1]).clamp(max=MAX_LENGTH_M)
@@ -130,15 +121,6 @@ def ate_rmse_m(estimated: Tensor, reference: Tensor) -> float:
     """Return the absolute trajectory error: root mean square distance of the positions, metres. Align first.
 
     Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
-
-    Examples:
-        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
-        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
-        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
-        >>> estimated = reference.clone()
-        >>> estimated[:, 1, 3] = 0.5  # half a metre too low
-        >>> ate_rmse_m(estimated, reference)
-        0.5
     """
     return float((estimated[:, :3, 3] - reference[:, :3, 3]).square().sum(-1).mean().sqrt())
 
@@ -181,14 +163,6 @@ def relative_pose_errors(
     """Return the relative pose error of pairs of rows (P,): root mean square in metres and degrees; None without pairs.
 
     Sturm et al., "A benchmark for the evaluation of RGB-D SLAM systems", IROS 2012.
-
-    Examples:
-        >>> reference = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
-        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0])
-        >>> estimated = reference.clone()
-        >>> estimated[:, 0, 3] *= 1.5
-        >>> relative_pose_errors(estimated, reference, torch.tensor([0]), torch.tensor([2]))
-        (1.0, 0.0)
     """
     errors = _motion_errors(estimated, reference, first, second)
     if not len(errors):
@@ -203,31 +177,13 @@ def _frame_errors(estimated: Tensor, reference: Tensor) -> tuple[float, float] |
 
 
 def rpe_trans_m(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames: root mean square translation, metres; None below two poses.
-
-    Examples:
-        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
-        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
-        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
-        >>> estimated = reference.clone()
-        >>> rpe_trans_m(estimated, reference)
-        0.0
-    """
+    """Return the relative pose error between frames: root mean square translation, metres; None below two poses."""
     errors = _frame_errors(estimated, reference)
     return None if errors is None else errors[0]
 
 
 def rpe_rot_deg(estimated: Tensor, reference: Tensor) -> float | None:
-    """Return the relative pose error between frames: root mean square rotation, degrees; None below two poses.
-
-    Examples:
-        >>> reference = torch.eye(4, dtype=torch.float64).repeat(4, 1, 1)
-        >>> reference[:, 0, 3] = torch.tensor([0.0, 1.0, 2.0, 3.0])
-        >>> reference[:, 2, 3] = torch.tensor([0.0, 1.0, 0.0, 1.0])
-        >>> estimated = reference.clone()
-        >>> rpe_rot_deg(estimated, reference)
-        0.0
-    """
+    """Return the relative pose error between frames: root mean square rotation, degrees; None below two poses."""
     errors = _frame_errors(estimated, reference)
     return None if errors is None else errors[1]
 

@@ -104,8 +104,15 @@ HUB = "hf:"
 CONFIG, PREPROCESSING = "config.json", "preprocessor_config.json"
 """Files of a network of transformers: its architecture, and how images are prepared."""
 
-ARCHITECTURES = tuple(
-    ["chmv2", "depth_anything", "depth_pro", "dpt", "glpn", "prompt_depth_anything", "tipsv2_dpt", "zoedepth"]
+ARCHITECTURES = (
+    "chmv2",
+    "depth_anything",
+    "depth_pro",
+    "dpt",
+    "glpn",
+    "prompt_depth_anything",
+    "tipsv2_dpt",
+    "zoedepth",
 )
 """Values of `model_type` that are read."""
 

@@ -27,7 +27,7 @@ from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
 from stadia.geometry.boxes import Symmetry
 from stadia.geometry.instances import group_instances, vote_center, vote_center_ransac
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments
-from stadia.losses.load_loss import load_loss
+from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.losses.object_pose_loss import ObjectPoseLoss, ObjectPosePrediction
 from stadia.metrics.object_metrics import (

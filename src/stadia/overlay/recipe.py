@@ -23,7 +23,7 @@ from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
 from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.depth_maps import inverse_from_depth
-from stadia.losses.load_loss import load_loss
+from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
 from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.config import check_overlay_size

@@ -31,11 +31,10 @@ from stadia.geometry.depth_maps import depth_from_inverse, resize_map
 from stadia.geometry.warp import synthesize_views
 from stadia.losses.affine_brightness import BrightnessGate, find_saturated_pixels
 from stadia.losses.auto_mask import find_masked_pixels
-from stadia.losses.config import SelfSupervisedLossConfig
-from stadia.losses.load_loss import load_loss
+from stadia.losses.config import SelfSupervisedLossConfig, load_loss
 from stadia.losses.loss_report import LossReport, add_terms
-from stadia.losses.measured_terms import MeasuredTerms
 from stadia.losses.selfsup_loss import RATIO_EPS, SelfSupervisedLoss
+from stadia.losses.sparse_depth import MeasuredTerms
 from stadia.losses.tilt_consistency import roll_images, tilt_consistency
 from stadia.models.depth.config import DepthNetworkConfig
 from stadia.models.depth.depth_network import DepthNetwork, check_depth_network, check_trains, find_depth_range

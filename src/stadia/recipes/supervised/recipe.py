@@ -26,10 +26,9 @@ from stadia.evaluation.validation_metrics import compute_depth_scores
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.align import ScaleShift, ScaleShiftEstimator, fit_scale_median
 from stadia.geometry.depth_maps import inverse_from_depth
-from stadia.losses.config import SparseDepthConfig
-from stadia.losses.load_loss import load_loss
+from stadia.losses.config import SparseDepthConfig, load_loss
+from stadia.losses.loss_balance import DataSetBalance
 from stadia.losses.loss_report import LossReport, combine_losses, masked_mean
-from stadia.losses.min_norm import DataSetBalance
 from stadia.losses.sparse_depth import SparseDepthLoss
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network, check_depth_network, check_trains
 from stadia.models.pretrained_weights import LoadReport
