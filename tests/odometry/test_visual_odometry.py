@@ -14,8 +14,6 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stadia.apps import run_odometry
-from stadia.apps.run_odometry import MeasuredPath, _compare_lengths, _score
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
 from stadia.datasets.open_dataset import open_recordings
@@ -27,6 +25,8 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
 from stadia.odometry import sliding_window_ba as refining
 from stadia.odometry.visual_odometry import CameraPath, track_camera
+from stadia.predict import odometry
+from stadia.predict.odometry import MeasuredPath, _compare_lengths, _score
 from stadia.predict.requests import OdometryRequest
 
 F64 = torch.float64
@@ -386,7 +386,7 @@ def test_an_interrupted_path_leaves_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"stadia.apps.run_odometry.{where}", interrupted)
+    monkeypatch.setattr(f"stadia.predict.odometry.{where}", interrupted)
     code, _, _ = stadia(
         "odometry", checkpoint, drive_folder, "data.split=test", *way, "--out", tmp_path / "o" / "drive"
     )
@@ -425,9 +425,9 @@ def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> Non
     (tmp_path / "run" / "run.json").write_text("{}")
     checkpoint = SimpleNamespace(run_folder=tmp_path / "run")
     request = OdometryRequest(source=tmp_path / "a.mp4", method="direct")
-    assert run_odometry._default_folder(checkpoint, request) == tmp_path / "run" / "odometry" / "a-direct"
+    assert odometry._default_folder(checkpoint, request) == tmp_path / "run" / "odometry" / "a-direct"
     flipped = replace(request, flip=True)
-    assert run_odometry._default_folder(checkpoint, flipped) == tmp_path / "run" / "odometry" / "a-direct-flip"
+    assert odometry._default_folder(checkpoint, flipped) == tmp_path / "run" / "odometry" / "a-direct-flip"
     (tmp_path / "run" / "odometry").symlink_to(tmp_path)
     with pytest.raises(StadiaError, match="odometry: found a symbolic link"):
-        run_odometry._default_folder(checkpoint, request)
+        odometry._default_folder(checkpoint, request)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,9 @@ from stadia.cli.arguments import (
 )
 from stadia.cli.output import print_lines, show_progress
 from stadia.cli.predict import open_network
+
+if TYPE_CHECKING:
+    from stadia.predict.odometry import EstimatedPath
 
 
 def odometry(
@@ -62,7 +66,42 @@ def odometry(
     )
     without_poses = {name: value for name, value in request.options.items() if name != "poses"}
     opened = open_network(checkpoint, source, without_poses, settings, None)
-    from stadia.apps.run_odometry import run_odometry
+    from stadia.predict.backend_predictor import describe_backend_choice, describe_cost
+    from stadia.predict.odometry import open_odometry
+    from stadia.predict.verdict import refuse_unusable
 
+    checks = {}
     with show_progress() as bars:
-        print_lines(run_odometry(opened, request, bars.track))
+        run = open_odometry(opened, request)
+        print_lines(f"note: {note}" for note in run.notes)
+        if not choice.is_default:
+            print_lines([describe_backend_choice(choice), *describe_cost(choice.precision, run.precision_cost)])
+        for estimated in run.estimate_paths(bars.track):
+            print_lines(describe_path(estimated))
+            checks[estimated.given.name] = estimated.checks
+    if strict:
+        refuse_unusable(checks)
+
+
+def describe_path(estimated: EstimatedPath) -> Iterator[str]:
+    """Yield the lines about an estimated path."""
+    from stadia.core.types import DepthScale
+    from stadia.predict.verdict import describe_trust, verdict_lines
+
+    path, depth_scale = estimated.path, estimated.depth_scale
+    yield from estimated.given.camera_lines()
+    yield from () if estimated.receipt is None else estimated.receipt.lines()
+    keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
+    unit = "m" if depth_scale is DepthScale.METRES else "units of the depth"
+    length = f"{len(path.names)} poses, {estimated.length:.4g} {unit} in all"
+    yield f"{estimated.folder}: {length}, {keyframes}, {1e3 / path.frame_ms.mean():.1f} frames/s"
+    if estimated.left_out:
+        why = "hardly move and are left out, as in a training (data.stride=1 keeps all)"
+        yield f"note: {estimated.left_out} frames {why}"
+    if (score := estimated.score) is not None:
+        others = {name: value for name, value in score.metrics.items() if name != "ate_rmse_m" and value is not None}
+        yield f"  {score.headline}: {', '.join(f'{name} {value:.4g}' for name, value in others.items())}"
+    yield from verdict_lines(estimated.checks)
+    yield from (f"note: {note}" for note in estimated.notes)
+    yield f"depth scale: {describe_trust(depth_scale, estimated.checks)}"
+    yield from (f"  {file.name}" for file in sorted(estimated.folder.iterdir()))
