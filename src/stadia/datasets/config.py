@@ -16,11 +16,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 Pixels = Annotated[int, Field(ge=32, le=8192)]
 
-POSES_OF_MAP = "map"
-"""Value of `poses`: those of the map beside the video, and its points."""
-
-MAX_NETWORK_PIXELS = 1 << 22
-"""Height times width of a network's images, as 2048x2048: the smallest network needs 1.6 GB of memory there."""
+POSES_OF_MAP = "map"  # value of `poses`: those of the map beside the video, and its points
+MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, as 2048x2048, where the smallest network needs 1.6 GB
 
 
 def check_format(formats: Registry, name: str) -> str:
@@ -100,16 +97,12 @@ class CacheConfig(StrictModel):
     shard_gb: Annotated[float, Field(gt=0, le=1e6)] = 50.0
 
 
-Box = tuple[
+Box = tuple[  # left, top, right and bottom in pixels; right and bottom are the first ones outside
     Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
 ]
-"""Left, top, right and bottom in pixels; right and bottom are the first ones outside."""
 
-Damaged = Literal["stop", "skip"]
-"""What is done about a part of a data set that cannot be read."""
-
-VideoDecoder = Literal["cpu", "cuda"]
-"""What decodes a video file: the processor, or a GPU by NVDEC."""
+Damaged = Literal["stop", "skip"]  # what is done about a part of a data set that cannot be read
+VideoDecoder = Literal["cpu", "cuda"]  # what decodes a video file: the processor, or a GPU by NVDEC
 
 
 class SourceOptions(StrictModel):

@@ -37,9 +37,7 @@ from stadia.files.paths import expand_home, make_closed_folder
 
 ItemT = TypeVar("ItemT")
 STORE_VERSION = 1
-ReportProgress = Callable[[str, int, int | None], None]
-"""Called with the current activity, the number of finished frames, and their total (None: unknown)."""
-
+ReportProgress = Callable[[str, int, int | None], None]  # activity, finished frames, their total or None
 _DECODED = "the images that stadia decoded"
 _REWRITE = "remove the file: it is written again"
 _MAX_BYTES = 1 << 50  # frames are read one by one

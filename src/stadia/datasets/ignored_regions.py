@@ -17,11 +17,8 @@ from stadia.datasets.image_files import read_rgb
 from stadia.datasets.recordings import RecordingView
 from stadia.files.paths import expand_home
 
-MAX_SHARE = 0.9
-"""Largest ignored share of an image: more leaves too little to learn from."""
-
-MAX_ASPECT_RATIO = 1.03
-"""Largest ratio between the aspects of a mask and of the images that it is resized to."""
+MAX_SHARE = 0.9  # largest ignored share of an image: more leaves too little to learn from
+MAX_ASPECT_RATIO = 1.03  # largest ratio between the aspects of a mask and of the images that it is resized to
 
 
 class IgnoringRecording(RecordingView):

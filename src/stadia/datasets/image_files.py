@@ -43,8 +43,7 @@ _HASHED_BYTES = 4096  # of the middle and the end of a file
 _HEADER_BYTES = 1 << 16  # of an image, whose size and depth stand near its start
 _COPY = "copy or extract it again, or remove its frame"
 
-READ_THREADS = 16
-"""Disks serve many small reads in parallel."""
+READ_THREADS = 16  # disks serve many small reads in parallel
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
@@ -221,8 +220,7 @@ def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int]
     return depth_m
 
 
-OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")
-"""Of depth maps that programs write and recordings do not hold."""
+OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # that recordings do not hold
 
 
 def refuse_jpeg_depth(path: Path) -> None:

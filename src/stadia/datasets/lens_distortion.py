@@ -199,8 +199,7 @@ def _estimate_focal(lens: DistortedCamera) -> float:
     return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))
 
 
-MAX_CHANGE = 4.0
-"""Largest factor between the focal length of a lens and that of the pinhole camera: more is no lens."""
+MAX_CHANGE = 4.0  # factor between the focal length of a lens and that of the pinhole camera: more is no lens
 
 
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:

@@ -25,16 +25,11 @@ from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home, is_glob
 from stadia.files.remote_store import is_url
 
-VIDEO = "video"
-"""The format of any video and any folder of images."""
-
-OWN_FORMATS = (VIDEO, "videos")
-"""Formats of files that other data sets may hold too."""
-
+VIDEO = "video"  # the format of any video and any folder of images
+OWN_FORMATS = (VIDEO, "videos")  # formats of files that other data sets may hold too
 EMPTY_FOLDER = "an empty folder"
 
-MAX_SUBFOLDERS = 20
-"""Folders within a folder, by name, that are searched for data sets of another format."""
+MAX_SUBFOLDERS = 20  # folders within a folder, by name, that are searched for data sets of another format
 
 
 class DatasetFormat:

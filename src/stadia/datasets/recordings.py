@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import math
 import os
@@ -10,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, GeometryError
-from stadia.core.recording import LEFT, RIGHT, MaskReader, Recording, RoadMasks
+from stadia.core.recording import LEFT, RIGHT, Recording, RoadMasks
 from stadia.core.types import Camera
 from stadia.datasets.image_files import (
     ImageSizeError,
@@ -33,8 +34,8 @@ from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
-MAX_FOCAL_PX = 1e7
-"""Largest focal length and principal point: the longest lenses have 1e6 pixels, and float32 holds squares of this."""
+MAX_FOCAL_PX = 1e7  # and of the principal point: the longest lenses have 1e6, and float32 holds squares of this
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
     if fault:
         raise DataError(what, found=fault, expected="K = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels", fix=fix)
     return K
+
+
+def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
+    """Return (3, 3) of four numbers in pixels. Raises DataError as `check_K`.
+
+    Examples:
+        >>> make_K("camera.txt", 500, 500, 31.5, 23.5)[0].tolist()
+        [500.0, 0.0, 31.5]
+    """
+    return check_K(what, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
 
 
 class ImageRemap(Protocol):
@@ -262,8 +273,52 @@ class ImageRecording(CalibratedRecording):
         return digest.hexdigest()
 
 
+def _of_frame(method: MethodT) -> MethodT:
+    """Return a method of a view that calls the same one of the recording behind it, for the frame at its index."""
+    name = method.__name__
+
+    def read(view: RecordingView, index: int, *more: Any, **named: Any) -> Any:
+        return getattr(view.recording, name)(view.source_index(index), *more, **named)
+
+    return functools.wraps(method, updated=())(read)  # type: ignore[return-value]  # without the abstract mark
+
+
+def _of_recording(name: str) -> Any:
+    """Return a property of a view that reads and sets the attribute of the recording behind it."""
+
+    def read(view: RecordingView) -> Any:
+        return getattr(view.recording, name)
+
+    def write(view: RecordingView, value: Any) -> None:
+        setattr(view.recording, name, value)
+
+    return property(read, write)
+
+
 class RecordingView(Recording):
     """A recording under its name, read through another one."""
+
+    session = _of_recording("session")
+    video_hash = _of_recording("video_hash")
+    has_metric_poses = _of_recording("has_metric_poses")
+    has_metric_depth = _of_recording("has_metric_depth")
+    has_stride = _of_recording("has_stride")
+    mask_reader = _of_recording("mask_reader")
+
+    image = _of_frame(Recording.image)
+    camera = _of_frame(Recording.camera)
+    filmed_camera = _of_frame(Recording.filmed_camera)
+    depth_m = _of_frame(Recording.depth_m)
+    depth_files = _of_frame(Recording.depth_files)
+    depth_kind = _of_frame(Recording.depth_kind)
+    masks = _of_frame(Recording.masks)
+    T_world_camera = _of_frame(Recording.T_world_camera)
+    map_points = _of_frame(Recording.map_points)
+    timestamp_s = _of_frame(Recording.timestamp_s)
+    number = _of_frame(Recording.number)
+    file = _of_frame(Recording.file)
+    shard_of = _of_frame(Recording.shard_of)
+    prefetch = _of_frame(Recording.prefetch)
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
@@ -278,73 +333,8 @@ class RecordingView(Recording):
     def __len__(self) -> int:
         return len(self.recording)
 
-    @property
-    def session(self) -> str:
-        return self.recording.session
-
-    def shard_of(self, index: int) -> int:
-        return self.recording.shard_of(self.source_index(index))
-
-    def prefetch(self, index: int) -> None:
-        self.recording.prefetch(self.source_index(index))
-
-    @property
-    def video_hash(self) -> str:
-        return self.recording.video_hash
-
-    @property
-    def has_metric_poses(self) -> bool:  # type: ignore[override]
-        """Return whether the poses of the recording behind this view are in metres."""
-        return self.recording.has_metric_poses
-
-    @property
-    def has_metric_depth(self) -> bool:  # type: ignore[override]
-        """Return whether the depth of the recording behind this view is in metres."""
-        return self.recording.has_metric_depth
-
-    @property
-    def has_stride(self) -> bool:  # type: ignore[override]
-        """Return whether `data.stride` chooses the frames of the recording behind this view."""
-        return self.recording.has_stride
-
-    @property
-    def mask_reader(self) -> MaskReader | None:
-        """Return the reader of the masks, that of the recording behind this view."""
-        return self.recording.mask_reader
-
-    @mask_reader.setter
-    def mask_reader(self, reader: MaskReader | None) -> None:
-        self.recording.mask_reader = reader
-
-    def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        return self.recording.masks(self.source_index(index), side)
-
     def ignored(self, side: str = LEFT) -> NDArray[np.bool_] | None:
         return self.recording.ignored(side)
-
-    def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        return self.recording.image(self.source_index(index), side)
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        return self.recording.camera(self.source_index(index), side)
-
-    def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
-        return self.recording.filmed_camera(self.source_index(index), side)
-
-    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32] | None:
-        return self.recording.depth_m(self.source_index(index), side)
-
-    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        return self.recording.depth_files(self.source_index(index), side)
-
-    def depth_kind(self, index: int, side: str = LEFT) -> str:
-        return self.recording.depth_kind(self.source_index(index), side)
-
-    def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        return self.recording.T_world_camera(self.source_index(index), side)
-
-    def map_points(self, index: int) -> NDArray[np.float64] | None:
-        return self.recording.map_points(self.source_index(index))
 
     def map_neighbor(self, index: int, offset: int) -> int | None:
         start = self.source_index(index) - index
@@ -353,15 +343,6 @@ class RecordingView(Recording):
 
     def map_road(self) -> NDArray[np.float64] | None:
         return self.recording.map_road()
-
-    def timestamp_s(self, index: int) -> float | None:
-        return self.recording.timestamp_s(self.source_index(index))
-
-    def number(self, index: int) -> int:
-        return self.recording.number(self.source_index(index))
-
-    def file(self, index: int, side: str = LEFT) -> Path | None:
-        return self.recording.file(self.source_index(index), side)
 
 
 class FrameRange(RecordingView):
@@ -440,9 +421,6 @@ class CroppedRecording(RecordingView):
         depth_m = self.recording.depth_m(index, side)
         return None if depth_m is None else np.ascontiguousarray(self._box(index, side).cut(depth_m))
 
-    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
-        return self.recording.depth_files(index, side)
-
     def fingerprint(self) -> str:
         return f"{self.recording.fingerprint()}[{self.crop}]"
 
@@ -455,8 +433,7 @@ def crop_recording(recording: Recording, crop: str) -> Recording:
 # -- What was read, in a line, so that a wrong camera or rig is seen before hours of training.
 
 
-MAX_SUMMARY_LINES = 8
-"""Lines about the recordings of a data set: one of a thousand cameras would fill the screen."""
+MAX_SUMMARY_LINES = 8  # a data set of a thousand cameras would fill the screen
 
 
 def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:

@@ -98,8 +98,7 @@ class OnStop(StrEnum):
         return cls(value)
 
 
-TRAIN_ANYWAY = 'with --on-stop warn (in Python on_stop="warn")'
-"""How a training continues in spite of a finding with severity STOP, in fixes."""
+TRAIN_ANYWAY = 'with --on-stop warn (in Python on_stop="warn")'  # in spite of a stop, in fixes
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,16 +22,10 @@ from stadia.files.paths import natural_sort_key
 
 Array = NDArray[np.float64]
 
-VIDEO_PLACES = ("videos/100k/*/*.mov", "videos/*/*.mov")
-"""As it unpacks, and without the folder 100k."""
-
+VIDEO_PLACES = ("videos/100k/*/*.mov", "videos/*/*.mov")  # as it unpacks, and without the folder 100k
 MS_PER_S = 1000
-MAX_FIX_GAP_S = 2.5
-"""Largest distance of a frame from the nearest fix: one is written each second, and some are missing."""
-
-MAX_CLOCK_ERROR_S = 5.0
-"""Largest time between the fixes and the start and end of the video that the same file names."""
-
+MAX_FIX_GAP_S = 2.5  # of a frame from the nearest fix: one is written each second, and some are missing
+MAX_CLOCK_ERROR_S = 5.0  # between the fixes and the start and end of the video that the same file names
 _EXPECTED, _FIX = "GPS of BDD100K: rideID, startTime, endTime, locations", "copy the official file"
 
 

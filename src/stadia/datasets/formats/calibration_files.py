@@ -21,7 +21,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.formats.kitti import KittiCalibration
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, open_photo
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, FOV, RADTAN
-from stadia.datasets.recordings import check_K
+from stadia.datasets.recordings import check_K, make_K
 from stadia.datasets.text_files import parse_numbers
 from stadia.datasets.video.video_camera import read_image_size, read_K
 from stadia.datasets.video.video_decoding import read_metadata
@@ -34,18 +34,16 @@ Array = NDArray[np.float64]
 EXPECTED = "a calibration of OpenCV, Kalibr, ROS, EuRoC, KITTI, COLMAP, nerfstudio, ORB-SLAM or VINS, or a matrix K"
 MAX_BYTES = 1 << 20
 MAX_CAMERAS = 64
-SENSOR = "sensor"
-"""Name of the camera in a sensor.yaml, which has one camera without a name."""
-NEGLIGIBLE = 1e-9
-"""Distortion coefficients up to this size are none."""
-FIRST_PIXEL = 0.5
-"""Center of the first pixel in COLMAP and nerfstudio, in pixels; in a K of stadia it is 0."""
-
+SENSOR = "sensor"  # name of the camera in a sensor.yaml, which has one camera without a name
+NEGLIGIBLE = 1e-9  # distortion coefficients up to this size are none
+FIRST_PIXEL = 0.5  # its center in COLMAP and nerfstudio, in pixels; in a K of stadia it is 0
 _PINHOLE_DISTORTION = ("distortion_coeffs", "distortion_coefficients")  # of Kalibr, and of EuRoC
 _OPENCV_K = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "K", "M", "CM")
 _OPENCV_DISTORTION = ("distortion_coefficients", "distCoeffs", "Distortion_Coefficients", "dist_coeffs", "D", "kc")
 _OPENCV_PROJECTION = ("projection_matrix", "P")
-_OPENCV_COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3")
+_PINHOLE = ("fx", "fy", "cx", "cy")
+_TANGENTIAL, _FISHEYE = ("k1", "k2", "p1", "p2"), ("k1", "k2", "k3", "k4")
+_OPENCV_COEFFICIENTS: tuple[str, ...] = (*_TANGENTIAL, "k3")
 
 
 @dataclass(frozen=True)
@@ -91,12 +89,11 @@ class CalibratedCamera:
         return name, self.distortion + (0.0,) * (count - len(self.distortion))
 
 
-_MODELS = {
+_MODELS = {  # models by the names of Kalibr, ROS, EuRoC, ORB-SLAM, VINS and nerfstudio, in small letters
     **dict.fromkeys((RADTAN, "radtan", "plumb_bob", "rational_polynomial", "brown_conrady", "opencv"), RADTAN),
     **dict.fromkeys((EQUIDISTANT, "fisheye", "kannala_brandt", "opencv_fisheye"), EQUIDISTANT),
     FOV: FOV,
 }
-"""Models by the names of Kalibr, ROS, EuRoC, ORB-SLAM, VINS and nerfstudio, in small letters."""
 
 
 def read_calibration(path: Path) -> list[CalibratedCamera]:
@@ -127,9 +124,8 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
     else:
         K = read_K(path)
         if K.ndim == 3:
-            raise DataError(
-                path, found=f"{len(K)} matrices", expected="one camera", fix="pass it as data.camera.K_file"
-            )
+            found, fix = f"{len(K)} matrices", "pass it as data.camera.K_file"
+            raise DataError(path, found=found, expected="one camera", fix=fix)
         cameras = [CalibratedCamera("K", K)]
     if not cameras or len(cameras) > MAX_CAMERAS:
         fix = "see docs/how-to/own-data.md for the keys that are read"
@@ -137,8 +133,7 @@ def read_calibration(path: Path) -> list[CalibratedCamera]:
     return cameras
 
 
-_ROW_LENGTHS = (4, 8, 9)
-"""Numbers of a row fx fy cx cy, alone or with 4 or 5 coefficients of a distortion, as DROID-SLAM reads it."""
+_ROW_LENGTHS = (4, 8, 9)  # fx fy cx cy, alone or with 4 or 5 coefficients of a distortion, as DROID-SLAM reads it
 
 
 def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
@@ -151,8 +146,7 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
     if len(rows) == 1 and len(rows[0]) in _ROW_LENGTHS:
         values = parse_numbers(rows[0])
         if len(values) == len(rows[0]) and values[3] != 0:
-            K = check_K(path, np.array([[values[0], 0, values[2]], [0, values[1], values[3]], [0, 0, 1]]))
-            return CalibratedCamera("fx fy cx cy", K, distortion=tuple(values[4:].tolist()))
+            return CalibratedCamera("fx fy cx cy", make_K(path, *values[:4]), distortion=tuple(values[4:].tolist()))
     matrix = [parse_numbers(words) for words in rows]
     shapes = [len(row) for row in matrix]
     if shapes in ([4] * 4, [4] * 3) and matrix[2].tolist() == [0, 0, 1, 0]:
@@ -163,13 +157,13 @@ def _read_rows(path: Path, text: str) -> CalibratedCamera | None:
 
 
 _COLMAP_LINE = re.compile(r"^\d+ (?:[A-Z_]+) \d+ \d+ [-+.\de]", re.MULTILINE)
-_COLMAP_FISHEYE = {"SIMPLE_RADIAL_FISHEYE": EQUIDISTANT, "RADIAL_FISHEYE": EQUIDISTANT, "OPENCV_FISHEYE": EQUIDISTANT}
-_COLMAP_FISHEYE["FOV"] = FOV
-_COLMAP_FOCALS = {
+_COLMAP_FISHEYE = {
+    **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), EQUIDISTANT), "FOV": FOV
+}  # fmt: skip
+_COLMAP_FOCALS = {  # number of focal lengths, with which the parameters begin; cx, cy and the distortion follow
     **dict.fromkeys(("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"), 1),
     **dict.fromkeys(("PINHOLE", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE", "FOV"), 2),
 }
-"""Models whose parameters begin with one focal length, or with fx and fy; cx, cy and the distortion follow."""
 
 
 def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
@@ -185,16 +179,11 @@ def _read_colmap(path: Path, text: str) -> Iterator[CalibratedCamera]:
         focals, values = _COLMAP_FOCALS[model], parse_numbers(words[4:])
         if len(values) < focals + 2:
             raise DataError(path, found=f"{len(values)} parameters of {model}", expected="all", fix="copy it again")
-        fx, fy, (cx, cy) = values[0], values[focals - 1], values[focals : focals + 2] - FIRST_PIXEL
-        K = check_K(f"{path} camera {words[0]}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
-        distortion = tuple(values[focals + 2 :].tolist())
-        yield CalibratedCamera(
-            f"camera {words[0]}",
-            K,
-            _check_size(path, parse_numbers(words[2:4])),
-            distortion,
-            model=_COLMAP_FISHEYE.get(model, RADTAN),
-        )
+        name, distortion = f"camera {words[0]}", tuple(values[focals + 2 :].tolist())
+        center = values[focals : focals + 2] - FIRST_PIXEL
+        K, size = make_K(f"{path} {name}", values[0], values[focals - 1], *center), parse_numbers(words[2:4])
+        model = _COLMAP_FISHEYE.get(model, RADTAN)
+        yield CalibratedCamera(name, K, _check_size(path, size), distortion, model=model)
 
 
 def _read_keyed_json(path: Path, text: str) -> list[CalibratedCamera] | None:
@@ -223,26 +212,22 @@ def _read_transforms_camera(path: Path, values: Mapping[str, Any]) -> Calibrated
             raise DataError(path, found=f"camera_angle_x {angle:g}", expected="radians")
         focal = size[1] / 2 / math.tan(angle / 2)
     if focal is None:
-        raise DataError(
-            path, found="no fl_x", expected="fl_x, or camera_angle_x with w and h", fix="add fl_x in pixels"
-        )
+        expected = "fl_x, or camera_angle_x with w and h"
+        raise DataError(path, found="no fl_x", expected=expected, fix="add fl_x in pixels")
     known = {"fl_x": focal, "fl_y": values.get("fl_y", focal), **values}
     if size is not None:
         known = {"cx": size[1] / 2, "cy": size[0] / 2, **known}
     fx, fy, cx, cy = (_number(path, key, known) for key in ("fl_x", "fl_y", "cx", "cy"))
-    K = check_K(path, np.array([[fx, 0, cx - FIRST_PIXEL], [0, fy, cy - FIRST_PIXEL], [0, 0, 1]]))
-    distortion = tuple(_number(path, key, {key: 0, **values}) for key in ("k1", "k2", "p1", "p2"))
+    K = make_K(path, fx, fy, cx - FIRST_PIXEL, cy - FIRST_PIXEL)
     model = str(values.get("camera_model", "OPENCV"))
-    if model.upper() == "OPENCV_FISHEYE":
-        distortion = tuple(_number(path, key, {"k3": 0, "k4": 0, **values}) for key in ("k1", "k2", "k3", "k4"))
+    distortion = _read_coefficients(path, values, _FISHEYE if model.upper() == "OPENCV_FISHEYE" else _TANGENTIAL)
     return CalibratedCamera("transforms", K, size, distortion, model=RADTAN if model == "PINHOLE" else model)
 
 
 def _read_intrinsics(path: Path, values: Mapping[str, Any]) -> CalibratedCamera:
     """Return the camera of JSON with fx, fy, and ppx, ppy (librealsense) or cx, cy."""
-    names = ("fx", "fy", "ppx", "ppy") if "ppx" in values else ("fx", "fy", "cx", "cy")
-    fx, fy, cx, cy = (_number(path, key, values) for key in names)
-    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    names = ("fx", "fy", "ppx", "ppy") if "ppx" in values else _PINHOLE
+    K = make_K(path, *(_number(path, key, values) for key in names))
     coefficients = _flatten(values.get("coeffs", values.get("distortion")))
     distortion = tuple(_numbers(path, "coeffs", coefficients, len(coefficients)).tolist())
     model = str(values.get("model", RADTAN)).replace(" ", "_").rpartition(".")[2]
@@ -253,19 +238,24 @@ def _number(path: Path, key: str, values: Mapping[str, Any]) -> float:
     return float(_numbers(path, key, values.get(key), 1)[0])
 
 
+def _read_coefficients(path: Path, values: Mapping[str, Any], keys: Sequence[str]) -> tuple[float, ...]:
+    """Return the coefficients of a distortion: the first four, 0 where they are missing, and further ones if given."""
+    given = [key for number, key in enumerate(keys) if number < 4 or key in values]
+    return tuple(_number(path, key, {key: 0, **values}) for key in given)
+
+
 def _read_dotted(path: Path, content: Mapping[str, Any]) -> list[CalibratedCamera]:
     """Return the cameras of ORB-SLAM: Camera.fx, or Camera1.fx and Camera2.fx; empty for another file."""
     cameras = []
     for name in ("Camera", "Camera1", "Camera2"):
         if f"{name}.fx" not in content:
             continue
-        fx, fy, cx, cy = (_number(path, f"{name}.{key}", content) for key in ("fx", "fy", "cx", "cy"))
-        K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+        K = make_K(f"{path} {name}", *(_number(path, f"{name}.{key}", content) for key in _PINHOLE))
         size = _check_size(path, [content.get("Camera.width"), content.get("Camera.height")])
-        is_fisheye = content.get("Camera.type") == "KannalaBrandt8"
-        keys = [f"{name}.{key}" for key in (("k1", "k2", "k3", "k4") if is_fisheye else ("k1", "k2", "p1", "p2", "k3"))]
-        distortion = tuple(_number(path, key, content) for key in keys if key in content)
-        model = EQUIDISTANT if is_fisheye else RADTAN
+        keys, model = _OPENCV_COEFFICIENTS, RADTAN
+        if content.get("Camera.type") == "KannalaBrandt8":
+            keys, model = _FISHEYE, EQUIDISTANT
+        distortion = _read_coefficients(path, content, [f"{name}.{key}" for key in keys])
         cameras.append(CalibratedCamera(name, K, size, distortion, model=model))
     return cameras
 
@@ -276,11 +266,8 @@ def _read_vins(path: Path, content: Mapping[str, Any]) -> CalibratedCamera:
     if model.upper() != "PINHOLE" or not isinstance(values, Mapping):
         fix = "undistort the images: docs/how-to/undistort.md"
         raise DataError(path, found=f"the model {model[:40]}", expected="model_type: PINHOLE", fix=fix)
-    fx, fy, cx, cy = (_number(path, key, values) for key in ("fx", "fy", "cx", "cy"))
-    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
-    given = content.get("distortion_parameters")
-    lens = given if isinstance(given, Mapping) else {}
-    distortion = tuple(_number(path, key, {key: 0, **lens}) for key in ("k1", "k2", "p1", "p2"))
+    K, given = make_K(path, *(_number(path, key, values) for key in _PINHOLE)), content.get("distortion_parameters")
+    distortion = _read_coefficients(path, given if isinstance(given, Mapping) else {}, _TANGENTIAL)
     return CalibratedCamera(str(content.get("camera_name", "camera")), K, _find_size(path, content), distortion)
 
 
@@ -359,8 +346,7 @@ def _read_pinhole(path: Path, name: str, values: Mapping[str, Any]) -> Calibrate
     if model != "pinhole":
         found, fix = f"{name} with the model {str(model)[:40]!r}", "undistort the images: docs/how-to/undistort.md"
         raise DataError(path, found=found, expected="camera_model: pinhole", fix=fix)
-    fx, fy, cx, cy = _numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4)
-    K = check_K(f"{path} {name}", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    K = make_K(f"{path} {name}", *_numbers(path, f"{name}.intrinsics", values.get("intrinsics"), 4))
     size = _check_size(path, _numbers(path, f"{name}.resolution", values.get("resolution"), 2))
     key = next((key for key in _PINHOLE_DISTORTION if key in values), "")
     given = _flatten(values.get(key, ()))

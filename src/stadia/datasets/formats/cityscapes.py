@@ -19,12 +19,10 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
+from stadia.datasets.recordings import ImageRecording, Intrinsics, make_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
 
-RATE_HZ = 17.0
-"""Frames a second of the snippets."""
-
+RATE_HZ = 17.0  # frames a second of the snippets
 _NAME = re.compile(r"(?P<city>[A-Za-z-]+)_(?P<snippet>\d{6})_(?P<frame>\d{6})_leftImg8bit\.png")
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -84,7 +82,7 @@ class Cityscapes(DatasetFormat):
         expected, fix = "intrinsic and extrinsic of Cityscapes", "copy the official file"
         camera: _CameraFile = read_typed_json(cameras[0], _CameraFile, expected=expected, fix=fix)
         inner = camera.intrinsic
-        K = check_K(cameras[0], np.array([[inner.fx, 0, inner.u0], [0, inner.fy, inner.v0], [0, 0, 1]]))
+        K = make_K(cameras[0], inner.fx, inner.fy, inner.u0, inner.v0)
         height, width = read_rgb(left[0]).shape[:2]
         images, rig = {LEFT: left}, None
         right_folder = root / "rightImg8bit_sequence" / split / city

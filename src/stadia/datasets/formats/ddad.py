@@ -27,15 +27,9 @@ from stadia.files.paths import safe_join
 
 INDEX = "ddad.json"
 CAMERA, SCANNER = "CAMERA_01", "LIDAR"
-SPLITS = {"0": "train", "1": "val", "2": "test"}
-"""Numbers of `scene_splits`, as in dgp/proto/dataset.proto."""
-
-MAX_SCENE_BYTES = 256 << 20
-"""A scene of 100 samples has 700 files with poses and the names of their annotations."""
-
-POINTS = "data"
-"""Array of a scan: (N, 3 or more) with x, y, z first."""
-
+SPLITS = {"0": "train", "1": "val", "2": "test"}  # numbers of `scene_splits`, as in dgp/proto/dataset.proto
+MAX_SCENE_BYTES = 256 << 20  # a scene of 100 samples has 700 files with poses and names
+POINTS = "data"  # array of a scan: (N, 3 or more) with x, y, z first
 _EXPECTED, _FIX = "the DGP layout of DDAD", "copy the official file"
 _FileName = Annotated[str, Field(min_length=1, max_length=4096)]
 _Side = Annotated[int, Field(ge=1, le=1 << 16)]

@@ -47,11 +47,8 @@ MAX_YAML_BYTES = 16 << 10
 MAX_GAP_NS = 100_000_000  # poses are not interpolated between states further apart than this: two images at 20 Hz
 NS_PER_S = 1_000_000_000
 _STATE_COLUMNS = 8  # timestamp, position, quaternion; velocity and biases follow
-RESIZED_BY = 1.3
-"""Principal points of real lenses lie within a tenth of the middle; that of an image of another size does not."""
-MAX_FOCAL_RATIO = 1.15
-"""Largest ratio of a lens's focal lengths: pixels of cameras are square, and old video's 1.09 times as high as wide."""
-
+RESIZED_BY = 1.3  # principal points of lenses lie within a tenth of the middle, those of another size do not
+MAX_FOCAL_RATIO = 1.15  # of a lens's focal lengths: pixels are square, and old video's 1.09 times as high
 _COPY = "copy it from the dataset"
 
 D3VO_TRAIN = ("MH_01", "MH_02", "MH_04", "V1_01", "V1_02")

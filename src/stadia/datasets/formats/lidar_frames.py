@@ -17,14 +17,9 @@ from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.recordings import ImageRecording, Intrinsics, check_K
 
 Array = NDArray[np.float64]
-ReadPoints = Callable[[Path], NDArray[np.float32]]
-"""Reads a scan as (N, 3) points in the scanner's axes, metres. Raises DataError for a damaged one."""
-
-MIN_DEPTH_M = 1.0
-"""Nearer returns are those of the car itself."""
-
-MAX_QUATERNION_ERROR = 0.01
-"""Largest difference of a quaternion's length from one."""
+ReadPoints = Callable[[Path], NDArray[np.float32]]  # reads a scan as (N, 3) points in the scanner's axes, metres
+MIN_DEPTH_M = 1.0  # nearer returns are those of the car itself
+MAX_QUATERNION_ERROR = 0.01  # largest difference of a quaternion's length from one
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -27,11 +27,8 @@ from stadia.files.image_io import read_float_image
 from stadia.files.input_files import read_lines
 from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
 
-ASSUMED_FOV_DEG = 60.0
-"""Field of view of web images, whose camera is not known: no loss on their relative depth depends on it."""
-
-NEAREST = 0.25
-"""Depth, in no unit, of the largest number of relative inverse depth; number 0 is 64 times as far or more."""
+ASSUMED_FOV_DEG = 60.0  # of web images: no loss on their relative depth depends on it
+NEAREST = 0.25  # depth, in no unit, of the largest number of inverse depth; number 0 is 64 times as far or more
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

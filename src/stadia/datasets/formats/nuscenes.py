@@ -29,15 +29,11 @@ from stadia.files.paths import safe_join
 
 CAMERA, SCANNER = "CAM_FRONT", "LIDAR_TOP"
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
-POINT_VALUES = 5
-"""Floats of a point: x, y, z, intensity, ring."""
-
+POINT_VALUES = 5  # floats of a point: x, y, z, intensity, ring
 MINI_SPLITS = {"train": ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100"), "val": ("0103", "0916")}
 """Scenes of mini_train and mini_val, as the data set's own tools have them; those of v1.0-trainval are not included."""
 
-MAX_TABLE_BYTES = 4 << 30
-"""sample_data.json of v1.0-trainval has 2.6 million rows in about 1 GB; one row at a time is in memory."""
-
+MAX_TABLE_BYTES = 4 << 30  # sample_data.json of v1.0-trainval has 1 GB; one row at a time is in memory
 US_PER_S = 1_000_000
 _EXPECTED, _FIX = "a table of nuScenes", "copy the official file"
 _Vector = tuple[float, float, float]

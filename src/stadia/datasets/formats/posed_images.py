@@ -28,12 +28,8 @@ from stadia.files.input_files import MAX_TEXT_BYTES, read_lines
 from stadia.files.paths import natural_sort_key, safe_join
 
 TRANSFORMS = "transforms.json"
-CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])
-"""From x right, y down, z forward to the axes of nerfstudio and OpenGL: x right, y up, z backwards."""
-
-MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "model")
-"""Places of a model of COLMAP in a scene's folder."""
-
+CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # to the axes of nerfstudio: x right, y up, z backwards
+MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "model")  # where a scene has its model
 IMAGE_FOLDERS = ("images", "")
 _Row = tuple[float, float, float, float]
 

@@ -23,22 +23,16 @@ from stadia.datasets.text_files import parse_numbers, read_rows
 from stadia.files.input_files import read_lines
 from stadia.files.paths import safe_join
 
-UNITS_PER_METRE = 5000
-"""Integers of a depth image a metre, for all sequences but those recorded with another driver."""
-
-MAX_APART_S = 0.02
-"""Largest difference of times of one frame in two lists, as the data set's own tool `associate.py` has it."""
-
+UNITS_PER_METRE = 5000  # integers of a depth image, for all sequences but those of another driver
+MAX_APART_S = 0.02  # between times of one frame in two lists, as in the data set's own `associate.py`
 HEIGHT, WIDTH = 480, 640
-FREIBURG_CAMERAS = {
+FREIBURG_CAMERAS = {  # fx, fy, cx, cy by the folder's name; images of 1 and 2 keep their distortion
     "freiburg1": (517.3, 516.5, 318.6, 255.3),
     "freiburg2": (520.9, 521.0, 325.1, 249.7),
     "freiburg3": (535.4, 539.2, 320.1, 247.6),
 }
-"""fx, fy, cx, cy of the color camera by the name in a sequence's folder; images of 1 and 2 keep their distortion."""
 
-ROS_CAMERA = (525.0, 525.0, 319.5, 239.5)
-"""Of other sequences: the default of the driver, which the data set recommends."""
+ROS_CAMERA = (525.0, 525.0, 319.5, 239.5)  # of other sequences: the default of the driver
 
 
 class TumRgbd(DatasetFormat):

@@ -24,7 +24,7 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import DatasetFormat, select_names
-from stadia.datasets.recordings import CalibratedRecording, Intrinsics, check_K
+from stadia.datasets.recordings import CalibratedRecording, Intrinsics, make_K
 from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.video_camera import UserCamera
 from stadia.datasets.video.video_decoding import VideoFrame
@@ -34,15 +34,9 @@ from stadia.files.input_files import PARSER_ERRORS, check_input_file
 
 Array = NDArray[np.float64]
 
-IMAGES, CALIBRATION = "camera_image", "camera_calibration"
-"""Folders of the two components that are read."""
-
-SPLITS = {"training": "train", "validation": "val", "testing": "test"}
-"""Folders of the data set -> names of splits."""
-
-FRONT = 1
-"""Number of the camera FRONT, as in waymo_open_dataset/dataset.proto."""
-
+IMAGES, CALIBRATION = "camera_image", "camera_calibration"  # folders of the two components that are read
+SPLITS = {"training": "train", "validation": "val", "testing": "test"}  # folders of the data set -> names of splits
+FRONT = 1  # number of the camera FRONT, as in waymo_open_dataset/dataset.proto
 SEGMENT, CAMERA, TIME_US = "key.segment_context_name", "key.camera_name", "key.frame_timestamp_micros"
 IMAGE, POSE = "[CameraImageComponent].image", "[CameraImageComponent].pose.transform"
 _CALIBRATION = "[CameraCalibrationComponent]."
@@ -50,12 +44,8 @@ PINHOLE = tuple(f"{_CALIBRATION}intrinsic.{name}" for name in ("f_u", "f_v", "c_
 DISTORTION = tuple(f"{_CALIBRATION}intrinsic.{name}" for name in ("k1", "k2", "p1", "p2", "k3"))
 EXTRINSIC, SIZE = f"{_CALIBRATION}extrinsic.transform", (f"{_CALIBRATION}height", f"{_CALIBRATION}width")
 
-T_WAYMO_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-"""From x right, y down, z forward to the axes of Waymo's cameras: x forward, y left, z up."""
-
-MAX_PARQUET_BYTES = 4 << 30
-"""Images of a segment of 20 s by five cameras are about 400 MB."""
-
+T_WAYMO_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # to x forward, y left, z up
+MAX_PARQUET_BYTES = 4 << 30  # images of a segment of 20 s by five cameras are about 400 MB
 US_PER_S = 1_000_000
 MAX_ROTATION_ERROR = 1e-3
 _FIX = "copy the official file again"
@@ -199,8 +189,7 @@ class WaymoSegment(FrameSource):
 
     def _read_lens(self) -> DistortedCamera:
         row = self.calibration
-        f_u, f_v, c_u, c_v = (float(row[name]) for name in PINHOLE)
-        K = check_K(self._calibration_file, np.array([[f_u, 0, c_u], [0, f_v, c_v], [0, 0, 1]]))
+        K = make_K(self._calibration_file, *(float(row[name]) for name in PINHOLE))
         coefficients = np.array([row[name] for name in DISTORTION], np.float64)
         return DistortedCamera(K, RADTAN, coefficients, *(int(row[name]) for name in SIZE))
 

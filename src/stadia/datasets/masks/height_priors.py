@@ -65,13 +65,12 @@ PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
 others come from KITTI's few.
 """
 
-CLASS_ALIASES: Mapping[str, str] = {
+CLASS_ALIASES: Mapping[str, str] = {  # of KITTI and Cityscapes; COCO's person may ride: its masks exclude the bicycle
     "pedestrian": "person",
     "person_sitting": "sitting person",
     "rider": "cyclist",
     "train": "tram",
 }
-"""Aliases of KITTI and Cityscapes for classes above. COCO's person may ride: its masks exclude the bicycle."""
 
 
 def _check_name(value: object) -> object:
@@ -80,12 +79,11 @@ def _check_name(value: object) -> object:
     return value
 
 
-Priors = Annotated[
+Priors = Annotated[  # in a configuration: a name of `PRIORS`, or the user's heights by class
     Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")],
     Discriminator(lambda value: "named" if isinstance(value, str) else "own"),
     BeforeValidator(_check_name),
 ]
-"""In a configuration: a name of `PRIORS`, or the user's heights by class."""
 
 
 def normalize_class(name: str) -> str:

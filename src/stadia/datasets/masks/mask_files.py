@@ -44,9 +44,7 @@ MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one wit
 # Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape.
 SHAPE_TOLERANCE = 0.02
 _MAX_RUN_BITS = 40  # of a compressed run length
-MAX_COCO_BYTES = 1 << 29
-"""Largest COCO file that is read: instances_train2017.json has about 450 MB."""
-
+MAX_COCO_BYTES = 1 << 29  # largest COCO file that is read: instances_train2017.json has about 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
 

@@ -19,9 +19,7 @@ from stadia.core.recording import RoadMasks
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Window = tuple[slice, slice]
-"""Rows and columns of an image: each object is read within its own, not in a pass over the whole image."""
-
+Window = tuple[slice, slice]  # rows and columns of an image: each object is read within its own
 GRAY = 124  # the background of a crop: only the object is used
 _LONGEST = 3.2  # max width over height of a single object; a long car from its side has 2.9
 _STEP, _STEP_SHARE = (0.42, 0.1)  # max step of the lower edge in heights, and max share of the width above it

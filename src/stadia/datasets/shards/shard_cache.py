@@ -16,8 +16,7 @@ from stadia.files.atomic_files import open_atomic
 from stadia.files.input_files import open_input
 from stadia.files.remote_store import RemoteStore, is_url
 
-MIN_SHARDS = 2
-"""Copies that are kept at least: a sample at the end of a shard reads its neighbor from the next one."""
+MIN_SHARDS = 2  # copies that are kept: a sample at the end of a shard reads its neighbor from the next one
 
 
 class DamagedShardError(DataError):

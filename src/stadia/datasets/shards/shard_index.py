@@ -25,9 +25,7 @@ from stadia.files.remote_store import RemoteStore
 
 FORMAT, VERSION = "stadia-shards", 1
 INDEX = "shards.json"
-MAX_INDEX_BYTES = 1 << 28
-"""A million recordings, or the frames of one recording of three weeks."""
-
+MAX_INDEX_BYTES = 1 << 28  # a million recordings, or the frames of one recording of three weeks
 Encoding = Literal["png", "jpeg", "raw"]
 EXPECTED = "an index of shards"
 FIX = "write the shards again: stadia data shard SOURCE URL"

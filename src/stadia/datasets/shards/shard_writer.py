@@ -29,9 +29,7 @@ from stadia.datasets.shards.shard_index import (
 from stadia.files.remote_store import RemoteStore
 from stadia.geometry.numpy_camera import resize_K
 
-SHARD_BYTES = 64 << 20
-"""Default size of a shard: a second of transfer, and a thousand images of 640x192."""
-
+SHARD_BYTES = 64 << 20  # a second of transfer, and a thousand images of 640x192
 _THREADS = 4
 _CHUNK = 32  # images that are encoded at a time
 Place = tuple[int, int, int, int]

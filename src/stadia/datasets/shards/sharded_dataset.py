@@ -29,8 +29,7 @@ from stadia.datasets.shards.shard_index import (
 )
 from stadia.files.remote_store import RemoteStore, is_url
 
-Places = NDArray[np.int64]
-"""(N, 4) shard, offset, length and CRC-32 of each frame; length 0 without."""
+Places = NDArray[np.int64]  # (N, 4) shard, offset, length and CRC-32 of each frame; length 0 without
 
 
 class ShardedDataset(DatasetFormat):

@@ -16,11 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_STANDING_MOTION = 0.0003
-"""A frame stands still below this motion since the previous frame: 0.4 px of 1242. A standing KITTI camera measures
-0.0001.
-"""
-
+MAX_STANDING_MOTION = 0.0003  # 0.4 px of 1242; a standing camera of KITTI measures 0.0001
 MIN_MOTION = 0.002  # the next frame is kept from this motion on: 1.3 px of 640; with less, depth is dominated by noise
 FLOW_WIDTH = 320  # width of the gray image that motion is measured on
 _MIN_POINTS = 10

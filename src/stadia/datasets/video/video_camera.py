@@ -178,8 +178,7 @@ def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
     log.warning("%s is taller than wide: %s and %s; %s", source, given, makes, turned)
 
 
-SHAPE_TOLERANCE = 0.01
-"""Largest relative difference of width over height between images of one camera at two sizes."""
+SHAPE_TOLERANCE = 0.01  # relative difference of width over height between two sizes of one camera
 
 
 def _read_camera_file(

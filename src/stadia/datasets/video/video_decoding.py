@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 
 _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
-MAX_VIDEO_PIXELS = 1 << 25
-"""Largest frame that is decoded: 8K video (7680x4320) is just below, and a header may claim any size."""
-
+MAX_VIDEO_PIXELS = 1 << 25  # 8K video (7680x4320) is just below, and a header may claim any size
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
 """Demuxers of FFmpeg for VIDEO_SUFFIXES. Playlists (hls, concat) are not among them: they open other files."""
 

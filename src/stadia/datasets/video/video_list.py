@@ -37,15 +37,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 ResultT = TypeVar("ResultT")
 
-MAX_VIDEOS = 1_000_000
-"""Rows of a list: a thousand hours in pieces of a minute are 60,000."""
-
-MAX_THREADS = 8
-"""Videos that are opened at once: FFmpeg decodes each in threads of its own."""
-
-MAX_SAMPLED = 16
-"""Videos whose segments `stadia check` decodes, spread over the list: one takes about a second."""
-
+MAX_VIDEOS = 1_000_000  # rows of a list: a thousand hours in pieces of a minute are 60,000
+MAX_THREADS = 8  # videos that are opened at once: FFmpeg decodes each in threads of its own
+MAX_SAMPLED = 16  # videos whose segments `stadia check` decodes, spread over the list: one takes about a second
 COLUMNS = ("video", "name", "camera", "rig", "masks", "track", "split", "place")
 _EXPECTED = f"a list of videos: columns {', '.join(COLUMNS)}, of which only video is required"
 

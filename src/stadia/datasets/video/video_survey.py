@@ -20,11 +20,8 @@ from stadia.datasets.video.video_camera import read_user_intrinsics
 from stadia.datasets.video.video_decoding import VideoHeader, read_video_header
 from stadia.datasets.video.video_list import VideoEntry, open_entry
 
-MAX_GROUPS = 8
-"""Sizes and cameras that a summary lists."""
-
-MAX_FAULTS = 10
-"""Faults that a summary lists; the table has all."""
+MAX_GROUPS = 8  # sizes and cameras that a summary lists
+MAX_FAULTS = 10  # faults that a summary lists; the table has all
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,7 @@ from typing import Any
 from stadia.diagnostics.catalog.entries import Case, Entry, load_entries
 from stadia.diagnostics.finding import Family, Finding, Severity, find_family
 
-CATALOG: dict[str, Entry] = load_entries()
-"""Every entry by its code."""
+CATALOG: dict[str, Entry] = load_entries()  # every entry by its code
 
 
 def make_finding(
@@ -113,15 +112,14 @@ class OwnLink(StrEnum):
 
 Link = Family | OwnLink
 
-OWN_LINKS: dict[str, OwnLink] = {
+OWN_LINKS: dict[str, OwnLink] = {  # codes whose link is not their family
     **dict.fromkeys(("T02", "T09", "T10", "T14", "T15", "T20", "T21", "T22", "T23"), OwnLink.OPTIMIZER),
     **dict.fromkeys(("D09", "D10", "D12", "D13", "C01", "C02"), OwnLink.SPLITS),
     **dict.fromkeys(VERDICT_CODES, OwnLink.VERDICT),
     "T40": OwnLink.SHORT_TRAINING,
 }
-"""Codes whose link is not their family."""
 
-LEARNING: tuple[Link, ...] = (
+LEARNING: tuple[Link, ...] = (  # families of training on video: a fault in one shows in the later ones
     Family.VIEW_SYNTHESIS,
     Family.DEPTH_RANGE,
     Family.LOSSES,
@@ -131,12 +129,11 @@ LEARNING: tuple[Link, ...] = (
     Family.SMOOTHNESS,
     Family.CAMERA_HEIGHT,
 )
-"""Families of training on video, in the order in which a fault in one shows in the later ones."""
 
 OUTCOME: tuple[Link, ...] = (Family.TRAINING, OwnLink.SHORT_TRAINING, OwnLink.VERDICT)
 """Links in which every fault of a training shows at last."""
 
-EFFECTS: dict[Link, frozenset[Link]] = {
+EFFECTS: dict[Link, frozenset[Link]] = {  # the links in order of causes, with those in which each shows symptoms
     Family.DATA: frozenset(
         {Family.INTRINSICS, Family.EXTRINSICS, *LEARNING, Family.OBJECTS, Family.COMPOSITES, *OUTCOME}
     ),
@@ -152,12 +149,8 @@ EFFECTS: dict[Link, frozenset[Link]] = {
     OwnLink.SPLITS: frozenset(),
     Family.NOT_CHECKED: frozenset(),
 }
-"""Links of the chain of causes in order, with the links in which each shows symptoms. Wrong data can show everywhere;
-wrong extrinsics of a rig cannot show in composites.
-"""
 
-NEVER_A_CAUSE = {"T06"}
-"""Codes about measurements of a training, which change nothing in it: they are never the first to fix."""
+NEVER_A_CAUSE = {"T06"}  # about measurements of a training, which change nothing in it
 
 
 def find_link(code: str) -> Link:

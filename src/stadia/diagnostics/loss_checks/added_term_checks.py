@@ -23,26 +23,11 @@ from stadia.diagnostics.loss_checks.loss_properties import (
 )
 
 NOISE = 0.1  # noise of depth: the standard deviation of its logarithm
-
-MAX_NOISE_REWARD = 0.05
-"""Share by which what is added to a loss may fall with noise. A prior on mean depth falls by .5 %."""
-
-MIN_REWARD = 0.001
-"""Smallest reward for noise, over the whole loss with noise: a prior on mean depth is near 0 at its target."""
-
-MAX_EDGE_EXCESS = 0.05
-"""Cost of a depth edge at an image edge in the same place, above the least cost with one beside it, over the cost in an
-image without edges. The smoothness terms of this package have 0, weights that are one pixel off have .33.
-"""
-
-MAX_TILE_CHANGE = 1.2
-"""Factor by which what is added may change for two copies side by side, each with constant depth along the row of
-copies. A mean over pixels has 1, a sum 2, a root of a sum of squares 1.41.
-"""
-
-NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)
-"""Noise of depth at which the evidence lists what is added; the first and the last are compared."""
-
+MAX_NOISE_REWARD = 0.05  # share by which what is added may fall with noise; a prior on mean depth falls by .005
+MIN_REWARD = 0.001  # over the whole loss with noise: a prior on mean depth is near 0 at its target
+MAX_EDGE_EXCESS = 0.05  # of the cost of a depth edge at an image edge over that beside it; one pixel off has .33
+MAX_TILE_CHANGE = 1.2  # for two copies side by side: a mean has 1, a sum 2, a root of a sum of squares 1.41
+NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)  # in the evidence; the first and the last are compared
 NEAR_PER_M = 0.25  # inverse depth on the near side of an edge, 1/m
 FAR_PER_M = 0.125  # inverse depth on the far side of an edge, 1/m
 EDGE_COLORS = (0.3, 0.7)  # colors on the two sides of an edge of the image

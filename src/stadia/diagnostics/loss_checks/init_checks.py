@@ -33,34 +33,17 @@ from stadia.training import optim
 
 MAX_COLOR_EXCESS = 0.01  # by how much colors may lie outside of [0, 1], as interpolation makes them
 MIN_BRIGHTEST = 0.02  # brightest color of a batch: below, images were divided by 255 twice
-
-MAX_PRINCIPAL_POINT_OUTSIDE = 0.1
-"""Share of the image size by which a principal point may lie outside; that of half an image lies at its border."""
-
-MIN_FOCAL_WIDTHS = 0.3
-"""Focal length over the width of the smallest image that is centered on the principal point and contains this one."""
-
+MAX_PRINCIPAL_POINT_OUTSIDE = 0.1  # of the image; that of half an image lies at its border
+MIN_FOCAL_WIDTHS = 0.3  # over the width of the smallest image around this one that K centers
 MIN_BATCH_SAMPLES = 4  # images for batch statistics
-
-MIN_BATCH_VALUES = 256
-"""Values per channel for batch statistics of two or three images: the variance is then known to 9 % if they are
-independent.
-"""
-
+MIN_BATCH_VALUES = 256  # a channel, of two or three images: the variance is then known to 9 %
 MAX_MATCHED_PAIRS = 4  # stereo pairs that are matched
 MIN_PAIR_MATCHES = 30  # matches of these pairs that give a depth
 MAX_PAIR_EPIPOLAR_PX = 1.0  # distance of a match from its epipolar line at the size of the batch
 MIN_OUT_OF_REACH_PX = 1.0  # disparity by which a match lies outside of the depth range
-
-MAX_OUT_OF_REACH = 0.25
-"""Share of the matches outside of the depth range, such as mountains. Right ranges have at most .02, wrong ones .38 to
-1.
-"""
-
+MAX_OUT_OF_REACH = 0.25  # share of matches outside the range, as mountains: right ranges have .02, wrong ones .38
 MIN_START_RATIO = 1 / 3
-MAX_START_RATIO = 3.0
-"""Start over the median depth of the matches from which trainings find depth (docs/results/initial-depth.md)."""
-
+MAX_START_RATIO = 3.0  # over the median depth of matches, where trainings find depth (docs/results/initial-depth.md)
 MAX_DEPTH_RATIO = 5.0  # initial median depth over that of the labels, or the reverse
 MAX_BEYOND_RANGE = 0.05  # share of the labels beyond the depth range
 MAX_AT_BOUND = 0.5  # share of the pixels with one extreme depth: a clamp or a saturated sigmoid has no gradient
@@ -352,7 +335,7 @@ def _list_names(names: list[str], what: str) -> str:
     return f"{', '.join(names[:3])}{more} {what}"
 
 
-INIT_CHECKS = (
+INIT_CHECKS = (  # first those without a network, last those that need a step
     check_image_range,
     check_sources_differ,
     check_camera,
@@ -367,4 +350,3 @@ INIT_CHECKS = (
     check_visibility,
     check_smoothness,
 )
-"""Checks in order: first those without a network, then those of its outputs, last those that need a step."""

@@ -16,9 +16,7 @@ from stadia.geometry.segments import segments_from_instances
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import KnownHeights, MetricScaleLoss
 
-Outputs = Mapping[str, Tensor]
-"""Outputs of networks by name, in float64, each with the batch as its first axis."""
-
+Outputs = Mapping[str, Tensor]  # of networks by name, float64, batch first
 DepthLoss = Callable[[Tensor, Tensor], Any]
 OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
 

@@ -21,64 +21,25 @@ from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase
 from stadia.diagnostics.not_checked import NotChecked, make_not_checked
 from stadia.losses.loss_report import find_loss_errors
 
-MAX_BELOW_TRUTH = 0.003
-"""Share of the range along an axis by which the loss of a wrong prediction may be lower than that of the true one.
-Reasons are rounding, terms without a preference, and the blur of interpolation: .2 % where only SSIM compares images.
-A loss that slightly favors near depth is .6 % lower.
-"""
-
-MAX_DROP_AWAY = 0.02
-"""Share of that range by which the loss may fall away from the truth: image borders leave the frame in steps."""
-
-OFF_KINKS = 0.01
-"""Relative size of the noise by which outputs are moved where their gradient differs from finite differences."""
-
+MAX_BELOW_TRUTH = 0.003  # of the range along an axis: rounding and blur have .002, a loss that favors near depth .006
+MAX_DROP_AWAY = 0.02  # of that range, away from the truth: image borders leave the frame in steps
+OFF_KINKS = 0.01  # relative noise by which outputs are moved where their gradient differs
 MIN_OUTPUT = 1e-3  # size of outputs that are 0, for the length of a change
-
-MAX_GRADIENT_GAP = 0.05
-"""Difference of the gradient from finite differences. The losses of this package agree within 1e-3."""
-
-EPSILONS = (1e-3, 1e-4, 1e-5, 1e-7)
-"""Steps of finite differences, one of which must agree. Long steps are for losses that round, the shortest for minima
-over sources, which change everywhere.
-"""
-
+MAX_GRADIENT_GAP = 0.05  # from finite differences; the losses of this package agree within 1e-3
+EPSILONS = (1e-3, 1e-4, 1e-5, 1e-7)  # one must agree: long for losses that round, short for minima over sources
 MAX_ROUNDING_CHANGE = 1e-5  # relative difference of two losses that are equal but for rounding
 MAX_MIRROR_CHANGE = 1e-3  # relative difference of the loss of the mirrored scene, whose images are resampled
 MAX_BATCH_CHANGE = 0.01  # relative difference of the loss of a batch twice. A sum has 1
-
-MAX_SIZE_RATIO = 2.0
-"""Loss for doubled images over that for the given ones. The losses of this package have .7 to 1.4 at one to six scales,
-a sum has 4.
-"""
-
+MAX_SIZE_RATIO = 2.0  # of the loss for doubled images; the losses of this package have .7 to 1.4, a sum has 4
 MAX_COUPLING = 0.01  # relative change of a gradient by what it must not depend on
 MIN_TERM = 1e-9  # share of the loss: a term that stays below is rounding
-
-MIN_EFFECT = 1e-3
-"""Share of the loss that inverted sources must add; a loss with less does not use the sources and is not checked."""
-
-MIN_COLOR_COST = 0.1
-"""Cost of sources with two inverted colors, over that of fully inverted sources. The losses of this package have .67 to
-1, a minimum over channels has below .01.
-"""
-
-MAX_HALVES_COST = 0.15
-"""Share of that cost by which sources inverted in one half each may exceed the mean of either source inverted. The
-losses of this package have .03, a minimum over whole images has .3 to .4.
-"""
-
+MIN_EFFECT = 1e-3  # of the loss that inverted sources must add; one with less does not use the sources
+MIN_COLOR_COST = 0.1  # of two inverted colors over three; here .67 to 1, a minimum over channels below .01
+MAX_HALVES_COST = 0.15  # over the mean of either source inverted; here .03, a minimum over images .3 to .4
 MIN_RELIEF = 1e-4  # share of the loss: depth relief that costs less is not checked
-
-MAX_RELIEF_GROWTH = 1.4
-"""Cost of relief for images twice as large, whose gradients are half as steep, over that for the given size. The losses
-of this package have .5.
-"""
-
+MAX_RELIEF_GROWTH = 1.4  # for images twice as large; the losses of this package have .5
 MAX_UNIT_CHANGE = 0.01  # relative change of the cost of relief when the unit of length changes
-
-MIN_HALF_NOISE = 0.5
-"""A similarity term for images with half noise, over that for noise. SSIM has .75, with constants for 255 .25."""
+MIN_HALF_NOISE = 0.5  # of a term of similarity; SSIM has .75, with constants for 255 .25
 
 
 def check_output(case: LossCase) -> Iterator[Finding]:
@@ -443,7 +404,7 @@ def _relief_cost(case: LossCase, form: str) -> float:
     return total_of(scene.report_at_truth) - total_of(scene.report_at_wrong)
 
 
-PROPERTIES = (
+PROPERTIES = (  # of every loss, then of photometric ones
     check_minimum,
     check_monotonic,
     check_gradient_exists,
@@ -463,7 +424,6 @@ PROPERTIES = (
     check_similarity_range,
     check_terms_measured,
 )
-"""Checks of a loss that passes the basic ones, in order: of every loss, then of photometric losses."""
 
 BASIC_PROPERTIES = (check_inputs_unchanged, check_output, check_finite, check_determinism)
 """Checks that must pass before the others make sense."""

@@ -33,10 +33,7 @@ MIN_DECREASE = 0.01  # share by which the loss of one batch must fall. The five 
 MAX_TRAINED_LOSS = 0.5  # loss over that with shuffled weights, below which the weights are already trained
 SETTLED_STEPS = 2  # steps until memory has settled
 MAX_GROWTH_MB = 100  # MB by which memory may grow after that: a process may hold its data in memory
-
-MIN_STEADY_GROWTH = 0.5
-"""Growth in each third of the steps over a third of the growth: other allocations than a leak come at once."""
-
+MIN_STEADY_GROWTH = 0.5  # in each third of the steps, over a third of the growth: a leak comes evenly
 MAX_BF16_CHANGE = 0.05  # relative difference of the loss between float32 and bfloat16. The five recipes have .01
 
 

@@ -35,37 +35,17 @@ OFFSETS = (-0.2, -0.05, 0.0, 0.05, 0.2)
 LOG_UNCERTAINTY = -2.0  # log Sigma everywhere, of the true outputs
 SIGMA_OFFSET = 0.5  # log Sigma that is added in one half, and subtracted in the other
 UNIT = 2.0  # factor of all lengths in the scene of another unit
-
-OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)
-"""A twist that is the same when mirrored. Pixels of a rectified pair project onto whole rows, where interpolation has
-two one-sided gradients.
-"""
-
-MASKED_EXPOSURE = 0.25
-"""Tolerance of the gradient of exposures. Auto-masked pixels depend on the exposure without a gradient: 16 % of it in
-the losses of this package with two temporal sources and four scales, at most 4 % in the others.
-"""
-
-MOTION_ALONE = 0.25
-"""Tolerance of the gradient of depth where temporal sources train motion only: 10 to 15 % of their cost depends on
-depth without a gradient.
-"""
-
+OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)  # a twist, the same when mirrored, off the whole rows of pairs
+MASKED_EXPOSURE = 0.25  # tolerance of the gradient of exposures, which auto-masked pixels hide: up to .16
+MOTION_ALONE = 0.25  # the same of depth where temporal sources train motion only: .10 to .15
 MIN_HEIGHT = 64  # rows of the images
 MAX_HEIGHT = 128  # the same; more where the smallest scale would have fewer rows than MIN_SMALLEST_ROWS
 
 ENOUGH_SMALLEST_ROWS = 8
-MIN_SMALLEST_ROWS = 2
-"""Rows of the smallest scale: with fewer the finest texture is one pixel long, and interpolation blurs it."""
-
+MIN_SMALLEST_ROWS = 2  # of the smallest scale: with fewer, interpolation blurs the finest texture
 NORMAL = (0.25, -0.15, 1.0)
-DISTANCE_M = 8.0
-"""The plane is normal . p = distance, in the target's frame."""
-
-RELIEF_M = 0.1
-"""Height of the bumps. On a plane the second differences of inverse depth are 0, and a term made of them is not seen.
-"""
-
+DISTANCE_M = 8.0  # of the plane normal . p = distance, in the target's frame
+RELIEF_M = 0.1  # height of bumps: without, terms of second differences are not seen
 RELIEF_ROUNDS = 20  # rounds that find the bumps on a ray: each reduces the error to a sixth
 
 MOTIONS = {  # p_source = exp(v, w) p_target
@@ -74,13 +54,8 @@ MOTIONS = {  # p_source = exp(v, w) p_target
     "stereo": (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
 FURTHEST = 3  # steps beyond which motion stops growing: further on the camera would reach the plane
-
-EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}
-"""Gain and offset by source; images stay within [0, 1]."""
-
-Part = tuple[int | slice | list[int], ...]
-"""Index into (B, N, 3, H, W): sources, colors, rows and columns."""
-
+EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}  # gain and offset; within [0, 1]
+Part = tuple[int | slice | list[int], ...]  # of (B, N, 3, H, W): sources, colors, rows, columns
 ALL = slice(None)
 
 

@@ -24,27 +24,12 @@ from stadia.diagnostics.monitors.persistence import (
 )
 from stadia.training.flops import MAX_TIMING_SHARE
 
-MAX_SPIKE = 10.0
-"""Loss over the running median. The maximum of trainings that learn: 1.3 (dpt-tiny on RoadWorld), 1.1 (selfsup on
-KITTI).
-"""
-
+MAX_SPIKE = 10.0  # loss over the running median; trainings that learn have 1.3 at most
 SPIKE_BATCHES = 50  # last batches in the running median of the loss
 MIN_SPIKE_BATCHES = 10  # batches that a median needs
-
-MIN_SPIKE_DEVIATIONS = 10.0
-"""Median absolute deviations above the median: a loss with a logarithm crosses 0, where every ratio is large."""
-
-MAX_UPDATE_RATIO = 0.012
-"""|update| / |weight|. Maxima from step 5 on of trainings that learn: .0086 (objectpose at 4e-3, at the end of the
-warm-up), .0040 (dpt-tiny at 1e-3, with and without compressed attention), .0020 (selfsup on KITTI at 1e-3), .019
-(`overlay` at 3e-3, whose loss in the next row is below the first in each of 50). dpt-tiny at 1e-2, which diverges:
-.030 at step 5, .014 at step 10.
-"""
-
-FIRST_UPDATE_STEP = 5
-"""Adam's first steps from random weights have full size whatever the gradient: .0091 in a correct training."""
-
+MIN_SPIKE_DEVIATIONS = 10.0  # above the median: a loss with a logarithm crosses 0, where ratios are large
+MAX_UPDATE_RATIO = 0.012  # |update| / |weight|; trainings that learn have .0086 at most, one that diverges .030
+FIRST_UPDATE_STEP = 5  # Adam's first steps from random weights have full size whatever the gradient
 STALLED_ROWS = 3  # consecutive rows with a learning rate or gradient of 0, which is never chance
 MIN_LR_SHARE = 1e-3  # learning rate over the highest of the run, below which nothing is learned
 MAX_LOW_LR_SHARE = 0.1  # share of all rows that may have such a rate. A cosine to 0 is below it in its last 2 %
@@ -60,10 +45,7 @@ MAX_TIME_GAP_S = 0.002  # seconds of that difference that are allowed in short s
 TIMING_ROWS = 3  # consecutive rows: two clocks are read at two moments, between which other processes may run
 MAX_SUM_GAP = 0.01  # difference between the loss and the sum of its terms, over the sizes of the terms
 SUM_ROWS = 3  # consecutive rows with such a difference
-
-MIN_TERM_RANGE = 1.5
-"""Largest over smallest value of a term in ROWS rows: below it, its ratio to another term says nothing."""
-
+MIN_TERM_RANGE = 1.5  # of a term in ROWS rows: below it, its ratio to another term says nothing
 MAX_RATIO_SPREAD = 0.03  # largest over smallest ratio of two proportional terms, less 1
 MIN_GRADIENT_SHARE = 0.01  # share of a term in the gradient. A weight that is ten times too small gives .03
 

@@ -12,18 +12,11 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 
 ROWS = 20  # consecutive logged rows in which a value must be bad
-
-MIN_SPAN_STEPS = 100
-"""Steps that these rows must span: rows may be of every step, and an epoch may have a handful of them."""
-
+MIN_SPAN_STEPS = 100  # that these rows must span: rows may be of every step, or a handful an epoch
 FROM_STEP = 100  # first step that counts
 VALIDATIONS = 2  # consecutive validations in which a score must be bad
 IMPROVES = 0.9  # an error below this share of that of the validation before is improving, and is not reported
-
-Row = Mapping[str, float]
-"""Logged values by name: `train/NAME` of a step, or `val/NAME` of a validation. Those of a base recipe have the names
-that it logs itself (`rename_base_values`).
-"""
+Row = Mapping[str, float]  # logged values: `train/NAME` of a step, `val/NAME` of a validation
 
 
 def rename_base_values(row: Row, base_recipe: str = "") -> Row:

@@ -26,99 +26,45 @@ from stadia.diagnostics.monitors.persistence import (
     warn_at,
 )
 
-MAX_WARP_RATIO = 0.97
-"""Residual over that of the unwarped images. Trainings that learn have .27 to .90. Every structural error that was
-simulated gives .87 or more.
-"""
-
-MAX_OUT_OF_VIEW = 0.5
-"""Share of the pixels that project into no source. Trainings that learn have at most .04, and .01 to .2 at first."""
-
-MAX_SATURATED = 0.25
-"""Share of the pixels that are left out since all channels saturate. Simulated exposures gave at most .20."""
-
-MIN_LOSS = -4.0
-"""A lower loss means residuals of a hundredth, which real images do not have. Trainings that learn have -1.7."""
-
+MAX_WARP_RATIO = 0.97  # residual over the unwarped; learning .27 to .90, structural errors .87 or more
+MAX_OUT_OF_VIEW = 0.5  # of the pixels, into no source; trainings that learn have .04, and .01 to .2 at first
+MAX_SATURATED = 0.25  # of the pixels, left out; simulated exposures gave .20 at most
+MIN_LOSS = -4.0  # lower means residuals of a hundredth, which real images do not have; learning -1.7
 MAX_AT_FLOOR = 0.5  # share of the labeled pixels at the minimum of the output, where a last ReLU has no gradient
-
-MIN_INVERSE_DEPTH_SPREAD = 0.05
-"""Standard deviation of inverse depth over its mean. Trainings that learn have .37 to .61, one that collapsed 0."""
-
+MIN_INVERSE_DEPTH_SPREAD = 0.05  # over its mean; learning .37 to .61, collapsed 0
 MAX_AT_NEAREST = 0.2  # share of the pixels at the minimum depth. Trainings that learn have 0
 MAX_AT_FARTHEST = 0.8  # share of the pixels at the maximum depth. Trainings that learn have 0, one that collapsed 1
-
-MAX_SAME_SIDE = 0.5
-"""Mean cosine between the translations to the previous and the next frame. Trainings that learn have -1."""
-
+MAX_SAME_SIDE = 0.5  # mean cosine of the translations to previous and next frame; learning -1
 MAX_AUTO_MASKED = 0.75  # share of the pixels in the auto-mask: with broken geometry the unwarped image is the best fit
-
-MIN_EXPLAINED_SHARE = 0.02
-"""Share of the explained pixels for which a source is the best. Trainings that learn have .04 to .74."""
-
-MIN_TRANSLATION_OVER_DEPTH = 0.001
-"""Predicted translation over the median depth. Trainings that learn have .036 to .078, one that collapsed .001 to
-.003.
-"""
-
+MIN_EXPLAINED_SHARE = 0.02  # of the explained pixels by one source; learning .04 to .74
+MIN_TRANSLATION_OVER_DEPTH = 0.001  # learning .036 to .078, collapsed .001 to .003
 MAX_TRANSLATION_OVER_DEPTH = 1.0  # predicted translation over the median depth. Trainings that learn have at most .08
-
-MAX_PREDICTED_ROTATION_DEG = 15.0
-"""Predicted rotation to an adjacent frame. Trainings that learn have at most .44 degrees."""
-
+MAX_PREDICTED_ROTATION_DEG = 15.0  # to an adjacent frame; learning .44 at most
 MAX_GAIN = 1.6  # predicted gain, or its inverse. Simulated exposures with a spread of .25 gave gains of .75 to 1.22
 MAX_OFFSET = 0.3  # predicted brightness offset: beyond it a constant replaces the image
-
-MAX_GRADIENT_RATIO = 1000.0
-"""Gradient of the loss for depth over that for motion, or the inverse. Trainings that learn have .2 to 7."""
-
-MAX_SMOOTHNESS_SHARE = 0.3
-"""Smoothness over the photometric term. Trainings that learn have .002, and 1e-4 to 1e-2 in the first step."""
-
+MAX_GRADIENT_RATIO = 1000.0  # of the loss for depth over that for motion, or the inverse; learning .2 to 7
+MAX_SMOOTHNESS_SHARE = 0.3  # of the photometric term; learning .002, first step 1e-4 to 1e-2
 MIN_MOTION_ALONG = -0.5  # predicted translation along the true one, over its length: 1 is right, 0 nothing, -1 inverted
 MAX_DEPTH_DRIFT = 6.0  # median depth over that of the start. An initial depth may be off by a factor of 5 (M01)
 MAX_MOTION_SCALE = 1.4  # predicted over true motion along z where both are in metres, or the inverse
 MIN_MOTION_CORRELATION = 0.9  # correlation of predicted and true motion along z, below which their ratio means nothing
 MIN_TRAINED_LOG_SIGMA = 1.0  # |log Sigma|, which starts at 0 everywhere: from here on it is trained
-
-MIN_SIGMA_SPREAD = 0.1
-"""Between the outer tenths of log Sigma. The minimum of twelve trainings that learn is .34, of one that died .000."""
-
-MAX_FIT_CHANGE = 0.9
-"""Residual over that of the unwarped images, over its value before Sigma moved. Trainings that learn have at most .81,
-one that died 1.00.
-"""
-
-MIN_UNTRAINED_FIT = 0.6
-"""Residual over that of the unwarped images, below which the warp was learned. One that died had .75."""
-
+MIN_SIGMA_SPREAD = 0.1  # between the outer tenths of log Sigma; learning .34, dead .000
+MAX_FIT_CHANGE = 0.9  # of the residual over the unwarped since Sigma moved; learning .81, dead 1.00
+MIN_UNTRAINED_FIT = 0.6  # residual over the unwarped below which the warp was learned; a dead one had .75
 FIRST_FIT_ROWS = 3  # first logged rows that give the residual before Sigma moved
 LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`models.depth.unet`)
-
-BOUND_MARGIN = 0.1
-"""Distance from a bound of log Sigma that counts as at the bound. Trainings that learn have -5.2 and -1.7."""
-
+BOUND_MARGIN = 0.1  # of log Sigma that counts as at the bound; learning -5.2 and -1.7
 PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
 
 MAX_HEIGHT_ERROR = 0.2  # |ln(predicted / known camera height)|
-
-MIN_METRIC_DEPTH_SPREAD = 0.15
-"""Standard deviation of depth over its mean. A training that learns has .03 at step 100, .47 later."""
-
+MIN_METRIC_DEPTH_SPREAD = 0.15  # over its mean; learning .03 at step 100, .47 later
 MIN_INLIER_SHARE = 0.4  # share of the objects whose height agrees. A horizon half a degree off rejects half of them
 MAX_OBJECT_ROAD_GAP = 0.2  # |ln(camera height by the objects / known height)|
-
-MIN_OBJECT_EXTENT = 0.02
-"""Extent of objects over their depth. Exact depth of 381 cars of RoadWorld has .158, a tenth of them below .066."""
-
-MAX_ROWS_OUT_OF_ORDER = 0.1
-"""Share of the rows of the road that are nearer than the row below. Exact depth of RoadWorld has none."""
-
+MIN_OBJECT_EXTENT = 0.02  # over their depth; exact depth of RoadWorld's cars has .158
+MAX_ROWS_OUT_OF_ORDER = 0.1  # of the road's rows, nearer than the row below; exact depth has none
 MAX_ROAD_MASKED = 0.5  # share of the road in the auto-mask, which then keeps a wrong depth of the road
-
-MAX_OBJECTS_AT_LIMIT = 0.05
-"""Share of the object pixels at the maximum depth. The horizon of the road always reaches it."""
-
+MAX_OBJECTS_AT_LIMIT = 0.05  # of the object pixels at the maximum depth, which the road's horizon always reaches
 MAX_DRIFT = 0.01  # change of the camera height per epoch
 DRIFT_EPOCHS = 5  # consecutive epochs that change the camera height in one direction
 

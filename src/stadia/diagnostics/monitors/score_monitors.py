@@ -37,15 +37,12 @@ RISING_VALIDATIONS = 3  # consecutive validations in which an error rises while 
 MIN_OVERFIT = 1.1  # error of the last validation over the minimum of the run
 EMPTY_VALIDATIONS = 3  # consecutive validations: early in training there may be no detection to score
 
-OF_FOUND_OBJECTS = {
+OF_FOUND_OBJECTS = {  # without any they have no value
     *("precision", "iou_3d", "rotation_error_deg", "rotation_error_deg_median"),
     *("translation_error_cm", "translation_error_cm_median"),
 }
-"""Scores of found objects: without any they have no value."""
 
-OF_TRUE_OBJECTS = re.compile(r"mask_iou|rotation_error_deg_of_all|recall.*|ap_.*")
-"""Scores of all objects: in images without any they have no value either."""
-
+OF_TRUE_OBJECTS = re.compile(r"mask_iou|rotation_error_deg_of_all|recall.*|ap_.*")  # without any object, no value
 MAX_SCALE_RATIO = 2.0  # error of depth in metres over that of scaled depth: beyond it the scale is the error
 MAX_ABS_REL = 0.3  # relative error of depth in metres that is reported
 MAX_SIGMA_BIAS = 2.0  # residual over Sigma, or its inverse: 1 is calibrated. Trainings that learn have 1.2

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 
-MAX_BELIEVED_RATIO = 1.2
-"""Factor between two focal lengths up to which they agree: networks for the field of view err by 5 to 10 %."""
-
-BELIEF_SIGMAS = 3.0
-"""Standard deviations of a belief within which it agrees with any camera."""
+MAX_BELIEVED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
+BELIEF_SIGMAS = 3.0  # standard deviations of a belief within which it agrees with any camera
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,16 +32,9 @@ from stadia.geometry.sky import find_sky
 Map = NDArray[np.float32]
 
 MIN_FRAMES = 4  # frames that show whether a map changes with its image
-
-MIN_RELATIVE_RANGE = 1e-4
-"""Range of inverse depth up to scale and shift over its largest value; below, it is rounding, and the map is flat."""
-
-MIN_IMAGE_CHANGE = 0.25
-"""Share of the variance of brightness that is not in the mean image; below, the images are nearly the same."""
-
-MIN_PAIR_PARALLAX_PX = 2.0
-"""Median displacement of matches beyond the rotation, for images of 640 pixels of width. Noise is about 0.5."""
-
+MIN_RELATIVE_RANGE = 1e-4  # of inverse depth over its largest value; below, the map is flat but for rounding
+MIN_IMAGE_CHANGE = 0.25  # of the variance of brightness outside the mean image; below, images are alike
+MIN_PAIR_PARALLAX_PX = 2.0  # median, beyond the rotation, at 640 pixels of width; noise is about 0.5
 MATCH_WIDTH = 640  # largest width in pixels of the images in which matches are found
 MIN_MATCH_WIDTH = 128  # smallest width in pixels of such images
 MIN_ROW_PAIRS = 5  # pairs that are compared within rows

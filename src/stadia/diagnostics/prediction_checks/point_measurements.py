@@ -14,23 +14,14 @@ Array = NDArray[np.float64]
 
 MIN_MAPPED_FRAMES = 4  # frames with points of a map, or with its road, that the medians need
 MIN_POINTS = 24  # of a frame that is compared
-MIN_POINT_SPREAD = 0.15
-"""Mean |ln z - median| of the points of a frame: below, they lie on one surface, such as a car before the camera, and
-say nothing about the depth of a scene.
-"""
-
+MIN_POINT_SPREAD = 0.15  # mean |ln z - median| of a frame: below, its points lie on one surface
 CELLS = 8, 6  # across and down: parts of an image that are searched for holes
 CELL_POINTS = 5  # of a part
 MIN_REGION_POINTS = 8  # on each side, near and far
 SIDE_SHARE = 0.4  # of the width that counts as left, and as right
 ROW_POINTS = 12  # points that count as nearly the same row
-MIN_MEASURED_SPREAD = 0.1
-"""Standard deviation of ln depth within rows, or beyond the mean map: below, the scene itself is a gradient, or all
-frames show the same.
-"""
-ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0
-"""The part of the road that is compared, over the height of the camera: ahead, and to each side."""
-
+MIN_MEASURED_SPREAD = 0.1  # of ln depth within rows, or beyond the mean map: below, the scene is a gradient
+ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0  # part of the road, over the camera's height: ahead, each side
 MIN_ROAD_SHARE = 0.02  # of the image that this part must have
 BEHIND = 2.0  # predicted depth over that of the road, from which a pixel lies behind it
 FOREGROUND = 0.2  # lowest share of the rows, the foreground

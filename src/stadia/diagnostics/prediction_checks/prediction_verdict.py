@@ -23,49 +23,17 @@ from stadia.diagnostics.prediction_checks.frame_measurements import (
 from stadia.diagnostics.prediction_checks.point_measurements import BEHIND, MIN_MAPPED_FRAMES, PointMeasurements
 from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
 
-MIN_SPREAD = 1.3
-"""The 95 % over the 5 % quantile of depth within an image. Trainings that learned have 5.2 to 11.6, others 1.0 to 1.2.
-"""
-
+MIN_SPREAD = 1.3  # the 95 % over the 5 % quantile of depth in an image; learned 5.2 to 11.6, else 1.0 to 1.2
 MIN_CHANGE = 0.055  # share of a map's variance that is not in the mean map, where the images change by MIN_IMAGE_CHANGE
 MAX_MATCH_ERROR = 0.95  # error of matches over that of constant depth: above, depth explains no motion
-
-MAX_DOUBTFUL_MATCH_ERROR = 0.85
-"""The same error: above, depth explains hardly any motion. Trainings that learned have .29 to .73."""
-
-MIN_ROW_CORRELATION = 0.4
-"""Rank correlation of predicted and triangulated depth within rows: below, depth is little more than a vertical
-gradient. Of good trainings (RoadWorld) 9 to 14 % of single pairs are below, and 2 % or less of the medians of
-MIN_ROW_PAIRS.
-"""
-
-GOOD_ROW_CORRELATION = 0.6
-"""From here on M31 is a note: good trainings have .61 to .79, those of 10 to 40 steps -.11 to .56."""
-
-MAX_UNSURE_MATCH_ERROR = 0.75
-"""Above it, depth explains hardly any motion either where depth within rows is below GOOD_ROW_CORRELATION. Good
-trainings have at most .73, at .62 within rows; one of five minutes between moving cars had .77 and .57.
-"""
-
-MIN_OWN_CORRELATION = 0.05
-"""Rank correlation of what the maps and the triangulated matches add to the mean map: below, one map for all images
-would do. Good trainings have .14 to .47, bad ones -.31 to .12. Lower than the gap: one of the good ones has .14, the
-next .21, and contrast of another scale lowers the number.
-"""
-
-GOOD_OWN_CORRELATION = 0.15
-"""From here on maps follow their images, however alike they are, and M31 is a note: bad trainings have at most .12."""
-
-MIN_DEPTH_GAIN = 0.05
-"""Share of the error at points of a map, or of matches, that a training has to remove from that of its start: on KITTI
-raw one that removed .01 was worse by LiDAR.
-"""
-
-MIN_JUDGED_PAIRS = 4
-"""Pairs of frames with parallax that the median of S30 needs. Of a good training (RoadWorld) 1 of 21 pairs is above
-MAX_DOUBTFUL_MATCH_ERROR: 4 % of the medians of 1 pair are too, and 0.03 % of those of 4.
-"""
-
+MAX_DOUBTFUL_MATCH_ERROR = 0.85  # the same: above, depth explains hardly any motion; learned .29 to .73
+MIN_ROW_CORRELATION = 0.4  # rank correlation within rows: below, depth is little more than a vertical gradient
+GOOD_ROW_CORRELATION = 0.6  # from here on M31 is a note: good trainings .61 to .79, short ones -.11 to .56
+MAX_UNSURE_MATCH_ERROR = 0.75  # the same as above below GOOD_ROW_CORRELATION; good ones .73 at most
+MIN_OWN_CORRELATION = 0.05  # of what maps and matches add to the mean map; good .14 to .47, bad -.31 to .12
+GOOD_OWN_CORRELATION = 0.15  # from here on maps follow their images: bad trainings have .12 at most
+MIN_DEPTH_GAIN = 0.05  # of the start's error at points or matches; .01 was worse by LiDAR (KITTI raw)
+MIN_JUDGED_PAIRS = 4  # that the median of S30 needs: of 4, .03 % of a good training's are doubtful
 MAX_FRAMES_APART = 10  # a frame is compared with one that has moved, at most so many frames of the input later
 MIN_SKY_SHARE = 0.5  # of the frames with sky, in which it is nearer than the lowest rows
 MAX_TRAINED_FOCAL_RATIO = 1.15  # between this camera's focal length over its image width and that of the training
@@ -73,49 +41,25 @@ MAX_TRAINED_FOCAL_RATIO = 1.15  # between this camera's focal length over its im
 ASSUMED_CAMERA = "no camera was given, and one is assumed; metres are wrong with another lens"
 
 MAX_FINAL_WARP_RATIO = 0.9  # residual of the training images over that of the unwarped ones, at the end of the training
-
-MAX_VALIDATION_WARP_RATIO = 1.2
-"""The same residual of the validation images: depth and motion make them clearly worse than none. Good trainings have
-.23 to .63; two between moving cars had 2.2 and 2.8 at the checkpoint, and less than .9 on the training images.
-"""
-
-MAX_FINAL_ROTATION_DEG = 10.0
-"""Predicted rotation to the next image at the end of a training. 117 trainings ended at up to 1.9 degrees, four whose
-path was useless at 2 to 76.
-"""
-
-MAX_FINAL_MOTION_OVER_DEPTH = 0.5
-"""Predicted translation to the next image over the depth. Those 117 ended at up to .09, these four at .99 to 6000."""
-
-MAX_POINT_ERROR = 0.95
-"""Error of ln depth at the points of a map over that of constant depth: above, depth means nothing."""
-
+MAX_VALIDATION_WARP_RATIO = 1.2  # the same of the validation; good .23 to .63, bad ones 2.2 and 2.8
+MAX_FINAL_ROTATION_DEG = 10.0  # to the next image; 117 trainings ended at 1.9 at most, useless paths at 2 to 76
+MAX_FINAL_MOTION_OVER_DEPTH = 0.5  # to the next image; those 117 at .09 at most, useless ones at .99 up
+MAX_POINT_ERROR = 0.95  # of ln depth at a map's points over that of constant depth: above, depth means nothing
 MAX_DOUBTFUL_POINT_ERROR = 0.75  # the same error, above which depth is doubtful
-MIN_POINT_CORRELATION = 0.3
-"""Rank correlation of predicted depth with that of the points of a map: below, depth means nothing."""
-
+MIN_POINT_CORRELATION = 0.3  # by rank, with the depth of a map's points: below, depth means nothing
 MIN_DOUBTFUL_POINT_CORRELATION = 0.6  # the same correlation, below which depth is doubtful
-MAX_REGION_RATIO = 2.0
-"""Ratio of the scales of the left and the right of an image, by the points of a map: above, depth is useless."""
-
+MAX_REGION_RATIO = 2.0  # of the scales of left and right, by the points of a map: above, depth is useless
 MAX_DOUBTFUL_REGION_RATIO = 1.55  # the same ratio, also of near and far, above which depth is doubtful
 MAX_BEHIND_ROAD = 0.03  # share of the road that is predicted behind it
 MAX_ROAD_ERROR = 0.75  # error of ln depth on the road over that of constant depth, above which depth is doubtful
-MAX_HOLE_SHARE = 0.045
-"""Share of the parts of an image whose points are predicted much too far. One of 30 may be, at an edge of depth."""
-
+MAX_HOLE_SHARE = 0.045  # of the parts of an image predicted much too far; one of 30 may be, at an edge of depth
 MAX_FAR_FOREGROUND = 0.5  # share of the frames in which the lowest rows are as far as anything
 MIN_TRAINED_STEPS = 100  # updates of a checkpoint; below, its training hardly began
-
-DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}
-"""Findings of predictions whose cause may lie in the data of the training."""
+DEPTH_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30", "T40"}  # whose cause may lie in the training's data
 
 
 OWN_TERM_CODES = {"M30", "M31", "M34", "M35", "M36", "M37", "S30"}  # findings that a term of the user may cause
-
-OUTPUT_CODES = OWN_TERM_CODES | {"M33"}
-"""Findings with a cure of its own for a published network."""
-
+OUTPUT_CODES = OWN_TERM_CODES | {"M33"}  # findings with a cure of its own for a published network
 MAX_NAMED_TERMS = 3
 
 
@@ -417,8 +361,7 @@ def _ignores_images(measured: FrameMeasurements) -> bool:
     return measured.image_change > MIN_IMAGE_CHANGE and measured.change < MIN_CHANGE
 
 
-Limits = list[tuple[float | None, float, str, str]]
-"""Value, the largest allowed one, what was measured of it, and what is expected."""
+Limits = list[tuple[float | None, float, str, str]]  # value, largest allowed, measured, expected
 
 
 def _list_residual_limits(training: TrainingRecord) -> Limits:

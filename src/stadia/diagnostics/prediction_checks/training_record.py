@@ -11,11 +11,10 @@ from stadia.diagnostics.finding import Finding, Severity, Stage, read_valid_find
 from stadia.files.run_facts import JudgedTraining, find_run_facts
 from stadia.losses import SPARSE_DEPTH_LOSSES
 
-LEARNING_CODES = {
+LEARNING_CODES = {  # of a training whose network learns little or nothing
     *("L20", "M20", "M21", "M22", "M23", "R20", "S20", "S21", "S22", "S23", "S24"),
     *("T02", "T03", "T07", "T08", "T09", "T10", "T15"),
 }
-"""Findings of a training whose network learns little or nothing."""
 
 DATA_CAUSES = {"D03": Severity.STOP, "D18": Severity.NOTE, "K05": Severity.WARN, "K06": Severity.WARN}
 """Findings of the data that explain why a network learned no depth, from this severity on."""
@@ -31,12 +30,11 @@ PHOTOMETRIC_TERMS = (
     "left_right_consistency",
     "brightness",
 )
-RECIPE_TERMS = {
+RECIPE_TERMS = {  # in `train/term/NAME`; those of a base recipe without prefix, others are of the user's class
     "selfsup": PHOTOMETRIC_TERMS,
     "metric": (*PHOTOMETRIC_TERMS, "metric/object_height", "metric/camera_height"),
     "supervised": (*SPARSE_DEPTH_LOSSES, "teacher"),
 }
-"""Names in `train/term/NAME` by recipe, those of its base recipe without prefix. All others are of the user's class."""
 
 TERM = "train/term/"
 

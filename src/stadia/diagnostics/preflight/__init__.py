@@ -12,7 +12,7 @@ from stadia.core.registry import Registry
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-CHECKS = Registry(
+CHECKS = Registry(  # for each recording
     "check",
     {
         "frames": "stadia.diagnostics.preflight.frame_checks:check_frames",
@@ -29,12 +29,11 @@ CHECKS = Registry(
         "ground_truth": "stadia.diagnostics.preflight.ground_truth_checks:check_ground_truth",
     },
 )
-"""For each recording."""
 
 SPLIT_CHECKS = Registry("check of splits", {"splits": "stadia.diagnostics.preflight.split_checks:check_splits"})
 """For all splits together: a function of the frames by split name."""
 
-PREREQUISITES = {
+PREREQUISITES = {  # checks that would only measure symptoms of their stops in the same recording
     "resize": ("frames", "intrinsics"),
     "parallax": ("frames", "intrinsics", "resize"),
     "synchronization": ("frames", "intrinsics", "resize"),
@@ -43,4 +42,3 @@ PREREQUISITES = {
     "poses": ("frames", "intrinsics", "resize", "synchronization", "sides"),
     "ground_truth": ("frames", "intrinsics", "resize", "synchronization", "sides"),
 }
-"""Checks that would only measure symptoms where one of these reported a stop for the same recording."""

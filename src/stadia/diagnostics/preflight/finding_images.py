@@ -20,9 +20,7 @@ from stadia.training.loggers import compose_image_sheet
 log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
-Tiles = dict[str, Image]
-"""Images by their labels; empty where there is nothing to draw."""
-
+Tiles = dict[str, Image]  # images by their labels; empty where there is nothing to draw
 TILE_WIDTH = 640
 MAX_MARKS = 60
 GREEN = (60, 220, 90)

@@ -48,11 +48,7 @@ BLUR_PX = 2  # rows by which a codec blurs the edge of a bar
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 
-NOTE_BRIGHTNESS_CHANGE = 0.105
-"""Factor of the brightness less 1, the median over pairs. Consecutive frames of clean recordings have at most .02
-(KITTI, 7-Scenes, EuRoC, RoadWorld), left and right .016, but .17 for EuRoC with two auto-exposures.
-"""
-
+NOTE_BRIGHTNESS_CHANGE = 0.105  # median factor less 1; clean recordings .02, two auto-exposures .17
 WARN_BRIGHTNESS_CHANGE = 0.285  # the same. Random gains of .5 to 1.4 per image have .82 and .35
 
 
@@ -74,7 +70,7 @@ def _is_array(value: object, shape: tuple[int | None, ...], dtype: type = np.flo
     return all(wanted in (None, size) for wanted, size in zip(shape, value.shape, strict=True))
 
 
-INTERFACE = (
+INTERFACE = (  # checked for each sampled frame and side
     InterfaceCheck(
         "image",
         lambda s, i, side: s.image(i, side),
@@ -111,16 +107,14 @@ INTERFACE = (
         "give None in Recording.timestamp_s where no time is known",
     ),
 )
-"""Checked for each sampled frame and side."""
 
-RIG = InterfaceCheck(
+RIG = InterfaceCheck(  # checked once per recording
     "T_right_left",
     lambda s, *_: s.recording.T_right_left,
     lambda value: value is None or _is_array(value, (4, 4)),
     "(4, 4) float64, or None",
     "set self.T_right_left in the Recording's __init__: it is no method",
 )
-"""Checked once per recording."""
 
 
 def check_interface(survey: RecordingSurvey) -> Finding | None:

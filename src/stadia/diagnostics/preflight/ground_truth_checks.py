@@ -33,31 +33,18 @@ from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_pla
 MIN_ROAD_POINTS = 200  # points in the lower middle of the image in which a road is searched
 MAX_TILT_DEG = 15.0  # angle of the normal of a road from the vertical of the image
 ROAD_TOLERANCE = 0.03  # a point is on the road within this share of the camera's height
-
-MIN_ROAD_POINT_SHARE = 0.35
-"""Share of the points that must be on the road. KITTI's LiDAR has at least .41, RoadWorld .75."""
-
+MIN_ROAD_POINT_SHARE = 0.35  # that must be on the road; KITTI's LiDAR has .41, RoadWorld .75
 COUNTED_FRAMES = 24  # frames, spread over the recording, that are counted as with or without ground truth
 FEW_SHARE = 0.5  # share of frames with ground truth below which most of an epoch trains nothing
 EMPTY_STOP_SHARE = 0.5  # share of the sampled maps that hold nothing
 MAX_LEVELS = 256  # distinct values that an image of 8 bits has
-LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6
-"""Levels of a metre in KITTI's PNG, and the share of those in the range of a map that are used: near maps have few."""
-
+LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6  # of KITTI's PNG, and the used share in a map's range
 MIN_LEVEL_PIXELS = 20_000  # pixels with ground truth in which so few values are no chance
 MAX_WHOLE_SHARE = 0.6  # share of whole metres. In depth of 1/256 m or 1/1000 m at most .004 of the values are whole
 MIN_WHOLE_LEVELS = 8  # distinct whole metres: a few planes of a made scene may lie at such distances
-
-CAMERA_HEIGHT_M = (0.6, 4.0)
-"""Above the road: cars 1.2 to 2 m, lorries below 4. Of 1.65 m, confusing 1/256 m with 1/1000 m makes 6.4 or 0.42."""
-
+CAMERA_HEIGHT_M = (0.6, 4.0)  # cars 1.2 to 2, lorries below 4; a confused unit makes 6.4 or 0.42 of 1.65
 NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)  # distances in frames at which ground truth of other frames is tried
-
-MAX_NEIGHBOR_SPREAD = 0.85
-"""Spread of a neighbor's ground truth over that of the own one. The right one is exceeded by 1.3 (RoadWorld, 1 m a
-frame); where a neighbor's is right, it has .75.
-"""
-
+MAX_NEIGHBOR_SPREAD = 0.85  # of a neighbor's ground truth over the own; right 1.3, wrong .75
 EXPLAINED_WARN = 0.45  # share of the matches that one motion explains with the ground truth. Clean data have .61 to .99
 EXPLAINED_STOP = 0.35  # the same. Inverse depth has 0 to .3
 MIN_WARPS = 2  # frames that are warped by their ground truth

@@ -18,20 +18,12 @@ from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_dista
 from stadia.geometry.numpy_camera import resize_K
 
 MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
-
-MIN_WRONG_RATIO = 2.0
-"""Distance to the lines through the given K over that through the best other. 2.0 to 28 where cx and cy were swapped or
-K was doubled or halved (RoadWorld, KITTI, 7-Scenes).
-"""
-
+MIN_WRONG_RATIO = 2.0  # to the lines through the given K over those through the best other; wrong K has 2 to 28
 MAX_CORRECT_RATIO = 0.9  # the same. Of crops, the correct K has at most 0.8 of that with a centered or rescaled K
 MAX_DECIDING_PX = 3.0  # where both distances are larger, the poses are wrong and do not decide. In grains of the image
 MAX_NORMALIZED = 8.0  # largest value of a K that was divided by the size of the image
 MAX_SKEW = 0.01  # skew of a K, over fx
-
-CENTER = (0.35, 0.65)
-"""Shares of the width and height between which principal points lie. KITTI and 7-Scenes have .46 to .50."""
-
+CENTER = (0.35, 0.65)  # of width and height, where principal points lie; KITTI and 7-Scenes .46 to .50
 MAX_CENTER_OUTSIDE = 0.1  # share of the width or height by which the principal point of a crop may lie outside
 FOCAL_WARN = (0.3, 1.6)  # fx / W of usual cameras: 118 to 35 degrees. KITTI and 7-Scenes have .58 and .91
 FOCAL_STOP = (0.15, 6.0)  # fx / W of any camera without a fisheye: 147 to 10 degrees
@@ -52,28 +44,15 @@ SIMPLE_FACTORS = {
     3.0: "3",
     4.0: "4",
 }
-SIMPLE_TOLERANCE = 0.06
-"""Tolerance of the log of a factor, which cx and cy give: they lie up to 5 % off the center of KITTI's images."""
-
+SIMPLE_TOLERANCE = 0.06  # of the log of a factor by cx and cy, which lie up to 5 % off KITTI's centers
 MIN_TURN_DEG = 0.5  # pitch and yaw of a step that measures fx
 MIN_TOTAL_TURN_DEG = 1.2  # pitch and yaw of all these steps
-
-ROTATION_WARN = 1.4
-"""fx over its true length by the rotation of the camera, or the inverse. Clean data have .99 to 1.23."""
-
+ROTATION_WARN = 1.4  # fx over its true length by the camera's rotation, or the inverse; clean .99 to 1.23
 ROTATION_STOP = 1.7  # the same. A doubled fx has 2.1 to 2.2
 MIN_TURN_LIKENESS = 0.9  # cosine between rotations by matches and by poses: below, the poses turn about other axes
-
-STANDARD_ERRORS = 1.5
-"""By which the factor must exceed a limit. Small images measure rotation badly: of 46 correct recordings of 224 x 64
-two would warn without it and none does; with fx doubled 35 are found, 37 without.
-"""
-
+STANDARD_ERRORS = 1.5  # by which the factor must exceed a limit: small images measure rotation badly
 MAX_FOCAL_RATIO = 1.25  # fx over fy, or the inverse: beyond it images were stretched, or one of them is wrong
-
-KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))
-"""(width, height) of KITTI's rectified images."""
-
+KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))  # (width, height), rectified
 KITTI_FOCAL_PX = (705.0, 723.0)  # fx over the recordings of KITTI
 KITTI_RAW_FOCAL_PX = (950.0, 995.0)  # fx of KITTI's images before rectification
 KITTI_FX_SHARES = (0.575, 0.5825)  # fx / width of KITTI's images, 0.5765 to 0.5812, which resizing does not change

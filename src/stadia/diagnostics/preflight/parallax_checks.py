@@ -13,22 +13,9 @@ from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
 from stadia.diagnostics.preflight.two_view_geometry import Array, parallax_px, pixel_rays, rotation_residuals_px
 
-MIN_NEIGHBOR_PARALLAX_PX = 0.9
-"""Median displacement between neighboring frames that is not rotation, at FLOW_WIDTH. 22 videos of RoadWorld have 1.1
-to 4.3 px, and KITTI 06 has 2.6. Trainings on mono video found no depth at .4 (KITTI raw at walking pace) and .8 px
-(7-Scenes).
-"""
-
-MIN_MOVING_SHARE = 0.4
-"""Parallax over displacement below which the camera mostly turns: below .01 where it turns in place, .6 in 7-Scenes, .3
-(in a bend) to 1.2 in drives.
-"""
-
-MAX_SHARE_OF_PLANE = 0.5
-"""Parallax over displacement of matches that one homography explains, over that of a camera that moves along a facing
-plane. Above, it may move so. The narrower the view, the more a motion along a plane resembles a turn.
-"""
-
+MIN_NEIGHBOR_PARALLAX_PX = 0.9  # median, at FLOW_WIDTH; drives have 1.1 to 4.3, no depth came at .8
+MIN_MOVING_SHARE = 0.4  # parallax over displacement: turning .01, 7-Scenes .6, drives .3 to 1.2
+MAX_SHARE_OF_PLANE = 0.5  # of the parallax of a motion along a facing plane: above, it may be one
 MIN_PARALLAX_STEPS = 2  # steps between frames that are measured
 ROTATION_ITERATIONS = 20  # reweighted solutions of a rotation, which then no longer changes
 MIN_RESIDUAL_PX = 0.3  # residual, and displacement, below which matches are noise

@@ -23,22 +23,12 @@ from stadia.diagnostics.preflight.scale_errors import check_scale
 from stadia.diagnostics.preflight.time_shift_checks import describe_shift, describe_shifts, find_pose_shift
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
 
-DIRECTION_WARN_DEG = 30.0
-"""Angle between motion by poses and in the images. Clean data have .1 to .5 degrees, 7-Scenes 8."""
-
+DIRECTION_WARN_DEG = 30.0  # of motion by poses and in images; clean data .1 to .5, 7-Scenes 8
 DIRECTION_STOP_DEG = 60.0  # the same. Wrong conventions have 88 to 180 degrees
-
-MIN_COMPARED_ROTATION_DEG = 0.7
-"""Rotations below this are compared with it: the error of a small one is as large as itself."""
-
-MAX_SCORE_GAP_DEG = 2.0
-"""Conventions that fit alike within this are named together: straight driving does not distinguish them."""
-
+MIN_COMPARED_ROTATION_DEG = 0.7  # the error of a smaller rotation is as large as itself
+MAX_SCORE_GAP_DEG = 2.0  # conventions this close are named together: straight drives are alike
 MAX_SHOWN_CONVENTIONS = 3  # conventions in the evidence, the likeliest first
-
-STOP_ROTATION_ERROR = 0.8
-"""Rotation errors over rotations: up to 0.3 where poses are right, 2 where they turn the other way."""
-
+STOP_ROTATION_ERROR = 0.8  # over rotations: right poses 0.3, those that turn the other way 2
 MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 
 

@@ -25,14 +25,11 @@ from stadia.diagnostics.preflight.recording_survey import BaselineAgreement, Rec
 from stadia.diagnostics.preflight.scale_errors import explain_baseline_by_focal
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 
-MAX_PREFLIGHT_SECONDS = 20.0
-"""No recording is started after this time. A recording and the splits have limits of their own, below 20 s."""
-
+MAX_PREFLIGHT_SECONDS = 20.0  # no recording is started later; one, and the splits, have limits of their own
 TEXT_FILE = re.compile(r"\.(txt|ya?ml|json|csv|toml|xml|ini|cfg|tum)\b", re.IGNORECASE)
 """In the name of a file that holds a calibration, poses, times or a list, and no image."""
 
-Progress = Callable[[str, int, int], None]
-"""Called as (current check, done, total)."""
+Progress = Callable[[str, int, int], None]  # called as (current check, done, total)
 
 
 def run_preflight(

@@ -31,26 +31,13 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 
 MAX_ANCHORS = 6  # frames of a recording that geometry is measured on, spread over its length
 ENOUGH_MATCHES = 50  # matches between two frames of one place
-
-MIN_DISPLACEMENT_SHARE = 0.02
-"""Two frames are far enough apart once their matches have moved by this share of the width (median)."""
-
+MIN_DISPLACEMENT_SHARE = 0.02  # of the width, median: two frames are then far enough apart
 GAPS = (1, 2, 4, 8, 16)  # distances in frames that are tried for two frames that are far enough apart
-
-MIN_DIRECTION_PARALLAX_PX = 2.0
-"""Displacement that is not rotation, in grains of the image: below, a direction of motion is noise."""
-
-MIN_RIG_DISPARITY_PX = 2.0
-"""Disparity in grains of the image that gives depth by the rig: below, half a pixel of noise is a quarter of it."""
-
-MAX_RIG_EPIPOLAR_PX = 1.5
-"""Distance in grains of the image from the epipolar line: a match further away is wrong, or moved."""
-
+MIN_DIRECTION_PARALLAX_PX = 2.0  # in grains: below, a direction of motion is noise
+MIN_RIG_DISPARITY_PX = 2.0  # in grains: below, half a pixel of noise is a quarter of the depth
+MAX_RIG_EPIPOLAR_PX = 1.5  # in grains: a match further from its line is wrong, or moved
 ENOUGH_DEPTH_POINTS = 30  # matches with ground truth that show whether one motion explains it
-
-MIN_DEPTH_EXPLAINS = 0.45
-"""Clean ground truth explains 0.6 (KITTI) to 0.96 (RoadWorld) of what matches agree on, inverse depth 0.25 to 0.5."""
-
+MIN_DEPTH_EXPLAINS = 0.45  # of agreeing matches; clean truth 0.6 to 0.96, inverse depth 0.25 to 0.5
 DEPTH_RADIUS_PX = 2  # distance in pixels from a match at which ground truth is read
 MAX_KEPT = 12  # images, and depth maps, that are kept: both are read as they are needed, whatever their size
 MAX_IMAGE_CACHE_BYTES = 1_050_000_000  # bytes of the kept images: five of 8192x8192, which take seconds to decode

@@ -63,21 +63,17 @@ class ScaleComparison:
 
 WARN_FROM = 0.05  # deviation (of log ratio) where the rig takes part. Clean data have .994 to 1.016
 STOP_FROM = 0.08  # the same. A nominal baseline of KITTI has .88
-
-WARN_FROM_LOOSE = 0.15
-"""Deviation between poses and ground-truth depth: both are measured by other sensors, with errors of their own."""
-
+WARN_FROM_LOOSE = 0.15  # between poses and ground truth, which other sensors measure with errors of their own
 STOP_FROM_LOOSE = 0.3  # the same. Clean data have .975 to 1.052
 PLAUSIBLE_BASELINES_M = (0.02, 3.0)  # baselines of cameras
 MAX_SPEED_M_PER_S = 80.0  # median speed of a camera
 PLAUSIBLE_DEPTHS_M = (0.1, 300.0)  # median of ground-truth depth
 
-PLAUSIBLE = {
+PLAUSIBLE = {  # baseline in metres, median speed in m/s, median depth in metres
     LengthSource.RIG: PLAUSIBLE_BASELINES_M,
     LengthSource.POSES: (0.0, MAX_SPEED_M_PER_S),
     LengthSource.DEPTH: PLAUSIBLE_DEPTHS_M,
 }
-"""Plausible ranges: baseline in metres, median speed in m/s, median depth in metres."""
 
 MAX_LENGTH_ANGLE_DEG = 30.0  # angle between the directions by poses and by images of a motion whose length is compared
 MIN_LENGTH_PARALLAX_PX = 3.0  # parallax of such a motion, in grains of the image
@@ -88,11 +84,7 @@ MIN_RANK = 0.8  # rank correlation of ground truth with the depth of the rig. Cl
 MAX_SPREAD = 0.1  # robust deviation of the log of their ratio. Clean data have .020 to .027
 MAX_BEND = 0.1  # difference of this log between near and far points. Clean data have below .01
 ASSUMED_INTERVAL_S = 0.1  # seconds between frames without times
-
-MIN_SHOWN_WIDTH = 1e-3
-"""Half of the width of an interval that is printed, over its end. Points of one image are not independent, and exact
-data (made images) have none.
-"""
+MIN_SHOWN_WIDTH = 1e-3  # half of a printed interval over its end: exact data have no width
 
 
 def is_absurd(source: LengthSource, value: float) -> bool:

@@ -42,30 +42,11 @@ FOCAL_MISTAKES = {"unrectified_K", "K_of_1242_at_512", "K_of_1242_at_640", "twic
 
 MAX_MISTAKE_GAP = 0.03  # difference of the log of a factor from that of a known mistake
 MAX_LARGE_MISTAKE_GAP = 0.1  # the same of factors above 5 and below 1 / 5, whose neighbors are far away
-
-MAX_CALIBRATION_ERROR = 2.0
-"""A measured baseline is off by at most this factor, except by a known mistake; poses without a unit by any."""
-
-MIN_LOG_INTERVAL = 0.025
-"""Half of the interval of the right baseline, at least. KITTI's calibrated baseline and poses differ by 0.6 % (0.3 to
-2.1 % by step).
-"""
-
-MAX_FACTOR_GAP = 0.04
-"""Between the logs of two factors that are one, beside their errors: KITTI's fx are 707 to 722 px, and the interval of
-the baseline is at least 5 % wide.
-"""
-
-MIN_BASELINE_M = 0.001
-"""Shortest baseline that a length in another unit may mean: endoscopes have 4 mm. Below the plausible ones, a baseline
-is a warning, since nothing else shows that it is wrong.
-"""
-
-MAX_DEPTH_FILE_GAP = 0.15
-"""Difference of the log of a factor between poses and depth from that of a mistake in the unit of depth files. The
-motion by depth is measured 10 % off where depth is 4 times too large (its estimate was 3.50 for 3.91).
-"""
-
+MAX_CALIBRATION_ERROR = 2.0  # of a measured baseline, but for known mistakes; poses without a unit have any
+MIN_LOG_INTERVAL = 0.025  # half of the right baseline's; KITTI's calibration and poses differ by 0.006
+MAX_FACTOR_GAP = 0.04  # between logs of two factors that are one, beside their errors (KITTI's fx: 707 to 722)
+MIN_BASELINE_M = 0.001  # of endoscopes, in another unit; one below the plausible ones only warns
+MAX_DEPTH_FILE_GAP = 0.15  # of log factors, from a wrong unit: motion by such depth is 10 % off
 DEPTH_FILE_MISTAKES = ("millimetres_as_kitti", "kitti_as_millimetres", "kitti_png", "divided_twice")
 """Cases of D06 that a wrong unit of a depth file makes. Poses have other mistakes."""
 

@@ -29,9 +29,7 @@ Value = TypeVar("Value")
 
 Frame = tuple[Recording, int]
 FramePair = tuple[Frame, Frame]
-SplitFrames = tuple[Recording, Sequence[int]]
-"""A recording, and the frames of it that belong to a split."""
-
+SplitFrames = tuple[Recording, Sequence[int]]  # a recording, and the frames of it that belong to a split
 SHARED_STOP = 0.01  # share of held-out frames that are training frames too
 MAX_HELD_OUT = 1000  # frames of a held-out split that are compared by content
 MAX_TRAINED = 100_000  # frames of the training split whose file sizes are compared
@@ -46,13 +44,8 @@ THUMBNAIL_SIZE = (32, 16)
 
 MIN_LIKENESS = 0.85  # correlation of thumbnails from which on two images are compared by matches
 MIN_EPIPOLAR_AGREEMENT = 0.5  # share of the matches of two images of one place under one epipolar geometry
-
-MIN_MOVED_PX = 1.0
-"""Displacement of matches to the next frame: frames of a static camera are alike, and nothing is reported."""
-
-MAX_NEAR_SHARE = 0.8
-"""Displacement of matches to a training frame over that to the next frame of the own split, below which it is nearer.
-"""
+MIN_MOVED_PX = 1.0  # of matches to the next frame: those of a static camera are alike
+MAX_NEAR_SHARE = 0.8  # of the displacement to the next own frame, below which a training frame is nearer
 
 
 @dataclass(frozen=True, slots=True)

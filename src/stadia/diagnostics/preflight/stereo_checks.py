@@ -28,21 +28,12 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 
 MIN_SIDE_MATCHES = 60  # matches between left and right that decide the side
 MIN_SIGN_SHARE = 0.8  # share of the matches with one sign of disparity that decides the side (clean KITTI: 0.98)
-
-MIN_MIRRORED_RATIO = 3
-"""Matches with one image mirrored over those as given, where one camera is mirrored: 4.7 to 8.2 in RoadWorld, about 7
-in KITTI and EuRoC.
-"""
-
+MIN_MIRRORED_RATIO = 3  # of matches mirrored over as given, where one camera is mirrored: 4.7 to 8.2
 MIN_MIRROR_STEPS = 2  # steps with rotation that distinguish swapped from mirrored images
 MAX_MIRROR_RATIO = 0.5  # the smaller rotation error of these steps over the larger one
 MIN_SWEEP_RATIO = 1.3  # residual of the plane sweep in one direction over that in the other
 MIN_SIDEWAYS = 0.95  # share of the baseline along x
-
-EPIPOLAR_WARN_SHARE = 0.001
-"""Median distance to the epipolar lines, over the width. Clean KITTI has 0.2 to 0.4 px of 1226, RoadWorld 0.03 of 320.
-"""
-
+EPIPOLAR_WARN_SHARE = 0.001  # of the width, median; clean KITTI 0.0003, RoadWorld 0.0001
 EPIPOLAR_STOP_SHARE = 0.002  # the same. Broken rigs have .008 to .012
 MIN_EPIPOLAR_PX = 0.6  # distance to the epipolar lines that small images may have
 MIN_RIG_ROTATION_DEG = 0.1  # rotations below this count as none; they move pixels by 0.2 % of the focal length
@@ -166,8 +157,7 @@ def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
     return make_finding("E12", Severity.STOP, measured, expected, case="one_camera", evidence=evidence)
 
 
-MAX_TURNED_RATIO = 0.75
-"""Rotation error of the better of mirrored and turned images over that of the other, from which it is named."""
+MAX_TURNED_RATIO = 0.75  # of the rotation errors, from which the better of mirrored and turned is named
 
 
 def _are_both_mirrored(survey: RecordingSurvey) -> str | None:

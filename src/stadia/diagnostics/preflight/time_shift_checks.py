@@ -14,32 +14,15 @@ from stadia.diagnostics.preflight.recording_survey import PairMatches, Recording
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
 
 MAX_SHIFT = 3  # frames, late and early, that are searched
-
-MIN_SHIFTED_PX = 0.15
-"""Distance to the epipolar lines from which shifts are searched. Synchronized pairs: 0.04 px of 320 (RoadWorld), 0.09
-of 752 (EuRoC), 0.28 of 1226 (KITTI). One frame late: 0.25 to 1.5, -, 2 to 3 px.
-"""
-
+MIN_SHIFTED_PX = 0.15  # from the epipolar lines; synchronized 0.04 to 0.28, one frame late 0.25 to 3
 MIN_SHIFTED_SHARE = 0.0003  # the same, over the width
-
-MAX_SHIFTED_RATIO = 0.4
-"""Distance at the best shift over that without a shift. A late pair: 0.03 to 0.15. EuRoC's static camera: 0.9 to 1.1 at
-every shift.
-"""
-
-MAX_ALIKE = 1.5
-"""Distance or rotation error of a shift over that of the best, below which the two cannot be distinguished."""
-
+MAX_SHIFTED_RATIO = 0.4  # of the distance at the best shift; late pairs 0.03 to 0.15, a static camera 0.9
+MAX_ALIKE = 1.5  # error of a shift over that of the best, below which both are named
 MIN_SHIFTED_PAIRS = 2  # pairs that a shift needs
 MIN_SHIFTED_MATCHES = 30  # matches of each of these pairs
 MIN_SHIFT_AGREEMENT = 0.75  # share of the pairs, or steps, that fit better at a shift
 MIN_SHIFTED_STEPS = 3  # steps that a shift of poses needs
-
-MAX_SHIFTED_ROTATION = 0.4
-"""Rotation error at the best shift over that without one. One frame late: 0.02 to 0.28 (KITTI, RoadWorld). Correct
-poses: 0.93 or more (7-Scenes, KITTI raw).
-"""
-
+MAX_SHIFTED_ROTATION = 0.4  # at the best shift over as given; one late 0.02 to 0.28, right poses 0.93
 MIN_ROTATION_GAIN_DEG = 0.06  # rotation error without a shift less that at the best one
 
 
@@ -127,8 +110,7 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
     yield make_finding("E10", Severity.STOP, measured, expected, case=case, values=values, evidence=evidence)
 
 
-MIN_LATER_RATIO = 4.0
-"""Distance to the epipolar lines after a lost frame over that before it, at least: both are of one rig."""
+MIN_LATER_RATIO = 4.0  # of the distances after a lost frame and before it: both are of one rig
 
 
 def _find_later_shift(survey: RecordingSurvey, as_given: Mapping[int, float], limit_px: float) -> Finding | None:

@@ -18,12 +18,7 @@ Array = NDArray[np.float64]
 
 ESSENTIAL_PX = 1.0  # distance from the epipolar line within which a match agrees with a motion
 POINTS_PX = 1.5  # the same from the projected point
-
-PLANE_SHARE = 0.9
-"""Share of the agreeing matches that one homography explains within ESSENTIAL_PX: 0.97 to 1 of flat ground seen from
-above or of a wall, at most 0.77 in RoadWorld, KITTI and 7-Scenes.
-"""
-
+PLANE_SHARE = 0.9  # of matches that one homography explains: planes 0.97 to 1, RoadWorld to 7-Scenes 0.77
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
 SSIM_WINDOW = (7, 7)
@@ -34,9 +29,7 @@ MIN_WIDTH = 640  # narrower images are enlarged before detection: SIFT finds lit
 MAX_WIDTH = 1280  # wider images are reduced before detection, which takes long
 MAX_FEATURES = 1500
 
-RATIO = 0.8
-"""A match must be nearer than this times the second nearest (Lowe, Distinctive Image Features, IJCV 2004, 7.1)."""
-
+RATIO = 0.8  # of the nearest over the second nearest (Lowe, IJCV 2004, 7.1)
 MIN_CORNERS = 10  # corners that optical flow needs
 
 
