@@ -269,38 +269,6 @@ def test_files_of_a_block_are_synced_once_at_its_end(tmp_path: Path, monkeypatch
     assert len(synced) == 2, "after the block each file is synced by itself"
 
 
-def test_no_open_file_is_renamed_and_no_folder_onto_another(tmp_path, monkeypatch):
-    """Windows refuses both, syncs only files that are open for writing, and opens no folder."""
-    monkeypatch.setattr(atomic_files, "IS_WINDOWS", True)
-    fcntl = pytest.importorskip("fcntl")
-    real_replace, real_rename, real_sync = os.replace, Path.rename, os.fsync
-
-    def is_open(path: Path) -> bool:
-        opened = (link.resolve() for link in Path("/proc/self/fd").iterdir())
-        return any(file.is_relative_to(path.resolve()) for file in opened)
-
-    def replace(source: str, target: str) -> None:
-        assert not is_open(Path(source))
-        real_replace(source, target)
-
-    def rename(source: Path, target: Path) -> Path:
-        assert not is_open(source)
-        assert not target.exists()
-        return real_rename(source, target)
-
-    def sync(descriptor: int) -> None:
-        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
-        real_sync(descriptor)
-
-    monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr(Path, "rename", rename)
-    monkeypatch.setattr(os, "fsync", sync)
-    (tmp_path / "empty").mkdir()
-    with atomic_folder(tmp_path / "empty") as folder:
-        write_text(folder / "a.txt", "text")
-    assert names(tmp_path / "empty") == ["a.txt"]
-
-
 def test_a_folder_that_was_moved_away_is_made_again(tmp_path):
     """As the predictions of a run before it was resumed: their place is written anew by the same process."""
     write_text(tmp_path / "maps" / "a.txt", "first")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stadia.core.errors import GeometryError
-from stadia.geometry.scale_fit import MAX_PARTS, Lengths, ScaleFit, fit_scale, fit_scale_and_shift, fuse_scales
+from stadia.geometry.scale_fit import MAX_PARTS, Lengths, ScaleFit, fit_scale, fit_scale_with_shift, fuse_scales
 
 
 def make_images(
@@ -64,7 +64,7 @@ def test_scale_and_shift_are_found_among_outliers() -> None:
         metres = rng.uniform(3, 60, 300)
         raw = (1 / metres - 0.004) / 2.5
         images.append((np.where(rng.random(300) < 0.2, rng.uniform(0, 0.1, 300), raw), metres))
-    fit = fit_scale_and_shift(images)
+    fit = fit_scale_with_shift(images)
     assert fit.factor == pytest.approx(2.5, rel=0.02)
     assert fit.shift == pytest.approx(0.004, abs=5e-4)
 
@@ -72,7 +72,7 @@ def test_scale_and_shift_are_found_among_outliers() -> None:
 @pytest.mark.parametrize("raw", [np.ones(9), -1 / np.arange(1.0, 10)], ids=["constant", "falling"])
 def test_an_output_without_scale_is_refused(raw: np.ndarray) -> None:
     with pytest.raises(GeometryError, match="scale and shift"):
-        fit_scale_and_shift([(raw, np.arange(1.0, 10))])
+        fit_scale_with_shift([(raw, np.arange(1.0, 10))])
 
 
 def test_no_measurement_is_refused() -> None:

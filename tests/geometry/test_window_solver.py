@@ -286,36 +286,6 @@ def test_marginalization_keeps_the_full_solution():
     assert_close(torch.cat((step, in_depth)), whole, atol=1e-7, rtol=1e-5)
 
 
-def test_marginalizing_twice_is_marginalizing_both_at_once():
-    """A prior speaks of its reference, wherever the window has moved since."""
-    H = torch.randn(24, 24, dtype=F64)
-    H, g = H @ H.mT + torch.eye(24, dtype=F64), torch.randn(24, dtype=F64)
-    once = bundles.schur_complement(H, g, 16)
-    twice = bundles.schur_complement(*bundles.schur_complement(H, g, 8), 8)
-    assert_close(once, twice)
-    start = only_oldest(disturbed(world(), metres=0.01, radians=0.002))
-    prior = bundles.marginalize_oldest_frame(start)
-    away = direct.apply_step(start.frames, 0.02 * torch.randn(4, 8, dtype=F64))
-    window = replace(
-        away, gray=away.gray[1:], K=away.K[1:], T_camera_world=away.T_camera_world[1:], brightness=away.brightness[1:]
-    )
-    none = Observations(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))
-    points = start.points.select(torch.zeros(0, dtype=torch.long))
-    empty = WindowProblem(window, points, points.inverse_depth, points.inverse_depth, none, prior=prior)
-    again = bundles.marginalize_oldest_frame(empty)
-    expected_H, expected_g = bundles.schur_complement(prior.H + own_brightness(), prior.g, 8)
-    assert_close(again.H, expected_H, rtol=1e-6, atol=1e-4)
-    assert_close(again.T_camera_world, prior.T_camera_world[1:])
-    assert_close(again.g, expected_g, rtol=1e-6, atol=1e-3 * float(expected_g.abs().max()))
-
-
-def own_brightness() -> Tensor:
-    """The information of the first frame's own brightness factor."""
-    H = torch.zeros(24, 24, dtype=F64)
-    H.diagonal()[6:8] = torch.tensor(bundles.BRIGHTNESS_DEVIATION, dtype=F64).square().reciprocal()
-    return H
-
-
 def test_an_observation_moved_out_of_its_image_gains_nothing(monkeypatch: pytest.MonkeyPatch):
     """A step that turns the last frame away from all that it sees is refused."""
     start = disturbed(world())

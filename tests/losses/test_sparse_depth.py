@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, GeometryError
 from stadia.losses import SPARSE_DEPTH_LOSSES
-from stadia.losses.config import SparseDepthConfig
-from stadia.losses.sparse_depth import SparseDepthLoss
+from stadia.losses.config import SelfSupervisedLossConfig, SparseDepthConfig
+from stadia.losses.selfsup_loss import SelfSupervisedLoss
+from stadia.losses.sparse_depth import (
+    FAR_INVERSE_DEPTH,
+    SparseDepthLoss,
+    log_ratio,
+    mean_over_labeled_images,
+    point_depth_loss,
+    silog_root,
+    silog_variance,
+)
 
 F64 = torch.float64
 
@@ -174,3 +187,148 @@ def test_a_configuration_that_cannot_train_is_refused() -> None:
         resolve_config(SparseDepthConfig, {"min_depth_m": 90})
     with pytest.raises(ConfigError, match="silog_lam"):
         resolve_config(SparseDepthConfig, {"silog_lam": 1.5})
+
+
+# -- sILog: never negative, and what it forgives
+
+
+def pool_batch(d: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixels of a batch as those of one image."""
+    return d.reshape(1, -1), known.reshape(1, -1)
+
+
+def errors(batch: int, spread: float, bias: float, seed: int, dtype: torch.dtype = F64) -> tuple[Tensor, Tensor]:
+    """Return log errors (B, 1, 6, 7) and their mask; the last of several images has no labels."""
+    generator = torch.Generator().manual_seed(seed)
+    d = bias + spread * torch.randn(batch, 1, 6, 7, generator=generator, dtype=F64)
+    known = torch.rand(batch, 1, 6, 7, generator=generator) < 0.4
+    if batch > 2:
+        known[-1] = False
+    return d.to(dtype), known
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    batch=st.integers(1, 4),
+    spread=st.sampled_from([0.0, 1e-4, 0.1, 3.0]),
+    bias=st.sampled_from([0.0, 1e-3, 0.7, -5.0]),
+    lam=st.sampled_from([0.0, 0.5, 0.85, 1.0]),
+    dtype=st.sampled_from([torch.float32, F64]),
+    seed=st.integers(0, 2**31),
+)
+def test_never_negative(batch, spread, bias, lam, dtype, seed):
+    """D-02: not for one image, not pooled over several, not by rounding where lam is 1 and the error is constant."""
+    d, known = errors(batch, spread, bias, seed, dtype)
+    for of, where in ((d, known), pool_batch(d, known)):
+        for form in (silog_variance, silog_root):
+            value = form(of, where, lam=lam)
+            assert (value >= 0).all()
+            assert value.isfinite().all()
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5, 0.85, 1.0])
+def test_it_equals_numpy(lam):
+    d, known = errors(3, 0.3, 0.2, 0)
+    expected = [np.mean(x**2) - lam * np.mean(x) ** 2 for x in (d[i][known[i]].numpy() for i in (0, 1))]
+    assert silog_variance(d, known, lam=lam).tolist() == pytest.approx([*expected, 0.0])
+    every = d[known].numpy()
+    assert silog_variance(*pool_batch(d, known), lam=lam).item() == pytest.approx(
+        np.mean(every**2) - lam * np.mean(every) ** 2
+    )
+    assert silog_root(d, known, lam=lam)[:2].tolist() == pytest.approx(10 * np.sqrt(expected), abs=0.0101)
+
+
+@pytest.mark.parametrize("factor", [1e-2, 0.5, 3.0, 1e2])
+def test_lam_1_forgives_any_factor_and_less_does_not(factor):
+    d, known = errors(2, 0.3, 0.1, 1)
+    scaled = d + math.log(factor)
+    torch.testing.assert_close(silog_variance(scaled, known, lam=1.0), silog_variance(d, known, lam=1.0))
+    torch.testing.assert_close(silog_root(scaled, known, lam=1.0), silog_root(d, known, lam=1.0))
+    assert (silog_variance(scaled, known, lam=0.85) - silog_variance(d, known, lam=0.85)).abs().min() > 1e-2
+
+
+def test_the_root_has_a_finite_slope_at_the_truth_and_next_to_it():
+    for size in (0.0, 1e-12, 1e-7, 1e-3):
+        d = torch.full((1, 1, 2, 3), size, requires_grad=True)
+        value = silog_root(d, torch.ones_like(d, dtype=torch.bool))
+        value.sum().backward()
+        assert value >= 0
+        assert d.grad.abs().max() <= 10 / math.sqrt(6)
+
+
+def test_which_images_enter_the_mean():
+    values, known = torch.tensor([1.0, 7.0, 3.0]), torch.tensor([True, False, True]).view(3, 1, 1, 1)
+    assert mean_over_labeled_images(values, known) == 2
+    assert mean_over_labeled_images(values, known & False) == 0
+
+
+def test_the_logarithm_goes_on_as_its_tangent():
+    """Continuous in value and slope at a kilometre, and finite below 0."""
+    x = (
+        torch.tensor([1 - 1e-6, 1 + 1e-6, 0.0, -2.0], dtype=F64)
+        .mul(FAR_INVERSE_DEPTH)
+        .view(1, 1, 1, 4)
+        .requires_grad_()
+    )
+    true_m, known = torch.ones_like(x.detach()), torch.ones(1, 1, 1, 4, dtype=torch.bool)
+    d = log_ratio(x, true_m, known)
+    d.sum().backward()
+    assert d.flatten().tolist() == pytest.approx(
+        [math.log(1000), math.log(1000), math.log(1000) + 1, math.log(1000) + 3], abs=1e-5
+    )
+    assert x.grad.flatten().tolist() == pytest.approx([-1000] * 4, rel=1e-5)
+
+
+def test_an_inverse_depth_is_compared_with_metres():
+    d = log_ratio(
+        torch.tensor(0.05).view(1, 1, 1, 1),
+        torch.tensor(10.0).view(1, 1, 1, 1),
+        torch.ones(1, 1, 1, 1, dtype=torch.bool),
+    )
+    assert d.item() == pytest.approx(math.log(2))
+
+
+# -- labels of a map in the self-supervised loss: what moves trains nothing, and points pull depth towards them
+
+
+NAMES = ("-1", "+1")
+CONFIG = SelfSupervisedLossConfig(smoothness=0.0, auto_mask=False, points=0.5)
+
+
+def test_pixels_that_move_have_no_gradient(make_scene):
+    scene = make_scene(names=NAMES)
+    height, width = scene.targets.image.shape[-2:]
+    static = torch.ones(1, 1, height, width, dtype=torch.bool)
+    static[..., : height // 2, :] = False
+    inverse_depth = (scene.inverse_depth * 1.05).requires_grad_()
+    prediction = scene.prediction(inverse_depth=inverse_depth)
+    loss = SelfSupervisedLoss(CONFIG)
+    report = loss(replace(scene.targets, static=static), prediction, NAMES)
+    slope = torch.autograd.grad(report.total, inverse_depth)[0]
+    assert not slope[..., : height // 2 - 2, :].any()
+    assert slope[..., height // 2 + 2 :, :].any()
+    everything = loss(replace(scene.targets, static=torch.ones_like(static)), prediction, NAMES)
+    torch.testing.assert_close(everything.total, loss(scene.targets, prediction, NAMES).total)
+
+
+def test_points_add_a_term_that_is_least_at_their_depth(make_scene):
+    scene = make_scene(names=NAMES)
+    point_depth = torch.zeros_like(scene.inverse_depth)
+    point_depth[..., 5, 7] = 1 / scene.inverse_depth[..., 5, 7]
+    targets, loss = replace(scene.targets, point_depth=point_depth), SelfSupervisedLoss(CONFIG)
+    terms = {times: loss(targets, scene.prediction(depth_times=times), NAMES).terms for times in (0.8, 1.0, 1.25)}
+    assert terms[1.0]["points"].item() == pytest.approx(0, abs=1e-9)
+    assert terms[0.8]["points"].item() == pytest.approx(0.5 * 0.5 * torch.tensor(1.25).log().item() ** 2, rel=1e-4)
+    assert terms[0.8]["points"].item() == pytest.approx(terms[1.25]["points"].item(), rel=1e-4)
+    assert "points" not in loss(scene.targets, scene.prediction(), NAMES).terms
+
+
+def test_a_wrong_point_has_a_bounded_gradient_and_no_points_none():
+    inverse_depth = torch.full((1, 1, 2, 2), 0.1, dtype=torch.float64, requires_grad=True)
+    point_depth = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+    assert point_depth_loss(inverse_depth, point_depth).item() == 0
+    slopes = []
+    for z in (100.0, 1e6):
+        point_depth[0, 0, 0, 0] = z
+        slopes.append(torch.autograd.grad(point_depth_loss(inverse_depth, point_depth), inverse_depth)[0])
+    torch.testing.assert_close(*slopes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from stadia.metrics.statistics import (
     compute_power,
     detectable_difference,
     equivalence_p,
+    judge_changes,
     paired_t_test,
     pairs_needed,
     sign_flip_p,
@@ -104,3 +107,126 @@ def test_what_is_detectable_and_how_many_it_takes():
 def test_what_is_no_list_of_differences_is_refused(wrong):
     with pytest.raises(ValueError, match="two or more finite"):
         paired_t_test(wrong)
+
+
+# -- verdicts of ablations, on studies whose truth is known
+
+
+FILE = Path(__file__).parents[2] / "experiments" / "null_studies.py"
+spec = importlib.util.spec_from_file_location("null_studies", FILE)
+null_studies = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(null_studies)
+
+BASE = {seed: 0.20 + 0.01 * seed for seed in range(5)}
+NOISE = (0.001, -0.001, 0.002, -0.002, 0.0)
+
+
+def shifted(by: float, spread: float = 1.0) -> dict[int, float]:
+    return {seed: value + by + spread * noise for (seed, value), noise in zip(BASE.items(), NOISE, strict=True)}
+
+
+def only(changed, **options):
+    (verdict,) = judge_changes(BASE, {"x": changed}, **options)
+    return verdict
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", null_studies.NOISES)
+def test_what_does_nothing_is_seldom_called_an_effect(noise):
+    """Of 200 studies of two changes that do nothing; the tolerance is the 99 % point of 200 draws at exactly 5 %."""
+    wrong, _ = null_studies.called(null_studies.NOISES[noise], 0.0, studies=200, changes=2, seeds=4)
+    assert wrong <= null_studies.tolerance(200) == 18
+
+
+@pytest.mark.slow
+def test_power_equals_theory():
+    _, found = null_studies.called(null_studies.NOISES["normal"], 3.0, studies=200, changes=1, seeds=5)
+    assert found / 200 == pytest.approx(compute_power(3.0, 2**0.5, 5), abs=3 * 0.03)
+
+
+def test_what_seeds_do_to_both_goes_out():
+    """Runs of one seed are compared with each other: a spread over seeds five times the effect hides nothing."""
+    verdict = only(shifted(-0.01))
+    assert (verdict.decision, verdict.shown) == ("confirmed", "better")
+    assert verdict.difference.mean == pytest.approx(-0.01)
+
+
+@pytest.mark.parametrize(
+    ("by", "better", "expected", "decision", "shown"),
+    [
+        (-0.01, "lower", "better", "confirmed", "better"),
+        (-0.01, "higher", "better", "refuted", "worse"),
+        (0.01, "lower", "worse", "confirmed", "worse"),
+        (0.01, "lower", "better", "refuted", "worse"),
+        (0.01, "lower", "different", "confirmed", "worse"),
+        (0.0005, "lower", "better", "undecided", ""),
+        (0.0005, "lower", "different", "undecided", ""),
+    ],
+)
+def test_decisions(by, better, expected, decision, shown):
+    verdict = only(shifted(by), better=better, expected={"x": expected})
+    assert (verdict.decision, verdict.shown) == (decision, shown)
+
+
+@pytest.mark.slow
+def test_a_wide_interval_is_never_no_effect():
+    """Nothing is the same without a margin, nor within one that the interval leaves."""
+    wide = only(shifted(0.0, spread=20))
+    assert (wide.decision, wide.within_margin, wide.p_same) == ("undecided", False, None)
+    assert only(shifted(0.0, spread=20), margin=0.01).decision == "undecided"
+    assert only(shifted(0.0, spread=20), margin=0.01, expected={"x": "same"}).decision == "undecided"
+
+
+def test_the_same_within_a_margin():
+    assert only(shifted(0.0), margin=0.01, expected={"x": "same"}).decision == "confirmed"
+    assert only(shifted(0.0), margin=0.01, expected={"x": "better"}).decision == "refuted"
+    assert only(shifted(0.05), margin=0.01, expected={"x": "same"}).decision == "refuted"
+    small = only(shifted(-0.005), margin=0.01, expected={"x": "better"})
+    assert (small.decision, small.within_margin) == ("confirmed", True)
+
+
+def test_differences_of_rounding_are_none():
+    """Metrics are computed in single precision: a shift of 3e-9, the same in every seed, is no effect."""
+    verdict = only({seed: value + 3e-9 + 1e-11 * seed for seed, value in BASE.items()})
+    assert (verdict.shown, verdict.decision) == ("identical", "refuted")
+
+
+def test_seeds_noise_is_drawn_beside_that_of_runs():
+    shared, normal = (null_studies.NOISES[name](np.random.default_rng(0), (2, 5)) for name in ("shared", "normal"))
+    assert not np.allclose(np.diff(shared, axis=0), np.diff(normal, axis=0))
+
+
+def test_runs_that_are_equal_to_the_last_digit():
+    verdict = only(dict(BASE), expected={"x": "better"})
+    assert (verdict.shown, verdict.decision, verdict.p_holm) == ("identical", "refuted", 1)
+
+
+def test_several_changes_are_held_to_more():
+    """What one change alone would show is chance among twenty."""
+    barely = {seed: value + d for (seed, value), d in zip(BASE.items(), (0.01, 0.02, 0.03, 0.005, 0.03), strict=True)}
+    random = np.random.default_rng(0)
+    others = {f"nothing {k}": {seed: value + random.normal(0, 0.01) for seed, value in BASE.items()} for k in range(19)}
+    assert only(barely).decision == "confirmed"
+    among = judge_changes(BASE, {"x": barely, **others})[0]
+    assert (among.decision, among.difference.p) == ("undecided", only(barely).difference.p)
+    assert among.difference.low > 0  # its own interval leaves 0 out all the same
+    assert among.detectable > only(barely).detectable
+
+
+@pytest.mark.parametrize("nothing", [math.nan, math.inf])
+def test_a_run_without_a_value_decides_nothing(nothing):
+    """Runs do not fail at random: what the others show is not what the change does."""
+    verdict = only(shifted(-0.01) | {3: nothing})
+    assert (verdict.without, verdict.seeds, verdict.decision) == ((3,), (0, 1, 2, 4), "undecided")
+    assert verdict.shown == "better"
+
+
+def test_too_few_seeds_decide_nothing():
+    verdict = only({0: 0.1, 1: 0.1})
+    assert (verdict.difference, verdict.decision) == (None, "undecided")
+    assert math.isnan(verdict.detectable)
+    assert only({}).decision == "undecided"
+
+
+def test_a_change_with_too_few_seeds_costs_the_others_nothing():
+    assert judge_changes(BASE, {"x": shifted(-0.01), "y": {0: 1.0}})[0].p_holm == only(shifted(-0.01)).p_holm

@@ -67,18 +67,6 @@ def test_equal_to_percentiles_in_numpy(name: str, maps: Maps) -> None:
         assert float(ours.aurg[index]) == pytest.approx(np.trapezoid(flat - curve, dx=0.02), rel=1e-9)
 
 
-def test_d1_equal_to_a_sorted_list(maps: Maps) -> None:
-    """Its oracle is nothing but ties, which percentiles cannot part: the misses leave first, one by one."""
-    ours = sparsification(*maps, "d1")
-    for index, (p, g, u, m) in enumerate(zip(*maps, strict=True)):
-        error = PIXEL_ERRORS["d1"](p[m].numpy(), g[m].numpy())
-        for curve, order in ((ours.by_uncertainty, np.argsort(-u[m].numpy())), (ours.oracle, np.argsort(-error))):
-            gone = [int(np.ceil(k * (len(error) - 1) / 50 - 1e-9)) for k in range(50)]
-            assert curve[index].numpy() == pytest.approx(
-                [*(error[order][n:].mean() for n in gone), 0], rel=1e-9, abs=1e-12
-            )
-
-
 def test_spearman_is_of_the_order_alone(maps: Maps) -> None:
     *_, uncertainty, mask = maps
     uncertainty = uncertainty[mask]
@@ -142,16 +130,6 @@ def test_a_constant_is_worth_as_much_as_random_order(name: str, maps: Maps) -> N
     same = sparsification(predicted, true, torch.full_like(true, -2.0), mask, name)
     torch.testing.assert_close(same.aurg, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
     torch.testing.assert_close(same.ause, same.ause_of_random)
-
-
-def test_random_orders_equal_the_random_curve(maps: Maps) -> None:
-    """On average over 200 shuffles of one image, until a tenth of its pixels is left."""
-    predicted, true, _, mask = (each[:1].expand(200, -1, -1) for each in maps)
-    shuffled = torch.rand(true.shape, generator=torch.Generator().manual_seed(1), dtype=true.dtype)
-    for name in ("abs_rel", "d1"):
-        found = sparsification(predicted, true, shuffled, mask, name)
-        torch.testing.assert_close(found.by_uncertainty.mean(0)[:45], found.random[0, :45], rtol=0.03, atol=0)
-        assert abs(float(found.below_random.mean())) < 0.02
 
 
 @pytest.mark.parametrize("name", DEPTH_ERRORS)

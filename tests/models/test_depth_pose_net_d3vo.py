@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
@@ -61,11 +60,6 @@ def disturb(model: nn.Module, std: float = 3.0) -> None:
 
 # -- depth network
 # -------------------------------------------------------------------------------------------------------------
-
-
-def test_outputs_that_are_not_configured_are_none() -> None:
-    prediction = built()(batch_of())
-    assert (prediction.inverse_depth_right, prediction.log_uncertainty, prediction.brightness) == (None, None, None)
 
 
 def test_each_map_is_predicted_at_each_scale() -> None:
@@ -133,13 +127,6 @@ def test_brightness_is_bounded_in_both_orders() -> None:
         assert brightness[:, 0].max() <= 2 + 1e-12
         assert brightness[:, 1].abs().max() <= 0.5 + 1e-12
         assert brightness[:, 0].max() > 1.99
-
-
-def test_its_scale_is_the_slope_at_the_start() -> None:
-    logits = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    gain, offset = decode_brightness(logits, 0.1)
-    assert torch.autograd.grad(gain, logits, retain_graph=True)[0].tolist() == pytest.approx([0.1, 0])
-    assert torch.autograd.grad(offset, logits)[0].tolist() == pytest.approx([0, 0.1])
 
 
 def test_swapped_images_give_the_inverse_by_negated_logits() -> None:
@@ -280,18 +267,3 @@ def test_weights_are_reported_for_existing_encoders() -> None:
     assert built(pose_net="d3vo").weights == {"encoder": "random"}
     assert SMALL.encoders(motion=True) == (SMALL.network.encoder, SMALL.pose_encoder)
     assert SMALL.encoders(motion=False) == changed(pose_net="d3vo").encoders(motion=True) == (SMALL.network.encoder,)
-
-
-@pytest.mark.slow
-def test_the_plain_networks_are_the_same_whatever_else_can_be_chosen() -> None:
-    """By the names of their weights, which old checkpoints hold."""
-    heads = [name for name in built().state_dict() if name.startswith(("pose.head", "depth.decoder.heads.1."))]
-    layers = [f"pose.head.{i}.{kind}" for i in (0, 2, 4, 6) for kind in ("weight", "bias")]
-    assert heads == ["depth.decoder.heads.1.weight", "depth.decoder.heads.1.bias", *layers]
-    assert built().state_dict()["depth.decoder.heads.1.weight"].shape == (1, 4, 3, 3)
-
-
-@pytest.mark.parametrize("key", ["pose_net", "pose_head", "rotation", "activation", "decoder_activation"])
-def test_a_misspelt_choice_is_refused(key: str) -> None:
-    with pytest.raises(ValidationError, match=f"{key}\n.*expected one of"):
-        changed(**{key: "no-such"})

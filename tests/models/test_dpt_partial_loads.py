@@ -21,7 +21,6 @@ from stadia.models import pretrained_weights
 from stadia.models.depth import dpt
 from stadia.models.depth.config import DptConfig
 from stadia.models.depth.dpt import Dpt
-from stadia.models.pretrained_weights import LoadReport
 
 # -- mutations: each is caught
 
@@ -198,24 +197,6 @@ def test_a_pickle_that_fills_memory_is_not_read(is_zip: bool, tmp_path: Path, mo
 # -- the report, and the hub
 
 
-def test_the_report_has_a_table_and_a_json_summary() -> None:
-    never = tuple(f"neck.fusion_stage.layers.0.residual_layer1.convolution{n}.weight" for n in (1, 2))
-    report = LoadReport(
-        "dpt.pt", loaded=("a", "b", "c"), missing=(*never, "d"), unexpected=("1", "2", "3", "4"), mismatched=("d: x",)
-    )
-    assert report.table().splitlines() == [
-        "loaded       3 weights from dpt.pt",
-        "missing      1 (d)",
-        "unused       2 missing that no output depends on",
-        "unexpected   4 (1, 2, 3, ...)",
-        "mismatched   1 (d: x)",
-        "tied         0",
-    ]
-    summary = report.summary()
-    assert summary["loaded"] == 3
-    assert summary["missing"] == (*never, "d")
-
-
 @pytest.mark.parametrize("revision", ["0" * 40, None])
 def test_published_weights_come_from_the_hub(
     revision: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -251,13 +232,6 @@ def test_published_weights_that_cannot_be_had_are_not_replaced_by_chance(monkeyp
         assert fix in str(refused.value)
     network = Dpt(DptConfig(), pretrained=False)
     assert (network.weights, network.load_report) == ({"network": "random"}, None)
-
-
-@pytest.mark.slow
-def test_small_networks_need_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained_weights, "download_first_file", None)
-    monkeypatch.setattr(pretrained_weights, "is_reachable", None)
-    assert Dpt(DptConfig(size="tiny")).weights == {"network": "random"}
 
 
 def test_no_weights_are_read_where_pretrained_is_off() -> None:

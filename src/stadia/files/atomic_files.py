@@ -32,7 +32,7 @@ IS_WINDOWS = sys.platform == "win32"
 """Windows syncs no folder, and no file that is open for reading alone."""
 
 SYNC_THREADS = 8
-"""A journal commits the files whose syncs wait together: 1,200 files of 40 kB take .3 s instead of 6.9 s."""
+"""A journal commits the files whose syncs wait together, which is faster than one sync after the other."""
 
 _SYNC_BATCH = 1024  # files that are handed to these threads at once: a waiting one takes a kilobyte
 

@@ -73,8 +73,6 @@ def sigmoid_to_inverse_depth(logit: Tensor, min_depth_m: float, max_depth_m: flo
 def init_depth_bias(init_depth_m: float, min_depth_m: float, max_depth_m: float) -> float:
     """Return the logit at which `sigmoid_to_inverse_depth` gives init_depth_m: the initial bias of a depth head.
 
-    At bias 0 the range 0.1 to 100 m starts at 0.2 m, where a true baseline moves every pixel out of the image.
-
     Examples:
         >>> bias = init_depth_bias(20, 0.1, 100)
         >>> round(1 / sigmoid_to_inverse_depth(torch.tensor(bias), 0.1, 100).item(), 2)

@@ -43,13 +43,13 @@ def find_features(image: NDArray[np.uint8], gray: NDArray[np.uint8], max_feature
     return FrameFeatures(xy, np.rint(512 * share).clip(0, 255).astype(np.uint8), colors)
 
 
-def match_features(first: FrameFeatures, second: FrameFeatures, ratio: float = 0.8) -> NDArray[np.int64]:
+def match_sift_features(first: FrameFeatures, second: FrameFeatures, ratio: float = 0.8) -> NDArray[np.int64]:
     """Return (M, 2) rows of features that are each other's nearest, and clearly nearer than the next (Lowe's ratio).
 
     Examples:
         >>> blank = np.zeros((32, 32, 3), np.uint8)
         >>> empty = find_features(blank, blank[..., 0])
-        >>> match_features(empty, empty).shape
+        >>> match_sift_features(empty, empty).shape
         (0, 2)
     """
     if min(len(first.xy), len(second.xy)) < 2:

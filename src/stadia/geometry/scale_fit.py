@@ -110,7 +110,7 @@ def fit_scale(images: Sequence[Lengths], *, systematic: float = 0.0) -> ScaleFit
     )
 
 
-def fit_scale_and_shift(images: Sequence[Lengths]) -> ScaleFit:
+def fit_scale_with_shift(images: Sequence[Lengths]) -> ScaleFit:
     """Return scale and shift of inverse depth: 1 / metres = scale * output + shift, robustly over all images.
 
     Args:
@@ -121,7 +121,7 @@ def fit_scale_and_shift(images: Sequence[Lengths]) -> ScaleFit:
 
     Examples:
         >>> metres = np.array([2.0, 4, 5, 8, 10, 20])
-        >>> fit = fit_scale_and_shift([((1 / metres - 0.01) / 0.5, metres)])
+        >>> fit = fit_scale_with_shift([((1 / metres - 0.01) / 0.5, metres)])
         >>> round(fit.factor, 6), round(fit.shift, 6)
         (0.5, 0.01)
     """

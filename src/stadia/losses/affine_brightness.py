@@ -69,11 +69,9 @@ def brightness_penalty(brightness: Tensor) -> Tensor:
 class BrightnessGate(nn.Module):
     """Keep brightness at (1, 0) until warped sources beat unwarped ones, then pass it for good.
 
-    While depth and motion are wrong, view and target are unrelated, and the best gain between unrelated images is near
-    0. A network that learns it fades the target out, and depth never trains. So the gate opens only when the ratio of
-    warped to unwarped residual, averaged over about the last `STEPS` steps, falls below `BEATEN`.
-
-    Its state is in buffers, so that checkpoints hold it, resumed runs continue it, and all processes share it.
+    The best gain between unrelated images is near 0, and a network that learns it never trains depth. So the gate opens
+    only when the ratio of warped to unwarped residual, averaged over about the last `STEPS` steps, falls below
+    `BEATEN`. Its state is in buffers, so that checkpoints hold it.
 
     Args:
         from_step: open at this step at the latest; None: only by the ratio.

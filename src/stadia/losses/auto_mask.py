@@ -14,9 +14,8 @@ from stadia.core.types import is_temporal
 def identity_reprojection(unwarped: Tensor, source_names: Sequence[str]) -> Tensor:
     """Return the residual that a warped source must beat: the least unwarped one of its own kind, temporal or rig.
 
-    Monodepth2 takes the least over all sources. With a stereo rig this masks the stereo source wherever the image is
-    constant in time (a waiting car, or one ahead at equal speed), although the pair measures depth there. For mono or
-    stereo alone both rules are the same.
+    Monodepth2 takes the least over all sources, which with a stereo rig masks the stereo source wherever the image is
+    constant in time, although the pair measures depth there.
 
     Args:
         unwarped: (B, N, H, W) residuals of the sources as recorded.
@@ -64,9 +63,7 @@ def minimum_reprojection(
     Pixels without a competing candidate get the constant `identity_residual` and no gradient, and the mean stays over
     all pixels. So neither leaving the frame nor masking lowers the loss, and a pixel weighs the same in any batch.
     (With several kinds it is the largest `identity_residual`, so that the value never decreases in a residual.)
-    Monodepth2 pads with the border instead: outside the frame it compares edge pixels, which can win by chance and
-    train depth on a false match. This matters for a single source; with temporal neighbors and stereo almost every
-    pixel is visible.
+    Monodepth2 pads with the border instead, whose pixels can win by chance.
 
     Args:
         residuals: (B, N, H, W) of the warped candidates.

@@ -1,8 +1,7 @@
 """Metric scale from objects of known height and the constant height of the camera (FUMET, arXiv 2312.04530).
 
-Each object is weak evidence. All objects of all frames determine the camera's height, which then supervises every
-frame with a road. Both errors are absolute and per pixel. A Gaussian likelihood with the spread of a mean over
-thousands of frames, millimeters, would explode. The mean depth of a mask could be fitted by its window panes alone.
+All objects of all frames determine the camera's height, which then supervises every frame with a road. Both errors are
+absolute and per pixel.
 """
 
 from __future__ import annotations
@@ -82,8 +81,7 @@ def erode_road_mask(road: Tensor) -> Tensor:
 def camera_height_error(road: RoadPixelHeights, camera_height_m: Tensor) -> Tensor:
     """Compute |camera height - known height| at each road pixel, (B, 1, H, W) in metres; 0 elsewhere or if unknown.
 
-    camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient. A plane fitted to
-        the road as a constant could not correct a wrong normal, and as a variable it explodes.
+    camera_height_m: (B,) constants, NaN if unknown. Each pixel has its own normal with a gradient.
     """
     known = camera_height_m.isfinite()[:, None, None, None] & road.valid
     target_m = camera_height_m.detach().nan_to_num()[:, None, None, None]
@@ -125,8 +123,8 @@ class ScaleLossShares(NamedTuple):
 def compute_scale_loss_shares(epoch: int, *, epochs: int) -> ScaleLossShares:
     """Return the shares of an epoch, counted from 0.
 
-    Early depth of the road is poor, so the camera height enters slowly, as a logarithm. Object heights flatten the
-    objects, so they fade out. Before a camera height is known, the objects keep their weight.
+    Early depth of the road is poor, so the camera height enters slowly, as a logarithm; object heights flatten the
+    objects, so they fade out.
 
     Args:
         epochs: the schedule ends at this one (FUMET, arXiv 2312.04530: 20 of 60 on KITTI, 12 of 35 on Cityscapes).

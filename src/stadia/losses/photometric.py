@@ -61,8 +61,7 @@ def photometric_residual(
         a, b: (B, 3, H, W) images in [0, 1].
         statistics_b: `window_statistics(b)`, where they are known.
 
-    Returns: (B, 1, H, W), the mean over channels. Channels are averaged before the minimum over sources, since
-        otherwise each channel of a pixel could come from another source.
+    Returns: (B, 1, H, W), the mean over channels: the minimum over sources is not one of single channels.
 
     Examples:
         >>> image = torch.rand(1, 3, 8, 8)

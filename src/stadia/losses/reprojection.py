@@ -191,8 +191,7 @@ class TorchReprojector:
 
 # -- the right view of a stereo pair: its inverse depth, predicted from the left image alone
 #
-# D3VO (arXiv 2003.01060), section 3.1, after Monodepth (arXiv 1609.03677). It is a separate loss: it neither enters the
-# left image's minimum nor is weighted by the left image's uncertainty.
+# D3VO (arXiv 2003.01060), section 3.1, after Monodepth (arXiv 1609.03677). It is a separate loss.
 
 STEREO_SOURCE = "stereo"
 """Name of the rig's other camera among the sources."""

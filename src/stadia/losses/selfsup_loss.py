@@ -55,7 +55,7 @@ class SelfSupervisedLoss:
     resized to full resolution (Monodepth2, arXiv 1806.01260, section 3.2).
 
     *Range*: with `config.pyramid` every depth map is also compared at smaller image sizes, where distant matches
-    are close (as with Monodepth's coarser maps, arXiv 1609.03677). Random weights need it; pretrained ones do not.
+    are close (as with Monodepth's coarser maps, arXiv 1609.03677).
 
     *Sources*: which of them train depth may change by step (`config.temporal_from_step`). Those that do compete in
     one minimum. The others have a separate minimum with constant depth, the term "motion" without auto-mask, so that

@@ -82,18 +82,6 @@ def silog_root(d: Tensor, known: Tensor, *, lam: float = 0.85, alpha: float = 10
     return alpha * ((silog_variance(d, known, lam=lam) + ROOT_EPS).sqrt() - ROOT_EPS**0.5)
 
 
-def pool_batch(d: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Reshape the pixels of a batch to those of one image, (1, N) each, as input of the functions above.
-
-    The ignored factor is then that of the batch, and the value depends on the batch size.
-
-    Examples:
-        >>> pool_batch(torch.zeros(2, 1, 3, 4), torch.ones(2, 1, 3, 4))[0].shape
-        torch.Size([1, 24])
-    """
-    return d.reshape(1, -1), known.reshape(1, -1)
-
-
 def mean_over_labeled_images(of_each: Tensor, known: Tensor) -> Tensor:
     """Average (B,) over images with a label, a scalar; 0 if no image has one. `known`: (B, ...).
 
@@ -216,7 +204,7 @@ def silog_per_image(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
 
 def silog_pooled(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:
     """SILog over the labeled pixels of the whole batch."""
-    return _silog(*pool_batch(given.log_ratio, given.known), config)[0]
+    return _silog(given.log_ratio.reshape(1, -1), given.known.reshape(1, -1), config)[0]
 
 
 def affine_invariant(given: LabeledDepth, config: SparseDepthConfig) -> Tensor:

@@ -47,15 +47,12 @@ def compute_attention_map(q: Tensor, k: Tensor) -> Tensor:
 class MemoryCompressedAttention(nn.Module):
     """Attend exactly to a grid of keys and values that is `factor` times smaller.
 
-    A strided convolution, one group per head, compresses each window of the token grid to one key and one value. It
-    starts as the mean of the window, so pretrained projections keep their meaning.
-
-    Windows (`AttentionConfig.window`) lie on the grid, because windows along the sequence would join the end of a row
-    with the start of the next. A grid that is no multiple of the window repeats its last row and column. The tokens
-    before the grid stay as they are.
+    A strided convolution, one group per head, compresses each window (`AttentionConfig.window`) of the token grid to a
+    key and a value. It starts as the mean of the window, so pretrained projections keep their meaning. A grid that is
+    no multiple of the window repeats its last row and column. The tokens before the grid stay as they are.
 
     The log of a window's token count is added to its logits (proportional attention, arXiv 2210.09461, eq. 1). So
-    attention is exact with factor 1, and wherever the tokens of each window are equal. There is no null key.
+    attention is exact with factor 1, and wherever the tokens of each window are equal.
     """
 
     def __init__(self, config: AttentionConfig, heads: int, head_dim: int) -> None:
@@ -93,8 +90,8 @@ def count_window_tokens(grid: tuple[int, int], window: tuple[int, int]) -> Tenso
 # -- Performer: attention by random features, linear in the number of tokens (Choromanski et al., arXiv 2009.14794).
 #
 # exp(q . k / sqrt(d)) is the mean of phi(q) . phi(k) over random features. So softmax(Q K^T / sqrt(d)) V becomes
-# phi(Q) (phi(K)^T V), with rows normalized to 1. The estimate is good while |q| and |k| are small. It is poor for
-# heads of 64 with unit Gaussian values, whose norm is 8. It is cheaper than exact attention only above 2m tokens.
+# phi(Q) (phi(K)^T V), with rows normalized to 1. The estimate is good while |q| and |k| are small. It is cheaper than
+# exact attention only above 2m tokens.
 
 FEATURE_FLOOR = 1e-4  # added to every feature, so that no row of attention sums to 0 (the value of the authors' code)
 
@@ -191,9 +188,8 @@ class TokenMergingAttention(SdpaAttention):
 
     The mean key over heads decides for each sample which tokens merge (`match_tokens`). The query, key and value of a
     group are the means of its tokens, and the log of its size is added to its logits (proportional attention, arXiv
-    2210.09461, eq. 1). So attention is exact without merging, and where merged tokens are equal. Every call starts from
-    single tokens, so the papers' size-weighted mean is a plain mean. The tokens before the grid never merge. It has no
-    weights. Similarity and sums use float32, since flat image regions tie in bfloat16.
+    2210.09461, eq. 1). So attention is exact without merging, and where merged tokens are equal. The tokens before the
+    grid never merge. Similarity and sums use float32, since flat image regions tie in bfloat16.
     """
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:

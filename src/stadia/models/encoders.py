@@ -145,8 +145,7 @@ def _create_random(create: Callable[..., nn.Module]) -> nn.Module:
     """Create the model with random weights, and let every residual block start with a branch.
 
     timm starts many networks with their skip connections alone: the scale of the last normalization or convolution of
-    each block is zero (`zero_init_last`, `skipinit`), or its layer scale is 1e-5. Depth of unseen images is then worse,
-    and depth of the training images the same (measured with zero scales of normalizations).
+    each block is zero (`zero_init_last`, `skipinit`), or its layer scale is 1e-5. Depth of unseen images is then worse.
     """
     model = create()
     with torch.no_grad():

@@ -104,7 +104,7 @@ def _change_normalization(
 
     With z = (x - mean) / std the network expects (x - m) / s = (std / s) z + (mean - m) / s: the factor goes into the
     convolution, and what the constant adds to its output into the running mean. At the border, where the convolution
-    pads zeros, the constant is taken off too often, by (mean - m) / s = 0.004 of the input.
+    pads zeros, this is off by (mean - m) / s = 0.004 of the input.
     """
     kernel = weights[packaged.stem]
     constant = ((mean - packaged.mean) / packaged.std).view(1, 3, 1, 1)

@@ -15,7 +15,7 @@ from typing import Any
 from stadia.core.errors import CheckpointError, ConfigError, summarize_exception
 from stadia.core.registry import find_nearest_name
 from stadia.core.types import DepthScale
-from stadia.files.input_files import check_input_file
+from stadia.files.input_files import check_input_file, read_text
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
 
@@ -59,8 +59,8 @@ class PublishedNetwork:
 
 
 def _read_networks() -> dict[str, PublishedNetwork]:
-    text = Path(__file__).with_name("published_networks.toml").read_text(encoding="utf-8")
-    rows = tomllib.loads(text)
+    path = Path(__file__).with_name("published_networks.toml")
+    rows = tomllib.loads(read_text(path, expected="the table of published networks"))
     return {name: PublishedNetwork(**{**row, "output": DepthScale(row["output"])}) for name, row in rows.items()}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.geometry.image_features import FrameFeatures, match_features
+from stadia.geometry.image_features import FrameFeatures, match_sift_features
 from stadia.geometry.se3 import hat
 
 Array = NDArray[np.float64]
@@ -104,7 +104,7 @@ def propose_pairs(places: Array) -> list[tuple[int, int]]:
 
 def measure_motion(first: KeyframeView, second: KeyframeView) -> MeasuredMotion | None:
     """Return the motion between two views by their matches; None where matches are few or the two sides disagree."""
-    rows = match_features(first.features, second.features)
+    rows = match_sift_features(first.features, second.features)
     forward = _solve_pnp(first, second, rows)
     backward = _solve_pnp(second, first, rows[:, ::-1])
     if forward is None or backward is None:
@@ -139,7 +139,7 @@ def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array)
     """Return the information (7, 7) of a known motion between neighbors, by how well their matches fit it."""
     length = float(np.linalg.norm(T_first_second[:3, 3]))
     covariance = _floor(max(length, 1e-6))
-    rows = match_features(first.features, second.features)
+    rows = match_sift_features(first.features, second.features)
     T = np.linalg.inv(T_first_second)
     moved = first.points[rows[:, 0]] @ T[:3, :3].T + T[:3, 3]
     is_ahead = moved[:, 2] > 0

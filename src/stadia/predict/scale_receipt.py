@@ -26,7 +26,7 @@ from stadia.geometry.scale_fit import (
     Lengths,
     ScaleFit,
     fit_scale,
-    fit_scale_and_shift,
+    fit_scale_with_shift,
     fuse_scales,
 )
 from stadia.predict.prediction_inputs import PredictionInput
@@ -289,7 +289,7 @@ def measure_scale(
             continue
         try:
             depths = [(1 / np.maximum(inverse, 1e-12), metres) for inverse, metres in images]
-            fit = fit_scale_and_shift(images) if is_affine else fit_scale(depths)
+            fit = fit_scale_with_shift(images) if is_affine else fit_scale(depths)
             of_road = mapped.road_deviation if source.uses_map and mapped is not None else 0.0
             fits[source.text] = replace(fit, deviation=math.hypot(fit.deviation, source.systematic, of_road))
         except GeometryError as error:

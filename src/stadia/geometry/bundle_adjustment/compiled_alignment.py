@@ -165,7 +165,7 @@ UNKNOWNS, CHANNELS = 8, 6
 
 
 @row_kernel
-def warp_row(
+def warp_gray_row(
     y: int,
     source: Floats,  # (Hs, Ws, 3): gray, its slopes along x and y
     inverse_depth: Floats,  # (H, W), 0 = none
@@ -222,7 +222,7 @@ def warp_residuals(
     height, width = target.shape
     buffer = np.empty((CHANNELS, width), np.float32)
     for y in range(height):
-        warp_row(y, source, inverse_depth, transform, near, 1, buffer, seen[y])
+        warp_gray_row(y, source, inverse_depth, transform, near, 1, buffer, seen[y])
         for x in range(width):
             residual[y, x] = (buffer[3, x] - gain * target[y, x] - offset) * seen[y, x]
 
@@ -273,7 +273,7 @@ def add_normal_equations(
     slope, weighted = np.empty((UNKNOWNS, width), np.float32), np.empty((UNKNOWNS, width), np.float32)
     one = np.float32(1)
     for y in range(height):
-        warp_row(y, source, inverse_depth, transform, near, 3, buffer, seen)
+        warp_gray_row(y, source, inverse_depth, transform, near, 3, buffer, seen)
         for x in range(width):
             u, v, inverse_z = buffer[0, x], buffer[1, x], buffer[2, x]
             ray_x = lens[0, 0] * u + lens[0, 1] * v + lens[0, 2]

@@ -413,11 +413,8 @@ def estimate_camera_heights(
         objects: of (B, H, W).
         height_m: (M,) known heights, NaN for none.
 
-    An object's height in depth is the smaller one of its silhouette and of its box at its median depth. Both are right
-    on true depth to a few percent, the silhouette more. Where predicted road leans away, objects float above its plane,
-    and where their depth is smeared into the background, their highest points rise: the silhouette is too tall then.
-    The box of an object whose foot is hidden is too short, and the camera's height by it too large; the median over a
-    street's cars stays within 2 %.
+    An object's height in depth is the smaller one of its silhouette and of its box at its median depth. Where predicted
+    road leans away, or depth is smeared into the background, the silhouette is too tall.
     """
     silhouette = measure_silhouettes(depth, camera, road.plane, objects).height
     object_depth = segment_quantiles(objects.gather(depth)[:, 0], objects.segment, objects.count, (0.5,))[0]

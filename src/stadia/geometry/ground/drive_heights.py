@@ -66,10 +66,7 @@ def _overlaps(a: Tensor, b: Tensor) -> Tensor:
 
 
 TOP_BEHIND_FOOT_M = 1.2
-"""Distance of a car's top behind its foot: a camera at 2.1 m sees the box of a car 8 m away 5 % higher than a flat one.
-
-Calibrated on RoadWorld's cars, with cameras at 1.2, 1.65 and 2.1 m.
-"""
+"""Distance of a car's top behind its foot, of RoadWorld's cars: a high camera sees a near car's box higher."""
 
 PITCH_STD_DEG, DRIVE_PITCH_STD_DEG, BOX_STD_PX, HEIGHT_STD = 0.3, 0.6, 0.5, 0.08
 """Standard deviations: pitch within and between drives, an edge of a box, log of height over that of the class."""

@@ -178,10 +178,9 @@ def fit_object_horizon(
         trials: number of samples.
         sample: objects of a sample, 3 or more; of more than three the least squares count.
 
-    It needs many objects, near and far. Measured on 100 ray-cast cars 6 to 45 m away: horizon within 0.15 degrees,
-    camera height 2 to 7 % too small, also with three in ten heights wrong.
-    Raises GeometryError for fewer than 3 objects, for values that are not finite and positive, and where no three
-    objects agree or the inliers stand on one line of the image, which leaves the horizon undetermined.
+    It needs many objects, near and far. Raises GeometryError for fewer than 3 objects, for values that are not finite
+    and positive, and where no three objects agree or the inliers stand on one line of the image, which leaves the
+    horizon undetermined.
     """
     _check_objects(foot, height_px, height_m)
     at = torch.cat((foot.detach().double(), torch.ones(len(foot), 1, dtype=torch.float64, device=foot.device)), -1)
@@ -265,8 +264,8 @@ class HorizonRatios:
 def compute_horizon_ratios(horizon: Tensor, objects: Segments, height: int, width: int) -> HorizonRatios:
     """Return the ratios of the objects of (B, height, width) from the horizons (B, 3) of their images.
 
-    Pixel centers are counted, and the ratio adds the one pixel that they leave out. With true masks it is about 3 % too
-    large, since a roof is deeper than its foot; so camera heights from it are 3 % too small.
+    Pixel centers are counted, and the ratio adds the one pixel that they leave out. It is a few percent too large: a
+    roof is deeper than its foot.
     """
     distance = objects.gather(distance_above_horizon_map(horizon, height, width))[:, 0]
     lowest, highest = segment_quantiles(distance, objects.segment, objects.count, (0.0, 1.0))
@@ -293,9 +292,8 @@ def log_height_ratio(implied_height_m: Tensor, reference_m: Tensor) -> Tensor:
 
     Args:
         implied_height_m: (M,) by `implied_camera_height`.
-        reference_m: (M,) or one for all. Centered: the median over all objects of the cameras, which does not depend on
-            a start. Absolute: a camera height from before, which locks in: from a height 1.6 times too large it accepts
-            only objects that agree with it, and a height fitted to those does not change.
+        reference_m: (M,) or one for all: the median over all objects of the cameras. A camera height from before would
+            accept only objects that agree with it.
 
     Examples:
         >>> log_height_ratio(torch.tensor([1.65]), torch.tensor([1.65])).item()

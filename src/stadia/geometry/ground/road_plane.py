@@ -156,9 +156,8 @@ def road_pixel_heights(
         road_mask: (B, 1, H, W) bool.
         min_road_share: smallest share of road in the image (1 %); with less, none of it is used.
 
-    Differentiable in depth. Metric scale from camera height: the per-pixel form after Xue et al., IROS 2020. Noise of
-    single pixels, unlike smooth error, tilts normals outwards: 1 % of it lowers the median by about 2 % at 640x192.
-    Raises GeometryError for a mask of another size or type.
+    Differentiable in depth. The per-pixel form after Xue et al., IROS 2020; noise of single pixels tilts normals and
+    lowers the median. Raises GeometryError for a mask of another size or type.
     """
     _check_mask(depth_m, road_mask)
     depth_m = _known_depth(depth_m)
@@ -252,11 +251,9 @@ def measure_silhouettes(
         plane: (B, 4) the road in the camera's frame, unit normal towards the camera (`RoadPixelHeights.plane`,
             `fit_plane_ransac`).
         objects: of (B, H, W).
-        trim: the share of an object's points that is left out at each end. 0 (lowest and highest point) is unbiased and
-            sensitive to noise; 0.02 is robust to noise of single pixels and about 2 % too low.
+        trim: the share of an object's points that is left out at each end; 0 is sensitive to noise of single pixels.
 
-    A hidden foot or side does not change an object's height, a hidden top does. Measured with true depth: scale 0.5 %
-    too large, 2 % beyond 30 m, since the highest pixel lies below the edge. Differentiable in depth and plane.
+    A hidden foot or side does not change an object's height, a hidden top does. Differentiable in depth and plane.
     Source: FUMET, arXiv 2312.04530.
     """
     depth_m = _known_depth(depth_m)
@@ -272,9 +269,7 @@ def height_from_box(height_px: Tensor, depth_m: Tensor, fy: Tensor) -> Tensor:
     """Return the height D h / f_y of h pixels at depth D, in the unit of the depth; all three broadcast.
 
     It holds for a box that is wholly visible without its top face, and a camera that does not roll. D is the depth of
-    the upright edge that is h high: the nearest one. Conversely, a known height H is at depth H f_y / h. With h from
-    first to last row and a mask's nearest depth, the scale of ray-cast cars is 2.8 % too large with a level camera. It
-    is 2 % too small at 3 degrees of roll, and 6 % at 5.
+    the upright edge that is h high: the nearest one. Conversely, a known height H is at depth H f_y / h.
 
     Examples:
         >>> round(height_from_box(torch.tensor(12.0), torch.tensor(10.0), torch.tensor(100.0)).item(), 4)  # metres

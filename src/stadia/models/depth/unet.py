@@ -63,8 +63,8 @@ class Snake(nn.Module):
 class EdgePaddedConv(nn.Conv2d):
     """A 3x3 convolution that repeats the edge. Zeros would draw a frame around the depth; reflection pads no one row.
 
-    Compiled code pads by concatenation: torch.compile expects the gradient of torch's padding in contiguous memory,
-    and it comes in the order of the image (channels last), which ends the first backward pass (torch 2.13).
+    Compiled code pads by concatenation: torch.compile does not support the gradient of torch's padding of channels-last
+    images (torch 2.13).
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -73,8 +73,7 @@ class EdgePaddedConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, outputs, H, W), padded with the nearest pixels.
 
-        Under autocast torch pads in float32 on a CPU, and converts the image before and after it. That takes longer
-        than the padding, and changes none of its values: so autocast is off meanwhile.
+        Autocast is off meanwhile: on a CPU torch would convert the image to float32 and back.
         """
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             return functional.conv2d(repeat_edges(x), self.weight, self.bias)
@@ -156,9 +155,7 @@ def bound_log_uncertainty(logit: Tensor, limits: tuple[float, float] = LOG_UNCER
 class Unet(DepthNetwork):
     """Any timm encoder, the decoder of Monodepth2, and the map from logits to inverse depth.
 
-    The heads' bias makes an untrained network predict `init_depth_m` everywhere. With the true baseline in metres, a
-    much nearer start would project a hundred pixels away from the match, where the photometric loss has no slope.
-    Log uncertainty starts at exactly 0, as if there were none.
+    The heads' bias makes an untrained network predict `init_depth_m` everywhere. Log uncertainty starts at exactly 0.
     """
 
     Config: ClassVar[type[UnetConfig]] = UnetConfig
