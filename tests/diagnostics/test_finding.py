@@ -29,23 +29,6 @@ def test_json_holds_what_scripts_read_and_comes_back() -> None:
     assert Finding.from_dict(values) == one()
 
 
-def test_the_title_of_the_catalog_is_written_and_comes_back() -> None:
-    values = one().to_dict()
-    assert list(values)[:2] == ["code", "title"]
-    assert values["title"] == CATALOG["K04"].title == Finding.from_dict(values).title
-
-
-def test_evidence_that_is_no_number_is_null() -> None:
-    odd = make_finding(
-        "K04",
-        Severity.NOTE,
-        measured="",
-        expected="",
-        evidence={"speed": float("nan"), "table": {"a": (1.0, float("inf"))}},
-    )
-    assert odd.to_dict()["evidence"] == {"speed": None, "table": {"a": [1.0, None]}}
-
-
 def test_file_of_findings_comes_back(tmp_path: Path) -> None:
     written = [one(), one("D02", Severity.WARN, ())]
     write_findings(tmp_path / "findings.jsonl", written)

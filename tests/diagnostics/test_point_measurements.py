@@ -112,18 +112,6 @@ def test_maps_of_like_frames_follow_their_images_where_they_add_what_the_points_
     assert ("M31", Severity.WARN) in codes["same"] or ("M31", Severity.STOP) in codes["same"]
 
 
-def test_a_map_of_few_frames_does_not_decide():
-    mapped = measure_points([make_frame(1 / TRUE)] * 3)
-    judged = judge_measurements(replace(GOOD, match_error=0.5, mapped=mapped), TrainingRecord(steps=3000))
-    assert judged.verdict is Verdict.USABLE
-
-
-def test_frames_without_enough_points_or_road_are_left_out():
-    frame = make_frame(TRUE)
-    few = replace(frame, points=StandingPoints(frame.points.xy[:10], frame.points.z[:10]))
-    assert measure_points([few]) == PointMeasurements(0)
-
-
 def test_a_foreground_as_far_as_anything_is_a_warning_without_a_map():
     assert is_foreground_far(TRUE)
     assert not is_foreground_far(1 / TRUE)

@@ -26,17 +26,6 @@ def test_a_start_that_is_better_is_a_finding() -> None:
     assert [(finding.code, finding.severity) for finding in poor.findings] == [("T40", Severity.WARN)]
 
 
-def test_the_finding_names_the_judged_checkpoint_and_the_other_one() -> None:
-    training = TrainingRecord(
-        steps=20, checkpoint="best.safetensors, step 20", other_checkpoint="last.safetensors, step 40"
-    )
-    (found,) = judge_measurements(GOOD, training).findings
-    assert found.measured == (
-        "20 steps (judged: best.safetensors, step 20; the other checkpoint: last.safetensors, step 40)"
-    )
-    assert found.evidence["other_checkpoint"] == "last.safetensors, step 40"
-
-
 @pytest.mark.parametrize(("start_steps", "has_start"), [(5000, True), (60, True), (59, False), (0, False)])
 def test_few_steps_are_enough_from_weights_that_were_trained(start_steps: int, has_start: bool, tmp_path: Path) -> None:
     """Steps count with those of the start."""

@@ -10,7 +10,6 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -18,19 +17,18 @@ from mutations import losses, training_starts
 from torch import Tensor, nn
 
 from stadia.core import seeds
-from stadia.core.types import Batch, Prediction, Targets
+from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
 from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
 from stadia.diagnostics.loss_checks.loss_case import LossCase, Outputs, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses, check_training_start, stop_at
-from stadia.diagnostics.loss_checks.loss_properties import check_gradient, check_mean_reduction
+from stadia.diagnostics.loss_checks.loss_properties import check_gradient
 from stadia.diagnostics.loss_checks.training_start import (
     TimeLimitReached,
     TrainingStart,
     check_one_batch,
     grows_steadily,
-    take_samples,
 )
 from stadia.diagnostics.loss_checks.video_cases import (
     OutputSpec,
@@ -81,16 +79,6 @@ def test_mirrored_scene_equals_the_mirrored_image() -> None:
 
 def _described(scene: PlaneScene) -> Prediction:
     return Prediction((scene.inverse_depth,), se3_exp(scene.twist))
-
-
-def test_stereo_only_loss_has_no_motion_axis() -> None:
-    assert [axis.code for axis in make_video_case(losses.simple, ("stereo",)).axes] == ["L01"]
-    assert [axis.code for axis in make_video_case(losses.simple, ("-2", "+2")).axes] == ["L01", "P01"]
-    codes = [
-        axis.code
-        for axis in make_video_case(losses.package_loss, ("stereo",), OutputSpec(brightness=True, right_view=True)).axes
-    ]
-    assert codes == ["L01", "B01", "B01", "L01"]
 
 
 @pytest.mark.slow
@@ -145,23 +133,6 @@ def test_a_kink_where_the_outputs_lie_is_no_wrong_gradient() -> None:
     assert not list(check_gradient(case_of(lambda x: x.clamp(min=0) + x, 0.0)))
 
 
-def test_a_wrong_gradient_is_reported_where_outputs_beside_have_no_loss() -> None:
-    """Beside a probability of .995 are some above 1, whose logarithm is not a number."""
-
-    def wrong(x: Tensor) -> Tensor:
-        return -(1 - x).log() + 300 * (x - x.detach())
-
-    assert [finding.code for finding in check_gradient(case_of(wrong, 0.995))] == ["L03"]
-
-
-@pytest.mark.parametrize("factor", [0.25, 4.0])
-def test_the_limits_of_a_size_ratio_are_both_named(factor: float) -> None:
-    case = case_of(lambda x: x, 1.0)
-    case = replace(case, forms={"twice the size": lambda: case_of(lambda x: factor * x, 1.0)})
-    (found,) = check_mean_reduction(case)
-    assert (found.code, found.expected) == ("L06", "0.5 to 2 times")
-
-
 def test_exception_is_reported_in_one_line_and_ends_the_checks() -> None:
     def raising(*_: object) -> LossReport:
         raise ValueError("no\nway")
@@ -173,48 +144,6 @@ def test_exception_is_reported_in_one_line_and_ends_the_checks() -> None:
     assert "L11 must be fixed first" in found[1].measured
 
 
-def black_images_refused(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
-    if not targets.image.any():
-        raise RuntimeError("nothing to compare")
-    return losses.simple(targets, prediction, names)
-
-
-def batches_of_two(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
-    return losses.report(losses.least(targets, prediction).view(2, *targets.image.shape[-2:]).mean())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("loss", "measured"),
-    [
-        (black_images_refused, "extreme inputs: RuntimeError: nothing to compare"),
-        (batches_of_two, "mean reduction: RuntimeError: shape '[2, 64, 128]' is invalid"),
-    ],
-)
-def test_occasional_exception_is_reported_once(loss: Callable[..., LossReport], measured: str) -> None:
-    (found,) = [finding for finding in check_losses({"mine": make_video_case(loss)}) if finding.code != "N01"]
-    assert (found.code, found.severity) == ("L11", Severity.WARN)
-    assert found.measured.startswith(measured)
-
-
-def test_a_backward_pass_that_raises_is_the_losss() -> None:
-    class Broken(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx: Any, slope: Tensor) -> Tensor:
-            raise ValueError("no slope yet")
-
-    def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
-        return losses.report(Broken.apply(losses.simple(targets, prediction, names).total))
-
-    first, *_ = check_losses({"mine": make_video_case(loss)})
-    assert (first.code, first.severity) == ("L11", Severity.STOP)
-    assert "its gradient, ValueError: no slope yet" in first.measured
-
-
 def test_nan_loss_is_reported_first_and_once() -> None:
     def loss(targets: Targets, prediction: Prediction, names: Sequence[str]) -> LossReport:
         return losses.report(losses.simple(targets, prediction, names).total * torch.nan)
@@ -222,16 +151,6 @@ def test_nan_loss_is_reported_first_and_once() -> None:
     found = check_losses({"mine": make_video_case(loss)})
     assert [(finding.code, finding.severity) for finding in found] == [("L09", Severity.STOP), ("N01", Severity.NOTE)]
     assert "the loss is nan for usual images" in found[0].measured
-
-
-def test_nan_loss_at_the_truth_is_reported() -> None:
-    def loss(inverse_depth: Tensor, depth_m: Tensor) -> LossReport:
-        error = (inverse_depth * depth_m - 1).abs().log()
-        return losses.report(error.where(depth_m > 0, 0.0).mean())
-
-    assert "the loss is -inf for the true outputs" in [
-        finding.measured for finding in check_losses({"mine": make_depth_case(loss)})
-    ]
 
 
 def test_properties_after_the_time_limit_are_not_checked() -> None:
@@ -265,14 +184,9 @@ def test_checks_without_a_network_run_after_the_time_limit() -> None:
     assert "one batch: 0 steps until the time limit of the checks, and 10 are needed" in reported
 
 
-@pytest.mark.parametrize(
-    ("top", "left", "height", "width"),
-    [(0, 0, 18, 48), (0, 24, 24, 24), (12, 0, 12, 24)],
-    ids=["bottom off", "right half", "a quarter, as a zoom by 2"],
-)
-def test_a_camera_that_was_cropped_with_its_images_fits(top: int, left: int, height: int, width: int) -> None:
+def test_a_camera_that_was_cropped_with_its_images_fits() -> None:
     whole = training_starts.batch()
-    image, camera = crop(whole.inputs.image, whole.inputs.camera, left, top, height, width)
+    image, camera = crop(whole.inputs.image, whole.inputs.camera, 0, 12, 12, 24)
     part = replace(whole, inputs=replace(whole.inputs, image=image, camera=camera))
     assert list(check_camera(TrainingStart.prepare(training_starts.Toy(), part))) == []
 
@@ -313,23 +227,6 @@ def test_a_pass_that_has_begun_ends_at_the_next_layer(
     assert clock.now == passes + 20
 
 
-def test_steps_that_were_taken_in_time_count() -> None:
-    """Of a training that climbs and is ended in its thirteenth step."""
-
-    class Ended(training_starts.Climbing):
-        steps = 0
-
-        def training_step(self, batch: Batch) -> LossReport:
-            self.steps += 1
-            if self.steps > 13:  # the first is of redrawn weights
-                raise TimeLimitReached
-            return super().training_step(batch)
-
-    (found,) = check_one_batch(TrainingStart.prepare(Ended(), training_starts.batch()))
-    assert found.code == "T26"
-    assert len(found.evidence["losses"]["loss"]) == 12
-
-
 @pytest.mark.slow
 def test_weights_that_have_learnt_need_not_fall_further() -> None:
     """Weights that have not learned are covered by the mutation with a learning rate of 0."""
@@ -343,24 +240,13 @@ def test_weights_that_have_learnt_need_not_fall_further() -> None:
     assert list(check_one_batch(TrainingStart.prepare(recipe, batch))) == []
 
 
-def test_a_part_of_a_batch_has_all_of_its_samples() -> None:
-    part = take_samples(training_starts.batch(), 2)
-    assert part.size == len(part.inputs.image) == len(part.inputs.camera.K) == len(part.targets.depth_m) == 2
-    assert (part.inputs.camera.width, part.source_names) == (48, ("-1", "+1", "stereo"))
-
-
 def test_stereo_depth_range_is_checked_without_labels() -> None:
     pair = training_starts.unlabeled_pair()
     far = {"depth_range_m": (20.0, 100.0)}
     labeled = replace(pair, targets=replace(pair.targets, depth_m=torch.full_like(pair.targets.image[:, :1], 30.0)))
     assert list(check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), labeled, **far))) == []
-    half = replace(
-        labeled,
-        targets=replace(labeled.targets, depth_m=labeled.targets.depth_m * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)),
-    )
-    (found,) = check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), half, **far))
-    (of_both,) = check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), pair, **far))
-    assert 0 < found.evidence["matches"] < of_both.evidence["matches"]
+    (found,) = check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), pair, **far))
+    assert found.evidence["matches"] > 0
     blank = replace(pair, targets=replace(pair.targets, sources=torch.zeros_like(pair.targets.sources)))
     with pytest.raises(NotChecked, match="0 matches between the images of 2 pairs"):
         list(check_stereo_depth_range(TrainingStart.prepare(training_starts.Toy(), blank, **far)))

@@ -13,13 +13,10 @@ from stadia.losses.selfsup_loss import SelfSupervisedLoss
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [1, 2, 3, 4])
+@pytest.mark.parametrize("sizes", [1, 4])
 @pytest.mark.parametrize("sources", [("+1",), ("-1", "+1", "stereo")])
-@pytest.mark.parametrize("ssim_weight", [0.85, 0.5])
-def test_correct_loss_at_any_number_of_scales_has_no_findings(
-    sizes: int, sources: tuple[str, ...], ssim_weight: float
-) -> None:
-    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes, ssim_weight=ssim_weight))
+def test_correct_loss_at_any_number_of_scales_has_no_findings(sizes: int, sources: tuple[str, ...]) -> None:
+    loss = SelfSupervisedLoss(SelfSupervisedLossConfig(pyramid=sizes))
     assert check_losses({"loss": make_video_case(loss, sources, OutputSpec(sizes=sizes))}) == []
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from mutations.masks import MUTATIONS, a_bus, check_masks_of, drive
+from mutations.masks import MUTATIONS, check_masks_of, drive
 
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule, Rule, rename_base_values
@@ -28,14 +28,6 @@ def test_unusable_masks_are_reported_with_their_frames(change, frames, codes, wo
         assert finding.where == ("drive",)
         assert finding.fix
         assert set(finding.evidence.get("frames", {"frame": []})["frame"]) <= {100 + index for index in frames}
-
-
-def test_other_classes_are_named_where_no_object_is_known(tmp_path):
-    (found,) = check_masks_of(drive(tmp_path, a_bus), objects=("car",))
-    assert found.code == "H02"
-    assert found.measured.endswith(
-        "(0 objects), such as frame 100 of drive; of other classes than road.objects: 8 of class bus"
-    )
 
 
 # -- while it trains

@@ -19,8 +19,6 @@ from stadia.core.errors import NotFiniteError, RunError
 from stadia.core.types import Batch
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.monitors.optimization_monitors import LossSpikeMonitor, UpdateRatioMonitor
-from stadia.diagnostics.monitors.persistence import FROM_STEP, ROWS, PersistentRule
-from stadia.diagnostics.monitors.prediction_monitors import GEOMETRY_RULES
 from stadia.diagnostics.monitors.score_monitors import DataSetScaleMonitor, ForgettingMonitor
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_training_findings
 from stadia.training.loggers import CsvLogger
@@ -44,16 +42,6 @@ def test_a_spike_is_many_times_the_median_of_the_batches_before() -> None:
     assert found.evidence["times"] == pytest.approx(15, rel=0.01)
 
 
-def test_first_batch_and_negative_loss_are_no_spikes() -> None:
-    spike = LossSpikeMonitor()
-    assert [spike.ratio_to_median(loss) for loss in (1.0, 1e6, 1.0)] == [0, 0, 0]
-    negative = LossSpikeMonitor()
-    assert [negative.on_batch(step, -7.0 + step % 2, ()) for step in range(30)] == [None] * 30
-    assert negative.on_batch(30, 5.0, ()) is None
-    assert negative.on_batch(31, -100.0, ()) is None
-
-
-AT_FLOOR = next(rule for rule in GEOMETRY_RULES if rule.code == "T03")
 COURSES = {"healthy": HEALTHY_UPDATES, "diverged": DIVERGED_UPDATES}
 
 
@@ -72,18 +60,6 @@ def test_updates_are_large_where_a_network_never_learns(every: int) -> None:
     assert first.evidence["step"] == max(every, 5)
 
 
-def test_a_large_update_is_let_be_where_the_loss_falls_with_it() -> None:
-    size = UpdateRatioMonitor()
-    rows = [(0.001, 1.0), (0.03, 1.0), (0.03, 0.99), (0.001, 0.9), (0.03, 0.95)]
-    assert [
-        size.on_row(10 * n, {"train/update_ratio": ratio, "train/loss": loss}) for n, (ratio, loss) in enumerate(rows)
-    ] == [None] * 5
-    assert size.on_row(45, {"val/abs_rel": 0.1}) is None
-    assert size.on_row(50, {"train/update_ratio": 0.001, "train/loss": 1.0}) is not None, (
-        "after the update of step 40 it is the first again"
-    )
-
-
 def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
     """Its loss has fallen since, so that updates of 2 % teach; a loss that is the first one's again does not."""
     run = Run.create(tmp_path, "resumed", {}, recipe="selfsup", seed=0)
@@ -100,26 +76,6 @@ def test_a_run_that_goes_on_has_not_forgotten_its_start(tmp_path: Path) -> None:
 
     assert reported(0.5, 0.52, 0.51, step=20) == []
     assert reported(0.5, 1.1, step=20) == ["T02"]
-
-
-def test_dead_answers_are_counted_by_the_recipe() -> None:
-    def reported(share: float, rows: int) -> list[Finding]:
-        dead = PersistentRule(AT_FLOOR)
-        each = [dead.on_row(FROM_STEP + 10 * number, {"train/at_floor": share}) for number in range(rows)]
-        return [found for found in each if found]
-
-    assert reported(0.4, 40) == reported(0.9, ROWS - 1) == []
-    (found,) = reported(0.9, ROWS)
-    assert (found.code, found.stage) == ("T03", Stage.TRAINING)
-    assert "90%" in found.measured
-    assert PersistentRule(AT_FLOOR).on_row(1, {"train/loss": 1.0}) is None
-
-
-def test_loss_that_crosses_zero_has_no_spike() -> None:
-    """By a logarithm: it is many times of nearly nothing, and no further from it than batches are from each other."""
-    spike, rng = LossSpikeMonitor(), np.random.default_rng(0)
-    through = [1.8 * math.exp(-step / 900) - 1.5 + rng.normal(0, 0.1) for step in range(3000)]
-    assert [found for step, loss in enumerate(through) if (found := spike.on_batch(step, loss, ()))] == []
 
 
 class Spiking(SmallRecipe):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mutations.mutated_recording import Mutated
 from mutations.recordings import _times, _with_K
 
-from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.catalog import find_root_cause, make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight import preflight_runner
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
-from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.scale_errors import explain_baseline_by_focal
 
 STOP, WARN, NOTE = Severity.STOP, Severity.WARN, Severity.NOTE
@@ -43,21 +38,6 @@ def test_one_factor_has_one_cure(code: str) -> None:
     first = find_root_cause(found).first
     assert first is not None
     assert first.code == code
-
-
-def test_two_factors_are_corrected_one_after_the_other() -> None:
-    found = explain_baseline_by_focal([focal(0.5), baseline(0.44)])
-    assert severities(found) == {"K04": WARN, "E03": STOP}
-    assert found[1].fix.startswith("correct fx first, as K04 describes, and check again")
-    assert "which is another factor" in found[1].cause
-
-
-def test_fx_that_rotations_contradict_is_not_called_right() -> None:
-    """Another camera may have the fields of view of KITTI by a wrong fx."""
-    rig = baseline(1.44)
-    rig = replace(rig, evidence={**rig.evidence, "is_focal_right": True})
-    (found,) = explain_baseline_by_focal([focal(1.2, "K06", log_error=0.01), rig])[1:]
-    assert found.cause == "fx is 1.20 times its true length (K06), which is another factor"
 
 
 @pytest.mark.parametrize(("log_error", "is_settled"), [(0.0, True), (0.01, True), (0.02, False), (0.2, False)])
@@ -87,39 +67,6 @@ def test_one_rig_has_one_cure_in_all_of_its_recordings() -> None:
     assert explain_baseline_by_focal([turns, rotations[1], far])[2] == far, "that factor is another one"
 
 
-def make_drive(recording: Recording, name: str, fx: float = 1.0, baseline: float = 1.0) -> Recording:
-    """Return a drive whose rig has this many times the focal length and the baseline."""
-
-    def scale(T: np.ndarray) -> np.ndarray:
-        T[:3, 3] *= baseline
-        return T
-
-    drive = Mutated(recording, camera=_with_K(_times(fx, both=False)), rig=scale)
-    drive.name = name
-    return drive
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("changed", "is_same_rig"), [({}, True), ({"fx": 1.1}, False), ({"baseline": 1.1}, False)])
-def test_recordings_of_one_rig_are_settled_together(
-    recording: Recording, monkeypatch: pytest.MonkeyPatch, changed: dict[str, float], is_same_rig: bool
-) -> None:
-    """A user who corrects the baseline by the report of the straight drive would spoil a right one."""
-
-    def check(survey: RecordingSurvey, checks: object) -> list[Finding]:
-        found = [baseline(1.2)] if survey.recording.name == "straight" else [focal(1.2, "K06"), baseline(1.2)]
-        return [replace(finding, where=(survey.recording.name,)) for finding in found]
-
-    monkeypatch.setattr(preflight_runner, "_check_recording", check)
-    drives = [make_drive(recording, "straight"), make_drive(recording, "turns", **changed)]
-    found = [finding for finding in run_preflight(drives, checks=[]) if finding.code == "E03"]
-    assert {name: finding.severity for finding in found for name in finding.where} == {
-        "straight": NOTE if is_same_rig else STOP,
-        "turns": NOTE,
-    }
-    assert len(found) == (1 if is_same_rig else 2)
-
-
 @pytest.mark.parametrize(
     "found", [[baseline(0.5)], [focal(0.5)], [focal(0.5), baseline(0.5, NOTE)], [make_finding("K04", WARN, "-", "-")]]
 )
@@ -135,14 +82,3 @@ def test_half_the_focal_length_of_kitti_leaves_its_baseline(real_data: Path) -> 
     found = [finding for finding in run_preflight([halved], checks=["resize", "baseline"]) if finding.code[0] in "KE"]
     assert severities(found) == {"K04": STOP, "E03": NOTE}
     assert found[1].evidence["factor"] == pytest.approx(0.5, rel=0.05)
-
-
-@pytest.mark.real
-@pytest.mark.parametrize(("fx", "baseline", "is_baseline"), [(1.0, 1.33, True), (1.0, 1.7, True), (1.33, 1.0, False)])
-def test_cause_follows_what_was_scaled(real_data: Path, fx: float, baseline: float, is_baseline: bool) -> None:
-    """E03 named K_02 of KITTI for a baseline that is 1.33 times too long, although fx is the rectified one."""
-    (drive,) = open_recordings(real_data / "kitti_odometry", recordings=["06"])
-    found = run_preflight([make_drive(drive, "06", fx, baseline)], checks=["resize", "baseline"])
-    (wrong,) = [finding for finding in found if finding.code == "E03"]
-    assert ("the baseline is wrong" in wrong.cause) == is_baseline
-    assert ("K04" in severities(found)) != is_baseline

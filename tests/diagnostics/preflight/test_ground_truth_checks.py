@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from mutations.recordings import Mutated
 from numpy.typing import NDArray
 
 from stadia.core.recording import Recording
-from stadia.diagnostics.preflight import ground_truth_checks, scale_consistency
 from stadia.diagnostics.preflight.ground_truth_checks import (
     MAX_WHOLE_SHARE,
     MIN_WHOLE_LEVELS,
@@ -69,30 +66,3 @@ def test_no_camera_height_without_a_road() -> None:
     quarter = np.random.default_rng(1).random((96, 160)) < 0.25
     assert fit_camera_height(np.where(quarter, road(1.65), bushes).astype(np.float32), K) is None  # too little of it
     assert fit_camera_height(np.zeros((96, 160), np.float32), K) is None
-
-
-@dataclass
-class NamedSurvey:
-    name: str = "drive"
-
-
-def measure_adjacent_frames(spreads: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> str | None:
-    """What is measured where the spread at each shift is this."""
-    fits = {
-        shift: scale_consistency.DepthProportionality(np.zeros(100), 0.97, spread, 0.0)
-        for shift, spread in spreads.items()
-    }
-    monkeypatch.setattr(ground_truth_checks, "compare_depth_with_rig", lambda survey, shift=0: fits.get(shift))
-    found = ground_truth_checks._compare_adjacent_frames(NamedSurvey())  # type: ignore[arg-type]
-    return found.measured if found is not None else None
-
-
-def test_ground_truth_of_an_adjacent_frame_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "1 frame(s) earlier" in (measure_adjacent_frames({0: 0.033, -1: 0.024, 1: 0.041}, monkeypatch) or "")
-    assert "2 frame(s) later" in (measure_adjacent_frames({0: 0.06, 1: 0.04, 2: 0.024}, monkeypatch) or "")
-
-
-def test_ground_truth_that_fits_its_own_frame_is_correct(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert measure_adjacent_frames({0: 0.024, -1: 0.033, 1: 0.033}, monkeypatch) is None
-    assert measure_adjacent_frames({0: 0.024, -1: 0.023}, monkeypatch) is None  # a camera that hardly moves
-    assert measure_adjacent_frames({0: 0.024}, monkeypatch) is None

@@ -25,10 +25,3 @@ def test_images_are_kept_up_to_a_number_and_to_their_bytes() -> None:
         assert read == []
         reader(19 - kept)
         assert read == [19 - kept]
-
-
-def test_a_missing_map_is_kept() -> None:
-    read = list[int]()
-    reader = _keep_latest(lambda index: read.append(index), 10)
-    assert reader(1) is reader(1) is None
-    assert read == [1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from stadia.core.recording import Recording
 from stadia.core.types import Camera
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight import two_view_geometry
-from stadia.diagnostics.preflight.pose_checks import fit_poses
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
 from stadia.geometry.camera import intrinsics
 
@@ -73,15 +70,15 @@ def path(step: tuple[float, float, float], height_m: float, turns_deg: float, se
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("step", "height_m", "turns_deg", "per_m"),
     [((1.5, 0, 0), 50, 0, 10), ((1.5, 0, 0), 50, 1, 10), ((0.04, 0, -0.02), 2.5, 1.5, 200)],
     ids=["drone", "drone in wind", "before a wall"],
 )
 def test_exact_poses_over_a_plane_are_not_blamed(
-    step: tuple[float, float, float], height_m: float, turns_deg: float, per_m: float, seed: int
+    step: tuple[float, float, float], height_m: float, turns_deg: float, per_m: float
 ) -> None:
+    seed = 0
     found = run_preflight([Plane(path(step, height_m, turns_deg, seed), seed, per_m)])
     assert {finding.severity for finding in found} == {Severity.NOTE}
     (poses,) = [finding.measured for finding in found if finding.measured.startswith("poses:")]
@@ -104,16 +101,3 @@ def test_plane_is_distinguished_from_a_scene_with_depth() -> None:
         assert motion is not None
         planar.append(motion.planar)
     assert planar == [True, False]
-
-
-def test_one_wrong_match_is_no_wrong_pose() -> None:
-    """Of a camera that does not turn, any turn is larger than all the others."""
-    poses = path((1.5, 0.2, 0), 50, 0, 0)
-    given = [np.linalg.solve(second, first) for first, second in pairwise(poses)]
-    seen = [two_view_geometry.TwoViewMotion(T[:3, :3], T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]
-    turned = cv2.Rodrigues(np.radians((0.0, 3.0, 0.0)))[0]
-    seen[2] = two_view_geometry.TwoViewMotion(turned, given[2][:3, 3], False, np.ones(1, bool), 10.0)
-    assert fit_poses(given, seen).is_good
-    assert not fit_poses(
-        given, [two_view_geometry.TwoViewMotion(turned, T[:3, 3], False, np.ones(1, bool), 10.0) for T in given]
-    ).is_good

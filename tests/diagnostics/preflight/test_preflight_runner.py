@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from mutations.recordings import Mutated
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
 from stadia.datasets.image_files import ImageSizeError
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.not_checked import NotChecked
-from stadia.diagnostics.preflight import frame_checks, preflight_runner, recording_survey
+from stadia.diagnostics.preflight import preflight_runner
 from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
-from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.split_checks import MAX_HELD_OUT, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits
 
 
@@ -59,29 +57,6 @@ def test_empty_recording_is_a_stop(recording: Recording) -> None:
     assert (finding.code, finding.severity) == ("D01", Severity.STOP)
 
 
-def reported_codes(recording: Recording) -> dict[str, str]:
-    """What stops, by its code; all else has to be a note in one line."""
-    found = run_preflight([recording])
-    assert {finding.severity for finding in found} <= {Severity.STOP, Severity.NOTE}
-    assert not any("check itself failed" in finding.measured or "\n" in finding.measured for finding in found)
-    return {finding.code: finding.measured for finding in found if finding.severity is Severity.STOP}
-
-
-@pytest.mark.parametrize(
-    ("change", "found"), [(lambda x: x[..., 0], "uint8 of shape"), (lambda x: x / 255, "float64"), (list, "list")]
-)
-def test_images_that_are_no_images_are_a_stop(
-    recording: Recording, change: Callable[[np.ndarray], object], found: str
-) -> None:
-    class Own(Few):
-        def image(self, index: int, side: str = "left") -> object:
-            return change(super().image(index, side))
-
-    stops = reported_codes(Own(recording, 6))
-    assert list(stops) == ["D01"]
-    assert stops["D01"].startswith(f"image of frame 0, left: {found}")
-
-
 def test_an_image_of_another_size_than_its_camera_can_be_read() -> None:
     error = ImageSizeError("left/0.png", found="80x48", expected="160x96 of recording.json", fix="rescale the images")
     found = make_unreadable_finding("drive", error)
@@ -89,17 +64,6 @@ def test_an_image_of_another_size_than_its_camera_can_be_read() -> None:
     assert "80x48" in found.measured
     assert "160x96 of recording.json" in found.expected
     assert "the image can be read" in found.cause
-
-
-def test_without_a_camera_images_are_still_checked(recording: Recording) -> None:
-    class Own(Few):
-        def camera(self, index: int, side: str = "left") -> None:
-            return None
-
-    assert reported_codes(Own(recording, 3)) == {"K01": "camera(0, 'left') is None"}
-    notes = " ".join(finding.measured for finding in run_preflight([Own(recording, 1)]))
-    assert "frames: one frame: nothing to compare it with" in notes
-    assert "resize: K01 must be fixed first" in notes
 
 
 TRUNCATED = DataError("left/000002.png", found="a truncated image", expected="a whole one", fix="copy it again")
@@ -154,17 +118,6 @@ def test_recordings_left_out_for_time_are_counted(recording: Recording, monkeypa
     assert began == [recording.name, "splits"]
 
 
-def test_order_reaches_every_part_early() -> None:
-    assert recording_survey.spread_order(1) == [0]
-    assert sorted(recording_survey.spread_order(6)) == [0, 1, 2, 3, 4, 5]
-    assert recording_survey.spread_order(8)[:4] == [0, 4, 2, 6]
-
-
-def test_unknown_check_is_a_mistake_with_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match="ground_truth"):
-        run_preflight([], checks=["groundtruth"])
-
-
 def test_one_split_cannot_be_compared(recording: Recording) -> None:
     with pytest.raises(NotChecked):
         list(check_splits({"train": [(recording, range(6))], "val": []}))
@@ -176,12 +129,6 @@ def test_splits_without_files_are_compared_by_pixels(recording: Recording) -> No
     assert [
         finding.code for finding in run_preflight([], {"train": [(train, range(6))], "test": [(copy, range(2))]})
     ] == ["D09"]
-
-
-def test_constant_ground_truth_is_ignored(recording: Recording) -> None:
-    depth = RecordingSurvey(Mutated(recording, depth=lambda d: np.full_like(d, 10))).depth(0)
-    assert depth is not None
-    assert not depth.any()
 
 
 def test_a_check_that_fails_is_no_reason_not_to_train(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,13 +184,6 @@ def test_large_splits_are_sampled_and_reported_as_such() -> None:
 
 
 @pytest.mark.slow
-def test_sampled_shared_frames_are_reported_as_sampled() -> None:
-    found = list(check_splits({"train": [(Long("a", 3000), range(3000))], "val": [(Long("b", 3000), range(3000))]}))
-    assert [finding.code for finding in found] == ["D09", "N02"]
-    assert "of the 1000 sampled frames of 'val'" in found[0].measured
-
-
-@pytest.mark.slow
 def test_splits_keep_their_time_where_images_are_slow() -> None:
     films = enumerate(("train", "val", "test"))
     named = {name: [(Long(name, 1000, film=film, seconds=0.02), range(1000))] for film, name in films}
@@ -251,11 +191,3 @@ def test_splits_keep_their_time_where_images_are_slow() -> None:
     found = list(check_splits(named, seconds=0.5))
     assert time.monotonic() - began < 2.5  # all of it would take half a minute
     assert [finding.code for finding in found] == ["N02"] * 3
-
-
-def test_repeats_are_sought_within_a_time(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_checks, "MAX_FRAME_SECONDS", 0.0)
-    copies = Mutated(recording, frame=lambda i: 0)
-    monkeypatch.setattr(Mutated, "__len__", lambda _: 400)
-    (found,) = [finding for finding in frame_checks.check_frames(RecordingSurvey(copies)) if finding.code == "D02"]
-    assert found.measured == "3 of 4 sampled frames show exactly what an earlier one shows"  # one of each window

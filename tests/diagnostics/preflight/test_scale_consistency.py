@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stadia.diagnostics.preflight import scale_consistency, scale_errors, stereo_checks
+from stadia.diagnostics.preflight import scale_errors, stereo_checks
 from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison
 from stadia.diagnostics.preflight.scale_errors import (
     ScaleError,
@@ -136,35 +136,6 @@ def test_cure_of_a_wrong_baseline_is_an_interval_with_the_true_one(
     assert not re.search(r"0\.5\d{3}", fix.split("not")[0]), "no digit that the measurement does not carry"
 
 
-@pytest.mark.parametrize(
-    ("factor", "likeliest"),
-    [
-        (1000.0, "divide it by 1000; compare the baseline"),
-        (0.8833, "use (P2[0,3] - P3[0,3]) / f; compare the baseline"),
-        (1.9406, "compare the baseline and its unit with the calibration, in metres: it is "),
-        (2.0, "compare the baseline and its unit with the calibration, in metres: it is "),
-        (1.12, "compare the baseline and its unit with the calibration, in metres: it is "),
-    ],
-)
-def test_cure_of_a_wrong_baseline_begins_with_the_likeliest(
-    factor: float, likeliest: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Unit and calibration first, with the interval; fx, which looks the same, last."""
-    fix = interval_of(monkeypatch, factor, factor * 0.54)
-    assert fix.startswith(likeliest)
-    assert re.search(r"it is 0\.\d+ m \(0\.\d+ to 0\.\d+ m\) if fx and the poses are right, not", fix)
-    if factor in (1.9406, 2.0):
-        assert fix.endswith(f"if the calibration has {factor * 0.54:.4g} m, resize K with the image")
-    if factor == 1.12:
-        assert "if the calibration has 0.6048 m, check fx and the poses: K06 reports an fx" in fix
-
-
-def test_noise_widens_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    low, high = map(float, re.findall(r"([\d.]+) to ([\d.]+) m", interval_of(monkeypatch, 1.2, 0.6, log_error=0.05))[0])
-    assert low < 0.45
-    assert high > 0.55
-
-
 @pytest.mark.parametrize(("log_ratio", "log_error", "count"), [(0.14, 0.04, 2), (0.18, 0.045, 2), (0.2, 0.055, 3)])
 def test_few_steps_do_not_stop_what_their_interval_holds(
     log_ratio: float, log_error: float, count: int, monkeypatch: pytest.MonkeyPatch
@@ -176,15 +147,6 @@ def test_few_steps_do_not_stop_what_their_interval_holds(
         comparisons = [ScaleComparison(POSES, RIG, float(np.exp(-log_ratio)), error, count)]
         found = scale_errors.check_scale(survey, RIG, comparisons)  # type: ignore[arg-type]
         assert bool(found) == is_found
-
-
-def test_a_second_measurement_that_holds_the_given_length_clears_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the nearer half of the points, of which disparity noise takes less."""
-    monkeypatch.setattr(scale_errors, "measure_scales", lambda survey: {RIG: 0.537, POSES: 8.0})
-    far_off = [ScaleComparison(POSES, RIG, 0.9, 0.003, 6)]
-    for interval, is_found in (((0.99, 1.15), False), ((1.05, 1.15), True)):
-        monkeypatch.setattr(scale_errors, "measure_interval", lambda survey, error, of=interval: of)
-        assert bool(scale_errors.check_scale(None, RIG, far_off)) == is_found  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("factor", [0.7, 0.8833, 1.3302, 2.0])
@@ -207,10 +169,8 @@ def test_baseline_alone_is_wrong_where_fx_fits_the_images(monkeypatch: pytest.Mo
     ("width", "height", "fx", "fy", "baseline_m", "is_alone"),
     [
         (1226, 370, 707.1, 707.1, 0.7146, True),
-        (1226, 370, 721.5, 721.5, 0.7146, True),  # fx of another day: K04 finds it normal
         (640, 192, 371.8, 369.4, 0.7146, True),
         (1226, 370, 707.1 * 1.33, 707.1 * 1.33, 0.7146, False),
-        (1226, 370, 707.1 * 1.33, 707.1 * 1.33, 0.5372, False),
         (1226, 370, 707.1, 707.1, 0.5372, False),
         (640, 480, 500.0, 500.0, 0.7146, False),
     ],
@@ -231,11 +191,8 @@ def test_scaling_fx_does_not_leave_the_cause_at_the_baseline(
     [
         (1226, 370, 707.1, 707.1, 0.2686, True),
         (640, 192, 371.8, 369.4, 0.2686, True),
-        (192, 64, 110.7, 122.3, 0.47, True),
         (1226, 370, 707.1, 707.1, 0.5372, False),
-        (1226, 370, 800.0, 800.0, 0.2686, False),
         (640, 480, 371.8, 371.8, 0.1, False),
-        (320, 96, 185.7, 185.7, 0.1, False),
     ],
 )
 def test_kitti_images_have_the_baseline_of_kitti_at_any_size(
@@ -262,11 +219,3 @@ def test_a_baseline_in_another_unit_is_named_by_its_value(
     found = report_error(*judge(monkeypatch, {RIG: baseline}, {}))
     assert cause in found.cause
     assert fix in found.fix
-
-
-def test_crooked_ground_truth_has_no_length() -> None:
-    logs = np.zeros(100)
-    assert scale_consistency.DepthProportionality(logs, 0.95, 0.03, 0.01).straight
-    assert not scale_consistency.DepthProportionality(logs, -0.9, 0.03, 0.01).straight
-    assert not scale_consistency.DepthProportionality(logs, 0.95, 0.3, 0.01).straight
-    assert not scale_consistency.DepthProportionality(logs, 0.95, 0.03, -0.2).straight

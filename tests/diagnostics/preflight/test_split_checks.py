@@ -26,21 +26,6 @@ def test_image_shows_the_held_out_and_the_nearest_training_frame(caplog: pytest.
 
 
 @pytest.mark.slow
-def test_shared_drive_is_reported_beside_a_shared_recording() -> None:
-    raw, cut = Drive("raw", "day 3"), Drive("06", "day 3")
-    (finding,) = found({cut: range(20), raw: range(30)}, {raw: range(35, 40)})
-    assert (finding.severity, finding.evidence) == (Severity.WARN, {"val": ["raw 35"], "train": ["06 19"]})
-
-
-def test_image_shows_the_other_recording_of_the_drive(caplog: pytest.LogCaptureFixture) -> None:
-    finding = drawn(
-        {Drive("06", "day 3"): range(20)}, {Drive("raw", "day 3"): range(20, 40), Drive("other"): range(40)}, caplog
-    )
-    assert finding.evidence == {"val": ["raw 20"], "train": ["06 19"]}
-    assert finding.image.startswith(PNG)
-
-
-@pytest.mark.slow
 def test_blocks_of_recordings_are_a_note() -> None:
     a, b = Drive("a"), Drive("b")
     (finding,) = found({a: range(30), b: range(40)}, {a: range(35, 40)})

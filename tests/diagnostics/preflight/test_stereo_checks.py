@@ -18,9 +18,7 @@ from tests.combinations import mark_others
 
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera
-from stadia.datasets.formats.euroc import read_camera
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.recordings import ImageRecording, Intrinsics
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight import CHECKS
 from stadia.diagnostics.preflight.preflight_runner import run_preflight
@@ -173,23 +171,6 @@ def exchange(text: str, lines: dict[str, list[str]], own: int, other: int) -> st
     for pair in lines.values():
         text = text.replace(pair[own], pair[other])
     return text
-
-
-@pytest.mark.real
-def test_the_raw_pair_of_euroc_taken_for_a_rectified_one(real_data: Path) -> None:
-    """Its images as they are, each with its own K, and the baseline alone."""
-    (recording,) = open_recordings(real_data / "euroc")
-    lenses = {
-        side: read_camera(Path(recording.file(0, side)).parents[1] / "sensor.yaml").lens  # type: ignore[arg-type]
-        for side in recording.sides
-    }
-    raw = ImageRecording(
-        name="raw",
-        images=recording.images,
-        intrinsics={side: Intrinsics(lens.K, lens.height, lens.width) for side, lens in lenses.items()},
-        T_right_left=recording.T_right_left,
-    )
-    assert_caught(first(raw), ("K07", "images are not rectified", "as stadia does with EuRoC"))
 
 
 @pytest.mark.real
