@@ -19,8 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.evaluation.depth_score import score_depth
-from stadia.evaluation.ground_truth_folder import open_ground_truth_folder
+from stadia.evaluation.depth_score import open_ground_truth_folder, score_depth
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS
 

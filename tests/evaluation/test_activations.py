@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import Camera
 from stadia.evaluation.frame_preparation import Frame
-from stadia.evaluation.plots.activation_steps import draw_weights, select_layers, write_activations_over_steps
 from stadia.evaluation.plots.activations import (
     FIRST_FRAMES,
     SelectedChannels,
     draw_stage,
+    draw_weights,
     record_activations,
     select_blocks,
     select_channels,
+    select_layers,
     write_activation_video,
+    write_activations_over_steps,
 )
 
 HEIGHT, WIDTH = 32, 96
@@ -224,7 +226,7 @@ def test_checkpoints_become_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pyt
         step = int(path.stem.partition("-")[2])
         return SimpleNamespace(header=SimpleNamespace(step=step), scale=step / 300)
 
-    monkeypatch.setattr("stadia.evaluation.plots.activation_steps.Checkpoint", SimpleNamespace(open=open_checkpoint))
+    monkeypatch.setattr("stadia.evaluation.plots.activations.Checkpoint", SimpleNamespace(open=open_checkpoint))
 
     def open_network(checkpoint: SimpleNamespace) -> tuple[nn.Module, SimpleNamespace]:
         opened.append(checkpoint.header.step)

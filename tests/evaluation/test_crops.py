@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from stadia.core.errors import ProtocolError
 from stadia.core.recording import LEFT
 from stadia.core.types import Camera, DepthScale
-from stadia.evaluation.depth_score import DepthScore, score_depth
+from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.evaluation.ground_truth_folder import open_ground_truth_folder
 from stadia.evaluation.io.depth_files import read_depth_map, write_depth_png
 from stadia.evaluation.io.point_clouds import color_points
 from stadia.evaluation.io.predictions_folder import Predictions

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation.depth_score import DepthScore, score_depth
-from stadia.evaluation.ground_truth_folder import open_ground_truth_folder
+from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance

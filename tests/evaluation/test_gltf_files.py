@@ -8,7 +8,7 @@ import json
 import numpy as np
 import trimesh
 
-from stadia.evaluation.io.gltf_files import encode_glb
+from stadia.evaluation.io.scene_files import encode_glb
 
 
 def test_points_and_path_are_read_back_by_trimesh() -> None:

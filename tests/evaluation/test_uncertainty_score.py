@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from stadia.core.types import DepthScale
-from stadia.evaluation.depth_score import DepthScore, score_depth
-from stadia.evaluation.ground_truth_folder import open_ground_truth_folder
+from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.io.depth_files import write_depth_map
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import PROTOCOLS

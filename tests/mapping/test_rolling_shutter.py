@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import spsolve
 
-from stadia.mapping.rolling_shutter import measure_readout
+from stadia.mapping.lens_intervals import measure_readout
 from stadia.mapping.sparse_map import LensCamera, SparseMap
 
 LENS = LensCamera(400.0, (319.5, 199.5), (0.0, 0.0, 0.0, 0.0), 400, 640)

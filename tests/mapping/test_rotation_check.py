@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stadia.mapping.rotation_check import find_rotation_focal
+from stadia.mapping.camera_search import find_rotation_focal
 
 HEIGHT, WIDTH, FOCAL_PX = 200, 320, 260.0
 

@@ -11,12 +11,14 @@ import torch
 from stadia.core.types import DepthScale
 from stadia.geometry.image_features import FrameFeatures
 from stadia.geometry.se3 import inverse, se3_exp
-from stadia.odometry.graph_odometry import GraphOdometry, bend_path, describe_loops
-from stadia.odometry.loop_closures import (
+from stadia.odometry.graph_odometry import (
     MIN_GAP,
+    GraphOdometry,
     KeyframeView,
     Loop,
     MeasuredMotion,
+    bend_path,
+    describe_loops,
     describe_places,
     find_loops,
     judge_loops,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stadia.geometry.se3 import se3_exp
-from stadia.odometry.pose_list import PoseList
+from stadia.odometry.sliding_window_ba import PoseList
 
 HALF_TURNS = ((1.0, -1.0, -1.0, 1.0), (-1.0, 1.0, -1.0, 1.0), (-1.0, -1.0, 1.0, 1.0))
 

@@ -31,8 +31,7 @@ def activations(
     force: ForceOption = False,
 ) -> None:
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
-    from stadia.evaluation.plots.activation_steps import write_activations_over_steps
-    from stadia.evaluation.plots.activations import write_activation_video
+    from stadia.evaluation.plots.activations import write_activation_video, write_activations_over_steps
     from stadia.files.output_files import check_replaceable
     from stadia.predict.prediction_inputs import add_training_options, open_inputs
     from stadia.predict.requests import parse_source_options

@@ -8,6 +8,7 @@ from .baselines import find_best_threshold as find_best_threshold
 from .baselines import max_channel_difference as max_channel_difference
 from .depth_score import DepthScore as DepthScore
 from .depth_score import collect_scores as collect_scores
+from .depth_score import open_ground_truth_folder as open_ground_truth_folder
 from .depth_score import score_depth as score_depth
 from .exported_network import ExportDescription as ExportDescription
 from .exported_network import ExportedNetwork as ExportedNetwork
@@ -23,7 +24,6 @@ from .frame_preparation import frame_name as frame_name
 from .frame_preparation import needs_padding as needs_padding
 from .frame_preparation import pad_to_aspect as pad_to_aspect
 from .frame_preparation import read_frames as read_frames
-from .ground_truth_folder import open_ground_truth_folder as open_ground_truth_folder
 from .image_score import ImageScore as ImageScore
 from .image_score import score_image as score_image
 from .predict_frames import FrameTensors as FrameTensors

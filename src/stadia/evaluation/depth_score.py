@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, ProtocolError
 from stadia.core.types import DepthScale, TrackProgress, no_progress
-from stadia.evaluation.ground_truth_folder import GroundTruthFolder, GroundTruthReaders, pair_with_truth
-from stadia.evaluation.image_score import (
-    ImageScore,
-    UncertaintyScores,
-    align_to_truth,
-    average_uncertainty,
-    sample_prediction,
-    score_image,
+from stadia.evaluation.image_score import ImageScore, UncertaintyScores, average_uncertainty, score_image
+from stadia.evaluation.io.depth_files import (
+    INTEGER_SUFFIXES,
+    DepthFile,
+    StackedMap,
+    find_depth_files,
+    pair_stacks,
+    read_depth_map,
 )
-from stadia.evaluation.io.depth_files import INTEGER_SUFFIXES, DepthFile, StackedMap
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.protocols import Alignment, Protocol
 from stadia.evaluation.score_notes import (
@@ -39,6 +39,73 @@ from stadia.evaluation.score_notes import (
 from stadia.evaluation.score_parts import average_parts, read_classes
 from stadia.geometry.numpy_camera import IMAGE_CROPS, crop_window
 from stadia.metrics.uncertainty_metrics import DEPTH_ERRORS
+
+GroundTruthReaders = Mapping[str, Callable[[], NDArray[np.floating] | None]]
+"""Readers of ground truth by name: (H, W) z in metres, 0 = none; None for a frame without ground truth."""
+
+
+class GroundTruthFolder(Mapping[str, Callable[[], NDArray[np.floating]]]):
+    """Readers of a folder of ground truth by name, and what reading has changed.
+
+    factor: integers a metre in PNG and TIFF, and in arrays of integers.
+    without_number: number of files read so far with NaN, infinite or negative values, which are taken as none.
+    """
+
+    def __init__(self, folder: Path, factor: float) -> None:
+        self.folder, self.factor, self.without_number = Path(folder), factor, 0
+        self.files: Mapping[str, DepthFile] = find_depth_files(folder)
+
+    def with_files(self, files: Mapping[str, DepthFile]) -> GroundTruthFolder:
+        """Return the same ground truth under other names."""
+        named = copy.copy(self)
+        named.files = files
+        return named
+
+    def __getitem__(self, name: str) -> Callable[[], NDArray[np.floating]]:
+        return partial(self._read, self.files[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def _read(self, path: DepthFile) -> NDArray[np.floating]:
+        true_m = read_depth_map(path, png_per_metre=self.factor, is_truth=True)
+        wrong = ~np.isfinite(true_m) | (true_m < 0)
+        if wrong.any():
+            self.without_number += 1
+            true_m = np.where(wrong, 0, true_m)
+        return true_m
+
+    @property
+    def notes(self) -> list[str]:
+        """Return notes on what was read."""
+        if not self.without_number:
+            return []
+        count = f"{self.without_number} of {len(self)} maps of {self.folder}"
+        return [f"{count} hold NaN, infinite or negative depth, which is taken as no ground truth"]
+
+
+def open_ground_truth_folder(folder: Path, protocol: Protocol, factor: float | None = None) -> GroundTruthFolder:
+    """Open a folder of ground truth: PNG, TIFF in the protocol's unit, PFM, EXR, .npy, .npz (`depth_m` or one array).
+
+    factor: integers a metre; None for the protocol's unit.
+    """
+    return GroundTruthFolder(folder, factor or protocol.png_per_metre)
+
+
+def pair_with_truth(predictions: Predictions, truth: GroundTruthFolder) -> tuple[Predictions, GroundTruthFolder, str]:
+    """Return both with one set of names, as of `pair_stacks`, and a note where one is a file of several maps.
+
+    Two files of one map belong together, whatever their names.
+    """
+    if predictions.folder.is_file() and truth.folder.is_file() and len(predictions.files) == len(truth.files) == 1:
+        (file,), (name,) = predictions.files.values(), truth.files
+        return replace(predictions, files={name: file}), truth, ""
+    files, truth_files, order = pair_stacks(predictions.files, truth.files)
+    return replace(predictions, files=files), truth.with_files(truth_files), order
+
 
 ASPECT_TOLERANCE = 0.04
 """Largest relative difference between two aspect ratios. 1024x320 for 1242x375 (3.4 %) is a resized whole image;
@@ -299,29 +366,3 @@ def collect_scores(
     if depth_scale is DepthScale.METRES and ratio is not None and spread is not None and len(images) > 1:
         notes += note_of_unit(ratio, spread, score.factors) or note_of_scale(ratio, spread, alignment, score.factors)
     return replace(score, notes=tuple(notes))
-
-
-def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[str]]:
-    """Return the names of the images with the least and the largest first metric, each at most `count`."""
-    metric = next(iter(score.per_image[0].metrics))
-    ordered = sorted(score.per_image, key=lambda image: image.metrics[metric])
-    names = [image.name for image in ordered]
-    best = names[: min(count, (len(names) + 1) // 2)]
-    return best, [name for name in reversed(names[-count:]) if name not in best]
-
-
-def measure_error_map(
-    predictions: Predictions, name: str, true_m: NDArray[np.floating], protocol: Protocol
-) -> NDArray[np.float64]:
-    """Return |prediction - truth| / truth (H, W) at the scored pixels, aligned as the score is; NaN elsewhere."""
-    true = torch.from_numpy(np.asarray(true_m, np.float64))
-    predicted = predictions.read(name, png_per_metre=protocol.png_per_metre)
-    values = torch.from_numpy(np.asarray(predicted, np.float64))
-    window, errors = crop_window(predictions.crop, *true.shape), torch.full_like(true, torch.nan)
-    mask = window.cut(protocol.mask(true))
-    scored = window.cut(true)[mask][None]
-    found = sample_prediction(name, values, mask, predictions.depth_scale)
-    alignment = protocol.alignment(predictions.depth_scale)
-    depth, _ = align_to_truth(found, scored, predictions.depth_scale, alignment, protocol.clamp_m)
-    window.cut(errors)[mask] = ((depth - scored).abs() / scored)[0]
-    return errors.numpy()

@@ -18,16 +18,22 @@ from stadia.files.array_files import read_npz
 from stadia.files.atomic_files import atomic_write, write_json
 from stadia.files.json_files import read_json
 from stadia.geometry.image_features import find_features
-from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_camera
-from stadia.mapping.features import count_features, import_pycolmap, match_key_frames, read_features, write_features
+from stadia.mapping.camera_search import ASSUMED_FOV_DEG, find_camera, find_rotation_focal, read_matches
 from stadia.mapping.frame_poses import PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream
-from stadia.mapping.key_frames import KeyFrames, KeyFrameSelector, thin_keys
-from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, measure_lens
+from stadia.mapping.key_frames import (
+    KeyFrames,
+    KeyFrameSelector,
+    count_features,
+    import_pycolmap,
+    match_key_frames,
+    read_features,
+    thin_keys,
+    write_features,
+)
+from stadia.mapping.lens_intervals import MIN_FOCAL_DEVIATION, LensIntervals, RowReadout, measure_lens, measure_readout
 from stadia.mapping.reconstruction import MIN_POINTS, adjust, adjust_camera, keep_frames, map_frames, mirror_if_better
 from stadia.mapping.road_sweep import RoadPlane, choose_pairs, find_road_plane, find_travel_direction
-from stadia.mapping.rolling_shutter import RowReadout, measure_readout
-from stadia.mapping.rotation_check import find_rotation_focal, read_matches
 from stadia.mapping.sparse_map import Array, LensCamera, SparseMap, from_reconstruction, join_maps
 from stadia.mapping.static_parts import StaticParts
 

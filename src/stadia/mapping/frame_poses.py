@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.mapping.features import import_pycolmap
 from stadia.mapping.frame_stream import SmallFrame
+from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.sparse_map import Array, SparseMap
 
 MAX_TRACKED = 250

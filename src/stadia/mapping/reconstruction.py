@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stadia.mapping.features import import_pycolmap
+from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)

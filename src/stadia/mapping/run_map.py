@@ -23,9 +23,9 @@ from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_writable, expand_home
 from stadia.mapping.build_map import VideoMap, build_map, remove_work
-from stadia.mapping.features import import_pycolmap
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
-from stadia.mapping.frame_stream import FrameStream
+from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks
+from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.lens_intervals import MAX_FOCAL_DEVIATION, MIN_TURN_DEG
 from stadia.mapping.map_files import (
     MapPoses,
@@ -35,7 +35,6 @@ from stadia.mapping.map_files import (
     find_rotating,
     write_map,
 )
-from stadia.mapping.movable_masks import MAX_DISTANCE, MovableMasks
 from stadia.mapping.sparse_map import LensCamera
 
 VERSION = 2

@@ -22,8 +22,7 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.predict_frames import FrameTensors, predict_maps, predict_motion
 from stadia.geometry.se3 import compose, inverse
 from stadia.odometry import ODOMETRY_METHODS
-from stadia.odometry.pose_list import PoseList
-from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, SlidingWindow
+from stadia.odometry.sliding_window_ba import IncomingFrame, MapPoints, PoseList, SlidingWindow
 
 TakePoints = Callable[[MapPoints], None]
 

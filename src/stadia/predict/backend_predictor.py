@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.types import Camera, PredictedMaps, Predictor
-from stadia.evaluation.backends import Backend, BackendChoice
+from stadia.evaluation.backends import Backend, BackendChoice, median_relative_difference
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
-from stadia.evaluation.quantization import median_relative_difference
 from stadia.models.depth.depth_network import compute_focal_ratio
 from stadia.predict.export import NetworkExports, motion_precision
 from stadia.predict.prediction_inputs import PredictionInput

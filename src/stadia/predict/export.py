@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stadia import __version__
 from stadia.core.errors import CheckpointError, ConfigError, StadiaError
-from stadia.evaluation.backends import BACKENDS, PRECISIONS, Backend, BackendChoice
+from stadia.evaluation.backends import BACKENDS, PRECISIONS, Backend, BackendChoice, keep_float32
 from stadia.evaluation.exported_network import MOTION, ExportDescription, ExportedNetwork, OnnxGraph, TrainingCamera
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.network_export import (
@@ -30,7 +30,6 @@ from stadia.evaluation.network_export import (
     export_onnx,
     export_torch,
 )
-from stadia.evaluation.quantization import keep_float32
 from stadia.files.atomic_files import atomic_write
 from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_no_links

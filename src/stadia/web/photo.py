@@ -17,8 +17,8 @@ from stadia.core.errors import ConfigError, GeometryError
 from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
-from stadia.evaluation.io.gltf_files import encode_glb
 from stadia.evaluation.io.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, find_edges
+from stadia.evaluation.io.scene_files import encode_glb
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
 from stadia.evaluation.predict_frames import predict_maps

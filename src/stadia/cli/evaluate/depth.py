@@ -58,8 +58,7 @@ def score_depth_maps(
 ) -> dict[str, Any]:
     """Score the maps, write the requested files, and return what is printed. Raises ConfigError, DataError."""
     from stadia.core.types import DepthScale
-    from stadia.evaluation.depth_score import score_depth
-    from stadia.evaluation.ground_truth_folder import open_ground_truth_folder, pair_with_truth
+    from stadia.evaluation.depth_score import open_ground_truth_folder, pair_with_truth, score_depth
     from stadia.evaluation.io.predictions_folder import Predictions
     from stadia.evaluation.protocols import find_protocol
     from stadia.evaluation.score_parts import parse_parts

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from stadia.evaluation.depth_score import DepthScore, find_extreme_images, measure_error_map
-from stadia.evaluation.ground_truth_folder import GroundTruthReaders
+from stadia.evaluation.depth_score import DepthScore, GroundTruthReaders
+from stadia.evaluation.image_score import align_to_truth, sample_prediction
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.plots.colormaps import color_heat
 from stadia.evaluation.protocols import Protocol
 from stadia.files.image_io import write_image
+from stadia.geometry.numpy_camera import crop_window
 
 DRAWN = 3
 """Number of the best and of the worst images that are drawn."""
@@ -60,3 +62,29 @@ def write_error_maps(
             write_image(path, drawn[..., ::-1])
             written.append(path)
     return written
+
+
+def find_extreme_images(score: DepthScore, count: int) -> tuple[list[str], list[str]]:
+    """Return the names of the images with the least and the largest first metric, each at most `count`."""
+    metric = next(iter(score.per_image[0].metrics))
+    ordered = sorted(score.per_image, key=lambda image: image.metrics[metric])
+    names = [image.name for image in ordered]
+    best = names[: min(count, (len(names) + 1) // 2)]
+    return best, [name for name in reversed(names[-count:]) if name not in best]
+
+
+def measure_error_map(
+    predictions: Predictions, name: str, true_m: NDArray[np.floating], protocol: Protocol
+) -> NDArray[np.float64]:
+    """Return |prediction - truth| / truth (H, W) at the scored pixels, aligned as the score is; NaN elsewhere."""
+    true = torch.from_numpy(np.asarray(true_m, np.float64))
+    predicted = predictions.read(name, png_per_metre=protocol.png_per_metre)
+    values = torch.from_numpy(np.asarray(predicted, np.float64))
+    window, errors = crop_window(predictions.crop, *true.shape), torch.full_like(true, torch.nan)
+    mask = window.cut(protocol.mask(true))
+    scored = window.cut(true)[mask][None]
+    found = sample_prediction(name, values, mask, predictions.depth_scale)
+    alignment = protocol.alignment(predictions.depth_scale)
+    depth, _ = align_to_truth(found, scored, predictions.depth_scale, alignment, protocol.clamp_m)
+    window.cut(errors)[mask] = ((depth - scored).abs() / scored)[0]
+    return errors.numpy()
