@@ -24,8 +24,8 @@ from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.files.json_files import read_json
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.predict.prediction_inputs import open_inputs
-from stadia.predict.scale_sources import match_pair_depth
+from stadia.predict.inputs import open_inputs
+from stadia.predict.scale.sources import match_pair_depth
 
 HEIGHT, WIDTH, TRAINED = 192, 640, 40
 METRES_PER_UNIT = 0.0939

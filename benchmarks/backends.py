@@ -43,11 +43,11 @@ from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
-from stadia.predict.backend_predictor import open_backend
-from stadia.predict.prediction_inputs import open_inputs
-from stadia.predict.requests import parse_size
+from stadia.predict.backend import open_backend
+from stadia.predict.inputs import open_inputs
+from stadia.predict.options import parse_size
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 
 BATCH, PASSES = 4, 12
 
@@ -93,7 +93,9 @@ def main() -> None:
     arguments = parser.parse_args()
     size = None if arguments.size is None else parse_size(arguments.size)
     open_frames = partial(open_inputs, arguments.input, camera={"focal_px": arguments.focal_px}, stride=1)
-    checkpoint = open_network(arguments.network, lambda: size or next(iter(open_frames()[0].frames)).image.shape[:2])
+    checkpoint = open_network_checkpoint(
+        arguments.network, lambda: size or next(iter(open_frames()[0].frames)).image.shape[:2]
+    )
     provenance = Provenance(recipe=checkpoint.header.recipe, config_hash=arguments.network)
     frames = [replace(frame, on_path=False) for frame in islice(open_frames()[0].frames, arguments.frames)]
     rows: dict[str, Predictor] = {}

@@ -167,7 +167,7 @@ def prepare_odometry(size: int, folder: Path) -> Callable[[], None]:
 def prepare_predict(size: int, folder: Path) -> Callable[[], None]:
     from stadia.evaluation.io.predictions_record import Provenance
     from stadia.predict.depth_task import predict_input
-    from stadia.predict.prediction_inputs import PredictionInput
+    from stadia.predict.inputs import PredictionInput
 
     predictor, provenance = make_recipe().eval().predictor(), Provenance(recipe="selfsup", config_hash="0" * 32)
 

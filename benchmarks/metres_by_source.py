@@ -36,9 +36,9 @@ from stadia.core.recording import RIGHT, Recording
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.geometry.scale_fit import ScaleFit
-from stadia.predict.prediction_inputs import make_recording_input, open_inputs
-from stadia.predict.scale_receipt import ScaleReceipt, measure_scale
-from stadia.predict.scale_sources import MIN_BOX_PX, match_pair_depth
+from stadia.predict.inputs import make_recording_input, open_inputs
+from stadia.predict.scale.receipt import ScaleReceipt, measure_scale
+from stadia.predict.scale.sources import MIN_BOX_PX, match_pair_depth
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 

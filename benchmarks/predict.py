@@ -42,9 +42,9 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K
-from stadia.predict.backend_predictor import open_backend
+from stadia.predict.backend import open_backend
 from stadia.predict.depth_task import predict_input
-from stadia.predict.prediction_inputs import PredictionInput
+from stadia.predict.inputs import PredictionInput
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.training.checkpoint import Checkpoint
 

@@ -45,7 +45,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.predict.checked_frames import observe_frames
+from stadia.predict.judged_frames import observe_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.presets import preset_overrides

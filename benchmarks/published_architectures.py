@@ -27,7 +27,7 @@ from stadia.cli.main import run as run_command_line
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.predict.export import export_checkpoint
 from stadia.recipes import RECIPES
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
@@ -95,7 +95,7 @@ def measure_architecture(name: str, world: Path, out: Path) -> dict[str, Any]:
     predictions = Predictions.open(next((out / "predicted").rglob("predictions.json")).parent)
     arguments = ("--protocol", "relative", "--out", out / "scores", "--json", "data.split=val")
     scores = json.loads(run_stadia("evaluate", folder, world, *arguments))
-    _, compared = export_checkpoint(open_network(folder, lambda: (64, 96)), out / "model.onnx")
+    _, compared = export_checkpoint(open_network_checkpoint(folder, lambda: (64, 96)), out / "model.onnx")
     row: dict[str, Any] = {
         "depth": str(predictions.depth_scale),
         "images": len(predictions.files),

@@ -42,18 +42,18 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.protocols import find_protocol
 from stadia.evaluation.recording_scores import evaluate_recordings
-from stadia.predict.prediction_inputs import make_recording_input, open_inputs
-from stadia.predict.scale_receipt import measure_scale
-from stadia.predict.scale_sources import match_pair_depth
+from stadia.predict.inputs import make_recording_input, open_inputs
+from stadia.predict.scale.receipt import measure_scale
+from stadia.predict.scale.sources import match_pair_depth
 from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 
 
 def open_meter(data: Path, name: str) -> Any:
     """Return the predictor of METER XXS, up to scale."""
     weights = data / "published_depth" / f"meter_{name}_xxs.pt"
     size = [] if name == "kitti" else ["network.size=[192,256]"]
-    opened = open_network("meter_network:Meter", settings=[f"network.weights={weights}", *size])
+    opened = open_network_checkpoint("meter_network:Meter", settings=[f"network.weights={weights}", *size])
     return load_predictor(opened)
 
 

@@ -22,8 +22,8 @@ from stadia.cli.main import app
 HELP_GOAL_S, GOAL_S = 0.3, 2.0
 RECIPE = "stadia.recipes.selfsup.recipe, stadia.predict.depth_task"
 COMMANDS = {
-    "check": "stadia.predict.requests, stadia.diagnostics.preflight.preflight_runner",
-    "predict": f"stadia.predict.task, {RECIPE}",
+    "check": "stadia.predict.options, stadia.diagnostics.preflight.preflight_runner",
+    "predict": f"stadia.predict.tasks, {RECIPE}",
     "train": f"stadia.launch.workflow, {RECIPE}",
     "torch alone": "torch",
 }

@@ -26,7 +26,7 @@ from stadia.datasets.video.video_map import find_map_folder, find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
 from stadia.mapping.run_map import MapRequest, run_map
-from stadia.predict.scale_sources import match_pair_depth
+from stadia.predict.scale.sources import match_pair_depth
 from stadia.predict.verdict import PredictionGate
 
 FRAMES = 10

@@ -22,8 +22,8 @@ from stadia.core.errors import StadiaError
 from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.datasets.video.video_map import find_map_geometry
-from stadia.predict.prediction_inputs import PredictionInput, open_inputs
-from stadia.predict.scale_receipt import ScaledPredictor, measure_scale
+from stadia.predict.inputs import PredictionInput, open_inputs
+from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 from stadia.recipes import load_predictor
 from stadia.recipes.base.network_checkpoint import open_network
 

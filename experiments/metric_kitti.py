@@ -34,7 +34,7 @@ from stadia.geometry.camera import resize
 from stadia.geometry.depth_maps import depth_from_inverse
 from stadia.geometry.ground.road_plane import road_pixel_heights
 from stadia.losses.metric_scale import erode_road_mask
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.recipes.metric.recipe import MetricRecipe
 
 TRUE_M, CAP_M = 1.65, 80.0
@@ -92,7 +92,7 @@ def score(predictor: Predictor, data: Path, masks: Path) -> dict[str, float]:
 def run(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one case and score it."""
     if case == "start":
-        predictor = recipes.load_predictor(open_network(Path("base"), lambda: SIZE, ()))
+        predictor = recipes.load_predictor(open_network_checkpoint(Path("base"), lambda: SIZE, ()))
         return {"case": case, **score(predictor, arguments.data, arguments.masks)}
     overrides = (
         *SETTINGS,

@@ -33,12 +33,12 @@ from stadia.datasets.video.video_map import find_map, find_map_geometry
 from stadia.files.image_io import write_image
 from stadia.launch import train
 from stadia.mapping.run_map import MapRequest, run_map
-from stadia.predict.checked_frames import observe_frames
-from stadia.predict.prediction_inputs import open_inputs
+from stadia.predict.inputs import open_inputs
+from stadia.predict.judged_frames import observe_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
 from stadia.recipes import configure, load_predictor
 from stadia.recipes.base.config import make_paths_absolute
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
 from stadia.training.checkpoint import open_checkpoint
@@ -173,7 +173,7 @@ def measure(clip: Clip, start: str, steps: int, out: Path, settings: Sequence[st
         return f"| {clip.name} | {start} | refused: {error} |"
     spent_s = time.process_time() - began
     after = load_predictor(run.folder)
-    before = load_predictor(open_network("base", lambda: (height, width)))
+    before = load_predictor(open_network_checkpoint("base", lambda: (height, width)))
     step = open_checkpoint(run.folder).header.step
     cells = [clip.name, start, f"{spent_s:.0f}", f"{step} of {steps}", f"{width}x{height}"]
     cells += [f"{score(before, clip):.3f}", f"{score(after, clip):.3f}", judge(run.folder, after, clip)]

@@ -52,7 +52,7 @@ from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.pose.pose_net import PoseNet
 from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
 from stadia.synthetic.roadworld.roadworld_writer import render_demo_worlds, write_roadworld
 
@@ -128,7 +128,7 @@ WAYS: dict[str, Callable[[Array, Array, Array, Array], Array | None]] = {
 @torch.no_grad()
 def measure_depth_ways(network: str, recordings: list[Recording]) -> None:
     """Print a row for each way; a motion that is not found is that of the pair before."""
-    predictor: Any = load_predictor(open_network(network, lambda: SIZE))
+    predictor: Any = load_predictor(open_network_checkpoint(network, lambda: SIZE))
     found: dict[str, list[list[Array]]] = {name: [] for name in (*WAYS, "direct alignment")}
     for recording in recordings:
         views = []

@@ -27,7 +27,7 @@ from stadia.evaluation.recording_scores import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.odometry.graph_odometry import GraphOdometry
 from stadia.recipes.base.build_recipe import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.rendering.dataset_files import SceneJob
 from stadia.synthetic.roadworld.road_world import RoadRenderer, derive_world_seed, make_world
@@ -135,7 +135,7 @@ def main() -> None:
     predictors = {
         "true depth, 2 % noise": lambda: DriftingDepth(recording, DepthScale.METRES, 1.0),
         "true depth whose scale drifts to 1.15": lambda: DriftingDepth(recording, DepthScale.UP_TO_SCALE, 1.15),
-        arguments.network: lambda: load_predictor(open_network(arguments.network, lambda: size)),
+        arguments.network: lambda: load_predictor(open_network_checkpoint(arguments.network, lambda: size)),
     }
     for name, make in predictors.items():
         if arguments.only in name:

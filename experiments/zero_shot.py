@@ -32,10 +32,10 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frame
 from stadia.metrics.uncertainty_metrics import sparsification
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
-from stadia.predict.prediction_inputs import open_inputs
-from stadia.predict.scale_sources import match_pair_depth
+from stadia.predict.inputs import open_inputs
+from stadia.predict.scale.sources import match_pair_depth
 from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 from stadia.recipes.base.network_recipe import make_network_recipe
 
 Map = NDArray[np.float64]
@@ -176,10 +176,10 @@ def open_networks(data: Path, networks: Sequence[str], size: tuple[int, int]) ->
     yield "ImageNet's encoder", open_imagenet_start((192, 320)), True
     for name, settings in (("kitti", [f"network.metres_per_unit={METER_UNIT_M}"]), ("nyu", ["network.size=[192,256]"])):
         weights = f"network.weights={data / 'published_depth' / f'meter_{name}_xxs.pt'}"
-        opened = open_network("meter_network:Meter", lambda: size, [weights, *settings])
+        opened = open_network_checkpoint("meter_network:Meter", lambda: size, [weights, *settings])
         yield f"METER ({name.upper()})", load_predictor(opened), name == "kitti"
     for name in networks:
-        predictor = load_predictor(open_network(name, lambda: size))
+        predictor = load_predictor(open_network_checkpoint(name, lambda: size))
         yield name, predictor, str(predictor.depth_scale) == "metres"
 
 
@@ -292,7 +292,7 @@ def main() -> None:
         row = scores[title] = {"mean depth": (score_images(make_mean_depth(images), images), True)}
         for name, predictor, is_metric in open_networks(arguments.data, arguments.network, size):
             row[name] = score_images(lambda frame, p=predictor: predict_depth(p, frame), images), is_metric
-        base = load_predictor(open_network("base", lambda size=size: size))
+        base = load_predictor(open_network_checkpoint("base", lambda size=size: size))
         uncertainty[title] = measure_uncertainty(base, images)
     names = [*next(iter(scores.values()))]
     for what in ("scaled", "metres", "ratio", "d1"):

@@ -141,7 +141,7 @@ class TestBf16Predictor:
         import torch
 
         from stadia.core.types import Camera
-        from stadia.predict.backend_predictor import BackendPredictor
+        from stadia.predict.backend import BackendPredictor
         from stadia.recipes.base.build_recipe import load_predictor
 
         exact: Any = load_predictor(trained)
@@ -259,7 +259,7 @@ class TestMotion:
     def test_equals_torch(self, backend: str, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
         import torch
 
-        from stadia.predict.backend_predictor import open_backend
+        from stadia.predict.backend import open_backend
 
         now, following, camera = pairs
         opened = open_backend(Checkpoint.open(exported), exact, BackendChoice(backend), list)
@@ -278,7 +278,7 @@ class TestMotion:
     def test_of_a_class_of_ones_own_is_its_own(self, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
         import torch
 
-        from stadia.predict.backend_predictor import open_backend
+        from stadia.predict.backend import open_backend
 
         class Still(type(exact.recipe)):  # type: ignore[misc]
             def T_next_now(self, now: Any, following: Any) -> Any:
@@ -303,7 +303,7 @@ class TestMotion:
     ) -> None:
         import torch
 
-        from stadia.predict.backend_predictor import BackendPredictor
+        from stadia.predict.backend import BackendPredictor
 
         def refuse(*_: Any, **__: Any) -> None:
             raise StadiaError("graph", found="a loop", expected="none", fix="none")

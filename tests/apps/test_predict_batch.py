@@ -25,8 +25,8 @@ from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import no_progress
 from stadia.files.remote_store import RemoteStore
 from stadia.predict import task
-from stadia.predict.requests import PredictRequest
-from stadia.predict.task import run_predict
+from stadia.predict.options import PredictRequest
+from stadia.predict.tasks import run_predict
 from stadia.training.checkpoint import Checkpoint
 
 OPTIONS = {"camera": {"focal_px": 120}}

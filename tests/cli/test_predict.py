@@ -29,7 +29,7 @@ from stadia.evaluation.plots.videos import SCALE_PX
 from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.predict import verdict
 from stadia.predict.depth_task import predict_input
-from stadia.predict.prediction_inputs import add_training_options, open_inputs
+from stadia.predict.inputs import add_training_options, open_inputs
 from stadia.training.checkpoint import Checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -258,7 +258,7 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     def run(*_: object) -> Iterator[str]:
         yield "it runs"
 
-    monkeypatch.setattr("stadia.predict.task.run_predict", run)
+    monkeypatch.setattr("stadia.predict.tasks.run_predict", run)
     (tmp_path / "predictions.json").write_text(record)
     code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path)
     assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err

@@ -8,7 +8,7 @@ from typing import Any
 
 from stadia.core.config import StrictModel
 from stadia.predict import TASKS
-from stadia.predict.task import Task
+from stadia.predict.tasks import Task
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.training.recipe import Recipe
 

@@ -17,7 +17,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.lens_distortion import DistortedCamera, make_undistortion
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
 from stadia.datasets.video.video_map import find_map_folder
-from stadia.predict.prediction_inputs import open_inputs
+from stadia.predict.inputs import open_inputs
 
 HEIGHT, WIDTH, FRAMES = 120, 188, 3
 K = np.array([[114.7, 0, 91.4], [0, 114.3, 61.7], [0, 0, 1]])

@@ -11,7 +11,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief, check_focal_beliefs
 from stadia.diagnostics.prediction_checks.prediction_verdict import judge_measurements
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
-from stadia.predict.scale_receipt import ScaleReceipt
+from stadia.predict.scale.receipt import ScaleReceipt
 
 
 @pytest.mark.parametrize("ratio", [1.3, 2.0, 1 / 1.3, 0.5])

@@ -14,7 +14,7 @@ from stadia.datasets.video.video_decoding import stream_video
 from stadia.evaluation.io.point_clouds import PlyWriter
 from stadia.evaluation.plots.videos import draw_side_by_side, open_video_file
 from stadia.files.image_io import write_image
-from stadia.predict.prediction_outputs import CLOUD, IMAGE, VIDEO, mark_verdict
+from stadia.predict.outputs import CLOUD, IMAGE, VIDEO, mark_verdict
 from stadia.web.video import read_cloud
 
 HEIGHT, WIDTH = 96, 160

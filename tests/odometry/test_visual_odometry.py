@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +28,6 @@ from stadia.odometry import sliding_window_ba as refining
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.predict import odometry
 from stadia.predict.odometry import MeasuredPath, _compare_lengths, _score
-from stadia.predict.requests import OdometryRequest
 
 F64 = torch.float64
 K = torch.tensor([[70.0, 0, 71.5], [0, 70, 39.5], [0, 0, 1]], dtype=F64)
@@ -423,11 +423,10 @@ def test_no_product_of_float32_has_the_number_of_points_among_its_sizes():
 def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    checkpoint = SimpleNamespace(run_folder=tmp_path / "run")
-    request = OdometryRequest(source=tmp_path / "a.mp4", method="direct")
-    assert odometry._default_folder(checkpoint, request) == tmp_path / "run" / "odometry" / "a-direct"
-    flipped = replace(request, flip=True)
-    assert odometry._default_folder(checkpoint, flipped) == tmp_path / "run" / "odometry" / "a-direct-flip"
+    network = SimpleNamespace(run_folder=tmp_path / "run")
+    find = partial(odometry._default_folder, network, tmp_path / "a.mp4", "direct")
+    assert find(flip=False) == tmp_path / "run" / "odometry" / "a-direct"
+    assert find(flip=True) == tmp_path / "run" / "odometry" / "a-direct-flip"
     (tmp_path / "run" / "odometry").symlink_to(tmp_path)
     with pytest.raises(StadiaError, match="odometry: found a symbolic link"):
-        odometry._default_folder(checkpoint, request)
+        find(flip=False)

@@ -97,7 +97,7 @@ HEAVY = ("torch._dynamo", "torchvision.ops.poolers", "scipy.stats", "scipy.optim
 
 
 NEEDLESS = {
-    "stadia.predict.requests, stadia.diagnostics.preflight.preflight_runner": ("torch", *HEAVY),  # of check
+    "stadia.predict.options, stadia.diagnostics.preflight.preflight_runner": ("torch", *HEAVY),  # of check
     "stadia.predict.depth_task, stadia.recipes.selfsup.recipe": HEAVY,
     "stadia.launch.workflow, stadia.recipes.selfsup.recipe, stadia.predict.depth_task": (
         "torchmetrics.functional",

@@ -21,7 +21,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.predict.depth_task import predict_input
-from stadia.predict.prediction_inputs import open_inputs
+from stadia.predict.inputs import open_inputs
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint

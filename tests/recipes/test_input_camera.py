@@ -16,7 +16,7 @@ from stadia.datasets.image_files import read_rgb, read_upright_size
 from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.predict.input_camera import ASSUMED_FOV_DEG, choose_input_camera
-from stadia.predict.prediction_inputs import open_inputs
+from stadia.predict.inputs import open_inputs
 
 EXIF_IFD, FOCAL_35MM, ORIENTATION = 0x8769, 0xA405, 0x0112
 

@@ -16,8 +16,8 @@ from stadia.datasets.surveys import MaskSurvey
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights
-from stadia.predict.requests import EvaluateRequest
-from stadia.predict.task import run_evaluate
+from stadia.predict.options import EvaluateRequest
+from stadia.predict.tasks import run_evaluate
 from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.metric import data
 from stadia.recipes.metric.config import MetricConfig

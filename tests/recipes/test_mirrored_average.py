@@ -13,7 +13,7 @@ from torch import Tensor
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale, PredictedMaps, Predictor
 from stadia.geometry.camera import intrinsics, mirror
-from stadia.predict.backend_predictor import BackendPredictor
+from stadia.predict.backend import BackendPredictor
 from stadia.recipes.base.depth_recipe import DepthPredictor, average_mirrored, choose_flip
 
 HEIGHT, WIDTH = 4, 7

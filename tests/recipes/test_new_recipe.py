@@ -22,8 +22,8 @@ from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_pr
 from stadia.diagnostics.finding import Finding
 from stadia.evaluation.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
-from stadia.predict.requests import EvaluateRequest, PredictRequest
-from stadia.predict.task import LabeledSet, ScoreOutput, Task, run_evaluate, run_predict
+from stadia.predict.options import EvaluateRequest, PredictRequest
+from stadia.predict.tasks import LabeledSet, ScoreOutput, Task, run_evaluate, run_predict
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.video_data import make_loaders

@@ -28,8 +28,8 @@ from stadia.overlay import task
 from stadia.overlay.config import OverlayConfig
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size
-from stadia.predict.requests import EvaluateRequest, PredictRequest
-from stadia.predict.task import run_evaluate, run_predict
+from stadia.predict.options import EvaluateRequest, PredictRequest
+from stadia.predict.tasks import run_evaluate, run_predict
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import make_paths_absolute
 from stadia.synthetic.composites.composite_files import write_composites

@@ -22,7 +22,7 @@ from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_tum_trajectory
 from stadia.predict.depth_task import predict_input
-from stadia.predict.prediction_inputs import add_training_options, open_inputs
+from stadia.predict.inputs import add_training_options, open_inputs
 
 FOCAL = {"focal_px": 120}
 CHOSEN = [0, 4, 5, 6, 7]  # a frame that stands, three more like it, and four that move
@@ -160,7 +160,7 @@ def test_camera_of_the_training_video_is_reused(source: Path, tmp_path: Path) ->
 
 def test_a_damaged_frame_moves_no_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = [VideoFrame(index, index / 10, np.zeros((32, 64, 3), np.uint8)) for index in (0, 1, 3, 4, 5)]
-    module = "stadia.predict.prediction_inputs"
+    module = "stadia.predict.inputs"
     monkeypatch.setattr(f"{module}.stream_video", lambda *_: iter(decoded))
     monkeypatch.setattr(f"{module}.count_indexed_frames", lambda _: 6)
     (tmp_path / "drive.mp4").write_bytes(b"frames")

@@ -19,7 +19,7 @@ from stadia.files.image_io import write_image
 from stadia.models.published_networks import PACKAGES, PUBLISHED_NETWORKS
 from stadia.predict.export import export_checkpoint
 from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network
+from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network_checkpoint
 
 Stadia = Callable[..., tuple[int, str, str]]
 DEPTH, FOCAL = 5.0, 0.8
@@ -94,7 +94,7 @@ def packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def open_named(name: str) -> NetworkCheckpoint:
-    opened = open_network(name, lambda: (60, 84))
+    opened = open_network_checkpoint(name, lambda: (60, 84))
     assert isinstance(opened, NetworkCheckpoint)
     return opened
 

@@ -28,7 +28,7 @@ from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.models.published_networks import find_published_files, read_settings
 from stadia.predict.export import export_checkpoint
-from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network
+from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, open_network_checkpoint
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ def calibrate(recipe: SupervisedRecipe, network: Any, data: object) -> None:
 
 
 def open_small(folder: Path) -> NetworkCheckpoint:
-    opened = open_network(folder, lambda: (64, 96))
+    opened = open_network_checkpoint(folder, lambda: (64, 96))
     assert isinstance(opened, NetworkCheckpoint)
     return opened
 
@@ -256,14 +256,14 @@ class TestRefusals:
     )
     def test_a_name_that_is_none(self, name: str, message: str) -> None:
         with pytest.raises((ConfigError, CheckpointError), match=message):
-            open_network(name)
+            open_network_checkpoint(name)
 
     def test_no_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from stadia.models import pretrained_weights
 
         monkeypatch.setattr(pretrained_weights, "is_reachable", lambda: False)
         with pytest.raises(CheckpointError, match=r"^dpt-large: found none .*hub is unreachable.*`base` needs"):
-            open_network("dpt-large")
+            open_network_checkpoint("dpt-large")
 
     @pytest.mark.parametrize(
         ("kind", "source", "message"),
@@ -297,11 +297,11 @@ class TestRefusals:
 
     def test_random_weights(self) -> None:
         with pytest.raises(CheckpointError, match="a network whose weights are random"):
-            open_network("unet", settings=["network.encoder=test_efficientnet"])
+            open_network_checkpoint("unet", settings=["network.encoder=test_efficientnet"])
 
     def test_settings_beside_a_checkpoint(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="used together with the checkpoint"):
-            open_network(tmp_path / "run", settings=["network.licence=MIT"])
+            open_network_checkpoint(tmp_path / "run", settings=["network.licence=MIT"])
 
 
 def test_metric_networks_start_with_their_metres(folders: dict[str, Path], small: SelfsupConfig) -> None:

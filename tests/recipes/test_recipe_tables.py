@@ -9,7 +9,7 @@ import pytest
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.predict import TASKS
-from stadia.predict.task import Task
+from stadia.predict.tasks import Task
 from stadia.recipes import CONFIGS, RECIPES
 from stadia.training.recipe import Recipe
 

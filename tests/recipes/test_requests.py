@@ -10,7 +10,7 @@ import torch
 from stadia.core.errors import ConfigError
 from stadia.files.atomic_files import write_json
 from stadia.geometry.camera import intrinsics
-from stadia.predict.requests import compare_with_trained_size, network_size_notes, parse_size, requested_size
+from stadia.predict.options import compare_with_trained_size, network_size_notes, parse_size, requested_size
 from stadia.recipes import configure
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe

@@ -12,9 +12,9 @@ import torch
 from stadia.core.types import DepthScale
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame
-from stadia.predict.prediction_inputs import PredictionInput
-from stadia.predict.scale_grammar import find_given_height
-from stadia.predict.scale_receipt import ScaleReceipt, measure_scale
+from stadia.predict.inputs import PredictionInput
+from stadia.predict.scale.grammar import find_given_height
+from stadia.predict.scale.receipt import ScaleReceipt, measure_scale
 
 ROWS, COLUMNS, FOCAL, HEIGHT_M, FACTOR = 96, 160, 120.0, 1.5, 0.25
 K = np.array([[FOCAL, 0, (COLUMNS - 1) / 2], [0, FOCAL, (ROWS - 1) / 2], [0, 0, 1]])
@@ -98,7 +98,7 @@ def test_the_horizon_of_a_map_stays_on_its_pixels() -> None:
 
 
 def test_measured_poses_give_the_direction_of_the_road() -> None:
-    from stadia.predict.scale_sources import MeasuredFrame
+    from stadia.predict.scale.sources import MeasuredFrame
 
     class Drive:
         def __len__(self) -> int:

@@ -26,10 +26,10 @@ from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
-from stadia.predict.prediction_inputs import PredictionInput
-from stadia.predict.scale_grammar import SCALE_VALUES, find_given_height, read_boxes
-from stadia.predict.scale_receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
-from stadia.predict.scale_sources import SCALE_SOURCES, MeasuredFrame, parse_scale_source
+from stadia.predict.inputs import PredictionInput
+from stadia.predict.scale.grammar import SCALE_VALUES, find_given_height, read_boxes
+from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
+from stadia.predict.scale.sources import SCALE_SOURCES, MeasuredFrame, parse_scale_source
 
 Stadia = Callable[..., tuple[int, str, str]]
 FACTOR = 0.25

@@ -29,8 +29,8 @@ from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
 from stadia.predict import checked_frames, depth_task
-from stadia.predict.checked_frames import MIN_CHECKED_FRAMES, observe_frames
 from stadia.predict.depth_task import DepthTask
+from stadia.predict.judged_frames import MIN_CHECKED_FRAMES, observe_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.selfsup.config import SelfsupConfig

@@ -26,9 +26,9 @@ from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.predict import depth_task, labeled_recordings
-from stadia.predict.checked_frames import choose_window
+from stadia.predict.judged_frames import choose_window
 from stadia.predict.labeled_recordings import thin_frames
-from stadia.predict.task import score_validation
+from stadia.predict.tasks import score_validation
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import open_video
 from stadia.recipes.selfsup.config import SelfsupConfig

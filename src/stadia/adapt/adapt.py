@@ -24,8 +24,9 @@ from stadia.launch.time_budget import choose_steps, measure_training
 from stadia.launch.workflow import train
 from stadia.mapping.run_map import MapRequest, run_map
 from stadia.models.depth.depth_network import check_trains
-from stadia.predict.prediction_inputs import is_own_video, open_network_for
-from stadia.predict.requests import parse_source_options
+from stadia.predict.inputs import is_own_video
+from stadia.predict.network import open_network
+from stadia.predict.options import parse_source_options
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
 from stadia.recipes.base.network_checkpoint import NetworkCheckpoint, configure_network
@@ -109,7 +110,7 @@ def adapt_network(
     video, console = Path(video), Terminal(stderr=True)
     options = parse_source_options([text for text in settings if text.startswith("data.camera")])
     with announce_step(console, f"opening {network}"):
-        opened = open_network_for(network, video, options, network_settings)
+        opened = open_network(network, network_settings).loaded.fit_source(video, options).checkpoint
     if not isinstance(opened, NetworkCheckpoint):
         fix = "stadia train selfsup VIDEO start_from=RUN"
         raise ConfigError("stadia adapt", found=f"the checkpoint {network}", expected="a published network", fix=fix)

@@ -33,8 +33,8 @@ def activations(
     """Show the activations of CHECKPOINT's network for INPUT: the four most variable channels of each stage."""
     from stadia.evaluation.plots.activations import write_activation_video, write_activations_over_steps
     from stadia.files.output_files import check_replaceable
-    from stadia.predict.prediction_inputs import add_training_options, open_inputs
-    from stadia.predict.requests import parse_source_options
+    from stadia.predict.inputs import add_training_options, open_inputs
+    from stadia.predict.options import parse_source_options
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.training.checkpoint import Checkpoint
 

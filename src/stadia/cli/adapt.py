@@ -26,7 +26,7 @@ def adapt(
 ) -> None:
     """Fine-tune NETWORK on one video without labels, compare it with the start, and keep the better weights."""
     started_s = time.perf_counter()
-    from stadia.predict.requests import split_settings
+    from stadia.predict.options import split_settings
     from stadia.process.terminal import Terminal, announce_step
 
     chosen_network, video, overrides = take_default_network(Path(network), video, overrides)

@@ -80,7 +80,7 @@ JsonOption = Annotated[bool, flag("--json", "Print only JSON.")]
 def check_scale_sources(texts: list[str] | None) -> tuple[str, ...]:
     """Return the sources of `--scale-from`. Raises ConfigError for an unknown or incomplete one; loads no torch."""
     if texts:
-        from stadia.predict.scale_grammar import parse_scale
+        from stadia.predict.scale.grammar import parse_scale
 
         for text in texts:
             parse_scale(text)

@@ -68,7 +68,7 @@ def check(
 
     from stadia.datasets.recordings import summarize_recordings
     from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
-    from stadia.predict.requests import parse_data_config, split_settings
+    from stadia.predict.options import parse_data_config, split_settings
     from stadia.process.progress import make_progress
     from stadia.process.terminal import Terminal
 
@@ -129,7 +129,7 @@ def _assume_camera(config: DataConfig) -> CameraConfig | None:
     """Return an assumed camera for your own video of which none is known; None where one is, or for a data set."""
     from stadia.files.paths import expand_home
     from stadia.predict.input_camera import choose_input_camera
-    from stadia.predict.prediction_inputs import is_own_video
+    from stadia.predict.inputs import is_own_video
 
     path = expand_home(config.path)
     if config.extra_datasets or not path.exists() or not is_own_video(path, config.format):
@@ -214,17 +214,32 @@ def _name_whole(recording: Recording) -> str:
     return recording.name.partition(" from ")[0] if recording.is_part else recording.name
 
 
+MAX_JUDGED_INPUTS, MAX_JUDGED_FRAMES = 4, 60
+"""Inputs, and frames of each, whose predictions are judged."""
+
+
 def _judge_network(
     network: Path, data: Path, format: str, overrides: Sequence[str], settings: Sequence[str]
 ) -> list[Finding]:
     """Return the findings of a network's predictions for the data; print a line for each recording."""
-    from stadia.predict.checked_frames import judge_network
-    from stadia.predict.requests import parse_source_options
+    from dataclasses import replace
 
-    options = {"format": format, **parse_source_options(overrides)}
-    findings, lines = judge_network(network, data, options, settings)
-    for line in lines:
+    from stadia.models.published_networks import describe_licence
+    from stadia.predict.network import open_network
+    from stadia.predict.options import PredictOptions, parse_source_options
+
+    opened = open_network(network, settings)
+    if not opened.loaded.has_own_size and (line := describe_licence(opened.licence)):
         echo(line, err=True)
+    findings: list[Finding] = []
+    options = PredictOptions(data={"format": format, **parse_source_options(overrides)})
+    for session in opened.open(data, options)[:MAX_JUDGED_INPUTS]:
+        for line in session.input.camera_lines():
+            echo(f"{session.name}: {line}", err=True)
+        judged = session.judge(MAX_JUDGED_FRAMES)
+        title, scale = session.network.checkpoint.title, session.predictor.depth_scale
+        echo(f"{session.name}: predictions of {title} ({scale}) are {judged.verdict}", err=True)
+        findings += [replace(finding, where=(session.name,)) for finding in judged.findings]
     return findings
 
 

@@ -20,10 +20,10 @@ def export(
     from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
     from stadia.files.output_files import check_replaceable
     from stadia.predict.export import export_checkpoint
-    from stadia.recipes.base.network_checkpoint import describe_network, open_network
+    from stadia.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
 
     check_replaceable(out, "exported network", inputs=[checkpoint], force=force)
-    opened = open_network(checkpoint, settings=overrides or ())
+    opened = open_network_checkpoint(checkpoint, settings=overrides or ())
     if line := describe_network(opened):
         echo(line, err=True)
     about, compared = export_checkpoint(opened, out, lambda step: echo(step, err=True), force=force)

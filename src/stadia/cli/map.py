@@ -19,7 +19,7 @@ def map_video(
     """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
     from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
     from stadia.mapping.run_map import MapRequest, run_map
-    from stadia.predict.requests import parse_source_options
+    from stadia.predict.options import parse_source_options
 
     options = parse_source_options(overrides or [])
     if others := sorted(options.keys() - {"camera", "cache"}):

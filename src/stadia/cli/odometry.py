@@ -23,7 +23,6 @@ from stadia.cli.arguments import (
     take_default_network,
 )
 from stadia.cli.output import print_lines, show_progress
-from stadia.cli.predict import open_network
 
 if TYPE_CHECKING:
     from stadia.predict.odometry import EstimatedPath
@@ -46,39 +45,35 @@ def odometry(
 
     With INPUT alone, the depth is that of the network of the package: `stadia odometry drive.mp4 --out path`.
     """
-    from stadia.evaluation.backends import TORCH, BackendChoice, check_backend
-    from stadia.predict.requests import OdometryRequest, parse_source_options, split_settings
+    from stadia.evaluation.backends import check_backend
+    from stadia.predict.options import PredictOptions, parse_source_options, split_settings
 
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
-    choice = BackendChoice(backend or TORCH, precision)
-    check_backend(choice)
     given, settings = split_settings(overrides)
-    request = OdometryRequest(
-        source=source,
-        options=parse_source_options(given),
-        method=method,
+    options = PredictOptions(
+        data=parse_source_options(given),
         size=size,
-        out=out,
-        backend_choice=choice,
-        strict=strict,
         flip=flip,
+        backend=backend,
+        precision=precision,
         scale_from=check_scale_sources(scale_from),
     )
-    without_poses = {name: value for name, value in request.options.items() if name != "poses"}
-    opened = open_network(checkpoint, source, without_poses, settings, None)
-    from stadia.predict.backend_predictor import describe_backend_choice, describe_cost
+    check_backend(options.backend_choice)
+    from stadia.predict.describe import describe_network, describe_session
+    from stadia.predict.network import open_network
     from stadia.predict.odometry import open_odometry
     from stadia.predict.verdict import refuse_unusable
 
     checks = {}
     with show_progress() as bars:
-        run = open_odometry(opened, request)
+        run = open_odometry(open_network(checkpoint, settings).loaded, source, options, method=method, out=out)
+        print_lines(describe_network(run.network), err=True)
         print_lines(f"note: {note}" for note in run.notes)
-        if not choice.is_default:
-            print_lines([describe_backend_choice(choice), *describe_cost(choice.precision, run.precision_cost)])
-        for estimated in run.estimate_paths(bars.track):
+        for session, folder in run.sessions:
+            print_lines(describe_session(session))
+            estimated = run.estimate_path(session, folder, bars.track)
             print_lines(describe_path(estimated))
-            checks[estimated.given.name] = estimated.checks
+            checks[session.name] = estimated.checks
     if strict:
         refuse_unusable(checks)
 
@@ -86,11 +81,10 @@ def odometry(
 def describe_path(estimated: EstimatedPath) -> Iterator[str]:
     """Yield the lines about an estimated path."""
     from stadia.core.types import DepthScale
-    from stadia.predict.verdict import describe_trust, verdict_lines
+    from stadia.predict.describe import verdict_lines
+    from stadia.predict.verdict import describe_trust
 
     path, depth_scale = estimated.path, estimated.depth_scale
-    yield from estimated.given.camera_lines()
-    yield from () if estimated.receipt is None else estimated.receipt.lines()
     keyframes = f"{path.keyframes or 'no'} keyframe{'s' * (path.keyframes != 1)}"
     unit = "m" if depth_scale is DepthScale.METRES else "units of the depth"
     length = f"{len(path.names)} poses, {estimated.length:.4g} {unit} in all"

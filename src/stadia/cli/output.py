@@ -87,10 +87,10 @@ def note_slow_start() -> Iterator[None]:
             timer.join()
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Print results on stdout, notes on stderr."""
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print results on stdout, notes on stderr, and with `err` all of it there."""
     for line in lines:
-        echo(line, err=line.startswith("note: "))
+        echo(line, err=err or line.startswith("note: "))
 
 
 # -- progress

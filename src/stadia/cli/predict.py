@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,10 +31,10 @@ from stadia.cli.output import echo, make_tracker, print_lines, show_progress
 from stadia.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-    from stadia.predict.requests import PredictRequest
-    from stadia.training.checkpoint import Checkpoint
+    from stadia.core.types import TrackProgress
+    from stadia.predict.options import PredictOptions
 
 BatchOut = Annotated[
     Path | None, option("A new folder, NAME-depth here by default; of many videos also a URL: s3://bucket/prefix.")
@@ -84,51 +83,87 @@ def predict(
     Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
     A folder, glob or list of videos: a folder for each, and a ledger; the same command resumes, failed ones included.
     """
-    from stadia.predict.requests import PredictRequest, parse_source_options, refuse_finished, split_settings
+    from stadia.predict.options import PredictOptions, parse_source_options, refuse_finished, split_settings
 
     checkpoint, source, overrides = take_default_network(checkpoint, source, overrides)
-    options, settings = split_settings(overrides)
+    data, settings = split_settings(overrides)
     out = Path(f"{source.resolve().stem}-depth") if out is None else out
-    request = PredictRequest(
-        source=source,
-        out=out,
-        options=parse_source_options(options),
+    options = PredictOptions(
+        data=parse_source_options(data),
         every=every,
         motion=motion,
         size=size,
         flip=flip,
-        steady=steady,
+        steady=steady or bool(refine),
         video=video,
         cloud=cloud,
         background=background,
         backend=backend,
         precision=precision,
-        strict=strict,
         scale_from=check_scale_sources(scale_from),
         glb=glb,
         rerun=rerun,
     )
     if refine:
-        checkpoint, settings = _refine_network(checkpoint, request, refine, options, settings)
-        request = replace(request, steady=True)
-    if _is_batch(source, out, engine=engine, workers=workers):
-        _predict_batch(checkpoint, request, settings, engine or "local", workers, slurm or [])
-        return
-    if checkpoint.suffix.lower() == ".onnx":  # needs no torch
         refuse_finished(out)
-        from stadia.predict.predict_exported import run_predict_exported
-
-        with show_progress() as bars:
-            print_lines(run_predict_exported(checkpoint, request, bars.track))
+        checkpoint, settings = _refine_network(checkpoint, source, refine, data, settings)
+    if _is_batch(source, out, engine=engine, workers=workers):
+        _predict_batch(
+            checkpoint,
+            source,
+            out,
+            options,
+            settings,
+            engine=engine or "local",
+            workers=workers,
+            slurm=slurm or [],
+            strict=strict,
+        )
         return
-    from stadia.evaluation.backends import check_backend
+    refuse_finished(out)
+    if checkpoint.suffix.lower() != ".onnx":
+        from stadia.evaluation.backends import check_backend
 
-    check_backend(request.backend_choice)
-    opened = open_network(checkpoint, source, request.options, settings, out)
-    from stadia.predict.task import run_predict
-
+        check_backend(options.backend_choice)
     with show_progress() as bars, _advise_again(out):
-        print_lines(run_predict(opened, request, bars.track))
+        _predict(checkpoint, source, out, options, settings, bars.track, strict=strict)
+
+
+def _predict(
+    checkpoint: Path,
+    source: Path,
+    out: Path,
+    options: PredictOptions,
+    settings: list[str],
+    track: TrackProgress,
+    *,
+    strict: bool,
+) -> None:
+    """Predict an input into its folders, and print what each session and each result shows."""
+    from stadia.predict.describe import describe, describe_closing, describe_network, describe_opened, list_files
+    from stadia.predict.network import open_network
+    from stadia.predict.tasks import predict_to_folders
+    from stadia.predict.verdict import refuse_unusable
+
+    network = open_network(checkpoint, settings)
+    loaded = network.loaded
+    if loaded.has_own_size and not loaded.is_exported:
+        print_lines(describe_network(loaded), err=True)
+    sessions = network.open(source, options)
+    if not loaded.has_own_size:
+        print_lines(describe_network(sessions[0].network), err=True)
+    print_lines(describe_opened(loaded, [session.count for session in sessions], options))
+    results = []
+    for session, result in predict_to_folders(sessions, out, track):
+        if result is None:
+            print_lines(describe(session))
+            continue
+        print_lines(describe(result))
+        print_lines(list_files(result.folder))
+        results.append(result)
+    print_lines(describe_closing(results))
+    if strict:
+        refuse_unusable({result.name: result.checks for result in results})
 
 
 @contextmanager
@@ -158,7 +193,16 @@ def _is_batch(source: Path, out: Path, *, engine: str | None, workers: int | Non
 
 
 def _predict_batch(
-    network: Path, request: PredictRequest, settings: list[str], engine: str, workers: int | None, slurm: list[str]
+    network: Path,
+    source: Path,
+    out: Path,
+    options: PredictOptions,
+    settings: list[str],
+    *,
+    engine: str,
+    workers: int | None,
+    slurm: list[str],
+    strict: bool,
 ) -> None:
     """Predict many videos; exit with 1 where one failed, or with --strict where one is unusable."""
     from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
@@ -167,8 +211,9 @@ def _predict_batch(
     count = 1 if workers is None else workers
     batch = BatchRequest(
         network=str(network),
-        request=request,
-        out=str(request.out),
+        source=source,
+        options=options,
+        out=str(out),
         settings=tuple(settings),
         engine=engine,
         workers=count,
@@ -181,62 +226,24 @@ def _predict_batch(
                 echo(line, err=True)
                 continue
             counted = f"{line.done} done ({line.before} of them before), {line.failed} failed"
-            echo(f"{request.out}: {counted}; ledger.jsonl has a line for each")
+            echo(f"{out}: {counted}; ledger.jsonl has a line for each")
             if not line.is_complete:
                 echo("the same command tries the failed ones again", err=True)
             if line.unusable:
                 echo(f"{line.unusable} of them have unusable predictions, see `verdict` in the ledger", err=True)
-            if not line.is_complete or (request.strict and line.unusable):
+            if not line.is_complete or (strict and line.unusable):
                 raise typer.Exit(1)
 
 
 def _refine_network(
-    network: Path, request: PredictRequest, steps: int, options: list[str], settings: list[str]
+    network: Path, source: Path, steps: int, data: list[str], settings: list[str]
 ) -> tuple[Path, list[str]]:
     """Fine-tune a network on the input; return it with its settings, or the folder of the run where that is better."""
     from stadia.adapt import adapt_network
     from stadia.cli.adapt import print_adaptation
-    from stadia.predict.requests import refuse_finished
 
-    refuse_finished(request.out)
     adapted = adapt_network(
-        str(network),
-        request.source,
-        steps=steps,
-        out=RUNS,
-        settings=options,
-        network_settings=settings,
-        track=make_tracker(),
+        str(network), source, steps=steps, out=RUNS, settings=data, network_settings=settings, track=make_tracker()
     )
-    print_adaptation(adapted, request.source)
+    print_adaptation(adapted, source)
     return Path(adapted.network), settings if adapted.kept == "before" else []
-
-
-def open_network(
-    network: Path, source: Path, options: Mapping[str, Any], settings: list[str], out: Path | None
-) -> Checkpoint:
-    """Open a checkpoint, or a network without a run for the images of an input; print what it is.
-
-    Finished predictions in `out` are refused before torch is imported, which takes seconds.
-    """
-    from stadia.models.network_names import is_network_name, refuse_misspelt_network
-    from stadia.predict.requests import describe_checkpoint, refuse_finished
-    from stadia.training.checkpoint import Checkpoint
-
-    if not is_network_name(str(network)) and not settings:
-        refuse_misspelt_network(str(network))
-        opened = Checkpoint.open(network)
-        echo(describe_checkpoint(opened), err=True)
-        if out is not None:
-            refuse_finished(out)
-        return opened
-    if out is not None:
-        refuse_finished(out)
-    from stadia.predict.prediction_inputs import open_network_for
-    from stadia.recipes.base.network_checkpoint import describe_network
-
-    opened = open_network_for(network, source, options, settings)
-    echo(describe_checkpoint(opened), err=True)
-    if line := describe_network(opened):
-        echo(line, err=True)
-    return opened

@@ -27,7 +27,7 @@ def view(
         found, fix = "no package viser", "pip install 'stadia[view]'"
         raise ConfigError("stadia view", found=found, expected="the package of the extra view", fix=fix)
     from stadia.datasets import open_recordings
-    from stadia.predict.requests import parse_source_options
+    from stadia.predict.options import parse_source_options
     from stadia.web.scene import collect_scene, show_scene
 
     recordings = open_recordings(data, **parse_source_options(overrides or []))

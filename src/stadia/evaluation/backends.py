@@ -63,6 +63,11 @@ class BackendChoice:
         """Return whether the checkpoint runs by itself, as it is."""
         return self == BackendChoice()
 
+    @property
+    def motion_precision(self) -> str:
+        """Return the precision of the pose network: as the depth network's, but not int8."""
+        return "bf16" if self.precision == "bf16" else "float32"
+
 
 class Backend(Protocol):
     """Runs the graph of an exported network, which is checked already, in a precision.

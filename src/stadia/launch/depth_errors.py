@@ -19,9 +19,9 @@ from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.launch.keep import DepthErrors
-from stadia.predict.checked_frames import observe_frames
-from stadia.predict.prediction_inputs import PredictionInput, open_inputs
-from stadia.predict.scale_sources import match_pair_depth
+from stadia.predict.inputs import PredictionInput, open_inputs
+from stadia.predict.judged_frames import observe_frames
+from stadia.predict.scale.sources import match_pair_depth
 from stadia.predict.verdict import PredictionGate
 
 MAX_FRAMES = 300

@@ -16,7 +16,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.launch.depth_errors import measure_samples
 from stadia.launch.keep import MEASURES, DepthErrors, choose_network
 from stadia.models.depth.depth_network import build_depth_network
-from stadia.predict.checked_frames import observe_training_data
+from stadia.predict.judged_frames import observe_training_data
 from stadia.process.terminal import announce_step
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.depth_recipe import DepthRecipe

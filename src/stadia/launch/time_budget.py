@@ -21,7 +21,7 @@ from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.video.video_camera import read_image_size
 from stadia.launch.step_measurement import PROBE_STEPS, DryRunResult, choose_fastest, measure_steps
 from stadia.launch.training_data import check_stages, list_stages, open_data
-from stadia.predict.prediction_inputs import is_own_video
+from stadia.predict.inputs import is_own_video
 from stadia.process.memory import available_memory_bytes
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES, configure

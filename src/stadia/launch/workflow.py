@@ -36,7 +36,7 @@ from stadia.launch.training_data import (
     open_data,
     open_resumed_data,
 )
-from stadia.predict.task import score_validation
+from stadia.predict.tasks import score_validation
 from stadia.process.signals import discard_if_interrupted, stop_quickly
 from stadia.process.terminal import StopSignals, Terminal, announce_step
 from stadia.recipes.base.build_recipe import (

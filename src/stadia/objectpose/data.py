@@ -46,8 +46,8 @@ from stadia.files.paths import expand_home
 from stadia.geometry.camera import resize_camera
 from stadia.objectpose.config import ObjectDataConfig
 from stadia.objectpose.object_pose_scores import image_name
-from stadia.predict.prediction_inputs import PredictionInput, open_inputs
-from stadia.predict.requests import EvaluateRequest
+from stadia.predict.inputs import PredictionInput, open_inputs
+from stadia.predict.options import EvaluateOptions
 from stadia.process.terminal import Terminal
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import make_loaders, report_progress
@@ -282,7 +282,7 @@ def training_image_facts(images: ObjectImages) -> dict[str, Any]:
 
 
 def select_scored_images(
-    classes: Sequence[str], data: ObjectDataConfig, request: EvaluateRequest, run: Path
+    classes: Sequence[str], data: ObjectDataConfig, scored: Path, options: EvaluateOptions, run: Path
 ) -> ScoredImages:
     """Return the requested split, with `held_out` without the images that trained.
 
@@ -290,16 +290,16 @@ def select_scored_images(
         the training split. Raises DataError if nothing is left or the training is unknown, ConfigError for other
         classes.
     """
-    split, images = _open_split(data, request)
+    split, images = _open_split(data, scored, options)
     if images.classes != tuple(classes):
         found, expected = (", ".join(some[1:]) for some in (images.classes, classes))
         expected = f"{expected}, those of the training"
         raise ConfigError(f"classes of {images.name}", found=found, expected=expected, fix="score other data")
-    images = ObjectSubset(images, range(0, len(images), request.every)) if request.every > 1 else images
+    images = ObjectSubset(images, range(0, len(images), options.every)) if options.every > 1 else images
     scenes = _scenes(images)
     trained = TrainingOverlap.find_files(run, scenes)
     indices: dict[str, list[int]] = {name: [*files] for name, files in scenes.items()}
-    if request.held_out:
+    if options.held_out:
         indices = trained.left_out(indices, run)
         kept = sorted(index for some in indices.values() for index in some)
         images = ObjectSubset(images, kept) if len(kept) < len(images) else images
@@ -308,12 +308,12 @@ def select_scored_images(
     )
 
 
-def _open_split(data: ObjectDataConfig, request: EvaluateRequest) -> tuple[str, ObjectImages]:
-    format, validated = request.options.get("format", "auto"), data.val_split or data.train_split
-    split = request.options.get("split") or validated
-    if not request.options.get("split") and not request.held_out and has_split(request.data, "test", format):
+def _open_split(data: ObjectDataConfig, scored: Path, options: EvaluateOptions) -> tuple[str, ObjectImages]:
+    format, validated = options.data.get("format", "auto"), data.val_split or data.train_split
+    split = options.data.get("split") or validated
+    if not options.data.get("split") and not options.held_out and has_split(scored, "test", format):
         split = "test"
-    return split, open_object_images(request.data, split, format)
+    return split, open_object_images(scored, split, format)
 
 
 def _scenes(images: ObjectImages) -> dict[str, dict[int, Path]]:

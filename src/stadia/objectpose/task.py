@@ -35,8 +35,9 @@ from stadia.objectpose.object_pose_scores import (
 )
 from stadia.objectpose.pose_conventions import note_pose_convention
 from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
-from stadia.predict.requests import EvaluateRequest, PredictRequest
-from stadia.predict.task import LabeledSet, ScoreOutput, Task
+from stadia.predict.describe import describe, describe_end
+from stadia.predict.options import EvaluateOptions, PredictOptions
+from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.run_folder import Run
@@ -84,53 +85,19 @@ class ObjectPoseTask(Task):
 
     recipe: ObjectPoseRecipe
 
-    def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
-        return {"options", "every", "held_out"}
+    def open(self, source: Path, options: PredictOptions) -> Sequence[ObjectSession]:
+        """Open images, a session for each recording or set of objects."""
+        self.refuse_unused(options, {"data", "every"})
+        provenance = self.network.make_provenance(options)
+        inputs = open_object_inputs(source, every=options.every, **options.data)
+        return [ObjectSession(self.recipe, given, provenance) for given in inputs]
 
-    def open_inputs(self, request: PredictRequest) -> Sequence[ObjectInput]:
-        return open_object_inputs(request.source, every=request.every, **request.options)
-
-    def predict_input(
-        self, given: ObjectInput, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
-    ) -> Iterator[str]:
-        yield from given.camera_lines()
-        recipe, data = self.recipe, self.recipe.config.data
-        rows: list[BopResult] = []
-        bop = unwrap_bop(given.images) if given.images is not None else None
-        has_meshes = bop is not None and bop.classes == recipe.classes
-        padded = 0
-
-        def find() -> Iterator[ObjectPredictions]:
-            nonlocal padded
-            for number, frame in enumerate(track(given.frames, given.count, f"finding objects in {given.name}")):
-                predicted = find_objects_in_frame(recipe, frame)
-                yield predicted
-                scene_id, im_id = bop.ids[number * given.every] if bop is not None else (0, number)
-                rows.extend(_rows(predicted.objects, scene_id, im_id, bop if has_meshes else None, recipe.classes))
-                padded += needs_padding(frame, data.height, data.width, data.pixel_ratio or 1.0)
-
-        entries = write_object_predictions(folder, recipe.classes, provenance, find())
-        write_results(folder / CSV, rows)
-        objects = sum(len(entry["objects"]) for entry in entries)
-        yield f"{folder}: {_plural(objects, 'object')} in {_plural(len(entries), 'image')} of {given.name}"
-        if bop is not None and not has_meshes:
-            yield (
-                "note: the data set has other classes than the run: obj_id in the csv is the number of the run's class,"
-                " and poses are in the object frame of stadia, not in that of the data set's meshes"
-            )
-        if padded:
-            yield f"note: {_plural(padded, 'image')} of another shape than in training: padded at the border"
-
-    def closing_lines(self) -> Iterator[str]:
-        yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
-        yield "poses are in metres for the given camera; a wrong focal length scales every distance"
-        yield ("note: images unlike those of the training give wrong objects, and no check detects that")
-
-    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledObjects:
-        run = self.checkpoint.run_folder
-        chosen = select_scored_images(self.recipe.classes, self.recipe.config.data, request, run)
+    def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledObjects:
+        self.refuse_unused(options, {"data", "every", "held_out"})
+        run = self.network.checkpoint.run_folder
+        chosen = select_scored_images(self.recipe.classes, self.recipe.config.data, data, options, run)
         about = {"split": chosen.split, "trained_on": chosen.trained_on, "of_trained_scenes": chosen.of_trained_scenes}
-        name = f"{request.data.resolve().name}-{chosen.split}"
+        name = f"{data.resolve().name}-{chosen.split}"
         return LabeledObjects(
             name=name, about=about, summary={**about, "notes": list(chosen.notes)}, images=chosen.images
         )
@@ -146,6 +113,95 @@ class ObjectPoseTask(Task):
             write_results(out.predictions / CSV, rows)
         bop = unwrap_bop(labeled.images)
         return EvaluatedObjects(score, {} if bop is None else score_estimates(bop, to_boxes(rows, bop)))
+
+
+@dataclass(frozen=True)
+class WrittenObjects:
+    """Finished predictions of objects.
+
+    objects, images, padded: counts; padded images have another shape than those of the training.
+    has_other_classes: whether the images are of a BOP data set with other classes than the run.
+    """
+
+    name: str
+    folder: Path
+    objects: int
+    images: int
+    padded: int
+    has_other_classes: bool
+
+    checks: Mapping[str, Any] = field(default_factory=lambda: {"verdict": "not judged", "findings": []})
+
+
+@dataclass(frozen=True)
+class ObjectSession:
+    """Finds objects in images."""
+
+    recipe: ObjectPoseRecipe
+    given: ObjectInput
+    provenance: Provenance
+
+    @property
+    def name(self) -> str:
+        """Return the name of the input."""
+        return self.given.name
+
+    @property
+    def count(self) -> int | None:
+        """Return the number of images."""
+        return self.given.count
+
+    def start(self) -> None:
+        """Nothing is measured before the first image."""
+
+    def write(self, folder: Path, track: TrackProgress) -> WrittenObjects:
+        """Write boxes, masks and poses of the objects as drawings, json and csv."""
+        recipe, data, given = self.recipe, self.recipe.config.data, self.given
+        rows: list[BopResult] = []
+        bop = unwrap_bop(given.images) if given.images is not None else None
+        has_meshes = bop is not None and bop.classes == recipe.classes
+        padded = 0
+
+        def find() -> Iterator[ObjectPredictions]:
+            nonlocal padded
+            for number, frame in enumerate(track(given.frames, given.count, f"finding objects in {given.name}")):
+                predicted = find_objects_in_frame(recipe, frame)
+                yield predicted
+                scene_id, im_id = bop.ids[number * given.every] if bop is not None else (0, number)
+                rows.extend(_rows(predicted.objects, scene_id, im_id, bop if has_meshes else None, recipe.classes))
+                padded += needs_padding(frame, data.height, data.width, data.pixel_ratio or 1.0)
+
+        entries = write_object_predictions(folder, recipe.classes, self.provenance, find())
+        write_results(folder / CSV, rows)
+        objects = sum(len(entry["objects"]) for entry in entries)
+        has_other_classes = bop is not None and not has_meshes
+        return WrittenObjects(given.name, folder, objects, len(entries), padded, has_other_classes)
+
+
+@describe.register
+def _(session: ObjectSession) -> Iterator[str]:
+    yield from session.given.camera_lines()
+
+
+@describe.register
+def _(result: WrittenObjects) -> Iterator[str]:
+    yield (
+        f"{result.folder}: {_plural(result.objects, 'object')} in {_plural(result.images, 'image')} of {result.name}"
+    )
+    if result.has_other_classes:
+        yield (
+            "note: the data set has other classes than the run: obj_id in the csv is the number of the run's class,"
+            " and poses are in the object frame of stadia, not in that of the data set's meshes"
+        )
+    if result.padded:
+        yield f"note: {_plural(result.padded, 'image')} of another shape than in training: padded at the border"
+
+
+@describe_end.register
+def _(result: WrittenObjects) -> Iterator[str]:
+    yield "score: the mean probability of an object's class over its pixels; not how good its pose is"
+    yield "poses are in metres for the given camera; a wrong focal length scales every distance"
+    yield "note: images unlike those of the training give wrong objects, and no check detects that"
 
 
 @torch.inference_mode()
@@ -276,5 +332,7 @@ def _held_out(reference: Path, split: str | None, run: Path) -> ScoredImages:
             "--held-out-of", found=f"a run of '{recipe.recipe}'", expected="one of objectpose", fix="name another run"
         )
     options = {} if split is None else {"split": split}
-    request = EvaluateRequest(data=reference, options=options, held_out=True)
-    return select_scored_images(recipe.config.data.classes, recipe.config.data, request, checkpoint.run_folder)
+    chosen = EvaluateOptions(data=options, held_out=True)
+    return select_scored_images(
+        recipe.config.data.classes, recipe.config.data, reference, chosen, checkpoint.run_folder
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from stadia.evaluation.validation_metrics import compute_image_sums, compute_ove
 from stadia.models.config import OVERLAY_STRIDE
 from stadia.overlay.data import OverlayData
 from stadia.overlay.recipe import OverlayRecipe
-from stadia.predict.requests import EvaluateRequest, PredictRequest
-from stadia.predict.task import LabeledSet, ScoreOutput, Task
+from stadia.predict.describe import describe, describe_end
+from stadia.predict.options import EvaluateOptions, PredictOptions
+from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
 from stadia.synthetic.composites.composer import CompositeSource
 from stadia.synthetic.composites.composite_files import is_composite_set
 from stadia.training.run_folder import Run
@@ -90,52 +91,29 @@ class OverlayTask(Task):
 
     recipe: OverlayRecipe
 
-    def used_options(self, request: PredictRequest | EvaluateRequest) -> set[str]:
-        is_set = isinstance(request, EvaluateRequest) or _is_set(request)
-        return {"every"} if is_set else {"background"}
+    def open(self, source: Path, options: PredictOptions) -> list[CompositeSession]:
+        """Open composite images with their backgrounds, or a set of `stadia data overlay`, which has its own."""
+        is_set = options.background is None and is_composite_set(source)
+        self.refuse_unused(options, {"every"} if is_set else {"background"})
+        if is_set:
+            given = CompositeInput(str(source), samples=_open_samples(self.recipe, source))
+        else:
+            given = CompositeInput(str(source), find_pairs(source, options.background))
+        provenance = self.network.make_provenance(options)
+        return [CompositeSession(self.recipe, given, provenance, range(0, len(given.samples or ()), options.every))]
 
-    def open_inputs(self, request: PredictRequest) -> list[CompositeInput]:
-        name = str(request.source)
-        if _is_set(request):
-            return [CompositeInput(name, samples=_open_samples(self.recipe, request.source))]
-        return [CompositeInput(name, find_pairs(request.source, request.background))]
-
-    def predict_input(
-        self,
-        given: CompositeInput,
-        folder: Path,
-        *,
-        request: PredictRequest,
-        provenance: Provenance,
-        track: TrackProgress,
-    ) -> Iterator[str]:
-        numbers = range(0, len(given.samples or ()), request.every)
-        images = read_pairs(given.pairs) if given.samples is None else compose_samples(given.samples, numbers)
-        count = len(given.pairs) or len(numbers)
-        predict_composites(self.recipe, track(images, count, "predicting"), folder, provenance, given.name)
-        yield f"{folder}: depth and mask of {count} image{'s' * (count != 1)}"
-        if given.samples is not None:
-            yield f"note: the images are of the split '{given.samples.split}', which `stadia evaluate` scores"
-
-    def closing_lines(self) -> Iterator[str]:
-        yield f"depth: {SCALE_DESCRIPTIONS[self.recipe.depth_scale]}"
-        if self.recipe.depth_scale is DepthScale.METRES:
-            yield (
-                "note: metres hold for a camera like the training's; another focal length scales every "
-                "distance by one factor"
-            )
-
-    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> LabeledComposites:
+    def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledComposites:
         """Open a composite set: its split "test", else "val", else what exists."""
-        samples = _open_samples(self.recipe, request.data, progress)
+        self.refuse_unused(options, {"every"})
+        samples = _open_samples(self.recipe, data, progress)
         about = _describe_labels(samples)
         return LabeledComposites(
-            name=f"{request.data.resolve().name}-{samples.split}",
+            name=f"{data.resolve().name}-{samples.split}",
             about=about,
             summary=about,
             samples=samples,
-            numbers=range(0, len(samples), request.every),
-            source=str(request.data),
+            numbers=range(0, len(samples), options.every),
+            source=str(data),
         )
 
     def open_validation(self, data: OverlayData, run: Run) -> list[LabeledComposites]:
@@ -173,12 +151,80 @@ class OverlayTask(Task):
             CompositeScore(values).write(run.folder / "scores", f"{labeled.name}-{name}", labeled.about)
 
 
-def _is_set(request: PredictRequest) -> bool:
-    """Return whether the input is a set written by `stadia data overlay`, which has its backgrounds."""
-    return request.background is None and is_composite_set(request.source)
-
-
 # -- predict
+
+
+@dataclass(frozen=True)
+class WrittenComposites:
+    """A finished prediction of composite images.
+
+    count: of the images.  split: of the set that they are from; "" for files.
+    """
+
+    name: str
+    folder: Path
+    count: int
+    split: str
+    depth_scale: DepthScale
+
+    checks: Mapping[str, Any] = field(default_factory=lambda: {"verdict": "not judged", "findings": []})
+
+
+@dataclass(frozen=True)
+class CompositeSession:
+    """Predicts composite images into a folder.
+
+    numbers: of the samples, where the images are of a set.
+    """
+
+    recipe: OverlayRecipe
+    given: CompositeInput
+    provenance: Provenance
+    numbers: Sequence[int]
+
+    @property
+    def name(self) -> str:
+        """Return the name of the input."""
+        return self.given.name
+
+    @property
+    def count(self) -> int:
+        """Return the number of images."""
+        return len(self.given.pairs) or len(self.numbers)
+
+    def start(self) -> None:
+        """Nothing is measured before the first image."""
+
+    def write(self, folder: Path, track: TrackProgress) -> WrittenComposites:
+        """Predict into a folder: depth and mask of each image, with drawings."""
+        given, samples = self.given, self.given.samples
+        images = read_pairs(given.pairs) if samples is None else compose_samples(samples, self.numbers)
+        predict_composites(self.recipe, track(images, self.count, "predicting"), folder, self.provenance, given.name)
+        split = "" if samples is None else samples.split
+        return WrittenComposites(given.name, folder, self.count, split, self.recipe.depth_scale)
+
+
+@describe.register
+def _(session: CompositeSession) -> Iterator[str]:
+    yield from ()
+
+
+@describe.register
+def _(result: WrittenComposites) -> Iterator[str]:
+    yield f"{result.folder}: depth and mask of {result.count} image{'s' * (result.count != 1)}"
+    if result.split:
+        yield f"note: the images are of the split '{result.split}', which `stadia evaluate` scores"
+
+
+@describe_end.register
+def _(result: WrittenComposites) -> Iterator[str]:
+    yield f"depth: {SCALE_DESCRIPTIONS[result.depth_scale]}"
+    if result.depth_scale is DepthScale.METRES:
+        yield (
+            "note: metres hold for a camera like the training's; another focal length scales every distance by one"
+            " factor"
+        )
+
 
 NamedComposite = tuple[str, NDArray[np.uint8], NDArray[np.uint8], Mapping[str, NDArray[np.uint8]] | None]
 """Name, background and image (H, W, 3) RGB; images to draw beside the prediction, None to draw nothing."""

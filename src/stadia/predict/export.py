@@ -35,7 +35,7 @@ from stadia.files.output_files import check_replaceable
 from stadia.files.paths import check_no_links
 from stadia.models.depth_pose_net import DepthPoseNet
 from stadia.models.pose.pose_net import PoseNet
-from stadia.predict.prediction_inputs import find_training_camera
+from stadia.predict.inputs import find_training_camera
 from stadia.predict.verdict import find_recorded_verdict
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.build_recipe import load_recipe
@@ -222,7 +222,7 @@ class NetworkExports:
             graph.check_interface()
             pair = np.random.default_rng(0).random((1, MOTION.channels, *self.size), np.float32)
             _check_close(path, compare_prediction(network, graph.run, pair))
-            opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, motion_precision(choice))
+            opened: Backend = BACKENDS.load(choice.backend)(graph, self.size, choice.motion_precision)
             return opened
 
         try:
@@ -276,11 +276,6 @@ def _check_close(path: Path, compared: ExportComparison) -> None:
     if not compared.is_close:
         found, expected = f"{compared}, exported and in torch", f"less than {TOLERANCE:g} relative and of the spread"
         raise StadiaError(path, found=found, expected=expected, fix="leave --backend out, and report it")
-
-
-def motion_precision(choice: BackendChoice) -> str:
-    """Return the precision of the pose network: as the depth network's, but not int8."""
-    return "bf16" if choice.precision == "bf16" else "float32"
 
 
 def _has_own_motion(recipe: DepthRecipe[Any, Any, Any, Any], net: DepthPoseNet, pose: PoseNet) -> bool:

@@ -20,10 +20,11 @@ from stadia.evaluation.protocols import PROTOCOLS, Protocol
 from stadia.evaluation.recording_scores import RecordingScores, evaluate_recordings, has_ground_truth
 from stadia.files.paths import safe_join
 from stadia.geometry.sky import find_far_sky
-from stadia.predict.prediction_inputs import make_recording_input
-from stadia.predict.requests import compare_with_trained_size
-from stadia.predict.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
-from stadia.predict.task import LabeledSet, ScoreOutput, score_split
+from stadia.predict.describe import describe_receipt
+from stadia.predict.inputs import make_recording_input
+from stadia.predict.options import compare_with_trained_size
+from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.predict.tasks import LabeledSet, ScoreOutput, score_split
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.run_folder import Run
 
@@ -72,7 +73,7 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
         track=track,
     )
     notes = list(labeled.notes)
-    notes += [f"{name}: {line}" for name, receipt in receipts.items() for line in receipt.lines()]
+    notes += [f"{name}: {line}" for name, receipt in receipts.items() for line in describe_receipt(receipt)]
     if labeled.about.get("size") and scores.depth is not None and out.reference is not None:
         notes += compare_with_trained_size(scores.depth.metrics["silog"], out.reference, labeled.about)
     return replace(scores, notes=(*notes, *scores.notes))

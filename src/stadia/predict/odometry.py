@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 import torch
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
+from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, count_indexed_frames
-from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, frame_name
 from stadia.evaluation.io.point_clouds import PlyWriter
-from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM, Provenance
+from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
@@ -29,16 +27,13 @@ from stadia.odometry import ODOMETRY_METHODS
 from stadia.odometry.mapped_path import MappedPath
 from stadia.odometry.sliding_window_ba import MapPoints
 from stadia.odometry.visual_odometry import CameraPath, track_camera
-from stadia.predict.backend_predictor import open_backend
-from stadia.predict.checked_frames import observe_frames
-from stadia.predict.prediction_inputs import PredictionInput, add_training_options, is_own_video, open_inputs
-from stadia.predict.requests import OdometryRequest, network_size_notes, requested_size
-from stadia.predict.scale_grammar import find_given_height
-from stadia.predict.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
-from stadia.predict.verdict import PredictionGate, open_gate
-from stadia.recipes.base.build_recipe import load_predictor
+from stadia.predict.inputs import PredictionInput, is_own_video
+from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.options import PredictOptions, network_size_notes, requested_size
+from stadia.predict.scale.grammar import find_given_height
+from stadia.predict.scale.receipt import ScaleReceipt
+from stadia.predict.session import Session, open_sessions
 from stadia.recipes.base.training_overlap import TrainedInput, note_trained
-from stadia.training.checkpoint import Checkpoint
 
 DRAWING = "path.png"
 POINTS = "points.ply"
@@ -135,56 +130,43 @@ class EstimatedPath:
 class Odometry:
     """What estimates the path of each recording of an input: `open_odometry`.
 
+    network: that predicts depth.
+    source: of the input.
+    method: of `ODOMETRY_METHODS`.
     poses: of a video, by the frame's name, to score by; None without any.
-    inputs: with the folder of each.
-    open_again: opens the inputs anew.
+    sessions: of the network, with the folder of each.
     notes: on the size of the network, for people.
     about: facts of RECORD that are the same for every input.
-    precision_cost: as of `BackendPredictor`; None without one.
     """
 
-    checkpoint: Checkpoint
-    request: OdometryRequest
-    predictor: Predictor
+    network: LoadedNetwork
+    source: Path
+    method: str
     poses: Mapping[str, Any] | None
-    inputs: Sequence[tuple[PredictionInput, Path]]
-    open_again: Callable[[], list[PredictionInput]]
+    sessions: Sequence[tuple[Session, Path]]
     notes: tuple[str, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
-    precision_cost: Mapping[str, float] | None = None
 
-    def estimate_paths(self, track: TrackProgress = no_progress) -> Iterator[EstimatedPath]:
-        """Yield the path of each input once its folder is written."""
-        for given, folder in self.inputs:
-            yield self._estimate(given, folder, track)
-
-    def _estimate(self, given: PredictionInput, folder: Path, track: TrackProgress) -> EstimatedPath:
-        """Estimate one recording into its folder, which appears whole or not at all."""
-        request, predictor, source = self.request, self.predictor, expand_home(self.request.source)
-        receipt: ScaleReceipt | None = None
-        if request.scale_from:
-            opened = partial(self._open_one, given.name)
-            receipt = measure_scale(predictor, opened, request.scale_from, mapped=find_map_geometry(source))
-            predictor = ScaledPredictor(predictor, receipt)
-        gate, trained = open_gate(self.checkpoint, given, predictor.depth_scale, source=source)
-        belief = None if receipt is None else receipt.find_focal()
-        gate.beliefs += [] if belief is None else [belief]
+    def estimate_path(self, session: Session, folder: Path, track: TrackProgress = no_progress) -> EstimatedPath:
+        """Estimate the path of one recording into its folder, which appears whole or not at all."""
+        session.measure()
+        given, scale = session.input, session.predictor.depth_scale
         with atomic_folder(folder) as new:
-            path, points = self._track(given, predictor, gate, new, track)
-            measured = self._find_measured_path(given, path, trained)
-            score, notes = _score(given.name, path, measured, predictor.depth_scale, folder / TRAJECTORY)
+            path, points = self._track(session, new, track)
+            measured = self._find_measured_path(given, path, session.trained)
+            score, notes = _score(given.name, path, measured, scale, folder / TRAJECTORY)
             estimated = EstimatedPath(
                 given,
                 folder,
                 path,
-                predictor.depth_scale,
-                (predictor.height, predictor.width),
-                request.method,
-                receipt,
+                scale,
+                (session.predictor.height, session.predictor.width),
+                self.method,
+                session.receipt,
                 measured=measured,
                 score=score,
                 points=points,
-                checks=gate.to_json(),
+                checks=session.gate.to_json(),
                 notes=(*notes, *path.notes),
             )
             estimated = replace(estimated, notes=(*estimated.notes, *_note_lengths(estimated)))
@@ -192,19 +174,17 @@ class Odometry:
             write_json(new / RECORD, {**self.about, **estimated.to_json()})
         return estimated
 
-    def _track(
-        self, given: PredictionInput, predictor: Predictor, gate: PredictionGate, folder: Path, track: TrackProgress
-    ) -> tuple[CameraPath, int | None]:
+    def _track(self, session: Session, folder: Path, track: TrackProgress) -> tuple[CameraPath, int | None]:
         """Return the path, and the number of points written; None if the method has no map."""
-        request, mapped = self.request, None
-        frames: Iterable[Frame] = observe_frames(gate, predictor, given.frames)
-        if request.method == "refined" and is_own_video(request.source, request.options.get("format", "auto")):
-            height_m = find_given_height(request.scale_from)
-            mapped = MappedPath.find(expand_home(request.source), predictor.depth_scale, height_m)
+        given, predictor, options, mapped = session.input, session.predictor, session.options, None
+        frames: Iterable[Frame] = session.observe(iter(given.frames))
+        if self.method == "refined" and is_own_video(self.source, options.data.get("format", "auto")):
+            height_m = find_given_height(options.scale_from)
+            mapped = MappedPath.find(expand_home(self.source), predictor.depth_scale, height_m)
         frames = frames if mapped is None else mapped.observe(predictor, frames)
         frames = track(frames, given.count, f"following {given.name}")
-        if request.method != "refined":
-            return track_camera(predictor, frames, request.method, source=given.name), None
+        if self.method != "refined":
+            return track_camera(predictor, frames, self.method, source=given.name), None
         unit = "metres" if predictor.depth_scale is DepthScale.METRES else "up to scale, no metres"
         with atomic_write(folder / POINTS) as temporary, temporary.open("wb") as stream:
             writer = PlyWriter(stream, unit)
@@ -212,25 +192,21 @@ class Odometry:
             def take_points(points: MapPoints) -> None:
                 writer.add(points.position.numpy(), (255 * points.color).round().byte().numpy())
 
-            path = track_camera(predictor, frames, request.method, source=given.name, take_points=take_points)
+            path = track_camera(predictor, frames, self.method, source=given.name, take_points=take_points)
             writer.finish()
         return path if mapped is None else mapped.replace_path(path), writer.count
-
-    def _open_one(self, name: str) -> PredictionInput:
-        """Open one of the inputs anew, by its name."""
-        return next(given for given in self.open_again() if given.name == name)
 
     def _find_measured_path(self, given: PredictionInput, path: CameraPath, trained: TrainedInput) -> MeasuredPath:
         """Return the measured poses of the estimated frames, and how many of these frames trained the network."""
         recording, overlap = given.recording, trained.overlap
         if recording is None or overlap is None:
             poses = self.poses or {}
-            path_of_data = self.checkpoint.header.config.get("data", {}).get("path")
+            path_of_data = self.network.trained_with.get("data", {}).get("path")
             count = None if trained.names is None else len(trained.names.intersection(path.names))
             notes = []
             if count:
                 notes.append(note_trained(count, len(path.names)))
-            elif count is None and poses and path_of_data and _is_same_file(path_of_data, self.request.source):
+            elif count is None and poses and path_of_data and _is_same_file(path_of_data, self.source):
                 notes.append("this video trained the network: not a score on unseen images")
             return MeasuredPath(poses, count, None, tuple(notes))
         estimated = set(path.names)
@@ -244,55 +220,51 @@ class Odometry:
         return MeasuredPath(known, trained_on, beside, tuple(filter(None, notes)), is_metric=recording.has_metric_poses)
 
 
-def open_odometry(checkpoint: Checkpoint, request: OdometryRequest) -> Odometry:
-    """Open a network and an input to follow its camera.
+def open_odometry(
+    network: LoadedNetwork, source: Path, options: PredictOptions, *, method: str = "refined", out: Path | None = None
+) -> Odometry:
+    """Open an input to follow its camera.
+
+    Args:
+        network: that predicts depth.
+        source: of the frames.
+        options: of the depth; `options.data["poses"]` of a video file are the poses to score by.
+        method: of `ODOMETRY_METHODS`.
+        out: folder for the path; None = into the network's run.
 
     Raises StadiaError if a folder is not empty: nothing is overwritten.
     """
-    ODOMETRY_METHODS.check(request.method)
-    config = checkpoint.header.config
-    size = requested_size(request.size, config)
-    provenance = Provenance.from_checkpoint(checkpoint, requested_size=size)
+    ODOMETRY_METHODS.check(method)
+    data, poses = dict(options.data), None
+    if source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES:
+        poses = _read_video_poses(source, data.pop("poses", None))
+    options = replace(options, data=data, motion="aligned")  # this module finds its own path
+    sessions = open_sessions(network, source, options)
+    network = sessions[0].network
+    provenance, choice = network.make_provenance(options), options.backend_choice
     about: dict[str, Any] = {"recipe": provenance.recipe, "checkpoint": provenance.checkpoint}
-    predictor = load_predictor(checkpoint, size, flip=request.flip)
-    options = dict(request.options)
-    is_file = request.source.is_file() and request.source.suffix.lower() in VIDEO_SUFFIXES
-    poses = _read_video_poses(request.source, options.pop("poses", None)) if is_file else None
-    options = add_training_options(checkpoint, request.source, options)
-    open_frames = partial(open_inputs, request.source, **options)
-    inputs = open_frames()
-    out = request.out or _default_folder(checkpoint, request)
-    folders = [out] if len(inputs) == 1 else [safe_join(out, given.name) for given in inputs]
+    if not choice.is_default:
+        about |= {"backend": choice.backend, "precision": choice.precision}
+    if options.flip:
+        about["flip"] = True
+    out = out or _default_folder(network, source, method, flip=options.flip)
+    folders = [out] if len(sessions) == 1 else [safe_join(out, session.name) for session in sessions]
     for folder in folders:
         _check_empty(folder)
-    choice, cost = request.backend_choice, None
-    if not choice.is_default:
-        opened = open_backend(checkpoint, predictor, choice, open_frames)
-        predictor, cost = opened, opened.precision_cost
-        about |= {"backend": choice.backend, "precision": choice.precision}
-    if request.flip:
-        about["flip"] = True
+    notes = network_size_notes(requested_size(options.size, network.trained_with), network.trained_with)
     return Odometry(
-        checkpoint,
-        request,
-        predictor,
-        poses,
-        inputs=tuple(zip(inputs, folders, strict=True)),
-        open_again=open_frames,
-        notes=tuple(network_size_notes(size, config)),
-        about=about,
-        precision_cost=cost,
+        network, source, method, poses, list(zip(sessions, folders, strict=True)), notes=tuple(notes), about=about
     )
 
 
-def _default_folder(checkpoint: Checkpoint, request: OdometryRequest) -> Path:
-    """Return a folder in the checkpoint's run. Raises ConfigError without a run."""
-    run = checkpoint.run_folder
-    if not (run / "run.json").is_file():
+def _default_folder(network: LoadedNetwork, source: Path, method: str, *, flip: bool) -> Path:
+    """Return a folder in the network's run. Raises ConfigError without a run."""
+    run = network.run_folder
+    if run is None:
         found, expected = "a checkpoint outside a run's folder", "a folder for the path"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
     check_no_links(run)
-    return run / "odometry" / f"{request.source.resolve().stem}-{request.method}{'-flip' * request.flip}"
+    return run / "odometry" / f"{source.resolve().stem}-{method}{'-flip' * flip}"
 
 
 def _check_empty(folder: Path) -> None:

@@ -5,7 +5,7 @@ The rules of the verdict are in `diagnostics.prediction_checks`. Imports no torc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +18,7 @@ from stadia.core.errors import StadiaError, VerdictError
 from stadia.core.types import DepthScale
 from stadia.datasets.video.frame_selection import FLOW_WIDTH, shrink_to_gray
 from stadia.datasets.video.map_geometry import MapGeometry
-from stadia.datasets.video.video_map import find_map_geometry
-from stadia.diagnostics.catalog import CATALOG, VERDICT_CODES
+from stadia.diagnostics.catalog import VERDICT_CODES
 from stadia.diagnostics.finding import Finding, Severity, append_finding, read_valid_findings, write_findings
 from stadia.diagnostics.prediction_checks import (
     PredictionVerdict,
@@ -32,15 +31,13 @@ from stadia.diagnostics.prediction_checks import (
     reduce_image,
 )
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
-from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART, MIN_JUDGED_PAIRS
+from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS
 from stadia.evaluation.steady_depth import measure_frame_flicker
 from stadia.files.run_facts import RunFacts, find_run_facts
-from stadia.predict.prediction_inputs import PredictionInput
 from stadia.recipes.base.config import NETWORK_RECIPE
-from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap
 from stadia.training.checkpoint import Checkpoint, read_steps
 from stadia.training.run_folder import Run
 
@@ -188,29 +185,6 @@ class PredictionGate:
         return describe_trust(self.depth_scale, self.to_json(), has_own_path=self.has_own_path)
 
 
-def open_gate(
-    checkpoint: Checkpoint, given: PredictionInput, depth_scale: DepthScale, *, source: Path | None = None
-) -> tuple[PredictionGate, TrainedInput]:
-    """Return the gate of an input, and which of its frames trained the network."""
-    trained = TrainingOverlap.find_input(
-        checkpoint.run_folder,
-        recording=given.recording,
-        indices=given.indices,
-        video_hash=given.video_hash,
-        names=given.names,
-    )
-    has_trained_frames = bool(trained.names)
-    gate = PredictionGate(
-        depth_scale,
-        read_training_record(checkpoint, of_trained=has_trained_frames),
-        camera_is_assumed=given.camera_is_assumed,
-        is_of_training=trained.is_of_training,
-        has_trained_frames=has_trained_frames,
-        mapped=None if source is None else find_map_geometry(source, skip_damaged=True),
-    )
-    return gate, trained
-
-
 def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) -> TrainingRecord:
     """Return the training as a checkpoint and its run's files record it.
 
@@ -233,8 +207,6 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
     codes = find_unusable_codes(run)
     return replace(record, recorded_codes=codes, unusable_codes=codes if of_trained else ())
 
-
-# -- the verdict for people
 
 _ANY_PART, _ANY_OF_DEPTH = "any depth, ratio or path of them", "any depth or ratio of them"
 
@@ -278,42 +250,6 @@ def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: s
     return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"
 
 
-def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the verdict of predictions.json, and a line for each finding and for each check that was not made."""
-    yield f"predictions: {checks['verdict']}{_describe_basis(checks)}"
-    code_of_fix: dict[str, str] = {}
-    for finding in checks["findings"]:
-        headline = f"{finding['severity']} {_describe_code(finding['code'])}"
-        yield f"  {headline}: {finding['measured']}; expected {finding['expected']}"
-        first = code_of_fix.setdefault(finding["fix"], finding["code"])
-        yield f"    fix: {finding['fix'] if first == finding['code'] else f'as for {first}'}"
-    if isinstance(flicker := checks.get("flicker"), float):
-        yield f"  depth of neighboring frames differs by {flicker:.1%} after their motion (flicker)"
-    for code, reason in checks["not_checked"].items():
-        yield f"  not checked: {_describe_code(code)}: {reason}"
-
-
-def _describe_basis(checks: Mapping[str, Any]) -> str:
-    """Return what "usable" rests on, as measured; "" for other verdicts, which have findings."""
-    measured = checks.get("measured") or {}
-    error, pairs = measured.get("match_error"), measured.get("match_pairs")
-    mapped = measured.get("mapped") or {}
-    if checks["verdict"] == Verdict.USABLE and isinstance(mapped.get("error"), float) and error is None:
-        return (
-            f" (in {mapped['frames']} frames, the error at points of the map is {mapped['error']:.2f} times that of"
-            f" constant depth, and the rank correlation {mapped['correlation']:.2f})"
-        )
-    if checks["verdict"] != Verdict.USABLE or not isinstance(error, float) or not isinstance(pairs, int):
-        return ""
-    if pairs < MIN_JUDGED_PAIRS:  # too few for S30, which is listed as not checked
-        return ""
-    basis = f"in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth"
-    own = measured.get("own_correlation")
-    if isinstance(own, float):
-        basis += f"; what the maps add to their mean map has a rank correlation of {own:.2f} with that of matches"
-    return f" ({basis})"
-
-
 def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise VerdictError, which names each input with unusable predictions and its findings.
 
@@ -326,10 +262,6 @@ def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
         fix = f"`stadia explain {next(iter(codes))}`, or leave --strict out"
         what, expected = f"predictions of {', '.join(unusable)}", "another verdict with --strict"
         raise VerdictError(what, found=found, expected=expected, fix=fix)
-
-
-def _describe_code(code: str) -> str:
-    return f"{code} {CATALOG[code].title if code in CATALOG else 'of another version of the catalog'}"
 
 
 # -- the verdict on record of a run
@@ -386,17 +318,18 @@ def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | Non
     return verdict, tuple(dict.fromkeys(finding.code for finding in judged if finding.severity is not Severity.NOTE))
 
 
-def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> Iterator[str]:
+def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> str:
     """Add the verdict on an input to the findings of the checkpoint's run where it is worse than that on record.
 
     folder: of the run; nothing is written where it is none.  name: of the input.
 
-    Yields a note where the run cannot be written. Another camera (K30) is about the input alone, and is not recorded.
+    Another camera (K30) is about the input alone, and is not recorded. Returns why the run cannot be written; "" where
+    it is.
     """
     recorded = [finding for finding in judged.findings if finding.code in VERDICT_CODES]
     found = [finding if finding.code == OF_TRAINING else replace(finding, where=(name,)) for finding in recorded]
     if not found or not (folder / "run.json").is_file():
-        return
+        return ""
     try:
         run = Run.open(folder)
         with run.held():
@@ -408,7 +341,8 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
                     if not (is_known and finding.code == OF_TRAINING):
                         append_finding(folder / FINDINGS, finding)
     except (StadiaError, OSError) as error:
-        yield f"note: the verdict was not added to the findings of {folder}: {error}"
+        return f"the verdict was not added to the findings of {folder}: {error}"
+    return ""
 
 
 def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None:

@@ -17,7 +17,7 @@ from stadia.models.published_networks import HUB
 if TYPE_CHECKING:
     from stadia.core.types import Predictor
     from stadia.diagnostics.prediction_checks import TrainingRecord
-    from stadia.evaluation.io.predictions_record import Provenance
+    from stadia.predict.loaded_network import LoadedNetwork
     from stadia.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -52,13 +52,13 @@ class OpenNetwork:
     has_own_size: bool
     checkpoint: Checkpoint | None = None
 
-    def make_provenance(self) -> Provenance:
-        """Return what predictions of a folder record of it."""
-        from stadia.evaluation.io.predictions_record import Provenance
+    @property
+    def loaded(self) -> LoadedNetwork:
+        """Return it as a session takes it."""
+        from stadia.predict.loaded_network import LoadedNetwork
 
-        if self.checkpoint is None:
-            return Provenance(recipe="", config_hash="")
-        return Provenance.from_checkpoint(self.checkpoint)
+        assert self.checkpoint is not None
+        return LoadedNetwork.of_recipe(self.recipe, self.checkpoint)
 
     def find_predictor(self, height: int, width: int) -> Predictor:
         """Return what predicts images of a size. Raises CheckpointError where the recipe predicts no depth."""
@@ -92,9 +92,9 @@ def load_network(name: str) -> OpenNetwork:
     from stadia.predict.verdict import read_training_record
     from stadia.recipes.base.build_recipe import load_recipe
     from stadia.recipes.base.config import NETWORK_RECIPE
-    from stadia.recipes.base.network_checkpoint import open_network
+    from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 
-    checkpoint = open_network(name)
+    checkpoint = open_network_checkpoint(name)
     recipe = load_recipe(checkpoint)
     run = checkpoint.run_folder
     error = find_relative_error(run) if (run / RUN_FILE).is_file() else None

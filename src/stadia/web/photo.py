@@ -28,8 +28,8 @@ from stadia.geometry.distances import MeasuredDistance, measure_distance
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
 from stadia.predict.input_camera import ASSUMED_FOV_DEG
-from stadia.predict.prediction_inputs import PredictionInput
-from stadia.predict.scale_receipt import ScaledPredictor, ScaleReceipt, measure_scale
+from stadia.predict.inputs import PredictionInput
+from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.predict.verdict import PredictionGate
 from stadia.web.networks import OpenNetwork
 

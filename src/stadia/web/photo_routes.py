@@ -20,7 +20,7 @@ from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.evaluation.io.point_clouds import EDGE_RATIO
 from stadia.files.atomic_files import write_text
 from stadia.files.input_files import read_bytes
-from stadia.predict.verdict import verdict_lines
+from stadia.predict.describe import describe_receipt, verdict_lines
 from stadia.report.result_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page
@@ -155,7 +155,7 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "verdict": checks["verdict"],
         "verdict_lines": list(verdict_lines(checks)),
         "trust": prediction.trust,
-        "receipt": list(receipt.lines()) if receipt else [],
+        "receipt": list(describe_receipt(receipt)) if receipt else [],
         "relative_error": prediction.relative_error,
         "has_uncertainty": prediction.predicted.log_uncertainty is not None,
         "mask_percent": None if prediction.mask is None else round(100 * float(prediction.mask.mean()), 1),

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from stadia.files.image_io import read_image
 from stadia.files.input_files import read_bytes
-from stadia.predict.depth_task import PATH_DRAWING
-from stadia.predict.prediction_outputs import VIDEO
-from stadia.predict.verdict import verdict_lines
+from stadia.predict.describe import describe_receipt, verdict_lines
+from stadia.predict.outputs import PATH_DRAWING, VIDEO
 from stadia.report.result_page import ResultPage, fit_cloud_size, make_point_cloud
 from stadia.web.objects import ObjectPhoto
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, choose_points, color_prediction, describe_bar
@@ -39,7 +38,7 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
     if prediction.relative_error is not None:
         facts["Error of depth"] = f"{prediction.relative_error:.0%}, as far as it was measured"
     lines = list(verdict_lines(prediction.checks))
-    lines += prediction.receipt.lines() if prediction.receipt is not None else []
+    lines += describe_receipt(prediction.receipt) if prediction.receipt is not None else []
     headline = ""
     if prediction.mask is not None:
         facts["Pasted objects"] = f"{prediction.mask.mean():.1%} of the picture, outlined in the depth"

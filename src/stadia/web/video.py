@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
+from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.evaluation.frame_preparation import Frame
@@ -21,10 +22,12 @@ from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.scene_files import encode_glb
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
-from stadia.predict.depth_task import PATH_DRAWING, predict_input
-from stadia.predict.prediction_inputs import PredictionInput
-from stadia.predict.prediction_outputs import CLOUD, DEPTH_COLOR, VIDEO, prediction_lines, trust_line
-from stadia.predict.verdict import PredictionGate
+from stadia.predict.describe import prediction_lines, trust_line
+from stadia.predict.input_camera import InputCamera
+from stadia.predict.inputs import PredictionInput
+from stadia.predict.options import PredictOptions
+from stadia.predict.outputs import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
+from stadia.predict.session import Session
 from stadia.web.networks import OpenNetwork
 from stadia.web.photo import PhotoCamera
 
@@ -120,15 +123,14 @@ def predict_video(job: VideoJob, network: OpenNetwork, camera: PhotoCamera, rate
         if job.state == "cancelled":
             return
         job.state, job.total = "predicting", count
-        given = PredictionInput("video", read_numbered_frames(job.frames, camera, rate_hz, count), count, rate_hz)
+        origin = InputCamera(CameraConfig(), camera.source, is_assumed=camera.source in ("network", "assumed"))
+        frames = read_numbered_frames(job.frames, camera, rate_hz, count)
+        given = PredictionInput("video", frames, count, rate_hz, camera=origin)
         first = read_rgb(job.frames / "000000.jpg")
         predictor = network.find_predictor(*first.shape[:2])
-        is_assumed = camera.source in ("network", "assumed")
-        gate = PredictionGate(predictor.depth_scale, network.training, camera_is_assumed=is_assumed)
-        predictions = predict_input(
-            predictor, given, job.predictions, network.make_provenance(), checker=gate, track=job.track
-        )
-        checks = gate.to_json()
+        session = Session(network.loaded, given, PredictOptions(), predictor)
+        written = session.write(job.predictions, job.track)
+        predictions, checks = written.predictions, written.checks
         job.about = {
             "verdict": checks["verdict"],
             "lines": list(prediction_lines(Path("video"), predictions)),

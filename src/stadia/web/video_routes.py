@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError, StadiaError
 from stadia.evaluation.io.predictions_record import TRAJECTORY
-from stadia.predict.prediction_outputs import CLOUD, DEPTH_COLOR
+from stadia.predict.outputs import CLOUD, DEPTH_COLOR
 from stadia.process.cpu_settings import return_freed_memory
 from stadia.report.result_page import render_result
 from stadia.web import share_page

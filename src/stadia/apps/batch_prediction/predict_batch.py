@@ -26,7 +26,7 @@ from stadia.files.json_files import parse_json, parse_json_lines
 from stadia.files.output_files import check_foreign_folder
 from stadia.files.paths import expand_home, make_absolute
 from stadia.files.remote_store import RemoteStore, is_url, restore_url
-from stadia.predict.requests import PredictRequest
+from stadia.predict.options import PredictOptions
 
 BATCH, LEDGER = "batch.json", "ledger.jsonl"
 FORMAT, VERSION = "stadia-batch", 1
@@ -36,9 +36,6 @@ MAX_LEDGER_BYTES = 1 << 30
 MAX_THREADS = 16
 """Videos whose predictions are looked for at once: a store answers each call after some milliseconds."""
 
-_OWN_FIELDS = ("source", "out", "options", "strict")
-"""Fields of a request that differ between videos, are stated by themselves, or change no prediction."""
-
 UPLOAD_EVERY = 20
 """Results between two uploads of the ledger: a store appends nothing, so it is written whole."""
 
@@ -47,14 +44,15 @@ UPLOAD_EVERY = 20
 class BatchRequest:
     """`stadia predict NETWORK LIST --out OUT`.
 
-    network, settings, request: as of `BatchJob`; `request.source` is the list.
+    network, settings, options: as of `BatchJob`.  source: the list.
     out: a folder, or the URL of a store.
     engine: of `engines.ENGINES`.  workers: processes, actors or jobs; 0 predicts in this process.
     engine_options: of submitit.
     """
 
     network: str
-    request: PredictRequest
+    source: Path
+    options: PredictOptions
     out: str
     settings: tuple[str, ...] = ()
     engine: str = "local"
@@ -84,10 +82,10 @@ def predict_batch(request: BatchRequest, track: TrackProgress) -> Iterator[str |
     A video that failed before is tried again. Raises DataError for a wrong list, RunError where the output belongs to
     a batch of another network or other options.
     """
-    entries = read_entries(expand_home(request.request.source))
+    entries = read_entries(expand_home(request.source))
     out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
     job = BatchJob(
-        network=request.network, settings=request.settings, request=request.request, out=out, threads=request.threads
+        network=request.network, settings=request.settings, options=request.options, out=out, threads=request.threads
     )
     with contextlib.ExitStack() as held:
         ledger = _open_ledger(out, job, held)
@@ -119,7 +117,7 @@ def _find_results(out: str, entries: Sequence[VideoEntry]) -> list[VideoResult |
 
 def _make_item(entry: VideoEntry) -> VideoItem:
     camera = {} if entry.camera is None else {"camera": entry.camera.model_dump(exclude_defaults=True)}
-    return VideoItem(name=entry.name, source=entry.path, options=camera)
+    return VideoItem(name=entry.name, source=entry.path, data=camera)
 
 
 # -- the ledger
@@ -184,11 +182,10 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
 
 def _describe_job(job: BatchJob) -> dict[str, Any]:
     """Return what makes predictions of two calls equal."""
-    request = job.request
-    values = {one.name: getattr(request, one.name) for one in fields(request) if one.name not in _OWN_FIELDS}
+    values = {one.name: getattr(job.options, one.name) for one in fields(job.options) if one.name != "data"}
     network = job.network if not Path(job.network).exists() else str(make_absolute(job.network))
     shared = {"network": network, "weights": _hash_weights(Path(job.network)), "settings": list(job.settings)}
-    return {**shared, "options": dict(request.options), **values}
+    return {**shared, "options": dict(job.options.data), **values}
 
 
 def _hash_weights(network: Path) -> str:

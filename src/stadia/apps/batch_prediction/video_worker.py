@@ -8,19 +8,18 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import StadiaError, VerdictError, summarize_exception
-from stadia.core.types import no_progress
+from stadia.core.errors import StadiaError, summarize_exception
 from stadia.evaluation.io.predictions_record import RECORD, read_record
 from stadia.files.json_files import parse_json
 from stadia.files.paths import safe_join
 from stadia.files.remote_store import RemoteStore, is_url
-from stadia.predict.requests import PredictRequest
+from stadia.predict.options import PredictOptions
 
-MAX_NETWORKS = 4
-"""Published networks that a worker keeps, one for each size of image."""
+if TYPE_CHECKING:
+    from stadia.predict.network import Network
 
 MAX_RECORD_BYTES = 1 << 28
 """predictions.json of a video: a line for each frame."""
@@ -31,12 +30,12 @@ class VideoItem:
     """A video to predict.
 
     name: of its folder in the output.
-    options: how to open it, beside those of the batch: its own camera.
+    data: how to open it, beside the options of the batch: its own camera.
     """
 
     name: str
     source: Path
-    options: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +44,14 @@ class BatchJob:
 
     network: a checkpoint, a run, a model.onnx, or a published network.
     settings: keys of a network without a run, `network.KEY=VALUE`.
-    request: of each video; its source and its out are replaced.
+    options: of each prediction.
     out: a folder, or a URL.
     threads: of torch in each process; None leaves the default.
     """
 
     network: str
     settings: tuple[str, ...]
-    request: PredictRequest
+    options: PredictOptions
     out: str
     threads: int | None = None
 
@@ -78,7 +77,7 @@ class VideoWorker:
 
     def __init__(self, job: BatchJob) -> None:
         self.job = job
-        self._tasks: dict[object, Any] = {}
+        self._network: Network | None = None
         if job.threads is not None:
             import torch
 
@@ -114,38 +113,14 @@ class VideoWorker:
             return describe_finished(item.name, read_record(folder))
 
     def _predict_into(self, item: VideoItem, folder: Path) -> None:
-        options = {**self.job.request.options, **item.options}
-        request = replace(self.job.request, source=item.source, out=folder, options=options)
-        try:
-            for _ in self._run(request):
-                pass
-        except VerdictError:  # all files are written; the verdict is in the ledger
-            return
+        from stadia.predict.network import open_network
+        from stadia.predict.tasks import predict_to_folders
 
-    def _run(self, request: PredictRequest) -> Any:
-        if self.job.network.lower().endswith(".onnx"):
-            from stadia.predict.predict_exported import run_predict_exported
-
-            return run_predict_exported(Path(self.job.network), request, no_progress)
-        from stadia.predict.task import predict_with
-
-        return predict_with(self._find_task(request), request, no_progress)
-
-    def _find_task(self, request: PredictRequest) -> Any:
-        """Return the task with its network, loaded once for a checkpoint, and once a size for a published network."""
-        from stadia.models.network_names import is_network_name
-        from stadia.predict.prediction_inputs import read_input_size
-        from stadia.predict.task import open_task
-        from stadia.recipes.base.network_checkpoint import open_network
-
-        size = read_input_size(request.source, request.options) if is_network_name(self.job.network) else None
-        if size not in self._tasks:
-            if len(self._tasks) >= MAX_NETWORKS:
-                self._tasks.pop(next(iter(self._tasks)))
-            sized = {} if size is None else {"find_size": lambda: size}
-            opened = open_network(self.job.network, settings=self.job.settings, **sized)
-            self._tasks[size] = open_task(opened, request)
-        return self._tasks[size]
+        if self._network is None:
+            self._network = open_network(self.job.network, self.job.settings)
+        options = replace(self.job.options, data={**self.job.options.data, **item.data})
+        for _ in predict_to_folders(self._network.open(item.source, options), folder):
+            pass
 
 
 # -- what is finished

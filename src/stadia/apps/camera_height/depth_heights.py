@@ -79,10 +79,10 @@ def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recordi
 
 def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
     from stadia.recipes.base.build_recipe import load_predictor
-    from stadia.recipes.base.network_checkpoint import open_network
+    from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 
     camera = recordings[0].camera(0)
-    predictor = load_predictor(open_network(name, lambda: (camera.height, camera.width)))
+    predictor = load_predictor(open_network_checkpoint(name, lambda: (camera.height, camera.width)))
     _check_ratios(name, predictor.depth_scale)
 
     def read(recording: Recording, index: int) -> NDArray[np.float32]:

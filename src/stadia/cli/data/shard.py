@@ -23,7 +23,7 @@ def shard(
 ) -> None:
     """Write a data set as shards with an index, into a folder or a store, from which trainings read."""
     from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
-    from stadia.predict.requests import parse_size, parse_source_options
+    from stadia.predict.options import parse_size, parse_source_options
 
     if encoding not in ("png", "jpeg", "raw"):
         raise ConfigError("--encoding", found=f"'{encoding}'", expected="png, jpeg or raw", fix="choose one of them")

@@ -28,7 +28,7 @@ def survey(
     from stadia.datasets.video.video_survey import format_table, summarize_survey, survey_videos
     from stadia.files.atomic_files import write_text
     from stadia.files.paths import expand_home
-    from stadia.predict.requests import parse_source_options
+    from stadia.predict.options import parse_source_options
 
     videos = expand_home(videos)
     check_path_exists(videos)

@@ -154,13 +154,12 @@ def evaluate(
     elif objects is not None:
         summary = score_object_files(objects, truth, split, held_out_of, scores=scores)
     else:
-        from stadia.predict.requests import EvaluateRequest, parse_source_options, split_settings
+        from stadia.predict.options import EvaluateOptions, parse_source_options, split_settings
 
         assert checkpoint is not None
-        options, settings = split_settings(overrides)
-        request = EvaluateRequest(
-            data=truth,
-            options=parse_source_options(options),
+        given, settings = split_settings(overrides)
+        options = EvaluateOptions(
+            data=parse_source_options(given),
             protocol=protocol,
             by=parse_parts_of_frames(by),
             frames=frames,
@@ -171,9 +170,8 @@ def evaluate(
             flip=flip,
             steady=steady,
             scale_from=scale_sources,
-            out=out,
         )
-        summary = score_network(checkpoint, request, settings)
+        summary = score_network(checkpoint, truth, options, settings, out)
     print_scores(summary, as_json=as_json)
 
 

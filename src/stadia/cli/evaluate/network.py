@@ -10,7 +10,7 @@ from stadia.cli.output import echo, show_progress
 from stadia.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stadia.predict.requests import EvaluateRequest
+    from stadia.predict.options import EvaluateOptions
 
 NETWORK = "CHECKPOINT DATA"
 
@@ -26,24 +26,26 @@ def parse_parts_of_frames(by: str | None) -> tuple[str, ...]:
     return parts
 
 
-def score_network(checkpoint: Path, request: EvaluateRequest, settings: list[str]) -> dict[str, Any]:
+def score_network(
+    checkpoint: Path, data: Path, options: EvaluateOptions, settings: list[str], out: Path | None
+) -> dict[str, Any]:
     """Score a checkpoint with its recipe. Options are checked before heavy imports."""
     from stadia.evaluation.protocols import find_protocol
 
-    if request.frames is not None and request.every != 1:
+    if options.frames is not None and options.every != 1:
         fix = "leave it out: the list names the frames"
         raise ConfigError("--every", found="used together with --frames", expected="one of the two", fix=fix)
-    find_protocol(request.protocol)
+    find_protocol(options.protocol)
 
-    from stadia.predict.prediction_inputs import open_network_for
-    from stadia.predict.task import run_evaluate
-    from stadia.recipes.base.network_checkpoint import describe_network
+    from stadia.models.published_networks import describe_licence
+    from stadia.predict.network import open_network
+    from stadia.predict.tasks import evaluate_network
 
-    opened = open_network_for(checkpoint, request.data, request.options, settings)
-    if line := describe_network(opened):
+    network = open_network(checkpoint, settings).loaded
+    if not network.has_own_size and (line := describe_licence(network.licence)):
         echo(line, err=True)
     with show_progress() as bars:
-        summary, written = run_evaluate(opened, request, bars.track, bars.progress)
-    for path in written:
+        done = evaluate_network(network, data, options, out=out, track=bars.track, progress=bars.progress)
+    for path in done.files:
         echo(f"note: wrote {path}", err=True)
-    return summary
+    return dict(done.summary)

@@ -27,7 +27,7 @@ def prepare(
     """Make masks of road and objects for your own video. The same command resumes. Check its sheet before training."""
     from stadia.datasets.open_dataset import check_path_exists
     from stadia.files.paths import expand_home
-    from stadia.predict.requests import parse_source_options
+    from stadia.predict.options import parse_source_options
 
     check_path_exists(expand_home(source))
     if not masks:

@@ -14,7 +14,7 @@ from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.registry import find_nearest_name
 from stadia.models import DEPTH_NETWORKS
 from stadia.models.depth.config import DepthModelConfig
-from stadia.models.depth.depth_network import build_depth_network, check_depth_network
+from stadia.models.depth.depth_network import DepthNetwork, build_depth_network, check_depth_network
 from stadia.models.depth.midas import is_midas_file
 from stadia.models.depth.monodepth2 import describe_monodepth2
 from stadia.models.network_names import OWN_NETWORK, is_network_name, refuse_misspelt_network
@@ -44,6 +44,10 @@ class NetworkCheckpoint(Checkpoint):
     def built_recipe(self) -> NetworkRecipe:
         return self.recipe
 
+    def resized(self, height: int, width: int) -> NetworkCheckpoint:
+        """Return the same network for images of another size."""
+        return make_network_checkpoint(str(self.path), self.recipe.config.model, self.recipe.model, (height, width))
+
     @property
     def licence(self) -> str:
         return self.recipe.model.licence
@@ -68,7 +72,7 @@ class NetworkCheckpoint(Checkpoint):
         return sum(tensor.numel() for tensor in self.weights().values())
 
 
-def open_network(
+def open_network_checkpoint(
     network: Path | str, find_size: FindSize = lambda: DEFAULT_SIZE, settings: Sequence[str] = ()
 ) -> Checkpoint:
     """Return the checkpoint of a run, or a network without one.
@@ -94,13 +98,20 @@ def open_network(
         found, expected = "a network whose weights are random", "weights that predict depth"
         fix = "name them (network.weights=FILE), or train it: stadia train selfsup VIDEO model.network=..."
         raise CheckpointError(text, found=found, expected=expected, fix=fix)
-    height, width = model.image_size(*find_size())
+    return make_network_checkpoint(text, config, model, find_size())
+
+
+def make_network_checkpoint(
+    name: str, config: DepthModelConfig, model: DepthNetwork, size: tuple[int, int]
+) -> NetworkCheckpoint:
+    """Return a network without a run for images of a size (height, width). Raises ConfigError for a wrong one."""
+    height, width = model.image_size(*size)
     check_depth_network(config, [(height, width)])
     recipe = make_network_recipe(config, model, (height, width))
     header = CheckpointHeader(
         recipe=NETWORK_RECIPE, config=describe_recipe(recipe), kind="weights", step=0, epoch=0, metrics={}
     )
-    return NetworkCheckpoint(Path(text), header, None, {}, recipe)
+    return NetworkCheckpoint(Path(name), header, None, {}, recipe)
 
 
 def configure_network(name: str, settings: Sequence[str] = ()) -> DepthModelConfig:

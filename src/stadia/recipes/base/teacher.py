@@ -18,7 +18,7 @@ from stadia.losses.teacher_loss import align_teacher, compute_difference, find_r
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.recipes.base.config import SelfSupervisedConfig, TeacherConfig
 from stadia.recipes.base.depth_recipe import DepthPredictor
-from stadia.recipes.base.network_checkpoint import describe_network, open_network
+from stadia.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
 
 FindResidual = Callable[[Tensor], Tensor]
 """Returns the photometric residual (B, 1, H, W) of inverse depth (B, 1, H, W), by the motions of the prediction."""
@@ -34,7 +34,7 @@ def open_teacher(config: TeacherConfig, height: int, width: int) -> tuple[DepthP
     Raises ConfigError for one without depth whose ratios or order are known, and for one of a crop.
     """
     name = str(config.network)
-    opened = open_network(name, lambda: (height, width), config.settings)
+    opened = open_network_checkpoint(name, lambda: (height, width), config.settings)
     predictor: Any = load_predictor(opened)
     key = f"teacher={name}"
     if predictor.crop != "none":

@@ -1,4 +1,4 @@
-"""Requests of `stadia predict`, `evaluate` and `odometry`: their options and image sizes. Imports no torch."""
+"""Options of `stadia predict` and `evaluate`, the same in Python, and image sizes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,43 +16,40 @@ from stadia.datasets.config import MAX_NETWORK_PIXELS, SourceOptions
 from stadia.evaluation.backends import TORCH, BackendChoice
 from stadia.evaluation.io.predictions_record import RECORD
 from stadia.files.json_files import read_json
-from stadia.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkRequest:
-    """How a network runs.
+class NetworkOptions:
+    """How a network runs on an input. The names are those of the command line.
 
-    options: how to open the data, from `parse_source_options`.
+    data: how to open the input, from `parse_source_options`.
     size: "1216x352", if it is not the training's.
     flip: average each map with that of the mirrored image.
     steady: average depth over neighboring frames by their motion.
+    scale_from: sources of metres (`scale_grammar.SCALE_VALUES`), such as "height=1.5".
     """
 
-    options: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
     size: str | None = None
     flip: bool = False
     steady: bool = False
+    scale_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRequest(NetworkRequest):
-    """`stadia predict CHECKPOINT INPUT`.
+class PredictOptions(NetworkOptions):
+    """Options of a prediction: `stadia predict`, `Network.open`, `Network.stream`.
 
-    every: each n-th frame.
+    every: predict each n-th frame.
     motion: method of the trajectory; None = aligned.
     video: whether to write it.
     cloud: whether to write it; None = where the recipe predicts points.
     background: of a composite image, the same image without the foreground; or a folder of such images.
     backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
     precision: row of `stadia.evaluation.backends.PRECISIONS`.
-    strict: raise VerdictError, after all files are written, where the verdict is unusable.
-    scale_from: sources of metres (`scale_grammar.SCALE_VALUES`), such as "height=1.5".
-    glb, rerun: files in 3D that are written beside `out`; None writes none.
+    glb, rerun: files in 3D that are written beside the folder; None writes none.
     """
 
-    source: Path
-    out: Path
     every: int = 1
     motion: str | None = None
     video: bool = True
@@ -60,8 +57,6 @@ class PredictRequest(NetworkRequest):
     background: Path | None = None
     backend: str | None = None
     precision: str = "float32"
-    strict: bool = False
-    scale_from: tuple[str, ...] = ()
     glb: Path | None = None
     rerun: Path | None = None
 
@@ -72,8 +67,8 @@ class PredictRequest(NetworkRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRequest(NetworkRequest):
-    """`stadia evaluate CHECKPOINT DATA`.
+class EvaluateOptions(NetworkOptions):
+    """Options of `stadia evaluate NETWORK DATA` and `stadia.evaluate`.
 
     protocol: of depth.
     by: parts of the images that are also scored, of `score_parts.PARTS` but for "class".
@@ -81,19 +76,14 @@ class EvaluateRequest(NetworkRequest):
     every: each n-th frame.
     held_out: only frames that did not train.
     motion: method of the trajectory.
-    out: None = into the run.
-    scale_from: as of `PredictRequest`.
     """
 
-    data: Path
     protocol: str = "metric"
     by: tuple[str, ...] = ()
     frames: Path | None = None
     every: int = 1
     held_out: bool = False
     motion: str = "aligned"
-    out: Path | None = None
-    scale_from: tuple[str, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -103,22 +93,10 @@ class EvaluateRequest(NetworkRequest):
         return frames + "-held-out" * self.held_out + method + "-scaled" * bool(self.scale_from)
 
 
-@dataclass(frozen=True, kw_only=True)
-class OdometryRequest(NetworkRequest):
-    """`stadia odometry CHECKPOINT INPUT`.
-
-    method: of `stadia.odometry.ODOMETRY_METHODS`.
-    out: None = into the run.
-    backend_choice: of the depth network.
-    strict, scale_from: as of `PredictRequest`.
-    """
-
-    source: Path
-    method: str = "refined"
-    out: Path | None = None
-    backend_choice: BackendChoice = field(default_factory=BackendChoice)
-    strict: bool = False
-    scale_from: tuple[str, ...] = ()
+def as_predict_options(options: EvaluateOptions) -> PredictOptions:
+    """Return the options of the predictions that are scored."""
+    shared = {one.name: getattr(options, one.name) for one in fields(NetworkOptions)}
+    return PredictOptions(**shared, every=options.every, motion=options.motion)
 
 
 def refuse_finished(out: Path) -> None:
@@ -138,27 +116,18 @@ def refuse_finished(out: Path) -> None:
         raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
 
 
-def describe_checkpoint(checkpoint: Checkpoint) -> str:
-    """Return which checkpoint is read, its recipe, its step and its image size."""
-    size = trained_size(checkpoint.header.config)
-    if not checkpoint.nest and checkpoint.header.kind == "weights":
-        return f"{checkpoint.title}: no run of stadia trained it; predicts at {size_text(size or (0, 0))}"
-    at = "" if size is None else f", trained at {size_text(size)}"
-    return f"reading {checkpoint.path}: {checkpoint.header.recipe}, step {checkpoint.header.step}{at}"
-
-
-def refuse_unused(request: PredictRequest | EvaluateRequest, used: Collection[str], what: str) -> None:
+def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> None:
     """Raise ConfigError for options that were given and have no effect. An option that is switched off is allowed.
 
     Args:
-        used: fields of the request that have an effect.
+        used: fields of the options that have an effect.
         what: the recipe or network that runs.
     """
-    optional = [option for option in fields(request) if option.name not in {"source", "data", "options", "out"}]
-    given = [option.name for option in optional if getattr(request, option.name) not in (option.default, False)]
+    optional = [option for option in fields(options) if option.name != "data"]
+    given = [option.name for option in optional if getattr(options, option.name) not in (option.default, False)]
     names = [f"--{name.replace('_', '-')}" for name in given if name not in used]
-    if "options" not in used:
-        names += [f"data.{name}" for name in request.options]
+    if "data" not in used:
+        names += [f"data.{name}" for name in options.data]
     if names:
         usable = ", ".join(f"--{option.name.replace('_', '-')}" for option in optional if option.name in used)
         expected = f"options that it uses ({usable})" if usable else "no options"

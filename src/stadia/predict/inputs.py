@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.config import resolve_config
-from stadia.core.errors import DataError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.datasets import DATASETS
 from stadia.datasets.config import CameraConfig, SourceOptions
@@ -37,8 +37,8 @@ from stadia.evaluation.frame_preparation import Frame, frame_name, has_frame_num
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, estimate_frame_rate_hz
 from stadia.files.paths import expand_home
 from stadia.files.run_facts import RUN_FILE, read_run_facts
-from stadia.predict.input_camera import InputCamera, choose_input_camera, describe_camera
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov
+from stadia.predict.input_camera import ASSUMED_FOV_DEG, InputCamera, choose_input_camera, describe_camera
 from stadia.training.checkpoint import Checkpoint
 
 DATA_SET_CAMERA = "of the data set"
@@ -89,8 +89,8 @@ class PredictionInput:
 
     @property
     def is_photo(self) -> bool:
-        """Return whether this is one image file, whose frame can be read again and again."""
-        return isinstance(self.frames, PhotoFrames)
+        """Return whether this is one image, whose frame can be read again and again."""
+        return isinstance(self.frames, PhotoFrames | tuple)
 
 
 def open_inputs(
@@ -157,6 +157,36 @@ def _find_unlike_photos(folder: Path, options: SourceOptions) -> list[Path]:
         return images
     has_lens = len(images) > 1 and not is_given and read_lens(images[0]) is not None
     return images if has_lens and len(set(map(read_lens, images))) > 1 else []
+
+
+def make_image_input(
+    image: NDArray[np.uint8], *, K: NDArray[np.floating] | None = None, fov_deg: float | None = None
+) -> PredictionInput:
+    """Return an image in memory as an input.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        K: (3, 3) of it, pixels.
+        fov_deg: its horizontal field of view, degrees, instead of K; without both it is assumed.
+
+    Raises DataError for another array, ConfigError for a wrong camera.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found, fix = f"{image.dtype} of shape {image.shape}", "convert it to RGB of 8 bits"
+        raise DataError("image", found=found, expected="uint8 of shape (H, W, 3), RGB", fix=fix)
+    height, width = image.shape[:2]
+    is_assumed = K is None and fov_deg is None
+    if K is None:
+        across_deg = ASSUMED_FOV_DEG if fov_deg is None else fov_deg
+        if not 0 < across_deg < 180:
+            expected = "degrees above 0 and below 180"
+            raise ConfigError("fov_deg", found=f"{across_deg:g}", expected=expected, fix="pass it in degrees")
+        K = centered_K(focal_px_from_fov(across_deg, max(height, width) if is_assumed else width), height, width)
+    K = check_K("K", np.asarray(K, np.float64))
+    origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side" if is_assumed else "given"
+    camera = InputCamera(CameraConfig(), origin, is_assumed)
+    frames = (Frame("image", image, K),)
+    return PredictionInput("image", frames, 1, DEFAULT_RATE_HZ, camera=camera, intrinsics=Intrinsics(K, height, width))
 
 
 def make_recording_input(recording: Recording, indices: Sequence[int]) -> PredictionInput:
@@ -340,18 +370,6 @@ def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:
 
 
 # -- a network for an input
-
-
-def open_network_for(
-    network: Path | str, source: Path, options: Mapping[str, Any], settings: Sequence[str]
-) -> Checkpoint:
-    """Return what `open_network` does, for the images of an input.
-
-    Args:
-        source: the input.
-        options: how to open it, from `parse_source_options`.
-    """
-    return open_network(network, lambda: read_input_size(source, options), settings)
 
 
 def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]:

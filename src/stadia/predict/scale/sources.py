@@ -20,7 +20,7 @@ from stadia.evaluation.frame_preparation import PreparedFrame
 from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.geometry.ground.road_plane import fit_inverse_depth_plane
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, Lengths
-from stadia.predict.scale_grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, parse_scale
+from stadia.predict.scale.grammar import Box, KnownObject, MeasuredPoint, ReferenceMaps, parse_scale
 
 MIN_DISPARITY_PX, NUM_DISPARITIES, BLOCK_PX = 2.0, 128, 5
 """Of semi-global matching. Below two pixels a quarter of a pixel is an eighth of the depth."""

@@ -1,4 +1,4 @@
-"""Files beside predictions, also in 3D, and lines about them for people."""
+"""Files beside predictions: video, point cloud, path, scenes in 3D."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.types import DepthScale
-from stadia.diagnostics.prediction_checks import Verdict
 from stadia.evaluation.frame_preparation import Listener
-from stadia.evaluation.io.predictions_folder import PredictionChecker, Predictions
+from stadia.evaluation.io.predictions_folder import PredictionChecker
 from stadia.evaluation.plots.videos import (
     VERDICT_COLORS,
     open_side_by_side_video,
@@ -23,14 +20,16 @@ from stadia.evaluation.plots.videos import (
 )
 from stadia.files.paths import check_writable, expand_home
 from stadia.geometry.sky import find_far_sky
-from stadia.predict.prediction_inputs import PredictionInput
-from stadia.predict.requests import PredictRequest
-from stadia.predict.verdict import describe_trust, verdict_lines
+from stadia.predict.inputs import PredictionInput
+from stadia.predict.options import PredictOptions
 
 VIDEO = "side_by_side.mp4"
 IMAGE = "side_by_side.png"
 CLOUD = "cloud.ply"
 DEPTH_COLOR = "depth_color"
+
+PATH_DRAWING = "trajectory.png"
+"""Drawing of the path of a prediction."""
 
 
 def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextManager[Listener]:
@@ -55,47 +54,6 @@ def mark_verdict(folder: Path, checker: PredictionChecker | None) -> None:
         write_image_verdict(folder / IMAGE, verdict)
 
 
-def list_files(folder: Path) -> Iterator[str]:
-    """Yield one line for each file and folder in it."""
-    yield from (f"  {path.name}{'/' if path.is_dir() else ''}" for path in sorted(folder.iterdir()))
-
-
-def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
-    """Yield how many frames were predicted, and a note if the trajectory ends early."""
-    posed = len(predictions.record.path) if predictions.record else 0
-    frames = len(predictions.files)
-    checks = (predictions.record.checks if predictions.record else None) or {}
-    if frames == 1 and checks.get("verdict") == Verdict.NOT_JUDGED:
-        yield f"{folder}: {describe_range(predictions)}; not judged: one image shows no motion to compare depth with"
-        return
-    yield f"{folder}: {frames} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
-    if predictions.record and predictions.record.path_ends:
-        yield f"note: {predictions.record.path_ends}"
-    if predictions.record and (count := predictions.record.not_aligned):
-        advice = "; do not rely on the path" if 2 * count > posed - 1 else ""
-        part = f"{count} of {posed - 1} motions of the path are the pose network's"
-        yield f"note: {part}: no alignment of the images confirms them{advice}"
-    if predictions.record and predictions.record.checks:
-        yield from verdict_lines(predictions.record.checks)
-
-
-def describe_range(predictions: Predictions) -> str:
-    """Return between which values nine tenths of the depth of the first map lie."""
-    depth = predictions.read(next(iter(predictions.files)))
-    known = depth[np.isfinite(depth) & (depth > 0)]
-    if predictions.depth_scale.is_affine or not known.size:
-        return "one map of near and far"
-    near, far = np.percentile(known, (5, 95)).tolist()
-    unit = " m" if predictions.depth_scale is DepthScale.METRES else ", up to scale"
-    return f"depth {near:.3g} to {far:.3g}{unit}"
-
-
-def trust_line(predictions: Predictions) -> str:
-    """Return what users may rely on: by the depth scale, and by the verdict on these predictions."""
-    record = predictions.record
-    return f"depth scale: {record.trust if record else describe_trust(predictions.depth_scale, None)}"
-
-
 # -- `stadia predict --glb FILE --rerun FILE`
 
 
@@ -107,21 +65,21 @@ class SceneOutputs:
     rerun: Path | None = None
 
 
-def check_scenes(request: PredictRequest, inputs: Sequence[PredictionInput], scale: DepthScale) -> SceneOutputs:
-    """Return the files in 3D that a request names.
+def check_scenes(options: PredictOptions, inputs: Sequence[PredictionInput], scale: DepthScale) -> SceneOutputs:
+    """Return the files in 3D that the options name.
 
     Raises StadiaError, before the work, where one of them cannot be written, there are no points, or several inputs.
     """
-    if request.rerun is not None:
+    if options.rerun is not None:
         from stadia.evaluation.io.scene_files import check_rerun
 
         check_rerun()
-    paths = {"--glb": request.glb, "--rerun": request.rerun}
-    return SceneOutputs(*(_check_scene(option, path, request, inputs, scale) for option, path in paths.items()))
+    paths = {"--glb": options.glb, "--rerun": options.rerun}
+    return SceneOutputs(*(_check_scene(option, path, options, inputs, scale) for option, path in paths.items()))
 
 
 def _check_scene(
-    option: str, path: Path | None, request: PredictRequest, inputs: Sequence[PredictionInput], scale: DepthScale
+    option: str, path: Path | None, options: PredictOptions, inputs: Sequence[PredictionInput], scale: DepthScale
 ) -> Path | None:
     if path is None:
         return None
@@ -129,7 +87,7 @@ def _check_scene(
     if len(inputs) != 1:
         found, fix = f"{len(inputs)} recordings", "choose one by data.recordings=NAME"
         raise ConfigError(option, found=found, expected="one", fix=fix)
-    if scale.is_affine and not request.scale_from:
+    if scale.is_affine and not options.scale_from:
         found, fix = "a network whose depth has an unknown shift", "pass --scale-from reference=DEPTHS"
         raise ConfigError(option, found=found, expected="one whose depth gives points", fix=fix)
     if path.exists() or path.is_symlink():

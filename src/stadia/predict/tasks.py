@@ -1,13 +1,12 @@
-"""Run `stadia predict` and `stadia evaluate` for any trained recipe, and score a training's validation data.
+"""What commands do with the recipe of a network: open an input, and score labeled data.
 
-All recipes share what is here: load the recipe, refuse unused options, choose folders, write score files.
-What a recipe predicts is a subclass of `Task` in the table `stadia.predict.TASKS`.
+Depth is `depth_task.DepthTask`; a wing has its own subclass of `Task`, named in the table `stadia.predict.TASKS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -17,24 +16,22 @@ from rich.markup import escape
 from rich.progress import track as show_bar
 
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.types import TrackProgress
+from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.frame_store import ReportProgress
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_no_links, safe_join
 from stadia.predict import TASKS
-from stadia.predict.prediction_outputs import list_files
-from stadia.predict.requests import (
-    EvaluateRequest,
-    PredictRequest,
-    Size,
-    network_size_notes,
+from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.options import (
+    EvaluateOptions,
+    NetworkOptions,
+    PredictOptions,
+    as_predict_options,
     refuse_unused,
     requested_size,
     size_text,
 )
-from stadia.recipes.base import build_recipe
-from stadia.recipes.base.config import NETWORK_RECIPE
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
@@ -89,49 +86,30 @@ class Score(Protocol):
 class Task:
     """What is predicted and scored: depth, objects, or depth and mask. The default predicts and scores nothing.
 
-    A subclass names its own types of inputs, which have a `name`, of labeled sets and of scores.
+    A subclass names its own types of labeled sets and of scores.
 
     reuse_predictions: whether finished predictions of an earlier evaluation are scored again instead of replaced.
 
     Args:
-        recipe: trained, in evaluation mode.
-        checkpoint: that the recipe was loaded from.
-        size: (height, width) of the network's images; None = the training's.
+        network: opened; its recipe is trained, in evaluation mode.
     """
 
     reuse_predictions: ClassVar[bool] = False
 
-    def __init__(self, recipe: Any, checkpoint: Checkpoint, size: Size | None = None) -> None:
-        self.recipe, self.checkpoint, self.size = recipe, checkpoint, size
+    def __init__(self, network: LoadedNetwork) -> None:
+        self.network = network
 
     @property
-    def trained_with(self) -> Mapping[str, Any]:
-        """Return the configuration of the training."""
-        return self.checkpoint.header.config
+    def recipe(self) -> Any:
+        """Return the recipe of the network."""
+        return self.network.recipe
 
-    def used_options(self, request: PredictRequest | EvaluateRequest) -> Collection[str]:
-        """Return the fields of the request that are used; all others are refused if they are given.
-
-        Default: all but `flip` and `steady`, which predictions and scores record as used.
-        """
-        return [option.name for option in fields(request) if option.name not in ("flip", "steady")]
-
-    def open_inputs(self, request: PredictRequest) -> Sequence[Any]:
-        """Open the images to predict. Default: raises CheckpointError."""
+    def open(self, source: Path, options: PredictOptions) -> Sequence[Any]:
+        """Open the images to predict, a session for each folder that is written. Default: raises CheckpointError."""
         raise self._unsupported("predicts nothing of an image")
 
-    def predict_input(
-        self, given: Any, folder: Path, *, request: PredictRequest, provenance: Provenance, track: TrackProgress
-    ) -> Iterator[str]:
-        """Predict one input into its folder; yield its line, then notes ("note: ...")."""
-        raise NotImplementedError
-
-    def closing_lines(self) -> Iterator[str]:
-        """Yield lines about what the predictions mean."""
-        raise NotImplementedError
-
-    def open_labeled(self, request: EvaluateRequest, progress: ReportProgress) -> Any:
-        """Open labeled data, without the frames that trained if the request excludes them.
+    def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> Any:
+        """Open labeled data, without the frames that trained if the options exclude them.
 
         Default: raises CheckpointError.
         """
@@ -151,67 +129,120 @@ class Task:
     def check_predictions(self, data: Any, run: Run, console: Console) -> None:
         """Judge what a finished training predicts, and add the findings to the run's. Default: nothing."""
 
+    def refuse_unused(self, options: NetworkOptions, used: Collection[str]) -> None:
+        """Raise ConfigError for options that were given, and that this recipe does not use."""
+        refuse_unused(options, used, f"recipe '{self.recipe.recipe}'")
+
     def _unsupported(self, what: str) -> CheckpointError:
         found, fix = f"a checkpoint of '{self.recipe.recipe}', which {what}", "pass another checkpoint"
-        return CheckpointError(self.checkpoint.path, found=found, expected="a recipe that does", fix=fix)
+        return CheckpointError(self.network.checkpoint.path, found=found, expected="a recipe that does", fix=fix)
 
 
-def run_predict(checkpoint: Checkpoint, request: PredictRequest, track: TrackProgress) -> Iterator[str]:
-    """Predict an input into a new folder, or one folder for each of several; yield lines for people.
+class InputSession(Protocol):
+    """What predicts one input: `session.Session` for depth, and the sessions of the wings."""
 
-    Raises CheckpointError if the recipe has no task, and the errors of opening the input.
+    @property
+    def name(self) -> str:
+        """Return the name of the input."""
+
+    @property
+    def count(self) -> int | None:
+        """Return the number of images; None where that is not known."""
+
+    def start(self) -> None:
+        """Measure what is needed before the first image."""
+        ...
+
+    def write(self, folder: Path, track: TrackProgress) -> Any:
+        """Predict into a folder; return what `describe.describe` turns into lines for people."""
+        ...
+
+
+def find_task(network: LoadedNetwork) -> Task:
+    """Return what commands do with a network: depth for one without a run; the default for a recipe without a task."""
+    recipe = network.checkpoint.header.recipe if network.has_own_size and not network.is_exported else "selfsup"
+    task: type[Task] = TASKS.load(recipe) if recipe in TASKS else Task
+    return task(network)
+
+
+def predict_to_folders(
+    sessions: Sequence[InputSession], out: Path, track: TrackProgress = no_progress
+) -> Iterator[tuple[InputSession, Any]]:
+    """Start each session and yield it with None; then predict it into its folder, and yield it with its result.
+
+    Several inputs get a folder each in `out`.
     """
-    yield from predict_with(open_task(checkpoint, request), request, track)
+    for session in sessions:
+        session.start()
+        yield session, None
+        yield session, session.write(out if len(sessions) == 1 else safe_join(out, session.name), track)
 
 
-def predict_with(task: Task, request: PredictRequest, track: TrackProgress) -> Iterator[str]:
-    """Predict an input as `run_predict`, with a task that is open: its network serves many inputs."""
-    choice = request.backend_choice
-    used = {"backend": choice.backend, "precision": choice.precision}
-    provenance = _describe_provenance(task, request).model_copy(update=used)
-    yield from (f"note: {note}" for note in network_size_notes(task.size, task.trained_with))
-    inputs = task.open_inputs(request)
-    for given in inputs:
-        folder = request.out if len(inputs) == 1 else safe_join(request.out, given.name)
-        yield from task.predict_input(given, folder, request=request, provenance=provenance, track=track)
-        yield from list_files(folder)
-    yield from task.closing_lines()
+# -- scores
 
 
-def run_evaluate(
-    checkpoint: Checkpoint, request: EvaluateRequest, track: TrackProgress, progress: ReportProgress
-) -> tuple[dict[str, Any], list[Path]]:
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a network on labeled data.
+
+    summary: scores by their names, with the split, the number of images, and "notes" for a reader of the scores.
+    files: that were written.
+    """
+
+    summary: Mapping[str, Any]
+    files: Sequence[Path]
+
+
+def evaluate_network(
+    network: LoadedNetwork,
+    data: Path,
+    options: EvaluateOptions,
+    *,
+    out: Path | None = None,
+    track: TrackProgress = no_progress,
+    progress: ReportProgress | None = None,
+) -> Evaluation:
     """Predict labeled data and score the predictions from disk.
 
     Args:
+        network: opened.
+        data: labeled.
+        options: of the predictions and the scores.
+        out: folder for the predictions; None = into the run.
         track: shows the progress of loops.
         progress: called while images are decoded.
 
-    Returns the summary to print, with its "notes", and the written files. Raises CheckpointError if the recipe has no
-    task, ConfigError without a folder to write into, and the errors of opening the data.
+    Raises CheckpointError if the recipe has no task, ConfigError without a folder to write into, and the errors of
+    opening the data.
     """
-    task = open_task(checkpoint, request)
-    provenance = _describe_provenance(task, request)
-    run = checkpoint.run_folder
-    is_run = (run / "run.json").is_file()
-    if is_run:
+    network = network.fit_source(data, options.data)
+    task = find_task(network)
+    provenance = network.make_provenance(as_predict_options(options))
+    run = network.run_folder
+    if run is not None:
         check_no_links(run)
-    if request.out is None and not is_run:
+    if out is None and run is None:
         found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
-    labeled = task.open_labeled(request, progress)
-    about = {"checkpoint": provenance.checkpoint, "data": str(request.data.resolve()), **labeled.about}
+    labeled = task.open_labeled(data, options, progress)
+    about = {"checkpoint": provenance.checkpoint, "data": str(data.resolve()), **labeled.about}
     labeled = replace(labeled, about=about)
-    suffix = request.suffix + (f"-{size_text(task.size)}" if task.size else "")
+    size = requested_size(options.size, network.trained_with)
+    suffix = options.suffix + (f"-{size_text(size)}" if size else "")
     name = labeled.name + suffix
+    checkpoint = network.checkpoint
     origin = f"{checkpoint.path.stem}-step{checkpoint.header.step}{suffix}"
-    folder = request.out or safe_join(run / "predictions", origin if task.reuse_predictions else name)
-    if request.out is None and not task.reuse_predictions:
-        _take_back(folder, run)  # of the same images, by an earlier evaluation
-    scores = (run if is_run else folder) / "scores"
-    out = ScoreOutput(folder, provenance, scores / f"{labeled.name}{request.suffix}.json")
-    score = task.score(labeled, out, track)
-    return {**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)]
+    if out is not None:
+        folder = out
+    else:
+        assert run is not None
+        folder = safe_join(run / "predictions", origin if task.reuse_predictions else name)
+        if not task.reuse_predictions:
+            _take_back(folder, run)  # of the same images, by an earlier evaluation
+    scores = (folder if run is None else run) / "scores"
+    output = ScoreOutput(folder, provenance, scores / f"{labeled.name}{options.suffix}.json")
+    score = task.score(labeled, output, track)
+    return Evaluation({**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)])
 
 
 def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
@@ -220,7 +251,7 @@ def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: 
     recipe: with the weights of the checkpoint, the run's best, in evaluation mode and without gradients.
     """
     recipe.finish_training(run, console)
-    task = _find_task(recipe.recipe)(recipe, checkpoint)
+    task = find_task(LoadedNetwork.of_recipe(recipe, checkpoint))
     for labeled in task.open_validation(data, run):
         score = score_split(task.score, labeled, run, Provenance.from_checkpoint(checkpoint), console)
         task.finish_validation(labeled, score, run, console)
@@ -255,27 +286,6 @@ def _take_back(folder: Path, run: Path) -> None:
             kept.mkdir(parents=True, exist_ok=True)
         numbered = (kept / f"{folder.name}-{number}" for number in count(1))
         folder.rename(next(path for path in numbered if not path.exists()))
-
-
-def _find_task(recipe: str) -> type[Task]:
-    """Return the task of a recipe, for a network without a run that of depth; the default one if there is none."""
-    if recipe == NETWORK_RECIPE:
-        return TASKS.load("selfsup")
-    return TASKS.load(recipe) if recipe in TASKS else Task
-
-
-def open_task(checkpoint: Checkpoint, request: PredictRequest | EvaluateRequest) -> Task:
-    """Load the recipe of a checkpoint with its task; refuse options that it does not use."""
-    recipe = build_recipe.load_recipe(checkpoint)
-    size = requested_size(request.size, checkpoint.header.config)
-    task = _find_task(checkpoint.header.recipe)(recipe, checkpoint, size)
-    refuse_unused(request, task.used_options(request), f"recipe '{checkpoint.header.recipe}'")
-    return task
-
-
-def _describe_provenance(task: Task, request: PredictRequest | EvaluateRequest) -> Provenance:
-    provenance = Provenance.from_checkpoint(task.checkpoint, request.motion or "aligned", task.size)
-    return provenance.model_copy(update={"flip": request.flip, "steady": request.steady})
 
 
 def _console_track(console: Console) -> TrackProgress:

@@ -29,8 +29,8 @@ from stadia.geometry.scale_fit import (
     fit_scale_with_shift,
     fuse_scales,
 )
-from stadia.predict.prediction_inputs import PredictionInput
-from stadia.predict.scale_sources import (
+from stadia.predict.inputs import PredictionInput
+from stadia.predict.scale.sources import (
     UNKNOWN_LEAN_DEVIATION,
     MeasuredFrame,
     RoadLean,
@@ -46,13 +46,6 @@ MIN_COMMON = 3
 
 MAX_READ = 400
 """Frames of a video file from which these are taken: it is decoded from its start."""
-
-
-MAX_LEAN = 1.2
-"""Ratio of the heights over the far and the near road, or its inverse, from which a line names the lean."""
-
-VERDICTS = ("usable", "not judged", "doubtful", "unusable")
-"""Verdicts of depth and of scales, best first."""
 
 
 @dataclass(frozen=True)
@@ -150,32 +143,6 @@ class ScaleReceipt:
         about = {"factor": self.factor, "shift": self.shift, "verdict": self.verdict}
         return {**about, "sources": fits, "missing": dict(self.missing), "fused": fused}
 
-    def lines(self) -> Iterator[str]:
-        """Yield the receipt for people."""
-        for name, fit in self.fits.items():
-            shift = "" if fit.shift is None else f", shift {fit.shift:.4g} 1/m"
-            unit = "inverse depth is" if fit.shift is not None else "one unit is"
-            size = f"{fit.factor:.4g} times the output" if fit.shift is not None else f"{fit.factor:.4g} m"
-            yield (
-                f"scale from {name}: {unit} {size}{shift}, +- {fit.deviation:.1%};"
-                f" {fit.inliers:.0%} of {fit.count} measurements in {fit.images} images within 25 %,"
-                f" residual {fit.residual:.1%}: {fit.verdict}"
-            )
-            if name in self.leans:
-                yield from _describe_lean(name, self.leans[name])
-        for name, why in self.missing.items():
-            yield f"scale from {name}: nothing measured: {why}"
-        if self.fused is not None and len(self.fits) > 1:
-            left_out = [name for name, fit in self.fits.items() if fit.verdict == "unusable"]
-            used = f"without {', '.join(left_out)}" if 0 < len(left_out) < len(self.fits) else "of all sources"
-            yield f"scale: one unit is {self.factor:.4g} m, +- {self.fused.deviation:.1%}, {used}"
-            for one, two in self.fused.contradictions:
-                first, second = self.fits[one].factor, self.fits[two].factor
-                yield (
-                    f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) contradict each other by"
-                    f" {abs(math.log(first / second)):.0%}: one of them, or the camera's focal length, is wrong"
-                )
-
     @property
     def deviation(self) -> float:
         """Return the relative standard deviation of the factor."""
@@ -184,29 +151,6 @@ class ScaleReceipt:
     def findings(self) -> list[Finding]:
         """Return M38 where the scale is not usable: depth in metres is not better than its scale."""
         return check_scale_verdict(self.verdict, " and ".join(self.fits), self.deviation, has_map=self.has_map)
-
-    def describe_limit(self, verdict: str) -> str | None:
-        """Return a line where the depth that is scaled has a worse verdict than its scale; None elsewhere.
-
-        verdict: of the predictions.
-        """
-        if VERDICTS.index(verdict) <= VERDICTS.index(self.verdict):
-            return None
-        return f"scale: {verdict}, as the depth that it scales (its measurements alone are {self.verdict})"
-
-
-def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
-    """Yield a line where near and far road contradict each other, or where nothing shows whether they do."""
-    if lean is None:
-        yield (
-            f"note: {name}: no horizon is known, so nothing shows whether the predicted road leans: metres far ahead"
-            " can be wrong by more than the deviation; `stadia map VIDEO` measures it"
-        )
-    elif not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN:
-        yield (
-            f"warn: {name}: the road leans: the height over it at {lean.far_m:.0f} m is {lean.ratio:.2f} times that at"
-            f" {lean.near_m:.0f} m, so no factor makes its depth right"
-        )
 
 
 class ScaledPredictor:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +15,12 @@ from numpy.typing import NDArray
 from stadia.core.types import Camera, Predictor
 from stadia.datasets.splits import frame_indices, unique_recordings
 from stadia.datasets.video.video_map import find_map_geometry
-from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.files.paths import expand_home
 from stadia.models.depth.depth_network import DepthNetwork
-from stadia.predict.prediction_inputs import open_inputs, open_network_for
-from stadia.predict.verdict import PredictionGate, read_training_record
-from stadia.recipes.base.build_recipe import load_recipe
-from stadia.recipes.base.network_checkpoint import describe_network
+from stadia.predict.verdict import PredictionGate
 from stadia.recipes.base.video_data import VideoData
 
 MIN_CHECKED_FRAMES = 30
@@ -107,41 +100,3 @@ def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> S
     before = max(0, (most - len(middle)) // 2)
     start = max(0, min(first - before, len(indices) - most))
     return indices[start : start + most]
-
-
-# -- `stadia check --network`
-
-MAX_INPUTS, MAX_FRAMES = 4, 60
-"""Inputs, and frames of each, that are judged."""
-
-
-def judge_network(
-    network: Path | str, data: Path, options: Mapping[str, Any], settings: Sequence[str] = ()
-) -> tuple[list[Finding], list[str]]:
-    """Return the findings of a network's predictions for data, and a line for each recording.
-
-    Args:
-        network: as of `open_network`.
-        data: an image, a folder, a video or a data set.
-        options: how to open it, from `parse_source_options`.
-        settings: keys of a network without a run, `network.KEY=VALUE`.
-
-    Raises the errors of opening the network and the data.
-    """
-    opened = open_network_for(network, data, options, settings)
-    recipe = load_recipe(opened)
-    predictor: Predictor | None = recipe.predictor()
-    lines = [line] if (line := describe_network(opened)) else []
-    findings: list[Finding] = []
-    for given in open_inputs(data, **options)[:MAX_INPUTS] if predictor is not None else ():
-        assert predictor is not None
-        lines += [f"{given.name}: {line}" for line in given.camera_lines()]
-        assumed = given.camera_is_assumed
-        gate = PredictionGate(predictor.depth_scale, read_training_record(opened), camera_is_assumed=assumed)
-        frames = list(islice(given.frames, MAX_FRAMES))
-        gate.beliefs += find_network_focals(recipe, predictor, frames)
-        deque(observe_frames(gate, predictor, frames), maxlen=0)
-        judged = gate.judge()
-        lines.append(f"{given.name}: predictions of {opened.title} ({predictor.depth_scale}) are {judged.verdict}")
-        findings += [replace(finding, where=(given.name,)) for finding in judged.findings]
-    return findings, lines

@@ -18,8 +18,8 @@ from stadia.core.types import Camera, PredictedMaps, Predictor
 from stadia.evaluation.backends import Backend, BackendChoice, median_relative_difference
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.models.depth.depth_network import compute_focal_ratio
-from stadia.predict.export import NetworkExports, motion_precision
-from stadia.predict.prediction_inputs import PredictionInput
+from stadia.predict.export import NetworkExports
+from stadia.predict.inputs import PredictionInput
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.training.checkpoint import Checkpoint
 
@@ -34,9 +34,6 @@ NUM_COMPARED = 16
 
 MAX_READ_FRAMES = 1000
 """Maximum number of frames of a video from which these are chosen: it is decoded from its start."""
-
-MAX_DIFFERENCE = 0.02
-"""Median relative difference from float32, above which a note advises against a precision."""
 
 EXPORTS = "exports"
 """Folder of a run with its exported networks. They are compared before each use; the folder may be removed."""
@@ -124,27 +121,6 @@ def open_backend(
         opened = BackendPredictor(predictor, choice.precision, depth, motion)
         opened.precision_cost = _measure_cost(predictor, opened, compared)
         return opened
-
-
-def describe_backend_choice(choice: BackendChoice) -> str:
-    """Return the note that another runtime predicts depth, or in another precision."""
-    if choice.is_torch:
-        return f"note: the networks compute in {choice.precision}"
-    if choice.precision == motion_precision(choice):
-        return f"note: {choice.backend} runs the networks in {choice.precision}"
-    depth, motion = choice.precision, motion_precision(choice)
-    return f"note: {choice.backend} runs the depth network in {depth}, and the pose network in {motion}"
-
-
-def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
-    """Yield what a precision costs, for people; nothing for float32."""
-    if cost is None:
-        return
-    difference = cost["median_relative_difference"]
-    frames = f"{cost['frames']:.0f} frames of this input"
-    yield f"note: {precision} differs from float32 by {difference:.2%} (median over {frames})"
-    if not difference <= MAX_DIFFERENCE:
-        yield f"note: that is more than {MAX_DIFFERENCE:.0%}: use --precision float32 for depth that is measured by"
 
 
 def _find_export_folder(checkpoint: Checkpoint) -> Path:

@@ -1,0 +1,123 @@
+"""What Python gets of one predicted image: depth, camera, pose, verdict, receipt, distances."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import PredictedFrame
+from stadia.geometry.distances import MeasuredDistance, measure_distance
+from stadia.predict.session import Session, WrittenPrediction
+
+if TYPE_CHECKING:
+    from stadia.diagnostics.prediction_checks import PredictionVerdict
+    from stadia.predict.scale.receipt import ScaleReceipt
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The prediction of one image, from `Network.predict` or `Network.stream`.
+
+    predicted: the network's image, inverse depth and pose.
+    session: that predicted it.
+
+    Examples:
+        >>> from stadia.predict.network import open_network
+        >>> photo = open_network("base").predict(np.full((96, 128, 3), 127, np.uint8), fov_deg=60)
+        >>> photo.depth_m.shape, str(photo.verdict.verdict), photo.receipt
+        ((96, 128), 'not judged', None)
+    """
+
+    predicted: PredictedFrame
+    session: Session
+
+    @property
+    def name(self) -> str:
+        """Return the name of the frame."""
+        return self.predicted.frame.name
+
+    @property
+    def time_s(self) -> float | None:
+        """Return the time of the frame in its video, seconds; None without one."""
+        return self.predicted.frame.time_s
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Return the image (h, w, 3) RGB; where the network crops, the crop."""
+        return self.predicted.frame.image
+
+    @property
+    def K(self) -> NDArray[np.float64]:
+        """Return the intrinsics (3, 3) of the whole image, pixels."""
+        K = self.predicted.frame.K.copy()
+        K[:2, 2] += self.predicted.box.left, self.predicted.box.top
+        return K
+
+    @property
+    def depth_scale(self) -> DepthScale:
+        """Return what the depth means."""
+        return self.predicted.depth_scale
+
+    @cached_property
+    def depth(self) -> NDArray[np.float32]:
+        """Return depth (H, W) of the whole image in the unit of `depth_scale`, 0 = none.
+
+        Raises GeometryError where depth is only known up to a shift.
+        """
+        if self.depth_scale.is_affine:
+            fix = 'use `predicted.inverse_depth`, or give a scale: predict(image, scale_from=["reference=DEPTHS"])'
+            found = "values up to scale and shift, which define no depth"
+            raise GeometryError("depth", found=found, expected="depth", fix=fix)
+        return self.predicted.depth_at_image()
+
+    @property
+    def depth_m(self) -> NDArray[np.float32]:
+        """Return depth (H, W) of the whole image in metres, 0 = none. Raises GeometryError for another scale."""
+        if self.depth_scale is not DepthScale.METRES:
+            fix = 'give a known length: predict(image, scale_from=["height=1.5"]); `depth` has no unit'
+            raise GeometryError("depth_m", found=f"depth {self.depth_scale}", expected="depth in metres", fix=fix)
+        return self.depth
+
+    @property
+    def T_world_camera(self) -> NDArray[np.float64] | None:
+        """Return the pose (4, 4) in the unit of depth, the world is the first camera; None off the path."""
+        return self.predicted.T_world_camera
+
+    @property
+    def verdict(self) -> PredictionVerdict:
+        """Return the verdict on the predictions of this input so far, with its findings."""
+        return self.session.verdict
+
+    @property
+    def receipt(self) -> ScaleReceipt | None:
+        """Return how the scale was measured; None where it is the network's own."""
+        return self.session.receipt
+
+    @property
+    def relative_error(self) -> float | None:
+        """Return the relative error of depth, of the network and of the scale as far as known; None where it is not."""
+        errors = [self.session.network.relative_error, None if self.receipt is None else self.receipt.deviation]
+        known = [error for error in errors if error is not None]
+        return math.hypot(*known) if known else None
+
+    def distance(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
+        """Return the distance between the points of two pixels (x, y), with its deviation, in the unit of depth.
+
+        Raises GeometryError where a pixel is outside the image or has no depth.
+        """
+        return measure_distance(self.depth, self.K, first, second, self.relative_error or 0.0)
+
+    def save(self, folder: str | Path) -> WrittenPrediction:
+        """Write the files of `stadia predict` for the input of this prediction into a new folder."""
+        done = self.session
+        network, options = done.network, done.options
+        again = Session(network, done.open_again(), options, network.make_predictor(options), source=done.source)
+        return again.write(Path(folder))
