@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tests.apps.killed_worker import KilledWorker
 from tests.datasets.rendered_world import render
+from tests.sessions import predict_lines
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
@@ -24,10 +25,8 @@ from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, Video
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import no_progress
 from stadia.files.remote_store import RemoteStore
-from stadia.predict import task
-from stadia.predict.options import PredictRequest
-from stadia.predict.tasks import run_predict
-from stadia.training.checkpoint import Checkpoint
+from stadia.predict.options import PredictOptions
+from stadia.recipes.base import build_recipe
 
 OPTIONS = {"camera": {"focal_px": 120}}
 NAMES = ["a", "b", "poisoned", "c"]
@@ -57,8 +56,10 @@ def network(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., P
 
 
 def request(network: Path, videos: Path, out: object, **changes: Any) -> BatchRequest:
-    one = PredictRequest(source=videos, out=Path("unused"), options=OPTIONS, motion="network", video=False, cloud=False)
-    return BatchRequest(**{"network": str(network), "request": one, "out": str(out), "workers": 0, **changes})
+    one = PredictOptions(data=OPTIONS, motion="network", video=False, cloud=False)
+    return BatchRequest(
+        **{"network": str(network), "source": videos, "options": one, "out": str(out), "workers": 0, **changes}
+    )
 
 
 def run(batch: BatchRequest) -> tuple[list[str], BatchSummary]:
@@ -114,7 +115,7 @@ def test_deleted_predictions_are_made_again_and_other_weights_or_options_refused
     assert (tmp_path / "out" / "a" / "predictions.json").is_file()
     for key, value in (("steady", True), ("background", tmp_path)):
         with pytest.raises(RunError, match=f"a batch with other {key}"):
-            run(replace(batch, request=replace(batch.request, **{key: value})))
+            run(replace(batch, options=replace(batch.options, **{key: value})))
     network.write_bytes(b"others")
     with pytest.raises(RunError, match="a batch with other weights"):
         run(batch)
@@ -125,10 +126,10 @@ def test_a_poisoned_video_fails_alone_and_nothing_is_predicted_twice(
     network: Path, videos: Path, tmp_path: Path, predicted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[object] = []
-    real = task.open_task
-    monkeypatch.setattr(task, "open_task", lambda *given: (opened.append(given), real(*given))[1])
+    real = build_recipe.load_recipe
+    monkeypatch.setattr(build_recipe, "load_recipe", lambda *given: (opened.append(given), real(*given))[1])
     lines, summary = run(request(network, videos, tmp_path / "out"))
-    assert len(opened) == 1, "the network is loaded once"
+    assert len({id(given[0]) for given in opened}) == 1, "the network is opened once"
     assert (summary.done, summary.failed, summary.before) == (3, 1, 0)
     assert [line.split(": ")[1] for line in lines] == ["poisoned"]
     ledger = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
@@ -143,13 +144,12 @@ def test_a_poisoned_video_fails_alone_and_nothing_is_predicted_twice(
     assert (summary.done, summary.failed, summary.before) == (3, 1, 3)
 
     batch = request(network, videos, tmp_path / "out")
-    alone = replace(batch.request, source=videos.parent / "a.mp4", out=tmp_path / "one")
-    list(run_predict(Checkpoint.open(network), alone, no_progress))
+    predict_lines(network, videos.parent / "a.mp4", tmp_path / "one", **vars(batch.options))
     for name in ("000000", "000002"):
         maps = [np.load(folder / "depth" / f"{name}.npz") for folder in (tmp_path / "one", tmp_path / "out" / "a")]
         assert all(np.array_equal(maps[0][key], maps[1][key]) for key in maps[0].files), "as of one machine"
 
-    changed = replace(batch, request=replace(batch.request, every=2))
+    changed = replace(batch, options=replace(batch.options, every=2))
     with pytest.raises(RunError, match="a batch with other every"):
         run(changed)
 
@@ -171,7 +171,7 @@ def test_a_store_holds_the_predictions_and_the_ledger(
 
 @pytest.mark.slow
 def test_a_process_that_dies_fails_its_video_alone(tmp_path: Path) -> None:
-    job = BatchJob(network="", settings=(), request=PredictRequest(source=tmp_path, out=tmp_path), out=str(tmp_path))
+    job = BatchJob(network="", settings=(), options=PredictOptions(), out=str(tmp_path))
     items = [VideoItem(name=name, source=tmp_path) for name in ("a", "b", "poison", "c", "d")]
     results = {result.video: result for result in LocalEngine(2, KilledWorker).run(job, items)}
     assert set(results) == {item.name for item in items}

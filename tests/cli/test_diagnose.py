@@ -105,10 +105,10 @@ def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     replace_verdict(run, judge_measurements(good, learned), learned)
     assert (path.read_text(), run.facts.judged) == ("", JudgedTraining(steps=3000))
     bad = judge_measurements(replace(good, spread=1.01, change=0.01), learned)
-    assert list(record_worse_verdict(run.folder, bad, "drive")) == []
+    assert record_worse_verdict(run.folder, bad, "drive") == ""
     before = path.read_text()
     for judged in (bad, judge_measurements(good, unlearned), judge_measurements(good, learned)):
-        assert list(record_worse_verdict(run.folder, judged, "another")) == []
+        assert record_worse_verdict(run.folder, judged, "another") == ""
     assert path.read_text() == before
     code, text = run_diagnose(run)
     assert (code, "predictions: unusable\n" in text, "stop M30 Predicted depth is nearly constant (drive)" in text) == (
@@ -117,7 +117,7 @@ def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
         True,
     )
     with run.held():
-        (note,) = record_worse_verdict(run.folder, replace(bad, verdict=bad.verdict), "drive")
+        note = record_worse_verdict(run.folder, replace(bad, verdict=bad.verdict), "drive")
     assert "the verdict was not added" in note
     replace_verdict(run, judge_measurements(good, learned), learned)
     assert json.loads(run_diagnose(run, "--json")[1])["predictions"] == "usable"
@@ -132,7 +132,7 @@ def test_the_verdict_at_the_end_of_a_training_counts_for_frames_that_trained(run
     replace_verdict(run, judge_measurements(good, unlearned), unlearned)
     assert find_unusable_codes(run.folder) == (), "doubtful"
     replace_verdict(run, judge_measurements(good, learned), learned)
-    assert list(record_worse_verdict(run.folder, judge_measurements(constant, learned), "another")) == []
+    assert record_worse_verdict(run.folder, judge_measurements(constant, learned), "another") == ""
     assert find_unusable_codes(run.folder) == (), "another input"
     replace_verdict(run, judge_measurements(constant, unlearned), unlearned)
     assert find_unusable_codes(run.folder) == ("M30",)

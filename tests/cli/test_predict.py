@@ -14,8 +14,10 @@ import av
 import cv2
 import numpy as np
 import pytest
+from tests.sessions import write_bare
 
 from stadia.cli.arguments import take_default_network
+from stadia.cli.output import echo
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import make_finding
@@ -28,7 +30,6 @@ from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.videos import SCALE_PX
 from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.predict import verdict
-from stadia.predict.depth_task import predict_input
 from stadia.predict.inputs import add_training_options, open_inputs
 from stadia.training.checkpoint import Checkpoint
 
@@ -209,7 +210,7 @@ class TestPredict:
             raise DataError(video, found="damage", expected="none", fix="copy it again")
 
         with pytest.raises(DataError, match="damage"):
-            predict_input(
+            write_bare(
                 red_reader(), replace(whole, frames=frames()), tmp_path / "out", Provenance(recipe="r", config_hash="h")
             )
         left = {path.name for path in (tmp_path / "out").iterdir()}
@@ -255,10 +256,7 @@ def test_a_finished_prediction_is_refused_before_the_libraries_are_imported(
     checkpoint: Path, video: Path, tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch, record: str,
     is_refused: bool,
 ) -> None:  # fmt: skip
-    def run(*_: object) -> Iterator[str]:
-        yield "it runs"
-
-    monkeypatch.setattr("stadia.predict.tasks.run_predict", run)
+    monkeypatch.setattr("stadia.cli.predict._predict", lambda *_, **__: echo("it runs"))
     (tmp_path / "predictions.json").write_text(record)
     code, text, err = stadia("predict", checkpoint, video, "--out", tmp_path)
     assert ("it runs" in text, code) == ((False, 2) if is_refused else (True, 0)), err

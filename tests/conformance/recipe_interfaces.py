@@ -36,7 +36,7 @@ def task(name: str, part: Any, folder: Path) -> None:
     """It implements what the runner needs for `predict` and `evaluate`, one row for each recipe."""
     assert list(TASKS) == list(RECIPES)
     assert issubclass(part, Task)
-    for hook in ("used_options", "open_inputs", "predict_input", "score"):
+    for hook in ("open", "open_labeled", "score"):
         assert getattr(part, hook) is not getattr(Task, hook), f"{part.__name__} does not implement {hook}"
 
 

@@ -9,7 +9,8 @@ import pytest
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
 from stadia.diagnostics.prediction_checks.scale_verdict import check_scale_verdict
-from stadia.predict.verdict import PredictionGate, verdict_lines
+from stadia.predict.describe import verdict_lines
+from stadia.predict.verdict import PredictionGate
 
 
 def test_a_usable_scale_has_no_finding():

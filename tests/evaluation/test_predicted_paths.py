@@ -27,7 +27,7 @@ from stadia.evaluation.predict_frames import (
 )
 from stadia.geometry.bundle_adjustment.direct_alignment import DirectAlignment
 from stadia.geometry.camera import intrinsics
-from stadia.predict.outputs import prediction_lines
+from stadia.predict.describe import prediction_lines
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 Make = Callable[..., object]

@@ -21,7 +21,8 @@ from stadia.evaluation.protocols import PROTOCOLS
 from stadia.evaluation.recording_scores import evaluate_recordings
 from stadia.evaluation.steady_depth import measure_frame_flicker, steady_frames
 from stadia.geometry.numpy_camera import CropWindow
-from stadia.predict.verdict import PredictionGate, verdict_lines
+from stadia.predict.describe import verdict_lines
+from stadia.predict.verdict import PredictionGate
 
 Make = Callable[..., Any]
 K = np.array([[40.0, 0, 31.5], [0, 40, 15.5], [0, 0, 1]])

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from rich.console import Console
+from tests.sessions import write_bare
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
@@ -20,7 +21,6 @@ from stadia.core.types import Batch, Prediction
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.predict.depth_task import predict_input
 from stadia.predict.inputs import open_inputs
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -228,9 +228,7 @@ def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(
         assert {"train/gain/+1", "train/log_uncertainty/p50"} <= set(next(csv.reader(file)))
 
     predictor, given = recipes.load_predictor(whole.folder), open_inputs(worlds)[0]
-    predict_input(
-        predictor, given, tmp_path / "out", Provenance.from_checkpoint(whole.folder), video=False, cloud=False
-    )
+    write_bare(predictor, given, tmp_path / "out", Provenance.from_checkpoint(whole.folder), video=False, cloud=False)
     predictions = Predictions.open(tmp_path / "out")
     name = next(iter(predictions.files))
     log_uncertainty = predictions.log_uncertainty(name)

@@ -8,16 +8,14 @@ import re
 import pytest
 import torch
 from rich.console import Console
+from tests.sessions import evaluate
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.types import no_progress
 from stadia.datasets.surveys import MaskSurvey
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.preflight.label_checks import check_masks
 from stadia.geometry.ground.drive_heights import DriveHeights
-from stadia.predict.options import EvaluateRequest
-from stadia.predict.tasks import run_evaluate
 from stadia.recipes.base.build_recipe import check_init_weights, init_recipe
 from stadia.recipes.metric import data
 from stadia.recipes.metric.config import MetricConfig
@@ -26,7 +24,7 @@ from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.batches import TrainingPlan
-from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
 
 
 @pytest.fixture
@@ -145,7 +143,6 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, mo
         ),
         {},
     )
-    request = EvaluateRequest(data=tmp_path, options={"format": "kitti_raw"}, out=tmp_path / "out")
 
     class Reached(MetricRecipe):
         def __init__(self) -> None: ...
@@ -156,7 +153,7 @@ def test_a_run_with_heights_of_kitti_is_not_scored_on_kitti(priors, tmp_path, mo
     monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: Reached())
 
     with pytest.raises(ConfigError if priors == "kitti" else LookupError) as caught:
-        run_evaluate(Checkpoint.open(path), request, no_progress, lambda *_: None)
+        evaluate(path, tmp_path, tmp_path / "out", data={"format": "kitti_raw"})
     if priors == "kitti":
         assert re.search(
             r"^height of a car: found 1.526 m .* other than kitti_raw, .*\. Fix: train with other priors",

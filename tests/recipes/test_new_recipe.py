@@ -13,22 +13,21 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from rich.console import Console
+from tests.sessions import evaluate, predict_lines
 from torch import Tensor, nn
 
 from stadia import launch, predict, recipes, report
 from stadia.core.config import StrictModel, resolve_config
-from stadia.core.errors import CheckpointError, ConfigError
-from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress, no_progress
+from stadia.core.errors import CheckpointError
+from stadia.core.types import Batch, Meta, TensorDataclass, TrackProgress
 from stadia.diagnostics.finding import Finding
 from stadia.evaluation.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
-from stadia.predict.options import EvaluateRequest, PredictRequest
-from stadia.predict.tasks import LabeledSet, ScoreOutput, Task, run_evaluate, run_predict
+from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
 from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.video_data import make_loaders
 from stadia.training.batches import BatchIterable, EpochLoader
-from stadia.training.checkpoint import Checkpoint
 from stadia.training.recipe import Recipe
 from stadia.training.run_folder import Run
 
@@ -200,19 +199,8 @@ def test_it_is_resumed(trained: Run) -> None:
 def test_commands_report_missing_capabilities(trained: Run) -> None:
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts no depth"):
         recipes.load_predictor(trained.folder)
-    folder, checkpoint = trained.folder, Checkpoint.open(trained.folder)
+    folder = trained.folder
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which predicts nothing of an image"):
-        list(run_predict(checkpoint, PredictRequest(source=folder, out=folder / "out"), no_progress))
+        predict_lines(folder, folder, folder / "out")
     with pytest.raises(CheckpointError, match="a checkpoint of 'mugs', which scores nothing"):
-        run_evaluate(checkpoint, EvaluateRequest(data=folder), no_progress, lambda *_: None)
-
-
-@pytest.mark.slow
-def test_commands_that_name_no_options_refuse_flip(trained: Run) -> None:
-    """Scores would record it, and nothing was averaged."""
-    folder, checkpoint = trained.folder, Checkpoint.open(trained.folder)
-    expected = r"--flip: found used together with recipe 'mugs'; expected options that it uses"
-    with pytest.raises(ConfigError, match=expected):
-        list(run_predict(checkpoint, PredictRequest(source=folder, out=folder / "out", flip=True), no_progress))
-    with pytest.raises(ConfigError, match=expected):
-        run_evaluate(checkpoint, EvaluateRequest(data=folder, flip=True), no_progress, lambda *_: None)
+        evaluate(folder, folder)

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tests.sessions import evaluate, predict_lines
 
 from stadia import launch, report
 from stadia.cli.main import run as run_command_line
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError
-from stadia.core.types import DepthScale, no_progress
+from stadia.core.types import DepthScale
 from stadia.dataloading.composites import make_composers
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.validation_metrics import compute_overlay_scores
@@ -28,8 +29,6 @@ from stadia.overlay import task
 from stadia.overlay.config import OverlayConfig
 from stadia.overlay.recipe import OverlayRecipe
 from stadia.overlay.task import fit_network_size
-from stadia.predict.options import EvaluateRequest, PredictRequest
-from stadia.predict.tasks import run_evaluate, run_predict
 from stadia.recipes.base.build_recipe import load_recipe
 from stadia.recipes.base.config import make_paths_absolute
 from stadia.synthetic.composites.composite_files import write_composites
@@ -253,8 +252,7 @@ def test_a_written_set_brings_its_backgrounds(trained: Run, config: OverlayConfi
     write_composites(
         {split: made[split] for split in ("train", "val")}, {"train": 2, "val": 3}, tmp_path / "set", workers=1
     )
-    asked = PredictRequest(source=tmp_path / "set", out=tmp_path / "out")
-    said = list(run_predict(Checkpoint.open(trained.folder), asked, no_progress))
+    said = predict_lines(trained.folder, tmp_path / "set", tmp_path / "out")
     assert said[0].endswith("depth and mask of 3 images")
     assert "of the split 'val'" in said[1]
     assert len(Predictions.open(tmp_path / "out").files) == 3
@@ -275,8 +273,7 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     trained: Run, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     image, background = pair
-    asked = PredictRequest(source=image, out=tmp_path / "out", background=background)
-    said = list(run_predict(Checkpoint.open(trained.folder), asked, no_progress))
+    said = predict_lines(trained.folder, image, tmp_path / "out", background=background)
     assert "depth and mask of 1 image" in said[0]
     assert cv2.imread(str(tmp_path / "out" / "mask" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
     assert cv2.imread(str(tmp_path / "out" / "depth" / "image.png"), cv2.IMREAD_UNCHANGED).shape == (60, 50)
@@ -288,7 +285,7 @@ def test_a_pair_of_images_becomes_depth_and_mask_at_its_size(
     sheet = compose_image_sheet(dict.fromkeys(("background", "image", "mask", "inverse depth"), cv2.imread(str(image))))
     assert cv2.imread(str(tmp_path / "out" / "drawn" / "image.png")).shape == sheet.shape
     with pytest.raises(StadiaError, match="something there already"):
-        list(run_predict(Checkpoint.open(trained.folder), asked, no_progress))
+        predict_lines(trained.folder, image, tmp_path / "out", background=background)
 
 
 @pytest.mark.parametrize("depth_scale", [DepthScale.METRES, DepthScale.UP_TO_SCALE])
@@ -298,8 +295,7 @@ def test_metres_are_noted_where_they_are_claimed(
     recipe = load_recipe(trained.folder)
     recipe.config = recipe.config.model_copy(update={"depth_scale": depth_scale})
     monkeypatch.setattr("stadia.recipes.base.build_recipe.load_recipe", lambda path: recipe)
-    request = PredictRequest(source=pair[0], out=tmp_path / "out", background=pair[1])
-    said = list(run_predict(Checkpoint.open(trained.folder), request, no_progress))
+    said = predict_lines(trained.folder, pair[0], tmp_path / "out", background=pair[1])
     assert any("metres hold for a camera like the training's" in line for line in said) == (
         depth_scale is DepthScale.METRES
     )
@@ -309,31 +305,23 @@ def test_metres_are_noted_where_they_are_claimed(
 def test_pairs_that_cannot_be_are_refused(trained: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     image, background = pair
 
-    def make_request(**values: object) -> PredictRequest:
-        return PredictRequest(**{"source": image, "out": tmp_path / "out", **values})  # type: ignore[arg-type]
-
-    checkpoint = Checkpoint.open(trained.folder)
+    def predict(source: Path = image, out: str = "out", **options: Any) -> None:
+        predict_lines(trained.folder, source, tmp_path / out, **options)
 
     with pytest.raises(ConfigError, match="pass --background, an image or a folder of them"):
-        list(run_predict(checkpoint, make_request(), no_progress))
+        predict()
     with pytest.raises(ConfigError, match=r"--every and data\.stride: found used together with recipe 'overlay'"):
-        list(run_predict(checkpoint, make_request(every=2, background=background, options={"stride": 2}), no_progress))
+        predict(every=2, background=background, data={"stride": 2})
     (tmp_path / "others").mkdir()
     cv2.imwrite(str(tmp_path / "others" / "image.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match=r"found 8x8 pixels; expected 50x60, as image\.png"):
-        list(run_predict(checkpoint, make_request(background=tmp_path / "others", out=tmp_path / "out2"), no_progress))
+        predict(background=tmp_path / "others", out="out2")
     with pytest.raises(DataError, match=r"no image with the name of background\.png"):
-        list(
-            run_predict(
-                checkpoint,
-                make_request(source=tmp_path, background=tmp_path / "others", out=tmp_path / "out3"),
-                no_progress,
-            )
-        )
+        predict(tmp_path, background=tmp_path / "others", out="out3")
     cv2.imwrite(str(tmp_path / "others" / "image.jpg"), np.zeros((60, 50, 3), np.uint8))
     for both in ({"source": tmp_path / "others", "background": background}, {"background": tmp_path / "others"}):
         with pytest.raises(DataError, match=r"found image\.jpg and image\.png"):
-            list(run_predict(checkpoint, make_request(**both, out=tmp_path / "out4"), no_progress))
+            predict(**both, out="out4")
     assert not (tmp_path / "out4").exists()
 
 
@@ -385,8 +373,7 @@ def test_metres_are_scored_up_to_scale_where_the_labels_are(
     recipe, found = load_recipe(trained.folder), []
     assert isinstance(recipe, OverlayRecipe)
     for factor in (1.0, 0.5):
-        asked = EvaluateRequest(data=of_a_teacher(written, tmp_path / f"times-{factor}", factor))
-        summary, _ = run_evaluate(Checkpoint.open(trained.folder), asked, no_progress, lambda *_: None)
+        summary = evaluate(trained.folder, of_a_teacher(written, tmp_path / f"times-{factor}", factor)).summary
         assert (summary["depth_scale"], summary["label_depth_scale"], summary["scored_as"]) == (
             "metres",
             "up-to-scale",

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.sessions import write_bare
 from torch import Tensor
 
 from stadia.core.types import Camera, DepthScale
@@ -21,7 +22,6 @@ from stadia.datasets.video.video_decoding import VideoFrame
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory, read_tum_trajectory
-from stadia.predict.depth_task import predict_input
 from stadia.predict.inputs import add_training_options, open_inputs
 
 FOCAL = {"focal_px": 120}
@@ -85,7 +85,7 @@ def predicted(source: Path, tmp_path: Path) -> Callable[..., tuple[Predictions, 
             source, every=every, camera=FOCAL, frame_rate_hz=10 if source.is_dir() else None, **options
         )
         made_by = Provenance(recipe="selfsup", config_hash="0")
-        return predict_input(watcher, given, tmp_path / "out", made_by, video=False), watcher
+        return write_bare(watcher, given, tmp_path / "out", made_by, video=False), watcher
 
     return predict
 

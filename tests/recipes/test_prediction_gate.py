@@ -15,15 +15,8 @@ from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
 from stadia.predict import verdict
-from stadia.predict.verdict import (
-    MAX_SAMPLES,
-    MAX_WAIT,
-    MIN_FLOW_PX,
-    PredictionGate,
-    describe_trust,
-    refuse_unusable,
-    verdict_lines,
-)
+from stadia.predict.describe import verdict_lines
+from stadia.predict.verdict import MAX_SAMPLES, MAX_WAIT, MIN_FLOW_PX, PredictionGate, describe_trust, refuse_unusable
 
 K = np.array([[60.0, 0, 47.5], [0, 60, 15.5], [0, 0, 1]])
 

@@ -12,6 +12,7 @@ import torch
 from stadia.core.types import DepthScale
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.evaluation.frame_preparation import Frame
+from stadia.predict.describe import _describe_limit_of_scale, describe_receipt
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.scale.grammar import find_given_height
 from stadia.predict.scale.receipt import ScaleReceipt, measure_scale
@@ -54,7 +55,7 @@ def test_a_road_of_the_right_shape_gives_a_usable_factor() -> None:
     assert lean is not None
     assert lean.ratio == pytest.approx(1, abs=1e-3)
     assert 3 < lean.near_m < 6 < lean.far_m
-    assert not any("leans" in line for line in receipt.lines())
+    assert not any("leans" in line for line in describe_receipt(receipt))
 
 
 @pytest.mark.parametrize("shift", [0.05, 0.1])
@@ -67,7 +68,7 @@ def test_a_road_that_leans_is_never_usable(shift: float) -> None:
     assert lean.ratio < 1 / 1.2
     (fit,) = receipt.fits.values()
     assert fit.deviation > abs(np.log(lean.ratio)) / 2 - 1e-9
-    assert any(line.startswith("warn: height=1.5: the road leans") for line in receipt.lines())
+    assert any(line.startswith("warn: height=1.5: the road leans") for line in describe_receipt(receipt))
     assert receipt.to_json()["sources"]["height=1.5"]["lean"]["ratio"] == lean.ratio
 
 
@@ -76,7 +77,7 @@ def test_without_a_horizon_one_image_is_never_usable(shift: float) -> None:
     receipt = measure(shift, None)
     assert receipt.verdict == "doubtful"
     assert receipt.fits["height=1.5"].count > 3, "parts of the road count, not one number"
-    assert any("no horizon is known" in line for line in receipt.lines())
+    assert any("no horizon is known" in line for line in describe_receipt(receipt))
 
 
 def test_a_road_that_curves_scatters() -> None:
@@ -124,7 +125,7 @@ def test_a_receipt_is_no_better_than_the_depth_that_it_scales(
 ) -> None:
     receipt = measure(0.0, LEVEL)
     assert receipt.verdict == factor_verdict
-    assert (receipt.describe_limit(depth_verdict) is not None) == is_limited
+    assert bool(list(_describe_limit_of_scale(receipt, depth_verdict))) == is_limited
 
 
 def test_the_height_of_the_sources_is_found() -> None:

@@ -26,6 +26,7 @@ from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION, ScaleFit, fit_scale, fuse_scales
+from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import PredictionInput
 from stadia.predict.scale.grammar import SCALE_VALUES, find_given_height, read_boxes
 from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, fuse_sure_scales, measure_scale
@@ -81,7 +82,7 @@ def test_a_source_finds_the_factor(source: str, tolerance: float, recording: Rec
     receipt = measure_scale(TruePredictor(recording), lambda: open_one(recording), [source])
     assert receipt.factor == pytest.approx(FACTOR, rel=tolerance)
     assert receipt.verdict in ("usable", "doubtful")
-    assert source in "\n".join(receipt.lines())
+    assert source in "\n".join(describe_receipt(receipt))
 
 
 def test_a_point_and_a_known_object_find_it(recording: Recording, tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ from stadia.evaluation.frame_preparation import read_frames
 from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
-from stadia.predict import checked_frames, depth_task
+from stadia.predict import depth_task, judged_frames
 from stadia.predict.depth_task import DepthTask
 from stadia.predict.judged_frames import MIN_CHECKED_FRAMES, observe_frames
+from stadia.predict.loaded_network import LoadedNetwork
 from stadia.predict.verdict import PredictionGate, read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -257,7 +258,9 @@ def test_the_verdict_at_the_trainings_end_is_that_of_a_prediction(
     for collapsed in (False, True):
         if collapsed:
             monkeypatch.setattr(DepthPredictor, "inverse_depth", lambda *_: torch.full((1, 1, 32, 96), 0.1))
-            DepthTask(predictor.recipe, checkpoint).check_predictions(data, run, Console(quiet=True))
+            DepthTask(LoadedNetwork.of_recipe(predictor.recipe, checkpoint)).check_predictions(
+                data, run, Console(quiet=True)
+            )
         gate = PredictionGate(predictor.depth_scale, read_training_record(checkpoint))
         for recording in unique_recordings(frames):
             shown = read_frames(recording, frame_indices(frames)[recording.name])
@@ -342,13 +345,13 @@ def test_the_verdict_names_own_data_only_where_their_drive_trained(
     data = SimpleNamespace(data_sets=sets, config=SimpleNamespace(path=str(tmp_path)))
     gates: list[bool] = []
     monkeypatch.setattr(depth_task, "read_training_record", lambda checkpoint: TrainingRecord())
-    monkeypatch.setattr(checked_frames, "read_frames", lambda recording, indices: [])
+    monkeypatch.setattr(judged_frames, "read_frames", lambda recording, indices: [])
     recorded: list[dict[str, bool]] = []
     monkeypatch.setattr(depth_task, "replace_verdict", lambda *_, **about: recorded.append(about))
     judge = PredictionGate.judge
     monkeypatch.setattr(PredictionGate, "judge", lambda self: gates.append(self.is_of_training) or judge(self))
     run = SimpleNamespace(folder=tmp_path)
-    task = DepthTask(recipe, SimpleNamespace())
+    task = DepthTask(LoadedNetwork.of_recipe(recipe, SimpleNamespace(path=tmp_path)))
     task.check_predictions(data, run, Console(quiet=True))
     assert gates == [is_of_training]
     val[:] = [TargetFrames(judged, range(MIN_CHECKED_FRAMES - 1))]

@@ -8,7 +8,7 @@ import pytest
 
 from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import hold_folder
-from stadia.predict import task
+from stadia.predict import tasks
 
 
 def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
@@ -17,10 +17,10 @@ def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
     for number in (1, 2):
         folder.mkdir(parents=True)
         (folder / "mine.npz").write_text(f"{number}")
-        task._take_back(folder, tmp_path)
+        tasks._take_back(folder, tmp_path)
         assert not folder.exists()
         assert (tmp_path / "taken-back" / "predictions" / f"val-{number}" / "mine.npz").read_text() == f"{number}"
-    task._take_back(folder, tmp_path)
+    tasks._take_back(folder, tmp_path)
 
 
 @pytest.mark.slow
@@ -28,5 +28,5 @@ def test_predictions_that_another_process_writes_are_left(tmp_path: Path) -> Non
     folder = tmp_path / "predictions" / "val"
     folder.mkdir(parents=True)
     with hold_folder(folder), pytest.raises(StadiaError, match="another process that writes it"):
-        task._take_back(folder, tmp_path)
+        tasks._take_back(folder, tmp_path)
     assert folder.is_dir()

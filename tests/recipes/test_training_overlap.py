@@ -103,7 +103,7 @@ def test_score_notes_crop_and_trained_drives(
     monkeypatch.setattr(depth_task, "DepthPredictor", lambda *_: predictor)
     monkeypatch.setattr(depth_task.DepthTask, "check_predictions", lambda *_: None)
     recipe = SimpleNamespace(recipe="selfsup", finish_training=lambda *_: None)
-    score_validation(recipe, SimpleNamespace(), data, run, console)  # type: ignore[arg-type]
+    score_validation(recipe, SimpleNamespace(path="best", header=SimpleNamespace(recipe="selfsup")), data, run, console)  # type: ignore[arg-type]
     assert console.file.getvalue().startswith(f"note: validation: {cut}\nnote: validation: {note}\n")
 
 
