@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.sessions import BareNetwork
 from torch import Tensor
 
 pytest.importorskip("starlette", reason="the extra app is not installed")
@@ -19,6 +20,7 @@ from starlette.testclient import TestClient
 
 from stadia.core.types import Camera, DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
+from stadia.evaluation.io.predictions_record import Provenance
 from stadia.web import decoding, networks
 from stadia.web.decoding import UploadDecoder
 from stadia.web.networks import OpenNetwork
@@ -57,9 +59,17 @@ class RedRecipe:
         return RedPredictor(self.depth_scale, *(size or (HEIGHT, WIDTH)))
 
 
+class RedNetwork(OpenNetwork):
+    """An open network without a checkpoint."""
+
+    @property
+    def loaded(self) -> BareNetwork:
+        return BareNetwork(Provenance(recipe="", config_hash=""))
+
+
 def make_network(name: str) -> OpenNetwork:
     """Return the network of a depth scale: `metres`, `up-to-scale` or `affine-inverse`."""
-    return OpenNetwork(
+    return RedNetwork(
         label=name,
         recipe=RedRecipe(DepthScale(name)),
         licence="CC0-1.0",

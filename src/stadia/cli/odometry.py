@@ -66,8 +66,12 @@ def odometry(
 
     checks = {}
     with show_progress() as bars:
-        run = open_odometry(open_network(checkpoint, settings).loaded, source, options, method=method, out=out)
-        print_lines(describe_network(run.network), err=True)
+        network = open_network(checkpoint, settings).loaded
+        if network.has_own_size:
+            print_lines(describe_network(network), err=True)
+        run = open_odometry(network, source, options, method=method, out=out)
+        if not network.has_own_size:
+            print_lines(describe_network(run.network), err=True)
         print_lines(f"note: {note}" for note in run.notes)
         for session, folder in run.sessions:
             print_lines(describe_session(session))

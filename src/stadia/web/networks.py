@@ -40,7 +40,7 @@ class OpenNetwork:
     relative_error: AbsRel of its validation, of `base` on real samples; None where it is not known in metres or up to
         scale.
     has_own_size: whether a training chose the size of its images.
-    checkpoint: that it was loaded from; None in tests.
+    checkpoint: that it was loaded from.
     """
 
     label: str
