@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.sessions import BareNetwork
 from torch import Tensor
 
 pytest.importorskip("starlette", reason="the extra app is not installed")
@@ -21,9 +21,11 @@ from starlette.testclient import TestClient
 from stadia.core.types import Camera, DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.network import Network
+from stadia.recipes.base.training_overlap import TrainedInput
 from stadia.web import decoding, networks
 from stadia.web.decoding import UploadDecoder
-from stadia.web.networks import OpenNetwork
 from stadia.web.server import make_app
 
 HEIGHT, WIDTH = 48, 64
@@ -46,38 +48,31 @@ class RedPredictor:
         return T
 
 
-class RedRecipe:
-    """A recipe of one size whose predictor is red."""
+class RedNetwork(LoadedNetwork):
+    """A trained network whose predictor is red, in one depth scale, without files."""
 
-    recipe = "selfsup"
-    depth_network = None
+    has_own_size, is_exported, can_predict_focal = True, False, False
+    run_folder, licence = None, "CC0-1.0"
 
-    def __init__(self, depth_scale: DepthScale) -> None:
-        self.depth_scale = depth_scale
+    def __init__(self, depth_scale: DepthScale, recipe: str = "selfsup", **about: Any) -> None:
+        self.name, self.max_pixels, self._running = str(depth_scale), None, None
+        self.recipe = SimpleNamespace(recipe=recipe, depth_scale=depth_scale, **about)
+        self.checkpoint = SimpleNamespace(buffer=lambda name: (0.8,))
+        self.relative_error = 0.1 if depth_scale is DepthScale.METRES else None
 
-    def predictor(self, size: tuple[int, int] | None = None) -> RedPredictor:
-        return RedPredictor(self.depth_scale, *(size or (HEIGHT, WIDTH)))
+    def make_predictor(self, options: Any = None) -> RedPredictor:
+        return RedPredictor(self.depth_scale, HEIGHT, WIDTH)
+
+    def make_provenance(self, options: Any) -> Provenance:
+        return Provenance(recipe="", config_hash="")
+
+    def read_training(self, given: Any) -> tuple[TrainingRecord, TrainedInput]:
+        return TrainingRecord(), TrainedInput()
 
 
-class RedNetwork(OpenNetwork):
-    """An open network without a checkpoint."""
-
-    @property
-    def loaded(self) -> BareNetwork:
-        return BareNetwork(Provenance(recipe="", config_hash=""))
-
-
-def make_network(name: str) -> OpenNetwork:
+def make_network(name: str) -> Network:
     """Return the network of a depth scale: `metres`, `up-to-scale` or `affine-inverse`."""
-    return RedNetwork(
-        label=name,
-        recipe=RedRecipe(DepthScale(name)),
-        licence="CC0-1.0",
-        focal=(0.8,),
-        training=TrainingRecord(),
-        relative_error=0.1 if name == "metres" else None,
-        has_own_size=True,
-    )
+    return Network(RedNetwork(DepthScale(name)))
 
 
 def encode(image: np.ndarray, kind: str = "PNG", focal_mm: int | None = None, orientation: int | None = None) -> bytes:

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from tests.web.conftest import Browser, encode, make_network, make_picture
+from tests.web.conftest import Browser, RedNetwork, encode, make_picture
 
+from stadia.core.types import DepthScale
+from stadia.predict.network import Network
 from stadia.web import networks
 from stadia.web.photo import PhotoCamera, choose_camera
 
@@ -165,9 +167,7 @@ def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch)
         return ObjectPredictions(frame.name, frame.image, frame.K, instance, objects)
 
     def make_object_network(name: str) -> Any:
-        network = make_network("metres")
-        network.recipe.recipe, network.recipe.classes = "objectpose", ("background", "mug")
-        return network
+        return Network(RedNetwork(DepthScale.METRES, "objectpose", classes=("background", "mug")))
 
     monkeypatch.setattr(task, "find_objects_in_frame", find)
     monkeypatch.setattr(networks, "load_network", make_object_network)
@@ -192,9 +192,7 @@ def use_overlay_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.where(pasted > 0.5, 2.0, 5.0).astype(np.float32), pasted - 0.5
 
     def make_overlay_network(name: str) -> Any:
-        network = make_network("metres")
-        network.recipe.recipe = "overlay"
-        return network
+        return Network(RedNetwork(DepthScale.METRES, "overlay"))
 
     monkeypatch.setattr(task, "predict_pair", predict_pair)
     monkeypatch.setattr(networks, "load_network", make_overlay_network)

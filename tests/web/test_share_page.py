@@ -56,7 +56,7 @@ def test_a_shared_picture_without_depth_has_no_points(browser: Browser) -> None:
 
 def test_text_of_a_shared_page_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
     from stadia.report.result_page import render_result
-    from stadia.web.objects import ObjectPhoto
+    from stadia.web.wings import ObjectPhoto
 
     image = np.zeros((32, 48, 3), np.uint8)
     lines = ["<script>mug</script>, 1.50 m away", f"fix: stadia train --config {tmp_path}/secret/one/config.json"]

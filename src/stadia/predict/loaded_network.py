@@ -123,10 +123,11 @@ class LoadedNetwork:
 
     def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
         """Return what predicts images in torch. Raises CheckpointError for a recipe that predicts no depth."""
-        from stadia.recipes.base.build_recipe import load_predictor
+        from stadia.recipes.base.build_recipe import make_predictor
 
         options = options or PredictOptions()
-        return load_predictor(self.checkpoint, requested_size(options.size, self.trained_with), flip=options.flip)
+        size = requested_size(options.size, self.trained_with)
+        return make_predictor(self.recipe, self.checkpoint.path, size, flip=options.flip)
 
     def stream_frames(
         self, predictor: Predictor, frames: Iterator[Frame], options: PredictOptions

@@ -155,8 +155,8 @@ class Network:
         source: the path of the input, beside which a map may lie.
         """
         options, loaded = options or PredictOptions(), self.loaded
-        if not loaded.has_own_size and given.is_photo:
-            loaded = loaded.fit(*next(iter(given.frames)).image.shape[:2])
+        if not loaded.has_own_size and given.intrinsics is not None:
+            loaded = loaded.fit(given.intrinsics.height, given.intrinsics.width)
         return Session(loaded, given, options, loaded.make_predictor(options), source=source)
 
 

@@ -222,12 +222,15 @@ class Session:
 
         return observe_frames(self.gate, self.predictor, frames)
 
-    def write(self, folder: Path, track: TrackProgress = no_progress) -> WrittenPrediction:
+    def write(
+        self, folder: Path, track: TrackProgress = no_progress, *, record_verdict: bool = True
+    ) -> WrittenPrediction:
         """Predict into a folder: depth, depth in colors, side-by-side video, point cloud, path and its drawing.
 
         Args:
             folder: a new or empty one, or one with the same prediction unfinished, which starts again.
             track: shows progress.
+            record_verdict: add a verdict that is worse than known to the findings of the run that trained the network.
 
         Raises what `evaluation.io.predictions_folder.write_predictions` raises.
         """
@@ -265,13 +268,12 @@ class Session:
                 precision_cost=getattr(self.predictor, "precision_cost", None),
                 trained=self.trained.names,
             )
-        return self._finish(predictions)
+        return self._finish(predictions, record_verdict=record_verdict)
 
-    def _finish(self, predictions: Predictions) -> WrittenPrediction:
-        """Add the verdict to the findings of the run that trained the network, where it is worse than known."""
+    def _finish(self, predictions: Predictions, *, record_verdict: bool) -> WrittenPrediction:
         record = predictions.record
         note = "" if record is None else note_trained(record.trained_on, len(record.entries))
-        run = self.network.run_folder
+        run = self.network.run_folder if record_verdict else None
         unrecorded = "" if run is None else record_worse_verdict(run, self.verdict, self.name)
         return WrittenPrediction(self.name, predictions, self.gate.to_json(), self, note, unrecorded)
 

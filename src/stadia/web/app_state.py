@@ -132,6 +132,18 @@ class AppState:
 
         return None if self.runs is None else RunList(self.runs)
 
+    def warm_up(self) -> None:
+        """Load once what the first picture needs, in the queue of pictures: decoder, torch, and the first network."""
+
+        def load() -> None:
+            self.decoder.start()
+            if self.shelf.names:
+                self.shelf.find(0)
+
+        if not self.is_warm:
+            self.is_warm = True
+            self.queue.submit("start", load)
+
     def close(self) -> None:
         """End the processes and threads, and remove the files."""
         self.sessions.close()

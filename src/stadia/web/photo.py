@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, GeometryError
-from stadia.core.types import Camera, DepthScale, Predictor
-from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.core.types import DepthScale, Predictor
+from stadia.datasets.config import CameraConfig
+from stadia.datasets.recordings import Intrinsics
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.evaluation.io.point_clouds import EDGE_RATIO, MAX_MEDIAN_DEPTHS, PlyWriter, find_edges
 from stadia.evaluation.io.scene_files import encode_glb
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.plots.videos import DEFAULT_RATE_HZ, draw_side_by_side
-from stadia.evaluation.predict_frames import predict_maps
 from stadia.files.atomic_files import open_atomic, write_json
 from stadia.files.image_io import write_image
 from stadia.geometry.distances import MeasuredDistance, measure_distance
 from stadia.geometry.numpy_camera import NEAR, centered_K, focal_px_from_fov
 from stadia.geometry.sky import find_far_sky
-from stadia.predict.input_camera import ASSUMED_FOV_DEG
+from stadia.predict.input_camera import ASSUMED_FOV_DEG, InputCamera
 from stadia.predict.inputs import PredictionInput
-from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, measure_scale
-from stadia.predict.verdict import PredictionGate
-from stadia.web.networks import OpenNetwork
+from stadia.predict.network import Network
+from stadia.predict.options import PredictOptions
+from stadia.predict.prediction import Prediction
+from stadia.predict.scale.receipt import ScaleReceipt
+from stadia.predict.session import Session
 
 MAX_CLOUD_POINTS = 1_000_000
 """Points of a cloud that a page draws or that a file holds."""
@@ -68,6 +70,15 @@ class PhotoCamera:
             np.float64(320.0)
         """
         return centered_K(focal_px_from_fov(self.fov_deg, width), height, width)
+
+    def make_input(
+        self, name: str, frames: Iterable[Frame], count: int, rate_hz: float, height: int, width: int
+    ) -> PredictionInput:
+        """Return frames (height, width) of this camera as the input of a network; they can be read several times."""
+        is_assumed = self.source in ("network", "assumed")
+        camera = InputCamera(CameraConfig(), f"{self.fov_deg:g} degrees from left to right", is_assumed)
+        intrinsics = Intrinsics(self.make_K(height, width), height, width)
+        return PredictionInput(name, frames, count, rate_hz, camera=camera, intrinsics=intrinsics)
 
 
 def choose_camera(
@@ -110,36 +121,10 @@ def _measure_fov_deg(focal: float) -> float:
 
 
 @dataclass(frozen=True)
-class KnownLength:
-    """One number in metres that a user enters.
-
-    kind: "height" of the camera above the ground, or "point": the depth of a pixel.
-    metres: of it.
-    x, y: of the pixel, of the image as it is shown.
-    """
-
-    kind: Literal["height", "point"]
-    metres: float
-    x: float = 0.0
-    y: float = 0.0
-
-    def to_source(self) -> str:
-        """Return the text of `stadia predict --scale-from`.
-
-        Examples:
-            >>> KnownLength("point", 2.5, 10, 20).to_source()
-            'point=10.0,20.0:2.5'
-        """
-        if self.kind == "height":
-            return f"height={self.metres:.6g}"
-        return f"point={self.x:.1f},{self.y:.1f}:{self.metres:.6g}"
-
-
-@dataclass(frozen=True)
 class PhotoPrediction:
     """The prediction of one picture.
 
-    predicted: of the network, with image and K.
+    predicted: by the network, with image and K.
     camera: that was used.
     network: its label.  licence: of its weights, "" where none is known.
     checks: the verdict, as in predictions.json.  trust: what users may rely on.
@@ -201,11 +186,13 @@ class PhotoPrediction:
 
 
 def predict_photo(
-    network: OpenNetwork,
+    network: Network,
     image: NDArray[np.uint8],
     camera: PhotoCamera,
-    known: Sequence[KnownLength] = (),
+    scale_from: Sequence[str] = (),
+    *,
     predictor: Predictor | None = None,
+    mask: NDArray[np.bool_] | None = None,
 ) -> PhotoPrediction:
     """Predict one picture.
 
@@ -213,50 +200,34 @@ def predict_photo(
         network: opened.
         image: (H, W, 3) RGB.
         camera: of it.
-        known: numbers in metres that set the scale; none keeps the network's own.
+        scale_from: known lengths that set the scale, as of `stadia predict`; none keeps the network's own.
         predictor: of the network for this picture; None takes that of its recipe.
+        mask: of a composite picture; see PhotoPrediction.
 
-    Raises StadiaError where the network predicts no depth, or nothing can be measured by `known`.
+    Raises StadiaError where the network predicts no depth, or nothing can be measured by `scale_from`.
     """
     height, width = image.shape[:2]
-    if predictor is None:
-        predictor = network.find_predictor(height, width)
     frame = Frame("picture", image, camera.make_K(height, width))
-    receipt: ScaleReceipt | None = None
-    if known:
-        given = PredictionInput("picture", [frame], 1, DEFAULT_RATE_HZ)
-        receipt = measure_scale(predictor, lambda: given, [length.to_source() for length in known])
-        predictor = ScaledPredictor(predictor, receipt)
-    prepared = PreparedFrame.prepare(predictor, frame)
-    values, K = torch.from_numpy(prepared.image)[None], torch.from_numpy(prepared.K)
-    maps = predict_maps(predictor, values, Camera(K, predictor.height, predictor.width))
-    predicted = prepared.predicted(predictor.depth_scale, maps.inverse_depth[0, 0].float().cpu().numpy(), None)
-    if maps.log_uncertainty is not None:
-        predicted = replace(predicted, log_uncertainty=maps.log_uncertainty[0, 0].float().cpu().numpy())
-    is_assumed = camera.source in ("network", "assumed")
-    gate = PredictionGate(predictor.depth_scale, network.training, camera_is_assumed=is_assumed)
-    gate(predicted)
-    errors = [network.relative_error, _find_scale_error(receipt)]
-    measured = [error for error in errors if error is not None]
+    given = camera.make_input("picture", (frame,), 1, DEFAULT_RATE_HZ, height, width)
+    options = PredictOptions(scale_from=tuple(scale_from))
+    if predictor is None:
+        session = network.open_input(given, options)
+    else:
+        session = Session(network.loaded, given, options, predictor)
+    (predicted,) = session.frames()
     return PhotoPrediction(
         predicted=predicted,
         camera=camera,
-        network=network.label,
+        network=network.loaded.label,
         licence=network.licence,
-        checks=gate.to_json(),
-        trust=gate.describe_trust(),
-        receipt=receipt,
-        network_error=network.relative_error,
-        relative_error=math.hypot(*measured) if measured else None,
+        checks=session.gate.to_json(),
+        trust=session.gate.describe_trust(),
+        receipt=session.receipt,
+        network_error=network.loaded.relative_error,
+        relative_error=Prediction(predicted, session).relative_error,
         sky=_find_sky(predicted),
+        mask=mask,
     )
-
-
-def _find_scale_error(receipt: ScaleReceipt | None) -> float | None:
-    """Return the relative standard deviation of a measured scale."""
-    if receipt is None:
-        return None
-    return receipt.fused.deviation if receipt.fused else next(iter(receipt.fits.values())).deviation
 
 
 def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:

@@ -28,24 +28,35 @@ from stadia.web.app_state import get_state, run_in_turn
 from stadia.web.decoding import DecodedPhoto
 from stadia.web.forms import parse_form, read_json_body, read_numbers, receive_upload, send_page
 from stadia.web.guards import require_session
-from stadia.web.networks import OpenNetwork
-from stadia.web.objects import RECIPE as OBJECTS
-from stadia.web.objects import ObjectPhoto, find_photo_objects
-from stadia.web.overlays import RECIPE as OVERLAY
-from stadia.web.overlays import predict_composite
 from stadia.web.sessions import Session, find_kept
+from stadia.web.wings import OBJECTS, OVERLAY, ObjectPhoto, find_photo_objects, predict_composite
 
 MAX_FILE_BYTES = 64 << 20
 """Largest file of a prediction: a million points as .glb have 16 MB, depth of 1600x1600 pixels 10 MB."""
 
 
 class LengthForm(StrictModel):
-    """A number in metres; see `photo.KnownLength`."""
+    """A number in metres that a user enters.
+
+    kind: "height" of the camera above the ground, or "point": the depth of a pixel.
+    x, y: of the pixel, of the image as it is shown.
+    """
 
     kind: Literal["height", "point"]
     metres: Annotated[float, Field(gt=0, lt=1e5)]
     x: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
     y: Annotated[float, Field(ge=0, lt=1e5)] = 0.0
+
+    def to_source(self) -> str:
+        """Return the text of `stadia predict --scale-from`.
+
+        Examples:
+            >>> LengthForm(kind="point", metres=2.5, x=10, y=20).to_source()
+            'point=10.0,20.0:2.5'
+        """
+        if self.kind == "height":
+            return f"height={self.metres:.6g}"
+        return f"point={self.x:.1f},{self.y:.1f}:{self.metres:.6g}"
 
 
 class PredictForm(StrictModel):
@@ -115,16 +126,18 @@ async def _predict(
     background = None if form.background is None else find_kept(session.photos, form.background, "background")
 
     def job() -> photos.PhotoPrediction | ObjectPhoto | None:
-        network: OpenNetwork = state.shelf.find(form.network)
-        camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, network.focal, *decoded.image.shape[:2])
-        if network.recipe.recipe == OBJECTS:
-            return find_photo_objects(network, decoded.image, camera)
-        known = [photos.KnownLength(**length.model_dump()) for length in form.known]
-        if network.recipe.recipe == OVERLAY:
-            if background is None:
-                return None
-            return predict_composite(network, decoded.image, background.image, camera, known)
-        return photos.predict_photo(network, decoded.image, camera, known)
+        network, image = state.shelf.find(form.network), decoded.image
+        focal = network.loaded.checkpoint.buffer("focal")
+        camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
+        scale_from = [length.to_source() for length in form.known]
+        kind = network.loaded.recipe.recipe
+        if kind == OBJECTS:
+            return find_photo_objects(network, image, camera)
+        if kind == OVERLAY:
+            return (
+                None if background is None else predict_composite(network, image, background.image, camera, scale_from)
+            )
+        return photos.predict_photo(network, image, camera, scale_from)
 
     prediction = await run_in_turn(request, session, job, state.queue)
     if prediction is None:

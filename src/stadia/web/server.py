@@ -105,7 +105,7 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        timer = asyncio.get_running_loop().call_later(NO_PAGE_S, warm_up, state)
+        timer = asyncio.get_running_loop().call_later(NO_PAGE_S, state.warm_up)
         try:
             yield
         finally:
@@ -123,20 +123,6 @@ def make_app(
     )
     app.state.shared = state
     return app
-
-
-def warm_up(state: AppState) -> None:
-    """Load once what the first picture needs, in the queue of pictures: decoder, torch, and the first network."""
-
-    def load() -> None:
-        state.decoder.start()
-        importlib.import_module("stadia.web.photo_routes")
-        if state.shelf.names:
-            state.shelf.find(0)
-
-    if not state.is_warm:
-        state.is_warm = True
-        state.queue.submit("start", load)
 
 
 async def _report_bug(request: Request, error: Exception) -> Response:
@@ -163,7 +149,7 @@ async def show_session(request: Request) -> Response:
         "max_photo_bytes": MAX_PHOTO_BYTES,
         "max_video_bytes": MAX_VIDEO_BYTES,
     }
-    return JSONResponse(about, background=BackgroundTask(warm_up, state))
+    return JSONResponse(about, background=BackgroundTask(state.warm_up))
 
 
 def limit_arenas() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError, StadiaError
-from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import read_rgb
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.evaluation.frame_preparation import Frame
@@ -23,12 +21,8 @@ from stadia.evaluation.io.scene_files import encode_glb
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.files.input_files import read_bytes
 from stadia.predict.describe import prediction_lines, trust_line
-from stadia.predict.input_camera import InputCamera
-from stadia.predict.inputs import PredictionInput
-from stadia.predict.options import PredictOptions
+from stadia.predict.network import Network
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR, PATH_DRAWING, VIDEO
-from stadia.predict.session import Session
-from stadia.web.networks import OpenNetwork
 from stadia.web.photo import PhotoCamera
 
 log = logging.getLogger(__name__)
@@ -83,7 +77,6 @@ class VideoJob:
     total: int = 0
     error: str = ""
     about: dict[str, Any] = field(default_factory=dict)
-    has_ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def frames(self) -> Path:
@@ -101,6 +94,11 @@ class VideoJob:
             self.state = "cancelled"
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def fail(self, error: str) -> None:
+        """End it with a line of an error; its files go first."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.state, self.error = "failed", error
+
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
         """Count the frames, and end where the job is cancelled; a `TrackProgress`."""
         for item in items:
@@ -110,7 +108,24 @@ class VideoJob:
             yield item
 
 
-def predict_video(job: VideoJob, network: OpenNetwork, camera: PhotoCamera, rate_hz: float, count: int) -> None:
+@dataclass(frozen=True)
+class UploadedFrames:
+    """The frames 000000.jpg and so on of a folder; those with enough motion are on the path."""
+
+    folder: Path
+    camera: PhotoCamera
+    rate_hz: float
+    count: int
+
+    def __iter__(self) -> Iterator[Frame]:
+        chooser = FrameSelector("auto", lists_kept=False)
+        for number in range(self.count):
+            image = read_rgb(self.folder / f"{number:06d}.jpg")
+            K = self.camera.make_K(*image.shape[:2])
+            yield Frame(f"{number:06d}", image, K, number / self.rate_hz, 1, chooser.keep(image, number))
+
+
+def predict_video(job: VideoJob, network: Network, camera: PhotoCamera, rate_hz: float, count: int) -> None:
     """Predict the decoded frames of a job into its folder; set its state, and what the page shows.
 
     Args:
@@ -118,47 +133,41 @@ def predict_video(job: VideoJob, network: OpenNetwork, camera: PhotoCamera, rate
         network: opened.
         camera: of the frames.
         rate_hz: of the frames.
+
+    Raises CancelledError where the job is cancelled meanwhile, and the errors of predicting.
     """
-    try:
-        if job.state == "cancelled":
-            return
-        job.state, job.total = "predicting", count
-        origin = InputCamera(CameraConfig(), camera.source, is_assumed=camera.source in ("network", "assumed"))
-        frames = read_numbered_frames(job.frames, camera, rate_hz, count)
-        given = PredictionInput("video", frames, count, rate_hz, camera=origin)
-        first = read_rgb(job.frames / "000000.jpg")
-        predictor = network.find_predictor(*first.shape[:2])
-        session = Session(network.loaded, given, PredictOptions(), predictor)
-        written = session.write(job.predictions, job.track)
-        predictions, checks = written.predictions, written.checks
-        job.about = {
-            "verdict": checks["verdict"],
-            "lines": list(prediction_lines(Path("video"), predictions)),
-            "trust": trust_line(predictions),
-            "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
-            "rate_hz": rate_hz,
-            "depth_scale": str(predictor.depth_scale),
-            "network": network.label,
-            "licence": network.licence,
-            "fov_deg": round(camera.fov_deg, 1),
-            "fov_source": camera.source,
-            "files": [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()],
-            "not_shared": explain_not_shared(job.predictions / VIDEO),
-        }
-        if CLOUD in job.about["files"]:
-            job.about["files"].append(CLOUD_GLB)
-        job.state = "done"
-    except CancelledError:
-        job.close()
-    except StadiaError as error:
-        if job.state != "cancelled":
-            job.state, job.error = "failed", str(error).replace(str(job.folder), "video")
-    except Exception as error:  # such as files that went with a cancelled job; one line, and the thread goes on
-        if job.state != "cancelled":
-            log.exception("a video cannot be predicted")
-            job.state, job.error = "failed", f"internal error, {type(error).__name__}; please report it"
-    finally:
-        job.has_ended.set()
+    job.state, job.total = "predicting", count
+    height, width = read_rgb(job.frames / "000000.jpg").shape[:2]
+    frames = UploadedFrames(job.frames, camera, rate_hz, count)
+    session = network.open_input(camera.make_input("video", frames, count, rate_hz, height, width))
+    written = session.write(job.predictions, job.track, record_verdict=False)
+    job.about = {
+        "verdict": written.checks["verdict"],
+        "lines": list(prediction_lines(Path("video"), written.predictions)),
+        "trust": trust_line(written.predictions),
+        "frames": sorted(path.stem for path in (job.predictions / DEPTH_COLOR).iterdir()),
+        "rate_hz": rate_hz,
+        "depth_scale": str(written.predictions.depth_scale),
+        "network": network.loaded.label,
+        "licence": network.licence,
+        "fov_deg": round(camera.fov_deg, 1),
+        "fov_source": camera.source,
+        "files": [name for name in VIDEO_DOWNLOADS if (job.predictions / name).is_file()],
+        "not_shared": explain_not_shared(job.predictions / VIDEO),
+    }
+    if CLOUD in job.about["files"]:
+        job.about["files"].append(CLOUD_GLB)
+    job.state = "done"
+
+
+def explain_error(error: Exception, job: VideoJob) -> str:
+    """Return one line of an error for the user, without the folder of the server."""
+    if isinstance(error, StadiaError):
+        return str(error).replace(str(job.folder), "video")
+    if isinstance(error, OSError):
+        return "the server has no space for this video"
+    log.error("a video cannot be predicted", exc_info=error)
+    return f"internal error, {type(error).__name__}; please report it"
 
 
 def explain_not_shared(video: Path) -> str:
@@ -170,16 +179,6 @@ def explain_not_shared(video: Path) -> str:
         f"The video has {size:.0f} MB, and a page holds at most {most:.0f}: download {video.name} below,"
         " or take each n-th frame."
     )
-
-
-def read_numbered_frames(folder: Path, camera: PhotoCamera, rate_hz: float, count: int) -> Iterator[Frame]:
-    """Yield the frames 000000.jpg and so on; those with enough motion are on the path."""
-    chooser = FrameSelector("auto", lists_kept=False)
-    for number in range(count):
-        image = read_rgb(folder / f"{number:06d}.jpg")
-        K = camera.make_K(*image.shape[:2])
-        on_path = chooser.keep(image, number)
-        yield Frame(f"{number:06d}", image, K, number / rate_hz, 1, on_path)
 
 
 def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

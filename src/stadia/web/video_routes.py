@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.errors import ConfigError, DataError
 from stadia.evaluation.io.predictions_record import TRAJECTORY
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR
 from stadia.process.cpu_settings import return_freed_memory
@@ -35,12 +33,11 @@ from stadia.web.video import (
     VIDEO_DOWNLOADS,
     VideoJob,
     encode_video_glb,
+    explain_error,
     predict_video,
     read_cloud,
     read_path,
 )
-
-log = logging.getLogger(__name__)
 
 
 class VideoForm(StrictModel):
@@ -83,34 +80,22 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
         path.unlink(missing_ok=True)
         if not about["frames"]:
             raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
-        network = state.shelf.find(form.network)
-        camera = choose_camera(form.fov_deg, about["fov_deg"], network.focal, *about["size"])
-        rate_hz = (about["rate_hz"] or DEFAULT_RATE_HZ) / form.every
-        count = int(about["frames"])
-        predict_video(job, network, camera, rate_hz, count)
-        if about["has_more"] and job.state == "done":
+        if job.state == "cancelled":
+            return
+        network, count = state.shelf.find(form.network), int(about["frames"])
+        focal = network.loaded.checkpoint.buffer("focal")
+        camera = choose_camera(form.fov_deg, about["fov_deg"], focal, *about["size"])
+        predict_video(job, network, camera, (about["rate_hz"] or DEFAULT_RATE_HZ) / form.every, count)
+        if about["has_more"]:
             note = f"note: only {count} frames are predicted: take each n-th frame for more of the video"
             job.about["lines"].insert(0, note)
-    except Exception as error:  # a page must not wait for ever
+    except Exception as error:  # such as files that went with a cancelled job; a page must not wait for ever
         if job.state != "cancelled":
-            job.error = _explain(error)
-            shutil.rmtree(job.folder, ignore_errors=True)
-            job.state = "failed"
+            job.fail(explain_error(error, job))
     finally:
-        if job.state in ("cancelled", "failed"):
+        if job.state == "cancelled":
             job.close()  # also what was written after it was cancelled
         return_freed_memory()  # the frames of the verdict, the encoder of the video
-        job.has_ended.set()
-
-
-def _explain(error: Exception) -> str:
-    """Return one line of an error for the user."""
-    if isinstance(error, StadiaError):
-        return str(error)
-    if isinstance(error, OSError):
-        return "the server has no space for this video"
-    log.error("a video cannot be decoded", exc_info=error)
-    return f"internal error, {type(error).__name__}; please report it"
 
 
 async def show_video(request: Request) -> Response:

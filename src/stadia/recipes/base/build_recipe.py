@@ -145,11 +145,20 @@ def load_predictor(
     Raises the errors of `load_recipe`, CheckpointError without depth, ConfigError for an unsupported size.
     """
     opened = open_checkpoint(checkpoint)
-    recipe = load_recipe(opened)
+    return make_predictor(load_recipe(opened), opened.path, size, flip=flip)
+
+
+def make_predictor(
+    recipe: AnyRecipe, place: Path, size: tuple[int, int] | None = None, *, flip: bool = False
+) -> Predictor:
+    """Return a predictor of a recipe whose weights are loaded, as `load_predictor`.
+
+    place: of its checkpoint, for errors.
+    """
     predictor = recipe.predictor(size)
     if predictor is None:
         found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
-        raise CheckpointError(opened.path, found=found, expected="a recipe that does", fix="pass another checkpoint")
+        raise CheckpointError(place, found=found, expected="a recipe that does", fix="pass another checkpoint")
     return choose_flip(predictor, flip)
 
 
