@@ -24,7 +24,7 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.predict.loaded_network import LoadedNetwork
 from stadia.predict.network import Network
 from stadia.recipes.base.training_overlap import TrainedInput
-from stadia.web import decoding, networks
+from stadia.web import decode_worker, networks
 from stadia.web.decoding import UploadDecoder
 from stadia.web.server import make_app
 
@@ -110,38 +110,12 @@ class Browser:
         return self.post(f"/api/photos{query}", content=data)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _decoders_stay() -> Iterator[None]:
-    """An app takes over the idle decoding processes of the app before it: their start takes a second.
-
-    TestDecoder of test_uploads.py proves that a process is renewed after a failure and after a number of uploads.
-    """
-    start, close = decoding._start_process, UploadDecoder.close
-    idle: list[UploadDecoder] = []
-
-    def take_process() -> Any:
-        while idle:
-            process = idle.pop()._process
-            if process is not None and process.poll() is None:
-                return process
-            if process is not None:
-                decoding._end_process(process)
-        return start()
-
-    def keep_idle(decoder: UploadDecoder) -> None:
-        idle.append(decoder) if not decoder._lock.locked() else close(decoder)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "_start_process", take_process)
-        patch.setattr(UploadDecoder, "close", keep_idle)
-        yield
-    for decoder in idle:
-        decoder.close()
-
-
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Decodes pictures in this process, because the start of one takes a second; test_uploads.py starts them."""
     monkeypatch.setattr(networks, "load_network", make_network)
+    monkeypatch.setattr(UploadDecoder, "start", lambda decoder: None)
+    monkeypatch.setattr(UploadDecoder, "decode_photo", lambda decoder, path: decode_worker.decode_photo(path))
     return make_app(["metres", "up-to-scale", "affine-inverse"])
 
 

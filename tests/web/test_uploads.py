@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.web.conftest import Browser, encode, make_picture
+from tests.web.conftest import Browser, encode, make_network, make_picture
 
 from stadia.core.errors import DataError
-from stadia.web import decoding, forms
+from stadia.web import decoding, forms, networks
 from stadia.web.decoding import UploadDecoder
+from stadia.web.server import make_app
 
 
 def make_png(width: int, height: int) -> bytes:
@@ -49,6 +50,13 @@ def list_hostile() -> dict[str, bytes]:
         "heic": b"\x00\x00\x00\x18ftypheic" + bytes(50),
         "zip": b"PK\x03\x04" + bytes(200),
     }
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Decodes each upload in a process, as the server does."""
+    monkeypatch.setattr(networks, "load_network", make_network)
+    return make_app(["metres"])
 
 
 @pytest.mark.parametrize("name", list(list_hostile()))
@@ -94,43 +102,31 @@ def test_folders_of_killed_servers_are_removed(tmp_path: Path, monkeypatch: pyte
     assert kept.stat().st_mode & 0o077 == 0
 
 
-class TestDecoder:
-    @pytest.mark.slow
-    def test_a_decoder_that_takes_too_long_is_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Its next upload is decoded by a new process."""
-        path = tmp_path / "upload.png"
-        path.write_bytes(encode(make_picture(3000, 4000)))  # a small one is decoded before its time begins
-        decoder = UploadDecoder()
-        try:
-            monkeypatch.setattr(decoding, "PHOTO_S", 0.0)
-            with pytest.raises(DataError, match="takes more than"):
-                decoder.decode_photo(path)
-            monkeypatch.undo()
-            path.write_bytes(encode(make_picture()))
-            assert decoder.decode_photo(path).image.shape == (96, 128, 3)
-        finally:
-            decoder.close()
-
-    def test_a_process_is_renewed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = tmp_path / "upload.png"
-        path.write_bytes(encode(make_picture()))
-        monkeypatch.setattr(decoding, "MAX_UPLOADS", 1)
-        decoder = UploadDecoder()
-        try:
-            decoder.start()
-            first = decoder._process.pid
+@pytest.mark.slow
+def test_a_decoder_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next upload, of any size, is decoded by a new process."""
+    path = tmp_path / "upload.jpg"
+    path.write_bytes(encode(make_picture(1200, 3200), "JPEG"))
+    decoder = UploadDecoder()
+    try:
+        monkeypatch.setattr(decoding, "PHOTO_S", 0.0)
+        with pytest.raises(DataError) as caught:
             decoder.decode_photo(path)
-            assert decoder._process.pid != first
-        finally:
-            decoder.close()
+        assert caught.value.found == "a file that takes more than 0 s"
+        monkeypatch.undo()
+        photo = decoder.decode_photo(path)
+    finally:
+        decoder.close()
+    assert photo.image.shape == (600, 1600, 3)
+    assert photo.filmed_size == (1200, 3200)
 
-    def test_a_large_photo_becomes_smaller(self, tmp_path: Path) -> None:
-        path = tmp_path / "upload.jpg"
-        path.write_bytes(encode(make_picture(1200, 3200), "JPEG"))
-        decoder = UploadDecoder()
-        try:
-            photo = decoder.decode_photo(path)
-        finally:
-            decoder.close()
-        assert photo.image.shape == (600, 1600, 3)
-        assert photo.filmed_size == (1200, 3200)
+
+def test_a_process_that_ends_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding.sys, "executable", "false")
+    decoder = UploadDecoder()
+    try:
+        with pytest.raises(DataError) as caught:
+            decoder.decode_photo(tmp_path / "upload.png")
+        assert caught.value.found == "a file that ends its decoder"
+    finally:
+        decoder.close()

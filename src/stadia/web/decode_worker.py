@@ -7,6 +7,7 @@ time, and returns pixels alone.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.datasets.formats.calibration_files import read_lens
 from stadia.datasets.image_files import read_image_header, read_rgb
-from stadia.evaluation.graph_worker import read_header, write_message
 from stadia.files.image_io import write_image
 from stadia.web.decoding import UPLOAD, DecodedPhoto
 
@@ -54,7 +54,7 @@ def decode_photo(path: Path) -> DecodedPhoto:
         raise DataError(
             UPLOAD, found=found, expected=f"at least {MIN_SIDE} on each side", fix="choose a larger picture"
         )
-    return DecodedPhoto(shrink_image(image, MAX_SIDE), (height, width), _find_field_of_view(path, height, width))
+    return DecodedPhoto(shrink_image(image, MAX_SIDE), (height, width), find_field_of_view(path, height, width))
 
 
 def shrink_image(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
@@ -72,8 +72,11 @@ def shrink_image(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _find_field_of_view(path: Path, height: int, width: int) -> float | None:
-    """Return the angle from left to right of an upright photo; None where its EXIF has no lens, or a damaged one."""
+def find_field_of_view(path: Path, height: int, width: int) -> float | None:
+    """Return the angle from left to right of an upright photo or video, degrees.
+
+    None where its metadata have no lens, or a damaged one.
+    """
     with contextlib.suppress(StadiaError):
         lens = read_lens(path)
         if lens is not None:
@@ -84,18 +87,18 @@ def _find_field_of_view(path: Path, height: int, width: int) -> float | None:
     return None
 
 
-def _decode_photo(header: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    photo = decode_photo(Path(header["path"]))
+def _decode_photo(request: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    photo = decode_photo(Path(request["path"]))
     about = {"shape": photo.image.shape, "filmed_size": photo.filmed_size, "fov_deg": photo.fov_deg}
     return about, photo.image
 
 
-def _decode_video(header: Mapping[str, Any]) -> tuple[dict[str, Any], None]:
+def _decode_video(request: Mapping[str, Any]) -> tuple[dict[str, Any], None]:
     """Write every n-th frame as a JPEG of a number into a folder."""
     from stadia.datasets.video.video_decoding import read_frame_rate_hz, stream_video
 
-    path, folder = Path(header["path"]), Path(header["folder"])
-    every, most, max_side = int(header["every"]), int(header["max_frames"]), int(header["max_side"])
+    path, folder = Path(request["path"]), Path(request["folder"])
+    every, most, max_side = int(request["every"]), int(request["max_frames"]), int(request["max_side"])
     written, size, has_more = 0, (0, 0), False
     for frame in stream_video(path):
         if frame.index % every:
@@ -108,13 +111,7 @@ def _decode_video(header: Mapping[str, Any]) -> tuple[dict[str, Any], None]:
         write_image(folder / f"{written:06d}.jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
         written += 1
     rate_hz = read_frame_rate_hz(path)
-    fov_deg = None
-    if written:
-        with contextlib.suppress(StadiaError):
-            lens = read_lens(path)
-            if lens is not None:
-                across_mm = lens[1] * size[1] / max(size)
-                fov_deg = math.degrees(2 * math.atan(across_mm / 2 / lens[0]))
+    fov_deg = find_field_of_view(path, *size) if written else None
     return {"frames": written, "size": size, "rate_hz": rate_hz, "fov_deg": fov_deg, "has_more": has_more}, None
 
 
@@ -131,24 +128,24 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def main() -> None:
-    """Decode what standard input names, one upload after the other, until it ends."""
+    """Decode the upload that standard input names, and write a line of JSON, then pixels."""
     limit_memory(MEMORY_BYTES)
     cv2.setNumThreads(1)
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    while (message := read_header(source)) is not None:
-        header, _ = message
-        values = None
-        try:
-            reply, values = _KINDS[header["kind"]](header)
-        except StadiaError as error:
-            reply = {"found": error.found, "expected": error.expected, "fix": error.fix}
-        except MemoryError:
-            fix = "choose a smaller file"
-            reply = {"found": "a file that takes too much memory", "expected": "less", "fix": fix}
-        except Exception as error:  # a decoder of another library: the file is at fault, and one line names it
-            found = f"a file that cannot be decoded ({summarize_exception(error)})"
-            reply = {"found": found, "expected": "a whole picture or video", "fix": "save it again"}
-        write_message(sink, reply, values)
+    request = json.load(sys.stdin.buffer)
+    values = None
+    try:
+        reply, values = _KINDS[request["kind"]](request)
+    except StadiaError as error:
+        reply = {"found": error.found, "expected": error.expected, "fix": error.fix}
+    except MemoryError:
+        fix = "choose a smaller file"
+        reply = {"found": "a file that takes too much memory", "expected": "less", "fix": fix}
+    except Exception as error:  # a decoder of another library: the file is at fault, and one line names it
+        found = f"a file that cannot be decoded ({summarize_exception(error)})"
+        reply = {"found": found, "expected": "a whole picture or video", "fix": "save it again"}
+    sys.stdout.buffer.write(json.dumps(reply).encode() + b"\n")
+    if values is not None:
+        sys.stdout.buffer.write(np.ascontiguousarray(values).data)
 
 
 if __name__ == "__main__":

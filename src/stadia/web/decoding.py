@@ -1,7 +1,8 @@
-"""Start the processes that decode uploads, with limits of time, and use each for a bounded number of them."""
+"""Start the processes that decode uploads, one for each, with limits of time."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -25,9 +26,6 @@ PHOTO_S = 20.0
 
 VIDEO_S = 300.0
 """Time for the frames of a video: a minute of 1080p takes 20 s on one core."""
-
-MAX_UPLOADS = 50
-"""Uploads of one process. A new one has nothing that an earlier upload may have left in it."""
 
 Kind = Literal["photo", "video"]
 
@@ -77,37 +75,38 @@ def _make_error(found: str, fix: str) -> DataError:
 
 
 class UploadDecoder:
-    """Decodes uploads, one at a time, in a process that is started anew after a failure and after MAX_UPLOADS.
+    """Decodes uploads, one at a time, each in a process of its own: nothing of an upload stays for the next one.
 
     The next process is started before it is needed, because Python and its libraries take half a second.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._count = 0
+        self._next: subprocess.Popen[bytes] | None = None
+        self._decoding: subprocess.Popen[bytes] | None = None
         self._is_closed = False
 
     def start(self) -> None:
         """Start the process, so that the first upload does not wait for it."""
         with self._lock:
-            if not self._is_closed:
-                self._start()
+            self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """Return the process that waits for the next upload."""
         if self._is_closed:
             raise DataError(UPLOAD, found="a server that ends", expected="one that runs", fix="start it again")
-        if self._process is None:
-            self._process, self._count = _start_process(), 0
-        return self._process
+        if self._next is None:
+            command = [sys.executable, "-P", "-m", "stadia.web.decode_worker"]  # -P: no module of the current folder
+            pipe = subprocess.PIPE
+            self._next = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        return self._next
 
     def decode_photo(self, path: Path) -> DecodedPhoto:
         """Return a decoded photo. Raises DataError, without the name of the file, where it cannot be decoded."""
         reply, data = self._exchange({"kind": "photo", "path": str(path)}, PHOTO_S)
         import numpy as np
 
-        shape = tuple(reply["shape"])
-        image: NDArray[np.uint8] = np.frombuffer(data, np.uint8).reshape(shape)
+        image: NDArray[np.uint8] = np.frombuffer(data, np.uint8).reshape(tuple(reply["shape"]))
         height, width = reply["filmed_size"]
         return DecodedPhoto(image, (height, width), reply["fov_deg"])
 
@@ -120,71 +119,43 @@ class UploadDecoder:
         DataError, without the name of the file.
         """
         about = {"every": every, "max_frames": max_frames, "max_side": max_side}
-        header = {"kind": "video", "path": str(path), "folder": str(folder), **about}
-        return self._exchange(header, VIDEO_S)[0]
+        request = {"kind": "video", "path": str(path), "folder": str(folder), **about}
+        return self._exchange(request, VIDEO_S)[0]
 
     def close(self) -> None:
-        """End the process, also while it decodes."""
+        """End the processes, also while one decodes."""
         self._is_closed = True
-        process = self._process
-        if process is not None:
-            process.kill()
+        if self._decoding is not None:
+            self._decoding.kill()
         with self._lock:
-            if self._process is not None:
-                _end_process(self._process)
-                self._process = None
+            if self._next is not None:
+                _end_process(self._next)
+                self._next = None
 
-    def _exchange(self, header: Mapping[str, Any], limit_s: float) -> tuple[Any, bytes]:
-        """Send a request and return the reply, with the bytes behind it."""
-        from stadia.evaluation.graph_worker import read_header, write_message
-
+    def _exchange(self, request: Mapping[str, Any], limit_s: float) -> tuple[Any, bytes]:
+        """Send a request to a process and return its reply, with the bytes behind it."""
         with self._lock:
-            late, process = threading.Event(), self._start()
-
-            def stop() -> None:
-                late.set()
-                process.kill()
-
-            timer = threading.Timer(limit_s, stop)
-            timer.daemon = True
-            timer.start()
-            reply, data, has_ended = None, b"", False
+            process = self._decoding = self._start()
+            self._next = None
+            found = "a file that ends its decoder"
             try:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                write_message(process.stdin, header)  # type: ignore[arg-type]
-                message = read_header(process.stdout)  # type: ignore[arg-type]
-                if message is not None:
-                    reply, size = message
-                    data = process.stdout.read(size)
-                    has_ended = len(data) < size
-            except OSError:
-                has_ended = True
-            finally:
-                timer.cancel()
-            self._count += 1
-            if reply is None or has_ended or self._count >= MAX_UPLOADS:
+                output, _ = process.communicate(json.dumps(request).encode(), timeout=limit_s)
+            except subprocess.TimeoutExpired:
                 _end_process(process)
-                self._process = None
-                if not self._is_closed:
-                    self._start()
-        if reply is None or has_ended:
-            found = f"a file that takes more than {limit_s:.0f} s" if late.is_set() else "a file that ends its decoder"
+                output, found = b"", f"a file that takes more than {limit_s:.0f} s"
+            self._decoding = None
+            if not self._is_closed:
+                self._start()
+        if process.returncode != 0 or not output:
             raise DataError(UPLOAD, found=found, expected="a whole picture or video", fix="save it again, or smaller")
+        line, _, data = output.partition(b"\n")
+        reply = json.loads(line)
         if "found" in reply:
             raise DataError(UPLOAD, found=reply["found"], expected=reply["expected"], fix=reply["fix"])
         return reply, data
 
 
-def _start_process() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "stadia.web.decode_worker"]  # -P: no module of the current folder
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-
 def _end_process(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with suppress(OSError):
-                stream.close()
+    """Kill a process, and close its pipes."""
+    with suppress(OSError), process:
+        process.kill()
