@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import Browser
 
-from stadia.web.check_routes import list_data, run_check
+from stadia.web.run_routes import list_data, run_check
 from stadia.web.server import make_app
 
 

@@ -93,12 +93,16 @@ class RunList:
         return facts
 
     def _describe(self, name: str, facts: RunFacts) -> RunRow:
-        status, tone = describe_status(facts.status)
         is_training = facts.status == "running" and is_locked(self.folder / name)
-        if facts.status == "running" and not is_training:
-            status, tone = "ended without a record", "warn"
-        verdict = facts.predictions or ""
-        return RunRow(name, facts.recipe, facts.started, status, tone, verdict, is_training)
+        status, tone = describe_state(facts, is_training=is_training)
+        return RunRow(name, facts.recipe, facts.started, status, tone, facts.predictions or "", is_training)
+
+
+def describe_state(facts: RunFacts, *, is_training: bool) -> tuple[str, str]:
+    """Return how a run's state is shown, and its tone; the record of a training that was killed has it as running."""
+    if facts.status == "running" and not is_training:
+        return "ended without a record", "warn"
+    return describe_status(facts.status)
 
 
 # -- one run
@@ -115,16 +119,14 @@ def judge_run(run: RunFiles) -> RunVerdict:
 
 def describe_run(folder: Path) -> dict[str, Any]:
     """Return what the page of a run shows, as JSON: quality, key numbers, curves, findings, images."""
-    run = read_run(folder)
-    status, tone = describe_status(run.facts.status)
-    if run.facts.status == "running" and not is_locked(folder):
-        status, tone = "ended without a record", "warn"
+    run, is_training = read_run(folder), is_locked(folder)
+    status, tone = describe_state(run.facts, is_training=is_training)
     return {
         "name": folder.name,
         "recipe": run.recipe,
         "status": status,
         "tone": tone,
-        "is_training": is_locked(folder),
+        "is_training": is_training,
         "error": run.facts.error or "",
         "steps": run.steps,
         "started": run.facts.started,

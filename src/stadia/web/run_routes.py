@@ -1,11 +1,16 @@
-"""Routes of runs: the list, one run, its images and report, two beside each other, stop and resume."""
+"""Routes of runs and data: lists, one run, its report, two runs, start, stop and resume a training, check data."""
 
 from __future__ import annotations
 
+import base64
+import os
+import shlex
+import subprocess
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
@@ -13,17 +18,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import ConfigError, DataError, RunError
+from stadia.datasets.image_files import IMAGE_SUFFIXES
+from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
+from stadia.files.json_files import parse_json
 from stadia.report.report_page import build_report
 from stadia.report.run_files import check_inside
-from stadia.web.app_state import get_state
-from stadia.web.check_routes import list_data
+from stadia.web.app_state import AppState, get_state, run_in_turn
 from stadia.web.forms import parse_form, read_json_body
-from stadia.web.guards import require_session
+from stadia.web.guards import refuse, require_session
 from stadia.web.run_list import RunList, describe_pair, describe_run
-from stadia.web.trainings import list_start_presets, resume_training, stop_training
+from stadia.web.trainings import STADIA, list_start_presets, read_last_line, resume_training, stop_training
 
 MAX_REPORT_BYTES = 64 << 20
 
@@ -109,11 +116,10 @@ async def start(request: Request) -> Response:
     """Start a training on one of the listed data, from a preset."""
     runs, state = _get_runs(request), get_state(request)
     form = parse_form(TrainingForm, await read_json_body(request))
-    if state.data is None or form.name not in list_data(state.data):
-        raise ConfigError("data", found="none of this name", expected="one of the list", fix="reload the page")
+    data = find_data(state, form.name)
     if form.preset not in dict(list_start_presets()):
         raise ConfigError("preset", found="none of this name", expected="one of the list", fix="reload the page")
-    await run_in_threadpool(state.starter.start, state.data / form.name, form.preset, form.minutes, runs.folder)
+    await run_in_threadpool(state.starter.start, data, form.preset, form.minutes, runs.folder)
     return JSONResponse(state.starter.describe())
 
 
@@ -131,3 +137,106 @@ async def resume(request: Request) -> Response:
 
 def _find(request: Request) -> Path:
     return _get_runs(request).find(request.path_params["name"])
+
+
+# -- checks of data
+
+CHECK_S = 180.0
+"""Time of a check: 20 s for its recordings, and the opening of a large data set."""
+
+MAX_LISTED = 200
+MAX_PICTURES, MAX_PICTURE_BYTES = 12, 1 << 20
+
+
+class CheckForm(StrictModel):
+    """What is checked: a name of the list, and the field of view of a video whose camera is not known."""
+
+    name: Annotated[str, Field(max_length=255)]
+    fov_deg: Annotated[float, Field(gt=1, lt=170)] | None = None
+
+
+def list_data(folder: Path | None) -> list[str]:
+    """Return the names of folders and videos in a folder, which a page offers to check."""
+    if folder is None or not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".")
+            and (entry.is_dir() or Path(entry.name).suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
+        ]
+    return sorted(names)[:MAX_LISTED]
+
+
+def find_data(state: AppState, name: str) -> Path:
+    """Return the path of listed data. Raises ConfigError for another name."""
+    if state.data is None or name not in list_data(state.data):
+        raise ConfigError("data", found="none of this name", expected="one of the list", fix="reload the page")
+    return state.data / name
+
+
+def make_check_command(path: Path, fov_deg: float | None) -> list[str]:
+    """Return the words of `stadia check` for a path.
+
+    Examples:
+        >>> make_check_command(Path("drive.mp4"), 69.0)
+        ['check', 'drive.mp4', 'data.camera.horizontal_fov_deg=69']
+    """
+    camera = [] if fov_deg is None else [f"data.camera.horizontal_fov_deg={fov_deg:g}"]
+    return ["check", str(path), *camera]
+
+
+def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]:
+    """Check data in a process of its own; return its findings with their pictures, and the command.
+
+    Where the data cannot be opened, its line is `error`.
+
+    folder: for the pictures, which are removed.
+
+    Raises DataError where the time is over.
+    """
+    words = make_check_command(path, fov_deg)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        out = Path(place) / "findings"
+        command = [*STADIA, *words, "--json", "--out", str(out)]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=CHECK_S, check=False, stdin=subprocess.DEVNULL)
+        except subprocess.TimeoutExpired:
+            found, fix = f"a check of more than {CHECK_S:.0f} s", "run it in a terminal"
+            raise DataError(path.name, found=found, expected="less", fix=fix) from None
+        text = done.stdout.decode("utf-8", "replace")
+        if done.returncode > 1 or not text.strip():
+            return {"error": read_last_line(done.stderr).replace(str(path), path.name)}
+        findings = parse_json("stadia check", text, "findings")
+        for number, finding in enumerate(findings):
+            image = finding.get("evidence", {}).get("image")
+            finding["picture"] = _embed(out, str(image)) if image and number < MAX_PICTURES else ""
+    return {"command": shlex.join(["stadia", *words]), "findings": findings}
+
+
+def _embed(folder: Path, name: str) -> str:
+    """Return a picture of a finding as a data URL; "" where there is none in the folder, or a large one."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+        return ""
+    if path.stat().st_size > MAX_PICTURE_BYTES:
+        return ""
+    kind = "png" if path.suffix == ".png" else "jpeg"
+    data = read_bytes(path, expected="a picture", max_bytes=MAX_PICTURE_BYTES)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+async def show_data(request: Request) -> Response:
+    """Return the names that may be checked."""
+    require_session(request)
+    return JSONResponse({"names": await run_in_threadpool(list_data, get_state(request).data)})
+
+
+async def check(request: Request) -> Response:
+    """Check one of the listed data, in the user's turn."""
+    session, state = require_session(request), get_state(request)
+    form = parse_form(CheckForm, await read_json_body(request))
+    job = partial(run_check, find_data(state, form.name), form.fov_deg, state.folder)
+    result = await run_in_turn(request, session, job, state.video_queue)  # it takes minutes, as a video does
+    return refuse(result["error"]) if "error" in result else JSONResponse(result)

@@ -69,8 +69,8 @@ ROUTES = (
     ("GET", "/api/runs/{name}/images/{image}", "stadia.web.run_routes:show_run_image"),
     ("POST", "/api/runs/{name}/stop", "stadia.web.run_routes:stop"),
     ("POST", "/api/runs/{name}/resume", "stadia.web.run_routes:resume"),
-    ("GET", "/api/data", "stadia.web.check_routes:show_data"),
-    ("POST", "/api/check", "stadia.web.check_routes:check"),
+    ("GET", "/api/data", "stadia.web.run_routes:show_data"),
+    ("POST", "/api/check", "stadia.web.run_routes:check"),
 )
 """Method, path, and the function that replies, whose module loads with its first request: the page does not wait for
 torch.
