@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.web.browser_server import run_server
 from tests.web.conftest import encode, make_network, make_picture
@@ -124,18 +123,6 @@ def test_a_picture_at_both_widths(tab: Page) -> None:
     assert tab.find_cut_off() <= 0
 
 
-@rest
-def test_the_slider_uncovers_depth(tab: Page) -> None:
-    tab.choose(encode(make_picture(480, 640)))
-    tab.wait_for_result()
-    before = tab.page.evaluate("document.getElementById('depth').style.clipPath")
-    tab.page.focus("#split")
-    tab.page.keyboard.press("End")
-    after = tab.page.evaluate("document.getElementById('depth').style.clipPath")
-    assert ("50%" in before, "0%" in after) == (True, True)
-    assert tab.page.evaluate("document.getElementById('depth').naturalWidth") == 640
-
-
 def test_two_clicks_measure_the_world(tab: Page) -> None:
     """At 1 m in a camera of 64 degrees (focal length 0.8 of the width): 128 of 640 pixels are 0.25 m."""
     tab.choose(encode(make_picture(480, 640)))
@@ -179,26 +166,6 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     assert "chosen by hand" in tab.text("#fov-source")
 
 
-@rest
-def test_the_cloud_turns(open_tab: Callable[[], Page]) -> None:
-    tab, read_pixels = open_tab(), "document.getElementById('cloud').toDataURL()"
-    tab.choose(encode(make_picture(480, 640)))
-    tab.wait_for_result()
-    tab.page.click("#show-cloud")
-    tab.wait_until("document.getElementById('cloud').dataset.drawn")
-    before = tab.page.evaluate(read_pixels)
-    tab.page.focus("#cloud")
-    for _ in range(200):  # each is a frame at most; a frame takes as long as it takes
-        tab.page.keyboard.press("ArrowRight")
-        if tab.page.get_attribute("#cloud", "data-draw-ms"):
-            break
-        tab.page.wait_for_timeout(20)
-    assert tab.page.get_attribute("#cloud", "data-draw-ms")
-    assert tab.page.evaluate(read_pixels) != before
-    assert "points" in tab.text("#cloud-about")
-    assert tab.problems == []
-
-
 MILLION = """async () => {
   const { CloudView } = await import("/shared/points.js"), canvas = document.createElement("canvas"), count = 1000000;
   const positions = new Float32Array(3 * count), colors = new Uint8Array(3 * count).fill(200);
@@ -219,33 +186,19 @@ TURN = """(nanoseconds) => {
 
 
 @rest
-@pytest.mark.parametrize("nanoseconds", [10, 60, 600])
-def test_a_million_points_are_thinned_until_they_turn(open_tab: Callable[[], Page], nanoseconds: int) -> None:
+def test_a_million_points_are_thinned_until_they_turn(open_tab: Callable[[], Page]) -> None:
     """A machine that takes so long for a point draws as many as take 22 ms, all at rest, and the page names both."""
     tab = open_tab()
     tab.page.evaluate(MILLION)
     tab.wait_until("window.about")
     assert tab.page.get_attribute("#million", "data-drawn") == "1000000"
-    step, drawn = tab.page.evaluate(TURN, nanoseconds)
-    assert drawn == -(-1_000_000 // step)
-    assert step == {10: 1, 60: 3, 600: 28}[nanoseconds]
+    step, drawn = tab.page.evaluate(TURN, 60)
+    assert (step, drawn) == (3, -(-1_000_000 // 3))
     tab.page.evaluate("window.about = ''")
     tab.wait_until("window.about")
     assert tab.page.get_attribute("#million", "data-drawn") == "1000000"
-    assert (f"{drawn:,} of them while they turn" in tab.page.evaluate("about")) is (step > 1)
+    assert f"{drawn:,} of them while they turn" in tab.page.evaluate("about")
     assert tab.problems == []
-
-
-@rest
-def test_a_portrait_picture_with_exif(open_tab: Callable[[], Page]) -> None:
-    tab = open_tab()
-    tab.choose(encode(make_picture(480, 640), "JPEG", focal_mm=26, orientation=6), "photo.jpg")
-    tab.wait_for_result()
-    assert "by the EXIF of the file" in tab.text("#fov-source")
-    size = tab.page.evaluate(
-        "[document.getElementById('shown').naturalWidth, document.getElementById('shown').naturalHeight]"
-    )
-    assert size == [480, 640]
 
 
 @pytest.mark.parametrize(
@@ -275,16 +228,6 @@ def test_a_huge_file_is_refused_before_it_is_sent(open_tab: Callable[[], Page], 
 
 
 @rest
-def test_two_users_at_once(open_tab: Callable[[], Page]) -> None:
-    one, other = open_tab(), open_tab()
-    one.choose(encode(make_picture(480, 640)))
-    other.choose(encode(np.full((200, 300, 3), 90, np.uint8)))
-    for tab, size in ((one, 640), (other, 300)):
-        tab.wait_for_result()
-        assert tab.page.evaluate("document.getElementById('shown').naturalWidth") == size
-
-
-@rest
 def test_a_reload_in_the_middle_and_a_cancel(open_tab: Callable[[], Page]) -> None:
     tab = open_tab()
     tab.choose(encode(make_picture(480, 640)))
@@ -310,15 +253,14 @@ def test_downloads_of_the_page(open_tab: Callable[[], Page]) -> None:
         assert Path(started.value.path()).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("width", list(WIDTHS.values()))
-def test_a_composite_picture_and_its_background(chromium: Any, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_composite_picture_and_its_background(chromium: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page asks for the background, then shows the picture, its depth, the mask and its file."""
     from tests.web.test_photo_routes import use_overlay_network
 
     use_overlay_network(monkeypatch)
     image = make_picture(480, 640)
     image[200:360, 160:320] = 255
-    context = chromium.new_context(viewport={"width": width, "height": 900})
+    context = chromium.new_context(viewport={"width": WIDTHS["telephone"], "height": 900})
     with run_server(make_app(["metres"])) as address:
         tab = Page(context, address)
         tab.choose(encode(image))
@@ -352,19 +294,6 @@ def test_a_shared_page_at_both_widths(tab: Page, tmp_path: Path) -> None:
     assert "Distance of the two points: 0.2" in tab.text(".headline")
     assert tab.find_faults_of_access() == []
     assert tab.find_cut_off() <= 0
-
-
-@rest
-def test_a_server_that_was_restarted(chromium: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An open page names what to do; after a reload it works with the new server."""
-    monkeypatch.setattr(networks, "load_network", make_network)
-    context = chromium.new_context()
-    with run_server(make_app(["metres"])) as address:
-        tab = Page(context, address)
-    tab.choose(encode(make_picture()))
-    tab.page.wait_for_selector("#error:not([hidden])")
-    assert "still running" in tab.text("#error")
-    context.close()
 
 
 # -- runs and checks
@@ -414,17 +343,6 @@ def test_runs_at_both_widths(chromium: Any, address_of_runs: str, width: int) ->
         tab.page.click("#run-report")
     opened.value.wait_for_selector("h1")
     assert tab.problems == []
-    context.close()
-
-
-@rest
-def test_a_filter_of_runs(chromium: Any, address_of_runs: str) -> None:
-    context = chromium.new_context()
-    tab = Page(context, f"{address_of_runs}/#runs")
-    tab.page.wait_for_selector("#runs-rows tr")
-    tab.page.fill("#runs-filter", "other")
-    assert len(tab.page.query_selector_all("#runs-rows tr")) == 1
-    assert "1 of 2 runs" in tab.text("#runs-count")
     context.close()
 
 

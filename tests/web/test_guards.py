@@ -50,11 +50,6 @@ def test_the_token_of_another_port_stays_beside_it() -> None:
         assert client.get("http://127.0.0.1:7861/").status_code == 401
 
 
-def test_a_session_of_another_port_stays_beside_it(browser: Browser) -> None:
-    one = browser.client
-    assert [name for name in one.cookies if name.startswith("stadia_session")] == ["stadia_session_80"]
-
-
 @pytest.mark.parametrize("name", ["host", "origin"])
 def test_an_address_that_is_none_is_refused(browser: Browser, name: str) -> None:
     reply = browser.client.get("/api/session", headers={name: "[" if name == "host" else "http://["})

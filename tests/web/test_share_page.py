@@ -48,12 +48,6 @@ def test_points_of_a_shared_picture_lie_in_the_world(browser: Browser) -> None:
     assert depth[50, 64] == 0
 
 
-def test_a_shared_picture_without_depth_has_no_points(browser: Browser) -> None:
-    page = share(browser, browser.upload(encode(make_picture()), "?network=2").json())
-    assert "<canvas" not in page
-    assert "near" in page
-
-
 def test_text_of_a_shared_page_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
     from stadia.report.result_page import render_result
     from stadia.web.wings import ObjectPhoto
@@ -66,9 +60,3 @@ def test_text_of_a_shared_page_is_escaped_and_names_no_folder(tmp_path: Path) ->
     assert "&lt;b&gt;run" in page
     assert "none recorded" in page
     assert "secret" not in page, "a shared page names no folder of the machine"
-
-
-def test_points_outside_of_the_picture_are_one_line(browser: Browser) -> None:
-    result = browser.upload(encode(make_picture())).json()
-    reply = browser.client.get(f"/api/predictions/{result['prediction']}/share?x1=1&y1=1&x2=9999&y2=1")
-    assert (reply.status_code, reply.json()["error"].count("\n")) == (422, 0)
