@@ -115,16 +115,9 @@ def parse_form(model: type[StrictModel], values: Any) -> Any:
         raise ConfigError(key, found=first["input"], expected=first["msg"]) from None
 
 
-def read_numbers(request: Request, **kinds: type[int] | type[float]) -> dict[str, Any]:
-    """Return the numbers of a query. Raises ConfigError for what is none."""
-    numbers: dict[str, Any] = {}
-    for key, kind in kinds.items():
-        if (text := request.query_params.get(key)) not in (None, ""):
-            try:
-                numbers[key] = kind(text)
-            except (ValueError, OverflowError):
-                raise ConfigError(key, found=f"'{text}'", expected="a number", fix="reload the page") from None
-    return numbers
+def read_query(request: Request) -> dict[str, str]:
+    """Return the values of a query that are not empty."""
+    return {key: text for key, text in request.query_params.items() if text}
 
 
 def send_page(page: str) -> Response:

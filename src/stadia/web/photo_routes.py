@@ -26,7 +26,7 @@ from stadia.web import photo as photos
 from stadia.web import share_page
 from stadia.web.app_state import get_state, run_in_turn
 from stadia.web.decoding import DecodedPhoto
-from stadia.web.forms import parse_form, read_json_body, read_numbers, receive_upload, send_page
+from stadia.web.forms import parse_form, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.sessions import Session, find_kept
 from stadia.web.wings import OBJECTS, OVERLAY, ObjectPhoto, find_photo_objects, predict_composite
@@ -71,20 +71,37 @@ class PredictForm(StrictModel):
     background: Annotated[str, Field(max_length=40)] | None = None
 
 
-Pixel = tuple[Annotated[int, Field(ge=0, lt=1 << 16)], Annotated[int, Field(ge=0, lt=1 << 16)]]
+Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
 class DistanceForm(StrictModel):
     """Two pixels (x, y) of the picture."""
 
-    first: Pixel
-    second: Pixel
+    first: tuple[Coordinate, Coordinate]
+    second: tuple[Coordinate, Coordinate]
+
+
+class ShareForm(StrictModel):
+    """Two pixels of the picture, whose distance was measured."""
+
+    x1: Coordinate
+    y1: Coordinate
+    x2: Coordinate
+    y2: Coordinate
+
+
+class CloudForm(StrictModel):
+    """What bounds a cloud: the largest relative jump to a neighbor, the number of points, the share of certain ones."""
+
+    edges: Annotated[float, Field(gt=0, le=10)] = EDGE_RATIO
+    points: Annotated[int, Field(gt=0, le=photos.MAX_CLOUD_POINTS)] = photos.MAX_CLOUD_POINTS
+    certain: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 async def add_photo(request: Request) -> Response:
     """Decode an uploaded picture and predict it; `?network=` and `?fov_deg=` are as of PredictForm."""
     session = require_session(request)
-    form = parse_form(PredictForm, read_numbers(request, network=int, fov_deg=float))
+    form = parse_form(PredictForm, read_query(request))
     key, decoded = await _keep_upload(request, session)
     return await _predict(request, session, key, decoded, form)
 
@@ -210,15 +227,10 @@ async def show_values(request: Request) -> Response:
 
 
 async def show_cloud(request: Request) -> Response:
-    """Return points float32 (N, 3), then colors uint8 (N, 3); `?edges=`, `?points=` and `?certain=` bound it."""
+    """Return points float32 (N, 3), then colors uint8 (N, 3); the query is a CloudForm."""
     prediction = _find_prediction(request)
-    given = read_numbers(request, edges=float, points=int, certain=float)
-    edges, most = given.get("edges", EDGE_RATIO), given.get("points", photos.MAX_CLOUD_POINTS)
-    certain = given.get("certain", 1.0)
-    if not (0 < edges <= 10 and 0 < most <= photos.MAX_CLOUD_POINTS and 0 < certain <= 1):
-        expected = f"edges above 0, at most {photos.MAX_CLOUD_POINTS} points, a share of certain ones"
-        raise ConfigError("cloud", found=f"edges {edges:g}, {most} points", expected=expected, fix="reload the page")
-    points, colors = await run_in_threadpool(photos.make_cloud, prediction, most, edges, certain)
+    form = parse_form(CloudForm, read_query(request))
+    points, colors = await run_in_threadpool(photos.make_cloud, prediction, form.points, form.edges, form.certain)
     return Response(points.astype("<f4").tobytes() + colors.tobytes(), media_type="application/octet-stream")
 
 
@@ -256,8 +268,9 @@ async def download(request: Request) -> Response:
 async def share(request: Request) -> Response:
     """Return the page to share, one file; `?x1=`, `y1`, `x2` and `y2` are the points of a measured distance."""
     prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
-    given = read_numbers(request, x1=int, y1=int, x2=int, y2=int)
-    points = [(given["x1"], given["y1"]), (given["x2"], given["y2"])] if len(given) == 4 else []
+    given = read_query(request)
+    form = parse_form(ShareForm, given) if given else None
+    points = [] if form is None else [(form.x1, form.y1), (form.x2, form.y2)]
 
     def write() -> str:
         if isinstance(prediction, ObjectPhoto):

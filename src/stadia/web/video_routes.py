@@ -21,7 +21,7 @@ from stadia.report.result_page import render_result
 from stadia.web import share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
 from stadia.web.decoding import UPLOAD
-from stadia.web.forms import parse_form, read_numbers, receive_upload, send_page
+from stadia.web.forms import parse_form, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.photo import choose_camera
 from stadia.web.sessions import find_kept
@@ -51,7 +51,7 @@ class VideoForm(StrictModel):
 async def add_video(request: Request) -> Response:
     """Take an uploaded video, and decode and predict it after the reply; `show_video` has the progress."""
     session, state = require_session(request), get_state(request)
-    form = parse_form(VideoForm, read_numbers(request, network=int, fov_deg=float, every=int))
+    form = parse_form(VideoForm, read_query(request))
     job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
     key = ""
     try:
