@@ -65,7 +65,7 @@ def test_a_file_without_a_hash_is_no_lock(tmp_path: Path) -> None:
     assert f"Av==1.0 --hash=sha256:{'0' * 64}\n" in (tmp_path / "requirements.txt").read_text()
     assert "torch==1.0" in (tmp_path / "requirements-torch.txt").read_text()
     info["archive_info"] = {}
-    with pytest.raises(ValueError, match="no SHA-256"):
+    with pytest.raises(ValueError, match="SHA-256"):
         lock.read_pins({"install": items})
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 from torch import Tensor, nn
 
 from stadia.adapt.adapt import RECORD, adapt_network, configure_adaptation, limit_steps, make_map, takes_map, use_map
@@ -83,7 +84,7 @@ def test_the_decoder_alone_has_gradients(trained: str, own_module: None) -> None
 def test_a_network_without_a_backbone_has_no_head(own_module: None, monkeypatch: pytest.MonkeyPatch) -> None:
     network = build()
     monkeypatch.setattr(type(network), "backbone_parameters", lambda self: [])
-    with pytest.raises(ConfigError, match=r"model\.trained=decoder"):
+    with refuses(ConfigError, where="model.trained=decoder"):
         network.choose_trained(DepthModelConfig(trained="decoder"))
 
 

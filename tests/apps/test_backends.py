@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import StadiaError
 from stadia.evaluation.backends import BACKENDS, BackendChoice
@@ -226,7 +227,7 @@ class TestExportsOfARun:
         (tmp_path / "elsewhere").touch()
         file.unlink()
         file.symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(StadiaError, match="found a symbolic link in a folder that is written into"):
+        with refuses(StadiaError, where="depth-float32-71d7cd3e8cac7cd7.onnx"):
             exports.open_float32("onnxruntime")
         assert (tmp_path / "elsewhere").read_bytes() == b""
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.processes import is_running
+from tests.refusals import refuses
 
 import stadia
 from stadia.apps.studies.launch import (
@@ -136,7 +137,7 @@ def test_no_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):
 
 def test_words_of_slurm():
     assert slurm_options(["slurm_partition=gpu", "timeout_min=60"]) == {"slurm_partition": "gpu", "timeout_min": 60}
-    with pytest.raises(RunError, match="'gpu'"):
+    with refuses(RunError, where="--slurm", found="gpu"):
         slurm_options(["gpu"])
 
 
@@ -261,11 +262,11 @@ def test_engines_of_studies():
         "ray",
         "slurm",
     ]
-    with pytest.raises(ConfigError, match="--engine: found 'dask'; expected one of local, ray, slurm"):
+    with refuses(ConfigError, where="--engine", found="dask"):
         check_study_engine("dask", None)
-    with pytest.raises(ConfigError, match="--slurm: found used together with --engine ray"):
+    with refuses(ConfigError, where="--slurm", found="--engine"):
         check_study_engine("ray", ["a=1"])
     assert _find_starter("ray") is start_on_ray
     assert _find_starter(None) is Job.start
-    with pytest.raises(ConfigError, match="--engine: found 'slurm'; expected local or ray"):
+    with refuses(ConfigError, where="--engine", found="slurm"):
         _find_starter("slurm")

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
@@ -94,7 +95,7 @@ def test_objects_of_one_network_and_the_road_of_another(video, tmp_path, monkeyp
     assert (names[11:25, 15:35] == "car").all()
     assert (names[:11] == "road").all()
     assert (names[25:] == "road").all()
-    with pytest.raises(DataError, match=r"--road-by: found sky; expected a class road"):
+    with refuses(DataError, where="--road-by"):
         list(prepare_masks(replace(request, road_by="c.tflite", out=tmp_path / "other")))
     assert not (tmp_path / "other").exists()
 
@@ -119,7 +120,7 @@ def test_skipped_frames_are_noted(video, tmp_path, monkeypatch):
 
 def test_missing_network_is_reported_before_missing_runtime(video, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(CheckpointError, match=r"nowhere\.tflite: found no such file"):
+    with refuses(CheckpointError, where="nowhere.tflite"):
         list(prepare_masks(MasksRequest(source=video, by=str(tmp_path / "nowhere.tflite"), out=tmp_path / "out")))
 
 
@@ -157,13 +158,13 @@ def test_refused_inputs_leave_no_folder(video, tmp_path, monkeypatch):
     (tmp_path / "others" / "classes.json").write_text('{"1": "road"}')
     cv2.imwrite(str(tmp_path / "others" / "semantic" / "left" / "another.png"), np.ones(SIZE, np.uint8))
     request = MasksRequest(source=video, by=str(tmp_path / "others"), out=tmp_path / "out", options=CAMERA)
-    with pytest.raises(DataError, match="none of video/video's frames"):
+    with refuses(DataError, where="others", found="video/video's"):
         list(prepare_masks(request))
     by(monkeypatch, Counting())
-    with pytest.raises(DataError, match=r"gone\.safetensors: found no such file"):
+    with refuses(DataError, where="gone.safetensors"):
         list(prepare_masks(replace(request, by="a.tflite", heights=tmp_path / "gone.safetensors")))
     (video / "000000.png").write_bytes((video / "000000.png").read_bytes()[:90])
-    with pytest.raises(DataError, match=r"000000\.png"):
+    with refuses(DataError, where="000000.png"):
         list(prepare_masks(replace(request, by="a.tflite")))
     assert not (tmp_path / "out").exists()
 
@@ -174,7 +175,7 @@ def test_masks_are_not_written_into_the_folder_of_another_command(name, video, t
     by(monkeypatch, Counting())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")
-    with pytest.raises(StadiaError, match=f"out: found .*{name}"):
+    with refuses(StadiaError, where="out", found=name):
         list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options=CAMERA)))
     assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [(name, "mine")]
 
@@ -184,11 +185,11 @@ def test_masks_by_another_model_or_of_other_images_are_not_mixed(video, tmp_path
     by(monkeypatch, Counting())
     list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
     by(monkeypatch, Counting(), "seen 2")
-    with pytest.raises(DataError, match=r"masks by seen 1.*those of this video by seen 2"):
+    with refuses(DataError, where="out", expected="2"):
         list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
     by(monkeypatch, Counting())
     cv2.imwrite(str(video / "000002.png"), np.full((*SIZE, 3), 7, np.uint8))
-    with pytest.raises(DataError, match="other images"):
+    with refuses(DataError, where="out"):
         list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=out, options=CAMERA)))
 
 
@@ -253,14 +254,14 @@ def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
     assert (masks.semantic == whole.semantic).all()
     assert path.stat().st_size > 256
     monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 60)
-    with pytest.raises(DataError, match="a value of more than 60 characters"):
+    with refuses(DataError, where="own.json", found="60"):
         CocoMasks(path)
 
 
 def test_masks_of_other_images_are_reported(video, tmp_path):
     path = coco(tmp_path / "own.json", [CAR])
     path.write_text(path.read_text().replace("000001", "elsewhere"))
-    with pytest.raises(DataError, match="named as 000000"):
+    with refuses(DataError, where="own.json", expected="000000"):
         list(prepare_masks(MasksRequest(source=video, by=str(path), out=tmp_path / "out", options=CAMERA)))
 
 

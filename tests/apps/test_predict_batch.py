@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tests.apps.killed_worker import KilledWorker
 from tests.datasets.rendered_world import render
+from tests.refusals import refuses
 from tests.sessions import predict_lines
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
@@ -114,10 +115,10 @@ def test_deleted_predictions_are_made_again_and_other_weights_or_options_refused
     assert run(batch)[1].before == 1
     assert (tmp_path / "out" / "a" / "predictions.json").is_file()
     for key, value in (("steady", True), ("background", tmp_path)):
-        with pytest.raises(RunError, match=f"a batch with other {key}"):
+        with refuses(RunError, where="batch.json", found=key):
             run(replace(batch, options=replace(batch.options, **{key: value})))
     network.write_bytes(b"others")
-    with pytest.raises(RunError, match="a batch with other weights"):
+    with refuses(RunError, where="batch.json"):
         run(batch)
 
 
@@ -150,7 +151,7 @@ def test_a_poisoned_video_fails_alone_and_nothing_is_predicted_twice(
         assert all(np.array_equal(maps[0][key], maps[1][key]) for key in maps[0].files), "as of one machine"
 
     changed = replace(batch, options=replace(batch.options, every=2))
-    with pytest.raises(RunError, match="a batch with other every"):
+    with refuses(RunError, where="batch.json"):
         run(changed)
 
 
@@ -220,8 +221,8 @@ def test_ray_predicts_what_one_process_does(network: Path, videos: Path, tmp_pat
 
 
 def test_engines_refuse_what_they_do_not_use(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--engine: found 'dask'; expected one of local, ray, slurm"):
+    with refuses(ConfigError, where="--engine", found="dask"):
         make_engine("dask", workers=1, folder=tmp_path, options={})
-    with pytest.raises(ConfigError, match="--slurm: found used together with --engine local"):
+    with refuses(ConfigError, where="--slurm", found="--engine"):
         make_engine("local", workers=1, folder=tmp_path, options={"timeout_min": 1})
     assert isinstance(make_engine("slurm", workers=3, folder=tmp_path, options={"cluster": "debug"}), SlurmEngine)

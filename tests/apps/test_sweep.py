@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.apps.studies import sweep as sweep_module
 from stadia.apps.studies.launch import Job
@@ -135,7 +136,7 @@ def test_failed_trial_is_reported_and_not_counted(sweep):
 )
 def test_a_metric_without_a_value_stops_the_search_at_its_first_trial(sweep, metric, column, expected):
     """As depth scores of a video without ground truth: all trials would be trained, and fail without a reason."""
-    with pytest.raises(ConfigError, match=f"--metric: found '{metric}', .* expected {expected}"):
+    with refuses(ConfigError, where="--metric", found=metric, expected=expected):
         sweep(metric=metric).run(3, lambda words: resolve(words) | {"column": column}, lambda trial: None)
     assert list_states(sweep(metric=metric).open_study().trials) == [(0, "FAIL")]
 
@@ -156,7 +157,7 @@ def test_a_later_trial_without_the_metric_fails_alone(sweep):
 
 def test_without_optuna_no_folder_is_made(sweep, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(RunError, match="found no optuna"):
+    with refuses(RunError, where="sweep"):
         sweep().run(1, resolve, lambda trial: None)
     assert not (tmp_path / "sweep").exists()
 
@@ -218,7 +219,7 @@ def test_a_full_disk_stops_the_search_and_its_trial_goes_on(sweep):
     def fill_disk(words):
         return resolve(words) | ({"disk": "full"} if words[-1] == "name=trial0" else {})
 
-    with pytest.raises(RunError, match=r"trial0: found a full disk .* the same command goes on"):
+    with refuses(RunError, where="trial0"):
         sweep().run(2, fill_disk, ended.append)
     assert ended == []
     study = sweep().run(2, fill_disk, ended.append)
@@ -230,7 +231,7 @@ def test_a_trial_takes_no_run_of_another_database(sweep, tmp_path):
     """The score of other settings would be taken for its own."""
     sweep().run(1, resolve, lambda trial: None)
     (tmp_path / "sweep" / "sweep.db").unlink()
-    with pytest.raises(ConfigError, match=r"-trial0: found a run of another database; .* pass the --storage of before"):
+    with refuses(ConfigError, where="-trial0", fix="--storage"):
         sweep().run(1, resolve, lambda trial: None)
 
 
@@ -238,7 +239,7 @@ def test_a_trial_takes_no_run_of_another_database(sweep, tmp_path):
 def test_a_damaged_sweep_is_refused_by_its_name(sweep, tmp_path, name):
     sweep().open_study()
     (tmp_path / "sweep" / name).write_bytes(bytes(500))
-    with pytest.raises(DataError, match=rf"{name}: found"):
+    with refuses(DataError, where=name):
         sweep().open_study()
 
 
@@ -253,7 +254,7 @@ def test_a_password_is_in_no_file_and_no_message(sweep, tmp_path, stadia, monkey
     assert (code, err.startswith("stadia: --storage: found ")) == (2, True), err
     assert "s3cret" not in out + err
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
-    with pytest.raises(DataError, match="--storage: found"):
+    with refuses(DataError, where="--storage"):
         sweep(folder=tmp_path / "other", storage="no-url").open_study()
 
 
@@ -270,7 +271,7 @@ def test_a_folder_of_others_is_refused(sweep, tmp_path, name):
     path = tmp_path / "sweep" / name
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    with pytest.raises(StadiaError, match=rf"sweep: found {name.partition('/')[0]} in it, and no sweep\.json"):
+    with refuses(StadiaError, where="sweep", found=(name.partition("/")[0], "sweep.json")):
         sweep().run(1, resolve, lambda trial: None)
     assert path.read_text() == "mine"
     assert len(list((tmp_path / "sweep").iterdir())) == 1
@@ -282,13 +283,13 @@ def test_other_files_in_the_folder_of_a_sweep_are_left_and_links_refused(sweep, 
     (tmp_path / "sweep" / "console.log").touch()
     sweep().open_study()
     (tmp_path / "sweep" / "logs").symlink_to(tmp_path)
-    with pytest.raises(StadiaError, match="logs: found a symbolic link"):
+    with refuses(StadiaError, where="logs"):
         sweep().open_study()
 
 
 def refuse_small(words):
     if (x := resolve(words)["x"]) < 5:
-        raise ConfigMistakes([f"x={x} goes with no y"], fix="correct it")
+        raise ConfigMistakes([ConfigError("x", found=f"{x}, which goes with no y", expected="another")])
     return resolve(words)
 
 
@@ -304,14 +305,14 @@ def test_invalid_combination_is_reported_and_search_continues(sweep):
 
 def test_a_space_of_which_nothing_can_be_is_refused(sweep):
     search = sweep(space={"x": SearchRange(low=0, high=4)})
-    with pytest.raises(ConfigMistakes, match="goes with no y"):
+    with refuses(ConfigMistakes, found="goes with no y"):
         search.run(100, refuse_small, lambda trial: None)
     assert len(search.open_study().trials) == 10
 
 
 def test_another_space_is_another_sweep(sweep):
     sweep().open_study()
-    with pytest.raises(RunError, match="another space"):
+    with refuses(RunError, where="sweep"):
         sweep(space={"x": SearchRange(low=1.0, high=2.0)}).open_study()
 
 
@@ -375,7 +376,7 @@ def test_ranges(tmp_path):
 )
 def test_ranges_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "space.yaml").write_text(text)
-    with pytest.raises(ConfigMistakes):
+    with refuses(ConfigMistakes, found="goes with no y"):
         read_space(tmp_path / "space.yaml")
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.refusals import refuses
 
 from stadia.cli.evaluate.evaluate import FORMS_OF, evaluate
 from stadia.core.errors import DataError
@@ -382,7 +383,7 @@ class TestCheckpoint:
         (tmp_path / "list.txt").write_text("drive 0 l\ndrive 1 r\n")
         stereo = drive()
         stereo.sides = ("left", "right")
-        with pytest.raises(DataError, match="right images of 'drive'"):
+        with refuses(DataError, where="list.txt", found="drive"):
             read_frame_list(tmp_path / "list.txt", [stereo])
 
     @pytest.mark.slow

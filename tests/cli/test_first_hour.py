@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets.open_dataset import open_recordings
@@ -28,7 +29,7 @@ def test_names_that_are_typed_are_listed_whole(stadia: Stadia, monkeypatch: pyte
 
 @pytest.mark.parametrize(("name", "near"), [("bse", "base"), ("dpt-larg", "dpt-large")])
 def test_a_misspelt_network_names_the_nearest(name: str, near: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"did you mean '{near}'") as error:
+    with refuses(ConfigError, fix=near) as error:
         refuse_misspelt_network(name)
     assert "stadia list networks" in str(error.value)
     refuse_misspelt_network(str(tmp_path / "run"))
@@ -36,7 +37,7 @@ def test_a_misspelt_network_names_the_nearest(name: str, near: str, tmp_path: Pa
 
 def test_the_preset_that_is_measured_is_listed() -> None:
     assert list_presets()[0][0] == "auto"
-    with pytest.raises(ConfigError, match=r"expected one of auto, .*did you mean 'auto'"):
+    with refuses(ConfigError, where="--preset", expected="auto"):
         read_preset("aut")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from tests.refusals import refuses
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from stadia.core.errors import ConfigError, DataError
@@ -171,7 +172,7 @@ class Mugs:
 
 
 def test_more_workers_than_the_machine_can_use_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"training\.workers: found 100000; expected at most \d+ processes"):
+    with refuses(ConfigError, where="training.workers", found="100000"):
         Loader(Mugs(), batch_size=3, shuffle=True, workers=100_000)
 
 
@@ -179,7 +180,7 @@ def test_more_workers_than_the_machine_can_use_are_refused() -> None:
     "size", [{"height": 8192, "width": 8192}, {"size": (4096, 2048)}], ids=["network", "decoded video"]
 )
 def test_images_of_too_many_pixels_are_refused(size: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="at most 4194304 pixels, as 2048x2048"):
+    with pytest.raises(ValueError, match=r"4194304.*2048x2048"):
         DatasetConfig.model_validate({"path": "nowhere", **size})
 
 
@@ -212,7 +213,7 @@ class Unreadable:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_error_of_a_sample_reaches_the_trainer_as_it_is(workers):
     loader = Loader(Unreadable(), batch_size=2, shuffle=False, workers=workers)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=r"^frame 0: found a truncated image; expected a PNG. Fix: copy it again\.$"):
+    with refuses(DataError, where="0", expected="PNG"):
         next(iter(loader))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
@@ -151,11 +152,11 @@ def test_objects_that_camera_height_rejected_and_frames_with_few_have_no_height(
 
 def test_another_file_as_verdicts_is_refused(recording, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps({"format": "else"}))
-    with pytest.raises(DataError, match=r"camera_height\.json of"):
+    with refuses(DataError, where="other.json", expected="camera_height.json"):
         targets_of(samples(recording, RoadConfig(verdicts=str(tmp_path / "other.json"))))
     boxes = [{"frame": "a/000000", "verdict": "used"}]
     (tmp_path / "boxes.json").write_text(json.dumps({"format": "stadia-camera-height", "each": boxes}))
-    with pytest.raises(DataError, match="objects without numbers"):
+    with refuses(DataError, where="boxes.json"):
         targets_of(samples(recording, RoadConfig(verdicts=str(tmp_path / "boxes.json"))))
 
 

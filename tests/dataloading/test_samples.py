@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Batch
@@ -192,7 +193,7 @@ def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.M
     config = DataConfig(path="x", height=32, width=64, stereo=False, ground_truth_depth=True, sparse_depth=True)
     assert VideoSamples.from_config([recording], config, training=True)[0].targets.depth_m.count_nonzero() > 3 * dropped
     unsettled = config.model_copy(update={"sparse_depth": "auto"})
-    with pytest.raises(ConfigError, match=r"data\.sparse_depth: found 'auto', unresolved"):
+    with refuses(ConfigError, where="data.sparse_depth", found="auto"):
         VideoSamples.from_config([recording], unsettled, training=True)
     assert VideoSamples.from_config(
         [recording], unsettled.model_copy(update={"ground_truth_depth": False}), training=True

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig, TiltConfig
@@ -83,10 +84,10 @@ def test_every_source_of_a_tilted_sample_warps_onto_the_target(tmp_path: Path, w
 
 
 def test_a_tilt_of_no_angle_and_one_with_a_right_view_are_refused() -> None:
-    with pytest.raises(ValueError, match="nothing is tilted"):
+    with pytest.raises(ValueError):
         TiltConfig(probability=1, roll_deg=0)
     keys = ("model.network=unet", "model.network.right_view=true", "data.augmentation.tilt.probability=0.5")
-    with pytest.raises(ConfigError, match="no longer beside"):
+    with refuses(ConfigError, found=("data.augmentation.tilt", "model.network.right_view")):
         configure("selfsup", overrides=["data.path=x", *keys])
 
 

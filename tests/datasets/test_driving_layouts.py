@@ -17,6 +17,7 @@ import pyarrow
 import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
+from tests.refusals import refuses
 from three_steps import check_three_steps
 
 from stadia.core.errors import ConfigError, DataError
@@ -424,7 +425,7 @@ def test_distortion_of_waymo_is_removed(waymo: Path, world: Any) -> None:
 def test_records_of_waymo_version_1_are_refused(tmp_path: Path, one_line: OneLine) -> None:
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "segment-1_with_camera_labels.tfrecord").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"found a record of version 1; expected version 2.*tensorflow") as caught:
+    with refuses(DataError, where="segment-1_with_camera_labels.tfrecord", found="1") as caught:
         open_recordings(tmp_path)
     one_line(caught.value)
 
@@ -700,7 +701,7 @@ def test_wrong_variant_is_named(name: str, request: pytest.FixtureRequest, one_l
 
 def test_camera_info_of_another_size_is_named(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     bag = write_bag(tmp_path / "drive.bag", world, size=(480, 640))
-    with pytest.raises(DataError, match="images of 160x96 of /front/image_raw; expected 640x480") as caught:
+    with refuses(DataError, where="drive.bag", found=("160x96", "/front/image_raw"), expected="640x480") as caught:
         open_recordings(bag)
     one_line(caught.value)
 
@@ -726,6 +727,6 @@ def test_bag_without_camera_info_uses_the_given_camera(tmp_path: Path, world: An
 def test_bag_without_the_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line: OneLine) -> None:
     (tmp_path / "a.bag").write_bytes(b"#ROSBAG V2.0\n")
     monkeypatch.setitem(__import__("sys").modules, "rosbags", None)
-    with pytest.raises(ConfigError, match=r"pip install 'stadia\[ros\]'") as caught:
+    with refuses(ConfigError, where="a.bag", fix="stadia[ros]") as caught:
         open_recordings(tmp_path / "a.bag")
     one_line(caught.value)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.processes import leave_stale_file
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets import frame_store as cache
@@ -74,7 +75,7 @@ def test_leftovers_of_a_killed_process_are_replaced(recording: Any, monkeypatch:
 
 def test_unreadable_image_leaves_no_store(recording: Any, tmp_path: Path) -> None:
     recording.file(3).write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"000003\.png"):
+    with refuses(DataError, where="000003.png"):
         open_frame_store(recording, 48, 64)
     assert {p.suffix for p in (tmp_path / "cache").iterdir()} == {".lock"}
 
@@ -108,7 +109,7 @@ def test_a_store_that_is_damaged_while_it_is_read_is_named(recording: Any, damag
         size = store.path.stat().st_size
         store.path.write_bytes(np.random.default_rng(0).integers(0, 256, size, np.uint8).tobytes())
     for index in (1, 3):
-        with pytest.raises(DataError, match=rf"\.rgb: found (frame {index} (damaged|cut off)|no such file); .*Fix"):
+        with refuses(DataError, where="a-left-64x48-515acd2b607dbcb0460d.rgb"):
             store.image(index)
 
 

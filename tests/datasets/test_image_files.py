@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.image_files import check_depth_map, check_one_kind, list_images, read_depth_png, read_rgb
@@ -63,7 +64,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     data = bytearray(encoded(".png"))
     data[len(data) // 2] ^= 1
     (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(DataError, match="damaged chunk"):
+    with refuses(DataError, where="a.png"):
         read_rgb(tmp_path / "a.png")
 
 
@@ -75,7 +76,7 @@ def test_truncated_jpeg_with_a_thumbnail_is_refused(tmp_path: Path) -> None:
     (tmp_path / "whole.jpg").write_bytes(data)
     assert read_rgb(tmp_path / "whole.jpg").shape == IMAGE.shape
     (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match="cut off"):
+    with refuses(DataError, where="cut.jpg"):
         read_rgb(tmp_path / "cut.jpg")
 
 
@@ -147,12 +148,12 @@ def test_arrays_are_checked_before_they_are_read(tmp_path: Path, one_line: OneLi
         read_npy(path, shape=(5, 4))
     one_line(caught.value, path, "(4, 5)", "(5, 4)")
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(DataError, match="80 bytes, before 76 bytes of data"):
+    with refuses(DataError, where="a.npy", found=("80", "76")):
         read_npy(path, shape=(4, 5))
     np.save(path, np.array([object()]), allow_pickle=True)
-    with pytest.raises(DataError, match="type object"):
+    with refuses(DataError, where="a.npy"):
         read_npy(path, shape=(1,))
-    with pytest.raises(DataError, match="no such file"):
+    with refuses(DataError, where="none.npy"):
         read_npy(tmp_path / "none.npy", shape=(1,))
 
 
@@ -166,7 +167,7 @@ def test_hidden_files_are_no_images(tmp_path: Path) -> None:
 def test_two_suffixes_of_a_stem_are_refused(tmp_path: Path) -> None:
     for name in ("0001.png", "0001.jpg", "0002.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 4), np.uint8))
-    with pytest.raises(DataError, match=r"0001\.jpg and 0001\.png \(1 of 2 names so\).*keep \.png, and move .*\.jpg"):
+    with refuses(DataError, found=("0001.jpg", "0001.png", "2")):
         list_images(tmp_path)
 
 
@@ -175,5 +176,5 @@ def test_depth_beside_color_is_refused(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{k}_color.png"), np.zeros((4, 4, 3), np.uint8))
     check_one_kind(list_images(tmp_path))
     cv2.imwrite(str(tmp_path / "1_depth.png"), np.ones((4, 4), np.uint16))
-    with pytest.raises(DataError, match=r"1_depth\.png of 16 bits and one channel, which looks like depth"):
+    with refuses(DataError, found=("1_depth.png", "16")):
         check_one_kind(list_images(tmp_path))

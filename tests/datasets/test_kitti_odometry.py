@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
@@ -103,5 +104,5 @@ def test_missing_files_are_refused(tmp_path: Path, world: Any, one_line: OneLine
     one_line(caught.value, calibration, "no such file")
     picture = tmp_path / "sequences" / "06" / "image_0" / "cover.png"
     world.save(picture, world.render(0)[0])
-    with pytest.raises(DataError, match="the name 'cover'"):
+    with refuses(DataError, where="cover.png", found="cover"):
         open_recordings(tmp_path)

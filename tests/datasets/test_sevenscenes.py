@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import find_held_out_split, open_recordings
@@ -74,7 +75,7 @@ def test_wrong_or_missing_files_are_refused(scene: Path, one_line: OneLine) -> N
     recording = open_recordings(scene)[0]
     assert recording.depth_m(1) is None
     Path(f"{frame}.depth.jpg").touch()
-    with pytest.raises(DataError, match=r"depth\.jpg: found depth as a JPEG"):
+    with refuses(DataError, where="depth.jpg", found="JPEG"):
         recording.depth_m(1)
     assert recording.T_world_camera(1) is None
     assert recording.T_world_camera(0) is not None
@@ -83,5 +84,5 @@ def test_wrong_or_missing_files_are_refused(scene: Path, one_line: OneLine) -> N
         open_recordings(scene)
     one_line(caught.value, pose, "3 rows")
     cv2.imwrite(str(scene / "seq-01" / "frame-000000.color.png"), np.zeros((240, 320, 3), np.uint8))
-    with pytest.raises(DataError, match="640x480"):
+    with refuses(DataError, where="frame-000000.color.png", expected="640x480"):
         open_recordings(scene)

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
@@ -204,14 +205,14 @@ def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -
     one_line(caught.value, folder / "left" / "000002.png", "the other side")
     (folder / "times.txt").write_text("0\n1\n")
     world.save(folder / "right" / "000002.png", world.render(0)[0])
-    with pytest.raises(DataError, match="2 times"):
+    with refuses(DataError, where="times.txt", found="2"):
         open_recordings(folder)
     (folder / "recording.json").write_text("{")
-    with pytest.raises(DataError, match="invalid JSON"):
+    with refuses(DataError, where="recording.json", found="JSON"):
         open_recordings(folder)
 
 
 def test_dataset_without_recordings_is_refused(tmp_path: Path, world: Any) -> None:
     world.dataset(tmp_path, {"train": []}, frames=1)
-    with pytest.raises(DataError, match="no recording"):
+    with refuses(DataError, where="dataset.json"):
         open_recordings(tmp_path)

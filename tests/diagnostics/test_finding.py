@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.diagnostics.catalog import CATALOG, make_finding, sort_findings
@@ -52,7 +53,7 @@ def test_damaged_file_of_findings_names_the_line(line: str, tmp_path: Path) -> N
     write_findings(tmp_path / "findings.jsonl", [one()])
     with (tmp_path / "findings.jsonl").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(DataError, match=r"findings\.jsonl:2"):
+    with refuses(DataError, where="findings.jsonl:2"):
         read_findings(tmp_path / "findings.jsonl")
 
 

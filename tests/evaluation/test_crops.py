@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.refusals import refuses
 
 from stadia.core.errors import ProtocolError
 from stadia.core.recording import LEFT
@@ -136,9 +137,7 @@ class TestOtherPrograms:
 
     def test_it_is_never_guessed(self, folders: tuple[Path, Path, NDArray]) -> None:
         predictions, truth, _ = folders
-        with pytest.raises(
-            ProtocolError, match=r"1216x352 for ground truth of 1242x375.*--crop kb if it shows this part"
-        ):
+        with refuses(ProtocolError, where="a.png", found=("1216x352", "1242x375"), fix="--crop"):
             scored(predictions, truth, "kitti-eigen")
 
     @pytest.mark.slow
@@ -151,16 +150,14 @@ class TestOtherPrograms:
         padded = np.zeros(SIZE)
         padded[INSIDE] = truth_m[INSIDE]
         write_depth_png(predictions / "a.png", padded)
-        with pytest.raises(
-            ProtocolError, match=f"no finite positive depth at {375 * 1242 - 352 * 1216} of {375 * 1242} scored"
-        ):
+        with refuses(ProtocolError, where="a.png", found=(375 * 1242 - 352 * 1216, 375 * 1242)):
             scored(predictions, truth, "metric")
         assert scored(predictions, truth, "kitti-eigen").metrics["abs_rel"] == 0, "Garg's crop lies inside"
 
 
 def test_contradicting_crop_is_refused(tmp_path: Path, kitti_drive: object) -> None:
     predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    with pytest.raises(ProtocolError, match=r"found the crop kb; expected none, as requested. Fix: leave --crop out"):
+    with refuses(ProtocolError, where="predictions.json", fix="--crop"):
         Predictions.open(tmp_path / "out", crop="none")
 
 
@@ -168,7 +165,7 @@ def test_ground_truth_of_another_size_than_the_image(tmp_path: Path, kitti_drive
     """The crop is one of pixels: of ground truth at another scale it would be another part."""
     predictions = predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
     larger = {name: lambda: np.full((750, 2484), 9.0) for name in predictions.files}
-    with pytest.raises(ProtocolError, match=r"crop 'kb' of an image of .375, 1242., for ground truth of .750, 2484."):
+    with refuses(ProtocolError, where="000000.npz", found=("kb", "375", "1242", "750", "2484")):
         score_depth(predictions, larger, PROTOCOLS["metric"])
 
 

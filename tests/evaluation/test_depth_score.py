@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
@@ -217,7 +218,7 @@ class TestOurOwnFolder:
         )
 
     def test_a_depth_scale_that_the_protocol_refuses(self, tmp_path: Path, truth_m: Maps, write_maps: Write) -> None:
-        with pytest.raises(ProtocolError, match="depth scale up-to-scale; expected metres"):
+        with refuses(ProtocolError, where="protocol 'metric'"):
             score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
 
     def test_the_depth_scale_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
@@ -225,9 +226,7 @@ class TestOurOwnFolder:
         assert Predictions.open(folder / "depth").depth_scale is DepthScale.UP_TO_SCALE
 
     def test_contradicting_depth_scale_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
-        with pytest.raises(
-            ProtocolError, match=r"predictions.json: found the depth scale up-to-scale; expected metres"
-        ):
+        with refuses(ProtocolError, where="predictions.json"):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), DepthScale.METRES)
 
     def test_predictions_of_something_else(self, tmp_path: Path, truth_m: Maps) -> None:
@@ -245,22 +244,22 @@ class TestOurOwnFolder:
             (made_by, "other images", names, "other images, or another camera, under the same name"),
             (made_by, "", names[1:], "other frames"),
         ):
-            with pytest.raises(ProtocolError, match=f"predictions.json: found predictions of {differing}; expected"):
+            with refuses(ProtocolError, where="predictions.json", found=differing):
                 predictions.check_made_by(provenance, fingerprint, entries)
 
     def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:
-        with pytest.raises(DataError, match="unfinished"):
+        with refuses(DataError, where="predictions.json"):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, finished=False))
 
     def test_a_missing_entry(self, tmp_path: Path, truth_m: Maps) -> None:
-        with pytest.raises(DataError, match="no map for 1 of 2 entries, the first 'x'"):
+        with refuses(DataError, where="ours", found=("1", "2", "x")):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, entries=("000000", "x")))
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "depth_scale": "furlongs"}'])
     def test_a_damaged_record(self, text: str, tmp_path: Path, truth_m: Maps) -> None:
         folder = self.folder(tmp_path, truth_m, DepthScale.METRES)
         (folder / "predictions.json").write_text(text)
-        with pytest.raises(DataError, match=r"predictions.json") as error:
+        with refuses(DataError, where="predictions.json") as error:
             Predictions.open(folder)
         assert "\n" not in str(error.value)
 
@@ -272,7 +271,7 @@ class TestOurOwnFolder:
         self.record(DepthScale.METRES, image_size=(40, 120)).write(out)
         score(out, write_maps(truth_m, "truth"))
         self.record(DepthScale.METRES, image_size=(40, 100)).write(out)
-        with pytest.raises(ProtocolError, match="100x40 for ground truth of 120x40"):
+        with refuses(ProtocolError, where="000000.npz", found=("100x40", "120x40")):
             score(out, write_maps(truth_m, "truth"))
 
 
@@ -327,7 +326,7 @@ class TestBadInput:
         beyond = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.1, np.inf, v) for n, v in p.items()}
         ours = score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth")).metrics
         assert ours == pytest.approx(numpy_scores(beyond, truth_m, scale=False), rel=1e-9)
-        with pytest.raises(ProtocolError, match="no finite positive depth"):
+        with refuses(ProtocolError, where="000000.npy"):
             score(write_maps(beyond, "predictions"), write_maps(truth_m, "truth"), "relative", DepthScale.UP_TO_SCALE)
         dead = {n: np.where(np.random.default_rng(4).random(v.shape) < 0.6, np.inf, v) for n, v in p.items()}
         self.refused(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
@@ -46,21 +47,21 @@ def test_a_link_is_refused_and_what_it_leads_to_stays(name: str, run: Callable[.
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis").write_text("mine")
     (tmp_path / "out" / name).symlink_to(tmp_path / "home")
-    with pytest.raises(StadiaError, match="found a symbolic link in a folder that is written into"):
+    with pytest.raises(StadiaError):
         run(tmp_path / "out")
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis"]
 
 
 @pytest.mark.slow
 def test_one_process_writes_a_folder(run: Callable[..., Any], tmp_path: Path) -> None:
-    with hold_folder(tmp_path / "out"), pytest.raises(StadiaError, match="another process that writes it"):
+    with hold_folder(tmp_path / "out"), refuses(StadiaError, where="out"):
         run(tmp_path / "out")
     assert len(run(tmp_path / "out").files) == 3
 
 
 @pytest.mark.parametrize("name", ["../thesis", "a/b", "/thesis", "a\0b"])
 def test_a_name_leads_out_of_no_folder(name: str, run: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a name that leaves its folder"):
+    with pytest.raises(DataError):
         run(tmp_path / "out", name)
     assert not (tmp_path / "out" / "thesis.npz").exists()
     assert not list(tmp_path.glob("*.npz"))
@@ -84,7 +85,7 @@ def test_a_kill_at_the_end_leaves_a_prediction_that_starts_again(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out")
     monkeypatch.undo()
-    with pytest.raises(DataError, match="unfinished"):
+    with refuses(DataError, where="predictions.json"):
         Predictions.open(tmp_path / "out")
     assert len(run(tmp_path / "out").files) == 3
 
@@ -96,7 +97,7 @@ def test_the_size_of_a_scored_map_is_limited(is_prediction: bool, monkeypatch: p
     rules = find_protocol("metric")
     assert score_image("a", *maps, DepthScale.METRES, rules) is not None
     monkeypatch.setattr(image_score, "MAX_SCORED_PIXELS", 90)
-    with pytest.raises(ProtocolError, match=r"a: found .* of 12x8 pixels; expected at most 90 pixels"):
+    with refuses(ProtocolError, where="a", found="12x8", expected="90"):
         score_image("a", *maps, DepthScale.METRES, rules)
 
 
@@ -105,5 +106,5 @@ def test_the_number_of_poses_is_limited(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_text("".join(f"{time} 0 0 {time} 0 0 0 1\n" for time in range(20)))
     assert len(read_tum_trajectory(path)) == 20
     monkeypatch.setattr(trajectory_formats, "MAX_POSES", 9)
-    with pytest.raises(DataError, match=r"a\.txt: found 20 lines; expected at most 9"):
+    with refuses(DataError, where="a.txt", found="20", expected="9"):
         read_tum_trajectory(path)

@@ -17,6 +17,7 @@ import pytest
 import torch
 import trimesh
 from scipy.spatial.transform import Rotation
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale
@@ -104,7 +105,7 @@ class TestFolder:
     def test_nothing_is_overwritten(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         (tmp_path / "out").mkdir()
         run(drive(), red_reader(), tmp_path / "out")  # an empty folder is fine
-        with pytest.raises(StadiaError, match="choose another --out"):
+        with refuses(StadiaError, where="out", fix="--out"):
             run(drive(), red_reader(), tmp_path / "out")
 
     def test_a_prediction_cut_short_cannot_be_scored(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
@@ -116,7 +117,7 @@ class TestFolder:
             predict_to_folder(
                 red_reader(DepthScale.UP_TO_SCALE), interrupted(), tmp_path / "out", MADE_BY, source="drive"
             )
-        with pytest.raises(DataError, match="unfinished"):
+        with refuses(DataError, where="predictions.json"):
             Predictions.open(tmp_path / "out")
 
     def test_it_is_finished_after_its_last_file_and_begun_again_before(
@@ -128,9 +129,9 @@ class TestFolder:
 
         with pytest.raises(KeyboardInterrupt):
             run(drive(), red_reader(), tmp_path / "out", complete=write_half, further=("cloud.ply",))
-        with pytest.raises(DataError, match="unfinished"):
+        with refuses(DataError, where="predictions.json"):
             Predictions.open(tmp_path / "out")
-        with pytest.raises(StadiaError, match=r"'cloud\.ply' that it does not record"):
+        with refuses(StadiaError, where="out", found="cloud.ply"):
             run(drive(), red_reader(), tmp_path / "out")
         run(drive(), red_reader(), tmp_path / "out", further=("cloud.ply",))
         assert not (tmp_path / "out" / "cloud.ply").exists()
@@ -156,7 +157,7 @@ class TestFolder:
             mine.parent.mkdir(exist_ok=True)
             mine.write_text("mine")
             before = sorted(out.rglob("*"))
-            with pytest.raises(StadiaError, match=f"'{name}' that it does not record.* nothing is overwritten"):
+            with refuses(StadiaError, where="out", found=name):
                 predict_to_folder(red_reader(), read_frames(drive()), out, MADE_BY, source="drive")
             assert sorted(out.rglob("*")) == before
             mine.unlink()
@@ -165,11 +166,11 @@ class TestFolder:
 
     def test_two_frames_of_one_name(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         frame = next(read_frames(drive()))
-        with pytest.raises(DataError, match="two frames called '000000'"):
+        with refuses(DataError, where="drive", found="000000"):
             predict_to_folder(red_reader(), [frame, frame], tmp_path / "out", MADE_BY, source="drive")
 
     def test_no_frame_at_all(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        with pytest.raises(DataError, match="found no frame"):
+        with refuses(DataError, where="drive"):
             run(drive(0), red_reader(), tmp_path / "out")
 
     @pytest.mark.parametrize("value", [float("nan"), 0.0, -1.0])
@@ -178,7 +179,7 @@ class TestFolder:
     ) -> None:
         predictor = red_reader()
         predictor.inverse_depth = lambda image, camera: torch.full((len(image), 1, 15, 45), value)
-        with pytest.raises(StadiaError, match=r"prediction of '000000'.*finite and positive"):
+        with refuses(StadiaError, where="000000"):
             run(drive(), predictor, tmp_path / "out")
 
 
@@ -416,5 +417,5 @@ class TestMeanDepth:
         assert off.depth.metrics["abs_rel"] == pytest.approx(0.5, abs=1e-5)
 
     def test_no_truth(self) -> None:
-        with pytest.raises(DataError, match="no ground truth"):
+        with refuses(DataError, where="mean depth"):
             average_depths([np.zeros((2, 2))], 2, 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, ProtocolError
 from stadia.core.types import DepthScale
@@ -78,9 +79,7 @@ def test_what_each_depth_scale_leaves_open() -> None:
 
 @pytest.mark.parametrize("depth_scale", [DepthScale.UP_TO_SCALE, DepthScale.AFFINE_INVERSE])
 def test_metric_refuses_what_are_no_metres(depth_scale: DepthScale) -> None:
-    with pytest.raises(
-        ProtocolError, match=f"'metric': found depth scale {depth_scale}; expected metres. Fix: .*relative"
-    ):
+    with refuses(ProtocolError, where="metric", found=depth_scale):
         PROTOCOLS["metric"].alignment(depth_scale)
 
 
@@ -96,7 +95,7 @@ def test_every_protocol_is_sound(protocol: Protocol) -> None:
 
 
 def test_a_misspelt_protocol_gets_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'kitti-eigen'"):
+    with refuses(ConfigError, where="protocol", fix="kitti-eigen"):
         find_protocol("kiti-eigen")
 
 

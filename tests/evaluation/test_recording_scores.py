@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import ProtocolError, StadiaError
 from stadia.core.types import DepthScale
@@ -76,19 +77,19 @@ class TestRecordings:
         silent = red_reader()
         silent.inverse_depth = None
         assert self.evaluate(silent, [drive()], tmp_path, reuse=True).depth.metrics == first.depth.metrics
-        with pytest.raises(ProtocolError, match="other frames"):
+        with refuses(ProtocolError, where="predictions.json"):
             self.evaluate(silent, [drive()], tmp_path, indices={"drive": [0, 2, 4]}, reuse=True)
         other = Provenance(recipe="selfsup", config_hash="another")
-        with pytest.raises(ProtocolError, match="another configuration"):
+        with refuses(ProtocolError, where="predictions.json"):
             evaluate_recordings(silent, [drive()], PROTOCOLS["metric"], tmp_path, other, reuse=True)
-        with pytest.raises(StadiaError, match="a finished prediction in it"):
+        with refuses(StadiaError, where="drive"):
             self.evaluate(red_reader(), [drive()], tmp_path)
 
     def test_metres_are_not_compared_with_depth_without_a_unit(
         self, tmp_path: Path, drive: Make, red_reader: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(drive, "has_metric_depth", False)
-        with pytest.raises(ProtocolError, match="ground truth without a unit in drive; expected metres"):
+        with refuses(ProtocolError, where="protocol 'metric'"):
             self.evaluate(red_reader(), [drive()], tmp_path)
         assert not [*tmp_path.iterdir()]
         scaled = red_reader(DepthScale.UP_TO_SCALE, scale=0.2)
@@ -115,12 +116,10 @@ class TestRecordings:
         result = self.evaluate(red_reader(), [drive()], tmp_path / "all")
         assert result.summary()["images"] == 0
         assert result.summary()["notes"] == ["no ground-truth depth here: only the path is scored"]
-        with pytest.raises(
-            ProtocolError, match=r"no ground truth depth, and poses of fewer than 3 neighbor.*leave --every out"
-        ):
+        with refuses(ProtocolError, where="drive", found="3", fix="--every"):
             self.evaluate(red_reader(), [drive()], tmp_path / "every", indices={"drive": [0, 2, 4]})
         monkeypatch.setattr(drive, "T_world_camera", lambda *_: None)
-        with pytest.raises(ProtocolError, match="neither ground truth depth nor poses"):
+        with refuses(ProtocolError, where="drive"):
             self.evaluate(red_reader(), [drive()], tmp_path / "every")
         assert not (tmp_path / "every").exists()
 
@@ -134,12 +133,12 @@ class TestRecordings:
     def test_a_depth_scale_is_refused_before_anything_is_predicted(
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:
-        with pytest.raises(ProtocolError, match="depth scale up-to-scale"):
+        with refuses(ProtocolError, where="protocol 'metric'"):
             self.evaluate(red_reader(DepthScale.UP_TO_SCALE), [drive()], tmp_path)
         assert not list(tmp_path.iterdir())
 
     def test_nothing_to_score(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
         blind = drive()
         blind.depth_m = blind.T_world_camera = lambda index, side="left": None
-        with pytest.raises(ProtocolError, match="neither ground truth depth nor poses"):
+        with refuses(ProtocolError, where="drive"):
             self.evaluate(red_reader(), [blind], tmp_path)

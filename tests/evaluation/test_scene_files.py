@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
@@ -82,7 +83,7 @@ def test_edges_are_both_sides_of_a_jump() -> None:
 def test_rerun_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene_files.importlib.util, "find_spec", lambda name: None)
     with (
-        pytest.raises(ConfigError, match=r"--rerun: found no package rerun-sdk; .* pip install 'stadia\[rerun\]'"),
+        refuses(ConfigError, where="--rerun", fix="stadia[rerun]"),
         open_rerun_file(tmp_path / "scene.rrd", DepthScale.METRES, 1),
     ):
         pass

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
@@ -125,13 +126,13 @@ def test_quaternions_of_another_length_are_normalized_and_zeros_left_out(tmp_pat
     ]
     table[:, 4:] = 0
     np.savetxt(tmp_path / "path.txt", table, fmt="%.9f")
-    with pytest.raises(DataError, match=r"in each of 12 rows.* where tracking is lost"):
+    with refuses(DataError, found="12"):
         read_trajectory(tmp_path / "path.txt")
 
 
 def test_times_with_too_few_digits_name_the_cure(tmp_path: Path) -> None:
     (tmp_path / "path.txt").write_text("\n".join(rows(["1.403636e+18"] * 12, w_first=False, separator=" ")))
-    with pytest.raises(DataError, match=r"1 distinct times in 12 rows, such as 1\.403636e\+18.*fmt='%\.9f'"):
+    with refuses(DataError, where="path.txt", found=("12", "1.403636e+18"), fix="fmt='%.9f"):
         read_trajectory(tmp_path / "path.txt")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from tests.processes import leave_stale_folder
+from tests.refusals import refuses
 
 from stadia.core.errors import StadiaError
 from stadia.files import atomic_files
@@ -83,7 +84,7 @@ def test_an_error_of_the_temporary_file_names_the_file(tmp_path, monkeypatch, ca
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(StadiaError, match=r"a\.png: found a file that cannot be written .*Fix: check the disk"):
+    with refuses(StadiaError, where="a.png"):
         write_text(tmp_path / "a.png", "text")
     assert names(tmp_path) == []
 
@@ -98,7 +99,7 @@ def test_a_place_of_another_kind_is_named(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "out").symlink_to(tmp_path / "gone" / "away")
     for place, reason in ((".", "Is a directory"), ("file/a.txt", "File exists"), ("out/a.txt", "File exists")):
-        with pytest.raises(StadiaError, match=rf"found a place that cannot be written to \({reason}\)"):
+        with refuses(StadiaError, found=reason):
             write_text(tmp_path / place, "text")
     assert names(tmp_path) == ["file", "out"]
 
@@ -125,7 +126,7 @@ def test_json_is_written_in_its_order_and_without_nan(tmp_path):
     value = {"b": [1, 2.5, None], "a": "ü"}
     write_json(tmp_path / "a.json", value)
     assert list(read_json(tmp_path / "a.json").items()) == list(value.items())
-    with pytest.raises(ValueError, match="Out of range float"):
+    with pytest.raises(ValueError):
         write_json(tmp_path / "b.json", {"a": float("nan")})
     assert names(tmp_path) == ["a.json"]
 
@@ -136,7 +137,7 @@ def test_what_is_appended_does_not_follow_a_link(tmp_path):
             stream.write(text)
     assert (tmp_path / "log").read_bytes() == b"12"
     (tmp_path / "link").symlink_to("log")
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(OSError):
         open_to_append(tmp_path / "link")
 
 
@@ -178,7 +179,7 @@ def test_a_hidden_folder_of_the_user_stays(tmp_path):
 
 def test_a_file_of_the_user_in_the_place_of_a_lock_stays(tmp_path):
     (tmp_path / ".world.lock").write_text("mine")
-    with pytest.raises(StadiaError, match="something that is no lock of stadia's"), atomic_folder(tmp_path / "world"):
+    with refuses(StadiaError, where=".world.lock"), atomic_folder(tmp_path / "world"):
         pass
     assert (tmp_path / ".world.lock").read_text() == "mine"
 
@@ -187,7 +188,7 @@ def test_a_file_of_the_user_in_the_place_of_a_lock_stays(tmp_path):
 def test_a_folder_that_another_process_writes_is_refused(tmp_path):
     with atomic_folder(tmp_path / "a") as temporary:
         (temporary / "file").touch()
-        refused = pytest.raises(StadiaError, match=r"a: found another process that writes it")
+        refused = refuses(StadiaError, where="a")
         with refused, atomic_folder(tmp_path / "a"):
             pass
         assert names(temporary) == ["file"]

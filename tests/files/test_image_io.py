@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.files import image_io
@@ -72,7 +73,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
 ) -> None:
     if size[0]:
         monkeypatch.setattr(cv2, "imdecode", lambda *args: pytest.fail("decoded"))
-    with pytest.raises(DataError, match=r"pixels|cannot be decoded"):
+    with refuses(DataError, where="a.png"):
         decode_image("a.png", _claim_png(*size), cv2.IMREAD_COLOR)
 
 
@@ -80,7 +81,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
 def test_every_truncation_is_refused(suffix: str) -> None:
     data = _encode(suffix, (40, 60, 3))
     for length in (0, 1, 4, 20, len(data) // 2, len(data) - 1):
-        with pytest.raises(DataError, match=r"^a: found "):
+        with refuses(DataError, where="a"):
             decode_image("a", data[:length], cv2.IMREAD_COLOR)
 
 
@@ -116,7 +117,7 @@ def test_no_jpeg_hides_its_frame_header(unlike: bytes) -> None:
     hidden = data[:2] + unlike + b"\xff\xe2\xff\xff" + bytes(padding) + real
     header = parse_image_header(hidden)
     assert header is None or (header.height, header.width) == (60_000, 60_000)
-    with pytest.raises(DataError, match="expected"):
+    with refuses(DataError, where="a"):
         decode_image("a", hidden, cv2.IMREAD_COLOR)
 
 
@@ -157,5 +158,5 @@ def test_an_animated_png_is_refused() -> None:
     chunks = _chunk(b"acTL", struct.pack(">II", 1, 0)) + _chunk(b"fcTL", frame)
     animated = data[:33] + chunks + data[33:]
     assert cv2.imdecode(np.frombuffer(animated, np.uint8), cv2.IMREAD_COLOR).shape == IMAGE.shape
-    with pytest.raises(DataError, match="an animated PNG"):
+    with refuses(DataError, where="a", found="PNG"):
         decode_image("a", animated, cv2.IMREAD_COLOR)

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import atomic_write
@@ -51,12 +52,12 @@ def test_an_output_replaces_its_own_kind_alone(kind: str, tmp_path: Path) -> Non
     path.write_bytes(SAMPLES[kind])
     check_replaceable(path, kind, inputs=())
     other = next(name for name in MARKS if name != kind)
-    with pytest.raises(StadiaError, match=f"out: found something there already, and no {other}.*--force"):
+    with refuses(StadiaError, where="out", found=other, fix="--force"):
         check_replaceable(path, other, inputs=())
     check_replaceable(path, other, force=True, inputs=())
     for content in (b"years of work", b'{"metrics": {"format": "stadia-scores"}}', b"# Journal\n"):
         path.write_bytes(content)
-        with pytest.raises(StadiaError, match="out: found something there already"):
+        with refuses(StadiaError, where="out"):
             check_replaceable(path, kind, inputs=())
 
 
@@ -65,7 +66,7 @@ def test_an_input_of_the_command_is_never_replaced(tmp_path: Path) -> None:
     path.write_text("0 0 0 0 0 0 0 1")
     link.symlink_to(path)
     for output in (path, link):
-        with pytest.raises(StadiaError, match="found an input of this command"):
+        with pytest.raises(StadiaError):
             check_replaceable(output, "score file", force=True, inputs=[None, tmp_path / "absent", path])
     check_replaceable(tmp_path / "scores.json", "score file", force=True, inputs=[path])
 
@@ -74,7 +75,7 @@ def test_of_an_input_folder_earlier_outputs_alone_are_replaced(tmp_path: Path) -
     """`stadia report RUN --out RUN/config.json --force`."""
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "report.html").write_bytes(SAMPLES["report"])
-    with pytest.raises(StadiaError, match=r"config\.json: found a file of .*, an input of this command"):
+    with refuses(StadiaError, where="config.json"):
         check_replaceable(tmp_path / "config.json", "report", inputs=[tmp_path], force=True)
     (tmp_path / "empty.html").touch()
     for name in ("report.html", "another.html", "empty.html"):
@@ -87,9 +88,9 @@ def test_of_a_run_its_own_files_alone_are_inputs(tmp_path: Path) -> None:
     for name in ("run.json", "config.json", "checkpoints/last.safetensors", "report.html"):
         (tmp_path / name).write_text("{}")
     for name in ("run.json", "config.json", "checkpoints/last.safetensors"):
-        with pytest.raises(StadiaError, match=f"{name}: found a file of {tmp_path}, an input of this command"):
+        with refuses(StadiaError, where=name, found=tmp_path):
             check_replaceable(tmp_path / name, "report", inputs=[tmp_path], force=True)
-    with pytest.raises(StadiaError, match="found something there already"):
+    with refuses(StadiaError, where="report.html"):
         check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path])
     check_replaceable(tmp_path / "report.html", "report", inputs=[tmp_path], force=True)
 
@@ -104,7 +105,7 @@ def test_a_home_folder_is_expanded_in_what_is_written(tmp_path: Path, monkeypatc
 def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(SAMPLES["report"])
     (tmp_path / "out").symlink_to("precious")
-    with pytest.raises(StadiaError, match="out: found a symbolic link"):
+    with refuses(StadiaError, where="out"):
         check_replaceable(tmp_path / "out", "report", inputs=())
     check_replaceable(tmp_path / "out", "report", force=True, inputs=())
     with atomic_write(tmp_path / "out") as temporary:
@@ -117,9 +118,9 @@ def test_a_link_is_refused_or_itself_replaced(tmp_path: Path) -> None:
 def test_a_folder_or_pipe_is_never_replaced(make, tmp_path: Path) -> None:
     make(tmp_path / "out")
     (tmp_path / "file").touch()
-    with pytest.raises(StadiaError, match="Not a directory"):
+    with refuses(StadiaError, where="file"):
         check_replaceable(tmp_path / "file" / "out", "report", inputs=())
-    with pytest.raises(StadiaError, match=r"out: found (a folder|no regular file)"):
+    with refuses(StadiaError, where="out"):
         check_replaceable(tmp_path / "out", "report", force=True, inputs=())
 
 
@@ -130,15 +131,15 @@ def test_a_folder_of_outputs(tmp_path: Path) -> None:
     folder.mkdir()
     check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "thesis.tex").touch()
-    with pytest.raises(StadiaError, match="full: found files in it, and no list of findings"):
+    with refuses(StadiaError, where="full"):
         check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "findings.jsonl").write_text("mine")
-    with pytest.raises(StadiaError, match=r"findings\.jsonl: found something there already"):
+    with refuses(StadiaError, where="findings.jsonl"):
         check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
     check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "findings").symlink_to(tmp_path)
-    with pytest.raises(StadiaError, match="findings: found a symbolic link"):
+    with refuses(StadiaError, where="findings"):
         check_output_folder(folder, "findings.jsonl", "list of findings", inputs=())
     (folder / "findings").unlink()
     (folder / "findings.jsonl").write_text("mine")
@@ -150,7 +151,7 @@ def test_no_input_is_in_a_folder_of_outputs(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "poses.txt").write_text("1 0 0 0")
-    with pytest.raises(StadiaError, match=r"out: found .*poses\.txt, an input of this command, in it"):
+    with refuses(StadiaError, where="out", found="poses.txt"):
         check_output_folder(
             folder, "findings.jsonl", "list of findings", inputs=[folder / "poses.txt", tmp_path], force=True
         )
@@ -188,7 +189,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_folder_is_filled_once(place: Path) -> None:
     fill(place)
     assert list_names(place) == ["a", "b", "c"]
-    with pytest.raises(StadiaError, match="files in it"):
+    with refuses(StadiaError, where="out"):
         fill(place)
 
 
@@ -211,7 +212,7 @@ def test_after_an_error_nothing_is_there(place: Path, monkeypatch: pytest.Monkey
 def test_a_folder_is_filled_by_one_process(place: Path) -> None:
     with fill_new_folder(place) as folder:
         (folder / "a").touch()
-        with pytest.raises(StadiaError, match="another process that writes it"):
+        with refuses(StadiaError, where="out"):
             fill(place)
     assert list_names(place) == ["a"]
 
@@ -225,11 +226,11 @@ def test_no_command_writes_into_the_folder_of_another_one(record: str, tmp_path:
         (tmp_path / record).write_bytes(SAMPLES["list of findings"])
         own, kind = "findings.jsonl", "list of findings"
     for force in (False, True):
-        with pytest.raises(StadiaError, match=rf"{tmp_path.name}: found {RECORDS[record]} in it \({record}\)"):
+        with refuses(StadiaError, where=tmp_path.name, found=(RECORDS[record], record)):
             check_output_folder(tmp_path, own, kind, inputs=(), force=force)
     for other in ("study.yaml", "sweep.json", "prepared.json"):
         if other != record:
-            with pytest.raises(StadiaError, match=f"found {RECORDS[record]} in it"):
+            with refuses(StadiaError, found=RECORDS[record]):
                 check_own_folder(tmp_path, other, "study", ())
 
 
@@ -237,7 +238,7 @@ def test_the_findings_of_a_run_are_not_those_of_a_data_check(tmp_path: Path) -> 
     (tmp_path / "findings.jsonl").write_bytes(SAMPLES["list of findings"])
     check_output_folder(tmp_path, "findings.jsonl", "list of findings", inputs=())
     (tmp_path / "run.json").touch()
-    with pytest.raises(StadiaError, match="found a run in it"):
+    with refuses(StadiaError, found="run.json"):
         check_output_folder(tmp_path, "findings.jsonl", "list of findings", inputs=(), force=True)
 
 
@@ -248,5 +249,5 @@ def test_the_report_of_another_run_is_not_replaced(tmp_path: Path) -> None:
         (tmp_path / name / "run.json").touch()
         (tmp_path / name / "report.html").write_bytes(SAMPLES["report"])
     check_replaceable(tmp_path / "one" / "report.html", "report", inputs=[tmp_path / "one"])
-    with pytest.raises(StadiaError, match=r"report\.html: found a file of another run"):
+    with refuses(StadiaError, where="report.html"):
         check_replaceable(tmp_path / "other" / "report.html", "report", inputs=[tmp_path / "one"], force=True)

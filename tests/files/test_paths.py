@@ -8,6 +8,7 @@ import sys
 from unittest.mock import Mock
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError, RunError, StadiaError
 from stadia.files.atomic_files import LOCK_FILE, hold_folder, hold_lock, is_empty
@@ -35,14 +36,11 @@ def test_an_unwritable_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "er")
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(StadiaError, match=r"file/runs: found a place that cannot be written to .Not a directory"):
+    with refuses(StadiaError, where="file/runs"):
         check_writable(tmp_path / "file" / "runs")
-    for error, found in (
-        (OSError(errno.ENOENT, "No such file", "/proc/tmp3x"), "a place where no file"),
-        (OSError(errno.EROFS, "Read-only file system"), "a place that cannot be written to .Read-only file system"),
-    ):
+    for error in (OSError(errno.ENOENT, "No such file", "/proc/tmp3x"), OSError(errno.EROFS, "Read-only file system")):
         monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=error))
-        with pytest.raises(StadiaError, match=f"runs: found {found}"):
+        with refuses(StadiaError, where="runs"):
             check_writable(tmp_path / "runs")
 
 
@@ -51,13 +49,13 @@ def test_names_that_leave_their_folder(tmp_path, name):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path)
-    with pytest.raises(DataError, match="a path outside its folder"):
+    with pytest.raises(DataError):
         safe_join(folder, name)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_names_that_no_file_can_have(tmp_path, name):
-    with pytest.raises(DataError, match="a name that no file can have") as caught:
+    with pytest.raises(DataError) as caught:
         safe_join(tmp_path, name)
     assert str(caught.value).isprintable()
 
@@ -70,7 +68,7 @@ def test_only_the_named_folders_may_hold_links(tmp_path):
     (tmp_path / "study" / "runs").mkdir(parents=True)
     (tmp_path / "study" / "runs" / "a").symlink_to(tmp_path)
     check_no_links(tmp_path / "study", skip=("runs",))
-    with pytest.raises(StadiaError, match=r"runs/a: found a symbolic link"):
+    with refuses(StadiaError, where="runs/a"):
         check_no_links(tmp_path / "study")
     (tmp_path / "linked").symlink_to("study")
     check_no_links(tmp_path / "linked", skip=("runs",))
@@ -82,11 +80,11 @@ def test_only_the_named_folders_may_hold_links(tmp_path):
 @pytest.mark.slow
 def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path):
     out = tmp_path / "new" / "out"
-    refused = pytest.raises(StadiaError, match=r"new/out: found another process that writes it; expected one process")
+    refused = refuses(StadiaError, where="new/out")
     with hold_folder(out), refused, hold_folder(out):
         pass
     refusal = RunError(out, found="a training", expected="none", fix="wait")
-    with hold_folder(out), pytest.raises(RunError, match="a training"), hold_lock(out / LOCK_FILE, out, refusal):
+    with hold_folder(out), refuses(RunError, where="out"), hold_lock(out / LOCK_FILE, out, refusal):
         pass
     with hold_folder(out), hold_folder(out / "inner"):
         assert not is_empty(out)
@@ -108,6 +106,6 @@ def test_a_killed_process_holds_no_lock(tmp_path):
 def test_a_lock_is_no_link(tmp_path):
     (tmp_path / "mine").touch()
     (tmp_path / LOCK_FILE).symlink_to("mine")
-    with pytest.raises(StadiaError, match="no lock of stadia's"), hold_folder(tmp_path):
+    with refuses(StadiaError, where=".lock"), hold_folder(tmp_path):
         pass
     assert (tmp_path / "mine").read_bytes() == b""

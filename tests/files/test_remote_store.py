@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.refusals import refuses
 from tests.stores import s3_server as s3_server
 from tests.stores import s3_url as s3_url
 
@@ -35,9 +36,9 @@ def check_round_trip(store: RemoteStore, folder: Path) -> None:
     assert store.list_names() == ["a/b.bin", "a/c.bin"]
     assert store.list_names("absent") == []
     assert pickle.loads(pickle.dumps(store)).read("a/b.bin", max_bytes=5) == b"other"
-    with pytest.raises(DataError, match="more than 4 bytes"):
+    with refuses(DataError, found="4"):
         store.read("a/b.bin", max_bytes=4)
-    with pytest.raises(DataError, match=r"a/absent: found no such file"):
+    with refuses(DataError, where="a/absent"):
         store.read("a/absent", max_bytes=4)
 
 
@@ -48,7 +49,7 @@ def test_a_folder_is_a_store(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_s3_is_a_store(s3_url: str, tmp_path: Path) -> None:
     check_round_trip(RemoteStore(f"{s3_url}/prefix"), tmp_path)
-    with pytest.raises(DataError, match=r"s3://no-such-bucket/x: found no such (bucket|file)"):
+    with refuses(DataError, where="s3://no-such-bucket/x"):
         RemoteStore("s3://no-such-bucket").write("x", b"")
 
 
@@ -81,7 +82,7 @@ def test_errors_that_may_pass_are_tried_again_with_growing_waits(
     assert len(waits) == 3
     assert waits[0] < waits[1] < 4 * waits[2]
     failures.extend([OSError(16, "503 Slow Down")] * ATTEMPTS)
-    with pytest.raises(DataError, match=rf"/a: found a store that failed {ATTEMPTS} times .*503"):
+    with refuses(DataError, where="/a", found=(ATTEMPTS, "503")):
         store.fetch("a", max_bytes=7)
 
 

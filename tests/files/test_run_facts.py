@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.config import ValueChange
 from stadia.core.errors import DataError, StadiaError
@@ -110,7 +111,7 @@ def test_a_run_without_further_facts_has_a_short_record(tmp_path: Path) -> None:
 )
 def test_other_fields_are_refused_by_name(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     (tmp_path / "run.json").write_text(json.dumps(WHOLE.to_json() | changes))
-    with pytest.raises(DataError, match=rf"run\.json: {message}.*Fix: restore the file, or use the version") as refused:
+    with refuses(DataError, where="run.json") as refused:
         read_run_facts(tmp_path)
     assert "\n" not in str(refused.value)
     assert find_run_facts(tmp_path) is None
@@ -119,7 +120,7 @@ def test_other_fields_are_refused_by_name(tmp_path: Path, changes: dict[str, obj
 @pytest.mark.parametrize("text", ["", "[1]", "{", "{}", '{"name": "a"}'])
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(DataError, match=r"run\.json: found .*; expected"):
+    with refuses(DataError, where="run.json"):
         read_run_facts(tmp_path)
     assert find_run_facts(tmp_path) is None
     assert find_run_facts(tmp_path / ("x" * 5000)) is None, "a name that is too long for a file"
@@ -146,7 +147,7 @@ def test_times_are_finite_and_so_are_their_sums(seconds: float, tmp_path: Path) 
     values = json.loads((tmp_path / "run.json").read_text())
     values["time"]["phases_s"] = {"forward": seconds, "other": seconds}
     (tmp_path / "run.json").write_text(json.dumps(values))
-    with pytest.raises(DataError, match=r"run\.json: found time\.phases_s\.forward"):
+    with refuses(DataError, where="run.json", found="time.phases_s.forward"):
         read_run_facts(tmp_path)
 
 
@@ -169,12 +170,10 @@ def test_a_run_that_is_not_there_is_answered_with_those_that_are(
     read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StadiaError, match=r"nope: found no such folder; .* Fix: pass runs/<date>-<name>"):
+    with refuses(StadiaError, where="nope", fix="runs/<date>-<name>"):
         read(Path("nope"))
     run = Path("runs", "2026-01-01-000000-dpt")
     run.mkdir(parents=True)
     (run / "run.json").touch()
-    with pytest.raises(
-        StadiaError, match=re.escape(f"nope: found no such folder; expected a run's folder. Fix: pass a run: {run}")
-    ):
+    with refuses(StadiaError, where="nope", fix=run):
         read(Path("nope"))

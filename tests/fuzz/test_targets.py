@@ -76,5 +76,5 @@ def test_an_error_that_is_no_line_is_found(text: str, tmp_path: Path, monkeypatc
         raise Unprintable(path, found="a", expected="b", fix="c")
 
     monkeypatch.setitem(TARGETS, "json", targets.Target("a.json", read))
-    with pytest.raises(BrokenPromiseError, match="no line to print"):
+    with pytest.raises(BrokenPromiseError):
         check_target("json", b"", tmp_path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from evo.core.geometry import umeyama_alignment
 from scipy.spatial.transform import Rotation
+from tests.refusals import refuses
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -233,12 +234,10 @@ def test_unusable_images_are_counted_and_left_out():
 def test_depth_instead_of_inverse_depth_is_refused():
     """D-06: its deviation would give a positive scale all the same."""
     prediction, target, known = images()
-    with pytest.raises(
-        GeometryError, match=r"falls where inverse depth grows \(median correlation -0\.\d\d\).*pass the reciprocal"
-    ):
+    with refuses(GeometryError, where="scale and shift"):
         fit_scale_shift([(1 / prediction.clamp(min=0.1), target, known)])
     prediction[:4] *= -1
-    with pytest.raises(GeometryError, match="pass the reciprocal"):
+    with refuses(GeometryError, where="scale and shift"):
         fit_scale_shift([(prediction, target, known)])
 
 
@@ -249,13 +248,13 @@ def test_a_set_without_labels_is_refused():
         (prediction * 0, target, known),
         (prediction, target * 0, known),
     ):
-        with pytest.raises(GeometryError, match="6 images, none with 10 labels"):
+        with refuses(GeometryError, found=("6", "10")):
             fit_scale_shift([mistaken])
-    with pytest.raises(GeometryError, match=r"\(6, 1, 10, 20\).*flatten"):
+    with refuses(GeometryError, found=("6", "10")):
         fit_scale_shift([tuple(x.view(6, 1, 10, 20) for x in (prediction, target, known))])
-    with pytest.raises(GeometryError, match="0 images"):
+    with refuses(GeometryError, found="0"):
         fit_scale_shift([])
-    with pytest.raises(GeometryError, match="not finite"):
+    with refuses(GeometryError, where="prediction"):
         fit_scale_shift([(prediction.where(prediction > 0.1, torch.nan), target, known)])
 
 
@@ -336,9 +335,9 @@ def test_failed_alignment_is_refused():
     source, target, _ = correspondences()
     mirrored = source * torch.tensor([1.0, 1.0, -1.0], dtype=F64)
     for of, to in ((mirrored, target), (source, torch.randn(500, 3, dtype=F64))):
-        with pytest.raises(GeometryError, match="of 500 points within"):
+        with refuses(GeometryError, found="500"):
             umeyama_ransac(of, to, "sim3", inlier_distance=0.002, generator=seeded())
-    with pytest.raises(GeometryError, match="of 500 points within"):  # millimetres where metres are due
+    with refuses(GeometryError, found="500"):  # millimetres where metres are due
         umeyama_ransac(SCALE * source, 1000 * target, inlier_distance=0.002, generator=seeded())
     for of, to, found in (
         (source[:4], target[:4], r"\(4, 3\)"),

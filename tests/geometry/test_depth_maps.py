@@ -68,5 +68,5 @@ def test_gradients():
 
 @pytest.mark.parametrize("call", [(20, 0, 80), (20, 80, 0.1), (0.05, 0.1, 80), (80, 0.1, 80)])
 def test_a_range_that_is_none_is_named(call):
-    with pytest.raises(GeometryError, match="expected"):
+    with pytest.raises(GeometryError):
         depth_maps.init_depth_bias(*call)

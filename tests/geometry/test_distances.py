@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import GeometryError
 from stadia.geometry.distances import measure_distance
@@ -49,5 +50,5 @@ def test_deviation_is_the_spread_of_distances_under_errors_of_depth() -> None:
 def test_a_pixel_without_depth_is_refused(pixel: tuple[int, int]) -> None:
     depth = np.full((48, 64), 2.0)
     depth[10, 10] = 0
-    with pytest.raises(GeometryError, match="pixel"):
+    with refuses(GeometryError, where="distance"):
         measure_distance(depth, K, (20, 20), pixel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 
 from stadia.core.errors import GeometryError
 from stadia.core.types import Camera
@@ -84,10 +85,10 @@ def test_weights_prefer_images_of_small_variance() -> None:
 
 
 def test_no_image_and_an_unknown_depth_are_refused() -> None:
-    with pytest.raises(GeometryError, match="no image with a road"):
+    with refuses(GeometryError, where="camera height"):
         pool_heights(np.zeros(0), np.zeros(0), np.ones(1), 0.1)
     depth, on_road, cars = make_street(8.0)
     plane = road_pixel_heights(depth, CAMERA, on_road).plane
     heights = torch.full((1,), CAR_M, dtype=torch.float64)
-    with pytest.raises(GeometryError, match="expected one of nearest"):
+    with refuses(GeometryError, where="depth of an object"):
         scale_objects(depth, CAMERA, plane, cars, heights, heights, kind="center")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -150,8 +151,8 @@ def test_similarities_split_and_interpolate() -> None:
 
 def test_edges_beyond_the_key_frames_or_with_nan_are_one_line() -> None:
     truth = circle(4)
-    with pytest.raises(GeometryError, match=r"an edge to row 9; expected rows of 4 key frames"):
+    with refuses(GeometryError, found="9", expected="4"):
         solve_pose_graph(truth, replace(chain(truth), second=torch.tensor([1, 2, 9])))
     broken = replace(chain(truth), T_first_second=torch.full((3, 4, 4), np.nan, dtype=F64))
-    with pytest.raises(GeometryError, match="an edge with NaN"):
+    with refuses(GeometryError, found="NaN"):
         solve_pose_graph(truth, broken)

@@ -144,6 +144,6 @@ def test_symmetries_are_chosen_and_checked():
     assert both[torch.tensor([2, 1])].turns[0, 1].tolist() == list(HALF_TURN_Y)
     assert Symmetry.parse([]).turns.shape == (0, 1, 4)
     assert symmetric_angle_deg(unit(3), unit(3), both).shape == (3,)
-    with pytest.raises(ValueError, match="not 'revolutoin'"):
+    with pytest.raises(ValueError, match="revolutoin"):
         Symmetry.parse(["revolutoin"])
     assert (both.turns.norm(dim=-1) == 1).all()

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -243,9 +244,9 @@ def test_autocast_moves_no_pixel(small, poses):
 def test_a_camera_of_another_size_is_named(small):
     image, depth, T = torch.rand(1, 3, 24, 36), torch.ones(1, 1, 24, 36), torch.eye(4)[None]
     half = cameras.resize_camera(small, 12, 18)
-    with pytest.raises(GeometryError, match="camera of the source: found 18x12 for 36x24"):
+    with refuses(GeometryError, found=("18x12", "36x24")):
         warp.warp_image(image, depth, small, half, T)
-    with pytest.raises(GeometryError, match="camera of the depth"):
+    with refuses(GeometryError, where="camera of the depth"):
         warp.synthesize_views(image[None], depth, half, small, T[None])
 
 
@@ -253,7 +254,7 @@ def test_cameras_that_are_not_one_a_source_are_named(small):
     """K (B, 3, 3) would broadcast over the sources wherever B = N, and be wrong without a word."""
     sources, depth, T = torch.rand(2, 2, 3, 24, 36), torch.ones(2, 1, 24, 36), torch.eye(4).expand(2, 2, 4, 4)
     each = Camera(small.K.expand(2, 3, 3), 24, 36)
-    with pytest.raises(GeometryError, match=r"found K \(2, 3, 3\); expected \(3, 3\) or \(2, 2, 3, 3\)"):
+    with refuses(GeometryError, found=("2", "3")):
         warp.synthesize_views(sources, depth, each, each, T)
 
 

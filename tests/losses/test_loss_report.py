@@ -59,7 +59,7 @@ def test_a_weight_of_zero_has_no_gradient() -> None:
 
 def test_what_cannot_be_combined() -> None:
     first, _ = reports(torch.ones(2))
-    with pytest.raises(ValueError, match="no loss"):
+    with pytest.raises(ValueError):
         combine_losses({})
-    with pytest.raises(ValueError, match="'twice' has a map 'residual'"):
+    with pytest.raises(ValueError, match=r"twice.*residual"):
         combine_losses({"once": (1.0, first), "twice": (1.0, first)})

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.refusals import refuses
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -101,9 +102,9 @@ def test_the_mistake_does_not_rise():
 
 @pytest.mark.parametrize("name", ["-log", "neg_log"])
 def test_the_mistake_is_refused_by_name_with_the_reason(name: str):
-    with pytest.raises(ConfigError, match=rf"found '{name}'.* minimal at 180 degrees.* use 'bounded_log'"):
+    with refuses(ConfigError, found=name, expected="bounded_log", fix="180"):
         ROTATION_LOSSES.load(name)
-    with pytest.raises(ConfigMistakes, match="turns rotations away from the truth"):
+    with refuses(ConfigMistakes, where="name"):
         resolve_config(RotationLossConfig, {}, [f"name={name}"])
     with pytest.raises(ValidationError):
         RotationLossConfig(name=name)
@@ -264,7 +265,7 @@ def test_rotation_losses_are_added_with_their_weights() -> None:
     expected = torch.log1p((1 - (q * true).sum(-1).abs()) / 0.02)
     expected = expected + 0.5 * LOSSES["squared_error"](q, true) + 2 * LOSSES["geodesic"](q, true)
     assert_close(build_rotation_loss(config)(q, true, None), expected)
-    with pytest.raises(ValidationError, match=r"is rotation\.name already"):
+    with pytest.raises(ValidationError, match=r"rotation\.name"):
         RotationLossConfig(name="geodesic", also={"geodesic": 1.0})
     with pytest.raises(ValidationError, match="minimal at 180 degrees"):
         RotationLossConfig(also={"neg_log": 1.0})

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.refusals import refuses
 
 from stadia.core.errors import GeometryError
 from stadia.losses import OVERLAY_LOSSES
@@ -175,7 +176,7 @@ def test_losses_that_cannot_train_are_refused(given_, message):
 
 def test_maps_of_two_sizes_are_refused(given):
     log_depth, logits, true, mask = given
-    with pytest.raises(GeometryError, match="resize the prediction to the labels"):
+    with refuses(GeometryError, where="depth, mask and their labels"):
         OverlayLoss()(log_depth[..., ::2], logits[..., ::2], true, mask)
 
 

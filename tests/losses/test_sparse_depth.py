@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.refusals import refuses
 from torch import Tensor
 
 from stadia.core.config import resolve_config
@@ -176,16 +177,16 @@ def test_half_precision_is_computed_in_full(part: str) -> None:
 def test_maps_of_another_size_are_refused() -> None:
     inverse_depth, true_m = scene()
     for truth in (true_m[..., ::2], true_m[:, 0], true_m[:1]):
-        with pytest.raises(GeometryError, match="two maps"):
+        with refuses(GeometryError, where="depth and ground truth"):
             SparseDepthLoss()(inverse_depth, truth)
 
 
 def test_a_configuration_that_cannot_train_is_refused() -> None:
-    with pytest.raises(ConfigError, match="every part weighs 0"):
+    with refuses(ConfigError, found="0"):
         resolve_config(SparseDepthConfig, {"silog_per_image": 0})
-    with pytest.raises(ConfigError, match="no label is left"):
+    with pytest.raises(ConfigError):
         resolve_config(SparseDepthConfig, {"min_depth_m": 90})
-    with pytest.raises(ConfigError, match="silog_lam"):
+    with refuses(ConfigError, where="silog_lam"):
         resolve_config(SparseDepthConfig, {"silog_lam": 1.5})
 
 

@@ -105,7 +105,7 @@ def test_what_is_detectable_and_how_many_it_takes():
 
 @pytest.mark.parametrize("wrong", [[1.0], [1.0, math.nan], [[1.0, 2.0]]])
 def test_what_is_no_list_of_differences_is_refused(wrong):
-    with pytest.raises(ValueError, match="two or more finite"):
+    with pytest.raises(ValueError):
         paired_t_test(wrong)
 
 

@@ -13,6 +13,7 @@ from evo.core.trajectory import PosePath3D
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation
+from tests.refusals import refuses
 from torch import Tensor
 
 from stadia.core.errors import GeometryError
@@ -206,7 +207,7 @@ def test_alignment_undoes_what_it_may() -> None:
 @pytest.mark.parametrize("alignment", [PathAlignment.SCALE, PathAlignment.SE3, PathAlignment.SIM3])
 def test_a_path_that_stands_still_cannot_be_aligned(alignment: PathAlignment) -> None:
     reference = torch.from_numpy(drive(20))
-    with pytest.raises(GeometryError, match=r"never moves|moves as the reference"):
+    with pytest.raises(GeometryError):
         align_path(torch.eye(4, dtype=torch.float64).repeat(20, 1, 1), reference, alignment)
 
 
@@ -214,7 +215,7 @@ def test_a_path_that_runs_backwards_has_no_scale() -> None:
     reference = torch.from_numpy(drive(20))
     backwards = reference.clone()
     backwards[:, :3, 3] *= -1
-    with pytest.raises(GeometryError, match="camera-to-world"):
+    with refuses(GeometryError, where="trajectory"):
         align_path(backwards, reference, PathAlignment.SCALE)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.models import encoders, pretrained_weights
@@ -47,17 +48,17 @@ def test_a_image_is_normalized_inside() -> None:
 
 
 def test_a_size_that_does_not_divide_names_the_nearest_that_does() -> None:
-    with pytest.raises(ConfigError, match=r"found 100x60; expected multiples of 32. Fix: for example 96x64"):
+    with refuses(ConfigError, found="100x60", expected="32", fix="96x64"):
         Encoder("resnet18", pretrained=False)(torch.rand(1, 3, 60, 100))
 
 
 def test_a_misspelt_encoder_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
+    with refuses(ConfigError, where="encoder", fix="resnet18"):
         Encoder("resnt18", pretrained=False)
 
 
 def test_a_patch_of_fourteen_is_refused() -> None:
-    with pytest.raises(ConfigError, match="powers of two"):
+    with refuses(ConfigError, where="encoder"):
         Encoder("vit_small_patch14_dinov2", pretrained=False)
 
 

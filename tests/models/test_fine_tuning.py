@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.refusals import refuses
 from torch import Tensor, nn
 
 from stadia.core.errors import ConfigError
@@ -133,13 +134,13 @@ def test_a_backbone_in_bf16_is_stored_in_half_and_predicts_nearly_the_same(train
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.adapter_rank=512: found no such layer; .*smaller model\.adapter"):
+    with refuses(ConfigError, where="model.adapter_rank=512"):
         build(trained="adapters", adapter_rank=512)
-    with pytest.raises(ValueError, match="set trained=decoder, head or adapters"):
+    with pytest.raises(ValueError, match="trained=decoder"):
         DepthModelConfig(backbone_precision="bf16")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tuning, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'stadia\[adapters\]'"):
+    with refuses(ConfigError, where="model.trained=adapters", fix="stadia[adapters]"):
         build(trained="adapters")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.models import pretrained_weights
@@ -59,7 +60,7 @@ def test_the_path_names_the_revision(cache: Path) -> None:
 
 
 def test_a_file_missing_in_the_cache_raises(cache: Path) -> None:
-    with offline_if_unreachable(), pytest.raises(OSError, match=r"model\.safetensors|someone/weights"):
+    with offline_if_unreachable(), pytest.raises(OSError, match=r"model\.safetensors"):
         download_first_file("someone/weights", ("model.safetensors",))
 
 
@@ -102,7 +103,7 @@ def test_no_pickle_of_the_hub_is_read(encoders: str, cache: Path) -> None:
 
 @pytest.mark.parametrize("name", [f"{ENCODER}@main", f"{ENCODER}@../{REVISION}", f"{ENCODER}@{REVISION[:7]}"])
 def test_only_a_commit_is_a_revision(name: str) -> None:
-    with pytest.raises(ConfigError, match="40 hexadecimal digits"):
+    with refuses(ConfigError, where="encoder", expected="40"):
         Encoder(name, pretrained=False)
     with pytest.raises(ValidationError, match="revision"):
         DptConfig(revision=name.partition("@")[2])
@@ -110,5 +111,5 @@ def test_only_a_commit_is_a_revision(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["hf-hub:someone/weights", "hf_hub:someone/weights", "local-dir:/tmp"])
 def test_no_architecture_is_read_from_the_hub_or_a_folder(name: str) -> None:
-    with pytest.raises(ConfigError, match="a timm model"):
+    with refuses(ConfigError, where="encoder"):
         Encoder(name, pretrained=False)

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.refusals import refuses
 from torch import nn
 
 from stadia.core.errors import ConfigError
@@ -119,7 +120,7 @@ def test_receptive_fields_by_what_has_a_slope(full, monkeypatch):
 @pytest.mark.parametrize("network", ["light", "full"])
 def test_other_sizes_are_refused_with_the_nearest_that_fits(network):
     net = OverlayNet(OverlayNetConfig(network=network))
-    with pytest.raises(ConfigError, match=r"found 225x64; expected multiples of 8. Fix: take 224x64"):
+    with refuses(ConfigError, found="225x64", expected="8", fix="224x64"):
         net(torch.rand(1, 6, 64, 225))
     check_overlay_size(64, 224)
 
@@ -153,7 +154,7 @@ def test_background_and_image_both_count_and_samples_do_not_meet(network):
 
 
 def test_an_unknown_network_suggests_the_nearest_name():
-    with pytest.raises(ValidationError, match="did you mean 'light'"):
+    with pytest.raises(ValidationError, match="light"):
         OverlayNetConfig(network="lite")
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 
 from stadia.apps.size_prior.height_crops import augment_crop, crop_recording_objects, read_dvm_car_crops
 from stadia.core.errors import CheckpointError, DataError
@@ -43,7 +44,7 @@ def test_saving_is_atomic_and_a_damaged_file_is_reported(tmp_path):
     crop = [np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)]
     assert load_size_prior(path).predict_heights(crop)[0] == pytest.approx(prior.predict_heights(crop)[0])
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="a learnt size prior"):
+    with refuses(CheckpointError, where="prior.safetensors"):
         load_size_prior(path)
 
 
@@ -53,7 +54,7 @@ def test_a_file_takes_no_architecture_from_elsewhere(encoder, tmp_path, monkeypa
     prior.about["encoder"] = encoder
     save_size_prior(prior, path)
     monkeypatch.setattr("stadia.models.size_prior.SizePrior", None)
-    with pytest.raises(CheckpointError, match="timm lacks"):
+    with refuses(CheckpointError, where="prior.safetensors"):
         load_size_prior(path)
 
 
@@ -74,7 +75,7 @@ def test_a_crop_keeps_the_shape_and_not_the_distance(size):
     rows, columns = (crop != GRAY).any(-1).nonzero()
     assert np.ptp(columns) + 1 == pytest.approx(56, abs=1)
     assert np.ptp(rows) + 1 == pytest.approx(28, abs=1)
-    with pytest.raises(DataError, match="empty mask"):
+    with refuses(DataError, where="a crop of an object"):
         crop_object(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool), 64)
 
 
@@ -133,8 +134,8 @@ def test_dvm_cars_are_read_with_their_models_heights(tmp_path):
     (crop,) = read_dvm_car_crops(tmp_path, 32)  # one is 9 m high, one has no white ground
     assert (crop.height_m, crop.instance) == (1.48, "2_1")
     table.write_text("model\n")
-    with pytest.raises(DataError, match="Genmodel_ID"):
+    with refuses(DataError, found="Genmodel_ID"):
         list(read_dvm_car_crops(tmp_path, 32))
     table.unlink()
-    with pytest.raises(DataError, match="no Ad_table"):
+    with refuses(DataError, found="Ad_table"):
         list(read_dvm_car_crops(tmp_path, 32))

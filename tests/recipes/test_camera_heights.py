@@ -120,7 +120,7 @@ def test_known_heights_supervise_from_the_start():
         epoch_of(heights, 1.3, group=3, spread=0)
         heights.begin(1)
         assert heights.known_heights(torch.tensor([3])).item() == pytest.approx(expected)
-    with pytest.raises(ValueError, match="there is never a height"):
+    with pytest.raises(ValueError):
         CameraHeightsConfig(last_epoch=-1)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -262,7 +263,7 @@ def test_midas_predicts_as_an_independent_implementation(tmp_path: Path) -> None
     assert (found - expected).abs().max() < 1e-5 * expected.max()
     weights["scratch.renamed"] = weights.pop("scratch.layer3_rn.weight")
     torch.save(weights, tmp_path / "renamed.pt")
-    with pytest.raises(CheckpointError, match=r"scratch\.layer3_rn\.weight"):
+    with refuses(CheckpointError, where="renamed.pt", found="scratch.layer3_rn.weight"):
         import_network(tmp_path / "renamed.pt", "midas", tmp_path / "renamed.safetensors", settings)
     assert not (tmp_path / "renamed.safetensors").exists()
 
@@ -291,11 +292,11 @@ class TestRefusals:
         assert not (tmp_path / "run").exists()
 
     def test_a_folder_without_the_files(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"no encoder\.pth"):
+        with refuses(CheckpointError, found="encoder.pth"):
             import_network(tmp_path, "monodepth2", tmp_path / "out.safetensors")
 
     def test_another_kind(self, folder: Path, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="did you mean 'monodepth2'"):
+        with refuses(ConfigError, where="--as", fix="monodepth2"):
             import_network(folder, "monodepth", tmp_path / "out.safetensors")
 
     @pytest.mark.slow

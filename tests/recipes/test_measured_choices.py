@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
@@ -95,7 +96,7 @@ def test_a_compilation_that_fails_falls_back_with_one_line(out: io.StringIO, mon
 def test_an_error_of_the_training_is_none_of_the_compiler(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     error = RunError("memory of step 1", found="none left", expected="memory", fix="lower training.batch_size")
     measure_as({"all": error}, monkeypatch)
-    with pytest.raises(RunError, match="memory of step 1"):
+    with refuses(RunError, where="1"):
         choose_compilation(compiled("all"), None, Console(file=out))
 
 
@@ -118,12 +119,12 @@ def test_auto_takes_the_fastest_that_works_on_a_gpu(out: io.StringIO, monkeypatc
 def test_several_devices_are_not_measured(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     measure_as({}, monkeypatch)
     assert choose_compilation(compiled("all", devices=2), None, Console(file=out)).training.compile == "all"
-    with pytest.raises(ConfigError, match=r"training.compile: found auto with training.devices=2"):
+    with refuses(ConfigError, where="training.compile", found="training.devices=2"):
         check_precision(TrainingConfig(compile="auto", devices=2))
 
 
 def test_auto_has_to_be_resolved_before_a_training() -> None:
-    with pytest.raises(ConfigError, match=r"training.compile: found 'auto', unresolved"):
+    with refuses(ConfigError, where="training.compile", found="auto"):
         make_fabric(TrainingConfig(compile="auto"))
 
 

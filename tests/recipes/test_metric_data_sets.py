@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
@@ -128,5 +129,5 @@ def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: 
 
 
 def test_a_stereo_pair_beside_others_is_refused_by_its_key(two: MetricConfig) -> None:
-    with pytest.raises(ConfigError, match=r"data\.extra_datasets\.low\.stereo is true"):
+    with refuses(ConfigError, found="data.extra_datasets.low.stereo"):
         resolve_config(MetricConfig, two.model_dump(mode="json"), ("data.extra_datasets.low.stereo=true",))

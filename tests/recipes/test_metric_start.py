@@ -8,6 +8,7 @@ import re
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 from tests.sessions import evaluate
 
 from stadia.core.config import resolve_config
@@ -88,7 +89,7 @@ def test_known_height_that_silhouettes_contradict_is_a_finding(known_m: float, s
 
 @pytest.mark.parametrize("known_m", [112.0, 0.05])
 def test_absurd_known_height_is_refused(metric: MetricConfig, known_m: float) -> None:
-    with pytest.raises(ConfigError, match=r"known_m\.0.*than or equal to"):
+    with refuses(ConfigError, where="known_m.0"):
         resolve_config(MetricConfig, metric.model_dump(mode="json"), (f"heights.known_m.0={known_m}",))
 
 
@@ -129,7 +130,7 @@ def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_alon
     header = header.model_copy(update={"recipe": "metric", "config": config.model_dump(mode="json")})
     write_checkpoint(path, header, {"state_dict": recipe.state_dict()})
     assert init_recipe(MetricRecipe, config, resumed=False).camera_height_m.isnan().all()
-    with pytest.raises(CheckpointError, match="found a checkpoint of 'metric'; expected one of 'selfsup'"):
+    with refuses(CheckpointError, where="start.safetensors", found="metric", expected="selfsup"):
         check_init_weights(SelfsupRecipe, small.model_copy(update={"start_from": str(path)}))
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from tests.refusals import refuses
 from torch import Tensor
 
 from stadia.core.errors import ConfigError
@@ -95,9 +96,7 @@ def test_a_backend_averages_too(predictor: DepthPredictor, given: tuple[Tensor, 
 def test_a_predictor_of_another_class_is_refused() -> None:
     other = cast(Predictor, SimpleNamespace())
     assert choose_flip(other, False) is other
-    with pytest.raises(
-        ConfigError, match="--flip: found a SimpleNamespace; expected a DepthPredictor that keeps its method maps"
-    ):
+    with refuses(ConfigError, where="--flip", found="SimpleNamespace", expected="DepthPredictor"):
         choose_flip(other, True)
 
 
@@ -107,5 +106,5 @@ class OwnMaps(DepthPredictor):
 
 
 def test_a_predictor_with_maps_of_its_own_is_refused() -> None:
-    with pytest.raises(ConfigError, match="found a OwnMaps"):
+    with refuses(ConfigError, where="--flip", found="OwnMaps"):
         choose_flip(OwnMaps(cast(Any, SmallRecipe())), True)

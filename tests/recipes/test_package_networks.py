@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 from torch import Tensor, nn
 
 from stadia.core.errors import CheckpointError, ConfigError
@@ -144,14 +145,14 @@ def test_depth_up_to_scale_and_shift_is_larger_for_nearer(packages: None) -> Non
 def test_without_its_package_one_line_has_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     package = PUBLISHED_NETWORKS[name].package
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match="found no such package") as error:
+    with pytest.raises(ConfigError) as error:
         open_named(name)
     assert f"Fix: {PACKAGES[package]}" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_weights_that_the_package_cannot_load(packages: None) -> None:
-    with pytest.raises(CheckpointError, match=r"moge-2-vitl: found weights that moge cannot load .*damaged"):
+    with refuses(CheckpointError, where="moge-2-vitl"):
         open_named("moge-2-vitl")
 
 
@@ -165,7 +166,7 @@ def test_it_neither_trains_nor_exports(packages: None, worlds: Path, tmp_path: P
     code, _, err = stadia("adapt", "moge-2-vits-normal", worlds, "--out", tmp_path / "runs")
     assert (code, "which passes no gradients" in err) == (2, True)
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(CheckpointError, match="found a network of the package moge"):
+    with refuses(CheckpointError, where="moge-2-vits-normal"):
         export_checkpoint(open_named("moge-2-vits-normal"), tmp_path / "model.onnx")
 
 
@@ -175,7 +176,7 @@ def test_a_checkpoint_that_claims_to_be_of_a_package_loads_nothing(packages: Non
 
     settings = {"architecture": {"model_type": "moge"}, "preprocessing": {}}
     network = {"name": "published", "source": "hf:evil/network", "settings": settings}
-    with pytest.raises(CheckpointError, match="a checkpoint of a network of moge"):
+    with refuses(CheckpointError, where="hf:evil/network"):
         build_depth_network(DepthModelConfig.model_validate({"network": network}))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.refusals import refuses
 from torch import nn
 
 from stadia.core.errors import CheckpointError
@@ -22,7 +23,7 @@ def test_a_network_larger_than_its_checkpoint_is_not_built(monkeypatch: pytest.M
         with pretrained_weights.limit_parameters(Path("c.safetensors"), 10):
             layers.extend(nn.Linear(1000, 1000) for _ in range(9))
 
-    with pytest.raises(CheckpointError, match=r"c\.safetensors: found a configuration of a network with more than 2"):
+    with refuses(CheckpointError, where="c.safetensors", found="2"):
         build()
     assert len(layers) == 2
     nn.Linear(2000, 2000)  # the limit ends with the block
@@ -34,5 +35,5 @@ def test_loading_a_checkpoint_builds_no_network_larger_than_it(monkeypatch: pyte
     small = SimpleNamespace(path="c.safetensors", header=header, built_recipe=None, count_numbers=lambda: 10)
     monkeypatch.setattr(pretrained_weights, "SLACK_NUMBERS", 100_000)
     monkeypatch.setattr(build_recipe, "open_checkpoint", lambda _: small)
-    with pytest.raises(CheckpointError, match=r"c\.safetensors: found a configuration of a network with more than 0"):
+    with refuses(CheckpointError, where="c.safetensors", found="0"):
         build_recipe.load_recipe(Path("c.safetensors"))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.recipes import CONFIGS, configure
@@ -101,14 +102,14 @@ def test_a_copy_of_a_preset_is_passed_by_its_path(tmp_path: Path) -> None:
 
 
 def test_what_is_no_preset_of_the_recipe_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'demo', a preset of recipe 'selfsup'; expected one of recipe 'metric'"):
+    with refuses(ConfigError, where="--preset", found=("demo", "selfsup"), expected="metric"):
         configure("metric", preset="demo")
-    with pytest.raises(ConfigError, match=r"--preset: found 'monodepth-kitti'.* did you mean 'monodepth2-kitti'"):
+    with refuses(ConfigError, where="--preset", found="monodepth-kitti", expected="monodepth2-kitti"):
         configure("selfsup", preset="monodepth-kitti")
-    with pytest.raises(ConfigError, match="no file"):
+    with refuses(ConfigError, where="--preset"):
         configure("selfsup", preset="none.yaml")
     (tmp_path / "list.yaml").write_text("- 1\n")
-    with pytest.raises(ConfigError, match="no key 'recipe'"):
+    with refuses(ConfigError, where="list.yaml", found="recipe"):
         configure("selfsup", preset=tmp_path / "list.yaml")
 
 

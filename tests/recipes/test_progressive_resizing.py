@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 
 from stadia import launch, recipes
 from stadia.core.errors import ConfigError
@@ -140,7 +141,7 @@ def test_what_cannot_be_is_refused_before_anything_is_opened(small: SelfsupConfi
 def test_a_recipe_that_cannot_refuses_by_name() -> None:
     config = recipes.configure("objectpose")
     stage = {"height": config.data.height, "width": config.data.width, "share": 1.0}  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match="found stages for 'objectpose'"):
+    with refuses(ConfigError, where="training.stages", found="objectpose"):
         launch.train(grown(config, stage, size=(stage["height"], stage["width"])))
 
 

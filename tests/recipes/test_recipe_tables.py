@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
@@ -22,7 +23,7 @@ def test_every_recipe_has_a_configuration_and_commands() -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_name_of_a_run_is_checked_with_its_configuration(name: str) -> None:
     """It was refused when the data had been read and checked."""
-    with pytest.raises(ConfigError, match=r"name: found '../a'; expected at most 100 letters, digits, .* Fix: choose"):
+    with refuses(ConfigError, where="name", found="../a", expected="100"):
         resolve_config(CONFIGS.load(name), {"data": {"path": "anywhere"}}, ["name=../a"])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 
 from stadia import launch
 from stadia.core.errors import RunError
@@ -65,7 +66,7 @@ def test_zero_seconds_leave_the_checks_out_of_a_training_and_not_of_a_dry_run(
     monkeypatch.setattr(workflow, "measure_steps", lambda *_: DryRunResult("cpu", (1,), (1.0,)))
     launch.dry_run(config)
     assert seconds == [20]
-    with pytest.raises(ValueError, match="check_seconds=3: set at least 5, or 0 for none"):
+    with pytest.raises(ValueError, match=r"check_seconds=3.*5.*0"):
         TrainingConfig(check_seconds=3)
 
 
@@ -76,12 +77,12 @@ def test_an_optimizer_without_the_pose_network_halts(
     monkeypatch.setattr(
         SelfsupRecipe, "parameter_groups", lambda recipe: [{"params": list(recipe.model.depth.parameters())}]
     )
-    with pytest.raises(RunError, match=r"loss checks of the training: found T20 \(model\.pose.* in no group"):
+    with refuses(RunError, found=("T20", "model.pose")):
         launch.train(small, out=tmp_path)
     (folder,) = tmp_path.glob("20*")
     assert Run.open(folder).facts.status == "failed"
     assert "T20" in {finding.code for finding in read_findings(folder / "findings.jsonl")}
-    with pytest.raises(RunError, match="loss checks of the training: found T20"):
+    with refuses(RunError, found="T20"):
         launch.dry_run(small)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from published_folders import write_network
+from tests.refusals import refuses
 from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError, StadiaError
@@ -158,7 +159,7 @@ finally:
 def test_boxes_that_are_none(row: str, tmp_path: Path) -> None:
     path = tmp_path / "boxes.csv"
     path.write_text(row)
-    with pytest.raises(DataError, match=r"boxes\.csv:1"):
+    with refuses(DataError, where="boxes.csv:1"):
         read_boxes(path)
 
 
@@ -186,27 +187,27 @@ def test_a_source_that_the_input_lacks(
 
 def test_poses_of_a_map_give_no_metres(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(recording), "has_metric_poses", False)
-    with pytest.raises(StadiaError, match="which those of a map are not"):
+    with refuses(StadiaError, where="--scale-from"):
         measure_scale(TruePredictor(recording), lambda: open_one(recording), ["gps"])
 
 
 def test_depth_of_another_unit_gives_no_metres(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "has_metric_depth", False)
-    with pytest.raises(StadiaError, match="no frame has measured depth in metres"):
+    with refuses(StadiaError, where="--scale-from"):
         measure_scale(TruePredictor(recording), lambda: open_one(recording), ["lidar"])
 
 
 def test_a_room_has_no_road(recording: Recording) -> None:
     predictor: Any = TruePredictor(recording)
     predictor.inverse_depth = lambda image, camera: torch.full_like(image[:, :1], 0.1)  # a wall
-    with pytest.raises(StadiaError, match="no frame shows a road under the camera"):
+    with refuses(StadiaError, where="--scale-from"):
         measure_scale(predictor, lambda: open_one(recording), ["height=1.5"])
 
 
 def test_a_shift_needs_points_at_several_depths(recording: Recording) -> None:
     predictor: Any = TruePredictor(recording)
     predictor.depth_scale = DepthScale.AFFINE_INVERSE
-    with pytest.raises(StadiaError, match="map, lidar, reference or baseline"):
+    with refuses(StadiaError, where="--scale-from"):
         measure_scale(predictor, lambda: open_one(recording), ["height=1.5"])
     receipt: ScaleReceipt = measure_scale(predictor, lambda: open_one(recording), ["lidar"])
     assert receipt.factor == pytest.approx(1 / FACTOR, rel=1e-3)
@@ -271,12 +272,12 @@ def test_height_and_map_stand_on_one_height() -> None:
     sure = ScaleFit(2.0, 0.0201, 0.1, 1.0, 9, 3)
     assert fuse_sure_scales({"height=1.5": sure, "map=1.5": sure}).deviation == HEIGHT_DEVIATION
     assert fuse_sure_scales({"height=1.5": sure, "lidar": sure}).deviation < HEIGHT_DEVIATION
-    with pytest.raises(ConfigError, match="one height"):
+    with refuses(ConfigError, where="--scale-from"):
         find_given_height(["height=1.5", "map=1.4"])
 
 
 def test_no_map_gives_no_metres(recording: Recording) -> None:
-    with pytest.raises(StadiaError, match="no map with a road and with this camera lies beside the input"):
+    with refuses(StadiaError, where="--scale-from"):
         measure_scale(TruePredictor(recording), lambda: open_one(recording), ["map=1.5"])
 
 
@@ -288,7 +289,7 @@ def test_the_map_of_another_video_is_named(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(video_map, "find_map", refuse)
     assert find_map_geometry(tmp_path, skip_damaged=True) is None
-    with pytest.raises(DataError, match="the map of another video"):
+    with pytest.raises(DataError):
         find_map_geometry(tmp_path)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
@@ -127,11 +128,11 @@ def test_a_run_goes_on_wherever_its_data_have_gone_unless_they_changed(two: Self
     shutil.move(two.data.extra_datasets["mono"].path, moved)
     there = changed(two, f"data.extra_datasets.mono.path={json.dumps(str(moved))}")
     launch.train(there, resume=run.folder)
-    with pytest.raises(RunError, match=r"data\.extra_datasets\.mono\.epochs: 1\.0 -> 2\.0"):
+    with refuses(RunError, found=("data.extra_datasets.mono.epochs", "1.0", "->", "2.0")):
         launch.train(changed(there, "data.extra_datasets.mono.epochs=2"), resume=run.folder)
     picture = moved / "train-000" / "left" / "000001.png"
     picture.write_bytes(picture.read_bytes() + b" ")
-    with pytest.raises(RunError, match="other data"):
+    with pytest.raises(RunError):
         launch.train(there, resume=run.folder)
 
 
@@ -154,12 +155,12 @@ def test_a_right_view_wants_a_pair_in_each(two: SelfsupConfig) -> None:
         described = json.loads(path.read_text())
         del described["cameras"]["right"]
         path.write_text(json.dumps(described | {"T_right_left": None}))
-    with pytest.raises(ConfigError, match="in mono"):
+    with refuses(ConfigError, where="model.network.right_view"):
         SelfsupRecipe.prepare(changed(config, "data.extra_datasets.mono.stereo=auto"), Console(quiet=True))
 
 
 def test_single_data_set_recipe_refuses_several(two: SelfsupConfig) -> None:
-    with pytest.raises(ConfigError, match="the data sets pair, mono"):
+    with refuses(ConfigError, where="data.extra_datasets"):
         open_video(two.data, two.training, seed=0, console=Console(quiet=True))
 
 

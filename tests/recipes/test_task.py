@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import StadiaError
 from stadia.files.atomic_files import hold_folder
@@ -27,6 +28,6 @@ def test_earlier_predictions_are_moved_and_not_removed(tmp_path: Path) -> None:
 def test_predictions_that_another_process_writes_are_left(tmp_path: Path) -> None:
     folder = tmp_path / "predictions" / "val"
     folder.mkdir(parents=True)
-    with hold_folder(folder), pytest.raises(StadiaError, match="another process that writes it"):
+    with hold_folder(folder), refuses(StadiaError, where="val"):
         tasks._take_back(folder, tmp_path)
     assert folder.is_dir()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.refusals import refuses
 
 from stadia import launch, recipes, report
 from stadia.core.config import resolve_config
@@ -92,12 +93,12 @@ def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig
 
 def test_stop_finding_refuses_training(small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: [STOP])
-    with pytest.raises(RunError, match=r"X01 \(left is right\).*--on-stop warn \(in Python on_stop=\"warn\"\)"):
+    with refuses(RunError, found="X01", fix=("--on-stop", 'on_stop="warn')):
         launch.train(small, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(RunError, match="X01"):
+    with refuses(RunError, found="X01"):
         launch.train(small, out=tmp_path / "runs", on_stop="halt")
-    with pytest.raises(ConfigError, match="on_stop: found 'stop'"):
+    with refuses(ConfigError, where="on_stop"):
         launch.train(small, out=tmp_path / "runs", on_stop="stop")
     run = launch.train(small, out=tmp_path / "runs", on_stop="warn")
     assert json.loads((run.folder / "findings.jsonl").read_text().splitlines()[0])["code"] == "X01"
@@ -153,7 +154,7 @@ def test_a_run_whose_data_were_moved_keeps_their_new_place(
     run, place = tmp_path / "run", tmp_path / "moved" / Path(str(small.data.path)).name
     shutil.copytree(trained_small, run)
     gone = small.model_copy(update={"data": small.data.model_copy(update={"path": str(place)})})
-    with pytest.raises(DataError, match=r"found no such .*; or pass data\.path=NEW where the data were moved"):
+    with refuses(DataError, where="tiny", fix="data.path=NEW"):
         launch.train(gone, resume=run)
     assert json.loads((run / "config.json").read_text())["data"]["path"] == str(small.data.path)
     shutil.copytree(str(small.data.path), place)
@@ -169,7 +170,7 @@ def test_a_file_of_the_data_that_was_moved_is_named(small: SelfsupConfig, traine
     images = str(Path(str(small.data.path), "train-000", "left"))
     changes = {"path": images, "camera": small.data.camera.model_copy(update={"K_file": str(tmp_path / "gone.txt")})}
     gone = small.model_copy(update={"data": small.data.model_copy(update=changes)})
-    with pytest.raises(DataError, match=r"or pass data\.camera\.K_file=NEW where the data were moved"):
+    with refuses(DataError, where="gone.txt", fix="data.camera.K_file=NEW"):
         launch.train(gone, resume=trained_small)
     assert {"data.camera.K_file", "data.path"} <= set(list_data_locations(small))
 
@@ -186,15 +187,15 @@ def test_a_training_starts_from_the_weights_of_another(
     assert second.facts.weights == {"weights of": f"{more.start_from}, step 3"}
     launch.train(more.model_copy(update={"start_from": None}), resume=second.folder)  # it has its own weights by now
     other = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.decoder_channels=[4,4,8,8,16]"])
-    with pytest.raises(CheckpointError, match="tensors that do not fit") as refused:
+    with refuses(CheckpointError, where="last.safetensors") as refused:
         build_recipe.init_recipe(SelfsupRecipe, other, resumed=False)
     own = json.dumps(small.model_dump(mode="json")["model"]["network"]["decoder_channels"], separators=(",", ":"))
     assert refused.value.fix == f"set model.network.decoder_channels={own}"
     with monkeypatch.context() as patch:  # before anything is decoded
         patch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data are opened"))
-        with pytest.raises(CheckpointError, match="tensors that do not fit"):
+        with refuses(CheckpointError, where="last.safetensors"):
             launch.train(other, out=tmp_path / "refused")
-        with pytest.raises(CheckpointError, match="tensors that do not fit"):
+        with refuses(CheckpointError, where="last.safetensors"):
             choose_steps(other, 5, Console(quiet=True))
     same_size = resolve_config(SelfsupConfig, more.model_dump(mode="json"), ["model.network.init_depth_m=7"])
     build_recipe.check_init_weights(SelfsupRecipe, same_size)  # another model, whose weights fit
@@ -266,7 +267,7 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     run = Run.create(tmp_path, "held", config, recipe="selfsup", seed=0, data=data.facts)
     write_json(run.folder / "findings.jsonl", "of the run that goes on")
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
-    with run.held(), pytest.raises(RunError, match="a training that runs in it"):
+    with run.held(), pytest.raises(RunError):
         launch.train(small, resume=run.folder)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
 

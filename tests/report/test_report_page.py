@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tests.refusals import refuses
 from tests.report.conftest import build_page, build_words, read_words, write_json, write_scores
 
 from stadia import report
@@ -188,9 +189,9 @@ def test_many_series_without_a_curve_are_counted_and_not_listed(make_run):
 
 
 def test_folder_that_is_no_run(tmp_path):
-    with pytest.raises(DataError, match=r"neither run\.json nor config\.json"):
+    with refuses(DataError, found=("run.json", "config.json")):
         report.build_report(tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
+    with refuses(DataError, where="absent"):
         report.build_report(tmp_path / "absent")
 
 

@@ -217,7 +217,7 @@ def test_validation_that_is_always_nan(make_run):
 
 
 def test_folder_without_runs_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="found no run in it"):
+    with pytest.raises(DataError):
         find_runs([tmp_path])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.processes import leave_stale_folder
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.synthetic.config import ROADWORLD_DEMO, RoadWorldConfig
@@ -102,7 +103,7 @@ OTHERS: dict[str, Callable[[SceneFormat, Path], None]] = {
 def test_cutouts_are_not_rendered_among_those_of_the_user(name: str, tmp_path: Path) -> None:
     """A reader takes each folder of a split for an object, so both would train."""
     write(tmp_path / "train" / name)
-    with pytest.raises(StadiaError, match=r"found train/cat.*, of something else; .*nothing is overwritten"):
+    with refuses(StadiaError, found="train/cat"):
         CUTOUTS.check_folder(tmp_path)
     ROADWORLD.check_folder(tmp_path)  # its scenes are in other folders
 
@@ -110,7 +111,7 @@ def test_cutouts_are_not_rendered_among_those_of_the_user(name: str, tmp_path: P
 def test_a_scene_that_is_a_folder_of_the_user_is_named(tmp_path: Path) -> None:
     (tmp_path / "train-000").mkdir()
     (job,) = ROADWORLD.list_jobs(tmp_path, ROADWORLD_DEMO.model_copy(update={"train": 1, "val": 0, "test": 0}), 0)
-    with pytest.raises(DataError, match=r"train-000: found a folder without recording\.json; expected a new folder"):
+    with refuses(DataError, where="train-000", found="recording.json"):
         ROADWORLD.find_unfinished([job], ROADWORLD_DEMO)
 
 
@@ -118,7 +119,7 @@ def test_a_scene_that_is_a_folder_of_the_user_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_files_of_others_are_refused(kind: SceneFormat, name: str, tmp_path: Path) -> None:
     OTHERS[name](kind, tmp_path)
-    with pytest.raises(StadiaError, match=r"nothing is overwritten"):
+    with pytest.raises(StadiaError):
         kind.check_folder(tmp_path)
 
 
@@ -131,14 +132,14 @@ def test_a_list_of_scenes_that_was_edited_is_not_written_over(tmp_path: Path) ->
     moved = {"train": ["train-000"], "val": ["val-000", "train-001"], "test": []}
     for edited in ({**listing, "splits": moved}, {**listing, "note": "mine"}, {**listing, "roadworld": []}, []):
         write(tmp_path / "dataset.json", edited)
-        with pytest.raises(DataError, match=r"dataset\.json: found another list of scenes than stadia wrote"):
+        with refuses(DataError, where="dataset.json"):
             ROADWORLD.check_listing(tmp_path, RoadWorldConfig)
 
 
 @kinds
 def test_scenes_are_not_rendered_into_the_folder_of_another_command(kind: SceneFormat, tmp_path: Path) -> None:
     write(tmp_path / "run.json")
-    with pytest.raises(StadiaError, match=r"found a run in it \(run\.json\)"):
+    with refuses(StadiaError, found="run.json"):
         kind.check_folder(tmp_path)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from small_recipe import SmallConfig, SmallRecipe, train
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.losses.config import SelfSupervisedLossConfig
@@ -93,18 +94,18 @@ def test_the_loss_changes_and_the_optimizer_stays(tmp_path: Path) -> None:
 
 def test_wrong_keys_of_the_loss_are_found_before_the_first_step(tmp_path: Path) -> None:
     seen = Optimizers()
-    with pytest.raises(ConfigError, match=r"training\.finish\.loss\.residuall"):
+    with refuses(ConfigError, where="training.finish.loss.residuall"):
         train(
             tmp_path, recipe=LossRecipe(), callbacks=[seen], training_finish={"at": 0.5, "loss": {"residuall": "mse"}}
         )
-    with pytest.raises(ConfigError, match="a recipe without the configuration 'loss', small"):
+    with refuses(ConfigError, where="training.finish.loss", found="loss"):
         train(tmp_path, callbacks=[seen], training_finish={"at": 0.5, "loss": {"residual": "mse"}})
     assert seen.names == []
 
 
 def test_options_that_exclude_each_other() -> None:
-    with pytest.raises(ValidationError, match="changes nothing"):
+    with pytest.raises(ValidationError):
         FinishConfig(at=0.5)
-    with pytest.raises(ValidationError, match="set compile=networks or off"):
+    with pytest.raises(ValidationError, match="compile=networks"):
         TrainingConfig(compile="all", finish=FinishConfig(loss={"residual": "mse"}))
     assert TrainingConfig(compile="all", finish=FinishConfig(optimizer=OptimizerConfig(name="sgd"))).finish is not None

@@ -17,6 +17,7 @@ import small_recipe
 import torch
 from rich.console import Console
 from small_recipe import SmallLoader, SmallRecipe
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.seeds import derive_seed
@@ -245,10 +246,7 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
     loader = SmallLoader(derive_seed(1, "data"))
     loader.set_position(0, 4)
     second = next(iter(loader)).meta[1]
-    with pytest.raises(
-        RunError,
-        match=rf"loss of step 5: found nan \(terms: square; samples: small {second.index}\); expected a finite loss",
-    ):
+    with refuses(RunError, where="5", found=second.index):
         small_recipe.train(tmp_path, recipe=BreaksAt(), checkpoint_every=2)
     (folder,) = tmp_path.iterdir()
     assert Run.open(folder).facts.status == "failed"
@@ -271,7 +269,7 @@ def test_accumulated_batches_are_checked_once_and_the_broken_one_is_named(
 
     monkeypatch.setattr(torch.nn.utils, "get_total_norm", lambda values: norms.append(1) or measure(values))
     recipe = BreaksFirst()
-    with pytest.raises(RunError, match=r"loss of step 5: found nan") as error:
+    with refuses(RunError, where="5") as error:
         small_recipe.train(tmp_path, recipe=recipe, grad_accumulation_steps=3)
     assert f"samples: small {seen[0][1].index})" in str(error.value)
     assert (len(norms), len(seen)) == (5, 3)
@@ -286,7 +284,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
             return replace(report, total=report.total + root) if self.training else report
 
     recipe = Root()
-    with pytest.raises(RunError, match=r"gradient of step 1: found nan in 1 parameters, first 'network.0.bias'"):
+    with refuses(RunError, where="1", found="network.0.bias"):
         small_recipe.train(tmp_path, recipe=recipe)
     assert all(p.isfinite().all() for p in recipe.parameters())
 
@@ -303,7 +301,7 @@ def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
 
 
 def test_empty_validation_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="validation data: found no batch"):
+    with refuses(RunError, where="validation data"):
         fit(
             SmallRecipe(),
             SmallLoader(),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.refusals import refuses
 
 from stadia.core.errors import RunError
 from stadia.training import flops as peak_flops
@@ -34,9 +35,7 @@ def test_real_work_stays_below_the_peak_and_a_clock_that_does_not_wait_does_not(
     took = time.perf_counter() - start
     flops = 10 * 2 * 192**3
     assert 0 < peak.share("a product", flops, took) <= peak_flops.MAX_PEAK_SHARE
-    with pytest.raises(
-        RunError, match=r"time of a product: found .* ms for 0\.142 GFLOP, .* times the measured peak of .*synchronize"
-    ):
+    with refuses(RunError, found=("0.142", "GFLOP")):
         peak.share("a product", flops, flops / peak.flops_per_s / 400)
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from small_recipe import SmallLoader, SmallRecipe
 from test_resume import At, Crash, crash, table
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
@@ -193,5 +194,5 @@ def test_stages_that_make_no_training(stages: list[dict[str, Any]], message: str
 
 
 def test_unresolved_batch_sizes_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"training.stages: found batch_size 'auto', unresolved"):
+    with refuses(ConfigError, where="training.stages", found=("batch_size", "auto")):
         StagedBatches([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))

@@ -11,6 +11,7 @@ import pytest
 import small_recipe
 from rich.console import Console
 from test_resume import At, Crash, crash
+from tests.refusals import refuses
 
 from stadia.core.errors import RunError
 from stadia.diagnostics.prediction_checks import TrainingRecord
@@ -191,7 +192,7 @@ def test_a_run_that_its_time_ended_goes_on_with_a_larger_limit(tmp_path: Path) -
     assert steps == 5
     assert printed.startswith("small: training.max_minutes=0.16 are used up (the steps took 0.167) at step 5 of 20")
     assert "was the last" not in printed
-    with pytest.raises(RunError, match=r"other configuration \(training\.max_minutes: 0\.16 -> 0\.1\)"):
+    with refuses(RunError, found=("training.max_minutes", "0.16", "->")):
         resume(run.folder, 0.1)
     steps, printed = resume(run.folder, 0.3)
     assert steps == 9

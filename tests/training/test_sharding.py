@@ -15,6 +15,7 @@ import torch
 from small_recipe import HEIGHT, WIDTH, SmallRecipe
 from test_distributed import VALUES, needs_gloo, run_in_two_processes
 from test_resume import At, crash, table
+from tests.refusals import refuses
 from torch.distributed.tensor import DTensor
 
 from stadia.core.errors import ConfigError
@@ -181,5 +182,5 @@ def test_loss_that_is_not_finite_in_one_process_stops_both(tmp_path: Path) -> No
 
 def test_fp16_is_refused_with_fsdp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stadia.training.devices.select_device", lambda accelerator: torch.device("cuda"))
-    with pytest.raises(ConfigError, match=r"training\.precision: found fp16 with training\.strategy=fsdp"):
+    with refuses(ConfigError, where="training.precision", found=("fp16", "training.strategy=fsdp")):
         make_fabric(TrainingConfig(strategy="fsdp", precision="fp16"))

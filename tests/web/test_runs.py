@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from tests.refusals import refuses
 from tests.web.conftest import Browser
 
 from stadia.core.config import ValueChange
@@ -170,11 +171,11 @@ class TestTraining:
         assert not is_locked(runs / name)
 
     def test_it_is_not_resumed_twice(self, runs: Path, training: subprocess.Popen[str]) -> None:
-        with pytest.raises(RunError, match="stop it first"):
+        with refuses(RunError, where="2026-01-31-130000-killed"):
             resume_training(runs / "2026-01-31-130000-killed")
 
     def test_nothing_is_stopped_where_nothing_trains(self, runs: Path) -> None:
-        with pytest.raises(RunError, match="no process"):
+        with refuses(RunError, where="2026-01-31-120000-good"):
             stop_training(runs / "2026-01-31-120000-good")
 
     @pytest.mark.slow

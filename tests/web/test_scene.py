@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets import open_recordings
@@ -45,7 +46,7 @@ def test_a_point_is_where_its_pixel_is() -> None:
 
 
 def test_without_depth_it_names_what_is_missing(drive_images: Path) -> None:
-    with pytest.raises(DataError, match="--predictions"):
+    with refuses(DataError, fix="--predictions"):
         collect_scene(open_recordings(drive_images, camera={"horizontal_fov_deg": 70})[0])
 
 
@@ -75,7 +76,7 @@ def test_another_host_is_removed_or_refused() -> None:
     tag = b'<!-- Google tag (gtag.js) --> <script async src="https://a.org/gtag"></script> <script>gtag()</script>'
     page = b'<head><script src="./assets/index.js"></script></head>'
     assert remove_other_hosts(tag + page) == page
-    with pytest.raises(ConfigError, match="another host"):
+    with refuses(ConfigError, where="viser's page"):
         remove_other_hosts(page + b'<script async src="//b.org/other.js"></script>')
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from tests.refusals import refuses
 from tests.web.conftest import Browser
 
 from stadia.core.errors import RunError
@@ -105,7 +106,7 @@ def test_a_training_that_fails_names_its_last_line(starter: TrainingStarter, fol
 
 def test_little_memory_refuses_a_start(starter: TrainingStarter, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "MIN_FREE_BYTES", 1 << 60)
-    with pytest.raises(RunError, match="GB of free memory"):
+    with refuses(RunError, where="training", found="GB"):
         starter.start(folder, "auto", 5, folder)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.objects.bop import (
@@ -100,7 +101,7 @@ def test_file_that_cannot_be_scored_is_named(
 def test_score_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
     T = np.eye(4)
     T[2, 3] = 1
-    with pytest.raises(DataError, match=r"scene 1, image 1, object 1: found score nan; expected a finite number"):
+    with refuses(DataError, where="1"):
         write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, float("nan"), T)])
 
 
@@ -136,11 +137,11 @@ def test_many_pairs_of_estimates_and_objects_are_refused(bop: Path, monkeypatch:
     estimates = to_boxes(ground_truth_results(images) * 5, images)
     score_estimates(images, estimates)
     monkeypatch.setattr(object_pose_scores, "_MAX_PAIRS", 20)
-    with pytest.raises(DataError, match=r"000003\.png: found 15 estimates, and 3 objects"):
+    with refuses(DataError, where="000003.png", found="15"):
         score_estimates(images, estimates)
 
 
 def test_a_folder_whose_name_is_no_number_of_a_scene_is_refused(bop: Path) -> None:
     shutil.copytree(bop / "test" / "000001", bop / "test" / "0foo")
-    with pytest.raises(DataError, match="expected the number of a scene"):
+    with refuses(DataError, where="0foo"):
         BopImages.open(bop)

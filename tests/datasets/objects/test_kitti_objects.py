@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refuses
 
 from stadia.cli.main import run
 from stadia.core.errors import DataError
@@ -94,7 +95,7 @@ def test_kitti_objects_are_boxes_without_masks(kitti: Path) -> None:
     assert detect_object_format(kitti) == "kitti"
     images = open_object_images(kitti, "training")
     assert (len(images), [len(images.boxes(index)) for index in range(2)]) == (2, [2, 0])
-    with pytest.raises(DataError, match=r"000000\.txt: found boxes without masks; expected a mask of every object"):
+    with refuses(DataError, where="000000.txt"):
         images.labels(0)
 
 
@@ -154,7 +155,7 @@ def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> Non
 
 
 def test_split_without_labels_is_refused_with_alternatives(kitti: Path) -> None:
-    with pytest.raises(DataError, match="found no train/label_2; expected a split with labels; available: training"):
+    with refuses(DataError, where="object", found="train/label_2"):
         KittiObjectImages.open(kitti, "train")
 
 
@@ -193,11 +194,11 @@ def test_overlaps_are_those_of_footprints_times_heights(kitti: Path, tmp_path: P
 
 def test_results_of_other_images_and_missing_ones_are_refused(kitti: Path, tmp_path: Path) -> None:
     images = KittiObjectImages.open(kitti)
-    with pytest.raises(DataError, match=r"000001\.txt: found no such file; expected a file of boxes for each image"):
+    with refuses(DataError, where="000001.txt"):
         images.results(results(tmp_path / "one", {"000000": []}))
-    with pytest.raises(DataError, match=r"000007\.txt: found no such image"):
+    with refuses(DataError, where="000007.txt"):
         images.results(results(tmp_path / "three", {"000000": [], "000001": [], "000007": []}))
-    with pytest.raises(DataError, match=r"found 15 columns; expected 16: .* a score. Fix: these are labels"):
+    with refuses(DataError, found="15", expected="16"):
         images.results(results(tmp_path / "labels", {"000000": [car()], "000001": []}))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.objects.bop import BopImages
@@ -14,7 +14,7 @@ from stadia.datasets.objects.open_objects import open_object_images
 
 
 def test_quaternion_of_three_numbers_is_refused() -> None:
-    with pytest.raises(DataError, match="found 3 numbers; expected a quaternion of four finite numbers"):
+    with refuses(DataError, found="3"):
         check_quaternion("object 1", [1, 0, 0])
 
 
@@ -24,9 +24,7 @@ def test_missing_split_is_refused_with_alternatives(tmp_path: Path, bop: Path) -
     (tmp_path / "own" / "table" / "scene.json").write_text(json.dumps({"images": [image]}))
     kind = {"format": "stadia-objects", "version": 1, "classes": ["background"], "splits": {"train": ["table"]}}
     (tmp_path / "own" / "dataset.json").write_text(json.dumps(kind))
-    with pytest.raises(
-        DataError, match=r"no image in 'val'; expected one of its splits: train. Fix: .*data.val_split=null"
-    ):
+    with refuses(DataError, where="own", found="val", fix="data.val_split=null"):
         open_object_images(tmp_path / "own", "val")
-    with pytest.raises(DataError, match=r"found no scene; .* Fix: set data.train_split=test data.val_split=null"):
+    with refuses(DataError, where="val", fix=("data.train_split=test", "data.val_split=null")):
         BopImages.open(bop, "val")

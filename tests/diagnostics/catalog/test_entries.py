@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from tests.refusals import refuses
 
 import stadia
 from stadia.core.errors import DataError
@@ -222,6 +223,6 @@ def test_an_entry_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_entry_is_refused_with_its_file_and_code(old: str, new: str, found: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"smoothness\.toml, \[.01\]") as error:
+    with refuses(DataError, where=("smoothness.toml", "01")) as error:
         load_entries(write_catalog(tmp_path, ENTRY.replace(old, new)))
     assert found in str(error.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.image_files import read_rgba
@@ -38,7 +39,7 @@ def test_a_set_is_written_whole_continued_and_the_same_for_any_number_of_threads
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     write_cutouts(SMALL, tmp_path / "a", seed=1)
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
-    with pytest.raises(DataError, match="made with other settings"):
+    with pytest.raises(DataError):
         write_cutouts(SMALL, tmp_path / "a", seed=2)
     found = open_foregrounds(tmp_path / "a", 0.2)
     assert [len(found[split]) for split in ("train", "val", "test")] == [4, 2, 2]
@@ -88,7 +89,7 @@ def test_a_list_that_does_not_fit_its_folder_is_named(names: list[str], found: s
     values = json.loads(listing.read_text())
     values["splits"]["train"] = names
     listing.write_text(json.dumps(values))
-    with pytest.raises(DataError, match=rf"foregrounds\.json: found {found}; .* Fix: render the set again"):
+    with refuses(DataError, where="foregrounds.json", found=found):
         open_foregrounds(tmp_path, 0.2)
 
 

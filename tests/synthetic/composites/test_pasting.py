@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.refusals import refuses
 
 from stadia.core.errors import DataError, GeometryError
 from stadia.dataloading.config import OverlayDataConfig
@@ -78,7 +79,7 @@ def test_ground_depth_is_a_median_of_a_growing_patch() -> None:
     assert estimate_ground_depth(depth, 20, 30) == pytest.approx(ROAD[20, 0], abs=1.01)
     depth[15:26, 24:37] = 0
     assert 0 < estimate_ground_depth(depth, 20, 30) < 45
-    with pytest.raises(DataError, match="no depth at any pixel"):
+    with refuses(DataError, where="background"):
         estimate_ground_depth(np.zeros_like(depth), 20, 30)
 
 
@@ -97,15 +98,15 @@ def test_nearer_background_occludes_and_missing_depth_is_behind() -> None:
 
 
 def test_a_foreground_larger_than_its_background_and_a_foot_outside_are_refused() -> None:
-    with pytest.raises(GeometryError, match=r"61x5 pixels; expected at most the background's 60x40"):
+    with refuses(GeometryError, where="foreground", found="61x5", expected="60x40"):
         paste_cutout(wall(), ROAD, solid(5, 61, (0, 0, 0)), 0, 0)
-    with pytest.raises(GeometryError, match="foot at row 41"):
+    with refuses(GeometryError, where="foreground", found="41"):
         paste_cutout(wall(), ROAD, solid(5, 6, (0, 0, 0)), 37, 0)
     pasted = paste_cutout(wall(), ROAD, solid(9, 9, (0, 0, 0)), 20, -4)
     assert pasted.mask[:, :5].sum() == 45, "over an edge is possible"
-    with pytest.raises(ValidationError, match=r"a foreground of 1\.2 times its background is larger"):
+    with pytest.raises(ValidationError, match=r"1\.2"):
         PlacementConfig(size=(0.3, 1.2))
-    with pytest.raises(ValidationError, match="multiple of 8"):
+    with pytest.raises(ValidationError, match="8"):
         OverlayDataConfig(height=100)
 
 

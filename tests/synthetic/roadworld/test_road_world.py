@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.seeds import make_generator
@@ -238,9 +239,9 @@ def test_exposure_changes_the_image_as_written(
 
 
 def test_presets_are_checked() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'demo'"):
+    with refuses(ConfigError, where="preset", fix="demo"):
         find_preset(ROADWORLD_PRESETS, "demos")
-    with pytest.raises(ValueError, match="odd"):
+    with pytest.raises(ValueError):
         RoadWorldConfig(**{**ROADWORLD_TINY.model_dump(), "supersampling": 2})
 
 
@@ -255,5 +256,5 @@ def test_a_ring_closes_and_is_driven_around_again() -> None:
     world = make_world(derive_world_seed(5, "test", 0), LONG, ring_m=110.0)
     centers = world.drive.T_world_camera[:, :3, 3]
     assert world.course.find_nearest(centers[:, [0, 2]])[0].max() < world.section.lane_m
-    with pytest.raises(ValueError, match="narrower than a radius of 17"):
+    with pytest.raises(ValueError, match="17"):
         make_ring(60.0)

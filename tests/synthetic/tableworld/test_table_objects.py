@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.seeds import make_generator
@@ -176,7 +177,7 @@ def test_the_same_seed_makes_the_same_table_whatever_is_rendered_of_it(
 
 def test_presets() -> None:
     assert find_preset(TABLEWORLD_PRESETS, "full") == TABLEWORLD_FULL
-    with pytest.raises(ConfigError, match="did you mean 'tiny'"):
+    with refuses(ConfigError, where="preset", fix="tiny"):
         find_preset(TABLEWORLD_PRESETS, "tinny")
     wrongs: list[tuple[dict[str, object], str]] = [
         ({"supersampling": 2}, "odd"),
