@@ -9,7 +9,7 @@ import small_recipe
 import torch
 from torch import nn
 
-from stadia.training.callbacks import MAX_GROUPS, group_layers, sample_distributions
+from stadia.training.callbacks import group_layers, sample_distributions
 from stadia.training.loggers import read_rows
 from stadia.training.optim import sample_values
 
@@ -34,18 +34,6 @@ def test_groups_are_stages_parts_and_heads() -> None:
     assert len(set(groups.values())) == 12
 
 
-def test_layers_of_one_kind_have_groups_of_their_own_up_to_the_maximum() -> None:
-    layers = [
-        f"dpt.encoder.layer.{layer}.{weight}.weight"
-        for layer in range(12)
-        for weight in ("query", "key", "value", "output")
-    ]
-    groups = group_layers([*layers, "dpt.neck.convs.0.weight"])
-    assert groups["dpt.encoder.layer.11.key.weight"] == "encoder.layer.11"
-    assert len(set(groups.values())) == 13
-    more = [name.replace("layer.", f"layer.{block}") for block in range(1, 5) for name in layers]
-    assert set(group_layers([*more, "dpt.neck.convs.0.weight"]).values()) == {"encoder.layer", "neck.convs"}
-    assert len(set(group_layers([*layers, *more]).values())) <= MAX_GROUPS
 
 
 def test_small_network_has_a_group_per_layer() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import small_recipe
@@ -20,9 +19,7 @@ from stadia.training.checkpoint import Checkpoint
 from stadia.training.checkpoint_comparison import CheckpointScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import Interrupted, fit
-from stadia.training.loop import TrainingLoop
 from stadia.training.run_folder import Run
-from stadia.training.training_state import TrainingState
 from stadia.training.validation_scores import compute_means
 
 
@@ -119,10 +116,6 @@ def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:
     assert (compared.step, compared.last_step, compared.samples) == (7, 20, count)
 
 
-def test_nothing_is_printed_where_the_last_is_the_best(tmp_path: Path) -> None:
-    run, notes = train_rising(tmp_path, max_steps=7)
-    assert notes == []
-    assert run.facts.best_checkpoint is None
 
 
 def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> None:
@@ -134,24 +127,8 @@ def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> N
     assert run.facts.best_checkpoint.step == 7
 
 
-@pytest.mark.slow
-def test_a_run_that_was_killed_after_its_last_checkpoint_has_the_comparison(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A resume makes no step, and knows no scores by sample."""
-    whole, _ = train_rising(tmp_path / "whole")
-    monkeypatch.setattr("stadia.training.loop.TrainingLoop.save", save_then_stop)
-    with pytest.raises(KeyboardInterrupt):
-        train_rising(tmp_path / "killed")
-    monkeypatch.undo()
-    run, _ = train_rising(tmp_path / "killed", resume=next((tmp_path / "killed").iterdir()))
-    assert run.facts.best_checkpoint == whole.facts.best_checkpoint is not None
 
 
-def save_then_stop(loop: TrainingLoop, name: str, kind: Literal["training", "weights"]) -> None:
-    TrainingState.save(loop, name, kind)
-    if name == "last" and loop.is_finished:
-        raise KeyboardInterrupt
 
 
 def test_a_further_process_of_a_training_reads_no_record(tmp_path: Path) -> None:

@@ -213,15 +213,6 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 
-@pytest.mark.slow
-def test_long_warm_up_prints_a_note(tmp_path: Path) -> None:
-    for warmup, told in ((15, True), (2, False)):
-        output = io.StringIO()
-        small_recipe.train(
-            tmp_path / str(warmup), recipe=SmallRecipe(warmup_steps=warmup), console=Console(file=output, width=300)
-        )
-        note = "note: 15 of 20 steps are warm-up, in which the learning rate rises to its value. Fix: set schedule."
-        assert (f"{note}warmup_steps=1\n" in output.getvalue()) == told
 
 
 # -- how it ends when it cannot go on
@@ -402,20 +393,6 @@ def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch
         assert limit.spent_s == pytest.approx(last_s - 10), "a run that is resumed counts its steps"
 
 
-def test_a_step_that_other_programs_slowed_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, waited = [0.0], [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(slowdown, "read_thread_s", lambda: (now[0] - waited[0], waited[0]))
-    limit = TimeLimit(10.0, CommandEnd(100.0, 20.0))
-    now[0], waited[0] = 10.0, 7.0
-    limit.add_step(float)
-    first = limit.share
-    for _ in range(40):
-        now[0] += 0.5
-        limit.add_step(float)
-    assert now[0] == 30.0
-    assert limit.share == pytest.approx(30 / 80, abs=0.03)
-    assert limit.share < first
 
 
 def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyPatch) -> None:

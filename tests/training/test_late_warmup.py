@@ -12,9 +12,6 @@ def factors(config: ScheduleConfig, steps: int = 40) -> list[float]:
     return [compute_lr_factor(step, config, total_steps=steps, steps_per_epoch=10) for step in range(steps)]
 
 
-def test_a_warm_up_in_the_second_epoch_alone() -> None:
-    found = factors(ScheduleConfig(name="constant", warmup_steps=5, warmup_from_epoch=1))
-    assert found == pytest.approx([1.0] * 10 + [0.2, 0.4, 0.6, 0.8, 1.0] + [1.0] * 25)
 
 
 def test_it_multiplies_the_schedule_that_it_interrupts() -> None:

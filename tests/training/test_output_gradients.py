@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Prediction
-from stadia.models.depth.depth_network import DepthMaps
 from stadia.training.callbacks import OutputGradients, compute_rotation_gradient
 from stadia.training.loggers import read_rows
 
@@ -91,21 +90,5 @@ def test_output_gradients_are_logged_and_change_no_result(tmp_path: Path, monkey
     assert [row["train/loss"] for row in read_rows(without.metrics_csv)] == [row["train/loss"] for row in rows]
 
 
-def test_no_hook_is_registered_at_steps_without_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[int] = []
-    keep = OutputGradients._keep
-    monkeypatch.setattr(OutputGradients, "_keep", lambda self, *about: (kept.append(1), keep(self, *about))[1])
-    small_recipe.train(tmp_path, max_steps=9, log_every=4, grad_accumulation_steps=2)
-    assert len(kept) == 3  # steps 4, 8 and 9: of each the last batch, of none a validation
 
 
-def test_fields_of_a_named_tuple_have_their_names() -> None:
-    class Maps(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.map = nn.Parameter(torch.ones(1, 1, 2, 2))
-
-        def forward(self) -> DepthMaps:
-            return DepthMaps((self.map * 1,))
-
-    assert sizes_of(lambda maps: maps.inverse_depth[0].mean(), Maps()) == {"inverse_depth/0": 1.0}

@@ -5,7 +5,6 @@ between.
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
-from stadia.training.batches import BatchStream, StagedBatches, TrainingPlan, scale_batch_size
+from stadia.training.batches import BatchStream, StagedBatches, TrainingPlan
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
 from stadia.training.run_folder import Run
@@ -105,24 +104,6 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
 
 
-@pytest.mark.slow
-def test_a_step_and_its_operations_are_of_the_last_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """7 steps of 6 samples take their time, 6 of 3 do not: of all 13 the median is the first stage's, beside operations
-    of the last.
-    """
-    plain = AnySize.training_step
-
-    def slow(recipe: AnySize, batch: Batch) -> Any:
-        time.sleep(0.1 * (recipe.training and len(batch.meta) == 6))
-        return plain(recipe, batch)
-
-    monkeypatch.setattr(AnySize, "training_step", slow)
-    run, recipe = train(tmp_path, config(HALF | {"share": 0.7}, WHOLE | {"share": 0.3}))
-    assert recipe.seen == [6] * 7 + [3] * 6
-    found = run.facts.time
-    assert found.phases_s["loss"] > 7 * 0.1
-    assert found.step_s["loss"] < 0.05
-    assert found.flops_per_s["forward"] == pytest.approx(found.flops["forward"] / found.step_s["forward"])
 
 
 @pytest.mark.slow
@@ -172,12 +153,6 @@ def test_a_stage_that_is_over_lets_its_workers_go() -> None:
     assert rested == [6]
 
 
-def test_pixels_of_a_batch_stay_as_many() -> None:
-    sizes = [
-        config(dict(zip(("height", "width", "share"), (side, side, 1.0), strict=True))).stages[0]
-        for side in (32, 64, 128, 256)
-    ]
-    assert [scale_batch_size(size, sizes[-1], 16) for size in sizes] == [1024, 256, 64, 16]
 
 
 @pytest.mark.parametrize(

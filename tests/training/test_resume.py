@@ -120,17 +120,6 @@ def test_crashed_training_resumes_exactly(tmp_path: Path, values: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_comparison_finds_one_random_number_more(tmp_path: Path) -> None:
-    """A random generator that is not restored would be found."""
-    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed")
-    with pytest.raises(Crash):
-        small_recipe.train(tmp_path / "crashed", callbacks=[At(10, crash)])
-    (run,) = (tmp_path / "crashed").iterdir()
-    small_recipe.train(tmp_path, resume=run, callbacks=[At(12, lambda: torch.rand(()))])
-    assert table(run) != table(undisturbed.folder)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "validate_every"), [(signal.SIGINT, 11), (signal.SIGTERM, 100)])
 def test_signal_saves_a_checkpoint_and_resume_is_exact(
     tmp_path: Path, number: signal.Signals, validate_every: int
@@ -314,14 +303,6 @@ def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, 
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 
-def test_an_empty_table_is_refused_where_a_checkpoint_is_there(tmp_path: Path) -> None:
-    run, _ = small_recipe.train(tmp_path)
-    run.metrics_csv.write_bytes(b"")
-    with refuses(RunError, where="metrics.csv"):
-        small_recipe.train(tmp_path, resume=run.folder)
-    assert run.metrics_csv.read_bytes() == b""
-
-
 def test_a_table_without_rows_is_refused_where_a_checkpoint_is_there(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
     run.metrics_csv.write_text("step,epoch\n")
@@ -335,22 +316,6 @@ def test_a_table_that_a_resume_turned_on_may_have_no_row(tmp_path: Path) -> None
     run, _ = small_recipe.train(tmp_path, loggers=())
     run.metrics_csv.write_text("step,epoch\n")
     small_recipe.train(tmp_path, resume=run.folder, loggers=("csv",))
-
-
-@pytest.mark.slow
-def test_times_of_checkpoints_that_were_never_written_prove_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on a full disk, twice: the times are recorded before the checkpoint."""
-    folder = None
-    for every in (3, 5):
-        with monkeypatch.context() as patch:
-            patch.setattr(TrainingLoop, "save", lambda *_: crash())
-            with pytest.raises(Crash):
-                small_recipe.train(tmp_path, resume=folder, checkpoint_every=every)
-        (folder,) = tmp_path.iterdir()
-    assert not list(list_lost_files(folder, Run.open(folder).facts, Run.open(folder).config))
-    small_recipe.train(tmp_path, resume=folder, checkpoint_every=7)
 
 
 def test_a_run_goes_on_without_its_findings(tmp_path: Path) -> None:

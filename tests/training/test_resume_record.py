@@ -16,8 +16,7 @@ from tests.refusals import refuses
 from stadia.core.errors import RunError
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.files.run_facts import TimeLimitEnd
-from stadia.training import phase_clock, training_state
-from stadia.training.checkpoint import Checkpoint, CheckpointHeader
+from stadia.training import phase_clock
 from stadia.training.fit import Interrupted
 from stadia.training.loop import TrainingLoop
 from stadia.training.run_folder import Run
@@ -92,31 +91,6 @@ def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
     assert "s since step 16" in output.getvalue()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("saved", [True, False])
-def test_times_survive_a_kill_at_the_last_checkpoint(
-    saved: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed after it was saved, the resume has no step left; killed before, it goes on from the one before."""
-    write = training_state.write_checkpoint
-
-    def die(path: Path, header: CheckpointHeader, state: object) -> None:
-        if saved or header.step < 20:
-            write(path, header, state)  # type: ignore[arg-type]
-        if header.step == 20 and header.kind == "training":
-            raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training_state, "write_checkpoint", die)
-        with pytest.raises(Crash):
-            small_recipe.train(tmp_path, pause_s=0.02)
-    (folder,) = tmp_path.iterdir()
-    assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == (20 if saved else 15)
-    small_recipe.train(tmp_path, resume=folder, pause_s=0.02)
-    times = Run.open(folder).facts.time
-    assert times.steps == 20
-    assert times.wall_s > 20 * 0.02
-    assert sum(times.phases_s.values()) == pytest.approx(times.wall_s, rel=0.05)
 
 
 @pytest.mark.slow

@@ -122,14 +122,6 @@ def test_checkpoint_is_whole_and_predicts_the_same_in_one_process(sharded_run: P
         assert torch.equal(found, trained), "fit leaves whole trained weights in the recipe of every process"
 
 
-def test_checkpoint_has_the_format_of_ddp(sharded_run: Path, tmp_path: Path) -> None:
-    ddp = train_in_two_processes(tmp_path / "ddp", strategy="ddp")
-    one, other = (Checkpoint.open(run / "checkpoints" / "last.safetensors") for run in (sharded_run, ddp))
-    assert one.nest == {**other.nest, "spent_s": one.nest["spent_s"], "times": one.nest["times"]}
-    shapes = [
-        {name: tensor.shape for name, tensor in each._read(list(each.checksums)).items()} for each in (one, other)
-    ]
-    assert shapes[0] == shapes[1]
 
 
 def test_resume_is_exact(sharded_run: Path, tmp_path: Path) -> None:
@@ -141,14 +133,6 @@ def test_resume_is_exact(sharded_run: Path, tmp_path: Path) -> None:
     assert table(crashed) == table(sharded_run)
 
 
-class ReplacesWeights(SmallRecipe):
-    """Sets its weights to others before a step, as `metric` does with `reinitialize_at_epoch`."""
-
-    def on_batch_start(self) -> None:
-        if self.global_step == 4:
-            self.network.load_state_dict(SmallRecipe(seed=7).network.state_dict())
-            assert self.optimizer is not None
-            self.optimizer.state.clear()
 
 
 class NotFiniteInOneProcess(SmallRecipe):
@@ -164,12 +148,6 @@ def train_other(rank: int, root: Path, make: Callable[[], SmallRecipe], strategy
     small_recipe.train(root, recipe=make(), **{**VALUES, "strategy": strategy})
 
 
-def test_recipe_may_replace_its_weights(tmp_path: Path) -> None:
-    for strategy in ("ddp", "fsdp"):
-        assert run_in_two_processes(train_other, tmp_path / strategy, ReplacesWeights, strategy) == [0, 0]
-    ddp, fsdp = (scalars(next((tmp_path / name).iterdir())) for name in ("ddp", "fsdp"))
-    for expected, found in zip(ddp, fsdp, strict=True):
-        assert found == pytest.approx(expected, rel=TOLERANCE, nan_ok=True)
 
 
 def test_loss_that_is_not_finite_in_one_process_stops_both(tmp_path: Path) -> None:

@@ -54,10 +54,6 @@ def test_a_name_without_any_score_is_not_a_number() -> None:
     assert math.isnan(compute_means({"error": {sample(0): math.nan}})["error"])
 
 
-def test_a_sample_that_one_process_sees_twice_counts_twice() -> None:
-    book = ValidationScores()
-    book.add(meta(0, 0, 1), {"error": torch.tensor([1.0, 3.0, 5.0])})
-    assert book.means() == {"error": 3.0}
 
 
 def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,17 +65,8 @@ def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.Monk
     assert ValidationScores().means() == {"error": 3.0, "abs_rel": 0.5}
 
 
-def test_objects_of_one_image_are_samples_each() -> None:
-    book = ValidationScores()
-    for instance in range(2):
-        book.add((Meta("mugs", 0, instance=instance),), {"error": torch.tensor([1.0 + 2 * instance])})
-    assert book.means() == {"error": 2.0}
 
 
-def test_no_order_changes_a_mean() -> None:
-    values = {sample(index): value for index, value in enumerate((1e16, 1.0, -1e16, 1.0))}
-    backwards = dict(reversed(values.items()))
-    assert compute_means({"error": values}) == compute_means({"error": backwards}) == {"error": 0.5}
 
 
 def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
