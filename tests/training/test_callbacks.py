@@ -34,8 +34,6 @@ def test_groups_are_stages_parts_and_heads() -> None:
     assert len(set(groups.values())) == 12
 
 
-
-
 def test_small_network_has_a_group_per_layer() -> None:
     assert group_layers(["network.0.weight", "network.5.weight"]) == {"network.0.weight": "0", "network.5.weight": "5"}
     assert group_layers(["network.0.weight"]) == {"network.0.weight": "network.0"}

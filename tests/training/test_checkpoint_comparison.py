@@ -116,8 +116,6 @@ def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:
     assert (compared.step, compared.last_step, compared.samples) == (7, 20, count)
 
 
-
-
 def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         small_recipe.train(tmp_path, recipe=Rising(), callbacks=[At(9, interrupt)])
@@ -125,10 +123,6 @@ def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> N
     run, notes = train_rising(tmp_path, resume=folder)
     assert len(notes) == 1
     assert run.facts.best_checkpoint.step == 7
-
-
-
-
 
 
 def test_a_further_process_of_a_training_reads_no_record(tmp_path: Path) -> None:

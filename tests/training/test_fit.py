@@ -213,8 +213,6 @@ def test_console_gets_start_and_end_lines_only(tmp_path: Path, capfd: pytest.Cap
     assert re.fullmatch(r"step 20/20  loss [\d.]+  [\d.]+ steps/s  \d+ s in all", ended)
 
 
-
-
 # -- how it ends when it cannot go on
 # -------------------------------------------------------------------------------------
 
@@ -391,8 +389,6 @@ def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch
                 assert limit.left_s == pytest.approx(last_s - 30)
         assert now[0] == pytest.approx(last_s)
         assert limit.spent_s == pytest.approx(last_s - 10), "a run that is resumed counts its steps"
-
-
 
 
 def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyPatch) -> None:

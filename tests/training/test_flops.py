@@ -47,8 +47,6 @@ def test_the_best_of_several_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> Non
     assert measure_matmul_peak("cpu") == 2 * 10**3 / 2.0
 
 
-
-
 @pytest.mark.parametrize("is_transposed", [False, True])
 @pytest.mark.parametrize("groups", [1, 4, 8])
 def test_backward_pass_of_a_convolution_costs_twice_its_forward_pass_whatever_its_groups(

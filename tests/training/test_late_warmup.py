@@ -12,8 +12,6 @@ def factors(config: ScheduleConfig, steps: int = 40) -> list[float]:
     return [compute_lr_factor(step, config, total_steps=steps, steps_per_epoch=10) for step in range(steps)]
 
 
-
-
 def test_it_multiplies_the_schedule_that_it_interrupts() -> None:
     plain = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5))
     found = factors(ScheduleConfig(name="step", milestones=(0.25,), gamma=0.5, warmup_steps=2, warmup_from_epoch=1))

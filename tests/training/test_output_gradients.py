@@ -88,7 +88,3 @@ def test_output_gradients_are_logged_and_change_no_result(tmp_path: Path, monkey
     monkeypatch.setattr(OutputGradients, "attach", lambda self, recipe: None)
     without, _ = small_recipe.train(tmp_path / "unseen", max_steps=4, log_every=2, validate_every=3)
     assert [row["train/loss"] for row in read_rows(without.metrics_csv)] == [row["train/loss"] for row in rows]
-
-
-
-

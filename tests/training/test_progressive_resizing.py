@@ -104,8 +104,6 @@ def test_stages_share_the_samples_and_tell_their_learning_rate(tmp_path: Path) -
     assert validated == [3, 5, 12, 15], "after each epoch of each, at its end, and last"
 
 
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 5])
 def test_a_crash_within_or_between_stages_changes_nothing(tmp_path: Path, step: int) -> None:
@@ -151,8 +149,6 @@ def test_a_stage_that_is_over_lets_its_workers_go() -> None:
     for _ in BatchStream(loader, plan):
         pass
     assert rested == [6]
-
-
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,6 @@ def test_times_add_up_over_two_resumes(tmp_path: Path) -> None:
     assert "s since step 16" in output.getvalue()
 
 
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("stopped_at", [8, 20])
 @pytest.mark.parametrize("factor", [1e-9, 1e9])

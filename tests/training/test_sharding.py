@@ -122,8 +122,6 @@ def test_checkpoint_is_whole_and_predicts_the_same_in_one_process(sharded_run: P
         assert torch.equal(found, trained), "fit leaves whole trained weights in the recipe of every process"
 
 
-
-
 def test_resume_is_exact(sharded_run: Path, tmp_path: Path) -> None:
     values = {"strategy": "fsdp", "images_every": 2}
     assert 0 not in run_in_two_processes(train, tmp_path / "crashed", values, None, 6)
@@ -131,8 +129,6 @@ def test_resume_is_exact(sharded_run: Path, tmp_path: Path) -> None:
     assert table(crashed)[1][-1]["step"] == "6"
     assert run_in_two_processes(train, tmp_path / "crashed", values, crashed) == [0, 0]
     assert table(crashed) == table(sharded_run)
-
-
 
 
 class NotFiniteInOneProcess(SmallRecipe):
@@ -146,8 +142,6 @@ class NotFiniteInOneProcess(SmallRecipe):
 def train_other(rank: int, root: Path, make: Callable[[], SmallRecipe], strategy: str) -> None:
     optim.has_fused_update = lambda groups: None
     small_recipe.train(root, recipe=make(), **{**VALUES, "strategy": strategy})
-
-
 
 
 def test_loss_that_is_not_finite_in_one_process_stops_both(tmp_path: Path) -> None:

@@ -54,8 +54,6 @@ def test_a_name_without_any_score_is_not_a_number() -> None:
     assert math.isnan(compute_means({"error": {sample(0): math.nan}})["error"])
 
 
-
-
 def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [
         {"error": {sample(0): 1.0, sample(1): 2.0}},
@@ -63,10 +61,6 @@ def test_a_sample_that_two_processes_scored_counts_once(monkeypatch: pytest.Monk
     ]
     monkeypatch.setattr(validation_scores, "gather_from_processes", lambda mine: parts)
     assert ValidationScores().means() == {"error": 3.0, "abs_rel": 0.5}
-
-
-
-
 
 
 def test_each_data_set_has_its_own_means_and_counts_alike() -> None:
