@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,12 +20,12 @@ from tests.refusals import refuses
 import stadia
 from stadia.apps.studies.launch import (
     Job,
-    LocalLauncher,
-    RayLauncher,
     RayProcess,
-    SlurmLauncher,
     check_study_engine,
     count_cores_per_process,
+    run_here,
+    run_on_ray,
+    run_on_slurm,
     slurm_options,
     start_on_ray,
 )
@@ -55,7 +56,7 @@ def test_local_processes_share_the_cores(tmp_path):
     )
     jobs = [Program(f"j{k}", (program.format(k),), tmp_path / "logs" / f"j{k}.log") for k in range(3)]
     codes = {}
-    LocalLauncher(2).run(jobs, lambda job, code: codes.update({job.name: code}))
+    run_here(jobs, lambda job, code: codes.update({job.name: code}), at_once=2)
     assert codes == {"j0": 0, "j1": 1, "j2": 2}
     expected = os.environ.get("OMP_NUM_THREADS", str(count_cores_per_process(2)))
     assert (tmp_path / "logs/j0.log").read_text().strip() == expected
@@ -79,7 +80,7 @@ def test_ctrl_c_stops_each_process_and_waits(tmp_path):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        LocalLauncher(2).run(jobs, lambda job, code: None)
+        run_here(jobs, lambda job, code: None, at_once=2)
     thread.join()
     assert [(tmp_path / f"j{k}.log").read_text().strip() for k in range(2)] == ["saved", "saved"]
 
@@ -87,10 +88,10 @@ def test_ctrl_c_stops_each_process_and_waits(tmp_path):
 PARENT = """
 import json, sys
 from pathlib import Path
-from stadia.apps.studies.launch import Job, LocalLauncher
+from stadia.apps.studies.launch import Job, run_here
 class Program(Job):
     command = property(lambda job: [sys.executable, "-c", job.words[0]])
-LocalLauncher().run([Program("a", (sys.argv[1],), Path(sys.argv[2]))], lambda job, code: None)
+run_here([Program("a", (sys.argv[1],), Path(sys.argv[2]))], lambda job, code: None)
 """
 CHILD = """
 import os, sys, threading, time
@@ -130,7 +131,7 @@ def test_no_module_of_the_current_folder_is_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     job, codes = Job("a", ("--version",), tmp_path / "a.log"), []
-    LocalLauncher().run([job], lambda _, code: codes.append(code))
+    run_here([job], lambda _, code: codes.append(code))
     assert codes == [0], job.log.read_text()
     assert not (tmp_path / "code-was-run").exists()
 
@@ -179,7 +180,7 @@ def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeyp
     cluster, ended = Cluster(), []
     monkeypatch.setitem(sys.modules, "submitit", cluster)
     jobs = [Job(f"j{k}", ("train", str(k)), tmp_path / f"j{k}.log") for k in range(3)]
-    slurm = SlurmLauncher(tmp_path / "slurm", {"timeout_min": 60})
+    slurm = partial(run_on_slurm, folder=tmp_path / "slurm", options={"timeout_min": 60})
 
     def first_ends(_):
         if "1" in cluster.done:
@@ -188,14 +189,14 @@ def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeyp
 
     monkeypatch.setattr("time.sleep", first_ends)
     with pytest.raises(KeyboardInterrupt):
-        slurm.run(jobs, lambda job, code: ended.append((job.name, code)))
+        slurm(jobs, lambda job, code: ended.append((job.name, code)))
     assert cluster.submitted == [tuple(job.command) for job in jobs]
     assert (ended, cluster.options) == ([("j0", 0)], {"timeout_min": 60})
     monkeypatch.setattr("time.sleep", lambda _: (cluster.done.update("23456"), cluster.failed.add("3")))
-    slurm.run(jobs[1:], lambda job, code: ended.append((job.name, code)))
+    slurm(jobs[1:], lambda job, code: ended.append((job.name, code)))
     assert len(cluster.submitted) == 3  # none twice
     assert ended[1:] == [("j1", 0), ("j2", 1)]
-    slurm.run(jobs[2:], lambda job, code: None)  # it had ended, and is submitted again
+    slurm(jobs[2:], lambda job, code: None)  # it had ended, and is submitted again
     assert len(cluster.submitted) == 4
 
 
@@ -215,8 +216,8 @@ def test_ray_trains_what_this_machine_does_and_stops_it_as_well(ray, tmp_path):
         programs = [f"import sys; print('trained {k}', flush=True); sys.exit({k})" for k in range(3)]
         jobs[place] = [Program(f"j{k}", (text,), tmp_path / place / f"j{k}.log") for k, text in enumerate(programs)]
     codes = {"here": {}, "ray": {}}
-    LocalLauncher(2).run(jobs["here"], lambda job, code: codes["here"].update({job.name: code}))
-    RayLauncher(2).run(jobs["ray"], lambda job, code: codes["ray"].update({job.name: code}))
+    run_here(jobs["here"], lambda job, code: codes["here"].update({job.name: code}), at_once=2)
+    run_on_ray(jobs["ray"], lambda job, code: codes["ray"].update({job.name: code}), at_once=2)
     assert codes["ray"] == codes["here"] == {"j0": 0, "j1": 1, "j2": 2}
     for here, there in zip(jobs["here"], jobs["ray"], strict=True):
         assert here.log.read_text() == there.log.read_text()

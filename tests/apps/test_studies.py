@@ -116,7 +116,7 @@ def ablate(stadia, tmp_path, monkeypatch):
     (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)))
 
     def call(trainings, *words, file="study.yaml"):
-        monkeypatch.setattr("stadia.cli.studies.ablate._launcher", lambda *_: trainings)
+        monkeypatch.setattr("stadia.cli.studies.ablate._choose_launch", lambda *_: trainings.run)
         return stadia("ablate", *([file] if file else []), *words)
 
     return call
@@ -345,7 +345,7 @@ def test_all_mistakes_of_a_study_are_listed_at_once(ablate, tmp_path):
     (tmp_path / "wrong.yaml").write_text(study + "  large: optimizer.rl=1\n  empty: optimizer.lr=-1\n")
     code, _, err = ablate(Trainings(noise), "--dry-run", file="wrong.yaml")
     title, *lines = err.splitlines()
-    assert (code, title) == (2, "stadia: configuration: found 3 mistakes; expected none. Fix: correct the study.")
+    assert (code, "found 3 mistakes" in title) == (2, True)
     assert [line.split(":")[0].strip() for line in lines] == ["base", "large", "empty"]
     assert "batch_size" in lines[0]
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,25 +85,16 @@ class TrainingProcess(Protocol):
 JobEnded = Callable[[Job, int], None]
 
 
-class Launcher(Protocol):
-    """Runs jobs and calls `ended` with the exit code as each one ends. Ctrl-C raises KeyboardInterrupt."""
-
-    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
-        """Run the jobs; call `ended` with each that ends."""
+Launch = Callable[[Sequence[Job], JobEnded], None]
+"""Runs jobs and calls `ended` with the exit code as each one ends. Ctrl-C raises KeyboardInterrupt."""
 
 
-@dataclass(frozen=True)
-class LocalLauncher:
-    """Processes of this machine, `at_once` of them in parallel, each with its share of the cores.
+def run_here(jobs: Sequence[Job], ended: JobEnded, *, at_once: int = 1) -> None:
+    """Run jobs in processes of this machine, `at_once` of them in parallel, each with its share of the cores.
 
     If CUDA_VISIBLE_DEVICES lists several GPUs, processes use them in turn.
     """
-
-    at_once: int = 1
-
-    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
-        """Run the jobs in processes of this machine; call `ended` with each that ends."""
-        run_in_slots(jobs, ended, self.at_once, lambda job, slot: job.start(_make_environment(slot, self.at_once)))
+    run_in_slots(jobs, ended, at_once, lambda job, slot: job.start(_make_environment(slot, at_once)))
 
 
 def run_in_slots(
@@ -159,18 +150,12 @@ def _stop(processes: Sequence[TrainingProcess]) -> None:
             process.wait()
 
 
-@dataclass(frozen=True)
-class RayLauncher:
-    """Runs on Ray, `at_once` of them in parallel: on the cluster of RAY_ADDRESS, else on this machine.
+def run_on_ray(jobs: Sequence[Job], ended: JobEnded, *, at_once: int = 1) -> None:
+    """Run jobs on Ray, `at_once` of them in parallel: on the cluster of RAY_ADDRESS, else on this machine.
 
     A run takes one GPU where the cluster has some. The folder of the study is on a shared file system.
     """
-
-    at_once: int = 1
-
-    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
-        """Run the jobs on Ray; call `ended` with each that ends."""
-        run_in_slots(jobs, ended, self.at_once, lambda job, _: start_on_ray(job, at_once=self.at_once))
+    run_in_slots(jobs, ended, at_once, lambda job, _: start_on_ray(job, at_once=at_once))
 
 
 class _TrainingActor:
@@ -249,52 +234,44 @@ def check_study_engine(name: str | None, slurm: Sequence[str] | None) -> str:
     return engine
 
 
-@dataclass(frozen=True)
-class SlurmLauncher:
-    """SLURM jobs through submitit, one for each run, submitted together.
-
-    folder: of scripts and logs, on a shared file system.
-    options: of submitit (slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...).
+def run_on_slurm(jobs: Sequence[Job], ended: JobEnded, *, folder: Path, options: Mapping[str, Any]) -> None:
+    """Run a SLURM job for each training through submitit, all submitted together.
 
     Ctrl-C ends the wait, not the jobs. Their numbers are in jobs.json, so a restarted study waits for them and submits
     none twice.
+
+    Args:
+        folder: of scripts and logs, on a shared file system.
+        options: of submitit (slurm_partition, timeout_min, gpus_per_node, cpus_per_task, ...).
     """
-
-    folder: Path
-    options: dict[str, Any]
-
-    def run(self, jobs: Sequence[Job], ended: JobEnded) -> None:
-        """Submit the jobs to SLURM and wait; call `ended` with each that ends."""
-        try:
-            import submitit
-        except ImportError as error:
-            fix = "pip install 'stadia[slurm]'"
-            raise RunError("--slurm", found="no submitit", expected="the extra 'slurm'", fix=fix) from error
-        numbers = self.folder / "jobs.json"
-        known = read_json_mapping(numbers, "numbers of jobs by run") if numbers.exists() else {}
-        if submitit.SlurmExecutor.affinity() < 0:
-            expected, fix = "a machine that submits to SLURM", "run without --slurm, or there"
-            raise RunError("--slurm", found="no sbatch", expected=expected, fix=fix)
-        python = f"{shlex.quote(sys.executable)} -P"
-        executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster="slurm", slurm_python=python)
-        executor.update_parameters(**self.options)
-        waiting: dict[str, Any] = {}
-        for job in jobs:
-            submitted: Any = None
-            if job.name in known:
-                submitted = submitit.SlurmJob(folder=self.folder / "%j", job_id=known[job.name])
-            if submitted is None or submitted.done():
-                submitted = executor.submit(submitit.helpers.CommandFunction(job.command))
-                write_json(numbers, known := {**known, job.name: str(submitted.job_id)})
-            waiting[job.name] = submitted
-        named = {job.name: job for job in jobs}
-        while waiting:
-            for name, submitted in list(waiting.items()):
-                if submitted.done():
-                    del waiting[name]
-                    ended(named[name], 0 if submitted.exception() is None else 1)
-            if waiting:
-                time.sleep(SLURM_POLL_S)
+    try:
+        import submitit
+    except ImportError as error:
+        fix = "pip install 'stadia[slurm]'"
+        raise RunError("--slurm", found="no submitit", expected="the extra 'slurm'", fix=fix) from error
+    numbers = folder / "jobs.json"
+    known = read_json_mapping(numbers, "numbers of jobs by run") if numbers.exists() else {}
+    if submitit.SlurmExecutor.affinity() < 0:
+        expected, fix = "a machine that submits to SLURM", "run without --slurm, or there"
+        raise RunError("--slurm", found="no sbatch", expected=expected, fix=fix)
+    python = f"{shlex.quote(sys.executable)} -P"
+    executor = submitit.AutoExecutor(folder=folder / "%j", cluster="slurm", slurm_python=python)
+    executor.update_parameters(**options)
+    waiting: list[tuple[Job, Any]] = []
+    for job in jobs:
+        submitted: Any = None
+        if job.name in known:
+            submitted = submitit.SlurmJob(folder=folder / "%j", job_id=known[job.name])
+        if submitted is None or submitted.done():
+            submitted = executor.submit(submitit.helpers.CommandFunction(job.command))
+            write_json(numbers, known := {**known, job.name: str(submitted.job_id)})
+        waiting.append((job, submitted))
+    while waiting:
+        for job, submitted in [entry for entry in waiting if entry[1].done()]:
+            waiting.remove((job, submitted))
+            ended(job, 0 if submitted.exception() is None else 1)
+        if waiting:
+            time.sleep(SLURM_POLL_S)
 
 
 def slurm_options(words: Sequence[str]) -> dict[str, Any]:

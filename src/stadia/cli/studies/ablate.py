@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,10 +22,10 @@ from stadia.cli.studies.study_settings import (
 )
 
 if TYPE_CHECKING:
+    from stadia.apps.studies.ablation import JudgedStudy
     from stadia.apps.studies.config import PlannedRun, StudyConfig
-    from stadia.apps.studies.launch import Job, Launcher
+    from stadia.apps.studies.launch import Job, Launch
     from stadia.apps.studies.study_folder import StudyFolder
-    from stadia.metrics.statistics import Better
 
 
 def ablate(
@@ -54,6 +54,7 @@ def ablate(
     dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
 ) -> None:
     """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
+    from stadia.apps.studies.ablation import Ablation
     from stadia.apps.studies.config import check_has_depth, plan_runs, read_study
     from stadia.apps.studies.launch import check_study_engine
     from stadia.apps.studies.study_folder import StudyFolder
@@ -89,26 +90,22 @@ def ablate(
     for root in reuse or []:
         for run_name in folder.reuse(StudyFolder(root), runs):
             echo(f"{run_name}: taken from {root}, not trained again", err=True)
-    options: dict[str, Any] = {"retry_failed": retry_failed, "has_scores": config.has_scores}
-    jobs_left = [job for run in runs if (job := folder.job(run, config.recipe, **options))]
-    ablation = _Ablation(config, folder, runs, metrics, direction)
-    _train(ablation, _launcher(folder, jobs, engine, slurm or []), jobs_left)
-    _write_missing_reports(ablation)
-    if unfinished := _judge(ablation):
+    ablation = Ablation(config, folder, runs, metrics, direction)
+    jobs_left = ablation.list_jobs(retry_failed=retry_failed)
+    echo(f"{folder.root}: {len(runs)} runs, {len(jobs_left)} to train", err=True)
+    try:
+        ablation.train(_choose_launch(folder, jobs, engine, slurm or []), jobs_left, _print_run)
+    except KeyboardInterrupt:
+        echo(f"stopped; the same command resumes the study in {folder.root}", err=True)
+        raise
+    for run_name, report in ablation.write_missing_reports().items():
+        echo(f"{run_name}: its report was missing: {report}", err=True)
+    judged = ablation.judge()
+    _print_verdicts(config.name, direction, judged)
+    if judged.unfinished:
         fix = "Fix: the same command resumes killed and interrupted runs, and --retry-failed runs failed ones again"
-        echo(f"{unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
+        echo(f"{judged.unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
         raise typer.Exit(UNFINISHED)
-
-
-@dataclass(frozen=True)
-class _Ablation:
-    """A study, its folder and planned runs, and its metric: the first of `metrics` that a run has."""
-
-    config: StudyConfig
-    folder: StudyFolder
-    runs: Sequence[PlannedRun]
-    metrics: Sequence[str]
-    better: Better
 
 
 def _numbers(text: str | None) -> list[Any] | None:
@@ -117,12 +114,12 @@ def _numbers(text: str | None) -> list[Any] | None:
     return None if text is None else [parse_value(word) for word in text.split(",") if word]
 
 
-def _launcher(folder: StudyFolder, jobs: int, engine: str, slurm: list[str]) -> Launcher:
-    from stadia.apps.studies.launch import LocalLauncher, RayLauncher, SlurmLauncher, slurm_options
+def _choose_launch(folder: StudyFolder, jobs: int, engine: str, slurm: list[str]) -> Launch:
+    from stadia.apps.studies.launch import run_here, run_on_ray, run_on_slurm, slurm_options
 
     if engine == "slurm":
-        return SlurmLauncher(folder.root / "slurm", slurm_options(slurm))
-    return RayLauncher(jobs) if engine == "ray" else LocalLauncher(jobs)
+        return partial(run_on_slurm, folder=folder.root / "slurm", options=slurm_options(slurm))
+    return partial(run_on_ray if engine == "ray" else run_here, at_once=jobs)
 
 
 def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequence[str]) -> None:
@@ -144,87 +141,21 @@ def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequenc
     echo(f"with {num_seeds} seeds, a difference of {size} between seeds is found in 4 of 5 studies")
 
 
-def _train(ablation: _Ablation, launcher: Launcher, jobs: Sequence[Job]) -> None:
-    """Train the remaining runs, and update results.jsonl after each. The others continue where one is killed."""
-    from stadia.apps.studies.study_folder import add_line
-    from stadia.apps.studies.study_verdicts import check_budgets
-    from stadia.core.errors import RunError
-    from stadia.report.study_report import RESULTS
-
-    planned, rows = {run.name: run for run in ablation.runs}, list[dict[str, Any]]()
-    echo(f"{ablation.folder.root}: {len(planned)} runs, {len(jobs)} to train", err=True)
-
-    def end_job(job: Job, code: int) -> None:
-        row = _make_row(ablation, planned[job.name])
-        if row is None:  # it ended before it made its folder
-            found, expected = f"no end ({job.explain_failure(code)})", "a training that ended"
-            raise RunError(job.name, found=found, expected=expected, fix=f"see {job.log}")
-        rows.append(row)
-        value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
-        cause = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
-        echo(f"{job.name}: {row['status']}{cause}, {value}; {len(jobs) - len(rows)} to go", err=True)
-        add_line(ablation.folder.root / RESULTS, row)
-        if ablation.config.budget == "samples":  # seconds are only equal at the end
-            check_budgets(ablation.config, rows)
-
-    try:
-        launcher.run(jobs, end_job)
-    except KeyboardInterrupt:
-        echo(f"stopped; the same command resumes the study in {ablation.folder.root}", err=True)
-        raise
+def _print_run(job: Job, code: int, row: Mapping[str, Any], left: int) -> None:
+    value = "no value" if row["value"] is None else f"{row['metric']} {row['value']:.5g}"
+    cause = "" if row["status"] in ("finished", "failed") else f" (exit code {code}: see {job.log})"
+    echo(f"{job.name}: {row['status']}{cause}, {value}; {left} to go", err=True)
 
 
-def _make_row(ablation: _Ablation, run: PlannedRun) -> dict[str, Any] | None:
-    """Return a run's row of results.jsonl; None where it never began. Raise RunError where its metric is missing."""
-    from stadia.report.run_files import read_run
-    from stadia.report.study_report import make_result_row
-
-    folder = ablation.folder.find(run.name)
-    if folder is None:
-        return None
-    row = make_result_row(read_run(folder), ablation.metrics, better=ablation.better, at=ablation.config.at)
-    if row["status"] == "running":  # its process has ended without a final status
-        row |= {"status": "killed", "error": "the process was killed, for example without memory"}
-    elif row["status"] == "interrupted":
-        row |= {"error": "interrupted: the same command resumes it"}
-    return {"name": run.name, "change": run.change, "seed": run.seed, **row}
-
-
-def _write_missing_reports(ablation: _Ablation) -> None:
-    """Write the report of each finished run without one: its process ended while it wrote it, and is not repeated."""
-    from stadia.report import build_report
-    from stadia.training.run_folder import Run
-
-    for run in ablation.runs:
-        folder = ablation.folder.find(run.name)
-        if folder is None or folder.is_symlink() or (folder / "report.html").exists():  # a link: of another study
-            continue
-        if Run.open(folder).facts.status == "finished":
-            echo(f"{run.name}: its report was missing: {build_report(folder)}", err=True)
-
-
-def _judge(ablation: _Ablation) -> int:
-    """Write a row of each ended run to results.jsonl and the verdicts to verdicts.json, and print them.
-
-    Returns the number of runs that did not finish.
-    """
+def _print_verdicts(name: str, better: str, judged: JudgedStudy) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from stadia.apps.studies.study_folder import write_lines
-    from stadia.apps.studies.study_verdicts import judge_study
-    from stadia.files.atomic_files import write_json
     from stadia.process.terminal import Terminal
     from stadia.report import study_report
 
-    root, better = ablation.folder.root, ablation.better
-    rows = [row for run in ablation.runs if (row := _make_row(ablation, run)) is not None]
-    write_lines(root / study_report.RESULTS, rows)
-    metric = next((row["metric"] for row in rows if row["metric"]), ablation.metrics[0])
-    study = judge_study(ablation.folder.study, better, metric, ablation.runs, rows)
-    write_json(root / "verdicts.json", study)
-    files = study_report.write_ablation_report(root)
-    table = Table(*study_report.TABLE_HEAD, title=escape(f"{ablation.config.name}: {metric}, {better} is better"))
+    study = judged.study
+    table = Table(*study_report.TABLE_HEAD, title=escape(f"{name}: {study['metric']}, {better} is better"))
     for cells in study_report.make_table_cells(study):
         table.add_row(*map(escape, cells))
     Terminal(width=140).print(table)
@@ -234,5 +165,4 @@ def _judge(ablation: _Ablation) -> int:
             echo(f"  {note}")
     for note in study["notes"]:
         echo(f"note: {note}")
-    echo(", ".join(map(str, files)))
-    return sum(row["status"] != "finished" for row in rows)
+    echo(", ".join(map(str, judged.files)))

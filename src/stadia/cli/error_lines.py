@@ -1,0 +1,163 @@
+"""Describe an error in one line: of the command line, of the user's data, of the system, or of stadia itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stadia.core.errors import ConfigMistakes, StadiaError, VerdictError
+from stadia.core.registry import find_nearest_name
+
+SHARED_OPTIONS = ("--traceback", "--quiet")
+"""Options of every command, which may stand anywhere on the line."""
+
+UNUSABLE, MISTAKE, INTERNAL = 1, 2, 70  # exit codes
+
+_OPTIONS_OF_CAMERA = ("--fov", "--focal-px", "--focal-mm")
+"""Options of `stadia camera`. Users pass them to other commands, which read the camera's file instead."""
+
+_PLAINER = (
+    ("Missing ", "a line without "),
+    ("Got unexpected ", ""),
+    (" requires an argument", " without a value"),
+    (" does not take a value", " with a value"),
+)
+"""Replacements for typer's wording that continue the word "found"."""
+
+
+def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
+    """Convert a click.UsageError, of click or of the copy in newer versions of typer.
+
+    line: the words after `stadia`.
+    """
+    context = getattr(error, "ctx", None)  # None where an option lacks its value
+    command, path = (context.command, context.command_path) if context else (None, "stadia")
+    found, valid = error.format_message().rstrip("."), list[str]()
+    if command and found.startswith("No such option"):
+        found = f"option '{error.option_name}'"
+        options = (option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts))
+        valid = list(
+            dict.fromkeys(option for option in (*options, "--help", *SHARED_OPTIONS) if option.startswith("--"))
+        )
+    elif found.startswith("No such command"):
+        found = found.partition(". Did you mean")[0].replace("No such command", "command")
+        valid = list(getattr(command, "commands", ()))
+    for words, plainer in _PLAINER:
+        found = found.replace(words, plainer)
+    word = found.split("'")[1] if valid else "="
+    if word in _OPTIONS_OF_CAMERA and word not in valid and valid:
+        fix = f"write the camera once, every command reads it: {_find_camera_command(word, line)}"
+    elif "=" not in word and (near := find_nearest_name(word, valid)):
+        fix = f"did you mean '{near}'?"
+    elif word.startswith("--") and (setting := _find_setting(word, line, context)):
+        fix = f"write it as a key: {setting}"
+    else:  # also a setting, which is no misspelled command
+        fix = f"see `{path} --help`"
+    usage = " ".join([path, *command.collect_usage_pieces(context)]) if command else "a line as the help shows it"
+    expected = f"one of {', '.join(valid)}" if valid else usage
+    found = found[:1].lower() + found[1:]
+    return StadiaError(path.removeprefix("stadia").strip() or "command line", found=found, expected=expected, fix=fix)
+
+
+def _find_option_value(option: str, line: Sequence[str]) -> str:
+    """Return the value of `--option VALUE` or `--option=VALUE` on the line; empty without any."""
+    after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
+    return next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
+
+
+def _find_camera_command(option: str, line: Sequence[str]) -> str:
+    """Return `stadia camera INPUT --fov 60`, with the input and the value of the line where it has them."""
+    from stadia.files.paths import is_existing_path
+
+    source = next((word for word in line[1:] if not word.startswith("-") and is_existing_path(word)), "INPUT")
+    return f"stadia camera {shlex.quote(source)} {option} {_find_option_value(option, line) or 'VALUE'}"
+
+
+def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
+    """Return `optimizer.lr=1e-4` for `--lr 1e-4` on the line of a command that takes KEY=VALUE.
+
+    None for other commands, and where no key or several have this name.
+    """
+    if all("KEY=VALUE" not in (parameter.metavar or "") for parameter in context.command.params):
+        return None
+    from stadia.core.config import list_keys
+    from stadia.datasets.config import SourceOptions
+    from stadia.recipes import CONFIGS
+
+    if context.info_name == "train":
+        keys = list_keys(CONFIGS.load(next((word for word in line if word in CONFIGS), "selfsup")))
+    else:
+        keys = [f"data.{key}" for key in list_keys(SourceOptions)]
+    name = option.removeprefix("--").replace("-", "_")
+    fits: list[Callable[[str, str], bool]] = [
+        lambda key, leaf: leaf == f"max_{name}" or key == name,
+        lambda key, leaf: leaf == name,
+        lambda key, leaf: name.removesuffix("s") in [word.removesuffix("s") for word in leaf.split("_")],
+    ]
+    groups = {key.rpartition(".")[0] for key in keys}
+    named = {key: key.rpartition(".")[2] for key in keys if key not in groups and ".NAME." not in key}
+    of_each = ([key for key, leaf in named.items() if is_named(key, leaf)] for is_named in fits)
+    found = next(filter(None, of_each), [])
+    found = [key for key in found if not any(key.endswith(f".{other}") for other in found)]  # training.finish.KEY
+    if len(found) != 1:  # a word of several keys, or of none
+        return None
+    return f"{found[0]}={_find_option_value(option, line) or 'VALUE'}"
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"can(no|')t allocate memory|not enough memory|out of memory|insufficient memory|"
+    r"could not create a primitive(?! descriptor)",  # with it the shapes are wrong
+    re.IGNORECASE,
+)
+"""In the messages of torch, oneDNN, cv2 and CUDA, whose errors are RuntimeErrors."""
+
+
+def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
+    """Return the error of a limit that the user can raise or respect: memory, open files, processes."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _OUT_OF_MEMORY.search(text):
+        fix = "choose a smaller size or batch (data.height, data.width, training.batch_size, --size), or fewer workers"
+        return StadiaError("memory", found="none left", expected="enough for the data and the network", fix=fix)
+    if number in (errno.EMFILE, errno.ENFILE):
+        fix = "set fewer training.workers, or a higher limit by `ulimit -n`"
+        return StadiaError("open files", found="as many as the system allows", expected="fewer", fix=fix)
+    if isinstance(error, EOFError):  # its own error is printed above
+        fix = "set training.workers=0, or a higher limit by `ulimit -n`"
+        return StadiaError("processes", found="one that failed and sent nothing", expected="loaded images", fix=fix)
+    if number == errno.EAGAIN or "can't start new thread" in text:
+        fix = "set fewer training.workers, or a higher limit by `ulimit -u`"
+        return StadiaError("processes", found="as many as the system allows", expected="fewer", fix=fix)
+    return None
+
+
+def describe_error(error: BaseException, line: Sequence[str]) -> tuple[str, int]:
+    """Return the message of an error, and the exit code."""
+    from stadia.process.signals import INTERRUPTED
+
+    if hasattr(error, "format_message"):  # of click; empty where the help was printed
+        return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
+    if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
+        return "\n  ".join((error.title, *map(str, error.mistakes))), MISTAKE
+    if isinstance(error, StadiaError):
+        return str(error), UNUSABLE if isinstance(error, VerdictError) else MISTAKE
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    cause = error.__cause__ if isinstance(error.__cause__, EOFError) else error  # typer makes an Abort of it
+    if (limit := _find_exhausted_limit(cause)) is not None:
+        return str(limit), MISTAKE
+    if isinstance(error, OSError) and error.filename is not None:
+        found = f"a path that cannot be used ({error.strerror or type(error).__name__})"
+        fix = "check the path, its permissions and the space on the disk"
+        name = os.fsdecode(error.filename)  # TensorBoard's is bytes
+        return str(StadiaError(name, found=found, expected="a usable file or folder", fix=fix)), MISTAKE
+    if isinstance(error, OSError) and error.errno is not None:
+        found = f"a call that failed ({error.strerror or type(error).__name__})"
+        fix = "check disks, connections and limits of this machine"
+        return str(StadiaError("system", found=found, expected="a call that succeeds", fix=fix)), MISTAKE
+    text = f"internal error, {type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{text}; run with --traceback to see where, and please report it", INTERNAL
