@@ -14,18 +14,14 @@ import torch
 from tests.refusals import refuses
 from torch import Tensor, nn
 
-from stadia.core.errors import DataError, StadiaError
+from stadia.core.errors import StadiaError
 from stadia.core.types import Camera
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.plots.activations import (
     FIRST_FRAMES,
-    SelectedChannels,
-    draw_stage,
-    draw_weights,
     record_activations,
     select_blocks,
     select_channels,
-    select_layers,
     write_activation_video,
     write_activations_over_steps,
 )
@@ -158,16 +154,6 @@ def test_the_channels_of_the_largest_variance_over_frames_are_chosen_with_their_
     assert 7 in select_channels(moving)["stage"].numbers  # from frame to frame, in none of them
 
 
-def test_colors_are_of_the_channel_and_not_of_the_frame() -> None:
-    channels = SelectedChannels(torch.tensor([1, 0]), torch.zeros(2), torch.tensor([1.0, 10.0]))
-    dim, bright = (draw_stage(torch.full((2, 4, 6), value), channels, 16, 24) for value in (0.5, 1.0))
-    assert dim.shape == (16, 24, 3)
-    assert int(bright[0, 0].sum()) > int(dim[0, 0].sum()) > int(dim[0, 23].sum()) > 0
-    assert not dim[15].any()  # of two channels none lies below
-    dead = SelectedChannels(torch.tensor([0]), torch.zeros(1), torch.zeros(1))
-    assert draw_stage(torch.zeros(2, 4, 6), dead, 16, 24)[:8, :12].max() < 10
-
-
 def test_every_frame_is_in_the_video(predictor: SimpleNamespace, tmp_path: Path) -> None:
     count = FIRST_FRAMES + 3
     assert write_activation_video(predictor.network, predictor, frames(count), tmp_path / "a.mp4", 12.0) == count  # type: ignore[arg-type]
@@ -177,21 +163,6 @@ def test_every_frame_is_in_the_video(predictor: SimpleNamespace, tmp_path: Path)
         assert container.streams.video[0].average_rate == 12
     assert len(shapes) == 1
     assert not any(module._forward_hooks for module in predictor.network.modules())
-
-
-@pytest.mark.slow
-def test_one_that_breaks_off_leaves_no_file(predictor: SimpleNamespace, tmp_path: Path) -> None:
-    def broken() -> Iterator[Frame]:
-        yield from frames(FIRST_FRAMES + 60)  # more than an encoder holds back before it writes
-        raise RuntimeError("the stick was pulled out")
-
-    with pytest.raises(RuntimeError, match="stick"):
-        write_activation_video(predictor.network, predictor, broken(), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
-    with refuses(DataError, where="input"):
-        write_activation_video(predictor.network, predictor, [], tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
-    with refuses(StadiaError, where="activations"):
-        write_activation_video(nn.Identity(), predictor, frames(1), tmp_path / "a.mp4", 10.0)  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
@@ -252,17 +223,6 @@ def test_checkpoints_become_a_video_and_a_sheet(tmp_path: Path, monkeypatch: pyt
     picture = cv2.imread(str(sheet))
     assert picture is not None
     assert picture.shape[0] > 3 * (shown[0].shape[0] - 2)
-
-
-def test_weights_are_as_bright_as_they_are_large() -> None:
-    weight = torch.zeros(4, 2, 3, 3)
-    weight[2] = 1.0
-    drawn = draw_weights(weight, 1.0, 40, 60).astype(int).sum(-1)
-    assert drawn[20:30].mean() > 2 * drawn[:20].mean()
-    assert list(select_layers(Network())) == [
-        *("model.depth.encoder.0.weight", "model.depth.encoder.2.weight", "model.depth.head.weight"),
-        "model.pose.encoder.weight",
-    ]
 
 
 def test_a_run_without_kept_checkpoints_is_told_how_to_keep_some(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stadia.evaluation.background import MAX_WAITING_BYTES, run_ahead, run_behind
+from stadia.evaluation.background import run_ahead, run_behind
 
 
 def test_items_come_in_order_and_their_error_after_them() -> None:
@@ -49,22 +49,6 @@ def test_each_function_gets_every_item_in_order() -> None:
     assert first == second == list(range(50))
 
 
-def test_few_items_wait() -> None:
-    release, done = threading.Event(), list[int]()
-
-    def slow(number: int) -> None:
-        release.wait(10)
-        done.append(number)
-
-    with run_behind([slow], 3) as add:
-        for number in range(3):
-            add(number)
-        threading.Timer(0.05, release.set).start()
-        add(3)  # waits for the first
-        assert done[:1] == [0]
-    assert done == [0, 1, 2, 3]
-
-
 def test_an_error_is_raised_and_the_items_before_it_are_finished() -> None:
     done: list[int] = []
 
@@ -102,11 +86,3 @@ def test_a_function_that_failed_gets_no_further_item() -> None:
         add_three()
     assert seen == [0]
     assert others == [0, 1, 2]
-
-
-def test_one_large_item_waits() -> None:
-    begun: list[int] = []
-    iterator = run_ahead((begun.append(number) or number for number in range(9)), 4, weigh=lambda _: MAX_WAITING_BYTES)
-    assert next(iterator) == 0
-    iterator.close()
-    assert len(begun) <= 2

@@ -135,11 +135,6 @@ class TestOtherPrograms:
         assert score.per_image[0].pixels == (371 - 153) * (1197 - 44)
         assert any("of the crop 'kb'" in note for note in score.notes)
 
-    def test_it_is_never_guessed(self, folders: tuple[Path, Path, NDArray]) -> None:
-        predictions, truth, _ = folders
-        with refuses(ProtocolError, where="a.png", found=("1216x352", "1242x375"), fix="--crop"):
-            scored(predictions, truth, "kitti-eigen")
-
     @pytest.mark.slow
     def test_where_there_is_nothing_nothing_is_scored(self, folders: tuple[Path, Path, NDArray]) -> None:
         """D-10: zeros around the crop would be scored as depth without a protocol's own crop."""
@@ -153,20 +148,6 @@ class TestOtherPrograms:
         with refuses(ProtocolError, where="a.png", found=(375 * 1242 - 352 * 1216, 375 * 1242)):
             scored(predictions, truth, "metric")
         assert scored(predictions, truth, "kitti-eigen").metrics["abs_rel"] == 0, "Garg's crop lies inside"
-
-
-def test_contradicting_crop_is_refused(tmp_path: Path, kitti_drive: object) -> None:
-    predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    with refuses(ProtocolError, where="predictions.json", fix="--crop"):
-        Predictions.open(tmp_path / "out", crop="none")
-
-
-def test_ground_truth_of_another_size_than_the_image(tmp_path: Path, kitti_drive: object) -> None:
-    """The crop is one of pixels: of ground truth at another scale it would be another part."""
-    predictions = predict_to_folder(Seer(), read_frames(kitti_drive), tmp_path / "out", MADE_BY, source="drive")  # type: ignore[arg-type]
-    larger = {name: lambda: np.full((750, 2484), 9.0) for name in predictions.files}
-    with refuses(ProtocolError, where="000000.npz", found=("kb", "375", "1242", "750", "2484")):
-        score_depth(predictions, larger, PROTOCOLS["metric"])
 
 
 def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:
@@ -186,18 +167,3 @@ def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Calla
     code, out, err = stadia(*words, "--crop", "kbb")
     assert (code, out) == (2, "")
     assert "did you mean 'kb'?" in err
-
-
-@pytest.mark.slow
-def test_png_of_ours_score_as_the_checkpoint_does(tmp_path: Path, kitti_drive: object) -> None:
-    """Up to 1/512 m of rounding: written at the image's size, 0 outside the crop, and read as any other program's."""
-    made = evaluate_recordings(Seer(), [kitti_drive], PROTOCOLS["kitti-eigen"], tmp_path / "out", MADE_BY)  # type: ignore[list-item]
-    assert made.depth is not None
-    (folder,) = (tmp_path / "out").iterdir()
-    for finer in (folder / "depth").glob("*.npz"):
-        finer.unlink()
-    (folder / "predictions.json").unlink()
-    write_depth_png(tmp_path / "truth" / "000000.png", kitti_drive.depth_m(0))  # type: ignore[attr-defined]
-    score = scored(folder / "depth", tmp_path / "truth", "kitti-eigen")
-    for name, value in score.metrics.items():
-        assert value == pytest.approx(made.depth.metrics[name], abs=5e-3), name

@@ -7,11 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.evaluation.image_score import interpolate_depth
 from stadia.evaluation.io.depth_files import (
     MAX_MAPS,
     describe_normalization,
@@ -29,21 +27,6 @@ def test_png_and_npz_round_trip(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_depth_map(tmp_path / "a.png"), depth, atol=1 / 512 + 1e-9)
     write_depth_map(tmp_path / "a.npz", depth_m=depth, K=np.eye(3))
     np.testing.assert_array_equal(read_depth_map(tmp_path / "a.npz"), depth)
-
-
-def test_png_saturates_and_keeps_valid_depth_positive(tmp_path: Path) -> None:
-    write_depth_png(tmp_path / "a.png", np.array([[1e-9, 1000.0]]))
-    assert read_depth_map(tmp_path / "a.png").tolist() == [[1 / 256, 65535 / 256]]
-
-
-def test_millimetres(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), np.array([[1500]], np.uint16))
-    assert read_depth_map(tmp_path / "a.png", png_per_metre=1000).tolist() == [[1.5]]
-
-
-def test_a_channel_axis_of_one_is_dropped(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.ones((1, 4, 5), np.float32))
-    assert read_depth_map(tmp_path / "a.npy").shape == (4, 5)
 
 
 BAD = {
@@ -117,11 +100,6 @@ def test_folder_of_jpegs_is_named_in_the_error(tmp_path: Path) -> None:
     assert list(find_depth_files(tmp_path)) == ["a"], "an image beside depth is passed over"
 
 
-def test_resizing_to_the_same_size_changes_no_bit() -> None:
-    depth = torch.rand(4, 5, dtype=torch.float64) + 1
-    assert interpolate_depth(depth, 4, 5) is depth
-
-
 @pytest.mark.parametrize("dtype", ["complex64", "U4", "M8[s]", [("a", "f4")]])
 def test_values_that_are_no_numbers(dtype: object, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((3, 4), dtype))
@@ -138,13 +116,6 @@ def test_maps_of_one_file_are_read_one_by_one(shape: tuple[int, ...], in_folder:
     assert list(files) == [f"{index:06d}" for index in range(6)]
     for index, file in enumerate(files.values()):
         np.testing.assert_array_equal(read_depth_map(file), maps[index].reshape(3, 4))
-
-
-def test_one_map_in_one_file_keeps_its_name(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.ones((1, 3, 4), np.float32))
-    assert find_depth_files(tmp_path / "a.npy") == {"a": tmp_path / "a.npy"}
-    np.savez(tmp_path / "b.npz", depth_m=np.ones((3, 4)), K=np.eye(3))
-    assert find_depth_files(tmp_path / "b.npz") == {"b": tmp_path / "b.npz"}
 
 
 def test_a_stack_among_other_files_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -221,10 +220,6 @@ class TestOurOwnFolder:
         with refuses(ProtocolError, where="protocol 'metric'"):
             score(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), write_maps(truth_m, "truth"), "metric")
 
-    def test_the_depth_scale_holds_for_the_maps_subfolder_too(self, tmp_path: Path, truth_m: Maps) -> None:
-        folder = self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE)
-        assert Predictions.open(folder / "depth").depth_scale is DepthScale.UP_TO_SCALE
-
     def test_contradicting_depth_scale_is_refused(self, tmp_path: Path, truth_m: Maps) -> None:
         with refuses(ProtocolError, where="predictions.json"):
             Predictions.open(self.folder(tmp_path, truth_m, DepthScale.UP_TO_SCALE), DepthScale.METRES)
@@ -246,14 +241,6 @@ class TestOurOwnFolder:
         ):
             with refuses(ProtocolError, where="predictions.json", found=differing):
                 predictions.check_made_by(provenance, fingerprint, entries)
-
-    def test_an_unfinished_folder(self, tmp_path: Path, truth_m: Maps) -> None:
-        with refuses(DataError, where="predictions.json"):
-            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, finished=False))
-
-    def test_a_missing_entry(self, tmp_path: Path, truth_m: Maps) -> None:
-        with refuses(DataError, where="ours", found=("1", "2", "x")):
-            Predictions.open(self.folder(tmp_path, truth_m, DepthScale.METRES, entries=("000000", "x")))
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"format": "stadia-predictions", "depth_scale": "furlongs"}'])
     def test_a_damaged_record(self, text: str, tmp_path: Path, truth_m: Maps) -> None:
@@ -295,12 +282,6 @@ class TestBadInput:
             "'frame_000000'",
             "predictions",
         )
-
-    def test_predictions_beyond_the_truth_are_only_noted(self, truth_m: Maps, write_maps: Write) -> None:
-        some = {n: truth_m[n] for n in ("000001", "000002")}
-        result = score(write_maps(predicted(truth_m), "predictions"), write_maps(some, "truth"))
-        assert result.summary()["images"] == 2
-        assert any("1 of 3 predictions" in note for note in result.notes)
 
     def test_foreign_predictions_are_metres_with_a_note(self, truth_m: Maps, write_maps: Write) -> None:
         result = score(write_maps(predicted(truth_m), "predictions"), write_maps(truth_m, "truth"))
@@ -380,13 +361,6 @@ def test_other_number_of_images_than_the_benchmark_is_noted(protocol: str, truth
         if "not comparable with published figures: of 3 images" in note
     ]
     assert len(said) == (PROTOCOLS[protocol].images is not None)
-
-
-def test_the_benchmarks_own_number_needs_no_note(truth_m: Maps, write_maps: Write) -> None:
-    truth = write_maps(truth_m, "truth")
-    protocol = replace(PROTOCOLS["kitti-eigen"], images=3)
-    notes = score_depth(Predictions.open(truth), open_ground_truth_folder(truth, protocol), protocol).notes
-    assert not any("comparable" in note for note in notes)
 
 
 def test_raw_and_aligned_scores_stand_side_by_side(write_maps: Write, truth_m: Maps) -> None:

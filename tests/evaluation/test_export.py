@@ -18,12 +18,11 @@ from timm.layers import Conv2dSame, padding
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stadia.core.errors import ConfigError, StadiaError
+from stadia.core.errors import StadiaError
 from stadia.core.types import DepthScale
-from stadia.evaluation import network_export
 from stadia.evaluation.exported_network import ExportDescription
 from stadia.evaluation.io.predictions_record import Provenance
-from stadia.evaluation.network_export import DESCRIPTION, _compute_same_padding, export_onnx, export_torch
+from stadia.evaluation.network_export import DESCRIPTION, _compute_same_padding, export_torch
 
 MADE_BY = Provenance(recipe="toy", config_hash="0123456789abcdef", checkpoint="best.safetensors, step 7")
 ABOUT = ExportDescription.from_provenance(
@@ -196,25 +195,7 @@ def test_a_training_at_two_strides_is_exported_for_two_and_more(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_file_that_cannot_be_run_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_export, "_choose_sizes", lambda about: [(32, 64)])  # of three strides or more
-    with refuses(StadiaError, where="toy.pt2", found="64x32", fix=("--out", "model.onnx")) as caught:
-        export_torch(Toy().eval(), tmp_path / "toy.pt2", ABOUT)
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
 def test_data_dependent_network_is_refused(tmp_path: Path) -> None:
     with refuses(StadiaError, where="toy", found="torch.export") as caught:
         export_torch(ByTheImage().eval(), tmp_path / "toy.pt2", ABOUT)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "stadia.evaluation.exported_network.find_spec", lambda name: None if name == "onnxscript" else object()
-    )
-    with refuses(ConfigError, where="onnxscript", fix="stadia[onnx]"):
-        export_onnx(Toy().eval(), tmp_path / "toy.onnx", ABOUT)

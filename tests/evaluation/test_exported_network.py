@@ -187,11 +187,6 @@ for line in {lines!r}:
         for name in found[0].files:
             np.testing.assert_allclose(found[1].read(name), found[0].read(name), rtol=1e-5)
 
-    def test_torch_runs_no_exported_file(self, model: Path, video: Path, tmp_path: Path, stadia: Stadia) -> None:
-        code, _, err = stadia("predict", model, video, "--out", tmp_path / "out", "--backend", "torch")
-        line = "stadia: --backend: found torch for model.onnx; expected onnxruntime or openvino for an ONNX file"
-        assert (code, err.startswith(line)) == (2, True)
-
     def test_what_exports_a_checkpoint_is_not_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             "stadia.evaluation.exported_network.find_spec", lambda name: 1 if name in ("onnx", "onnxruntime") else None
@@ -247,24 +242,6 @@ class TestAssumedCamera:
             return stadia("predict", model, tmp_path / "photos", "--out", tmp_path / "out", "--no-video", *words)
 
         return run
-
-    def test_an_upright_image_is_refused(self, predict: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-        code, _, err = predict(180, 60)
-        assert code == 2
-        assert "photos: found images of 60x180; expected the shape of 90x30, which the known camera has" in err
-        assert not (tmp_path / "out").exists()
-
-    @pytest.mark.slow
-    def test_the_camera_is_not_compared_with_itself(
-        self, predict: Callable[..., tuple[int, str, str]], tmp_path: Path
-    ) -> None:
-        code, text, err = predict(60, 180)
-        assert code == 0, err
-        assert "camera: assumed, that of the training, since no camera is given, 73.7 x 28.1 degrees: metres" in text
-        assert "  not checked: K30 Camera differs from the training's: no camera was given" in text
-        record = Predictions.open(tmp_path / "out").record
-        assert record is not None
-        assert "K30" in record.checks["not_checked"]
 
     @pytest.mark.slow
     def test_a_file_without_the_training_camera_has_an_assumed_one(

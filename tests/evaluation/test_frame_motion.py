@@ -82,13 +82,6 @@ def test_the_depth_corrects_the_network(pair) -> None:
     assert error_m(align_motion(saying(wrong), now, following, None), true) < 0.02
 
 
-def test_without_a_network_it_starts_from_the_motion_before(pair) -> None:
-    now, following, true = pair
-    assert predict_motion(saying(None), now, following, forward(0.5).double()) is None
-    assert error_m(align_motion(saying(None), now, following, forward(0.5).double()), true) < 0.02
-    assert error_m(align_motion(saying(None), now, following, None), true) < 0.02
-
-
 def test_network_motion_is_kept_for_unknown_shift_or_no_overlap(pair) -> None:
     now, following, _ = pair
     said = forward(0.7)
@@ -127,14 +120,6 @@ def test_a_motion_says_whether_the_images_confirm_it(pair) -> None:
     ]
     found = [predict_frames.align_motion(says, now, other, None)[0].is_aligned for says, other in arguments]
     assert found == [True, False, None]
-
-
-def test_a_network_that_turns_stays_a_rotation(pair) -> None:
-    now, following, _ = pair
-    T = forward(0.5)
-    T[:3, :3] += 1e-4 * torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
-    R = predict_motion(saying(T), now, following, None)[:3, :3]
-    torch.testing.assert_close(R @ R.mT, torch.eye(3, dtype=torch.float64), atol=1e-14, rtol=0)
 
 
 def test_the_camera_of_each_view_counts(pair) -> None:

@@ -22,7 +22,6 @@ from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenanc
 from stadia.evaluation.io.trajectory_formats import read_tum_trajectory
 from stadia.evaluation.predict_frames import predict_motion, stream_predictions
 from stadia.evaluation.protocols import find_protocol
-from stadia.files.atomic_files import hold_folder
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0123456789abcdef", motion="network")
 
@@ -50,21 +49,6 @@ def test_a_link_is_refused_and_what_it_leads_to_stays(name: str, run: Callable[.
     with pytest.raises(StadiaError):
         run(tmp_path / "out")
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis"]
-
-
-@pytest.mark.slow
-def test_one_process_writes_a_folder(run: Callable[..., Any], tmp_path: Path) -> None:
-    with hold_folder(tmp_path / "out"), refuses(StadiaError, where="out"):
-        run(tmp_path / "out")
-    assert len(run(tmp_path / "out").files) == 3
-
-
-@pytest.mark.parametrize("name", ["../thesis", "a/b", "/thesis", "a\0b"])
-def test_a_name_leads_out_of_no_folder(name: str, run: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(DataError):
-        run(tmp_path / "out", name)
-    assert not (tmp_path / "out" / "thesis.npz").exists()
-    assert not list(tmp_path.glob("*.npz"))
 
 
 @pytest.mark.parametrize("writes", [2, 3])

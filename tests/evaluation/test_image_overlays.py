@@ -110,16 +110,6 @@ def test_figures_of_heights_are_drawn_and_differ_with_their_numbers():
     assert (drawn != draw_heights_over_frames(frame, says, good, 1.6, 1.5, 1.7, starts={"a": 0, "b": 12})).any()
 
 
-def test_axis_ignores_a_band_far_beyond_the_heights():
-    frame, says, good = np.arange(30), np.linspace(1.5, 1.7, 30), np.ones(30, bool)
-
-    def rows(low: float, high: float) -> float:
-        points = at(draw_heights_over_frames(frame, says, good, 1.6, low, high), GOOD).nonzero()[0]
-        return float(np.ptp(np.percentile(points, (10, 90))))
-
-    assert rows(0.2, 9.0) > 0.6 * rows(1.2, 2.0)
-
-
 @pytest.mark.slow
 def test_heights_over_epochs_show_the_band_what_was_refused_and_what_was_known_before():
     def drawn(*, refused="", low=1.6, name="", **known):

@@ -127,23 +127,6 @@ def test_another_scale_is_a_note() -> None:
     assert not any("as long" in note for note in notes)
 
 
-def test_inverted_poses_are_a_note() -> None:
-    """World-to-camera poses are named in the estimate and in the reference; correct poses and noise are not."""
-    poses = curve(80)[np.cumsum(np.arange(40) % 3 + (np.arange(40) > 20))]  # its speed changes
-    inverted = np.linalg.inv(poses)
-    for estimate, reference in ((inverted, poses), (poses, inverted)):
-        (note,) = (n for n in score_trajectory(Trajectory(estimate), Trajectory(reference)).notes if "inverted" in n)
-        assert "one of the files holds world-to-camera poses. Fix: invert each of its poses" in note
-    noisy = poses.copy()
-    noisy[:, :3, 3] += np.random.default_rng(0).normal(0, 0.5, (40, 3))
-    for estimate in (poses, noisy):
-        assert not any("inverted" in n for n in score_trajectory(Trajectory(estimate), Trajectory(poses)).notes)
-    straight = np.tile(np.eye(4), (40, 1, 1))
-    straight[:, 2, 3] = np.arange(40)
-    (note,) = (n for n in score_trajectory(Trajectory(straight[::-1].copy()), Trajectory(straight)).notes if "inv" in n)
-    assert "world-to-camera poses, or is in reverse order" in note
-
-
 def test_the_rounding_of_equal_paths_is_no_error() -> None:
     poses = np.linalg.inv(np.linalg.inv(curve(40)))
     metrics = score_trajectory(Trajectory(poses), Trajectory(curve(40))).metrics

@@ -9,9 +9,9 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, ProtocolError
+from stadia.core.errors import ProtocolError
 from stadia.core.types import DepthScale
-from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol, find_protocol
+from stadia.evaluation.protocols import CROPS, PROTOCOLS, Alignment, Protocol
 from stadia.geometry.numpy_camera import crop_window
 from stadia.metrics import METRICS
 
@@ -92,11 +92,6 @@ def test_every_protocol_is_sound(protocol: Protocol) -> None:
     assert protocol.ground_truth
     assert protocol.metrics
     assert set(protocol.metrics) <= set(METRICS)
-
-
-def test_a_misspelt_protocol_gets_the_nearest_name() -> None:
-    with refuses(ConfigError, where="protocol", fix="kitti-eigen"):
-        find_protocol("kiti-eigen")
 
 
 def _row(protocol: Protocol) -> str:

@@ -123,13 +123,6 @@ class TestRecordings:
             self.evaluate(red_reader(), [drive()], tmp_path / "every")
         assert not (tmp_path / "every").exists()
 
-    def test_a_path_that_is_not_scored_is_missed(self, tmp_path: Path, drive: Make, red_reader: Make) -> None:
-        result = self.evaluate(red_reader(), [drive()], tmp_path, indices={"drive": [0, 2, 4]})
-        assert result.depth is not None
-        assert result.odometry == {}
-        (note,) = [note for note in result.summary()["notes"] if "path" in note]
-        assert note.startswith("no path is scored of drive: ")
-
     def test_a_depth_scale_is_refused_before_anything_is_predicted(
         self, tmp_path: Path, drive: Make, red_reader: Make
     ) -> None:

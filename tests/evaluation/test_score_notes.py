@@ -205,16 +205,6 @@ def test_range_against_z_is_named(tmp_path: Path) -> None:
     assert not any("grow" in note for note in score(tmp_path / "z", tmp_path / "z").notes)
 
 
-def test_maps_normalized_to_look_at_are_named(truth_m: Maps, tmp_path: Path) -> None:
-    for folder in ("p", "truth"):
-        (tmp_path / folder).mkdir()
-    for name, g in truth_m.items():
-        ramp = np.linspace(0, 65535, g.size).reshape(g.shape)
-        cv2.imwrite(str(tmp_path / "p" / f"{name}.png"), np.rint(ramp).astype(np.uint16))
-        np.save(tmp_path / "truth" / f"{name}.npy", np.where(ramp > 0, g, 0))
-    assert any("span exactly 0 to 65535" in note for note in score(tmp_path / "p", tmp_path / "truth").notes)
-
-
 def test_truth_without_a_number_is_none_with_a_note(truth_m: Maps, write_maps: Write) -> None:
     holes = {name: np.where(g > 0, g, np.nan) for name, g in truth_m.items()}
     predictions = write_maps(predicted(truth_m), "p")

@@ -131,9 +131,3 @@ def test_recordings_are_scored_by_their_poses(scale: DepthScale, unit: float, ev
     assert score.unit_m == pytest.approx(1 / unit)
     assert scores.summary()["flicker"]["drive"]["pairs"] == score.pairs == 4
     assert evaluate(WallReader(scale, unit, 0)).flicker["drive"].warped_depth_error < 0.01
-
-
-def test_depth_without_ratios_has_no_flicker(evaluate: Make) -> None:
-    scores = evaluate(WallReader(DepthScale.AFFINE_INVERSE))
-    assert scores.flicker == {}
-    assert "flicker" not in scores.summary()

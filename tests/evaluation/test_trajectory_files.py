@@ -154,12 +154,6 @@ def test_no_overlap_in_time() -> None:
     one_line(error, "est.txt", "ref.txt", "0.000 to 4.000", "100.000 to 108.000")
 
 
-def test_rows_must_be_as_many_as_frames() -> None:
-    with pytest.raises(DataError) as error:
-        associate_trajectories(Trajectory(poses(5), name="est.txt"), Trajectory(poses(9), name="ref.txt"))
-    one_line(error, "est.txt", "5 poses", "9, as in ref.txt")
-
-
 def test_short_paths_are_noted() -> None:
     T = np.tile(np.eye(4), (30, 1, 1))
     T[:, 2, 3] = np.arange(30)

@@ -108,16 +108,6 @@ def test_a_path_sideways_or_back_follows_no_road():
     assert find_travel_direction(make_poses()[::-1]) is None
 
 
-def test_frames_that_stand_do_not_change_the_direction():
-    random = np.random.default_rng(0)
-    poses = make_poses(30)
-    standing = np.repeat(poses[:1], 20, 0)
-    standing[:, :3, 3] += 1e-4 * random.normal(size=(20, 3))
-    found = find_travel_direction(np.concatenate((standing, poses)))
-    assert found is not None
-    assert found[1] == pytest.approx(PITCH_DEG, abs=0.02)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(

@@ -85,8 +85,3 @@ def test_the_readout_is_found_within_its_deviation(readout):
     assert abs(found.frames - readout) < max(2 * found.deviation, 0.1 * abs(readout))
     assert found.deviation < 0.1
     assert found.is_rolling == (readout != 0)
-
-
-def test_too_few_frames_have_no_readout():
-    sparse = make_map(0.5, frames=3)
-    assert measure_readout(sparse, sparse.T_camera_world) is None

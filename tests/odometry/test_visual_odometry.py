@@ -14,14 +14,11 @@ import torch
 from tests.refusals import refuses
 from torch import Tensor
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.core.types import DepthScale, PredictedMaps
-from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import Frame
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
-from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
@@ -334,22 +331,6 @@ def test_a_gap_of_the_measured_poses_is_found(rate_hz: float | None):
     assert any(f"1 gap between neighboring poses, the longest {longest}" in note for note in notes)
 
 
-def test_scored_frames_that_trained_are_noted(stadia, checkpoint, drive_folder, tmp_path):
-    """As by `stadia evaluate`: numbers in odometry.json, and notes."""
-    (recording,) = open_recordings(drive_folder)
-    facts = {
-        "fingerprints": {"elsewhere/a": f"{recording.fingerprint()}[0:5]"},
-        "train_frames": {"elsewhere/a": [[0, 2], [4, 5]]},
-    }
-    write_run_facts(checkpoint.parent.parent, replace(UNKNOWN_FACTS, data=facts))
-    words = ("odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o")
-    code, _, err = stadia(*words)
-    assert code == 0, err
-    assert "note: 3 of the 6 frames trained this network: not a score on unseen images\n" in err
-    record = json.loads((tmp_path / "o" / "odometry.json").read_text())
-    assert (record["trained_on"], record["of_trained_drives"]) == (3, 3)
-
-
 @pytest.mark.slow
 def test_a_video_is_scored_by_the_poses_given(stadia, checkpoint, video, tmp_path):
     """Rows are the frames of the video, or have its frame numbers in front."""
@@ -369,12 +350,6 @@ def test_a_video_is_scored_by_the_poses_given(stadia, checkpoint, video, tmp_pat
     assert "found 4 poses; expected 12, one for each frame of own.mp4" in err
 
 
-def test_unknown_method_names_the_nearest(stadia, checkpoint, drive_folder, tmp_path):
-    code, _, err = stadia("odometry", checkpoint, drive_folder, "--method", "refned", "--out", tmp_path / "o")
-    assert code == 2
-    assert "did you mean 'refined'?" in err
-
-
 @pytest.mark.parametrize(("where", "way"), [("track_camera", ()), ("draw_paths", ("--method", "network"))])
 def test_an_interrupted_path_leaves_nothing(
     stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch, where: str, way: tuple[str, ...]
@@ -388,32 +363,6 @@ def test_an_interrupted_path_leaves_nothing(
     )
     assert code == 130
     assert not (tmp_path / "o" / "drive").exists()
-
-
-class FloatProducts(TorchDispatchMode):
-    """Shapes of the products of float32 matrices."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shapes = set[tuple[str, tuple[int, ...]]]()
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        name = function.overloadpacket.__name__
-        if name in {"mm", "bmm", "addmm", "baddbmm", "addmv", "mv"} and arguments[0].dtype == torch.float32:
-            self.shapes.add((name, tuple(arguments[0].shape)))
-        return function(*arguments, **(options or {}))
-
-
-@pytest.mark.slow
-def test_no_product_of_float32_has_the_number_of_points_among_its_sizes():
-    """OneDNN would compile and keep a program for each: 8 kB a frame."""
-    for room in (Room(), RightRoom(knows_rig=True)):
-        with FloatProducts() as products:
-            track_camera(room, room.frames, "refined", source="room")
-        assert {(name, shape) for name, shape in products.shapes if max(shape) > 16} == set()
-    with FloatProducts() as products:
-        torch.ones(900, 3) @ torch.ones(3, 3)
-    assert products.shapes == {("mm", (900, 3))}, "the guard sees one"
 
 
 def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
