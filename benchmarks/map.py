@@ -34,7 +34,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map_folder, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
-from stadia.mapping.run_map import MapRequest, run_map
+from stadia.mapping.run_map import MapRequest, describe_map, run_map
 
 MIN_STEP = 0.02
 """Of the longest step: shorter ones are those of a camera that stands, and have no direction."""
@@ -96,7 +96,7 @@ def measure(clip: Clip, *, known: bool, masks: Path | None = None) -> dict[str, 
         started = time.perf_counter()
         row: dict[str, Any] = {"clip": clip.name, "camera": "given" if known else "unknown", "masks": masks is not None}
         try:
-            lines = list(run_map(request, no_progress))
+            lines = list(describe_map(run_map(request, no_progress)))
         except Exception as error:
             return {**row, "failed": str(error)[:200], "s": round(time.perf_counter() - started, 1)}
         row["s"] = round(time.perf_counter() - started, 1)

@@ -160,7 +160,7 @@ def measure(index: int, options: argparse.Namespace, folder: Path) -> dict[str, 
     row: dict[str, Any] = {"video": images.name, "turn_deg": round(find_turn_deg(T), 1), "true_px": round(K[0, 0], 1)}
     started, out = time.perf_counter(), folder / f"{images.name}.map"
     try:
-        list(run_map(MapRequest(source=images, out=out, cache=CacheConfig(folder=str(folder / "cache"))), no_progress))
+        run_map(MapRequest(source=images, out=out, cache=CacheConfig(folder=str(folder / "cache"))), no_progress)
     except StadiaError as error:
         return row | {"failed": str(error)[:160]}
     row["s"] = round(time.perf_counter() - started, 1)

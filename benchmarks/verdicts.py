@@ -140,7 +140,7 @@ def make_scene(
         clip: Clip = from_recording(source.name, recording)
         clip.source.rename(source)
     if not find_map_folder(source).exists():
-        list(run_map(MapRequest(source=source, camera=CameraConfig(K=recording.K(0).tolist())), no_progress))
+        run_map(MapRequest(source=source, camera=CameraConfig(K=recording.K(0).tolist())), no_progress)
     frames = []
     for index in np.unique(np.linspace(0, len(recording) - 1, 2 * FRAMES).astype(int)).tolist():
         depth = read_depth(recording, index)

@@ -119,7 +119,7 @@ def make_map(clip: Clip, masks_by: str | None) -> str:
             [*prepare_masks(MasksRequest(source=clip.video, by=masks_by, out=masks), no_progress)]
         with contextlib.suppress(StadiaError):
             camera = CameraConfig(K=clip.K.tolist())
-            [*run_map(MapRequest(source=clip.video, camera=camera, masks=masks), no_progress)]
+            run_map(MapRequest(source=clip.video, camera=camera, masks=masks), no_progress)
     mapped = find_map(clip.video)
     return "none" if mapped is None else f"{sum(s != 'lost' for s in mapped.status)} of {len(mapped.status)} frames"
 

@@ -245,9 +245,8 @@ class TestMap:
     def test_a_video_of_one_camera_gets_one(
         self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(
-            "stadia.adapt.adapt.run_map", lambda request, track: iter([f"map of {request.source.name}"])
-        )
+        monkeypatch.setattr("stadia.adapt.adapt.run_map", lambda request, track: request.source.name)
+        monkeypatch.setattr("stadia.adapt.adapt.describe_map", lambda name: iter([f"map of {name}"]))
         assert "map of images" in self.print_map(images)
         monkeypatch.setattr("stadia.adapt.adapt.find_map", lambda video: object())
         assert self.print_map(images) == ""

@@ -18,7 +18,7 @@ def map_video(
 ) -> None:
     """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
     from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
-    from stadia.mapping.run_map import MapRequest, run_map
+    from stadia.mapping.run_map import MapRequest, describe_map, run_map
     from stadia.predict.options import parse_source_options
 
     options = parse_source_options(overrides or [])
@@ -35,7 +35,7 @@ def map_video(
     )
     try:
         with show_progress() as bars:
-            print_lines(run_map(request, bars.track))
+            print_lines(describe_map(run_map(request, bars.track)))
     except KeyboardInterrupt:
         print_lines(["note: what is done is kept: the same command goes on from there"])
         raise

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,8 +34,6 @@ RUN_S_PER_MB_AND_MEGAPIXEL = 0.5
 
 MEMORY_BYTES, CORE_BYTES = 4 << 30, 1 << 30
 """Memory of a graph, and for each core: threads reserve addresses, and OpenVINO runs an image on some of the cores."""
-
-_PIPE_BYTES = 1 << 20  # as large as Linux allows: an image of 640x192 passes at once
 
 
 class GraphProcess:
@@ -64,11 +62,10 @@ class GraphProcess:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         self._end = weakref.finalize(self, _end_process, self._process)
-        _widen_pipes(self._process)
         memory_bytes = MEMORY_BYTES + CORE_BYTES * (os.cpu_count() or 1) + 3 * path.stat().st_size
         limit_s = OPEN_S + OPEN_S_PER_MB * self._megabytes
         header = {"path": str(path.absolute()), "input": names[0], "output": names[1], "runtime": runtime, **settings}
-        header |= {"memory_bytes": memory_bytes, "limit_s": limit_s}
+        header["memory_bytes"] = memory_bytes
         self.about: dict[str, Any] = self._exchange(
             header, None, limit_s, f"a file that {runtime} cannot load", lambda reply, _: reply
         )
@@ -91,7 +88,7 @@ class GraphProcess:
             return output
 
         failure = f"a graph that fails at {image.shape[3]}x{image.shape[2]}"
-        return self._exchange({"shape": image.shape, "limit_s": limit_s}, image, limit_s, failure, read_output)
+        return self._exchange({"shape": image.shape}, image, limit_s, failure, read_output)
 
     @property
     def _stdout(self) -> Any:
@@ -137,8 +134,6 @@ class GraphProcess:
         code = self._process.wait()
         if code >= 0:
             return f"it ends its process with exit code {code}"
-        if -code == getattr(signal, "SIGXCPU", None):
-            return "it takes too much time"
         return f"it ends its process by {signal.Signals(-code).name}"
 
     def _refuse(self, failure: str, cause: str) -> DataError:
@@ -157,17 +152,3 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
             except BrokenPipeError:  # what was written last is read by nobody
                 continue
-
-
-def _widen_pipes(process: subprocess.Popen[bytes]) -> None:
-    """Let a pipe hold an image, where the system can: each 64 kB of it would wait for the other process."""
-    if sys.platform != "linux":
-        return
-    import fcntl
-
-    streams: Sequence[Any] = (process.stdin, process.stdout)
-    for stream in streams:
-        try:
-            fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        except OSError:  # of many pipes together
-            continue

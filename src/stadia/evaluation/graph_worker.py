@@ -135,17 +135,6 @@ def limit_memory(more_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what ends the process is no bug of stadia's
 
 
-def limit_time(more_s: float) -> None:
-    """Let the system end this process after so much more time on all cores: its starter may have ended before."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        limit = int(usage.ru_utime + usage.ru_stime + more_s * (os.cpu_count() or 1)) + 1
-        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
 def main() -> None:
     """Open the file that the first message names, and run the image of each further one, until there is none."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -155,7 +144,6 @@ def main() -> None:
     if first is None:
         return
     settings = first[0]
-    limit_time(settings["limit_s"])
     try:
         run, about = RUNTIMES[settings["runtime"]](settings)
     except Exception as error:  # their errors have no common base class
@@ -166,7 +154,6 @@ def main() -> None:
         header, _ = request
         if (image := read_values(requests, tuple(header["shape"]))) is None:
             return
-        limit_time(header["limit_s"])
         try:
             output = np.asarray(run(image), np.float32)
         except Exception as error:

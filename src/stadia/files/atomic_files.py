@@ -263,18 +263,6 @@ def _sync_folder(folder: str | Path) -> None:
             os.close(handle)
 
 
-@contextmanager
-def open_scratch_file(folder: Path) -> Iterator[BinaryIO]:
-    """Open a file without a name in `folder`, for what would grow in memory. It is gone when the process ends."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            yield stream
-    except OSError as error:
-        if error.filename is None:  # of the scratch file, which has no name
-            explain_write_error(error, folder)
-        raise
-
-
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_write(path) as temporary:

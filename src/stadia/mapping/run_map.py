@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.core.types import TrackProgress
+from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
 from stadia.datasets.recordings import Intrinsics
@@ -57,8 +57,18 @@ class MapRequest:
     cache: CacheConfig = field(default_factory=CacheConfig)
 
 
-def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
-    """Build and write the map; yield lines for people, notes start with "note: ".
+@dataclass(frozen=True, slots=True, eq=False)
+class WrittenMap:
+    """A map in its folder: the frames, what was found in them, and the poses that were written."""
+
+    folder: Path
+    stream: FrameStream
+    found: VideoMap
+    poses: MapPoses
+
+
+def run_map(request: MapRequest, track: TrackProgress = no_progress) -> WrittenMap:
+    """Build and write the map of a video or a folder of images.
 
     Raises DataError with the reason where a video has no map; nothing is written then.
     """
@@ -83,7 +93,7 @@ def run_map(request: MapRequest, track: TrackProgress) -> Iterator[str]:
         found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
         poses = write_map(folder, stream, found)
     remove_work(work)
-    yield from _describe(folder, stream, found, poses)
+    return WrittenMap(folder, stream, found, poses)
 
 
 def _find_given_camera(request: MapRequest, stream: FrameStream) -> UserCamera | None:
@@ -112,7 +122,9 @@ def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
     return LensCamera(focal_px, (float(K[0, 2]), float(K[1, 2])), (0.0, 0.0, 0.0, 0.0), small.height, small.width)
 
 
-def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPoses) -> Iterator[str]:
+def describe_map(written: WrittenMap) -> Iterator[str]:
+    """Yield lines about a map, notes start with "note: "."""
+    folder, stream, found = written.folder, written.stream, written.found
     sparse, status = found.sparse, count_status(found)
     placed = len(found.placed) - status.get(FrameStatus.LOST, 0)
     yield (
@@ -121,7 +133,7 @@ def _describe(folder: Path, stream: FrameStream, found: VideoMap, poses: MapPose
     )
     yield f"  {describe_camera(found, stream)}"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
-    if rotating := find_rotating(found, poses):
+    if rotating := find_rotating(found, written.poses):
         yield f"  {len(rotating)} frames turn without moving: they have no parallax"
     if (road := found.road) is not None:
         way = "up" if road.pitch_deg >= 0 else "down"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ from stadia.evaluation.io.predictions_record import (
     Provenance,
     read_record,
 )
-from stadia.files.atomic_files import hold_folder, open_scratch_file, open_to_append, sync_later
+from stadia.files.atomic_files import hold_folder, open_to_append, sync_later
 from stadia.files.input_files import read_text
 from stadia.files.json_files import parse_json
 from stadia.files.paths import check_no_links, join_name
@@ -223,15 +222,15 @@ def write_predictions(
         crop=network.crop,
         **provenance.model_dump(),
     )
-    with hold_folder(out), open_scratch_file(out) as log_file:
+    with hold_folder(out):
         _check_writable(out, record, further)
         record.write(out)
         taking: list[Listener] = [*listeners, *([] if checker is None else [checker])]
         with open_to_append(out / UNFINISHED) as begun, sync_later(out):
-            written = _write_frames(frames, out, source, taking, log_file, begun)
+            written = _write_frames(frames, out, source, taking, begun)
         path_ends, path = written.path_ends, tuple(written.posed) if len(written.posed) > 1 else ()
         if path:
-            _write_path(out, written.poses, written.times_s)
+            _write_path(out, np.array(written.poses), written.times_s)
         elif written.posed and len(written.entries) > 1:  # only the first frame has a pose
             moved = f"no frame shows that the camera has moved since {written.posed[0]}"
             still = f"{moved} (data.stride=1 takes each frame)"
@@ -250,51 +249,58 @@ def write_predictions(
         return Predictions.open(out)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _WrittenFrames:
-    """Names of all frames; names, poses (N, 4, 4) and times of the path. image_size: None where sizes differ.
+    """Names of all frames; names, poses (N, 4, 4) and times of the path.
 
-    not_aligned: as of `PredictionsRecord`.
+    sizes: of the images.
+    not_aligned, path_ends: as of `PredictionsRecord`.
     """
 
-    path_ends: str
-    image_size: tuple[int, int] | None
-    not_aligned: int | None
     entries: list[str] = field(default_factory=list)
     posed: list[str] = field(default_factory=list)
     times_s: list[float | None] = field(default_factory=list)
-    values: array[float] = field(default_factory=lambda: array("d"))
+    poses: list[NDArray[np.float64]] = field(default_factory=list)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    not_aligned: int | None = None
+    path_ends: str = ""
 
     @property
-    def poses(self) -> NDArray[np.float64]:
-        """Return (N, 4, 4) poses of `posed`."""
-        return np.frombuffer(self.values).reshape(-1, 4, 4)
+    def image_size(self) -> tuple[int, int] | None:
+        """Return the size of all images; None where sizes differ."""
+        return next(iter(self.sizes)) if len(self.sizes) == 1 else None
+
+    def add(self, predicted: PredictedFrame) -> None:
+        """Add the next frame."""
+        frame, pose = predicted.frame, predicted.T_world_camera
+        self.entries.append(frame.name)
+        self.sizes.add(predicted.image_size)
+        if pose is not None:
+            self.posed.append(frame.name)
+            self.times_s.append(frame.time_s)
+            self.poses.append(np.array(pose, np.float64))
+            if predicted.is_aligned is not None:
+                self.not_aligned = (self.not_aligned or 0) + (not predicted.is_aligned)
+        elif frame.on_path and self.posed and not self.path_ends:
+            apart = frame.frames_since or 1
+            cure = f", {apart} frames on (--every 1 compares neighbors)" if apart > 1 else ""
+            self.path_ends = f"the path ends at {self.posed[-1]}: the motion to {frame.name} is unknown{cure}"
 
 
 def _write_frames(
-    frames: Iterable[PredictedFrame],
-    out: Path,
-    source: str,
-    listeners: Sequence[Listener],
-    log_file: BinaryIO,
-    begun: BinaryIO,
+    frames: Iterable[PredictedFrame], out: Path, source: str, listeners: Sequence[Listener], begun: BinaryIO
 ) -> _WrittenFrames:
     """Write the maps of each frame, and call the listeners, in threads; all are done at the return.
 
-    Names and poses go to `log_file`, so that memory does not grow with the frames.
-
     The name goes to `begun` before the first file of the frame is written.
-
-    Poses kept as small arrays of torch would also keep the allocator from returning the pages between them.
     """
-    path_ends, last_posed, sizes = "", "", set[tuple[int, int]]()
-    not_aligned: int | None = None
+    written = _WrittenFrames()
     latest: deque[str] = deque(maxlen=MAX_WAITING)  # whose files may not be there yet
     maps = str(out / "depth")
     takers: list[Listener] = [partial(_write_maps, maps), *listeners]
     with run_behind(takers, weigh=lambda predicted: predicted.frame.image.nbytes) as write:
         for predicted in frames:
-            name, pose = predicted.frame.name, predicted.T_world_camera
+            name = predicted.frame.name
             if name in latest or os.path.exists(join_name(maps, f"{name}.npz")):  # noqa: PTH110 - no Path for a frame
                 found = f"two frames called '{name}'"
                 raise DataError(source, found=found, expected="one name a frame", fix="rename the images")
@@ -302,28 +308,9 @@ def _write_frames(
             begun.flush()
             latest.append(name)
             write(predicted)
-            sizes.add(predicted.image_size)
-            row = [name, predicted.frame.time_s, None if pose is None else pose.tolist()]
-            log_file.write(json.dumps(row).encode() + b"\n")  # the shortest text of a float64 is exact
-            if pose is not None:
-                last_posed = name
-                if predicted.is_aligned is not None:
-                    not_aligned = (not_aligned or 0) + (not predicted.is_aligned)
-            elif predicted.frame.on_path and last_posed and not path_ends:
-                apart = predicted.frame.frames_since or 1
-                cure = f", {apart} frames on (--every 1 compares neighbors)" if apart > 1 else ""
-                path_ends = f"the path ends at {last_posed}: the motion to {name} is unknown{cure}"
-    if not sizes:
+            written.add(predicted)
+    if not written.entries:
         raise DataError(source, found="no frame", expected="at least one image", fix="check the input")
-    written = _WrittenFrames(path_ends, sizes.pop() if len(sizes) == 1 else None, not_aligned)
-    log_file.seek(0)
-    for name, time_s, pose in (json.loads(line) for line in log_file):
-        written.entries.append(name)
-        if pose is not None:
-            written.posed.append(name)
-            written.times_s.append(time_s)
-            for row in pose:
-                written.values.extend(row)
     return written
 
 
