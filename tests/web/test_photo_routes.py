@@ -248,3 +248,20 @@ def test_the_most_uncertain_points_are_left_out(app: Any, monkeypatch: pytest.Mo
         assert points[1][:, 0].max() < 0.5 * points[0][:, 0].max()
         refused = client.get(f"/api/predictions/{result['prediction']}/cloud.bin?certain=2")
         assert refused.status_code == 422
+
+
+def test_a_calibration_gives_the_field_of_view(browser: Browser) -> None:
+    reply = browser.post("/api/calibration", json={"suffix": ".txt", "text": "320 0 320\n0 320 240\n0 0 1\n"})
+    assert reply.status_code == 200, reply.json()
+    assert reply.json()["fov_deg"] == pytest.approx(90.0)
+    assert "centered" in reply.json()["about"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"), [(".txt", "no matrix"), (".json", "{"), (".yaml", "a: &a [*a]"), (".exe", "x"), (".txt", "")]
+)
+def test_another_file_is_refused_in_a_line_without_paths(browser: Browser, suffix: str, text: str) -> None:
+    reply = browser.post("/api/calibration", json={"suffix": suffix, "text": text})
+    assert reply.status_code == 422
+    assert "\n" not in reply.json()["error"]
+    assert "stadia-app-" not in reply.json()["error"], "the folder of uploads"

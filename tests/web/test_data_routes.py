@@ -1,4 +1,4 @@
-"""A calibration sets the field of view, and a training starts from the page: one at a time, of listed data alone."""
+"""Listed data alone are checked, in a process, and trained on, one training at a time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from tests.web.conftest import Browser
 
 from stadia.core.errors import RunError
 from stadia.web import trainings
+from stadia.web.run_routes import list_data, run_check
 from stadia.web.server import make_app
 from stadia.web.trainings import TrainingStarter, list_start_presets
+
+
+def end_training(starter: TrainingStarter) -> None:
+    if starter._training is not None:
+        starter._training._process.kill()
+        starter._training._process.wait()
 
 
 @pytest.fixture
@@ -32,9 +39,7 @@ def starter(monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingStarter]:
     monkeypatch.setattr(trainings, "MIN_FREE_BYTES", 1)
     starter = TrainingStarter((sys.executable, "-c", "import sys, time; time.sleep(60)"))
     yield starter
-    if starter._training is not None:
-        starter._training._process.kill()
-        starter._training._process.wait()
+    end_training(starter)
     starter.close()
 
 
@@ -44,28 +49,7 @@ def browser(folder: Path, starter: TrainingStarter) -> Iterator[Browser]:
     app.state.shared.starter = starter
     with TestClient(app, base_url="http://127.0.0.1") as client:
         yield Browser(client)
-        if starter._training is not None:
-            starter._training._process.kill()
-            starter._training._process.wait()
-
-
-def test_a_calibration_gives_the_field_of_view(browser: Browser) -> None:
-    reply = browser.post("/api/calibration", json={"suffix": ".txt", "text": "320 0 320\n0 320 240\n0 0 1\n"})
-    assert reply.status_code == 200, reply.json()
-    assert reply.json()["fov_deg"] == pytest.approx(90.0)
-    assert "centered" in reply.json()["about"]
-
-
-@pytest.mark.parametrize(
-    ("suffix", "text"), [(".txt", "no matrix"), (".json", "{"), (".yaml", "a: &a [*a]"), (".exe", "x"), (".txt", "")]
-)
-def test_another_file_is_refused_in_a_line_without_paths(
-    browser: Browser, folder: Path, suffix: str, text: str
-) -> None:
-    reply = browser.post("/api/calibration", json={"suffix": suffix, "text": text})
-    assert reply.status_code == 422
-    assert "\n" not in reply.json()["error"]
-    assert "stadia-app-" not in reply.json()["error"], "the folder of uploads"
+        end_training(starter)
 
 
 def start(browser: Browser, **changes: Any) -> Any:
@@ -114,3 +98,45 @@ def test_the_presets_are_of_one_recipe() -> None:
     names = dict(list_start_presets())
     assert {"auto", "tiny-laptop"} <= set(names)
     assert "metric-demo" not in names
+
+
+# -- checks
+
+
+@pytest.fixture
+def checking(worlds: Path) -> Iterator[Browser]:
+    with TestClient(make_app([], data=worlds.parent), base_url="http://127.0.0.1") as client:
+        yield Browser(client)
+
+
+def test_only_data_are_listed(tmp_path: Path) -> None:
+    for name in ("drive.mp4", "notes.txt", ".hidden.mp4", "photo.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "drives").mkdir()
+    assert list_data(tmp_path) == ["drive.mp4", "drives", "photo.jpg"]
+    assert list_data(None) == []
+
+
+@pytest.mark.slow
+def test_findings_come_with_the_command(checking: Browser) -> None:
+    reply = checking.post("/api/check", json={"name": "tiny"})
+    assert reply.status_code == 200, reply.text
+    result = reply.json()
+    assert result["command"].startswith("stadia check ")
+    assert all({"code", "severity", "measured", "fix", "picture"} <= set(finding) for finding in result["findings"])
+
+
+@pytest.mark.parametrize("name", ["..", "/etc", "tiny/../..", "other"])
+def test_a_name_that_is_not_listed_is_refused(checking: Browser, name: str) -> None:
+    reply = checking.post("/api/check", json={"name": name})
+    assert reply.status_code == 422
+    assert "one of the list" in reply.json()["error"]
+
+
+@pytest.mark.slow
+def test_data_that_cannot_be_opened_are_one_line_of_the_check(tmp_path: Path) -> None:
+    """The line names the file and its own fix, and no folder of the machine."""
+    (tmp_path / "drive").mkdir()
+    result = run_check(tmp_path / "drive", None, tmp_path)
+    assert result["error"].count("Fix: ") == 1
+    assert str(tmp_path) not in result["error"]
