@@ -1,4 +1,4 @@
-"""Reports for people, from files on disk, without torch. Imports core only."""
+"""Reports for people, from files on disk, without torch."""
 
 from __future__ import annotations
 
