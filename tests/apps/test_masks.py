@@ -228,18 +228,18 @@ def test_a_coco_file_of_polygons_and_runs(video, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("annotation", "size", "said"),
+    ("annotation", "size", "names"),
     [
-        (CAR | {"category_id": 9}, SIZE, "category_id 9"),
-        (CAR | {"segmentation": [[1, 2, 3, 4]]}, SIZE, "polygon of 4 numbers"),
-        (CAR | {"segmentation": {"counts": [7, 3], "size": list(SIZE)}}, SIZE, "runs of 10 pixels"),
-        (CAR | {"segmentation": {"counts": "52M", "size": list(SIZE)}}, SIZE, "runs of 4 pixels"),
-        (CAR, (40, 90), "90x40"),
-        ({"image_id": 5}, SIZE, "category_id: Field required"),
+        (CAR | {"category_id": 9}, SIZE, ("category_id", "9")),
+        (CAR | {"segmentation": [[1, 2, 3, 4]]}, SIZE, ("4",)),
+        (CAR | {"segmentation": {"counts": [7, 3], "size": list(SIZE)}}, SIZE, ("10",)),
+        (CAR | {"segmentation": {"counts": "52M", "size": list(SIZE)}}, SIZE, ("4",)),
+        (CAR, (40, 90), ("90x40",)),
+        ({"image_id": 5}, SIZE, ("category_id",)),
     ],
 )
-def test_invalid_coco_file_is_reported(tmp_path, annotation, size, said):
-    with pytest.raises(DataError, match=said):
+def test_invalid_coco_file_is_reported(tmp_path, annotation, size, names):
+    with refuses(DataError, names=names):
         CocoMasks(coco(tmp_path / "own.json", [annotation], size)).read("000001", "left", height=40, width=60)
 
 

@@ -88,7 +88,7 @@ def format_of_object_data(name: str, part: Any, folder: Path) -> None:
     assert detect_object_layout(folder) is None
     if name != "objects":  # its splits are listed in dataset.json
         assert list_object_splits(folder, name) == []
-    with pytest.raises(DataError, match="expected") as caught:
+    with pytest.raises(DataError) as caught:
         open_object_images(folder, "train", name)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -73,7 +73,8 @@ def test_no_message_holds_what_a_terminal_obeys():
     line = str(StadiaError("a\x1b[31m.txt", found="\x1b]0;title\x07 \u202e", expected="\udcff", fix="\x9b2J"))
     assert line.isprintable()
     assert r"a\x1b[31m.txt" in line
-    assert errors.ConfigMistakes(["'\x1b[2J' is no key"], fix="a").mistakes == (r"'\x1b[2J' is no key",)
+    mistake = errors.ConfigError("'\x1b[2J'", found="no key", expected="a key")
+    assert all(r"\x1b[2J" in str(errors.ConfigMistakes(several)) for several in ([mistake], [mistake] * 2))
     assert len(str(StadiaError("a", found="x" * 10**7, expected="y", fix="z"))) < 1100
 
 
@@ -123,18 +124,18 @@ def test_a_part_of_an_installed_package_is_named_by_its_entry_point(tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "names"),
     [
-        ("nowhere:Loss", "there is no module 'nowhere'.*PYTHONPATH=FOLDER"),
-        ("json:dump_s", "json has no 'dump_s'.*did you mean 'json:dumps'"),
-        ("broken_part:Loss", "import fails .ZeroDivisionError"),
-        ("../evil:Loss", "expected one of photometric or module:attribute of your own"),
+        ("nowhere:Loss", ("nowhere", "PYTHONPATH=FOLDER")),
+        ("json:dump_s", ("dump_s", "json:dumps")),
+        ("broken_part:Loss", ("ZeroDivisionError",)),
+        ("../evil:Loss", ("loss",)),
     ],
 )
-def test_a_part_that_cannot_be_imported_is_refused_in_one_line(tmp_path, monkeypatch, name, message):
+def test_a_part_that_cannot_be_imported_is_refused_in_one_line(tmp_path, monkeypatch, name, names):
     (tmp_path / "broken_part.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=message) as caught:
+    with refuses(ConfigError, names=names) as caught:
         OPEN_TABLE.load(name)
     assert "\n" not in str(caught.value)
 

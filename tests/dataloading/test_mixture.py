@@ -169,17 +169,17 @@ def test_further_dataset_defaults_to_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "names"),
     [
-        (("data.epochs=2",), "training.max_epochs trains longer"),
-        (("data.order=sequential",), "data.extra_datasets names none"),
-        (("data.name=kitti", "data.extra_datasets.kitti.path=E"), "both named 'kitti'"),
-        (("data.extra_datasets.a/b.path=E",), "letters, digits"),
-        (("data.extra_datasets.e.pth=E",), "did you mean 'data.extra_datasets.e.path'"),
+        (("data.epochs=2",), ("training.max_epochs",)),
+        (("data.order=sequential",), ("data.extra_datasets",)),
+        (("data.name=kitti", "data.extra_datasets.kitti.path=E"), ("kitti",)),
+        (("data.extra_datasets.a/b.path=E",), ("data", "_")),
+        (("data.extra_datasets.e.pth=E",), ("data.extra_datasets.e.path",)),
     ],
 )
-def test_inconsistent_dataset_keys_are_refused(words: tuple[str, ...], message: str) -> None:
-    with pytest.raises(StadiaError, match=message):
+def test_inconsistent_dataset_keys_are_refused(words: tuple[str, ...], names: tuple[str, ...]) -> None:
+    with refuses(StadiaError, names=names):
         data(*words)
 
 

@@ -112,8 +112,8 @@ def write(path: Path, text: str) -> Path:
 
 def test_a_transposed_matrix_is_named(tmp_path: Path) -> None:
     text = "\n".join(" ".join(map(str, row)) for row in K.T)
-    message = r"K\.txt: found a transposed K: .*0 0 1, and its last row \[319\.5, 239\.5, 1\.0\]; .*transpose"
-    with pytest.raises(DataError, match=message):
+    names = ("K.txt", "319.5", "239.5", "1.0")
+    with refuses(DataError, names=names):
         read_calibration(write(tmp_path / "K.txt", text))
 
 

@@ -511,112 +511,104 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "nuscenes, version": (
-        "nuscenes",
-        lambda p: (p / "v1.0-mini").rename(p / "v2.0-mini"),
-        "tables of v2.0-mini; expected v1.0-mini",
-    ),
-    "nuscenes, missing table": ("nuscenes", lambda p: (p / "v1.0-mini" / "ego_pose.json").unlink(), "ego_pose.json"),
+WRONG: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
+    "nuscenes, version": ("nuscenes", lambda p: (p / "v1.0-mini").rename(p / "v2.0-mini"), ("v2.0-mini", "v1.0-mini")),
+    "nuscenes, missing table": ("nuscenes", lambda p: (p / "v1.0-mini" / "ego_pose.json").unlink(), ("ego_pose.json",)),
     "nuscenes, missing image": (
         "nuscenes",
         lambda p: next((p / "sweeps" / "CAM_FRONT").iterdir()).unlink(),
-        r"CAM_FRONT/scene-\d+_\d.jpg: found no such file",
+        ("CAM_FRONT/scene-",),
     ),
     "nuscenes, missing scan": (
         "nuscenes",
         lambda p: next((p / "samples" / "LIDAR_TOP").iterdir()).unlink(),
-        "pcd.bin: found no such file",
+        ("pcd.bin",),
     ),
     "nuscenes, cut scan": (
         "nuscenes",
         lambda p: (p / "samples" / "LIDAR_TOP" / "scene-0061_0.pcd.bin").write_bytes(b"x" * 30),
-        "30 bytes",
+        ("30",),
     ),
     "nuscenes, unknown pose": (
         "nuscenes",
         lambda p: change(p / "v1.0-mini" / "ego_pose.json", lambda rows: rows[0].update(token="other")),
-        "ego_pose.json: found no row 'e",
+        ("ego_pose.json",),
     ),
     "nuscenes, missing row": (
         "nuscenes",
         lambda p: change(p / "v1.0-mini" / "sample_data.json", lambda rows: rows.pop(0)),
-        "2 key frames of CAM_FRONT in scene-0061; expected 3",
+        ("2", "CAM_FRONT", "scene-0061", "3"),
     ),
     "nuscenes, size": (
         "nuscenes",
         lambda p: change(
             p / "v1.0-mini" / "sample_data.json", lambda rows: [row.update(width=1600, height=900) for row in rows]
         ),
-        "160x96; expected 1600x900",
+        ("160x96", "1600x900"),
     ),
     "nuscenes, quaternion": (
         "nuscenes",
         lambda p: change(p / "v1.0-mini" / "ego_pose.json", lambda rows: rows[0].update(rotation=[1, 1, 0, 0])),
-        "a quaternion of length 1.41",
+        ("1.41",),
     ),
     "nuscenes, outside": (
         "nuscenes",
         lambda p: change(p / "v1.0-mini" / "sample_data.json", lambda rows: rows[0].update(filename="../x.jpg")),
-        "outside its folder",
+        (),
     ),
-    "nuscenes, cut table": ("nuscenes", lambda p: cut(p / "v1.0-mini" / "sample_data.json"), "invalid JSON"),
+    "nuscenes, cut table": ("nuscenes", lambda p: cut(p / "v1.0-mini" / "sample_data.json"), ("JSON",)),
     "ddad, other index": (
         "ddad",
         lambda p: change(p / "ddad.json", lambda c: c.update(agents_splits=c.pop("scene_splits"))),
-        "scene_splits: Field required",
+        ("scene_splits",),
     ),
-    "ddad, missing scene": ("ddad", lambda p: (p / "000000" / "scene_5c.json").unlink(), "scene_5c.json"),
-    "ddad, missing calibration": ("ddad", lambda p: (p / "000000/calibration/ab12.json").unlink(), "ab12.json"),
+    "ddad, missing scene": ("ddad", lambda p: (p / "000000" / "scene_5c.json").unlink(), ("scene_5c.json",)),
+    "ddad, missing calibration": ("ddad", lambda p: (p / "000000/calibration/ab12.json").unlink(), ("ab12.json",)),
     "ddad, camera without a name": (
         "ddad",
         lambda p: change(p / "000000/calibration/ab12.json", lambda c: c.update(names=["LIDAR"])),
-        "2 cameras of LIDAR",
+        ("2", "LIDAR"),
     ),
-    "ddad, missing image": ("ddad", lambda p: (p / "000000/rgb/CAMERA_01/3.png").unlink(), "3.png: found no such file"),
+    "ddad, missing image": ("ddad", lambda p: (p / "000000/rgb/CAMERA_01/3.png").unlink(), ("3.png",)),
     "ddad, unknown key": (
         "ddad",
         lambda p: change(p / "000000/scene_5c.json", lambda c: c["data"].pop(0)),
-        "a sample with the key 'CAMERA_010'",
+        ("CAMERA_010",),
     ),
     "ddad, scan without points": (
         "ddad",
         lambda p: np.savez(p / "000000/point_cloud/LIDAR/0.npz", other=np.zeros(3)),
-        "no array 'data'",
+        ("data",),
     ),
     "ddad, outside": (
         "ddad",
         lambda p: change(p / "ddad.json", lambda c: c["scene_splits"]["0"].update(filenames=["../a/scene.json"])),
-        "outside its folder",
+        (),
     ),
-    "bdd, missing gps": ("bdd", lambda p: next(p.glob("info/100k/train/*a.json")).unlink(), "0000f77c-a.json"),
+    "bdd, missing gps": ("bdd", lambda p: next(p.glob("info/100k/train/*a.json")).unlink(), ("0000f77c-a.json",)),
     "bdd, gps of another video": (
         "bdd",
         lambda p: change(next(p.glob("info/100k/train/*a.json")), lambda c: c.update(startTime=0, endTime=40_000)),
-        "before or after the video",
+        (),
     ),
     "bdd, other keys": (
         "bdd",
         lambda p: change(next(p.glob("info/100k/train/*a.json")), lambda c: c.pop("rideID")),
-        "rideID: Field required",
+        ("rideID",),
     ),
-    "bdd, cut video": ("bdd", lambda p: cut(next(p.glob("videos/100k/train/*a.mov"))), "0000f77c-a.mov"),
-    "waymo, cut": (
-        "waymo",
-        lambda p: cut(next(p.glob("training/camera_image/*"))),
-        "100_000_120_000.parquet: found a damaged",
-    ),
+    "bdd, cut video": ("bdd", lambda p: cut(next(p.glob("videos/100k/train/*a.mov"))), ("0000f77c-a.mov",)),
+    "waymo, cut": ("waymo", lambda p: cut(next(p.glob("training/camera_image/*"))), ("100_000_120_000.parquet",)),
     "waymo, missing calibration": (
         "waymo",
         lambda p: next(p.glob("training/camera_calibration/*")).unlink(),
-        "camera_calibration/100_000_120_000.parquet",
+        ("camera_calibration/100_000_120_000.parquet",),
     ),
     "waymo, other columns": (
         "waymo",
         lambda p: change_parquet(
             p / "training/camera_image", lambda rows: [row.pop("[CameraImageComponent].pose.transform") for row in rows]
         ),
-        r"no column '\[CameraImageComponent\].pose.transform'",
+        ("[CameraImageComponent].pose.transform",),
     ),
     "waymo, another segment": (
         "waymo",
@@ -624,14 +616,14 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
             p / "training/camera_calibration",
             lambda rows: [row.update({"key.segment_context_name": "7_000"}) for row in rows],
         ),
-        "rows of the segment 7_000; expected those of 100_000_120_000",
+        ("7_000", "100_000_120_000"),
     ),
     "waymo, no front": (
         "waymo",
         lambda p: change_parquet(
             p / "training/camera_image", lambda rows: [row.update({"key.camera_name": 3}) for row in rows]
         ),
-        "no row of FRONT",
+        ("FRONT",),
     ),
     "waymo, size": (
         "waymo",
@@ -639,7 +631,7 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
             p / "training/camera_calibration",
             lambda rows: [row.update({"[CameraCalibrationComponent].width": 1920}) for row in rows],
         ),
-        "images of 160x96; expected 1920x96",
+        ("160x96", "1920x96"),
     ),
     "waymo, pose": (
         "waymo",
@@ -647,35 +639,35 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
             p / "training/camera_image",
             lambda rows: rows[1].update({"[CameraImageComponent].pose.transform": [2.0] * 16}),
         ),
-        "a pose that is no rotation and translation in row 5 of FRONT",
+        ("5", "FRONT"),
     ),
     "waymo, damaged image": (
         "waymo",
         lambda p: change_parquet(
             p / "training/camera_image", lambda rows: rows[1].update({"[CameraImageComponent].image": b"jpeg"})
         ),
-        "image 5 of FRONT",
+        ("5", "FRONT"),
     ),
-    "ros 1, cut": ("ros1", cut, "drive.bag: found a damaged bag"),
+    "ros 1, cut": ("ros1", cut, ("drive.bag",)),
     "ros 1, other version": (
         "ros1",
         lambda p: p.write_bytes(p.read_bytes().replace(b"#ROSBAG V2.0", b"#ROSBAG V1.2", 1)),
-        "drive.bag: found a damaged bag",
+        ("drive.bag",),
     ),
-    "ros 2, missing file": ("ros2", lambda p: next(p.glob("*.mcap")).unlink(), "drive_mcap"),
+    "ros 2, missing file": ("ros2", lambda p: next(p.glob("*.mcap")).unlink(), ("drive_mcap",)),
     "ros 2, other version": (
         "ros2",
         lambda p: (p / "metadata.yaml").write_text(
             (p / "metadata.yaml").read_text().replace("version: 9", "version: 99", 1)
         ),
-        "version 99",
+        ("99",),
     ),
     "ros 2, lying index": (
         "ros2",
         lambda p: (p / "metadata.yaml").write_text(
             (p / "metadata.yaml").read_text().replace(f"message_count: {FRAMES}", "message_count: 9")
         ),
-        f"{FRAMES} images of /front/image_raw; expected 9",
+        ("6", "/front/image_raw", "9"),
     ),
 }
 
@@ -694,7 +686,7 @@ def test_wrong_variant_is_named(name: str, request: pytest.FixtureRequest, one_l
     options = CAMERA.get(fixture, {})
     format = detect_format(path)
     damage(path)
-    with pytest.raises(DataError, match=message) as caught:
+    with refuses(DataError, names=message) as caught:
         read_all(path, format=format, stride=1 if format in ("bdd100k", "rosbag", "waymo") else "auto", **options)
     one_line(caught.value)
 

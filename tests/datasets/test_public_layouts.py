@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 from three_steps import check_three_steps
 
 from stadia.core.errors import DataError
@@ -165,68 +166,60 @@ def replace(path: Path, old: str, new: str) -> None:
 
 
 WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "tum, wrong line": ("tum", lambda p: replace(p / "rgb.txt", "rgb/", "a b "), r"rgb\.txt: found '.*line 2"),
-    "tum, outside": ("tum", lambda p: replace(p / "rgb.txt", "rgb/", "../../"), "outside its folder"),
-    "tum, missing image": ("tum", lambda p: next((p / "rgb").iterdir()).unlink(), "rgb/1305031910"),
-    "tum, quaternion": (
-        "tum",
-        lambda p: (p / "groundtruth.txt").write_text("1305031910 0 0 0 0 0 0 3\n"),
-        "a quaternion of length 3 in row 1",
-    ),
-    "tum, short row": ("tum", lambda p: (p / "groundtruth.txt").write_text("1305031910 0 0 0\n"), "8 numbers"),
-    "nerfstudio, missing image": ("nerf", lambda p: (p / "images" / "frame_0.png").unlink(), "frame_0.png: found no"),
+    "tum, wrong line": ("tum", lambda p: replace(p / "rgb.txt", "rgb/", "a b "), ("rgb.txt", "2")),
+    "tum, outside": ("tum", lambda p: replace(p / "rgb.txt", "rgb/", "../../"), ("../../",)),
+    "tum, missing image": ("tum", lambda p: next((p / "rgb").iterdir()).unlink(), ("rgb/1305031910",)),
+    "tum, quaternion": ("tum", lambda p: (p / "groundtruth.txt").write_text("1305031910 0 0 0 0 0 0 3\n"), ("3", "1")),
+    "tum, short row": ("tum", lambda p: (p / "groundtruth.txt").write_text("1305031910 0 0 0\n"), ("8",)),
+    "nerfstudio, missing image": ("nerf", lambda p: (p / "images" / "frame_0.png").unlink(), ("frame_0.png",)),
     "nerfstudio, no frames": (
         "nerf",
         lambda p: change_json(p / "transforms.json", lambda c: c.update(frames=[])),
-        "frames: List should have at least 1",
+        ("1",),
     ),
     "nerfstudio, size": (
         "nerf",
         lambda p: change_json(p / "transforms.json", lambda c: c.update(w=320, h=192)),
-        "images of 160x96; expected 320x192",
+        ("160x96", "320x192"),
     ),
     "nerfstudio, scaled pose": (
         "nerf",
         lambda p: change_json(
             p / "transforms.json", lambda c: c["frames"][0]["transform_matrix"][0].__setitem__(0, 2.0)
         ),
-        "no rotation for frame_3.png",
+        ("frame_3.png",),
     ),
     "colmap, several cameras": (
         "colmap",
         lambda p: replace(p / "sparse" / "0" / "cameras.txt", "1 PINHOLE", "2 PINHOLE 160 96 9 9 9 9\n1 PINHOLE"),
-        "found 2 cameras",
+        ("2",),
     ),
     "colmap, quaternion": (
         "colmap",
         lambda p: (p / "sparse" / "0" / "images.txt").write_text("1 5 0 0 0 0 0 0 1 frame 0.png\n1 2 3\n"),
-        "in line 1",
+        ("1",),
     ),
-    "colmap, missing image": ("colmap", lambda p: (p / "images" / "frame 1.png").unlink(), "frame 1.png: found no"),
-    "cityscapes, no camera": (
-        "city",
-        lambda p: next(p.glob("camera/train/*/*.json")).unlink(),
-        "no camera of aachen_000003",
-    ),
+    "colmap, missing image": ("colmap", lambda p: (p / "images" / "frame 1.png").unlink(), ("1.png",)),
+    "cityscapes, no camera": ("city", lambda p: next(p.glob("camera/train/*/*.json")).unlink(), ("aachen_000003",)),
     "cityscapes, no baseline": (
         "city",
         lambda p: change_json(next(p.glob("camera/train/*/*.json")), lambda c: c["extrinsic"].pop("baseline")),
-        r"extrinsic\.baseline: Field required",
+        ("extrinsic.baseline",),
     ),
     "cityscapes, missing right image": (
         "city",
         lambda p: next(p.glob("rightImg8bit_sequence/train/*/*_000018_*")).unlink(),
-        "000018_rightImg8bit.png: found no such image",
+        ("000018_rightImg8bit.png",),
     ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_variant_is_named(name: str, request: pytest.FixtureRequest, one_line: OneLine) -> None:
-    fixture, damage, message = WRONG[name]
+    fixture, damage, names = WRONG[name]
     path = request.getfixturevalue(fixture)
     damage(path)
-    with pytest.raises(DataError, match=message) as caught:
+    with refuses(DataError, names=names) as caught:
         read_all(path)
     one_line(caught.value)
 

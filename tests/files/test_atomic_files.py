@@ -64,16 +64,16 @@ def test_old_file_stays_when_writing_fails(tmp_path):
 
 @pytest.mark.parametrize("context", [atomic_write, atomic_folder])
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("error", "parts"),
     [
-        (OSError(errno.ENOSPC, "No space left"), r"a\.png: found a full disk"),
-        (OSError(errno.EACCES, "Permission denied"), r"a\.png: found .*Permission denied.*choose another place"),
-        (OSError(errno.EIO, "Input/output error"), r"a\.png: found .*Input/output error.*Fix: check the disk"),
-        (OSError("libpng: Input/output error"), r"a\.png: found .*Input/output error.*Fix: check the disk"),
+        (OSError(errno.ENOSPC, "No space left"), ("a.png",)),
+        (OSError(errno.EACCES, "Permission denied"), ("a.png", "Permission denied")),
+        (OSError(errno.EIO, "Input/output error"), ("a.png", "Input/output")),
+        (OSError("libpng: Input/output error"), ("a.png", "Input/output")),
     ],
 )
-def test_an_error_of_writing_names_the_file(tmp_path, context, error, message):
-    with pytest.raises(StadiaError, match=message), context(tmp_path / "a.png"):
+def test_an_error_of_writing_names_the_file(tmp_path, context, error, parts):
+    with refuses(StadiaError, names=parts), context(tmp_path / "a.png"):
         raise error
     assert names(tmp_path) == []
 
@@ -115,7 +115,7 @@ def test_a_limit_of_file_sizes_is_named(tmp_path, limit):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        with pytest.raises(StadiaError, match=r"a\.npy: found a full disk .*ulimit -f"):
+        with refuses(StadiaError, where="a.npy", fix="ulimit -f"):
             write()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

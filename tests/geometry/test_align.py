@@ -340,10 +340,10 @@ def test_failed_alignment_is_refused():
     with refuses(GeometryError, found="500"):  # millimetres where metres are due
         umeyama_ransac(SCALE * source, 1000 * target, inlier_distance=0.002, generator=seeded())
     for of, to, found in (
-        (source[:4], target[:4], r"\(4, 3\)"),
-        (source, target[:9], r"\(9, 3\)"),
+        (source[:4], target[:4], "(4, 3)"),
+        (source, target[:9], "(9, 3)"),
         (source.where(source > 0.4, torch.nan), target, "NaN"),
-        (torch.ones(9, 3), target[:9], "a source of one point"),
+        (torch.ones(9, 3), target[:9], ()),
     ):
-        with pytest.raises(GeometryError, match=found):
+        with refuses(GeometryError, found=found):
             umeyama_ransac(of, to, "sim3", inlier_distance=0.002, generator=seeded())

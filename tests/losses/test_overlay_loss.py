@@ -162,15 +162,11 @@ def test_the_loss_of_a_batch_is_that_of_its_pixels_however_they_are_ordered(give
 
 
 @pytest.mark.parametrize(
-    ("given_", "message"),
-    [
-        ({**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, "leaves a constant open; no term measures"),
-        ({**NONE, "depth_l1": 1.0}, "no term measures the error of the mask"),
-        ({"min_depth": 9.0, "max_depth": 9.0}, "no label is left"),
-    ],
+    "given_",
+    [{**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, {**NONE, "depth_l1": 1.0}, {"min_depth": 9.0, "max_depth": 9.0}],
 )
-def test_losses_that_cannot_train_are_refused(given_, message):
-    with pytest.raises(ValidationError, match=message):
+def test_losses_that_cannot_train_are_refused(given_):
+    with pytest.raises(ValidationError):
         OverlayLossConfig(**given_)
 
 

@@ -67,37 +67,24 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mutate", "message"),
+    ("mutate", "names"),
     [
         (
             without_a_block,
-            (
-                r"missing 16 \(dpt\.encoder\.layer\.2\.attention\.attention\.query\.weight, .*\); expected all weights"
-                r" of 'dpt hybrid, attention sdpa'"
-            ),
+            (("16", "dpt.encoder.layer.2.attention.attention.query.weight", "dpt hybrid, attention sdpa")),
         ),
-        (
-            without_prefix,
-            r"missing \d+ \(dpt\.embeddings\.cls_token, .*unexpected \d+ \(model\.head\.weight, .*model\.cls_token",
-        ),
-        (with_prefix, r"found 0 weights that fit; missing \d+"),
-        (
-            of_another_size,
-            (
-                r"mismatched 1 \(head\.head\.4\.weight: \(2, 32, 1, 1\) in the file, \(1, 32, 1, 1\) in the"
-                r" network\)"
-            ),
-        ),
-        (with_more, r"unexpected 1 \(auxlayer\.0\.weight\)"),
-        (
-            with_attention_by_other_names,
-            r"missing 24 .*; unexpected 8 \(pretrained\.model\.blocks\.0\.attn\.to_qkv\.weight",
-        ),
+        (without_prefix, ("dpt.embeddings.cls_token", "model.head.weight", "model.cls_token")),
+        (with_prefix, ("0",)),
+        (of_another_size, ("1", "head.head.4.weight", "32")),
+        (with_more, ("1", "auxlayer.0.weight")),
+        (with_attention_by_other_names, ("24", "8", "pretrained.model.blocks.0.attn.to_qkv.weight")),
     ],
 )
-def test_a_load_that_is_not_whole_stops(mutate: Callable[[Weights], Weights], message: str, tmp_path: Path) -> None:
+def test_a_load_that_is_not_whole_stops(
+    mutate: Callable[[Weights], Weights], names: tuple[str, ...], tmp_path: Path
+) -> None:
     path = saved(tmp_path, mutate(originals(drawn(plain))))
-    with pytest.raises(CheckpointError, match=message) as refused:
+    with refuses(CheckpointError, names=names) as refused:
         build(plain, path)
     assert "model.network.allow_missing" in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -159,22 +146,22 @@ def broken_file(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("kind", "names"),
     [
-        ("absent", "found no such file"),
-        ("truncated", "found an unreadable file"),
-        ("truncated safetensors", "found an unreadable file"),
-        ("code", "found no plain tensors"),
-        ("list", "found no names with a tensor each"),
-        ("number", "found no names with a tensor each"),
-        ("stadia", "found a checkpoint of stadia; .*start_from"),
-        ("empty folder", "found a folder without weights; expected model.safetensors or pytorch_model.bin"),
-        ("nan", r"found numbers that are not finite \(1 \(dpt\.embeddings\.cls_token\)\)"),
+        ("absent", ("dpt.pt",)),
+        ("truncated", ()),
+        ("truncated safetensors", ()),
+        ("code", ("dpt.pt",)),
+        ("list", ("dpt.pt",)),
+        ("number", ("dpt.pt",)),
+        ("stadia", ("start_from",)),
+        ("empty folder", ("model.safetensors", "pytorch_model.bin")),
+        ("nan", ("1", "dpt.embeddings.cls_token")),
     ],
 )
-def test_a_file_that_is_no_weights_is_named(kind: str, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_weights_is_named(kind: str, names: tuple[str, ...], tmp_path: Path) -> None:
     path = broken_file(tmp_path, kind)
-    with pytest.raises(CheckpointError, match=message) as refused:
+    with refuses(CheckpointError, names=names) as refused:
         build(plain, path)
     assert str(path) in str(refused.value)
 

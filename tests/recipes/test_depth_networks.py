@@ -224,30 +224,26 @@ def test_a_network_of_ones_own_goes_the_same_way_from_the_command_line(
 
 
 @pytest.mark.parametrize(
-    ("network", "message"),
+    ("network", "names"),
     [
-        ("unett", r"model\.network: .*did you mean 'unet'"),
-        ("json:loads", r"model\.network: .*derives from stadia\.models\.depth\.depth_network\.DepthNetwork"),
-        ("nowhere:Net", r"model\.network: .*PYTHONPATH=FOLDER"),
-        ({"name": "dpt", "encoder": "resnet18"}, r"model\.network\.encoder: found an unknown key"),
-        ({"name": "dpt", "right_view": True}, r"model\.network\.right_view: found an unknown key"),
-        ({"name": OWN, "width": "wide"}, r"model\.network\.width: found 'wide'; expected an integer"),
+        ("unett", ("model.network", "unet")),
+        ("json:loads", ("model.network", "stadia.models.depth.depth_network.DepthNetwork")),
+        ("nowhere:Net", ("model.network", "PYTHONPATH=FOLDER")),
+        ({"name": "dpt", "encoder": "resnet18"}, ("model.network.encoder",)),
+        ({"name": "dpt", "right_view": True}, ("model.network.right_view",)),
+        ({"name": OWN, "width": "wide"}, ("model.network.width", "wide")),
     ],
 )
-def test_a_network_that_is_none_and_keys_of_another_are_refused(network: Any, message: str, own_module: None) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_a_network_that_is_none_and_keys_of_another_are_refused(
+    network: Any, names: tuple[str, ...], own_module: None
+) -> None:
+    with refuses(ConfigError, names=names):
         recipes.configure("selfsup", data={"path": "nowhere"}, model={"network": network})
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("Silent", "found an output of type Tensor; expected DepthMaps"),
-        ("OneSided", "found an output without inverse_depth_right"),
-    ],
-)
+@pytest.mark.parametrize(("name", "names"), [("Silent", ("DepthMaps",)), ("OneSided", ("inverse_depth_right",))])
 def test_an_output_that_a_recipe_cannot_use_is_refused_before_images_are_decoded(
-    name: str, message: str, own_module: None
+    name: str, names: tuple[str, ...], own_module: None
 ) -> None:
     module = Path(__file__).stem
     config = recipes.configure(
@@ -255,7 +251,7 @@ def test_an_output_that_a_recipe_cannot_use_is_refused_before_images_are_decoded
         data={"path": "nowhere", "height": 64, "width": 96},
         model={"network": f"{module}:{name}", "pose_net": "correlation"},
     )
-    with pytest.raises(ConfigError, match=message):
+    with refuses(ConfigError, names=names):
         RECIPES.load("selfsup").prepare(config, Console(quiet=True))
 
 

@@ -357,17 +357,17 @@ def test_images_held_out_are_the_last_ones(tables: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "names"),
     [
-        ("loss.rotation.name=-log", "turns rotations away from the truth"),
-        ("data.tableworld=huge", "one of tiny, demo, full"),
-        ("model.segmentation_channels=30", "multiple of 4"),
-        ("data.height=100", "multiple of 32"),
-        ("loss.focal_gamma=0", "greater than or equal to 1"),
+        ("loss.rotation.name=-log", ("loss.rotation.name",)),
+        ("data.tableworld=huge", ("data.tableworld", "huge")),
+        ("model.segmentation_channels=30", ("4",)),
+        ("data.height=100", ("32",)),
+        ("loss.focal_gamma=0", ("1",)),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused(word: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_configuration_that_cannot_be_is_refused(word: str, names: tuple[str, ...]) -> None:
+    with refuses(ConfigError, names=names):
         resolve_config(ObjectPoseConfig, {}, [word])
 
 

@@ -103,38 +103,32 @@ def test_dpt_resizes_its_embeddings_of_places(worlds: Path, tmp_path: Path) -> N
 
 
 BAD = {
-    "no multiple": (
-        lambda c: grown(c, SMALL | {"height": 40}, LARGE),
-        r"stages\[0\]: found 96x40 \(expected a multiple of 32.*take 32",
-    ),
-    "another end": (
-        lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}),
-        r"found 96x32; expected 192x64 \(data.width",
-    ),
+    "no multiple": (lambda c: grown(c, SMALL | {"height": 40}, LARGE), ("stages[0", "96x40", "32")),
+    "another end": (lambda c: grown(c, SMALL | {"share": 1.0, "batch_size": 2}), ("96x32", "192x64", "data.width")),
     "too small for the pyramid": (
         lambda c: grown(c.model_copy(update={"loss": c.loss.model_copy(update={"pyramid": 5})}), SMALL, LARGE),
-        r"training.stages\[0\]: found 96x32 \(loss.pyramid=5 halves",
+        ("training.stages[0", "96x32", "loss.pyramid=5"),
     ),
     "several data sets": (
         lambda c: grown(c, SMALL, LARGE).model_copy(
             update={"data": c.data.model_copy(update={"extra_datasets": {"b": 1}})}
         ),
-        "several data sets; expected one",
+        ("training.stages",),
     ),
     "epochs": (
         lambda c: grown(c, SMALL, LARGE).model_copy(
             update={"schedule": c.schedule.model_copy(update={"milestones_in": "epochs"})}
         ),
-        "milestones_in=epochs",
+        ("milestones_in=epochs",),
     ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_is_refused_before_anything_is_opened(small: SelfsupConfig, name: str) -> None:
-    change, message = BAD[name]
+    change, names = BAD[name]
     config = change(small)
-    with pytest.raises(ConfigError, match=message):
+    with refuses(ConfigError, names=names):
         check_stages(SelfsupRecipe, config)
 
 

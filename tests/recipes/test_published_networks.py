@@ -252,11 +252,9 @@ class TestRefusals:
         with refuses(CheckpointError, where="model.safetensors.index.json", found="../outside.safetensors"):
             open_small(folder)
 
-    @pytest.mark.parametrize(
-        ("name", "message"), [("hf:one", "no repository"), ("depth-anything-v2-smal", "did you mean 'depth-anyth")]
-    )
-    def test_a_name_that_is_none(self, name: str, message: str) -> None:
-        with pytest.raises((ConfigError, CheckpointError), match=message):
+    @pytest.mark.parametrize(("name", "fix"), [("hf:one", ""), ("depth-anything-v2-smal", "depth-anything-v2-small")])
+    def test_a_name_that_is_none(self, name: str, fix: str) -> None:
+        with refuses((ConfigError, CheckpointError), names=(name,), fix=fix):
             open_network_checkpoint(name)
 
     def test_no_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,14 +265,16 @@ class TestRefusals:
             open_network_checkpoint("dpt-large")
 
     @pytest.mark.parametrize(
-        ("kind", "source", "message"),
+        ("kind", "source", "names"),
         [
-            ("GatedRepoError", "hf:ORG/NAME", "ask you to accept its licence; .*accept it on the page of ORG/NAME"),
-            ("RevisionNotFoundError", "hf:ORG/NAME@v9", "no revision 'v9' of ORG/NAME; .*leave @REVISION out"),
-            ("RepositoryNotFoundError", "hf:Intel/dpt-larg", "no such repository on the hub; .*'hf:Intel/dpt-large'"),
+            ("GatedRepoError", "hf:ORG/NAME", ("ORG/NAME",)),
+            ("RevisionNotFoundError", "hf:ORG/NAME@v9", ("v9", "@REVISION")),
+            ("RepositoryNotFoundError", "hf:Intel/dpt-larg", ("hf:Intel/dpt-large",)),
         ],
     )
-    def test_what_the_hub_refuses(self, kind: str, source: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_the_hub_refuses(
+        self, kind: str, source: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         import huggingface_hub
 
         def refuse(*args: object, **keys: object) -> str:
@@ -284,7 +284,7 @@ class TestRefusals:
             raise error
 
         monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-        with pytest.raises(CheckpointError, match=message) as refused:
+        with refuses(CheckpointError, names=names) as refused:
             find_published_files(source)
         assert "\n" not in str(refused.value)
 

@@ -144,29 +144,32 @@ def test_motion_is_predicted_only_if_trained(recipe: SelfsupRecipe, small: Selfs
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("overrides", "names"),
     [
-        (("data.stereo=false", "data.offsets=[]"), "no source is left to compare"),
-        (("loss.pyramid=5",), "less than 4 pixels"),
-        (("loss.scale_weights=[1,0.5]",), "2 weights for the 4 of model.network.scales"),
-        (("loss.left_right_consistency=0.1",), "unet predicts no right view: set .* model.network.right_view=true"),
-        (("loss.smoothness_type=depth",), "largest for far, uncertain depth"),
-        (("model.network.right_view=true", "data.stereo=false"), "the right image trains the right view"),
-        (("model.network.right_view=true", 'data.target_sides=["left","right"]'), "is predicted from left images"),
-        (("model.brightness=true", "data.offsets=[]", "data.stereo=true"), "pose network, which predicts brightness"),
-        (("data.extra_datasets.b.path=B", "data.extra_datasets.b.offsets=[]"), "offsets and data.offsets: either all"),
+        (("data.stereo=false", "data.offsets=[]"), ("data.offsets", "data.stereo")),
+        (("loss.pyramid=5",), ("4",)),
+        (("loss.scale_weights=[1,0.5]",), ("2", "4", "model.network.scales")),
+        (("loss.left_right_consistency=0.1",), ("model.network.right_view=true",)),
+        (("loss.smoothness_type=depth",), ("loss.smoothness_type", "depth")),
+        (("model.network.right_view=true", "data.stereo=false"), ("model.network.right_view", "data.stereo")),
+        (
+            ("model.network.right_view=true", 'data.target_sides=["left","right"]'),
+            ("model.network.right_view", "data.target_sides"),
+        ),
+        (("model.brightness=true", "data.offsets=[]", "data.stereo=true"), ("model.brightness", "data.offsets")),
+        (("data.extra_datasets.b.path=B", "data.extra_datasets.b.offsets=[]"), ("data.offsets",)),
         (
             ("data.extra_datasets.b.path=B", "data.extra_datasets.b.offsets=[]", "data.extra_datasets.b.stereo=false"),
-            r"data\.extra_datasets\.b\.offsets is empty and",
+            ("data.extra_datasets.b.offsets",),
         ),
         (
             ("data.extra_datasets.b.path=B", "model.pose_head=linear", "data.extra_datasets.b.width=320"),
-            r"bound to one size of image, and data\.extra_datasets\.b",
+            ("data.extra_datasets.b",),
         ),
     ],
 )
-def test_what_cannot_train_is_refused(small: SelfsupConfig, overrides: tuple[str, ...], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_what_cannot_train_is_refused(small: SelfsupConfig, overrides: tuple[str, ...], names: tuple[str, ...]) -> None:
+    with refuses(ConfigError, names=names):
         changed(small, *overrides)
 
 
@@ -201,17 +204,14 @@ def test_all_config_mistakes_are_reported_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("network.encoder=resnt18", "did you mean 'resnet18'"),
-        ("pose_encoder=levit_128s", "96x32; expected multiples of 64. Fix: for example 128x64"),
-    ],
+    ("override", "names"),
+    [("network.encoder=resnt18", ("resnet18",)), ("pose_encoder=levit_128s", ("96x32", "128x64"))],
 )
 def test_encoder_mistakes_are_reported_before_data_are_opened(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, message: str
+    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, names: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: pytest.fail("opened"))
-    with pytest.raises(ConfigError, match=message):
+    with refuses(ConfigError, names=names):
         SelfsupRecipe.prepare(changed(small, "model.pose_net=resnet", f"model.{override}"), Console(quiet=True))
 
 

@@ -111,25 +111,25 @@ def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "names"),
     [
-        (lambda v: v.update(version=2), "found stadia-checkpoint version 2; expected stadia-checkpoint version 3"),
-        (lambda v: v.update(version="3"), "stadia-checkpoint version 3"),
-        (lambda v: v.update(format="another"), "found another version 3"),
-        (lambda v: v.update(kind="both"), "an unreadable header"),
-        (lambda v: v.update(step=-1), "an unreadable header"),
-        (lambda v: v.update(step=10**15), "an unreadable header"),
-        (lambda v: v.update(epoch=-1), "an unreadable header"),
-        (lambda v: v.update(metrics={"a": "inf"}), "an unreadable header"),
-        (lambda v: v.update(recipe="x" * 1000), "an unreadable header"),
-        (lambda v: v.pop("recipe"), "an unreadable header"),
-        (lambda v: v.update(step="many"), "an unreadable header"),
-        (lambda v: v["checksums"].pop("w"), "tensors where the header lists"),
-        (lambda v: v.update(state={"$tensor": "gone"}), "an unreadable state"),
-        (lambda v: v.update(state={"$items": [1]}), "an unreadable state"),
+        (lambda v: v.update(version=2), ("2", "3")),
+        (lambda v: v.update(version="3"), ("3",)),
+        (lambda v: v.update(format="another"), ("3",)),
+        (lambda v: v.update(kind="both"), ("last.safetensors", "ValidationError")),
+        (lambda v: v.update(step=-1), ("last.safetensors", "ValidationError")),
+        (lambda v: v.update(step=10**15), ("last.safetensors", "ValidationError")),
+        (lambda v: v.update(epoch=-1), ("last.safetensors", "ValidationError")),
+        (lambda v: v.update(metrics={"a": "inf"}), ("last.safetensors", "ValidationError")),
+        (lambda v: v.update(recipe="x" * 1000), ("last.safetensors", "ValidationError")),
+        (lambda v: v.pop("recipe"), ("last.safetensors", "ValidationError")),
+        (lambda v: v.update(step="many"), ("last.safetensors", "ValidationError")),
+        (lambda v: v["checksums"].pop("w"), ("last.safetensors",)),
+        (lambda v: v.update(state={"$tensor": "gone"}), ("last.safetensors",)),
+        (lambda v: v.update(state={"$items": [1]}), ("last.safetensors",)),
     ],
 )
-def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) -> None:
+def test_headers_from_outside_are_checked(tmp_path: Path, change, names: tuple[str, ...]) -> None:
     path = tmp_path / "last.safetensors"
     write_checkpoint(path, HEADER, {"w": torch.zeros(2)})
     with safetensors.safe_open(path, framework="pt") as file:
@@ -138,7 +138,7 @@ def test_headers_from_outside_are_checked(tmp_path: Path, change, message: str) 
     text = json.dumps(values)
     metadata = {"stadia": text, "stadia-sha256": hashlib.sha256(text.encode()).hexdigest()}
     safetensors.torch.save_file({"w": torch.zeros(2)}, path, metadata=metadata)
-    with pytest.raises(CheckpointError, match=message):
+    with refuses(CheckpointError, names=names):
         Checkpoint.open(path).state()
 
 
@@ -249,19 +249,19 @@ def test_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "message"),
+    ("module", "names"),
     [
-        (nn.Linear(2, 4), r"'weight' is \(3, 2\), the model has \(4, 2\)"),
-        (nn.Linear(2, 3, bias=False), "'bias' is not in the model"),
-        (nn.Sequential(nn.Linear(2, 3)), "'0.weight' is missing"),
+        (nn.Linear(2, 4), ("weight", "3", "2", "4")),
+        (nn.Linear(2, 3, bias=False), ("bias",)),
+        (nn.Sequential(nn.Linear(2, 3)), ("0.weight",)),
     ],
 )
 def test_weights_of_another_model_are_refused_and_change_nothing(
-    tmp_path: Path, module: nn.Module, message: str
+    tmp_path: Path, module: nn.Module, names: tuple[str, ...]
 ) -> None:
     checkpoint = saved(tmp_path / "a.safetensors", nn.Linear(2, 3))
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    with pytest.raises(CheckpointError, match=message):
+    with refuses(CheckpointError, names=names):
         load_weights(checkpoint, module, recipe="small")
     assert same(dict(module.state_dict()), before)
 

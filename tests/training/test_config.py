@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError
@@ -26,24 +27,24 @@ def test_max_steps_alone_sets_no_limit_of_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "override", "message"),
+    ("model", "override", "names"),
     [
-        (OptimizerConfig, "name=adanw", "did you mean 'adamw'"),
-        (TrainingConfig, 'loggers=["csv","tensorbord"]', "did you mean 'tensorboard'"),
-        (TrainingConfig, "max_epochs=null", "a training has to end"),
-        (ScheduleConfig, "milestones=[0.5,0.2]", "milestones must rise"),
-        (ScheduleConfig, "milestones=[15]", "set milestones_in=epochs"),
-        (TrainingConfig, "precison=bf16", "did you mean 'precision'"),
-        (OptimizerConfig, "lr=0", "greater than 0"),
-        (TrainingConfig, "strategy=ddp_spawn", "expected 'auto', 'ddp'"),
-        (TrainingConfig, "devices=-7", "devices: found -7; expected a number greater than or equal to 1 or 'auto'"),
-        (TrainingConfig, "workers=100000", "less than or equal to 512"),
-        (OptimizerConfig, "lr=1e400", "a finite number"),
-        (TrainingConfig, "accelerator=gpux", "accelerator: found 'gpux'; expected 'auto', 'cpu', 'gpu'"),
+        (OptimizerConfig, "name=adanw", ("adamw",)),
+        (TrainingConfig, 'loggers=["csv","tensorbord"]', ("tensorboard",)),
+        (TrainingConfig, "max_epochs=null", ("max_epochs", "max_steps")),
+        (ScheduleConfig, "milestones=[0.5,0.2]", ()),
+        (ScheduleConfig, "milestones=[15]", ("milestones_in=epochs",)),
+        (TrainingConfig, "precison=bf16", ("precision",)),
+        (OptimizerConfig, "lr=0", ("0",)),
+        (TrainingConfig, "strategy=ddp_spawn", ("auto", "ddp")),
+        (TrainingConfig, "devices=-7", ("-7", "1", "auto")),
+        (TrainingConfig, "workers=100000", ("512",)),
+        (OptimizerConfig, "lr=1e400", ("lr",)),
+        (TrainingConfig, "accelerator=gpux", ("gpux", "auto", "cpu")),
     ],
 )
-def test_invalid_values_are_refused_with_a_fix(model: type, override: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_invalid_values_are_refused_with_a_fix(model: type, override: str, names: tuple[str, ...]) -> None:
+    with refuses(ConfigError, names=names):
         resolve_config(model, overrides=[override])
 
 

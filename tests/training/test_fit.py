@@ -423,19 +423,12 @@ def test_checkpoints_and_validations_take_no_time_of_a_training(
 
 
 @pytest.mark.parametrize(
-    ("values", "key"),
-    [
-        ({"accelerator": "cuda"}, "training.accelerator: found 'cuda', and none is here"),
-        ({"accelerator": "tpu"}, "training.accelerator: found 'tpu', and none is here"),
-        ({"devices": 500}, "training.devices: found 500; expected at most"),
-        ({"precision": "fp16"}, "training.precision: found fp16"),
-    ],
+    "values", [{"accelerator": "cuda"}, {"accelerator": "tpu"}, {"devices": 500}, {"precision": "fp16"}]
 )
-def test_devices_that_are_not_here_are_refused(
-    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], key: str
-) -> None:
+def test_devices_that_are_not_here_are_refused(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=re.escape(key)):
+    ((key, value),) = values.items()
+    with refuses(ConfigError, where=f"training.{key}", found=value):
         check_devices(TrainingConfig(**values))
     check_devices(TrainingConfig())

@@ -9,6 +9,7 @@ import pytest
 import small_recipe
 import torch
 from small_recipe import SmallRecipe
+from tests.refusals import refuses
 
 from stadia.core.errors import RunError
 from stadia.core.types import Batch
@@ -60,18 +61,12 @@ class Unweighted(SmallRecipe):
         return LossReport(report.total + report.terms["square"], report.terms, {})
 
 
-@pytest.mark.parametrize(
-    ("recipe", "told"),
-    [
-        (Wrong, r"loss of step 6: found term 'square' is -0\.\d+, below its minimum 0"),
-        (Unweighted, r"the sum of its terms"),
-    ],
-)
+@pytest.mark.parametrize(("recipe", "names"), [(Wrong, ("6", "square", "0")), (Unweighted, ("2",))])
 @pytest.mark.parametrize("grad_accumulation_steps", [1, 2])
 def test_loss_is_checked_where_a_row_is_logged(
-    tmp_path: Path, recipe: type[SmallRecipe], told: str, grad_accumulation_steps: int
+    tmp_path: Path, recipe: type[SmallRecipe], names: tuple[str, ...], grad_accumulation_steps: int
 ) -> None:
-    with pytest.raises(RunError, match=told):
+    with refuses(RunError, names=names):
         small_recipe.train(tmp_path, recipe=recipe(), grad_accumulation_steps=grad_accumulation_steps, log_every=2)
     (run,) = tmp_path.iterdir()
     last = read_rows(run / "metrics.csv")[-1]

@@ -218,23 +218,11 @@ def behind(poses: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (mirrored, r"scene 1, image 3, instance 1: found a mirrored rotation \(determinant -1\)"),
-        (skewed, "instance 1: found rows that are not of length 1 and at right angles"),
-        (
-            in_metres,
-            (
-                r"instance 1: found a box of .* its center 0\.0007\d* m away: the camera would be in it; expected both"
-                r" in metres"
-            ),
-        ),
-        (behind, "instance 2: found the object's center at .* in front of the camera"),
-    ],
+    ("change", "names"), [(mirrored, ("3", "-1")), (skewed, ("1",)), (in_metres, ("1", "0.0007")), (behind, ("2",))]
 )
-def test_invalid_pose_is_refused(bop: Path, change: Callable[[Any], None], message: str) -> None:
+def test_invalid_pose_is_refused(bop: Path, change: Callable[[Any], None], names: tuple[str, ...]) -> None:
     edit(bop / "test/000001/scene_gt.json", change)
-    with pytest.raises(DataError, match=message):
+    with refuses(DataError, names=names):
         BopImages.open(bop).labels(0)
 
 
@@ -259,7 +247,7 @@ def test_mesh_in_metres_is_refused_by_its_diameter(bop: Path) -> None:
 )
 def test_a_missing_file_is_named(bop: Path, name: str) -> None:
     (bop / name).unlink()
-    with pytest.raises(DataError, match=Path(name).name):
+    with refuses(DataError, names=(Path(name).name,)):
         BopImages.open(bop)
 
 
@@ -323,21 +311,21 @@ GOOD = "1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500,0.2"
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "names"),
     [
-        ("1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500", "line 3: found 6 columns"),
-        (GOOD.replace("10 20 500", "10 20"), "9 and 2 numbers"),
-        (GOOD.replace("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0 -1"), "line 3: found a mirrored rotation"),
-        (GOOD.replace("0.9", "high"), "high"),
-        (GOOD.replace("0.9", "nan"), "score nan"),
-        (GOOD.replace("0.2", "0.7"), "one time an image"),
-        (GOOD.replace("500", "-500"), "in front of the camera"),
+        ("1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500", ("3", "6")),
+        (GOOD.replace("10 20 500", "10 20"), ("9", "2")),
+        (GOOD.replace("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0 -1"), ("3",)),
+        (GOOD.replace("0.9", "high"), ("high", "results.csv", "3")),
+        (GOOD.replace("0.9", "nan"), ("results.csv", "3")),
+        (GOOD.replace("0.2", "0.7"), ("results.csv", "1")),
+        (GOOD.replace("500", "-500"), ("results.csv", "3")),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, names: tuple[str, ...]) -> None:
     path = tmp_path / "results.csv"
     path.write_text(f"scene_id,im_id,obj_id,score,R,t,time\n{GOOD}\n{line}\n")
-    with pytest.raises(DataError, match=message):
+    with refuses(DataError, names=names):
         read_results(path)
 
 

@@ -44,57 +44,35 @@ def scaled(path: Path, by: float) -> Path:
 def test_lengths_in_another_unit_are_refused(bop: Path, tmp_path: Path) -> None:
     images = BopImages.open(bop)
     write_results(tmp_path / "truth.csv", ground_truth_results(images))
-    for by, message in (
-        (
-            1e-3,
-            (
-                r"0.001.csv: found objects 0.578 millimetres away in the median, in metres it seems; .* 578 away\. Fix:"
-                r" multiply t by 1000"
-            ),
-        ),
-        (1e3, r"1000.0.csv: found .* in micrometres it seems; .*\. Fix: divide t by 1000"),
-    ):
-        with pytest.raises(DataError, match=message):
+    for by, names in ((1e-3, ("0.001.csv", "0.578", "1000")), (1e3, ("1000.0.csv",))):
+        with refuses(DataError, names=names):
             read_estimates(images, scaled(tmp_path / "truth.csv", by))
     for by in (0.05, 1.0, 20.0):  # far worse than any estimate that is in the right unit
         assert sum(map(len, read_estimates(images, scaled(tmp_path / "truth.csv", by)))) == 4
 
 
 @pytest.mark.parametrize(
-    ("write", "message"),
+    ("write", "names"),
     [
-        (
-            lambda path: path.write_bytes(b""),
-            "results.csv: found no estimate, 0 bytes; expected .*. Fix: write it again",
-        ),
-        (lambda path: csv(path), "results.csv: found no estimate, the header alone"),
-        (
-            lambda path: path.mkdir(),
-            "results.csv: found a folder; expected a csv of estimates, a file. Fix: name the file in it",
-        ),
-        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), "line 2: found score nan; expected a finite number"),
-        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), "line 2: found time nan; expected seconds"),
-        (
-            lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"),
-            "results.csv: found scene 4; expected those of tiny/test: 1. Fix:",
-        ),
-        (
-            lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"),
-            "results.csv: found scene 1, image 8; expected the annotated .*: 3, 7. Fix:",
-        ),
+        (lambda path: path.write_bytes(b""), ("results.csv", "0")),
+        (lambda path: csv(path), ("results.csv",)),
+        (lambda path: path.mkdir(), ("results.csv",)),
+        (lambda path: csv(path, f"1,3,1,nan,{R},0 0 500,-1"), ("2",)),
+        (lambda path: csv(path, f"1,3,1,1,{R},0 0 500,nan"), ("2",)),
+        (lambda path: csv(path, f"4,3,1,1,{R},0 0 500,-1"), ("results.csv", "4", "tiny/test", "1")),
+        (lambda path: csv(path, f"1,8,1,1,{R},0 0 500,-1"), ("results.csv", "1", "8", "3", "7")),
         (
             lambda path: csv(path, *(f"1,3,{n},1,{R},0 0 500,-1" for n in (5, 4, 3))),
-            "results.csv: found object 3, 4; expected the data set's own obj_id: 1, 2, 5."
-            " Fix: write the data set's numbers",
+            ("results.csv", "3", "4", "obj_id", "1", "2", "5"),
         ),
     ],
 )
 def test_file_that_cannot_be_scored_is_named(
-    bop: Path, tmp_path: Path, write: Callable[[Path], object], message: str
+    bop: Path, tmp_path: Path, write: Callable[[Path], object], names: tuple[str, ...]
 ) -> None:
     path = tmp_path / "results.csv"
     write(path)
-    with pytest.raises(DataError, match=message):
+    with refuses(DataError, names=names):
         read_estimates(BopImages.open(bop), path)
 
 

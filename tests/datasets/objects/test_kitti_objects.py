@@ -112,22 +112,22 @@ def test_missing_masks_are_reported(kitti: Path, words: tuple[str, ...], capfd: 
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "names"),
     [
-        (car().replace("1.60", "-1.60"), r"000000.txt: line 1, height width length: found size \[1.5, -1.6, 4.0\]"),
-        (car(turn=91.2), r"line 1: found rotation_y 91.2 \(degrees\?\); expected radians from -pi to pi"),
-        (car(turn=3.3), "found rotation_y 3.3; expected radians"),
-        (car() + " 0.9", "found 16 columns; expected 15: .*. Fix: these are results: a label has no score"),
-        (" ".join(car().split()[:-1]), "found 14 columns"),
-        (car().replace("Car", "car"), "found class 'car'; expected one of Car, Van"),
-        (car().replace("1.60", "wide"), "'wide'; expected a class and 14 numbers"),
-        (car().replace("1.65", "nan"), "a number that is not finite"),
-        (car(z=-30), "all of it behind the camera"),
+        (car().replace("1.60", "-1.60"), ("000000.txt", "1.5", "-1.6", "4.0")),
+        (car(turn=91.2), ("rotation_y", "91.2", "-pi")),
+        (car(turn=3.3), ("rotation_y", "3.3")),
+        (car() + " 0.9", ("16", "15")),
+        (" ".join(car().split()[:-1]), ("14",)),
+        (car().replace("Car", "car"), ("car",)),
+        (car().replace("1.60", "wide"), ("wide", "14")),
+        (car().replace("1.65", "nan"), ("000000.txt", "1")),
+        (car(z=-30), ("000000.txt", "1")),
     ],
 )
-def test_a_wrong_line_is_named(kitti: Path, line: str, message: str) -> None:
+def test_a_wrong_line_is_named(kitti: Path, line: str, names: tuple[str, ...]) -> None:
     (kitti / "training/label_2/000000.txt").write_text(line + "\n")
-    with pytest.raises(DataError, match=message):
+    with refuses(DataError, names=names):
         KittiObjectImages.open(kitti).boxes(0)
 
 
@@ -141,16 +141,16 @@ def test_long_object_beside_the_camera_may_have_its_center_behind_it(kitti: Path
 
 
 @pytest.mark.parametrize(
-    ("missing", "message"),
+    ("missing", "names"),
     [
-        ("calib/000001.txt", r"calib/000001\.txt: found no such file"),
-        ("label_2/000001.txt", "found 2 images and 1 label files; 000001 is not in both"),
-        ("image_2/000001.png", "found 1 images and 2 label files; 000001 is not in both"),
+        ("calib/000001.txt", ("calib/000001.txt",)),
+        ("label_2/000001.txt", ("2", "000001")),
+        ("image_2/000001.png", ("2", "000001")),
     ],
 )
-def test_a_missing_file_is_named(kitti: Path, missing: str, message: str) -> None:
+def test_a_missing_file_is_named(kitti: Path, missing: str, names: tuple[str, ...]) -> None:
     (kitti / "training" / missing).unlink()
-    with pytest.raises(DataError, match=message):
+    with refuses(DataError, names=names):
         KittiObjectImages.open(kitti).boxes(1)
 
 
