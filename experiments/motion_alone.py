@@ -46,7 +46,7 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.trajectory_files import Trajectory
 from stadia.evaluation.predict_frames import FrameTensors, align_motion
-from stadia.evaluation.recording_scores import score_trajectory
+from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.geometry.se3 import compose, inverse, rotation_angle_deg
 from stadia.metrics.trajectory_metrics import PathAlignment
 from stadia.models.config import DepthPoseNetConfig

@@ -39,7 +39,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.recording_scores import score_trajectory
+from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.geometry.bundle_adjustment import direct_alignment
 from stadia.geometry.camera import mirror
 from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth

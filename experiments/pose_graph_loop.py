@@ -23,7 +23,7 @@ from stadia.core.types import Camera, DepthScale, Predictor
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.recording_scores import score_trajectory
+from stadia.evaluation.trajectory_score import score_trajectory
 from stadia.metrics.trajectory_metrics import PathAlignment, path_length_m
 from stadia.odometry.graph_odometry import GraphOdometry
 from stadia.recipes.base.build_recipe import load_predictor

@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.refusals import refuses
 
-from stadia.core.errors import ProtocolError
 from stadia.core.recording import LEFT
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.evaluation.io.depth_files import read_depth_map, write_depth_png
+from stadia.evaluation.io.depth_files import read_depth_map
 from stadia.evaluation.io.point_clouds import color_points
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
@@ -134,20 +132,6 @@ class TestOtherPrograms:
         assert score.metrics["abs_rel"] == 0
         assert score.per_image[0].pixels == (371 - 153) * (1197 - 44)
         assert any("of the crop 'kb'" in note for note in score.notes)
-
-    @pytest.mark.slow
-    def test_where_there_is_nothing_nothing_is_scored(self, folders: tuple[Path, Path, NDArray]) -> None:
-        """D-10: zeros around the crop would be scored as depth without a protocol's own crop."""
-        predictions, truth, truth_m = folders
-        score = scored(predictions, truth, "metric", "kb")
-        assert (score.metrics["abs_rel"], score.per_image[0].pixels) == (0, 352 * 1216)
-        assert any("8.1% of the pixels" in note and "left out" in note for note in score.notes)
-        padded = np.zeros(SIZE)
-        padded[INSIDE] = truth_m[INSIDE]
-        write_depth_png(predictions / "a.png", padded)
-        with refuses(ProtocolError, where="a.png", found=(375 * 1242 - 352 * 1216, 375 * 1242)):
-            scored(predictions, truth, "metric")
-        assert scored(predictions, truth, "kitti-eigen").metrics["abs_rel"] == 0, "Garg's crop lies inside"
 
 
 def test_the_command_takes_it(folders: tuple[Path, Path, NDArray], stadia: Callable[..., tuple[int, str, str]]) -> None:

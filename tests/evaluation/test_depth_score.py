@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError, ProtocolError, StadiaError
 from stadia.core.types import DepthScale
 from stadia.evaluation.depth_score import DepthScore, open_ground_truth_folder, score_depth
+from stadia.evaluation.image_score import score_image
 from stadia.evaluation.io.depth_files import DEPTH_KEYS, write_depth_map, write_depth_png
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import PredictionsRecord, Provenance
@@ -159,14 +162,6 @@ class TestLaws:
         assert result.metrics == {name: float(name in ("d1", "d2", "d3")) for name in PROTOCOLS[protocol].metrics}
         assert result.scale_ratio_median == 1.0
         assert result.scale_ratio_spread == 0.0
-
-    def test_the_scale_ratio_names_a_wrong_unit(self, truth_m: Maps, write_maps: Write) -> None:
-        factors = dict(zip(truth_m, (0.5, 0.4, 0.25), strict=True))
-        p = {n: factors[n] * np.where(g > 0, g, 17) for n, g in truth_m.items()}
-        result = score(write_maps(p, "predictions"), write_maps(truth_m, "truth"), "relative")
-        assert result.metrics["abs_rel"] == pytest.approx(0, abs=1e-12)
-        assert result.scale_ratio_median == pytest.approx(2.5)
-        assert result.scale_ratio_spread == pytest.approx(np.std([2, 2.5, 4]) / 2.5)
 
     def test_images_count_alike_whatever_their_pixels(self, write_maps: Write) -> None:
         few, many = np.zeros((10, 30)), np.full((10, 30), 10.0)
@@ -375,3 +370,33 @@ def test_raw_and_aligned_scores_stand_side_by_side(write_maps: Write, truth_m: M
     affine = score(write_maps(inverse, "inverse"), reference, "relative", DepthScale.AFFINE_INVERSE).summary()
     assert list(affine["by_alignment"]) == ["scale and shift"]
     assert affine["by_alignment"]["scale and shift"]["abs_rel"] < 1e-3
+
+
+SIZES = [(375, 1242), (370, 1224), (370, 1226), (374, 1238), (376, 1241)]
+
+
+@pytest.fixture(scope="module")
+def independent() -> ModuleType:
+    path = Path(__file__).parents[2] / "experiments" / "png_protocol.py"
+    spec = importlib.util.spec_from_file_location("png_protocol", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("crop", ["garg", "eigen"])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_random_maps_of_every_size(height: int, width: int, crop: str, independent: ModuleType) -> None:
+    """Sparse truth from a millimetre to beyond the cap, predictions of the KB crop from 1 mm to infinity."""
+    rng = np.random.default_rng(height + width)
+    true_m = np.exp(rng.uniform(np.log(5e-4), np.log(120), (height, width)))
+    true_m[rng.random(true_m.shape) > 0.05] = 0
+    predicted_m = np.exp(rng.uniform(np.log(5e-4), np.log(300), (352, 1216)))
+    predicted_m[rng.random(predicted_m.shape) < 0.01] = np.inf
+    expected = independent.loop({"a": predicted_m}, {"a": true_m}, crop, kb_crop=True)["a"]
+    ours = score_image("a", predicted_m, true_m, DepthScale.METRES, PROTOCOLS[independent.PROTOCOL_OF_CROP[crop]], "kb")
+    assert ours is not None
+    assert ours.outside_crop == 0
+    assert {name: ours.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-9, abs=1e-6)

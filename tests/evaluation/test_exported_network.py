@@ -18,7 +18,7 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Camera, DepthScale
 from stadia.evaluation import graph_process
-from stadia.evaluation.backends import BACKENDS, BackendChoice, check_backend
+from stadia.evaluation.backends import BACKENDS
 from stadia.evaluation.exported_network import (
     ExportDescription,
     ExportedNetwork,
@@ -186,34 +186,6 @@ for line in {lines!r}:
             assert (found[-1].record.backend, found[-1].record.precision) == (backend, "float32")
         for name in found[0].files:
             np.testing.assert_allclose(found[1].read(name), found[0].read(name), rtol=1e-5)
-
-    def test_what_exports_a_checkpoint_is_not_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(
-            "stadia.evaluation.exported_network.find_spec", lambda name: 1 if name in ("onnx", "onnxruntime") else None
-        )
-        check_backend(BackendChoice("onnxruntime"), is_exported=True)
-        with refuses(ConfigError, where="onnxscript"):
-            check_backend(BackendChoice("onnxruntime"))
-        with refuses(ConfigError, where="openvino"):
-            check_backend(BackendChoice("openvino"), is_exported=True)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("words", "named"),
-        [
-            (["--precision", "int8"], "--precision"),
-            (["--cloud"], "--cloud"),
-            (["--motion", "network"], "--motion"),
-            (["--cloud", "--motion", "aligned"], "--motion and --cloud"),
-        ],
-    )
-    def test_an_option_that_would_do_nothing(
-        self, words: list[str], named: str, model: Path, video: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        code, _, err = stadia("predict", model, video, "--out", tmp_path / "out", "data.camera.focal_px=60", *words)
-        assert (code, err.count("\n")) == (2, 1)
-        assert err.startswith(f"stadia: {named}: found used together with an exported network")
-        assert not (tmp_path / "out").exists()
 
     @pytest.mark.slow
     def test_a_size_that_is_no_multiple_of_the_stride(

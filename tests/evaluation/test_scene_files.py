@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io import scene_files
 from stadia.evaluation.io.point_clouds import MAX_FRAMES, CloudFrames, find_edges
-from stadia.evaluation.io.scene_files import open_glb_file, open_rerun_file
+from stadia.evaluation.io.scene_files import encode_glb, open_glb_file, open_rerun_file
 from stadia.geometry.numpy_camera import CropWindow, centered_K
 
 HEIGHT, WIDTH = 24, 40
@@ -99,3 +100,32 @@ def test_a_recording_of_rerun_holds_camera_and_points(tmp_path: Path) -> None:
     assert data[:2] == b"RR"
     assert len(data) > 2000
     assert [path.name for path in tmp_path.iterdir()] == ["scene.rrd"]
+
+
+def test_points_and_path_are_read_back_by_trimesh() -> None:
+    rng = np.random.default_rng(0)
+    points, colors = rng.normal(size=(50, 3)), rng.integers(0, 256, (50, 3), np.uint8)
+    path = rng.normal(size=(4, 3))
+    scene = trimesh.load(io.BytesIO(encode_glb(points, colors, path)), file_type="glb")
+    (cloud,) = (part for part in scene.geometry.values() if isinstance(part, trimesh.PointCloud))
+    np.testing.assert_allclose(cloud.vertices * (1, -1, -1), points, atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(cloud.colors)[:, :3], colors)
+
+
+def test_the_path_is_a_line() -> None:
+    """Trimesh shows no lines: the document and the bytes are read as the specification has them."""
+    path = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    data = encode_glb(np.zeros((1, 3)), np.zeros((1, 3), np.uint8), path)
+    length = int.from_bytes(data[12:16], "little")
+    document = json.loads(data[20 : 20 + length])
+    (primitive,) = document["meshes"][1]["primitives"]
+    accessor = document["accessors"][primitive["attributes"]["POSITION"]]
+    start = document["bufferViews"][accessor["bufferView"]]["byteOffset"] + 20 + length + 8
+    assert (primitive["mode"], accessor["count"]) == (3, 4)
+    np.testing.assert_array_equal(np.frombuffer(data, "<f4", 12, start).reshape(4, 3) * (1, -1, -1), path)
+
+
+def test_a_cloud_without_points_is_a_file() -> None:
+    data = encode_glb(np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
+    assert data[:4] == b"glTF"
+    assert int.from_bytes(data[8:12], "little") == len(data)

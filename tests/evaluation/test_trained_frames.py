@@ -124,27 +124,6 @@ def test_frames_of_a_video_that_trained_are_counted_by_each_command(
     assert set(count_trained(stadia, checkpoint, video, tmp_path / "other").values()) == {0}
 
 
-@pytest.mark.slow
-def test_a_video_beside_a_training_that_cannot_be_compared_is_not_known(
-    checkpoint: Path, video: Path, stadia: Stadia, tmp_path: Path
-) -> None:
-    """Its frames may be the images that trained: 0 would be a guess."""
-    write_facts(checkpoint, train_images={"drive": "f" * 12})
-    assert set(count_trained(stadia, checkpoint, video, tmp_path / "out").values()) == {None}
-
-
-def test_images_beside_a_training_on_a_video_are_not_known_and_the_reason_is_named(
-    checkpoint: Path, drive_folder: Path, stadia: Stadia
-) -> None:
-    reason = "a video trained the network, and its frames cannot be compared with image files"
-    write_facts(checkpoint, train_videos={"4567": [[0, 3]]})
-    words = ("evaluate", checkpoint, drive_folder)
-    scores = json.loads(stadia(*words, "--json")[1])
-    assert scores["trained_on"] is None
-    assert f"not known how many of the 6 frames trained this network: {reason}" in scores["notes"]
-    mistake(stadia(*words, "--held-out"), f"found frames that cannot be compared: {reason}", "leave --held-out out")
-
-
 def test_a_part_of_the_training_that_cannot_be_compared_is_noted(
     checkpoint: Path, drive_folder: Path, stadia: Stadia
 ) -> None:

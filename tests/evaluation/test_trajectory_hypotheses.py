@@ -12,8 +12,8 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.evaluation.io.trajectory_files import Trajectory
-from stadia.evaluation.recording_scores import score_trajectory
 from stadia.evaluation.trajectory_hypotheses import explain_motion, find_time_offset, fit_lever_arm, reorder_quaternions
+from stadia.evaluation.trajectory_score import score_trajectory
 
 Array = NDArray[np.float64]
 

@@ -45,14 +45,6 @@ def test_a_camera_that_moves_slowly_does_not_stand():
     assert (found.keys, found.standing) == ([0], [])
 
 
-def test_frames_keep_their_index_after_a_lost_one():
-    texture, selector = make_texture(), KeyFrameSelector()
-    for index in (0, 1, 2, 5, 6):
-        selector.add(texture[:, 4 * index : 4 * index + 320], index)
-    assert selector.found.keys == [0, 1, 2, 5, 6]
-    assert selector.found.frames == 7
-
-
 def test_another_scene_is_a_cut():
     first, second = make_texture(0)[:, :320], make_texture(1)[:, :320]
     found = select([first, first, second, second]).found

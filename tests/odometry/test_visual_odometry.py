@@ -22,7 +22,9 @@ from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry import se3
 from stadia.geometry.bundle_adjustment.photometric_residuals import HostPoints
 from stadia.geometry.camera import inverse_intrinsics, pixel_grid
+from stadia.geometry.se3 import se3_exp
 from stadia.odometry import sliding_window_ba as refining
+from stadia.odometry.sliding_window_ba import PoseList
 from stadia.odometry.visual_odometry import CameraPath, track_camera
 from stadia.predict import odometry
 from stadia.predict.odometry import MeasuredPath, _compare_lengths, _score
@@ -350,21 +352,6 @@ def test_a_video_is_scored_by_the_poses_given(stadia, checkpoint, video, tmp_pat
     assert "found 4 poses; expected 12, one for each frame of own.mp4" in err
 
 
-@pytest.mark.parametrize(("where", "way"), [("track_camera", ()), ("draw_paths", ("--method", "network"))])
-def test_an_interrupted_path_leaves_nothing(
-    stadia, checkpoint, drive_folder, tmp_path, monkeypatch: pytest.MonkeyPatch, where: str, way: tuple[str, ...]
-):
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(f"stadia.predict.odometry.{where}", interrupted)
-    code, _, _ = stadia(
-        "odometry", checkpoint, drive_folder, "data.split=test", *way, "--out", tmp_path / "o" / "drive"
-    )
-    assert code == 130
-    assert not (tmp_path / "o" / "drive").exists()
-
-
 def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
@@ -375,3 +362,27 @@ def test_no_path_is_written_into_a_run_with_a_link_inside(tmp_path: Path) -> Non
     (tmp_path / "run" / "odometry").symlink_to(tmp_path)
     with refuses(StadiaError, where="odometry"):
         find(flip=False)
+
+
+HALF_TURNS = ((1.0, -1.0, -1.0, 1.0), (-1.0, 1.0, -1.0, 1.0), (-1.0, -1.0, 1.0, 1.0))
+
+
+def test_poses_come_back_and_hold_no_memory_of_what_they_were_a_view_of() -> None:
+    twists = torch.randn(1500, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = se3_exp(twists)
+    poses = PoseList()
+    assert poses.stack().shape == (0, 4, 4)
+    for T in given:
+        poses.append(T)
+    assert len(poses) == 1500
+    assert torch.equal(poses.stack()[:, :3, 3], given[:, :3, 3])
+    torch.testing.assert_close(poses.stack(), given, rtol=0, atol=4e-15)
+    assert torch.equal(poses[-1], poses.stack()[-1])
+    assert torch.equal(poses[7], poses.stack()[7])
+    assert torch.equal(torch.stack(list(poses)), poses.stack())
+    before = poses[7]
+    poses[7].zero_()
+    assert torch.equal(poses[7], before), "a copy"
+    with pytest.raises(IndexError):
+        poses[1500]
+    assert poses._values.itemsize * len(poses._values) == 56 * 1500

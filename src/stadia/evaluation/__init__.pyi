@@ -35,11 +35,11 @@ from .protocols import Alignment as Alignment
 from .protocols import Protocol as Protocol
 from .protocols import find_protocol as find_protocol
 from .recording_scores import RecordingScores as RecordingScores
-from .recording_scores import TrajectoryScore as TrajectoryScore
 from .recording_scores import evaluate_recordings as evaluate_recordings
 from .recording_scores import has_ground_truth as has_ground_truth
-from .recording_scores import score_trajectory as score_trajectory
 from .recording_scores import write_score as write_score
+from .trajectory_score import TrajectoryScore as TrajectoryScore
+from .trajectory_score import score_trajectory as score_trajectory
 from .validation_metrics import MotionPairs as MotionPairs
 from .validation_metrics import compute_depth_scores as compute_depth_scores
 from .validation_metrics import compute_image_sums as compute_image_sums

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.core.types import Camera, MapsPredictor, PredictedMaps, Predictor
@@ -70,6 +72,13 @@ def predict_maps(predictor: Predictor, image: Tensor, camera: Camera) -> Predict
     if isinstance(predictor, MapsPredictor):
         return predictor.maps(image, camera)
     return PredictedMaps(predictor.inverse_depth(image, camera))
+
+
+def predict_inverse_depth(predictor: Predictor, shown: PreparedFrame) -> NDArray[np.float32]:
+    """Return the inverse depth (h, w) of one prepared frame, in the unit of the predictor."""
+    camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
+    predicted = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)
+    return np.asarray(predicted[0, 0].float().cpu().numpy(), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.types import Camera, DepthScale, Predictor, TrackProgress, no_progress
+from stadia.core.types import DepthScale, Predictor, TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.prediction_checks import SampledFrame, TrainingRecord, measure_frames
 from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
+from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
 from stadia.launch.keep import DepthErrors
@@ -114,9 +115,8 @@ def _compare_depth(predictor: Predictor, given: PredictionInput) -> tuple[tuple[
     chosen = np.unique(np.linspace(0, len(given.indices) - 1, MAX_MATCHED_FRAMES).round().astype(int))
     for index in (given.indices[number] for number in chosen):
         shown = PreparedFrame.prepare(predictor, next(read_frames(recording, [index])))
-        image, K = torch.from_numpy(shown.image)[None], torch.from_numpy(shown.K)
-        output = predictor.inverse_depth(image, Camera(K, predictor.height, predictor.width))[0, 0].float().cpu()
-        depth = shown.predicted(DepthScale.AFFINE_INVERSE, output.numpy(), None).depth_at_image()
+        output = predict_inverse_depth(predictor, shown)
+        depth = shown.predicted(DepthScale.AFFINE_INVERSE, output, None).depth_at_image()
         true_m = recording.depth_m(index)
         errors = None if true_m is None else _relative_errors(depth, true_m, predictor.depth_scale)
         by_truth.append(math.nan if errors is None else float(errors.mean()))

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stadia.core.types import Camera, DepthScale, Predictor
+from stadia.core.types import DepthScale, Predictor
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_map import StoredMap, find_map
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame, PreparedFrame
+from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.geometry.align import umeyama
 from stadia.geometry.scale_fit import HEIGHT_DEVIATION
 from stadia.odometry.visual_odometry import CameraPath
@@ -154,11 +155,9 @@ class MappedPath:
 
     def _measure(self, predictor: Predictor, frame: Frame, points: dict[str, Any], row: int) -> None:
         prepared = PreparedFrame.prepare(predictor, frame)
-        camera = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
-        predicted = predictor.inverse_depth(torch.from_numpy(prepared.image)[None], camera)
+        inverse_depth = predict_inverse_depth(predictor, prepared).astype(np.float64)
         seen = points["points"][points["observed"][points["observed"][:, 0] == row, 1]].astype(np.float64)
         T = np.linalg.inv(self.mapped.select_poses([frame.name])[0])
-        inverse_depth = predicted[0, 0].double().cpu().numpy()
         scale = measure_scale(inverse_depth, prepared.K, seen @ T[:3, :3].T + T[:3, 3])
         if np.isfinite(scale) and scale > 0:
             self.scales.append(scale)

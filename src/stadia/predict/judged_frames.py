@@ -10,14 +10,14 @@ from itertools import islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from stadia.core.types import Camera, Predictor
+from stadia.core.types import Predictor
 from stadia.datasets.splits import frame_indices, unique_recordings
 from stadia.datasets.video.video_map import find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
+from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.paths import expand_home
 from stadia.models.depth.depth_network import DepthNetwork
 from stadia.predict.verdict import PredictionGate
@@ -61,15 +61,9 @@ def observe_training_data(predictor: Predictor, data: VideoData, training: Train
 
 def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
     """Pass frames through, and let the gate judge a part of them."""
-
-    def predict(prepared: PreparedFrame) -> NDArray[np.float32]:
-        image, K = (torch.from_numpy(values) for values in (prepared.image, prepared.K))
-        camera = Camera(K, predictor.height, predictor.width)
-        return predictor.inverse_depth(image[None], camera)[0, 0].float().cpu().numpy()
-
     for frame in frames:
         prepared = PreparedFrame.prepare(predictor, frame)
-        gate.take(prepared.frame, partial(predict, prepared))
+        gate.take(prepared.frame, partial(predict_inverse_depth, predictor, prepared))
         yield frame
 
 

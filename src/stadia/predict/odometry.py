@@ -19,7 +19,7 @@ from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.evaluation.plots.charts import draw_paths
-from stadia.evaluation.recording_scores import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
+from stadia.evaluation.trajectory_score import PATH_ALIGNMENT, TrajectoryScore, score_measured_path
 from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
 from stadia.files.paths import check_no_links, check_writable, expand_home, safe_join
 from stadia.metrics.trajectory_metrics import path_length_m

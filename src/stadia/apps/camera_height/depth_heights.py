@@ -22,7 +22,7 @@ from stadia.apps.camera_height.horizon_video import HorizonView, write_horizon_v
 from stadia.apps.camera_height.scaled_labels import write_scaled_labels
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
-from stadia.core.types import Camera, DepthScale, TrackProgress, no_progress
+from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.frame_store import resize_depth
 from stadia.datasets.masks.height_priors import find_prior
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, select_classes
@@ -31,6 +31,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.plots.charts import draw_height_histogram
+from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
 from stadia.files.paths import expand_home
@@ -88,12 +89,8 @@ def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
     def read(recording: Recording, index: int) -> NDArray[np.float32]:
         (frame,) = read_frames(recording, [index])
         prepared = PreparedFrame.prepare(predictor, frame)
-        K = torch.from_numpy(prepared.K)
-        inverse_depth = predictor.inverse_depth(
-            torch.from_numpy(prepared.image)[None], Camera(K, predictor.height, predictor.width)
-        )
-        predicted = prepared.predicted(predictor.depth_scale, inverse_depth[0, 0].float().cpu().numpy(), None)
-        return predicted.depth_at_image()
+        inverse_depth = predict_inverse_depth(predictor, prepared)
+        return prepared.predicted(predictor.depth_scale, inverse_depth, None).depth_at_image()
 
     return DepthSource(f"the depth of {name}", read)
 

@@ -46,7 +46,7 @@ def score_trajectory_file(
     """Score the path, write the requested files, and return what is printed. Raises ConfigError, DataError."""
     from stadia.evaluation.io.trajectory_files import add_recorded_frames
     from stadia.evaluation.io.trajectory_formats import TrajectoryFormat, read_trajectory
-    from stadia.evaluation.recording_scores import score_trajectory
+    from stadia.evaluation.trajectory_score import score_trajectory
     from stadia.metrics.trajectory_metrics import PathAlignment
 
     formats = [

@@ -20,6 +20,7 @@ from stadia.core.types import Camera, Predictor
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.plots.colormaps import color_heat, color_inverse_depth, to_uint8
 from stadia.evaluation.plots.videos import open_video_file
+from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.image_io import write_image
 from stadia.training.checkpoint import Checkpoint, list_kept_checkpoints
 from stadia.training.loggers import compose_image_sheet
@@ -126,6 +127,24 @@ def select_channels(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
     return chosen
 
 
+def select_drawn(frames: Iterable[Maps]) -> dict[str, SelectedChannels]:
+    """Choose the channels of the stages that are drawn. Raises StadiaError where no stage is a map."""
+    channels = select_blocks(select_channels(frames))
+    if not channels:
+        found = "no layer whose output is a map of the image"
+        raise StadiaError("activations", found=found, expected="one", fix="use a network of convolutions")
+    return channels
+
+
+def _compose_mosaic(tiles: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return tiles side by side, at most WIDEST pixels wide."""
+    sheet = compose_image_sheet(tiles)
+    if sheet.shape[1] <= WIDEST:
+        return sheet
+    size = WIDEST, round(sheet.shape[0] * WIDEST / sheet.shape[1])
+    return np.asarray(cv2.resize(sheet, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def draw_stage(activation: Tensor, channels: SelectedChannels, height: int, width: int) -> NDArray[np.uint8]:
     """Draw the chosen channels of (C, h, w) in a grid (height, width, 3), each with its own colors."""
     span = (channels.high - channels.low).clamp(min=torch.finfo(torch.float32).tiny)
@@ -163,10 +182,7 @@ def write_activation_video(
         open_video_file(out, rate_hz, comment="stadia-activations") as add,
     ):
         run_frame = _FrameRunner(predictor)
-        channels = select_blocks(select_channels(dict(maps) for frame in first if run_frame(frame) is not None))
-        if not channels:
-            found = "no layer whose output is a map of the image"
-            raise StadiaError("activations", found=found, expected="one", fix="use a network of convolutions")
+        channels = select_drawn(dict(maps) for frame in first if run_frame(frame) is not None)
         run_frame = _FrameRunner(predictor)
         for frame in itertools.chain(first, frames):
             image, inverse_depth = run_frame(frame)
@@ -174,20 +190,9 @@ def write_activation_video(
             for stage, of_stage in channels.items():
                 numbers = " ".join(f"#{number}" for number in of_stage.numbers.tolist())
                 tiles[f"{stage}: {numbers}"] = draw_stage(maps[stage], of_stage, height, width)
-            sheet = compose_image_sheet(tiles)
-            if sheet.shape[1] > WIDEST:
-                size = WIDEST, round(sheet.shape[0] * WIDEST / sheet.shape[1])
-                sheet = np.asarray(cv2.resize(sheet, size, interpolation=cv2.INTER_AREA))
-            add(sheet)
+            add(_compose_mosaic(tiles))
             count += 1
     return count
-
-
-def run_predictor(predictor: Predictor, shown: PreparedFrame) -> NDArray[np.float32]:
-    """Return the inverse depth (h, w) of a prepared frame."""
-    camera = Camera(torch.from_numpy(shown.K), predictor.height, predictor.width)
-    inverse_depth = predictor.inverse_depth(torch.from_numpy(shown.image)[None], camera)
-    return np.asarray(inverse_depth[0, 0].float().cpu().numpy(), np.float32)
 
 
 class _FrameRunner:
@@ -202,7 +207,7 @@ class _FrameRunner:
         shown = PreparedFrame.prepare(self.predictor, frame)
         camera = Camera(torch.from_numpy(shown.K), self.predictor.height, self.predictor.width)
         now = torch.from_numpy(shown.image)[None], camera
-        inverse_depth = run_predictor(self.predictor, shown)
+        inverse_depth = predict_inverse_depth(self.predictor, shown)
         self.predictor.T_next_now(*(self.before or now), *now)
         self.before = now
         return shown.image, inverse_depth
@@ -241,10 +246,7 @@ def write_activations_over_steps(run: Path, open_network: OpenNetwork, frame: Fr
     opened.sort(key=lambda checkpoint: checkpoint.header.step)
     last, predictor = open_network(opened[-1])
     maps, _, _ = _run(last, predictor, frame)
-    channels = select_blocks(select_channels([maps]))
-    if not channels:
-        found = "no layer whose output is a map of the image"
-        raise StadiaError("activations", found=found, expected="one", fix="use a network of convolutions")
+    channels = select_drawn([maps])
     tops = {name: _largest(weight) for name, weight in select_layers(last).items()}
     sheets = []
     with open_video_file(out, STEPS_A_SECOND, comment="stadia-activations") as add:
@@ -285,11 +287,7 @@ def draw_step(
     weights = select_layers(network)
     for name, top in tops.items():
         tiles[name.removesuffix(".weight")] = draw_weights(weights[name], top, height, width)
-    sheet = compose_image_sheet(tiles)
-    if sheet.shape[1] > WIDEST:
-        size = WIDEST, round(sheet.shape[0] * WIDEST / sheet.shape[1])
-        sheet = np.asarray(cv2.resize(sheet, size, interpolation=cv2.INTER_AREA))
-    return sheet
+    return _compose_mosaic(tiles)
 
 
 def draw_weights(weight: Tensor, top: float, height: int, width: int) -> NDArray[np.uint8]:
@@ -310,5 +308,5 @@ def _run(
     """Return the activations, the network's input (3, h, w), and its inverse depth (h, w)."""
     prepared = PreparedFrame.prepare(predictor, frame)
     with record_activations(network, predictor.height, predictor.width) as maps:
-        inverse_depth = run_predictor(predictor, prepared)
+        inverse_depth = predict_inverse_depth(predictor, prepared)
         return dict(maps), prepared.image, inverse_depth

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
 from stadia.core.errors import ConfigError, StadiaError
-from stadia.core.types import Camera
 from stadia.dataloading.config import DatasetConfig
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.datasets.open_dataset import VIDEO, detect_format
@@ -103,6 +101,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
     points are beyond the reach of a small network, else at the points of the map. None where these are too few.
     """
     from stadia.evaluation.frame_preparation import Frame, PreparedFrame
+    from stadia.evaluation.predict_frames import predict_inverse_depth
     from stadia.mapping.frame_stream import MAX_FRAMES, FrameStream
     from stadia.models.depth.depth_network import build_depth_network
     from stadia.recipes.base.network_recipe import make_network_recipe
@@ -124,8 +123,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
         if points is None:
             continue
         prepared = PreparedFrame.prepare(predictor, frame)
-        shown = Camera(torch.from_numpy(prepared.K), predictor.height, predictor.width)
-        inverse = predictor.inverse_depth(torch.from_numpy(prepared.image)[None], shown)[0, 0].float().cpu().numpy()
+        inverse = predict_inverse_depth(predictor, prepared)
         depth = prepared.predicted(predictor.depth_scale, inverse, None).depth_at_image()
         xy, z = (points.xy, points.z) if points.road is None else project_road(points.road, frame.K)
         x, y = np.floor(xy + 0.5).astype(int).T
