@@ -99,12 +99,6 @@ def test_a_sensor_file_of_euroc_is_read(tmp_path: Path) -> None:
         read_calibration(write(path, EUROC.replace("[700, 710,", "[700,")))
 
 
-def test_one_camera_of_kalibr_without_a_name_keeps_its_distortion(tmp_path: Path) -> None:
-    text = EUROC.replace("distortion_coefficients", "distortion_coeffs")
-    (camera,) = read_calibration(write(tmp_path / "camera.yaml", text))
-    assert camera.distortion == (-0.28, 0.07, 0.0002, 0.00002)
-
-
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

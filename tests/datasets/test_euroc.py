@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,12 +33,8 @@ from scipy.spatial.transform import Rotation
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
-from stadia.dataloading.config import DataConfig
-from stadia.dataloading.samples import open_split
-from stadia.datasets import lens_distortion
 from stadia.datasets.formats.euroc import read_camera
 from stadia.datasets.formats.rectification import IMAGES_EXCHANGED, INTRINSICS_EXCHANGED, RectifiedPair, rectify_pair
-from stadia.datasets.frame_store import open_frame_store
 from stadia.datasets.open_dataset import find_held_out_split, open_recordings, read_named_splits
 
 OneLine = Callable[..., None]
@@ -149,30 +144,6 @@ def test_a_focal_length_of_one_axis_alone_is_refused(tmp_path: Path, one_line: O
     one_line(caught.value, f"fx {ratio * fx:g} and fy {fy:g}", "of pixels 1.30 times as long as wide")
 
 
-def test_a_lens_wider_than_any_pinhole_is_cut(tmp_path: Path) -> None:
-    """An equidistant lens of 180 degrees: the pinhole image shows at most 60 degrees from the axis, and nothing that
-    was not seen.
-    """
-    wide = replace(CAM0, model="equidistant", coefficients=(0.0, 0, 0, 0), intrinsics=(239.4, 239.4, 375.5, 239.5))
-    left, right = (read_camera(replace(wide, T_BS=T).write(tmp_path / str(n))) for n, T in enumerate((T_BS0, T_BS1)))
-    pair = rectify_pair(left.lens, right.lens, np.linalg.inv(T_BS1) @ T_BS0, "pair")
-    corner = np.array([0, 0, 1.0]) @ np.linalg.inv(pair.left.new_K).T
-    assert 45 < np.degrees(np.arctan(np.linalg.norm(corner[:2]))) <= lens_distortion.MAX_ANGLE_DEG + 2
-
-
-def test_sequences_are_found_below_any_folder(rendered: Path) -> None:
-    sequence = rendered / "V1_01_easy"
-    names = {open_recordings(path)[0].name for path in (rendered, rendered.parent, sequence, sequence / "mav0")}
-    assert names == {"euroc/V1_01_easy"}
-
-
-def test_times_and_frame_numbers_are_read(rendered: Path) -> None:
-    (recording,) = open_recordings(rendered)
-    assert recording.timestamp_s(2) == pytest.approx((START_NS + 2 * FRAME_NS) / 1e9, abs=1e-6)
-    assert [recording.number(i) for i in range(3)] == [0, 1, 2]
-    assert recording.selection is None
-
-
 def test_ground_truth_is_interpolated_by_time(flat: Path) -> None:
     """Frames before and after it, and in a hole of it, have none; its rate and its rows do not matter."""
     write_ground_truth(
@@ -204,12 +175,6 @@ def test_ground_truth_of_another_sensor_is_moved_to_the_body(flat: Path) -> None
     assert not np.allclose(of_sensor.T_world_camera(0), of_body.T_world_camera(0))
 
 
-def test_without_ground_truth_there_are_no_poses(flat: Path) -> None:
-    (flat / "state_groundtruth_estimate0").rename(flat / "vicon0")
-    (recording,) = open_recordings(flat)
-    assert recording.T_world_camera(0) is None
-
-
 def test_frames_without_a_right_image_are_dropped_and_counted(flat: Path) -> None:
     write_images(flat / "cam0", [0, 1, 2, 3], lambda index: np.full((120, 188), 30 * index, np.uint8))
     stamps = [START_NS + FRAME_NS * index for index in (0, 2)]
@@ -239,34 +204,6 @@ def test_standing_frames_are_dropped_with_option(world: Any, rendered: Path, tmp
         open_recordings(world.recording(tmp_path / "other"), standing="drop")
 
 
-def test_cached_images_are_rectified(rendered: Path) -> None:
-    (recording,) = open_recordings(rendered)
-    store = open_frame_store(recording, 120, 188, side="right")
-    assert (store.image(1) == recording.image(1, "right")).all()
-
-
-def test_maps_are_computed_once_and_not_pickled(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    model = lens_distortion.DISTORTION_MODELS["radial-tangential"]
-    counted = replace(model, maps=lambda *arguments: made.append(1) or model.maps(*arguments))
-    monkeypatch.setitem(lens_distortion.DISTORTION_MODELS, "radial-tangential", counted)
-    (recording,) = open_recordings(rendered)
-    first = [recording.image(0), recording.image(1), recording.image(0, "right")]
-    assert len(made) == 2
-    sent = pickle.dumps(recording)
-    assert len(sent) < 20_000, "a worker makes its own"
-    assert (pickle.loads(sent).image(0) == first[0]).all()
-
-
-def test_fingerprint_depends_on_calibration(flat: Path) -> None:
-    (before,) = open_recordings(flat)
-    assert before.fingerprint() == open_recordings(flat)[0].fingerprint()
-    left = before.rectification.left
-    bent = replace(left, lens=replace(left.lens, coefficients=left.lens.coefficients + 1e-3))
-    other = replace(before, rectification=replace(before.rectification, left=bent))
-    assert other.fingerprint() != before.fingerprint()
-
-
 def test_exchanged_images_or_intrinsics_leave_the_rows_of_the_right_form(flat: Path) -> None:
     """Points through two lenses, rectified with one mistake: only its cure puts each point into one row."""
     left, right = (read_camera(flat / name / "sensor.yaml").lens for name in ("cam0", "cam1"))
@@ -294,17 +231,6 @@ def test_exchanged_images_or_intrinsics_leave_the_rows_of_the_right_form(flat: P
         offsets = {form: np.abs(px).max() for form, px in wrong.other_rows_px(*shown).items()}
         assert offsets.pop(name) < 0.05, "of interpolated maps"
         assert min(offsets.values()) > 1
-
-
-def test_splits_equal_d3vo(flat: Path) -> None:
-    root = flat.parent.parent
-    assert read_named_splits(root) == {"train": ["MH_01_easy"]}
-    for name in ("V2_01_easy", "MH_04_difficult"):
-        (root / name).symlink_to(flat.parent, target_is_directory=True)
-    assert read_named_splits(flat.parent) == {}
-    assert find_held_out_split(root) is None  # links to one sequence are that sequence
-    split = open_split(DataConfig(path=str(root), split_by={"val_share": 0}))
-    assert [frames.recording.name for frames in split.train] == ["euroc/MH_01_easy"]
 
 
 def test_every_sequence_is_in_one_split(tmp_path: Path) -> None:
@@ -346,11 +272,3 @@ def test_real_pair_has_equal_rows(real_data: Path) -> None:
     )
     assert np.median(np.abs(apart[:, 1])) < 0.5
     assert (apart[np.abs(apart[:, 1]) < 2, 0] > 0).mean() > 0.95, "x_left > x_right"
-
-
-def test_a_split_file_names_frames_by_their_timestamps(rendered: Path, tmp_path: Path):
-    """Of nineteen digits."""
-    (recording,) = open_recordings(rendered)
-    (tmp_path / "train.txt").write_text(f"{recording.name} {START_NS + FRAME_NS}\n{recording.name} {START_NS} l\n")
-    split = open_split(DataConfig(path=str(rendered), split_by={"train_file": str(tmp_path / "train.txt")}))
-    assert [(frames.indices, frames.side) for frames in split.train] == [((1, 0), "left")]

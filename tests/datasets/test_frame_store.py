@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +15,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError, StadiaError
 from stadia.datasets import frame_store as cache
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import FrameStore, open_frame_store, resize_image
+from stadia.datasets.frame_store import open_frame_store, resize_image
 from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]
@@ -52,16 +50,6 @@ def test_store_is_written_once_for_each_content_side_and_size(
     assert open_frame_store(recording, 48, 64).path != first.path
 
 
-def test_cache_folder_from_config_environment_or_default(
-    recording: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert open_frame_store(recording, 48, 64).path.parent == tmp_path / "cache"  # $STADIA_CACHE
-    chosen = CacheConfig(folder=str(tmp_path / "chosen"))
-    assert open_frame_store(recording, 48, 64, config=chosen).path.parent == tmp_path / "chosen"
-    monkeypatch.delenv("STADIA_CACHE")
-    assert cache.find_cache_folder(CacheConfig()).name == "stadia"
-
-
 def test_leftovers_of_a_killed_process_are_replaced(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_frame_store(recording, 48, 64)
     whole = store.path.read_bytes()
@@ -89,13 +77,6 @@ def test_full_disk_is_reported_before_writing(
     one_line(caught.value, "0.0 KiB free", "expected 36.0 KiB", "data.cache.folder")
 
 
-def test_a_file_of_another_size_is_refused(tmp_path: Path, one_line: OneLine) -> None:
-    (tmp_path / "x.rgb").write_bytes(b"12345")
-    with pytest.raises(DataError) as caught:
-        FrameStore(tmp_path / "x.rgb", 1, 1)
-    one_line(caught.value, tmp_path / "x.rgb", "5 bytes", "multiple of 3")
-
-
 @pytest.mark.parametrize("damage", ["cut", "removed", "random"])
 def test_a_store_that_is_damaged_while_it_is_read_is_named(recording: Any, damage: str) -> None:
     """A cut file was an internal error, or ended the process; random bytes were trained on without a word."""
@@ -111,22 +92,6 @@ def test_a_store_that_is_damaged_while_it_is_read_is_named(recording: Any, damag
     for index in (1, 3):
         with refuses(DataError, where="a-left-64x48"):
             store.image(index)
-
-
-def test_a_store_without_sums_is_written_again(recording: Any) -> None:
-    store = open_frame_store(recording, 48, 64)
-    whole = store.path.read_bytes()
-    cache.name_sums(store.path).unlink()
-    store.path.write_bytes(bytes(len(whole)))
-    assert open_frame_store(recording, 48, 64).path.read_bytes() == whole
-
-
-def test_pickled_store_is_small(recording: Any) -> None:
-    store = open_frame_store(recording, 48, 64)
-    picture = store.planar(1).copy()
-    travelled = pickle.dumps(store)
-    assert len(travelled) < 1000
-    assert np.array_equal(pickle.loads(travelled).planar(1), picture)
 
 
 def _fill(folder: str, together: Any, results: Any) -> None:

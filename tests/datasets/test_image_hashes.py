@@ -8,7 +8,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pytest
 
 from stadia.datasets.formats.kitti import _ODOMETRY_DRIVES as _DRIVES
 from stadia.datasets.image_files import HASH_DIGITS, hash_file, hash_frames, join_hashes, split_hashes
@@ -32,12 +31,6 @@ def test_hash_identifies_copies_and_separates_images(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_shorter_than_a_piece_and_an_empty_one(tmp_path: Path) -> None:
-    (tmp_path / "short").write_bytes(b"abc")
-    (tmp_path / "empty").write_bytes(b"")
-    assert hash_file(tmp_path / "short") != hash_file(tmp_path / "empty")
-
-
 def test_hashes_of_selected_frames(tmp_path: Path, world: Any) -> None:
     (recording,) = open_recordings(world.recording(tmp_path / "a", 4))
     found = hash_frames(recording, [1, 3])
@@ -45,12 +38,6 @@ def test_hashes_of_selected_frames(tmp_path: Path, world: Any) -> None:
     assert found[3] == hash_file(tmp_path / "a" / "left" / "000003.png")
     assert hash_frames(recording, [1], "right") != hash_frames(recording, [1])
     assert split_hashes(join_hashes(list(found.values()))) == list(found.values())
-
-
-def test_video_frames_have_no_hashes(tmp_path: Path, world: Any) -> None:
-    (recording,) = open_recordings(world.recording(tmp_path / "a", 4))
-    recording.file = lambda index, side="left": None
-    assert hash_frames(recording, [0, 1]) == {}
 
 
 def test_recordings_of_one_drive_share_a_session(tmp_path: Path, world: Any) -> None:
@@ -62,11 +49,3 @@ def test_recordings_of_one_drive_share_a_session(tmp_path: Path, world: Any) -> 
     (own,) = open_recordings(world.recording(tmp_path / "a", 4))
     assert own.session == own.name
     assert len(set(_DRIVES.values())) == len(_DRIVES) == 11
-
-
-@pytest.mark.real
-def test_real_drives_are_their_own_session(real_data: Path) -> None:
-    (drive,) = open_recordings(real_data / "kitti_raw")
-    assert drive.session == crop_recording(drive, "kb").session == "2011_09_26_drive_0000"
-    found = hash_frames(drive, range(len(drive)))
-    assert len(set(found.values())) == len(found) == 78

@@ -38,12 +38,6 @@ def test_color_pair_is_offset_from_camera_0(tmp_path: Path, world: Any) -> None:
     assert gray.file(0).parent.name == "image_0"
 
 
-def test_single_camera_is_read(tmp_path: Path, world: Any) -> None:
-    (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=2, cameras=(0,)))
-    assert recording.sides == ("left",)
-    assert recording.T_right_left is None
-
-
 def test_partial_sequence_selects_its_rows_of_poses_and_times(tmp_path: Path, world: Any) -> None:
     """Images 3 to 5 beside the official files of the whole sequence."""
     (recording,) = open_recordings(world.kitti_odometry(tmp_path, frames=3, first=3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,51 +104,6 @@ def test_depth_files_begin_with_the_one_that_is_read(drive: Path, world: Any, ki
     assert recording.depth_m(0) is None
 
 
-def test_each_kind_of_ground_truth_is_read(drive: Path, tmp_path: Path, world: Any, one_line: OneLine) -> None:
-    def write(folder: Path, kind: str, metres: int) -> None:
-        path = folder / "proj_depth" / kind / "image_02" / "0000000000.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), np.full((world.height, world.width), metres * 256, np.uint16))
-
-    def depth(**options: Any) -> float | None:
-        found = open_recordings(drive, **options)[0].depth_m(0)
-        return None if found is None else float(found.max())
-
-    assert depth() == pytest.approx(9.73)
-    assert depth(ground_truth="lidar_eigen") == pytest.approx(10)
-    assert depth(ground_truth="none") is None
-    write(drive, "velodyne_raw", 5)
-    assert depth() == 5
-    write(drive, "groundtruth", 7)
-    assert depth() == 7
-    assert depth(ground_truth="velodyne_raw") == 5
-    assert open_recordings(drive)[0].depth_m(1) is None
-    with_jpeg = drive / "proj_depth" / "groundtruth" / "image_02" / "0000000001.jpg"
-    with_jpeg.touch()
-    with refuses(DataError, found="JPEG"):
-        open_recordings(drive)[0].depth_m(1)
-    with_jpeg.unlink()
-    write(tmp_path / "annotated" / "val" / drive.name, "groundtruth", 9)
-    assert depth(ground_truth="groundtruth", ground_truth_path=str(tmp_path / "annotated")) == 9
-    with pytest.raises(DataError) as caught:
-        depth(ground_truth="velodyne_raw", ground_truth_path=str(tmp_path / "annotated"))
-    one_line(caught.value, "annotated", "ground truth 'velodyne_raw'")
-    for wrong in ("absent", "empty"):  # with `auto` another kind was read without a word
-        (tmp_path / "empty").mkdir(exist_ok=True)
-        with pytest.raises(DataError) as caught:
-            depth(ground_truth_path=str(tmp_path / wrong))
-        one_line(caught.value, wrong, "data.ground_truth_path")
-        assert depth(ground_truth="none", ground_truth_path=str(tmp_path / wrong)) is None, "no map is read"
-    shutil.rmtree(tmp_path / "annotated" / "val" / drive.name)
-    write(tmp_path / "annotated" / "train" / "another_drive_sync", "groundtruth", 9)
-    with refuses(DataError, where="annotated", found="2011_09_26_drive_0001"):
-        depth(ground_truth_path=str(tmp_path / "annotated"))
-    shutil.copytree(drive, drive.with_name("another_drive_sync"))
-    ours, annotated = open_recordings(drive.parent, ground_truth_path=str(tmp_path / "annotated"))
-    assert annotated.depth_m(0).max() == 9
-    assert ours.depth_m(0).max() == pytest.approx(9.73), "a drive without maps has scans"
-
-
 def test_the_kind_of_ground_truth_is_named(drive: Path, world: Any) -> None:
     """As `auto` chooses it for each frame, also through a part and a crop of the recording."""
     kinds = {"auto": "lidar", "lidar_eigen": "lidar_eigen", "none": ""}
@@ -199,19 +153,3 @@ def test_gps_driving_forward_moves_the_camera_forward() -> None:
     T_next_now = np.linalg.inv(poses[1]) @ poses[0]
     assert T_next_now[2, 3] < -0.7
     assert np.abs(T_next_now[:2, 3]).max() < 1e-6
-
-
-def test_without_gps_there_are_no_poses(drive: Path, one_line: OneLine) -> None:
-    (drive / "oxts" / "data" / "0000000001.txt").write_text("1 2 3")
-    with pytest.raises(DataError) as caught:
-        open_recordings(drive)
-    one_line(caught.value, "0000000001.txt", "30 numbers")
-    (drive / "oxts" / "data" / "0000000001.txt").unlink()
-    assert open_recordings(drive)[0].T_world_camera(0) is None
-
-
-def test_a_drive_without_its_dates_calibration(drive: Path, one_line: OneLine) -> None:
-    (drive.parent / "calib_cam_to_cam.txt").unlink()
-    with pytest.raises(DataError) as caught:
-        open_recordings(drive)
-    one_line(caught.value, drive.parent / "calib_cam_to_cam.txt", "no such file")

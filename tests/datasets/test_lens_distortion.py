@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from mapped_images import write_map
@@ -192,17 +191,6 @@ def test_a_photo_is_undistorted(world: Any, tmp_path: Path) -> None:
     assert np.abs(frame.image.astype(int) - true).mean() < 1
 
 
-def test_undistort_false_reads_the_frames_as_they_are(
-    world: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    images = write_folder(world, tmp_path / "images", "equidistant")
-    write_camera(images, model="equidistant", coefficients=LENSES["equidistant"])
-    (recording,) = open_recordings(images, stride=1, camera={"undistort": False})
-    np.testing.assert_allclose(recording.K(0), K)
-    assert (recording.image(0) == film(world, "equidistant")[0]).all()
-    assert "which a pinhole does not; camera.undistort=true removes it" in caplog.text
-
-
 def test_the_lens_that_a_map_found_is_removed(world: Any, tmp_path: Path) -> None:
     images = write_folder(world, tmp_path / "images", "radial-tangential")
     write_map(find_map_folder(images))
@@ -238,13 +226,3 @@ def test_a_distortion_that_no_lens_has_is_one_line(
     with pytest.raises(DataError) as caught:
         open_recordings(images, stride=1)
     one_line(caught.value, words)
-
-
-def test_a_distortion_that_is_not_known_is_refused(stadia: Any, tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    assert cv2.imwrite(str(tmp_path / "images" / "0.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    values = {"fx": 100, "fy": 100, "cx": 90, "cy": 60, "width": WIDTH, "height": HEIGHT, "kalibr": "omni"}
-    (tmp_path / "cam.yaml").write_text(KALIBR.format(**values, coefficients=[0.1, 0, 0, 0]))
-    code, _, err = stadia("camera", tmp_path / "images", "--calibration", tmp_path / "cam.yaml")
-    assert (code, "coefficients of the distortion 'omni'" in err) == (2, True), err
-    assert not (tmp_path / "images" / "K.json").exists()

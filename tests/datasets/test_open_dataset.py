@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets import DATASETS
-from stadia.datasets.open_dataset import open_recordings, read_named_splits
+from stadia.datasets.open_dataset import open_recordings
 
 OneLine = Callable[..., None]
 
@@ -32,17 +31,6 @@ def test_a_folder_with_one_video_names_the_video_to_pass(tmp_path: Path) -> None
     (tmp_path / "kitchen.mp4").write_bytes(b"video")
     (tmp_path / "kitchen.K.json").write_text("{}", encoding="utf-8")
     with refuses(DataError, found="kitchen.mp4"):
-        open_recordings(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("record", "found", "fix"),
-    [("predictions.json", "a folder of predictions", "--depth"), ("run.json", "the folder of a run", "stadia predict")],
-)
-def test_what_stadia_wrote_is_no_data(tmp_path: Path, record: str, found: str, fix: str) -> None:
-    (tmp_path / record).write_text("{}")
-    (tmp_path / "side_by_side.mp4").write_bytes(b"video")
-    with refuses(DataError, found=found, fix=fix):
         open_recordings(tmp_path)
 
 
@@ -77,35 +65,6 @@ def test_a_folder_of_several_datasets_is_refused(tmp_path: Path, world: Any) -> 
     assert open_recordings(tmp_path / "data", "kitti_odometry")[0].name == "kitti_odometry/06"
 
 
-def test_a_folder_that_cannot_be_read_is_no_further_dataset(
-    tmp_path: Path, world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As lost+found of a disk."""
-    world.kitti_odometry(tmp_path / "disk", frames=1)
-    (tmp_path / "disk" / "lost+found").mkdir()
-    (tmp_path / "disk" / "loop").symlink_to("loop")
-    stat = os.stat
-
-    def refuse(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
-        if "lost+found/" in str(path):
-            raise PermissionError(13, "Permission denied", str(path))
-        return stat(path, *arguments, **options)
-
-    monkeypatch.setattr(os, "stat", refuse)
-    assert open_recordings(tmp_path / "disk")[0].name == "kitti_odometry/06"
-
-
-def test_recordings_without_their_dataset_are_not_taken_for_images(tmp_path: Path, world: Any) -> None:
-    """A folder of recordings needs no dataset.json; it names no splits then."""
-    path = tmp_path / "own"
-    world.dataset(path, {"train": ["a"], "val": ["b"]}, frames=1)
-    (path / "dataset.json").rename(path / "preview.png")
-    assert [one.name for one in open_recordings(path)] == ["own/a", "own/b"]
-    assert [one.name for one in open_recordings(path, recordings=["b"])] == ["own/b"]
-    assert read_named_splits(path) == {}
-    assert open_recordings(path / "a")[0].name == "a"
-
-
 def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
@@ -127,13 +86,6 @@ def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine
             one_line(caught.value, *DATASETS, "stadia list datasets")
         elif path.exists():
             one_line(caught.value, "stadia list datasets")
-
-
-@pytest.mark.parametrize("name", ["kitti_odometry", "kitti_raw", "sevenscenes"])
-def test_wrong_explicit_format_is_refused(tmp_path: Path, one_line: OneLine, name: str) -> None:
-    with pytest.raises(DataError) as caught:
-        open_recordings(tmp_path, name)
-    one_line(caught.value, tmp_path, "no recording", DATASETS.load(name).layout)
 
 
 def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, world: Any, one_line: OneLine) -> None:
@@ -158,11 +110,6 @@ def test_option_without_effect_is_refused(tmp_path: Path, world: Any, one_line: 
         open_recordings(tmp_path, camera={"focal_px": 100}, stride=2)
     one_line(caught.value, "data.camera", "data.stride", "'kitti_odometry' does not use this option")
     assert not any(one.has_stride for one in open_recordings(tmp_path, color="gray", size=(48, 80)))
-
-
-def test_other_kitti_layouts_are_no_sequences(tmp_path: Path, world: Any) -> None:
-    world.save(tmp_path / "training" / "image_2" / "000000.png", world.render(0)[0])
-    assert not DATASETS.load("kitti_odometry")().recognizes(tmp_path)
 
 
 def test_frame_range_is_selected(tmp_path: Path, world: Any) -> None:

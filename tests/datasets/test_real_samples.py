@@ -10,9 +10,6 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.dataloading.config import AugmentationConfig, ColorConfig
-from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
-from stadia.datasets.config import CacheConfig
 from stadia.datasets.formats.sevenscenes import DEPTH_K
 from stadia.datasets.open_dataset import open_recordings
 
@@ -109,23 +106,3 @@ def test_video_file_and_image_folder_give_equal_frames(
     assert 35 <= len(file) <= 55
     for index in range(len(file)):
         assert np.array_equal(file.image(index), folder.image(index))
-
-
-def test_samples_of_three_datasets(real_data: Path, tmp_path: Path) -> None:
-    cache = CacheConfig(folder=str(tmp_path / "cache"))
-    recordings = [
-        open_recordings(real_data / name, frames=(0, 6))[0] for name in ("kitti_odometry", "kitti_raw", "sevenscenes")
-    ]
-    mono = VideoSamples(recordings, height=96, width=320, ground_truth_depth=True, cache=cache)
-    assert mono.stereo is False
-    assert len(mono) == 12
-    batch = unpack_batch(stack_samples([mono.packed(0), mono.packed(4), mono.packed(8)]))
-    assert [float(d.max()) > 0 for d in batch.targets.depth_m] == [False, True, True]
-    stereo = VideoSamples(
-        recordings[:1],
-        height=96,
-        width=320,
-        augmentation=AugmentationConfig(mirror=1, color=ColorConfig(probability=1)),
-        cache=cache,
-    )
-    assert stereo[0].inputs.T_source_target_rig[2, 0, 3] == pytest.approx(-0.5372, abs=5e-5)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError
@@ -119,13 +118,6 @@ def test_a_wrong_line_is_named(
     with pytest.raises(DataError) as caught:
         read_split_file(file, open_recordings(tmp_path))
     one_line(caught.value, file, *parts)
-
-
-def test_split_file_with_a_missing_side_is_refused(tmp_path: Path, world: Any) -> None:
-    world.kitti_odometry(tmp_path, frames=2, cameras=(0,))
-    (tmp_path / "split.txt").write_text("06 1 r\n")
-    with refuses(DataError, where="split.txt", found="1"):
-        read_split_file(tmp_path / "split.txt", open_recordings(tmp_path))
 
 
 def test_ambiguous_recording_name_is_refused(tmp_path: Path, one_line: OneLine) -> None:

@@ -170,22 +170,6 @@ def test_depth_as_a_jpeg_is_refused(tmp_path: Path, world: Any, one_line: OneLin
     one_line(caught.value, picture, "JPEG", "lossy")
 
 
-@pytest.mark.parametrize("stored", ["bits", "size"])
-def test_depth_of_8_bits_or_of_another_size_is_refused(
-    tmp_path: Path, world: Any, one_line: OneLine, stored: str
-) -> None:
-    folder = world.recording(tmp_path / "a", 2)
-    (folder / "depth" / "left" / "000001.npy").unlink()
-    picture = folder / "depth" / "left" / "000001.png"
-    height, width = (world.height, world.width) if stored == "bits" else (world.height // 2, world.width)
-    cv2.imwrite(str(picture), np.full((height, width), 200, np.uint8 if stored == "bits" else np.uint16))
-    with pytest.raises(DataError) as caught:
-        open_recordings(folder)[0].depth_m(1)
-    one_line(
-        caught.value, picture, *(("uint8", "16-bit") if stored == "bits" else (f"{width}x{height}", "image's size"))
-    )
-
-
 def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -> None:
     folder = world.recording(tmp_path / "a", 3)
     depth = folder / "depth" / "left" / "000001.npy"
@@ -210,9 +194,3 @@ def test_wrong_content_is_named(tmp_path: Path, world: Any, one_line: OneLine) -
     (folder / "recording.json").write_text("{")
     with refuses(DataError, where="recording.json", found="JSON"):
         open_recordings(folder)
-
-
-def test_dataset_without_recordings_is_refused(tmp_path: Path, world: Any) -> None:
-    world.dataset(tmp_path, {"train": []}, frames=1)
-    with refuses(DataError, where="dataset.json"):
-        open_recordings(tmp_path)

@@ -157,20 +157,6 @@ def test_wrong_rows_are_named(tmp_path: Path, one_line: OneLine, rows: list[str]
     one_line(caught.value, tmp_path / "list.csv", *parts)
 
 
-def test_rows_of_a_text_are_its_lines(tmp_path: Path, one_line: OneLine) -> None:
-    (tmp_path / "a.mp4").touch()
-    with pytest.raises(DataError) as caught:
-        read_entries(write_list(tmp_path / "list.txt", "# drives", "", "a.mp4", "missing.mp4"))
-    one_line(caught.value, tmp_path / "list.txt", "row 4", "missing.mp4")
-
-
-def test_half_filled_split_is_refused(tmp_path: Path) -> None:
-    for name in ("a.mp4", "b.mp4"):
-        (tmp_path / name).touch()
-    with refuses(DataError, where="list.csv", found="b"):
-        read_named_splits(write_list(tmp_path / "list.csv", "video,split", "a.mp4,train", "b.mp4,"))
-
-
 def test_survey_has_a_row_for_each_video_and_names_faults(drives: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     rows = [f"{drives}/north/a.mp4,train", f"{drives}/north/b.mp4,val", "bad.mp4,val"]

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 from tests.refusals import refuses
 
-from stadia.cli.check import _describe_opened
 from stadia.core.errors import ConfigError
 from stadia.datasets import frame_store
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
-from stadia.datasets.recordings import FrameRange, crop_recording
 from stadia.datasets.video import video_files
 
 FOCAL = {"focal_px": 120}
@@ -57,26 +55,6 @@ def test_long_video_is_sampled_in_segments_without_storing(
     assert len({stretch.fingerprint() for stretch in stretches}) == 4
     assert all(stretch.is_part and stretch.has_stride for stretch in stretches)
     assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.slow
-def test_a_view_of_a_part_is_a_part(drive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stadia.geometry.numpy_camera.IMAGE_CROPS", {"kb": (32, 96)})
-    for stretch in sample_recordings(drive, camera=FOCAL):
-        assert FrameRange(stretch, 1, 4).is_part
-        assert crop_recording(FrameRange(stretch, 1, 4), "kb").is_part
-    cropped = [crop_recording(stretch, "kb") for stretch in sample_recordings(drive, camera=FOCAL)]
-    assert _describe_opened(cropped) == "24 frames of the video checked, in 4 stretches, at 96x32"
-    (whole,) = open_recordings(drive, camera=FOCAL)
-    assert not FrameRange(whole, 1, 4).is_part, "the user chose these frames"
-
-
-@pytest.mark.slow
-def test_a_range_of_frames_is_one_of_the_whole_video(drive: Path) -> None:
-    (sampled,) = sample_recordings(drive, camera=FOCAL, frames=(20, 150))
-    (opened,) = open_recordings(drive, camera=FOCAL, frames=(20, 150))
-    assert (len(sampled), sampled.number(0)) == (130, 20)
-    assert sampled.fingerprint() == opened.fingerprint()
 
 
 def test_large_frames_are_reduced_and_the_camera_with_them(

@@ -36,11 +36,6 @@ def test_a_class_without_a_prior_has_none():
     assert set(CLASS_ALIASES.values()) <= set(KITTI)
 
 
-def test_own_priors_take_precedence():
-    own = {"rider": HeightPrior(mean_m=1.8, spread_m=0.1, source="a tape measure"), "cyclist": KITTI["cyclist"]}
-    assert find_prior("rider", own).mean_m == 1.8
-
-
 def test_every_prior_has_a_source():
     with pytest.raises(ValidationError):
         HeightPrior(mean_m=1.5, spread_m=0.1)

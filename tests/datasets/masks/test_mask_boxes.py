@@ -54,10 +54,6 @@ def test_nearer_object_at_foot_or_top_hides_and_farther_does_not():
     assert find_mask_boxes(masks(behind, *hood), CLASSES)[0].hidden
 
 
-def test_image_without_objects_has_no_boxes():
-    assert find_mask_boxes(masks(), CLASSES) == []
-
-
 def test_object_near_the_border_counts_as_cut():
     for box, cut in (
         ((20, 30, 60, 50), False),
