@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
 from stadia.core.errors import StadiaError
 from stadia.evaluation.backends import BACKENDS, BackendChoice
@@ -222,15 +221,6 @@ class TestExportsOfARun:
         assert (f"note: {file} cannot be used, and is written again: " in caplog.text) == is_written
         assert (f"exporting {file}, once ..." in capsys.readouterr().err) == is_written
 
-    def test_a_link_in_its_folder_is_refused(self, exports: export.NetworkExports, tmp_path: Path) -> None:
-        (file,) = exports.folder.glob("depth-*.onnx")
-        (tmp_path / "elsewhere").touch()
-        file.unlink()
-        file.symlink_to(tmp_path / "elsewhere")
-        with refuses(StadiaError, where="depth-float32"):
-            exports.open_float32("onnxruntime")
-        assert (tmp_path / "elsewhere").read_bytes() == b""
-
 
 @pytest.mark.slow
 class TestMotion:
@@ -275,23 +265,6 @@ class TestMotion:
         assert (expected[0] - expected[1]).abs().max() > 1e-4
         wide = type(camera)(camera.K * torch.tensor([[0.5], [0.5], [1]]), camera.height, camera.width)
         assert opened.T_next_now(now, wide, following, wide) is None, "another lens, as in torch"
-
-    def test_of_a_class_of_ones_own_is_its_own(self, exported: Path, exact: Any, pairs: tuple[Any, Any, Any]) -> None:
-        import torch
-
-        from stadia.predict.backend import open_backend
-
-        class Still(type(exact.recipe)):  # type: ignore[misc]
-            def T_next_now(self, now: Any, following: Any) -> Any:
-                return torch.eye(4).expand(len(now), 4, 4)
-
-        exact.recipe.__class__ = Still
-        opened, (now, following, camera) = (
-            open_backend(Checkpoint.open(exported), exact, BackendChoice("onnxruntime"), list),
-            pairs,
-        )
-        assert opened.motion_backend is None
-        assert torch.equal(opened.T_next_now(now, camera, following, camera), torch.eye(4).expand(3, 4, 4))
 
     def test_a_network_that_cannot_be_exported_stays_in_torch(
         self,

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.datasets.formats.calibration_files import full_frame_width_mm, read_lens
+from stadia.datasets.formats.calibration_files import read_lens
 from stadia.datasets.open_dataset import open_recordings
 
 
@@ -84,13 +84,6 @@ def test_the_lens_is_read_from_the_metadata_of_a_video(tmp_path):
     assert read_lens(path) == (26, 36)
 
 
-def test_a_35_mm_equivalent_is_of_the_diagonal():
-    diagonal_mm = 1872**0.5
-    assert full_frame_width_mm(3000, 4000) == full_frame_width_mm(4000, 3000) == pytest.approx(0.8 * diagonal_mm)
-    assert full_frame_width_mm(2000, 3000) == pytest.approx(36)
-    assert full_frame_width_mm(1080, 1920) == 36, "which part of the sensor a wide image shows is not known"
-
-
 def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos, tmp_path):
     calibration = tmp_path / "cam.yaml"
     calibration.write_text(
@@ -130,18 +123,6 @@ def test_a_mixed_up_principal_point_is_refused_and_the_earlier_camera_stays(stad
     kept = open_recordings(photos, stride=1)[0].K(0)
     assert bool(found) == bool(np.isclose(kept[0, 0], 32 / np.tan(np.pi / 6)))
     assert stadia("camera", photos, "--calibration", calibration, "--force")[0] == 0
-
-
-def test_the_first_of_several_cameras_is_told(stadia, photos, tmp_path):
-    calibration = tmp_path / "calib.txt"
-    rows = [f"P_rect_0{index}: {50 + index} 0 31.5 0 0 {50 + index} 23.5 0 0 0 1 0\n" for index in range(3)]
-    calibration.write_text("".join(rows))
-    err = stadia("camera", photos, "--calibration", calibration)[2]
-    assert err == "note: P_rect_00 is the first of 3 cameras; --camera chooses P_rect_01 or P_rect_02\n"
-    code, out, err = stadia("camera", photos, "--calibration", calibration, "--camera", "02")
-    assert (code, "P_rect_02 of calib.txt" in out) == (0, True), err
-    code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "rect")
-    assert (code, "found no camera 'rect'; expected one of P_rect_00" in err) == (2, True)
 
 
 def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photos, tmp_path):

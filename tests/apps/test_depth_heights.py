@@ -156,17 +156,6 @@ def test_poses_in_metres_are_kept_and_those_of_a_scene_are_not(
     assert any("has no poses of" in line and "not the metre" in line for line in lines)
 
 
-def test_a_camera_that_changes_gives_no_labels(drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (recording,) = open_recordings(drive)
-    K = recording.K(0)
-    zoom = np.diag([1.1, 1.1, 1.0])
-    monkeypatch.setattr(type(recording), "K", lambda self, index, side="left": K @ zoom if index == 3 else K)
-    with pytest.raises(DataError) as error:
-        run(drive, labels=tmp_path / "labels")
-    one_line(error.value, "another camera at 000003", "one camera, for --labels")
-    assert not (tmp_path / "labels").exists()
-
-
 @pytest.mark.slow
 def test_the_road_may_be_a_rectangle_where_masks_have_none(drive: Path, tmp_path: Path) -> None:
     for file in (drive / "masks" / "semantic" / "left").glob("*.png"):
@@ -178,11 +167,6 @@ def test_the_road_may_be_a_rectangle_where_masks_have_none(drive: Path, tmp_path
     run(drive, "road=[0,0.55,1,1]", out=tmp_path / "out")
     result = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert result["camera_height_m"] == pytest.approx(TRUE_M, rel=0.05)
-
-
-def test_more_objects_than_a_frame_has_give_no_height(drive: Path) -> None:
-    with refuses(StadiaError, where="camera height"):
-        run(drive, "min_objects=9")
 
 
 def test_options_that_exclude_each_other_are_one_line(drive: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from tests.refusals import refuses
 
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
-from stadia.core.errors import CheckpointError, DataError, StadiaError
+from stadia.core.errors import DataError, StadiaError
 from stadia.core.recording import RoadMasks
 from stadia.datasets.masks.mask_files import CocoMasks, MaskFiles
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
-from stadia.files import json_files
 from stadia.models.segmentation import TiledSegmenter
 
 SIZE = 40, 60
@@ -110,18 +108,6 @@ def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(vide
         )
     assert any("masks of 3 frames, 0 of them new" in line for line in lines)
     assert not any("left out" in line for line in lines)
-
-
-def test_skipped_frames_are_noted(video, tmp_path, monkeypatch):
-    by(monkeypatch, Counting())
-    lines = list(prepare_masks(MasksRequest(source=video, by="a.tflite", out=tmp_path / "out", options={"stride": 2})))
-    assert any(line.startswith("note: 2 of 3 frames kept") and "1 between the strides" in line for line in lines)
-
-
-def test_missing_network_is_reported_before_missing_runtime(video, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with refuses(CheckpointError, where="nowhere.tflite"):
-        list(prepare_masks(MasksRequest(source=video, by=str(tmp_path / "nowhere.tflite"), out=tmp_path / "out")))
 
 
 def test_sheet_distinguishes_removed_objects_from_background():

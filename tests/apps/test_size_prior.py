@@ -13,14 +13,7 @@ from tests.refusals import refuses
 
 from stadia.apps.size_prior.height_crops import HeightCrop, crop_labeled_boxes
 from stadia.apps.size_prior.measure_heights import match_boxes, measure_heights, run_measure
-from stadia.apps.size_prior.train_prior import (
-    PriorRequest,
-    collect_crops,
-    run_evaluate,
-    run_train,
-    score_prior,
-    train_prior,
-)
+from stadia.apps.size_prior.train_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
 from stadia.core.errors import DataError
 from stadia.models.size_prior import SizePrior
 
@@ -82,24 +75,11 @@ def test_labeled_heights_that_masks_find_again_are_measured(tmp_path: Path) -> N
     assert '"mean_m": 1.600' in lines[-1]
 
 
-def test_other_data_have_no_labeled_heights(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    with refuses(DataError, where="photos", found="KITTI"):
-        measure_heights(tmp_path / "photos", None)
-
-
 def test_boxes_of_kitti_become_crops(tmp_path: Path) -> None:
     crops = list(crop_labeled_boxes(write_kitti(tmp_path / "kitti"), 32))
     assert [crop.height_m for crop in crops] == [1.5, 1.7]
     assert crops[0].image.shape == (32, 32, 3)
     assert len({crop.instance for crop in crops}) == 2
-
-
-def test_boxes_of_kitti_are_scored_and_do_not_train(tmp_path: Path) -> None:
-    data = write_kitti(tmp_path / "kitti")
-    assert len(collect_crops(data, "test", 32, 1)) == 2
-    with refuses(DataError, where="kitti", found="KITTI's", expected=("RoadWorld", "DVM-CAR")):
-        collect_crops(data, "train", 32, 1)
 
 
 @pytest.mark.slow

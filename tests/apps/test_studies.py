@@ -15,7 +15,7 @@ from tests.refusals import refuses
 from stadia import recipes
 from stadia.apps.studies.config import check_metric, read_study
 from stadia.apps.studies.study_folder import StudyFolder, add_line
-from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
+from stadia.core.errors import ConfigMistakes, DataError, StadiaError
 from stadia.files.run_facts import CodeVersion
 from stadia.report import study_report
 from stadia.report.study_report import read_results
@@ -178,14 +178,6 @@ def test_a_run_that_is_killed_does_not_end_the_study(ablate, tmp_path):
     assert again.seen == ["--resume fast-seed1"]
 
 
-def test_runs_are_scored_where_the_study_asks_for_it(ablate, tmp_path):
-    """metrics.csv has the metric without it."""
-    for words, scored in (((), False), (("--scores", "--out", str(tmp_path / "scored")), True)):
-        trainings = Trainings(noise)
-        assert ablate(trainings, *words)[0] == 0
-        assert set(trainings.scored) == {scored}
-
-
 def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path):
     """Its process was killed or failed while it wrote it. The run is finished, and is not trained again."""
     ablate(Trainings(noise))
@@ -196,12 +188,6 @@ def test_a_report_that_a_finished_run_lacks_is_written(ablate, tmp_path):
     assert (code, again.seen) == (0, [])
     assert f"fast-seed1: its report was missing: {(run / 'report.html').relative_to(tmp_path)}" in err
     assert "fast-seed1" in (run / "report.html").read_text()
-
-
-def test_equal_values_in_all_seeds_are_noted(ablate):
-    _, out, _ = ablate(Trainings(lambda change, seed: 0.25 + 0.125 * (change == "fast")))
-    assert "One number in all seeds leaves no spread" in out
-    assert "take 7 seeds" in out  # two changes at 5 %: 2 / 2^7 is the first below 2.5 %
 
 
 def test_a_preset_lies_under_the_settings(ablate, tmp_path):
@@ -252,15 +238,6 @@ def test_a_change_of_the_measurement_is_not_comparable(ablate, tmp_path, monkeyp
     DRAW(read_verdicts(tmp_path), [], tmp_path / "plot.svg")
 
 
-def test_the_plan_names_the_metric_of_data_without_depth(ablate, tmp_path, monkeypatch):
-    """By default a study compares depth errors; without ground truth residuals, which depend on the loss."""
-    (tmp_path / "study.yaml").write_text(STUDY.replace("DATA", str(tmp_path)).replace("metric: val/abs_rel\n", ""))
-    monkeypatch.setattr("stadia.apps.studies.config.has_depth", lambda _: False)
-    out = ablate(Trainings(noise), "--dry-run", "--change", "l1: loss.ssim_weight=0")[1]
-    assert "compared in val/residual" in out
-    assert out.count("Not comparable in val/residual") == 1
-
-
 @pytest.mark.parametrize("recipe", recipes.CONFIGS)
 def test_metrics_and_evaluation_keys_of_every_recipe_exist(recipe):
     assert recipes.CONFIGS.load(recipe).validation
@@ -271,12 +248,6 @@ def test_metrics_and_evaluation_keys_of_every_recipe_exist(recipe):
         for name in key.split("."):
             assert name in model.model_fields, key
             model = model.model_fields[name].annotation
-
-
-def test_scores_of_one_of_several_data_sets_are_known():
-    check_metric("selfsup", "val/euroc/abs_rel")
-    with refuses(ConfigError, where="metric", found="selfsup"):
-        check_metric("selfsup", "val/euroc/mask_iou")
 
 
 def test_a_metric_that_is_nan_decides_nothing(ablate, tmp_path):
@@ -480,22 +451,6 @@ def test_a_study_with_a_link_inside_is_not_written(tmp_path, name):
     assert not list(home.iterdir())
 
 
-def test_a_file_whose_name_can_name_no_folder_is_refused(ablate, tmp_path):
-    (tmp_path / "two [1].yaml").write_text((tmp_path / "study.yaml").read_text())
-    code, _, err = ablate(Trainings(noise), file="two [1].yaml")
-    assert (code, "two [1].yaml: found a name that names no folder" in err) == (2, True), err
-    assert ablate(Trainings(noise), "--name", "two", "--dry-run", file="two [1].yaml")[0] == 0
-
-
-def test_a_study_that_was_killed_before_its_configurations_goes_on(ablate, tmp_path, monkeypatch):
-    ablate(Trainings(noise))
-    monkeypatch.setattr("stadia.files.atomic_files._CLEANED", set())  # as in a process of its own
-    shutil.rmtree(tmp_path / "studies" / "study" / "configs")
-    code, _, err = ablate(Trainings(noise))
-    assert code == 0, err
-    assert len(list((tmp_path / "studies" / "study" / "configs").iterdir())) == 12
-
-
 def test_rows_of_results_are_replaced_and_damaged_ones_kept(tmp_path):
     path = tmp_path / "results.jsonl"
     for value in (1, 2):
@@ -516,16 +471,3 @@ def test_unsaturated_training_is_noted(ablate):
     _, out, _ = ablate(Falling(noise))
     assert "Not saturated: over its last fifth val/abs_rel of 'base' still improved" in out
     assert "Not saturated" not in ablate(Trainings(noise), "--name", "flat")[1]
-
-
-def test_the_plot(ablate, tmp_path):
-    ablate(Trainings(noise), "--margin", "0.01")
-    for suffix, start in ((".svg", b"<?xml"), (".png", b"\x89PNG\r")):
-        DRAW(read_verdicts(tmp_path), read_results(tmp_path / "studies/study"), tmp_path / f"plot{suffix}")
-        assert (tmp_path / f"plot{suffix}").read_bytes()[:5] == start
-
-
-def test_two_changes_of_one_name_are_refused() -> None:
-    """The first one was dropped without a word."""
-    with refuses(ConfigError, where="--change", found="fast"):
-        read_study(None, {"recipe": "selfsup", "name": "s"}, ["fast: optimizer.lr=1e-3", "fast: optimizer.lr=1e-2"])

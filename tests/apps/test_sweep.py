@@ -162,16 +162,6 @@ def test_without_optuna_no_folder_is_made(sweep, tmp_path, monkeypatch):
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_search_without_any_value_says_so(sweep, stadia, monkeypatch, tmp_path):
-    config = SimpleNamespace(model_dump=lambda mode: {"name": "trial0", "x": -1.0})
-    monkeypatch.setattr("stadia.cli.studies.sweep.resolve_run", lambda recipe, words: config)
-    (tmp_path / "space.yaml").write_text("x: {low: 0.0, high: 10.0}")
-    words = ("--space", tmp_path / "space.yaml", "--trials", "1", "--metric", "val/abs_rel", "--out", tmp_path / "s")
-    code, _, err = stadia("sweep", "selfsup", *map(str, words))
-    assert (code, "no trial has a value of val/abs_rel (x is below 0). Fix: read" in err) == (1, True), err
-    assert "trial 0: fail (x is below 0)" in err
-
-
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, Killed])
 def test_a_search_that_was_stopped_ends_as_an_undisturbed_one(sweep, monkeypatch, tmp_path, stop):
     def without_y(words):
@@ -235,14 +225,6 @@ def test_a_trial_takes_no_run_of_another_database(sweep, tmp_path):
         sweep().run(1, resolve, lambda trial: None)
 
 
-@pytest.mark.parametrize("name", ["sweep.json", "sweep.db"])
-def test_a_damaged_sweep_is_refused_by_its_name(sweep, tmp_path, name):
-    sweep().open_study()
-    (tmp_path / "sweep" / name).write_bytes(bytes(500))
-    with refuses(DataError, where=name):
-        sweep().open_study()
-
-
 def test_a_password_is_in_no_file_and_no_message(sweep, tmp_path, stadia, monkeypatch):
     """Whether the driver is missing or nobody listens."""
     monkeypatch.setattr(
@@ -277,16 +259,6 @@ def test_a_folder_of_others_is_refused(sweep, tmp_path, name):
     assert len(list((tmp_path / "sweep").iterdir())) == 1
 
 
-def test_other_files_in_the_folder_of_a_sweep_are_left_and_links_refused(sweep, tmp_path):
-    """As the output of the command itself."""
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "console.log").touch()
-    sweep().open_study()
-    (tmp_path / "sweep" / "logs").symlink_to(tmp_path)
-    with refuses(StadiaError, where="logs"):
-        sweep().open_study()
-
-
 def refuse_small(words):
     if (x := resolve(words)["x"]) < 5:
         raise ConfigMistakes([ConfigError("x", found=f"{x}, which goes with no y", expected="another")])
@@ -300,20 +272,7 @@ def test_invalid_combination_is_reported_and_search_continues(sweep):
     assert len(ended) == len(study.trials) == 8
     assert {"FAIL", "COMPLETE"} <= set(states)
     assert all((trial.state.name == "FAIL") == (trial.params["x"] < 5) for trial in ended)
-    assert ended[states.index("FAIL")].user_attrs["why"].endswith("goes with no y")
-
-
-def test_a_space_of_which_nothing_can_be_is_refused(sweep):
-    search = sweep(space={"x": SearchRange(low=0, high=4)})
-    with refuses(ConfigMistakes, found="goes with no y"):
-        search.run(100, refuse_small, lambda trial: None)
-    assert len(search.open_study().trials) == 10
-
-
-def test_another_space_is_another_sweep(sweep):
-    sweep().open_study()
-    with refuses(RunError, where="sweep"):
-        sweep(space={"x": SearchRange(low=1.0, high=2.0)}).open_study()
+    assert ended[states.index("FAIL")].user_attrs["why"].count("goes with no y")
 
 
 def test_what_is_searched_for_is_known_before_the_first_trial(stadia, monkeypatch):
@@ -376,15 +335,5 @@ def test_ranges(tmp_path):
 )
 def test_ranges_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "space.yaml").write_text(text)
-    with refuses(ConfigMistakes, found="goes with no y"):
+    with refuses(ConfigMistakes, where="space"):
         read_space(tmp_path / "space.yaml")
-
-
-def test_of_a_key_that_there_is_not_no_log_is_named(stadia, tmp_path, monkeypatch):
-    (tmp_path / "space.yaml").write_text("optimizer.speed: {low: 1.0, high: 2.0}")
-    monkeypatch.chdir(tmp_path)
-    code, _, err = stadia("sweep", "selfsup", "--space", "space.yaml", "--trials", "1", "--out", tmp_path / "sweep")
-    assert code == 1
-    assert "optimizer.speed" in err.splitlines()[-1]
-    assert "Fix: correct space.yaml, and pass another --out" in err.splitlines()[-1]
-    assert "logs" not in err

@@ -65,18 +65,6 @@ class TestTrajectory:
         assert scores["t_err_percent"] == pytest.approx(2 * 101 / 100)
         assert scores["path_m"] == pytest.approx(149)
 
-    def test_null_with_a_reason_below_100_m(self, tmp_path: Path, stadia: Stadia) -> None:
-        times = np.arange(20) / 10
-        write_tum_trajectory(tmp_path / "est.txt", Trajectory(straight(20), times))
-        write_tum_trajectory(tmp_path / "ref.txt", Trajectory(straight(20), times))
-        words = ("--trajectory", tmp_path / "est.txt", "--reference", tmp_path / "ref.txt", "--format", "tum", "--json")
-        code, out, err = stadia("evaluate", *words)
-        assert code == 0
-        assert json.loads(out)["t_err_percent"] is None
-        assert json.loads(out)["r_err_deg_per_100m"] is None
-        partners = "note: 20 of 20 poses have a partner within 0.01 s\n"
-        assert err == f"{partners}note: t_err and r_err need a path longer than 100 m; the reference has 19.0 m\n"
-
     def test_a_path_that_is_too_short_is_visible_without_a_fit_of_the_scale(
         self, tmp_path: Path, stadia: Stadia
     ) -> None:
@@ -157,20 +145,6 @@ class TestTrajectory:
         mistake(stadia(*words, tmp_path / "paths.pdf"), "--image", "paths.png")
         assert (tmp_path / "photo.png").read_bytes() == b"not ours"
 
-    @pytest.mark.parametrize(
-        ("option", "value", "near"), [("--align", "sim", "'sim3'"), ("--format", "kiti", "'kitti'")]
-    )
-    def test_misspelt(self, option: str, value: str, near: str, tmp_path: Path, stadia: Stadia) -> None:
-        words = ("--trajectory", tmp_path, "--reference", tmp_path, option, value)
-        mistake(stadia("evaluate", *words), option, f"did you mean {near}")
-
-    def test_another_format_is_a_note(self, tmp_path: Path, stadia: Stadia) -> None:
-        write_tum_trajectory(tmp_path / "path.txt", Trajectory(straight(5)))
-        words = ("--trajectory", tmp_path / "path.txt", "--reference", tmp_path / "path.txt", "--format", "kitti")
-        code, out, _ = stadia("evaluate", *words)
-        assert code == 0
-        assert "note: path.txt is read as tum (8 numbers, t x y z qx qy qz qw): it is not of the format kitti" in out
-
 
 class TestDepth:
     def test_metrics_by_name_and_images(self, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
@@ -192,11 +166,6 @@ class TestDepth:
         assert code == 0
         assert json.loads(out)["alignment"] == "median"
         assert "not scored in metres" in err
-
-    def test_misspelt(self, tmp_path: Path, stadia: Stadia) -> None:
-        words = ("--depth", tmp_path, "--reference", tmp_path)
-        mistake(stadia("evaluate", *words, "--protocol", "metrik"), "did you mean 'metric'")
-        mistake(stadia("evaluate", *words, "--depth-scale", "meters"), "did you mean 'metres'")
 
     def test_score_file(self, tmp_path: Path, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
         truth = write_maps(truth_m, "truth")
@@ -297,15 +266,6 @@ class TestCheckpoint:
         (drive_folder / "dataset.json").write_text(json.dumps(described))
         assert json.loads(stadia("evaluate", checkpoint, drive_folder, "--json")[1])["split"] == "val"
 
-    def test_a_path_alone_has_no_rows_of_depth(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
-        """The first printed line is the note, and the only rows are those of the path."""
-        shutil.rmtree(drive_folder / "a" / "depth")
-        code, out, err = stadia("evaluate", checkpoint, drive_folder, "--protocol", "metric")
-        assert code == 0, err
-        assert out.startswith("note: "), out
-        assert "images" not in [line.split()[0] for line in out.splitlines() if line.strip()]
-        assert out.count("ate_rmse_m") == 1
-
     @pytest.mark.slow
     def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
         """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the
@@ -372,13 +332,6 @@ class TestCheckpoint:
         mistake(stadia("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "list.txt"), *words)
         assert not (checkpoint.parent.parent / "predictions").exists()
 
-    def test_a_list_is_not_thinned_and_has_to_be_there(
-        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        words = ("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "none.txt")
-        mistake(stadia(*words, "--every", 2), "--every", "--frames")
-        mistake(stadia(*words), "none.txt", "no such file")
-
     def test_right_images_are_refused(self, drive: Callable, tmp_path: Path) -> None:
         (tmp_path / "list.txt").write_text("drive 0 l\ndrive 1 r\n")
         stereo = drive()
@@ -400,33 +353,6 @@ class TestCheckpoint:
         assert names == ["-every2.json", "-world-a.json", ".earlier-1.json", ".json"]
         assert (scores / "world-metric-test.earlier-1.json").read_bytes() == first
         assert json.loads((scores / "world-metric-test.json").read_text())["images"] == 5
-
-    def test_checkpoint_outside_a_run_needs_out(
-        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        (checkpoint.parent.parent / "run.json").unlink()
-        mistake(stadia("evaluate", checkpoint, drive_folder), "--out")
-        code, out, _ = stadia("evaluate", checkpoint, drive_folder, "--out", tmp_path / "p")
-        assert code == 0
-        assert "odometry: world/a" in out
-        assert (tmp_path / "p" / "scores" / "world-metric-test.json").exists()
-
-    @pytest.mark.parametrize("name", ["scores", "predictions"])
-    def test_a_run_with_a_link_inside_is_not_written_into(
-        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, name: str
-    ) -> None:
-        (tmp_path / "mine").mkdir()
-        (tmp_path / "mine" / "test-world").mkdir()
-        (checkpoint.parents[1] / name).symlink_to(tmp_path / "mine")
-        mistake(stadia("evaluate", checkpoint, drive_folder), f"{name}: found a symbolic link")
-        assert list((tmp_path / "mine").rglob("*")) == [tmp_path / "mine" / "test-world"]
-
-    def test_a_misspelt_option_and_no_data(
-        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        mistake(stadia("evaluate", checkpoint, drive_folder, "data.splitt=test"), "did you mean 'data.split'")
-        mistake(stadia("evaluate", checkpoint, tmp_path / "nowhere"), "nowhere")
-        mistake(stadia("evaluate", tmp_path / "no.safetensors", drive_folder), "no.safetensors")
 
 
 @pytest.mark.real

@@ -8,13 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
-from stadia.models.network_names import refuse_misspelt_network
 from stadia.models.published_networks import PUBLISHED_NETWORKS
-from stadia.recipes.presets import list_presets, read_preset
 
 Stadia = Callable[..., tuple[int, str, str]]
 
@@ -25,20 +22,6 @@ def test_names_that_are_typed_are_listed_whole(stadia: Stadia, monkeypatch: pyte
     assert code == 0
     listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2:3] != " "}
     assert set(PUBLISHED_NETWORKS) <= listed
-
-
-@pytest.mark.parametrize(("name", "near"), [("bse", "base"), ("dpt-larg", "dpt-large")])
-def test_a_misspelt_network_names_the_nearest(name: str, near: str, tmp_path: Path) -> None:
-    with refuses(ConfigError, fix=near) as error:
-        refuse_misspelt_network(name)
-    assert "stadia list networks" in str(error.value)
-    refuse_misspelt_network(str(tmp_path / "run"))
-
-
-def test_the_preset_that_is_measured_is_listed() -> None:
-    assert list_presets()[0][0] == "auto"
-    with refuses(ConfigError, where="--preset", expected="auto"):
-        read_preset("aut")
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "image"])

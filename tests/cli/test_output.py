@@ -93,19 +93,6 @@ def test_a_log_names_each_phase_that_begins_after_a_while(
     assert capsys.readouterr().err.splitlines() == ["measuring the depth of the adapted network ..."]
 
 
-def test_what_follows_the_last_frame_is_counted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The verdict, the end of the video and of the files: an expected time of the frames alone is too short."""
-    now = [0.0]
-    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
-    with output.show_progress() as lines:
-        for _ in lines.track(range(30), 30, "predicting"):
-            now[0] += 1.0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "30 in all: 23 s more" in line, "19 frames of 1 s, and 4 s after them"
-
-
 def track_frames(monkeypatch: pytest.MonkeyPatch, count: int, duration_s: Callable[[int], float]) -> None:
     """Show the progress of frames by a clock that goes on by the duration of each."""
     now = [0.0]
@@ -122,15 +109,6 @@ def test_slow_first_frames_are_not_measured(
     track_frames(monkeypatch, 400, lambda number: 10.0 if number < 4 else 0.5)
     expected = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("expected"))
     assert "400 in all: 195 s more" in expected
-
-
-def test_short_work_has_no_expected_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    now = [0.0]
-    monkeypatch.setattr(output.time, "monotonic", lambda: now[0])
-    with output.show_progress() as lines:
-        for _ in lines.track(range(10), 10, "predicting"):
-            now[0] += 2
-    assert capsys.readouterr().err == ""
 
 
 def test_a_name_in_square_brackets_is_no_markup(
@@ -168,14 +146,6 @@ def test_a_bar_has_speed_time_left_and_the_last_finding(monkeypatch: pytest.Monk
             now[0] += 0.5
             bars.update(task, completed=done)
     assert re.search(r"predicting .* 50/100 2 frames/s 0:00:25 warn K03", stream.getvalue())
-
-
-def test_no_bar_is_drawn_where_progress_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SHOWN_PROGRESS, "is_silent", True)
-    stream = io.StringIO()
-    with make_progress(Console(file=stream, force_terminal=True), "frames") as bars:
-        bars.update(bars.add_task("predicting", total=2), completed=1)
-    assert stream.getvalue() == ""
 
 
 class InstantTimer(threading.Timer):

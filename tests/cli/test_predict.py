@@ -28,7 +28,6 @@ from stadia.evaluation.frame_preparation import Frame, PreparedFrame
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
-from stadia.evaluation.plots.videos import SCALE_PX
 from stadia.files.run_facts import UNKNOWN_FACTS, RecipeFacts, TrainedCamera, write_run_facts
 from stadia.predict import verdict
 from stadia.predict.inputs import add_training_options, open_inputs
@@ -126,15 +125,6 @@ class TestPredict:
                 assert ("predictions of world/a: found unusable (M30)" in err) == bool(strict)
                 assert json.loads((out / record).read_text())["checks"]["verdict"] == "unusable"
         assert Predictions.open(tmp_path / "predict1").record is not None, "finished"
-
-    def test_a_image(self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia) -> None:
-        image, out = drive_folder / "a" / "left" / "000002.png", tmp_path / "out"
-        code, _, err = stadia("predict", checkpoint, image, "--out", out, "data.camera.horizontal_fov_deg=70")
-        assert code == 0, err
-        names = {"cloud.ply", "depth", "depth_color", "predictions.json", "side_by_side.png"}
-        assert {path.name for path in out.iterdir()} == names
-        assert cv2.imread(str(out / "depth_color" / "000002.jpg")).shape == (30 + SCALE_PX, 90, 3)
-        assert cv2.imread(str(out / "side_by_side.png")).shape == (30 + SCALE_PX, 180, 3)
 
     @pytest.mark.slow
     def test_inverse_depth_has_no_points(

@@ -35,20 +35,6 @@ def test_misspelt_keys_stop_before_torch_all_at_once(python):
         assert f"{mistake}: found an unknown key; expected a key that exists. Fix: did you mean '{fix}'?" in done.stderr
 
 
-@pytest.mark.slow
-def test_wrong_values_stop_before_torch_beside_unknown_keys(python):
-    words = ["train", "selfsup", "data.path=x", "optimizer.lr=-1", "model.network.encodr=resnet18"]
-    done = python(WITHOUT_TORCH.format(words=words))
-    assert done.returncode == 2
-    head, *mistakes = done.stderr.splitlines()
-    assert head == (
-        "stadia: configuration: found 2 mistakes; expected none. Fix: `stadia train selfsup --help` lists every key."
-    )
-    assert len(mistakes) == 2
-    assert "optimizer.lr: found -1" in done.stderr
-    assert "did you mean 'model.network.encoder'?" in done.stderr
-
-
 def test_unknown_recipe_names_the_nearest(stadia):
     code, _, err = stadia("train", "selfsupp")
     assert code == 2
@@ -91,13 +77,6 @@ def test_a_dry_run_whose_loss_checks_had_no_time_exits_with_1(stadia, monkeypatc
     )
     err = stadia("train", "objectpose", "--dry-run", "training.check_seconds=2000")[2]
     assert "Fix: set training.check_seconds=3600 (now 2000)" in err.strip().splitlines()[-1], "the largest one"
-
-
-def test_data_with_the_name_of_a_number_are_a_path(stadia, tmp_path, monkeypatch):
-    (tmp_path / "12").mkdir()
-    monkeypatch.chdir(tmp_path)
-    _, out, _ = stadia("train", "selfsup", "--data", "12", "--dry-run")
-    assert json.loads(out)["data"]["path"] == "12"
 
 
 def test_dry_run_reports_errors_of_the_training(stadia, tmp_path):
@@ -150,23 +129,6 @@ def test_every_key_has_a_default_a_range_and_a_sentence(recipe):
     assert {"recipe", "seed"} <= {one.key for one in described if one.default is not None}
 
 
-def test_help_without_a_recipe_names_the_recipes(stadia):
-    code, out, _ = stadia("train", "--help")
-    assert code == 0
-    assert "`stadia train RECIPE --help` lists every key. Recipes: selfsup, metric, supervised" in out
-    assert "`stadia train selfsup --help`" in stadia("train", "selfsupp", "--help")[1]
-
-
-def test_data_may_be_the_word_after_the_recipe(stadia, tmp_path, monkeypatch):
-    (tmp_path / "12").mkdir()
-    monkeypatch.chdir(tmp_path)
-    _, out, _ = stadia("train", "selfsup", "12", "optimizer.lr=0.5", "--dry-run")
-    config = json.loads(out)
-    assert (config["data"]["path"], config["optimizer"]["lr"]) == ("12", 0.5)
-    code, _, err = stadia("train", "selfsup", "12", "--data", "12")
-    assert (code, err) == (2, "stadia: 12: found --data 12 too; expected the data once. Fix: leave one of them out.\n")
-
-
 @pytest.mark.slow
 def test_data_that_do_not_exist_stop_before_torch(python):
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", "nowhere.mp4"]))
@@ -178,25 +140,6 @@ def test_data_that_do_not_exist_stop_before_torch(python):
 def test_a_line_comes_before_anything_slow_is_imported(python, tmp_path):
     done = python(WITHOUT_TORCH.format(words=["train", "selfsup", str(tmp_path)]))
     assert done.stderr.startswith("loading the libraries ...\n")
-
-
-def test_missing_data_path_is_named_by_its_key(stadia):
-    code, _, err = stadia("train", "selfsup")
-    assert code == 2
-    assert err == (
-        "stadia: data.path: found nothing; expected a value. "
-        "Fix: pass the data: `stadia train selfsup DATA`, or --data DATA.\n"
-    )
-
-
-def test_config_file_that_is_none(stadia, tmp_path):
-    code, _, err = stadia("train", "selfsup", "--config", str(tmp_path / "absent.json"))
-    assert code == 2
-    assert "absent.json: found no such file" in err
-    (tmp_path / "list.json").write_text("[1]", encoding="utf-8")
-    code, _, err = stadia("train", "selfsup", "--config", str(tmp_path / "list.json"))
-    assert code == 2
-    assert "list.json: found list; expected a JSON object" in err
 
 
 def test_training_is_handed_the_resolved_config(stadia, monkeypatch, tmp_path):
@@ -238,17 +181,6 @@ def test_paths_are_kept_from_the_root_on_and_a_resumed_run_knows_its_recipe(stad
     (resumed, resume) = handed.pop()
     assert (resumed.data, resumed.training.workers, resume) == (config.data, 0, run.folder)
     assert stadia("train", "--resume", str(run.folder))[0] == 0
-
-
-@pytest.mark.parametrize("option", ["--resume", "--config"])
-def test_a_configuration_of_another_recipe_is_one_line(stadia, tmp_path, option):
-    """Each key that the other recipe does not have was a line, and the recipe was the last one."""
-    config = resolve_recipe("selfsup", None, [f"data.path={tmp_path}"], example={})
-    run = Run.create(tmp_path, "a", config, recipe="selfsup", seed=0).folder
-    code, out, err = stadia("train", "supervised", option, run if option == "--resume" else run / "config.json")
-    assert (code, out) == (2, "")
-    found = "found the configuration of recipe 'selfsup'; expected one of recipe 'supervised'."
-    assert err == f"stadia: {run / 'config.json'}: {found} Fix: `stadia train selfsup` with the same options.\n"
 
 
 @pytest.mark.parametrize("command", ["predict", "resume", "start_from"])

@@ -81,34 +81,6 @@ def test_a_freed_block_is_kept_or_returned_as_chosen_last():
         assert not _count_new_pages(8, choice, MALLOC_ARENA_MAX="1000000")[0], "what the user set is kept"
 
 
-_RETURN = """
-import numpy as np
-import psutil
-from stadia.process.cpu_settings import keep_freed_memory, return_freed_memory
-
-keep_freed_memory()
-below, above = (np.ones(size) for size in (16 << 20, 1 << 20))  # 128 and 8 MB: memory in use above stays
-del below
-kept = psutil.Process().memory_info().rss
-return_freed_memory()
-print(kept - psutil.Process().memory_info().rss)
-"""
-
-
-@pytest.mark.slow
-@needs_mallopt
-def test_kept_memory_is_returned_on_demand():
-    if not keep_freed_memory():
-        pytest.skip("this C library has no mallopt, or the environment sets its memory")
-    done = subprocess.run([sys.executable, "-c", _RETURN], capture_output=True, text=True, check=True)
-    assert int(done.stdout) > 100 << 20
-
-
-def test_a_c_library_without_the_setting_is_left_alone(monkeypatch):
-    monkeypatch.setattr("stadia.process.cpu_settings.ctypes.CDLL", lambda name: object())
-    assert not keep_freed_memory()
-
-
 # -- Products of matrices.
 
 

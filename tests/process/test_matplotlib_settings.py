@@ -6,15 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import stadia
 from stadia.core.errors import escape_controls
-from stadia.core.types import DepthScale
-from stadia.evaluation.plots.charts import draw_paths
 from stadia.process.matplotlib_settings import format_plot_text
 
 PROGRAM = "import stadia, os, matplotlib; print(matplotlib.rcParams['text.usetex'], os.path.exists('matplotlibrc'))"
@@ -40,10 +37,3 @@ def test_names_of_files_are_drawn_as_they_are(name: str, recwarn: pytest.Warning
     shown, is_math = title._preprocess_math(title.get_text())  # type: ignore[attr-defined]
     assert (shown, is_math) == (escape_controls(name), False)
     assert not any("\x1b" in str(one.message) for one in recwarn)
-
-
-def test_paths_of_hostile_names_are_drawn(tmp_path: Path) -> None:
-    paths = {"$\\frac{$": np.tile(np.eye(4), (3, 1, 1)), "b\x1b[31m": np.tile(np.eye(4), (3, 1, 1))}
-    for suffix in ("png", "svg"):
-        draw_paths(tmp_path / f"a.{suffix}", paths, DepthScale.METRES, title="$\\frac{$")
-        assert (tmp_path / f"a.{suffix}").stat().st_size > 1000

@@ -57,9 +57,3 @@ def test_version_1_leaves_its_limit_less_what_is_used(machine: Path) -> None:
     assert (available_memory_bytes(), total_memory_bytes()) == (3 * GB, 8 * GB)
     limit(machine / "memory", {"memory.limit_in_bytes": 9223372036854771712})
     assert (available_memory_bytes(), total_memory_bytes()) == (32 * GB, 64 * GB)
-
-
-def test_more_than_the_limit_leaves_nothing(machine: Path) -> None:
-    (machine / "cgroup").write_text("0::/\n")
-    limit(machine, {"memory.max": GB, "memory.current": 2 * GB})
-    assert available_memory_bytes() == 0

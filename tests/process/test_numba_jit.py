@@ -13,9 +13,6 @@ from pathlib import Path
 import numba
 import pytest
 
-from stadia.datasets.config import CacheConfig
-from stadia.datasets.frame_store import find_cache_folder, lock_beside
-from stadia.files.paths import find_private_folder
 from stadia.process import numba_jit
 
 KERNEL = """
@@ -128,32 +125,6 @@ def test_without_a_private_folder_nothing_is_cached(home: Path, place: str, faul
     assert run_kernel(home) == (0, "None")
 
 
-@needs_modes
-@pytest.mark.parametrize("first", ["private folder", "frame store"])
-def test_the_folders_are_private_where_the_umask_lets_the_group_write(
-    home: Path, monkeypatch: pytest.MonkeyPatch, first: str
-) -> None:
-    monkeypatch.delenv("STADIA_CACHE", raising=False)
-    before = os.umask(0o002)
-    try:
-        if first == "frame store":
-            lock_beside(find_cache_folder(CacheConfig()) / "video.json")
-        assert find_private_folder("findings") == home / "stadia" / "findings"
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((home / "stadia").stat().st_mode) == 0o755
-
-
-@pytest.mark.slow
-def test_a_settings_file_in_the_current_folder_chooses_no_cache(home: Path, tmp_path: Path) -> None:
-    """Numba reads .numba_config.yaml where the program starts: in a folder from somebody else."""
-    (tmp_path / "foreign").mkdir()
-    settings = "cache_dir: stolen\ncache_locator_classes: InTreeCacheLocator"
-    (tmp_path / "foreign" / ".numba_config.yaml").write_text(settings)
-    assert Path(run_process(home, tmp_path / "foreign")[1]).parent == private_folder(home)
-    assert not (tmp_path / "foreign" / "stolen").exists()
-
-
 def test_arithmetic_is_exact_without_fastmath() -> None:
     @numba_jit.compile_loops
     def exact(big: float, small: float) -> float:
@@ -165,17 +136,6 @@ def test_arithmetic_is_exact_without_fastmath() -> None:
 
     assert exact(1e16, 1.0) == 0.0  # rounded, as Python has it
     assert reordered(1e16, 1.0) == 1.0
-
-
-def test_a_configuration_needs_no_numba() -> None:
-    program = """
-import sys
-from stadia.recipes import configure
-configure("selfsup", data={"path": "x"})
-print("numba" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
 
 
 def test_a_kernel_is_compiled_again_where_a_kernel_of_another_file_has_changed(home: Path) -> None:

@@ -67,14 +67,3 @@ def test_a_command_of_nohup_goes_on_where_nobody_reads_its_pipe() -> None:
             assert console.quiet
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-@on_posix
-def test_a_command_that_was_disowned_goes_on_without_its_terminal() -> None:
-    reads, writes = os.openpty()
-    with open_console(writes) as console:
-        console.print("read")
-        os.close(reads)
-        console.print("not read")
-        assert console.quiet
-        console.print("not printed")

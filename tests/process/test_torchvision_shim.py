@@ -35,22 +35,6 @@ def test_missing_operators_are_declared_where_the_compiled_part_cannot_load():
     assert done.returncode == 0, done.stderr[-500:]
 
 
-@pytest.mark.slow
-def test_a_module_without_compilation_stays_a_module():
-    """The compiler is loaded for functions at their first call alone; torch itself decorates all else, and says why."""
-    done = python(
-        "import sys, torch\n"
-        "import stadia.process.torchvision_shim\n"
-        "double = torch.compiler.disable(lambda x: 2 * x)\n"
-        "triple = torch.compiler.disable(recursive=False)(lambda x: 3 * x)\n"
-        "assert 'torch._dynamo' not in sys.modules\n"
-        "assert (double(3), triple(3)) == (6, 9)\n"
-        "module = torch.compiler.disable(torch.nn.Linear(2, 2), reason='a test')\n"
-        "assert isinstance(module, torch.nn.Module), type(module)\n"
-    )
-    assert done.returncode == 0, done.stderr[-500:]
-
-
 # -- Packages whose own code waits for the first use of an attribute.
 
 
@@ -85,12 +69,6 @@ def test_an_attribute_runs_the_package(package):
     assert stadia_test_package.value == 7
     with pytest.raises(AttributeError, match="missing"):
         _ = stadia_test_package.missing
-
-
-def test_an_imported_package_and_a_missing_one_stay_as_they_are():
-    defer_packages({"json": {"loads": ""}, "stadia_no_such_package": {}})
-    assert sys.modules["json"].loads("1") == 1
-    assert "stadia_no_such_package" not in sys.modules
 
 
 HEAVY = ("torch._dynamo", "torchvision.ops.poolers", "scipy.stats", "scipy.optimize", "matplotlib.figure", "numba")
