@@ -18,6 +18,7 @@ from stadia.core.recording import RoadMasks
 from stadia.datasets.masks.mask_files import CocoMasks, MaskFiles
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
+from stadia.files import json_files
 from stadia.models.segmentation import TiledSegmenter
 
 SIZE = 40, 60
