@@ -125,14 +125,6 @@ def test_the_error_itself_is_the_oracle(name: str, maps: Maps) -> None:
 
 
 @pytest.mark.parametrize("name", DEPTH_ERRORS)
-def test_a_constant_is_worth_as_much_as_random_order(name: str, maps: Maps) -> None:
-    predicted, true, _, mask = maps
-    same = sparsification(predicted, true, torch.full_like(true, -2.0), mask, name)
-    torch.testing.assert_close(same.aurg, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
-    torch.testing.assert_close(same.ause, same.ause_of_random)
-
-
-@pytest.mark.parametrize("name", DEPTH_ERRORS)
 def test_only_the_order_counts_and_each_image_by_itself(name: str, maps: Maps) -> None:
     whole, uncertainty, mask = sparsification(*maps, name), maps[2], maps[3]
     again = sparsification(*maps[:2], uncertainty.exp(), mask, name)

@@ -10,14 +10,12 @@ from dataclasses import replace
 import pytest
 import torch
 from dpt_files import build, plain
-from tests.refusals import refuses
 from torch import Tensor, nn
 
-from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.models import ATTENTIONS
 from stadia.models.depth import dpt as dpt_file
-from stadia.models.depth.config import DepthModelConfig, DptConfig
+from stadia.models.depth.config import DptConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork
 from stadia.models.depth.dpt import (
     Architecture,
@@ -386,8 +384,3 @@ def test_a_missing_extra_is_reported_with_the_command_to_install_it(monkeypatch:
         with pytest.raises(ConfigError) as refused:
             use()
         assert refused.value.fix == "pip install 'stadia[transformers]'"
-
-
-def test_a_misspelt_network_names_the_nearest() -> None:
-    with refuses(ConfigError, where="network", expected="depth_anything"):
-        resolve_config(DepthModelConfig, {}, ["network=depth_anythin"])

@@ -23,23 +23,6 @@ from stadia.models.depth import dpt
 from stadia.models.depth.config import DptConfig
 from stadia.models.depth.dpt import Dpt
 
-# -- mutations: each is caught
-
-
-def test_swapped_query_and_key_change_the_output(tmp_path: Path) -> None:
-    """Mistake: swapped queries and keys change the output, so the comparison above detects them."""
-    source = drawn(plain)
-    with torch.no_grad():
-        for name, parameter in source.network.named_parameters():
-            parameter *= 10 if ".query." in name or ".key." in name else 1
-    weights = originals(source)
-    torch.testing.assert_close(predict(build(plain, saved(tmp_path, weights))), predict(source), rtol=1e-5, atol=1e-5)
-    for name in [name for name in weights if ".qkv." in name]:
-        q, k, v = weights[name].chunk(3)
-        weights[name] = torch.cat((k, q, v))
-    difference = (predict(build(plain, saved(tmp_path, weights))) - predict(source)).abs().max()
-    assert difference > 100 * 1e-5
-
 
 def without_a_block(weights: Weights) -> Weights:
     return {name: tensor for name, tensor in weights.items() if ".blocks.2." not in name}
@@ -49,20 +32,12 @@ def without_prefix(weights: Weights) -> Weights:
     return {name.removeprefix("pretrained."): tensor for name, tensor in weights.items()}
 
 
-def with_prefix(weights: Weights) -> Weights:
-    return {f"module.{name}": tensor for name, tensor in weights.items()}
-
-
 def of_another_size(weights: Weights) -> Weights:
     return {**weights, "scratch.output_conv.4.weight": torch.zeros(2, 32, 1, 1)}
 
 
 def with_more(weights: Weights) -> Weights:
     return {**weights, "auxlayer.0.weight": torch.zeros(1)}
-
-
-def with_attention_by_other_names(weights: Weights) -> Weights:
-    return {name.replace("attn.qkv", "attn.to_qkv"): tensor for name, tensor in weights.items()}
 
 
 @pytest.mark.slow
@@ -74,10 +49,8 @@ def with_attention_by_other_names(weights: Weights) -> Weights:
             (("16", "dpt.encoder.layer.2.attention.attention.query.weight", "dpt hybrid, attention sdpa")),
         ),
         (without_prefix, ("dpt.embeddings.cls_token", "model.head.weight", "model.cls_token")),
-        (with_prefix, ("0",)),
         (of_another_size, ("1", "head.head.4.weight", "32")),
         (with_more, ("1", "auxlayer.0.weight")),
-        (with_attention_by_other_names, ("24", "8", "pretrained.model.blocks.0.attn.to_qkv.weight")),
     ],
 )
 def test_a_load_that_is_not_whole_stops(

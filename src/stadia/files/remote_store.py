@@ -175,17 +175,6 @@ class RemoteStore:
         """Return whether there is such a file."""
         return bool(self._call(name, lambda system, path: system.exists(path)))
 
-    def list_names(self, name: str = "") -> list[str]:
-        """Return the names of all files below a folder, sorted; none of a folder that is not there."""
-
-        def find(system: Any, path: str) -> list[str]:
-            return sorted(found.removeprefix(f"{path}/") for found in system.find(path) if found != path)
-
-        try:
-            return self._call(name, find)
-        except DataError:
-            return []
-
 
 def _make_parent(system: Any, path: str) -> None:
     """Make the folder of a file, where the store has folders."""
