@@ -28,13 +28,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from stadia.core.types import no_progress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map_folder, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama
-from stadia.mapping.run_map import MapRequest, describe_map, run_map
+from stadia.mapping.map_video import describe_map, map_video
 
 MIN_STEP = 0.02
 """Of the longest step: shorter ones are those of a camera that stands, and have no direction."""
@@ -92,11 +91,11 @@ def measure(clip: Clip, *, known: bool, masks: Path | None = None) -> dict[str, 
     """Write the map beside the clip, and return its figures."""
     with tempfile.TemporaryDirectory() as folder:
         camera = CameraConfig(K=clip.K.tolist()) if known and clip.K is not None else CameraConfig()
-        request = MapRequest(source=clip.source, camera=camera, masks=masks, cache=CacheConfig(folder=folder))
         started = time.perf_counter()
         row: dict[str, Any] = {"clip": clip.name, "camera": "given" if known else "unknown", "masks": masks is not None}
         try:
-            lines = list(describe_map(run_map(request, no_progress)))
+            mapped = map_video(clip.source, camera=camera, masks=masks, cache=CacheConfig(folder=folder))
+            lines = list(describe_map(mapped))
         except Exception as error:
             return {**row, "failed": str(error)[:200], "s": round(time.perf_counter() - started, 1)}
         row["s"] = round(time.perf_counter() - started, 1)

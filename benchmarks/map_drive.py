@@ -28,7 +28,7 @@ from map import score_path
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.video.video_map import read_map
 from stadia.evaluation.plots.videos import open_video_file
-from stadia.mapping.run_map import MapRequest, describe_map, run_map
+from stadia.mapping.map_video import describe_map, map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_world import RoadRenderer, make_world
 
@@ -87,8 +87,8 @@ def main() -> None:
         return
     times, out = StageTimes(), folder / "drive.map"
     started, spent = time.perf_counter(), time.process_time()
-    request = MapRequest(source=video, out=out, cache=CacheConfig(folder=str(folder / "cache")))
-    print("\n".join(describe_map(run_map(request, times.track))))
+    mapped = map_video(video, out=out, cache=CacheConfig(folder=str(folder / "cache")), track=times.track)
+    print("\n".join(describe_map(mapped)))
     row: dict[str, object] = {"s": round(time.perf_counter() - started, 1), "cores": os.cpu_count()}
     row |= {"processor_s": round(time.process_time() - spent, 1), "stages_s": times.seconds}
     row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

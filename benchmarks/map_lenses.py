@@ -25,11 +25,10 @@ import numpy as np
 from map import score_path
 
 from stadia.core.errors import StadiaError
-from stadia.core.types import no_progress
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.lens_distortion import RADTAN, DistortedCamera
 from stadia.datasets.video.video_map import read_map
-from stadia.mapping.run_map import MapRequest, run_map
+from stadia.mapping.map_video import map_video
 from stadia.synthetic.config import RoadWorldConfig
 from stadia.synthetic.roadworld.road_course import make_course
 from stadia.synthetic.roadworld.road_world import CameraDrive, RoadRenderer, compute_drive_s, make_world
@@ -160,7 +159,7 @@ def measure(index: int, options: argparse.Namespace, folder: Path) -> dict[str, 
     row: dict[str, Any] = {"video": images.name, "turn_deg": round(find_turn_deg(T), 1), "true_px": round(K[0, 0], 1)}
     started, out = time.perf_counter(), folder / f"{images.name}.map"
     try:
-        run_map(MapRequest(source=images, out=out, cache=CacheConfig(folder=str(folder / "cache"))), no_progress)
+        map_video(images, out=out, cache=CacheConfig(folder=str(folder / "cache")))
     except StadiaError as error:
         return row | {"failed": str(error)[:160]}
     row["s"] = round(time.perf_counter() - started, 1)

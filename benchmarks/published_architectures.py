@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "recipes"))
 from published_folders import ARCHITECTURES, write_network
 
 from stadia import launch, recipes
-from stadia.adapt import adapt_network
+from stadia.adaptation import adapt_network
 from stadia.cli.main import run as run_command_line
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.predict.export import export_checkpoint

@@ -19,13 +19,13 @@ import numpy as np
 from map import REAL, Clip, from_recording
 
 from stadia.core.recording import Recording
-from stadia.core.types import DepthScale, no_progress
+from stadia.core.types import DepthScale
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map_folder, find_map_geometry
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import Frame
-from stadia.mapping.run_map import MapRequest, run_map
+from stadia.mapping.map_video import map_video
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.predict.verdict import PredictionGate
 
@@ -140,7 +140,7 @@ def make_scene(
         clip: Clip = from_recording(source.name, recording)
         clip.source.rename(source)
     if not find_map_folder(source).exists():
-        run_map(MapRequest(source=source, camera=CameraConfig(K=recording.K(0).tolist())), no_progress)
+        map_video(source, camera=CameraConfig(K=recording.K(0).tolist()))
     frames = []
     for index in np.unique(np.linspace(0, len(recording) - 1, 2 * FRAMES).astype(int)).tolist():
         depth = read_depth(recording, index)

@@ -32,7 +32,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.video.video_map import find_map, find_map_geometry
 from stadia.files.image_io import write_image
 from stadia.launch import train
-from stadia.mapping.run_map import MapRequest, run_map
+from stadia.mapping.map_video import map_video
 from stadia.predict.inputs import open_inputs
 from stadia.predict.judged_frames import observe_frames
 from stadia.predict.verdict import PredictionGate, read_training_record
@@ -119,7 +119,7 @@ def make_map(clip: Clip, masks_by: str | None) -> str:
             [*prepare_masks(MasksRequest(source=clip.video, by=masks_by, out=masks), no_progress)]
         with contextlib.suppress(StadiaError):
             camera = CameraConfig(K=clip.K.tolist())
-            run_map(MapRequest(source=clip.video, camera=camera, masks=masks), no_progress)
+            map_video(clip.video, camera=camera, masks=masks)
     mapped = find_map(clip.video)
     return "none" if mapped is None else f"{sum(s != 'lost' for s in mapped.status)} of {len(mapped.status)} frames"
 

@@ -22,7 +22,9 @@ def package_name(stub: Path) -> str:
 def test_exported_names_exist(stub: Path) -> None:
     package = importlib.import_module(package_name(stub))
     tree = ast.parse(stub.read_text(encoding="utf-8"))
-    names = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {
+        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
     assert names
     assert names == set(package.__all__)
     assert [name for name in sorted(names) if getattr(package, name, None) is None] == []

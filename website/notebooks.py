@@ -10,7 +10,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
 FOLDER = TUTORIALS / "notebooks"
-NOTEBOOKS = {"depth-from-your-video": "drive.mp4", "wrong-calibration": None}
+NOTEBOOKS = {"python": "drive.mp4", "depth-from-your-video": "drive.mp4", "wrong-calibration": None}
 """Page -> the file that a reader uploads, if any."""
 
 INSTALL = "%pip install --quiet 'stadia[weights]'"
@@ -29,7 +29,11 @@ from PIL import Image
 with Image.open(sorted(Path("{folder}").rglob("*.{suffix}"))[0]) as image:
     image.load()
 image"""
-SHOWN = {"depth-from-your-video": ("drive-depth/depth_color", "jpg"), "wrong-calibration": ("broken-findings", "png")}
+SHOWN = {
+    "python": ("photo-depth", "png"),
+    "depth-from-your-video": ("drive-depth/depth_color", "jpg"),
+    "wrong-calibration": ("broken-findings", "png"),
+}
 """Page -> folder and suffix of the image that the last cell shows."""
 
 LAST_RUN = 'from pathlib import Path\n\nrun = sorted(Path("runs").iterdir())[-1]\n'

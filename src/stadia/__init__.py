@@ -1,7 +1,49 @@
-"""stadia: images in; metric depth, camera motion, object pose and masks out."""
+"""stadia: images in; metric depth, camera motion, object pose and masks out.
 
-__version__ = "0.1.0"
+    network = stadia.open_network("base")
+    photo = network.predict("photo.jpg", scale_from=["height=1.4"])
+    mapped = stadia.map_video("drive.mp4")
+    better = stadia.adapt("base", "drive.mp4", minutes=5)
+    scores = stadia.evaluate(network, "kitti_raw", protocol="kitti-eigen")
+
+Importing it loads no torch: a name is loaded when it is used. `__init__.pyi` lists the same names with their types.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 from stadia.process.matplotlib_settings import install_settings_finder
 
+__version__ = "0.1.0"
+
+NAMES = {
+    "open_network": "stadia.predict.network:open_network",
+    "Network": "stadia.predict.network:Network",
+    "Prediction": "stadia.predict.prediction:Prediction",
+    "PredictOptions": "stadia.predict.options:PredictOptions",
+    "evaluate": "stadia.predict.network:evaluate",
+    "map_video": "stadia.mapping.map_video:map_video",
+    "adapt": "stadia.adaptation.adapt:adapt_network",
+    "check": "stadia.diagnostics.preflight.preflight_runner:check_data",
+    "configure": "stadia.recipes:configure",
+    "train": "stadia.launch.workflow:train",
+    "StadiaError": "stadia.core.errors:StadiaError",
+}
+"""Public names, and where they are defined."""
+
+__all__ = sorted(NAMES)
+
 install_settings_finder()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NAMES:
+        raise AttributeError(f"module 'stadia' has no attribute '{name}'")
+    module, _, attribute = NAMES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *NAMES]

@@ -19,7 +19,7 @@ from tests.combinations import mark_others
 from tests.refusals import refuses
 
 from stadia import launch, recipes
-from stadia.adapt import adapt_network
+from stadia.adaptation import adapt_network
 from stadia.core.errors import CheckpointError, ConfigError
 from stadia.core.types import DepthScale
 from stadia.evaluation.exported_network import ExportedNetwork

@@ -13,7 +13,7 @@ from stadia.cli.output import echo, make_tracker
 from stadia.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stadia.adapt import Adaptation
+    from stadia.adaptation import Adaptation
 
 
 def adapt(
@@ -33,7 +33,7 @@ def adapt(
     network = network if chosen_network == Path(network) else str(chosen_network)
     settings, network_settings = split_settings(overrides)
     with announce_step(Terminal(stderr=True), "loading the libraries"):
-        from stadia.adapt import SCOPES, adapt_network
+        from stadia.adaptation import SCOPES, adapt_network
 
     chosen = next((name for name in SCOPES if name == scope), None)
     if chosen is None:

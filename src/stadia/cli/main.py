@@ -41,7 +41,7 @@ from stadia.cli.evaluate.evaluate import EvaluateCommand, evaluate
 from stadia.cli.export import export
 from stadia.cli.import_weights import import_network
 from stadia.cli.list_parts import parts
-from stadia.cli.map import map_video
+from stadia.cli.map import map_source
 from stadia.cli.odometry import odometry
 from stadia.cli.output import echo, note_slow_start
 from stadia.cli.predict import predict
@@ -80,7 +80,7 @@ CLASSES: dict[Callable[..., None], type[TyperCommand]] = {train: TrainCommand, e
 for command in COMMANDS:
     app.command(cls=CLASSES.get(command))(command)
 app.command("list")(parts)
-app.command("map")(map_video)
+app.command("map")(map_source)
 app.command("app")(serve_app)
 app.command()(view)
 app.command("import")(import_network)

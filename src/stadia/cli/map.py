@@ -10,7 +10,7 @@ from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 
 
-def map_video(
+def map_source(
     source: Annotated[Path, argument("A video, or a folder of its frames.", metavar="INPUT")],
     overrides: InputSettings = None,
     out: Annotated[Path | None, option("The map's folder; beside INPUT by default, drive.map for drive.mp4.")] = None,
@@ -18,7 +18,7 @@ def map_video(
 ) -> None:
     """Recover camera, path and sparse points of INPUT from matched features. The same command resumes."""
     from stadia.datasets.config import CacheConfig, CameraConfig, SourceOptions
-    from stadia.mapping.run_map import MapRequest, describe_map, run_map
+    from stadia.mapping.map_video import describe_map, map_video
     from stadia.predict.options import parse_source_options
 
     options = parse_source_options(overrides or [])
@@ -26,16 +26,17 @@ def map_video(
         keys = ", ".join(f"data.{key}" for key in others)
         fix = "remove it: a map takes every frame" if set(others) <= SourceOptions.model_fields.keys() else "remove it"
         raise ConfigError(keys, found="a value", expected="data.camera or data.cache", fix=fix)
-    request = MapRequest(
-        source=source,
-        camera=CameraConfig(**options.get("camera", {})),
-        out=out,
-        masks=masks,
-        cache=CacheConfig(**options.get("cache", {})),
-    )
     try:
         with show_progress() as bars:
-            print_lines(describe_map(run_map(request, bars.track)))
+            mapped = map_video(
+                source,
+                camera=CameraConfig(**options.get("camera", {})),
+                out=out,
+                masks=masks,
+                cache=CacheConfig(**options.get("cache", {})),
+                track=bars.track,
+            )
+            print_lines(describe_map(mapped))
     except KeyboardInterrupt:
         print_lines(["note: what is done is kept: the same command goes on from there"])
         raise

@@ -239,7 +239,7 @@ def _refine_network(
     network: Path, source: Path, steps: int, data: list[str], settings: list[str]
 ) -> tuple[Path, list[str]]:
     """Fine-tune a network on the input; return it with its settings, or the folder of the run where that is better."""
-    from stadia.adapt import adapt_network
+    from stadia.adaptation import adapt_network
     from stadia.cli.adapt import print_adaptation
 
     adapted = adapt_network(

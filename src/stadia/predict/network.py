@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +24,10 @@ from stadia.core.types import DepthScale
 from stadia.predict.exported_file import ExportedFile
 from stadia.predict.inputs import PredictionInput, make_image_input
 from stadia.predict.loaded_network import LoadedNetwork
-from stadia.predict.options import PredictOptions, parse_source_options
+from stadia.predict.options import EvaluateOptions, PredictOptions, parse_source_options
 from stadia.predict.prediction import Prediction
 from stadia.predict.session import Session
-from stadia.predict.tasks import find_task
+from stadia.predict.tasks import Evaluation, evaluate_network, find_task
 
 
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
@@ -166,3 +167,32 @@ def _describe_camera(K: NDArray[np.floating] | None, fov_deg: float | None) -> d
         rows = [[float(value) for value in row] for row in np.asarray(K)]
         return parse_source_options([f"data.camera.K={rows}"])
     return {} if fov_deg is None else parse_source_options([f"data.camera.horizontal_fov_deg={fov_deg}"])
+
+
+def evaluate(
+    network: Network | str | Path,
+    data: str | Path,
+    *,
+    protocol: str = "metric",
+    out: str | Path | None = None,
+    options: EvaluateOptions | None = None,
+) -> Evaluation:
+    """Predict labeled data with a network, and score depth and path.
+
+    Args:
+        network: opened, or its name.
+        data: recordings with ground truth, or the labeled data of a recipe.
+        protocol: of depth, a name of `stadia list protocols`.
+        out: folder for the predictions; by default the run of the network, or a temporary one without a run.
+        options: further options, as of `stadia evaluate`.
+
+    Returns the scores (`summary`), and the files that hold them. Raises the errors of opening network and data.
+    """
+    opened = network if isinstance(network, Network) else open_network(network)
+    chosen = replace(options or EvaluateOptions(), protocol=protocol)
+    if out is None and opened.loaded.run_folder is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return replace(
+                evaluate_network(opened.loaded, Path(data), chosen, out=Path(folder) / "predicted"), files=()
+            )
+    return evaluate_network(opened.loaded, Path(data), chosen, out=None if out is None else Path(out))

@@ -9,12 +9,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.core.recording import Recording
 from stadia.datasets.image_files import ImageSizeError
+from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity, merge_findings
 from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED, NotChecked, make_not_checked, report_incomplete
@@ -30,6 +33,24 @@ TEXT_FILE = re.compile(r"\.(txt|ya?ml|json|csv|toml|xml|ini|cfg|tum)\b", re.IGNO
 """In the name of a file that holds a calibration, poses, times or a list, and no image."""
 
 Progress = Callable[[str, int, int], None]  # called as (current check, done, total)
+
+
+def check_data(
+    data: Path | str, *, fov_deg: float | None = None, format: str = "auto", **options: Any
+) -> list[Finding]:
+    """Return the findings of every check on some data that needs no training, worst first; [] if all checks passed.
+
+    Args:
+        data: a video, a folder of images, or a data set.
+        fov_deg: horizontal field of view of your own images, degrees, if no file states their camera.
+        format: a name of `stadia.datasets.DATASETS`.
+        options: fields of `datasets.config.SourceOptions`.
+
+    Raises DataError for data that cannot be opened.
+    """
+    if fov_deg is not None:
+        options["camera"] = {"horizontal_fov_deg": fov_deg}
+    return run_preflight(open_recordings(Path(data), format, **options))
 
 
 def run_preflight(

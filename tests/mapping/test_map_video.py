@@ -25,7 +25,7 @@ from stadia.mapping.frame_poses import FrameStatus, PlacedFrame, place_frames
 from stadia.mapping.frame_stream import FrameStream, SmallFrame
 from stadia.mapping.key_frames import KeyFrames
 from stadia.mapping.map_files import write_map
-from stadia.mapping.run_map import find_unmapped_cuts
+from stadia.mapping.map_video import find_unmapped_cuts
 from stadia.mapping.sparse_map import LensCamera, SparseMap
 
 pytest.importorskip("pycolmap", reason="the extra `map` is not installed")

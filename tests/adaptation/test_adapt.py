@@ -18,7 +18,15 @@ from rich.console import Console
 from tests.refusals import refuses
 from torch import Tensor, nn
 
-from stadia.adapt.adapt import RECORD, adapt_network, configure_adaptation, limit_steps, make_map, takes_map, use_map
+from stadia.adaptation.adapt import (
+    RECORD,
+    adapt_network,
+    configure_adaptation,
+    limit_steps,
+    make_map,
+    takes_map,
+    use_map,
+)
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.datasets.video.map_geometry import StandingPoints
@@ -169,7 +177,7 @@ def test_it_adapts_and_keeps_the_better(
         assert times["after_s"] > 0, "the adapted network is measured as the first one was"
         return PlannedTraining(limit_steps(config, 2), times["measured"].data, CommandEnd(times["started_s"] + 1e6, 0))
 
-    monkeypatch.setattr("stadia.adapt.adapt.choose_steps", choose_two)
+    monkeypatch.setattr("stadia.adaptation.adapt.choose_steps", choose_two)
     cache = f"data.cache.folder={tmp_path / 'cache'}"
     arguments = ("--minutes", "0.7", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')
@@ -219,7 +227,7 @@ def test_one_camera_learns_faster_with_its_map(
         return use_map(config, video, settings)
 
     assert (configure().optimizer.lr, configure().loss.pyramid) == (1e-4, 1)
-    monkeypatch.setattr("stadia.adapt.adapt.find_map", lambda video: object())
+    monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: object())
     mono = configure()
     assert (mono.optimizer.lr, mono.loss.pyramid, mono.loss.points, mono.backbone_lr_factor) == (3e-4, 4, 0.1, 1.0)
     assert (mono.name, mono.model.network.name, mono.model.trained) == ("adapt", NETWORK, "all")
@@ -245,19 +253,19 @@ class TestMap:
     def test_a_video_of_one_camera_gets_one(
         self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("stadia.adapt.adapt.run_map", lambda request, track: request.source.name)
-        monkeypatch.setattr("stadia.adapt.adapt.describe_map", lambda name: iter([f"map of {name}"]))
+        monkeypatch.setattr("stadia.adaptation.adapt.map_video", lambda source, **_: source.name)
+        monkeypatch.setattr("stadia.adaptation.adapt.describe_map", lambda name: [f"map of {name}"])
         assert "map of images" in self.print_map(images)
-        monkeypatch.setattr("stadia.adapt.adapt.find_map", lambda video: object())
+        monkeypatch.setattr("stadia.adaptation.adapt.find_map", lambda video: object())
         assert self.print_map(images) == ""
 
     def test_a_note_states_why_there_is_none(
         self, images: Path, own_module: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(request: Any, track: Any) -> Any:
+        def refuse(source: Any, **_: Any) -> Any:
             raise ConfigError("pycolmap", found="no such package", expected="the extra 'map'", fix="install it")
 
-        monkeypatch.setattr("stadia.adapt.adapt.run_map", refuse)
+        monkeypatch.setattr("stadia.adaptation.adapt.map_video", refuse)
         note = "note: no map of the video, so its motion is learned in the training: pycolmap"
         assert note in self.print_map(images)
 
@@ -270,8 +278,8 @@ def test_minutes_that_the_map_took_are_refused_before_the_video_is_read(
 ) -> None:
     for number in range(3):
         write_image(tmp_path / "images" / f"{number}.png", np.full((40, 60, 3), 60 * number, np.uint8))
-    monkeypatch.setattr("stadia.adapt.adapt.make_map", lambda *_: None)
-    monkeypatch.setattr("stadia.adapt.adapt.measure_training", lambda *_: pytest.fail("the video was read"))
+    monkeypatch.setattr("stadia.adaptation.adapt.make_map", lambda *_: None)
+    monkeypatch.setattr("stadia.adaptation.adapt.measure_training", lambda *_: pytest.fail("the video was read"))
     settings = ["data.camera.horizontal_fov_deg=60"]
     late_s = time.perf_counter() - 130
     with pytest.raises(ConfigError) as refused:

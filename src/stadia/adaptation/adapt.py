@@ -22,7 +22,7 @@ from stadia.launch.keep import Decision, DepthErrors, choose_network
 from stadia.launch.kept_start import find_trained, keep_as_best
 from stadia.launch.time_budget import choose_steps, measure_training
 from stadia.launch.workflow import train
-from stadia.mapping.run_map import MapRequest, describe_map, run_map
+from stadia.mapping.map_video import describe_map, map_video
 from stadia.models.depth.depth_network import check_trains
 from stadia.predict.inputs import is_own_video
 from stadia.predict.network import open_network
@@ -171,10 +171,10 @@ def make_map(video: Path, config: Any, console: Console, track: TrackProgress = 
     """
     if find_map(video):
         return
-    request = MapRequest(source=video, camera=config.data.camera, cache=config.data.cache)
     try:
         with announce_step(console, f"mapping {video}: its camera, path and points"):
-            lines = list(describe_map(run_map(request, track)))
+            mapped = map_video(video, camera=config.data.camera, cache=config.data.cache, track=track)
+        lines = list(describe_map(mapped))
     except StadiaError as error:
         lines = [f"note: no map of the video, so its motion is learned in the training: {error}"]
     for line in lines:

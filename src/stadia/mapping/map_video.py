@@ -1,4 +1,4 @@
-"""`stadia map`: build the map of a video, write it beside it, and describe it for people."""
+"""Build the map of a video, write it beside it, and describe it for people: `stadia map`, `stadia.map_video`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import TrackProgress, no_progress
@@ -41,69 +42,100 @@ VERSION = 2
 """Of the stored stages: a change of them makes earlier ones unusable."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MapRequest:
-    """`stadia map SOURCE`.
+@dataclass(frozen=True)
+class MappedVideo:
+    """The map of a video, from `map_video`.
 
-    camera: of the frames, if it is given; else the file beside them; else it is estimated.
-    out: the folder of the map; None puts it beside the video.
-    masks: a folder of `stadia prepare`: what moves by itself is left out.
+    folder: with its files; `datasets.video.video_map.read_map` reads them again.
+    stream: the frames that were mapped.
+    found: camera, key frames, points, and every frame's place.
+    poses: of all frames.
     """
-
-    source: Path
-    camera: CameraConfig = field(default_factory=CameraConfig)
-    out: Path | None = None
-    masks: Path | None = None
-    cache: CacheConfig = field(default_factory=CacheConfig)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WrittenMap:
-    """A map in its folder: the frames, what was found in them, and the poses that were written."""
 
     folder: Path
     stream: FrameStream
     found: VideoMap
     poses: MapPoses
 
+    @property
+    def K(self) -> NDArray[np.float64]:
+        """Return the intrinsics (3, 3) of the frames without their distortion, pixels."""
+        camera, scale = self.found.estimate.camera, self.stream.width / self.found.estimate.camera.width
+        K = np.diag([camera.focal_px * scale, camera.focal_px * scale, 1.0])
+        K[:2, 2] = (np.array(camera.center_px) + 0.5) * scale - 0.5
+        return K
 
-def run_map(request: MapRequest, track: TrackProgress = no_progress) -> WrittenMap:
-    """Build and write the map of a video or a folder of images.
+    @property
+    def T_world_camera(self) -> NDArray[np.float64]:
+        """Return the poses (N, 4, 4) of all frames, up to scale; NaN where a frame is lost."""
+        return self.poses.T_world_camera
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all frames."""
+        return self.stream.stems()[: len(self.found.placed)]
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """Return the points (P, 3) in the axes of the first placed frame, up to scale."""
+        points, T = self.found.sparse.points, self.poses.T_first
+        return np.asarray(points @ T[:3, :3].T + T[:3, 3])
+
+
+def map_video(
+    source: Path | str,
+    *,
+    camera: CameraConfig | None = None,
+    out: Path | str | None = None,
+    masks: Path | str | None = None,
+    cache: CacheConfig | None = None,
+    track: TrackProgress = no_progress,
+) -> MappedVideo:
+    """Recover the camera, the path and sparse points of a video, and write them. The same call resumes.
+
+    Args:
+        source: a video, or a folder of its frames.
+        camera: of the frames; None takes the file beside them, or estimates it.
+        out: the folder of the map; None puts it beside the video.
+        masks: a folder of `stadia prepare`: what moves by itself is left out.
+        cache: where finished stages are kept.
+        track: shows progress.
 
     Raises DataError with the reason where a video has no map; nothing is written then.
     """
     import_pycolmap()
-    source = expand_home(request.source)
+    source = expand_home(Path(source))
     stream = FrameStream.open(source)
-    folder = expand_home(request.out) if request.out is not None else find_map_folder(source)
+    folder = find_map_folder(source) if out is None else expand_home(Path(out))
     check_map_folder(folder)
     check_writable(folder)
-    user = _find_given_camera(request, stream)
+    user = _find_given_camera(camera or CameraConfig(), stream)
     if user is not None:
         stream = replace(stream, lens=user.undistortion)
     given = None if user is None else _shrink_camera(user.intrinsics, stream)
-    if request.masks is not None:
-        stream = replace(stream, masks=MovableMasks.open(request.masks, stream.stems(), stream.height, stream.width))
-    lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
-    masks = "" if stream.masks is None else stream.masks.fingerprint()
-    settings = f"{VERSION} {stream.small_size} {given} {lens} {masks}"
+    if masks is not None:
+        movable = MovableMasks.open(expand_home(Path(masks)), stream.stems(), stream.height, stream.width)
+        stream = replace(stream, masks=movable)
+    of_lens = "" if stream.lens is None else stream.lens.lens.fingerprint()
+    of_masks = "" if stream.masks is None else stream.masks.fingerprint()
+    settings = f"{VERSION} {stream.small_size} {given} {of_lens} {of_masks}"
     digest = hashlib.blake2b(f"{hash_source(source)} {settings}".encode(), digest_size=12).hexdigest()
-    work = find_cache_folder(request.cache) / f"map-{digest}"
+    work = find_cache_folder(cache or CacheConfig()) / f"map-{digest}"
     with hold_folder(work):
         found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
         poses = write_map(folder, stream, found)
     remove_work(work)
-    return WrittenMap(folder, stream, found, poses)
+    return MappedVideo(folder, stream, found, poses)
 
 
-def _find_given_camera(request: MapRequest, stream: FrameStream) -> UserCamera | None:
+def _find_given_camera(camera: CameraConfig, stream: FrameStream) -> UserCamera | None:
     """Return the camera of the frames from the options, or from the file beside the video; None without."""
-    if request.camera.estimate:
+    if camera.estimate:
         fix = "leave it out: a map estimates the camera"
         raise ConfigError("data.camera", found="estimate", expected="a given camera, or none", fix=fix)
-    if not request.camera.is_given and find_camera_file(stream.source) is None:
+    if not camera.is_given and find_camera_file(stream.source) is None:
         return None
-    return read_user_camera(request.camera, stream.source, stream.height, stream.width)
+    return read_user_camera(camera, stream.source, stream.height, stream.width)
 
 
 def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
@@ -122,9 +154,9 @@ def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
     return LensCamera(focal_px, (float(K[0, 2]), float(K[1, 2])), (0.0, 0.0, 0.0, 0.0), small.height, small.width)
 
 
-def describe_map(written: WrittenMap) -> Iterator[str]:
-    """Yield lines about a map, notes start with "note: "."""
-    folder, stream, found = written.folder, written.stream, written.found
+def describe_map(mapped: MappedVideo) -> Iterator[str]:
+    """Yield what was mapped, for people; notes start with "note: "."""
+    folder, stream, found, poses = mapped.folder, mapped.stream, mapped.found, mapped.poses
     sparse, status = found.sparse, count_status(found)
     placed = len(found.placed) - status.get(FrameStatus.LOST, 0)
     yield (
@@ -133,7 +165,7 @@ def describe_map(written: WrittenMap) -> Iterator[str]:
     )
     yield f"  {describe_camera(found, stream)}"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
-    if rotating := find_rotating(found, written.poses):
+    if rotating := find_rotating(found, poses):
         yield f"  {len(rotating)} frames turn without moving: they have no parallax"
     if (road := found.road) is not None:
         way = "up" if road.pitch_deg >= 0 else "down"
