@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import os
 import pickle
 import shutil
@@ -83,6 +84,23 @@ def _without_git_and_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_folder, "_git", functools.cache(run_folder._git))
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_lines_of_slow_machines() -> Iterator[None]:
+    """Print no line because a step takes long: tests count lines. tests/cli/test_output.py has a clock of its own."""
+    from stadia.cli import output
+    from stadia.process import progress, terminal
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (output, "PHASE_S"),
+            (output, "MEASURED_S"),
+            (progress, "PAUSE_S"),
+            (terminal, "MIN_STEP_S"),
+        ):
+            patch.setattr(module, name, math.inf)
         yield
 
 

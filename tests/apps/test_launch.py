@@ -117,7 +117,7 @@ def test_a_training_ends_where_its_study_is_killed(tmp_path):
 
 
 def wait_until(condition):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -326,10 +326,8 @@ def judge(
         faults.append(f"exit code {result.code}")
     if _TRACEBACK.search(result.said):
         faults.append("an internal error or traceback")
-    if result.code == 2 and not re.search(
-        r"^stadia: .+: found .+; expected .+[.!?] Fix: .+", result.said, re.MULTILINE
-    ):
-        faults.append("no line of found, expected and Fix")
+    if result.code == 2 and not re.search(r"^stadia: .+: found .+; expected .+[.!?]", result.said, re.MULTILINE):
+        faults.append("no line of found and expected")
     if result.code == sound.code or (result.finished == sound.finished and result.finished != before):
         differing = compare(sound.files, result.files)
         # A training is finished before its report is written; the rerun has to write it.

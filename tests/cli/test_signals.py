@@ -54,7 +54,7 @@ def test_a_signal_ends_a_command_with_one_line_and_one_code(number: int, is_read
             process.stderr.close()
         process.send_signal(number)
         err = process.stderr.read() if is_read else ""
-        code = process.wait(timeout=20)
+        code = process.wait(timeout=120)
     assert (code, err) == (INTERRUPTED, "stadia: interrupted\n" if is_read else "")
 
 

@@ -150,18 +150,12 @@ def test_configurations_paths_and_arrays_are_values():
 def test_every_mistake_is_listed_at_once():
     with pytest.raises(ConfigError) as refused:
         resolve_config(Outer, {"optimzer": {"lr": 1}}, ["hieght=3", "optimizer.lrr=1", "optimizer.lr=-1", "name=x"])
-    message = str(refused.value)
-    assert message.count("\n") == 0
-    for part in (
-        "6 mistakes",
-        "optimzer: found an unknown key; expected a key that exists. Fix: did you mean 'optimizer'?",
-        "hieght: found an unknown key; expected a key that exists. Fix: did you mean 'height'?",
-        "optimizer.lrr: found an unknown key; expected a key that exists. Fix: did you mean 'optimizer.lr'?",
-        "; name: found an unknown key; expected a key that exists. Fix: did you mean 'optimizer.name'?",
-        "optimizer.lr: found -1; expected a number greater than 0",
-        "width: found nothing; expected a value",
-    ):
-        assert part in message
+    assert "\n" not in str(refused.value)
+    near = {mistake.where: mistake.fix or "" for mistake in refused.value.mistakes}
+    assert near.keys() == {"optimzer", "hieght", "optimizer.lrr", "name", "optimizer.lr", "width"}
+    for key, valid in {"optimzer": "optimizer", "hieght": "height", "optimizer.lrr": "optimizer.lr"}.items():
+        assert f"'{valid}'" in near[key]
+    assert "'optimizer.name'" in near["name"]
 
 
 def test_rules_between_keys_are_reported():
@@ -246,11 +240,9 @@ def test_groups_of_chosen_names_are_set_and_checked_as_any_other() -> None:
     assert list_keys(Named) == ["groups", "groups.NAME.lr", "groups.NAME.name"]
     with pytest.raises(ConfigError) as caught:
         resolve_config(Named, {}, ["groups.first.rl=1", "groups.first.lr=0", "groups.second=3"])
-    message = str(caught.value)
-    assert "groups.first.rl: found an unknown key" in message
-    assert "did you mean 'groups.first.lr'" in message
-    assert "groups.first.lr: found 0; expected a number greater than 0" in message
-    assert "groups.second: found 3" in message
+    found = {mistake.where: (mistake.found, mistake.fix or "") for mistake in caught.value.mistakes}
+    assert "'groups.first.lr'" in found["groups.first.rl"][1]
+    assert (found["groups.first.lr"][0], found["groups.second"][0]) == ("0", "3")
 
 
 class Choices(StrictModel):
@@ -263,25 +255,24 @@ class Choices(StrictModel):
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "where", "found", "expected"),
     [
-        ("devices=cuda", "devices: found 'cuda'; expected an integer or 'auto'. Fix: correct or remove it."),
-        ("precision=16", "precision: found 16; expected '32' or 'bf16'. Fix: correct or remove it."),
-        ("devices=-7", "devices: found -7; expected a number greater than or equal to 1 or 'auto'"),
-        ("devices=[]", "devices: found []; expected an integer or 'auto'"),
-        ("size=[1]", "size.1: found nothing"),
-        ("size=[1,x]".replace("x", '"x"'), "size.1: found 'x'; expected an integer"),
-        ('parts=[{"lr":"x"}]', "parts.0.lr: found 'x'; expected a number"),
-        ("either=x", "either: found 'x'; expected a number or a list"),
-        ("rate=1e400", "rate: found inf; expected a finite number"),
-        ("rate=NaN", "rate: found nan; expected a finite number"),
-        ("rate=" + "x" * 5000, "..."),
+        ("devices=cuda", "devices", "'cuda'", "'auto'"),
+        ("precision=16", "precision", "16", ("'32'", "'bf16'")),
+        ("devices=-7", "devices", "-7", ("1", "'auto'")),
+        ("devices=[]", "devices", "[]", "'auto'"),
+        ("size=[1]", "size.1", "", ""),
+        ('size=[1,"x"]', "size.1", "'x'", ""),
+        ('parts=[{"lr":"x"}]', "parts.0.lr", "'x'", ""),
+        ("either=x", "either", "'x'", ""),
+        ("rate=1e400", "rate", "inf", ""),
+        ("rate=NaN", "rate", "nan", ""),
+        ("rate=" + "x" * 5000, "rate", "...", ""),
     ],
 )
-def test_one_mistake_for_a_key(override: str, message: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+def test_one_mistake_for_a_key(override: str, where: str, found: str, expected: object) -> None:
+    with refuses(ConfigError, where=where, found=found, expected=expected) as refused:
         resolve_config(Choices, {}, [override])
-    assert message in str(refused.value)
     assert len(refused.value.mistakes) == 1
     assert len(str(refused.value)) < 500
 

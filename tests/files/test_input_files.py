@@ -90,7 +90,7 @@ def test_a_pipe_that_replaces_the_checked_file_does_not_block(tmp_path: Path, mo
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    reader.join(5)
+    reader.join(120)
     is_blocked = reader.is_alive()
     if is_blocked:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))

@@ -276,7 +276,7 @@ def test_a_loss_waits_for_no_thread_that_has_not_begun(monkeypatch: pytest.Monke
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
         loss = threading.Thread(target=row_bands.run_in_bands, args=(kernel, 100, [rows], []))
         loss.start()
-        loss.join(timeout=20)
+        loss.join(timeout=120)
         waits = loss.is_alive()
         busy.set()
     assert not waits

@@ -30,9 +30,9 @@ with interrupt_on_termination(), stop_quickly(), discard_if_interrupted(folder):
     while True:  # a library that goes on after a signal, and lets other threads run
         try:
             print("busy", flush=True)
-            libc.sleep(60)
+            libc.sleep(3600)
         except KeyboardInterrupt:
-            libc.sleep(60)
+            libc.sleep(3600)
 """
 
 
@@ -45,10 +45,8 @@ def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> No
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "busy\n"
-        sent = time.monotonic()
         process.send_signal(number)
-        _, err = process.communicate(timeout=20)
-    assert time.monotonic() - sent < 2  # 0.8 s on an idle machine
+        _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (signals.INTERRUPTED, "stadia: interrupted\n")
     assert not folder.exists()
 
@@ -56,13 +54,12 @@ def test_a_call_that_does_not_return_is_ended(tmp_path: Path, number: int) -> No
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_forked_worker_does_not_delay_the_end() -> None:
     """The worker holds both sockets open."""
-    before = time.monotonic()
     with stop_quickly():
         child = os.fork()
         if child == 0:
-            time.sleep(30)
+            time.sleep(3600)
             os._exit(0)
-    assert time.monotonic() - before < 15, "the block ends while the worker still sleeps"
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "the block ends while the worker still sleeps"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
@@ -100,7 +97,7 @@ def test_a_scheduler_and_a_closed_terminal_end_a_command_as_ctrl_c_does(
         assert process.stdout is not None
         assert process.stdout.readline() == "busy\n"
         process.send_signal(getattr(signal, name))
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (code, "")
     assert folder.exists() == (kind == "ignored")
 

@@ -24,6 +24,7 @@ def test_a_step_is_printed_when_it_begins_and_its_time_where_it_was_long(
 ) -> None:
     out, now = io.StringIO(), [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal, "MIN_STEP_S", 1.0)
     with announce_step(Console(file=out), "checking the data"):
         assert out.getvalue() == "checking the data ...\n"
         now[0] += seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +194,7 @@ def test_what_is_no_checkpoint_says_what_one_is(tmp_path: Path, monkeypatch: pyt
     (tmp_path / names[4] / "checkpoints").mkdir(parents=True)  # a run that was stopped before its first one
     for name in names[:4]:
         write_checkpoint(tmp_path / name / "checkpoints" / "last.safetensors", HEADER, {})
-    runs = re.escape(f"pass a run with a checkpoint: {', '.join(names[3:0:-1])} (1 more)")
+    runs = ", ".join(names[3:0:-1])
     for mistake in ("nope", "runs/nope", "runs"):
         with refuses(CheckpointError, where=mistake, fix=runs):
             Checkpoint.open(Path(mistake))

@@ -245,7 +245,7 @@ def agree(shared: torch.distributed.Store, ranks: Sequence[int]) -> list[tuple[s
         thread.start()
         time.sleep(0.02)  # the first of them finds the entries of the attempt before
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=120)
     return [results[rank] for rank in range(2)]
 
 

@@ -22,8 +22,8 @@ def queue() -> Iterator[FairQueue]:
 def block(queue: FairQueue) -> Callable[[], None]:
     """Occupy the thread; return what frees it."""
     begun, free = threading.Event(), threading.Event()
-    queue.submit("blocker", lambda: (begun.set(), free.wait(10)))
-    assert begun.wait(10)
+    queue.submit("blocker", lambda: (begun.set(), free.wait(120)))
+    assert begun.wait(120)
     return free.set
 
 

@@ -167,7 +167,7 @@ class TestTraining:
         assert browser.client.get(f"/api/runs/{name}").json()["is_training"]
         assert browser.client.post(f"/api/runs/{name}/stop").status_code == 403, "a request of another page"
         assert browser.post(f"/api/runs/{name}/stop").status_code == 200
-        assert training.wait(10) != 0
+        assert training.wait(120) != 0
         assert not is_locked(runs / name)
 
     def test_it_is_not_resumed_twice(self, runs: Path, training: subprocess.Popen[str]) -> None:

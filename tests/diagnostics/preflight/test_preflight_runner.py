@@ -187,7 +187,6 @@ def test_large_splits_are_sampled_and_reported_as_such() -> None:
 def test_splits_keep_their_time_where_images_are_slow() -> None:
     films = enumerate(("train", "val", "test"))
     named = {name: [(Long(name, 1000, film=film, seconds=0.02), range(1000))] for film, name in films}
-    began = time.monotonic()
     found = list(check_splits(named, seconds=0.5))
-    assert time.monotonic() - began < 2.5  # all of it would take half a minute
+    assert sum(film.read for ((film, _),) in named.values()) < 300, "all of them would be 1400, for half a minute"
     assert [finding.code for finding in found] == ["N02"] * 3
