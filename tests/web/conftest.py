@@ -57,7 +57,7 @@ class RedNetwork(LoadedNetwork):
     def __init__(self, depth_scale: DepthScale, recipe: str = "selfsup", **about: Any) -> None:
         self.name, self.max_pixels, self._running = str(depth_scale), None, None
         self.recipe = SimpleNamespace(recipe=recipe, depth_scale=depth_scale, **about)
-        self.checkpoint = SimpleNamespace(buffer=lambda name: (0.8,))
+        self.checkpoint = SimpleNamespace(buffer=lambda name: (0.8,), header=SimpleNamespace(recipe=recipe))
         self.relative_error = 0.1 if depth_scale is DepthScale.METRES else None
 
     def make_predictor(self, options: Any = None) -> RedPredictor:

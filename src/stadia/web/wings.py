@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
-from stadia.core.registry import Registry
 from stadia.evaluation.frame_preparation import Frame
 from stadia.predict.network import Network
+from stadia.predict.tasks import find_task
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, predict_photo
 
 if TYPE_CHECKING:
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from stadia.core.types import Camera, DepthScale
 
 OBJECTS, OVERLAY = "objectpose", "overlay"
-
-WINGS = Registry(
-    "prediction of a picture",
-    {OBJECTS: "stadia.objectpose.task:find_objects_in_frame", OVERLAY: "stadia.overlay.task:predict_pair"},
-)
-"""What predicts a picture by a recipe that has its own kind of prediction."""
+"""Recipes with their own kind of prediction, which `stadia.predict.TASKS` finds."""
 
 TRUST = (
     "Poses are in metres for the given field of view. A wrong one scales every distance. Images unlike those of the"
@@ -81,9 +76,9 @@ def find_photo_objects(network: Network, image: NDArray[np.uint8], camera: Photo
         image: (H, W, 3) RGB.
         camera: of it.
     """
-    recipe: Any = network.loaded.recipe
-    found = WINGS.load(OBJECTS)(recipe, Frame("picture", image, camera.make_K(*image.shape[:2])))
-    objects, classes = found.objects, recipe.classes
+    task: Any = find_task(network.loaded)
+    found = task.find_objects(Frame("picture", image, camera.make_K(*image.shape[:2])))
+    objects, classes = found.objects, task.recipe.classes
     distances_m = objects.T_camera_object[:, :3, 3].norm(dim=1).tolist()
     lines = []
     for row in np.argsort(distances_m).tolist():
@@ -133,9 +128,9 @@ def predict_composite(
         found, expected = (f"{shape[1]}x{shape[0]} pixels" for shape in (background.shape, image.shape))
         fix = "give the picture that the same camera took without the object"
         raise DataError("the background", found=found, expected=expected, fix=fix)
-    recipe: Any = network.loaded.recipe
-    depth, logits = WINGS.load(OVERLAY)(recipe, background, image)
+    task: Any = find_task(network.loaded)
+    depth, logits = task.predict_pair(background, image)
     height, width = image.shape[:2]
     mask = np.asarray(cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR) > 0)
-    predictor = PairPredictor(recipe.depth_scale, depth)
+    predictor = PairPredictor(task.recipe.depth_scale, depth)
     return predict_photo(network, image, camera, scale_from, predictor=predictor, mask=mask)
