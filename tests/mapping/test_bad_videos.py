@@ -33,7 +33,7 @@ def draw_turning(index: int) -> np.ndarray:
 )
 def test_a_video_that_has_no_map_gets_one_line_with_the_reason(stadia, tmp_path, draw, camera, words):
     images = write_images(tmp_path / "images", [draw(index) for index in range(12)])
-    code, out, err = stadia("--quiet", "map", images, *camera, f"data.cache.folder={tmp_path / 'cache'}")
+    code, out, err = stadia("--quiet", "map", images, *camera)
     assert (code, out) == (2, "")
     assert words in err
     assert len(err.strip().splitlines()) == 1
