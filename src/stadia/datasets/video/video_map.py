@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class _MapRecord(FileEntry):
     road: MapRoad | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class StoredMap:
     """A map in its folder.
 
@@ -178,8 +179,9 @@ class StoredMap:
             return None
         return f"a focal length that is {ratio:.2f} times that of the data"
 
-    def find_geometry(self) -> MapGeometry | None:
-        """Return the geometry of all frames; None without enough points."""
+    @cached_property
+    def geometry(self) -> MapGeometry | None:
+        """The geometry of all frames; None without enough points."""
         with suppress(StadiaError):
             return self.make_geometry(range(len(self.names)))
         return None
@@ -235,7 +237,17 @@ def find_map_folder(source: Path) -> Path:
 
 
 def read_map(folder: Path) -> StoredMap:
-    """Read a map's record. Raises DataError for any other file, and for poses that are none."""
+    """Read a map's record, once for each time of change.
+
+    Raises DataError for any other file, and for poses that are none.
+    """
+    path = folder / RECORD
+    status = path.stat() if path.is_file() else None
+    return _read_map(folder, None if status is None else (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=4)
+def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
     path = folder / RECORD
     record: _MapRecord = read_typed_json(
         path, _MapRecord, expected="a map of stadia's", fix=_REMAKE, max_bytes=MAX_RECORD_BYTES
@@ -369,7 +381,7 @@ def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometr
         if skip_damaged:
             return None
         raise
-    return None if mapped is None else mapped.find_geometry()
+    return None if mapped is None else mapped.geometry
 
 
 def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
