@@ -16,6 +16,7 @@ from stadia.predict.inputs import PredictionInput, is_own_video
 from stadia.predict.loaded_network import LoadedNetwork
 from stadia.predict.options import PredictOptions, parse_size, requested_size
 from stadia.recipes.base.training_overlap import TrainedInput
+from stadia.training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from stadia.core.types import DepthScale
@@ -90,6 +91,9 @@ class ExportedFile(LoadedNetwork):
 
     def describe_kind(self) -> str:
         return "an exported network"
+
+    def require_weights(self) -> None:
+        Checkpoint.open(self.file)  # its error names the commands that take this file
 
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
         no_path = "no path, " if any(count != 1 for count in counts) else ""

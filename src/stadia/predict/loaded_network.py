@@ -183,6 +183,9 @@ class LoadedNetwork:
         """Return what refuses an option that has no effect, for an error."""
         return f"recipe '{self.checkpoint.header.recipe}'"
 
+    def require_weights(self) -> None:
+        """Raise CheckpointError for an exported network, which has none that torch can run."""
+
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
         """Return notes about what it cannot do with an input of recordings with so many frames."""
         return ()

@@ -235,6 +235,7 @@ def open_odometry(
     Raises StadiaError if a folder is not empty: nothing is overwritten.
     """
     ODOMETRY_METHODS.check(method)
+    network.require_weights()
     data, poses = dict(options.data), None
     if source.is_file() and source.suffix.lower() in VIDEO_SUFFIXES:
         poses = _read_video_poses(source, data.pop("poses", None))

@@ -215,6 +215,7 @@ def evaluate_network(
     Raises CheckpointError if the recipe has no task, ConfigError without a folder to write into, and the errors of
     opening the data.
     """
+    network.require_weights()
     network = network.fit_source(data, options.data)
     task = find_task(network)
     provenance = network.make_provenance(as_predict_options(options))

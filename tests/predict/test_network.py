@@ -1,0 +1,163 @@
+"""The Python API: one network predicts images and videos, with the words of the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.refusals import refuses
+
+import stadia
+from stadia.core.errors import ConfigError, DataError, GeometryError
+from stadia.core.types import DepthScale
+from stadia.evaluation.frame_preparation import Frame, PredictedFrame
+from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
+from stadia.predict.exported_file import ExportedFile
+from stadia.predict.loaded_network import _read_relative_error, fit_size
+from stadia.predict.tasks import evaluate_network
+
+HEIGHT, WIDTH = 96, 128
+
+
+@pytest.fixture(scope="module")
+def network() -> stadia.Network:
+    return stadia.open_network("base")
+
+
+@pytest.fixture(scope="module")
+def image() -> NDArray[np.uint8]:
+    small = np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8)
+    return np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.fixture
+def file(image: NDArray[np.uint8], tmp_path: Path) -> Path:
+    cv2.imwrite(str(tmp_path / "photo.png"), image[..., ::-1])
+    return tmp_path / "photo.png"
+
+
+def test_importing_stadia_loads_no_torch_and_every_name_exists() -> None:
+    program = "import stadia, sys; print('torch' in sys.modules, 'pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+    assert all(callable(getattr(stadia, name)) for name in stadia.NAMES)
+    with pytest.raises(AttributeError):
+        _ = stadia.nothing
+
+
+def test_an_array_and_its_file_have_one_depth(network: stadia.Network, image: NDArray[np.uint8], file: Path) -> None:
+    by_array, by_file = network.predict(image, fov_deg=60), network.predict(file, fov_deg=60)
+    np.testing.assert_array_equal(by_array.depth_m, by_file.depth_m)
+    K = centered_K(focal_px_from_fov(60, WIDTH), HEIGHT, WIDTH)
+    np.testing.assert_allclose(by_array.K, K)
+    np.testing.assert_array_equal(network.predict(image, K=K).depth_m, by_array.depth_m)
+    assert by_array.depth_m.shape == (HEIGHT, WIDTH)
+    assert by_array.receipt is None
+    assert not by_array.session.input.camera_is_assumed
+    assert network.predict(image).session.input.camera_is_assumed
+
+
+@pytest.mark.parametrize("metres", [2.0, 20.0])
+def test_a_known_length_scales_depth_and_distances_alike(
+    network: stadia.Network, image: NDArray[np.uint8], metres: float
+) -> None:
+    plain = network.predict(image, fov_deg=60)
+    scaled = network.predict(image, fov_deg=60, scale_from=[f"point=40,30:{metres}"])
+    assert scaled.receipt is not None
+    np.testing.assert_allclose(scaled.depth_m, plain.depth_m * scaled.receipt.factor, rtol=1e-5)
+    assert scaled.depth_m[30, 40] == pytest.approx(metres, rel=0.1)
+    found, before = scaled.distance((40, 30), (90, 60)), plain.distance((40, 30), (90, 60))
+    assert found.distance == pytest.approx(before.distance * scaled.receipt.factor, rel=1e-5)
+    assert found.deviation / found.distance > before.deviation / before.distance, "that of the scale comes on top"
+
+
+def test_saved_files_hold_the_same_depth(network: stadia.Network, file: Path, tmp_path: Path) -> None:
+    photo = network.predict(file, fov_deg=60)
+    written = photo.save(tmp_path / "out")
+    record = json.loads((written.folder / "predictions.json").read_text())
+    assert (record["depth_scale"], record["entries"]) == ("metres", ["photo"])
+    assert written.checks["verdict"] == str(photo.verdict.verdict)
+    stored = np.load(written.folder / "depth" / "photo.npz")["depth_m"]
+    np.testing.assert_allclose(stored, 1 / photo.predicted.inverse_depth, rtol=1e-6)
+
+
+def test_a_folder_is_streamed_frame_by_frame(network: stadia.Network, image: NDArray[np.uint8], tmp_path: Path) -> None:
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.roll(image, 2 * number, axis=1)[..., ::-1])
+    options = stadia.PredictOptions(data={"camera": {"horizontal_fov_deg": 60}})
+    frames = list(network.stream(tmp_path, options=options))
+    assert [frame.name for frame in frames] == ["0", "1"]
+    np.testing.assert_array_equal(frames[0].T_world_camera, np.eye(4))
+    assert [frame.name for frame in network.stream(tmp_path, every=2, options=options)] == ["0"]
+    with refuses(ConfigError, fix="Network.stream"):
+        network.predict(tmp_path, fov_deg=60)
+
+
+@pytest.mark.parametrize(("given", "found"), [((HEIGHT, WIDTH), "(96, 128)"), ((HEIGHT, WIDTH, 4), "(96, 128, 4)")])
+def test_an_array_of_another_shape_is_named(network: stadia.Network, given: tuple[int, ...], found: str) -> None:
+    with refuses(DataError, where="image", found=found):
+        network.predict(np.zeros(given, np.uint8))
+
+
+def test_a_field_of_view_of_a_half_circle_is_refused(network: stadia.Network, image: NDArray[np.uint8]) -> None:
+    with refuses(ConfigError, where="fov_deg", found="180"):
+        network.predict(image, fov_deg=180)
+
+
+@pytest.mark.parametrize(
+    ("scale", "attribute"), [(DepthScale.UP_TO_SCALE, "depth_m"), (DepthScale.AFFINE_INVERSE, "depth")]
+)
+def test_depth_without_the_unit_is_refused(scale: DepthScale, attribute: str) -> None:
+    frame = Frame("a", np.zeros((2, 2, 3), np.uint8), np.eye(3))
+    ones: NDArray[np.float32] = np.ones((2, 2), np.float32)
+    predicted = PredictedFrame(frame, scale, ones, np.eye(3), None, (2, 2), CropWindow(0, 0, 2, 2))
+    with refuses(GeometryError, where="depth", fix="scale_from"):
+        getattr(stadia.Prediction(predicted, SimpleNamespace()), attribute)  # type: ignore[arg-type]
+
+
+def test_K_is_of_the_whole_image() -> None:
+    """The network's crop moves the principal point; outside the crop there is no depth."""
+    K = centered_K(50.0, 4, 4)
+    frame = Frame("a", np.zeros((2, 4, 3), np.uint8), K)
+    ones: NDArray[np.float32] = np.ones((2, 4), np.float32)
+    predicted = PredictedFrame(frame, DepthScale.METRES, ones, K, None, (4, 4), CropWindow(2, 0, 2, 4))
+    photo = stadia.Prediction(predicted, SimpleNamespace())  # type: ignore[arg-type]
+    assert photo.K[1, 2] == K[1, 2] + 2
+    assert (photo.depth_m[:2] == 0).all()
+    assert (photo.depth_m[2:] == 1).all()
+
+
+@pytest.mark.slow
+def test_a_network_is_scored(network: stadia.Network, worlds: Path, tmp_path: Path) -> None:
+    scored = stadia.evaluate(network, worlds, protocol="relative", out=tmp_path / "out")
+    assert 0 < scored.summary["abs_rel"] < 1
+    assert all(path.exists() for path in scored.files)
+
+
+def test_an_exported_file_is_not_scored(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with refuses(stadia.StadiaError, where="model.onnx", fix="stadia predict"):
+        evaluate_network(ExportedFile(tmp_path / "model.onnx"), tmp_path, options=None)  # type: ignore[arg-type]
+
+
+def test_the_error_of_a_run_is_that_of_its_validation(tmp_path: Path) -> None:
+    (tmp_path / "scores").mkdir()
+    assert _read_relative_error(tmp_path) is None
+    for name, error in (("val-mean-depth", 0.5), ("val", 0.25), ("test", 0.1)):
+        (tmp_path / "scores" / f"{name}.json").write_text(json.dumps({"metrics": {"abs_rel": error}}))
+    assert _read_relative_error(tmp_path) == 0.25
+
+
+@pytest.mark.parametrize("size", [(960, 1280), (480, 640), (100, 50)])
+def test_a_size_is_fitted_with_its_shape(size: tuple[int, int]) -> None:
+    height, width = fit_size(*size, 480 * 640)
+    assert height * width <= 480 * 640
+    assert height / width == pytest.approx(size[0] / size[1], rel=0.01)
+    assert fit_size(height, width, 480 * 640) == (height, width)
