@@ -41,7 +41,7 @@ from torch.profiler import ProfilerActivity, profile
 from stadia.models import ATTENTIONS
 from stadia.models.attention import compute_attention_map
 from stadia.models.attention_config import AttentionConfig, count_attention_macs, find_break_even_tokens
-from stadia.training.flops import synchronize
+from stadia.training.phase_clock import synchronize
 
 HEADS, HEAD_DIM = 12, 64
 GRIDS = {"640x192": (12, 40), "384x384": (24, 24), "640x480": (30, 40), "1216x352": (22, 76), "1024x768": (48, 64)}

@@ -34,8 +34,7 @@ from torch.nn.functional import interpolate
 from stadia.core.recording import Recording
 from stadia.core.types import Predictor
 from stadia.dataloading.config import WEATHERS
-from stadia.dataloading.tilt import make_tilt, tilt_depth, tilt_image, tilt_values
-from stadia.dataloading.weather import WeatherDraw, add_weather
+from stadia.dataloading.transforms import WeatherDraw, add_weather, make_tilt, tilt_depth, tilt_image, tilt_values
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.masks.mask_files import ROAD, select_classes
 from stadia.datasets.open_dataset import open_recordings

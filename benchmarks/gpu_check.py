@@ -51,8 +51,8 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training.flops import FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.optim import build_optimizer
+from stadia.training.phase_clock import FlopCounter, measure_matmul_peak, synchronize
 from stadia.training.recipe import compile_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

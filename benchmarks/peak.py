@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from stadia.core.errors import RunError
-from stadia.training.flops import MAX_PEAK_SHARE, measure_matmul_peak
+from stadia.training.phase_clock import MAX_PEAK_SHARE, measure_matmul_peak
 
 
 class PeakFlops:

@@ -48,7 +48,7 @@ from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.training.flops import FlopCounter
+from stadia.training.phase_clock import FlopCounter
 
 SOURCES = ("-1", "+1", "stereo")
 

@@ -35,8 +35,7 @@ from stadia.models.depth.depth_network import build_depth_network
 from stadia.predict.inputs import open_inputs
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network_checkpoint
-from stadia.recipes.base.network_recipe import make_network_recipe
+from stadia.recipes.base.network_checkpoint import make_network_recipe, open_network_checkpoint
 
 Map = NDArray[np.float64]
 

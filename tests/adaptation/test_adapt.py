@@ -34,8 +34,8 @@ from stadia.diagnostics.prediction_checks import SampledFrame
 from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
 from stadia.geometry.numpy_camera import centered_K
-from stadia.launch import depth_errors
-from stadia.launch.depth_errors import align_output, measure_samples, measure_video
+from stadia.launch import keep
+from stadia.launch.keep import align_output, measure_samples, measure_video
 from stadia.launch.time_budget import PlannedTraining
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network
@@ -129,9 +129,9 @@ def test_a_long_video_is_measured_on_frames_over_its_length(monkeypatch: pytest.
         names = [frame.name for frame in frames]
         return [SimpleNamespace(frames=frames, count=len(frames), name="drive", names=names, recording=None)]
 
-    monkeypatch.setattr(depth_errors, "open_inputs", open_inputs)
-    monkeypatch.setattr(depth_errors, "observe_frames", lambda gate, predictor, frames: iter(frames))
-    monkeypatch.setattr(depth_errors, "find_map_geometry", lambda video, **_: None)
+    monkeypatch.setattr(keep, "open_inputs", open_inputs)
+    monkeypatch.setattr(keep, "observe_frames", lambda gate, predictor, frames: iter(frames))
+    monkeypatch.setattr(keep, "find_map_geometry", lambda video, **_: None)
     shown: list[Any] = []
 
     def track(frames: Any, count: int | None, what: str) -> Any:

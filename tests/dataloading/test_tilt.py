@@ -13,7 +13,7 @@ from tests.refusals import refuses
 from stadia.core.errors import ConfigError
 from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig, TiltConfig
 from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
-from stadia.dataloading.tilt import find_unseen_pixels, make_tilt, tilt_depth, tilt_image, tilt_motion
+from stadia.dataloading.transforms import find_unseen_pixels, make_tilt, tilt_depth, tilt_image, tilt_motion
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.warp import synthesize_views
 from stadia.recipes import configure

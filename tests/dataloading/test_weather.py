@@ -11,7 +11,7 @@ import torch
 
 from stadia.dataloading.config import WEATHERS, AugmentationConfig, ColorConfig, WeatherConfig
 from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
-from stadia.dataloading.weather import WeatherDraw, add_weather
+from stadia.dataloading.transforms import WeatherDraw, add_weather
 from stadia.datasets.open_dataset import open_recordings
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (2, 3, 96, 160)).astype(np.uint8)

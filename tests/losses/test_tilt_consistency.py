@@ -43,7 +43,7 @@ def test_a_roll_by_nothing_is_the_identity() -> None:
 
 
 def test_the_roll_agrees_with_that_of_samples() -> None:
-    from stadia.dataloading.tilt import make_tilt, tilt_image
+    from stadia.dataloading.transforms import make_tilt, tilt_image
 
     image = (predict_plane(0)[0, 0] * 500).byte()
     expected = tilt_image(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stadia.overlay.recipe import MAX_FACTOR, GradientBalance
-from stadia.training.flops import FlopCounter
+from stadia.training.phase_clock import FlopCounter
 
 
 def measured(*sizes: float) -> GradientBalance:

@@ -30,10 +30,9 @@ from stadia.models.depth.config import BaseConfig
 from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.recipes import configure
 from stadia.recipes.base.self_supervised import add_motion_term, check_metric_labels
-from stadia.recipes.selfsup import map_motion
+from stadia.recipes.selfsup import recipe as map_motion
 from stadia.recipes.selfsup.config import SelfsupConfig
-from stadia.recipes.selfsup.map_motion import measure_map_unit, resolve_motion
-from stadia.recipes.selfsup.recipe import SelfsupRecipe
+from stadia.recipes.selfsup.recipe import SelfsupRecipe, measure_map_unit, resolve_motion
 
 SMALL = (
     "data.height=32",

@@ -19,7 +19,7 @@ from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.launch import workflow
-from stadia.launch.own_class import LOSS_CHECKS, choose_class, note_unchecked_loss
+from stadia.launch.training_data import LOSS_CHECKS, choose_class, note_unchecked_loss
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe

@@ -17,7 +17,7 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_fi
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.not_checked import make_not_checked
-from stadia.launch import start_checks, workflow
+from stadia.launch import training_data, workflow
 from stadia.launch.step_measurement import DryRunResult
 from stadia.recipes import configure
 from stadia.recipes.base.config import replace_training
@@ -124,7 +124,7 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     monkeypatch.setattr(workflow, "FEW_STEPS", 1)
-    monkeypatch.setattr(start_checks, "RESERVED_SECONDS", 100.0)  # of 20 s
+    monkeypatch.setattr(training_data, "RESERVED_SECONDS", 100.0)  # of 20 s
     run = launch.train(small, out=tmp_path)
     printed = capfd.readouterr().err
     assert "no finding in what was checked\n" in printed
@@ -139,12 +139,12 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     assert all("training.check_seconds=60" in note.fix for note in notes)
     assert "one batch" in launch.dry_run(small).not_checked
     lacking = make_not_checked("resize", "no rotation")
-    assert start_checks.list_out_of_time([lacking]) == (), "data that lack something are no lack of time"
+    assert training_data.list_out_of_time([lacking]) == (), "data that lack something are no lack of time"
 
 
 @pytest.mark.parametrize(("seconds", "longer"), [(20, 60), (1200, 3600), (2000, 3600), (3600, None)])
 def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, longer: float | None) -> None:
-    fix = start_checks.describe_longer_checks(seconds)
+    fix = training_data.describe_longer_checks(seconds)
     assert ("run nothing else during the checks" in fix, "check_seconds" in fix) == (True, longer is not None)
     if longer is not None:
         assert f"training.check_seconds={longer}" in fix

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from stadia.datasets.video.map_geometry import MapGeometry
 from stadia.files.run_facts import UNKNOWN_FACTS
-from stadia.launch import kept_start
+from stadia.launch import keep
 from stadia.launch.keep import DepthErrors
 from stadia.models.depth.base_network import load_base_weights
 from stadia.recipes import configure
@@ -175,9 +175,9 @@ def test_a_start_is_kept_unless_points_or_matches_are_nearer_after_the_training(
     run = make_run(tmp_path / "run", trained, metrics)
     pose = {name: value.clone() for name, value in trained.model.pose.state_dict().items()}
     left = iter(errors)
-    monkeypatch.setattr(kept_start, "_measure_errors", lambda recipe, data: make_errors(next(left)))
+    monkeypatch.setattr(keep, "_measure_errors", lambda recipe, data: make_errors(next(left)))
     console = Console(quiet=True)
-    assert kept_start.keep_better_start(selfsup(), trained, None, run, console) is kept
+    assert keep.keep_better_start(selfsup(), trained, None, run, console) is kept
     has_gain = not kept and not metrics
     assert run.facts.depth_gain == (pytest.approx(1 - 0.4 / 0.7) if has_gain else None)
     checkpoint = Checkpoint.open(run.folder)
@@ -203,10 +203,10 @@ def test_the_last_weights_are_measured_where_the_residual_prefers_the_start(
     best.rename(run.checkpoints / "last.safetensors")
     header = CheckpointHeader(recipe="selfsup", config={}, kind="weights", step=0, epoch=0, metrics={})
     write_checkpoint(best, header, {"state_dict": start.state_dict()})
-    monkeypatch.setattr(kept_start, "load_recipe", lambda checkpoint, recipe_class: trained)
+    monkeypatch.setattr(keep, "load_recipe", lambda checkpoint, recipe_class: trained)
     left = iter(errors)
-    monkeypatch.setattr(kept_start, "_measure_errors", lambda recipe, data: make_errors(next(left)))
-    assert kept_start.keep_better_start(config, start, None, run, Console(quiet=True))
+    monkeypatch.setattr(keep, "_measure_errors", lambda recipe, data: make_errors(next(left)))
+    assert keep.keep_better_start(config, start, None, run, Console(quiet=True))
     assert Checkpoint.open(run.folder).header.step == step
     weights, base = Checkpoint.open(run.folder).weights(), load_base_weights()
     is_base = all(torch.equal(weights[f"model.depth.{name}"], value) for name, value in base.items())

@@ -23,9 +23,8 @@ from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_fi
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.files.atomic_files import write_json
 from stadia.launch import workflow
-from stadia.launch.start_checks import replace_data_findings, report_findings
 from stadia.launch.time_budget import choose_steps
-from stadia.launch.training_data import list_data_locations, open_data
+from stadia.launch.training_data import list_data_locations, open_data, replace_data_findings, report_findings
 from stadia.launch.workflow import list_late_starts
 from stadia.predict import labeled_recordings
 from stadia.recipes.base import build_recipe, video_data

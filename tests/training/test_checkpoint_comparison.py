@@ -16,11 +16,10 @@ from test_resume_record import interrupt
 from stadia.core.types import Batch
 from stadia.files.run_facts import RecipeFacts
 from stadia.training.checkpoint import Checkpoint
-from stadia.training.checkpoint_comparison import CheckpointScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import Interrupted, fit
 from stadia.training.run_folder import Run
-from stadia.training.validation_scores import compute_means
+from stadia.training.validation_scores import CheckpointScore, compare_checkpoints, compute_means
 
 
 class Rising(small_recipe.SmallRecipe):

@@ -11,8 +11,8 @@ import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import RunError
-from stadia.training import flops as peak_flops
-from stadia.training.flops import FlopCounter, measure_matmul_peak
+from stadia.training import phase_clock as peak_flops
+from stadia.training.phase_clock import FlopCounter, measure_matmul_peak
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

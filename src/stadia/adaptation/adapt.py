@@ -17,9 +17,7 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
-from stadia.launch.depth_errors import measure_video
-from stadia.launch.keep import Decision, DepthErrors, choose_network
-from stadia.launch.kept_start import find_trained, keep_as_best
+from stadia.launch.keep import Decision, DepthErrors, choose_network, find_trained, keep_as_best, measure_video
 from stadia.launch.time_budget import choose_steps, measure_training
 from stadia.launch.workflow import train
 from stadia.mapping.map_video import describe_map, map_video

@@ -271,7 +271,7 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
     summary = f"'{config.recipe}' would train with this configuration, in a folder of its own in {out}"
     echo(f"dry run: {steps}{summary}", err=True)
     if measured is not None and measured.not_checked:
-        from stadia.launch.start_checks import describe_longer_checks  # imported by the dry run already
+        from stadia.launch.training_data import describe_longer_checks  # imported by the dry run already
         from stadia.training.config import CHECK_SECONDS
 
         seconds = config.training.check_seconds or CHECK_SECONDS

@@ -77,7 +77,7 @@ class TiltConfig(StrictModel):
 
 
 Weather = Literal["fog", "rain", "blur", "noise"]
-"""A kind of bad images (`dataloading.weather`)."""
+"""A kind of bad images (`dataloading.transforms`)."""
 
 WEATHERS: tuple[Weather, ...] = ("fog", "rain", "blur", "noise")
 

@@ -22,18 +22,22 @@ from stadia.core.types import Batch, Camera, Inputs, Meta, Targets
 from stadia.dataloading.config import NO_AUGMENTATION, AugmentationConfig, DatasetConfig
 from stadia.dataloading.loader import PackedTensors, stack_or_default, stack_packed
 from stadia.dataloading.moving_objects import make_map_labels
-from stadia.dataloading.tilt import find_unseen_pixels, tilt_depth, tilt_motion, tilt_planar, tilt_values
 from stadia.dataloading.transforms import (
     AugmentationDraw,
+    add_weather,
     apply_color,
     compute_mean_gray,
     draw_augmentation,
     find_covering_size,
+    find_unseen_pixels,
     mirror_planar,
+    tilt_depth,
+    tilt_motion,
+    tilt_planar,
+    tilt_values,
     zoom_depth,
     zoom_images,
 )
-from stadia.dataloading.weather import add_weather
 from stadia.datasets.config import CacheConfig, Damaged, SourceOptions
 from stadia.datasets.frame_store import (
     FrameStore,

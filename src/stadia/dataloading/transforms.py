@@ -5,6 +5,8 @@ Images are planar, (..., 3, H, W), uint8 until the one conversion to float. Came
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -16,8 +18,6 @@ from torch.nn import functional as F
 
 from stadia.core.types import Camera
 from stadia.dataloading.config import AugmentationConfig
-from stadia.dataloading.tilt import make_tilt
-from stadia.dataloading.weather import WeatherDraw
 from stadia.geometry.camera import crop, resize, resize_camera
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as torchvision's gray
@@ -85,7 +85,7 @@ class AugmentationDraw:
     """The random draw of one sample; its images, cameras and targets change by the same draw.
 
     color: (3, 4), see `make_color_matrix`.
-    R_tilted_camera: (3, 3) float64, see `dataloading.tilt`.
+    R_tilted_camera: (3, 3) float64, see `tilt`.
     """
 
     mirror: bool = False
@@ -170,3 +170,149 @@ def zoom_depth(depth_m: Tensor, window: ZoomWindow) -> Tensor:
     """Resize the window of (1, H, W) by the nearest pixel."""
     part = depth_m[:, window.top : window.top + window.height, window.left : window.left + window.width]
     return F.interpolate(part[None], (window.to_height, window.to_width), mode="nearest-exact")[0]
+
+
+Matrix = NDArray[np.float64]
+
+
+def make_tilt(*, roll_deg: float, pitch_deg: float) -> Matrix:
+    """Return R_tilted_camera (3, 3): points of the camera to those of the tilted one, roll about z, then pitch about x.
+
+    Examples:
+        >>> make_tilt(roll_deg=90, pitch_deg=0).round() @ [1, 0, 5]  # a point on the right comes to lie below
+        array([0., 1., 5.])
+    """
+    roll, pitch = math.radians(roll_deg), math.radians(pitch_deg)
+    about_z = np.array([[math.cos(roll), -math.sin(roll), 0], [math.sin(roll), math.cos(roll), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])
+    return about_x @ about_z
+
+
+def tilt_image(image: NDArray[np.uint8], K: Matrix, R_tilted_camera: Matrix) -> NDArray[np.uint8]:
+    """Return (H, W, C) of the tilted camera; outside the image its reflection."""
+    height, width = image.shape[:2]
+    homography = K @ R_tilted_camera @ np.linalg.inv(K)
+    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+    tilted: NDArray[np.uint8] = cv2.warpPerspective(image, homography, (width, height), **flags)
+    return tilted
+
+
+def tilt_planar(images: Tensor, K: Tensor, R_tilted_camera: Matrix) -> Tensor:
+    """Return (N, 3, H, W) uint8 of the tilted cameras K (N, 3, 3)."""
+    turned = [
+        tilt_image(image.permute(1, 2, 0).numpy(), matrix.double().numpy(), R_tilted_camera)
+        for image, matrix in zip(images, K, strict=True)
+    ]
+    return torch.from_numpy(np.stack(turned)).permute(0, 3, 1, 2).contiguous()
+
+
+def tilt_values(values: NDArray[np.float32], K: Matrix, R_tilted_camera: Matrix) -> NDArray[np.float32]:
+    """Return (H, W) of the tilted camera by the nearest pixel; 0 outside the image."""
+    height, width = values.shape
+    homography = K @ R_tilted_camera @ np.linalg.inv(K)
+    tilted: NDArray[np.float32] = cv2.warpPerspective(
+        np.ascontiguousarray(values), homography, (width, height), flags=cv2.INTER_NEAREST, borderValue=0
+    )
+    return tilted
+
+
+def tilt_depth(depth_m: Tensor, K: Tensor, R_tilted_camera: Matrix) -> Tensor:
+    """Return depth (1, H, W) along the axis of the tilted camera, 0 = none."""
+    matrix = K.double().numpy()
+    seen = tilt_values(depth_m[0].numpy(), matrix, R_tilted_camera)
+    height, width = seen.shape
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    rays = np.linalg.inv(matrix) @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+    z_over_tilted_z = (R_tilted_camera[:, 2] @ rays).reshape(height, width)
+    in_front = z_over_tilted_z > 1e-3
+    return torch.from_numpy(np.where(in_front, seen / np.where(in_front, z_over_tilted_z, 1), 0).astype(np.float32))[
+        None
+    ]
+
+
+def find_unseen_pixels(K: Tensor, R_tilted_camera: Matrix, height: int, width: int) -> Tensor:
+    """Return (1, H, W) bool: the pixels of the tilted camera that the image does not show."""
+    ones = np.ones((height, width), np.float32)
+    return torch.from_numpy(tilt_values(ones, K.double().numpy(), R_tilted_camera) == 0)[None]
+
+
+def tilt_motion(T_source_target: Tensor, R_tilted_camera: Matrix) -> Tensor:
+    """Return (N, 4, 4) between cameras that are all tilted alike; NaN stays."""
+    T_tilted_camera = torch.eye(4, dtype=T_source_target.dtype)
+    T_tilted_camera[:3, :3] = torch.from_numpy(R_tilted_camera)
+    return T_tilted_camera @ T_source_target @ T_tilted_camera.T
+
+
+Image = NDArray[np.float32]
+
+FOG_GRAY = 0.8
+MAX_FOG = 3.0  # optical thickness of the farthest depth
+MAX_DROPS = 900  # streaks of the strongest rain on an image of MAX_DROPS_PIXELS
+MAX_DROPS_PIXELS = 640 * 192
+MAX_BLUR_SHARE = 1 / 250  # deviation of the blur over the width
+MAX_NOISE = 0.12  # deviation of the noise, of 1
+
+
+@dataclass(frozen=True)
+class WeatherDraw:
+    """A kind of `WEATHERS`, its strength in (0, 1], and the seed of its drops and grains."""
+
+    kind: str
+    strength: float
+    seed: int
+
+
+def add_weather(images: NDArray[np.uint8], draw: WeatherDraw, horizon_row: float) -> NDArray[np.uint8]:
+    """Return images (N, 3, H, W), each changed by the same kind and strength; drops and grains differ.
+
+    horizon_row: of a camera that points along the road, its cy: fog is thickest there and above.
+    """
+    random = np.random.default_rng(draw.seed)
+    change = _CHANGES[draw.kind]
+    bad = []
+    for planar in images:
+        image: Image = np.ascontiguousarray(planar.transpose(1, 2, 0)).astype(np.float32) / np.float32(255)
+        bad.append(np.clip(change(image, draw.strength, random, horizon_row), 0, 1))
+    return np.ascontiguousarray((np.stack(bad) * 255).round().astype(np.uint8).transpose(0, 3, 1, 2))
+
+
+def _add_fog(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
+    """Blend with gray by exp(-thickness), where depth is that of a level road below the horizon."""
+    height = len(image)
+    below = np.clip(np.arange(height) - horizon_row, 0, None) / height
+    thickness = strength * MAX_FOG / (1 + 8 * below)
+    clear = np.exp(-thickness).astype(np.float32)[:, None, None]
+    return image * clear + FOG_GRAY * (1 - clear)
+
+
+def _add_rain(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
+    """Draw slanted bright streaks, and take contrast away."""
+    height, width = image.shape[:2]
+    count = int(strength * MAX_DROPS * height * width / MAX_DROPS_PIXELS)
+    streaks = np.zeros((height, width), np.uint8)
+    length = np.array([0.04, 0.16]) * height
+    for x, y, size in zip(*random.uniform(0, (width, height, 1), (count, 3)).T, strict=True):
+        tip = (round(x + (0.3 + size) * length[0]), round(y + (0.3 + size) * length[1]))
+        cv2.line(streaks, (round(x), round(y)), tip, 255, 1, cv2.LINE_AA)
+    wet = cv2.GaussianBlur(streaks, (3, 3), 0).astype(np.float32)[..., None] / 255
+    dull = image * (1 - 0.3 * strength) + 0.3 * strength * image.mean()
+    return dull + 0.6 * wet * (0.9 - dull)
+
+
+def _blur(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
+    """Blur by a Gaussian, as a drop on the lens or a lens out of focus."""
+    deviation = strength * MAX_BLUR_SHARE * image.shape[1]
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), max(deviation, 0.3)), np.float32)
+
+
+def _add_noise(image: Image, strength: float, random: np.random.Generator, horizon_row: float) -> Image:
+    """Add Gaussian grains, as of a dark night."""
+    return image + random.normal(0, strength * MAX_NOISE, image.shape).astype(np.float32)
+
+
+_CHANGES: dict[str, Callable[[Image, float, np.random.Generator, float], Image]] = {
+    "fog": _add_fog,
+    "rain": _add_rain,
+    "blur": _blur,
+    "noise": _add_noise,
+}

@@ -1,23 +1,262 @@
-"""Open the data of a training: at its size, at the size of each stage (progressive resizing), or of a resumed run."""
+"""What a training starts from: its class, its data (of each stage, of a resumed run), and the checks of both."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from rich.console import Console
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core import seeds
+from stadia.core.errors import ConfigError, DataError, RunError
+from stadia.core.types import Batch
+from stadia.diagnostics.catalog import CATALOG, describe_case
+from stadia.diagnostics.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
+from stadia.diagnostics.loss_checks.loss_check_runner import (
+    check_losses,
+    check_training_start,
+    collect_findings,
+    stop_at,
+)
+from stadia.diagnostics.loss_checks.training_start import TrainingStart
+from stadia.diagnostics.monitors.training_monitor import read_kept_findings
+from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED, make_not_checked
+from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import Terminal, announce_step
+from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData
-from stadia.recipes.base.config import DATA_PATH_KEYS, RecipeConfig, make_paths_absolute, replace_training
-from stadia.training.batches import StagedBatches, scale_batch_size
-from stadia.training.config import StageConfig, TrainingConfig
+from stadia.recipes.base.config import (
+    DATA_PATH_KEYS,
+    RecipeConfig,
+    make_paths_absolute,
+    replace_training,
+    without_pretrained,
+)
+from stadia.training.batches import StagedBatches, TrainingPlan, scale_batch_size, select_device
+from stadia.training.config import MAX_CHECK_SECONDS, StageConfig, TrainingConfig
+from stadia.training.fit import name_resume_call
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+
+LOSS_CHECKS = "loss checks"
+
+MAX_LISTED = 3
+"""Weights that an error names."""
+
+
+def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyRecipe]:
+    """Return the class that trains a configuration: the user's `own` one, or that of the recipe.
+
+    Raises ConfigError if `own` is no class that derives from the recipe's.
+    """
+    base: type[AnyRecipe] = RECIPES.load(config.recipe)
+    given: object = base if own is None else own
+    if isinstance(given, type) and issubclass(given, base) and given.recipe == config.recipe:
+        return given
+    name = given.__name__ if isinstance(given, type) else f"an object of {type(given).__name__}"
+    of = getattr(given, "recipe", None)
+    found = f"{name}, a class of '{of}'" if of else f"{name}, which derives from no recipe"
+    fix = f"pass a class that derives from {base.__name__}, and keep its name '{config.recipe}' in `recipe`"
+    raise ConfigError("recipe_class", found=found, expected=f"a class of '{config.recipe}'", fix=fix)
+
+
+def name_own_class(recipe_class: type[AnyRecipe]) -> str | None:
+    """Return the name of a user's class; None for that of a recipe."""
+    return None if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
+
+
+def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
+    """Raise RunError if another class than this one trained a run that is to be resumed."""
+    before, now = stopped.facts.recipe_class, name_own_class(recipe_class)
+    if before != now:
+        known = f"the recipe '{recipe_class.recipe}' itself"
+        fix = "leave recipe_class out"
+        if before:
+            fix = f"resume it from Python, with its configuration: {name_resume_call(stopped.folder, before)}"
+        raise RunError(stopped.folder, found=now or known, expected=f"{before or known}, which trained it", fix=fix)
+
+
+def check_own_weights(recipe: AnyRecipe) -> None:
+    """Raise ConfigError if a user's class has other weights than its recipe: no command could load them.
+
+    Does not change the random number generators.
+    """
+    if not name_own_class(type(recipe)):
+        return
+    with seeds.preserve_generators():
+        base: AnyRecipe = RECIPES.load(recipe.recipe)(without_pretrained(recipe.config))
+    own = {name: tensor.shape for name, tensor in recipe.state_dict().items()}
+    known = {name: tensor.shape for name, tensor in base.state_dict().items()}
+    differing = sorted(name for name in own.keys() | known.keys() if own.get(name) != known.get(name))
+    if differing:
+        listed = ", ".join(differing[:MAX_LISTED]) + " ..." * (len(differing) > MAX_LISTED)
+        raise ConfigError(
+            "recipe_class",
+            found=f"{type(recipe).__name__} with other weights: {listed}",
+            expected=f"the weights of '{recipe.recipe}', which `stadia predict` loads",
+            fix=(
+                "put them into a depth network of your own, which model.network=module:Class selects; or set numbers of"
+                " the loss by hand, or add a recipe of your own (docs/how-to/add-a-recipe.md)"
+            ),
+        )
+
+
+def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
+    """Return a note if a user's class changes `training_step`, and the loss checks do not see what it adds."""
+    base: type[AnyRecipe] = RECIPES.load(recipe_class.recipe)
+    if recipe_class.training_step is base.training_step or recipe_class.loss_cases is not base.loss_cases:
+        return []
+    name = recipe_class.__name__
+    reason = f"{name} changes training_step and not loss_cases: what it adds to the loss is not checked"
+    note = make_not_checked(LOSS_CHECKS, reason, case="own_training_step")
+    return [replace(note, stage=Stage.BEFORE_TRAINING)]  # a resume replaces the findings of the data
+
+
+LOSS_CHECKS = "loss checks of the training"
+
+RESERVED_SECONDS = 2.0
+"""Time that stays for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+
+LOSS_LAW_SHARE = 0.5
+"""Share of the time for the laws of the losses, so that slow machines check the first step too."""
+
+
+def replace_data_findings(run: Run, findings: list[Finding]) -> None:
+    """Write the findings of the data over those of a resumed run."""
+    if run.writes:
+        write_findings(run.folder / "findings.jsonl", [*findings, *read_kept_findings(run.folder)])
+
+
+def report_findings(
+    findings: list[Finding], console: Console, on_stop: OnStop, checked: str = "checks of the data"
+) -> list[Finding]:
+    """Print findings above severity note, and notes of data that were not checked in time.
+
+    Raises RunError on severity stop, unless `on_stop` is not HALT.
+    """
+    for finding in findings:
+        if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
+            line = f"{finding.severity}: {finding.code} {finding.measured}; {finding.fix}"
+            console.print(line, markup=False, soft_wrap=True)
+            SHOWN_PROGRESS.finding = f"{finding.severity} {finding.code}"
+    stops = [finding for finding in findings if finding.severity is Severity.STOP]
+    if stops and on_stop is OnStop.HALT:
+        found = ", ".join(f"{finding.code} ({finding.measured})" for finding in stops)
+        evidence = "the run's findings.jsonl, or `stadia check` --out DIR of data, show the evidence"
+        fix = f"correct the cause ({evidence}), or train anyway {TRAIN_ANYWAY}"
+        raise RunError(checked, found=found, expected="no finding of severity stop", fix=fix)
+    return findings
+
+
+def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
+    """Refuse a user's class whose weights no command loads; note what the loss checks do not see.
+
+    run: that records the note; None in a dry run.
+    """
+    check_own_weights(recipe)
+    notes = note_unchecked_loss(type(recipe))
+    if run is not None:
+        for note in notes:
+            append_finding(run.folder / "findings.jsonl", note)
+    print_unchecked(notes, console)
+
+
+def check_run_losses(
+    recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
+) -> None:
+    """Run the loss checks and add their findings to the run. Raises RunError on a finding with severity stop."""
+    findings = run_loss_checks(recipe, config, data, console)
+    for finding in findings:
+        append_finding(run.folder / "findings.jsonl", finding)
+    report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
+
+
+def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
+    """Return the findings of the loss checks. Changes neither the recipe nor the random number generators.
+
+    recipe: about to be trained, with its initial weights.
+    """
+    with announce_step(console, "checking the losses"):
+        findings = _find_loss_findings(recipe, config, data)
+        count = sum(finding.code != NOT_CHECKED for finding in findings)
+        where = " in what was checked" if count < len(findings) else ""
+        console.print(f"  {count or 'no'} finding{'s' * (count > 1)}{where}", highlight=False)
+        print_unchecked(findings, console)
+    return findings
+
+
+def print_unchecked(findings: list[Finding], console: Console) -> None:
+    """Print a line for each reason why something was not checked, with the fix where it is not the usual one."""
+    unchecked: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        if finding.code == NOT_CHECKED:
+            fix = "" if finding.fix == CATALOG[NOT_CHECKED].fix else f"; {finding.fix}"
+            unchecked.setdefault((finding.evidence["reason"], fix), []).append(finding.evidence["check"])
+    for (reason, fix), checks in unchecked.items():
+        line = f"  not checked: {', '.join(dict.fromkeys(checks))} ({reason}){fix}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def list_out_of_time(findings: list[Finding]) -> tuple[str, ...]:
+    """Return the names of the checks that the time limit left out."""
+    return tuple(
+        dict.fromkeys(finding.evidence["check"] for finding in findings if finding.evidence.get("is_out_of_time"))
+    )
+
+
+def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData) -> list[Finding]:
+    started = time.monotonic()
+    until = started + config.training.check_seconds - RESERVED_SECONDS
+    training = config.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    with seeds.preserve_generators():
+        data.train.set_position(0, 0)
+        batch = next(iter(data.train))
+        device = select_device(training.accelerator)
+        camera = getattr(batch.inputs, "camera", None)
+        limits_m = None if camera is None else recipe.depth_range_m(camera)
+        start = TrainingStart.prepare(recipe, batch, device, precision=training.precision, depth_range_m=limits_m)
+        start.recipe.plan = TrainingPlan.from_loader(data.train, training)
+        laws_until = started + LOSS_LAW_SHARE * (until - started)
+        findings = collect_findings("laws of the losses", "", lambda: _check_loss_laws(start, batch, laws_until))
+        findings += check_training_start(start, until - time.monotonic())
+    return [_explain_time_limit(finding, training.check_seconds) for finding in findings]
+
+
+def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
+    """Return a note about a check that had no time with its cause and fix; any other finding unchanged.
+
+    The stage of each note is set: a resume replaces the findings of the data.
+    """
+    if finding.code != NOT_CHECKED:
+        return finding
+    finding = replace(finding, stage=Stage.BEFORE_TRAINING)
+    if not finding.evidence.get("is_out_of_time"):
+        return finding
+    values = {"seconds": f"{seconds:g}", "fix": describe_longer_checks(seconds)}
+    late = describe_case(NOT_CHECKED, "out_of_time", values)
+    return replace(finding, expected="all checks within the time limit", cause=late.cause, fix=late.fix)
+
+
+def describe_longer_checks(seconds: float) -> str:
+    """Return how checks that took longer than `training.check_seconds` get the time that they need."""
+    fix = "run nothing else during the checks"
+    if seconds >= MAX_CHECK_SECONDS:
+        return fix
+    longer = min(3 * seconds, MAX_CHECK_SECONDS)
+    return f"set training.check_seconds={longer:g} (now {seconds:g}), or {fix}"
+
+
+def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float) -> list[Finding]:
+    with stop_at(until):  # a recipe may run its networks
+        losses = start.recipe.loss_cases(batch)
+    return check_losses(losses, until)
 
 
 def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:

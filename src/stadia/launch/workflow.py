@@ -15,26 +15,26 @@ from rich.console import Console
 
 from stadia.diagnostics.finding import Finding, OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
-from stadia.launch.kept_start import keep_better_start
-from stadia.launch.own_class import check_class, choose_class, name_own_class
-from stadia.launch.start_checks import (
-    LOSS_CHECKS,
-    check_own_class,
-    check_run_losses,
-    list_out_of_time,
-    replace_data_findings,
-    report_findings,
-    run_loss_checks,
-)
+from stadia.launch.keep import keep_better_start
 from stadia.launch.step_measurement import DryRunResult, choose_fastest, keep_measured_choices, measure_steps
 from stadia.launch.training_data import (
+    LOSS_CHECKS,
+    check_class,
+    check_own_class,
+    check_run_losses,
     check_stages,
+    choose_class,
     list_data_formats,
     list_data_locations,
     list_movable_keys,
+    list_out_of_time,
     list_stages,
+    name_own_class,
     open_data,
     open_resumed_data,
+    replace_data_findings,
+    report_findings,
+    run_loss_checks,
 )
 from stadia.predict.tasks import score_validation
 from stadia.process.signals import discard_if_interrupted, stop_quickly

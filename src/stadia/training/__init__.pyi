@@ -21,7 +21,6 @@ from .config import TrainingConfig as TrainingConfig
 from .devices import check_precision as check_precision
 from .fit import Interrupted as Interrupted
 from .fit import TrainingResult as TrainingResult
-from .flops import FlopCounter as FlopCounter
 from .loggers import CsvLogger as CsvLogger
 from .loggers import Logger as Logger
 from .loggers import TensorBoardLogger as TensorBoardLogger
@@ -31,6 +30,7 @@ from .loggers import read_rows as read_rows
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
 from .optim import UpdateRatio as UpdateRatio
+from .phase_clock import FlopCounter as FlopCounter
 from .phase_clock import PhaseClock as PhaseClock
 from .phase_clock import Stopwatch as Stopwatch
 from .recipe import AnyRecipe as AnyRecipe

@@ -19,13 +19,12 @@ from stadia.files.run_facts import CheckpointComparison, RunFacts, TrainingTimes
 from stadia.training import optim
 from stadia.training.batches import BatchIterable, BatchStream
 from stadia.training.checkpoint import name_kept_checkpoint
-from stadia.training.checkpoint_comparison import CheckpointScore, compare_checkpoints
 from stadia.training.config import TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
 from stadia.training.training_state import CommandEnd, TrainingState, evaluation_mode
-from stadia.training.validation_scores import Scores, ValidationScores
+from stadia.training.validation_scores import CheckpointScore, Scores, ValidationScores, compare_checkpoints
 
 
 class TrainingLoop(TrainingState):

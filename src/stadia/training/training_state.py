@@ -24,12 +24,12 @@ from stadia.process.slowdown import Slowdown
 from stadia.training import optim
 from stadia.training.batches import BatchStream
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
-from stadia.training.checkpoint_comparison import CheckpointScore
 from stadia.training.config import OptimizerConfig, TrainingConfig
 from stadia.training.phase_clock import PhaseClock
 from stadia.training.processes import use_global_batch_norm
 from stadia.training.recipe import AnyRecipe, compile_recipe
 from stadia.training.run_folder import Run
+from stadia.training.validation_scores import CheckpointScore
 
 KEPT_OF_SLOWDOWN = 0.9
 """Weight of the steps before in the pace of the machine: the latest ten steps count."""

@@ -22,7 +22,7 @@ from stadia.diagnostics.monitors.persistence import (
     limit,
     warn_at,
 )
-from stadia.training.flops import MAX_TIMING_SHARE
+from stadia.training.phase_clock import MAX_TIMING_SHARE
 
 MAX_SPIKE = 10.0  # loss over the running median; trainings that learn have 1.3 at most
 SPIKE_BATCHES = 50  # last batches in the running median of the loss

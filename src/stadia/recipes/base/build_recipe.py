@@ -21,7 +21,7 @@ from stadia.models.pretrained_weights import limit_parameters
 from stadia.recipes import RECIPES
 from stadia.recipes.base.config import NETWORK_RECIPE, RecipeConfig, read_stored_config, without_pretrained
 from stadia.recipes.base.depth_recipe import choose_flip
-from stadia.recipes.base.network_recipe import load_network_recipe
+from stadia.recipes.base.network_checkpoint import load_network_recipe
 from stadia.training.batches import BatchIterable, EpochLoader
 from stadia.training.checkpoint import Checkpoint, check_recipe, check_weights, load_weights, open_checkpoint
 from stadia.training.recipe import AnyRecipe
