@@ -18,7 +18,7 @@ from stadia.dataloading.config import DataConfig
 from stadia.dataloading.samples import VideoSamples, open_split
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.recordings import CroppedRecording, crop_recording
-from stadia.geometry.camera import backproject, intrinsics, resize_camera
+from stadia.geometry.camera import backproject, intrinsics
 
 HEIGHT, WIDTH = 375, 1242
 TOP, LEFT_EDGE = 23, 13  # of the KB crop, by hand
@@ -60,11 +60,6 @@ def test_image_camera_and_ground_truth_stay_together() -> None:
     torch.testing.assert_close(after, before)
 
 
-def test_no_crop_is_the_recording_itself() -> None:
-    whole = Wide()
-    assert crop_recording(whole, "none") is whole
-
-
 def test_samples_are_cropped_and_cached_separately(tmp_path: Path) -> None:
     cache = CacheConfig(folder=str(tmp_path))
     whole, crop = (
@@ -97,23 +92,6 @@ def test_crop_from_configuration(tmp_path: Path, world: Any, one_line: Callable[
     with pytest.raises(DataError) as caught:
         open_split(DataConfig(path=str(folder), crop="kb"))
     one_line(caught.value, "small", "an image of 160x96", "at least 1216x352", "crop=none")
-
-
-class Stored(Wide):
-    """The same, stored at the network's size, as a video is by default."""
-
-    def camera(self, index: int, side: str = LEFT) -> Camera:
-        return resize_camera(super().camera(index, side), 96, 320)
-
-    def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
-        return super().camera(index, side)
-
-
-def test_a_video_that_is_stored_smaller_than_the_crop_is_refused_with_both_sizes(one_line: Callable[..., None]) -> None:
-    with pytest.raises(DataError) as caught:
-        CroppedRecording(Stored(), "kb")
-    fix = "data.size=[375,1242] stores it as filmed; or data.crop=none"
-    one_line(caught.value, "data.crop: found kb", "of 1242x375 that is stored at 320x96", "at least 1216x352", fix)
 
 
 @pytest.mark.real

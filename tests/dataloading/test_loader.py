@@ -65,24 +65,11 @@ def test_resumed_anywhere_the_batches_are_the_same(samples: VideoSamples, worker
             assert torch.equal(one.inputs.image, two.inputs.image)
 
 
-def test_an_abandoned_epoch_leaves_nothing_behind(samples: VideoSamples) -> None:
-    loader = Loader(samples, batch_size=2, shuffle=True, workers=1)
-    next(iter(loader))
-    loader.set_position(3, 2)
-    expected = Loader(samples, batch_size=2, shuffle=True)
-    expected.set_position(3, 2)
-    assert indices(loader) == indices(expected)
-
-
 def test_loading_draws_no_global_random_number(samples: VideoSamples) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     list(Loader(samples, batch_size=2, shuffle=True))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_validation_is_in_order_and_whole(samples: VideoSamples) -> None:
-    assert indices(Loader(samples, batch_size=4, shuffle=False)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
 
 
 def test_incomplete_batches_are_dropped_where_shuffled(samples: VideoSamples) -> None:
@@ -111,16 +98,6 @@ def test_processes_share_the_epoch(drop_last: bool, world_size: int) -> None:
     for number, start in enumerate(range(0, 48, 6)):
         together = {index for shard in shards for _, index in shard[number * size : (number + 1) * size]}
         assert together == {index for _, index in list(alone)[start : start + 6]}
-
-
-def test_loader_shards_batches_between_processes(samples: VideoSamples) -> None:
-    loaders = [Loader(samples, batch_size=2, shuffle=True) for _ in range(2)]
-    for rank, loader in enumerate(loaders):
-        loader.shard(rank, 2)
-        assert len(loader) == 2
-    first, second = ({i for batch in indices(loader) for i in batch} for loader in loaders)
-    assert len(first) == len(second) == 4
-    assert not first & second
 
 
 def test_for_a_gpu_every_tensor_of_a_batch_is_in_pinned_memory(

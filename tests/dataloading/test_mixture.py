@@ -12,10 +12,10 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError, StadiaError
+from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.dataloading.config import DataConfig
-from stadia.dataloading.loader import Loader, MixtureLoader, SequentialLoader, take_batches_of_each
+from stadia.dataloading.loader import Loader, MixtureLoader
 from stadia.recipes import configure
 
 Order = Literal["mixed", "sequential"]
@@ -108,13 +108,6 @@ def test_resumed_anywhere_the_batches_are_the_same(order: Order, workers: int) -
         assert len(resumed) == len(undisturbed)
 
 
-def test_sequential_order() -> None:
-    names = [name for name, _, _ in batch_keys(mixture("sequential"))]
-    assert names == ["a"] * 5 + ["b"] * 4 + ["c"] * 2
-    assert mixture("sequential").pass_ends == (5, 7, 9, 11)
-    assert mixture().pass_ends == (11,)
-
-
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 def test_processes_share_the_dataset_of_each_step_without_repeats(order: Order) -> None:
     parts = [mixture(order), mixture(order)]
@@ -136,18 +129,6 @@ def test_dataset_without_a_whole_batch_is_named() -> None:
         len(mixed)
 
 
-def test_validation_is_complete_and_named() -> None:
-    whole = SequentialLoader(
-        {name: Loader(one.samples, batch_size=3, shuffle=False) for name, one in loaders().items()}
-    )
-    assert len(whole) == len(list(whole)) == 4 + 2 + 3
-    assert [name for name, _, _ in batch_keys(whole)] == ["a"] * 4 + ["b"] * 2 + ["c"] * 3
-
-
-def test_fixed_number_of_batches_of_each_dataset() -> None:
-    assert [name for name, _, _ in batch_keys(take_batches_of_each(loaders(), 3))] == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
-
-
 def data(*words: str) -> DataConfig:
     config = configure("selfsup", words, data={"path": "K", "height": 64, "offsets": (-2, 2)}).data
     assert isinstance(config, DataConfig)
@@ -166,21 +147,6 @@ def test_further_dataset_defaults_to_the_first() -> None:
     assert euroc.camera.focal_px is None, "what is opened is its own"
     assert list(config.sets) == ["first", "euroc"]
     assert DataConfig.model_validate(config.model_dump(mode="json")) == config
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (("data.epochs=2",), ("training.max_epochs",)),
-        (("data.order=sequential",), ("data.extra_datasets",)),
-        (("data.name=kitti", "data.extra_datasets.kitti.path=E"), ("kitti",)),
-        (("data.extra_datasets.a/b.path=E",), ("data", "_")),
-        (("data.extra_datasets.e.pth=E",), ("data.extra_datasets.e.path",)),
-    ],
-)
-def test_inconsistent_dataset_keys_are_refused(words: tuple[str, ...], names: tuple[str, ...]) -> None:
-    with refuses(StadiaError, names=names):
-        data(*words)
 
 
 def test_a_wrong_size_of_one_is_named() -> None:

@@ -25,8 +25,6 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.masks.height_priors import PRIORS, RoadConfig
 from stadia.datasets.masks.mask_files import MaskFiles, attach_masks, clean_masks, find_edge_objects, measure_occlusion
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.recordings import CroppedRecording
-from stadia.geometry.numpy_camera import CropWindow
 
 HEIGHT, WIDTH = 96, 160  # of the images of `world`
 CLASSES = {0: "sky", 7: "Road", 26: "car", 24: "person", 28: "bus"}
@@ -249,47 +247,6 @@ def test_cameras_are_grouped_by_mount_or_by_recording(tmp_path, world):
     assert number_camera_groups(opened, RoadConfig(cameras="recording")) == {"a": 0, "b": 1, "c": 2}
 
 
-def test_mounts_from_name_or_camera_height(tmp_path, world):
-    folder = world.recording(tmp_path / "a", 3)
-    described = json.loads((folder / "recording.json").read_text())
-    for extra, mount in (
-        ({}, ""),
-        ({"camera_height_m": 1.2}, "1.2 m"),
-        ({"camera_height_m": 1.2, "mount": "roof"}, "roof"),
-    ):
-        (folder / "recording.json").write_text(json.dumps({**described, "camera_height_m": None, **extra}))
-        assert open_recordings(folder)[0].mount == mount
-
-
-def test_masks_of_another_size_are_resized_and_those_of_another_shape_refused(tmp_path, one_line):
-    semantic, instance = numbers()
-    small = write_masks(tmp_path / "small", semantic[::2, ::2], instance[::2, ::2], ("000000",))
-    masks = MaskFiles(small).read("000000", "left", height=HEIGHT, width=WIDTH)
-    assert np.mean(masks.semantic == semantic) > 0.98
-    cut = write_masks(tmp_path / "cut", semantic[:64], instance[:64], ("000000",))
-    with pytest.raises(DataError) as caught:
-        MaskFiles(cut).read("000000", "left", height=HEIGHT, width=WIDTH)
-    one_line(caught.value, "semantic/left/000000.png", "160x64", "160x96")
-
-
-def test_class_numbers_are_bytes_whatever_the_bits_they_are_stored_in(tmp_path, one_line):
-    semantic, instance = numbers()
-    write_masks(tmp_path, semantic.astype(np.uint16), instance, ("000000",))
-    masks = MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
-    np.testing.assert_array_equal(masks.semantic, semantic)
-    wide = semantic.astype(np.uint16)
-    wide[0, 0] = 256 + 7  # a byte of it is the road's number
-    write_masks(tmp_path, wide, instance, ("000000",))
-    with pytest.raises(DataError) as caught:
-        MaskFiles(tmp_path).read("000000", "left", height=HEIGHT, width=WIDTH)
-    one_line(caught.value, "semantic/left/000000.png", "class number 263", "0 to 255", "renumber the classes")
-    for number in (263, -1):
-        (tmp_path / "classes.json").write_text(json.dumps({"7": "road", str(number): "car"}))
-        with pytest.raises(DataError) as caught:
-            MaskFiles(tmp_path)
-        one_line(caught.value, "classes.json", f"class number {number}", "0 to 255")
-
-
 def test_invalid_masks_count_as_missing(recording, tmp_path):
     semantic, instance = numbers()
     write_masks(tmp_path / "a" / "masks", semantic[:64], instance[:64], ("000002",))
@@ -329,33 +286,6 @@ def test_masks_are_read_from_another_folder(tmp_path, world, one_line):
     with pytest.raises(DataError) as caught:
         attach_masks(open_recordings(tmp_path / "a"), tmp_path)
     one_line(caught.value, "no masks of a")
-
-
-@pytest.mark.parametrize("text", ['{"one": "road"}', "[1, 2]"])
-def test_damaged_lists_of_classes_are_named(tmp_path, text, one_line):
-    folder = write_masks(tmp_path / "m", *numbers(), ("000000",))
-    (folder / "classes.json").write_text(text)
-    with pytest.raises(DataError) as caught:
-        MaskFiles(folder)
-    one_line(caught.value, "classes.json", "the layout of masks")
-
-
-def test_a_cropped_recordings_masks_are_cropped(recording):
-    cropped = CroppedRecording.__new__(CroppedRecording)
-    cropped.recording, cropped._box = recording, lambda index, side: CropWindow(20, 10, 40, 100)
-    masks = cropped.masks(0)
-    assert np.array_equal(masks.semantic, numbers()[0][20:60, 10:110])
-    assert cropped.mask_reader is recording.mask_reader
-
-
-def test_masks_of_a_frame_range_are_those_of_its_frames(recording, tmp_path):
-    semantic, instance = numbers()
-    write_masks(tmp_path / "a" / "masks", 0 * semantic, 0 * instance, ("000003",))
-    part = open_recordings(tmp_path / "a", frames=(2, 5))[0]
-    assert [bool(part.masks(i).semantic.any()) for i in range(3)] == [True, False, True]
-    assert part.mount == recording.mount
-    part.mask_reader = None
-    assert part.masks(0) is None
 
 
 def test_largest_component_is_kept_and_small_objects_are_removed():

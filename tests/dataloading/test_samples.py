@@ -20,7 +20,6 @@ from stadia.dataloading.samples import PackedSample, VideoSamples, open_split, s
 from stadia.dataloading.transforms import make_color_matrix
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.splits import TargetFrames
 from stadia.geometry.warp import synthesize_views
 
 OneLine = Callable[..., None]
@@ -100,15 +99,6 @@ def test_the_rig_keeps_its_sides_when_mirrored(recording: Any, world: Any, mirro
     assert meta.file == recording.file(1, meta.side)
 
 
-def test_mirroring_one_camera_keeps_its_side(recording: Any, world: Any) -> None:
-    plain = samples(recording, stereo=False)[0]
-    mirrored = samples(recording, stereo=False, augmentation=AugmentationConfig(mirror=1, color=NO_COLOR))[0]
-    assert mirrored.meta[0].side == "left"
-    assert torch.equal(mirrored.targets.image, plain.targets.image.flip(-1))
-    assert torch.equal(mirrored.targets.depth_m, plain.targets.depth_m.flip(-1))
-    assert float(mirrored.targets.camera.cx) == world.width - 1 - float(plain.targets.camera.cx)
-
-
 def test_color_augmentation_changes_inputs_only_and_all_frames_alike(recording: Any) -> None:
     plain = samples(recording)[1]
     colored = samples(recording, augmentation=AugmentationConfig(mirror=0, color=ALWAYS))[1]
@@ -138,11 +128,6 @@ def test_contrast_pivots_about_the_target_in_every_image(recording: Any) -> None
         assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
 
 
-def test_inputs_share_memory_with_targets_without_color(recording: Any) -> None:
-    sample = samples(recording)[0]
-    assert sample.inputs.image.data_ptr() == sample.targets.image.data_ptr()
-
-
 def test_a_sample_is_a_function_of_seed_epoch_and_index(recording: Any) -> None:
     augmentation = AugmentationConfig(color=ALWAYS, zoom=1.2)
     one, two = (
@@ -155,30 +140,6 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(recording: Any) -> None:
         assert torch.equal(same.inputs.image, reference)
     for other in (two[6, 2], two[5, 1], samples(recording, augmentation=augmentation, seed=4)[5, 2]):
         assert not torch.equal(other.inputs.image, reference)
-
-
-def test_cached_samples_are_equal(recording: Any) -> None:
-    cached, read = samples(recording, height=64, width=96), samples(recording, height=64, width=96, cache=None)
-    assert torch.equal(cached[1].targets.sources, read[1].targets.sources)
-    assert torch.equal(cached[1].targets.image, read[1].targets.image)
-
-
-def test_shapes_and_types(recording: Any) -> None:
-    sample = samples(recording, height=64, width=96)[0]
-    assert sample.inputs.image.shape == (3, 64, 96)
-    assert sample.inputs.sources.shape == (3, 3, 64, 96)
-    assert sample.targets.source_camera.K.shape == (3, 3, 3)
-    assert sample.targets.T_source_target_true.shape == (3, 4, 4)
-    assert sample.targets.depth_m.shape == (1, 64, 96)
-    for tensor in (
-        sample.inputs.image,
-        sample.inputs.camera.K,
-        sample.inputs.T_source_target_rig,
-        sample.targets.depth_m,
-    ):
-        assert tensor.dtype == torch.float32
-    two = samples(recording, height=64, width=96)
-    assert batched(two.packed(0), two.packed(1)).inputs.sources.shape == (2, 3, 3, 64, 96)
 
 
 def test_sparse_depth_keeps_single_returns(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,17 +224,6 @@ def test_too_few_frames_are_refused(recording: Any, one_line: OneLine) -> None:
     with pytest.raises(DataError) as caught:
         samples(recording, offsets=(-5, 5))
     one_line(caught.value, "a", "at least 11 frames")
-
-
-def test_only_selected_frames_are_targets(recording: Any) -> None:
-    chosen = VideoSamples(
-        [TargetFrames(recording, (3, 1)), TargetFrames(recording, (0, 2), "right")], height=48, width=80, cache=CACHE
-    )
-    assert [(m.index, m.side) for m in (chosen[n].meta[0] for n in range(len(chosen)))] == [
-        (3, "left"),
-        (1, "left"),
-        (2, "right"),
-    ]
 
 
 def test_samples_follow_the_configuration(tmp_path: Path, world: Any) -> None:

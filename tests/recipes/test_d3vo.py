@@ -138,28 +138,6 @@ def test_validation_scores_sigma_against_its_training_residual(
     torch.testing.assert_close(closed["ause"], closed["ause_of_random"])
 
 
-def test_a_sigma_that_nothing_has_taught_has_no_score(recipe: SelfsupRecipe, batch: Batch) -> None:
-    """Before loss.uncertainty_from_step it is initial noise, and U05 and U06 would be found in any training."""
-    late = recipe.config.loss.model_copy(update={"uncertainty_from_step": 1})
-    with torch.no_grad():
-        taught = recipe.eval().validation_step(batch)
-        recipe.view_synthesis.config = recipe.config.model_copy(update={"loss": late})
-        untaught = recipe.validation_step(batch)
-    assert untaught.keys() == {
-        name
-        for name in taught
-        if name in ("residual", "residual_unwarped", "warped_over_unwarped", "abs_rel", "rmse", "d1")
-    }
-    assert taught.keys() > untaught.keys()
-
-
-def test_the_sheet_shows_the_right_view_and_the_uncertainty(recipe: SelfsupRecipe, batch: Batch) -> None:
-    images = recipe.images(batch, recipe.training_step(batch))
-    names = [name.partition(":")[0] for name in images]
-    assert names[:4] == ["input", "inverse depth", "inverse depth of the right view", "uncertainty"]
-    assert all(image.shape == (32, 96, 3) for image in images.values())
-
-
 def test_the_rig_that_teaches_the_right_view_is_remembered(d3vo: SelfsupConfig) -> None:
     """As the right view needs it: in metres, in the checkpoint; not where rigs differ."""
     config, data = SelfsupRecipe.prepare(d3vo, Console(quiet=True))
@@ -185,26 +163,6 @@ def test_a_right_view_without_right_images_is_refused_once_that_is_known(
     monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: mono)
     with refuses(ConfigError, where="model.network.right_view"):
         SelfsupRecipe.prepare(d3vo, Console(quiet=True))
-
-
-def test_right_view_with_right_targets_of_a_split_file_is_refused(
-    d3vo: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The partner of a right image is a left view: as targets both would train one head on two rigs."""
-    _, data = SelfsupRecipe.prepare(d3vo, Console(quiet=True))
-    turned = [replace(one, side="right") for one in data.split.train[:1]]
-    both = replace(data, split=replace(data.split, train=[*data.split.train, *turned]))
-    monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: both)
-    with refuses(ConfigError, where="model.network.right_view"):
-        SelfsupRecipe.prepare(d3vo, Console(quiet=True))
-
-
-def test_a_linear_pose_head_refuses_another_size(small: SelfsupConfig) -> None:
-    SelfsupRecipe(changed(small, "data.stereo=true")).check_size(64, 96)
-    bound = SelfsupRecipe(changed(small, "data.stereo=true", "model.pose_head=linear"))
-    bound.check_size(32, 96)
-    with refuses(ConfigError, expected="96x32"):
-        bound.check_size(64, 96)
 
 
 def test_it_trains_resumes_exactly_and_predicts_its_uncertainty(

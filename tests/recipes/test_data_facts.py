@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -154,12 +153,6 @@ class _Poses:
         return self.poses[index]
 
 
-def test_data_without_labels_have_no_facts(world: Path) -> None:
-    shutil.rmtree(world / "depth")
-    (world / "poses.txt").unlink()
-    assert describe(world) == {"poses": {"one": None}, "depth": {"train-000": None}}
-
-
 @pytest.mark.parametrize(("change", "fact"), [(scale_depth, "depth"), (scale_poses, "poses")])
 def test_a_resume_with_other_labels_is_refused(
     change: Callable[[Path], None], fact: str, small: SelfsupConfig, trained_small: Path, tmp_path: Path
@@ -193,27 +186,6 @@ def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, 
         else:
             with refuses(RunError, found="val_frames"):
                 launch.train(changed, resume=run)
-
-
-def test_other_labels_of_an_extra_data_set_are_named(trained_small: Path, tmp_path: Path) -> None:
-    run = Run.open(shutil.copytree(trained_small, tmp_path / "run"))
-    data = {**run.facts.data, "extra_datasets": {"car": {"depth": {"drive": "1f"}, "poses": {"drive": [1.0]}}}}
-    run.update_facts(lambda facts: replace(facts, data=data))
-    of_car = {**data["extra_datasets"]["car"], "depth": {"drive": "2e"}}
-    with refuses(RunError, where="run", found="extra_datasets.car.depth.drive"):
-        run.check_data({**data, "extra_datasets": {"car": of_car}})
-
-
-def test_a_resume_may_name_a_format_that_was_detected(
-    small: SelfsupConfig, trained_small: Path, tmp_path: Path
-) -> None:
-    """Where another data set was put beside the one of the run, it must be named."""
-    run = shutil.copytree(trained_small, tmp_path / "run")
-    named = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["data.format=stadia"])
-    launch.train(named, resume=run)
-    assert json.loads((run / "config.json").read_text())["data"]["format"] == "stadia"
-    with refuses(RunError, where="run", found="->"):
-        launch.train(small, resume=run)
 
 
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:

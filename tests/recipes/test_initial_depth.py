@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stadia import recipes
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, sample_depth
@@ -47,19 +46,6 @@ def test_a_scene_of_another_size_changes_the_default_range(
     assert found.init_depth_m == pytest.approx(12 * unit)
     assert (found.min_depth_m, found.max_depth_m) == pytest.approx((0.5 * unit, 100 * unit))
     assert "; depth range: " in capsys.readouterr().err
-
-
-def test_a_given_range_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    far = resolve(monkeypatch, np.full(50, 200.0), min_depth_m=0.1)
-    assert (far.min_depth_m, far.max_depth_m) == (0.1, 100)
-    assert far.init_depth_m == pytest.approx(83.3)
-    near = resolve(monkeypatch, np.full(50, 0.01), max_depth_m=10.0)
-    assert (near.min_depth_m, near.init_depth_m) == (0.5, 0.6)
-
-
-def test_far_matches_change_no_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    mountains = np.concatenate([np.linspace(5, 50, 80), np.full(20, 3000.0)])
-    assert resolve(monkeypatch, mountains).max_depth_m == 100
 
 
 def test_without_enough_matches_the_default_and_its_reason(
@@ -103,31 +89,6 @@ def test_a_moved_start_stays_where_it_is_when_the_training_resumes(
     assert capsys.readouterr().err == ""
 
 
-def test_a_given_start_is_kept_where_too_few_matches_judge_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert resolve(monkeypatch, np.full(29, 12.0), init_depth_m=1.0).init_depth_m == 1
-    assert capsys.readouterr().err == ""
-
-
-def test_two_pairs_alone_move_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two pairs may show a wall, where the six show the street."""
-    depth_m = {2: 1.0, 6: 12.0}
-    monkeypatch.setattr(
-        initial_depth,
-        "measure_match_depth",
-        lambda recordings, max_pairs=6: MatchDepth(np.full(50, depth_m[max_pairs]), max_pairs),
-    )
-    config = UnetConfig(init_depth_m=10.0)
-    assert resolve_initial_depth(config, ["a pair"], Console()) is config  # type: ignore[list-item]
-
-
-def test_a_given_start_of_one_camera_is_kept_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(initial_depth, "measure_match_depth", lambda *given: pytest.fail("measured"))
-    config = UnetConfig(init_depth_m=3.0)
-    assert resolve_initial_depth(config, (), Console()) is config
-
-
 @pytest.mark.slow
 def test_a_start_is_not_moved_where_the_weights_of_a_checkpoint_set_it(
     small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
@@ -151,24 +112,6 @@ def test_a_start_that_is_too_near_is_moved_before_the_training(
     assert "initial depth" not in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_training_is_prepared_with_a_number(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The resolved configuration is what resume and predict read; run.json repeats the number."""
-    auto = recipes.configure("selfsup", ["model.network.init_depth_m=auto"], data=small.data.model_dump())
-    values = set_network(small, small.model.network.model_copy(update={"init_depth_m": "auto"})).model_dump(mode="json")
-    settled, data = SelfsupRecipe.prepare(type(small).model_validate(values), Console(quiet=True))
-    assert auto.model.network.init_depth_m == "auto"  # type: ignore[attr-defined]
-    assert settled.model.network.init_depth_m != "auto"
-    assert 2 < settled.model.network.init_depth_m < 40, "a street"
-    again, _ = SelfsupRecipe.prepare(type(small).model_validate(values), Console(quiet=True))
-    assert again.model == settled.model, "the same data give the same start"
-    kept, _ = SelfsupRecipe.prepare(settled, Console(quiet=True))
-    assert kept.model == settled.model
-    recipe = SelfsupRecipe(settled)
-    assert recipe.run_metadata.own["init_depth_m"] == settled.model.network.init_depth_m
-    recipe.save_data_stats(data)
-
-
 # -- The depth of the matches.
 
 
@@ -186,11 +129,6 @@ def test_matches_have_the_depth_of_the_scene(recording: Recording) -> None:
     known = (true_m > 0) & (depth_m > 0)
     assert known.sum() > 50
     assert np.median(np.abs(depth_m[known] / true_m[known] - 1)) < 0.02
-
-
-def test_pairs_are_spread_over_the_recordings(recording: Recording) -> None:
-    assert measure_match_depth([recording] * 4).pairs == 8
-    assert measure_match_depth([recording] * 20).pairs == 6
 
 
 def test_twice_the_baseline_is_twice_the_depth_and_one_camera_has_none(recording: Recording) -> None:

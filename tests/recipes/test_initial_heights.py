@@ -143,20 +143,3 @@ def test_masks_that_cannot_be_read_are_counted():
         "agree, at least 12 are needed; masks of 7 of 9 frames cannot be read, such as: 000002.png: found a file"
         " cut off" in reason
     )
-
-
-@pytest.mark.slow
-def test_border_is_in_network_pixels():
-    street = Street("drive", 1.65, frames=20)
-    assert predict_heights(street, border_px=12).estimated
-    assert (
-        "0 objects" in predict_heights(street, width=COLUMNS // 10, border_px=12).reasons[0]
-    )  # 120 pixels of 160 rows
-
-
-@pytest.mark.slow
-def test_implausible_height_of_silhouettes_is_not_used(monkeypatch):
-    monkeypatch.setattr(first_heights_of_groups, "PLAUSIBLE_HEIGHT_M", (0.1, 1.0))
-    found = predict_heights(Street("drive", 1.65, frames=30), heights="each")
-    assert found.estimated == {}
-    assert "m, expected 0.1 to 1 m" in found.reasons[0]

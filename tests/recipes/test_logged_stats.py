@@ -7,33 +7,11 @@ import math
 import pytest
 import torch
 
-from stadia.core.types import Camera
 from stadia.geometry.se3 import se3_exp
-from stadia.losses.auto_mask import find_masked_pixels
-from stadia.models.depth.config import UnetConfig
-from stadia.models.depth.depth_network import find_depth_range
 from stadia.recipes import configure
-from stadia.recipes.base.self_supervised import ViewSynthesis, depth_stats, min_reprojection_stats, motion_stats
+from stadia.recipes.base.self_supervised import ViewSynthesis, depth_stats, motion_stats
 
 NAMES = ("-1", "+1", "stereo")
-
-
-def test_explained_shares_exclude_masked_pixels() -> None:
-    """A quarter is outside, a quarter masked, and of the rest stereo has three quarters."""
-    winner = torch.full((1, 1, 64, 64), -1)
-    winner[..., 16:32] = 3  # "-1" unwarped
-    winner[..., 32:] = 2
-    winner[..., 32:40] = 1
-    seen = min_reprojection_stats(winner, NAMES, [0, 1, 2])
-    assert {name: float(value) for name, value in seen.items()} == {
-        "auto_masked": 0.5,
-        "outside": 0.25,
-        "explained_by/-1": 0.0,
-        "explained_by/+1": 0.25,
-        "explained_by/stereo": 0.75,
-    }
-    assert min_reprojection_stats(winner, NAMES, [2]).keys() == {"auto_masked", "outside"}, "one source explains all"
-    assert float(find_masked_pixels(winner, 3).float().mean()) == 0.5
 
 
 LIMITS_M = torch.tensor(0.5).reshape(1, 1, 1, 1), torch.tensor(100.0).reshape(1, 1, 1, 1)
@@ -71,18 +49,6 @@ def test_motion_stats_are_over_depth_in_degrees_and_by_side() -> None:
     assert float(motion_stats(same, ("-1", "+1"), torch.tensor(10.0))["motion/same_side"]) == pytest.approx(1)
     assert motion_stats(T[:, 2:], ("stereo",), torch.tensor(10.0)) == {}
     assert "motion/same_side" not in motion_stats(T[:, 1:2], ("+1",), torch.tensor(10.0))
-
-
-def test_the_bounds_of_a_canonical_camera_follow_the_focal_length() -> None:
-    """The bounds are those of the configuration at the canonical focal length; depth at one is counted as such."""
-    K = torch.tensor([[[64.0, 0, 31.5], [0, 64, 31.5], [0, 0, 1]], [[32.0, 0, 31.5], [0, 32, 31.5], [0, 0, 1]]])
-    config = UnetConfig(canonical_focal=0.5, min_depth_m=0.5, max_depth_m=100)
-    limits = find_depth_range(config, Camera(K, 64, 64))
-    assert limits is not None
-    assert [limit.flatten().tolist() for limit in limits] == [[1.0, 0.5], [200.0, 100.0]]
-    nearest = limits[0].expand(2, 1, 64, 64)
-    assert float(depth_stats(1 / nearest, limits)["depth/at_nearest"]) == 1.0
-    assert find_depth_range(config.model_copy(update={"depth_output": "softplus"}), Camera(K, 64, 64)) is None
 
 
 def test_a_loss_that_changes_changes_all_its_terms() -> None:

@@ -150,14 +150,6 @@ def test_a_loss_in_metres_takes_no_map(images, name):
         resolve(make_config(images, *settings, "motion=map"))
 
 
-@pytest.mark.parametrize("recipe", ["selfsup", "metric"])
-@pytest.mark.parametrize("motion", [[], ["motion=network"]])
-def test_the_poses_of_a_map_give_no_speed_in_metres(images, recipe, motion):
-    settings = ["loss.speed=0.1", "data.poses=map", *(motion if recipe == "selfsup" else [])]
-    with refuses(ConfigError, found=("data.poses=map", "loss.speed=0")):
-        configure(recipe, [f"data.path={images}", *settings])
-
-
 @pytest.mark.parametrize(
     ("name", "flag", "names"),
     [
@@ -187,16 +179,6 @@ def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(imag
     assert "not used: a focal length that is 1.50 times that of the data" in printed
     with refuses(ConfigError, where="motion=map"):
         resolve(make_config(images, "motion=map"))
-
-
-def test_poses_that_are_given_take_the_place_of_a_map(images):
-    (images.parent / "poses.txt").touch()
-    given = f"data.poses={images.parent / 'poses.txt'}"
-    assert resolve(make_config(images, given))[1] == ""
-    write_map(images.with_name("room.map"))
-    config, printed = resolve(make_config(images, given))
-    assert config.motion == "network"
-    assert printed == f"the map beside the video is not used: {given} gives the motion\n"
 
 
 def test_the_motion_term_is_least_at_the_known_motion_and_ignores_unknown_ones():

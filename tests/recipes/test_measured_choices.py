@@ -14,12 +14,11 @@ from tests.refusals import refuses
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import RunError
 from stadia.launch import step_measurement
 from stadia.launch.step_measurement import choose_compilation, choose_precision
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.training.config import TrainingConfig
-from stadia.training.devices import check_precision, make_fabric
 
 
 @pytest.fixture
@@ -100,12 +99,6 @@ def test_an_error_of_the_training_is_none_of_the_compiler(out: io.StringIO, monk
         choose_compilation(compiled("all"), None, Console(file=out))
 
 
-def test_auto_compiles_nothing_on_a_cpu(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    measure_as({}, monkeypatch)
-    assert choose_compilation(compiled("auto"), None, Console(file=out)).training.compile == "off"
-
-
 def test_auto_takes_the_fastest_that_works_on_a_gpu(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     seconds = {"off": 1.0, "loss": 0.6, "networks": 0.7, "all": 0.5, "graphs": RuntimeError("no graph")}
@@ -114,18 +107,6 @@ def test_auto_takes_the_fastest_that_works_on_a_gpu(out: io.StringIO, monkeypatc
     failed, chosen = out.getvalue().splitlines()
     assert "training.compile=graphs failed (RuntimeError: no graph)" in failed
     assert chosen.startswith("training.compile=auto: all, measured in three steps each (off 1 s, loss 0.6 s,")
-
-
-def test_several_devices_are_not_measured(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_as({}, monkeypatch)
-    assert choose_compilation(compiled("all", devices=2), None, Console(file=out)).training.compile == "all"
-    with refuses(ConfigError, where="training.compile", found="training.devices=2"):
-        check_precision(TrainingConfig(compile="auto", devices=2))
-
-
-def test_auto_has_to_be_resolved_before_a_training() -> None:
-    with refuses(ConfigError, where="training.compile", found="auto"):
-        make_fabric(TrainingConfig(compile="auto"))
 
 
 def test_graphs_replay_one_batch_a_step() -> None:

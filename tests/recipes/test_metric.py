@@ -89,17 +89,6 @@ def add_height_frames(
     recipe.heights.add(*of_frames, torch.arange(count), values, 0.97 * values)
 
 
-def test_it_is_of_one_camera(metric):
-    with refuses(ConfigError, found="data.stereo"):
-        changed(metric, "data.stereo=true")
-    with refuses(ConfigError, found="road.objects"):
-        changed(metric, "road.objects=[]")
-    settled, data = MetricRecipe.prepare(metric, Console(quiet=True))
-    assert settled.data.stereo is False
-    assert settled.camera_groups == ("1.65 m",)
-    assert data.train.samples.samples.source_names == ("-1", "+1")
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -158,18 +147,6 @@ def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
     assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in recipe.explain_missing_scale()
 
 
-def test_reason_without_metres_is_given(metric):
-    recipe, _ = prepared(metric)
-    recipe.start_epoch(0)
-    assert "from before the first camera height was estimated" in recipe.explain_missing_scale()
-    add_height_frames(recipe, 0, 1.6, count=3)
-    recipe.start_epoch(1)
-    assert (
-        "no height of the cameras '1.65 m' is known: a height needs 5 frames with inlier objects, found 3 of 3"
-        in recipe.explain_missing_scale()
-    )
-
-
 def test_objects_keep_their_share_until_every_height_is_known(metric):
     recipe, _ = prepared(changed(metric, "scale_schedule_epochs=10"))
     recipe.heights.epoch = 5
@@ -199,18 +176,6 @@ def test_objects_that_are_odd_teach_nothing(metric):
     recipe.config = changed(recipe.config, "scale_schedule_epochs=1000")
     assert float(everything) > 0
     assert float(recipe.training_step(batch).terms["metric/object_height"]) == 0
-
-
-def test_outlier_objects_are_downweighted_if_configured(metric):
-    recipe, data = prepared(metric)
-    recipe.heights.epoch = 3
-    batch = next(batch for batch in data.train if batch.targets.objects.any())
-    recipe.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
-    shares = []
-    for spread in ("null", 5, 50):
-        recipe.config = changed(recipe.config, "scale_schedule_epochs=1000", f"heights.outlier_sigma={spread}")
-        shares.append(float(recipe.training_step(batch).logged["metric/inlier_share"]))
-    assert 0 == shares[0] < shares[1] < shares[2] < 1
 
 
 def test_road_is_unmasked_by_default(metric, monkeypatch):
@@ -280,24 +245,6 @@ def test_two_processes_have_one_height(quick, tmp_path):
     assert math.isfinite(whole[0])
     assert run_in_two_processes(half, tmp_path, quick) == [0, 0]
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [whole, whole]
-
-
-@pytest.mark.parametrize(("most", "ends"), [(20, [3, 6, 9]), (12, [6, 12, 18]), (5, [12, 24, 36])])
-def test_passes_through_little_data_count_together(metric, most, ends):
-    recipe, _ = prepared(changed(metric, f"max_height_epochs={most}"))  # twenty passes of three steps
-    assert [recipe._epoch_of(end) for end in ends] == [0, 1, 2]
-    assert [recipe._epoch_of(end + 1) for end in ends] == [1, 2, 3]
-
-
-def test_epoch_without_heights_is_a_finding(metric):
-    recipe, _ = prepared(metric)
-    add_height_frames(recipe, 0, 1.6, count=3)
-    recipe.start_epoch(1)
-    assert recipe.found == [], "the first epochs may"
-    add_height_frames(recipe, 0, 1.6, count=3)
-    recipe.start_epoch(2)
-    assert [one.code for one in recipe.found] == ["H06"]
-    assert "needs 5 frames with inlier objects, found 3 of 3 frames" in recipe.found[0].measured
 
 
 def test_beginning_anew_changes_the_networks_and_keeps_the_heights(metric):
@@ -376,22 +323,6 @@ def test_heights_are_kept_in_checkpoints_and_training_resumes(quick, tmp_path, m
     assert all(torch.equal(before[name].nan_to_num(), after[name].nan_to_num()) for name in before)
 
 
-def test_heights_go_on_where_a_checkpoint_was_made(metric):
-    """Within an epoch, with the heights of its first half."""
-    recipe, _ = prepared(metric)
-    add_height_frames(recipe, 0, 1.6)
-    recipe.start_epoch(1)
-    add_height_frames(recipe, 0, 1.7)
-    again, _ = prepared(metric)
-    again.load_training_state(recipe.training_state())
-    for one in (recipe, again):
-        one.start_epoch(2)
-    assert recipe.heights.heights[0].metres > 1.6
-    assert again.heights.heights == recipe.heights.heights
-    assert again.epoch_heights == recipe.epoch_heights
-    assert torch.equal(again.camera_height_m, recipe.camera_height_m)
-
-
 def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
     monkeypatch.setattr("stadia.recipes.metric.data.detect_format", lambda path, format: "kitti_raw")
     with refuses(ConfigError, expected="kitti_raw"):
@@ -407,25 +338,6 @@ def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, w
     codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
     assert "H03" in codes
     assert run.facts.recipe_facts.depth_scale == "up-to-scale"
-
-
-def test_epochs_are_drawn_with_their_quartiles_and_go_on_where_a_checkpoint_was_made(metric):
-    recipe, _ = prepared(metric)
-    assert "camera height" not in recipe.validation_images()
-    for epoch, metres in enumerate((1.5, 1.7)):
-        add_height_frames(recipe, 0, metres)
-        add_height_frames(recipe, 0, 1.1 * metres)
-        recipe.start_epoch(epoch + 1)
-    add_height_frames(recipe, 0, 1.6, count=1)
-    recipe.start_epoch(3)
-    first, second, third = recipe.epoch_heights["1.65 m"]
-    assert (first.epoch, first.estimated_m, first.low_m, first.high_m) == pytest.approx((0, 1.5 * 1.05, 1.5, 1.65))
-    assert second.kept_m == recipe.heights.heights[0].metres == third.kept_m
-    assert [bool(one.refused) for one in (first, second, third)] == [False, False, True]
-    assert recipe.validation_images()["camera height"].ndim == 3
-    again, _ = prepared(metric)
-    again.load_training_state(recipe.training_state())
-    assert again.epoch_heights == recipe.epoch_heights
 
 
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):

@@ -4,25 +4,21 @@ called.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 from tests.refusals import refuses
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.core.types import Prediction
 from stadia.recipes.metric.config import MetricConfig
 from stadia.recipes.metric.data import MultiRoadData
 from stadia.recipes.metric.recipe import MetricRecipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.synthetic.config import ROADWORLD_TINY
 from stadia.synthetic.roadworld.roadworld_writer import write_roadworld
-from stadia.training.batches import TrainingPlan
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
@@ -78,39 +74,6 @@ def test_useless_masks_are_found_beside_useful_ones(two: MetricConfig, monkeypat
     after = [finding.where for finding in data.findings() if finding.code == "H01"]
     assert "H01" not in before
     assert after == [(recording.name,)]
-
-
-def test_silhouettes_speak_of_each_group_by_its_name(two: MetricConfig) -> None:
-    output = io.StringIO()
-    MetricRecipe.prepare(two, Console(file=output, width=500))
-    for group in ("high: 1.65 m", "low: 1.2 m"):
-        assert f"of the cameras '{group}'" in output.getvalue()
-
-
-def test_true_depth_gives_the_height_of_each_group(two: MetricConfig) -> None:
-    """Doubled: each group's depth gives its own camera height, and its objects, few and the same in both, give how much
-    one is higher.
-    """
-    easy = ("heights.max_spread=9", "heights.min_inlier_share=0", "first_height=depth", "data.augmentation.mirror=0")
-    size = (
-        "data.height=96",
-        "data.width=320",
-        "data.extra_datasets.low.height=96",
-        "data.extra_datasets.low.width=320",
-    )
-    settled, data = MetricRecipe.prepare(
-        resolve_config(MetricConfig, two.model_dump(mode="json"), (*easy, *size, *TRUE)), Console(quiet=True)
-    )
-    recipe = MetricRecipe(settled)
-    recipe.plan = TrainingPlan(batches_per_epoch=6, grad_accumulation_steps=1, total_steps=60)
-    recipe.train().start_epoch(0)
-    for batch in data.train:
-        assert batch.targets.depth_m is not None
-        prediction = Prediction((0.5 / batch.targets.depth_m.clamp(0.1, 100),), torch.empty(0))
-        recipe.metric_scale_loss(batch, prediction, torch.zeros(()))
-    found = recipe.heights.begin(1)
-    assert [found[group].road_m / 2 for group in (0, 1)] == pytest.approx([1.65, 1.2], rel=0.03)
-    assert found[0].camera_m / found[1].camera_m == pytest.approx(1.65 / 1.2, rel=0.1)
 
 
 def test_both_are_trained_on_remembered_and_scored(two: MetricConfig, tmp_path: Path) -> None:

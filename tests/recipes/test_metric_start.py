@@ -87,28 +87,6 @@ def test_known_height_that_silhouettes_contradict_is_a_finding(known_m: float, s
     )
 
 
-@pytest.mark.parametrize("known_m", [112.0, 0.05])
-def test_absurd_known_height_is_refused(metric: MetricConfig, known_m: float) -> None:
-    with refuses(ConfigError, where="known_m.0"):
-        resolve_config(MetricConfig, metric.model_dump(mode="json"), (f"heights.known_m.0={known_m}",))
-
-
-@pytest.mark.slow
-def test_height_from_depth_alone_can_be_selected(metric, monkeypatch):
-    set_silhouette_heights(monkeypatch, 1.7)
-    waits, _ = MetricRecipe.prepare(metric.model_copy(update={"first_height": "depth"}), Console(quiet=True))
-    assert (waits.heights.known_m, waits.heights.between_m) == ({}, {})
-
-
-def test_missing_silhouette_height_has_a_reason(metric, monkeypatch, capsys):
-    set_silhouette_heights(monkeypatch, reasons={0: "3 objects that agree, at least 12 are needed"})
-    assert MetricRecipe.prepare(metric, Console(stderr=True))[0].heights.known_m == {}
-    assert (
-        "give no height of the cameras '1.65 m': 3 objects that agree, at least 12 are needed. Depth gives"
-        in capsys.readouterr().err
-    )
-
-
 @pytest.mark.slow
 def test_it_starts_from_a_training_that_knew_no_scale_and_brings_no_heights_along(small, metric, tmp_path):
     path = tmp_path / "start.safetensors"

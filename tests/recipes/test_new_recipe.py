@@ -25,7 +25,6 @@ from stadia.diagnostics.finding import Finding
 from stadia.evaluation.recording_scores import write_score
 from stadia.losses.loss_report import LossReport
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
-from stadia.recipes.base import build_recipe
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.base.video_data import make_loaders
 from stadia.training.batches import BatchIterable, EpochLoader
@@ -180,12 +179,6 @@ def test_from_data_to_report(trained: Run) -> None:
     page = report.build_report(trained.folder).read_text()
     assert "size_error_m" in page.replace("<wbr>", "")
     assert 'id="depth-scale"' not in page, "without a depth scale there is no text on depth"
-
-
-@pytest.mark.slow
-def test_loading_a_checkpoint_needs_no_hub(trained: Run) -> None:
-    assert isinstance(build_recipe.load_recipe(trained.folder), MugRecipe)
-    assert MugRecipe.fetched == [True, False, False]
 
 
 @pytest.mark.slow

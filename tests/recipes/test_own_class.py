@@ -19,7 +19,7 @@ from stadia.diagnostics.finding import read_findings
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.launch import workflow
-from stadia.launch.training_data import LOSS_CHECKS, choose_class, note_unchecked_loss
+from stadia.launch.training_data import LOSS_CHECKS, choose_class
 from stadia.losses.loss_report import LossReport, combine_losses
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -155,19 +155,6 @@ def test_ctrl_c_in_the_set_up_is_one_keyboard_interrupt_and_leaves_no_run(
     assert not list(tmp_path.glob("runs/*"))
 
 
-def test_ctrl_c_in_a_dry_run_is_one_keyboard_interrupt(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """It trains the class of the user, and names what its loss checks do not see."""
-    monkeypatch.setattr(Doubled, "training_step", interrupt)
-    monkeypatch.setattr(workflow, "run_loss_checks", lambda *_: [])
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        workflow.dry_run(small, recipe_class=Doubled)
-    assert_clean(stopped)
-    assert not stopped.value.args, "there is no run to resume"
-    assert "Doubled changes training_step" in capfd.readouterr().err
-
-
 def test_the_line_of_an_interruption_resumes_it(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,10 +174,6 @@ def test_the_line_of_an_interruption_resumes_it(
     run = eval(line, {"launch": workflow, "config": small, "Doubled": Doubled})
     assert (run.facts.status, len(run.facts.resumed)) == ("finished", 1)
     assert len(notes_about_losses(run)) == 1, "a resume keeps it"
-
-
-def test_a_loss_that_the_checks_see_has_no_note() -> None:
-    assert [note_unchecked_loss(recipe) for recipe in (Checked, SelfsupRecipe)] == [[], []]
 
 
 def test_a_changed_loss_is_checked_in_every_form(small: SelfsupConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
-from stadia.recipes import CONFIGS, configure
+from stadia.recipes import configure
 from stadia.recipes.presets import FOLDER, list_presets, preset_names, preset_overrides, read_preset
 
 Stadia = Callable[..., tuple[int, str, str]]
@@ -44,10 +43,6 @@ def test_the_header_of_a_preset_has_data_hardware_time_and_expected_score(name: 
     )
     for heading in ("Data", "Hardware", "Time", "Expected"):
         assert re.search(rf"^# {heading}[:,]", comment, re.MULTILINE), heading
-
-
-def test_every_recipe_has_a_preset() -> None:
-    assert {read_preset(name)["recipe"] for name in preset_names()} == set(CONFIGS)
 
 
 def test_a_preset_is_over_the_defaults_and_under_what_is_given() -> None:
@@ -113,31 +108,12 @@ def test_what_is_no_preset_of_the_recipe_is_refused_in_one_line(tmp_path: Path) 
         configure("selfsup", preset=tmp_path / "list.yaml")
 
 
-def test_the_command_line_changes_a_preset(stadia: Stadia, tmp_path: Path) -> None:
-    code, out, err = stadia("train", "--preset", "overlay-roadworld", "data.path=null", "--dry-run", "--help")
-    assert code == 0, err
-    assert "--preset" in out
-    code, _, err = stadia("train", "metric", "--preset", "demo", "--data", tmp_path)
-    assert (code, err.count("\n")) == (2, 1)
-    code, _, err = stadia("train", "--preset", "demo", "--resume", tmp_path)
-    assert (code, "--preset: found used together with --resume" in err) == (2, True)
-
-
 def test_presets_are_listed_with_their_recipe(stadia: Stadia) -> None:
     code, out, err = stadia("list", "presets")
     assert code == 0, err
     rows = dict(list_presets())
     assert all(name in out for name in rows)
     assert rows["monodepth2-kitti"].startswith("selfsup: Monodepth2, one camera")
-
-
-def test_a_resolved_configuration_takes_the_place_of_a_preset(tmp_path: Path) -> None:
-    from stadia.cli.train import resolve_recipe
-
-    given = tmp_path / "config.json"
-    given.write_text(json.dumps({"data": {"path": "DATA"}, "optimizer": {"lr": 0.5}}))
-    config = resolve_recipe("selfsup", given, ["seed=4"], example={}, preset="demo")
-    assert (config.optimizer.lr, config.seed, config.schedule.warmup_steps) == (0.5, 4, 15)
 
 
 def test_presets_have_the_values_of_the_notebooks_that_they_follow():

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from tests.refusals import refuses
 
 from stadia import launch, recipes
 from stadia.core.errors import ConfigError
@@ -16,7 +15,6 @@ from stadia.launch.training_data import check_stages, choose_batch_sizes, list_s
 from stadia.recipes.base.config import RecipeConfig
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.recipes.supervised.recipe import SupervisedRecipe
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.loggers import read_rows
 
@@ -132,13 +130,6 @@ def test_what_cannot_be_is_refused_before_anything_is_opened(small: SelfsupConfi
         check_stages(SelfsupRecipe, config)
 
 
-def test_a_recipe_that_cannot_refuses_by_name() -> None:
-    config = recipes.configure("objectpose")
-    stage = {"height": config.data.height, "width": config.data.width, "share": 1.0}  # type: ignore[attr-defined]
-    with refuses(ConfigError, where="training.stages", found="objectpose"):
-        launch.train(grown(config, stage, size=(stage["height"], stage["width"])))
-
-
 @pytest.mark.parametrize(
     ("length", "samples", "batch_size"),
     [
@@ -158,9 +149,3 @@ def test_auto_batches_have_equal_pixels_and_leave_steps(
     assert [stage.batch_size for stage in stages] == [batch_size, 2]
     given = grown(small, SMALL, LARGE, **length).training
     assert choose_batch_sizes(given, samples) == given.stages
-
-
-def test_recipes_declare_stage_support() -> None:
-    assert SelfsupRecipe.supports_stages
-    assert SupervisedRecipe.supports_stages
-    assert not recipes.RECIPES.load("metric").supports_stages, "its heights are of one size"

@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
-from rich.console import Console
 from tests.refusals import refuses
 
 from stadia import launch
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
-from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
 from stadia.diagnostics.not_checked import make_not_checked
 from stadia.launch import training_data, workflow
 from stadia.launch.step_measurement import DryRunResult
-from stadia.recipes import configure
 from stadia.recipes.base.config import replace_training
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -97,29 +93,6 @@ def test_stop_finding_can_be_overridden(small: SelfsupConfig, tmp_path: Path, mo
     assert "L12" in {finding.code for finding in read_findings(run.folder / "findings.jsonl")}
 
 
-@pytest.mark.parametrize(
-    ("word", "temporal_from_step"),
-    [
-        ("name=demo", "0"),
-        ("name=demo", "null"),
-        ("loss.auto_mask=false", "0"),
-        ("loss.ssim_weight=1", "null"),
-        ("loss.smoothness=0", "0"),
-    ],
-)
-def test_the_demos_loss_keeps_the_laws(worlds: Path, word: str, temporal_from_step: str) -> None:
-    words = ["training.workers=0", f"loss.temporal_from_step={temporal_from_step}", word]
-    config = configure("selfsup", words, preset="demo", data={"path": str(worlds)})
-    config, data = SelfsupRecipe.prepare(config, Console(quiet=True))
-    torch.manual_seed(0)
-    recipe = SelfsupRecipe(config)
-    recipe.save_data_stats(data)
-    data.train.set_position(0, 0)
-    losses = recipe.loss_cases(next(iter(data.train)))
-    assert set(losses) == {"loss", "loss of neighbors in time"}
-    assert check_losses(losses) == []
-
-
 def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
@@ -140,12 +113,3 @@ def test_checks_that_had_no_time_are_named_with_the_setting_that_gives_more(
     assert "one batch" in launch.dry_run(small).not_checked
     lacking = make_not_checked("resize", "no rotation")
     assert training_data.list_out_of_time([lacking]) == (), "data that lack something are no lack of time"
-
-
-@pytest.mark.parametrize(("seconds", "longer"), [(20, 60), (1200, 3600), (2000, 3600), (3600, None)])
-def test_the_advised_time_limit_is_one_that_the_setting_takes(seconds: float, longer: float | None) -> None:
-    fix = training_data.describe_longer_checks(seconds)
-    assert ("run nothing else during the checks" in fix, "check_seconds" in fix) == (True, longer is not None)
-    if longer is not None:
-        assert f"training.check_seconds={longer}" in fix
-        TrainingConfig(check_seconds=longer)

@@ -21,7 +21,7 @@ from stadia import launch, recipes
 from stadia.cli.main import app
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
-from stadia.core.types import Batch, Camera, DepthScale, Inputs, Targets
+from stadia.core.types import Camera, DepthScale
 from stadia.datasets.splits import TargetFrames, frame_indices, unique_recordings
 from stadia.diagnostics.finding import Severity, Stage, read_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
@@ -37,7 +37,6 @@ from stadia.predict.verdict import PredictionGate, read_training_record
 from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
-from stadia.training import validation_scores
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
 
 PINNED_LOSSES = [0.101098, 0.0990669, 0.0982065]  # of the three steps of `small`, seed 0
@@ -79,14 +78,6 @@ def test_the_end_of_a_training_may_have_another_residual(name: str) -> None:
     assert recipe.view_synthesis.loss.config.residual == "mse"
 
 
-def test_preparing_settles_auto_stereo(small: SelfsupConfig) -> None:
-    settled, data = SelfsupRecipe.prepare(small, Console(quiet=True))
-    assert small.data.stereo == "auto"
-    assert settled.data.stereo is True
-    assert set(data.recordings) == {"train", "val"}
-    assert data.facts["train_samples"] == 3
-
-
 def test_a_longer_lens_brings_everything_nearer(recipe: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
     """Twice the focal length: the same image is of something twice as far."""
     predictor, image = DepthPredictor(recipe), torch.rand(1, 3, 32, 96)
@@ -114,17 +105,6 @@ def test_the_pose_network_takes_no_camera_also_where_the_depth_network_does(smal
     trained, other = camera(0.6 * 96), camera(1.2 * 96)
     assert predictor.T_next_now(image, trained, image, trained) is not None
     assert predictor.T_next_now(image, other, image, other) is None
-
-
-def test_a_matrix_of_half_the_size_is_suspected(recipe: SelfsupRecipe, caplog: pytest.LogCaptureFixture) -> None:
-    """A different focal length is a K that was not rescaled with the images."""
-    half = intrinsics(0.3 * 96, 0.3 * 96, 23.5, 7.5, height=32, width=96)
-    DepthPredictor(recipe).inverse_depth(torch.rand(1, 3, 32, 96), half)
-    (told,) = caplog.records
-    assert told.getMessage().startswith("focal length is 0.50 times the training camera's")
-    assert told.getMessage().endswith(
-        "K belongs to images of another size: its principal point is at 0.25 of the width, 0.25 of the height"
-    )
 
 
 def test_the_cameras_that_trained_are_remembered_by_their_median(recipe: SelfsupRecipe) -> None:
@@ -203,18 +183,6 @@ def test_all_config_mistakes_are_reported_together() -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("override", "names"),
-    [("network.encoder=resnt18", ("resnet18",)), ("pose_encoder=levit_128s", ("96x32", "128x64"))],
-)
-def test_encoder_mistakes_are_reported_before_data_are_opened(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, override: str, names: tuple[str, ...]
-) -> None:
-    monkeypatch.setattr("stadia.recipes.selfsup.recipe.open_data_sets", lambda *args, **words: pytest.fail("opened"))
-    with refuses(ConfigError, names=names):
-        SelfsupRecipe.prepare(changed(small, "model.pose_net=resnet", f"model.{override}"), Console(quiet=True))
-
-
 @pytest.mark.slow
 def test_the_training_cameras_focal_length_is_kept_in_the_checkpoint(small: SelfsupConfig, tmp_path: Path) -> None:
     run = launch.train(small, out=tmp_path / "runs")
@@ -288,49 +256,6 @@ def test_validation_logs_identity_reprojection_residual(
         torch.testing.assert_close(recipe.validation_step(batch)["residual_unwarped"], scores["residual_unwarped"])
 
 
-def with_equal_images(batch: Batch[Inputs, Targets]) -> Batch[Inputs, Targets]:
-    """Return other samples, of a camera that stands."""
-    targets = batch.targets
-    meta = tuple(replace(image, index=image.index + 1000) for image in batch.meta)
-    sources = targets.image[:, None].expand_as(targets.sources).clone()
-    return replace(batch, targets=replace(targets, sources=sources), meta=meta)
-
-
-@pytest.mark.slow
-def test_one_pair_of_equal_images_does_not_decide_the_residual_of_a_validation(
-    recipe: SelfsupRecipe, small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The smallest motion makes their residual thousands of times that of the unwarped images, which is 0."""
-    batch = next(iter(SelfsupRecipe.prepare(small, Console(quiet=True))[1].train))
-    named = [replace(batch, meta=tuple(replace(image, data=name) for image in batch.meta)) for name in ("a", "b")]
-    recipe.eval()
-
-    def validate(*batches: Batch[Inputs, Targets]) -> dict[str, float]:
-        recipe.on_validation_start()
-        with torch.no_grad():
-            for validated in batches:
-                recipe.validation_step(validated)
-        summary = recipe.validation_summary()
-        return {name: value for name, value in summary.items() if name.endswith("warped_over_unwarped")}
-
-    (moving,), (still,) = (validate(single).values() for single in (batch, with_equal_images(batch)))
-    assert still > 100 > moving
-    with torch.no_grad():
-        report = recipe.view_synthesis.loss(batch.targets, recipe.model(batch), batch.source_names, recipe.last_step)
-    unwarped = float(report.maps["unwarped"].mean())
-    assert moving == pytest.approx(float(report.logged["warped_over_unwarped"]), rel=1e-5)
-    both = pytest.approx((moving * unwarped + still * 1e-6) / (unwarped + 1e-6), rel=1e-3)
-    assert validate(batch, with_equal_images(batch)) == {"warped_over_unwarped": both}
-    names = ("a/warped_over_unwarped", "b/warped_over_unwarped", "warped_over_unwarped")
-    apart = validate(named[0], with_equal_images(named[1]))
-    assert apart == dict(zip(names, (pytest.approx(moving), pytest.approx(still), both), strict=True))
-    with monkeypatch.context() as patch:
-        patch.setattr(validation_scores, "gather_from_processes", lambda mine: [mine, mine])
-        assert validate(batch, with_equal_images(batch)) == {"warped_over_unwarped": both}, "a sample counts once"
-    nowhere = replace(with_equal_images(batch), targets=replace(batch.targets, image=batch.targets.image * torch.nan))
-    assert validate(batch, nowhere) == {"warped_over_unwarped": pytest.approx(moving)}, "without what is no number"
-
-
 @pytest.mark.parametrize(
     ("trained", "is_of_training"), [("validates", True), ("same drive", True), ("another drive", False)]
 )
@@ -382,22 +307,6 @@ def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupC
     meta = (replace(batch.meta[0], mirrored=True), *batch.meta[1:])
     mirrored = recipe.images(replace(batch, meta=meta), recipe.training_step(batch))
     assert next(iter(mirrored)) == "input, mirrored"
-
-
-def test_the_image_sheet_shows_what_is_masked(small: SelfsupConfig) -> None:
-    config = changed(small, "data.stereo=true", "model.brightness=true", "loss.residual_threshold=0.05")
-    batch = next(iter(SelfsupRecipe.prepare(config, Console(quiet=True))[1].train))
-    targets = batch.targets
-    targets.image[0, :, :4] = 1.0
-    targets.image[0, :, 4:] = targets.image[0, :, 4:].clamp(0.1, 0.9)
-    targets.sources[0] = targets.sources[0].clamp(0.1, 0.9)
-    recipe = SelfsupRecipe(config)
-    report = recipe.training_step(batch)
-    images = recipe.images(batch, report)
-    saturated, masked = images["saturated"][..., 0] > 0, images["residual above 0.05"][..., 0] > 0
-    assert saturated[:4].all()
-    assert not saturated[4:].any()
-    np.testing.assert_array_equal(masked, report.maps["residual"][0, 0].numpy() > 0.05)
 
 
 @pytest.mark.slow

@@ -90,10 +90,3 @@ def test_a_run_that_is_resumed_holds_as_the_one_that_never_stopped(
 def gate_of(folder: Path) -> dict[str, torch.Tensor]:
     weights = Checkpoint.open(folder / "checkpoints" / "last.safetensors").weights()
     return {name: value for name, value in weights.items() if name.startswith("gate.")}
-
-
-@pytest.mark.slow
-def test_without_brightness_nothing_is_held_or_kept(small: SelfsupConfig, bright: SelfsupConfig) -> None:
-    for config, names in ((small, []), (bright, ["gate.ratio", "gate.is_open"])):
-        weights = SelfsupRecipe(changed(config, "data.stereo=true")).state_dict()
-        assert [name for name in weights if name.startswith("gate")] == names

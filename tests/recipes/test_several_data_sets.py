@@ -8,26 +8,23 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 from tests.refusals import refuses
 
-from stadia import launch, recipes
+from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import DepthScale, Meta
 from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.preflight.split_checks import check_splits
 from stadia.evaluation.frame_preparation import TrainingLens
 from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.se3 import from_rotation_translation
 from stadia.launch.step_measurement import PROBE_STEPS
 from stadia.launch.workflow import dry_run
-from stadia.recipes.base.config import make_paths_absolute
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import MultiVideoData, open_video
 from stadia.recipes.selfsup.config import SelfsupConfig
@@ -140,25 +137,6 @@ def test_a_dry_run_has_steps_of_each(two: SelfsupConfig) -> None:
     assert len(dry_run(two).seconds) == 2 * PROBE_STEPS
 
 
-def test_sequential_order_defaults_to_one_epoch(small: SelfsupConfig) -> None:
-    values: dict[str, Any] = {"path": "A", "extra_datasets": {"b": {"path": "B"}}, "order": "sequential"}
-    assert recipes.configure("selfsup", data=values).training.max_epochs == 1
-    assert recipes.configure("selfsup", ("training.max_epochs=3",), data=values).training.max_epochs == 3
-    assert recipes.configure("selfsup", ("training.max_steps=3",), data=values).training.max_epochs is None
-    assert recipes.configure("selfsup", data={**values, "order": "mixed"}).training.max_epochs == 20
-
-
-def test_a_right_view_wants_a_pair_in_each(two: SelfsupConfig) -> None:
-    config = changed(two, "data.extra_datasets.mono.stereo=true", "model.network.right_view=true")
-    assert opened(config)[0].model.network.right_view
-    for path in Path(config.data.extra_datasets["mono"].path).glob("*/recording.json"):
-        described = json.loads(path.read_text())
-        del described["cameras"]["right"]
-        path.write_text(json.dumps(described | {"T_right_left": None}))
-    with refuses(ConfigError, where="model.network.right_view"):
-        SelfsupRecipe.prepare(changed(config, "data.extra_datasets.mono.stereo=auto"), Console(quiet=True))
-
-
 def test_single_data_set_recipe_refuses_several(two: SelfsupConfig) -> None:
     with refuses(ConfigError, where="data.extra_datasets"):
         open_video(two.data, two.training, seed=0, console=Console(quiet=True))
@@ -176,13 +154,6 @@ def test_the_lens_of_each_data_set_is_remembered(two: SelfsupConfig) -> None:
     recipe.save_data_stats(data)
     assert recipe.focal.shape == (2,)
     assert (recipe.focal > 0).all()
-
-
-def test_paths_are_whole_in_every_data_set(two: SelfsupConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert make_paths_absolute(changed(two, "data.extra_datasets.mono.path=elsewhere")).data.extra_datasets[
-        "mono"
-    ].path == str(tmp_path / "elsewhere")
 
 
 def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
@@ -205,12 +176,3 @@ def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
     shutil.rmtree(elsewhere / "train-000")
     shutil.copytree(elsewhere / "val-000", elsewhere / "train-000")
     assert "D09" in {finding.code for finding in opened(two)[1].findings()}
-
-
-def test_equal_recording_names_in_two_data_sets_are_distinct(worlds: Path) -> None:
-    one, other, copy = (open_recordings(worlds / name)[0] for name in ("train-000", "val-000", "train-000"))
-    one.name = other.name = copy.name = "drive"
-    assert "D09" not in {
-        finding.code for finding in check_splits({"train": [(one, range(5))], "val": [(other, range(5))]})
-    }
-    assert "D09" in {finding.code for finding in check_splits({"train": [(one, range(5))], "val": [(copy, range(5))]})}

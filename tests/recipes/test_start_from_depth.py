@@ -22,8 +22,6 @@ from stadia.recipes.base.self_supervised import MAX_HELD_STEPS, find_depth_start
 from stadia.recipes.base.teacher import choose_teacher
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
-from stadia.training.config import ScheduleConfig
-from stadia.training.optim import LearningRate
 
 MONO = {"path": "DATA", "height": 64, "width": 64, "offsets": [-1, 1], "stereo": False}
 
@@ -50,21 +48,6 @@ def test_depth_waits_for_the_motion_of_one_camera_alone(
     assert find_depth_start(config, starts_from_depth=True, last_step=steps) == held
     if not settings:
         assert find_depth_start(config, starts_from_depth=False, last_step=steps) == 0
-
-
-def test_a_waiting_group_has_no_rate_before_its_step() -> None:
-    groups = [
-        {"params": [torch.nn.Parameter(torch.ones(1))], "lr": 1.0},
-        {"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.1, "from_step": 3},
-    ]
-    optimizer = torch.optim.SGD(groups)
-    plan: Any = SimpleNamespace(total_steps=10, steps_per_epoch=10, lr_factor=lambda step: 1.0)
-    rates = LearningRate(optimizer, ScheduleConfig(name="constant"), plan)
-    seen = []
-    for step in range(5):
-        rates.set(step)
-        seen.append([group["lr"] for group in optimizer.param_groups])
-    assert seen == [[1.0, 0.0]] * 3 + [[1.0, 0.1]] * 2
 
 
 def test_held_depth_has_no_gradient_and_its_encoder_learns_slowly() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
-from stadia.core.errors import CheckpointError, ConfigError, DataError, GeometryError
+from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale
 from stadia.datasets.recordings import RecordingView
@@ -159,13 +159,6 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     assert (float(given.model.scale), float(given.model.shift)) == (2.0, 0.5)
 
 
-def test_scale_and_shift_belong_together(small_dpt: SupervisedConfig) -> None:
-    with refuses(ConfigError, where="model.network"):
-        changed(small_dpt, "model.network.scale=2")
-    with refuses(ConfigError, where="model.network.shift", expected="0"):
-        changed(small_dpt, "model.network.scale=2", "model.network.shift=-1")
-
-
 @pytest.mark.slow
 def test_a_resumed_run_remembers_what_it_started_from(
     small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -190,15 +183,6 @@ def test_a_resumed_run_remembers_what_it_started_from(
     assert after.weights == before.weights
     for name in ("backbone_lr_factor", "load_report", "inverse_depth"):
         assert after.recipe_facts.own[name] == before.recipe_facts.own[name]
-
-
-def test_missing_weights_are_reported_before_data_are_opened(small_dpt: SupervisedConfig, tmp_path: Path) -> None:
-    absent = changed(small_dpt, f"model.network.weights={tmp_path / 'absent.pt'}", f"data.path={tmp_path / 'no-data'}")
-    with refuses(CheckpointError, where="absent.pt"):
-        launch.train(absent, out=tmp_path / "runs")
-    with refuses(DataError, where="no-data"):  # the same for weights that are not requested
-        launch.train(changed(absent, "model.pretrained=false"), out=tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
@@ -245,13 +229,6 @@ def test_a_head_that_may_stay_random_is_brought_to_the_truth_whatever_its_sign(
     known = true_m > 0
     predicted_m = 1 / recipe.inverse_depth(batch.inputs.image)
     assert 0.4 < float(predicted_m[known].median() / true_m[known].median()) < 2.5
-
-
-def test_images_have_the_size_that_the_network_takes(small_dpt: SupervisedConfig) -> None:
-    with refuses(ConfigError, found=("98x42", "96x32")):
-        changed(small_dpt, "data.height=42", "data.width=98")
-    anything = changed(small_dpt, "model.network=depth_anything", "data.height=42", "data.width=98")
-    assert anything.data.height == 42
 
 
 def test_recordings_without_ground_truth_are_named(small_dpt: SupervisedConfig, worlds: Path, tmp_path: Path) -> None:
@@ -308,20 +285,6 @@ def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -
     assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
 
 
-def test_a_network_is_refused_that_nobody_knows() -> None:
-    with refuses(ConfigError, where="model.network", fix="dpt"):
-        recipes.configure("supervised", ("model.network=dptt",), data={"path": "x"})
-
-
-def test_images_of_a_step(small_dpt: SupervisedConfig) -> None:
-    config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
-    recipe, batch = SupervisedRecipe(config), next(iter(data.val))
-    shown = recipe.images(batch, recipe.training_step(batch))
-    names = [name.partition(":")[0] for name in shown]
-    assert names == ["input", "inverse depth", "ground truth", "|ln z - ln truth|"]
-    assert {picture.shape for picture in shown.values()} == {(32, 96, 3)}
-
-
 def test_what_has_no_slope_is_counted(small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Share of labeled pixels without gradient: the last ReLU outputs 0, or depth is cut off behind infinity."""
     config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
@@ -337,29 +300,3 @@ def test_what_has_no_slope_is_counted(small_dpt: SupervisedConfig, monkeypatch: 
         share = float((slope[labeled] == 0).float().mean())
         assert 0.4 < share < 0.7
         assert float(report.logged["at_floor"]) == pytest.approx(share, abs=1e-6)
-
-
-def test_weight_loading_and_attention_cost_are_logged(
-    small_dpt: SupervisedConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Weights from a file, with an attention that has some of its own."""
-    file = tmp_path / "tiny.safetensors"
-    save_file(build_depth_network(small_dpt.model).network.state_dict(), file)
-    config = changed(
-        small_dpt,
-        f"model.network.weights={file}",
-        "model.network.attention.name=memory_compressed",
-        "model.network.scale=1",
-        "model.network.shift=0.01",
-    )
-    config, data = SupervisedRecipe.prepare(config, Console(quiet=True))
-    recipe = SupervisedRecipe(config)
-    with caplog.at_level(logging.WARNING):
-        recipe.save_data_stats(data)
-    assert f"weights from {file}" in caplog.text
-    assert "attention memory_compressed on 13 tokens" in caplog.text
-    kept = recipe.run_metadata.own["load_report"]
-    assert kept["source"] == str(file)
-    assert kept["loaded"] > 100
-    assert all(".core." in name for name in kept["missing"])
-    assert len(kept["missing"]) == 12

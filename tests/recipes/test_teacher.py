@@ -15,7 +15,6 @@ from tests.combinations import mark_others
 from tests.refusals import refuses
 
 from stadia import launch
-from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, DepthScale
 from stadia.losses.loss_report import LossReport
@@ -81,17 +80,6 @@ def test_what_view_synthesis_contradicts_does_not_count() -> None:
     report.total.backward()
     assert student.grad is not None
     assert (student.grad[..., :6] == 0).all()
-
-
-def test_without_a_network_the_loss_stays() -> None:
-    report = add(TeacherTerm(TeacherConfig()), torch.ones(1, 1, 8, 12))
-    assert report.terms.keys() == {"own"}
-
-
-def test_a_name_is_short_for_the_network(tmp_path: Path) -> None:
-    config = resolve_config(SelfsupConfig, {"data": {"path": str(tmp_path)}}, ["teacher=dpt-large"])
-    assert config.teacher == TeacherConfig(network="dpt-large")
-    assert TeacherConfig(network=str(tmp_path)).network == str(tmp_path)
 
 
 def test_a_name_that_is_none_is_refused() -> None:

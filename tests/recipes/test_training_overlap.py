@@ -27,7 +27,6 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.predict import depth_task, labeled_recordings
 from stadia.predict.judged_frames import choose_window
-from stadia.predict.labeled_recordings import thin_frames
 from stadia.predict.tasks import score_validation
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.recipes.base.video_data import open_video
@@ -37,16 +36,6 @@ from stadia.training.run_folder import Run
 pytestmark = pytest.mark.slow  # its fixtures train or compile
 
 MADE_BY = Provenance(recipe="selfsup", config_hash="0")
-
-
-def test_scattered_frames_are_thinned_evenly() -> None:
-    """A list like Zhou's: single frames all over many recordings."""
-    random = np.random.default_rng(0)
-    listed = {f"drive-{k}": sorted(random.permutation(300)[:30].tolist()) for k in range(147)}
-    kept = thin_frames(listed, 1000)
-    assert sum(map(len, kept.values())) == 1000
-    assert all(set(kept[name]) <= set(frames) for name, frames in listed.items())
-    assert {len(frames) for frames in kept.values()} <= {5, 6, 7, 8}
 
 
 def test_judged_frames_are_those_around_the_validation() -> None:

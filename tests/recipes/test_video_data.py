@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from stadia.dataloading.config import DataConfig
-from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
 from stadia.recipes.base import video_data
 from stadia.recipes.base.video_data import VideoData, open_video
@@ -64,24 +63,6 @@ def test_a_standing_camera_stops_only_what_learns_from_motion(worlds: Path, tmp_
     assert of_motion
     assert Severity.NOTE not in of_motion
     assert of_single == {Severity.NOTE}
-
-
-def test_depth_without_neighbors_in_time_needs_no_parallax(
-    worlds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With neighbors it is found, and the verdict on useless predictions names it."""
-    found = [make_finding("D18", Severity.WARN, "-", "-"), make_finding("K03", Severity.WARN, "-", "-")]
-    monkeypatch.setattr(video_data, "run_preflight", lambda *_, **__: found)
-
-    def list_codes(offsets: tuple[int, ...]) -> list[str]:
-        config = DataConfig(
-            path=str(worlds), height=32, width=96, offsets=offsets, cache={"folder": str(tmp_path / "cache")}
-        )
-        data = open_video(config, TrainingConfig(workers=0), seed=0, console=Console(quiet=True))
-        return [one.code for one in data.findings()]
-
-    assert list_codes((-1, 1)) == ["D18", "K03"]
-    assert list_codes(()) == ["K03"]
 
 
 def test_the_checks_get_the_recordings_of_which_one_camera_trains(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,16 @@ from tests.refusals import refuses
 
 from stadia import launch, recipes, report
 from stadia.core.config import resolve_config
-from stadia.core.errors import CheckpointError, ConfigError, DataError, ProtocolError, RunError
+from stadia.core.errors import CheckpointError, ConfigError, DataError, RunError
 from stadia.core.types import DepthScale
 from stadia.dataloading.samples import open_split
-from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings, write_findings
+from stadia.diagnostics.finding import Finding, Severity, Stage, read_findings, write_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.files.atomic_files import write_json
 from stadia.launch import workflow
 from stadia.launch.time_budget import choose_steps
-from stadia.launch.training_data import list_data_locations, open_data, replace_data_findings, report_findings
-from stadia.launch.workflow import list_late_starts
-from stadia.predict import labeled_recordings
+from stadia.launch.training_data import list_data_locations, replace_data_findings
 from stadia.recipes.base import build_recipe, video_data
-from stadia.recipes.base.config import replace_training
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.checkpoint import Checkpoint
@@ -113,37 +108,6 @@ def test_a_resume_replaces_findings_of_the_data_alone(tmp_path: Path) -> None:
     run.resume()
     replace_data_findings(run, [make("D02", Stage.DATA, "now")])
     assert read_findings(run.folder / "findings.jsonl") == [make("D02", Stage.DATA, "now"), *kept]
-
-
-def test_unchecked_data_are_printed() -> None:
-    """Other notes are for the report."""
-    sampled, note = (replace(STOP, code=code, severity=Severity.NOTE, measured=code) for code in ("N02", "N01"))
-    console = Console(file=io.StringIO(), width=40)
-    assert report_findings([sampled, note], console, OnStop.HALT) == [sampled, note]
-    assert console.file.getvalue() == f"note: N02 N02; {STOP.fix}\n"
-
-
-def test_a_run_has_finished_when_it_is_scored(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Failed scoring is reported, and the report is still built; a resume scores what had been trained."""
-
-    def no_scores(*_: object, **__: object) -> None:
-        raise ProtocolError("val", found="neither", expected="one of them", fix="none")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(labeled_recordings, "evaluate_recordings", no_scores)
-        with pytest.raises(ProtocolError):
-            launch.train(small, out=tmp_path / "runs", is_command=True)
-    (folder,) = (tmp_path / "runs").iterdir()
-    run = Run.open(folder)
-    assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
-    assert run.facts.status == "failed"
-    assert run.facts.error.startswith("ProtocolError: val: found neither")
-    assert "found neither" in (folder / "report.html").read_text()
-    launch.train(small, resume=run.folder)
-    assert run.facts.status == "finished"
-    assert (run.folder / "scores" / "val.json").exists()
 
 
 def test_a_run_whose_data_were_moved_keeps_their_new_place(
@@ -240,27 +204,6 @@ def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monk
     assert pretrained == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("changes", "steps", "is_noted"),
-    [
-        (["loss.auto_mask_from_step=100"], 60, True),
-        (["loss.auto_mask_from_step=100"], 130, True),  # the time may end it before
-        (["loss.auto_mask_from_step=100"], 140, False),
-        (["loss.auto_mask_from_step=100", "loss.auto_mask=false"], 60, False),
-        (["loss.auto_mask_from_step=100", "data.stereo=true"], 60, False),  # it acts from the start
-        (["loss.auto_mask_from_step=0"], 1, False),
-    ],
-)
-def test_an_auto_mask_that_starts_after_the_training_is_noted(
-    small: SelfsupConfig, changes: list[str], steps: int, is_noted: bool
-) -> None:
-    values = small.model_dump(mode="json")
-    config = resolve_config(SelfsupConfig, values, ["data.stereo=false", *changes])
-    notes = list_late_starts(config, steps)
-    assert (len(notes) == 1) == is_noted
-    assert all(note.startswith("note: the auto-mask starts at step 100 (loss.auto_mask_from_step)") for note in notes)
-
-
 def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:
     config, data = SelfsupRecipe.prepare(small, Console(quiet=True))
     run = Run.create(tmp_path, "held", config, recipe="selfsup", seed=0, data=data.facts)
@@ -269,20 +212,6 @@ def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) 
     with run.held(), pytest.raises(RunError):
         launch.train(small, resume=run.folder)
     assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.name != ".lock"} == before
-
-
-def test_data_that_were_opened_before_are_not_read_again(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The training is the same, for another length too."""
-    resolved, data = open_data(SelfsupRecipe, replace_training(small, max_steps=99), Console(quiet=True))
-    read = launch.train(small, out=tmp_path / "read")
-    monkeypatch.setattr(workflow, "open_data", lambda *_: pytest.fail("the data were opened again"))
-    config = replace_training(resolved, max_steps=small.training.max_steps)
-    reused = launch.train(config, out=tmp_path / "reused", data=data)
-    losses = [[row["train/loss"] for row in read_rows(run.folder / "metrics.csv")] for run in (read, reused)]
-    assert losses[0] == losses[1]
-    assert any(losses[0])
 
 
 def test_networks_are_those_of_the_run_that_a_training_starts_from(trained_small: Path) -> None:

@@ -120,15 +120,7 @@ def _measure_gradient(gray: NDArray[np.uint8], direction: Array) -> Array:
 def make_map_labels(
     recording: Recording, target: tuple[int, str], planar: Sequence[NDArray[np.uint8]], K: Array, T_source_target: Array
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the depth of the map's points, and what stands, both (1, H, W); None without a map.
-
-    Args:
-        recording: of the images.
-        target: index and side of the first image.
-        planar: target and sources, (3, H, W) as recorded.
-        K: (N + 1, 3, 3) of the images.
-        T_source_target: (N, 4, 4) in the unit of the map, NaN where unknown.
-    """
+    """Return the depth of the map's points, and what stands, both (1, H, W); None without a map."""
     index, side = target
     points = recording.map_points(index) if side == LEFT else None
     if points is None:

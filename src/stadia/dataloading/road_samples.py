@@ -18,8 +18,7 @@ from stadia.core.recording import Recording, RoadMasks
 from stadia.core.types import Batch, Inputs, RoadTargets
 from stadia.dataloading.loader import PackedTensors, stack_packed, stack_padded
 from stadia.dataloading.samples import PackedSample, VideoSamples, stack_samples, unpack_batch
-from stadia.dataloading.tilt import tilt_values
-from stadia.dataloading.transforms import AugmentationDraw, unzoom_K, zoom_depth
+from stadia.dataloading.transforms import AugmentationDraw, tilt_values, unzoom_K, zoom_depth
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.frame_store import (
     FrameStore,

@@ -150,12 +150,6 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     Applies to depth of one camera without truth that started from published weights in metres. The motion stays that of
     the training. If the residual of the start is the smallest, the last weights are measured in place of the best.
     Prints a line. Returns whether the best checkpoint was replaced.
-
-    Args:
-        config: of the training.
-        recipe: with the weights of the run's best checkpoint, in evaluation mode.
-        data: of the training.
-        run: that trained.
     """
     best = Checkpoint.open(run.folder)
     is_scored = "val/abs_rel" in best.header.metrics  # by truth

@@ -266,10 +266,6 @@ def choose_configuration(
 ) -> tuple[RecipeConfig, TrainingData | None]:
     """Return what `stadia train selfsup --preset auto` trains: a configuration for this machine and the minutes.
 
-    Args:
-        overrides, values: as of `stadia.recipes.configure`, with the data. They are over what is chosen.
-        minutes: of the whole training.
-
     Returns the configuration, and its opened data for `stadia.launch.train(config, data=data)`. Raises ConfigError
     if not one step fits, and the errors of opening the data.
     """

@@ -261,10 +261,6 @@ class StagedBatches:
 
     Epochs are counted through. Each stage begins a new epoch, so no order and no augmentation repeats. Where the share
     of a stage ends within an epoch, the rest of that epoch is left out.
-
-    Args:
-        loaders: of each stage, at its size, in batches of its size.
-        config: with `stages`, every batch_size resolved.
     """
 
     def __init__(self, loaders: Sequence[EpochLoader], config: TrainingConfig) -> None:

@@ -81,13 +81,7 @@ def check_groups(module: nn.Module, groups: Groups) -> None:
 
 
 def build_optimizer(module: nn.Module, config: OptimizerConfig, groups: Groups | None = None) -> Optimizer:
-    """Return the optimizer of a module.
-
-    Args:
-        module: whose trainable parameters to optimize.
-        config: name, learning rate, decay.
-        groups: of the recipe; `group_parameters` of the module by default.
-    """
+    """Return the optimizer of a module."""
     groups = group_parameters(module.parameters(), config.weight_decay) if groups is None else groups
     check_groups(module, groups)
     optimizer: Optimizer = OPTIMIZERS.load(config.name)(groups, config)

@@ -197,12 +197,6 @@ def use_global_batch_norm(module: ModuleT) -> ModuleT:
     return module
 
 
-def list_local_norms(module: nn.Module) -> list[str]:
-    """Return the kinds of batch normalization in a module that stay with the statistics of each process."""
-    kinds = {type(part) for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)}
-    return sorted(kind.__name__ for kind in kinds - {GlobalBatchNorm2d})
-
-
 # -- restarts by torchrun and SLURM
 
 

@@ -78,15 +78,6 @@ class Run:
     ) -> Run:
         """Make a new folder, and write what is about to be run.
 
-        Args:
-            root: the folder that holds runs.
-            name: what to call it: letters, digits, ".", "_" and "-".
-            config: as resolved.
-            recipe: whose config it is.
-            seed: of everything random.
-            command: that started it; this process's own by default.
-            data: what identifies the data, for instance {"fingerprint": ..., "samples": 4000}.
-
         Raises RunError for a name that cannot be a folder's, or a root that cannot be written to.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):

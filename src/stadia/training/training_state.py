@@ -257,10 +257,6 @@ class TimeLimit:
     this machine was in the latest steps. Steps are kept in checkpoints.
 
     share: of the time that is over, in [0, 1] and in all processes alike; 0 without a limit.
-
-    Args:
-        minutes: None for any.
-        end: of the command; None where the steps count.
     """
 
     def __init__(self, minutes: float | None, end: CommandEnd | None = None) -> None:

@@ -445,11 +445,6 @@ def average_mirrored(
     The result of a mirrored image is the mirrored result. The right view's inverse depth stays as it is: in a mirrored
     image the other camera of the rig is on the other side.
 
-    Args:
-        predict: of images (B, 3, H, W) and their camera, maps (B, 1, H, W).
-        image: (B, 3, H, W) RGB in [0, 1].
-        camera: of these images.
-
     Source: post-processing of Godard et al., "Unsupervised Monocular Depth Estimation with Left-Right Consistency",
     CVPR 2017, section 3.3, without its weights at the edges, which are for occlusions of stereo.
     """

@@ -125,10 +125,6 @@ class MatchDepth:
 def measure_match_depth(recordings: Sequence[Recording], max_pairs: int = PAIRS) -> MatchDepth:
     """Match the stereo pairs of some recordings, and triangulate.
 
-    Args:
-        recordings: of one data set or several; those without a rig are left out.
-        max_pairs: stereo pairs to match, spread over the recordings.
-
     Returns: the depth of all matches; empty without a stereo pair.
     """
     surveys = [survey for survey in map(RecordingSurvey, recordings) if survey.stereo]

@@ -196,10 +196,6 @@ def describe_network(checkpoint: Checkpoint) -> str:
 def describe_import(source: Path, kind: str) -> dict[str, Any]:
     """Return `model.network` for published files of another program.
 
-    Args:
-        source: a folder of Monodepth2, or a file of DPT or MiDaS.
-        kind: of IMPORTS.
-
     Raises ConfigError for another kind, CheckpointError for files that are missing or damaged.
     """
     if kind not in IMPORTS:
@@ -222,11 +218,6 @@ IMPORTS = ("monodepth2", "dpt", "midas")
 
 def import_network(source: Path, kind: str, out: Path, settings: Sequence[str] = ()) -> NetworkRecipe:
     """Write published files of another program as a checkpoint of stadia, mapped whole; return its recipe.
-
-    Args:
-        source, kind: as of `describe_import`.
-        out: new .safetensors.
-        settings: keys of the network, `network.KEY=VALUE`.
 
     Raises CheckpointError with the names of weights that are missing, left over or of another shape.
     """

@@ -75,11 +75,6 @@ def find_depth_start(config: SelfSupervisedConfig, *, starts_from_depth: bool, l
 
     A pose network without a motion yet would spoil the depth of the start (docs/results/mono.md). A rig or a map
     gives the motion from the first step on.
-
-    Args:
-        config: of the training.
-        starts_from_depth: whether published weights predict depth, without a pose network that fits them.
-        last_step: of the training.
     """
     if config.depth_from_step != "auto":
         return config.depth_from_step
@@ -158,13 +153,7 @@ class ViewSynthesis:
         return replace(prediction, T_source_target=T)
 
     def tilt_consistency(self, depth: DepthNetwork, inputs: Inputs, prediction: Prediction, step: int) -> LossReport:
-        """Return the loss "tilt_consistency" of a batch, weighted; the roll is drawn for each step.
-
-        Args:
-            depth: the network, which runs once more, on the rolled images.
-            inputs, prediction: of the batch.
-            step: updates made.
-        """
+        """Return the loss "tilt_consistency" of a batch, weighted; the roll is drawn for each step."""
         weights, camera = self.config.loss, inputs.camera
         roll_deg = float(make_generator(self.config.seed, "tilt", step).uniform(-1, 1)) * weights.tilt_deg
         rolled, _ = roll_images(inputs.image, camera, roll_deg)

@@ -27,10 +27,6 @@ FindResidual = Callable[[Tensor], Tensor]
 def open_teacher(config: TeacherConfig, height: int, width: int) -> tuple[DepthPredictor, str]:
     """Return the predictor of a teacher, and the line about its licence.
 
-    Args:
-        config: with a network.
-        height, width: of the student's images, which size a network without a run.
-
     Raises ConfigError for one without depth whose ratios or order are known, and for one of a crop.
     """
     name = str(config.network)
@@ -73,9 +69,6 @@ class TeacherTerm:
     """Add the difference from a teacher's depth to the loss of a batch. The teacher is opened at the first batch.
 
     It is no module: checkpoints do not hold the teacher, and predictions do not need it.
-
-    Args:
-        config: without a network the loss stays as it is.
     """
 
     def __init__(self, config: TeacherConfig) -> None:

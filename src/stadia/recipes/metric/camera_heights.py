@@ -309,15 +309,7 @@ class CameraHeights:
         camera_m: Tensor,
         horizon_m: Tensor,
     ) -> None:
-        """Add the observations of a training batch.
-
-        Args:
-            recordings: B names, of the recording of each image.
-            group: (B,) whole numbers.
-            road_m, height_mismatch: (B,), see `HeightObservations`.
-            image: (M,) the image in this batch of each object.
-            camera_m, horizon_m: (M,), see `HeightObservations`.
-        """
+        """Add the observations of a training batch."""
         observed = {
             "group": group,
             "road_m": road_m,

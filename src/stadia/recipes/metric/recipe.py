@@ -73,9 +73,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     camera_height_m: (groups,) buffer, the camera heights that the weights were trained with, NaN if unknown.
     predicted_height_m: (groups,) buffer, the same in the depth of the last epoch's frames, NaN without a road.
-
-    Args:
-        config: with `camera_groups` resolved.
     """
 
     recipe = "metric"

@@ -192,11 +192,7 @@ RIG_TOLERANCE = 0.01
 
 
 class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
-    """Depth and pose networks, trained by view synthesis.
-
-    Args:
-        config: with `data.stereo` resolved to true or false.
-    """
+    """Depth and pose networks, trained by view synthesis."""
 
     recipe = "selfsup"
     best_metrics = ("val/abs_rel", "val/residual")

@@ -53,11 +53,7 @@ METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
 
 
 class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
-    """Depth by any network, from sparse or dense ground truth.
-
-    Args:
-        config: with every "auto" resolved.
-    """
+    """Depth by any network, from sparse or dense ground truth."""
 
     recipe = "supervised"
     best_metrics = ("val/abs_rel",)
