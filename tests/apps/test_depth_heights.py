@@ -149,7 +149,7 @@ def test_poses_in_metres_are_kept_and_those_of_a_scene_are_not(
     opened = open_recordings(drive)
     for recording in opened:
         recording.is_scene = True  # type: ignore[attr-defined]
-    monkeypatch.setattr("stadia.apps.camera_height.depth_heights.open_recordings", lambda *rest, **options: opened)
+    monkeypatch.setattr("stadia.apps.camera_height.road_objects.open_recordings", lambda *rest, **options: opened)
     lines = run(drive, labels=tmp_path / "scene")
     (labeled,) = open_recordings(tmp_path / "scene")
     assert labeled.T_world_camera(3) is None

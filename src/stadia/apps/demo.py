@@ -1,10 +1,7 @@
-"""Demos from nothing: train on the videos of synthetic road worlds, and score unseen worlds.
+"""Demos from nothing: train on the videos of synthetic road worlds, and score unseen worlds (docs/results/demo.md).
 
-Data: 20 worlds of 25 stereo pairs for training, two for validation, four for the test, all different. No GPU.
-
-`run_demo` learns depth and motion from stereo video, on two cores in ten minutes. `run_metric_demo` learns metres from
-the left images: it trains `selfsup` without scale, then `metric` from its weights, and compares both. It uses
-RoadWorld's masks of road and cars; depth and camera height are used for scores only. Measured: docs/results/demo.md.
+`run_demo` learns depth and motion from stereo video. `run_metric_demo` learns metres from the left images: it trains
+`selfsup` without scale, then `metric` from its weights, and compares both.
 """
 
 from __future__ import annotations

@@ -39,14 +39,10 @@ MAX_SKIPPED = 8
 """The first items, at most a fifth of all, are not measured: they open files, load the network and compile loops."""
 
 MIN_LATE = 8
-"""Items in the later half of the measured time from which it alone is measured: the first ones still compile loops, and
-fill the queues of the frames that are worked on at once.
-"""
+"""Items in the later half of the measured time from which it alone is measured: the first ones still compile loops."""
 
 END_S = 4.0
-"""Time after the last frame: 1 to 3 s for the verdict on 16 to 32 frames, 1 s for the drawing of the path, and the end
-of video and files.
-"""
+"""Time after the last frame: for the verdict, the drawing of the path, and the end of video and files."""
 
 
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:

@@ -1,12 +1,6 @@
-"""Set what the C libraries below torch do on a CPU. Each setting has a measured gain; what the user has set stays.
+"""Set what the C libraries below torch do on a CPU; what the user has set stays.
 
-- Threads wait for a moment before they sleep. On idle cores the demo makes 2.5 steps a second, and 1.8 where they sleep
-  at once. Beside another program it makes 1.4, and .7 where they wait ten times as long (docs/results/demo.md).
-- A training keeps freed memory: a step is 1.28 times as fast (docs/results/training-speed.md).
-- A prediction returns large blocks: 8K video at 2048x2048 takes 1871 MiB instead of 2037, below the promised 2 GB.
-- On an AMD processor oneDNN multiplies matrices: transformers train 1.6 times as fast (docs/results/training-speed.md).
-
-Torch is imported by none of these before it is needed.
+The gains are measured in docs/results/training-speed.md and demo.md. Torch is imported only where it is needed.
 """
 
 from __future__ import annotations
@@ -23,10 +17,9 @@ SPINS = "1000"
 
 
 def choose_waiting() -> None:
-    """Let threads wait actively for a moment, and then sleep. To be called before torch is imported.
+    """Let threads wait actively for a moment, and then sleep. Call it before torch loads OpenMP.
 
-    Torch's OpenMP reads these variables of the environment when it loads. To wake a thread takes long on some virtual
-    machines, and a thread that does not sleep keeps other programs from the core. OpenMP's own number is 300,000.
+    A thread that sleeps at once takes long to wake, and one that never sleeps keeps other programs from the core.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -52,21 +45,16 @@ _USER_VARIABLES = frozenset(
 def keep_freed_memory() -> bool:
     """Keep freed memory for the next step of a training; return whether the C library does.
 
-    glibc maps each block of more than 32 MB anew, and unmaps it when it is freed. The kernel then fills all its pages
-    with zeros: 18 ms for the 47 MB of a decoder's features (640x192, batch 4), of which a step writes several. Kept
-    blocks are used again. The process stays at its largest size until `return_large_blocks`. Threads share one arena:
-    others hold at most 64 MB.
+    By default glibc maps each block above 32 MB again, and the kernel fills its pages with zeros. The process stays at
+    its largest size until `return_large_blocks`.
 
-    Source: mallopt(3) of the Linux manual; glibc's malloc.c, which limits the threshold of maps to 32 MB.
+    Source: mallopt(3) of the Linux manual.
     """
     return _set_parameters((_MMAP_MAX, _NO_MAPS), (_TRIM_THRESHOLD, _NEVER), (_ARENA_MAX, _ONE_ARENA))
 
 
 def return_large_blocks() -> bool:
-    """Return each large block to the system when it is freed, as predictions need; return whether the C library does.
-
-    glibc itself raises that size up to 32 MB, and keeps memory in an arena for each thread.
-    """
+    """Return each large block to the system once it is freed, as predictions need; return whether that is set."""
     limits = (_MMAP_MAX, _DEFAULT_MAPS), (_MMAP_THRESHOLD, LARGE_BLOCK_BYTES), (_TRIM_THRESHOLD, MAX_KEPT_BYTES)
     return _set_parameters(*limits, (_ARENA_MAX, _ONE_ARENA))
 
@@ -101,10 +89,8 @@ _SHAPES = ((1, 512, 64), (33, 512, 96), (128, 384, 128))  # rows, inputs and out
 def choose_matrix_products() -> bool:
     """Let torch compute products by oneDNN on an AMD processor without a GPU; return whether it does now.
 
-    torch's other library, MKL, reaches half of the speed of oneDNN there, and its own choice is MKL for float32. The
-    one public switch to oneDNN is `torch.set_float32_matmul_precision("medium")`, which also allows products that
-    round to bfloat16. oneDNN has none of these for processors without matrix units (AMX), as those of AMD are. So
-    products are compared with float64 first, and the switch is taken back unless they are exact.
+    MKL, torch's default, has half the speed there. The public switch to oneDNN also allows products that round to
+    bfloat16, so products are compared with float64 first, and the switch is taken back unless they are exact.
     """
     import torch
 

@@ -1,8 +1,4 @@
-"""Import matplotlib without the `matplotlibrc` of the current folder, and keep names of files as they are in plots.
-
-That file can come with data: a pipe of this name makes the import wait forever, and `text.usetex` starts programs.
-Settings in the user's own folder, or named by MATPLOTLIBRC, stay.
-"""
+"""Import matplotlib without the `matplotlibrc` of the current folder, which can come with data and start programs."""
 
 from __future__ import annotations
 

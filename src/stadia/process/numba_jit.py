@@ -1,7 +1,6 @@
 """Compile Python loops with Numba, and keep the compiled code in a private folder of the user.
 
-Numba stores compiled code as pickles, and reading a pickle can run any code. So the cache is a program, and lies where
-nobody else can write: `docs/explanation/security.md`. Without a cache each process compiles for seconds.
+Numba caches pickles, which can run any code, so nobody else may write there: `docs/explanation/security.md`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
     """Compile a function at its first call, and cache the result on disk where there is a private folder for it.
 
-    The kernel releases Python's global lock and is serial; callers may run it in several threads. So results do not
-    depend on the number of threads, and a later fork is safe.
+    The kernel is serial and releases Python's global lock; callers may run it in several threads.
 
     Args:
         fastmath: what LLVM may change in the arithmetic ("contract", "arcp", ...). Nothing by default, so that results

@@ -36,10 +36,9 @@ def stop_with_parent() -> None:
 
 
 def stop_with_starter() -> None:
-    """Send this process of `multiprocessing` SIGTERM when the process that started it has ended; else do nothing.
+    """Send this process of `multiprocessing` SIGTERM when the process that started it has ended.
 
-    A loading process of torch compares the process id of its parent with the one that it found at its own start. So it
-    waits for ever where the parent was killed between the two.
+    A loading process of torch waits for ever if its parent was killed while it started.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -54,11 +53,7 @@ def stop_with_starter() -> None:
 
 @contextlib.contextmanager
 def block_termination() -> Iterator[None]:
-    """Block SIGTERM in this thread: a process that is started within never has a thread that SIGTERM ends.
-
-    One that is started anew, and not forked, has threads of its imports before it calls `obey_starter_alone`; they
-    inherit what is blocked here.
-    """
+    """Block SIGTERM in this thread, and so in processes that are started within, until `obey_starter_alone`."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

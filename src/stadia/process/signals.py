@@ -1,11 +1,7 @@
 """End a command at Ctrl-C, SIGTERM, a closed terminal, or output that nobody reads any more.
 
-Ctrl-C in the set-up of a training ends it within .04 to .36 s (docs/results/interruptions.md). Python itself handles a
-signal between two of its own operations: a backward pass of a large network, or the import of torch under load, can
-take ten seconds.
-
-A pipe that nobody reads any more ends the command, as in `stadia list | head`; a training saves first. A command that
-`nohup` started goes on without output. So does one whose terminal was closed without a SIGHUP, after `disown`.
+A pipe that nobody reads any more ends the command, as in `stadia list | head`; a training saves first. A command of
+`nohup` or `disown` continues without output. Measured: docs/results/interruptions.md.
 """
 
 from __future__ import annotations
@@ -42,8 +38,7 @@ _is_watching = False
 def interrupt_on_termination() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that the files of a command are removed as after Ctrl-C.
 
-    A signal that has a handler keeps it, and one that is ignored stays ignored: `nohup` starts commands so. Does
-    nothing in another thread than the main one, which receives no signals.
+    A handled or ignored signal stays so. Does nothing in another thread than the main one.
     """
     is_main = threading.current_thread() is threading.main_thread()
     changed = [number for number in TERMINATIONS if is_main and signal.getsignal(number) == signal.SIG_DFL]
@@ -103,8 +98,8 @@ def _reset_wakeup_in_forks() -> None:
 def stop_quickly() -> Iterator[Callable[[], None]]:
     """End the process GRACE_S after a signal to stop, unless the block has ended by then. Gives a function to end this.
 
-    Folders of `discard_if_interrupted` are removed, and "stadia: interrupted" is the last line. The main thread calls
-    this; in another one, which receives no signals, it does nothing.
+    Python itself handles a signal only between two of its operations, and the import of torch can take ten seconds.
+    Folders of `discard_if_interrupted` are removed. Does nothing in another thread than the main one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None

@@ -13,7 +13,7 @@ import cv2
 import pytest
 from typer.testing import CliRunner, Result
 
-from stadia.cli.check import _describe_agreements
+from stadia.cli.findings import describe_agreements
 from stadia.cli.main import app
 from stadia.core.errors import ConfigError, DataError
 from stadia.diagnostics.finding import read_findings
@@ -73,15 +73,15 @@ def test_an_agreement_names_its_interval_and_its_limits() -> None:
         (poses, False),
     ]
     assert (agreements[0].low, agreements[0].high) == pytest.approx((1.01, 1.03), abs=1e-3)
-    assert list(_describe_agreements(agreements[:2])) == [
+    assert list(describe_agreements(agreements[:2])) == [
         "baseline 0.5372 m agrees with the poses: 1.00 to 1.04 times what they give (95 %, 200 motions)",
         "baseline 0.5372 m agrees with the ground-truth depth: 0.98 to 1.02 times what they give (95 %, 200 points)",
     ]
-    (wide,) = _describe_agreements(agreements[2:])
+    (wide,) = describe_agreements(agreements[2:])
     assert wide.startswith(
         "baseline 0.5372 m compared with the poses: 0.8 to 1.3 times what they give (95 %, 3 motions), which does"
     )
-    (both,) = _describe_agreements([agreements[0], agreements[0]])
+    (both,) = describe_agreements([agreements[0], agreements[0]])
     assert both.endswith("(95 %, 400 motions of 2 recordings)")
 
 
@@ -95,7 +95,7 @@ def test_an_agreement_names_its_interval_and_its_limits() -> None:
 )
 def test_an_interval_without_1_names_the_error_and_the_limit(factor: float, described: str) -> None:
     compared = [ScaleComparison(LengthSource.POSES, LengthSource.RIG, 1 / factor, 0.003, 200)]
-    (line,) = _describe_agreements(list_agreements(0.56, compared))
+    (line,) = describe_agreements(list_agreements(0.56, compared))
     assert line == f"baseline 0.56 m by the poses: {described} (95 %, 200 motions)"
 
 

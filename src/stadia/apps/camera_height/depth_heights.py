@@ -19,22 +19,21 @@ from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest
 from stadia.apps.camera_height.horizon_video import HorizonView, write_horizon_video
+from stadia.apps.camera_height.road_objects import make_missing_masks_error, open_masked_recordings
 from stadia.apps.camera_height.scaled_labels import write_scaled_labels
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.recording import Recording
 from stadia.core.types import DepthScale, TrackProgress, no_progress
 from stadia.datasets.frame_store import resize_depth
 from stadia.datasets.masks.height_priors import find_prior
-from stadia.datasets.masks.mask_files import ROAD, attach_masks, select_classes
+from stadia.datasets.masks.mask_files import ROAD, select_classes
 from stadia.datasets.masks.mask_objects import find_mask_boxes
-from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import PreparedFrame, frame_name, read_frames
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.evaluation.plots.charts import draw_height_histogram
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.atomic_files import write_json
 from stadia.files.image_io import write_image
-from stadia.files.paths import expand_home
 from stadia.geometry.ground.drive_heights import track_boxes
 from stadia.geometry.ground.object_scale import PooledHeight, pool_heights, scale_objects
 from stadia.geometry.ground.road_plane import road_pixel_heights
@@ -305,20 +304,15 @@ def _smooth_in_time(frames: Sequence[FrameHeight], window: float) -> list[FrameH
 def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> Iterator[str]:
     """Measure all images, write the files to `request.out` and the labels to `request.labels`, and yield lines."""
     config = request.config
-    options = config.data.model_dump(exclude_unset=True)
-    recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
-    if config.masks is not None:
-        attach_masks(recordings, expand_home(config.masks))
+    recordings, indices = open_masked_recordings(request)
     source = open_depth_source(request, recordings)
-    indices = [(recording, index) for recording in recordings for index in range(0, len(recording), request.every)]
     measured = [
         found
         for recording, index in track(indices, len(indices), "measuring depth")
         if (found := measure_frame(recording, index, source.read(recording, index), config)) is not None
     ]
     if not measured:
-        expected, fix = "masks of road and cars", "make them: stadia prepare VIDEO --masks"
-        raise DataError(request.source, found="no masks", expected=expected, fix=fix)
+        raise make_missing_masks_error(request)
     height = pool_frames(measured, config)
     yield from summary_lines(height, source.name, config)
     if request.out is not None:

@@ -80,20 +80,31 @@ def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list
     """Return every frame with masks or labels, in order. Raises DataError without any."""
     if request.config.data.format == "auto" and detect_object_layout(request.source) == "kitti":
         return list(_read_labeled(request))
-    options = request.config.data.model_dump(exclude_unset=True)
-    recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
-    if request.config.masks is not None:
-        attach_masks(recordings, expand_home(request.config.masks))
-    indices = [(recording, index) for recording in recordings for index in range(0, len(recording), request.every)]
+    _, indices = open_masked_recordings(request)
     read = (
         _read_masked(recording, index, request) for recording, index in track(indices, len(indices), "reading masks")
     )
     frames = [frame for frame in read if frame]
     if not frames:
-        expected = "masks of cars or people beside the images, or in a folder given by masks=FOLDER"
-        fix = "make them: stadia prepare VIDEO --masks"
-        raise DataError(request.source, found="no masks", expected=expected, fix=fix)
+        raise make_missing_masks_error(request)
     return frames
+
+
+def open_masked_recordings(request: CameraHeightRequest) -> tuple[Sequence[Recording], list[tuple[Recording, int]]]:
+    """Return the recordings with their masks, and each n-th frame of each as (recording, index)."""
+    options = request.config.data.model_dump(exclude_unset=True)
+    recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
+    if request.config.masks is not None:
+        attach_masks(recordings, expand_home(request.config.masks))
+    return recordings, [
+        (recording, index) for recording in recordings for index in range(0, len(recording), request.every)
+    ]
+
+
+def make_missing_masks_error(request: CameraHeightRequest) -> DataError:
+    """Return the error of a source without any masks."""
+    expected = "masks of road, cars or people beside the images, or in a folder given by masks=FOLDER"
+    return DataError(request.source, found="no masks", expected=expected, fix="make them: stadia prepare VIDEO --masks")
 
 
 def _read_masked(recording: Recording, index: int, request: CameraHeightRequest) -> RoadFrame | None:
@@ -178,7 +189,7 @@ def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> No
     )
     without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {requested}"
     is_there = ", and ".join(part for part in (there or "no objects at all", _missing_road(frames)) if part)
-    fix = "request a class that occurs (objects, priors), name it so in classes.json, or take frames that show one"
+    fix = "request a class that occurs (objects, priors), or name it so in classes.json"
     raise DataError(
         f"objects on the road in {len(frames)} frames",
         found=f"{without}; there are {is_there}",

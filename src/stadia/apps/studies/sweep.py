@@ -117,9 +117,7 @@ class Sweep:
     ) -> Any:
         """Train until `trials` trials have completed or were pruned; return Optuna's study.
 
-        Several processes may run one sweep. A trial whose process was killed or stopped is tried again, and goes on
-        with its run. What a trial tries depends on the seed, its number and the trials that ended before, so that a
-        search that was stopped ends as an undisturbed one.
+        A trial depends on the seed, its number and the trials before: a stopped search ends as an undisturbed one.
 
         Args:
             trials: number of all trials, those of earlier calls included.
