@@ -173,6 +173,8 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
         return Ledger(out, (), is_resumed=False)
     wanted = parse_json(BATCH, text, "a batch")
     before = parse_json(store.join(BATCH), store.read(BATCH, max_bytes=1 << 24).decode(), "a batch")
+    if isinstance(before, dict):  # an option that is newer than the batch had its default
+        before = {**json.loads(json.dumps(_list_values(PredictOptions()), default=str)), **before}
     if before != wanted:
         changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
         found, expected = f"a batch with other {', '.join(changed)}", "the same network and options"
@@ -180,12 +182,16 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
     return Ledger(out, _read_ledger(store), is_resumed=True)
 
 
+def _list_values(options: PredictOptions) -> dict[str, Any]:
+    """Return the options by name, without how the input is opened."""
+    return {one.name: getattr(options, one.name) for one in fields(options) if one.name != "data"}
+
+
 def _describe_job(job: BatchJob) -> dict[str, Any]:
     """Return what makes predictions of two calls equal."""
-    values = {one.name: getattr(job.options, one.name) for one in fields(job.options) if one.name != "data"}
     network = job.network if not Path(job.network).exists() else str(make_absolute(job.network))
     shared = {"network": network, "weights": _hash_weights(Path(job.network)), "settings": list(job.settings)}
-    return {**shared, "options": dict(job.options.data), **values}
+    return {**shared, "options": dict(job.options.data), **_list_values(job.options)}
 
 
 def _hash_weights(network: Path) -> str:
