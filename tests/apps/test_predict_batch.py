@@ -114,7 +114,10 @@ def test_deleted_predictions_are_made_again_and_other_weights_or_options_refused
     (tmp_path / "out" / "a" / "predictions.json").unlink()
     assert run(batch)[1].before == 1
     assert (tmp_path / "out" / "a" / "predictions.json").is_file()
-    for key, value in (("steady", True), ("background", tmp_path)):
+    record = tmp_path / "out" / "batch.json"
+    record.write_text(json.dumps({key: value for key, value in json.loads(record.read_text()).items() if key != "glb"}))
+    assert run(batch)[1].before == 2, "a batch of before there was this option, which has its default"
+    for key, value in (("steady", True), ("background", tmp_path), ("glb", tmp_path)):
         with refuses(RunError, where="batch.json", found=key):
             run(replace(batch, options=replace(batch.options, **{key: value})))
     network.write_bytes(b"others")

@@ -43,6 +43,7 @@ class PredictOptions(NetworkOptions):
     every: predict each n-th frame.
     motion: method of the trajectory; None = aligned.
     video: whether to write it.
+    color: whether to write depth in colors.
     cloud: whether to write it; None = where the recipe predicts points.
     background: of a composite image, the same image without the foreground; or a folder of such images.
     backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
@@ -53,6 +54,7 @@ class PredictOptions(NetworkOptions):
     every: int = 1
     motion: str | None = None
     video: bool = True
+    color: bool = True
     cloud: bool | None = None
     background: Path | None = None
     backend: str | None = None

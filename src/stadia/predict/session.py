@@ -236,7 +236,7 @@ class Session:
         """
         self.start()
         options, given, scale = self.options, self.input, self.predictor.depth_scale
-        listeners: list[Listener] = [depth_color_writer(folder / DEPTH_COLOR)]
+        listeners: list[Listener] = [depth_color_writer(folder / DEPTH_COLOR)] if options.color else []
         with ExitStack() as files:
             if options.video:
                 listeners.append(files.enter_context(side_by_side_writer(given, folder)))
