@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,9 @@ from stadia.geometry.bundle_adjustment.photometric_residuals import (
     HostPoints,
     Observations,
     PhotometricResiduals,
+    VirtualStereo,
     WindowFrames,
+    compute_stereo_residuals,
 )
 from stadia.geometry.camera import intrinsics, pixel_grid
 
@@ -180,3 +184,58 @@ def test_pixels_are_steep_spread_and_allowed():
     halves = [int((pixel[:, 0] < 63).sum()), int((pixel[:, 0] >= 63).sum())]
     assert min(halves) > 0.6 * max(halves)
     assert len(direct.select_pixels(torch.full((48, 96), 0.5, dtype=F64), allowed, 100)) == 0
+
+
+# -- virtual stereo, which holds the scale that a path alone leaves free
+
+TWO_VIEWS, TWO_CAMERAS = waves(2), CAMERA.K.expand(2, 3, 3)
+RIG = se3.se3_exp(torch.tensor([-0.5, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=F64))
+
+
+def stereo_points(inverse_depth: Tensor) -> HostPoints:
+    hosts, ones = [], torch.ones_like(inverse_depth)
+    for host in range(2):
+        pixel = torch.stack((torch.randint(25, 76, (20,)), torch.randint(12, 36, (20,))), -1)
+        hosts.append(direct.make_host_points(TWO_VIEWS[host], CAMERA.K, host, pixel, inverse_depth, ones))
+    return HostPoints(*(torch.cat([getattr(part, name) for part in hosts]) for name in HostPoints.__slots__))
+
+
+@pytest.mark.parametrize("rig", [RIG, se3.se3_exp(torch.tensor([-0.5, 0.03, 0.1, 0.01, 0.02, -0.01], dtype=F64))])
+def test_stereo_slopes_are_autograds(rig):
+    """In float64 to 1e-6, of a rig that is not rectified too."""
+    slanted = 0.1 + 0.001 * pixel_grid(48, 96, dtype=F64)[1] + 0.02 * TWO_VIEWS[0]
+    window = stereo_points(slanted)
+    stereo = VirtualStereo((slanted + 0.01 * TWO_VIEWS[1]).expand(2, -1, -1), rig)
+
+    def value(inverse_depth: Tensor) -> Tensor:
+        return compute_stereo_residuals(
+            TWO_VIEWS, TWO_CAMERAS, replace(window, inverse_depth=inverse_depth), stereo
+        ).value
+
+    jacobian = torch.autograd.functional.jacobian(value, window.inverse_depth)
+    found = compute_stereo_residuals(TWO_VIEWS, TWO_CAMERAS, window, stereo)
+    rows = torch.arange(40)
+    assert found.seen.all()
+    assert_close(found.slope, jacobian[rows, :, rows], atol=1e-6, rtol=1e-6)
+    assert found.slope.abs().median() > 0.1  # nothing was compared with nothing
+
+
+def test_where_both_depths_agree_there_is_no_stereo_residual():
+    """Of a wall, 8 m away in both; nearer or farther there is one."""
+    wall = torch.full((48, 96), 1 / 8, dtype=F64)
+    window, stereo = stereo_points(wall), VirtualStereo(wall.expand(2, -1, -1), RIG)
+    at_rest = compute_stereo_residuals(TWO_VIEWS, TWO_CAMERAS, window, stereo)
+    assert at_rest.value.abs().max() < 1e-12
+    nearer = compute_stereo_residuals(
+        TWO_VIEWS, TWO_CAMERAS, replace(window, inverse_depth=1.2 * window.inverse_depth), stereo
+    )
+    assert nearer.value.abs().mean() > 0.02
+
+
+def test_what_leaves_the_right_image_is_not_visible():
+    near = torch.full((48, 96), 1.0, dtype=F64)  # 30 px of disparity
+    window = stereo_points(near)
+    found = compute_stereo_residuals(TWO_VIEWS, TWO_CAMERAS, window, VirtualStereo(near.expand(2, -1, -1), RIG))
+    assert_close(found.seen, window.pixel[:, 0] - 30 - 2 >= 0)
+    assert not found.seen.all()
+    assert found.slope.isfinite().all()
