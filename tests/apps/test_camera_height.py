@@ -175,17 +175,6 @@ def test_missing_input_is_reported(drive):
         list(run_camera_height(make_request(drive)))
 
 
-@pytest.mark.slow
-def test_unused_classes_are_noted_and_others_are_used(drive):
-    lines = list(run_camera_height(make_request(drive, "horizon=given", 'objects=["car","pole","Pedestrian"]')))
-    assert lines[0].startswith("camera height: 1.6")
-    (pole,) = (line for line in lines if "class pole" in line)
-    assert pole.startswith(
-        "note: 6 objects of class pole are not used, such as in drive/000000: they have no height; give mean_m"
-    )
-    assert "note: no object of class person in any of 6 frames; it was requested by objects" in lines
-
-
 @pytest.mark.real
 def test_kitti_boxes_give_a_height(real_data):
     config = parse_camera_height_config(["priors=kitti", "objects=[]", "horizon=given"])

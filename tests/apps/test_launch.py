@@ -20,7 +20,6 @@ from tests.refusals import refuses
 import stadia
 from stadia.apps.studies.launch import (
     Job,
-    RayProcess,
     check_study_engine,
     count_cores_per_process,
     run_here,
@@ -40,12 +39,6 @@ class Program(Job):
     @property
     def command(self):
         return [sys.executable, "-c", self.words[0]]
-
-
-def test_the_last_lines_of_a_log_of_any_bytes(tmp_path):
-    log = tmp_path / "a.log"
-    log.write_bytes(b"x" * 100_000 + b"\n\xff last\n\n")
-    assert Job("a", (), log).explain_failure(2) == "\ufffd last"
 
 
 @pytest.mark.slow
@@ -239,22 +232,6 @@ def wait_for(path):
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-def test_machine_that_is_lost_ends_its_training_as_a_kill_does():
-    class RayError(Exception):
-        pass
-
-    def get(_):
-        raise RayError("the actor died")
-
-    killed = []
-    lost = SimpleNamespace(exceptions=SimpleNamespace(RayError=RayError), get=get, kill=killed.append)
-    lost.wait = lambda refs, timeout: (refs, [])
-    actor = SimpleNamespace(run=SimpleNamespace(remote=lambda job: "code"))
-    process = RayProcess(lost, actor, Job("a", (), Path("a.log")))
-    assert process.poll() == process.wait() == -signal.SIGKILL
-    assert killed == [actor]
 
 
 def test_engines_of_studies():

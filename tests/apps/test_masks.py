@@ -14,7 +14,6 @@ from tests.refusals import refuses
 from stadia.apps import masks as module
 from stadia.apps.masks import MasksRequest, prepare_masks
 from stadia.core.errors import DataError, StadiaError
-from stadia.core.recording import RoadMasks
 from stadia.datasets.masks.mask_files import CocoMasks, MaskFiles
 from stadia.datasets.masks.mask_objects import find_mask_boxes
 from stadia.datasets.open_dataset import open_recordings
@@ -109,19 +108,6 @@ def test_no_camera_is_needed_and_one_that_is_given_later_has_the_same_masks(vide
         )
     assert any("masks of 3 frames, 0 of them new" in line for line in lines)
     assert not any("left out" in line for line in lines)
-
-
-def test_sheet_distinguishes_removed_objects_from_background():
-    image = np.zeros((*SIZE, 3), np.uint8)
-    semantic, instance = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint16)
-    semantic[:10], semantic[10:20, :30], semantic[10:20, 30:] = 1, 2, 2
-    instance[10:20, :30] = 4
-    drawn = module.draw_road_masks(image, RoadMasks(semantic, instance), {1: "road", 2: "car"})
-    road, car, removed, other = (drawn[row, column].tolist() for row, column in ((5, 20), (15, 15), (15, 45), (30, 30)))
-    assert len({tuple(one) for one in (road, car, removed, other)}) == 4
-    assert other == [0, 0, 0]
-    assert len(set(removed)) == 1
-    assert {name for names in module.COLOR_GROUPS for name in names} == {module.ROAD, *module.OBJECT_CLASSES}
 
 
 def test_an_interrupted_making_goes_on_and_nothing_is_half_written(video, tmp_path, monkeypatch):
@@ -243,13 +229,6 @@ def test_a_coco_file_is_read_entry_by_entry(tmp_path, monkeypatch):
     monkeypatch.setattr(json_files, "MAX_JSON_ENTRY", 60)
     with refuses(DataError, where="own.json", found="60"):
         CocoMasks(path)
-
-
-def test_masks_of_other_images_are_reported(video, tmp_path):
-    path = coco(tmp_path / "own.json", [CAR])
-    path.write_text(path.read_text().replace("000001", "elsewhere"))
-    with refuses(DataError, where="own.json", expected="000000"):
-        list(prepare_masks(MasksRequest(source=video, by=str(path), out=tmp_path / "out", options=CAMERA)))
 
 
 def test_size_prior_writes_car_heights(video, tmp_path, monkeypatch):

@@ -60,13 +60,6 @@ def test_drives_of_two_mounts_are_named():
     assert moved([frame for one in drives[:6] for frame in one]) is None
 
 
-@pytest.mark.slow
-def test_camera_moved_during_a_video_is_detected_with_frames():
-    apart = moved(drive("v", [1.2] * 50 + [1.65] * 50))
-    assert sorted(apart.low) == ["v, frames 000000 to 000024", "v, frames 000025 to 000049"]
-    assert sorted(apart.high) == ["v, frames 000050 to 000074", "v, frames 000075 to 000099"]
-
-
 def test_command_reports_moved_camera_and_frames_without_horizon(monkeypatch):
     frames = [frame for n in range(4) for frame in drive(f"{n}", [(1.2, 1.65)[n % 2]] * 8, seed=n)]
     lines = torch.tensor([[0.0, -1, 89.5]] * 31 + [[torch.nan] * 3], dtype=torch.float64)

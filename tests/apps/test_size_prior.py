@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.apps.size_prior.height_crops import HeightCrop, crop_labeled_boxes
+from stadia.apps.size_prior.height_crops import HeightCrop
 from stadia.apps.size_prior.measure_heights import match_boxes, measure_heights, run_measure
 from stadia.apps.size_prior.train_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
 from stadia.core.errors import DataError
@@ -73,13 +73,6 @@ def test_labeled_heights_that_masks_find_again_are_measured(tmp_path: Path) -> N
     lines = list(run_measure(data, None, 1))
     assert lines[0].startswith("car: 2 boxes, mean 1.600 m, deviation 0.141 m")
     assert '"mean_m": 1.600' in lines[-1]
-
-
-def test_boxes_of_kitti_become_crops(tmp_path: Path) -> None:
-    crops = list(crop_labeled_boxes(write_kitti(tmp_path / "kitti"), 32))
-    assert [crop.height_m for crop in crops] == [1.5, 1.7]
-    assert crops[0].image.shape == (32, 32, 3)
-    assert len({crop.instance for crop in crops}) == 2
 
 
 @pytest.mark.slow

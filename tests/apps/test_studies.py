@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,10 @@ from tests.refusals import refuses
 
 from stadia import recipes
 from stadia.apps.studies.config import check_metric, read_study
-from stadia.apps.studies.study_folder import StudyFolder, add_line
+from stadia.apps.studies.study_folder import StudyFolder
 from stadia.core.errors import ConfigMistakes, DataError, StadiaError
 from stadia.files.run_facts import CodeVersion
 from stadia.report import study_report
-from stadia.report.study_report import read_results
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile
@@ -250,14 +248,6 @@ def test_metrics_and_evaluation_keys_of_every_recipe_exist(recipe):
             model = model.model_fields[name].annotation
 
 
-def test_a_metric_that_is_nan_decides_nothing(ablate, tmp_path):
-    code, out, _ = ablate(Trainings(lambda change, seed: math.nan if change == "decayed" else noise(change, seed)))
-    assert code == 0
-    decayed = read_verdicts(tmp_path)["verdicts"][1]
-    assert (decayed["decision"], decayed["without"], decayed["difference"]) == ("undecided", [0, 1, 2, 3], None)
-    assert "decayed seed 0 has no value (finished: its value is not finite)" in out
-
-
 def test_a_metric_that_no_run_has_stops_after_the_first(ablate):
     trainings = Trainings(noise)
     code, _, err = ablate(trainings, "--metric", "val/residual")
@@ -449,17 +439,6 @@ def test_a_study_with_a_link_inside_is_not_written(tmp_path, name):
     with refuses(StadiaError, where=name):
         StudyFolder(root).write(read_study(tmp_path / "two.yaml", {}, []), ())
     assert not list(home.iterdir())
-
-
-def test_rows_of_results_are_replaced_and_damaged_ones_kept(tmp_path):
-    path = tmp_path / "results.jsonl"
-    for value in (1, 2):
-        add_line(path, {"name": "base-seed0", "value": value})
-    assert read_results(tmp_path) == [{"name": "base-seed0", "value": 2}]
-    path.write_text("[1]\n")
-    with refuses(DataError, where="results.jsonl:1"):
-        add_line(path, {"name": "base-seed0"})
-    assert path.read_text() == "[1]\n"
 
 
 def test_unsaturated_training_is_noted(ablate):

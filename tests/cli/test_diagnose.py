@@ -66,19 +66,6 @@ def test_verdict_on_predictions_is_a_symptom(run: Run) -> None:
     assert order == {"first": ["S20"], "follows": ["T40", "M30"], "apart": [], "unchecked": []}
 
 
-@pytest.mark.parametrize(
-    ("cause", "first"), [("S20", "S20"), ("D14", "D14"), ("C06", "M30"), ("D09", "M30"), ("T06", "M30"), (None, "M30")]
-)
-def test_unusable_predictions_stop_and_their_cause_comes_first(run: Run, cause: str | None, first: str) -> None:
-    """A warning that may have led to them is first; one that cannot have is not."""
-    found = [make_finding("M30", Severity.STOP, measured="1.0", expected="-")]
-    found += [make_finding(cause, Severity.WARN, measured="-", expected="-")] if cause else []
-    write_findings(run.folder / "findings.jsonl", found)
-    code, text = run_diagnose(run, "--json")
-    parts = json.loads(text)
-    assert (code, parts["predictions"], parts["first"][0]["code"]) == (1, "unusable", first)
-
-
 @pytest.mark.slow
 def test_the_worst_verdict_on_record_is_that_of_the_run(run: Run) -> None:
     """Usable at the training's end, and unusable on a later input: only what is worse is recorded."""

@@ -14,11 +14,8 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.refusals import refuses
 
 from stadia.cli.evaluate.evaluate import FORMS_OF, evaluate
-from stadia.core.errors import DataError
-from stadia.datasets.splits import read_frame_list
 from stadia.evaluation.io.trajectory_files import Trajectory, write_kitti_trajectory, write_tum_trajectory
 from stadia.evaluation.protocols import PROTOCOLS
 from stadia.metrics import TRAJECTORY_METRICS
@@ -167,12 +164,6 @@ class TestDepth:
         assert json.loads(out)["alignment"] == "median"
         assert "not scored in metres" in err
 
-    def test_score_file(self, tmp_path: Path, truth_m: Maps, write_maps: Callable[..., Path], stadia: Stadia) -> None:
-        truth = write_maps(truth_m, "truth")
-        code, _, _ = stadia("evaluate", "--depth", truth, "--reference", truth, "--scores", tmp_path / "s.json")
-        assert code == 0
-        assert len(json.loads((tmp_path / "s.json").read_text())["per_image"]) == 3
-
 
 def test_one_thing_at_a_time(tmp_path: Path, stadia: Stadia) -> None:
     mistake(stadia("evaluate"), "nothing to score", "--depth DIR")
@@ -315,29 +306,6 @@ class TestCheckpoint:
         assert len(list((run / "predictions" / "best-step7-three").rglob("*.npz"))) == 3
         _, table, _ = stadia("evaluate", run, drive_folder, "--protocol", "kitti-eigen", "--frames", listed)
         assert f"note: {note}" in table.splitlines()
-
-    @pytest.mark.parametrize(
-        ("lines", "words"),
-        [
-            ("a 2\na 7 l\na 8\nb 1\n", ("list.txt", "frame 7 left of 'a' in line 2", "3 such lines")),
-            ("a 2 l\na 3 l\na 000002\n", ("list.txt", "1 frames of 'world/a' twice")),
-            ("a 2 l 5\n", ("list.txt", "'a 2 l 5' in line 1")),
-            ("\n", ("list.txt", "an empty list")),
-        ],
-    )
-    def test_a_list_that_the_data_lacks(
-        self, lines: str, words: tuple[str, ...], checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia
-    ) -> None:
-        (tmp_path / "list.txt").write_text(lines)
-        mistake(stadia("evaluate", checkpoint, drive_folder, "--frames", tmp_path / "list.txt"), *words)
-        assert not (checkpoint.parent.parent / "predictions").exists()
-
-    def test_right_images_are_refused(self, drive: Callable, tmp_path: Path) -> None:
-        (tmp_path / "list.txt").write_text("drive 0 l\ndrive 1 r\n")
-        stereo = drive()
-        stereo.sides = ("left", "right")
-        with refuses(DataError, where="list.txt", found="drive"):
-            read_frame_list(tmp_path / "list.txt", [stereo])
 
     @pytest.mark.slow
     def test_a_score_overwrites_no_other(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:

@@ -120,17 +120,6 @@ def test_slow_first_frames_are_not_measured(
     assert "400 in all: 195 s more" in expected
 
 
-def test_a_name_in_square_brackets_is_no_markup(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    with output.show_progress() as bars:
-        assert list(bars.track(range(3), 3, "predicting ds[/r]")) == [0, 1, 2]
-        bars.progress("reading [red]", 1, 2)
-    assert "ds[/r]" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(("line", "is_silent"), [(("--quiet",), True), (("--json",), True), ((), False)])
 def test_quiet_and_json_silence_the_progress_of_their_command_alone(
     line: tuple[str, ...], is_silent: bool, stadia: Callable[..., object], monkeypatch: pytest.MonkeyPatch

@@ -58,16 +58,6 @@ def test_an_input_is_never_replaced(name: str, place: Path, stadia: Stadia) -> N
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
-def test_a_report_replaces_another_file_of_its_run_by_force(place: Path, stadia: Stadia) -> None:
-    """RUN/report.html is what the command writes: nothing that a run is made of."""
-    (place / "RUN" / "report.html").write_text("notes")
-    code, _, err = stadia("report", "RUN")
-    assert code
-    assert "pass --force to replace it" in err
-    assert stadia("report", "RUN", "--force")[0] == 0
-    assert "stadia-report" in (place / "RUN" / "report.html").read_text()[:2000]
-
-
 INTO_A_RUN = {
     "check": ("check", "images", "data.camera.focal_px=120", "--out", "RUN"),
     "camera-height": ("camera-height", "images", "--out", "RUN"),

@@ -121,23 +121,6 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
-def test_after_a_closed_terminal_printing_does_not_fail(tmp_path: Path) -> None:
-    import pty
-
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execv(sys.executable, [sys.executable, "-c", IN_TERMINAL, str(tmp_path)])
-    ends = time.monotonic() + 60
-    while not (tmp_path / "run").exists():
-        assert time.monotonic() < ends, "the command has not started"
-        time.sleep(0.01)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["end"]
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_a_fork_ends_by_the_signal_itself_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "GRACE_S", 0.0)

@@ -109,7 +109,6 @@ MAX_FOCAL_RATIO = 1.15
 """fy over fx, or the inverse: pixels are square, and those of old video 1.09 times as high as wide."""
 
 MIN_SIZE_FACTOR = 1.4  # twice the principal point over the size of the image, from which K is of larger images
-SENSOR_WIDTHS_MM = (4.5, 36.0)  # of telephones and of full-frame cameras
 
 
 def describe_focal_lengths(camera: Intrinsics) -> list[str]:
@@ -125,20 +124,13 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
     if not MIN_FOCAL_SHARE <= share <= MAX_FOCAL_SHARE:
         angle = math.degrees(2 * math.atan(camera.width / 2 / fx))
         found = f"note: fx of {fx:g} px gives a field of view of {angle:.1f} degrees, which no pinhole camera has"
-        low, high = (camera.width / width for width in reversed(SENSOR_WIDTHS_MM))
-        fix = f"if {fx:g} is in millimetres, multiply by the image's width over the sensor's, in mm ({low:.3g} px a mm "
-        fix += f"for {SENSOR_WIDTHS_MM[1]:g} mm, {high:.3g} for {SENSOR_WIDTHS_MM[0]:g} mm); --focal-mm takes the "
-        fix += "35 mm equivalent"
+        fix = f"if {fx:g} is in millimetres, multiply by the image's width over the sensor's, in mm; --focal-mm takes "
+        fix += "the 35 mm equivalent"
         fix = fix if share < MIN_FOCAL_SHARE else "K is of larger images, or in another unit: give it in pixels"
         notes.append(f"{found}. Fix: {fix}")
     if max(fx / fy, fy / fx) > MAX_FOCAL_RATIO:
         found = f"note: fy is {fy / fx:.2f} times fx, and pixels are square"
-        if abs(math.log(fy / fx * camera.width / camera.height)) < math.log(MAX_FOCAL_RATIO):
-            cause = "both were divided by the image's width, or multiplied by the wrong side"
-        elif abs(math.log(fy / fx * camera.height / camera.width)) < math.log(MAX_FOCAL_RATIO):
-            cause = "K was normalized, and fx and fy multiplied by the wrong sides, or the image was squeezed"
-        else:
-            cause = "one of them is wrong, or the images were stretched along one axis"
+        cause = "fx or fy was scaled by the wrong side, or the images were stretched along one axis"
         notes.append(f"{found}: {cause}. Fix: use the calibration of these images")
     if (larger := _find_larger_images(cx, cy, camera)) is not None:
         notes.append(f"note: {larger[0]}. Fix: {larger[1]}")

@@ -109,9 +109,8 @@ def find_road_horizons(
 ) -> RoadHorizons:
     """Find the horizon of each image.
 
-    The frames of a drive (one `RoadFrame.drive`, one fixed camera) share a row: the mean of the medians of edges and
-    travel, weighted by their deviations. An image's own edges shift it by the ratio of pitching to edge noise. Images
-    without a drive use their edges alone.
+    The frames of a drive share a row: the mean of the medians of edges and travel, weighted by their deviations. An
+    image's own edges shift it. Images without a drive use their edges alone.
     """
     lines, deviations, words = [], [], set[str]()
     for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):

@@ -1,7 +1,4 @@
-"""Estimate the camera height above the road from objects of known height and a horizon, without a network.
-
-Also detects a camera that was moved, and writes and draws the result.
-"""
+"""Estimate the camera height above the road from objects of known height and a horizon, without a network."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Train a size prior on crops of objects with known heights, and score it on unseen objects or KITTI's boxes.
-
-RoadWorld draws a body style (1.46 to 2.00 m), then height, width and length by 2.5, 2 and 3 % of their own. A predictor
-that recognizes the styles has an error of 0.031 m, where the class mean has 0.129 m.
-"""
+"""Train a size prior on crops of objects with known heights, and score it on unseen objects or KITTI's boxes."""
 
 from __future__ import annotations
 

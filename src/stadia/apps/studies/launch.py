@@ -66,11 +66,7 @@ class Job:
 
 
 class TrainingProcess(Protocol):
-    """A started training, as subprocess.Popen.  returncode: None while it runs."""
-
-    @property
-    def returncode(self) -> int | None:
-        """Return the exit code that `poll` or `wait` found; negative for a signal."""
+    """A started training, as subprocess.Popen."""
 
     def poll(self) -> int | None:
         """Return the exit code; None while it runs."""
@@ -179,15 +175,15 @@ class RayProcess:
     """A training on a Ray cluster, as `TrainingProcess`. A machine that is lost ends it as a kill does."""
 
     def __init__(self, ray: Any, actor: Any, job: Job) -> None:
-        self.returncode: int | None = None
+        self._returncode: int | None = None
         self._ray, self._actor = ray, actor
         self._code = actor.run.remote(job)
 
     def poll(self) -> int | None:
         """Return the exit code; None while it runs."""
-        if self.returncode is None and self._ray.wait([self._code], timeout=0)[0]:
+        if self._returncode is None and self._ray.wait([self._code], timeout=0)[0]:
             self.wait()
-        return self.returncode
+        return self._returncode
 
     def terminate(self) -> None:
         """Request it to save and stop."""
@@ -195,13 +191,13 @@ class RayProcess:
 
     def wait(self) -> int:
         """Wait until it has ended; return the exit code."""
-        if self.returncode is None:
+        if self._returncode is None:
             try:
-                self.returncode = int(self._ray.get(self._code))
+                self._returncode = int(self._ray.get(self._code))
             except self._ray.exceptions.RayError:
-                self.returncode = -int(signal.SIGKILL)
+                self._returncode = -int(signal.SIGKILL)
             self._ray.kill(self._actor)
-        return self.returncode
+        return self._returncode
 
 
 def start_on_ray(job: Job, *, at_once: int = 1) -> RayProcess:
