@@ -25,14 +25,13 @@ from rich.console import Console
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.config import CacheConfig
-from stadia.datasets.objects.object_labels import ObjectImages
-from stadia.datasets.objects.open_objects import open_object_images
-from stadia.models.config import ObjectPoseNetConfig
-from stadia.models.object_pose_net import ObjectPoseNet
-from stadia.objectpose.config import DetectionConfig
-from stadia.objectpose.data import render_tables
+from stadia.objectpose.config import DetectionConfig, ObjectPoseNetConfig
+from stadia.objectpose.data.object_data import render_tables
+from stadia.objectpose.data.object_labels import ObjectImages
+from stadia.objectpose.data.object_samples import ObjectSamples
+from stadia.objectpose.data.open_objects import open_object_images
+from stadia.objectpose.network import ObjectPoseNet
 from stadia.objectpose.recipe import group_pixels
 
 REFERENCE = {"pyramid_channels": 256, "segmentation_channels": 128, "pretrained": False}

@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from stadia.synthetic.config import TABLEWORLD_DEMO
+from stadia.objectpose.config import TABLEWORLD_DEMO
+from stadia.objectpose.world.tableworld_writer import write_tableworld
 from stadia.synthetic.rendering.dataset_files import count_cores
-from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
 
 
 def main() -> None:

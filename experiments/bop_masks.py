@@ -35,16 +35,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stadia.datasets.objects.bop import (
-    PIXEL_CENTER_OFFSET,
-    BopImages,
-    ground_truth_results,
-    read_targets,
-    write_results,
-)
-from stadia.datasets.objects.bop_models import read_bop_json
 from stadia.datasets.text_files import FileEntry
 from stadia.geometry.rasterizer import Silhouette, draw_silhouette
+from stadia.objectpose.data.bop import PIXEL_CENTER_OFFSET, BopImages, ground_truth_results, read_targets, write_results
+from stadia.objectpose.data.bop_models import read_bop_json
 
 WITHIN, TOLERANCE_M = 0.02, 0.015
 HALF_TURN, ASIDE = np.diag([-1.0, -1.0, 1.0, 1.0]), np.eye(4)

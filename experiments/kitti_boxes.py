@@ -24,9 +24,10 @@ import cv2
 import numpy as np
 import torch
 
-from stadia.datasets.objects.kitti_objects import KittiBox, KittiObjectImages, read_boxes
-from stadia.geometry.boxes import box_iou, compute_box_corners
-from stadia.objectpose.object_pose_scores import draw_labels, score_estimates
+from stadia.datasets.formats.kitti_objects import KittiBox, read_boxes
+from stadia.objectpose.boxes import box_iou, compute_box_corners
+from stadia.objectpose.data.kitti_boxes import KittiObjectImages
+from stadia.objectpose.scores import draw_labels, score_estimates
 
 CHANGES = {
     "none": (0.0, 0.0, 0.0, 1.0),

@@ -24,11 +24,11 @@ from typing import Any
 from stadia import launch, recipes, report
 from stadia.core import seeds
 from stadia.core.types import no_progress
-from stadia.datasets.objects.bop import BopImages, to_boxes, write_results
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.objectpose.config import ObjectPoseConfig
-from stadia.objectpose.object_pose_scores import add_recall, replace_nan
+from stadia.objectpose.data.bop import BopImages, to_boxes, write_results
 from stadia.objectpose.recipe import ObjectPoseRecipe
+from stadia.objectpose.scores import add_recall, replace_nan
 from stadia.objectpose.task import CSV, score_images
 from stadia.recipes.base.build_recipe import init_recipe, load_recipe
 from stadia.training.run_folder import Run

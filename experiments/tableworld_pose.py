@@ -39,23 +39,23 @@ from torch.nn import functional as F
 from stadia import launch, recipes
 from stadia.core.types import Meta
 from stadia.dataloading.loader import Loader
-from stadia.dataloading.object_samples import ObjectSamples
-from stadia.datasets.objects.object_labels import ObjectImages
-from stadia.datasets.objects.open_objects import open_object_images
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.atomic_files import write_json
-from stadia.geometry.boxes import Symmetry, symmetric_angle_deg
 from stadia.geometry.se3 import (
     quaternion_conjugate,
     quaternion_mean_by_segment,
     quaternion_multiply,
     quaternion_wxyz_from_matrix,
 )
-from stadia.metrics.object_metrics import ImageComparison, match_hungarian
+from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
 from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.data.object_labels import ObjectImages
+from stadia.objectpose.data.object_samples import ObjectSamples
+from stadia.objectpose.data.open_objects import open_object_images
 from stadia.objectpose.ground_truth import image_objects
-from stadia.objectpose.object_pose_scores import ObjectScore, boxes_to_objects
+from stadia.objectpose.metrics import ImageComparison, match_hungarian
 from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
+from stadia.objectpose.scores import ObjectScore, boxes_to_objects
 from stadia.recipes.base.build_recipe import load_recipe
 
 COMPARED = (

@@ -27,11 +27,11 @@ from torch.nn import functional
 
 from stadia.core.recording import RIGHT, Recording
 from stadia.core.types import Camera, Predictor
-from stadia.datasets.objects.bop import BopImages
 from stadia.evaluation.frame_preparation import Frame, PreparedFrame, read_frames
 from stadia.metrics.uncertainty_metrics import sparsification
 from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
+from stadia.objectpose.data.bop import BopImages
 from stadia.predict.inputs import open_inputs
 from stadia.predict.scale.sources import match_pair_depth
 from stadia.recipes import load_predictor

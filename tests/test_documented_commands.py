@@ -30,10 +30,10 @@ NOT_RUN = {
     ),
     r"-supervised\b|dpt-": "a run of supervised, which tests/recipes/test_supervised.py trains",
     r"RUN (table|image).jpg|train objectpose|evaluate RUN DATA|DATA --recipe objectpose|show DATA": (
-        "data and a run of objectpose, which tests/recipes/test_objectpose_commands.py has"
+        "data and a run of objectpose, which tests/objectpose/test_recipe.py has"
     ),
     r"train overlay|RUN composed|data overlay|data foregrounds": (
-        "minutes of rendering; tests/recipes/test_overlay.py and tests/synthetic/composites have small ones"
+        "minutes of rendering; tests/overlay/test_recipe.py and tests/overlay/world have small ones"
     ),
     r"--by |camera-height|train metric|masks=": "a segmentation network, and cars in a drive of a minute",
     r"stadia demo": "ten minutes: tests/apps/test_demo.py",

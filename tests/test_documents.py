@@ -231,10 +231,11 @@ def configuration_keys() -> tuple[re.Pattern[str], frozenset[str]]:
     from stadia.apps.camera_height.config import CameraHeightConfig
     from stadia.apps.studies.config import StudyConfig
     from stadia.core.config import list_keys
-    from stadia.dataloading.config import OverlayDataConfig
     from stadia.datasets.config import SourceOptions
+    from stadia.objectpose.config import TableWorldConfig
+    from stadia.overlay.config import CutoutConfig, OverlayDataConfig
     from stadia.recipes import CONFIGS
-    from stadia.synthetic.config import CutoutConfig, RoadWorldConfig, TableWorldConfig
+    from stadia.synthetic.config import RoadWorldConfig
 
     commands = (CameraHeightConfig, StudyConfig, OverlayDataConfig, RoadWorldConfig, TableWorldConfig, CutoutConfig)
     keys = {key for name in CONFIGS for key in list_keys(CONFIGS.load(name))}

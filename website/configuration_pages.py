@@ -21,9 +21,10 @@ def write_configuration() -> dict[str, str]:
     """Return the text of each page by its path below docs/."""
     from stadia.apps.camera_height.config import CameraHeightConfig
     from stadia.apps.studies.config import StudyConfig
-    from stadia.dataloading.config import OverlayDataConfig
+    from stadia.objectpose.config import TableWorldConfig
+    from stadia.overlay.config import CutoutConfig, OverlayDataConfig
     from stadia.recipes import CONFIGS
-    from stadia.synthetic.config import CutoutConfig, RoadWorldConfig, TableWorldConfig
+    from stadia.synthetic.config import RoadWorldConfig
 
     models = {name: (CONFIGS.load(name), f"recipe `{name}`", f"stadia train {name}") for name in CONFIGS}
     models |= {

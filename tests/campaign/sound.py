@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from tests.campaign.harness import Server
 from tests.datasets.euroc_layout import write_flat_sequence
-from tests.datasets.objects.conftest import write_bop
 from tests.datasets.rendered_world import HEIGHT, STEP_M, WIDTH, K, World, pose, render, rows, save
+from tests.objectpose.data.conftest import write_bop
 from torch import nn
 
 from stadia.cli.main import run as run_command_line

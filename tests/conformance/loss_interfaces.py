@@ -11,10 +11,10 @@ from torch import Tensor
 
 from stadia.diagnostics.loss_checks.loss_case import HEIGHT_M, make_flat_road
 from stadia.geometry.segments import segments_from_instances
-from stadia.losses.config import OverlayLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import KnownHeights
-from stadia.losses.overlay_loss import OverlayComparison
+from stadia.overlay.config import OverlayLossConfig
+from stadia.overlay.losses import OverlayComparison
 
 
 def smoothness(name: str, part: Any, folder: Path) -> None:

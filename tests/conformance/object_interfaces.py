@@ -12,21 +12,21 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from stadia.core.errors import DataError
-from stadia.datasets.objects.object_labels import ObjectImages
-from stadia.datasets.objects.open_objects import (
+from stadia.geometry.se3 import quaternion_multiply, se3_exp
+from stadia.geometry.segments import segment_means, segments_from_instances
+from stadia.losses.loss_report import LossReport
+from stadia.objectpose.boxes import Symmetry
+from stadia.objectpose.data.object_labels import ObjectImages
+from stadia.objectpose.data.open_objects import (
     LAYOUTS,
     OBJECT_FORMATS,
     detect_object_layout,
     list_object_splits,
     open_object_images,
 )
-from stadia.geometry.boxes import Symmetry
-from stadia.geometry.instances import unit_directions
-from stadia.geometry.se3 import quaternion_multiply, se3_exp
-from stadia.geometry.segments import segment_means, segments_from_instances
-from stadia.losses.loss_report import LossReport
-from stadia.losses.object_pose_loss import ObjectPoseLabels, ObjectPosePrediction
-from stadia.metrics.object_metrics import PosedObjects
+from stadia.objectpose.instances import unit_directions
+from stadia.objectpose.losses import ObjectPoseLabels, ObjectPosePrediction
+from stadia.objectpose.metrics import PosedObjects
 from stadia.report import metric_labels
 
 

@@ -44,9 +44,9 @@ from stadia.evaluation.protocols import CROPS, PROTOCOLS
 from stadia.geometry.warp import synthesize_views
 from stadia.losses.config import SparseDepthConfig
 from stadia.losses.loss_report import LossReport
-from stadia.losses.object_pose_loss import bounded_log
 from stadia.losses.sparse_depth import LabeledDepth
 from stadia.models import DEPTH_NETWORK_CONFIGS
+from stadia.objectpose.losses import bounded_log
 from stadia.predict import TASKS
 from stadia.recipes import CONFIGS
 from stadia.report import metric_labels

@@ -15,13 +15,13 @@ from tests.datasets.rendered_world import HEIGHT, WIDTH
 from tests.refusals import refuses
 
 from stadia.core.errors import DataError
-from stadia.datasets.objects.bop_models import read_ply
-from stadia.datasets.objects.object_labels import check_rotation
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.text_files import read_kitti_poses
 from stadia.datasets.video import video_decoding
 from stadia.datasets.video.video_camera import read_K
 from stadia.datasets.video.video_decoding import stream_video
+from stadia.objectpose.data.bop_models import read_ply
+from stadia.objectpose.data.object_labels import check_rotation
 
 OneLine = Callable[..., None]
 FOCAL = {"focal_px": 120}

@@ -187,13 +187,13 @@ def _read_dataset(path: Path) -> None:
 
 
 def _read_objects(path: Path) -> None:
-    from stadia.datasets.objects.object_folder import ObjectFolder
+    from stadia.objectpose.data.object_folder import ObjectFolder
 
     ObjectFolder.open(path.parent, "train")
 
 
 def _read_scene(path: Path) -> None:
-    from stadia.datasets.objects.object_folder import ObjectFolder
+    from stadia.objectpose.data.object_folder import ObjectFolder
 
     objects = ObjectFolder.open(path.parent.parent, "train")
     if len(objects):
@@ -220,31 +220,31 @@ def _read_predictions(path: Path) -> None:
 
 
 def _read_bop_results(path: Path) -> None:
-    from stadia.datasets.objects.bop import read_results
+    from stadia.objectpose.data.bop import read_results
 
     read_results(path)
 
 
 def _read_bop_models(path: Path) -> None:
-    from stadia.datasets.objects.bop_models import read_bop_model
+    from stadia.objectpose.data.bop_models import read_bop_model
 
     read_bop_model(path.parent, 1)
 
 
 def _read_ply(path: Path) -> None:
-    from stadia.datasets.objects.bop_models import read_ply
+    from stadia.objectpose.data.bop_models import read_ply
 
     read_ply(path)
 
 
 def _read_boxes(path: Path) -> None:
-    from stadia.datasets.objects.kitti_objects import read_boxes
+    from stadia.datasets.formats.kitti_objects import read_boxes
 
     read_boxes(path, scored=b"scored" in path.read_bytes())
 
 
 def _read_nocs_meta(path: Path) -> None:
-    from stadia.datasets.objects.nocs import read_meta
+    from stadia.objectpose.data.nocs import read_meta
 
     read_meta(path)
 

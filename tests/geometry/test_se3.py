@@ -17,9 +17,9 @@ from torch.testing import assert_close
 
 from stadia.core.errors import GeometryError
 from stadia.geometry import se3
-from stadia.geometry.boxes import symmetric_angle_deg
 from stadia.geometry.se3 import matrix_from_quaternion_wxyz, rotation_angle_deg
 from stadia.geometry.segments import segment_means, segments_from_instances
+from stadia.objectpose.boxes import symmetric_angle_deg
 
 F64 = torch.float64
 ORDERS = [

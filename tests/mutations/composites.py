@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from mutations.mutation import MutationCase
 
-from stadia.dataloading.composite_survey import survey_composites
-from stadia.dataloading.composites import CompositeSplits, open_composites
-from stadia.dataloading.config import OverlayDataConfig
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.label_checks import check_composites
+from stadia.overlay.config import OverlayDataConfig
+from stadia.overlay.data.composite_survey import survey_composites
+from stadia.overlay.data.composites import CompositeSplits, open_composites
+from stadia.overlay.label_checks import check_composites
 
 RANGE_M = (0.25, 80.0)
 Break = Callable[[Path, OverlayDataConfig], OverlayDataConfig]

@@ -17,12 +17,7 @@ from torch.nn import functional
 
 from stadia.core.types import Camera, Prediction, Targets
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.loss_checks.loss_case import (
-    LossCase,
-    make_camera_height_case,
-    make_depth_case,
-    make_overlay_case,
-)
+from stadia.diagnostics.loss_checks.loss_case import LossCase, make_camera_height_case, make_depth_case
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.loss_checks.video_cases import OutputSpec, VideoLoss, make_video_case
 from stadia.geometry.se3 import inverse
@@ -30,10 +25,11 @@ from stadia.geometry.warp import invert_brightness, warp_image
 from stadia.losses.config import MetricScaleConfig, SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.losses.metric_scale import MetricScaleLoss
-from stadia.losses.overlay_loss import OverlayLoss
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
+from stadia.overlay.loss_case import make_overlay_case
+from stadia.overlay.losses import OverlayLoss
 
 PACKAGE_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig())
 TORCH_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector)

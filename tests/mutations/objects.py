@@ -15,12 +15,11 @@ import numpy as np
 from mutations.mutation import MutationCase
 from numpy.typing import NDArray
 
-from stadia.datasets.objects.object_folder import ObjectFolder
-from stadia.datasets.surveys import survey_objects
 from stadia.diagnostics.finding import Finding, Stage
-from stadia.diagnostics.preflight.label_checks import check_object_labels
-from stadia.synthetic.config import TABLEWORLD_TINY
-from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
+from stadia.objectpose.config import TABLEWORLD_TINY
+from stadia.objectpose.data.object_folder import ObjectFolder
+from stadia.objectpose.label_checks import check_object_labels, survey_objects
+from stadia.objectpose.world.tableworld_writer import write_tableworld
 
 Entry = dict[str, Any]
 SIZES = {"train": 8, "val": 3, "test": 0, "views": 2, "height": 64, "width": 80, "supersampling": 1}

@@ -22,9 +22,9 @@ from stadia.diagnostics.finding import Finding, OnStop, Stage, read_findings
 from stadia.diagnostics.monitors.persistence import FROM_STEP
 from stadia.diagnostics.monitors.prediction_monitors import check_drift, check_epoch
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
-from stadia.losses.config import OverlayLossConfig
-from stadia.losses.overlay_loss import OverlayLoss
 from stadia.models.depth.unet import bound_log_uncertainty
+from stadia.overlay.config import OverlayLossConfig
+from stadia.overlay.losses import OverlayLoss
 from stadia.recipes.base.self_supervised import brightness_and_uncertainty_stats
 from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.config import CameraHeightsConfig

@@ -24,9 +24,9 @@ from stadia.datasets.splits import all_frames
 from stadia.files.run_facts import match_facts
 from stadia.launch.training_data import list_movable_keys
 from stadia.overlay.config import OverlayDataConfig
+from stadia.overlay.world.backgrounds import describe_background_depth, open_backgrounds
 from stadia.recipes.base.training_overlap import describe_depth, measure_poses
 from stadia.recipes.selfsup.config import SelfsupConfig
-from stadia.synthetic.composites.backgrounds import describe_background_depth, open_backgrounds
 from stadia.training.run_folder import Run
 
 pytestmark = pytest.mark.slow

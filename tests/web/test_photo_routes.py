@@ -151,10 +151,10 @@ def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch)
     """A run of objectpose shows masks, boxes and axes; what needs depth is refused in one line."""
     import torch
 
-    from stadia.evaluation.io.image_predictions import ObjectPredictions
-    from stadia.geometry.boxes import Symmetry
-    from stadia.metrics.object_metrics import PosedObjects
     from stadia.objectpose import task
+    from stadia.objectpose.boxes import Symmetry
+    from stadia.objectpose.metrics import PosedObjects
+    from stadia.objectpose.predictions import ObjectPredictions
 
     T = torch.eye(4)[None].clone()
     T[0, 2, 3] = 1.5

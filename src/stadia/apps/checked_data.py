@@ -14,6 +14,7 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.dataloading.config import DataConfig, DatasetConfig
 from stadia.dataloading.samples import open_split
+from stadia.datasets import IMAGE_LAYOUTS
 from stadia.datasets.config import CameraConfig, SourceOptions
 from stadia.datasets.ignored_regions import name_mask
 from stadia.datasets.open_dataset import open_recordings, read_named_splits, sample_recordings
@@ -26,8 +27,6 @@ from stadia.files.paths import expand_home
 from stadia.mapping.static_parts import find_static_parts
 from stadia.predict.input_camera import choose_input_camera
 from stadia.predict.inputs import is_own_video
-from stadia.synthetic.composites.composite_files import is_composite_set
-from stadia.synthetic.composites.published_layout import is_published
 
 CAMERA_FREE = ("frames", "timestamps", "borders", "exposure", "parallax", "splits")
 """Checks that need no camera, or hold for any plausible one."""
@@ -107,7 +106,7 @@ def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitF
 
 def is_composite(data: Path) -> bool:
     """Return whether the data are composite images, which are no recordings."""
-    return is_composite_set(expand_home(data)) or is_published(expand_home(data))
+    return IMAGE_LAYOUTS.load("overlay")(expand_home(data)) is not None
 
 
 def draw_ignored(recordings: Sequence[Recording], out: Path) -> list[tuple[Path, float]]:

@@ -25,7 +25,7 @@ PART_KINDS = Registry(
         "presets": "stadia.recipes.presets:list_presets",
         "demos": "stadia.apps:DEMOS",
         "datasets": "stadia.datasets:DATASETS",
-        "object-datasets": "stadia.datasets.objects.open_objects:OBJECT_FORMATS",
+        "object-datasets": "stadia.objectpose.data.open_objects:OBJECT_FORMATS",
         "networks": "stadia.models:DEPTH_NETWORKS",
         "published-networks": "stadia.cli.list_parts:published_networks",
         "overlay-networks": "stadia.models:OVERLAY_NETWORKS",

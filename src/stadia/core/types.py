@@ -155,27 +155,6 @@ class RoadTargets(Targets):
     camera_group: Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayInputs(Inputs):
-    """A composed image without sources, and the image before an object was pasted onto it.
-
-    background: (B, 3, H, W) the image without the pasted object, RGB in [0, 1].
-    """
-
-    background: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayTargets(Targets):
-    """Depth and mask of a composed image. `depth_m` (0 = none) is in metres only where the data set's label is metric.
-
-    mask: (B, 1, H, W) bool, true where the pasted object covers at least half of the pixel and nothing nearer occludes
-        it.
-    """
-
-    mask: Tensor
-
-
 @dataclass(frozen=True, slots=True)
 class Meta:
     """The origin of a sample; unique within a set, so that validation counts each sample once.

@@ -11,22 +11,14 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from stadia.core.config import StrictModel
 from stadia.datasets import DATASETS
-from stadia.datasets.config import (
-    CacheConfig,
-    Pixels,
-    Share,
-    SourceOptions,
-    SplitConfig,
-    check_format,
-    check_network_pixels,
-)
-from stadia.synthetic.config import BackgroundConfig, ForegroundConfig, PlacementConfig
+from stadia.datasets.config import Pixels, Share, SourceOptions, SplitConfig, check_format, check_network_pixels
 
 STRIDE = 32
-COMPOSITE_STRIDE = 8
 
 
-def _require_multiple(stride: int, reason: str) -> AfterValidator:
+def require_multiple(stride: int, reason: str) -> AfterValidator:
+    """Return a validator of sides that are multiples of a stride."""
+
     def check(side: int) -> int:
         if side % stride:
             raise ValueError(f"expected a multiple of {stride}, {reason}; take {round(side / stride) * stride}")
@@ -35,10 +27,7 @@ def _require_multiple(stride: int, reason: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-NetworkPixels = Annotated[Pixels, _require_multiple(STRIDE, "the coarsest stride of an encoder")]
-CompositePixels = Annotated[
-    int, Field(ge=16, le=4096), _require_multiple(COMPOSITE_STRIDE, "by which the networks divide an image")
-]
+NetworkPixels = Annotated[Pixels, require_multiple(STRIDE, "the coarsest stride of an encoder")]
 
 
 class ColorConfig(StrictModel):
@@ -246,47 +235,3 @@ class DataConfig(DatasetConfig):
             one = "data.epochs belongs to several datasets, and data.extra_datasets names none"
             raise ValueError(f"{one}; training.max_epochs trains longer")
         return self
-
-
-MAX_SAMPLES = 1_000_000
-"""Composite images of an epoch or of a split on disk, as many as `--count` takes."""
-
-
-class OverlayDataConfig(StrictModel):
-    """Composite images: cut-outs pasted onto backgrounds.
-
-    path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
-    height, width: of the composed images, multiples of 8.
-    backgrounds, foregrounds, placement: what is composed, where no path is given.
-    samples, val_samples: composed for an epoch, and for validation.
-    per_background: so many training images of one background follow one another (the published set: 4000).
-    fresh: each epoch has new ones. Else the same again, as of a set that was written.
-    val_share: of the published layout's backgrounds and foregrounds. None is on both sides; mixed pairs are left out.
-    val_rule: "disjoint" holds out val_share so; "published" validates on backgrounds 76 to 100 (images from 300001 on),
-        whose foregrounds train too: C02 stops there, and `--on-stop warn` trains.
-    mirror: probability of mirroring a training sample with its background, camera, depth and mask.
-    color: one draw a sample, for image and background together.
-    """
-
-    path: str | None = None
-    height: CompositePixels = 64
-    width: CompositePixels = 64
-    backgrounds: BackgroundConfig = BackgroundConfig()
-    foregrounds: ForegroundConfig = ForegroundConfig()
-    placement: PlacementConfig = PlacementConfig()
-    samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] = 10_000
-    val_samples: Annotated[int, Field(ge=0, le=MAX_SAMPLES)] = 500
-    per_background: Annotated[int, Field(ge=1)] = 1
-    fresh: bool = True
-    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
-    val_rule: Literal["disjoint", "published"] = "disjoint"
-    mirror: Share = 0.5
-    color: ColorConfig = ColorConfig()
-    cache: CacheConfig = CacheConfig()
-
-    @field_validator("path")
-    @classmethod
-    def _check_path_not_empty(cls, path: str | None) -> str | None:
-        if path == "":
-            raise ValueError("an empty path; null composes")
-        return path

@@ -35,3 +35,12 @@ DATASETS = Registry(
     },
     entry_points="stadia.datasets",
 )
+
+IMAGE_LAYOUTS = Registry(
+    "layout of single images",
+    {
+        "objectpose": "stadia.objectpose.data.open_objects:describe_layout",
+        "overlay": "stadia.overlay.world.composite_files:describe_layout",
+    },
+)
+"""By recipe, for data without recordings: a function of a path to what it holds, or None for other data."""

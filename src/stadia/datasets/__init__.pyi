@@ -62,10 +62,7 @@ from .splits import TrainValSplit as TrainValSplit
 from .splits import all_frames as all_frames
 from .splits import read_split_file as read_split_file
 from .splits import split_blocks as split_blocks
-from .surveys import BoxMaskFit as BoxMaskFit
-from .surveys import ObjectSurvey as ObjectSurvey
 from .surveys import survey_masks as survey_masks
-from .surveys import survey_objects as survey_objects
 from .text_files import FileEntry as FileEntry
 from .text_files import read_rows as read_rows
 from .text_files import read_typed_json as read_typed_json
@@ -78,3 +75,4 @@ from .video.video_files import VideoSegment as VideoSegment
 from .video.video_files import select_images as select_images
 
 DATASETS: stadia.core.registry.Registry
+IMAGE_LAYOUTS: stadia.core.registry.Registry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,12 +13,11 @@ from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_exception
 from stadia.core.recording import Recording
 from stadia.core.registry import find_nearest_name
-from stadia.datasets import DATASETS
+from stadia.datasets import DATASETS, IMAGE_LAYOUTS
 from stadia.datasets.config import POSES_OF_MAP, SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.ignored_regions import ignore_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES
-from stadia.datasets.objects.open_objects import refuse_objects
 from stadia.datasets.recordings import CalibratedRecording, FrameRange
 from stadia.datasets.text_files import read_kitti_poses
 from stadia.datasets.video.video_map import find_static_mask, read_map_geometry
@@ -215,12 +215,12 @@ def _detect_format(path: Path) -> str:
     if is_url(path):
         return "shards"
     if (path / "dataset.json").exists():
-        refuse_objects(path)
+        _refuse_images(path)
     for name in DATASETS:
         if DATASETS.load(name)().recognizes(path):
             _refuse_several_datasets(path, name)
             return name
-    refuse_objects(path)
+    _refuse_images(path)
     _refuse_outputs(path)
     if (video := _find_only_video(path)) is not None:
         found = f"a folder with one video, {video.name}"
@@ -234,6 +234,16 @@ def _detect_format(path: Path) -> str:
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
     fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md your own"
     raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
+
+
+def _refuse_images(path: Path) -> None:
+    """Raise DataError where a path holds single images of another recipe instead of recordings."""
+    for recipe in IMAGE_LAYOUTS:
+        if (found := IMAGE_LAYOUTS.load(recipe)(path)) is not None:
+            expected = "a video or recordings, which depth and motion are trained and scored on"
+            place = shlex.quote(str(path))
+            fix = f"`stadia check {place} --recipe {recipe}`, `stadia train {recipe} {place}`, or predict by such a run"
+            raise DataError(path, found=found, expected=expected, fix=fix)
 
 
 def _refuse_several_datasets(path: Path, format: str) -> None:

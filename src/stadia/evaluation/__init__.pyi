@@ -42,10 +42,7 @@ from .trajectory_score import TrajectoryScore as TrajectoryScore
 from .trajectory_score import score_trajectory as score_trajectory
 from .validation_metrics import MotionPairs as MotionPairs
 from .validation_metrics import compute_depth_scores as compute_depth_scores
-from .validation_metrics import compute_image_sums as compute_image_sums
 from .validation_metrics import compute_motion_scores as compute_motion_scores
-from .validation_metrics import compute_overlay_scores as compute_overlay_scores
 from .validation_metrics import compute_uncertainty_scores as compute_uncertainty_scores
-from .validation_metrics import weaker_scale as weaker_scale
 
 MOTIONS: stadia.core.registry.Registry

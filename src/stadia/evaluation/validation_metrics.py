@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +15,7 @@ from stadia.core.types import DepthScale, Meta, is_temporal
 from stadia.geometry.align import fit_scale_and_shift, fit_scale_median
 from stadia.geometry.depth_maps import depth_from_inverse, inverse_from_depth
 from stadia.geometry.se3 import inverse
-from stadia.metrics.depth_metrics import abs_rel, d1, depth_error_sums, pooled_depth_scores, rmse, sum_over_images
-from stadia.metrics.mask_metrics import mask_counts, mask_scores
+from stadia.metrics.depth_metrics import abs_rel, d1, rmse
 from stadia.metrics.trajectory_metrics import (
     fit_motion_axes,
     median_length_ratio,
@@ -154,45 +153,3 @@ def compute_motion_scores(predicted: Tensor, true: Tensor) -> dict[str, float]:
     slopes = {f"motion_slope/{axis}": slope for axis, (slope, _) in axes.items()}
     correlations = {f"motion_correlation/{axis}": correlation for axis, (_, correlation) in axes.items()}
     return slopes | correlations | ({} if along is None else {"motion_along": along})
-
-
-def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
-    """Return the weaker of two depth scales: the one at which both can be compared.
-
-    Examples:
-        >>> weaker_scale(DepthScale.METRES, DepthScale.UP_TO_SCALE)
-        <DepthScale.UP_TO_SCALE: 'up-to-scale'>
-    """
-    order = list(DepthScale)
-    return max(predicted, labeled, key=order.index)
-
-
-def compute_image_sums(
-    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: Range
-) -> list[dict[str, float]]:
-    """Compute the sums of each image that add up over a set.
-
-    depth, mask_logits, true, mask: (B, 1, H, W); true is z, 0 = none.
-    depth_scale: the weaker of both scales. Depth up to scale is scaled by the ratio of medians of each image.
-    scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
-    """
-    known = (true > scored[0]) & (true < scored[1])
-    if depth_scale is not DepthScale.METRES:
-        scale = fit_scale_median(depth.flatten(1), true.flatten(1), known.flatten(1))
-        depth = depth * torch.where(known.flatten(1).any(1), scale, 1.0)[:, None, None, None]
-    depth = torch.where(depth.isfinite(), depth.clamp(*scored), depth)
-    counts = mask_counts(mask_logits, mask) | depth_error_sums(depth[:, 0], true[:, 0], known[:, 0])
-    columns = torch.stack(list(counts.values()), dim=1).tolist()  # one transfer
-    return [dict(zip(counts, row, strict=True)) for row in columns]
-
-
-def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Compute depth errors and mask scores over the pixels of several images; those without labels are left out.
-
-    `depth_and_mask_error` is the sum of AbsRel and 1 - IoU.
-    """
-    sums = sum_over_images(images)
-    scores = mask_scores(sums) | pooled_depth_scores(sums)
-    if scores:
-        scores["depth_and_mask_error"] = scores.get("abs_rel", 0.0) + 1 - scores["mask_iou"]
-    return scores

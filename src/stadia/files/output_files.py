@@ -174,6 +174,20 @@ def check_own_folder(
 
 
 @contextmanager
+def hold_new_folder(out: Path) -> Iterator[Path]:
+    """Hold the lock of a new or empty folder, whose files appear one by one, and sync them at the end of the block.
+
+    Raises StadiaError for a folder with files, and where another process writes it.
+    """
+    with hold_folder(out):
+        if not is_empty(out):
+            fix = "choose another --out: nothing is overwritten"
+            raise StadiaError(out, found="something there already", expected="a new or an empty folder", fix=fix)
+        with sync_later(out):
+            yield out
+
+
+@contextmanager
 def fill_new_folder(path: Path) -> Iterator[Path]:
     """Yield a folder whose content is that of `path` after a clean exit; after an error nothing of it is there.
 

@@ -9,10 +9,6 @@ from .align import masked_median as masked_median
 from .align import median_and_deviation as median_and_deviation
 from .align import umeyama as umeyama
 from .align import umeyama_ransac as umeyama_ransac
-from .boxes import Symmetry as Symmetry
-from .boxes import compute_box_corners as compute_box_corners
-from .boxes import half_angle_sin_cos as half_angle_sin_cos
-from .boxes import symmetric_angle_deg as symmetric_angle_deg
 from .camera import apply_to_pixels as apply_to_pixels
 from .camera import backproject as backproject
 from .camera import crop as crop
@@ -27,13 +23,6 @@ from .depth_maps import init_depth_bias as init_depth_bias
 from .depth_maps import inverse_from_depth as inverse_from_depth
 from .depth_maps import resize_map as resize_map
 from .depth_maps import sigmoid_to_inverse_depth as sigmoid_to_inverse_depth
-from .instances import VotedCenters as VotedCenters
-from .instances import center_from_translation as center_from_translation
-from .instances import group_instances as group_instances
-from .instances import translation_from_center as translation_from_center
-from .instances import unit_directions as unit_directions
-from .instances import vote_center as vote_center
-from .instances import vote_center_ransac as vote_center_ransac
 from .numpy_camera import CropWindow as CropWindow
 from .numpy_camera import centered_K as centered_K
 from .numpy_camera import crop_K as crop_K

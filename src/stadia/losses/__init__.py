@@ -14,8 +14,8 @@ LOSSES = Registry(
         "selfsup": "stadia.losses.selfsup_loss:SelfSupervisedLoss",
         "metric_scale": "stadia.losses.metric_scale:MetricScaleLoss",
         "sparse_depth": "stadia.losses.sparse_depth:SparseDepthLoss",
-        "object_pose": "stadia.losses.object_pose_loss:ObjectPoseLoss",
-        "overlay": "stadia.losses.overlay_loss:OverlayLoss",
+        "object_pose": "stadia.objectpose.losses:ObjectPoseLoss",
+        "overlay": "stadia.overlay.losses:OverlayLoss",
     },
     entry_points="stadia.losses",
 )
@@ -61,37 +61,3 @@ SPARSE_DEPTH_LOSSES = Registry(
     },
 )
 """Terms of sparse depth by the key of their weight: (Labeled, SparseDepthConfig) to a scalar, 0 without labels."""
-
-OVERLAY_LOSSES = Registry(
-    "overlay loss",
-    {
-        "depth_mse": "stadia.losses.overlay_loss:depth_mse",
-        "depth_l1": "stadia.losses.overlay_loss:depth_l1",
-        "depth_smooth_l1": "stadia.losses.overlay_loss:depth_smooth_l1",
-        "depth_ssim": "stadia.losses.overlay_loss:depth_ssim",
-        "depth_gradient": "stadia.losses.overlay_loss:depth_gradient",
-        "mask_bce": "stadia.losses.overlay_loss:mask_bce",
-        "mask_mse": "stadia.losses.overlay_loss:mask_mse",
-        "mask_dice": "stadia.losses.overlay_loss:mask_dice",
-    },
-)
-"""Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""
-
-_NEG_LOG = (
-    "-log(eps + 1 - a) with a = |q . q_true| is minimal at 180 degrees and turns rotations away from the truth; use "
-    "'bounded_log', 'log_dot' (the same without the minus) or 'minus_log_dot', -log(a), which is minimal at the truth"
-)
-
-ROTATION_LOSSES = Registry(
-    "rotation loss",
-    {
-        "geodesic": "stadia.losses.object_pose_loss:geodesic",
-        "bounded_log": "stadia.losses.object_pose_loss:bounded_log",
-        "log_dot": "stadia.losses.object_pose_loss:log_dot",
-        "minus_log_dot": "stadia.losses.object_pose_loss:minus_log_dot",
-        "one_minus_dot_squared": "stadia.losses.object_pose_loss:one_minus_dot_squared",
-        "squared_error": "stadia.losses.object_pose_loss:squared_error",
-    },
-    refused=dict.fromkeys(("-log", "neg_log", "negative_log", "minus_log"), _NEG_LOG),
-)
-"""Rotation losses: (quaternions w, x, y, z (M, 4), true (M, 4), Symmetry of M objects or None) to (M,)."""

@@ -7,9 +7,6 @@ from .auto_mask import MinimumReprojection as MinimumReprojection
 from .auto_mask import find_masked_pixels as find_masked_pixels
 from .auto_mask import identity_reprojection as identity_reprojection
 from .config import MetricScaleConfig as MetricScaleConfig
-from .config import ObjectPoseLossConfig as ObjectPoseLossConfig
-from .config import OverlayLossConfig as OverlayLossConfig
-from .config import RotationLossConfig as RotationLossConfig
 from .config import SelfSupervisedLossConfig as SelfSupervisedLossConfig
 from .config import SparseDepthConfig as SparseDepthConfig
 from .cpu.fused_reprojector import FusedReprojector as FusedReprojector
@@ -23,15 +20,6 @@ from .loss_report import masked_mean as masked_mean
 from .metric_scale import KnownHeights as KnownHeights
 from .metric_scale import MetricScaleLoss as MetricScaleLoss
 from .metric_scale import erode_road_mask as erode_road_mask
-from .object_pose_loss import ObjectPoseLabels as ObjectPoseLabels
-from .object_pose_loss import ObjectPoseLoss as ObjectPoseLoss
-from .object_pose_loss import ObjectPosePrediction as ObjectPosePrediction
-from .object_pose_loss import center_error as center_error
-from .object_pose_loss import log_depth_error as log_depth_error
-from .object_pose_loss import norm_penalty as norm_penalty
-from .object_pose_loss import size_error as size_error
-from .overlay_loss import OverlayComparison as OverlayComparison
-from .overlay_loss import OverlayLoss as OverlayLoss
 from .photometric import window_statistics as window_statistics
 from .reprojection import Reprojection as Reprojection
 from .reprojection import ReprojectionInputs as ReprojectionInputs
@@ -45,5 +33,3 @@ LOSSES: stadia.core.registry.Registry
 RESIDUALS: stadia.core.registry.Registry
 SMOOTHNESS: stadia.core.registry.Registry
 SPARSE_DEPTH_LOSSES: stadia.core.registry.Registry
-OVERLAY_LOSSES: stadia.core.registry.Registry
-ROTATION_LOSSES: stadia.core.registry.Registry

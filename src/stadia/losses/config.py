@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel, check_registered
 from stadia.core.errors import ConfigError
-from stadia.losses import LOSSES, OVERLAY_LOSSES, RESIDUALS, ROTATION_LOSSES, SMOOTHNESS
+from stadia.losses import LOSSES, RESIDUALS, SMOOTHNESS
 
 LossName = Annotated[str, AfterValidator(check_registered(LOSSES))]
 """A loss of `stadia list losses`, an entry point of the group stadia.losses, or module:Class of your own."""
@@ -129,126 +129,9 @@ class MetricScaleConfig(StrictModel):
 TermWeight = Annotated[float, Field(ge=0)]
 
 
-class OverlayLossConfig(StrictModel):
-    """Depth and mask of composite images: a weighted sum of terms (`stadia list overlay-losses`).
-
-    Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
-    has a known range.
-
-    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
-    depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
-    depth_ssim: weight of 1 - SSIM.
-    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants, so it cannot be the only depth term.
-    mask_bce, mask_mse, mask_dice: weights of cross-entropy, squared error of the probability, and 1 - Dice per image.
-    smooth_l1_beta: beta of smooth L1; at 1 all errors are below it, and smooth L1 is half of MSE.
-    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
-        heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
-    balance_every: steps between two such measurements.
-    monitor: at each logged step, all terms of the table are also computed without a gradient, those that do not train
-        too: `train/monitor/NAME`, and the seconds of each, `train/monitor_s/NAME`.
-    label_stride: compare at 1/label_stride of the image size: the middle label of each block, the mask where at least
-        half of the block has it, and the mean of the prediction.
-    min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
-    """
-
-    name: LossName = "overlay"
-    depth_mse: TermWeight = 0.0
-    depth_l1: TermWeight = 1.0
-    depth_smooth_l1: TermWeight = 0.0
-    depth_ssim: TermWeight = 0.0
-    depth_gradient: TermWeight = 0.0
-    mask_bce: TermWeight = 1.0
-    mask_mse: TermWeight = 0.0
-    mask_dice: TermWeight = 0.0
-    smooth_l1_beta: float = Field(default=0.02, gt=0)
-    balance: bool = True
-    balance_every: int = Field(default=50, ge=1)
-    monitor: bool = False
-    label_stride: Literal[1, 2, 4, 8] = 1
-    min_depth: float = Field(default=0.25, gt=0)
-    max_depth: float = Field(default=80.0, gt=0)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Return the weights above 0 by the name of the term."""
-        weights = {name: float(getattr(self, name)) for name in OVERLAY_LOSSES}
-        return {name: weight for name, weight in weights.items() if weight}
-
-    @model_validator(mode="after")
-    def _can_train(self) -> Self:
-        if self.min_depth >= self.max_depth:
-            raise ValueError(_describe_empty_range("depth", self.min_depth, self.max_depth))
-        depth_errors = ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim")
-        for what, anchors in (("depth", depth_errors), ("mask", ("mask_",))):
-            if not any(name.startswith(anchors) for name in self.weights):
-                only_gradient = "depth_gradient" in self.weights and what == "depth"
-                alone = "depth_gradient alone leaves a constant open; " if only_gradient else ""
-                terms = [name for name in OVERLAY_LOSSES if name.startswith(what) and name != "depth_gradient"]
-                raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(terms)}")
-        return self
-
-
-def _describe_empty_range(name: str, least: float, most: float, unit: str = "") -> str:
+def describe_empty_range(name: str, least: float, most: float, unit: str = "") -> str:
+    """Return the message for a range of labels that holds none."""
     return f"min_{name}{unit}={least:g} is not below max_{name}{unit}={most:g}: no label is left"
-
-
-class RotationLossConfig(StrictModel):
-    """The loss between predicted and true quaternion.
-
-    name: see `stadia list rotation-losses`.
-    eps: of bounded_log, log_dot and minus_log_dot, which keeps their slopes finite.
-    also: weights of further losses of the table, which are added: {"squared_error": 0.5}.
-    norm_penalty: weight of (|q| - 1)^2.
-    """
-
-    name: Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))] = "bounded_log"
-    eps: float = Field(default=0.1, gt=0, le=1)
-    also: dict[str, TermWeight] = Field(default_factory=dict)
-    norm_penalty: float = Field(default=0.1, ge=0)
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Return the weight of each loss by name; that of `name` is 1."""
-        return {self.name: 1.0, **{name: weight for name, weight in self.also.items() if weight}}
-
-    @model_validator(mode="after")
-    def _counts_each_once(self) -> Self:
-        for name in self.also:
-            check_registered(ROTATION_LOSSES)(name)
-        if self.name in self.also:
-            raise ValueError(f"rotation.also: '{self.name}' is rotation.name already, with weight 1")
-        return self
-
-
-class ObjectPoseLossConfig(StrictModel):
-    """Terms of the object pose loss and their weights. All but the mask terms are means over objects of any size.
-
-    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
-    cross_entropy, focal, dice: of the mask.
-    focal_gamma: how little correct pixels count, 1 or more.
-    rotation: name of the rotation loss, others that are added, and the penalty on quaternion length.
-    rotation_weight: of it.
-    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
-        with its predicted length, which squared_error needs to train the length.
-    pixels: of the terms that compare pixels: "all" of the object, or those that the predicted mask gives its class
-        ("predicted"), where there are any.
-    center: of the direction to the center at each pixel.
-    depth: of the logarithm of z.
-    size: relative to the true diagonal.
-    """
-
-    name: LossName = "object_pose"
-    cross_entropy: TermWeight = 2.0
-    focal: TermWeight = 0.0
-    focal_gamma: float = Field(default=2.0, ge=1)
-    dice: TermWeight = 1.0
-    rotation: RotationLossConfig = RotationLossConfig()
-    rotation_weight: TermWeight = 1.0
-    rotation_of: Literal["object", "pixel"] = "object"
-    pixels: Literal["all", "predicted"] = "all"
-    center: TermWeight = 1.0
-    depth: TermWeight = 1.0
-    size: TermWeight = 1.0
 
 
 class SparseDepthConfig(StrictModel):
@@ -282,7 +165,7 @@ class SparseDepthConfig(StrictModel):
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         if self.min_depth_m >= self.max_depth_m:
-            raise ValueError(_describe_empty_range("depth", self.min_depth_m, self.max_depth_m, "_m"))
+            raise ValueError(describe_empty_range("depth", self.min_depth_m, self.max_depth_m, "_m"))
         parts = ("silog_per_image", "silog_pooled", "affine_invariant", "gradient_matching", "log_l1")
         if not any(getattr(self, part) for part in parts):
             raise ValueError(f"every part weighs 0: set one of {', '.join(parts)}")

@@ -39,14 +39,3 @@ TRAJECTORY_METRICS = Registry(
     },
 )
 """Trajectory metrics: (estimated, reference) camera-to-world (N, 4, 4) to a number; None for too short a path."""
-
-OBJECT_METRICS = Registry(
-    "object metric",
-    {
-        "rotation_error_deg": "stadia.metrics.object_metrics:rotation_error_deg",
-        "translation_error_cm": "stadia.metrics.object_metrics:translation_error_cm",
-        "iou_3d": "stadia.metrics.object_metrics:iou_3d",
-        "iou_3d_hull": "stadia.metrics.object_metrics:iou_3d_hull",
-    },
-)
-"""Object metrics: (predicted, true) `object_metrics.PosedObjects` of M rows each, matched, to (M,)."""

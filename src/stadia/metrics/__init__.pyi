@@ -12,21 +12,6 @@ from .depth_metrics import rows_out_of_order as rows_out_of_order
 from .depth_metrics import scale_ratio as scale_ratio
 from .depth_metrics import share_at_max_depth as share_at_max_depth
 from .depth_metrics import sum_over_images as sum_over_images
-from .mask_metrics import mask_counts as mask_counts
-from .mask_metrics import mask_scores as mask_scores
-from .object_metrics import ApRules as ApRules
-from .object_metrics import BoolArray as BoolArray
-from .object_metrics import ImageComparison as ImageComparison
-from .object_metrics import PosedObjects as PosedObjects
-from .object_metrics import add_m as add_m
-from .object_metrics import add_s_m as add_s_m
-from .object_metrics import compare_objects as compare_objects
-from .object_metrics import instance_mask_iou as instance_mask_iou
-from .object_metrics import match_greedy as match_greedy
-from .object_metrics import match_hungarian as match_hungarian
-from .object_metrics import matched_scores as matched_scores
-from .object_metrics import mean_average_precisions as mean_average_precisions
-from .object_metrics import merge_comparisons as merge_comparisons
 from .statistics import Better as Better
 from .statistics import Expected as Expected
 from .statistics import PairedDifference as PairedDifference
@@ -51,4 +36,3 @@ from .uncertainty_metrics import spearman as spearman
 
 METRICS: stadia.core.registry.Registry
 TRAJECTORY_METRICS: stadia.core.registry.Registry
-OBJECT_METRICS: stadia.core.registry.Registry

@@ -51,11 +51,6 @@ ATTENTIONS = Registry(
     },
 )
 
-OVERLAY_NETWORKS = Registry(
-    "overlay network", {"light": "stadia.models.overlay_net:LightTrunk", "full": "stadia.models.overlay_net:FullTrunk"}
-)
-"""Trunks of `overlay_net`: modules without arguments that map (B, 6, H, W) to (B, channels, H, W)."""
-
 POSE_NETS = Registry(
     "pose network",
     {

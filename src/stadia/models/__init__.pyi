@@ -8,9 +8,6 @@ from .attention import TokenMergingAttention as TokenMergingAttention
 from .attention_config import AttentionConfig as AttentionConfig
 from .attention_config import describe_attention_cost as describe_attention_cost
 from .config import DepthPoseNetConfig as DepthPoseNetConfig
-from .config import ObjectPoseNetConfig as ObjectPoseNetConfig
-from .config import OverlayNetConfig as OverlayNetConfig
-from .config import check_overlay_size as check_overlay_size
 from .depth.config import DepthModelConfig as DepthModelConfig
 from .depth.config import DepthNetworkConfig as DepthNetworkConfig
 from .depth.config import DptConfig as DptConfig
@@ -30,15 +27,6 @@ from .depth.unet import Unet as Unet
 from .depth_pose_net import DepthPoseNet as DepthPoseNet
 from .encoders import Encoder as Encoder
 from .encoders import check_encoder as check_encoder
-from .object_pose_net import ObjectMaps as ObjectMaps
-from .object_pose_net import ObjectPoseNet as ObjectPoseNet
-from .object_pose_net import PyramidNet as PyramidNet
-from .object_pose_net import aggregate_objects as aggregate_objects
-from .object_pose_net import average_object_pixels as average_object_pixels
-from .object_pose_net import predict_object_class as predict_object_class
-from .object_pose_net import score_classes as score_classes
-from .overlay_net import OverlayMaps as OverlayMaps
-from .overlay_net import OverlayNet as OverlayNet
 from .pose.pose_net import CorrelationPoseEncoder as CorrelationPoseEncoder
 from .pose.pose_net import PoseNet as PoseNet
 from .pretrained_weights import LoadReport as LoadReport
@@ -56,7 +44,6 @@ ATTENTIONS: stadia.core.registry.Registry
 DEFAULT_NETWORK: str
 DEPTH_NETWORKS: stadia.core.registry.Registry
 DEPTH_NETWORK_CONFIGS: stadia.core.registry.Registry
-OVERLAY_NETWORKS: stadia.core.registry.Registry
 POSE_NETS: stadia.core.registry.Registry
 POSE_HEADS: stadia.core.registry.Registry
 ROTATIONS: stadia.core.registry.Registry

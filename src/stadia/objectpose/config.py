@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from stadia.core.config import StrictModel
+from stadia.core.config import StrictModel, check_range, check_registered
 from stadia.core.errors import ConfigError
 from stadia.dataloading.config import ColorConfig, NetworkPixels
 from stadia.datasets.config import CacheConfig, check_format
-from stadia.datasets.objects.open_objects import OBJECT_FORMATS
-from stadia.losses.config import ObjectPoseLossConfig
-from stadia.models.config import ObjectPoseNetConfig
+from stadia.losses.config import LossName, TermWeight
+from stadia.objectpose import ROTATION_LOSSES
+from stadia.objectpose.data.open_objects import OBJECT_FORMATS
 from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
-from stadia.synthetic.config import TABLEWORLD_PRESETS, find_preset
+from stadia.synthetic.config import SceneCounts, Supersampling, find_preset
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+
+TABLEWORLD_CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
+"""An object's class is its place here."""
+
+
+class TableWorldConfig(SceneCounts):
+    """A dataset: number of tables, views of each, and the camera.
+
+    train, val, test: number of tables. No two splits share the shape of an object either.
+    views: images of each table.  height, width: of an image, pixels.  objects: fewest and most on a table.
+    field_of_view_deg: range of the horizontal field of view; each table draws one.
+    elevation_deg, distance_m: ranges of the camera's elevation over its target on the table, and distance from it.
+    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
+    noise: shot and read noise of a sensor.
+    """
+
+    scene_name = "table"
+    views: Annotated[int, Field(ge=1, le=1000)] = 4
+    height: Annotated[int, Field(ge=16, le=4096)] = 128
+    width: Annotated[int, Field(ge=16, le=4096)] = 160
+    objects: Annotated[tuple[int, int], check_range(1, 20)] = (3, 6)
+    field_of_view_deg: Annotated[tuple[float, float], check_range(20, 110)] = (48.0, 60.0)
+    elevation_deg: Annotated[tuple[float, float], check_range(5, 85)] = (15.0, 60.0)
+    distance_m: Annotated[tuple[float, float], check_range(0.45, 1.4)] = (0.6, 1.0)
+    supersampling: Supersampling = 3
+    noise: bool = True
+
+
+TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)
+"""For tests: eight tables, rendered in seconds."""
+
+TABLEWORLD_DEMO = TableWorldConfig(train=600, val=30, test=60)
+"""For a training of minutes: 690 tables from four sides each, 160x128."""
+
+TABLEWORLD_FULL = TableWorldConfig(train=4000, val=100, test=200, height=256, width=320)
+"""4300 tables from four sides each, 320x256."""
+
+TABLEWORLD_PRESETS: dict[str, TableWorldConfig] = {
+    "tiny": TABLEWORLD_TINY,
+    "demo": TABLEWORLD_DEMO,
+    "full": TABLEWORLD_FULL,
+}
 
 
 class ObjectDataConfig(StrictModel):
@@ -59,6 +101,94 @@ class ObjectDataConfig(StrictModel):
         except ConfigError as error:
             raise ValueError(f"expected {error.expected}") from error
         return name
+
+
+def _in_fours(channels: int) -> int:
+    if channels % 4:
+        raise ValueError("expected a multiple of 4: each group of normalization has 4 channels")
+    return channels
+
+
+class ObjectPoseNetConfig(StrictModel):
+    """One encoder, and one decoder per output (FastPoseCNN, arXiv 2406.11063).
+
+    The decoder is the semantic branch of Panoptic FPN (arXiv 1901.02446). The defaults train in minutes on two cores.
+    The reference networks are `resnet18` and `resnext50_32x4d` with 256 and 128 channels.
+
+    encoder: any timm model (`stadia list encoders`); NAME@REVISION takes one commit of its weights on the hub.
+    pretrained: start the encoder from timm's weights where available; otherwise one line warns.
+    pyramid_channels: of each level of the pyramid.
+    segmentation_channels: of each level after upsampling to the finest size.
+    dropout: of whole channels, before each head.
+    rotation_frame: the quaternion is relative to each pixel's ray ("ray"), so that an object's appearance does not
+        depend on its position in the image, or relative to the camera axes ("camera").
+    """
+
+    encoder: str = "regnetx_002"
+    pretrained: bool = True
+    pyramid_channels: int = Field(default=64, ge=4)
+    segmentation_channels: Annotated[int, Field(ge=4), AfterValidator(_in_fours)] = 32
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    rotation_frame: Literal["ray", "camera"] = "ray"
+
+
+class RotationLossConfig(StrictModel):
+    """The loss between predicted and true quaternion.
+
+    name: see `stadia list rotation-losses`.
+    eps: of bounded_log, log_dot and minus_log_dot, which keeps their slopes finite.
+    also: weights of further losses of the table, which are added: {"squared_error": 0.5}.
+    norm_penalty: weight of (|q| - 1)^2.
+    """
+
+    name: Annotated[str, AfterValidator(check_registered(ROTATION_LOSSES))] = "bounded_log"
+    eps: float = Field(default=0.1, gt=0, le=1)
+    also: dict[str, TermWeight] = Field(default_factory=dict)
+    norm_penalty: float = Field(default=0.1, ge=0)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the weight of each loss by name; that of `name` is 1."""
+        return {self.name: 1.0, **{name: weight for name, weight in self.also.items() if weight}}
+
+    @model_validator(mode="after")
+    def _counts_each_once(self) -> Self:
+        for name in self.also:
+            check_registered(ROTATION_LOSSES)(name)
+        if self.name in self.also:
+            raise ValueError(f"rotation.also: '{self.name}' is rotation.name already, with weight 1")
+        return self
+
+
+class ObjectPoseLossConfig(StrictModel):
+    """Terms of the object pose loss and their weights. All but the mask terms are means over objects of any size.
+
+    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
+    cross_entropy, focal, dice: of the mask.
+    focal_gamma: how little correct pixels count, 1 or more.
+    rotation: name of the rotation loss, others that are added, and the penalty on quaternion length.
+    rotation_weight: of it.
+    rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
+        with its predicted length, which squared_error needs to train the length.
+    pixels: of the terms that compare pixels: "all" of the object, or those that the predicted mask gives its class
+        ("predicted"), where there are any.
+    center: of the direction to the center at each pixel.
+    depth: of the logarithm of z.
+    size: relative to the true diagonal.
+    """
+
+    name: LossName = "object_pose"
+    cross_entropy: TermWeight = 2.0
+    focal: TermWeight = 0.0
+    focal_gamma: float = Field(default=2.0, ge=1)
+    dice: TermWeight = 1.0
+    rotation: RotationLossConfig = RotationLossConfig()
+    rotation_weight: TermWeight = 1.0
+    rotation_of: Literal["object", "pixel"] = "object"
+    pixels: Literal["all", "predicted"] = "all"
+    center: TermWeight = 1.0
+    depth: TermWeight = 1.0
+    size: TermWeight = 1.0
 
 
 class DetectionConfig(StrictModel):

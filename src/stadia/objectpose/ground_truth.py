@@ -11,18 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stadia.core.types import Camera
-from stadia.dataloading.object_samples import ObjectTargets
 from stadia.diagnostics.loss_checks.loss_case import ErrorAxis, LossCase, Outputs
-from stadia.geometry.boxes import Symmetry
 from stadia.geometry.camera import inverse_intrinsics
-from stadia.geometry.instances import center_from_translation, unit_directions
 from stadia.geometry.se3 import quaternion_conjugate, quaternion_from_ray, quaternion_multiply
 from stadia.geometry.segments import Segments, segments_from_instances
-from stadia.losses.config import ObjectPoseLossConfig
 from stadia.losses.loss_report import LossReport
-from stadia.losses.object_pose_loss import ObjectPoseLabels
-from stadia.metrics.object_metrics import PosedObjects
-from stadia.models.object_pose_net import ObjectMaps
+from stadia.objectpose.boxes import Symmetry
+from stadia.objectpose.config import ObjectPoseLossConfig
+from stadia.objectpose.data.object_samples import ObjectTargets
+from stadia.objectpose.instances import center_from_translation, unit_directions
+from stadia.objectpose.losses import ObjectPoseLabels
+from stadia.objectpose.metrics import PosedObjects
+from stadia.objectpose.network import ObjectMaps
 
 CERTAIN_LOGIT = 20.0
 """Logit of the true class in the maps of a perfect network."""

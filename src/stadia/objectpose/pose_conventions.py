@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stadia.datasets.objects.bop import BopImages, read_results, to_boxes
-from stadia.datasets.objects.object_labels import ObjectImages, Points
-from stadia.objectpose.object_pose_scores import add_recall
+from stadia.objectpose.data.bop import BopImages, read_results, to_boxes
+from stadia.objectpose.data.object_labels import ObjectImages, Points
+from stadia.objectpose.scores import add_recall
 
 MAX_EXPLAINED_RECALL = 0.6  # ADD recall from which on no convention is searched
 MIN_RECALL_GAIN = 0.15  # ADD recall with another convention less that as given

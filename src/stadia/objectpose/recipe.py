@@ -19,18 +19,29 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera
-from stadia.dataloading.object_samples import IGNORED_CLASS, ObjectInputs, ObjectTargets
 from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.loss_checks.training_start import take_samples
 from stadia.evaluation.plots.colormaps import to_uint8
-from stadia.evaluation.plots.image_overlays import draw_masks, draw_objects
-from stadia.geometry.boxes import Symmetry
-from stadia.geometry.instances import group_instances, vote_center, vote_center_ransac
+from stadia.evaluation.plots.image_overlays import draw_masks
 from stadia.geometry.segments import Segments, segments_from_instances, subsample_segments
+from stadia.losses.class_masks import IGNORE_INDEX
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
-from stadia.losses.object_pose_loss import ObjectPoseLoss, ObjectPosePrediction
-from stadia.metrics.object_metrics import (
+from stadia.models.encoders import check_encoder
+from stadia.objectpose.boxes import Symmetry
+from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
+from stadia.objectpose.data.object_data import ObjectBatch, ObjectData, open_objects
+from stadia.objectpose.data.object_samples import ObjectInputs, ObjectTargets
+from stadia.objectpose.drawing import draw_objects
+from stadia.objectpose.ground_truth import (
+    ground_truth_objects,
+    image_objects,
+    label_object_poses,
+    make_object_pose_case,
+)
+from stadia.objectpose.instances import group_instances, vote_center, vote_center_ransac
+from stadia.objectpose.losses import ObjectPoseLoss, ObjectPosePrediction
+from stadia.objectpose.metrics import (
     ImageComparison,
     PosedObjects,
     compare_objects,
@@ -40,22 +51,13 @@ from stadia.metrics.object_metrics import (
     mean_average_precisions,
     merge_comparisons,
 )
-from stadia.models.encoders import check_encoder
-from stadia.models.object_pose_net import (
+from stadia.objectpose.network import (
     ObjectMaps,
     ObjectPoseNet,
     aggregate_objects,
     average_object_pixels,
     predict_object_class,
     score_classes,
-)
-from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
-from stadia.objectpose.data import ObjectBatch, ObjectData, open_objects
-from stadia.objectpose.ground_truth import (
-    ground_truth_objects,
-    image_objects,
-    label_object_poses,
-    make_object_pose_case,
 )
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
@@ -215,7 +217,7 @@ def compare_images(found: FoundObjects, targets: ObjectTargets) -> list[ImageCom
     Pixels of unlabeled objects belong to no mask; an object found mostly there is neither right nor a false alarm.
     """
     comparisons = []
-    labeled = found.instance.where(targets.class_map != IGNORED_CLASS, 0)
+    labeled = found.instance.where(targets.class_map != IGNORE_INDEX, 0)
     for index, known in enumerate(targets.known.cpu().numpy()):
         predicted = found.of_image(index)
         whole, left = (

@@ -13,18 +13,26 @@ import torch
 from stadia.core.errors import ConfigError
 from stadia.core.types import Camera, Meta, TrackProgress
 from stadia.dataloading.loader import Loader
-from stadia.dataloading.object_samples import ObjectSamples
 from stadia.datasets.frame_store import ReportProgress, resize_image
-from stadia.datasets.objects.bop import BopImages, BopResult, to_boxes, write_results
-from stadia.datasets.objects.object_labels import ObjectImages
-from stadia.datasets.objects.open_objects import open_object_images, unwrap_bop
 from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
-from stadia.evaluation.io.image_predictions import ObjectPredictions, resize_instances, write_object_predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.geometry.numpy_camera import resize_K
-from stadia.metrics.object_metrics import ImageComparison, PosedObjects, match_hungarian
-from stadia.objectpose.data import ObjectData, ObjectInput, ScoredImages, open_object_inputs, select_scored_images
-from stadia.objectpose.object_pose_scores import (
+from stadia.objectpose.data.bop import BopImages, BopResult, to_boxes, write_results
+from stadia.objectpose.data.object_data import (
+    ObjectData,
+    ObjectInput,
+    ScoredImages,
+    open_object_inputs,
+    select_scored_images,
+)
+from stadia.objectpose.data.object_labels import ObjectImages
+from stadia.objectpose.data.object_samples import ObjectSamples
+from stadia.objectpose.data.open_objects import open_object_images, unwrap_bop
+from stadia.objectpose.metrics import ImageComparison, PosedObjects, match_hungarian
+from stadia.objectpose.pose_conventions import note_pose_convention
+from stadia.objectpose.predictions import ObjectPredictions, resize_instances, write_object_predictions
+from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
+from stadia.objectpose.scores import (
     COUNTED_OBJECTS,
     ObjectScore,
     boxes_to_objects,
@@ -33,8 +41,6 @@ from stadia.objectpose.object_pose_scores import (
     read_estimates,
     score_estimates,
 )
-from stadia.objectpose.pose_conventions import note_pose_convention
-from stadia.objectpose.recipe import ObjectPoseRecipe, compare_images
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task

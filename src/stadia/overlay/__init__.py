@@ -1,1 +1,25 @@
-"""Depth and mask of a composite image."""
+"""Depth and mask of composites: data, world, network, losses, metrics, recipe, scores."""
+
+from __future__ import annotations
+
+from stadia.core.registry import Registry
+
+OVERLAY_NETWORKS = Registry(
+    "overlay network", {"light": "stadia.overlay.network:LightTrunk", "full": "stadia.overlay.network:FullTrunk"}
+)
+"""Trunks of `overlay.network`: modules without arguments that map (B, 6, H, W) to (B, channels, H, W)."""
+
+OVERLAY_LOSSES = Registry(
+    "overlay loss",
+    {
+        "depth_mse": "stadia.overlay.losses:depth_mse",
+        "depth_l1": "stadia.overlay.losses:depth_l1",
+        "depth_smooth_l1": "stadia.overlay.losses:depth_smooth_l1",
+        "depth_ssim": "stadia.overlay.losses:depth_ssim",
+        "depth_gradient": "stadia.overlay.losses:depth_gradient",
+        "mask_bce": "stadia.overlay.losses:mask_bce",
+        "mask_mse": "stadia.overlay.losses:mask_mse",
+        "mask_dice": "stadia.overlay.losses:mask_dice",
+    },
+)
+"""Terms of the overlay loss by the key of their weight: (Compared, OverlayLossConfig) to a scalar, 0 without labels."""

@@ -2,14 +2,218 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from stadia.core.config import StrictModel, check_range, check_registered
 from stadia.core.types import DepthScale
-from stadia.dataloading.config import OverlayDataConfig
-from stadia.losses.config import OverlayLossConfig
-from stadia.models.config import OverlayNetConfig
+from stadia.dataloading.config import ColorConfig, require_multiple
+from stadia.datasets.config import CacheConfig, Share, SourceOptions, SplitConfig
+from stadia.losses.config import LossName, TermWeight, describe_empty_range
+from stadia.models.depth.config import check_size_multiple
+from stadia.overlay import OVERLAY_LOSSES, OVERLAY_NETWORKS
 from stadia.recipes.base.config import RecipeConfig, RunName, data_keys
+from stadia.synthetic.config import SceneCounts, Scenes, Supersampling
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+
+OVERLAY_STRIDE = 8  # image sides are multiples of it: both networks halve the image three times
+
+CompositePixels = Annotated[
+    int, Field(ge=16, le=4096), require_multiple(OVERLAY_STRIDE, "by which the networks divide an image")
+]
+
+
+class CutoutConfig(SceneCounts):
+    """A set of cut-out objects: number, views of each, and size.
+
+    train, val, test: number of objects.
+    views: images of each object.  side: height and width of an image, pixels.
+    elevation_deg: range of the camera's height over the object, as an angle.  field_of_view_deg: of the camera.
+    supersampling: N for N x N samples a pixel, of which alpha is the share that show the object.
+    """
+
+    scene_name = "object"
+    train: Scenes = 240
+    val: Scenes = 40
+    test: Scenes = 40
+    views: Annotated[int, Field(ge=1, le=100)] = 3
+    side: Annotated[int, Field(ge=16, le=2048)] = 128
+    elevation_deg: Annotated[tuple[float, float], check_range(0, 85)] = (2.0, 25.0)
+    field_of_view_deg: Annotated[float, Field(ge=5, le=90)] = 30.0
+    supersampling: Supersampling = 5
+
+
+class BackgroundConfig(SourceOptions):
+    """Images with depth onto which cut-outs are pasted: true depth, or a teacher's.
+
+    path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
+    split_by: which images validate. Splits that a data set names stay.  sides: cameras of the rig.
+    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth.
+    """
+
+    path: str | None = None
+    format: str = "auto"
+    split_by: SplitConfig = SplitConfig()
+    sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
+    teacher: str | None = None
+
+
+class ForegroundConfig(StrictModel):
+    """Cut-outs: PNG files with an alpha channel.
+
+    path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
+        objects of TableWorld.
+    val_share: of the objects, where the folder names no splits. All views of an object are in one split.
+    """
+
+    path: str | None = None
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class PlacementConfig(StrictModel):
+    """Position and size of cut-outs.
+
+    rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
+    size: random alone: least and largest longer side, as a share of the image's shorter one.
+    foot: random alone: where the lower edge may lie, as a share of the height from above.
+    """
+
+    rule: Literal["random", "grid"] = "random"
+    size: Annotated[tuple[Annotated[float, Field(gt=0)], float], check_range(0)] = (0.3, 0.6)
+    foot: Annotated[tuple[float, float], check_range(0, 1)] = (0.7, 1.0)
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.size[1] > 1:
+            size = f"{self.size[1]:g} times its background"
+            raise ValueError(f"size: a foreground of {size} is larger than it; expected at most 1")
+        return self
+
+
+MAX_SAMPLES = 1_000_000
+"""Composite images of an epoch or of a split on disk, as many as `--count` takes."""
+
+
+class OverlayDataConfig(StrictModel):
+    """Composite images: cut-outs pasted onto backgrounds.
+
+    path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
+    height, width: of the composed images, multiples of 8.
+    backgrounds, foregrounds, placement: what is composed, where no path is given.
+    samples, val_samples: composed for an epoch, and for validation.
+    per_background: so many training images of one background follow one another (the published set: 4000).
+    fresh: each epoch has new ones. Else the same again, as of a set that was written.
+    val_share: of the published layout's backgrounds and foregrounds. None is on both sides; mixed pairs are left out.
+    val_rule: "disjoint" holds out val_share so; "published" validates on backgrounds 76 to 100 (images from 300001 on),
+        whose foregrounds train too: C02 stops there, and `--on-stop warn` trains.
+    mirror: probability of mirroring a training sample with its background, camera, depth and mask.
+    color: one draw a sample, for image and background together.
+    """
+
+    path: str | None = None
+    height: CompositePixels = 64
+    width: CompositePixels = 64
+    backgrounds: BackgroundConfig = BackgroundConfig()
+    foregrounds: ForegroundConfig = ForegroundConfig()
+    placement: PlacementConfig = PlacementConfig()
+    samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] = 10_000
+    val_samples: Annotated[int, Field(ge=0, le=MAX_SAMPLES)] = 500
+    per_background: Annotated[int, Field(ge=1)] = 1
+    fresh: bool = True
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    val_rule: Literal["disjoint", "published"] = "disjoint"
+    mirror: Share = 0.5
+    color: ColorConfig = ColorConfig()
+    cache: CacheConfig = CacheConfig()
+
+    @field_validator("path")
+    @classmethod
+    def _check_path_not_empty(cls, path: str | None) -> str | None:
+        if path == "":
+            raise ValueError("an empty path; null composes")
+        return path
+
+
+class OverlayNetConfig(StrictModel):
+    """The network of the recipe `overlay`.
+
+    network: see `stadia list overlay-networks`: `light`, or `full` with 24,019,618 parameters.
+    output_stride: predict at 1/output_stride of the image size and upsample bilinearly: smoother, at the same cost.
+    init_depth_m: depth that an untrained network predicts, in the unit of the labels.
+    """
+
+    network: Annotated[str, AfterValidator(check_registered(OVERLAY_NETWORKS))] = "light"
+    output_stride: Literal[1, 2, 4, 8] = 1
+    init_depth_m: float = Field(default=10.0, gt=0)
+
+
+def check_overlay_size(height: int, width: int) -> None:
+    """Raise ConfigError with the nearest valid size if the image's sides are no multiples of OVERLAY_STRIDE.
+
+    Examples:
+        >>> check_overlay_size(64, 128)  # multiples of 8 pass
+    """
+    check_size_multiple("overlay", OVERLAY_STRIDE, height=height, width=width)
+
+
+class OverlayLossConfig(StrictModel):
+    """Depth and mask of composite images: a weighted sum of terms (`stadia list overlay-losses`).
+
+    Depth is compared as ln z, scaled to 0 at min_depth and 1 at max_depth. So errors are relative in any unit, and SSIM
+    has a known range.
+
+    name: the loss (`stadia list losses`); a class of your own, module:Class, derives from it.
+    depth_mse, depth_l1, depth_smooth_l1: weights of the mean of d^2, of |d|, and of smooth L1.
+    depth_ssim: weight of 1 - SSIM.
+    depth_gradient: weight of the mean |dx d| + |dy d|, which ignores constants, so it cannot be the only depth term.
+    mask_bce, mask_mse, mask_dice: weights of cross-entropy, squared error of the probability, and 1 - Dice per image.
+    smooth_l1_beta: beta of smooth L1; at 1 all errors are below it, and smooth L1 is half of MSE.
+    balance: weights are shares of the gradient: every `balance_every` steps each term's gradient at the layer that both
+        heads share is measured, and all are scaled to their mean. If false, weights are plain factors.
+    balance_every: steps between two such measurements.
+    monitor: at each logged step, all terms of the table are also computed without a gradient, those that do not train
+        too: `train/monitor/NAME`, and the seconds of each, `train/monitor_s/NAME`.
+    label_stride: compare at 1/label_stride of the image size: the middle label of each block, the mask where at least
+        half of the block has it, and the mean of the prediction.
+    min_depth, max_depth: range of valid labels, in their unit (metres, if the labels are metric).
+    """
+
+    name: LossName = "overlay"
+    depth_mse: TermWeight = 0.0
+    depth_l1: TermWeight = 1.0
+    depth_smooth_l1: TermWeight = 0.0
+    depth_ssim: TermWeight = 0.0
+    depth_gradient: TermWeight = 0.0
+    mask_bce: TermWeight = 1.0
+    mask_mse: TermWeight = 0.0
+    mask_dice: TermWeight = 0.0
+    smooth_l1_beta: float = Field(default=0.02, gt=0)
+    balance: bool = True
+    balance_every: int = Field(default=50, ge=1)
+    monitor: bool = False
+    label_stride: Literal[1, 2, 4, 8] = 1
+    min_depth: float = Field(default=0.25, gt=0)
+    max_depth: float = Field(default=80.0, gt=0)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the weights above 0 by the name of the term."""
+        weights = {name: float(getattr(self, name)) for name in OVERLAY_LOSSES}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
+        if self.min_depth >= self.max_depth:
+            raise ValueError(describe_empty_range("depth", self.min_depth, self.max_depth))
+        depth_errors = ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim")
+        for what, anchors in (("depth", depth_errors), ("mask", ("mask_",))):
+            if not any(name.startswith(anchors) for name in self.weights):
+                only_gradient = "depth_gradient" in self.weights and what == "depth"
+                alone = "depth_gradient alone leaves a constant open; " if only_gradient else ""
+                terms = [name for name in OVERLAY_LOSSES if name.startswith(what) and name != "depth_gradient"]
+                raise ValueError(f"{alone}no term measures the error of the {what}: set one of {', '.join(terms)}")
+        return self
 
 
 class OverlayConfig(RecipeConfig):

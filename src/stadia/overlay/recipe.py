@@ -15,21 +15,22 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from stadia.core.types import DepthScale, Meta, OverlayInputs, OverlayTargets
+from stadia.core.types import DepthScale, Meta
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.loss_checks.loss_case import LossCase, make_overlay_case
+from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
-from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.depth_maps import inverse_from_depth
 from stadia.losses.config import load_loss
 from stadia.losses.loss_report import LossReport
-from stadia.losses.overlay_loss import OverlayLoss
-from stadia.models.config import check_overlay_size
-from stadia.models.overlay_net import OverlayMaps, OverlayNet
-from stadia.overlay.config import OverlayConfig
-from stadia.overlay.data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
+from stadia.overlay.config import OverlayConfig, check_overlay_size
+from stadia.overlay.data.composites import OverlayInputs, OverlayTargets
+from stadia.overlay.data.overlay_data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
+from stadia.overlay.loss_case import make_overlay_case
+from stadia.overlay.losses import OverlayLoss
+from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
+from stadia.overlay.network import OverlayMaps, OverlayNet
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
 

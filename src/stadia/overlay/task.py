@@ -15,25 +15,25 @@ from torch import Tensor
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.core.types import DepthScale, TrackProgress
-from stadia.dataloading.composites import CompositeSamples, open_composites
 from stadia.datasets.frame_store import ReportProgress, resize_image
 from stadia.datasets.image_files import list_images, read_rgb
 from stadia.evaluation.baselines import average_depths, find_best_threshold, max_channel_difference
-from stadia.evaluation.io.image_predictions import OverlayPrediction, read_mask_logits, write_overlay_predictions
 from stadia.evaluation.io.predictions_folder import SCALE_DESCRIPTIONS, Predictions
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.evaluation.plots.colormaps import color_inverse_depth
 from stadia.evaluation.protocols import ALIGNMENT_BY_SCALE
 from stadia.evaluation.recording_scores import write_score
-from stadia.evaluation.validation_metrics import compute_image_sums, compute_overlay_scores, weaker_scale
-from stadia.models.config import OVERLAY_STRIDE
-from stadia.overlay.data import OverlayData
+from stadia.overlay.config import OVERLAY_STRIDE
+from stadia.overlay.data.composites import CompositeSamples, open_composites
+from stadia.overlay.data.overlay_data import OverlayData
+from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
+from stadia.overlay.predictions import OverlayPrediction, read_mask_logits, write_overlay_predictions
 from stadia.overlay.recipe import OverlayRecipe
+from stadia.overlay.world.composer import CompositeSource
+from stadia.overlay.world.composite_files import is_composite_set
 from stadia.predict.describe import describe, describe_end
 from stadia.predict.options import EvaluateOptions, PredictOptions
 from stadia.predict.tasks import LabeledSet, ScoreOutput, Task
-from stadia.synthetic.composites.composer import CompositeSource
-from stadia.synthetic.composites.composite_files import is_composite_set
 from stadia.training.run_folder import Run
 
 MAX_VALIDATION_IMAGES = 1000

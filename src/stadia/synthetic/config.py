@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
 from stadia.core.config import StrictModel, check_range
 from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
-from stadia.datasets.config import SourceOptions, SplitConfig
 
 SPLITS = ("train", "val", "test")
 
@@ -147,118 +146,3 @@ ROOMWORLD_FULL = RoomWorldConfig(train=1500, val=50, test=100, height=240, width
 """1650 rooms of 8 frames, 320x240."""
 
 ROOMWORLD_PRESETS: dict[str, RoomWorldConfig] = {"tiny": ROOMWORLD_TINY, "demo": ROOMWORLD_DEMO, "full": ROOMWORLD_FULL}
-
-
-# -- TableWorld, and cut-outs of its objects
-
-TABLEWORLD_CLASSES = ("background", "bottle", "bowl", "can", "cup", "box", "laptop")
-"""An object's class is its place here."""
-
-
-class TableWorldConfig(SceneCounts):
-    """A dataset: number of tables, views of each, and the camera.
-
-    train, val, test: number of tables. No two splits share the shape of an object either.
-    views: images of each table.  height, width: of an image, pixels.  objects: fewest and most on a table.
-    field_of_view_deg: range of the horizontal field of view; each table draws one.
-    elevation_deg, distance_m: ranges of the camera's elevation over its target on the table, and distance from it.
-    supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
-    noise: shot and read noise of a sensor.
-    """
-
-    scene_name = "table"
-    views: Annotated[int, Field(ge=1, le=1000)] = 4
-    height: Annotated[int, Field(ge=16, le=4096)] = 128
-    width: Annotated[int, Field(ge=16, le=4096)] = 160
-    objects: Annotated[tuple[int, int], check_range(1, 20)] = (3, 6)
-    field_of_view_deg: Annotated[tuple[float, float], check_range(20, 110)] = (48.0, 60.0)
-    elevation_deg: Annotated[tuple[float, float], check_range(5, 85)] = (15.0, 60.0)
-    distance_m: Annotated[tuple[float, float], check_range(0.45, 1.4)] = (0.6, 1.0)
-    supersampling: Supersampling = 3
-    noise: bool = True
-
-
-class CutoutConfig(SceneCounts):
-    """A set of cut-out objects: number, views of each, and size.
-
-    train, val, test: number of objects.
-    views: images of each object.  side: height and width of an image, pixels.
-    elevation_deg: range of the camera's height over the object, as an angle.  field_of_view_deg: of the camera.
-    supersampling: N for N x N samples a pixel, of which alpha is the share that show the object.
-    """
-
-    scene_name = "object"
-    train: Scenes = 240
-    val: Scenes = 40
-    test: Scenes = 40
-    views: Annotated[int, Field(ge=1, le=100)] = 3
-    side: Annotated[int, Field(ge=16, le=2048)] = 128
-    elevation_deg: Annotated[tuple[float, float], check_range(0, 85)] = (2.0, 25.0)
-    field_of_view_deg: Annotated[float, Field(ge=5, le=90)] = 30.0
-    supersampling: Supersampling = 5
-
-
-TABLEWORLD_TINY = TableWorldConfig(train=4, val=2, test=2, views=2)
-"""For tests: eight tables, rendered in seconds."""
-
-TABLEWORLD_DEMO = TableWorldConfig(train=600, val=30, test=60)
-"""For a training of minutes: 690 tables from four sides each, 160x128."""
-
-TABLEWORLD_FULL = TableWorldConfig(train=4000, val=100, test=200, height=256, width=320)
-"""4300 tables from four sides each, 320x256."""
-
-TABLEWORLD_PRESETS: dict[str, TableWorldConfig] = {
-    "tiny": TABLEWORLD_TINY,
-    "demo": TABLEWORLD_DEMO,
-    "full": TABLEWORLD_FULL,
-}
-
-
-# -- Composite images
-
-
-class BackgroundConfig(SourceOptions):
-    """Images with depth onto which cut-outs are pasted: true depth, or a teacher's.
-
-    path, format: see `open_recordings`; null takes RoadWorld's demo worlds from the cache, rendered once.
-    split_by: which images validate. Splits that a data set names stay.  sides: cameras of the rig.
-    teacher: a folder that `stadia predict` wrote for these images; its depth replaces true depth.
-    """
-
-    path: str | None = None
-    format: str = "auto"
-    split_by: SplitConfig = SplitConfig()
-    sides: Annotated[tuple[Literal["left", "right"], ...], Field(min_length=1)] = ("left",)
-    teacher: str | None = None
-
-
-class ForegroundConfig(StrictModel):
-    """Cut-outs: PNG files with an alpha channel.
-
-    path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
-        objects of TableWorld.
-    val_share: of the objects, where the folder names no splits. All views of an object are in one split.
-    """
-
-    path: str | None = None
-    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-
-
-class PlacementConfig(StrictModel):
-    """Position and size of cut-outs.
-
-    rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
-    size: random alone: least and largest longer side, as a share of the image's shorter one.
-    foot: random alone: where the lower edge may lie, as a share of the height from above.
-    """
-
-    rule: Literal["random", "grid"] = "random"
-    size: Annotated[tuple[Annotated[float, Field(gt=0)], float], check_range(0)] = (0.3, 0.6)
-    foot: Annotated[tuple[float, float], check_range(0, 1)] = (0.7, 1.0)
-
-    @model_validator(mode="after")
-    def _check_size(self) -> Self:
-        if self.size[1] > 1:
-            size = f"{self.size[1]:g} times its background"
-            raise ValueError(f"size: a foreground of {size} is larger than it; expected at most 1")
-        return self

@@ -37,7 +37,7 @@ from stadia.diagnostics.monitors.score_monitors import (
     OverfittingMonitor,
     RotationMonitor,
 )
-from stadia.metrics.object_metrics import ImageComparison, matched_scores, mean_average_precisions
+from stadia.objectpose.metrics import ImageComparison, matched_scores, mean_average_precisions
 from stadia.objectpose.recipe import mean_mask_iou
 
 RULE = Rule("P22", "motion/over_depth", lambda v: v > 1, "motion is {:.2g} times the depth", "at most 1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stadia.diagnostics.monitors.score_monitors import FrozenScoresMonitor, RmseMonitor, ScoreRangeMonitor
-from stadia.evaluation.validation_metrics import compute_overlay_scores
+from stadia.overlay.metrics import compute_overlay_scores
 
 
 def test_rmse_is_compared_with_the_mse() -> None:

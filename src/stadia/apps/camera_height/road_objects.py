@@ -17,11 +17,10 @@ from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightReq
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, Recording
 from stadia.core.types import Camera, TrackProgress
+from stadia.datasets.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.datasets.masks.height_priors import find_prior, normalize_class
 from stadia.datasets.masks.mask_files import ROAD, attach_masks, has_road
 from stadia.datasets.masks.mask_objects import find_mask_boxes, is_cut_by_edge
-from stadia.datasets.objects.kitti_objects import KittiObjectImages
-from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.datasets.open_dataset import open_recordings
 from stadia.files.paths import expand_home
 from stadia.geometry.ground.camera_height import BoxedObjects
@@ -78,7 +77,7 @@ class RoadFrame:
 
 def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list[RoadFrame]:
     """Return every frame with masks or labels, in order. Raises DataError without any."""
-    if request.config.data.format == "auto" and detect_object_layout(request.source) == "kitti":
+    if request.config.data.format == "auto" and list_box_splits(request.source):
         return list(_read_labeled(request))
     _, indices = open_masked_recordings(request)
     read = (
@@ -127,8 +126,8 @@ def _read_masked(recording: Recording, index: int, request: CameraHeightRequest)
 
 def _read_labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
     """Yield KITTI images with their labels, which include occlusion and truncation."""
-    for split in list_object_splits(request.source, "kitti"):
-        images = KittiObjectImages.open(request.source, split)
+    for split in list_box_splits(request.source):
+        images = KittiBoxImages.open(request.source, split)
         for index in range(0, len(images), request.every):
             camera = images.camera(index)
             size = camera.height, camera.width

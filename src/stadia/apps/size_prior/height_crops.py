@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT
+from stadia.datasets.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.datasets.formats.stadia_folder import FolderRecording
 from stadia.datasets.image_files import IMAGE_SUFFIXES, read_rgb
 from stadia.datasets.masks.height_priors import normalize_class
 from stadia.datasets.masks.mask_objects import GRAY, crop_object, find_mask_boxes
-from stadia.datasets.objects.kitti_objects import KittiObjectImages
-from stadia.datasets.objects.open_objects import list_object_splits
 from stadia.files.input_files import iterate_csv
 from stadia.files.json_files import read_json
 from stadia.files.paths import safe_join
@@ -64,8 +63,8 @@ def crop_labeled_boxes(
     data: Path, side: int, *, class_name: str = "car", every: int = 1, min_px: int = 25
 ) -> Iterator[HeightCrop]:
     """Yield crops of whole objects of KITTI's boxes: each shows its box, since there are no masks."""
-    for split in list_object_splits(data, "kitti"):
-        images = KittiObjectImages.open(data, split)
+    for split in list_box_splits(data):
+        images = KittiBoxImages.open(data, split)
         for index in range(0, len(images), every):
             image = images.image(index)
             for number, label in enumerate(images.written(index)):

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
+from stadia.datasets.formats.kitti_objects import KittiBoxImages, list_box_splits
 from stadia.datasets.masks.height_priors import normalize_class
 from stadia.datasets.masks.mask_files import MaskFiles
 from stadia.datasets.masks.mask_objects import find_mask_boxes
-from stadia.datasets.objects.kitti_objects import KittiObjectImages
-from stadia.datasets.objects.open_objects import detect_object_layout, list_object_splits
 from stadia.files.paths import expand_home
 
 MIN_IOU = 0.5
@@ -56,13 +55,13 @@ def measure_heights(data: Path, masks: Path | None, every: int = 1) -> Mapping[s
         every: each n-th image.
     """
     data = expand_home(data)
-    if detect_object_layout(data) != "kitti":
+    if not list_box_splits(data):
         found, expected = "no boxes of KITTI", "its folder with training/label_2"
         raise DataError(data, found=found, expected=expected, fix="pass that folder")
     reader = None if masks is None else MaskFiles(expand_home(masks))
     heights: dict[str, list[float]] = {}
-    for split in list_object_splits(data, "kitti"):
-        images = KittiObjectImages.open(data, split)
+    for split in list_box_splits(data):
+        images = KittiBoxImages.open(data, split)
         for index in range(0, len(images), every):
             labels = images.written(index)
             kept = range(len(labels))

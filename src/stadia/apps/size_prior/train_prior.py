@@ -21,8 +21,8 @@ from stadia.apps.size_prior.height_crops import (
 )
 from stadia.core.errors import DataError
 from stadia.core.types import TrackProgress, no_progress
+from stadia.datasets.formats.kitti_objects import list_box_splits
 from stadia.datasets.formats.stadia_folder import FolderRecording
-from stadia.datasets.objects.open_objects import detect_object_layout
 from stadia.datasets.open_dataset import open_recordings
 from stadia.files.paths import expand_home
 from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss, save_size_prior
@@ -62,7 +62,7 @@ def collect_crops(
     data = expand_home(data)
     if data.is_dir() and next(data.rglob(DVM_TABLE), None) is not None:
         crops = [crop for crop in read_dvm_car_crops(data, side) if is_held_out(crop.instance) == (split == "test")]
-    elif detect_object_layout(data) == "kitti":
+    elif list_box_splits(data):
         if split != "test":
             fix = "score it with stadia prior evaluate"
             raise DataError(data, found="KITTI's boxes", expected="RoadWorld or DVM-CAR to train on", fix=fix)

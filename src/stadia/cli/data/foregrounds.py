@@ -10,11 +10,11 @@ from stadia.cli.data.rendering import OutFolder, Seed, Settings, Workers, render
 def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrides: Settings = None) -> None:
     """Render cut-out objects with alpha for pasting onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png, license CC0."""
     from stadia.core.config import resolve_config
-    from stadia.synthetic.config import CutoutConfig
+    from stadia.overlay.config import CutoutConfig
 
     config = resolve_config(CutoutConfig, {}, list(overrides or []))
 
-    from stadia.synthetic.tableworld.tableworld_writer import write_cutouts
+    from stadia.overlay.world.cutouts import write_cutouts
 
     write = partial(write_cutouts, config, out, seed=seed, workers=workers)
     render(write, "rendering cut-outs", sum(config.counts.values()) * config.views)

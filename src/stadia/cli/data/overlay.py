@@ -29,8 +29,8 @@ def overlay(
 ) -> None:
     """Paste cut-outs onto backgrounds with depth, write images, depth and masks, and report overlaps of the splits."""
     from stadia.core.config import resolve_config
-    from stadia.dataloading.config import OverlayDataConfig
     from stadia.files.output_files import check_replaceable
+    from stadia.overlay.config import OverlayDataConfig
 
     if (out is None) == (sheet is None):
         found = "both" if out else "neither"
@@ -42,7 +42,7 @@ def overlay(
 
         sheet = check_replaceable(sheet, "overview", inputs=list_paths(config), force=force)
 
-    from stadia.overlay.data import draw_overlays, write_overlay_set
+    from stadia.overlay.data.overlay_data import draw_overlays, write_overlay_set
 
     with show_progress() as bars:
         if sheet is not None:

@@ -20,7 +20,7 @@ def show(
 ) -> None:
     """Draw the labels of objects on their images: boxes, axes, classes and masks."""
     from stadia.files.output_files import fill_new_folder
-    from stadia.objectpose.object_pose_scores import draw_labels
+    from stadia.objectpose.scores import draw_labels
 
     with fill_new_folder(out) as folder:
         names = [file.name for file in draw_labels(data, split, folder, images, format)]

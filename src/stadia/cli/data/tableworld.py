@@ -22,12 +22,13 @@ def tableworld(
 ) -> None:
     """Render objects on tables: images with exact masks, depth, poses and sizes."""
     from stadia.core.config import resolve_config
-    from stadia.synthetic.config import TABLEWORLD_PRESETS, TableWorldConfig, find_preset
+    from stadia.objectpose.config import TABLEWORLD_PRESETS, TableWorldConfig
+    from stadia.synthetic.config import find_preset
 
     extra = split_counts("--tables", tables) + list(overrides or [])
     config = resolve_config(TableWorldConfig, find_preset(TABLEWORLD_PRESETS, preset).model_dump(mode="json"), extra)
 
-    from stadia.synthetic.tableworld.tableworld_writer import write_tableworld
+    from stadia.objectpose.world.tableworld_writer import write_tableworld
 
     write = partial(write_tableworld, config, out, seed=seed, workers=workers)
     render(write, "rendering TableWorld", sum(config.counts.values()) * config.views)

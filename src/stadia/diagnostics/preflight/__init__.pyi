@@ -3,9 +3,7 @@
 import stadia.core.registry
 
 from .intrinsics_checks import EpipolarComparison as EpipolarComparison
-from .label_checks import check_composites as check_composites
 from .label_checks import check_masks as check_masks
-from .label_checks import check_object_labels as check_object_labels
 from .preflight_runner import make_unreadable_finding as make_unreadable_finding
 from .preflight_runner import run_preflight as run_preflight
 from .recording_survey import RecordingSurvey as RecordingSurvey

@@ -29,6 +29,18 @@ def make_direction(elevation_rad: float, azimuth_rad: float) -> Points:
     return np.array([horizontal * np.sin(azimuth_rad), -np.sin(elevation_rad), horizontal * np.cos(azimuth_rad)])
 
 
+def make_camera_pose(eye: Points, target: Points, roll: float) -> Points:
+    """Return (4, 4) T_world_camera at `eye`, aimed at `target`, turned about its axis by `roll` radians."""
+    z = (target - eye) / np.linalg.norm(target - eye)
+    x = np.cross((0.0, 1.0, 0.0), z)
+    x /= np.linalg.norm(x)
+    y = np.cross(z, x)
+    T = np.eye(4)
+    T[:3, :3] = np.stack([np.cos(roll) * x + np.sin(roll) * y, np.cos(roll) * y - np.sin(roll) * x, z], 1)
+    T[:3, 3] = eye
+    return T
+
+
 @dataclass(frozen=True, slots=True)
 class MeshPart:
     """Triangles of one material.

@@ -124,6 +124,12 @@ class RenderedImage:
     inverse_depth: NDArray[np.float64]
     index: NDArray[np.int32]
 
+    @property
+    def depth_m(self) -> NDArray[np.float32]:
+        """Return z in metres, (H, W); 0 where there is no triangle."""
+        inverse = self.inverse_depth
+        return np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0).astype(np.float32)
+
 
 def transform_to_frame(vertices: Points, body: NDArray[np.int32], T_target_body: Points) -> Points:
     """Transform all vertices (N, 3) by (B, 4, 4). Not by BLAS, whose rounding may depend on its number of threads."""

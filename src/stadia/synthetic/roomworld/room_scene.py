@@ -6,50 +6,34 @@ World: x right, y down, z forward; the floor is y = 0, the room extends from the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stadia.core.seeds import derive_seed, make_generator
-from stadia.geometry.rasterizer import RasterCamera, make_intrinsics
+from stadia.geometry.rasterizer import make_intrinsics
 from stadia.synthetic.config import RoomWorldConfig
-from stadia.synthetic.rendering.mesh import Mesh, Points, make_box, make_direction, make_quad, transform_mesh
-from stadia.synthetic.rendering.renderer import RenderScene, light_bodies, make_shadow_map, make_sun_frame, render_image
-from stadia.synthetic.rendering.shading_kernels import SceneLight, SunLight
+from stadia.synthetic.household_objects import SHAPES, compute_footprint, has_overlap, make_upright_pose
+from stadia.synthetic.rendering.mesh import (
+    Mesh,
+    Points,
+    make_box,
+    make_camera_pose,
+    make_direction,
+    make_quad,
+    transform_mesh,
+)
+from stadia.synthetic.rendering.renderer import RenderedImage
+from stadia.synthetic.rendering.shading_kernels import SunLight
+from stadia.synthetic.rendering.still_scene import StillRenderer, StillScene
 from stadia.synthetic.rendering.surfaces import assemble_parts
 from stadia.synthetic.roadworld.street_models import make_person
 from stadia.synthetic.roomworld.furniture import FURNITURE, Furniture
 from stadia.synthetic.roomworld.room_textures import PRINTS, draw_tint, make_room_textures
-from stadia.synthetic.tableworld.table_objects import SHAPES, compute_footprint, has_overlap
-from stadia.synthetic.tableworld.table_scene import make_camera_pose, make_upright_pose
 
 _MAX_SMALL = 14  # small things in a room
 _MIN_CLEAR_M = 0.3  # from the camera to furniture, and to the walls
 _SHADOW_SIDE, _SHADOW_BIAS_M = 1024, 0.01
-_NO_CONTACT = np.zeros((2, 2), np.float32), np.zeros(3)
-
-
-@dataclass(frozen=True)
-class RoomScene(RenderScene):
-    """Everything needed to render a room.
-
-    T_world_camera: (F, 4, 4) of each frame.  gains: (F,) exposure.  K: (3, 3) pixels.
-    """
-
-    seed: int
-    lamp: SunLight
-    T_world_camera: Points
-    gains: Points
-    K: Points
-
-
-@dataclass(frozen=True, slots=True)
-class RoomView:
-    """An image (H, W, 3) uint8 RGB, and its depth (H, W) float32: z in metres, 0 = beyond a window."""
-
-    image: NDArray[np.uint8]
-    depth_m: NDArray[np.float32]
 
 
 # -- walls, windows, doors and pictures
@@ -270,7 +254,7 @@ def _make_path(
     return _draw_path(make_generator(seed, "path"), config, is_free, size)
 
 
-def make_room(seed: int, config: RoomWorldConfig) -> RoomScene:
+def make_room(seed: int, config: RoomWorldConfig) -> StillScene:
     """Make the room of this seed. Each subsystem has its own random stream: another lamp changes nothing else.
 
     Where a room is so full that no camera fits, the next of its seeds is taken.
@@ -297,7 +281,7 @@ def make_room(seed: int, config: RoomWorldConfig) -> RoomScene:
             shell = [rug, *shell]
         textures = make_room_textures(own, (part.material for part in parts))
         field_of_view = make_generator(own, "lens").uniform(*config.field_of_view_deg)
-        return RoomScene(
+        return StillScene(
             **vars(assemble_parts(parts, np.zeros(len(parts), np.int32), len(shell), textures)),
             seed=own,
             lamp=_make_light(own),
@@ -308,31 +292,20 @@ def make_room(seed: int, config: RoomWorldConfig) -> RoomScene:
     raise AssertionError("20 rooms without a free place")  # the chance is below 1e-9: rooms hold at most 30 pieces
 
 
-class RoomRenderer:
-    """Renders the frames of one room."""
+class RoomRenderer(StillRenderer):
+    """Renders the frames of one room; depth 0 is beyond a window."""
 
-    def __init__(self, room: RoomScene, config: RoomWorldConfig) -> None:
+    def __init__(self, room: StillScene, config: RoomWorldConfig) -> None:
+        super().__init__(
+            room,
+            height=config.height,
+            width=config.width,
+            samples=config.supersampling,
+            shadow_side=_SHADOW_SIDE,
+            shadow_bias_m=_SHADOW_BIAS_M,
+        )
         self.room, self.config = room, config
-        K = room.K
-        self.lens = RasterCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.height, config.width, config.supersampling)
-        self.light = self._make_light()
 
-    def _make_light(self) -> SceneLight:
-        room = self.room
-        depth, depth_map = make_shadow_map(
-            room.vertices, room.triangles[room.surfaces.ground :], make_sun_frame(room.lamp.direction),
-            min_texel_m=0.0, max_texels=_SHADOW_SIDE - 3,
-        )  # fmt: skip
-        nothing_moves = np.empty((0, 0), np.float32), depth_map
-        return light_bodies(room.lamp, np.eye(4)[None], (depth, depth_map), nothing_moves, _SHADOW_BIAS_M, _NO_CONTACT)
-
-    def render(self, frame: int) -> RoomView:
+    def render(self, frame: int) -> RenderedImage:
         """Render one frame with its depth."""
-        room = self.room
-        T_camera_world = np.linalg.inv(room.T_world_camera[frame])[None]
-        noise = make_generator(room.seed, "noise", frame) if self.config.noise else None
-        gain = float(room.gains[frame])
-        rendered = render_image(room, T_camera_world, self.lens, self.light, gain=gain, noise=noise)
-        inverse = rendered.inverse_depth
-        depth = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
-        return RoomView(rendered.image, depth.astype(np.float32))
+        return self.render_view(frame, has_noise=self.config.noise)

@@ -7,6 +7,15 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from stadia.core.seeds import make_generator
+from stadia.synthetic.household_objects import (
+    make_cloth,
+    make_keys,
+    make_label,
+    make_paint,
+    make_stone,
+    make_tiles,
+    make_wood,
+)
 from stadia.synthetic.rendering.mesh import Color
 from stadia.synthetic.rendering.surfaces import Texture, make_fractal_noise, make_plain_texture, make_texel_grid
 from stadia.synthetic.roadworld.road_textures import (
@@ -18,15 +27,6 @@ from stadia.synthetic.roadworld.road_textures import (
     make_foliage,
     make_grass,
     make_sky,
-)
-from stadia.synthetic.tableworld.table_objects import (
-    make_cloth,
-    make_keys,
-    make_label,
-    make_paint,
-    make_stone,
-    make_tiles,
-    make_wood,
 )
 
 FABRICS, PAINTS, PRINTS = 4, 5, 6

@@ -1,1 +1,0 @@
-"""Read images of single objects with poses: stadia's own layout, BOP, NOCS, KITTI."""

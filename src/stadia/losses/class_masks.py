@@ -1,0 +1,70 @@
+"""Losses of class masks, 0 = background: cross-entropy, focal loss, Dice.
+
+logits (B, C, H, W) and integer classes (B, H, W) from 0 to C - 1, or IGNORE_INDEX. Such pixels cost 0 without a
+gradient; exclude them from a mean by `labeled_pixels`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.geometry.se3 import at_least_float32
+
+IGNORE_INDEX = -1
+
+
+def labeled_pixels(classes: Tensor) -> Tensor:
+    """Return (B, 1, H, W) bool, true where the class is labeled.
+
+    Examples:
+        >>> labeled_pixels(torch.tensor([[[0, 2, IGNORE_INDEX]]])).tolist()
+        [[[[True, True, False]]]]
+    """
+    return (classes != IGNORE_INDEX)[:, None]
+
+
+def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Compute -log p of the true class at each pixel, (B, 1, H, W).
+
+    Examples:
+        >>> round(cross_entropy(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1)).item(), 4)  # ln 2: undecided
+        0.6931
+    """
+    values = F.cross_entropy(at_least_float32(logits), classes.long(), reduction="none", ignore_index=IGNORE_INDEX)
+    return values[:, None]
+
+
+def focal_loss(logits: Tensor, classes: Tensor, gamma: float = 2.0) -> Tensor:
+    """Compute -(1 - p)^gamma log p at each pixel, (B, 1, H, W): correct pixels count little (Lin et al., ICCV 2017).
+
+    gamma: 0 is cross-entropy; from 1 on the gradient is finite everywhere. Raises ValueError for other values.
+
+    Examples:
+        >>> round(focal_loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1)).item(), 4)
+        0.1733
+    """
+    if gamma != 0 and gamma < 1:
+        raise ValueError(f"gamma={gamma:g}: 0, or at least 1")
+    surprise = cross_entropy(logits, classes)
+    return (-torch.expm1(-surprise)).pow(gamma) * surprise
+
+
+def dice_loss(logits: Tensor, classes: Tensor, smooth: float = 1.0) -> Tensor:
+    """Compute 1 - Dice of each image, (B,): the mean over the foreground classes in the image.
+
+    Dice = (2 sum p t + smooth) / (sum p + sum t + smooth), with probability p and indicator t of the class (Milletari
+    et al., "V-Net", 3DV 2016). Small classes count as much as large ones, and the background not at all. An image
+    without objects gives 0 (exclude it from the mean), so a pixel loss has to penalize its false positives.
+
+    Examples:
+        >>> logits = torch.tensor([[-9.0, -9.0], [9.0, 9.0]]).view(1, 2, 1, 2)  # both pixels: the object
+        >>> round(dice_loss(logits, torch.ones(1, 1, 2)).item(), 4)
+        0.0
+    """
+    p = (at_least_float32(logits).softmax(1)[:, 1:] * labeled_pixels(classes)).flatten(2)
+    t = F.one_hot(classes.long().clamp(min=0), logits.shape[1]).movedim(-1, 1)[:, 1:].flatten(2).to(p.dtype)
+    share = (2 * (p * t).sum(2) + smooth) / (p.sum(2) + t.sum(2) + smooth)
+    shown = t.any(2)
+    return (1 - share).where(shown, 0.0).sum(1) / shown.sum(1).clamp(min=1)

@@ -1,0 +1,242 @@
+"""Read NOCS datasets in their official layout: CAMERA and REAL (Wang et al., CVPR 2019).
+
+Each image 0000 has 0000_color.png, _coord.png, _depth.png, _mask.png, _meta.txt. There are no poses. A RANSAC
+similarity between object coordinates (_coord) and depth points (_depth) gives them. Objects without a pose are in
+`NocsImages.left_out`; the official tools use the identity for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, GeometryError
+from stadia.core.seeds import derive_seed
+from stadia.core.types import Camera
+from stadia.datasets.image_files import read_raw_depth_png, read_rgb
+from stadia.files.input_files import read_text
+from stadia.files.paths import expand_home, natural_sort_key
+from stadia.geometry.align import umeyama_ransac
+from stadia.objectpose.data.nocs_models import NocsModel, find_models_folder, read_nocs_model
+from stadia.objectpose.data.object_labels import (
+    BACKGROUND,
+    UNLABELED,
+    ObjectImages,
+    ObjectLabel,
+    ObjectLabels,
+    Points,
+    SymmetryLabel,
+    UnlabeledObject,
+)
+
+CLASSES = (BACKGROUND, "bottle", "bowl", "camera", "can", "laptop", "mug")
+_REVOLUTION_CLASSES = {"bottle", "bowl", "can"}  # also a mug with a hidden handle, where its model is there
+
+K_CAMERA = np.array([[577.5, 0.0, 319.5], [0.0, 577.5, 239.5], [0.0, 0.0, 1.0]])
+K_REAL = np.array([[591.0125, 0.0, 322.525], [0.0, 590.16775, 244.11084], [0.0, 0.0, 1.0]])
+
+_LABEL_FILES = ("_coord.png", "_depth.png", "_mask.png", "_meta.txt")
+_BACKGROUND_NUMBER = 255
+_INLIER_M = 0.01
+_MAX_POINTS = 600
+_MIN_PX = 20
+
+
+def read_coordinates(path: Path) -> Points:
+    """Return (H, W, 3) of a _coord.png in [0, 1] about 0.5: x to the object's right, y up, z to its front.
+
+    The files hold 1 - z.
+    """
+    coordinates = read_rgb(path).astype(np.float64) / 255
+    coordinates[..., 2] = 1 - coordinates[..., 2]
+    return coordinates
+
+
+def read_depth(path: Path) -> NDArray[np.float32]:
+    """Return (H, W) z in metres, 0 = none, of a _depth.png.
+
+    It holds millimetres in 16 bits, or in green (high byte) and red (low byte) of three channels.
+    """
+    codes = read_raw_depth_png(path)
+    if codes.ndim == 3:
+        codes = codes[..., 1].astype(np.uint16) * np.uint16(256) + codes[..., 2]  # OpenCV's order: blue, green, red
+    return codes.astype(np.float32) / np.float32(1000)
+
+
+def recover_pose(
+    coordinates: Points, depth_m: NDArray, mask: NDArray[np.bool_], K: Points, seed: int
+) -> tuple[Points, float]:
+    """Estimate an object's pose from normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
+
+    Returns T_camera_object (4, 4), metres, and the diagonal of the object's box in metres, the unit of its coordinates.
+    Raises GeometryError where too few pixels have depth or agree, or where the object would be behind the camera.
+    """
+    rows, columns = np.nonzero(mask & (depth_m > 0))
+    if len(rows) < _MIN_PX:
+        expected = f"at least {_MIN_PX}"
+        raise GeometryError("object", found=f"{len(rows)} pixels with depth", expected=expected, fix="leave it out")
+    if len(rows) > _MAX_POINTS:
+        chosen = np.linspace(0, len(rows) - 1, _MAX_POINTS).astype(int)
+        rows, columns = rows[chosen], columns[chosen]
+    z = depth_m[rows, columns].astype(np.float64)
+    points = np.stack([(columns - K[0, 2]) / K[0, 0] * z, (rows - K[1, 2]) / K[1, 1] * z, z], 1)
+    found = umeyama_ransac(
+        torch.from_numpy(coordinates[rows, columns] - 0.5),
+        torch.from_numpy(points),
+        "sim3",
+        inlier_distance=_INLIER_M,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    T, diagonal_m = np.eye(4), float(found.similarity.scale)
+    T[:3, :3], T[:3, 3] = found.similarity.R.numpy(), found.similarity.t.numpy()
+    if not T[2, 3] > 0 or not diagonal_m > 0:
+        expected = "in front of the camera"
+        raise GeometryError("object", found=f"its center at z = {T[2, 3]:.3g} m", expected=expected, fix="leave it out")
+    return T, diagonal_m
+
+
+def read_meta(path: Path) -> tuple[dict[int, int], bool]:
+    """Return classes by object number (0: distractor), and whether the _meta.txt is of CAMERA (else of REAL)."""
+    text = read_text(path, expected="a line for each object", fix="copy it from the data set")
+    try:
+        lines = [line.split() for line in text.splitlines() if line.strip()]
+        found = {int(words[0]): int(words[1]) for words in lines}
+    except (ValueError, IndexError) as error:
+        expected = "lines of number, class, model"
+        raise DataError(path, found=f"a damaged file ({error})", expected=expected, fix="copy it again") from error
+    columns = {len(words) for words in lines}
+    wrong = [n for n, kind in found.items() if not (0 <= kind < len(CLASSES) and 0 <= n < _BACKGROUND_NUMBER)]
+    if wrong or len(found) != len(lines) or not columns <= {3, 4} or len(columns) > 1:
+        counted = f"{len(lines)} lines of {sorted(columns)} columns"
+        what = f"object {wrong[0]} of class {found[wrong[0]]}" if wrong else counted
+        expected = "numbers once each below 255, classes 0 to 6, and 3 (REAL) or 4 (CAMERA) columns"
+        raise DataError(path, found=what, expected=expected, fix="copy it again")
+    return found, columns == {4}
+
+
+def read_model_names(path: Path) -> dict[int, tuple[str, ...]]:
+    """Return the names of each object's model by its number in a _meta.txt that `read_meta` has read."""
+    lines = [line.split() for line in read_text(path, expected="a line for each object").splitlines() if line.strip()]
+    return {int(words[0]): tuple(words[2:]) for words in lines}
+
+
+class NocsImages(ObjectImages):
+    """Images of a folder and its subfolders (CAMERA/train, real_test).
+
+    With the models (obj_models beside the images) `size_m` is that of the object, and a mug whose handle is hidden has
+    the symmetry of its body. Without them, `size_m` covers only the visible part, and every mug has its handle.
+    """
+
+    classes = CLASSES
+
+    def __init__(self, name: str, stems: list[Path], models: Path | None = None) -> None:
+        self.name, self._stems, self._models = name, stems, models
+        self._known: dict[tuple[str, ...], NocsModel | None] = {}
+        self._cache: dict[int, tuple[dict[int, ObjectLabel], list[UnlabeledObject]]] = {}
+
+    @classmethod
+    def open(cls, dataset: Path, split: str = ".") -> NocsImages:
+        """Open DATASET/SPLIT. Raises DataError where it has no image, or an image lacks one of its five files."""
+        folder = expand_home(dataset) / split
+        images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
+        if not images:
+            raise DataError(folder, found="no *_color.png", expected="NOCS's layout", fix="check the path")
+        stems = [path.with_name(path.name.removesuffix("_color.png")) for path in images]
+        for stem in stems:
+            for path in (stem.with_name(stem.name + ending) for ending in _LABEL_FILES):
+                if not path.exists():
+                    fix = "copy it, or remove the others"
+                    raise DataError(path, found="no such file", expected="five files an image", fix=fix)
+        return cls(folder.name, stems, find_models_folder(folder))
+
+    def __len__(self) -> int:
+        return len(self._stems)
+
+    def _path(self, index: int, ending: str) -> Path:
+        stem = self._stems[index]
+        return stem.with_name(stem.name + ending)
+
+    def file(self, index: int) -> Path:
+        return self._path(index, "_color.png")
+
+    def scene(self, index: int) -> str:
+        folder = self._stems[index].parent
+        return f"{folder.parent.name}/{folder.name}"
+
+    def label_files(self, index: int) -> list[Path]:
+        return [self._path(index, ending) for ending in _LABEL_FILES]
+
+    def camera(self, index: int) -> Camera:
+        _, rendered = read_meta(self._path(index, "_meta.txt"))
+        height, width = self.image(index).shape[:2]
+        return Camera(torch.from_numpy(K_CAMERA if rendered else K_REAL), height, width)
+
+    def labels(self, index: int) -> ObjectLabels:
+        found, left_out = self._recover(index)
+        mask = self._mask(index)
+        instance = np.zeros(mask.shape, np.int32)
+        for place, number in enumerate(found, start=1):
+            instance[mask == number] = place
+        for unlabeled in left_out:
+            instance[mask == unlabeled.number] = UNLABELED
+        return ObjectLabels(instance, tuple(found.values()))
+
+    def left_out(self, index: int) -> list[UnlabeledObject]:
+        """Return objects of known classes without a pose, by number in _mask.png; distractors are not counted."""
+        return self._recover(index)[1]
+
+    def _model(self, names: tuple[str, ...]) -> NocsModel | None:
+        """Return a model by its names in _meta.txt, read once; None without the folder or the file."""
+        if self._models is None or not names:
+            return None
+        if names not in self._known:
+            self._known[names] = read_nocs_model(self._models, names)
+        return self._known[names]
+
+    def _mask(self, index: int) -> NDArray[np.int32]:
+        return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
+
+    def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[UnlabeledObject]]:
+        """Return labels by number and objects without one, cached: recovery is slower than reading the image."""
+        if index in self._cache:
+            return self._cache[index]
+        kinds, rendered = read_meta(self._path(index, "_meta.txt"))
+        names = read_model_names(self._path(index, "_meta.txt"))
+        mask = self._mask(index)
+        coordinates = read_coordinates(self._path(index, "_coord.png"))
+        depth, K = read_depth(self._path(index, "_depth.png")), K_CAMERA if rendered else K_REAL
+        if not mask.shape == coordinates.shape[:2] == depth.shape:
+            found = f"mask {mask.shape}, coordinates {coordinates.shape[:2]}, depth {depth.shape}"
+            raise DataError(self._stems[index], found=found, expected="one size", fix="copy the image again")
+        unknown = set(np.unique(mask).tolist()) - set(kinds) - {_BACKGROUND_NUMBER}
+        if unknown:
+            path = self._path(index, "_mask.png")
+            raise DataError(path, found=f"object {min(unknown)}", expected="those of _meta.txt", fix="copy it again")
+        labels: dict[int, ObjectLabel] = {}
+        left_out: list[UnlabeledObject] = []
+        for number, kind in kinds.items():
+            own = mask == number
+            if kind == 0:
+                continue
+            if not own.any():
+                left_out.append(UnlabeledObject(number, "no pixel shows it", 0))
+                continue
+            try:
+                T_camera_object, diagonal_m = recover_pose(
+                    coordinates, depth, own, K, derive_seed(0, "nocs", index, number)
+                )
+            except GeometryError as error:
+                left_out.append(UnlabeledObject(number, str(error), int(own.sum())))
+                continue
+            symmetry: SymmetryLabel = "revolution" if CLASSES[kind] in _REVOLUTION_CLASSES else "none"
+            size = 2 * np.abs(coordinates[own] - 0.5).max(0) * diagonal_m
+            if (model := self._model(names[number])) is not None:
+                size = model.extent * diagonal_m
+                if CLASSES[kind] == "mug" and not model.shows_handle(coordinates[own] - 0.5):
+                    symmetry = "revolution"
+            labels[number] = ObjectLabel(kind, T_camera_object, size, symmetry, int(own.sum()))
+        self._cache[index] = labels, left_out
+        return self._cache[index]

@@ -1,0 +1,171 @@
+"""Read images of objects in stadia's own layout: written by TableWorld and by users (docs/reference/tableworld.md).
+
+DATASET/dataset.json names the classes, and the folders of each split. Each folder has scene.json (cameras, objects and
+their poses), image/000.png and instance/000.png; depth/000.npy is optional.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.datasets.config import Matrix
+from stadia.datasets.image_files import check_depth_map, check_image_size, read_label_png, read_rgb
+from stadia.datasets.recordings import check_K
+from stadia.datasets.text_files import FileEntry, read_typed_json
+from stadia.files.array_files import read_npy
+from stadia.files.paths import expand_home, safe_join
+from stadia.objectpose.data.object_labels import (
+    BACKGROUND,
+    ObjectImages,
+    ObjectLabel,
+    ObjectLabels,
+    Points,
+    Quaternion,
+    SymmetryLabel,
+    check_labels,
+    check_pose,
+    check_quaternion,
+    check_rotation,
+    check_size,
+    check_visible_size,
+    count_pixels,
+)
+
+_FIX = "see docs/reference/tableworld.md for the layout"
+
+_Row = Annotated[list[float], Field(min_length=4, max_length=4)]
+
+
+class _ObjectDatasetFile(FileEntry):  # dataset.json
+    format: Literal["stadia-objects"]
+    version: int = Field(ge=1, le=1)
+    classes: tuple[str, ...]
+    splits: dict[str, list[str]]
+
+
+class _ObjectEntry(FileEntry):
+    class_: str = Field(alias="class")
+    quaternion_wxyz: Quaternion
+    t_camera_object_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]
+    symmetry: SymmetryLabel = "none"
+    full_px: int = Field(default=0, ge=0)
+
+
+class _ImageEntry(FileEntry):
+    K: Matrix
+    T_world_camera: Annotated[list[_Row], Field(min_length=4, max_length=4)] | None = None
+    height: int = Field(ge=1, le=1 << 16)
+    width: int = Field(ge=1, le=1 << 16)
+    objects: tuple[_ObjectEntry, ...]
+
+
+class _SceneFile(FileEntry):  # scene.json
+    images: tuple[_ImageEntry, ...]
+
+
+def _parse(kind: type[FileEntry], path: Path) -> Any:
+    return read_typed_json(path, kind, expected="the layout of images with objects", fix=_FIX)
+
+
+def read_object_dataset(dataset: Path) -> _ObjectDatasetFile:
+    """Read DATASET/dataset.json. Raises DataError."""
+    path = expand_home(dataset) / "dataset.json"
+    found: _ObjectDatasetFile = _parse(_ObjectDatasetFile, path)
+    if found.classes[:1] != (BACKGROUND,) or len(set(found.classes)) != len(found.classes):
+        expected = f"'{BACKGROUND}', then each once"
+        raise DataError(path, found=f"classes {', '.join(found.classes)}", expected=expected, fix=_FIX)
+    return found
+
+
+class ObjectFolder(ObjectImages):
+    """One split of objects in stadia's own layout, as of TableWorld."""
+
+    def __init__(self, name: str, classes: tuple[str, ...], entries: list[tuple[Path, int, _ImageEntry]]) -> None:
+        self.name, self.classes, self._entries = name, classes, entries
+
+    @classmethod
+    def open(cls, dataset: Path, split: str) -> ObjectFolder:
+        """Open a split; empty where the dataset has no such split. Raises DataError that names the wrong file."""
+        dataset = expand_home(dataset)
+        description = read_object_dataset(dataset)
+        entries = []
+        for name in description.splits.get(split, []):
+            folder = safe_join(dataset, name)
+            path = folder / "scene.json"
+            scene: _SceneFile = _parse(_SceneFile, path)
+            for number, entry in enumerate(scene.images):
+                if entry.T_world_camera is not None:
+                    check_rotation(f"{path}: image {number}, T_world_camera", np.array(entry.T_world_camera)[:3, :3])
+                entries.append((folder, number, entry))
+        return cls(f"{dataset.name}/{split}", description.classes, entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _path(self, index: int, kind: str, suffix: str = ".png") -> Path:
+        folder, number, _ = self._entries[index]
+        return folder / kind / f"{number:03d}{suffix}"
+
+    def file(self, index: int) -> Path:
+        return self._path(index, "image")
+
+    def scene(self, index: int) -> str:
+        folder = self._entries[index][0]
+        return f"{folder.parent.name}/{folder.name}"
+
+    def label_files(self, index: int) -> list[Path]:
+        return [self._entries[index][0] / "scene.json", self._path(index, "instance")]
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        return self._check_size(index, self.file(index), read_rgb(self.file(index)))
+
+    def _check_size(self, index: int, path: Path, image: NDArray) -> NDArray:
+        entry = self._entries[index][2]
+        check_image_size(path, image, entry.height, entry.width, like=" as in scene.json")
+        return image
+
+    def camera(self, index: int) -> Camera:
+        folder, number, entry = self._entries[index]
+        K = check_K(f"{folder / 'scene.json'}: image {number}", np.array(entry.K))
+        return Camera(torch.from_numpy(K), entry.height, entry.width)
+
+    def depth_m(self, index: int) -> NDArray[np.float32] | None:
+        """Return (H, W) z in metres, 0 = none; None where the dataset has no depth."""
+        path, entry = self._path(index, "depth", ".npy"), self._entries[index][2]
+        if not path.exists():
+            return None
+        depth = read_npy(path, shape=(entry.height, entry.width)).astype(np.float32)
+        return check_depth_map(path, depth, entry.height, entry.width)
+
+    def labels(self, index: int) -> ObjectLabels:
+        folder, number, entry = self._entries[index]
+        path = self._path(index, "instance")
+        instance = self._check_size(index, path, read_label_png(path))
+        visible = count_pixels(instance, len(entry.objects))
+        what, K = f"{folder / 'scene.json'}: image {number}, object", np.array(entry.K)
+        objects = tuple(
+            self._check_object(f"{what} {place}", entry_of_object, K, int(count))
+            for place, (entry_of_object, count) in enumerate(zip(entry.objects, visible, strict=True), start=1)
+        )
+        return check_labels(path, ObjectLabels(instance, objects))
+
+    def _check_object(self, what: str, one: _ObjectEntry, K: Points, visible_px: int) -> ObjectLabel:
+        if one.class_ not in self.classes[1:]:
+            expected = f"one of {', '.join(self.classes[1:])}"
+            raise DataError(what, found=f"class '{one.class_}'", expected=expected)
+        for turn in [one.symmetry] if isinstance(one.symmetry, str) else one.symmetry:
+            if not isinstance(turn, str):
+                check_quaternion(f"{what}, symmetry", turn)
+        T = check_pose(what, check_quaternion(what, one.quaternion_wxyz), one.t_camera_object_m)
+        size_m = check_size(what, one.size_m)
+        check_visible_size(what, T, size_m, K, visible_px)
+        return ObjectLabel(self.classes.index(one.class_), T, size_m, one.symmetry, visible_px, one.full_px)

@@ -1,0 +1,153 @@
+"""Detect the format of object images by names alone, open a split, and hold out a part to validate.
+
+Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stadia.core.errors import ConfigError, DataError
+from stadia.core.registry import Registry
+from stadia.files.json_files import read_json
+from stadia.files.paths import expand_home
+
+if TYPE_CHECKING:
+    from stadia.objectpose.data.bop import BopImages
+    from stadia.objectpose.data.object_labels import ObjectImages
+
+
+OBJECT_FORMATS = Registry(
+    "format of object data",
+    {
+        "objects": "stadia.objectpose.data.object_folder:ObjectFolder",
+        "bop": "stadia.objectpose.data.bop:BopImages",
+        "nocs": "stadia.objectpose.data.nocs:NocsImages",
+        "kitti": "stadia.objectpose.data.kitti_boxes:KittiObjectImages",
+    },
+    entry_points="stadia.object_datasets",
+)
+"""Stadia's own layout (TableWorld and users, docs/reference/tableworld.md), BOP's, NOCS's, KITTI's."""
+
+LAYOUTS: Mapping[str, str] = {
+    "objects": "dataset.json of stadia's own layout",
+    "bop": "SPLIT/000001/scene_gt.json of BOP",
+    "nocs": "*_coord.png of NOCS",
+    "kitti": "SPLIT/label_2 of KITTI",
+}
+
+
+def detect_object_layout(path: Path) -> str | None:
+    """Return the name in OBJECT_FORMATS of a folder's layout; None without one, or for a dataset of another recipe."""
+    described = path / "dataset.json"
+    if described.is_file():
+        return "objects" if _is_object_dataset(described) else None
+    others = ("bop", "nocs", "kitti") if path.is_dir() else ()
+    return next((name for name in others if list_object_splits(path, name)), None)
+
+
+def _is_object_dataset(described: Path) -> bool:
+    try:
+        content = read_json(described)
+    except DataError:
+        return False
+    return isinstance(content, dict) and content.get("format") == "stadia-objects"
+
+
+def list_object_splits(path: Path, layout: str) -> list[str]:
+    """Return the names of a dataset's splits, sorted; those of dataset.json in its order."""
+    if layout == "objects":
+        splits = read_json(path / "dataset.json").get("splits", {})
+        return [name for name, folders in splits.items() if folders]
+    if layout == "bop":
+        return sorted({scene.parent.parent.name for scene in path.glob("*/[0-9]*/scene_gt.json")})
+    if layout == "nocs":
+        below = sorted(folder.name for folder in path.glob("*/") if next(folder.rglob("*_coord.png"), None) is not None)
+        return below or ["."] * any(path.glob("*_coord.png"))
+
+    from stadia.datasets.formats.kitti_objects import list_box_splits
+
+    return list_box_splits(path)
+
+
+def describe_layout(path: Path) -> str | None:
+    """Return what a path holds, for messages; None where these are no images of objects."""
+    layout = detect_object_layout(path)
+    return None if layout is None else f"images of objects ({LAYOUTS[layout]})"
+
+
+BOX_FORMATS = frozenset({"kitti"})  # formats without masks: their boxes are drawn and scored, but not trained on
+
+
+def detect_object_format(path: Path) -> str:
+    """Return the format of a folder. Raises DataError where it is none of OBJECT_FORMATS."""
+    path = expand_home(path)
+    if (path / "dataset.json").is_file():
+        return "objects"
+    if (layout := detect_object_layout(path)) is not None:
+        return layout
+    found = "no images of objects" if path.is_dir() else "no such folder"
+    fix = "check the path; docs/how-to/objectpose.md describes each layout"
+    raise DataError(path, found=found, expected=f"one of: {', '.join(LAYOUTS.values())}", fix=fix)
+
+
+def open_object_images(path: Path, split: str, format: str = "auto") -> ObjectImages:
+    """Open one split of a dataset. Raises ConfigError for an unknown format, DataError for a split without images.
+
+    format: a name of `OBJECT_FORMATS` or of an entry point, or `module:Class` of your own, with a class method
+        `open(path, split)` that returns `ObjectImages`; "auto" detects one of `OBJECT_FORMATS`.
+    """
+    path = expand_home(path)
+    if format == "auto":
+        format = detect_object_format(path)
+    reader = OBJECT_FORMATS.load(format)
+    if not hasattr(reader, "open"):
+        expected = "a class with `open(path, split)` that returns stadia.objectpose.data.object_labels.ObjectImages"
+        raise ConfigError(OBJECT_FORMATS.kind, found=f"'{format}', which is none", expected=expected, fix="define one")
+    images: ObjectImages = reader.open(path, split)
+    if not len(images):
+        splits = ", ".join(list_object_splits(path, "objects") if format == "objects" else ()) or "none"
+        fix = "pass one of these; to train with one alone, data.val_split=null holds the last of its images out"
+        raise DataError(path, found=f"no image in '{split}'", expected=f"one of its splits: {splits}", fix=fix)
+    return images
+
+
+def has_split(path: Path, split: str, format: str = "auto") -> bool:
+    """Return whether a dataset has a split of this name. Raises DataError for other folders."""
+    path = expand_home(path)
+    if (detect_object_format(path) if format == "auto" else format) != "objects":
+        return (path / split).is_dir()
+
+    from stadia.objectpose.data.object_folder import read_object_dataset
+
+    return bool(read_object_dataset(path).splits.get(split))
+
+
+def unwrap_bop(images: ObjectImages) -> BopImages | None:
+    """Return the same images as BOP's, without the subset or cache around them; None for another format."""
+    from stadia.objectpose.data.bop import BopImages
+    from stadia.objectpose.data.object_labels import CachedLabels, ObjectSubset
+
+    if isinstance(images, CachedLabels):
+        return unwrap_bop(images.whole)
+    if isinstance(images, ObjectSubset):
+        whole = unwrap_bop(images.whole)
+        return None if whole is None else whole.part(images.indices)
+    return images if isinstance(images, BopImages) else None
+
+
+def split_train_val(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectImages]:
+    """Split off the last `share` of the images, at least one, to validate: neighbors in a video are similar.
+
+    Raises DataError where nothing would be left to train.
+    """
+    from stadia.objectpose.data.object_labels import ObjectSubset
+
+    count = max(1, round(share * len(images)))
+    if count >= len(images):
+        expected = "some to train and some to hold out"
+        raise DataError(images.name, found=f"{len(images)} images", expected=expected, fix="lower data.val_share")
+    first = len(images) - count
+    return ObjectSubset(images, range(first)), ObjectSubset(images, range(first, len(images)))

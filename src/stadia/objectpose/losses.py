@@ -1,0 +1,331 @@
+"""The object pose loss and its parts: rotation (ROTATION_LOSSES), center direction, log depth, size, class masks.
+
+Rotation losses take `quaternion` (..., 4) w, x, y, z of any length, `true` (..., 4) of length 1, and the objects'
+`Symmetry` or None, and return (...). Each is minimal at the truth and its symmetric equivalents, and rises up to the
+farthest orientation; q and -q have equal loss. (-log(eps + 1 - |q . q_true|) falls towards 180 degrees, and is refused;
+-log|q . q_true| rises, and is `minus_log_dot`.)
+Gradients are finite everywhere: at the truth, at 180 degrees, and for the zero quaternion, which counts as 180 degrees.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.errors import GeometryError
+from stadia.core.types import TensorDataclass
+from stadia.geometry.segments import Segments, segment_means, segment_sums
+from stadia.losses.class_masks import cross_entropy, dice_loss, focal_loss, labeled_pixels
+from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
+from stadia.objectpose import ROTATION_LOSSES
+from stadia.objectpose.boxes import Symmetry, half_angle_sin_cos
+from stadia.objectpose.config import ObjectPoseLossConfig, RotationLossConfig
+from stadia.objectpose.instances import unit_directions
+
+EPS = 0.1
+"""The slope of `bounded_log` in 1 - a^2 is 1 / EPS at the truth and 1 / (1 + EPS) at 180 degrees."""
+
+
+MIN_QUATERNION_NORM = 1e-18
+"""Shorter quaternions have no angle, since their squares underflow in float32."""
+
+
+def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:
+    """Return `half_angle_sin_cos`, or 180 degrees without a gradient for a zero quaternion."""
+    sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
+    return sine.where(torch.maximum(sine, cosine) > MIN_QUATERNION_NORM, 1.0), cosine
+
+
+def geodesic(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+    """Compute the angle in radians, 0 to pi. The gradient's size is constant, so steps have to shrink to converge.
+
+    Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(torch.rad2deg(geodesic(turned, upright)).item(), 2)
+        106.26
+    """
+    return 2 * torch.atan2(*_some_angle(quaternion, true, symmetry))
+
+
+def bounded_log(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
+    """Compute log((1 - a^2 + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest near the truth.
+
+    Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(bounded_log(turned, upright).item(), 3), bounded_log(-upright, upright).item()
+        (2.001, 0.0)
+    """
+    return torch.log1p(one_minus_dot_squared(quaternion, true, symmetry) / eps)
+
+
+def log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
+    """Compute log((1 - a + eps) / eps) with a = |q . q_true|: from 0 to log(1 + 1 / eps).
+
+    It is log(eps + 1 - a) but for a constant, which makes it 0 at the truth. Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(log_dot(turned, upright).item(), 3)
+        1.609
+    """
+    return torch.log1p(_one_minus_dot(quaternion, true, symmetry) / eps)
+
+
+def minus_log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None, *, eps: float = EPS) -> Tensor:
+    """Compute -log((a + eps) / (1 + eps)) with a = |q . q_true|: from 0 to log(1 + 1 / eps), steepest at 180 degrees.
+
+    Without eps it would be -log(a), which has no bound. Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(minus_log_dot(turned, upright).item(), 3)
+        0.452
+    """
+    return -torch.log1p(-_one_minus_dot(quaternion, true, symmetry) / (1 + eps))
+
+
+def _one_minus_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> Tensor:
+    """Return 1 - a, (...), without a difference of close numbers."""
+    sine, cosine = _some_angle(quaternion, true, symmetry)
+    length = (sine.square() + cosine.square()).sqrt()
+    return sine.square() / (length * (length + cosine))
+
+
+def one_minus_dot_squared(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+    """Compute 1 - a^2 with a = |q . q_true|, the squared sine of half the angle: 0 to 1, smooth, flat at both ends.
+
+    Independent of the quaternion's length.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(one_minus_dot_squared(turned, upright).item(), 3)
+        0.64
+    """
+    sine, cosine = _some_angle(quaternion, true, symmetry)
+    return sine.square() / (sine.square() + cosine.square())
+
+
+def squared_error(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+    """Compute |q - q_true|^2 to the nearer of q_true and -q_true: the baseline.
+
+    It also trains the length to 1 (`loss.rotation_of=pixel`). The mean of an object has length 1 already, which leaves
+    2 - 2 |q . q_true|. Symmetric objects: to the nearest equivalent quaternion.
+
+    Examples:
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(squared_error(turned, upright).item(), 3)
+        0.8
+    """
+    sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
+    return sine.square() + (cosine - 1).square()
+
+
+def norm_penalty(quaternion: Tensor) -> Tensor:
+    """Compute (|q| - 1)^2, (...). Losses that ignore the length only make it grow, which shrinks the steps.
+
+    Examples:
+        >>> norm_penalty(torch.tensor([2.0, 0.0, 0.0, 0.0])).item()
+        1.0
+    """
+    dtype = torch.promote_types(quaternion.dtype, torch.float32)
+    return (torch.linalg.vector_norm(quaternion.to(dtype), dim=-1) - 1).square()
+
+
+def center_error(predicted: Tensor, true: Tensor) -> Tensor:
+    """Compute smooth L1 of the direction to the center, (..., 2) x, y to (...) (Peng et al., "PVNet", CVPR 2019).
+
+    true: unit vectors (`unit_directions`). The prediction is not normalized: its length is trained to 1, and the
+    opposite direction still has a gradient.
+
+    Examples:
+        >>> center_error(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])).item()
+        1.0
+    """
+    dtype = torch.promote_types(predicted.dtype, torch.float32)
+    return F.smooth_l1_loss(predicted.to(dtype), true.to(dtype), reduction="none").sum(-1)
+
+
+def log_depth_error(log_depth: Tensor, true_m: Tensor) -> Tensor:
+    """Compute |log_depth - ln z_true|, (...); 0 where true_m is 0 = none, so exclude it from means.
+
+    Examples:
+        >>> round(log_depth_error(torch.tensor(0.0), torch.tensor(torch.e)).item(), 4)
+        1.0
+    """
+    known = true_m > 0
+    return (log_depth - true_m.where(known, 1.0).log()).abs().where(known, 0.0)
+
+
+def size_error(size_m: Tensor, true_m: Tensor) -> Tensor:
+    """Average |size - size_true| over x, y, z, divided by the true diagonal, (..., 3) to (...).
+
+    true_m: with a diagonal above 0. Predicted sizes may have any sign.
+
+    Examples:
+        >>> round(size_error(torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 1.0])).item(), 4)
+        0.1925
+    """
+    return (size_m - true_m).abs().mean(-1) / torch.linalg.vector_norm(true_m, dim=-1)
+
+
+# -- the loss of a batch
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPosePrediction(TensorDataclass):
+    """Predictions for B images that show M labeled objects, at the P pixels of their `Segments`.
+
+    class_logits: (B, C, H, W), C classes with the background.
+    place: (P, 2) x, y of the pixels.
+    pixel_quaternion: (P, 4) w, x, y, z of any length.  pixel_to_center: (P, 2) x, y of any length.
+    quaternion: (M, 4) unit.  log_depth: (M,) ln z in metres.  size_m: (M, 3).
+    """
+
+    class_logits: Tensor
+    place: Tensor
+    pixel_quaternion: Tensor
+    pixel_to_center: Tensor
+    quaternion: Tensor
+    log_depth: Tensor
+    size_m: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPoseLabels:
+    """Labels of B images that show M objects.
+
+    class_map: (B, H, W) integers from 0 = background to C - 1, or IGNORE_INDEX.
+    segments: the P pixels of the M objects.
+    quaternion: (M, 4) w, x, y, z, unit.  center_px: (M, 2) x, y of the projected object center.
+    depth_m: (M,) z of the center.  size_m: (M, 3).  symmetry: of the M objects.
+    """
+
+    class_map: Tensor
+    segments: Segments
+    quaternion: Tensor
+    center_px: Tensor
+    depth_m: Tensor
+    size_m: Tensor
+    symmetry: Symmetry
+
+
+def build_rotation_loss(config: RotationLossConfig) -> Callable[[Tensor, Tensor, Symmetry | None], Tensor]:
+    """Return the weighted sum of the configured rotation losses, a function (q, true, symmetry) to (...).
+
+    Examples:
+        >>> loss = build_rotation_loss(RotationLossConfig(name="geodesic", also={"squared_error": 0.5}))
+        >>> upright, turned = torch.tensor([1.0, 0, 0, 0]), torch.tensor([0.6, 0, 0.8, 0])
+        >>> round(loss(turned, upright, None).item(), 3)
+        2.255
+    """
+    losses = []
+    for name, weight in config.weights.items():
+        loss = ROTATION_LOSSES.load(name)
+        takes_eps = "eps" in inspect.signature(loss).parameters
+        losses.append((weight, partial(loss, eps=config.eps) if takes_eps else loss))
+    if len(losses) == 1:
+        return losses[0][1]
+
+    def add_losses(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = None) -> Tensor:
+        return torch.stack([weight * loss(quaternion, true, symmetry) for weight, loss in losses]).sum(0)
+
+    return add_losses
+
+
+class ObjectPoseLoss:
+    """Terms by name, weighted by the configuration. An image without objects trains the mask only.
+
+    Terms are means over pixels, images or objects of all processes, so every process must call it. Accumulated batches
+    have equal weight, since the object count of the next batches is unknown.
+    """
+
+    def __init__(self, config: ObjectPoseLossConfig | None = None) -> None:
+        self.config = config or ObjectPoseLossConfig()
+        self.rotation = build_rotation_loss(self.config.rotation)
+
+    def __call__(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> LossReport:
+        """Compute the loss of a batch. Raises GeometryError if prediction and labels differ in pixels or objects."""
+        _check_counts(predicted, labels)
+        known, shown = labeled_pixels(labels.class_map), (labels.class_map > 0).flatten(1).any(1)
+        count = known.new_full((), labels.segments.count, dtype=torch.float32)
+        pixels, images, objects = average_count_over_processes(
+            torch.stack((known.sum().float(), shown.sum().float(), count))
+        )
+        terms = self._mask_terms(predicted.class_logits, labels.class_map, pixels, images)
+        terms |= {name: divide_sum(values, objects) for name, values in self._object_terms(predicted, labels).items()}
+        weighted = {name: self._weight(name) * value for name, value in terms.items()}
+        total = torch.stack([*weighted.values(), _zero_term(predicted)]).sum()
+        terms = {name: value.detach() for name, value in weighted.items()}
+        return LossReport(total, terms, {}, least=dict.fromkeys(terms, 0.0))
+
+    def _weight(self, term: str) -> float:
+        of_rotation = {"rotation": self.config.rotation_weight, "norm": self.config.rotation.norm_penalty}
+        return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
+
+    def _mask_terms(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
+        """Return the mask terms, means over labeled pixels and over images with objects."""
+        config, terms = self.config, {}
+        if config.cross_entropy:
+            terms["cross_entropy"] = divide_sum(cross_entropy(logits, classes), pixels)
+        if config.focal:
+            terms["focal"] = divide_sum(focal_loss(logits, classes, config.focal_gamma), pixels)
+        if config.dice:
+            terms["dice"] = divide_sum(dice_loss(logits, classes), images)  # 0 of an image without an object
+        return terms
+
+    def _object_terms(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> dict[str, Tensor]:
+        """Return the terms of each object, (M,)."""
+        segment, count = labels.segments.segment, labels.segments.count
+        average = partial(segment_means, segment=segment, count=count, weights=self._weigh_pixels(predicted, labels))
+        if self.config.rotation_of == "object":
+            rotation = self.rotation(predicted.quaternion, labels.quaternion, labels.symmetry)
+        else:
+            true, symmetry = labels.quaternion[segment], labels.symmetry[segment]
+            rotation = average(self.rotation(predicted.pixel_quaternion, true, symmetry))
+        direction = unit_directions(labels.center_px[segment], predicted.place)
+        return {
+            "rotation": rotation,
+            "norm": average(norm_penalty(predicted.pixel_quaternion)),
+            "center": average(center_error(predicted.pixel_to_center, direction)),
+            "depth": log_depth_error(predicted.log_depth, labels.depth_m),
+            "size": size_error(predicted.size_m, labels.size_m),
+        }
+
+    def _weigh_pixels(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> Tensor | None:
+        """Return (P,) 1 where the predicted mask has the object's class, and all 1 for an object where it never has."""
+        if self.config.pixels == "all":
+            return None
+        segments, logits = labels.segments, predicted.class_logits.detach()
+        true = segments.gather(labels.class_map[:, None])[:, 0]
+        agrees = (segments.gather(logits).argmax(1) == true).to(logits.dtype)
+        found = segment_sums(agrees, segments.segment, segments.count) > 0
+        return agrees.where(found[segments.segment], 1.0)
+
+
+def _check_counts(predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> None:
+    pixels, objects = len(labels.segments.segment), labels.segments.count
+    found = [len(x) for x in (predicted.place, predicted.pixel_quaternion, predicted.pixel_to_center)]
+    found += [len(x) for x in (predicted.quaternion, predicted.log_depth, predicted.size_m)]
+    found += [len(x) for x in (labels.quaternion, labels.center_px, labels.depth_m, labels.size_m)]
+    if found != [pixels] * 3 + [objects] * 7:
+        given = f"{', '.join(map(str, found))} rows (3 tensors of pixels, 7 of objects)"
+        expected = f"{pixels} of pixels and {objects} of objects"
+        fix = "predict at the pixels of the labels' segments"
+        raise GeometryError("object pose loss", found=given, expected=expected, fix=fix)
+
+
+def _zero_term(predicted: ObjectPosePrediction) -> Tensor:
+    """Return 0 with a zero gradient for every prediction: DDP requires a gradient for each weight."""
+    of_pixels = (predicted.class_logits, predicted.pixel_quaternion, predicted.pixel_to_center)
+    outputs = (*of_pixels, predicted.quaternion, predicted.log_depth, predicted.size_m)
+    return torch.stack([output[:0].sum() for output in outputs]).sum()

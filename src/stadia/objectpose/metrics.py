@@ -1,0 +1,432 @@
+"""Match objects, and compute pose errors, 3D IoU and average precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stadia.core.types import TensorDataclass
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix, transform
+from stadia.objectpose import boxes
+from stadia.objectpose.boxes import Symmetry, symmetric_angle_deg
+
+# -- Match predictions to objects, one to one, within one image and class.
+#
+# A prediction without an object is a false positive, an object without a prediction a false negative; both are counted.
+
+FloatArray = NDArray[np.float64]
+IndexArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """predicted, true: (K,) rows of the pairs.  false_positives, false_negatives: rows that are in none."""
+
+    predicted: IndexArray
+    true: IndexArray
+    false_positives: IndexArray
+    false_negatives: IndexArray
+
+
+def instance_mask_iou(predicted: Tensor, true: Tensor, predicted_count: int, true_count: int) -> FloatArray:
+    """Return IoU (P, G) of instance maps (H, W) of one image: 0 = none, n = the n-th object from 1.
+
+    Examples:
+        >>> predicted, true = torch.tensor([[1, 1, 0]]), torch.tensor([[1, 0, 0]])
+        >>> instance_mask_iou(predicted, true, 1, 1).tolist()
+        [[0.5]]
+    """
+    seen = (true_count + 1) * predicted.long().flatten() + true.long().flatten()
+    shape = predicted_count + 1, true_count + 1
+    pixels = torch.bincount(seen, minlength=shape[0] * shape[1]).view(shape)
+    shared = pixels[1:, 1:].double()
+    joint = pixels[1:].sum(1, keepdim=True) + pixels[:, 1:].sum(0, keepdim=True) - shared
+    found: FloatArray = (shared / joint.clamp(min=1)).cpu().numpy()
+    return found
+
+
+def match_hungarian(overlap: FloatArray, same_class: BoolArray, threshold: float = 0.5) -> Matches:
+    """Return the pairs of one class with the largest sum of overlaps (P, G) above the threshold (Hungarian method).
+
+    Examples:
+        >>> pairs = match_hungarian(np.array([[0.6, 0.9], [0.8, 0.0]]), np.ones((2, 2), bool))
+        >>> pairs.predicted.tolist(), pairs.true.tolist()
+        ([0, 1], [1, 0])
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
+    worth = np.where(same_class & (overlap >= threshold), overlap, 0.0)
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    paired = worth[rows, columns] > 0
+    return _make_matches(rows[paired], columns[paired], overlap.shape)
+
+
+def match_greedy(cost: FloatArray, allowed: BoolArray, score: FloatArray) -> IndexArray:
+    """Return the object taken by each prediction, (P,), -1 = none: by score, the cheapest (P, G) free and allowed one.
+
+    Predictions of equal score choose together: as many as possible, with the least sum of costs (Hungarian method). So
+    the order of rows does not matter.
+
+    Examples:
+        >>> match_greedy(np.array([[1.0, 2.0], [1.0, 5.0]]), np.ones((2, 2), bool), np.array([0.5, 0.9])).tolist()
+        [1, 0]
+    """
+    taken = np.full(cost.shape[0], -1, dtype=np.int64)
+    free = np.ones(cost.shape[1], dtype=bool)
+    able = np.any(allowed, axis=1)
+    for one in np.unique(-score[able]):
+        rows = np.flatnonzero(able & (-score == one))
+        columns = np.flatnonzero(free & np.any(allowed[rows], axis=0))
+        chosen, of_columns = _match_cheapest(cost[np.ix_(rows, columns)], allowed[np.ix_(rows, columns)])
+        taken[rows[chosen]] = columns[of_columns]
+        free[columns[of_columns]] = False
+    return taken
+
+
+def _match_cheapest(cost: FloatArray, allowed: BoolArray) -> tuple[IndexArray, IndexArray]:
+    """Return rows and columns of as many allowed pairs (P, G) as possible, with the least sum of costs."""
+    if len(cost) == 1:
+        columns = np.flatnonzero(allowed[0])
+        return np.zeros(min(len(columns), 1), dtype=np.int64), columns[cost[0, columns].argsort(kind="stable")[:1]]
+    least, span = cost.min(initial=np.inf, where=allowed), np.ptp(cost[allowed]) if allowed.any() else 0.0
+    relative = (np.where(allowed, cost, least) - least) / (span or 1.0)
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
+    worth = np.where(allowed, len(cost) + 1 - relative, 0.0)  # one pair more outweighs all
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    paired = allowed[rows, columns]
+    return rows[paired], columns[paired]
+
+
+def _make_matches(predicted: IndexArray, true: IndexArray, shape: tuple[int, ...]) -> Matches:
+    left = (np.setdiff1d(np.arange(size), of) for size, of in zip(shape, (predicted, true), strict=True))
+    return Matches(predicted, true, *left)
+
+
+# -- errors of poses and sizes (M,) float64, of predictions and objects that are matched row by row
+
+
+@dataclass(frozen=True, slots=True)
+class PosedObjects(TensorDataclass):
+    """M objects, predicted or true.
+
+    class_id: (M,) whole numbers, above 0.
+    T_camera_object: (M, 4, 4), metres.
+    size_m: (M, 3), lengths along the object's x, y, z.
+    symmetry: of M objects; that of predictions is not read.
+    score: (M,) confidence of predictions; that of the truth is not read.
+    """
+
+    class_id: Tensor
+    T_camera_object: Tensor
+    size_m: Tensor
+    symmetry: Symmetry
+    score: Tensor
+
+    def __len__(self) -> int:
+        return len(self.class_id)
+
+    def __getitem__(self, index: Tensor) -> PosedObjects:
+        T, size_m, symmetry = self.T_camera_object[index], self.size_m[index], self.symmetry[index]
+        return PosedObjects(self.class_id[index], T, size_m, symmetry, self.score[index])
+
+
+def rotation_error_deg(predicted: PosedObjects, true: PosedObjects) -> Tensor:
+    """Return the angle between predicted and true rotation, degrees, 0 to 180, the least over the object's symmetry."""
+    q, q_true = (quaternion_wxyz_from_matrix(x.T_camera_object[..., :3, :3].double()) for x in (predicted, true))
+    return symmetric_angle_deg(q, q_true, true.symmetry)
+
+
+def translation_error_cm(predicted: PosedObjects, true: PosedObjects) -> Tensor:
+    """Return the distance between predicted and true center, centimetres."""
+    predicted_m, true_m = (x.T_camera_object[..., :3, 3].double() for x in (predicted, true))
+    return 100 * (predicted_m - true_m).norm(dim=-1)
+
+
+def iou_3d(predicted: PosedObjects, true: PosedObjects) -> Tensor:
+    """Return the exact IoU of the oriented boxes, 0 to 1, the best over the truth's symmetry."""
+    given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
+    return boxes.symmetric_box_iou(*given, true.symmetry)
+
+
+def iou_3d_hull(predicted: PosedObjects, true: PosedObjects) -> Tensor:
+    """Return the IoU of the axis-aligned hulls of both boxes, as NOCS evaluations do; usually too large."""
+    given = (predicted.T_camera_object, predicted.size_m, true.T_camera_object, true.size_m)
+    return boxes.max_hull_iou_over_turns(*given, true.symmetry.revolution)
+
+
+# -- distances of a model
+
+
+def add_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> Tensor:
+    """Return ADD: the mean distance (...) in metres between a model's points (N, 3) moved by both (..., 4, 4).
+
+    Hinterstoisser et al., "Model based training, detection and pose estimation of texture-less 3D objects in heavily
+    cluttered scenes", ACCV 2012. Invisible rotations of symmetric objects count as errors; see `add_s_m`.
+
+    Examples:
+        >>> moved = torch.eye(4)
+        >>> moved[2, 3] = 0.05
+        >>> round(add_m(moved, torch.eye(4), torch.rand(5, 3)).item(), 4)
+        0.05
+    """
+    points = points.double()
+    return (transform(T_predicted.double(), points) - transform(T_true.double(), points)).norm(dim=-1).mean(-1)
+
+
+def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
+    """Return ADD-S (ADI): the mean distance in metres from each true point to the nearest predicted one; (4, 4) both.
+
+    For symmetric objects. Points (N, 3) of the model; it is at most ADD, and small for any pose of a ball. Points that
+    coincide, as in meshes with vertices for each triangle, are searched once: a tree cannot part them. Points of the
+    model that nearly coincide may do so where they are moved.
+
+    Examples:
+        >>> round(add_s_m(torch.eye(4), torch.eye(4), torch.rand(5, 3)), 4)
+        0.0
+    """
+    from scipy.spatial import KDTree  # slow to import
+
+    points = points.detach().double().cpu()
+    predicted, true = (transform(T.detach().double().cpu(), points) for T in (T_predicted, T_true))
+    true, times = _count_coinciding(true)
+    distance: NDArray[np.float64] = KDTree(_count_coinciding(predicted)[0].numpy()).query(true.numpy())[0]
+    return float((times.numpy() * distance).sum() / np.float64(len(points)))
+
+
+def _count_coinciding(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the points (M, 3) without repetition, and how many (M,) coincide in each; in any order.
+
+    Sorting rows takes longer than the search in a tree: it is done where two points share their first coordinate.
+    """
+    first = points[:, 0].sort().values
+    if (first[1:] > first[:-1]).all():
+        return points, torch.ones(len(points))
+    return torch.unique(points, dim=0, return_counts=True)
+
+
+# -- Scores of detected objects over a set of images: average precision as in NOCS, and errors of matched objects.
+#
+# Each image is compared once (`compare`), and every score is a function of all comparisons. Comparisons are small:
+# processes exchange theirs by image, so that an image scored twice counts once; the order of images does not matter.
+
+
+IOU_THRESHOLDS = (0.25, 0.5, 0.75)
+POSE_THRESHOLDS = ((5.0, 2.0), (5.0, 5.0), (10.0, 2.0), (10.0, 5.0), (10.0, 10.0))
+ROTATION_THRESHOLDS = (5.0, 10.0)  # degrees, whatever the translation: "ap_5deg"
+"""Degrees and centimetres."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageComparison:
+    """P predictions of one image against its G objects.
+
+    class_id, score: (P,).  true_class_id: (G,).
+    rotation_deg, translation_cm, iou, hull_iou, mask_iou: (P, G). Between two classes: infinite errors, no overlap.
+    """
+
+    class_id: IndexArray
+    score: FloatArray
+    true_class_id: IndexArray
+    rotation_deg: FloatArray
+    translation_cm: FloatArray
+    iou: FloatArray
+    hull_iou: FloatArray
+    mask_iou: FloatArray
+
+    @property
+    def same_class(self) -> BoolArray:
+        """Return (P, G) bool."""
+        return self.class_id[:, None] == self.true_class_id[None]
+
+    def part(self, rows: IndexArray, columns: IndexArray) -> ImageComparison:
+        """Return selected predictions against selected objects."""
+        pairs = (self.rotation_deg, self.translation_cm, self.iou, self.hull_iou, self.mask_iou)
+        chosen = (x[rows[:, None], columns] for x in pairs)
+        return ImageComparison(self.class_id[rows], self.score[rows], self.true_class_id[columns], *chosen)
+
+
+_TURNED_PAIRS_AT_ONCE = 1 << 14  # pairs times rotations of a symmetry: a quarter of a gigabyte
+
+
+def compare_objects(predicted: PosedObjects, true: PosedObjects, mask_iou: FloatArray | None = None) -> ImageComparison:
+    """Compare every prediction of one image with every object of its class. mask_iou: (P, G), or None."""
+    pairs = (predicted.class_id[:, None] == true.class_id[None]).nonzero()
+    shape = (len(predicted), len(true))
+    tables: list[FloatArray] = [np.full(shape, otherwise) for otherwise in (np.inf, np.inf, 0.0, 0.0)]
+    rotation_deg, translation_cm, iou, hull_iou = tables
+    for part in torch.split(pairs, max(_TURNED_PAIRS_AT_ONCE // true.symmetry.turns.shape[-2], 1)):
+        p, g = predicted[part[:, 0]], true[part[:, 1]]
+        rows, columns = part.cpu().numpy().T
+        for table, measure in zip(tables, (rotation_error_deg, translation_error_cm, iou_3d, iou_3d_hull), strict=True):
+            table[rows, columns] = measure(p, g).detach().cpu().numpy()
+    return ImageComparison(
+        predicted.class_id.cpu().numpy(),
+        predicted.score.detach().double().cpu().numpy(),
+        true.class_id.cpu().numpy(),
+        rotation_deg,
+        translation_cm,
+        iou,
+        hull_iou,
+        np.zeros(shape) if mask_iou is None else mask_iou,
+    )
+
+
+# -- average precision
+
+
+@dataclass(frozen=True, slots=True)
+class ApRules:
+    """Rules of an average precision.
+
+    hull: overlaps of axis-aligned hulls; else of the oriented boxes.
+    gate: pose scores leave out predictions and objects that no overlap above this has matched; None: everything counts.
+    """
+
+    hull: bool
+    gate: float | None
+
+
+ORIENTED_BOX_RULES = ApRules(hull=False, gate=None)
+"""Oriented boxes, and missed objects count."""
+
+NOCS_COMPAT_RULES = ApRules(hull=True, gate=0.1)
+"""Rules of published scores on REAL275 (Wang et al., CVPR 2019): pose scores cover only objects that were found."""
+
+
+def average_precision(score: FloatArray, right: BoolArray, objects: int) -> float:
+    """Return the area under precision over recall, precision made falling first (PASCAL VOC from 2010 on).
+
+    score: (N,) of all predictions of a class.  right: (N,) whether it is an object.  objects: how many there are.
+    Predictions of equal score count together, so that their order does not matter. NaN without objects.
+    """
+    if objects == 0:
+        return math.nan
+    order = np.argsort(-score, kind="stable")
+    falling_score = score[order]
+    last = np.flatnonzero(np.append(falling_score[1:] != falling_score[:-1], True)[: len(score)])
+    found = np.cumsum(right[order])[last]
+    recall, precision = found / objects, found / (last + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(recall, prepend=0.0) * falling).sum())
+
+
+def mean_average_precisions(
+    images: Iterable[ImageComparison], classes: Sequence[int], rules: ApRules = ORIENTED_BOX_RULES
+) -> dict[str, float]:
+    """Return average precision by threshold, 0 to 1, over classes with an object: "ap_iou50", "ap_5deg_5cm", ...
+
+    Every prediction takes an object of its image and class, in order of score: the largest overlap above the threshold,
+    or the least sum of degrees and centimetres within the limits; the least angle where degrees alone count
+    ("ap_5deg"). Predictions of equal score choose together
+    (`match_greedy`). NaN where no class has an object.
+    """
+    images = list(images)
+    of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]
+    scored = [scores for scores in of_class if scores is not None]
+    return {name: fmean(scores[name] for scores in scored) if scored else math.nan for name in score_names()}
+
+
+def score_names() -> list[str]:
+    """Return the names of `mean_average_precisions`."""
+    names = [_iou_name(t) for t in IOU_THRESHOLDS] + [_pose_name(*t) for t in POSE_THRESHOLDS]
+    return names + [_pose_name(degrees) for degrees in ROTATION_THRESHOLDS]
+
+
+def _iou_name(threshold: float) -> str:
+    return f"ap_iou{100 * threshold:.0f}"
+
+
+def _pose_name(degrees: float, cm: float = math.inf) -> str:
+    return f"ap_{degrees:.0f}deg" + (f"_{cm:.0f}cm" if math.isfinite(cm) else "")
+
+
+def _select_class(image: ImageComparison, class_id: int) -> ImageComparison:
+    return image.part(np.flatnonzero(image.class_id == class_id), np.flatnonzero(image.true_class_id == class_id))
+
+
+def _average_precisions(images: Sequence[ImageComparison], rules: ApRules) -> dict[str, float] | None:
+    """Return the scores of one class; None where it has no object."""
+    if not sum(len(image.true_class_id) for image in images):
+        return None
+    scores = {_iou_name(t): _ap([(_match_by_overlap(p, t, rules), p) for p in images]) for t in IOU_THRESHOLDS}
+    gated = images if rules.gate is None else [_select_gated(image, rules.gate, rules) for image in images]
+    for degrees, cm in (*POSE_THRESHOLDS, *((degrees, math.inf) for degrees in ROTATION_THRESHOLDS)):
+        ap = _ap([(_match_by_pose(image, degrees, cm), image) for image in gated])
+        scores[_pose_name(degrees, cm)] = 0.0 if math.isnan(ap) else ap  # the gate left no object: none was found
+    return scores
+
+
+def _ap(images: Sequence[tuple[IndexArray, ImageComparison]]) -> float:
+    right = np.concatenate([taken >= 0 for taken, _ in images])
+    score = np.concatenate([image.score for _, image in images])
+    return average_precision(score, right, sum(len(image.true_class_id) for _, image in images))
+
+
+def _match_by_overlap(image: ImageComparison, threshold: float, rules: ApRules) -> IndexArray:
+    overlap = image.hull_iou if rules.hull else image.iou
+    return match_greedy(-overlap, overlap > threshold, image.score)
+
+
+def _match_by_pose(image: ImageComparison, degrees: float, cm: float) -> IndexArray:
+    allowed = (image.rotation_deg <= degrees) & (image.translation_cm <= cm) & np.isfinite(image.translation_cm)
+    cost = image.rotation_deg + (image.translation_cm if math.isfinite(cm) else 0.0)
+    return match_greedy(cost, allowed, image.score)
+
+
+def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageComparison:
+    """Return the part of a class's image that is matched by an overlap above the gate."""
+    taken = _match_by_overlap(image, gate, rules)
+    return image.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
+
+
+# -- one to one by masks
+
+
+def matched_scores(images: Iterable[ImageComparison], min_mask_iou: float = 0.5) -> dict[str, float]:
+    """Return errors of the objects with matched masks (`match_hungarian`), and their number.
+
+    By name: "objects", "found", "false_alarms" (counts over all images); "recall" and "precision", 0 to 1;
+    "rotation_error_deg", "translation_error_cm", "iou_3d": means over found objects; "rotation_error_deg_median" and
+    "translation_error_cm_median"; and for each of POSE_THRESHOLDS "recall_5deg_5cm", ..., the share of all objects that
+    were found and are within both limits. A mean over nothing is NaN. A missed object is in every recall, and counts
+    180 degrees in "rotation_error_deg_of_all", the mean over all objects.
+    """
+    errors: dict[str, list[float]] = {"rotation_error_deg": [], "translation_error_cm": [], "iou_3d": []}
+    objects = predictions = 0
+    for image in images:
+        pairs = match_hungarian(image.mask_iou, image.same_class, min_mask_iou)
+        objects += len(image.true_class_id)
+        predictions += len(image.class_id)
+        tables = image.rotation_deg, image.translation_cm, image.iou
+        for values, table in zip(errors.values(), tables, strict=True):
+            values += table[pairs.predicted, pairs.true].tolist()
+    rotation, translation, _ = errors.values()
+    found = len(rotation)
+    scores: dict[str, float] = {"objects": objects, "found": found, "false_alarms": predictions - found}
+    scores |= {"recall": _share(found, objects), "precision": _share(found, predictions)}
+    scores |= {name: fmean(values) if values else math.nan for name, values in errors.items()}
+    scores["rotation_error_deg_median"] = median(rotation) if rotation else math.nan
+    scores["translation_error_cm_median"] = median(translation) if translation else math.nan
+    scores["rotation_error_deg_of_all"] = fmean(rotation + [180.0] * (objects - found)) if objects else math.nan
+    for degrees, cm in POSE_THRESHOLDS:
+        within = sum(r <= degrees and t <= cm for r, t in zip(rotation, translation, strict=True))
+        scores[_pose_name(degrees, cm).replace("ap_", "recall_")] = _share(within, objects)
+    return scores
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def merge_comparisons(parts: Iterable[Mapping[object, ImageComparison]]) -> list[ImageComparison]:
+    """Return the comparisons of several processes, each image once, by its `core.types.Meta` or another key."""
+    return list({image: comparison for part in parts for image, comparison in part.items()}.values())

@@ -1,0 +1,114 @@
+"""Write predicted objects of images: poses, masks and drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stadia.core.errors import StadiaError
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.evaluation.plots.image_overlays import draw_masks
+from stadia.files.atomic_files import write_json
+from stadia.files.image_io import write_image
+from stadia.files.output_files import hold_new_folder
+from stadia.files.paths import safe_join
+from stadia.geometry.se3 import quaternion_wxyz_from_matrix
+from stadia.objectpose.drawing import draw_objects
+from stadia.objectpose.metrics import PosedObjects
+
+OBJECTS_FILE, MASKS, DRAWN = "objects.json", "masks", "drawn"
+
+
+@dataclass(frozen=True)
+class ObjectPredictions:
+    """An image (H, W, 3) RGB and its predicted objects.
+
+    name: of its files, unique in a folder.
+    instance: (H, W), n = the n-th row of `objects`, from 1.
+    true: labeled objects, if known; drawn below.
+    center_known: (M,) bool, whether the pixels of each object agree on a center; None where this was not checked.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    K: NDArray[np.float64]
+    instance: NDArray[np.integer]
+    objects: PosedObjects
+    true: PosedObjects | None = None
+    center_known: NDArray[np.bool_] | None = None
+
+    @property
+    def class_map(self) -> NDArray[np.integer]:
+        """Class of each pixel, (H, W), 0 = none."""
+        return np.concatenate(([0], self.objects.class_id.cpu().numpy()))[self.instance]
+
+    def drawn(self, classes: Sequence[str], *, scores: bool = True) -> NDArray[np.uint8]:
+        """Draw masks, boxes and axes with classes and scores; below them the labeled boxes, if known."""
+        masks = draw_masks(self.image, self.instance, self.class_map, opacity=0.35)
+        found = draw_objects(masks, self.K, self.objects, classes, scores=scores)
+        return found if self.true is None else np.vstack((found, draw_objects(self.image, self.K, self.true, classes)))
+
+    def entry(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the image's entry in objects.json."""
+        objects, area = self.objects, np.bincount(self.instance.ravel(), minlength=len(self.objects) + 1)
+        quaternion = quaternion_wxyz_from_matrix(objects.T_camera_object[:, :3, :3].double())
+        return {
+            "name": self.name,
+            "height": self.image.shape[0],
+            "width": self.image.shape[1],
+            "K": self.K.tolist(),
+            "mask": f"{MASKS}/{self.name}.png",
+            "objects": [
+                {
+                    "class": classes[int(objects.class_id[row])],
+                    "score": float(objects.score[row]),
+                    "quaternion_wxyz": quaternion[row].tolist(),
+                    "t_camera_object_m": objects.T_camera_object[row, :3, 3].double().tolist(),
+                    "size_m": objects.size_m[row].double().tolist(),
+                    "mask_px": int(area[row + 1]),
+                    "center_known": None if self.center_known is None else bool(self.center_known[row]),
+                }
+                for row in range(len(objects))
+            ],
+        }
+
+
+def write_object_predictions(
+    out: Path, classes: Sequence[str], provenance: Provenance, predicted: Iterable[ObjectPredictions]
+) -> list[dict[str, Any]]:
+    """Write masks and drawings of images into a new folder one by one, and objects.json at the end.
+
+    After an error objects.json holds the images before it. Returns the entries of objects.json. Raises StadiaError
+    where the folder is not empty, two images have one name, or there is no image.
+    """
+    made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
+    head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}
+    entries: dict[str, dict[str, Any]] = {}
+    with hold_new_folder(Path(out)) as folder:
+        try:
+            for image in predicted:
+                if image.name in entries:
+                    found = f"two images called '{image.name}'"
+                    raise StadiaError(out, found=found, expected="names of their own", fix="rename one")
+                write_image(safe_join(folder, f"{MASKS}/{image.name}.png"), image.instance.astype(np.uint16))
+                write_image(safe_join(folder, f"{DRAWN}/{image.name}.png"), image.drawn(classes)[..., ::-1])
+                entries[image.name] = image.entry(classes)
+        finally:
+            if entries:
+                write_json(folder / OBJECTS_FILE, {**head, "images": [*entries.values()]})
+        if not entries:
+            raise StadiaError(out, found="no image", expected="at least one", fix="check the input")
+    return [*entries.values()]
+
+
+def resize_instances(instance: torch.Tensor, height: int, width: int) -> NDArray[np.int32]:
+    """Resize (h, w) to (height, width) by the nearest pixel center."""
+    numbers = instance.cpu().numpy().astype(np.uint16)
+    return cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)

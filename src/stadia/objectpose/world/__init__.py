@@ -1,0 +1,1 @@
+"""TableWorld: rendered objects on random tables with their poses."""

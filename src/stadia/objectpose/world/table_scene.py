@@ -1,0 +1,278 @@
+"""Make a table from a seed (surroundings, light, objects, camera views), and render its images with ground truth.
+
+World: x right, y down, z forward; the top of the table is y = 0, its middle the origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.seeds import derive_seed, make_generator
+from stadia.geometry.rasterizer import draw_silhouette, make_intrinsics
+from stadia.objectpose.config import TABLEWORLD_CLASSES, TableWorldConfig
+from stadia.synthetic.household_objects import (
+    SHAPES,
+    ObjectShape,
+    Symmetry,
+    compute_footprint,
+    has_overlap,
+    make_table_textures,
+    make_upright_pose,
+    name_object_textures,
+)
+from stadia.synthetic.rendering.mesh import (
+    WHITE,
+    Mesh,
+    MeshPart,
+    Points,
+    join_parts,
+    make_box,
+    make_camera_pose,
+    make_direction,
+    make_quad,
+    transform_mesh,
+)
+from stadia.synthetic.rendering.shading_kernels import add_contact_shadow
+from stadia.synthetic.rendering.still_scene import StillRenderer, StillScene, make_lamp
+from stadia.synthetic.rendering.surfaces import assemble_parts
+
+_MAX_TRIES = 60  # to place an object
+_MIN_GAP_M = 0.004  # between two objects
+_MIN_DISTANCE_M = 0.25  # of the camera from every object
+_SHADOW_SIDE, _SHADOW_BIAS_M = 512, 0.004
+_CONTACT_SIDE, _CONTACT_WINDOW_M, _CONTACT_DEPTH, _CONTACT_FADE_M = 256, 1.8, 0.55, 0.022
+MIN_HANDLE_PX = 4
+"""A cup with fewer visible pixels of its handle is treated as a body of revolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedObject:
+    """An object on the table. number: from 1, as in instance maps.  T_world_object: (4, 4)."""
+
+    number: int
+    shape: ObjectShape
+    T_world_object: Points
+
+
+@dataclass(frozen=True)
+class TableScene(StillScene):
+    """Everything needed to render a table. object_of_part, is_handle: (P,) of the parts; 0 is no object."""
+
+    objects: tuple[PlacedObject, ...]
+    object_of_part: NDArray[np.int32]
+    is_handle: NDArray[np.bool_]
+
+
+def derive_table_seed(seed: int, split: str, index: int) -> int:
+    """Derive the seed of a table from the split's name too, so that no two splits share a table or a shape."""
+    return derive_seed(seed, "tableworld", split, index)
+
+
+def draw_shapes(seed: int, config: TableWorldConfig) -> list[ObjectShape]:
+    """Draw the shapes of a table, the largest first. At most one is a laptop, since laptops hide the rest."""
+    random = make_generator(seed, "kinds")
+    kinds = list(TABLEWORLD_CLASSES[1:])
+    chosen: list[str] = []
+    for _ in range(random.integers(config.objects[0], config.objects[1] + 1)):
+        chosen.append(kinds[random.integers(len(kinds))])
+        if chosen[-1] == "laptop":
+            kinds.remove("laptop")
+    shapes = [SHAPES[kind](make_generator(seed, "shape", number)) for number, kind in enumerate(chosen)]
+    return sorted(shapes, key=lambda shape: -float(shape.size_m[0] * shape.size_m[2]))
+
+
+def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list[PlacedObject]:
+    """Place objects on a table of half sizes (2,) close together without overlap, as many as find space."""
+    placed: list[PlacedObject] = []
+    taken: list[Points] = []
+    for number, shape in enumerate(shapes):
+        random = make_generator(seed, "place", number)
+        for attempt in range(_MAX_TRIES):
+            reach = 0.12 + 0.2 * attempt / _MAX_TRIES  # first close to the middle, then farther out
+            x, z = random.uniform(-reach, reach, 2) * (1.25, 0.9)
+            T = make_upright_pose(random.uniform(0, 2 * np.pi), x, z, float(shape.size_m[1]))
+            corners = compute_footprint(shape, _MIN_GAP_M / 2) @ T[[0, 2]][:, [0, 2]].T + T[[0, 2], 3]
+            if (np.abs(corners) <= half).all() and not any(has_overlap(corners, placed) for placed in taken):
+                placed.append(PlacedObject(len(placed) + 1, shape, T))
+                taken.append(corners)
+                break
+    return placed
+
+
+def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
+    """Return whether an object lies well in front of the camera and not too near."""
+    eye, radius = T_world_camera[:3, 3], float(np.linalg.norm(one.shape.size_m) / 2)
+    away = one.T_world_object[:3, 3] - eye
+    return bool(T_world_camera[:3, 2] @ away > radius + 0.1 and np.linalg.norm(away) > radius + _MIN_DISTANCE_M)
+
+
+def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], config: TableWorldConfig) -> Points:
+    """Draw (4, 4) T_world_camera, aimed at an object or near their middle, at a distance from all of them."""
+    middle = np.mean([placed.T_world_object[:3, 3] for placed in objects], 0)
+    while True:
+        elevation, azimuth = np.radians(random.uniform(*config.elevation_deg)), random.uniform(0, 2 * np.pi)
+        share = random.uniform(0.0, 0.6)
+        target = middle + share * (objects[int(random.integers(len(objects)))].T_world_object[:3, 3] - middle)
+        eye = target + random.uniform(*config.distance_m) * make_direction(elevation, azimuth)
+        T = make_camera_pose(eye, target, random.normal(0, np.radians(5)))
+        if all(_is_clear_view(T, placed) for placed in objects):
+            return T
+
+
+def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
+    """Make the parts that cast no shadow (table top, floor, walls), and the rest of the table."""
+    floor, wall = random.uniform(0.65, 0.8), random.uniform(1.9, 3.0)
+    top = -2.2
+    a, b = -half, half
+    along_x, along_z, height = (2 * wall, 0, 0), (0, 0, 2 * wall), (0, floor - top, 0)
+    ground: Mesh = [
+        make_quad((a[0], 0, a[1]), (2 * b[0], 0, 0), (0, 0, 2 * b[1]), "table"),
+        make_quad((-wall, floor, -wall), along_x, along_z, "floor"),
+        make_quad((-wall, top, wall), along_x, height, "wall"),
+        make_quad((-wall, top, -wall), along_x, height, "wall"),
+        make_quad((-wall, top, -wall), along_z, height, "wall"),
+        make_quad((wall, top, -wall), along_z, height, "wall"),
+    ]
+    board = make_box((a[0], 5e-4, a[1]), (b[0], 0.03, b[1]), "table", (0.8, 0.8, 0.8))
+    for x in (a[0] + 0.05, b[0] - 0.05):
+        for z in (a[1] + 0.05, b[1] - 0.05):
+            board += make_box((x - 0.025, 0.03, z - 0.025), (x + 0.025, floor, z + 0.025), "table", (0.7, 0.7, 0.7))
+    return ground, board
+
+
+def make_table(seed: int, config: TableWorldConfig) -> TableScene:
+    """Make the table of this seed. Each subsystem has its own random stream: another lamp changes nothing else."""
+    random = make_generator(seed, "room")
+    half = random.uniform((0.45, 0.38), (0.85, 0.6))
+    objects = place_shapes(seed, draw_shapes(seed, config), half)
+    ground, board = _make_surroundings(random, half)
+    parts: list[MeshPart] = [*ground, *board]
+    owners, handles = [0] * len(parts), [False] * len(parts)
+    for placed in objects:
+        for mesh, is_handle in ((placed.shape.mesh, False), (placed.shape.handle, True)):
+            parts += transform_mesh(name_object_textures(mesh, placed.number - 1), placed.T_world_object)
+            owners += [placed.number] * len(mesh)
+            handles += [is_handle] * len(mesh)
+    textures = make_table_textures(seed, len(objects))
+    views = make_generator(seed, "views")
+    field_of_view = make_generator(seed, "lens").uniform(*config.field_of_view_deg)
+    return TableScene(
+        **vars(assemble_parts(parts, np.zeros(len(parts), np.int32), len(ground), textures)),
+        seed=seed,
+        objects=tuple(objects),
+        lamp=make_lamp(seed),
+        T_world_camera=np.stack([draw_view(views, objects, config) for _ in range(config.views)]),
+        gains=np.exp(make_generator(seed, "exposure").normal(0.0, 0.12, config.views)),
+        K=make_intrinsics(field_of_view, config.height, config.width),
+        object_of_part=np.array(owners, np.int32),
+        is_handle=np.array(handles),
+    )
+
+
+# -- Render the views of a table with their ground truth.
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleObject:
+    """An object with at least one visible pixel.
+
+    visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the image's edge too).
+    symmetry: that of its shape; of a cup, "none" where its handle is visible.
+    """
+
+    placed: PlacedObject
+    T_camera_object: Points
+    visible_px: int
+    full_px: int
+    symmetry: Symmetry
+
+
+@dataclass(frozen=True, slots=True)
+class TableView:
+    """One image and its ground truth, all (H, W).
+
+    image: (H, W, 3) uint8 RGB.  depth_m: float32 z.
+    instance: uint8, 0 = none, n = the n-th of the objects (from 1).
+    """
+
+    image: NDArray[np.uint8]
+    depth_m: NDArray[np.float32]
+    instance: NDArray[np.uint8]
+    objects: tuple[VisibleObject, ...]
+    K: Points
+    T_world_camera: Points
+
+
+def _shade_contacts(objects: Sequence[PlacedObject]) -> tuple[NDArray[np.float32], Points]:
+    """Return the contact map of the table, and its place, see `SceneLight`."""
+    contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
+    place = np.array([-_CONTACT_WINDOW_M / 2, -_CONTACT_WINDOW_M / 2, _CONTACT_SIDE / _CONTACT_WINDOW_M])
+    for placed in objects:
+        half_x, _, half_z = 0.5 * (0.9 * placed.shape.size_m)
+        add_contact_shadow(contact, place, placed.T_world_object, half_x, half_z, _CONTACT_DEPTH, _CONTACT_FADE_M)
+    return contact, place
+
+
+class TableRenderer(StillRenderer):
+    """Renders the views of one table."""
+
+    def __init__(self, table: TableScene, config: TableWorldConfig) -> None:
+        super().__init__(
+            table,
+            height=config.height,
+            width=config.width,
+            samples=config.supersampling,
+            shadow_side=_SHADOW_SIDE,
+            shadow_bias_m=_SHADOW_BIAS_M,
+            contact=_shade_contacts(table.objects),
+        )
+        self.table, self.config = table, config
+
+    def render(self, view: int) -> TableView:
+        """Render one view of the table with its ground truth."""
+        table = self.table
+        T_world_camera = table.T_world_camera[view]
+        T_camera_world = np.linalg.inv(T_world_camera)
+        rendered = self.render_view(view, has_noise=self.config.noise)
+        part = np.where(rendered.index >= 0, table.part[rendered.index], 0)
+        owner = table.object_of_part[part]
+        found, instance = [], np.zeros(owner.shape, np.uint8)
+        for placed in table.objects:
+            mask = owner == placed.number
+            visible = int(mask.sum())
+            if not visible:
+                continue
+            T = T_camera_world @ placed.T_world_object
+            hidden_handle = bool(placed.shape.handle) and int((mask & table.is_handle[part]).sum()) < MIN_HANDLE_PX
+            symmetry = "none" if placed.shape.handle and not hidden_handle else placed.shape.symmetry
+            found.append(VisibleObject(placed, T, visible, self._count_full_px(placed, T), symmetry))
+            instance[mask] = len(found)
+        return TableView(rendered.image, rendered.depth_m, instance, tuple(found), table.K, T_world_camera)
+
+    def _count_full_px(self, placed: PlacedObject, T_camera_object: Points) -> int:
+        parts = [*placed.shape.mesh, *placed.shape.handle]
+        (whole,) = join_parts(replace(part, material="", tint=WHITE) for part in parts)
+        vertices = whole.vertices @ T_camera_object[:3, :3].T + T_camera_object[:3, 3]
+        return draw_silhouette(vertices, whole.triangles, self.table.K, self.config.height, self.config.width).full_px
+
+
+def compute_nocs_map(view: TableView) -> NDArray[np.float64]:
+    """Compute (H, W, 3) normalized object coordinates: the box's diagonal is 1, its center 0.5; 0 = none.
+
+    Source: Wang et al., Normalized Object Coordinate Space, CVPR 2019. They are exact at pixel centers.
+    """
+    rows, columns = np.mgrid[: view.depth_m.shape[0], : view.depth_m.shape[1]]
+    x, y = (columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1]
+    ray = np.stack([x, y, np.ones(rows.shape)], -1)
+    points = ray * view.depth_m[..., None].astype(np.float64)
+    out = np.zeros(points.shape)
+    for number, visible in enumerate(view.objects, start=1):
+        mask = view.instance == number
+        T = np.linalg.inv(visible.T_camera_object)
+        own = points[mask] @ T[:3, :3].T + T[:3, 3]
+        out[mask] = own / np.linalg.norm(visible.placed.shape.size_m) + 0.5
+    return out

@@ -1,0 +1,1 @@
+"""Composite images of a training, and what their splits share."""

@@ -1,0 +1,174 @@
+"""Loss of composite images: depth and mask, by named and weighted terms (OVERLAY_LOSSES)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.errors import GeometryError
+from stadia.losses.class_masks import dice_loss
+from stadia.losses.loss_report import LossReport, average_count_over_processes, divide_sum
+from stadia.losses.photometric import ssim_distance
+from stadia.overlay import OVERLAY_LOSSES
+from stadia.overlay.config import OverlayLossConfig
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayComparison:
+    """The input of every term, (B, 1, H, W) each, float32 at least.
+
+    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 where not known.
+    known: true where depth is labeled.
+    mask_logits: of the pasted objects.
+    mask: 1 on pasted objects, else 0. Soft labels would keep cross-entropy above 0.
+    """
+
+    depth: Tensor
+    true: Tensor
+    known: Tensor
+    mask_logits: Tensor
+    mask: Tensor
+
+    @classmethod
+    def from_maps(
+        cls, log_depth: Tensor, true: Tensor, mask_logits: Tensor, mask: Tensor, config: OverlayLossConfig
+    ) -> OverlayComparison:
+        """Create it from ln z, z_true (0 = none), logits, and a mask in [0, 1] with threshold 0.5."""
+        kind = torch.promote_types(log_depth.dtype, torch.float32)
+        known = (true > config.min_depth) & (true < config.max_depth)
+        nearest, reach = math.log(config.min_depth), math.log(config.max_depth / config.min_depth)
+        true = ((true.where(known, config.min_depth).to(kind).log() - nearest) / reach).where(known, 0.0)
+        depth = ((log_depth.to(kind) - nearest) / reach).where(known, 0.0)
+        mask = (mask >= 0.5 if mask.is_floating_point() else mask).to(kind)
+        return cls(depth, true, known, mask_logits.to(kind), mask)
+
+    @property
+    def error(self) -> Tensor:
+        """Return prediction minus truth in scaled ln z, (B, 1, H, W); 0 where not known."""
+        return self.depth - self.true
+
+
+def _mean_over(values: Tensor, where: Tensor) -> Tensor:
+    """Average over `where` and all processes; every process has to call it."""
+    return divide_sum(values.where(where, 0.0), average_count_over_processes(where.sum().to(values.dtype)))
+
+
+def depth_mse(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean of d^2."""
+    return _mean_over(given.error.square(), given.known)
+
+
+def depth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean of |d|."""
+    return _mean_over(given.error.abs(), given.known)
+
+
+def depth_smooth_l1(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean of smooth L1: d^2 / 2 beta up to |d| = beta, then |d| - beta / 2."""
+    values = F.smooth_l1_loss(given.depth, given.true, reduction="none", beta=config.smooth_l1_beta)
+    return _mean_over(values, given.known)
+
+
+def depth_ssim(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean of 1 - SSIM over 3x3 windows with only known pixels, for values in [0, 1]."""
+    whole = -F.max_pool2d(-given.known.float(), 3, stride=1, padding=1) > 0.5
+    return _mean_over(2 * ssim_distance(given.depth, given.true), whole)
+
+
+def depth_gradient(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean of |dx d| plus mean of |dy d|, between neighbors that are both known."""
+    d, known = given.error, given.known
+    along_x = _mean_over((d[..., 1:] - d[..., :-1]).abs(), known[..., 1:] & known[..., :-1])
+    along_y = _mean_over((d[..., 1:, :] - d[..., :-1, :]).abs(), known[..., 1:, :] & known[..., :-1, :])
+    return along_x + along_y
+
+
+def mask_bce(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean binary cross-entropy over all pixels."""
+    values = F.binary_cross_entropy_with_logits(given.mask_logits, given.mask, reduction="none")
+    return _mean_over(values, torch.ones_like(given.known))
+
+
+def mask_mse(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean squared error of the probability over all pixels."""
+    return _mean_over((given.mask_logits.sigmoid() - given.mask).square(), torch.ones_like(given.known))
+
+
+def mask_dice(given: OverlayComparison, config: OverlayLossConfig) -> Tensor:
+    """Mean of 1 - Dice over the images with pasted objects."""
+    # Two classes, whose softmax is the sigmoid.
+    logits = torch.cat((torch.zeros_like(given.mask_logits), given.mask_logits), dim=1)
+    shown = given.mask.flatten(1).any(1)
+    return _mean_over(dice_loss(logits, given.mask[:, 0]), shown)
+
+
+class OverlayLoss:
+    """The weighted sum of OVERLAY_LOSSES. Depth needs labels; the mask trains on every image.
+
+    Terms are means over the batches of all processes, so every process has to call it. Runs in float32 at least.
+    """
+
+    def __init__(self, config: OverlayLossConfig | None = None) -> None:
+        self.config = config or OverlayLossConfig()
+        self.weights = self.config.weights
+        self._rows = {name: OVERLAY_LOSSES.load(name) for name in self.weights}
+
+    def __call__(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> LossReport:
+        """Compute the loss of a batch with the configured weights; see `terms` and `report`."""
+        return self.report(self.terms(log_depth, mask_logits, true, mask))
+
+    def terms(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Compute the terms with nonzero weight: scalars by name, unweighted, differentiable.
+
+        Args:
+            log_depth: (B, 1, H, W) ln z, in the unit of the labels.
+            mask_logits: (B, 1, H, W).
+            true: (B, 1, H, W) z, 0 = none.
+            mask: (B, 1, H, W) bool, or in [0, 1] with threshold 0.5.
+
+        Raises GeometryError if the sizes differ.
+        """
+        shapes = [tuple(x.shape) for x in (log_depth, mask_logits, true, mask)]
+        if len(set(shapes)) > 1 or len(shapes[0]) != 4 or shapes[0][1] != 1:
+            found, expected = ", ".join(map(str, shapes)), "four maps (B, 1, H, W) of one size"
+            fix = "resize the prediction to the labels' size"
+            raise GeometryError("depth, mask and their labels", found=found, expected=expected, fix=fix)
+        with torch.autocast(log_depth.device.type, enabled=False):
+            given = self._compare(log_depth, mask_logits, true, mask)
+            return {name: row(given, self.config) for name, row in self._rows.items()}
+
+    def _compare(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> OverlayComparison:
+        """Return what the terms compare, at the size of the reduced labels."""
+        if (stride := self.config.label_stride) > 1:
+            log_depth, mask_logits = (F.avg_pool2d(x, stride) for x in (log_depth, mask_logits))
+            true = true[..., stride // 2 :: stride, stride // 2 :: stride]
+            mask = F.avg_pool2d(mask.to(log_depth.dtype), stride)
+        return OverlayComparison.from_maps(log_depth, true, mask_logits, mask, self.config)
+
+    @torch.no_grad()
+    def monitor(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
+        """Return each term of OVERLAY_LOSSES as "monitor/NAME", and its seconds as "monitor_s/NAME".
+
+        The maps are as of `terms`. Waits for the device, so that seconds are those of the term.
+        """
+        logged: dict[str, Tensor | float] = {}
+        with torch.autocast(log_depth.device.type, enabled=False):
+            given = self._compare(log_depth, mask_logits, true, mask)
+            for name in OVERLAY_LOSSES:
+                term = OVERLAY_LOSSES.load(name)
+                began = time.perf_counter()
+                logged[f"monitor/{name}"] = value = term(given, self.config)
+                value.item()
+                logged[f"monitor_s/{name}"] = time.perf_counter() - began
+        return logged
+
+    def report(self, terms: Mapping[str, Tensor], factors: Mapping[str, Tensor | float] | None = None) -> LossReport:
+        """Return the weighted sum; `factors` multiply the weights by name, to balance them."""
+        weighted = {name: self.weights[name] * (factors or {}).get(name, 1.0) * value for name, value in terms.items()}
+        return LossReport.from_terms(weighted, {}, least=dict.fromkeys(weighted, 0.0))

@@ -1,0 +1,137 @@
+"""Compute depth and mask scores of composites from sums that add up over images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stadia.core.types import DepthScale
+from stadia.geometry.align import fit_scale_median
+from stadia.metrics.depth_metrics import depth_error_sums, pooled_depth_scores, sum_over_images
+
+TOLERANCE = 0.008
+"""Largest boundary distance over the image's diagonal, rounded up (Perazzi et al., DAVIS, CVPR 2016)."""
+
+
+def mask_counts(logits: Tensor, true: Tensor) -> dict[str, Tensor]:
+    """Return the counts of each image, (B,) float64.
+
+    Args:
+        logits: (B, 1, H, W), above 0 inside.  true: (B, 1, H, W) bool.
+
+    mask_pixels; mask_both, mask_predicted, mask_true: pixels inside both, the prediction, the truth; mask_absolute: sum
+    of |p - t|; mask_surprise: of binary cross-entropy; boundary_predicted, boundary_true: boundary pixels;
+    boundary_predicted_near, boundary_true_near: those near a boundary pixel of the other mask. Values that are not
+    finite count as outside, with the largest error.
+
+    Examples:
+        >>> logits = torch.tensor([[[[5.0, -5.0]]]])
+        >>> mask_counts(logits, torch.tensor([[[[True, False]]]]))["mask_both"].tolist()
+        [1.0]
+    """
+    finite, truth = logits.isfinite(), true.double()
+    predicted, x = (logits > 0) & finite, logits.double()
+    p = x.sigmoid()
+    surprise = F.binary_cross_entropy_with_logits(x, truth, reduction="none").where(finite, torch.inf)
+    maps = {
+        "mask_pixels": torch.ones_like(truth),
+        "mask_both": predicted & true,
+        "mask_predicted": predicted,
+        "mask_true": true,
+        "mask_absolute": (p - truth).abs().where(finite, 1.0),
+        "mask_surprise": surprise,
+    }
+    here, there = mask_boundary(predicted), mask_boundary(true)
+    maps |= {
+        "boundary_predicted": here,
+        "boundary_true": there,
+        "boundary_predicted_near": here & dilate_boundary(there),
+        "boundary_true_near": there & dilate_boundary(here),
+    }
+    return {name: values.flatten(1).sum(1, dtype=torch.float64) for name, values in maps.items()}
+
+
+def mask_boundary(mask: Tensor) -> Tensor:
+    """Return the pixels inside (B, 1, H, W) bool that have a neighbor outside; the edge of the image is none."""
+    return mask & (F.max_pool2d((~mask).float(), 3, stride=1, padding=1) > 0)
+
+
+def dilate_boundary(boundary: Tensor) -> Tensor:
+    """Return the pixels within TOLERANCE of a boundary pixel, (B, 1, H, W) bool, along rows, columns and diagonals."""
+    height, width = boundary.shape[-2:]
+    reach = math.ceil(TOLERANCE * math.hypot(height, width))
+    return F.max_pool2d(boundary.float(), 2 * reach + 1, stride=1, padding=reach) > 0
+
+
+def mask_scores(sums: Mapping[str, float]) -> dict[str, float]:
+    """Return the IoU, Dice, boundary F, mean error and cross-entropy of summed counts; empty without images.
+
+    Examples:
+        >>> logits, true = torch.full((1, 1, 8, 8), 9.0), torch.ones(1, 1, 8, 8, dtype=torch.bool)
+        >>> sums = {name: float(value.sum()) for name, value in mask_counts(logits, true).items()}
+        >>> mask_scores(sums)["mask_iou"]
+        1.0
+    """
+    if not sums.get("mask_pixels"):
+        return {}
+    both, either = sums["mask_both"], sums["mask_predicted"] + sums["mask_true"]
+    here, there = sums["boundary_predicted"], sums["boundary_true"]
+    precision = _share(sums["boundary_predicted_near"], here, empty=float(not there))
+    recall = _share(sums["boundary_true_near"], there, empty=float(not here))
+    return {
+        "mask_iou": _share(both, either - both, empty=1.0),
+        "mask_dice": _share(2 * both, either, empty=1.0),
+        "mask_boundary_f": _share(2 * precision * recall, precision + recall, empty=0.0),
+        "mask_mae": sums["mask_absolute"] / sums["mask_pixels"],
+        "mask_bce": sums["mask_surprise"] / sums["mask_pixels"],
+    }
+
+
+def _share(part: float, whole: float, *, empty: float) -> float:
+    return part / whole if whole else empty
+
+
+def weaker_scale(predicted: DepthScale, labeled: DepthScale) -> DepthScale:
+    """Return the weaker of two depth scales: the one at which both can be compared.
+
+    Examples:
+        >>> weaker_scale(DepthScale.METRES, DepthScale.UP_TO_SCALE)
+        <DepthScale.UP_TO_SCALE: 'up-to-scale'>
+    """
+    order = list(DepthScale)
+    return max(predicted, labeled, key=order.index)
+
+
+def compute_image_sums(
+    depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor, depth_scale: DepthScale, scored: tuple[float, float]
+) -> list[dict[str, float]]:
+    """Compute the sums of each image that add up over a set.
+
+    depth, mask_logits, true, mask: (B, 1, H, W); true is z, 0 = none.
+    depth_scale: the weaker of both scales. Depth up to scale is scaled by the ratio of medians of each image.
+    scored: labels strictly between these are scored. Predictions are clamped to it, in the unit of the labels.
+    """
+    known = (true > scored[0]) & (true < scored[1])
+    if depth_scale is not DepthScale.METRES:
+        scale = fit_scale_median(depth.flatten(1), true.flatten(1), known.flatten(1))
+        depth = depth * torch.where(known.flatten(1).any(1), scale, 1.0)[:, None, None, None]
+    depth = torch.where(depth.isfinite(), depth.clamp(*scored), depth)
+    counts = mask_counts(mask_logits, mask) | depth_error_sums(depth[:, 0], true[:, 0], known[:, 0])
+    columns = torch.stack(list(counts.values()), dim=1).tolist()  # one transfer
+    return [dict(zip(counts, row, strict=True)) for row in columns]
+
+
+def compute_overlay_scores(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Compute depth errors and mask scores over the pixels of several images; those without labels are left out.
+
+    `depth_and_mask_error` is the sum of AbsRel and 1 - IoU.
+    """
+    sums = sum_over_images(images)
+    scores = mask_scores(sums) | pooled_depth_scores(sums)
+    if scores:
+        scores["depth_and_mask_error"] = scores.get("abs_rel", 0.0) + 1 - scores["mask_iou"]
+    return scores

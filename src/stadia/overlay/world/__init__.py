@@ -1,0 +1,1 @@
+"""Composites: cut-outs pasted onto backgrounds with depth, composed or read from files."""

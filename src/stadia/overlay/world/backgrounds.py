@@ -1,0 +1,279 @@
+"""Read background images with their depth: true depth, or predictions of a teacher network. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.core.recording import LEFT, Recording
+from stadia.core.types import DepthScale
+from stadia.datasets.config import SourceOptions
+from stadia.datasets.frame_store import ReportProgress, resize_depth, resize_image
+from stadia.datasets.image_files import encode_name, hash_depth, hash_files, join_hashes
+from stadia.datasets.open_dataset import open_recordings, read_named_splits
+from stadia.datasets.recordings import RecordingView
+from stadia.datasets.splits import TargetFrames, all_frames, draw_split
+from stadia.datasets.text_files import FileEntry, read_typed_json
+from stadia.files.array_files import read_npz
+from stadia.files.paths import expand_home, safe_join
+from stadia.geometry.numpy_camera import crop_K, resize_K
+from stadia.overlay.config import BackgroundConfig
+
+DEPTH_ARRAY_KEYS: Mapping[DepthScale, str] = {DepthScale.METRES: "depth_m", DepthScale.UP_TO_SCALE: "depth"}
+"""Name of the depth in an .npz; only metres have a unit. Affine inverse depth is missing: it gives no distance to place
+an object at, not even up to scale.
+"""
+
+PREDICTIONS_RECORD = "predictions.json"
+KEY = re.compile(rf"\bdata\.(?=(?:{'|'.join(SourceOptions.model_fields)})\b)")
+_CHECKED_FRAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DepthLabel:
+    """Source and scale of the depth of a set of images.
+
+    source: "exact" (a renderer, a depth camera), or "teacher: NAME" (a network's prediction with its errors).
+    """
+
+    source: str = "exact"
+    depth_scale: DepthScale = DepthScale.METRES
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the label as it is stored in files."""
+        return {"source": self.source, "depth_scale": self.depth_scale.value}
+
+    def __str__(self) -> str:
+        return f"depth of '{self.source}', {self.depth_scale}"
+
+
+# -- Depth that `stadia predict` wrote, for images without true depth.
+
+
+class TeacherDepthRecording(RecordingView):
+    """A recording with a teacher's depth. `label` has the teacher's name and the scale."""
+
+    def __init__(self, recording: Recording, folder: Path) -> None:
+        super().__init__(recording)
+        self.folder, self.sides = folder, (LEFT,)
+        self.label, self._entries = read_teacher_label(folder)
+        missing = [stem for index in range(len(recording)) if (stem := recording.stem(index)) not in self._entries]
+        if missing:
+            found = f"no depth of {len(missing)} of {len(recording)} images of {recording.name}, as '{missing[0]}'"
+            fix = "predict these images: stadia predict CHECKPOINT IMAGES --out FOLDER"
+            raise DataError(folder, found=found, expected="depth of each", fix=fix)
+
+    def K(self, index: int, side: str = LEFT) -> NDArray[np.float64]:
+        return self.recording.K(index, side)
+
+    def depth_m(self, index: int, side: str = LEFT) -> NDArray[np.float32]:
+        """Return predicted depth: in metres or up to scale, see `label.depth_scale`."""
+        camera = self.recording.camera(index, side)
+        depth = read_depth_array(self._map(index, side), DEPTH_ARRAY_KEYS[self.label.depth_scale])
+        return resize_depth(depth, camera.height, camera.width)
+
+    def depth_files(self, index: int, side: str = LEFT) -> tuple[Path, ...]:
+        return (self._map(index, side),)
+
+    def fingerprint(self) -> str:
+        """Hash the recording and the predicted maps: the label of two teachers may be equal."""
+        maps = hash_files({index: self._map(index) for index in range(len(self))})
+        digest = hashlib.blake2b(join_hashes(list(maps.values())).encode(), digest_size=16)
+        return f"{self.recording.fingerprint()} {self.label.source} {digest.hexdigest()}"
+
+    def _map(self, index: int, side: str = LEFT) -> Path:
+        return safe_join(self.folder, f"depth/{self.recording.stem(index, side)}.npz")
+
+
+def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
+    """Read (h, w) depth, 0 = none, from an array of an .npz. Raises DataError with the file."""
+    arrays = read_npz(path, only=(key,))
+    if key not in arrays:
+        raise DataError(path, found=f"no array '{key}'", expected=f"an .npz with '{key}'", fix="write it again")
+    depth = arrays[key].astype(np.float32, copy=False)
+    if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
+        found = f"shape {depth.shape}, or values below 0 or not finite"
+        raise DataError(path, found=found, expected="(H, W), 0 where there is none", fix="write it again")
+    return depth
+
+
+class _PredictionsFile(FileEntry):
+    """The part of predictions.json that a teacher needs."""
+
+    depth_scale: DepthScale
+    recipe: str
+    checkpoint: str
+    entries: frozenset[str]
+    finished: bool
+    crop: str = "none"
+
+
+def read_teacher_label(folder: Path) -> tuple[DepthLabel, frozenset[str]]:
+    """Read source and scale of a teacher's depth, and the names of its maps. Raises DataError for an invalid record."""
+    path = folder / PREDICTIONS_RECORD
+    record: _PredictionsFile = read_typed_json(
+        path, _PredictionsFile, expected="a record of stadia predict", fix="predict again"
+    )
+    if not record.finished:
+        found, expected, fix = "an unfinished prediction", "all entries", "remove it and predict again"
+    elif record.crop != "none":
+        found, expected, fix = f"depth of the crop '{record.crop}'", "depth of whole images", "take another teacher"
+    elif record.depth_scale not in DEPTH_ARRAY_KEYS:
+        found, expected = f"the depth scale {record.depth_scale}", "depth at which an object can be placed"
+        fix = "take a teacher that predicts metres, or depth up to scale"
+    else:
+        return DepthLabel(f"teacher: {record.recipe}, {record.checkpoint}", record.depth_scale), record.entries
+    raise DataError(path, found=found, expected=expected, fix=fix)
+
+
+def attach_teacher_depth(recordings: list[Recording], folder: Path) -> list[TeacherDepthRecording]:
+    """Attach a teacher's depth to recordings: FOLDER for one, FOLDER/NAME for several.
+
+    Raises DataError for mixed teachers.
+    """
+    folder = expand_home(folder)
+    if len(recordings) == 1 and (folder / PREDICTIONS_RECORD).is_file():
+        return [TeacherDepthRecording(recordings[0], folder)]
+    found = [TeacherDepthRecording(recording, safe_join(folder, recording.name)) for recording in recordings]
+    first = found[0].label
+    for recording in found:
+        if recording.label != first:
+            expected = f"{first}, as of {found[0].name}"
+            fix = "predict all recordings by one checkpoint: a set has one label"
+            raise DataError(recording.folder, found=f"{recording.label}", expected=expected, fix=fix)
+    return found
+
+
+# -- Images of recordings with their depth, and their splits.
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundImage:
+    """A background at the network's size: (H, W, 3) uint8 RGB, (H, W) depth, 0 = none, and K (3, 3)."""
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    K: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """An image of a recording."""
+
+    recording: Recording
+    index: int
+    side: str
+
+    @property
+    def name(self) -> str:
+        """Return the name of the recording, side and frame."""
+        return f"{self.recording.name}/{self.side}/{self.recording.stem(self.index, self.side)}"
+
+    @property
+    def file(self) -> Path | None:
+        """Return the file of the image; None if the recording has none for each frame."""
+        return self.recording.file(self.index, self.side)
+
+    def scenery(self, height: int, width: int) -> BackgroundImage:
+        """Return the largest centered window of this aspect ratio, resized, with its camera and depth.
+
+        Raises DataError where there is no depth.
+        """
+        image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
+        if depth is None or not (depth > 0).any():
+            fix = "leave the image out, or set data.backgrounds.teacher to predictions"
+            raise DataError(self.file or self.name, found="no depth", expected="depth of the background", fix=fix)
+        H, W = image.shape[:2]
+        h, w = min(H, max(1, round(W * height / width))), min(W, max(1, round(H * width / height)))
+        top, left = (H - h) // 2, (W - w) // 2
+        window = slice(top, top + h), slice(left, left + w)
+        K = resize_K(crop_K(self.recording.K(self.index, self.side), left, top), (h, w), height, width)
+        depth = resize_depth(np.ascontiguousarray(depth[window]), height, width)
+        return BackgroundImage(resize_image(np.ascontiguousarray(image[window]), height, width), depth, K)
+
+
+def open_backgrounds(
+    path: Path, config: BackgroundConfig, height: int, width: int, progress: ReportProgress | None = None
+) -> tuple[dict[str, list[Background]], DepthLabel]:
+    """Open the backgrounds of each split. Returns them with the source of their depth.
+
+    Splits that a data set names are kept, test too. Otherwise `split_by.val_recordings` names whole recordings for
+    validation, or blocks of frames validate. Raises DataError where images have no depth.
+    """
+    options = config.model_dump(include=set(SourceOptions.model_fields))
+    options["size"] = config.size or (max(height, 32), max(width, 32))
+    try:
+        recordings, label = open_recordings(path, config.format, progress=progress, **options), DepthLabel()
+    except DataError as error:  # "data.camera" is `data.backgrounds.camera` here
+        texts = (error.where, error.found, error.expected, error.fix or "")
+        where, found, expected, fix = (KEY.sub("data.backgrounds.", text) for text in texts)
+        raise DataError(where, found=found, expected=expected, fix=fix or None) from error
+    if config.teacher is not None:
+        predicted = attach_teacher_depth(recordings, Path(config.teacher))
+        recordings, label = [*predicted], predicted[0].label
+    _check_depth(recordings)
+    by_split = _split_frames(recordings, config, read_named_splits(path, config.format))
+    backgrounds = {
+        split: [Background(part.recording, index, part.side) for part in parts for index in part.indices]
+        for split, parts in by_split.items()
+    }
+    if not backgrounds.get("train"):
+        found, fix = "no background to train on", "see data.backgrounds.split_by"
+        raise DataError(path, found=found, expected="one at least", fix=fix)
+    return backgrounds, label
+
+
+def _split_frames(
+    recordings: Sequence[Recording], config: BackgroundConfig, named: Mapping[str, Sequence[str]]
+) -> dict[str, list[TargetFrames]]:
+    if "train" in named and not config.split_by.val_recordings and config.split is None:
+        by_split = {split: [r for r in recordings if _matches_name(r, names)] for split, names in named.items()}
+    elif config.split_by.val_recordings:
+        val = [r for r in recordings if _matches_name(r, config.split_by.val_recordings)]
+        by_split = {"train": [r for r in recordings if r not in val], "val": val}
+    else:
+        blocks = draw_split(recordings, config.split_by, config.sides)
+        return {"train": blocks.train, "val": blocks.val}
+    return {split: [f for r in some for f in all_frames(r, config.sides)] for split, some in by_split.items()}
+
+
+def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
+    return any(recording.name == name or recording.name.endswith(f"/{name}") for name in names)
+
+
+def _check_depth(recordings: Sequence[Recording]) -> None:
+    """Raise DataError where a recording has no depth in any of a few frames, before anything is composed."""
+    without = []
+    for recording in recordings:
+        frames = np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int)).tolist()
+        if all(recording.depth_m(frame) is None for frame in frames):
+            without.append(recording.name)
+    if without:
+        what = f"depth of {', '.join(without[:3])}" + f" and {len(without) - 3} more" * (len(without) > 3)
+        fix = "run stadia predict CHECKPOINT IMAGES --out FOLDER, and set data.backgrounds.teacher=FOLDER"
+        raise DataError(what, found=f"none in {_CHECKED_FRAMES} frames", expected="depth", fix=fix)
+
+
+def describe_background_depth(backgrounds: Sequence[Background]) -> dict[str, str | None]:
+    """Return a hash of the depth files of backgrounds, by the name of their recording; None without files."""
+    found: dict[str, list[Background]] = {}
+    for background in backgrounds:
+        found.setdefault(background.recording.name, []).append(background)
+    return {name: hash_depth(some[0].recording, [(b.index, b.side) for b in some]) for name, some in found.items()}
+
+
+def fingerprint_backgrounds(backgrounds: Sequence[Background]) -> str:
+    """Hash the names of backgrounds and the contents of their recordings."""
+    digest = hashlib.blake2b(digest_size=16)
+    for recording in {id(background.recording): background.recording for background in backgrounds}.values():
+        digest.update(recording.fingerprint().encode())
+    for background in backgrounds:
+        digest.update(encode_name(f"{background.name}\n"))
+    return digest.hexdigest()

@@ -1,0 +1,356 @@
+"""Compose background, depth and cut-out to an image, its depth and its mask. Imports no torch.
+
+Images are composed on demand: the n-th of a split depends on the seed and n only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError, GeometryError
+from stadia.core.seeds import make_generator
+from stadia.datasets.frame_store import resize_depth, resize_image
+from stadia.geometry.numpy_camera import resize_K
+from stadia.overlay.config import PlacementConfig
+from stadia.overlay.world.backgrounds import (
+    Background,
+    BackgroundImage,
+    DepthLabel,
+    describe_background_depth,
+    fingerprint_backgrounds,
+)
+from stadia.overlay.world.foregrounds import Cutout, Foreground, fingerprint_foregrounds, resize_cutout
+
+MASK_MIN_ALPHA = 0.5
+"""Alpha from which on a pixel belongs to the cut-out, in mask and depth."""
+
+OCCLUDER_DEPTH_RATIO = 0.97
+"""Background nearer than this share of the cut-out's depth stays in front. A cut-out has no thickness, but its object
+has. Without this margin, slightly sloping ground would cut off its foot.
+"""
+
+GRID_SIZES = (90 / 150, 80 / 150, 70 / 150, 60 / 150)
+"""Sizes of the published images, nearest row first: pixels of a canvas of 150."""
+
+GRID_FEET = (1.0, 0.9, 0.8, 0.7)
+"""Lower edge of each row, as a share of the height: smaller and higher is farther. Only the sizes are published."""
+
+GRID_COLUMNS = 5
+POSITIONS = 2 * len(GRID_SIZES) * GRID_COLUMNS
+"""40: each place as it is, then mirrored."""
+
+MIN_VISIBLE_SHARE, MAX_PLACEMENT_TRIES = 0.25, 8
+"""Random places that show less than this share of the cut-out are drawn again, at most so many times."""
+
+_CACHE_SIZE = 1024  # backgrounds and foregrounds, each, that stay in memory
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+# -- Where a cut-out stands: on a grid of 40 places, or at random.
+
+
+@dataclass(frozen=True, slots=True)
+class CutoutPlacement:
+    """Position and size of a cut-out.
+
+    size: its longer side, as a share of the image's shorter one.  foot: its lower edge, as a share of the height.
+    across: 0 at the left edge of the image, 1 at the right one.  position: on the grid, from 0; -1 = none.
+    """
+
+    size: float
+    foot: float
+    across: float
+    flipped: bool
+    position: int = -1
+
+    def box(self, cutout: tuple[int, int], image: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return top, left, height and width in pixels of a cut-out of this size within an image of this size."""
+        (h, w), (H, W) = cutout, image
+        scale = self.size * min(H, W) / max(h, w)
+        height, width = max(1, round(scale * h)), max(1, round(scale * w))
+        top = min(max(round(self.foot * H) - height, 0), H - height)
+        return top, round(self.across * (W - width)), height, width
+
+
+def make_grid_placement(position: int) -> CutoutPlacement:
+    """Return one of the 40 places of the grid: row by row from the nearest, then the same mirrored."""
+    row, column = divmod(position % (POSITIONS // 2), GRID_COLUMNS)
+    across, flipped = column / (GRID_COLUMNS - 1), position >= POSITIONS // 2
+    return CutoutPlacement(GRID_SIZES[row], GRID_FEET[row], across, flipped, position)
+
+
+def placement_size_range(config: PlacementConfig) -> tuple[float, float]:
+    """Return the range of a cut-out's longer side, as a share of the image's shorter one."""
+    return (min(GRID_SIZES), max(GRID_SIZES)) if config.rule == "grid" else config.size
+
+
+def draw_placement(config: PlacementConfig, random: np.random.Generator) -> CutoutPlacement:
+    """Draw a place as configured."""
+    if config.rule == "grid":
+        return make_grid_placement(int(random.integers(POSITIONS)))
+    size, foot = random.uniform(*config.size), random.uniform(*config.foot)
+    return CutoutPlacement(size, foot, random.uniform(), bool(random.integers(2)))
+
+
+# -- Pasting, on arrays. Source: Porter and Duff, Compositing Digital Images, SIGGRAPH 1984.
+
+
+@dataclass(frozen=True, slots=True)
+class PasteResult:
+    """A composite image.
+
+    image: (H, W, 3) uint8 RGB.  depth: (H, W) float32 in the background's unit, 0 = none.  mask: (H, W) bool.
+    share: visible share of the cut-out's own mask.
+    """
+
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    share: float
+
+
+def find_foot_pixel(cutout: Cutout) -> tuple[int, int]:
+    """Return row and column of the foot pixel: the middle of the lowest covered row."""
+    alpha = cutout[..., 3]
+    covered = alpha >= min(MASK_MIN_ALPHA, float(alpha.max()))
+    row = int(np.flatnonzero(covered.any(1))[-1])
+    columns = np.flatnonzero(covered[row])
+    return row, int((columns[0] + columns[-1]) // 2)
+
+
+def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
+    """Return the depth of the ground at a pixel: the median of valid depth in a patch that grows until one is valid.
+
+    Raises DataError where no pixel is valid.
+    """
+    height, width = depth.shape
+    radius = max(1, min(height, width) // 64)
+    while radius < 2 * max(height, width):
+        patch = depth[max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1]
+        valid = patch[patch > 0]
+        if valid.size:
+            return float(np.median(valid))
+        radius *= 2
+    raise DataError("background", found="no depth at any pixel", expected="depth of the ground", fix="leave it out")
+
+
+def paste_cutout(
+    background: NDArray[np.uint8], depth: NDArray[np.float32], cutout: Cutout, top: int, left: int
+) -> PasteResult:
+    """Stand a cut-out upright on a background. All of it gets the depth of the ground under the middle of its foot.
+
+    Args:
+        background: (H, W, 3) RGB.  depth: (H, W), 0 = none; of any unit, larger is farther.
+        cutout: (h, w, 4) with premultiplied alpha.
+        top, left: of its first pixel; it may exceed the image, but not with its foot.
+
+    image = (1 - alpha) background + alpha foreground, except where the background is nearer (`OCCLUDER_DEPTH_RATIO`).
+    Pixels without depth are behind. Raises GeometryError for a cut-out larger than the background, or a foot outside.
+    """
+    H, W = depth.shape
+    h, w = cutout.shape[:2]
+    if h > H or w > W:
+        found, expected = f"{w}x{h} pixels", f"at most the background's {W}x{H}"
+        raise GeometryError("foreground", found=found, expected=expected, fix="paste it smaller")
+    foot_row, foot_column = np.add(find_foot_pixel(cutout), (top, left)).tolist()
+    if not (0 <= foot_row < H and 0 <= foot_column < W):
+        found, expected = f"its foot at row {foot_row}, column {foot_column}", f"a pixel of the {W}x{H} background"
+        raise GeometryError("foreground", found=found, expected=expected, fix="move it into the image")
+    z = estimate_ground_depth(depth, foot_row, foot_column)
+    rows, columns = slice(max(top, 0), min(top + h, H)), slice(max(left, 0), min(left + w, W))
+    inner = cutout[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    ground = depth[rows, columns]
+    behind = (ground == 0) | (ground >= np.float32(OCCLUDER_DEPTH_RATIO * z))
+    shown = inner * behind[..., None]
+    image, mask, composed = background.copy(), np.zeros((H, W), bool), depth.copy()
+    mixed = background[rows, columns].astype(np.float32) * (1 - shown[..., 3:]) + 255 * shown[..., :3]
+    image[rows, columns] = np.clip(mixed + 0.5, 0, 255).astype(np.uint8)
+    mask[rows, columns] = shown[..., 3] >= MASK_MIN_ALPHA
+    composed[mask] = z
+    whole_px = int((cutout[..., 3] >= MASK_MIN_ALPHA).sum())
+    return PasteResult(image, composed, mask, float(mask.sum()) / max(whole_px, 1))
+
+
+# -- Composite images as samples of a split.
+
+
+@dataclass(frozen=True, slots=True)
+class CompositePair:
+    """The parts of a composite image.
+
+    background: its image.  world: its recording.  foreground: the cut-out.  object: of the cut-out.
+    position: on the grid, from 0; -1 where places are drawn at random.
+    """
+
+    background: str
+    world: str
+    foreground: str
+    object: str
+    position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeSample:
+    """A composite image with its ground truth, all (H, W).
+
+    image, background: (H, W, 3) uint8 RGB.  depth: float32, 0 = none, in the unit of the set's label.  mask: bool.
+    K: (3, 3) pixels.
+    """
+
+    image: NDArray[np.uint8]
+    background: NDArray[np.uint8]
+    depth: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    K: NDArray[np.float64]
+    pair: CompositePair
+
+    def resized(self, height: int, width: int) -> CompositeSample:
+        """Resize: images by area, depth by the nearest pixel, the mask where at least half of a pixel is covered."""
+        if self.mask.shape == (height, width):
+            return self
+        return CompositeSample(
+            resize_image(self.image, height, width),
+            resize_image(self.background, height, width),
+            resize_depth(self.depth, height, width),
+            resize_cutout(self.mask.astype(np.float32), height, width) >= 0.5,
+            resize_K(self.K, self.mask.shape, height, width),
+            self.pair,
+        )
+
+
+class CompositeSource(Protocol):
+    """A split of composite images, composed on demand or read from disk.
+
+    label: source and scale of the depth.  count: number of images; None for unlimited.
+    """
+
+    label: DepthLabel
+
+    @property
+    def count(self) -> int | None:
+        """Return the number of images; None for unlimited."""
+
+    def pair(self, number: int) -> CompositePair:
+        """Return what the n-th sample is composed of, without opening an image."""
+        ...
+
+    def composed(self, number: int) -> CompositeSample:
+        """Return the n-th sample. Raises DataError with the file that cannot be read."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Return what identifies the set, for run.json."""
+        ...
+
+
+class CompositeComposer:
+    """Composes the images of a split.
+
+    In each round every background is taken once, and so is every foreground, in an order drawn for the round. So any
+    part of the images has as many backgrounds as possible.
+
+    Args:
+        split: name of the random stream, so that splits differ.
+        label: source and scale of the backgrounds' depth.
+        per_background: number of consecutive images with one background.
+    """
+
+    count: int | None = None
+
+    def __init__(
+        self,
+        split: str,
+        backgrounds: Sequence[Background],
+        foregrounds: Sequence[Foreground],
+        *,
+        height: int,
+        width: int,
+        placement: PlacementConfig,
+        label: DepthLabel,
+        seed: int,
+        per_background: int = 1,
+    ) -> None:
+        self.split, self.backgrounds, self.foregrounds = split, list(backgrounds), list(foregrounds)
+        self.height, self.width, self.placement, self.label, self.seed = height, width, placement, label, seed
+        self.per_background = per_background
+        self._scenery: dict[int, BackgroundImage] = {}
+        self._cutouts: dict[int, Cutout] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_scenery": {}, "_cutouts": {}}
+
+    def choose_parts(self, number: int) -> tuple[int, int]:
+        """Return the indices of background and foreground of a sample."""
+        block = number // self.per_background
+        return (
+            _draw_index_in_rounds(self.seed, self.split, "backgrounds", len(self.backgrounds), block),
+            _draw_index_in_rounds(self.seed, self.split, "foregrounds", len(self.foregrounds), number),
+        )
+
+    def pair(self, number: int) -> CompositePair:
+        """Return what a sample is composed of, by its number."""
+        return self._pair(number, draw_placement(self.placement, self._random(number)))
+
+    def composed(self, number: int) -> CompositeSample:
+        """Compose a sample by its number."""
+        b, f = self.choose_parts(number)
+        scenery = _get_cached(self._scenery, b, lambda: self.backgrounds[b].scenery(self.height, self.width))
+        whole = _get_cached(self._cutouts, f, lambda: self.foregrounds[f].cutout(2 * max(self.height, self.width)))
+        random = self._random(number)
+        for _ in range(MAX_PLACEMENT_TRIES):
+            place = draw_placement(self.placement, random)
+            top, left, h, w = place.box((whole.shape[0], whole.shape[1]), (self.height, self.width))
+            cutout = resize_cutout(whole[:, ::-1] if place.flipped else whole, h, w)
+            pasted = paste_cutout(scenery.image, scenery.depth, cutout, top, left)
+            if self.placement.rule == "grid" or pasted.share >= MIN_VISIBLE_SHARE:
+                break
+        pair = self._pair(number, place)
+        return CompositeSample(pasted.image, scenery.image, pasted.depth, pasted.mask, scenery.K, pair)
+
+    def facts(self) -> dict[str, Any]:
+        """Return facts for the run's record: splits, sources and labels."""
+        return {
+            "backgrounds": len(self.backgrounds),
+            "worlds": len({background.recording.name for background in self.backgrounds}),
+            "foregrounds": len(self.foregrounds),
+            "objects": len({foreground.object for foreground in self.foregrounds}),
+            "fingerprints": [fingerprint_backgrounds(self.backgrounds), fingerprint_foregrounds(self.foregrounds)],
+            "depth": describe_background_depth(self.backgrounds),
+        }
+
+    def _random(self, number: int) -> np.random.Generator:
+        return make_generator(self.seed, "overlay", self.split, "place", number)
+
+    def _pair(self, number: int, place: CutoutPlacement) -> CompositePair:
+        b, f = self.choose_parts(number)
+        background, foreground = self.backgrounds[b], self.foregrounds[f]
+        world = background.recording.session
+        return CompositePair(background.name, world, foreground.name, foreground.object, place.position)
+
+
+def _get_cached(kept: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """Return a cached value, or make and cache it; the oldest entry is evicted from a full cache."""
+    if key not in kept:
+        value = make()
+        while len(kept) >= _CACHE_SIZE:
+            kept.pop(next(iter(kept)), None)
+        kept[key] = value
+    return kept[key]
+
+
+@lru_cache(maxsize=64)
+def _permutation_of_round(seed: int, split: str, what: str, count: int, round_: int) -> NDArray[np.int64]:
+    return make_generator(seed, "overlay", split, what, round_).permutation(count)
+
+
+def _draw_index_in_rounds(seed: int, split: str, what: str, count: int, number: int) -> int:
+    round_, place = divmod(number, count)
+    return int(_permutation_of_round(seed, split, what, count, round_)[place])

@@ -1,0 +1,330 @@
+"""Composite images on disk: lossless, equal to images composed on demand. Imports no torch.
+
+OUT/dataset.json                    source and scale of the depth, splits, origin; written last
+OUT/backgrounds/SPLIT/00000.png     each background once
+OUT/SPLIT/00000/                    images 0 to 499; the folder is complete or absent
+    image/000.png  mask/000.png     RGB; 0 or 255
+    depth/000.npz                   float32 `depth_m` in metres, or `depth` up to scale; `source` of the label
+    samples.json                    of each image its parts, K and the label
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from stadia.core.errors import DataError
+from stadia.core.types import DepthScale
+from stadia.datasets.config import Matrix
+from stadia.datasets.image_files import check_image_size, read_label_png, read_rgb
+from stadia.datasets.text_files import FileEntry, read_typed_json
+from stadia.files.atomic_files import atomic_folder, atomic_write, write_json
+from stadia.files.json_files import read_json
+from stadia.files.output_files import check_foreign_folder
+from stadia.files.paths import safe_join
+from stadia.overlay.world.backgrounds import DEPTH_ARRAY_KEYS, DepthLabel, read_depth_array
+from stadia.overlay.world.composer import CompositeComposer, CompositePair, CompositeSample, CompositeSource
+from stadia.overlay.world.foregrounds import hash_visible_pixels
+from stadia.overlay.world.published_layout import is_published
+from stadia.synthetic.rendering.dataset_files import (
+    Image,
+    colorize_depth,
+    count_cores,
+    draw_caption,
+    is_finished,
+    run_jobs,
+    write_contact_sheet,
+    write_png,
+)
+
+COMPOSITES_FORMAT = "stadia-overlay"
+COMPOSITES_VERSION = 2
+"""Raised when a seed no longer gives the same files."""
+
+LISTING = "dataset.json"
+SHARD_SIZE = 500
+OWN_FILE, REWRITE = "a file of stadia data overlay", "write the set again"
+
+
+def write_composites(
+    composers: Mapping[str, CompositeComposer],
+    counts: Mapping[str, int],
+    out: Path,
+    *,
+    workers: int | None = None,
+    advance: Callable[[int], None] = lambda images: None,
+) -> Path:
+    """Write the first `counts` images of each split; existing images are kept. Returns the path of dataset.json.
+
+    Raises DataError where a folder holds images made with other settings, StadiaError where it cannot be written.
+    """
+    out = Path(out)
+    check_foreign_folder(out, LISTING)
+    listing = _make_listing(composers, counts)
+    origins = listing["overlay"]
+    todo = {split: list(_find_unwritten(out, split, origins[split], counts[split])) for split in composers}
+    _check_listing(out / LISTING, listing)
+    with ThreadPoolExecutor(workers or count_cores()) as pool:
+        for split, composer in composers.items():
+            advance(counts[split] - sum(map(len, todo[split])))
+            used = sorted({composer.choose_parts(number)[0] for shard in todo[split] for number in shard})
+            run_jobs(pool, partial(_write_background, composer, out), used, lambda _: None)
+            run_jobs(pool, partial(_write_shard, composer, origins[split], out), todo[split], advance)
+    write_json(out / LISTING, listing)
+    return out / LISTING
+
+
+def _make_listing(composers: Mapping[str, CompositeComposer], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the content of dataset.json."""
+    splits: dict[str, Any] = {}
+    origins: dict[str, Any] = {}
+    for split, composer in composers.items():
+        facts = composer.facts()
+        origins[split] = _make_origin(composer, facts)
+        numbers = {key: facts[key] for key in ("backgrounds", "worlds", "foregrounds", "objects")}
+        names = [foreground.name for foreground in composer.foregrounds]
+        hashes = hash_visible_pixels(composer.foregrounds)
+        splits[split] = {"images": counts[split], **numbers, "looks": dict(zip(names, hashes, strict=True))}
+    first = next(iter(composers.values()))
+    about = {"format": COMPOSITES_FORMAT, "version": COMPOSITES_VERSION, "label": first.label.to_dict()}
+    return {**about, "height": first.height, "width": first.width, "splits": splits, "overlay": origins}
+
+
+def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
+    """Raise DataError where dataset.json is not as stadia wrote it, for as many images or more or fewer."""
+    if not path.exists():
+        return
+    old = read_json(path)
+    try:
+        splits = {
+            split: listing["splits"][split] | {"images": values["images"]} for split, values in old["splits"].items()
+        }
+        new = {**listing, "splits": splits, "overlay": {split: listing["overlay"][split] for split in splits}}
+        is_own = json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)
+    except (AttributeError, KeyError, TypeError):
+        is_own = False
+    if not is_own:
+        found, expected = "another list of images than stadia wrote", "the one that it wrote"
+        fix = "choose another --out; or remove this file, to have it written again"
+        raise DataError(path, found=found, expected=expected, fix=fix)
+
+
+def _make_origin(composer: CompositeComposer, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what defines the images: equal origins mean equal images."""
+    return {
+        "version": COMPOSITES_VERSION,
+        "split": composer.split,
+        "seed": composer.seed,
+        "size": [composer.height, composer.width],
+        "placement": composer.placement.model_dump(mode="json"),
+        "fingerprints": facts["fingerprints"],
+    }
+
+
+def _make_shard_origin(origin: Mapping[str, Any], numbers: range) -> dict[str, Any]:
+    return {**origin, "first": numbers.start, "images": len(numbers)}
+
+
+def _find_unwritten(out: Path, split: str, origin: Mapping[str, Any], count: int) -> Iterator[range]:
+    """Yield the numbers of the images of each shard that is not there. Raises DataError as `_is_written_shard`."""
+    for start in range(0, count, SHARD_SIZE):
+        shard = range(start, min(start + SHARD_SIZE, count))
+        if not _is_written_shard(_shard_folder(out, split, shard), origin, shard):
+            yield shard
+
+
+def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -> bool:
+    """Return whether these images exist. Raises DataError where the folder holds others, or another count."""
+    record, wanted = folder / "samples.json", _make_shard_origin(origin, numbers)
+    found: Any = read_json(record) if folder.exists() else None
+    existing = found.get("overlay") if isinstance(found, dict) else None
+    if isinstance(existing, dict) and existing != wanted and {**existing, "images": len(numbers)} == wanted:
+        state, expected = f"{existing.get('images')} images of this set", f"{len(numbers)} images, as --count asks"
+        fix = "delete this folder to have it written again, or choose another --out"
+        raise DataError(folder, found=state, expected=expected, fix=fix)
+    return is_finished(record, "overlay", wanted)
+
+
+def _shard_folder(out: Path, split: str, numbers: range) -> Path:
+    return out / split / f"{numbers.start // SHARD_SIZE:05d}"
+
+
+def _write_background(composer: CompositeComposer, out: Path, index: int) -> None:
+    path = out / "backgrounds" / composer.split / f"{index:05d}.png"
+    image = composer.backgrounds[index].scenery(composer.height, composer.width).image
+    with atomic_write(path) as temporary:
+        write_png(temporary, image[..., ::-1])
+
+
+def _write_shard(composer: CompositeComposer, origin: Mapping[str, Any], out: Path, numbers: range) -> int:
+    samples = []
+    key = DEPTH_ARRAY_KEYS[composer.label.depth_scale]
+    with atomic_folder(_shard_folder(out, composer.split, numbers)) as folder:
+        for kind in ("image", "mask", "depth"):
+            (folder / kind).mkdir()
+        for number in numbers:
+            name, one = f"{number - numbers.start:03d}", composer.composed(number)
+            write_png(folder / "image" / f"{name}.png", one.image[..., ::-1])
+            write_png(folder / "mask" / f"{name}.png", np.where(one.mask, 255, 0).astype(np.uint8))
+            arrays: Any = {key: one.depth, "source": np.array(composer.label.source)}
+            np.savez(folder / "depth" / f"{name}.npz", **arrays)
+            file = f"{composer.split}/{composer.choose_parts(number)[0]:05d}.png"
+            samples.append({**asdict(one.pair), "K": one.K.tolist(), "background_file": file})
+        about = {"label": composer.label.to_dict(), "samples": samples}
+        write_json(folder / "samples.json", {**about, "overlay": _make_shard_origin(origin, numbers)})
+    return len(numbers)
+
+
+class _SplitEntry(FileEntry):
+    images: int
+    looks: dict[str, str]
+
+
+class _SetFile(FileEntry):
+    """dataset.json."""
+
+    version: Literal[2]
+    label: DepthLabel
+    splits: dict[str, _SplitEntry]
+    overlay: dict[str, Any]
+
+
+class _SampleEntry(FileEntry):
+    background: str
+    world: str
+    foreground: str
+    object: str
+    position: int
+    K: Matrix
+    background_file: str
+
+
+class _ShardFile(FileEntry):
+    """samples.json."""
+
+    label: DepthLabel
+    samples: list[_SampleEntry]
+
+
+def is_composite_set(path: Path) -> bool:
+    """Return whether a folder holds a set of `write_composites`."""
+    about = path / LISTING
+    return about.is_file() and isinstance(read := read_json(about), dict) and read.get("format") == COMPOSITES_FORMAT
+
+
+def describe_layout(path: Path) -> str | None:
+    """Return what a path holds, for messages; None where these are no composites."""
+    return "composite images" if is_composite_set(path) or is_published(path) else None
+
+
+def open_composite_files(path: Path) -> dict[str, CompositeFiles]:
+    """Open the splits that `write_composites` wrote. Raises DataError with the file."""
+    record: _SetFile = read_typed_json(path / LISTING, _SetFile, expected=OWN_FILE, fix=REWRITE)
+    return {
+        name: CompositeFiles(safe_join(path, name), split.images, record.label, record.overlay.get(name), split.looks)
+        for name, split in record.splits.items()
+    }
+
+
+class CompositeFiles:
+    """A split of a set on disk.
+
+    visible_hashes: of each foreground by name, see `hash_visible_pixels`.
+    """
+
+    def __init__(
+        self, folder: Path, count: int, label: DepthLabel, origin: Any, visible_hashes: Mapping[str, str]
+    ) -> None:
+        self.folder, self.count, self.label = folder, count, label
+        self.origin, self.visible_hashes = origin, visible_hashes
+        self._shards: dict[int, _ShardFile] = {}
+
+    def _read_entry(self, number: int) -> tuple[Path, str, _SampleEntry]:
+        """Return folder, file name and record of the n-th image."""
+        if not 0 <= number < self.count:
+            raise IndexError(number)
+        shard, place = divmod(number, SHARD_SIZE)
+        folder = self.folder / f"{shard:05d}"
+        path = folder / "samples.json"
+        if shard not in self._shards:
+            record: _ShardFile = read_typed_json(path, _ShardFile, expected=OWN_FILE, fix=REWRITE)
+            if record.label != self.label:
+                expected = f"{self.label}, as dataset.json"
+                raise DataError(path, found=f"{record.label}", expected=expected, fix=REWRITE)
+            self._shards[shard] = record
+        samples = self._shards[shard].samples
+        if place >= len(samples):
+            raise DataError(path, found=f"{len(samples)} images", expected=f"number {place}", fix=REWRITE)
+        return folder, f"{place:03d}", samples[place]
+
+    def pair(self, number: int) -> CompositePair:
+        """Return what a sample was composed of, by its number."""
+        entry = self._read_entry(number)[2]
+        return CompositePair(entry.background, entry.world, entry.foreground, entry.object, entry.position)
+
+    def background_file(self, number: int) -> Path:
+        """Return the file of the n-th image's background."""
+        return safe_join(self.folder.parent / "backgrounds", self._read_entry(number)[2].background_file)
+
+    def composed(self, number: int) -> CompositeSample:
+        """Read a composed sample by its number."""
+        folder, name, entry = self._read_entry(number)
+        image = read_rgb(folder / "image" / f"{name}.png")
+        background_file = self.background_file(number)
+        mask_file, depth_file = folder / "mask" / f"{name}.png", folder / "depth" / f"{name}.npz"
+        mask = read_label_png(mask_file)
+        if set(np.unique(mask).tolist()) - {0, 255}:
+            raise DataError(mask_file, found=f"values as {int(mask.max())}", expected="0 and 255 alone", fix=REWRITE)
+        depth = read_depth_array(depth_file, DEPTH_ARRAY_KEYS[self.label.depth_scale])
+        background = read_rgb(background_file)
+        for path, layer in ((mask_file, mask), (depth_file, depth), (background_file, background)):
+            check_image_size(path, layer, *image.shape[:2], like=", as its image", fix=REWRITE)
+        return CompositeSample(image, background, depth, mask == 255, np.array(entry.K), self.pair(number))
+
+    def facts(self) -> dict[str, Any]:
+        """Return facts for the run's record: splits, sources and labels."""
+        return {"images": self.count, "fingerprints": [self.origin]}
+
+
+# -- A contact sheet: background, image, depth and mask of each split.
+
+
+def write_composites_preview(
+    path: Path, images: Mapping[str, CompositeSource], counts: Mapping[str, int], rows: int = 4, columns: int = 4
+) -> Path:
+    """Write up to rows x columns samples of each split, spread evenly, into one PNG. Returns its path."""
+    bands = []
+    for split, source in images.items():
+        numbers = np.linspace(0, counts[split] - 1, min(rows * columns, counts[split])).round().astype(int).tolist()
+        bands += _draw_split(split, [source.composed(number) for number in numbers], columns, source.label.depth_scale)
+    width = max(band.shape[1] for band in bands)
+    sheet = np.vstack([_pad_white(band, band.shape[0] + 6, width) for band in bands])
+    return write_contact_sheet(path, sheet, "stadia-overview")
+
+
+def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale) -> list[Image]:
+    """Draw the samples of a split in rows under a caption, with one depth scale for all."""
+    valid = np.concatenate([sample.depth[sample.depth > 0] for sample in samples])
+    near, far = np.percentile(valid, (2, 98)) if valid.size else (1.0, 2.0)
+    tiles = [_draw_sample(sample, float(near), float(max(far, 1.01 * near))) for sample in samples]
+    height, width = max(tile.shape[0] for tile in tiles), max(tile.shape[1] for tile in tiles)
+    tiles = [_pad_white(tile, height, width + 4) for tile in tiles]
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    scale = f"{near:.3g} (bright) to {far:.3g}{' m' * (depth_scale is DepthScale.METRES)}"
+    return [draw_caption(f"{split}: background, image, depth {scale}, mask", rows[0].shape[1]), *rows]
+
+
+def _draw_sample(one: CompositeSample, near: float, far: float) -> Image:
+    mask = np.where(one.mask[..., None], np.uint8(255), np.uint8(0)).repeat(3, -1)
+    return np.hstack([one.background, one.image, colorize_depth(one.depth, near, far), mask])
+
+
+def _pad_white(image: Image, height: int, width: int) -> Image:
+    return np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0)), constant_values=255)

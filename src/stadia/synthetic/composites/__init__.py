@@ -1,1 +1,0 @@
-"""Composites: cut-out objects pasted onto backgrounds, with depth and mask."""

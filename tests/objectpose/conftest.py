@@ -1,0 +1,13 @@
+"""What the tests of the wing share with those of the recipes and of the data sets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.datasets.rendered_world import _one_line, _own_cache, world  # noqa: F401
+from tests.recipes.conftest import validations_are_those_that_are_declared  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

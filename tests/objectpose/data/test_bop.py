@@ -1,0 +1,351 @@
+"""BOP's layout: units, frames, pixel origin, occlusion; and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from tests.refusals import refuses
+
+from stadia.core.errors import DataError
+from stadia.geometry.rasterizer import compute_visible_masks, draw_silhouette
+from stadia.objectpose.data.bop import (
+    BopImages,
+    BopResult,
+    ground_truth_results,
+    read_results,
+    read_targets,
+    write_results,
+)
+from stadia.objectpose.data.bop_models import read_bop_model, read_ply
+from stadia.objectpose.label_checks import check_object_labels, survey_objects
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_millimetres_become_metres_once_and_frames_are_centered(bop: Path) -> None:
+    images = BopImages.open(bop)
+    assert len(images) == 2
+    assert images.ids == [(1, 3), (1, 7)]
+    assert images.classes == ("background", "obj_000001", "obj_000002", "obj_000005")
+    first = images.labels(0).objects[0]
+    np.testing.assert_allclose(first.size_m, [0.1, 0.06, 0.04], atol=1e-7)
+    np.testing.assert_allclose(first.T_camera_object[:3, 3], [0.005, -0.003, 0.502], atol=1e-7)
+    model = images.models[1]
+    np.testing.assert_allclose(model.vertices_m.min(0), -model.vertices_m.max(0), atol=1e-9)
+
+
+def test_an_axis_of_revolution_becomes_y(bop: Path) -> None:
+    model = read_bop_model(bop / "models_eval", 5)
+    assert model.symmetry == "revolution"
+    np.testing.assert_allclose(model.size_m, [0.05, 0.09, 0.05], atol=1e-7)
+    np.testing.assert_allclose(model.T_object_model[:3, :3] @ [0, 0, 1], [0, 1, 0], atol=1e-12)
+    assert np.linalg.det(model.T_object_model[:3, :3]) == pytest.approx(1)
+
+
+def test_a_flip_of_a_body_of_revolution_is_kept_and_another_turn_is_refused(bop: Path) -> None:
+    path = bop / "models_eval" / "models_info.json"
+    flip = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1]
+    edit(path, lambda info: info["5"].update(symmetries_discrete=[flip]))
+    about_axis = [-1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    edit(path, lambda info: info["5"].update(symmetries_discrete=[about_axis, flip]))
+    revolution, turn = read_bop_model(bop / "models_eval", 5).symmetry
+    assert revolution == "revolution"
+    np.testing.assert_allclose(np.abs(turn), [0, 1, 0, 0], atol=1e-7)
+    quarter = [1, 0, 0, 0, 0, 0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1]
+    edit(path, lambda info: info["5"].update(symmetries_discrete=[quarter]))
+    with refuses(DataError, where="models_info.json: 5"):
+        read_bop_model(bop / "models_eval", 5)
+    edit(path, lambda info: info["5"]["symmetries_continuous"].append({"axis": [1, 0, 0]}))
+    with refuses(DataError, where="obj_000005.ply"):
+        read_bop_model(bop / "models_eval", 5)
+
+
+def test_axis_beside_the_box_center_is_refused(bop: Path) -> None:
+    path = bop / "models_eval" / "models_info.json"
+    edit(
+        path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[1, -1, 50])
+    )  # along the axis the position is free
+    assert read_bop_model(bop / "models_eval", 5).symmetry == "revolution"
+    edit(path, lambda info: info["5"]["symmetries_continuous"][0].update(offset=[20, 0, 0]))
+    with refuses(DataError, where=("models_info.json", "5.symmetries_continuous.offset"), found="20"):
+        read_bop_model(bop / "models_eval", 5)
+
+
+def test_models_info_in_metres_is_refused(bop: Path) -> None:
+    edit(bop / "models_eval" / "models_info.json", lambda info: info["2"].update(diameter=info["2"]["diameter"] / 1000))
+    with refuses(DataError, where=("models_info.json", "2.diameter"), found="0.17"):
+        BopImages.open(bop)
+
+
+def test_discrete_symmetries_are_quaternions(bop: Path) -> None:
+    (turn,) = read_bop_model(bop / "models_eval", 2).symmetry
+    np.testing.assert_allclose(np.abs(turn), [0, 0, 0, 1], atol=1e-7)
+
+
+def test_rendered_masks_match_boxes_and_nearer_objects_occlude(bop: Path) -> None:
+    """By hand: object 1's front face, 100 x 60 mm at 480 mm, covers columns from 90 (5 - 50) / 482 + 40 on, counted
+    from the corner.
+    """
+    labels = BopImages.open(bop).labels(0)
+    one, two, can = labels.objects
+    rows, columns = np.nonzero(labels.instance == 1)
+    left, right = 90 * (-45 / 482) + 40, 90 * (55 / 482) + 40
+    assert (columns.min(), columns.max()) == (np.ceil(left - 0.5), np.floor(right - 0.5))
+    assert one.visible_px == one.full_px == len(rows)
+    assert 0 < two.visible_px < two.full_px
+    face = 90 * 92 * 0.12 * 0.12 / 0.685**2
+    assert two.full_px == pytest.approx(face, rel=0.05)
+    whole = BopImages.open(bop).silhouettes(0)[1].within(60, 80) > 0
+    np.testing.assert_array_equal(labels.instance[whole] == 2, labels.instance[whole] != 1)
+    assert can.full_px > can.visible_px > 0, "it reaches beyond the left edge"
+
+
+def write_masks(bop: Path, masks: np.ndarray, im_id: int = 3) -> Path:
+    """mask_visib/ of scene 1, as BOP writes it; returns the folder."""
+    folder = bop / "test" / "000001" / "mask_visib"
+    folder.mkdir(exist_ok=True)
+    for number, mask in enumerate(masks):
+        cv2.imwrite(str(folder / f"{im_id:06d}_{number:06d}.png"), mask.astype(np.uint8) * 255)
+    return folder
+
+
+def test_existing_masks_are_read_instead_of_rendered(bop: Path) -> None:
+    """Its second object is hidden by something that nobody annotated, but for four columns; two claim what the first is
+    drawn at.
+    """
+    drawn = BopImages.open(bop).labels(0).instance
+    masks = np.stack([drawn == number for number in (1, 2, 3)])
+    row, column = np.argwhere(masks[0])[0]
+    columns = np.flatnonzero(masks[1].any(0))
+    masks[1][:, columns[4:]] = False
+    masks[1][row, column] = True
+    folder = write_masks(bop, masks)
+    write_masks(bop, masks[:1], im_id=7)
+    images = BopImages.open(bop)
+    labels = images.labels(0)
+    expected = np.where((drawn == 2) & ~masks[1], 0, drawn)
+    np.testing.assert_array_equal(labels.instance, expected)
+    assert labels.objects[1].visible_px == (expected == 2).sum() > 0
+    assert folder / "000003_000002.png" in images.label_files(0), "they are part of the fingerprint"
+    cv2.imwrite(str(folder / "000003_000001.png"), np.zeros((5, 4), np.uint8))
+    with refuses(DataError, where="000003_000001.png", found="4x5", expected="80x60"):
+        images.labels(0)
+    (folder / "000003_000001.png").unlink()
+    with refuses(DataError, where="000003_000001.png"):
+        images.labels(0)
+
+
+def test_masks_that_contradict_the_poses_are_a_finding(bop: Path) -> None:
+    """Drawn from the poses they never could: masks of two objects changed about."""
+    drawn = BopImages.open(bop).labels(0).instance
+    masks = np.stack([drawn == number for number in (1, 2, 3)])
+    write_masks(bop, masks[:1], im_id=7)
+    for order, expected in ((masks, []), (masks[[2, 1, 0]], ["O05"])):
+        write_masks(bop, order)
+        codes = [one.code for one in check_object_labels({"train": survey_objects(BopImages.open(bop))})]
+        assert [code for code in codes if code == "O05"] == expected
+
+
+def test_occlusion_does_not_depend_on_object_order(bop: Path) -> None:
+    shapes = BopImages.open(bop).silhouettes(0)
+    masks = compute_visible_masks(shapes, 60, 80)
+    turned = compute_visible_masks(shapes[::-1], 60, 80)[::-1]
+    np.testing.assert_array_equal(masks, turned)
+    assert masks.sum(0).max() == 1
+
+
+def test_a_silhouette_is_the_same_however_its_window_lies() -> None:
+    vertices = np.array([[-0.3, -0.2, 1.0], [0.3, -0.25, 1.2], [0.05, 0.3, 0.9]])
+    K = np.array([[50.0, 0, 20], [0, 50, 15], [0, 0, 1]])
+    whole = draw_silhouette(vertices, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41)
+    behind = np.vstack([vertices, [[0, 0, -1.0]]])  # its window is the widest there is
+    np.testing.assert_allclose(
+        whole, draw_silhouette(behind, np.array([[0, 1, 2]], np.int32), K, 31, 41).within(31, 41), rtol=1e-12
+    )
+    assert (whole > 0).sum() > 100
+
+
+def test_targets_choose_images(bop: Path) -> None:
+    targets = read_targets(bop)
+    assert targets == {(1, 3): {1: 1, 2: 1, 5: 1}}
+    assert BopImages.open(bop, only=targets).ids == [(1, 3)]
+    assert BopImages.open(bop).part([1]).ids == [(1, 7)]
+
+
+def test_without_target_list_visible_objects_are_requested(bop: Path) -> None:
+    assert [BopImages.open(bop).requested_counts(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {}]
+    (bop / "test_targets_bop19.json").unlink()
+    edit(
+        bop / "test/000001/scene_gt.json", lambda poses: poses["7"].append({**poses["7"][0], "cam_t_m2c": [0, 0, 900]})
+    )  # behind itself
+    assert [BopImages.open(bop).requested_counts(index) for index in range(2)] == [{1: 1, 2: 1, 5: 1}, {1: 1}]
+
+
+def test_a_target_that_no_image_has_is_named(bop: Path) -> None:
+    path = bop / "test_targets_bop19.json"
+    path.write_text(
+        json.dumps([*json.loads(path.read_text()), {"scene_id": 1, "im_id": 7, "obj_id": 5, "inst_count": 1}])
+    )
+    with refuses(DataError, where=("test_targets_bop19.json", "7"), found="5"):
+        BopImages.open(bop).requested_counts(1)
+
+
+def mirrored(poses: Any) -> None:
+    poses["3"][1]["cam_R_m2c"] = [-1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def skewed(poses: Any) -> None:
+    poses["3"][1]["cam_R_m2c"] = [1, 0.2, 0, 0, 1, 0, 0, 0, 1]
+
+
+def in_metres(poses: Any) -> None:
+    poses["3"][1]["cam_t_m2c"] = [0.03, 0, 0.7]
+
+
+def behind(poses: Any) -> None:
+    poses["3"][2]["cam_t_m2c"] = [0, 0, -500]
+
+
+@pytest.mark.parametrize(
+    ("change", "names"), [(mirrored, ("3", "-1")), (skewed, ("1",)), (in_metres, ("1", "0.0007")), (behind, ("2",))]
+)
+def test_invalid_pose_is_refused(bop: Path, change: Callable[[Any], None], names: tuple[str, ...]) -> None:
+    edit(bop / "test/000001/scene_gt.json", change)
+    with refuses(DataError, names=names):
+        BopImages.open(bop).labels(0)
+
+
+def test_mesh_in_metres_is_refused_by_its_diameter(bop: Path) -> None:
+    path = bop / "models_eval" / "obj_000002.ply"
+    data = path.read_bytes()
+    start = data.index(b"end_header\n") + 11
+    vertices = np.frombuffer(data, "<f4", 24, start) / 1000
+    path.write_bytes(data[:start] + vertices.astype("<f4").tobytes() + data[start + 96 :])
+    with refuses(DataError, where="obj_000002.ply", found="0.17"):
+        BopImages.open(bop)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models_eval/obj_000005.ply",
+        "models_eval/models_info.json",
+        "test/000001/scene_camera.json",
+        "test/000001/rgb/000007.png",
+    ],
+)
+def test_a_missing_file_is_named(bop: Path, name: str) -> None:
+    (bop / name).unlink()
+    with refuses(DataError, names=(Path(name).name,)):
+        BopImages.open(bop)
+
+
+def test_a_file_of_another_layout_is_refused(bop: Path) -> None:
+    edit(bop / "test/000001/scene_gt.json", lambda poses: poses["7"][0].pop("obj_id"))
+    with refuses(DataError, where="scene_gt.json", found="7.0.obj_id"):
+        BopImages.open(bop)
+
+
+def test_truncated_or_quad_mesh_is_refused(bop: Path) -> None:
+    path = bop / "models_eval" / "obj_000001.ply"
+    data = path.read_bytes()
+    path.write_bytes(data[:-5])
+    with refuses(DataError, where="obj_000001.ply"):
+        read_ply(path)
+    quads = np.zeros(6, np.dtype([("length", "u1"), ("index", "<i4", 4)]))
+    quads["length"] = 4
+    header, vertices = data[: data.index(b"element face")], data[data.index(b"end_header\n") + 11 :][:96]
+    list_of_faces = b"element face 6\nproperty list uchar int vertex_indices\nend_header\n"
+    path.write_bytes(header + list_of_faces + vertices + quads.tobytes())
+    with refuses(DataError, where="obj_000001.ply"):
+        read_ply(path)
+    path.write_bytes(b"ply\n")
+    with refuses(DataError, where="obj_000001.ply", found="PLY"):
+        read_ply(path)
+
+
+def test_ascii_and_binary_ply_are_equal(bop: Path, tmp_path: Path) -> None:
+    vertices, triangles = read_ply(bop / "models_eval" / "obj_000001.ply")
+    lines = ["ply", "format ascii 1.0", "element vertex 8", "property float z", "property float x", "property float y"]
+    lines += ["element face 12", "property list uchar int vertex_index", "end_header"]
+    lines += [f"{z:.6f} {x:.6f} {y:.6f}" for x, y, z in vertices] + [f"3 {a} {b} {c}" for a, b, c in triangles]
+    (tmp_path / "text.ply").write_text("\n".join(lines) + "\n")
+    again = read_ply(tmp_path / "text.ply")
+    np.testing.assert_allclose(again[0], vertices, atol=1e-5)
+    np.testing.assert_array_equal(again[1], triangles)
+
+
+def test_written_results_are_read_back(bop: Path, tmp_path: Path) -> None:
+    images = BopImages.open(bop)
+    results = ground_truth_results(images)
+    assert len(results) == 4
+    np.testing.assert_allclose(results[0].T_camera_model[:3, 3], [0, 0, 0.5], atol=1e-9)  # BOP's own frame again
+    write_results(tmp_path / "ours_tiny-test.csv", results)
+    text = (tmp_path / "ours_tiny-test.csv").read_text().splitlines()
+    assert text[0] == "scene_id,im_id,obj_id,score,R,t,time"
+    t_mm = [float(number) for number in text[1].split(",")[5].split()]
+    np.testing.assert_allclose(t_mm, [0, 0, 500], atol=1e-6)
+    for one, again in zip(results, read_results(tmp_path / "ours_tiny-test.csv"), strict=True):
+        np.testing.assert_allclose(again.T_camera_model, one.T_camera_model, atol=1e-12)
+        assert (again.scene_id, again.im_id, again.obj_id, again.score, again.time_s) == (
+            one.scene_id,
+            one.im_id,
+            one.obj_id,
+            1.0,
+            -1.0,
+        )
+
+
+GOOD = "1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500,0.2"
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("1,3,5,0.9,1 0 0 0 1 0 0 0 1,10 20 500", ("3", "6")),
+        (GOOD.replace("10 20 500", "10 20"), ("9", "2")),
+        (GOOD.replace("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 0 -1"), ("3",)),
+        (GOOD.replace("0.9", "high"), ("high", "results.csv", "3")),
+        (GOOD.replace("0.9", "nan"), ("results.csv", "3")),
+        (GOOD.replace("0.2", "0.7"), ("results.csv", "1")),
+        (GOOD.replace("500", "-500"), ("results.csv", "3")),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, names: tuple[str, ...]) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(f"scene_id,im_id,obj_id,score,R,t,time\n{GOOD}\n{line}\n")
+    with refuses(DataError, names=names):
+        read_results(path)
+
+
+def test_invalid_results_are_not_written(tmp_path: Path) -> None:
+    T = np.diag([1.0, 1.0, -1.0, 1.0])
+    T[2, 3] = 1
+    with refuses(DataError, where="results.csv: scene 1, image 1, object 1"):
+        write_results(tmp_path / "results.csv", [BopResult(1, 1, 1, 1.0, T)])
+    assert not (tmp_path / "results.csv").exists()
+
+
+@pytest.mark.real
+def test_masks_of_linemod_occluded_are_bops_own(real_data: Path) -> None:
+    """Full masks of the first images: pixels within 2 % (0.5 % but for matrices that are not quite rotations), boxes at
+    BOP's corners.
+    """
+    images = BopImages.open(real_data / "bop" / "lmo").part(range(3))
+    info = json.loads((real_data / "bop" / "lmo" / "test" / "000002" / "scene_gt_info.json").read_text())
+    for index, (_, im_id) in enumerate(images.ids):
+        for shape, annotated in zip(images.silhouettes(index), info[str(im_id)], strict=True):
+            assert shape.full_px == pytest.approx(annotated["px_count_all"], rel=0.02)
+            rows, columns = np.nonzero(shape.inverse_depth)
+            corner = (columns.min() + shape.left, rows.min() + shape.top)
+            assert np.abs(np.subtract(corner, annotated["bbox_obj"][:2])).max() <= 1

@@ -1,0 +1,213 @@
+"""What a run of `objectpose` predicts: data sets of objects, images of another shape, one that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tests.refusals import refuses
+
+from stadia.core.config import resolve_config
+from stadia.core.errors import DataError
+from stadia.core.types import Camera
+from stadia.datasets.open_dataset import open_recordings
+from stadia.evaluation.frame_preparation import Frame, needs_padding, pad_to_aspect
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.geometry.numpy_camera import resize_K
+from stadia.objectpose import config as presets
+from stadia.objectpose.boxes import Symmetry
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.data.bop import BopImages, read_results
+from stadia.objectpose.data.object_data import open_object_inputs
+from stadia.objectpose.data.open_objects import detect_object_layout, list_object_splits
+from stadia.objectpose.drawing import draw_objects
+from stadia.objectpose.metrics import PosedObjects
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
+from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+
+pytestmark = pytest.mark.slow  # its fixtures train or compile
+
+HEIGHT, WIDTH = 64, 96
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four tables, one side each."""
+    sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": HEIGHT, "width": WIDTH, "supersampling": 1}
+    return write_tableworld(
+        presets.TABLEWORLD_TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
+    ).parent
+
+
+@pytest.fixture
+def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run's folder whose network finds one cup in the middle of every image."""
+    words = [
+        f"data.height={HEIGHT}",
+        f"data.width={WIDTH}",
+        "model.encoder=test_efficientnet",
+        "model.pretrained=false",
+    ]
+    words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
+    config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
+    folder = tmp_path / "runs" / "2026-01-01-000000-objects"
+    header = CheckpointHeader(
+        recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
+    )
+    write_checkpoint(
+        folder / "checkpoints" / "best.safetensors", header, {"state_dict": ObjectPoseRecipe(config).state_dict()}
+    )
+    write_run_facts(folder, UNKNOWN_FACTS)
+    monkeypatch.setattr(ObjectPoseRecipe, "find", _one_cup)
+    return folder
+
+
+def _one_cup(recipe: ObjectPoseRecipe, image: torch.Tensor, camera: Camera) -> FoundObjects:
+    instance = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.long)
+    instance[:, HEIGHT // 4 : HEIGHT * 3 // 4, WIDTH // 4 : WIDTH * 3 // 4] = 1
+    kind = presets.TABLEWORLD_CLASSES.index("cup")
+    T = torch.eye(4)[None].clone()
+    T[0, 2, 3] = 0.5
+    cup = PosedObjects(torch.tensor([kind]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))
+    return FoundObjects(
+        instance, instance * kind, torch.zeros(1, dtype=torch.long), cup, torch.ones(1, dtype=torch.bool)
+    )
+
+
+def test_a_data_set_of_objects_is_predicted_with_its_cameras(
+    run: Path, tables: Path, tmp_path: Path, stadia: Stadia
+) -> None:
+    code, text, err = stadia("predict", run, tables, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "1 object in 1 image of tiny/test" in text
+    (entry,) = json.loads((tmp_path / "out" / "objects.json").read_text())["images"]
+    scene = json.loads((tables / "test-00000" / "scene.json").read_text())
+    assert np.allclose(entry["K"], scene["images"][0]["K"])
+    (given,) = open_object_inputs(tables, split="train", every=2)
+    assert [frame.name for frame in given.frames] == ["train-00000-000"]
+    assert "score: the mean probability of an object's class over its pixels" in text
+    assert "images unlike those of the training give wrong objects" in err
+
+
+def test_a_split_is_chosen_by_its_name(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    code, _, err = stadia("predict", run, tables, "data.split=tain", "--out", tmp_path / "out")
+    assert code != 0
+    assert "splits train, val, test; expected a split 'tain'" in err
+    code, _, err = stadia("predict", run, tables, "data.camera.focal_px=300", "--out", tmp_path / "out")
+    assert code != 0
+    assert "data.camera: found a value; expected no value" in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.real
+def test_of_bop_the_csv_has_its_images_numbers(run: Path, real_data: Path, tmp_path: Path, stadia: Stadia) -> None:
+    lmo = real_data / "bop" / "lmo"
+    assert detect_object_layout(lmo) == "bop"
+    code, text, err = stadia("predict", run, lmo, "--every", 20, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "of lmo/test" in text
+    assert {(row.scene_id, row.im_id) for row in read_results(tmp_path / "out" / "bop.csv")} <= set(
+        BopImages.open(lmo).ids
+    )
+    assert "the data set has other classes than the run: obj_id in the csv is the number of the run's class" in err
+
+
+def test_of_another_recipe_objects_are_named_with_the_fix(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    with refuses(DataError, where="tiny", fix="--recipe"):
+        open_recordings(tables)
+    code, _, err = stadia("check", tables)
+    assert code != 0
+    assert "--recipe objectpose" in err
+    for name in (
+        "bop/test/000001/scene_gt.json",
+        "kitti/training/label_2/0.txt",
+        "nocs/real_test/scene_1/0000_coord.png",
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+        layout, split = name.split("/")[:2]
+        assert detect_object_layout(tmp_path / layout) == layout
+        assert list_object_splits(tmp_path / layout, layout) == [split]
+        with pytest.raises(DataError):
+            open_recordings(tmp_path / layout)
+    (tmp_path / "dataset.json").write_text('{"format": "stadia"}')
+    assert detect_object_layout(tmp_path) is None
+
+
+def test_a_wide_image_gets_margins_and_keeps_its_camera(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+    wide = tmp_path / "wide.png"
+    cv2.imwrite(str(wide), np.full((100, 300, 3), 90, np.uint8))
+    code, _, err = stadia("predict", run, wide, "--out", tmp_path / "out", "data.camera.horizontal_fov_deg=55")
+    assert code == 0, err
+    assert "1 image of another shape than in training: padded at the border" in err
+    mask = cv2.imread(str(tmp_path / "out" / "masks" / "wide.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert mask.shape == (100, 300)
+    assert mask[:, :74].max() == 0  # a quarter of the width, as it was shown
+    assert mask[50, 150] == 1
+    assert mask[:, 150].all()  # half of 200 rows with margins: all of the 100 that are the image's
+
+
+@pytest.mark.parametrize(("size", "padded"), [((100, 300), (200, 300)), ((300, 100), (300, 450))])
+def test_pixel_rays_are_unchanged_by_padding(size: tuple[int, int], padded: tuple[int, int]) -> None:
+    K = np.array([[250.0, 0, 140], [0, 250.0, 52], [0, 0, 1]])
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    frame = Frame("x", image, K)
+    made = pad_to_aspect(frame, HEIGHT, WIDTH, 1.0)
+    assert made.image.shape[:2] == padded
+    assert needs_padding(frame, HEIGHT, WIDTH, 1.0)
+    assert np.array_equal(made.window.cut(made.image), image)
+    pixel = np.array([10 + made.window.left, 20 + made.window.top, 1.0])
+    assert np.allclose(np.linalg.solve(made.K, pixel), np.linalg.solve(K, [10, 20, 1.0]))
+    seen = resize_K(made.K, padded, HEIGHT, WIDTH)
+    assert seen[0, 0] == pytest.approx(seen[1, 1], rel=0.01)
+
+
+def test_one_bad_image_loses_none_before_it(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "0.png")
+    shutil.copy(tables / "test-00000" / "image" / "000.png", folder / "1.png")
+    (folder / "1.png").write_bytes((folder / "0.png").read_bytes()[:900])
+    words = ["predict", run, folder, "data.camera.horizontal_fov_deg=55", "--out"]
+    code, _, err = stadia(*words, tmp_path / "out")
+    assert code != 0
+    assert "1.png" in err
+    assert [one["name"] for one in json.loads((tmp_path / "out" / "objects.json").read_text())["images"]] == ["0"]
+
+
+def test_scores_are_drawn_beside_names_of_what_was_found_alone(tables: Path) -> None:
+    T = torch.eye(4)[None].clone()
+    T[0, 2, 3] = 1.0
+    cup = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.1), Symmetry.parse(["none"]), torch.tensor([0.73]))
+    picture, K = np.zeros((200, 300, 3), np.uint8), np.array([[250.0, 0, 150], [0, 250.0, 100], [0, 0, 1]])
+    named, scored = (draw_objects(picture, K, cup, ("background", "cup"), scores=scores) for scores in (False, True))
+    beyond = np.abs(scored.astype(int) - named).max(2).max(0).nonzero()[0]
+    assert len(beyond)
+    assert beyond.min() > named[:95].max(2).max(0).nonzero()[0].min()  # the name stays where it is
+
+
+def test_drawings_of_labels_are_not_written_over(tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    out = tmp_path / "drawn"
+    assert stadia("data", "show", tables, "test", "--out", out)[0] == 0
+    (picture,) = out.iterdir()
+    picture.write_bytes(b"mine")
+    code, _, err = stadia("data", "show", tables, "test", "--out", out)
+    assert code != 0
+    assert "files in it; expected a new folder. Fix: choose another --out" in err
+    assert picture.read_bytes() == b"mine"
+
+
+def test_missing_image_is_reported(run: Path, tmp_path: Path, stadia: Stadia) -> None:
+    _, _, err = stadia("predict", run, tmp_path / "mine.jpg", "--out", tmp_path / "out")
+    assert "found no such file or folder; expected a dataset's folder, a video file, or an image to predict" in err

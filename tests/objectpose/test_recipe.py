@@ -1,0 +1,446 @@
+"""The recipe `objectpose`: from TableWorld to scores, what perfect maps score, what it refuses, and a pinned loss
+curve.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from tests.refusals import refuses
+from torch.nn import functional as F
+
+from stadia import launch, report
+from stadia.core.config import resolve_config
+from stadia.core.errors import ConfigError, DataError
+from stadia.datasets.image_files import hash_file, split_hashes
+from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.geometry.se3 import quaternion_multiply
+from stadia.objectpose import config as presets
+from stadia.objectpose import recipe as objectpose
+from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
+from stadia.objectpose.data import object_data
+from stadia.objectpose.data.object_data import ObjectBatch
+from stadia.objectpose.data.object_samples import ObjectSamples, ObjectTargets
+from stadia.objectpose.ground_truth import ground_truth_maps
+from stadia.objectpose.instances import label_components
+from stadia.objectpose.losses import one_minus_dot_squared
+from stadia.objectpose.metrics import matched_scores, mean_average_precisions
+from stadia.objectpose.network import POSE_CHANNELS, ObjectMaps
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe, compare_images, group_pixels
+from stadia.objectpose.task import score_images
+from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.recipes.base.build_recipe import load_recipe
+
+WORDS = (
+    "data.height=64",
+    "data.width=96",
+    "model.encoder=test_efficientnet",
+    "model.pretrained=false",
+    "model.pyramid_channels=8",
+    "model.segmentation_channels=8",
+    "schedule.warmup_steps=0",
+    "optimizer.lr=2e-3",
+    "loss.cross_entropy=1",
+    "loss.dice=0.5",
+    "training.max_steps=3",
+    "training.batch_size=2",
+    "training.workers=0",
+    "training.log_every=1",
+    "training.threads=1",
+    "training.accelerator=cpu",
+    'training.loggers=["csv"]',
+)
+PINNED_LOSSES = [6.80358, 6.50692, 5.70236]  # of the three steps of `small`, seed 0
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TableWorld in miniature: three tables from two sides."""
+    config = presets.TABLEWORLD_TINY.model_copy(
+        update={"train": 2, "val": 1, "test": 1, "height": 64, "width": 96, "supersampling": 1}
+    )
+    return write_tableworld(config, tmp_path_factory.mktemp("tables") / "tiny", workers=1).parent
+
+
+@pytest.fixture
+def small(tables: Path) -> ObjectPoseConfig:
+    return resolve_config(ObjectPoseConfig, {"data": {"path": str(tables)}}, WORDS)
+
+
+@pytest.fixture
+def batch(small: ObjectPoseConfig) -> ObjectBatch:
+    """The training's four images, in order and as recorded."""
+    _, data = ObjectPoseRecipe.prepare(
+        resolve_config(ObjectPoseConfig, small.model_dump(), ["data.color.probability=0"]), Console()
+    )
+    samples = data.train.samples
+    return samples.unpack(samples.stack([samples.packed((0, index)) for index in range(4)]), "cpu")
+
+
+def make_recipe(config: ObjectPoseConfig) -> ObjectPoseRecipe:
+    torch.manual_seed(0)
+    return ObjectPoseRecipe(ObjectPoseRecipe.prepare(config, Console())[0])
+
+
+true_maps = partial(ground_truth_maps, classes=7)
+
+
+# -- a training
+# ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_from_tables_to_a_report(small: ObjectPoseConfig, tmp_path: Path) -> None:
+    run = launch.train(small, out=tmp_path / "runs")
+    assert run.facts.status == "finished"
+    with (run.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["train/loss"]) for row in rows if row["train/loss"]] == pytest.approx(PINNED_LOSSES, rel=2e-3)
+    validated = next(row for row in rows if row["val/mask_iou"])
+    assert 0 <= float(validated["val/rotation_error_deg_of_all"]) <= 180
+    assert validated["val/ap_10deg_10cm"]
+    assert (run.checkpoints / "best.safetensors").exists()
+    assert run.config["data"]["classes"] == list(presets.TABLEWORLD_CLASSES)
+    recipe = load_recipe(run.folder)
+    assert isinstance(recipe, ObjectPoseRecipe)
+    page = report.build_report(run.folder).read_text()
+    assert 'id="depth-scale"' not in page, "objects have no depth scale"
+    assert "Less than half is found" in page
+
+
+@pytest.mark.slow
+def test_loss_passes_loss_checks_and_wrong_rotations_are_found(
+    small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch
+) -> None:
+    recipe = make_recipe(small)
+    assert check_losses(recipe.loss_cases(batch)) == []
+    monkeypatch.setattr(
+        recipe.loss, "rotation", lambda said, true, symmetry: -one_minus_dot_squared(said, true, symmetry)
+    )
+    assert {one.code for one in check_losses(recipe.loss_cases(batch))} >= {"L17"}
+
+
+@pytest.mark.slow
+def test_what_chooses_the_best_checkpoint_knows_no_weight(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    heavier = resolve_config(
+        ObjectPoseConfig, small.model_dump(), ["loss.rotation_weight=7", "loss.dice=0", "loss.size=3"]
+    )
+    scores = []
+    for config in (small, heavier):
+        recipe = make_recipe(config).eval()
+        recipe.on_validation_start()
+        recipe.validation_step(batch)
+        scores.append(recipe.validation_summary())
+    assert scores[0] == pytest.approx(scores[1], nan_ok=True)
+    assert ObjectPoseRecipe.best_metrics[0].removeprefix("val/") in scores[0]
+
+
+@pytest.mark.slow
+def test_two_images_are_overfitted(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    """Every term falls, which none does whose gradient goes elsewhere."""
+    recipe = make_recipe(small).train()
+    optimizer = torch.optim.Adam(recipe.parameters(), lr=5e-3)
+    terms = []
+    for _ in range(15):
+        said = recipe.training_step(batch)
+        optimizer.zero_grad()
+        said.total.backward()
+        optimizer.step()
+        terms.append(said.terms)
+    for name, first in terms[0].items():
+        assert terms[-1][name] < 0.9 * first, name
+
+
+# -- what is compared with what
+# ---------------------------------------------------------------------------------------------------
+
+
+def test_the_truth_has_no_loss_but_for_the_mask(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    recipe = make_recipe(small)
+    said = recipe.compute_loss(true_maps(batch.targets), batch.targets)
+    for name in ("rotation", "norm", "center", "depth", "size"):
+        assert said.terms[name] < 1e-4, name
+    wrong = true_maps(batch.targets)
+    turned = quaternion_multiply(wrong.quaternion.movedim(2, -1), torch.tensor([0.8, 0.6, 0.0, 0.0])).movedim(-1, 2)
+    assert recipe.compute_loss(replace(wrong, quaternion=turned), batch.targets).terms["rotation"] > 0.5
+
+
+@pytest.mark.parametrize(("of", "expected"), [("object", 0.0), ("pixel", 1.0)])
+def test_the_squared_error_sees_a_length_at_a_pixel_and_none_of_an_object(
+    small: ObjectPoseConfig, batch: ObjectBatch, of: str, expected: float
+) -> None:
+    words = ["loss.rotation.name=squared_error", f"loss.rotation_of={of}"]
+    recipe, true = make_recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words)), true_maps(batch.targets)
+    said = recipe.compute_loss(replace(true, quaternion=2 * true.quaternion), batch.targets)
+    assert said.terms["rotation"] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("hypotheses", [0, 32])
+def test_a_network_that_knows_the_truth_scores_full_marks(
+    small: ObjectPoseConfig, batch: ObjectBatch, hypotheses: int
+) -> None:
+    """But for objects of one class that touch, and those that another cuts in two: the comparison is made of whole
+    ones.
+    """
+    recipe = make_recipe(small)
+    whole = _whole(batch.targets)
+    found = group_pixels(
+        recipe.network, true_maps(whole), whole.camera, DetectionConfig(min_px=1, hypotheses=hypotheses)
+    )
+    assert torch.equal(found.class_map, whole.class_map)
+    images = compare_images(found, whole)
+    scores = matched_scores(images) | mean_average_precisions(images, range(1, 7))
+    assert scores["objects"] >= 4
+    assert scores["found"] == scores["objects"]
+    assert scores["false_alarms"] == 0
+    assert scores["rotation_error_deg"] < 0.1
+    assert scores["translation_error_cm"] < 0.1
+    assert scores["iou_3d"] > 0.99
+    assert scores["ap_5deg_2cm"] == scores["ap_iou75"] == 1
+
+
+def _whole(targets: ObjectTargets) -> ObjectTargets:
+    """The same with the largest object of each class alone in each image, in one piece."""
+    instance = torch.zeros_like(targets.instance)
+    parts = label_components(targets.instance)
+    for picture in range(len(instance)):
+        for kind in range(1, 7):
+            own = parts[picture].where(targets.class_map[picture] == kind, 0)
+            count = own.flatten().bincount()[1:]
+            if len(count):
+                piece = own == count.argmax() + 1
+                instance[picture][piece] = targets.instance[picture][piece]
+    places = torch.arange(1, targets.known.shape[1] + 1)
+    shown = (instance.flatten(1)[:, :, None] == places).any(1)
+    return replace(targets, instance=instance, class_map=targets.class_map.where(instance > 0, 0), known=shown)
+
+
+def test_an_object_too_small_for_the_network_is_missed_and_not_forgotten(
+    small: ObjectPoseConfig, batch: ObjectBatch
+) -> None:
+    """Of objects of which no pixel is left at the network's size: every size is scored on the same ones."""
+    recipe, whole = make_recipe(small), _whole(batch.targets)
+    last = int(whole.known[0].nonzero()[-1])
+    instance = whole.instance.clone()
+    instance[0][instance[0] == last + 1] = 0
+    gone = replace(whole, instance=instance)
+    gone = replace(gone, class_map=gone.class_map.where(gone.instance > 0, 0))
+    found = group_pixels(recipe.network, true_maps(gone), gone.camera, DetectionConfig(min_px=1))
+    before, after = (matched_scores(compare_images(found, targets)) for targets in (whole, gone))
+    assert after["objects"] == before["objects"]
+    assert 0 < after["recall"] < 1
+    assert after["false_alarms"] == 0
+
+
+@pytest.mark.slow
+def test_an_object_without_a_label_is_neither_learnt_nor_scored(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    """Its pixels do not enter the loss; found, it is no false alarm, and a mask that reaches into it is as good as
+    without.
+    """
+    recipe, whole = make_recipe(small), _whole(batch.targets)
+    number = int(whole.known[0].nonzero()[0]) + 1
+    own = torch.zeros_like(whole.instance, dtype=torch.bool)
+    own[0] = whole.instance[0] == number
+    known = whole.known.clone()
+    known[0, number - 1] = False
+    left_out = replace(
+        whole, instance=whole.instance.where(~own, 0), class_map=whole.class_map.where(~own, -1), known=known
+    )
+    maps = recipe.network(batch.inputs.image)
+    maps.class_logits.retain_grad()
+    loss = recipe.compute_loss(maps, left_out)
+    loss.total.backward()
+    assert maps.class_logits.grad is not None
+    assert (maps.class_logits.grad[:, 0][own] == 0).all()
+    assert (maps.class_logits.grad[:, 0][~own] != 0).all()
+    logits = maps.class_logits.detach()
+    assert float(loss.terms["cross_entropy"]) == pytest.approx(
+        float(F.cross_entropy(logits, left_out.class_map, ignore_index=-1))
+    )
+    found = group_pixels(recipe.network, true_maps(whole), whole.camera, DetectionConfig(min_px=1))
+    scores = matched_scores(compare_images(found, left_out))
+    assert scores["objects"] == whole.known.sum() - 1
+    assert (scores["recall"], scores["false_alarms"]) == (1, 0)
+    grown = found.instance.clone()
+    of_another = next(n for n in range(1, int(found.instance[0].max()) + 1) if not own[0][found.instance[0] == n].any())
+    few = own[0].nonzero()[: int((found.instance[0] == of_another).sum()) // 2]
+    grown[0][few[:, 0], few[:, 1]] = of_another
+    reaching = compare_images(replace(found, instance=grown), left_out)[0]
+    assert reaching.mask_iou.max(1) == pytest.approx(compare_images(found, left_out)[0].mask_iou.max(1))
+
+
+@pytest.mark.parametrize("words", [(), ("loss.cross_entropy=0", "loss.focal=0", "loss.dice=0")])
+def test_a_image_without_objects_teaches_the_mask_alone(
+    small: ObjectPoseConfig, batch: ObjectBatch, words: tuple[str, ...]
+) -> None:
+    """And still has a gradient for every weight, as processes that train together must."""
+    recipe = make_recipe(resolve_config(ObjectPoseConfig, small.model_dump(), words))
+    targets = batch.targets
+    none = {name: torch.zeros_like(getattr(targets, name)) for name in ("instance", "class_map", "known")}
+    empty = replace(targets, **none)
+    said = recipe.compute_loss(recipe.network(batch.inputs.image), empty)
+    said.total.backward()
+    assert said.terms["rotation"] == 0
+    gradients = {name: weight.grad for name, weight in recipe.named_parameters()}
+    assert not [name for name, gradient in gradients.items() if gradient is None]
+    taught = {name for name, gradient in gradients.items() if gradient is not None and (gradient != 0).any()}
+    assert bool(taught) == (not words)
+    assert not [name for name in taught if any(answer in name for answer in POSE_CHANNELS)]
+    recipe.on_validation_start()
+    scores = recipe.eval().validation_step(replace(batch, targets=empty))
+    assert scores["mask_iou"].isnan().all()  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_mask_weights_have_a_gradient_without_a_mask_loss(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    recipe = make_recipe(
+        resolve_config(ObjectPoseConfig, small.model_dump(), ["loss.cross_entropy=0", "loss.focal=0", "loss.dice=0"])
+    )
+    recipe.training_step(batch).total.backward()
+    assert not [name for name, weight in recipe.named_parameters() if weight.grad is None]
+
+
+def test_images_are_drawn_as_in_prediction(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    recipe = make_recipe(small).train()
+    report = recipe.training_step(batch)
+    before = {name: value.clone() for name, value in recipe.named_buffers()}
+    drawn = recipe.images(batch, report)
+    assert all(torch.equal(value, before[name]) for name, value in recipe.named_buffers()), (
+        "no statistics were gathered"
+    )
+    assert list(drawn) == ["input", "true", "found", "masks"]
+    assert all(picture.shape == (64, 96, 3) for picture in drawn.values())
+    assert (drawn["true"] != drawn["input"]).any()
+    assert recipe.training
+
+
+# -- data
+
+
+def test_without_a_path_tables_are_rendered_into_the_cache_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = presets.TABLEWORLD_TINY.model_copy(
+        update={"train": 1, "val": 1, "test": 0, "views": 1, "height": 32, "width": 32, "supersampling": 1}
+    )
+    monkeypatch.setitem(presets.TABLEWORLD_PRESETS, "tiny", few)
+    words = [*WORDS, "data.tableworld=tiny", f"data.cache.folder={json.dumps(str(tmp_path))}"]
+    config, data = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))
+    assert config.data.path is not None
+    assert Path(config.data.path).parent == tmp_path
+    assert config.data.classes == presets.TABLEWORLD_CLASSES
+    assert data.facts["images"] == {"train": 1, "val": 1}
+    monkeypatch.setattr(object_data, "write_tableworld", lambda *_, **__: pytest.fail("rendered again"))
+    assert ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console(quiet=True))[0] == config
+
+
+def test_images_held_out_are_the_last_ones(tables: Path) -> None:
+    words = [*WORDS, "data.val_split=null", "data.val_share=0.25"]
+    _, data = ObjectPoseRecipe.prepare(
+        resolve_config(ObjectPoseConfig, {"data": {"path": str(tables)}}, words), Console()
+    )
+    whole = [one.file(i) for one in data.images.values() for i in range(len(one))]
+    assert {split: len(one) for split, one in data.images.items()} == {"train": 3, "val": 1}
+    assert whole == sorted(whole)
+    trained = [one for digits in data.facts["train_images"].values() for one in split_hashes(digits)]
+    assert trained == [hash_file(file) for file in whole[:3]]
+    assert data.facts["train_sessions"] == [f"{tables.name}/train-0000{table}" for table in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("word", "names"),
+    [
+        ("loss.rotation.name=-log", ("loss.rotation.name",)),
+        ("data.tableworld=huge", ("data.tableworld", "huge")),
+        ("model.segmentation_channels=30", ("4",)),
+        ("data.height=100", ("32",)),
+        ("loss.focal_gamma=0", ("1",)),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(word: str, names: tuple[str, ...]) -> None:
+    with refuses(ConfigError, names=names):
+        resolve_config(ObjectPoseConfig, {}, [word])
+
+
+def test_classes_of_other_data_are_refused(small: ObjectPoseConfig) -> None:
+    other = resolve_config(ObjectPoseConfig, small.model_dump(), ['data.classes=["background","mug"]'])
+    with refuses(ConfigError, where="data.classes"):
+        ObjectPoseRecipe.prepare(other, Console())
+    with refuses(DataError, where="tiny", found="everything"):
+        ObjectPoseRecipe.prepare(
+            resolve_config(ObjectPoseConfig, small.model_dump(), ["data.train_split=everything"]), Console()
+        )
+
+
+def test_unknown_center_is_flagged(small: ObjectPoseConfig, batch: ObjectBatch) -> None:
+    recipe = make_recipe(small)
+    maps = true_maps(_whole(batch.targets))
+    parallel = torch.zeros_like(maps.to_center)
+    parallel[:, :, 0] = 1.0
+    for to_center, known in ((maps.to_center, True), (parallel, False)):
+        found = group_pixels(
+            recipe.network, replace(maps, to_center=to_center), batch.targets.camera, DetectionConfig()
+        )
+        assert len(found.objects)
+        assert (found.center_known == known).all()
+
+
+@pytest.mark.slow
+def test_validation_is_repeatable_and_equals_evaluation(
+    small: ObjectPoseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at a time or three, of the same images: votes are drawn from one seed, whatever stands beside an object."""
+    _, data = ObjectPoseRecipe.prepare(small, Console(quiet=True))
+    images, samples = data.images["train"], data.train.samples
+    recipe = make_recipe(small).eval()
+    plain = ObjectSamples([images], height=samples.height, width=samples.width)
+    whole = plain.unpack(plain.stack([plain[index] for index in range(len(plain))]))
+    maps, noise = true_maps(whole.targets), torch.Generator().manual_seed(0)
+    maps = replace(maps, to_center=maps.to_center + 0.5 * torch.randn(maps.to_center.shape, generator=noise))
+
+    def nearly_true(image: torch.Tensor) -> ObjectMaps:
+        rows = (image[:, None] - whole.inputs.image).abs().flatten(2).sum(2).argmin(1)
+        return ObjectMaps(*(getattr(maps, field.name)[rows] for field in fields(maps)))
+
+    monkeypatch.setattr(recipe.network, "forward", nearly_true)
+    said = []
+    for size in (1, 3, 3):
+        recipe.on_validation_start()
+        for first in range(0, len(images), size):
+            with torch.inference_mode():
+                recipe.validation_step(
+                    plain.unpack(plain.stack([plain[index] for index in range(len(plain))[first : first + size]]))
+                )
+        said.append(dict(recipe.validation_summary()))
+    table, _ = score_images(
+        recipe, images, tmp_path, Provenance(recipe="objectpose", config_hash=""), lambda items, *_: items
+    )
+    assert said[0]["found"] > 5
+    assert said[0]["translation_error_cm"] > 0.01, "the votes disagree"
+    assert said[1] == said[2]
+    for one in (said[0], table.metrics()):
+        assert one == pytest.approx(said[1], nan_ok=True, rel=1e-4)
+
+
+def test_scores_of_two_processes_are_those_of_one(
+    small: ObjectPoseConfig, batch: ObjectBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(small).eval()
+    recipe.on_validation_start()
+    recipe.validation_step(batch)
+    alone, mine = recipe.validation_summary(), dict(recipe._comparisons)
+    halves = [dict(list(mine.items())[:3]), dict(list(mine.items())[2:])]  # an image in both
+    monkeypatch.setattr(objectpose, "gather_from_processes", lambda _: halves)
+    recipe._comparisons = halves[0]
+    assert recipe.validation_summary() == pytest.approx(alone, nan_ok=True)
+    assert not math.isnan(alone["objects"])
+    assert isinstance(recipe.find(batch.inputs.image, batch.inputs.camera), FoundObjects)

@@ -1,0 +1,317 @@
+"""`stadia predict`, `stadia evaluate` and `stadia check` of objects: what they draw, write, score, and refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from stadia.core.config import resolve_config
+from stadia.core.types import Camera, Meta
+from stadia.evaluation.frame_preparation import Frame
+from stadia.evaluation.io.predictions_record import Provenance
+from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
+from stadia.geometry import se3
+from stadia.objectpose import config as presets
+from stadia.objectpose import task
+from stadia.objectpose.boxes import Symmetry
+from stadia.objectpose.config import ObjectPoseConfig
+from stadia.objectpose.data.bop import read_results
+from stadia.objectpose.data.object_data import training_image_facts
+from stadia.objectpose.data.object_folder import ObjectFolder
+from stadia.objectpose.data.object_labels import ObjectSubset
+from stadia.objectpose.drawing import draw_objects
+from stadia.objectpose.metrics import ImageComparison, PosedObjects
+from stadia.objectpose.predictions import ObjectPredictions
+from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
+from stadia.objectpose.scores import boxes_to_objects, collect_score
+from stadia.objectpose.world.tableworld_writer import write_tableworld
+from stadia.recipes.base.build_recipe import load_recipe
+from stadia.training.checkpoint import CheckpointHeader, write_checkpoint
+
+HEIGHT, WIDTH = 64, 96
+Stadia = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four tables, one side each, twice the size of the network's images."""
+    sizes = {"train": 2, "val": 1, "test": 1, "views": 1, "height": 2 * HEIGHT, "width": 2 * WIDTH, "supersampling": 1}
+    return write_tableworld(
+        presets.TABLEWORLD_TINY.model_copy(update=sizes), tmp_path_factory.mktemp("tables") / "tiny", workers=1
+    ).parent
+
+
+@pytest.fixture
+def run(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run's folder whose network is untrained, but finds the objects of the test table, one centimetre too far to the
+    right.
+    """
+    words = [
+        f"data.height={HEIGHT}",
+        f"data.width={WIDTH}",
+        "model.encoder=test_efficientnet",
+        "model.pretrained=false",
+    ]
+    words += ["model.pyramid_channels=4", "model.segmentation_channels=4", f"data.path={json.dumps(str(tables))}"]
+    config, _ = ObjectPoseRecipe.prepare(resolve_config(ObjectPoseConfig, {}, words), Console())
+    recipe, folder = ObjectPoseRecipe(config), tmp_path / "runs" / "2026-01-01-000000-objects"
+    header = CheckpointHeader(
+        recipe="objectpose", config=config.model_dump(mode="json"), kind="weights", step=7, epoch=0, metrics={}
+    )
+    write_checkpoint(folder / "checkpoints" / "best.safetensors", header, {"state_dict": recipe.state_dict()})
+    write_run_facts(folder, UNKNOWN_FACTS)
+    monkeypatch.setattr(ObjectPoseRecipe, "find", lambda self, image, camera: _almost_true(tables, image, camera))
+    return folder
+
+
+def _almost_true(tables: Path, image: torch.Tensor, camera: Camera) -> FoundObjects:
+    assert WIDTH / 2 / np.tan(np.radians(30)) - 1 < float(camera.fx[0]) < WIDTH / 2 / np.tan(np.radians(24)) + 1, (
+        "K of this size"
+    )
+    labels = ObjectFolder.open(tables, "test").labels(0)
+    instance = cv2.resize(
+        labels.instance.astype(np.uint16), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST_EXACT
+    ).astype(np.int64)
+    seen = [row for row in range(len(labels.objects)) if (instance == row + 1).any()]
+    numbers = np.zeros(len(labels.objects) + 1, np.int64)
+    numbers[[row + 1 for row in seen]] = range(1, len(seen) + 1)
+    objects = [labels.objects[row] for row in seen]
+    T = torch.from_numpy(np.stack([one.T_camera_object for one in objects])).float()
+    T[:, 0, 3] += 0.01
+    kinds = torch.tensor([one.class_id for one in objects])
+    size = torch.from_numpy(np.stack([one.size_m for one in objects])).float()
+    found = PosedObjects(
+        kinds, T, size, Symmetry.parse(["none"] * len(objects)), torch.linspace(0.9, 0.5, len(objects))
+    )
+    counted = torch.from_numpy(numbers[instance])[None]
+    assert image.shape == (1, 3, HEIGHT, WIDTH)
+    picture = torch.zeros(len(objects), dtype=torch.long)
+    return FoundObjects(
+        counted, torch.cat((torch.zeros(1, dtype=torch.long), kinds))[counted], picture, found, picture == 0
+    )
+
+
+@pytest.mark.slow
+def test_objects_in_ones_own_image(run: Path, tables: Path, tmp_path: Path, stadia: Stadia) -> None:
+    images, out = ObjectFolder.open(tables, "test"), tmp_path / "out"
+    code, text, err = stadia("predict", run, images.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
+    assert code == 0, err
+    record = json.loads((out / "objects.json").read_text())
+    (entry,), labels = record["images"], images.labels(0)
+    assert f"{len(entry['objects'])} objects in 1 image" in text
+    assert record["classes"] == list(presets.TABLEWORLD_CLASSES)
+    true = {images.classes[one.class_id] for one in labels.objects}
+    assert {one["class"] for one in entry["objects"]} <= true
+    first = entry["objects"][0]
+    assert np.linalg.norm(first["quaternion_wxyz"]) == pytest.approx(1)
+    assert min(abs(first["t_camera_object_m"][0] - 0.01 - one.T_camera_object[0, 3]) for one in labels.objects) < 1e-6
+    mask = cv2.imread(str(out / entry["mask"]), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (2 * HEIGHT, 2 * WIDTH)
+    assert [int((mask == n + 1).sum()) for n in range(len(entry["objects"]))] == [
+        one["mask_px"] for one in entry["objects"]
+    ]
+    drawn = cv2.imread(str(next((out / "drawn").iterdir())))[..., ::-1]
+    assert (drawn != images.image(0)).any(-1).mean() > 0.02
+    rows = read_results(out / "bop.csv")
+    assert [row.score for row in rows] == pytest.approx([one["score"] for one in entry["objects"]])
+    again = stadia("predict", run, images.file(0), "--out", out, "data.camera.horizontal_fov_deg=55")
+    assert again[0] == 2
+    assert "something there already" in again[2]
+
+
+@pytest.mark.slow
+def test_a_labeled_set_is_scored_and_its_worst_images_drawn(run: Path, tables: Path, stadia: Stadia) -> None:
+    code, out, err = stadia("evaluate", run, tables, "--json")
+    assert code == 0, err
+    scores = json.loads(out)
+    assert (scores["split"], scores["images"], scores["recall"]) == ("test", 1, 1)
+    assert scores["translation_error_cm_median"] == pytest.approx(1, abs=1e-3)
+    assert scores["rotation_error_deg"] < 0.1
+    assert scores["ap_5deg_2cm"] == 1
+    assert sum(one["objects"] for one in scores["class"].values()) == scores["objects"]
+    kept = json.loads((run / "scores" / "tiny-test.json").read_text())
+    assert len(kept["per_object"]) == scores["objects"]
+    assert all(one["name"].startswith("test-00000/000, ") and not one["missed"] for one in kept["per_object"])
+    drawn = cv2.imread(str(run / "predictions" / "tiny-test" / "worst" / "drawn" / "test-00000-000.png"))
+    assert drawn.shape == (4 * HEIGHT, 2 * WIDTH, 3)
+    image = ObjectFolder.open(tables, "test").image(0)[..., ::-1]
+    assert (drawn[2 * HEIGHT :] != image).any(-1).mean() > 0.02, "the true boxes, below those found"
+    assert stadia("evaluate", run, tables, "--json")[0] == 0, "a second time"
+
+
+def test_images_whose_objects_were_missed_are_the_worst(
+    run: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five images of two objects, and one of none: by how many degrees what is found there is off."""
+
+    def of(*degrees: float, objects: int = 2) -> ImageComparison:
+        shape = found, _ = len(degrees), objects
+        rotation = np.full(shape, np.inf)
+        np.fill_diagonal(rotation, degrees)
+        nothing = np.zeros(shape)
+        return ImageComparison(
+            np.ones(found, int),
+            np.ones(found),
+            np.ones(objects, int),
+            rotation,
+            nothing,
+            nothing,
+            nothing,
+            np.eye(*shape),
+        )
+
+    compared = [of(3, 4), of(170, 5), of(), of(2), of(90, 80), of(objects=0)]
+    score = collect_score(
+        presets.TABLEWORLD_CLASSES, [(Meta("tables", index), one) for index, one in enumerate(compared)]
+    )
+    drawn: list[str] = []
+    monkeypatch.setattr(task, "find_objects_in_frame", lambda recipe, frame: _nothing(frame))
+    monkeypatch.setattr(
+        task, "write_object_predictions", lambda *given: drawn.extend(picture.name for picture in given[-1])
+    )
+    monkeypatch.setattr(task, "WORST_DRAWN", 5)
+    recipe, whole = load_recipe(run), ObjectFolder.open(tables, "test")
+    task._draw_worst(recipe, ObjectSubset(whole, [0] * 6), score, tmp_path, Provenance.from_checkpoint(run))
+    assert drawn == ["tables 2", "tables 3", "tables 1", "tables 4", "tables 0"]
+
+
+def _nothing(frame: Frame) -> ObjectPredictions:
+    return ObjectPredictions(
+        frame.name, frame.image, frame.K, np.zeros(frame.image.shape[:2], np.int64), boxes_to_objects([])
+    )
+
+
+def _remember(run: Path, tables: Path, split: str = "train") -> None:
+    """As a training on a split does."""
+    write_run_facts(run, replace(UNKNOWN_FACTS, data=training_image_facts(ObjectFolder.open(tables, split))))
+
+
+def _evaluate_json(stadia: Stadia, *words: object) -> dict[str, Any]:
+    code, out, err = stadia("evaluate", *words, "--json")
+    assert code == 0, err
+    return {
+        key: value
+        for key, value in json.loads(out).items()
+        if key in {"split", "trained_on", "of_trained_scenes", "notes"}
+    }
+
+
+@pytest.fixture
+def unscored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No image is predicted; how many would have been, of each evaluation."""
+    counts: list[int] = []
+    nothing = collect_score(presets.TABLEWORLD_CLASSES, []), []
+    monkeypatch.setattr(task, "score_images", lambda recipe, images, *_: (counts.append(len(images)), nothing)[1])
+    return counts
+
+
+@pytest.mark.slow
+def test_training_images_are_noted(run: Path, tables: Path, stadia: Stadia, unscored: list[int]) -> None:
+    assert _evaluate_json(stadia, run, tables) == {
+        "split": "test",
+        "trained_on": None,
+        "of_trained_scenes": None,
+        "notes": [],
+    }, "unknown"
+    _remember(run, tables)
+    told = _evaluate_json(stadia, run, tables, "data.split=train")
+    assert (told["split"], told["trained_on"], told["of_trained_scenes"]) == ("train", 2, 0)
+    said = "2 of the 2 images trained this network: not a score on unseen images (exclude them: --held-out)"
+    assert told["notes"] == [said]
+    assert _evaluate_json(stadia, run, tables) == {
+        "split": "test",
+        "trained_on": 0,
+        "of_trained_scenes": 0,
+        "notes": [],
+    }
+    assert _evaluate_json(stadia, run, tables, "--held-out")["split"] == "val"
+    kept = json.loads((run / "scores" / "tiny-train.json").read_text())
+    assert (kept["trained_on"], kept["of_trained_scenes"]) == (2, 0)
+    code, _, err = stadia("evaluate", run, tables, "data.split=nowhere")
+    assert code == 2
+    assert "no image in 'nowhere'" in err
+
+
+def test_a_copy_of_what_trained_is_known_under_any_name(
+    run: Path, tables: Path, tmp_path: Path, stadia: Stadia, unscored: list[int]
+) -> None:
+    """Of two images of a table the first trained; another data set has the table as its test split."""
+    _remember(run, tables)
+    other = tmp_path / "other"
+    (first, *_), (unseen,) = (sorted(tables.glob(f"{split}-*")) for split in ("train", "test"))
+    for source, name in ((first, "a"), (unseen, "b")):
+        shutil.copytree(source, other / name)
+    (other / "a" / "image" / "001.png").write_bytes((unseen / "image" / "000.png").read_bytes())
+    scene = json.loads((first / "scene.json").read_text())
+    (other / "a" / "scene.json").write_text(json.dumps({"images": scene["images"] * 2}))
+    described = json.loads((tables / "dataset.json").read_text())
+    (other / "dataset.json").write_text(json.dumps({**described, "splits": {"test": ["a", "b"]}}))
+    told = _evaluate_json(stadia, run, other)
+    assert (told["trained_on"], told["of_trained_scenes"]) == (1, 1)
+    assert (
+        told["notes"][1]
+        == "1 of the 3 images are others of scenes that trained it (other/a): not a score on unseen scenes"
+    )
+    told = _evaluate_json(stadia, run, other, "--held-out", "data.split=test")
+    assert (told["split"], told["trained_on"], unscored) == ("test", 0, [3, 2])
+
+
+@pytest.mark.slow
+def test_held_out_of_a_split_is_what_of_it_did_not_train(
+    run: Path, tables: Path, stadia: Stadia, unscored: list[int]
+) -> None:
+    code, _, err = stadia("evaluate", run, tables, "--held-out")
+    assert code == 2
+    assert "no record of the images that trained" in err
+    _remember(run, tables)
+    assert _evaluate_json(stadia, run, tables, "--held-out", "data.split=test")["split"] == "test"
+    code, _, err = stadia("evaluate", run, tables, "--held-out", "data.split=train")
+    assert code == 2
+    assert "found only images that trained" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("--motion", "network"), ("--size", "64x64"), ("--protocol", "kitti-eigen")])
+def test_options_of_depth_are_refused(run: Path, tables: Path, stadia: Stadia, words: tuple[str, str]) -> None:
+    code, _, err = stadia("evaluate", run, tables, *words)
+    assert code == 2
+    assert f"{words[0]}: found used together with recipe 'objectpose'" in err
+
+
+def test_data_are_checked_as_the_recipe_would_train_on_them(tables: Path, stadia: Stadia) -> None:
+    code, out, err = stadia("check", tables, "--recipe", "objectpose", "--json")
+    assert code == 0, err
+    assert {finding["code"] for finding in json.loads(out)} <= {"O01", "O03"}
+    assert "checking images and labels of 'train': 2" in err, "it takes its time on BOP's data"
+    code, _, err = stadia("check", tables, "--recipe", "objectpose", "--only", "poses")
+    assert code == 2
+    assert "--only" in err
+
+
+def test_a_box_is_drawn_where_its_corners_are() -> None:
+    """A metre's cube two metres away, front on: its front is seen at a scale of 100 / 1.5, the back at 100 / 2.5."""
+    T = se3.from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, 2]))[None]
+    cube = PosedObjects(torch.tensor([1]), T, torch.ones(1, 3), Symmetry.parse(["none"]), torch.ones(1))
+    K = np.array([[100.0, 0, 60], [0, 100, 50], [0, 0, 1]])
+    drawn = draw_objects(np.zeros((101, 121, 3), np.uint8), K, cube).any(-1)
+    rows, columns = drawn.nonzero()
+    assert (columns.min(), columns.max()) == pytest.approx((60 - 33.3, 60 + 33.3), abs=2)
+    assert (rows.min(), rows.max()) == pytest.approx((50 - 33.3, 50 + 33.3), abs=2)
+    assert drawn[30, 60:80].all(), "the back's upper edge"
+    behind = cube.T_camera_object.clone()
+    behind[:, 2, 3] = -2
+    assert not draw_objects(
+        np.zeros((101, 121, 3), np.uint8),
+        K,
+        PosedObjects(cube.class_id, behind, cube.size_m, cube.symmetry, cube.score),
+    ).any()

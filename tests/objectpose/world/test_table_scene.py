@@ -1,0 +1,123 @@
+"""Images and their truth agree: mask, depth, pose, size, handle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stadia.core.seeds import make_generator
+from stadia.objectpose.config import TableWorldConfig
+from stadia.objectpose.world.table_scene import (
+    MIN_HANDLE_PX,
+    TableRenderer,
+    TableScene,
+    TableView,
+    compute_nocs_map,
+    draw_shapes,
+    make_table,
+)
+from stadia.synthetic.household_objects import SHAPES
+from stadia.synthetic.rendering.mesh import make_camera_pose
+from stadia.synthetic.rendering.still_scene import make_lamp
+
+
+def test_every_pixel_of_an_object_lies_in_its_box(views: list[TableView]) -> None:
+    """Depth, mask, pose and size at once: what a mask shows is within the box, and reaches near its sides."""
+    for view in views:
+        nocs = compute_nocs_map(view)
+        for number, one in enumerate(view.objects, start=1):
+            mask = view.instance == number
+            assert mask.sum() == one.visible_px > 0
+            assert one.full_px >= one.visible_px
+            size = one.placed.shape.size_m
+            within = np.abs(nocs[mask] - 0.5) * np.linalg.norm(size) / (size / 2)
+            assert within.max() < 1 + 1e-4, one.placed.shape.kind
+            if one.visible_px == one.full_px > 200:
+                assert within.max(0).max() > 0.9
+        assert (nocs[view.instance == 0] == 0).all()
+
+
+def test_a_pose_projects_its_object_onto_its_mask(views: list[TableView]) -> None:
+    """Each visible pixel's column and row lie within those of the object's own vertices."""
+    for view in views:
+        for number, one in enumerate(view.objects, start=1):
+            parts = [*one.placed.shape.mesh, *one.placed.shape.handle]
+            points = (
+                np.concatenate([part.vertices for part in parts]) @ one.T_camera_object[:3, :3].T
+                + one.T_camera_object[:3, 3]
+            )
+            pixels = (points[:, :2] / points[:, 2:]) * view.K[[0, 1], [0, 1]] + view.K[:2, 2]
+            rows, columns = np.nonzero(view.instance == number)
+            assert pixels[:, 0].min() <= columns.min()
+            assert columns.max() <= pixels[:, 0].max()
+            assert pixels[:, 1].min() <= rows.min()
+            assert rows.max() <= pixels[:, 1].max()
+            if one.visible_px == one.full_px:
+                assert columns.min() - pixels[:, 0].min() < 1.5
+
+
+def test_objects_hide_each_other_now_and_then(views: list[TableView]) -> None:
+    hidden = [one.visible_px < one.full_px for view in views for one in view.objects]
+    assert 0.1 < np.mean(hidden) < 0.9
+    assert len({one.placed.shape.kind for view in views for one in view.objects}) == len(SHAPES)
+
+
+def test_images_are_neither_dark_nor_burnt_out(views: list[TableView]) -> None:
+    for view in views:
+        assert 40 < view.image.mean() < 225
+        assert view.image.std() > 12
+        assert (view.image == 255).all(-1).mean() < 0.3
+    assert all((view.depth_m > 0).all() for view in views), "a room has walls"
+
+
+def cup_table(config: TableWorldConfig) -> TableScene:
+    """A table with a cup on it."""
+    single = config.model_copy(update={"objects": (1, 1)})
+    return make_table(next(seed for seed in range(100) if draw_shapes(seed, single)[0].kind == "cup"), single)
+
+
+@pytest.mark.parametrize(("side", "symmetry"), [(1.0, "none"), (-1.0, "revolution")])
+def test_a_cup_is_symmetric_where_its_handle_is_hidden(config: TableWorldConfig, side: float, symmetry: str) -> None:
+    """Seen from the handle's side, and from the other."""
+    table = cup_table(config)
+    T = table.objects[0].T_world_object
+    eye = T[:3, 3] + side * 0.6 * T[:3, 0] + np.array([0, -0.05, 0])
+    table.T_world_camera[0] = make_camera_pose(eye, T[:3, 3], 0.0)
+    view = TableRenderer(table, config).render(0)
+    (cup,) = view.objects
+    assert cup.symmetry == symmetry
+    assert MIN_HANDLE_PX < 40 < cup.visible_px
+
+
+def test_shadows_fall_away_from_the_lamp(config: TableWorldConfig) -> None:
+    """The table is darker behind a bottle, seen from the lamp, than before it."""
+    single = config.model_copy(update={"objects": (1, 1), "noise": False})
+
+    def suits(seed: int) -> bool:
+        lamp = make_lamp(seed)
+        return (
+            draw_shapes(seed, single)[0].kind == "bottle" and lamp.sun.max() > 0.9 and -0.85 < lamp.direction[1] < -0.6
+        )
+
+    table = make_table(next(seed for seed in range(500) if suits(seed)), single)
+    foot = table.objects[0].T_world_object[:3, 3] * (1, 0, 1)
+    away = -table.lamp.direction * (1, 0, 1) / np.hypot(*table.lamp.direction[[0, 2]])
+    table.T_world_camera[0] = make_camera_pose(foot + np.array([0.01, -1.2, 0.02]), foot, 0.0)
+    view = TableRenderer(table, config).render(0)
+    T_camera_world = np.linalg.inv(view.T_world_camera)
+
+    def brightness(distance_m: float) -> float:
+        x, y, z = (T_camera_world @ [*(foot + distance_m * away), 1])[:3]
+        column, row = round(view.K[0, 0] * x / z + view.K[0, 2]), round(view.K[1, 1] * y / z + view.K[1, 2])
+        return float(view.image[row - 1 : row + 2, column - 1 : column + 2].mean())
+
+    assert brightness(0.1) < 0.85 * brightness(-0.12)
+
+
+def test_noise_is_drawn_for_each_image(config: TableWorldConfig, tables: list[TableScene]) -> None:
+    clean = TableRenderer(tables[0], config.model_copy(update={"noise": False})).render(0)
+    noisy = TableRenderer(tables[0], config).render(0)
+    difference = noisy.image.astype(int) - clean.image
+    assert 0.5 < difference.std() < 12
+    np.testing.assert_array_equal(noisy.depth_m, clean.depth_m)
+    assert make_generator(tables[0].seed, "noise", 0).random() != make_generator(tables[0].seed, "noise", 1).random()

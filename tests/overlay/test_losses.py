@@ -1,0 +1,201 @@
+"""The loss of composed images: each term by hand, what it does not read, and what the published one had wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from tests.refusals import refuses
+
+from stadia.core.errors import GeometryError
+from stadia.losses.photometric import ssim_distance
+from stadia.overlay import OVERLAY_LOSSES
+from stadia.overlay.config import OverlayLossConfig
+from stadia.overlay.losses import OverlayLoss
+
+NONE = dict.fromkeys(OVERLAY_LOSSES, 0.0)
+REACH = math.log(80 / 0.25)
+
+
+def only(**weights: float) -> OverlayLoss:
+    """These terms; another one as well where depth or mask would have none."""
+    return OverlayLoss(OverlayLossConfig(**{**NONE, "depth_l1": 1e-9, "mask_bce": 1e-9, **weights}))
+
+
+@pytest.fixture
+def given() -> tuple[torch.Tensor, ...]:
+    """Logarithm of z, logits, z with holes, mask."""
+    generator = torch.Generator().manual_seed(0)
+    true = 1 + 20 * torch.rand(2, 1, 8, 10, generator=generator, dtype=torch.float64)
+    log_depth = true.log() + 0.3 * torch.randn(true.shape, generator=generator, dtype=torch.float64)
+    holes = torch.rand(true.shape, generator=generator) < 0.2
+    logits = torch.randn(true.shape, generator=generator, dtype=torch.float64)
+    return log_depth, logits, true.masked_fill(holes, 0), torch.rand(true.shape, generator=generator) < 0.3
+
+
+def test_terms_by_hand(given):
+    log_depth, logits, true, mask = given
+    known = true > 0
+    d, p = (log_depth[known] - true[known].log()) / REACH, logits.sigmoid()
+    by_hand = {
+        "depth_mse": d.square().mean(),
+        "depth_l1": d.abs().mean(),
+        "depth_smooth_l1": torch.where(d.abs() < 0.02, d.square() / 0.04, d.abs() - 0.01).mean(),
+        "mask_bce": -torch.where(mask, p, 1 - p).log().mean(),
+        "mask_mse": (p - mask.double()).square().mean(),
+        "mask_dice": (1 - (2 * (p * mask).sum((1, 2, 3)) + 1) / ((p + mask.double()).sum((1, 2, 3)) + 1)).mean(),
+    }
+    full = ((log_depth - true.where(known, 1.0).log()) / REACH).where(known, torch.nan)
+    by_hand["depth_gradient"] = full.diff(dim=-1).abs().nanmean() + full.diff(dim=-2).abs().nanmean()
+    for name, value in by_hand.items():
+        torch.testing.assert_close(only(**{name: 2.0})(*given).terms[name], 2 * value)
+
+
+@pytest.mark.parametrize("name", OVERLAY_LOSSES)
+def test_unlabeled_pixels_are_neither_read_nor_trained(given, name):
+    """D-04, for every term; predictions there have no effect, even NaN."""
+    log_depth, logits, true, mask = given
+    leaf = log_depth.clone().requires_grad_()
+    report = only(**{name: 1.0})(leaf, logits, true, mask)
+    report.total.backward()
+    assert (leaf.grad[true == 0] == 0).all()
+    wild = log_depth.where(true > 0, torch.nan)
+    assert float(only(**{name: 1.0})(wild, logits, true, mask).total) == float(report.total.detach())
+
+
+def test_batches_without_any_label_cost_nothing_and_are_finite(given):
+    log_depth, logits, true, mask = given
+    loss = OverlayLoss(OverlayLossConfig(**dict.fromkeys(OVERLAY_LOSSES, 1.0)))
+    log_depth.requires_grad_()
+    report = loss(log_depth, logits, torch.zeros_like(true), torch.zeros_like(mask))
+    assert {n: float(v) for n, v in report.terms.items() if n.startswith("depth") or n == "mask_dice"} == dict.fromkeys(
+        ("depth_mse", "depth_l1", "depth_smooth_l1", "depth_ssim", "depth_gradient", "mask_dice"), 0.0
+    )
+    report.total.backward()
+    assert (log_depth.grad == 0).all()
+
+
+def test_another_unit_of_length_is_a_constant_that_cancels(given):
+    """Depth is compared as ln z: an error of a tenth costs as much at 2 m as at 20 m, and as much in feet."""
+    log_depth, logits, true, mask = given
+    weights = dict.fromkeys(("depth_mse", "depth_l1", "depth_smooth_l1", "depth_gradient"), 1.0)
+    metres = only(**weights)(log_depth, logits, true, mask).terms
+    feet = only(**weights)(log_depth + math.log(3.0), logits, 3.0 * true, mask).terms
+    for name in weights:
+        torch.testing.assert_close(feet[name], metres[name])
+
+
+def test_ssim_uses_the_range_of_its_inputs():
+    """M-06: with the range of bytes on values in [0, 1], 1 - SSIM of noise is .1 times the squared error, and of no
+    effect.
+    """
+    true = 0.25 * torch.exp(REACH * torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)))
+    noise = math.log(0.25) + REACH * torch.rand(true.shape, generator=torch.Generator().manual_seed(2))
+    terms = only(depth_ssim=1.0)(noise, torch.zeros_like(true), true, true > 5).terms
+    assert terms["depth_ssim"] > 0.5
+
+
+def test_ssim_of_range_of_bytes_is_a_share_of_mse():
+    """M-06, H2: on values in [0, 1] its constants, 6.5 and 58.5, outweigh what they are added to. Then 1 - SSIM is the
+    squared difference of the windows' means over 6.5 to 8.5, and is minimized as MSE is. With the range 1 it
+    depends on the image.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ratios: dict[float, list[float]] = {1.0: [], 255.0: []}
+    cosines: dict[float, list[float]] = {1.0: [], 255.0: []}
+    for contrast in (0.02, 0.1, 0.4):
+        for error in (0.01, 0.05):
+            coarse = torch.rand(2, 2, 1, 5, 5, generator=generator, dtype=torch.float64)
+            wide = torch.nn.functional.interpolate(coarse.flatten(0, 1), size=(40, 40), mode="bicubic").view(
+                2, 2, 1, 40, 40
+            )
+            true = 0.5 + contrast * (wide[0] - 0.5)
+            for reach in ratios:
+                pred = (true + error * (wide[1] - 0.5)).requires_grad_()
+                distance = 2 * ssim_distance(pred / reach, true / reach).mean()
+                mse = (pred - true).square().mean()
+                of_ssim, of_mse = (torch.autograd.grad(x, pred)[0].flatten() for x in (distance, mse))
+                ratios[reach].append(float((distance / mse).detach()))
+                cosines[reach].append(float(torch.nn.functional.cosine_similarity(of_ssim, of_mse, dim=0)))
+    assert min(ratios[255.0]) > 1 / 8.5
+    assert max(ratios[255.0]) < 1 / 6.5
+    assert min(cosines[255.0]) > 0.95
+    assert max(ratios[1.0]) > 2 * min(ratios[1.0])
+    assert min(ratios[1.0]) > 20
+    assert max(cosines[1.0]) < 0.9
+
+
+def test_smooth_l1_is_no_copy_of_mse(given):
+    """M-07: at beta 1 it is half of MSE for all errors below 1, which all are; at the default it is none."""
+    log_depth, logits, true, mask = given
+    ratios = {}
+    for beta in (1.0, 0.02):
+        loss = OverlayLoss(
+            OverlayLossConfig(
+                **{**NONE, "depth_mse": 1.0, "depth_smooth_l1": 1.0, "mask_bce": 1.0}, smooth_l1_beta=beta
+            )
+        )
+        each = [
+            loss(true.clamp(min=1).log() + far * (log_depth - true.clamp(min=1).log()), logits, true, mask).terms
+            for far in (0.05, 1)
+        ]
+        ratios[beta] = [float(terms["depth_smooth_l1"] / terms["depth_mse"]) for terms in each]
+    assert ratios[1.0] == pytest.approx([0.5, 0.5])
+    assert ratios[0.02][0] > 2 * ratios[0.02][1]
+
+
+def test_soft_masks_are_cut_at_a_half(given):
+    """M-17: a label between would put a floor under cross-entropy that no network can pass."""
+    log_depth, _, true, mask = given
+    soft = torch.where(mask, 0.8, 0.3)
+    sure = torch.where(mask, 40.0, -40.0).double()
+    assert float(only(mask_bce=1.0)(log_depth, sure, true, soft).terms["mask_bce"]) < 1e-12
+
+
+def test_the_loss_of_a_batch_is_that_of_its_pixels_however_they_are_ordered(given):
+    loss = OverlayLoss(OverlayLossConfig(**dict.fromkeys(OVERLAY_LOSSES, 1.0)))
+    flipped = [x.flip(0) for x in given]
+    torch.testing.assert_close(loss(*flipped).total, loss(*given).total)
+    assert float(loss(*given).total) == pytest.approx(sum(float(v) for v in loss(*given).terms.values()))
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [{**NONE, "mask_bce": 1.0, "depth_gradient": 1.0}, {**NONE, "depth_l1": 1.0}, {"min_depth": 9.0, "max_depth": 9.0}],
+)
+def test_losses_that_cannot_train_are_refused(given_):
+    with pytest.raises(ValidationError):
+        OverlayLossConfig(**given_)
+
+
+def test_maps_of_two_sizes_are_refused(given):
+    log_depth, logits, true, mask = given
+    with refuses(GeometryError, where="depth, mask and their labels"):
+        OverlayLoss()(log_depth[..., ::2], logits[..., ::2], true, mask)
+
+
+def test_every_loss_is_monitored_without_a_gradient_with_its_seconds(given):
+    log_depth, logits, true, mask = given
+    trained = log_depth.clone().requires_grad_()
+    loss = only(depth_l1=1.0)
+    logged = loss.monitor(trained, logits, true, mask)
+    assert set(logged) == {f"{kind}/{name}" for kind in ("monitor", "monitor_s") for name in OVERLAY_LOSSES}
+    for name in OVERLAY_LOSSES:
+        value = logged[f"monitor/{name}"]
+        assert not value.requires_grad
+        torch.testing.assert_close(value, only(**{name: 1.0})(*given).terms[name])
+        assert 0 <= logged[f"monitor_s/{name}"] < 5
+
+
+def test_labels_of_a_reduced_size_are_compared_with_the_mean_of_the_prediction():
+    generator = torch.Generator().manual_seed(0)
+    true = 1 + 20 * torch.rand(1, 1, 8, 16, generator=generator, dtype=torch.float64)
+    log_depth = torch.randn(true.shape, generator=generator, dtype=torch.float64)
+    mask = torch.rand(true.shape, generator=generator) < 0.5
+    terms = only(depth_l1=1.0, mask_mse=1.0, label_stride=4)(log_depth, log_depth, true, mask).terms
+    small, few = torch.nn.functional.avg_pool2d(log_depth, 4), true[..., 2::4, 2::4]
+    torch.testing.assert_close(terms["depth_l1"], ((small - few.log()) / REACH).abs().mean())
+    most = (torch.nn.functional.avg_pool2d(mask.double(), 4) >= 0.5).double()
+    torch.testing.assert_close(terms["mask_mse"], (small.sigmoid() - most).square().mean())

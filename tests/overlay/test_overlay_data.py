@@ -1,0 +1,166 @@
+"""`stadia data foregrounds` and `stadia data overlay`, from the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from stadia.overlay.config import OverlayConfig, OverlayDataConfig, OverlayLossConfig
+from stadia.overlay.data.overlay_data import fit_label_range, open_overlay_data
+
+
+@pytest.fixture
+def roads(tmp_path: Path) -> Path:
+    """Two recordings of noise over a road, with depth."""
+    root = tmp_path / "roads"
+    for seed, name in enumerate(("a", "b")):
+        random, folder = np.random.default_rng(seed), root / name
+        (folder / "left").mkdir(parents=True)
+        (folder / "depth" / "left").mkdir(parents=True)
+        for index in range(10):
+            cv2.imwrite(str(folder / "left" / f"{index:06d}.png"), random.integers(0, 255, (32, 48, 3), np.uint8))
+            np.save(
+                folder / "depth" / "left" / f"{index:06d}.npy",
+                np.linspace(30, 2, 32, dtype=np.float32)[:, None].repeat(48, 1),
+            )
+        camera = {"K": [[30, 0, 23.5], [0, 30, 15.5], [0, 0, 1]], "height": 32, "width": 48}
+        (folder / "recording.json").write_text(json.dumps({"cameras": {"left": camera}, "T_right_left": None}))
+    (root / "dataset.json").write_text(
+        json.dumps({"format": "stadia", "version": 1, "splits": {"train": ["a"], "val": ["b"]}})
+    )
+    return root
+
+
+@pytest.mark.slow
+def test_set_is_rendered_and_drawn_without_downloads(stadia, roads: Path, tmp_path: Path) -> None:
+    cut, out = tmp_path / "cut", tmp_path / "out"
+    code, said, _ = stadia(
+        "data", "foregrounds", "--out", cut, "train=3", "val=2", "test=0", "views=1", "side=32", "supersampling=3"
+    )
+    assert code == 0
+    assert said.startswith(str(cut / "foregrounds.json"))
+    given = [f"backgrounds.path={roads}", f"foregrounds.path={cut}", "height=32", "width=32"]
+    code, said, _ = stadia("data", "overlay", "--out", out, "--count", 12, "--val", 4, *given)
+    assert code == 0
+    assert "object             3       2       0" in said
+    assert "depth: exact, metres" in said
+    assert cv2.imread(str(out / "preview.png")).shape[1] == 4 * (4 * 32 + 4)
+    assert json.loads((out / "dataset.json").read_text())["splits"]["train"]["images"] == 12
+    code, said, _ = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", f"path={out}", "height=32", "width=32")
+    assert code == 0
+    sheets = (cv2.imread(str(path)) for path in (tmp_path / "sheet.png", out / "preview.png"))
+    assert np.array_equal(*sheets), "on disk as on demand"
+
+
+def test_stop_finding_is_raised_before_writing(stadia, roads: Path, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "cut" / split).mkdir(parents=True)
+        rgba = np.zeros((9, 9, 4), np.uint8)
+        rgba[2:7, 2:7] = 255
+        cv2.imwrite(str(tmp_path / "cut" / split / "cup.png"), rgba)
+    given = [f"backgrounds.path={roads}", f"foregrounds.path={tmp_path / 'cut'}", "height=32", "width=32"]
+    code, _, error = stadia("data", "overlay", "--out", tmp_path / "out", "--count", 5, "--val", 2, *given)
+    assert code == 2
+    assert "C02: found 1 object in two of the splits train, val, such as cup" in error
+    assert not (tmp_path / "out").exists()
+    code, said, error = stadia("data", "overlay", "--sheet", tmp_path / "sheet.png", "--count", 5, "--val", 2, *given)
+    assert (code, "C02: found 1 object" in error) == (2, True), "drawn, but an error"
+    assert str(tmp_path / "sheet.png") in said
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_a_written_set_is_checked_as_what_it_is(stadia, roads: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, names in (("train", "01"), ("val", "0")):  # "0" of either is another object
+        (tmp_path / "cut" / split).mkdir(parents=True)
+        for name in names:
+            rgba = np.full((9, 9, 4), 255, np.uint8)
+            rgba[..., :3] = random.integers(0, 255, (9, 9, 3))
+            rgba[0, 0] = 0
+            cv2.imwrite(str(tmp_path / "cut" / split / f"{name}.png"), rgba)
+    given = [
+        f"data.backgrounds.path={roads}",
+        f"data.foregrounds.path={tmp_path / 'cut'}",
+        "data.height=32",
+        "data.width=32",
+    ]
+    assert stadia("data", "overlay", "--out", tmp_path / "out", "--count", 8, "--val", 3, *given)[0] == 0
+    code, said, error = stadia("check", tmp_path / "out")
+    assert (code, error) == (0, ""), said
+    assert "C06" in said
+    assert "C02" not in said
+    about = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    about["splits"]["val"]["looks"]["0"] = about["splits"]["train"]["looks"]["1"]
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(about))
+    code, said, _ = stadia("check", tmp_path / "out")
+    assert (code, "stop C02" in said) == (1, True)
+    first, other = (sorted((tmp_path / "out" / "backgrounds" / split).iterdir())[0] for split in ("train", "val"))
+    other.write_bytes(first.read_bytes())
+    assert "stop C01" in stadia("check", tmp_path / "out")[1]
+
+
+def test_requested_camera_option_is_accepted_as_printed(stadia, tmp_path: Path) -> None:
+    (tmp_path / "street").mkdir()
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / "street" / f"{index}.png"), np.full((32, 48, 3), index, np.uint8))
+    line = ("data", "overlay", "--out", tmp_path / "out", f"backgrounds.path={tmp_path / 'street'}")
+    code, _, error = stadia(*line)
+    assert (code, "found no camera" in error) == (2, True)
+    (asked,) = re.findall(r"data\.backgrounds\.camera\.horizontal_fov_deg=\d+", error)
+    code, _, error = stadia(*line, asked)
+    assert (code, "found none in 5 frames" in error) == (2, True), "depth is what is missing next"
+    assert "set data.backgrounds.teacher=FOLDER" in error
+
+
+def test_line_has_file_and_problem(stadia, tmp_path: Path) -> None:
+    assert "found neither; expected --out or --sheet" in stadia("data", "overlay")[2]
+    code, _, error = stadia("data", "overlay", "--out", tmp_path / "x", "placement.size=[0.2,1.5]")
+    assert code == 2
+    assert "a foreground of 1.5 times its background is larger than it" in error
+    assert "leave it out, or draw it" in stadia("data", "overlay", "--out", tmp_path / "x", f"path={tmp_path}")[2]
+
+
+def write_published_layout(root: Path) -> None:
+    """Write backgrounds 1, 2 and 76 with two foregrounds and all 40 places, gray depth from 10 to 240."""
+    random = np.random.default_rng(0)
+    for background in (1, 2, 76):
+        behind = cv2.resize(random.integers(0, 255, (4, 4, 3), np.uint8), (32, 32))
+        (root / "bg").mkdir(exist_ok=True)
+        cv2.imwrite(str(root / "bg" / f"bg{background}.jpg"), behind)
+        for foreground in (1, 2):
+            folder = root / f"bg{background}" / f"fg_{foreground}"
+            for kind in ("overlay", "depth", "mask"):
+                (folder / kind).mkdir(parents=True)
+            for file in range(1, 41):
+                mask = np.zeros((32, 32), np.uint8)
+                cv2.circle(mask, (6 + file % 20, 8 + foreground), 5, 255, -1)
+                depth = np.where(mask > 0, 40, np.linspace(10, 240, 32)[:, None]).astype(np.uint8)
+                layers = {"overlay": np.where(mask[..., None] > 0, 20, behind), "depth": depth, "mask": mask}
+                for kind, layer in layers.items():
+                    cv2.imwrite(str(folder / kind / f"{file}.jpg"), layer)
+
+
+@pytest.mark.slow
+def test_labels_of_the_published_set_are_scored_whole_by_default(tmp_path: Path) -> None:
+    write_published_layout(tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    config = OverlayConfig(data=OverlayDataConfig(path=str(tmp_path), val_rule="published", height=32, width=32))
+    fitted = fit_label_range(config, console)
+    assert (fitted.loss.min_depth, fitted.loss.max_depth) == (1 / 510, 1 + 1 / 510)
+    assert "loss.min_depth=0.00196, loss.max_depth=1.002" in console.file.getvalue()
+    data = open_overlay_data(fitted, console)
+    assert {split: source.count for split, source in data.overlays.images.items()} == {"train": 160, "val": 80}
+    found = {finding.code: finding.severity for finding in data.findings()}
+    assert "C14" not in found
+    assert [code for code, severity in found.items() if severity == "stop"] == ["C02"], "objects on both sides"
+    assert "C14" in {finding.code for finding in open_overlay_data(config, console).findings()}
+    own = config.model_copy(update={"loss": OverlayLossConfig(min_depth=0.1)})
+    assert fit_label_range(own, console) is own
+    assert fit_label_range(OverlayConfig(), console) == OverlayConfig()
