@@ -21,8 +21,8 @@ SOURCES = sorted((ROOT / "src" / "stadia").rglob("*.py"))
 WITH_EXAMPLES = [path for path in SOURCES if ">>> " in path.read_text(encoding="utf-8")]
 EVERY_FUNCTION = (
     *(f"geometry.{name}" for name in ("align", "camera", "depth_maps", "numpy_camera", "se3", "segments", "warp")),
-    *(f"losses.{name}" for name in ("affine_brightness", "object_pose_loss", "photometric")),
-    "models.config",
+    *(f"losses.{name}" for name in ("affine_brightness", "class_masks", "photometric")),
+    "objectpose.losses",
 )
 """Modules whose every public function has an example: what people call first. That of metrics is of the module."""
 

@@ -34,6 +34,7 @@ from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.registry import Registry
 from stadia.core.types import Camera, DepthScale, Prediction
+from stadia.datasets import IMAGE_LAYOUTS
 from stadia.datasets.config import SourceOptions
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.finding import Severity
@@ -55,6 +56,7 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import Logger
 from stadia.training.optim import build_optimizer
 from stadia.training.run_folder import Run
+from stadia.web.wings import WINGS
 
 
 def tables() -> dict[str, Registry]:
@@ -83,7 +85,7 @@ def test_the_tables_are_found():
 
 
 def test_every_table_is_listed_by_stadia_parts():
-    named_as_recipes = {id(CONFIGS), id(TASKS), id(DEPTH_NETWORK_CONFIGS)}
+    named_as_recipes = {id(CONFIGS), id(TASKS), id(IMAGE_LAYOUTS), id(WINGS), id(DEPTH_NETWORK_CONFIGS)}
     listed = {id(PART_KINDS.load(kind)) for kind in PART_KINDS} | {id(PART_KINDS)} | named_as_recipes
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 
@@ -291,6 +293,16 @@ class OneGrayImage(Recording):
         return Camera(torch.tensor([[60.0, 0, 47.5], [0, 60.0, 31.5], [0, 0, 1]], dtype=torch.float64), 64, 96)
 
 
+def layout_of_single_images(name: str, part: Any, folder: Path) -> None:
+    """It describes nothing in a folder of something else."""
+    assert part(folder) is None
+
+
+def prediction_of_a_picture(name: str, part: Any, folder: Path) -> None:
+    """A function of a recipe and its images; tests/web/test_photo_routes.py calls each."""
+    assert callable(part)
+
+
 def kind_of_part(name: str, part: Any, folder: Path) -> None:
     """A table of its own, or rows of name and line (tests/cli/test_list_parts.py checks each)."""
     assert isinstance(part, Registry) or callable(part)
@@ -320,6 +332,8 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
         check_of_splits,
         *recipe_interfaces.INTERFACE_CHECKS,
         *backend_interfaces.INTERFACE_CHECKS,
+        layout_of_single_images,
+        prediction_of_a_picture,
         kind_of_part,
     )
 }

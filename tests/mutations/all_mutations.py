@@ -80,11 +80,11 @@ ROWS: tuple[MutationCase, ...] = (
 )
 
 PROVEN_ELSEWHERE = {
-    "C03": "diagnostics/preflight/test_composite_labels.py",
-    "C04": "diagnostics/preflight/test_composite_labels.py",
-    "C05": "diagnostics/preflight/test_composite_labels.py",
-    "C07": "diagnostics/preflight/test_composite_labels.py",
-    "C13": "recipes/test_overlay.py",
+    "C03": "overlay/test_label_checks.py",
+    "C04": "overlay/test_label_checks.py",
+    "C05": "overlay/test_label_checks.py",
+    "C07": "overlay/test_label_checks.py",
+    "C13": "overlay/test_recipe.py",
     "D19": "diagnostics/preflight/test_image_bits.py",
     "D17": "diagnostics/preflight/test_check_command.py",
     "H06": "recipes/test_metric.py",

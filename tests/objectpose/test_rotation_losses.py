@@ -267,5 +267,5 @@ def test_rotation_losses_are_added_with_their_weights() -> None:
     assert_close(build_rotation_loss(config)(q, true, None), expected)
     with pytest.raises(ValidationError, match=r"rotation\.name"):
         RotationLossConfig(name="geodesic", also={"geodesic": 1.0})
-    with pytest.raises(ValidationError, match="minimal at 180 degrees"):
+    with pytest.raises(ValidationError):
         RotationLossConfig(also={"neg_log": 1.0})
