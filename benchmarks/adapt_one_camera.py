@@ -7,6 +7,8 @@ difference from semi-global matching, median and mean, at equal medians: of fram
 Needs the real samples (STADIA_REAL_DATA, or shared/data beside the repository).
 """
 
+# mypy: disable-error-code="misc, no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

@@ -7,6 +7,8 @@ NETWORK: a run or a published network. The server is a process of its own; each 
 user uploads PICTURES_OF_A_USER pictures, with the colors, the points and a file of each; then comes the next user.
 """
 
+# mypy: disable-error-code="var-annotated"
+
 from __future__ import annotations
 
 import argparse

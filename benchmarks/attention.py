@@ -17,6 +17,8 @@ exact| / |exact|, of random projections of tokens that are smooth over the grid 
          by |q|.
 """
 
+# mypy: disable-error-code="misc"
+
 from __future__ import annotations
 
 import argparse

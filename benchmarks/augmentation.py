@@ -14,6 +14,8 @@ Prints a JSON line for each run, and one for each option with mean differences t
 95 % interval.
 """
 
+# mypy: disable-error-code="attr-defined, assignment, index, no-untyped-call, operator"
+
 from __future__ import annotations
 
 import argparse

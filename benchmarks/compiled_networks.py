@@ -6,6 +6,8 @@ First the decoder alone is compiled, then the encoder too; one thread, ResNet-18
 little on what other programs do.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

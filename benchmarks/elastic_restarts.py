@@ -11,6 +11,8 @@ Every second kill is at any moment of a start, the others are at any moment of t
 --late:   seconds by which one of the processes comes later than the other after a restart, as on a loaded machine.
 """
 
+# mypy: disable-error-code="index"
+
 from __future__ import annotations
 
 import argparse

@@ -13,6 +13,8 @@ the reason. Any other finding is a false alarm: the exit status is then 1, as fo
 with a line of JSON.
 """
 
+# mypy: disable-error-code="attr-defined"
+
 from __future__ import annotations
 
 import argparse

@@ -7,6 +7,8 @@ cache and nothing were fused. On the card an operation takes the longest of arit
     t = max(batch flops / (E_F peak), batch bytes / (E_B bandwidth), LAUNCH_S)
 """
 
+# mypy: disable-error-code="arg-type, no-untyped-call"
+
 from __future__ import annotations
 
 import contextlib

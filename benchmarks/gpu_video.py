@@ -1,5 +1,7 @@
 """Decode the same video on the processor and on a GPU: a part of `gpu_check.py`."""
 
+# mypy: disable-error-code="arg-type, misc"
+
 from __future__ import annotations
 
 import tempfile

@@ -14,6 +14,8 @@ of c n^p is fitted to the largest three sizes, where constant costs count least.
 less than FLAT_MB is flat. `--scale 2` doubles all sizes.
 """
 
+# mypy: disable-error-code="arg-type, return-value"
+
 from __future__ import annotations
 
 import argparse
@@ -166,13 +168,12 @@ def prepare_odometry(size: int, folder: Path) -> Callable[[], None]:
 
 def prepare_predict(size: int, folder: Path) -> Callable[[], None]:
     from stadia.evaluation.io.predictions_record import Provenance
-    from stadia.predict.depth_task import predict_input
-    from stadia.predict.inputs import PredictionInput
+    from stadia.evaluation.predict_frames import predict_to_folder
 
     predictor, provenance = make_recipe().eval().predictor(), Provenance(recipe="selfsup", config_hash="0" * 32)
 
     def predict(count: int, out: Path) -> None:
-        predict_input(predictor, PredictionInput("frames", make_frames(count), count, 10.0), out, provenance)
+        predict_to_folder(predictor, make_frames(count), out, provenance, source="frames")
 
     predict(20, folder / "first")
     return lambda: predict(size, folder / "predicted")

@@ -7,6 +7,8 @@ for the size of the images. Nothing is trained. Prints seconds, findings and wha
 JSON object.
 """
 
+# mypy: disable-error-code="arg-type, attr-defined"
+
 from __future__ import annotations
 
 import argparse

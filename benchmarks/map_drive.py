@@ -8,6 +8,8 @@ beside it. A later call maps the same video; `--render` ends there. Printed are 
 seconds, those of the processor by stage, and the largest memory.
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import argparse

@@ -14,6 +14,8 @@ samples (STADIA_REAL_DATA, or shared/data beside the repository).
 `point` is one pixel of one frame, whose distance is that of the reference; it is judged by 40 pixels of random frames.
 """
 
+# mypy: disable-error-code="assignment, misc"
+
 from __future__ import annotations
 
 import argparse

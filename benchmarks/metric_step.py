@@ -6,6 +6,8 @@ DATA is a data set with masks (RoadWorld). Processor time of one thread, so that
 count. Rounds alternate, and the medians are compared. Loading is left out: masks are read from the cache like images.
 """
 
+# mypy: disable-error-code="arg-type, no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

@@ -9,6 +9,8 @@ line that a command printed, after the second at which it came. The real samples
 (../shared/data).
 """
 
+# mypy: disable-error-code="call-overload"
+
 from __future__ import annotations
 
 import argparse

@@ -72,7 +72,7 @@ def measure(
         [lambda: network(image), lambda: group_pixels(network, maps, camera, DetectionConfig())], repeats
     )
     return {
-        "objects": len(found.picture),
+        "objects": len(found.image),
         "forward_ms": 1e3 * forward,
         "aggregation_ms": 1e3 * aggregation,
         "share": aggregation / forward,

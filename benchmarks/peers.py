@@ -17,6 +17,8 @@ memory of three steps instead; "kept low" is ours with `model.checkpoint_gradien
 processor, it stops; `--busy` compares all the same, with a mark. The largest memory does not depend on other programs.
 """
 
+# mypy: disable-error-code="func-returns-value, no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

@@ -43,8 +43,10 @@ from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.predict_frames import predict_to_folder
 from stadia.geometry.numpy_camera import resize_K
 from stadia.predict.backend import open_backend
-from stadia.predict.depth_task import predict_input
 from stadia.predict.inputs import PredictionInput
+from stadia.predict.loaded_network import LoadedNetwork
+from stadia.predict.options import PredictOptions
+from stadia.predict.session import Session
 from stadia.recipes.base.build_recipe import load_predictor
 from stadia.training.checkpoint import Checkpoint
 
@@ -91,7 +93,8 @@ def main() -> None:
     height, width = first.image.shape[:2]
     focal = arguments.focal_px
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
-    made_by = {name: Provenance.from_checkpoint(arguments.checkpoint, name) for name in ("network", "aligned")}
+    made_by = Provenance.from_checkpoint(arguments.checkpoint, "network")
+    network = LoadedNetwork(str(arguments.checkpoint), Checkpoint.open(arguments.checkpoint))
 
     def frames() -> Iterable[Frame]:
         return read(arguments.video, K, arguments.frames)
@@ -102,13 +105,13 @@ def main() -> None:
     def write_maps(own: Predictor, out: Path) -> None:
         off_path = (replace(frame, on_path=False) for frame in frames())
         listeners = [depth_color_writer(out / "depth_color")]
-        predict_to_folder(own, off_path, out, made_by["network"], source="video", listeners=listeners)
+        predict_to_folder(own, off_path, out, made_by, source="video", listeners=listeners)
 
     def write_path(own: Predictor, out: Path) -> None:
-        predict_input(own, given(), out, made_by["network"], video=False, cloud=False)
+        Session(network, given(), PredictOptions(motion="network", video=False, cloud=False), own).write(out)
 
     def write_all(own: Predictor, out: Path) -> None:
-        predict_input(own, given(), out, made_by["aligned"])
+        Session(network, given(), PredictOptions(motion="aligned"), own).write(out)
 
     runs: dict[str, Callable[[Path], object]] = {"loop": lambda out: run_plain_loop(predictor, frames(), out)}
     predictors: dict[str, Predictor] = {"": predictor}

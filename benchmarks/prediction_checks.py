@@ -14,6 +14,8 @@ is rendered (RoadWorld), measured (7-Scenes), or semi-global matching of the pai
 A right verdict is "usable" for a good training, and "doubtful" or "unusable" for a bad one.
 """
 
+# mypy: disable-error-code="index, operator, var-annotated"
+
 from __future__ import annotations
 
 import argparse

@@ -7,6 +7,8 @@ KITTI odometry 06 (stereo), KITTI raw (mono, projected LiDAR, LiDAR odometry), E
 is static, which is reported), 7-Scenes (RGB-D). The mutations are those of tests/mutations.
 """
 
+# mypy: disable-error-code="assignment"
+
 from __future__ import annotations
 
 import argparse

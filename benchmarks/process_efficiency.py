@@ -15,6 +15,8 @@ over that of the kind. Processor time does not depend on other programs. The exc
 as well.
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import argparse

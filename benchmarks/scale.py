@@ -8,6 +8,8 @@
 `processes` needs `elastic_restarts.py` beside it for its data. `store` and `simulate` need moto, `simulate` simpy.
 """
 
+# mypy: disable-error-code="arg-type, assignment, unused-ignore"
+
 from __future__ import annotations
 
 import argparse

@@ -10,6 +10,8 @@ gives back lies above it.
 The goal is below 100 bytes a frame or step. Disk is what the command writes, per frame or step.
 """
 
+# mypy: disable-error-code="assignment"
+
 from __future__ import annotations
 
 import argparse

@@ -7,6 +7,8 @@ first line. `--run`, `--data`: a run and a dataset, to measure when `check`, `pr
 their first line.
 """
 
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 import argparse

@@ -6,6 +6,8 @@ FOLDER is of `stadia data roadworld`. Printed is the intersection over union of 
 each world and kind, and the share that is found on the clean worlds and the real samples (STADIA_REAL_DATA).
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import argparse

@@ -19,6 +19,8 @@ products alone are counted, as the loss has none. An impossible share stops the 
 Sources -1, +1 and stereo, four scales upsampled to full resolution, float32.
 """
 
+# mypy: disable-error-code="attr-defined, index, no-untyped-call, operator"
+
 from __future__ import annotations
 
 import argparse

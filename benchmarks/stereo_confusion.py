@@ -10,6 +10,8 @@ named. A wrong cure is a finding that names another cause, or an interval withou
 95 % named right, or where a cure is wrong.
 """
 
+# mypy: disable-error-code="assignment"
+
 from __future__ import annotations
 
 import argparse

@@ -6,6 +6,8 @@ depth, and that depth broken in one way: a ramp that is the same for all images,
 near objects as far as the sky, sky as near as the foreground, flat. Right depth must be usable, and no other.
 """
 
+# mypy: disable-error-code="misc, var-annotated"
+
 from __future__ import annotations
 
 import argparse

@@ -8,6 +8,8 @@ of the raw frames by `stadia prepare`. There the plane is fitted to LiDAR return
 used under a horizon by edges and travel, a level one, and one fitted to them.
 """
 
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 import argparse
@@ -59,7 +61,7 @@ def scan_plane(training: Path, number: int) -> Tensor:
 
 def labeled(data: Path) -> None:
     config = parse_camera_height_config(["priors=kitti", "objects=[]", "horizon=edges"])
-    frames = read_road_frames(CameraHeightRequest(data, config), no_progress)
+    frames = read_road_frames(CameraHeightRequest(source=data, config=config), no_progress)
     planes = [scan_plane(data / "training", int(frame.name.rsplit("/", 1)[-1])) for frame in frames]
     print_height(
         "LiDAR, median of the labeled frames",
@@ -96,7 +98,7 @@ def masked(data: Path, masks: Path) -> None:
         config = parse_camera_height_config(["priors=kitti", f"horizon={horizon}", f"masks={masks}"])
         try:
             found = estimate_camera_height(
-                read_road_frames(CameraHeightRequest(data, config), no_progress), config
+                read_road_frames(CameraHeightRequest(source=data, config=config), no_progress), config
             ).found
         except GeometryError as error:
             print(json.dumps({"what": f"masks, horizon {horizon}", "error": str(error)}))

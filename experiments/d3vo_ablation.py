@@ -181,10 +181,10 @@ def errors_of_depth(recipe: SelfsupRecipe, worlds: list[Recording]) -> dict[str,
                 curve = sparsification(depth_m, true_m, sigma, known)
                 found["ause"].append(float(curve.ause))
                 found["ause_of_random"].append(float(curve.ause_of_random))
-                found["spearman"].append(float(spearman(sigma, error, known)))
+                found["spearman"].append(float(spearman(sigma[known], error[known])))
                 residual = residual_to_the_right(recipe, world, index, maps.inverse_depth)
-                found["spearman_of_residual"].append(float(spearman(residual, error, known)))
-                found["sigma_with_residual"].append(float(spearman(sigma, residual, known)))
+                found["spearman_of_residual"].append(float(spearman(residual[known], error[known])))
+                found["sigma_with_residual"].append(float(spearman(sigma[known], residual[known])))
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 

@@ -6,6 +6,8 @@ Uses the first samples of a training of `selfsup` on the demo's RoadWorld, and o
 exist, with the default range and with others. Prints a table: matches, the share of them outside, and the finding.
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import argparse
@@ -41,7 +43,8 @@ def row(name: str, path: Path, words: tuple[str, ...], reach: str) -> str:
     recipe = SelfsupRecipe(config)
     recipe.save_data_stats(data)
     data.train.set_position(0, 0)
-    start = TrainingStart.prepare(recipe, next(iter(data.train)), depth_range_m=recipe.depth_range_m)
+    batch = next(iter(data.train))
+    start = TrainingStart.prepare(recipe, batch, depth_range_m=recipe.depth_range_m(batch.inputs.camera))
     assert start.depth_range_m is not None
     outside = (measure_range_excess_px(match_unlabeled_pairs(start), start.depth_range_m) > MIN_OUT_OF_REACH_PX).any(1)
     codes = ", ".join(found.code for found in check_stereo_depth_range(start)) or "nothing"

@@ -16,6 +16,8 @@ with the medians of each image set equal.
 Prints one JSON object for each run and for each kind of frames, and the table of each study.
 """
 
+# mypy: disable-error-code="operator"
+
 from __future__ import annotations
 
 import argparse

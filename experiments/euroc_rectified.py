@@ -12,6 +12,8 @@ Prints one JSON object, over pairs spread along the first sequence:
 Draws one pair with a line every 32 rows: both images show the same point on a line.
 """
 
+# mypy: disable-error-code="arg-type, index"
+
 from __future__ import annotations
 
 import argparse

@@ -14,6 +14,8 @@ LiDAR nearer than 50 m) and on the demo's four test worlds (true depth nearer th
 metres, and with the medians of each image set equal. Prints one JSON object for each training, and the means.
 """
 
+# mypy: disable-error-code="arg-type, no-untyped-call, operator"
+
 from __future__ import annotations
 
 import argparse

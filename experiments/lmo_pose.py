@@ -12,6 +12,8 @@ since the ten images choose the best one (they validate). 30 images of eight obj
 not the quality.
 """
 
+# mypy: disable-error-code="arg-type, attr-defined"
+
 from __future__ import annotations
 
 import argparse

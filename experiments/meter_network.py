@@ -8,6 +8,8 @@ The network is written anew from the paper and the names of the published tensor
 about 0.08 m on KITTI.
 """
 
+# mypy: disable-error-code="has-type"
+
 from __future__ import annotations
 
 from pathlib import Path

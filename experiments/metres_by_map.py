@@ -25,7 +25,7 @@ from stadia.datasets.video.video_map import find_map_geometry
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 from stadia.recipes import load_predictor
-from stadia.recipes.base.network_checkpoint import open_network
+from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 
 HEIGHTS_M = {"kitti06": 1.65, "road": 1.65}
 SIZE = (128, 416)
@@ -61,13 +61,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/metres-by-map"))
     folder = parser.parse_args().out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    base = load_predictor(open_network("base", lambda: SIZE))
+    base = load_predictor(open_network_checkpoint("base", lambda: SIZE))
     print(
         "| clip | network | source | verdict, deviation | AbsRel, metres | over the truth |\n|---|---|---|---|---|---|"
     )
     for name, height_m in HEIGHTS_M.items():
         clip = make_clip(name, folder)
-        make_map(clip)
+        make_map(clip, None)
         assert clip.recording is not None
         mapped, images = find_map_geometry(clip.video, skip_damaged=True), read_sample(SAMPLES[name], clip.recording)
 

@@ -12,6 +12,8 @@ for each way:
   0 takes the demo's own.
 """
 
+# mypy: disable-error-code="arg-type, assignment, no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

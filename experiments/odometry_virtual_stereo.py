@@ -10,6 +10,8 @@ stays unchanged. Prints one JSON object per path: its length relative to the mea
 the factor is off by it), and ATE (SE(3)).
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import argparse

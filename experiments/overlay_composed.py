@@ -13,6 +13,8 @@ Worlds, objects and images of the validation are separate from the training's. O
 training.
 """
 
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 import argparse

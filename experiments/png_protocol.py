@@ -7,6 +7,8 @@ some of them beyond 80 m. Prints one JSON object: for each crop the means by the
 `stadia evaluate --crop kb`, over the means and over every image.
 """
 
+# mypy: disable-error-code="union-attr"
+
 from __future__ import annotations
 
 import argparse

@@ -7,6 +7,8 @@ network, with the true depth, and with one whose scale drifts. Prints for --meth
 of the last position relative to the first one, its share of the path, and ATE (SE(3)-aligned).
 """
 
+# mypy: disable-error-code="misc, no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

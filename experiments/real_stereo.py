@@ -13,6 +13,8 @@ A right view's WIR is that of the left image in the right camera, warped by the 
 predicted for the right image without having it as input.
 """
 
+# mypy: disable-error-code="attr-defined"
+
 from __future__ import annotations
 
 import argparse

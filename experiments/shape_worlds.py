@@ -10,6 +10,8 @@ right, y down, z forward.
     python experiments/shape_worlds.py --textures runs/base/textures.npz --out shapes.png
 """
 
+# mypy: disable-error-code="arg-type, assignment, index, operator"
+
 from __future__ import annotations
 
 import argparse

@@ -10,6 +10,8 @@ without a fit (protocol `metric`), of the network before its first step, of the 
 each pixel over the same 60 frames.
 """
 
+# mypy: disable-error-code="attr-defined, arg-type, return-value"
+
 from __future__ import annotations
 
 import argparse

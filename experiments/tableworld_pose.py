@@ -19,6 +19,8 @@ rotation per class on the same objects: the mean of the training's labels. The i
 has learned.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import argparse

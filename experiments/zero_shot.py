@@ -10,6 +10,8 @@ The mean depth knows the truth of the same images. The truth of Linemod-Occluded
 poses, on their pixels alone.
 """
 
+# mypy: disable-error-code="assignment, misc"
+
 from __future__ import annotations
 
 import argparse

@@ -45,6 +45,20 @@ def list_project_files() -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in kept]
 
 
+def test_files_that_the_project_file_names_exist() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    tool = tomllib.loads(text)["tool"]
+    package = ROOT / "src" / "stadia"
+    named = [(package, name) for name in tool["setuptools"]["package-data"]["stadia"]]
+    named += [(ROOT, name) for name in (*tool["ruff"]["lint"]["per-file-ignores"], *tool["mypy"]["files"])]
+    comments = " ".join(re.findall(r"#(.*)", text))
+    named += [
+        (ROOT, name) for name in re.findall(r"[\w*/]+\.(?:py|txt|md)\b", comments) if not name.startswith("models/")
+    ]
+    named += [(package, name) for name in re.findall(r"(?<!/)models/[\w*/]+\.py\b", comments)]
+    assert [name for folder, name in named if not any(folder.glob(name))] == []
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of a copy of the project, built from its source archive as `make wheel` does."""

@@ -8,6 +8,8 @@ For each run: the step after which an error (the mask's mean error; AbsRel of de
 decrease from its last value. The two steps are compared seed by seed, by the test of `stadia ablate`.
 """
 
+# mypy: disable-error-code="arg-type"
+
 from __future__ import annotations
 
 import sys

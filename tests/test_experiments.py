@@ -1,0 +1,49 @@
+"""Each program in experiments/ and benchmarks/ starts: its imports exist, and it prints its help."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (ROOT / "experiments", ROOT / "benchmarks")
+PROGRAMS = sorted(path for folder in FOLDERS for path in folder.glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_a_program_starts(program: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process: importing torch for each of them would take minutes. mypy checks what they call.
+
+    A few are modules that other programs import, without a command of their own.
+    """
+    for folder in (*FOLDERS, ROOT / "tests"):
+        monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "argv", [str(program), "--help"])
+    if "argparse" not in program.read_text(encoding="utf-8"):
+        runpy.run_path(str(program))
+        return
+    with pytest.raises(SystemExit) as ending:
+        runpy.run_path(str(program), run_name="__main__")
+    assert ending.value.code in (None, 0)
+    assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_each_program_is_cited() -> None:
+    """A page, the Makefile or another program names it: what nobody cites goes."""
+    pages = [*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "Makefile", *PROGRAMS]
+    texts = {page: page.read_text(encoding="utf-8") for page in pages}
+
+    def is_cited(program: Path) -> bool:
+        name = f"{program.parent.name}/{program.name}"
+        return any(
+            name in text or (page in PROGRAMS and f"from {program.stem} import" in text)
+            for page, text in texts.items()
+            if page != program
+        )
+
+    assert [program.name for program in PROGRAMS if not is_cited(program)] == []
