@@ -20,6 +20,7 @@ from stadia.core.types import DepthScale
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.geometry.numpy_camera import CropWindow, centered_K, focal_px_from_fov
 from stadia.predict.exported_file import ExportedFile
+from stadia.predict.inputs import PredictionInput
 from stadia.predict.loaded_network import _read_relative_error, fit_size
 from stadia.predict.tasks import evaluate_network
 
@@ -161,3 +162,14 @@ def test_a_size_is_fitted_with_its_shape(size: tuple[int, int]) -> None:
     assert height * width <= 480 * 640
     assert height / width == pytest.approx(size[0] / size[1], rel=0.01)
     assert fit_size(height, width, 480 * 640) == (height, width)
+
+
+def test_frames_that_can_be_read_once_are_all_predicted(
+    network: stadia.Network, image: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing may look at them before: the frames of the app's videos come from a generator."""
+    monkeypatch.setattr("stadia.predict.judged_frames.find_network_focals", lambda *given: list(given[2]) and [])
+    K = centered_K(focal_px_from_fov(60, WIDTH), HEIGHT, WIDTH)
+    frames = (Frame(f"{number}", image, K) for number in range(3))
+    session = network.open_input(PredictionInput("video", frames, 3, 10.0))
+    assert [predicted.frame.name for predicted in session.frames()] == ["0", "1", "2"]

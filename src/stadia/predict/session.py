@@ -322,7 +322,7 @@ class Session:
             belief = self.receipt.find_focal()
             gate.beliefs += [] if belief is None else [belief]
             gate.of_scale += self.receipt.findings()
-        if self.network.can_predict_focal:
+        if self.network.can_predict_focal and (self.input.is_photo or self._reopen is not None):
             from stadia.predict.judged_frames import find_network_focals
 
             gate.beliefs += find_network_focals(self.network.recipe, own, self.open_again().frames)

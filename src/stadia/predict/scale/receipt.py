@@ -165,6 +165,7 @@ class ScaledPredictor:
         self.predictor, self.receipt = predictor, receipt
         self.depth_scale = DepthScale.METRES
         self.height, self.width, self.crop = predictor.height, predictor.width, predictor.crop
+        self.precision_cost = getattr(predictor, "precision_cost", None)
 
     def inverse_depth(self, image: Tensor, camera: Camera) -> Tensor:
         """Return inverse depth (B, 1, H, W) in 1/m of images (B, 3, H, W)."""
