@@ -8,17 +8,14 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import DataError
 from stadia.evaluation.graph_worker import read_header, read_values, write_message
-
-T = TypeVar("T")
 
 EXPECTED = "an ONNX file that `stadia export` wrote"
 
@@ -66,44 +63,33 @@ class GraphProcess:
         limit_s = OPEN_S + OPEN_S_PER_MB * self._megabytes
         header = {"path": str(path.absolute()), "input": names[0], "output": names[1], "runtime": runtime, **settings}
         header["memory_bytes"] = memory_bytes
-        self.about: dict[str, Any] = self._exchange(
-            header, None, limit_s, f"a file that {runtime} cannot load", lambda reply, _: reply
-        )
+        self.about: dict[str, Any] = self._exchange(header, limit_s, f"a file that {runtime} cannot load")[0]
 
     def run(self, image: NDArray[np.float32], expected: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the output of a shape for images (B, channels, H, W). Raises DataError where it has another shape."""
         image = np.ascontiguousarray(image, np.float32)
         megapixels = len(image) * image.shape[2] * image.shape[3] / 1e6
         limit_s = RUN_S + RUN_S_PER_MB_AND_MEGAPIXEL * self._megabytes * megapixels
-
-        def read_output(reply: Any, size: int) -> NDArray[np.float32]:
-            shape = reply.get("shape")
-            if shape != list(expected) or size != 4 * np.prod(expected):
-                self._end()
-                found = f"an output of shape {shape} for images of shape {image.shape}"
-                raise DataError(self.path, found=found, expected=f"shape {expected}", fix="export it again")
-            output = read_values(self._stdout, expected)
-            if output is None:
-                raise EOFError
-            return output
-
         failure = f"a graph that fails at {image.shape[3]}x{image.shape[2]}"
-        return self._exchange({"shape": image.shape}, image, limit_s, failure, read_output)
-
-    @property
-    def _stdout(self) -> Any:
-        return self._process.stdout
+        _, output = self._exchange({"shape": image.shape}, limit_s, failure, image, expected)
+        assert output is not None
+        return output
 
     def _exchange(
         self,
         header: dict[str, Any],
-        values: NDArray[np.float32] | None,
         limit_s: float,
         failure: str,
-        read: Callable[[Any, int], T],
-    ) -> T:
-        """Send a message, and read the reply. Raises DataError for `failure` with its cause."""
+        image: NDArray[np.float32] | None = None,
+        expected: tuple[int, ...] = (),
+    ) -> tuple[Any, NDArray[np.float32] | None]:
+        """Send a message, and return the reply, with an output of the expected shape for an image.
+
+        Raises DataError for `failure` with its cause.
+        """
         late, process = threading.Event(), self._process
+        stdin: Any = process.stdin
+        stdout: Any = process.stdout
 
         def stop() -> None:  # without this object, which may go before the timer's thread has ended
             late.set()
@@ -114,15 +100,22 @@ class GraphProcess:
         with self._lock:
             timer.start()
             try:
-                assert self._process.stdin is not None
-                write_message(self._process.stdin, header, values)  # type: ignore[arg-type]
-                message = read_header(self._stdout)
+                write_message(stdin, header, image)
+                message = read_header(stdout)
                 if message is None:
                     raise EOFError
                 reply, size = message
                 if "error" in reply:
                     raise self._refuse(failure, str(reply["error"])[:200])
-                return read(reply, size)
+                if image is None:
+                    return reply, None
+                if reply.get("shape") != list(expected) or size != 4 * np.prod(expected):
+                    self._end()
+                    found = f"an output of shape {reply.get('shape')} for images of shape {image.shape}"
+                    raise DataError(self.path, found=found, expected=f"shape {expected}", fix="export it again")
+                if (output := read_values(stdout, expected)) is None:
+                    raise EOFError
+                return reply, output
             except (EOFError, BrokenPipeError) as error:
                 cause = f"it takes more than {limit_s:.0f} s" if late.is_set() else self._explain_end()
                 raise self._refuse(failure, cause) from error
