@@ -26,7 +26,7 @@ from stadia.predict.inputs import PredictionInput, make_image_input
 from stadia.predict.loaded_network import LoadedNetwork
 from stadia.predict.options import EvaluateOptions, PredictOptions, parse_source_options
 from stadia.predict.prediction import Prediction
-from stadia.predict.session import Session
+from stadia.predict.session import Session, open_sessions
 from stadia.predict.tasks import Evaluation, evaluate_network, find_task
 
 
@@ -146,6 +146,8 @@ class Network:
 
         Raises the errors of opening the input, and ConfigError for options that the network does not use.
         """
+        if self.loaded.is_exported:  # without torch, which the task of a recipe imports
+            return open_sessions(self.loaded, Path(source), options or PredictOptions())
         return find_task(self.loaded).open(Path(source), options or PredictOptions())
 
     def open_input(

@@ -100,7 +100,7 @@ def open_scenes(
     scenes: SceneOutputs | None, scale: DepthScale, frames: int | None
 ) -> Iterator[AbstractContextManager[Listener]]:
     """Yield the listeners of the files in 3D, which are written when their blocks end."""
-    if scenes is None:
+    if scenes is None or (scenes.glb is None and scenes.rerun is None):
         return
     from stadia.evaluation.io.scene_files import open_glb_file, open_rerun_file
 

@@ -20,8 +20,6 @@ from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
 from stadia.evaluation.io.predictions_folder import Predictions, write_predictions
 from stadia.evaluation.io.predictions_record import TRAJECTORY, Provenance
-from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
-from stadia.evaluation.plots.charts import draw_paths
 from stadia.evaluation.plots.videos import depth_color_writer
 from stadia.evaluation.steady_depth import steady_frames
 from stadia.files.paths import expand_home
@@ -251,6 +249,9 @@ class Session:
                 files.close()
                 mark_verdict(folder, self.gate)
                 if (folder / TRAJECTORY).exists():
+                    from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
+                    from stadia.evaluation.plots.charts import draw_paths
+
                     path = read_kitti_trajectory(folder / TRAJECTORY).T_world_camera
                     draw_paths(folder / PATH_DRAWING, {given.name: path}, scale)
 

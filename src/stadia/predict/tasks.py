@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,8 +33,10 @@ from stadia.predict.options import (
     size_text,
 )
 from stadia.training.checkpoint import Checkpoint
-from stadia.training.recipe import AnyRecipe
 from stadia.training.run_folder import Run
+
+if TYPE_CHECKING:
+    from stadia.training.recipe import AnyRecipe
 
 T = TypeVar("T")
 LabeledT = TypeVar("LabeledT", bound="LabeledSet")
