@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError
 from stadia.core.types import Batch, Meta, TensorDataclass
 from stadia.dataloading.config import DataConfig
 from stadia.dataloading.loader import Loader, MixtureLoader
@@ -84,18 +84,6 @@ def test_batches_have_one_dataset_each_at_the_configured_rate() -> None:
     assert [name for name, _, _ in batch_keys(mixture(seed=1))] != names
 
 
-def test_each_dataset_resumes_at_its_position() -> None:
-    """Data set "b" is gone through twice an epoch, "c" once in two."""
-    mixed, shown = mixture(), {"a": [], "b": [], "c": []}
-    for epoch in (0, 1):
-        mixed.set_position(epoch)
-        for name, _, values in batch_keys(mixed):
-            shown[name] += values
-    assert sorted(shown["c"]) == list(range(8)), "half in the first epoch, the other half in the second"
-    assert sorted(shown["a"]) == [*range(10), *range(100, 110)]
-    assert [value // 100 for value in shown["b"]] == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["mixed", "sequential"])
 @pytest.mark.parametrize("workers", [0, 1])
@@ -119,14 +107,6 @@ def test_processes_share_the_dataset_of_each_step_without_repeats(order: Order) 
     assert len(first) == len(parts[0]) == 2 + 2 + 1
     for (name, _, mine), (_, _, others) in zip(first, second, strict=True):
         assert not set(mine) & set(others), name
-
-
-def test_dataset_without_a_whole_batch_is_named() -> None:
-    whole = {name: Loader(one.samples, batch_size=2, shuffle=True, drop_last=True) for name, one in loaders().items()}
-    mixed = MixtureLoader(whole, EPOCHS)
-    mixed.shard(0, 4)
-    with refuses(DataError, where="b"):
-        len(mixed)
 
 
 def data(*words: str) -> DataConfig:

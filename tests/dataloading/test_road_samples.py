@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.core.recording import Recording, RoadMasks
@@ -99,15 +98,6 @@ def test_masks_are_the_same_from_the_cache_and_without(recording):
         assert torch.equal(cached.road, read.road)
 
 
-def test_new_masks_are_not_read_from_the_old_cache(recording, tmp_path):
-    before = targets_of(samples(recording))
-    semantic, instance = numbers()
-    semantic[60:] = 0
-    write_masks(tmp_path / "a" / "masks", semantic, instance, ("000000", "000001", "000002"))
-    after = targets_of(samples(open_recordings(tmp_path / "a")[0]), 0)
-    assert before.road.sum() > after.road.sum()
-
-
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (64, 96)])
 def test_masks_mirror_zoom_and_resize_with_the_image(recording, size, tmp_path, world):
     """The image is painted with its own masks, so that whatever happens to one must have happened to the other."""
@@ -148,16 +138,6 @@ def test_objects_that_camera_height_rejected_and_frames_with_few_have_no_height(
     assert targets_of(samples(recording, few)).object_height_m.isnan().all()
 
 
-def test_another_file_as_verdicts_is_refused(recording, tmp_path):
-    (tmp_path / "other.json").write_text(json.dumps({"format": "else"}))
-    with refuses(DataError, where="other.json", expected="camera_height.json"):
-        targets_of(samples(recording, RoadConfig(verdicts=str(tmp_path / "other.json"))))
-    boxes = [{"frame": "a/000000", "verdict": "used"}]
-    (tmp_path / "boxes.json").write_text(json.dumps({"format": "stadia-camera-height", "each": boxes}))
-    with refuses(DataError, where="boxes.json"):
-        targets_of(samples(recording, RoadConfig(verdicts=str(tmp_path / "boxes.json"))))
-
-
 def test_masks_tilt_with_the_image_and_tilted_objects_have_no_height(recording, tmp_path):
     semantic, instance = numbers()
     painted = np.stack([(semantic == 7) * 255, (instance == 3) * 255, (instance == 700) * 255], -1).astype(np.uint8)
@@ -177,16 +157,6 @@ def test_masks_tilt_with_the_image_and_tilted_objects_have_no_height(recording, 
     assert targets.objects.max() > 0
 
 
-def test_objects_that_the_ignored_region_cuts_are_left_out(recording, tmp_path):
-    (whole,) = open_recordings(tmp_path / "a")
-    (cut,) = open_recordings(tmp_path / "a", ignore=[[0, 55, 60, 96]])
-    assert targets_of(samples(whole)).objects.max() == 2
-    targets = targets_of(samples(cut))
-    assert targets.objects.max() == 1, "the car at the left reaches into the region"
-    assert not targets.road[0, 0, 56:, :59].any()
-    assert targets.road[0, 0, 70, 80]
-
-
 def test_objects_at_the_border_of_a_zoomed_sample_are_left_out(recording):
     """Zoomed until an object is cut, that object is none; its pixels are no road either."""
     change = AugmentationConfig(mirror=0, color=NO_COLOR, zoom=2.0)
@@ -201,17 +171,6 @@ def targets_of_epoch(samples: RoadSamples, epoch: int) -> RoadTargets:
     return samples.unpack(samples.stack([samples.packed((epoch, 1))])).targets
 
 
-def test_images_with_fewer_objects_have_empty_places(recording, tmp_path):
-    semantic, instance = numbers()
-    instance[instance == 700] = 0
-    write_masks(tmp_path / "a" / "masks", semantic, instance, ("000002",))
-    made = samples(open_recordings(tmp_path / "a")[0])
-    targets = made.unpack(made.stack([made.packed((0, i)) for i in range(2)])).targets
-    names = made.classes
-    assert [[names[i] if i >= 0 else "" for i in row] for row in targets.object_class] == [["car", "car"], ["car", ""]]
-    assert targets.object_height_m.isnan().tolist() == [[False, False], [False, True]]
-
-
 def test_without_masks_there_is_neither_road_nor_object(tmp_path, world):
     made = samples(open_recordings(world.recording(tmp_path / "bare", 5))[0])
     targets = targets_of(made)
@@ -219,24 +178,6 @@ def test_without_masks_there_is_neither_road_nor_object(tmp_path, world):
     assert not targets.objects.any()
     assert targets.object_class.shape == (1, 0)
     assert made.classes == ()
-
-
-def test_unused_classes_and_those_without_prior_have_no_height(recording, tmp_path):
-    semantic, instance = numbers()
-    semantic[CAR], semantic[VAN] = 24, 28
-    write_masks(tmp_path / "a" / "masks", semantic, instance, ("000001", "000002"))
-    opened = open_recordings(tmp_path / "a")[0]
-    assert targets_of(samples(opened)).object_height_m.isnan().all()
-    both = targets_of(samples(opened, RoadConfig(priors="kitti", objects=("person", "bus"))))
-    assert both.object_height_m[0].isnan().tolist() == [False, True], "there is no prior of a bus"
-
-
-def test_an_object_may_have_a_height_of_its_own(recording, tmp_path):
-    (tmp_path / "a" / "masks" / "heights.json").write_text(json.dumps({"left/000002": {"700": [2.1, 0.05]}}))
-    opened = open_recordings(tmp_path / "a")[0]
-    each = targets_of(samples(opened, RoadConfig(priors="kitti", heights="each")), 1)
-    assert each.object_height_m[0].tolist() == pytest.approx([1.526, 2.1])
-    assert targets_of(samples(opened)).object_height_m[0].tolist() == pytest.approx([1.526, 1.526])
 
 
 def test_cameras_are_grouped_by_mount_or_by_recording(tmp_path, world):
@@ -252,15 +193,6 @@ def test_invalid_masks_count_as_missing(recording, tmp_path):
     write_masks(tmp_path / "a" / "masks", semantic[:64], instance[:64], ("000002",))
     made = samples(open_recordings(tmp_path / "a")[0])
     assert [bool(targets_of(made, i).road.any()) for i in range(3)] == [True, False, True]
-
-
-def test_without_instances_touching_pixels_of_a_class_are_one_object(tmp_path):
-    semantic, _ = numbers()
-    files = MaskFiles(write_masks(tmp_path / "m", semantic, None, ("000000",)))
-    masks = files.read("000000", "left", height=HEIGHT, width=WIDTH)
-    assert len(np.unique(masks.instance)) == 4
-    assert not masks.instance[semantic == 7].any(), "road is nothing to count"
-    assert files.read("000009", "left", height=HEIGHT, width=WIDTH) is None
 
 
 def test_a_road_that_panoptic_masks_number_hides_no_car(tmp_path):

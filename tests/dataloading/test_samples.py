@@ -17,7 +17,6 @@ from stadia.core.errors import ConfigError, DataError, GeometryError
 from stadia.core.types import Batch
 from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig
 from stadia.dataloading.samples import PackedSample, VideoSamples, open_split, stack_samples, unpack_batch
-from stadia.dataloading.transforms import make_color_matrix
 from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.warp import synthesize_views
@@ -116,18 +115,6 @@ def test_color_augmentation_changes_inputs_only_and_all_frames_alike(recording: 
         torch.testing.assert_close(other, maps[0], atol=1e-3, rtol=0)
 
 
-def test_contrast_pivots_about_the_target_in_every_image(recording: Any) -> None:
-    """Sources that are brighter all over, but for one pixel: what is the same before is the same after."""
-    packed = samples(recording).packed(0)
-    images = packed.images // 2
-    images[1:] += 80
-    images[..., 0, 0] = 99
-    sample = unpack_batch(replace(packed, images=images, color=make_color_matrix(1, 0.5, 1, 0)))
-    assert sample.inputs.image.std() < 0.6 * sample.targets.image.std()
-    for source in sample.inputs.sources:
-        assert torch.equal(source[:, 0, 0], sample.inputs.image[:, 0, 0])
-
-
 def test_a_sample_is_a_function_of_seed_epoch_and_index(recording: Any) -> None:
     augmentation = AugmentationConfig(color=ALWAYS, zoom=1.2)
     one, two = (
@@ -171,31 +158,6 @@ def test_any_temporal_offsets_are_loaded(recording: Any) -> None:
     assert len(none) == 5
     assert none[0].targets.sources.shape == (0, 3, 96, 160)
     assert none[0].inputs.T_source_target_rig.shape == (0, 4, 4)
-
-
-def test_unknown_motion_is_nan(tmp_path: Path, world: Any) -> None:
-    folder = world.recording(tmp_path / "b", 3)
-    (folder / "poses.txt").unlink()
-    true = samples(open_recordings(folder)[0])[0].targets.T_source_target_true
-    assert true[:2].isnan().all()
-    assert torch.isfinite(true[2]).all()
-
-
-def test_recordings_of_different_sizes_share_a_network(tmp_path: Path, world: Any, recording: Any) -> None:
-    import cv2
-
-    folder = tmp_path / "large"
-    for index in range(3):
-        large = cv2.resize(world.render(index)[0], (320, 192), interpolation=cv2.INTER_CUBIC)
-        world.save(folder / f"{index}.png", large)
-    (other,) = open_recordings(folder, camera={"focal_px": 240}, stride=1)
-    mixed = VideoSamples([recording, other], height=48, width=80, cache=CACHE)
-    assert mixed.stereo is False
-    assert len(mixed) == 4
-    assert float(mixed[0].inputs.camera.fx) == pytest.approx(60)
-    assert float(mixed[3].inputs.camera.fx) == pytest.approx(60)
-    assert mixed[3].meta[0].recording == "video/large"
-    assert batched(mixed.packed(0), mixed.packed(3)).size == 2
 
 
 @pytest.mark.parametrize("cache", [CACHE, None], ids=["cached", "read"])

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError
 from stadia.dataloading.config import AugmentationConfig, ColorConfig, DataConfig, TiltConfig
 from stadia.dataloading.samples import VideoSamples, stack_samples, unpack_batch
-from stadia.dataloading.transforms import find_unseen_pixels, make_tilt, tilt_depth, tilt_image, tilt_motion
+from stadia.dataloading.transforms import find_unseen_pixels, make_tilt, tilt_depth, tilt_image
 from stadia.datasets.open_dataset import open_recordings
 from stadia.geometry.warp import synthesize_views
-from stadia.recipes import configure
 
 K = torch.tensor([[80.0, 0, 79.5], [0, 80, 47.5], [0, 0, 1]], dtype=torch.float64)
 
@@ -45,15 +42,6 @@ def test_depth_of_a_level_plane_is_that_of_the_tilted_plane() -> None:
     np.testing.assert_allclose(found[both], expected[both], rtol=0.05)
 
 
-def test_motions_between_tilted_cameras_have_the_same_length_and_angle() -> None:
-    T = torch.eye(4, dtype=torch.float64)[None].clone()
-    T[0, :3, 3] = torch.tensor([0.1, 0.0, 1.0])
-    turned = tilt_motion(T, make_tilt(roll_deg=10, pitch_deg=0))
-    assert turned[0, :3, 3].norm() == pytest.approx(float(T[0, :3, 3].norm()))
-    torch.testing.assert_close(turned[0, :3, :3], torch.eye(3, dtype=torch.float64))
-    assert float(turned[0, 1, 3]) == pytest.approx(0.1 * np.sin(np.radians(10)))
-
-
 def test_every_source_of_a_tilted_sample_warps_onto_the_target(tmp_path: Path, world: Any) -> None:
     recording = open_recordings(world.recording(tmp_path / "a", 5))[0]
     tilt = TiltConfig(probability=1, roll_deg=8, pitch_deg=3)
@@ -73,14 +61,6 @@ def test_every_source_of_a_tilted_sample_warps_onto_the_target(tmp_path: Path, w
         unwarped = ((targets.sources - targets.image[:, None]).abs() * kept).sum() / kept.sum()
         warped = ((views.image - targets.image[:, None]).abs() * kept).sum() / kept.sum()
         assert warped < 0.5 * unwarped
-
-
-def test_a_tilt_of_no_angle_and_one_with_a_right_view_are_refused() -> None:
-    with pytest.raises(ValueError):
-        TiltConfig(probability=1, roll_deg=0)
-    keys = ("model.network=unet", "model.network.right_view=true", "data.augmentation.tilt.probability=0.5")
-    with refuses(ConfigError, found=("data.augmentation.tilt", "model.network.right_view")):
-        configure("selfsup", overrides=["data.path=x", *keys])
 
 
 def test_the_crop_of_the_recipe_of_midas_keeps_the_aspect(tmp_path: Path, world: Any) -> None:

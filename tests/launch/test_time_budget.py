@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from rich.console import Console
 from tests.refusals import refuses
 
@@ -118,12 +117,6 @@ def test_the_clock_ends_no_training_before_its_last_part(words: str) -> None:
     assert (planned.data is None) == (words == STAGES), "the batches of stages depend on the steps"
 
 
-def test_minutes_shorten_a_warmup_that_is_too_long() -> None:
-    for words, warmup_steps in (("schedule.warmup_steps=1000", 6), ("schedule.warmup_steps=20", 20)):
-        chosen = choose(selfsup(words), 5, make_measured(selfsup(words), 2.5)).config
-        assert (chosen.training.max_steps, chosen.schedule.warmup_steps) == (174, warmup_steps)
-
-
 def test_a_device_that_is_not_here_is_refused_before_the_data_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(time_budget, "open_data", lambda *_: pytest.fail("the data were opened"))
@@ -196,29 +189,6 @@ def test_auto_keeps_the_shape_of_the_data_and_what_the_user_set(
     assert "stadia.launch.choose_configuration(" in str(refused.value.fix)
 
 
-def test_auto_has_the_networks_and_the_loss_of_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an auto-mask at the start: it hides what the motion of one camera is learned from."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    auto = selfsup(*time_budget.choose_batch())
-    preset = recipes.configure("selfsup", preset="tiny-laptop", data={"path": "drive.mp4"})
-    assert (auto.model, auto.loss, auto.optimizer) == (preset.model, preset.loss, preset.optimizer)
-    assert (auto.model.network.name, auto.model.pretrained) == ("base", True)
-    assert auto.loss.auto_mask_from_step == 100
-
-
-def test_auto_has_larger_batches_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    config = selfsup(*time_budget.choose_batch())
-    assert config.model.network.name == "base"
-    assert (config.training.batch_size, config.training.precision) == (12, "bf16")
-
-
-def test_auto_settings_are_those_of_metric_too() -> None:
-    config = recipes.configure("metric", time_budget.choose_batch(), data={"path": "drive.mp4"})
-    assert (config.recipe, config.model.network.name, config.model.pose_net) == ("metric", "base", "correlation")
-
-
 def test_metric_is_trained_by_the_preset_auto(stadia, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`stadia train metric VIDEO --preset auto --minutes 5` measures a step of this recipe."""
     asked = []
@@ -231,13 +201,6 @@ def test_metric_is_trained_by_the_preset_auto(stadia, tmp_path, monkeypatch: pyt
     (tmp_path / "photos").mkdir()
     code, _, err = stadia("train", "metric", tmp_path / "photos", "--preset", "auto", "--minutes", "5")
     assert (code, asked) == (2, [("metric", str(tmp_path / "photos"), 5.0)]), err
-
-
-def test_auto_measures_in_the_shape_of_a_video(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    Image.new("RGB", (64, 48)).save(tmp_path / "photos" / "0.png")
-    config = recipes.configure("selfsup", data={"path": str(tmp_path / "photos")})
-    assert time_budget._read_aspect(config) == 64 / 48
 
 
 def test_auto_is_of_the_recipes_that_train_on_video(stadia, tmp_path) -> None:

@@ -87,17 +87,6 @@ def test_the_first_height_is_taken_at_the_end_of_the_second_epoch():
     assert heights.reference_heights(torch.tensor([0])).item() == pytest.approx(0.97 * 1.65, rel=0.02)
 
 
-def test_known_heights_supervise_from_the_start():
-    for last, expected in ((None, (1.2 + 2 * 1.3) / 3), (-1, 1.2)):
-        heights = CameraHeights(CameraHeightsConfig(known_m={3: 1.2}, last_epoch=last, first_epoch=0))
-        assert heights.known_heights(torch.tensor([3])).item() == pytest.approx(1.2)
-        epoch_of(heights, 1.3, group=3, spread=0)
-        heights.begin(1)
-        assert heights.known_heights(torch.tensor([3])).item() == pytest.approx(expected)
-    with pytest.raises(ValueError):
-        CameraHeightsConfig(last_epoch=-1)
-
-
 @pytest.mark.parametrize(
     ("test", "known_m", "kept", "locked_height"),
     [
@@ -191,17 +180,6 @@ def test_wrong_start_rejects_no_object(start):
 # -- groups
 
 
-def test_v16_groups_have_heights_of_their_own():
-    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
-    for number in range(4):
-        epoch_of(heights, 1.2, group=0, recording=f"low{number}", seed=number)
-        epoch_of(heights, 1.65, group=7, recording=f"high{number}", seed=number)
-    heights.begin(1)
-    assert heights.known_heights(torch.tensor([7, 0, 7, 1])).tolist() == pytest.approx(
-        [1.65, 1.2, 1.65, NAN], rel=0.02, nan_ok=True
-    )
-
-
 @pytest.mark.parametrize(("low", "high"), [(1, 1), (4, 1), (1, 4)])
 def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
     heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
@@ -214,26 +192,6 @@ def test_v16_a_merged_group_fails_and_names_its_recordings(low, high):
     assert re.search(r"1\.2\d m .*'low.*1\.6\d m .*'high.*into different groups", estimates[0].apart)
     assert estimates[7].apart == ""
     assert heights.known_heights(torch.tensor([0, 7])).isnan().tolist() == [True, False], "the other group goes on"
-
-
-def test_a_height_that_stays_is_not_forgotten_where_recordings_disagree():
-    """It teaches on; no metres are claimed of it, since depth then says no one height of the group."""
-    heights = CameraHeights(CameraHeightsConfig(known_m={0: 1.4}, last_epoch=-1, first_epoch=0))
-    epoch_of(heights, 1.2, recording="low")
-    epoch_of(heights, 1.65, recording="high")
-    estimate = heights.begin(1)[0]
-    assert estimate.apart
-    assert np.isnan(estimate.road_m)
-    assert heights.known_heights(torch.tensor([0])).item() == pytest.approx(1.4)
-
-
-def test_recordings_that_differ_a_little_are_one_mount():
-    """Twelve from 1.4 to 1.9 m without a gap, and one of few frames far away."""
-    heights = CameraHeights(CameraHeightsConfig(first_epoch=0))
-    for number, camera_m in enumerate(np.linspace(1.4, 1.9, 12)):
-        epoch_of(heights, camera_m, recording=f"drive{number}", seed=number)
-    epoch_of(heights, 3.3, recording="vans", frames=8)
-    assert heights.begin(1)[0].refused == ""
 
 
 @pytest.mark.parametrize(
@@ -339,14 +297,6 @@ def test_a_height_is_updated_every_few_epochs():
     config = CameraHeightsConfig(**FREE, update_every=2, momentum=0.0)
     found = follow(config, 1.0, 1.2, 1.4, 1.6, 1.8)
     assert [str(value) for value in found] == ["nan", "1.2", "1.2", "1.6", "1.6"]
-
-
-def test_frames_are_pooled_by_their_median_or_their_mean():
-    for pool, expected in (("median", 1.0), ("mean", 1.2)):
-        heights = CameraHeights(CameraHeightsConfig(**FREE, pool=pool))
-        observe(heights, 0, 1.0, tail_m=2.0)
-        heights.begin(1)
-        assert heights.height_m(0) == pytest.approx(expected)
 
 
 def test_new_weights_hold_the_height_and_a_resume_remembers_it():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.refusals import refuses
 
 from stadia import launch
-from stadia.core.config import diff_mappings, resolve_config
+from stadia.core.config import diff_mappings
 from stadia.core.errors import RunError
 from stadia.core.recording import Recording
 from stadia.datasets.open_dataset import open_recordings
@@ -166,26 +166,6 @@ def test_a_resume_with_other_labels_is_refused(
     with refuses(RunError, where="run", found=fact):
         launch.train(moved, resume=run)
     assert {name: (run / name).read_bytes() for name in before} == before
-
-
-def test_a_resume_with_other_validation_frames_is_refused(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
-    """The file that lists them may have another path; the same frames in it go on."""
-    lists = {name: tmp_path / f"{name}.txt" for name in ("train", "val", "moved", "other")}
-    images = worlds / "train-000" / "left"
-    for name, frames in {"train": [1, 2], "val": [3], "moved": [3], "other": [4]}.items():
-        lists[name].write_text("".join(f"left {frame} l\n" for frame in frames))
-    split = [f"data.split_by.{key}_file={lists[key]}" for key in ("train", "val")]
-    words = [f"data.path={images}", "data.offsets=[-1]", "data.camera.horizontal_fov_deg=80", *split]
-    config = resolve_config(SelfsupConfig, small.model_dump(mode="json"), words)
-    run = launch.train(config, out=tmp_path / "runs").folder
-    for name in ("other", "moved"):
-        values = json.loads((run / "config.json").read_text())
-        changed = resolve_config(SelfsupConfig, values, [f"data.split_by.val_file={lists[name]}"])
-        if name == "moved":
-            launch.train(changed, resume=run)
-        else:
-            with refuses(RunError, found="val_frames"):
-                launch.train(changed, resume=run)
 
 
 def test_a_key_is_free_where_the_run_recorded_what_it_names(small: SelfsupConfig, trained_small: Path) -> None:

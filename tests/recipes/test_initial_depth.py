@@ -16,7 +16,6 @@ from stadia.models.depth.config import UnetConfig
 from stadia.recipes.base import initial_depth
 from stadia.recipes.base.initial_depth import MatchDepth, measure_match_depth, resolve_initial_depth
 from stadia.recipes.base.self_supervised import set_network
-from stadia.recipes.selfsup import recipe as selfsup_recipe
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 
@@ -76,27 +75,6 @@ def test_a_given_start_out_of_reach_of_the_matches_is_moved_to_them(
         f"initial depth: 12 m, the median of 50 matches; model.network.init_depth_m={start_m:g} is out of their reach\n"
     )
     assert capsys.readouterr().err == line
-
-
-def test_a_moved_start_stays_where_it_is_when_the_training_resumes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Also where the range ends before the matches, so that the start is as near to them as it may be."""
-    moved = resolve(monkeypatch, np.full(50, 0.01), init_depth_m=5.0, max_depth_m=10.0)
-    assert moved.init_depth_m == pytest.approx(0.6)
-    capsys.readouterr()
-    assert resolve(monkeypatch, np.full(50, 0.01), **moved.model_dump()) == moved
-    assert capsys.readouterr().err == ""
-
-
-@pytest.mark.slow
-def test_a_start_is_not_moved_where_the_weights_of_a_checkpoint_set_it(
-    small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(selfsup_recipe, "resolve_initial_depth", lambda *given: pytest.fail("measured"))
-    given = small.model_copy(update={"start_from": "other.safetensors"})
-    settled, _ = SelfsupRecipe.prepare(given, Console(quiet=True))
-    assert settled.model == small.model
 
 
 @pytest.mark.slow

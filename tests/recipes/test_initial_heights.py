@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stadia.core.errors import DataError
 from stadia.core.recording import RoadMasks
 from stadia.datasets.masks.height_priors import RoadConfig
 from stadia.geometry.ground.drive_heights import TOP_BEHIND_FOOT_M
@@ -104,17 +103,6 @@ def test_drives_with_different_pitch_give_one_height():
 
 
 @pytest.mark.slow
-def test_three_in_ten_wrong_heights_are_outvoted_and_not_ignored():
-    street = Street("drive", 1.65, wrong=0.3)
-    found = predict_heights(street, heights="each").estimated
-    assert found[0].height_m == pytest.approx(1.65, rel=0.05)
-    for said in street.said:
-        said.update({number: (2 * high, spread) for number, (high, spread) in said.items()})
-    again = predict_heights(street, heights="each").estimated
-    assert again[0].height_m == pytest.approx(2 * found[0].height_m, rel=0.02)  # they are what is read
-
-
-@pytest.mark.slow
 def test_group_with_few_objects_has_a_reason_instead_of_a_height(monkeypatch):
     few, none = Street("few", 1.65, frames=1), Street("none", 1.65, frames=4)
     none.mask_reader.classes = {1: "road"}
@@ -126,20 +114,3 @@ def test_group_with_few_objects_has_a_reason_instead_of_a_height(monkeypatch):
     found = predict_heights(Street("wide", 1.65, frames=9))
     assert found.estimated == {}
     assert re.fullmatch(r"the interval is 1\.\d\d to 1\.\d\d m", found.reasons[0])
-
-
-def test_masks_that_cannot_be_read_are_counted():
-    street = Street("drive", 1.65, frames=9)
-    whole = street.masks
-
-    def masks(index: int, side: str) -> RoadMasks | None:
-        if index == 2:
-            raise DataError("000002.png", found="a file cut off", expected="a whole image", fix="copy it again")
-        return None if index > 2 else whole(index, side)
-
-    street.masks = masks
-    (reason,) = predict_heights(street).reasons.values()
-    assert (
-        "agree, at least 12 are needed; masks of 7 of 9 frames cannot be read, such as: 000002.png: found a file"
-        " cut off" in reason
-    )

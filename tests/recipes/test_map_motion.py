@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,16 +19,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # mapped_images
 
 from mapped_images import FOCAL, write_images, write_map
 
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
 from stadia.datasets.open_dataset import open_recordings
-from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.loss_report import LossReport
 from stadia.models.depth import depth_network
 from stadia.models.depth.config import BaseConfig
 from stadia.models.depth.depth_network import DepthMaps, DepthNetwork
 from stadia.recipes import configure
-from stadia.recipes.base.self_supervised import add_motion_term, check_metric_labels
+from stadia.recipes.base.self_supervised import add_motion_term
 from stadia.recipes.selfsup import recipe as map_motion
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe, measure_map_unit, resolve_motion
@@ -148,28 +146,6 @@ def test_a_loss_in_metres_takes_no_map(images, name):
     assert printed == f"the map beside the video is not used: its unit is its own, and loss.{name} gives metres\n"
     with refuses(ConfigError, where="motion=map", found=f"loss.{name}"):
         resolve(make_config(images, *settings, "motion=map"))
-
-
-@pytest.mark.parametrize(
-    ("name", "flag", "names"),
-    [
-        ("speed", "has_metric_poses", ("loss.speed", "loss.speed")),
-        ("sparse_depth", "has_metric_depth", ("loss.sparse_depth", "loss.sparse_depth")),
-    ],
-)
-def test_a_loss_in_metres_takes_no_other_unit(name, flag, names):
-    def data(*, is_metric):
-        recording = SimpleNamespace(
-            **{"name": "scene", "has_metric_poses": True, "has_metric_depth": True, flag: is_metric}
-        )
-        part = SimpleNamespace(recordings={"train": [recording]})
-        return SimpleNamespace(data_sets={"": part})
-
-    loss = SelfSupervisedLossConfig(**{name: 0.1})
-    check_metric_labels(loss, data(is_metric=True))
-    check_metric_labels(SelfSupervisedLossConfig(), data(is_metric=False))
-    with refuses(DataError, names=names):
-        check_metric_labels(loss, data(is_metric=False))
 
 
 def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(images):

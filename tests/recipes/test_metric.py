@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +19,10 @@ from stadia import launch, recipes
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale, Meta
-from stadia.diagnostics.finding import OnStop, read_findings
+from stadia.diagnostics.finding import OnStop
 from stadia.diagnostics.loss_checks.loss_check_runner import check_losses
 from stadia.diagnostics.prediction_checks.training_record import RECIPE_TERMS
 from stadia.losses.metric_scale import MetricScaleLoss
-from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.predict.depth_task import DepthTask
 from stadia.recipes.metric import camera_heights
 from stadia.recipes.metric.camera_heights import AverageHeight
@@ -137,25 +135,6 @@ def test_an_epochs_end_gives_the_height_and_the_depth_scale(metric):
     assert "height over the road (1.60 m of '1.65 m'), estimated from objects" in str(recipe.run_metadata.scale_from)
 
 
-def test_no_metres_are_claimed_if_depth_disagrees_with_the_height(metric):
-    recipe, _ = prepared(metric)
-    recipe.start_epoch(0)
-    add_height_frames(recipe, 0, 1.6, road_m=2.0)
-    recipe.start_epoch(1)
-    assert recipe.camera_height_m.tolist() == pytest.approx([1.6])
-    assert recipe.depth_scale is DepthScale.UP_TO_SCALE
-    assert "of the cameras '1.65 m' of 2.00 m instead of 1.60 m" in recipe.explain_missing_scale()
-
-
-def test_objects_keep_their_share_until_every_height_is_known(metric):
-    recipe, _ = prepared(changed(metric, "scale_schedule_epochs=10"))
-    recipe.heights.epoch = 5
-    assert recipe.loss_shares().objects == 1
-    recipe.heights.heights[0] = AverageHeight(1.6, 1)
-    assert recipe.loss_shares().objects == pytest.approx(1 - math.log(6) / math.log(11))
-    assert recipe.loss_shares().camera == pytest.approx(math.log(6) / math.log(11))
-
-
 def test_the_known_height_teaches_and_is_logged(metric):
     recipe, data = prepared(metric)
     batch = next(iter(data.train))
@@ -165,32 +144,6 @@ def test_the_known_height_teaches_and_is_logged(metric):
     assert float(report.logged["metric/camera_height_known_m/1.65 m"]) == pytest.approx(1.6)
     off = math.log(float(report.logged["metric/camera_height_m"]) / 1.6)
     assert float(report.logged["metric/off_camera_height"]) == pytest.approx(off, abs=1e-4)
-
-
-def test_objects_that_are_odd_teach_nothing(metric):
-    recipe, data = prepared(metric)
-    recipe.heights.epoch = 3
-    batch = next(batch for batch in data.train if batch.targets.objects.any())
-    everything = recipe.training_step(batch).terms["metric/object_height"]
-    recipe.heights.heights[0] = AverageHeight(1.6, 1, horizon_m=1e-3)
-    recipe.config = changed(recipe.config, "scale_schedule_epochs=1000")
-    assert float(everything) > 0
-    assert float(recipe.training_step(batch).terms["metric/object_height"]) == 0
-
-
-def test_road_is_unmasked_by_default(metric, monkeypatch):
-    recipe, data = prepared(metric)
-    batch = next(iter(data.train))
-    roads: list[Any] = []
-    real = SelfSupervisedLoss.__call__
-    monkeypatch.setattr(
-        SelfSupervisedLoss, "__call__", lambda *given, road=None: roads.append(road) or real(*given, road=road)
-    )
-    recipe.training_step(batch)
-    recipe.config = changed(recipe.config, "unmask_road=false")
-    recipe.training_step(batch)
-    assert torch.equal(roads[0], batch.targets.road)
-    assert roads[1] is None
 
 
 def test_a_camera_that_was_moved_is_found_and_no_metres_are_claimed(metric):
@@ -327,17 +280,6 @@ def test_heights_measured_on_scored_data_are_refused(metric, monkeypatch):
     monkeypatch.setattr("stadia.recipes.metric.data.detect_format", lambda path, format: "kitti_raw")
     with refuses(ConfigError, expected="kitti_raw"):
         MetricRecipe.prepare(changed(metric, "road.priors=kitti"), Console(quiet=True))
-
-
-def test_training_without_masks_is_noted_and_claims_no_metres(quick, tmp_path, worlds):
-    bare = tmp_path / "bare"
-    shutil.copytree(worlds, bare, ignore=shutil.ignore_patterns("semantic", "instance"))
-    run = launch.train(
-        changed(quick, f"data.path={bare}", "training.max_steps=2"), out=tmp_path / "runs", on_stop=OnStop.WARN
-    )
-    codes = {one.code for one in read_findings(run.folder / "findings.jsonl")}
-    assert "H03" in codes
-    assert run.facts.recipe_facts.depth_scale == "up-to-scale"
 
 
 def test_the_cameras_height_keeps_its_laws_and_a_road_of_twice_the_depth_is_named(metric):

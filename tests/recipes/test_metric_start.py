@@ -57,15 +57,6 @@ def test_silhouette_height_supervises_from_the_first_step_and_bounds_later_heigh
     )  # as a resumed training does
 
 
-@pytest.mark.parametrize(("known_m", "noted"), [(1.4, True), (1.65, False)])
-def test_configured_height_takes_precedence_and_disagreement_is_noted(metric, monkeypatch, capsys, known_m, noted):
-    set_silhouette_heights(monkeypatch, 1.7)
-    known = metric.model_copy(update={"heights": metric.heights.model_copy(update={"known_m": {0: known_m}})})
-    assert MetricRecipe.prepare(known, Console(stderr=True))[0].heights.known_m == {0: known_m}
-    told = "of 1.40 m, silhouettes alone 1.70 m (95 %: 1.61 to 1.77): one of them is wrong"
-    assert (told in capsys.readouterr().err) == noted
-
-
 def test_missing_masks_stop_only_where_no_data_set_has_masks() -> None:
     none = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1, 2))])
     some = check_masks([MaskSurvey("drive", frames=3, without_masks=(0, 1), road_in_lower_half=1.0)])

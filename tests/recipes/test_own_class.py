@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from tests.refusals import refuses
 from torch import nn
 
@@ -16,7 +15,6 @@ from stadia import recipes, report
 from stadia.core.errors import ConfigError, RunError
 from stadia.core.types import Batch, Inputs, Targets
 from stadia.diagnostics.finding import read_findings
-from stadia.diagnostics.loss_checks.loss_case import LossCase
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.launch import workflow
 from stadia.launch.training_data import LOSS_CHECKS, choose_class
@@ -36,17 +34,6 @@ class Doubled(SelfsupRecipe):
 
     def training_step(self, batch: Batch[Inputs, Targets]) -> LossReport:
         return combine_losses({"mine": (2.0, super().training_step(batch))})
-
-
-class Checked(Doubled):
-    """The same, whose loss the checks see."""
-
-    def loss_cases(self, batch: Batch[Inputs, Targets]) -> dict[str, LossCase]:
-        cases = super().loss_cases(batch)
-        return {
-            name: case.change_loss(lambda report, outputs: combine_losses({"mine": (2.0, report)}))
-            for name, case in cases.items()
-        }
 
 
 class Weighted(Doubled):
@@ -153,37 +140,6 @@ def test_ctrl_c_in_the_set_up_is_one_keyboard_interrupt_and_leaves_no_run(
         call(small)
     assert_clean(stopped)
     assert not list(tmp_path.glob("runs/*"))
-
-
-def test_the_line_of_an_interruption_resumes_it(
-    small: SelfsupConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = Doubled.training_step
-
-    def stop_at_second(self: Doubled, batch: Batch[Inputs, Targets]) -> LossReport:
-        if self.global_step == 1:
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Doubled, "training_step", stop_at_second)
-        with pytest.raises(KeyboardInterrupt) as stopped:
-            workflow.train(small, out=tmp_path, recipe_class=Doubled)
-    assert_clean(stopped)
-    line = str(stopped.value).partition("go on with: ")[2].partition(" in Python")[0]
-    run = eval(line, {"launch": workflow, "config": small, "Doubled": Doubled})
-    assert (run.facts.status, len(run.facts.resumed)) == ("finished", 1)
-    assert len(notes_about_losses(run)) == 1, "a resume keeps it"
-
-
-def test_a_changed_loss_is_checked_in_every_form(small: SelfsupConfig) -> None:
-    _, data = SelfsupRecipe.prepare(small, Console(quiet=True))
-    recipe, batch = Checked(small), next(iter(data.train))
-    before, after = SelfsupRecipe.loss_cases(recipe, batch)["loss"], recipe.loss_cases(batch)["loss"]
-    assert {*after.forms} == {*before.forms}
-    pairs = [(before, after), *((before.forms[name](), after.forms[name]()) for name in ("mirrored", "noise"))]
-    for plain, doubled in pairs:
-        assert float(doubled.report_at_wrong.total) == pytest.approx(2 * float(plain.report_at_wrong.total))
 
 
 def test_runs_of_a_class_with_other_values_differ_in_them(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import csv
 import logging
-import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -26,7 +23,6 @@ from stadia.datasets.splits import TargetFrames, frame_indices, unique_recording
 from stadia.diagnostics.finding import Severity, Stage, read_findings
 from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.evaluation.frame_preparation import read_frames
-from stadia.evaluation.plots.colormaps import to_uint8
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.camera import intrinsics
 from stadia.predict import depth_task, judged_frames
@@ -96,31 +92,10 @@ def test_a_longer_lens_brings_everything_nearer(recipe: SelfsupRecipe, caplog: p
     ]
 
 
-def test_the_pose_network_takes_no_camera_also_where_the_depth_network_does(small: SelfsupConfig) -> None:
-    network = small.model.network.model_copy(update={"canonical_focal": 0.5})
-    model = small.model.model_copy(update={"network": network})
-    canonical = SelfsupRecipe(small.model_copy(update={"model": model})).eval()
-    canonical.focal.fill_(0.6)
-    predictor, image = DepthPredictor(canonical), torch.rand(1, 3, 32, 96)
-    trained, other = camera(0.6 * 96), camera(1.2 * 96)
-    assert predictor.T_next_now(image, trained, image, trained) is not None
-    assert predictor.T_next_now(image, other, image, other) is None
-
-
 def test_the_cameras_that_trained_are_remembered_by_their_median(recipe: SelfsupRecipe) -> None:
     recordings = [SimpleNamespace(camera=lambda index, fx=fx: camera(fx)) for fx in (48.0, 96.0, 57.6)]
     recipe.save_data_stats(SimpleNamespace(recordings={"train": recordings}))
     assert float(recipe.focal) == pytest.approx(0.6)
-
-
-def test_motion_is_predicted_only_if_trained(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:
-    image, lens = torch.rand(1, 3, 32, 96), camera(0.6 * 96)
-    T_next_now = DepthPredictor(recipe).T_next_now(image, lens, image, lens)
-    assert T_next_now is not None
-    assert T_next_now.shape == (1, 4, 4)
-    stereo_alone = SelfsupRecipe(changed(small, "data.stereo=true", "data.offsets=[]"))
-    assert stereo_alone.model.pose is None
-    assert DepthPredictor(stereo_alone).T_next_now(image, lens, image, lens) is None
 
 
 @pytest.mark.parametrize(
@@ -283,30 +258,6 @@ def test_the_verdict_names_own_data_only_where_their_drive_trained(
     val[:] = [TargetFrames(judged, range(MIN_CHECKED_FRAMES - 1))]
     task.check_predictions(data, run, Console(quiet=True))
     assert recorded == [{"has_trained_frames": few} for few in (False, True)]
-
-
-def test_the_image_sheet_shows_each_stage(recipe: SelfsupRecipe, small: SelfsupConfig) -> None:
-    batch = next(
-        iter(SelfsupRecipe.prepare(changed(small, "data.augmentation.mirror=0"), Console(quiet=True))[1].train)
-    )
-    recipe.train()
-    images = recipe.images(batch, recipe.training_step(batch))
-    depth = next(name for name in images if name.startswith("inverse depth"))
-    assert re.fullmatch(r"inverse depth: [0-9.]+ to [0-9.]+ m", depth), "a scale in metres"
-    assert [*images] == [
-        *("input", depth, *(f"inverse depth at 1/{stride}" for stride in (2, 4, 8))),
-        *(f"warped {name}" for name in batch.source_names),
-        *("best warped source", "residual", "best source", "colors of the sources"),
-    ]
-    unwarped = to_uint8(batch.targets.sources[0, 0])
-    assert not np.array_equal(images[f"warped {batch.source_names[0]}"], unwarped)
-    colors = {tuple(color) for color in images["best source"].reshape(-1, 3)}
-    assert colors <= {tuple(color) for color in images["colors of the sources"].reshape(-1, 3)}
-    assert all(picture.shape == (32, 96, 3) for picture in images.values())
-    assert recipe.training
-    meta = (replace(batch.meta[0], mirrored=True), *batch.meta[1:])
-    mirrored = recipe.images(replace(batch, meta=meta), recipe.training_step(batch))
-    assert next(iter(mirrored)) == "input, mirrored"
 
 
 @pytest.mark.slow

@@ -17,12 +17,10 @@ from tests.refusals import refuses
 from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.core.errors import ConfigError, RunError
-from stadia.core.types import DepthScale, Meta
+from stadia.core.types import DepthScale
 from stadia.datasets.open_dataset import open_recordings
 from stadia.evaluation.frame_preparation import TrainingLens
-from stadia.evaluation.validation_metrics import MotionPairs
 from stadia.files.run_facts import RecipeFacts
-from stadia.geometry.se3 import from_rotation_translation
 from stadia.launch.step_measurement import PROBE_STEPS
 from stadia.launch.workflow import dry_run
 from stadia.recipes.base.training_overlap import TrainingOverlap
@@ -146,33 +144,3 @@ def test_each_lens_that_trained_is_no_other_lens() -> None:
     lens = TrainingLens([0.5, 1.0], "scaled")
     K = torch.diag(torch.tensor([100.0, 100, 1])).numpy()
     assert [float(lens.ratio(K, 50, width)) for width in (200, 100, 50, 160)] == [1, 1, 2, 1.25]
-
-
-def test_the_lens_of_each_data_set_is_remembered(two: SelfsupConfig) -> None:
-    settled, data, _ = opened(two)
-    recipe = SelfsupRecipe(settled)
-    recipe.save_data_stats(data)
-    assert recipe.focal.shape == (2,)
-    assert (recipe.focal > 0).all()
-
-
-def test_motion_of_each_data_set_has_a_scale_of_its_own() -> None:
-    motions = MotionPairs(DepthScale.UP_TO_SCALE)
-    true = torch.stack([from_rotation_translation(torch.eye(3), torch.tensor([0.0, 0, -z])) for z in (1.0, 2.0, 3.0)])[
-        :, None
-    ]
-    for name, size in (("a", 0.5), ("b", 4.0)):
-        predicted = true.clone()
-        predicted[..., :3, 3] *= size
-        motions.add(tuple(Meta("drive", i, data=name) for i in range(3)), ("+1",), predicted, true)
-    assert motions.scales() == {"a": 2.0, "b": 0.25}
-    torch.testing.assert_close(*motions.collect())
-
-
-def test_checks_see_what_data_sets_share(two: SelfsupConfig) -> None:
-    """The other's training world is the first one's validation."""
-    assert "D09" not in {finding.code for finding in opened(two)[1].findings()}
-    elsewhere = Path(two.data.extra_datasets["mono"].path)
-    shutil.rmtree(elsewhere / "train-000")
-    shutil.copytree(elsewhere / "val-000", elsewhere / "train-000")
-    assert "D09" in {finding.code for finding in opened(two)[1].findings()}

@@ -7,9 +7,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import MagicMock
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -19,18 +17,15 @@ from torch import Tensor
 
 from stadia import launch, recipes
 from stadia.core.config import resolve_config
-from stadia.core.errors import ConfigError, DataError, GeometryError
-from stadia.core.recording import Recording
+from stadia.core.errors import DataError, GeometryError
 from stadia.core.types import DepthScale
-from stadia.datasets.recordings import RecordingView
 from stadia.files.run_facts import read_run_facts
 from stadia.geometry.camera import intrinsics
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.models.depth.dpt import Dpt
-from stadia.recipes.base.video_data import measure_labeled_share
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.supervised.config import SupervisedConfig
-from stadia.recipes.supervised.recipe import SupervisedRecipe, check_common_loss
+from stadia.recipes.supervised.recipe import SupervisedRecipe
 
 SMALL = ("model.network=dpt", "model.network.size=tiny", "data.augmentation.mirror=0.5", "optimizer.lr=1e-3")
 PINNED_LOSSES = [6.89356, 6.72101, 5.45903]  # of the three steps of `small_dpt`, seed 0
@@ -100,20 +95,6 @@ def test_several_data_sets_are_balanced_by_their_gradients(small_dpt: Supervised
     assert again.balance.factors == recipe.balance.factors
 
 
-def test_data_sets_without_a_common_loss_are_one_line(
-    small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Depth without a unit, as of web images, beside metres."""
-    data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))[1]
-    check_common_loss(small_dpt.loss, data)
-    monkeypatch.setattr(Recording, "has_metric_depth", False)
-    monkeypatch.setattr(RecordingView, "has_metric_depth", False)
-    with refuses(ConfigError, where="loss", found="loss.silog_per_image=1", fix="affine_invariant=1") as error:
-        SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
-    assert "\n" not in str(error.value)
-    check_common_loss(changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1").loss, data)
-
-
 def test_depth_is_in_metres_only_with_a_metric_loss(small_dpt: SupervisedConfig) -> None:
     assert SupervisedRecipe(small_dpt).depth_scale is DepthScale.METRES
     affine = changed(small_dpt, "loss.silog_per_image=0", "loss.affine_invariant=1", "loss.gradient_matching=0.5")
@@ -157,32 +138,6 @@ def test_weights_without_metres_are_fitted_to_the_ground_truth_once(
     given = SupervisedRecipe(changed(config, "model.network.scale=2", "model.network.shift=0.5"))
     given.save_data_stats(data)
     assert (float(given.model.scale), float(given.model.shift)) == (2.0, 0.5)
-
-
-@pytest.mark.slow
-def test_a_resumed_run_remembers_what_it_started_from(
-    small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The recipe that is resumed is built without weights; run.json keeps what the first one was."""
-    file = tmp_path / "tiny.safetensors"
-    save_file(build_depth_network(small_dpt.model).network.state_dict(), file)
-    config = changed(
-        small_dpt,
-        f"model.network.weights={file}",
-        "model.network.scale=1.5",
-        "model.network.shift=0.01",
-        "training.checkpoint_every=1",
-    )
-    run = launch.train(config, out=tmp_path / "runs")
-    before = run.facts
-    assert before.recipe_facts.own["backbone_lr_factor"] == 0.1
-    assert before.recipe_facts.own["load_report"]["source"] == str(file)
-    (run.folder / "scores" / "val.json").unlink()
-    file.unlink()  # a resumed run has weights of its own
-    after = launch.train(config, resume=run.folder).facts
-    assert after.weights == before.weights
-    for name in ("backbone_lr_factor", "load_report", "inverse_depth"):
-        assert after.recipe_facts.own[name] == before.recipe_facts.own[name]
 
 
 @pytest.mark.slow
@@ -238,41 +193,6 @@ def test_recordings_without_ground_truth_are_named(small_dpt: SupervisedConfig, 
         SupervisedRecipe.prepare(changed(small_dpt, f"data.path={bare}"), Console(quiet=True))
 
 
-def test_a_recording_is_labeled_where_none_of_five_frames_is(tmp_path: Path) -> None:
-    """It was refused as one without ground truth."""
-    (tmp_path / "7").touch()
-    recording = MagicMock(
-        **{
-            "__len__.return_value": 20,
-            "depth_files": lambda index, side: [tmp_path / str(index)],
-            "depth_m": lambda index: np.float32([[1, 0]]) if index == 7 else None,
-        }
-    )
-    assert measure_labeled_share(recording) == 0.5
-    (tmp_path / "7").unlink()
-    assert measure_labeled_share(recording) == 0
-
-
-@pytest.mark.slow
-def test_frames_without_a_file_of_depth_do_not_train(
-    small_dpt: SupervisedConfig, tmp_path: Path, worlds: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """As of KITTI, which has no depth for the first and last five frames of a drive: T10 stopped such trainings."""
-    few = shutil.copytree(worlds, tmp_path / "few")
-    labeled = {0, 4}
-    files = [path for path in few.glob("train*/depth/left/*") if int(path.stem) not in labeled]
-    for path in files:
-        path.unlink()
-    options = "training.batch_size=1", "training.log_every=1", "training.images_every=1", f"data.path={few}"
-    run = launch.train(changed(small_dpt, *options, "training.max_steps=8"), out=tmp_path / "runs")
-    with (run.folder / "metrics.csv").open() as file:
-        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-    assert len(losses) == 8
-    assert 0.0 not in losses
-    said = capfd.readouterr().err
-    assert f"note: {len(files)} of {len(files) + 2} training frames have no ground truth, and are left out" in said
-
-
 def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -> None:
     """Its maps may be there, and empty."""
     config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
@@ -283,20 +203,3 @@ def test_a_batch_without_any_label_trains_nothing(small_dpt: SupervisedConfig) -
     assert report.total.item() == 0
     assert not any(weight.grad.any() for weight in recipe.parameters() if weight.grad is not None)
     assert recipe.images(unlabeled, report).keys() == recipe.images(batch, report).keys()
-
-
-def test_what_has_no_slope_is_counted(small_dpt: SupervisedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Share of labeled pixels without gradient: the last ReLU outputs 0, or depth is cut off behind infinity."""
-    config, data = SupervisedRecipe.prepare(small_dpt, Console(quiet=True))
-    recipe, batch = SupervisedRecipe(config), next(iter(data.val))
-    labeled = recipe.loss.known(batch.targets.depth_m)
-    assert recipe.training_step(batch).logged["at_floor"] == 0, "small networks end in a softplus"
-    answers = torch.randn(labeled.shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    monkeypatch.setattr(recipe.model, "raw", lambda image: answers.relu())
-    for shift in (0.01, -0.02):
-        recipe.model.calibrate(0.1, shift)
-        report = recipe.training_step(batch)
-        (slope,) = torch.autograd.grad(report.total, answers)
-        share = float((slope[labeled] == 0).float().mean())
-        assert 0.4 < share < 0.7
-        assert float(report.logged["at_floor"]) == pytest.approx(share, abs=1e-6)

@@ -71,17 +71,6 @@ def test_the_term_is_zero_at_the_teacher_and_falls_to_zero_at_its_share() -> Non
     assert add(make_term(until=None), student, step=100).terms["teacher"] > 0
 
 
-def test_what_view_synthesis_contradicts_does_not_count() -> None:
-    term, student = make_term(), torch.full((1, 1, 8, 12), 0.5, requires_grad=True)
-    worse = torch.full((1, 1, 8, 12), 0.1)
-    worse[..., :6] = 0.5
-    report = add(term, student, find_residual=lambda aligned: worse)
-    assert report.logged["teacher/left_out"].item() == pytest.approx(0.5)
-    report.total.backward()
-    assert student.grad is not None
-    assert (student.grad[..., :6] == 0).all()
-
-
 def test_a_name_that_is_none_is_refused() -> None:
     with refuses(ConfigError, fix="dpt-large"):
         check_teacher(TeacherConfig(network="dpt-lagre"), 32, 96, Console(quiet=True))

@@ -8,7 +8,6 @@ import io
 import json
 import shutil
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +16,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stadia import launch
 from stadia.core.config import resolve_config
 from stadia.datasets.open_dataset import open_recordings
 from stadia.datasets.splits import frame_indices
-from stadia.diagnostics.finding import OnStop
 from stadia.evaluation.baselines import average_recordings
 from stadia.evaluation.io.predictions_record import Provenance
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
@@ -45,23 +42,6 @@ def test_judged_frames_are_those_around_the_validation() -> None:
     assert choose_window(every, [298, 299], 60) == [*range(240, 300)]
     assert choose_window([3, 4, 5], [4], 60) == [3, 4, 5]
     assert choose_window([*range(100)], [*range(70)], 60) == [*range(60)]
-
-
-@pytest.mark.parametrize("listed", [False, True], ids=["target_sides", "val_file"])
-def test_a_frame_of_both_sides_is_scored_once(small: SelfsupConfig, tmp_path: Path, listed: bool) -> None:
-    words = ['data.target_sides=["left","right"]']
-    if listed:
-        (tmp_path / "train.txt").write_text("train-000 1 l\ntrain-000 2 l\n")
-        (tmp_path / "val.txt").write_text("".join(f"val-000 {frame} {side}\n" for frame in (3, 1, 2) for side in "lr"))
-        words = [f"data.split_by.train_file={tmp_path / 'train.txt'}", f"data.split_by.val_file={tmp_path / 'val.txt'}"]
-    run = launch.train(
-        resolve_config(SelfsupConfig, small.model_dump(mode="json"), words), out=tmp_path / "runs", on_stop=OnStop.WARN
-    )
-    scored = [image["name"] for image in json.loads((run.folder / "scores" / "val.json").read_text())["per_image"]]
-    assert [int(Path(name).stem) for name in scored] == ([1, 2, 3] if listed else [0, 1, 2, 3, 4])
-    assert all(int(Path(b).stem) == int(Path(a).stem) + 1 for a, b in pairwise(scored))
-    (path,) = (run.folder / "scores").glob("val-*-val-*.json")
-    assert len(json.loads(path.read_text())["path_true_m"]) == len(scored)
 
 
 def test_score_notes_crop_and_trained_drives(

@@ -22,7 +22,7 @@ from stadia.diagnostics.prediction_checks import TrainingRecord
 from stadia.files.atomic_files import write_json
 from stadia.launch import workflow
 from stadia.launch.time_budget import choose_steps
-from stadia.launch.training_data import list_data_locations, replace_data_findings
+from stadia.launch.training_data import replace_data_findings
 from stadia.recipes.base import build_recipe, video_data
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -61,14 +61,6 @@ def test_from_images_to_a_report(small: SelfsupConfig, tmp_path: Path, capsys: p
     assert recipes.load_predictor(run.folder).depth_scale is DepthScale.METRES
     page = report.build_report(run.folder).read_text(encoding="utf-8")
     assert "a baseline that learns nothing (AbsRel" in page
-
-
-def test_a_run_without_scores_has_its_validations_and_a_report(small: SelfsupConfig, tmp_path: Path) -> None:
-    run = launch.train(small, out=tmp_path / "runs", has_scores=False)
-    assert run.facts.status == "finished"
-    assert [row for row in read_rows(run.metrics_csv) if row.get("val/abs_rel")]
-    assert not any((run.folder / name).is_dir() for name in ("scores", "predictions"))
-    assert report.build_report(run.folder).is_file()
 
 
 def test_one_camera_is_scored_by_shape_on_what_was_held_out(small: SelfsupConfig, worlds: Path, tmp_path: Path) -> None:
@@ -128,16 +120,6 @@ def test_a_run_whose_data_were_moved_keeps_their_new_place(
     assert json.loads((run / "run.json").read_text())["data"]["path"] == str(place)
 
 
-def test_a_file_of_the_data_that_was_moved_is_named(small: SelfsupConfig, trained_small: Path, tmp_path: Path) -> None:
-    """Its key is free as `data.path` is: what it holds is in the fingerprints."""
-    images = str(Path(str(small.data.path), "train-000", "left"))
-    changes = {"path": images, "camera": small.data.camera.model_copy(update={"K_file": str(tmp_path / "gone.txt")})}
-    gone = small.model_copy(update={"data": small.data.model_copy(update=changes)})
-    with refuses(DataError, where="gone.txt", fix="data.camera.K_file=NEW"):
-        launch.train(gone, resume=trained_small)
-    assert {"data.camera.K_file", "data.path"} <= set(list_data_locations(small))
-
-
 def test_a_training_starts_from_the_weights_of_another(
     small: SelfsupConfig, trained_small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,15 +175,6 @@ def test_a_training_that_makes_its_start_worse_says_so(
     runs[0] = launch.train(more, out=tmp_path / "runs")
     losses = [[row["train/loss"] for row in read_rows(run.metrics_csv) if row["train/loss"]] for run in runs.values()]
     assert losses[0] == losses[1] == losses[2]
-
-
-def test_resumed_training_needs_no_pretrained_weights(small: SelfsupConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretrained: list[bool] = []
-    monkeypatch.setattr(SelfsupRecipe, "__init__", lambda self, config: pretrained.append(config.model.pretrained))
-    wanted = resolve_config(SelfsupConfig, small.model_dump(mode="json"), ["model.pretrained=true"])
-    for resumed in (False, True):
-        build_recipe.init_recipe(SelfsupRecipe, wanted, resumed=resumed)
-    assert pretrained == [True, False]
 
 
 def test_a_run_that_is_held_is_left_alone(small: SelfsupConfig, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import torch
 from small_recipe import SmallLoader
 from tests.refusals import refuses
 
@@ -23,11 +22,6 @@ def test_a_plan_counts_steps_batches_and_epochs() -> None:
     assert TrainingPlan.from_loader(loader, TrainingConfig(max_epochs=3, max_steps=4)).total_steps == 4
 
 
-def test_too_little_data_is_refused() -> None:
-    with refuses(RunError, expected="40"):
-        TrainingPlan.from_loader(SmallLoader(batch_size=40), TrainingConfig(batch_size=40))
-
-
 def keys(batches: Iterator[Batch]) -> list[tuple[int, ...]]:
     return [tuple(meta.index for meta in batch.meta) for batch in batches]
 
@@ -42,28 +36,6 @@ def test_a_stream_goes_on_from_its_position_over_epochs() -> None:
         rest = BatchStream(SmallLoader(workers=position % 2), plan)
         rest.position = position
         assert keys(iter(rest)) == whole[position:]
-
-
-@pytest.mark.slow
-def test_a_stream_draws_no_global_random_number() -> None:
-    torch.manual_seed(0)
-    stream = iter(
-        BatchStream(SmallLoader(workers=1), TrainingPlan.from_loader(SmallLoader(), TrainingConfig(max_steps=18)))
-    )
-    for _ in range(9):
-        next(stream)
-    drawn = torch.rand(())
-    torch.manual_seed(0)
-    assert drawn == torch.rand(())
-
-
-def test_loader_that_ends_early_is_refused() -> None:
-    class Short(SmallLoader):
-        def __len__(self) -> int:
-            return 9
-
-    with refuses(RunError, found=("7", "0"), expected="9"):
-        list(BatchStream(Short(), TrainingPlan(9, 1, 30)))
 
 
 def test_processes_share_the_batches() -> None:

@@ -75,17 +75,6 @@ def test_sequential_order_validates_each_pass(tmp_path: Path, grad_accumulation_
     assert Checkpoint.open(run.folder).header.metrics["val/error"] == best, "the best is chosen by the mean over both"
 
 
-def test_validate_every_overrides_the_passes(tmp_path: Path) -> None:
-    run = train(tmp_path, "sequential", max_epochs=1, validate_every=9, log_every=100)
-    assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [9, 18, 21]
-
-
-@pytest.mark.slow
-def test_mixed_is_validated_once_an_epoch(tmp_path: Path) -> None:
-    run = train(tmp_path, "mixed", max_epochs=2, log_every=100)
-    assert [int(row["step"]) for row in table(run.folder)[1] if row["val/error"]] == [21, 42]
-
-
 def test_is_pass_end() -> None:
     plan = TrainingPlan.from_loader(
         mixture("sequential"), TrainingConfig(max_epochs=2, batch_size=3, grad_accumulation_steps=4)

@@ -11,7 +11,6 @@ from torch import nn
 
 from stadia.training.callbacks import group_layers, sample_distributions
 from stadia.training.loggers import read_rows
-from stadia.training.optim import sample_values
 
 
 def test_groups_are_stages_parts_and_heads() -> None:
@@ -34,14 +33,6 @@ def test_groups_are_stages_parts_and_heads() -> None:
     assert len(set(groups.values())) == 12
 
 
-def test_small_network_has_a_group_per_layer() -> None:
-    assert group_layers(["network.0.weight", "network.5.weight"]) == {"network.0.weight": "0", "network.5.weight": "5"}
-    assert group_layers(["network.0.weight"]) == {"network.0.weight": "network.0"}
-    assert group_layers([]) == {}
-    many = [f"{part}.{number}.weight" for part in ("encoder", "decoder") for number in range(100)]
-    assert set(group_layers(many).values()) == {"encoder", "decoder"}
-
-
 def test_weights_without_a_gradient_count_as_zero_and_frozen_ones_have_none() -> None:
     network = nn.ModuleDict({"used": nn.Linear(3, 4), "unused": nn.Linear(3, 4), "frozen": nn.Linear(3, 4)})
     network["frozen"].requires_grad_(False)
@@ -51,12 +42,6 @@ def test_weights_without_a_gradient_count_as_zero_and_frozen_ones_have_none() ->
     assert torch.equal(found["gradients/used"], torch.ones(12))
     assert not found["gradients/unused"].any()
     assert torch.equal(found["weights/used"], network["used"].weight.detach().flatten())
-
-
-def test_sample_has_every_tap_of_a_kernel_equally_often() -> None:
-    taps = torch.arange(9).expand(512, 512, 9).reshape(512, 512, 3, 3)
-    counts = torch.bincount(sample_values(taps), minlength=9)
-    assert counts.min() > 0.9 * counts.max()
 
 
 def test_histograms_are_logged_at_the_first_step_every_n_steps_and_at_the_last(tmp_path: Path) -> None:

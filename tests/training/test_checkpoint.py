@@ -15,7 +15,7 @@ from tests.refusals import refuses
 from torch import nn
 
 from stadia.core.errors import CheckpointError
-from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, read_steps, write_checkpoint
+from stadia.training.checkpoint import Checkpoint, CheckpointHeader, load_weights, write_checkpoint
 
 HEADER = CheckpointHeader(
     recipe="small", config={"a": {"b": 1.5}}, kind="training", step=12, epoch=1, metrics={"val/error": 0.25}
@@ -80,32 +80,6 @@ def test_nested_state_is_read_back_exactly(tmp_path: Path) -> None:
     assert list(checkpoint.weights()) == ["w", "half", "count", "mask"]
     description = json.loads(path.with_suffix(".json").read_text())
     assert (description["recipe"], description["step"], description["metrics"]) == ("small", 12, {"val/error": 0.25})
-
-
-def test_unsupported_types_are_named() -> None:
-    with pytest.raises(TypeError, match="callbacks/x"):
-        write_checkpoint(Path("never.safetensors"), HEADER, {"callbacks": {"x": object()}})
-
-
-def test_json_beside_a_checkpoint_is_only_a_copy(tmp_path: Path) -> None:
-    """Killed between the two, a run has a new .safetensors and an old .json: the first alone is read."""
-    path = tmp_path / "last.safetensors"
-    write_checkpoint(path, HEADER, nest())
-    old = path.with_suffix(".json").read_text()
-    write_checkpoint(path, HEADER.model_copy(update={"step": 13}), nest())
-    path.with_suffix(".json").write_text(old)
-    assert Checkpoint.open(path).header.step == 13
-    path.with_suffix(".json").unlink()
-    assert Checkpoint.open(path).header.step == 13
-
-
-@pytest.mark.parametrize("keep", [0, 5, 200, -1])
-def test_truncated_files_are_named(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "last.safetensors"
-    write_checkpoint(path, HEADER, nest())
-    path.write_bytes(path.read_bytes()[:keep])
-    with refuses(CheckpointError, where="last.safetensors"):
-        Checkpoint.open(path)
 
 
 @pytest.mark.slow
@@ -186,23 +160,6 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         Checkpoint.open(tmp_path / "nothing.safetensors")
 
 
-def test_what_is_no_checkpoint_says_what_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with refuses(CheckpointError, where="nope"):
-        Checkpoint.open(Path("nope"))
-    names = [str(Path("runs") / f"2026-01-0{day}-000000-dpt") for day in (1, 2, 3, 4, 5)]
-    (tmp_path / names[4] / "checkpoints").mkdir(parents=True)  # a run that was stopped before its first one
-    for name in names[:4]:
-        write_checkpoint(tmp_path / name / "checkpoints" / "last.safetensors", HEADER, {})
-    runs = ", ".join(names[3:0:-1])
-    for mistake in ("nope", "runs/nope", "runs"):
-        with refuses(CheckpointError, where=mistake, fix=runs):
-            Checkpoint.open(Path(mistake))
-    (tmp_path / "predictions.json").write_text("{}")
-    with pytest.raises(CheckpointError):
-        Checkpoint.open(tmp_path)
-
-
 def test_run_folder_opens_its_best_else_its_last(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         Checkpoint.open(tmp_path)
@@ -212,13 +169,6 @@ def test_run_folder_opens_its_best_else_its_last(tmp_path: Path) -> None:
     write_checkpoint(folder / "best.safetensors", HEADER, {})
     assert Checkpoint.open(tmp_path).path == folder / "best.safetensors"
     assert Checkpoint.open(folder / "last.json").path == folder / "last.safetensors"
-
-
-def test_steps_are_read_without_a_damaged_checkpoint(tmp_path: Path) -> None:
-    assert read_steps(tmp_path) == {}
-    write_checkpoint(tmp_path / "last.safetensors", HEADER, {})
-    (tmp_path / "best.safetensors").write_bytes(b"cut")
-    assert read_steps(tmp_path) == {"last": HEADER.step}
 
 
 # -- weights into a module

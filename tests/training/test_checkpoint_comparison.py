@@ -10,14 +10,10 @@ import small_recipe
 import torch
 from rich.console import Console
 from small_recipe import SAMPLES
-from test_resume import At
-from test_resume_record import interrupt
 
 from stadia.core.types import Batch
 from stadia.files.run_facts import RecipeFacts
 from stadia.training.checkpoint import Checkpoint
-from stadia.training.config import TrainingConfig
-from stadia.training.fit import Interrupted, fit
 from stadia.training.run_folder import Run
 from stadia.training.validation_scores import CheckpointScore, compare_checkpoints, compute_means
 
@@ -52,14 +48,6 @@ def test_a_choice_is_doubtful_on_few_samples_or_within_the_spread(
     best: list[float], last: list[float], doubt: str
 ) -> None:
     assert compare_checkpoints(make_score(4, best), make_score(16, last)).doubt == doubt
-
-
-@pytest.mark.parametrize(("best", "is_doubtful"), [(0.99, True), (0.5, False)])
-def test_the_spread_is_unknown_where_a_resume_lost_the_samples(best: float, is_doubtful: bool) -> None:
-    """A score that is worse by far more than the samples spread is no chance."""
-    last = make_score(16, [0.9, 1.1] * 20)
-    doubt = compare_checkpoints(CheckpointScore("val/error", 4, best, 40), last).doubt
-    assert ("unknown" in doubt, doubt == "") == (is_doubtful, not is_doubtful)
 
 
 def make_score_of_sets(step: int, **values: list[float]) -> CheckpointScore:
@@ -113,21 +101,3 @@ def test_a_doubtful_choice_is_printed_and_recorded(tmp_path: Path) -> None:
     ]
     compared = run.facts.best_checkpoint
     assert (compared.step, compared.last_step, compared.samples) == (7, 20, count)
-
-
-def test_a_resume_remembers_the_step_of_the_best_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
-        small_recipe.train(tmp_path, recipe=Rising(), callbacks=[At(9, interrupt)])
-    (folder,) = tmp_path.iterdir()
-    run, notes = train_rising(tmp_path, resume=folder)
-    assert len(notes) == 1
-    assert run.facts.best_checkpoint.step == 7
-
-
-def test_a_further_process_of_a_training_reads_no_record(tmp_path: Path) -> None:
-    """It may reach the end before the first process has written run.json."""
-    folder = tmp_path / "of-the-first-process"
-    run = Run(folder, "small", {}, 0, writes=False)
-    config = TrainingConfig(max_steps=1, accelerator="cpu", threads=1, loggers=("csv",))
-    fit(Rising(), small_recipe.SmallLoader(), small_recipe.SmallLoader(), config, run)
-    assert not (folder / "run.json").exists()

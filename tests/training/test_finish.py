@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from small_recipe import SmallConfig, SmallRecipe, train
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
 from stadia.losses.config import SelfSupervisedLossConfig
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
-from stadia.training.config import FinishConfig, OptimizerConfig, TrainingConfig
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 
@@ -101,11 +99,3 @@ def test_wrong_keys_of_the_loss_are_found_before_the_first_step(tmp_path: Path) 
     with refuses(ConfigError, where="training.finish.loss", found="loss"):
         train(tmp_path, callbacks=[seen], training_finish={"at": 0.5, "loss": {"residual": "mse"}})
     assert seen.names == []
-
-
-def test_options_that_exclude_each_other() -> None:
-    with pytest.raises(ValidationError):
-        FinishConfig(at=0.5)
-    with pytest.raises(ValidationError, match="compile=networks"):
-        TrainingConfig(compile="all", finish=FinishConfig(loss={"residual": "mse"}))
-    assert TrainingConfig(compile="all", finish=FinishConfig(optimizer=OptimizerConfig(name="sgd"))).finish is not None

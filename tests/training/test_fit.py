@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import time
 from dataclasses import replace
@@ -75,28 +74,6 @@ def test_the_weights_of_every_few_steps_are_kept(tmp_path: Path) -> None:
     assert Checkpoint.open(run.folder).header.step == 20 or Checkpoint.open(run.folder).path.name == "best.safetensors"
 
 
-def test_the_workers_of_validation_start_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that is forked later keeps the memory of the steps."""
-    events: list[str] = []
-
-    class Steps(Callback):
-        def on_step_end(self, loop: TrainingLoop) -> None:
-            events.append("step")
-
-    class Startable(SmallLoader):
-        def start(self) -> None:
-            events.append("start")
-
-    monkeypatch.setattr(small_recipe, "SmallLoader", Startable)
-    small_recipe.train(tmp_path, max_steps=2, callbacks=[Steps()])
-    assert events == ["start", "step", "step"]
-
-
-def test_the_learning_rate_logged_is_the_one_used(tmp_path: Path) -> None:
-    run, _ = small_recipe.train(tmp_path)
-    assert [float(row["train/lr"]) for row in rows(run)[:5]] == pytest.approx([0.005, 0.01, 0.015, 0.02, 0.02])
-
-
 def test_the_best_is_chosen_by_the_metric_and_not_by_the_loss(tmp_path: Path) -> None:
     class Rising(SmallRecipe):
         """Its metric is worst when its loss is best."""
@@ -124,21 +101,6 @@ def test_validation_is_the_mean_over_samples_not_batches(tmp_path: Path) -> None
     config = TrainingConfig(max_steps=1, accelerator="cpu", loggers=("csv",), log_every=1)
     fit(Sizes(), SmallLoader(), batches, config, run)
     assert float(rows(run)[-1]["val/error"]) == (1 * 1 + 3 * 3) / 4
-
-
-def test_a_sample_without_a_score_is_left_out_of_the_mean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(
-        SmallRecipe,
-        "validation_step",
-        lambda self, batch: {"error": torch.tensor([2.0] + [math.nan] * (batch.size - 1))},
-    )
-    run, _ = small_recipe.train(tmp_path)
-    assert float(rows(run)[-1]["val/error"]) == 2.0
-    told = [record.getMessage() for record in caplog.records if "samples have no" in record.getMessage()]
-    assert len(told) == 1, "once, not at every validation"
-    assert told[0].startswith("validation: 14 of 21 samples have no ground truth for error, ")
 
 
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
@@ -243,28 +205,6 @@ def test_a_loss_that_is_not_finite_names_its_term_and_its_sample(tmp_path: Path)
     assert Checkpoint.open(folder / "checkpoints" / "last.safetensors").header.step == 4
 
 
-def test_accumulated_batches_are_checked_once_and_the_broken_one_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first of three batches of step 5 is broken; the norm is measured once a step, and no weight changes."""
-    measure, norms, kept, seen = torch.nn.utils.get_total_norm, [], [], []
-
-    class BreaksFirst(BreaksAt):
-        def training_step(self, batch: Batch) -> LossReport:
-            if self.training and self.global_step == 4:
-                seen.append(batch.meta)
-                kept.append([p.detach().clone() for p in self.parameters()])
-            return super().training_step(batch) if len(seen) == 1 else SmallRecipe.training_step(self, batch)
-
-    monkeypatch.setattr(torch.nn.utils, "get_total_norm", lambda values: norms.append(1) or measure(values))
-    recipe = BreaksFirst()
-    with refuses(RunError, where="5") as error:
-        small_recipe.train(tmp_path, recipe=recipe, grad_accumulation_steps=3)
-    assert f"samples: small {seen[0][1].index})" in str(error.value)
-    assert (len(norms), len(seen)) == (5, 3)
-    assert all(torch.equal(p, before) for p, before in zip(recipe.parameters(), kept[0], strict=True))
-
-
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path: Path) -> None:
     class Root(SmallRecipe):
         def training_step(self, batch: Batch) -> LossReport:
@@ -276,40 +216,6 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(tmp_
     with refuses(RunError, where="1", found="network.0.bias"):
         small_recipe.train(tmp_path, recipe=recipe)
     assert all(p.isfinite().all() for p in recipe.parameters())
-
-
-def test_a_recipe_s_own_error_is_recorded_and_passed_on(tmp_path: Path) -> None:
-    class Fails(SmallRecipe):
-        def training_step(self, batch: Batch) -> LossReport:
-            raise ValueError("two\nlines")
-
-    with pytest.raises(ValueError, match="two"):
-        small_recipe.train(tmp_path, recipe=Fails())
-    (folder,) = tmp_path.iterdir()
-    assert Run.open(folder).facts.error == "ValueError: two lines"
-
-
-def test_empty_validation_set_is_refused(tmp_path: Path) -> None:
-    with refuses(RunError, where="validation data"):
-        fit(
-            SmallRecipe(),
-            SmallLoader(),
-            [],
-            TrainingConfig(accelerator="cpu"),
-            Run.create(tmp_path, "a", {}, recipe="small", seed=0),
-        )
-
-
-def test_images_of_a_validation_are_in_a_folder_of_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"motion": np.full((5, 7, 3), (255, 0, 0), np.uint8)}
-    monkeypatch.setattr(SmallRecipe, "validation_images", lambda self: said)
-    run, _ = small_recipe.train(tmp_path, max_steps=4, images_every=9, validate_every=2, loggers=("csv", "tensorboard"))
-    assert sorted(path.name for path in (run.images / "motion").iterdir()) == ["step-000002.png", "step-000004.png"]
-    picture = cv2.imread(str(run.images / "motion" / "step-000004.png"))
-    assert picture is not None
-    assert picture[0, 0].tolist() == [0, 0, 255]
-    without, _ = small_recipe.train(tmp_path / "none", max_steps=2, images_every=0, validate_every=2)
-    assert not without.images.exists() or not list(without.images.iterdir())
 
 
 @pytest.mark.slow
@@ -357,17 +263,6 @@ def test_the_schedule_is_as_far_as_the_time() -> None:
     assert rates == pytest.approx([0.5, 0.5, 0.5, 0.0], abs=1e-6)
 
 
-def test_time_leaves_no_warmup_out() -> None:
-    """The first steps load, compile and are slow: half of the time may be over before the warm-up."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    rate = LearningRate(optimizer, ScheduleConfig(name="constant", warmup_steps=4), TrainingPlan(10, 1, 100))
-    rates = []
-    for step in range(5):
-        rate.set(step, 0.5)
-        rates.append(rate.value)
-    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
-
-
 def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 100 s, 20 s are for what follows: 40 s where this process waits for a core in half of its time.
 
@@ -389,16 +284,6 @@ def test_steps_end_in_time_for_what_follows_them(monkeypatch: pytest.MonkeyPatch
                 assert limit.left_s == pytest.approx(last_s - 30)
         assert now[0] == pytest.approx(last_s)
         assert limit.spent_s == pytest.approx(last_s - 10), "a run that is resumed counts its steps"
-
-
-def test_a_time_limit_is_that_of_the_slowest_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: 0.0)
-    limit = TimeLimit(1.0)
-    monkeypatch.setattr(phase_clock.time, "perf_counter", lambda: 15.0)
-    limit.add_step(lambda share: 2 * share)
-    assert (limit.spent_s, limit.share, limit.is_over) == (15.0, 0.5, False)
-    limit.restore(60.0)
-    assert limit.is_over
 
 
 @pytest.mark.slow

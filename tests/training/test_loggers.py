@@ -6,7 +6,6 @@ import errno
 import math
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -103,16 +102,6 @@ def test_histograms_are_percentiles_of_sizes_and_forget_what_is_done_again(run: 
     assert float(rows[2]["p95"]) == pytest.approx(90.1)
 
 
-def test_wandb_gets_histograms_and_images(run: Run) -> None:
-    logged: list[tuple[dict[str, Any], int]] = []
-    logger = WandbLogger.__new__(WandbLogger)
-    logger.run = SimpleNamespace(log=lambda values, step: logged.append((values, step)))
-    logger.wandb = SimpleNamespace(Image=lambda image: image.shape, Histogram=lambda values: ("histogram", len(values)))
-    logger.histogram(4, "gradients/pose", np.zeros(9, np.float32))
-    logger.image(4, "motion", np.zeros((2, 5, 3), np.uint8))
-    assert logged == [({"gradients/pose": ("histogram", 9)}, 4), ({"motion": (2, 5, 3)}, 4)]
-
-
 # -- image sheet -------------------------------------------------------------------------------------------------------
 
 
@@ -141,16 +130,6 @@ def test_a_smaller_image_is_enlarged_and_keeps_its_shape() -> None:
     )
     assert area(sheet, 100) == 20 * 60
     assert area(sheet, 50) == 20 * 20
-
-
-def test_labels_that_are_wider_than_their_images_do_not_reach_into_others() -> None:
-    label = "true inverse depth"
-    picture = plain_image(90, 20, 20)
-    alone, beside = (compose_image_sheet(dict.fromkeys(labels, picture)) for labels in ((label, "mask"), (label, " ")))
-    where = np.flatnonzero((beside[:24] > 200).all(axis=2).any(0)).max()
-    second = np.flatnonzero((alone[:24] != beside[:24]).any(axis=2).any(0)).min()
-    assert where < second
-    assert area(alone, 90) == 2 * (6 * 20) ** 2, "enlarged until the label fits"
 
 
 def test_a_disk_that_fails_is_raised_by_the_writer_and_printed_by_no_thread(

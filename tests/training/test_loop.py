@@ -15,7 +15,6 @@ from small_recipe import SmallLoader, SmallRecipe
 from test_distributed import VALUES, needs_gloo, run_in_two_processes
 from test_progressive_resizing import HALF, WHOLE, config
 from test_progressive_resizing import train as train_in_stages
-from test_resume import At, Crash, crash, table
 from tests.refusals import refuses
 
 from stadia.core import seeds
@@ -190,13 +189,6 @@ def test_callbacks_end_when_a_training_fails(tmp_path: Path) -> None:
     assert (errors, calls.names[-1]) == (["broken"], "train end")
 
 
-def test_validation_leaves_each_module_in_its_mode(tmp_path: Path) -> None:
-    recipe = SmallRecipe()
-    recipe.network[1].eval()  # frozen batch norm
-    small_recipe.train(tmp_path, recipe=recipe, max_steps=4, validate_every=2)
-    assert [module.training for module in recipe.network] == [True, False, True, True, True, True]
-
-
 # -- fp16 --------------------------------------------------------------------------------------------------------------
 
 
@@ -229,17 +221,6 @@ def test_fp16_skips_updates_that_overflow_and_trains_on(tmp_path: Path, monkeypa
     assert float(rows[-1]["train/loss"]) == pytest.approx(logged_losses(run)[-1])
     plain, _ = small_recipe.train(tmp_path / "plain", clip_norm=1.0)
     assert logged_losses(run)[0] == pytest.approx(logged_losses(plain)[0], rel=1e-2)
-
-
-@pytest.mark.slow
-def test_fp16_resumes_with_the_scale_of_its_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_fp16_on_cpu(monkeypatch, 2.0**18)
-    undisturbed, _ = small_recipe.train(tmp_path / "undisturbed", precision="fp16", checkpoint_every=3)
-    with pytest.raises(Crash):
-        small_recipe.train(tmp_path / "crashed", precision="fp16", checkpoint_every=3, callbacks=[At(10, crash)])
-    (crashed,) = (tmp_path / "crashed").iterdir()
-    small_recipe.train(tmp_path, resume=crashed, precision="fp16", checkpoint_every=3)
-    assert table(crashed) == table(undisturbed.folder)
 
 
 def test_fp16_stops_at_a_gradient_that_no_scale_makes_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

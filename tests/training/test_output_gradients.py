@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Prediction
-from stadia.training.callbacks import OutputGradients, compute_rotation_gradient
+from stadia.training.callbacks import OutputGradients
 from stadia.training.loggers import read_rows
 
 NAMES = ("-1", "stereo")
@@ -62,22 +62,6 @@ def test_brightness_is_gain_and_offset_and_a_rig_has_no_motion_to_learn() -> Non
     assert (found["gain"], found["offset"]) == pytest.approx((2, 5))
     assert not found.keys() & {"translation", "rotation"}
     assert "gain" not in sizes_of(lambda said: said.inverse_depth[0].mean(), Says(brightness=False))
-
-
-def test_rotation_gradient_is_per_radian() -> None:
-    torch.manual_seed(0)
-    R, weights = torch.matrix_exp(_hat(torch.randn(3, dtype=torch.float64))), torch.randn(3, 3, dtype=torch.float64)
-    w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    (weights * (torch.matrix_exp(_hat(w)) @ R)).sum().backward()
-    assert w.grad is not None
-    assert torch.allclose(compute_rotation_gradient(R, weights), w.grad)
-
-
-def _hat(w: Tensor) -> Tensor:
-    basis = torch.zeros(3, 3, 3, dtype=w.dtype)
-    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-        basis[i, k, j], basis[i, j, k] = 1, -1
-    return torch.einsum("i,ijk->jk", w, basis)
 
 
 def test_output_gradients_are_logged_and_change_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,7 @@ from test_distributed import needs_gloo, run_in_processes
 from tests.refusals import refuses
 from torch import nn
 
-from stadia.core.errors import ConfigError, StadiaError
-from stadia.dataloading.loader import Loader
+from stadia.core.errors import ConfigError
 from stadia.training import processes
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
@@ -191,23 +190,6 @@ class Numbers:
         return packed
 
 
-@pytest.mark.parametrize("length", [3, 6, 8, 9, 23])
-@pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_last_batch_is_left_out_or_filled_by_all_processes_alike(length: int, world_size: int) -> None:
-    """Six samples with batches of eight: each of two processes has a batch of four, and none is left out."""
-    loaders = [Loader(Numbers(length), batch_size=8 // world_size, shuffle=True) for _ in range(world_size)]  # type: ignore[arg-type, var-annotated]
-    for rank, loader in enumerate(loaders):
-        loader.shard(rank, world_size)
-    batches = [list(loader) for loader in loaders]
-    assert len({len(one) for one in batches}) == 1
-    assert len({len(loader) for loader in loaders} | {len(batches[0])}) == 1
-    given = [index for one in batches for batch in one for index in batch]
-    if length >= 8:
-        assert len(given) == len(set(given)) == length // 8 * 8
-    else:
-        assert set(given) == set(range(length))
-
-
 def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
         monkeypatch.delenv(name, raising=False)
@@ -259,13 +241,6 @@ def test_an_attempt_has_none_of_an_earlier_one_in_the_same_store(
         assert first == second
         assert [facts["restarts"] for facts in first[1]] == [0, 1]
     assert len({first[0] for first, _ in attempts}) == 3
-
-
-def test_a_process_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "POLL_S", 0.001)
-    monkeypatch.setattr(processes, "WAIT_S", 0.01)
-    with refuses(StadiaError, where="torchrun", found="1", expected="2"):
-        agree_on_attempt(torch.distributed.HashStore(), 0, 2, {})
 
 
 def start_twice(rank: int, port: int, folder: Path) -> None:

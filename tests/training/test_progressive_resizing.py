@@ -16,9 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from small_recipe import SmallLoader, SmallRecipe
 from test_resume import At, Crash, crash, table
-from tests.refusals import refuses
 
-from stadia.core.errors import ConfigError
 from stadia.core.types import Batch
 from stadia.training.batches import BatchStream, StagedBatches, TrainingPlan
 from stadia.training.config import TrainingConfig
@@ -135,22 +133,6 @@ def test_stages_repeat_no_sample_and_resume_at_any_position() -> None:
     assert len(set(every)) == len(every)
 
 
-def test_a_stage_that_is_over_lets_its_workers_go() -> None:
-    rested: list[int] = []
-
-    class Resting(SmallLoader):
-        def rest(self) -> None:
-            rested.append(self.batches.batch_size)
-
-    training = config(HALF, WHOLE)
-    loader = StagedBatches([Resting(batch_size=6), Resting(batch_size=3)], training)
-    plan = TrainingPlan.from_loader(loader, training)
-    loader.now = 0
-    for _ in BatchStream(loader, plan):
-        pass
-    assert rested == [6]
-
-
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
@@ -162,8 +144,3 @@ def test_a_stage_that_is_over_lets_its_workers_go() -> None:
 def test_stages_that_make_no_training(stages: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         config(*stages)
-
-
-def test_unresolved_batch_sizes_are_refused() -> None:
-    with refuses(ConfigError, where="training.stages", found=("batch_size", "auto")):
-        StagedBatches([SmallLoader()], config({"height": 4, "width": 6, "share": 1.0}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import multiprocessing
@@ -11,7 +10,6 @@ import pickle
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,11 +26,10 @@ from tests.refusals import refuses
 
 from stadia.core.errors import CheckpointError, DataError, RunError
 from stadia.files import atomic_files as files
-from stadia.files.run_facts import Status, list_lost_files
+from stadia.files.run_facts import Status
 from stadia.process import signals, terminal
-from stadia.process.signals import OutputClosedError
 from stadia.training.checkpoint import Checkpoint, CheckpointHeader, write_checkpoint
-from stadia.training.fit import Interrupted, record_stop
+from stadia.training.fit import Interrupted
 from stadia.training.loggers import read_rows
 from stadia.training.loop import Callback, TrainingLoop
 from stadia.training.run_folder import Run
@@ -176,48 +173,6 @@ def test_a_closed_terminal_stops_at_the_end_of_the_step(tmp_path: Path, followin
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
 
 
-class LockedConsole(Console):
-    """A console whose lock, as that of a progress bar, cannot be taken twice."""
-
-    def __init__(self) -> None:
-        super().__init__(file=io.StringIO(), width=500)
-        self.lock = threading.Lock()
-
-    def print(self, *texts: Any, **style: Any) -> None:
-        with self.lock:
-            super().print(*texts, **style)
-
-
-def test_a_signal_while_the_console_prints_does_not_wait_for_it(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A handler that prints would wait for the lock of the very thread that it interrupts."""
-    console = LockedConsole()
-
-    def stop_while_printing() -> None:
-        with console.lock:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Interrupted):
-        small_recipe.train(tmp_path, callbacks=[At(7, stop_while_printing)], console=console)
-    (run,) = tmp_path.iterdir()
-    assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
-    assert "stopping at the end of this step" in capfd.readouterr().err
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
-def test_after_a_closed_terminal_a_training_prints_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    discarded = list[bool]()
-    monkeypatch.setattr(terminal, "discard_closed_output", lambda: discarded.append(True))
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    try:
-        with pytest.raises(Interrupted):
-            small_recipe.train(tmp_path, callbacks=[At(7, lambda: os.kill(os.getpid(), signal.SIGHUP))])
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    assert discarded == [True]
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
 def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends the `tee` of `stadia train 2>&1 | tee log` as well."""
@@ -238,14 +193,6 @@ def test_a_pipe_that_nobody_reads_stops_at_the_end_of_the_step(tmp_path: Path, m
     assert Run.open(run).facts.status == "interrupted"
     assert json.loads((run / "checkpoints" / "last.json").read_text())["step"] == 8
     assert console.request_stop is None
-
-
-def test_a_pipe_that_nobody_reads_while_the_run_is_scored_interrupts_it(tmp_path: Path) -> None:
-    run, console = Run.create(tmp_path, "a", {}, recipe="small", seed=0), terminal.Terminal(quiet=True)
-    requests = terminal.StopSignals(console)
-    with pytest.raises(Interrupted, match="stadia train small --resume"), record_stop(run, requests, console):
-        raise OutputClosedError(errno.EPIPE, "nobody reads the output")
-    assert run.facts.status == "interrupted"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
@@ -303,29 +250,6 @@ def test_a_run_that_lost_a_file_is_refused_and_keeps_the_others(tmp_path: Path, 
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_table_without_rows_is_refused_where_a_checkpoint_is_there(tmp_path: Path) -> None:
-    run, _ = small_recipe.train(tmp_path)
-    run.metrics_csv.write_text("step,epoch\n")
-    with refuses(RunError, where="metrics.csv"):
-        small_recipe.train(tmp_path, resume=run.folder)
-    assert run.metrics_csv.read_text() == "step,epoch\n"
-
-
-def test_a_table_that_a_resume_turned_on_may_have_no_row(tmp_path: Path) -> None:
-    """A resume that was killed before its first row could not be resumed: there had never been one."""
-    run, _ = small_recipe.train(tmp_path, loggers=())
-    run.metrics_csv.write_text("step,epoch\n")
-    small_recipe.train(tmp_path, resume=run.folder, loggers=("csv",))
-
-
-def test_a_run_goes_on_without_its_findings(tmp_path: Path) -> None:
-    run, _ = small_recipe.train(tmp_path)
-    run.update_facts(lambda facts: replace(facts, data={"fingerprint": "1"}))
-    (lost,) = list_lost_files(run.folder, run.facts, run.config)
-    assert str(lost) == "findings.jsonl is not there, though the run is finished"
-    small_recipe.train(tmp_path, resume=run.folder)
-
-
 @pytest.mark.slow
 def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
     run, _ = small_recipe.train(tmp_path)
@@ -333,14 +257,6 @@ def test_other_configurations_are_named_key_by_key(tmp_path: Path) -> None:
         small_recipe.train(tmp_path, resume=run.folder, max_steps=30, clip_norm=1.0)
     assert run.facts.status == "finished", "a resume that was refused changes nothing"
     small_recipe.train(tmp_path, resume=run.folder, workers=1, checkpoint_every=3)
-
-
-def test_another_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Crash):
-        small_recipe.train(tmp_path, callbacks=[At(10, crash)])
-    (run,) = tmp_path.iterdir()
-    with refuses(CheckpointError, where="last.safetensors", found=("network.0.weight", "8", "3")):
-        small_recipe.train(tmp_path, resume=run, recipe=small_recipe.SmallRecipe(width=4))
 
 
 @pytest.mark.slow
@@ -362,17 +278,6 @@ def test_what_a_killed_process_half_wrote_is_swept_away(tmp_path: Path, monkeypa
         "last.json",
         "last.safetensors",
     ]
-
-
-def test_a_copy_of_a_header_that_is_older_than_its_checkpoint_is_written_again(tmp_path: Path) -> None:
-    """A process may end between the two; a run whose last step is done writes no checkpoint any more."""
-    small_recipe.train(tmp_path)
-    (run,) = tmp_path.iterdir()
-    copy = run / "checkpoints" / "last.json"
-    expected = copy.read_text()
-    copy.write_text(expected.replace('"step": 20', '"step": 5'))
-    small_recipe.train(tmp_path, resume=run)
-    assert copy.read_text() == expected
 
 
 def stopped(root: Path) -> Path:

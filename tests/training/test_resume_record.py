@@ -179,13 +179,3 @@ def test_a_run_that_its_time_ended_goes_on_with_a_larger_limit(tmp_path: Path) -
     assert done.config["training"]["max_minutes"] is None
     assert done.facts.ended_by_time is None
     assert resume(run.folder, None)[1].startswith("small: all 20 steps are done already")
-
-
-@pytest.mark.usefixtures("seconds_a_step")
-def test_a_larger_limit_is_kept_over_a_stop(tmp_path: Path) -> None:
-    """Ctrl-C after a resume with more time: the next resume has that time too."""
-    run, _ = small_recipe.train(tmp_path, max_minutes=0.15)
-    with pytest.raises(Interrupted):
-        small_recipe.train(tmp_path, resume=run.folder, max_minutes=0.3, callbacks=[At(6, interrupt)])
-    assert Run.open(run.folder).config["training"]["max_minutes"] == 0.3
-    assert resume(run.folder, 0.3)[0] == 9

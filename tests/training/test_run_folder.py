@@ -40,12 +40,6 @@ def test_run_json_holds_command_code_and_environment(tmp_path: Path) -> None:
     assert opened == run
 
 
-def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
-    folders = [create(tmp_path).folder for _ in range(5)]
-    assert len(set(folders)) == 5
-    assert all((folder / "run.json").exists() for folder in folders)
-
-
 def test_status_follows_end_and_resume(tmp_path: Path) -> None:
     run = create(tmp_path)
     run.end("failed", "RunError: loss")
@@ -63,15 +57,6 @@ def test_code_version_and_difference(tmp_path: Path, monkeypatch: pytest.MonkeyP
     run = create(tmp_path)
     assert run.facts.code == CodeVersion(commit="0123abc", dirty=True)
     assert (run.folder / "diff.patch").read_text() == "--- a\n+++ b\n"
-
-
-def test_installed_package_has_no_commit_inside_another_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_module, "_git", lambda *arguments: None if arguments[0] == "ls-files" else "theirs\n")
-    run = create(tmp_path)
-    assert run.facts.code == CodeVersion()
-    assert not (run.folder / "diff.patch").exists()
 
 
 @pytest.mark.parametrize("name", ["", "../up", ".hidden", "x" * 200])
@@ -113,14 +98,6 @@ def test_a_run_with_a_link_inside_is_not_held(name: str, tmp_path: Path) -> None
     assert (tmp_path / "home" / ".bashrc").read_text() == "years of work"
 
 
-def test_a_run_folder_that_is_itself_a_link_is_held(tmp_path: Path) -> None:
-    """A study links the whole runs of another one."""
-    run = create(tmp_path / "runs")
-    (tmp_path / "linked").symlink_to(run.folder)
-    with Run.open(tmp_path / "linked").held():
-        assert (run.folder / ".lock").exists()
-
-
 def test_keys_that_may_differ(tmp_path: Path) -> None:
     run = Run.create(
         tmp_path, "demo", {"data": {"path": "/a", "paths": 1}, "training": {"workers": 1}}, recipe="small", seed=0
@@ -129,15 +106,6 @@ def test_keys_that_may_differ(tmp_path: Path) -> None:
     run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data",))
     with refuses(RunError, found=("data.paths", "1", "->", "2")):
         run.check_config({"data": {"path": "/b", "paths": 2}, "training": {"workers": 1}}, free=("data.path",))
-
-
-def test_values_that_a_resume_may_change_are_kept(tmp_path: Path) -> None:
-    run = create(tmp_path)
-    before = json.loads((run.folder / "config.json").read_text())
-    group, values = next((name, inner) for name, inner in before.items() if isinstance(inner, dict) and inner)
-    key = next(iter(values))
-    run.set_values({f"{group}.{key}": "new", f"{group}.absent": 1, "absent.path": 1})
-    assert json.loads((run.folder / "config.json").read_text()) == {**before, group: {**values, key: "new"}}
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
