@@ -13,8 +13,8 @@ from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision
 from small_recipe import SmallLoader, SmallRecipe
 from test_distributed import VALUES, needs_gloo, run_in_two_processes
-from test_progressive_resizing import HALF, WHOLE, config
-from test_progressive_resizing import train as train_in_stages
+from test_stages import HALF, WHOLE, config
+from test_stages import train as train_in_stages
 from tests.refusals import refuses
 
 from stadia.core import seeds

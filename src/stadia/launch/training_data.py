@@ -117,7 +117,7 @@ def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
     return [replace(note, stage=Stage.BEFORE_TRAINING)]  # a resume replaces the findings of the data
 
 
-LOSS_CHECKS = "loss checks of the training"
+CHECKED_LOSSES = "loss checks of the training"
 
 RESERVED_SECONDS = 2.0
 """Time that stays for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
@@ -173,7 +173,7 @@ def check_run_losses(
     findings = run_loss_checks(recipe, config, data, console)
     for finding in findings:
         append_finding(run.folder / "findings.jsonl", finding)
-    report_findings(findings, console, on_stop, checked=LOSS_CHECKS)
+    report_findings(findings, console, on_stop, checked=CHECKED_LOSSES)
 
 
 def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
