@@ -11,8 +11,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.apps.size_prior.height_crops import HeightCrop
-from stadia.apps.size_prior.measure_heights import match_boxes, measure_heights, run_measure
+from stadia.apps.size_prior.height_crops import HeightCrop, match_boxes, measure_heights, run_measure
 from stadia.apps.size_prior.train_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
 from stadia.core.errors import DataError
 from stadia.models.size_prior import SizePrior

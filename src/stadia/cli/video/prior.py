@@ -55,6 +55,6 @@ def measure_prior(
     every: EveryOption = 1,
 ) -> None:
     """Print mean and deviation of labeled heights by class."""
-    from stadia.apps.size_prior.measure_heights import run_measure
+    from stadia.apps.size_prior.height_crops import run_measure
 
     print_lines(run_measure(data, masks, every))
