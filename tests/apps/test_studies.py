@@ -12,8 +12,9 @@ import pytest
 from tests.refusals import refuses
 
 from stadia import recipes
-from stadia.apps.studies.config import check_metric, read_study
+from stadia.apps.studies.config import read_study
 from stadia.apps.studies.study_folder import StudyFolder
+from stadia.apps.studies.study_metric import check_metric
 from stadia.core.errors import ConfigMistakes, DataError, StadiaError
 from stadia.files.run_facts import CodeVersion
 from stadia.report import study_report
@@ -213,7 +214,7 @@ def test_a_preset_lies_under_the_settings(ablate, tmp_path):
 )
 def test_a_change_of_the_measurement_is_not_comparable(ablate, tmp_path, monkeypatch, has_truth, decides):
     """However large its effect; a term that does not enter the residual is judged. The plan reports it, too."""
-    monkeypatch.setattr("stadia.apps.studies.config.has_depth", lambda _: has_truth)
+    monkeypatch.setattr("stadia.apps.studies.study_metric.has_depth", lambda _: has_truth)
     monkeypatch.setattr("stadia.apps.studies.study_verdicts.has_depth", lambda _: has_truth)
     (tmp_path / "study.yaml").write_text(
         STUDY.replace("DATA", str(tmp_path)).replace("abs_rel", "residual").partition("changes:")[0]

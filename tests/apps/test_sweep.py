@@ -11,8 +11,8 @@ from tests.refusals import refuses
 
 from stadia.apps.studies import sweep as sweep_module
 from stadia.apps.studies.launch import Job
+from stadia.apps.studies.study_metric import choose_metric
 from stadia.apps.studies.sweep import SearchRange, Sweep, confirm_command, rank_keys, read_space
-from stadia.cli.studies.study_settings import choose_metric
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError
 
 pytestmark = pytest.mark.slow  # its fixtures train or compile

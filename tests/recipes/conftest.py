@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # published_folders, which the i
 
 # isort: split
 
-from stadia.apps.studies.config import check_metric
+from stadia.apps.studies.study_metric import check_metric
 from stadia.evaluation.plots.charts import draw_motions
 from stadia.launch import train
 from stadia.recipes import CONFIGS, configure

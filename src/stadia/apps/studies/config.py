@@ -7,30 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stadia.core.config import (
-    LOSS_METRICS,
-    StrictModel,
-    ValueChange,
-    diff_mappings,
-    resolve_config,
-    select_relevant_changes,
-)
-from stadia.core.errors import ConfigError, ConfigMistakes, DataError, StadiaError
-from stadia.core.registry import find_nearest_name
-from stadia.datasets.config import SourceOptions
-from stadia.datasets.open_dataset import OWN_FORMATS, detect_format, open_recordings
-from stadia.datasets.splits import TargetFrames, keep_labeled
+from stadia.core.config import StrictModel, ValueChange, diff_mappings, resolve_config, select_relevant_changes
+from stadia.core.errors import ConfigError, ConfigMistakes, DataError
 from stadia.files.json_files import read_json
-from stadia.files.paths import expand_home
 from stadia.files.yaml_files import read_yaml
 from stadia.metrics.statistics import MIN_SEEDS, Better, Expected
-from stadia.recipes import CONFIGS
 from stadia.recipes.base.config import RecipeConfig
 
 BASE = "base"
@@ -284,87 +270,6 @@ def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str,
 def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:
     """Return the keys that a change sets, without those that no result depends on."""
     return select_relevant_changes(diff_mappings(base, config), ("seed",))
-
-
-NOT_IN_RESIDUAL = (
-    "loss.smoothness",
-    "loss.smoothness_type",
-    "loss.brightness",
-    "loss.brightness_from_step",
-    "loss.uncertainty_from_step",
-    "loss.num_uncertainty_sizes",
-    "loss.right_view",
-    "loss.left_right_consistency",
-)
-"""These keys of the self-supervised loss do not enter `val/residual` of a network."""
-
-
-def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueChange]) -> list[ValueChange]:
-    """Return the changes that alter how `metric` is measured."""
-    keys = CONFIGS.load(recipe).evaluation_keys
-    if metric.startswith(LOSS_METRICS):
-        keys = (*keys, "loss")
-    free = NOT_IN_RESIDUAL if metric.startswith("val/residual") else ()
-    return [change for change in changes if change.is_within(keys) and not change.is_within(free)]
-
-
-def choose_expected_metric(names: Sequence[str], config: Mapping[str, Any]) -> str:
-    """Return the first of `names` that a run of this configuration will log, as far as its data show."""
-    return next((name for name in names if name not in DEPTH_METRICS or has_depth(config) is not False), names[-1])
-
-
-def check_metric(recipe: str, metric: str) -> None:
-    """Raise ConfigError, with the nearest name, for a metric that a recipe does not log.
-
-    Only names of validation are checked; other columns and score files exist after a run.
-    """
-    known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
-    if metric.startswith("val/"):
-        name = metric.removeprefix("val/")
-        columns = f"val/{name}", f"val/{name.partition('/')[2]}"  # each of several data sets has scores, val/NAME/...
-        if not known or any(fnmatchcase(column, pattern) for column in columns for pattern in known):
-            return
-    elif "/" in metric or "." in metric:
-        return
-    near = find_nearest_name(metric if metric.startswith("val/") else f"val/{metric}", known)
-    raise ConfigError(
-        "metric",
-        found=f"'{metric}', which no run of '{recipe}' has",
-        expected=f"a column of metrics.csv ({', '.join(known) or 'val/...'}), or SCOREFILE.metric",
-        fix=f"did you mean '{near}'?" if near else "name one of these",
-    )
-
-
-DEPTH_METRICS = ("val/abs_rel", "val/rmse", "val/d1")
-"""These metrics need depth as ground truth."""
-
-
-def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a metric of depth where the data of a run have none.
-
-    Data that cannot be opened are left to the training, which names what is wrong with them.
-    """
-    if metric not in DEPTH_METRICS or has_depth(config) is not False:
-        return
-    found = f"'{metric}', and no ground-truth depth in {config['data']['path']}"
-    fix = "set --metric val/residual, or pass data with depth"
-    raise ConfigError("metric", found=found, expected="a metric that these data have", fix=fix)
-
-
-def has_depth(config: Mapping[str, Any]) -> bool | None:
-    """Return whether the data of a run have ground-truth depth; None where that is not known before the training."""
-    data = config.get("data", {})
-    if data.get("path") is None or data.get("extra_datasets"):
-        return None
-    options = {name: data[name] for name in SourceOptions.model_fields if name in data}
-    try:
-        name = detect_format(expand_home(data["path"]), data.get("format", "auto"))
-        recordings = [] if name in OWN_FORMATS else open_recordings(data["path"], name, **{**options, "size": None})
-    except StadiaError:
-        return None
-    labeled = keep_labeled([TargetFrames(recording, range(len(recording))) for recording in recordings])
-    samples = ((part, {0, len(part.indices) // 2, len(part.indices) - 1}) for part in labeled)
-    return any(part.recording.depth_m(part.indices[place]) is not None for part, places in samples for place in places)
 
 
 def count_samples(config: dict[str, Any]) -> int | None:

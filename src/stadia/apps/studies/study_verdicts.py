@@ -10,16 +10,8 @@ from typing import Any
 
 from scipy import stats
 
-from stadia.apps.studies.config import (
-    BASE,
-    DEPTH_METRICS,
-    SAMPLE_KEYS,
-    PlannedRun,
-    StudyConfig,
-    changed_evaluation_keys,
-    changed_keys,
-    has_depth,
-)
+from stadia.apps.studies.config import BASE, SAMPLE_KEYS, PlannedRun, StudyConfig, changed_keys
+from stadia.apps.studies.study_metric import DEPTH_METRICS, changed_evaluation_keys, has_depth
 from stadia.core.config import ValueChange
 from stadia.core.errors import RunError
 from stadia.files.json_files import replace_nan

@@ -16,7 +16,6 @@ from stadia.cli.studies.study_settings import (
     BaseSettings,
     EngineOption,
     PresetOption,
-    choose_metric,
     make_settings,
     resolve_run,
 )
@@ -55,9 +54,10 @@ def ablate(
 ) -> None:
     """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
     from stadia.apps.studies.ablation import Ablation
-    from stadia.apps.studies.config import check_has_depth, plan_runs, read_study
+    from stadia.apps.studies.config import plan_runs, read_study
     from stadia.apps.studies.launch import check_study_engine
     from stadia.apps.studies.study_folder import StudyFolder
+    from stadia.apps.studies.study_metric import check_has_depth, choose_metric
     from stadia.files.paths import check_writable
     from stadia.recipes.presets import preset_overrides, read_preset, read_preset_for
 
@@ -123,7 +123,8 @@ def _choose_launch(folder: StudyFolder, jobs: int, engine: str, slurm: list[str]
 
 
 def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequence[str]) -> None:
-    from stadia.apps.studies.config import changed_keys, choose_expected_metric, count_samples
+    from stadia.apps.studies.config import changed_keys, count_samples
+    from stadia.apps.studies.study_metric import choose_expected_metric
     from stadia.apps.studies.study_verdicts import evaluation_notes
     from stadia.metrics.statistics import detectable_difference
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from stadia.cli.arguments import argument, option
 
 if TYPE_CHECKING:
-    from stadia.metrics.statistics import Better
+    pass
 
 
 UNFINISHED = 1
@@ -33,28 +33,3 @@ def resolve_run(recipe: str, words: list[str]) -> Any:
     from stadia.recipes.base.config import make_paths_absolute
 
     return make_paths_absolute(resolve_recipe(recipe, None, words, example={}))
-
-
-def choose_metric(recipe: str, metric: str | None, better: str | None) -> tuple[tuple[str, ...], Better]:
-    """Return the names of the metric, by default the recipe's best ones, and its better direction.
-
-    The first name that a run has counts. Raises ConfigError where either is unknown, or they contradict each other.
-    """
-    from stadia.apps.studies.config import check_metric
-    from stadia.core.errors import ConfigError
-    from stadia.recipes import RECIPES
-    from stadia.report.metric_labels import metric_label
-
-    if metric is not None:
-        check_metric(recipe, metric)
-    names = RECIPES.load(recipe).best_metrics if metric is None else (metric,)
-    if not names:
-        found, fix = f"'{recipe}', which has no best metric", "set --metric: a column of metrics.csv, as val/abs_rel"
-        raise ConfigError("metric", found=found, expected="a metric", fix=fix)
-    label = "lower" if metric is None else metric_label(metric).better  # the best metric of every recipe is an error
-    valid = (label,) if label in ("lower", "higher") else ("lower", "higher")
-    direction = better or label
-    if direction not in valid:
-        found = f"{better or 'nothing'} of '{names[0]}'"
-        raise ConfigError("better", found=found, expected=" or ".join(valid), fix="set --better")
-    return names, "lower" if direction == "lower" else "higher"

@@ -12,14 +12,7 @@ import typer
 
 from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, option
 from stadia.cli.output import echo
-from stadia.cli.studies.study_settings import (
-    UNFINISHED,
-    BaseSettings,
-    PresetOption,
-    choose_metric,
-    make_settings,
-    resolve_run,
-)
+from stadia.cli.studies.study_settings import UNFINISHED, BaseSettings, PresetOption, make_settings, resolve_run
 
 if TYPE_CHECKING:
     from stadia.apps.studies.launch import Job, TrainingProcess
@@ -42,7 +35,8 @@ def sweep(
     engine: Annotated[str | None, option("What trains the trials: local (default), ray.")] = None,
 ) -> None:
     """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
-    from stadia.apps.studies.config import check_has_depth, choose_expected_metric, read_json_mapping
+    from stadia.apps.studies.config import read_json_mapping
+    from stadia.apps.studies.study_metric import check_has_depth, choose_expected_metric, choose_metric
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
     from stadia.core.errors import ConfigError, ConfigMistakes
     from stadia.files.paths import check_writable
