@@ -30,6 +30,7 @@ from torch import Tensor
 
 import stadia
 from stadia.cli.list_parts import PART_KINDS
+from stadia.cli.wing_commands import WING_COMMANDS
 from stadia.core.errors import ConfigError, StadiaError
 from stadia.core.recording import Recording
 from stadia.core.registry import Registry
@@ -56,7 +57,6 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig
 from stadia.training.loggers import Logger
 from stadia.training.optim import build_optimizer
 from stadia.training.run_folder import Run
-from stadia.web.wings import WINGS
 
 
 def tables() -> dict[str, Registry]:
@@ -85,7 +85,14 @@ def test_the_tables_are_found():
 
 
 def test_every_table_is_listed_by_stadia_parts():
-    named_as_recipes = {id(CONFIGS), id(TASKS), id(IMAGE_LAYOUTS), id(WINGS), id(DEPTH_NETWORK_CONFIGS)}
+    named_as_recipes = {
+        id(CONFIGS),
+        id(TASKS),
+        id(IMAGE_LAYOUTS),
+        id(WINGS),
+        id(WING_COMMANDS),
+        id(DEPTH_NETWORK_CONFIGS),
+    }
     listed = {id(PART_KINDS.load(kind)) for kind in PART_KINDS} | {id(PART_KINDS)} | named_as_recipes
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 
@@ -298,8 +305,8 @@ def layout_of_single_images(name: str, part: Any, folder: Path) -> None:
     assert part(folder) is None
 
 
-def prediction_of_a_picture(name: str, part: Any, folder: Path) -> None:
-    """A function of a recipe and its images; tests/web/test_photo_routes.py calls each."""
+def command_of_a_wing(name: str, part: Any, folder: Path) -> None:
+    """A function; the tests of the wings run each."""
     assert callable(part)
 
 
@@ -333,7 +340,7 @@ INTERFACE_CHECKS: dict[str, Callable[[str, Any, Path], None]] = {
         *recipe_interfaces.INTERFACE_CHECKS,
         *backend_interfaces.INTERFACE_CHECKS,
         layout_of_single_images,
-        prediction_of_a_picture,
+        command_of_a_wing,
         kind_of_part,
     )
 }

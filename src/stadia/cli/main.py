@@ -27,14 +27,10 @@ from stadia.cli.activations import activations
 from stadia.cli.adapt import adapt
 from stadia.cli.app import app as serve_app
 from stadia.cli.check import check
-from stadia.cli.data.foregrounds import foregrounds
-from stadia.cli.data.overlay import overlay
 from stadia.cli.data.roadworld import roadworld
 from stadia.cli.data.roomworld import roomworld
 from stadia.cli.data.shard import shard
-from stadia.cli.data.show import show
 from stadia.cli.data.survey import survey
-from stadia.cli.data.tableworld import tableworld
 from stadia.cli.doctor import doctor
 from stadia.cli.error_lines import SHARED_OPTIONS, describe_error
 from stadia.cli.evaluate.evaluate import EvaluateCommand, evaluate
@@ -59,6 +55,7 @@ from stadia.cli.video.init import init
 from stadia.cli.video.prepare import prepare
 from stadia.cli.video.prior import app as prior
 from stadia.cli.view import view
+from stadia.cli.wing_commands import WING_COMMANDS
 from stadia.core.errors import ConfigError, StadiaError
 
 DONE, PIPE_CLOSED = 0, 1  # exit codes, beside those of `describe_error`
@@ -85,7 +82,8 @@ app.command("app")(serve_app)
 app.command()(view)
 app.command("import")(import_network)
 data = typer.Typer(help="Make and draw data sets.", no_args_is_help=True)
-for command in (roadworld, roomworld, tableworld, foregrounds, overlay, show, survey, shard):
+of_wings = map(WING_COMMANDS.load, ("tableworld", "foregrounds", "overlay", "show"))
+for command in (roadworld, roomworld, *of_wings, survey, shard):
     data.command()(command)
 app.add_typer(data, name="data")
 app.add_typer(prior, name="prior")

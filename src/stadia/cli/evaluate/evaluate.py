@@ -33,7 +33,6 @@ from stadia.cli.evaluate.depth import (
     score_depth_maps,
 )
 from stadia.cli.evaluate.network import NETWORK, parse_parts_of_frames, score_network
-from stadia.cli.evaluate.objects import OBJECTS, score_object_files
 from stadia.cli.evaluate.score_output import print_scores
 from stadia.cli.evaluate.trajectory import (
     TRAJECTORY,
@@ -43,6 +42,7 @@ from stadia.cli.evaluate.trajectory import (
     check_drawing,
     score_trajectory_file,
 )
+from stadia.cli.wing_commands import WING_COMMANDS
 from stadia.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ ByOption = Annotated[
     str | None, option("Also score parts of the images: distance, region, class, or several: distance,region.")
 ]
 
+OBJECTS = "--objects RESULTS --reference DATA"
 OPTIONS = {
     (NETWORK,): ("frames", "every", "held_out", "motion", "size", "flip", "steady", "scale_from", "out"),
     (DEPTH,): ("classes", "error_maps", "depth_scale", "crop", "depth_factor", "reference_factor"),
@@ -152,7 +153,7 @@ def evaluate(
             as_json=as_json,
         )
     elif objects is not None:
-        summary = score_object_files(objects, truth, split, held_out_of, scores=scores)
+        summary = WING_COMMANDS.load("score-objects")(objects, truth, split, held_out_of, scores=scores)
     else:
         from stadia.predict.options import EvaluateOptions, parse_source_options, split_settings
 

@@ -1,18 +1,32 @@
-"""`stadia data overlay`: paste cut-outs onto backgrounds."""
+"""`stadia data foregrounds` and `stadia data overlay`: render cut-outs, and paste them onto backgrounds."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stadia.cli.arguments import ForceOption, argument, option
-from stadia.cli.data.rendering import Seed, Workers
+from stadia.cli.data.rendering import OutFolder, Seed, Settings, Workers, render
 from stadia.cli.output import print_lines, show_progress
 from stadia.core.errors import ConfigError
 
 MAX_COUNT = 1_000_000
+
+
+def foregrounds(out: OutFolder, seed: Seed = 0, workers: Workers = None, overrides: Settings = None) -> None:
+    """Render cut-out objects with alpha for pasting onto backgrounds: FOLDER/SPLIT/OBJECT/VIEW.png, license CC0."""
+    from stadia.core.config import resolve_config
+    from stadia.overlay.config import CutoutConfig
+
+    config = resolve_config(CutoutConfig, {}, list(overrides or []))
+
+    from stadia.overlay.world.cutouts import write_cutouts
+
+    write = partial(write_cutouts, config, out, seed=seed, workers=workers)
+    render(write, "rendering cut-outs", sum(config.counts.values()) * config.views)
 
 
 def overlay(

@@ -1,0 +1,16 @@
+"""The commands that the wings bring, by name; their modules import the command line's options and output alone."""
+
+from __future__ import annotations
+
+from stadia.core.registry import Registry
+
+WING_COMMANDS = Registry(
+    "command of a wing",
+    {
+        "tableworld": "stadia.objectpose.commands:tableworld",
+        "show": "stadia.objectpose.commands:show",
+        "score-objects": "stadia.objectpose.commands:score_object_files",
+        "foregrounds": "stadia.overlay.commands:foregrounds",
+        "overlay": "stadia.overlay.commands:overlay",
+    },
+)
