@@ -85,14 +85,7 @@ def test_the_tables_are_found():
 
 
 def test_every_table_is_listed_by_stadia_parts():
-    named_as_recipes = {
-        id(CONFIGS),
-        id(TASKS),
-        id(IMAGE_LAYOUTS),
-        id(WINGS),
-        id(WING_COMMANDS),
-        id(DEPTH_NETWORK_CONFIGS),
-    }
+    named_as_recipes = {id(CONFIGS), id(TASKS), id(IMAGE_LAYOUTS), id(WING_COMMANDS), id(DEPTH_NETWORK_CONFIGS)}
     listed = {id(PART_KINDS.load(kind)) for kind in PART_KINDS} | {id(PART_KINDS)} | named_as_recipes
     assert [where for where, table in TABLES.items() if id(table) not in listed] == []
 
