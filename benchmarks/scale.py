@@ -73,7 +73,7 @@ def start_store() -> tuple[Any, str]:
 
 def write_shard_sets(out: Path, url: str, shard_bytes: int) -> tuple[str, str]:
     """Write a drive of 240 frames as shards into a folder and a store."""
-    from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
+    from stadia.datasets.shards.shard_writer import ShardRequest, shard_dataset
 
     drive = out / "long"
     if not drive.exists():

@@ -37,9 +37,8 @@ from stadia.core.registry import Registry
 from stadia.core.types import Camera, DepthScale, Prediction
 from stadia.datasets import IMAGE_LAYOUTS
 from stadia.datasets.config import SourceOptions
-from stadia.diagnostics.catalog import CATALOG
+from stadia.diagnostics.catalog import CATALOG, NotChecked
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.evaluation.predict_frames import FrameTensors
 from stadia.evaluation.protocols import CROPS, PROTOCOLS

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stadia.datasets.video.content_hash import hash_source
+from stadia.datasets.video.video_decoding import hash_source
 
 FRAMES, STEP, WALL = 12, 0.01, 4.0
 H, W, FOCAL = 48, 64, 40.0

@@ -34,7 +34,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError, DataError
 from stadia.datasets.formats.euroc import read_camera
-from stadia.datasets.formats.rectification import IMAGES_EXCHANGED, INTRINSICS_EXCHANGED, RectifiedPair, rectify_pair
+from stadia.datasets.lens_distortion import IMAGES_EXCHANGED, INTRINSICS_EXCHANGED, RectifiedPair, rectify_pair
 from stadia.datasets.open_dataset import find_held_out_split, open_recordings, read_named_splits
 
 OneLine = Callable[..., None]

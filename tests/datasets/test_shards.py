@@ -25,7 +25,7 @@ from stadia.datasets.config import CacheConfig
 from stadia.datasets.open_dataset import open_recordings, read_named_splits
 from stadia.datasets.recordings import FrameRange
 from stadia.datasets.shards.shard_cache import DamagedShardError
-from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
+from stadia.datasets.shards.shard_writer import ShardRequest, shard_dataset
 from stadia.files.remote_store import RemoteStore
 
 SMALL_SHARD = 64 << 10

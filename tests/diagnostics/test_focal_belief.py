@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
-from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief, check_focal_beliefs
+from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief, check_focal_beliefs
 from stadia.diagnostics.prediction_checks.prediction_verdict import judge_measurements
 from stadia.geometry.scale_fit import fit_scale, fuse_scales
 from stadia.predict.scale.receipt import ScaleReceipt

@@ -8,7 +8,7 @@ import pytest
 
 from stadia.core.types import DepthScale
 from stadia.diagnostics.prediction_checks import TrainingRecord, Verdict
-from stadia.diagnostics.prediction_checks.scale_verdict import check_scale_verdict
+from stadia.diagnostics.prediction_checks.metric_checks import check_scale_verdict
 from stadia.predict.describe import verdict_lines
 from stadia.predict.verdict import PredictionGate
 

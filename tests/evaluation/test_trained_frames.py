@@ -16,7 +16,7 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.datasets.image_files import hash_file, join_hashes
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.content_hash import hash_video
+from stadia.datasets.video.video_decoding import hash_video
 from stadia.evaluation.frame_preparation import frame_name
 from stadia.files.run_facts import UNKNOWN_FACTS, write_run_facts
 from stadia.recipes.base.training_overlap import TrainedInput, TrainingOverlap

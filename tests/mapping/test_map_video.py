@@ -15,7 +15,7 @@ from tests.refusals import refuses
 
 from stadia.core.errors import DataError
 from stadia.datasets.open_dataset import open_recordings
-from stadia.datasets.video.content_hash import hash_source
+from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map, find_map_folder, find_static_mask, read_map
 from stadia.evaluation.io.trajectory_formats import read_kitti_trajectory
 from stadia.geometry.align import umeyama

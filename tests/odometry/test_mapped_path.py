@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stadia.core.types import DepthScale
-from stadia.datasets.video.content_hash import hash_video
+from stadia.datasets.video.video_decoding import hash_video
 from stadia.evaluation.frame_preparation import Frame
 from stadia.odometry import mapped_path
 from stadia.odometry.mapped_path import (

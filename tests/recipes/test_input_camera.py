@@ -14,7 +14,7 @@ from tests.refusals import refuses
 from stadia.core.errors import DataError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import read_rgb, read_upright_size
-from stadia.datasets.video.content_hash import hash_source
+from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import find_map_folder
 from stadia.predict.input_camera import ASSUMED_FOV_DEG, choose_input_camera
 from stadia.predict.inputs import open_inputs

@@ -11,9 +11,9 @@ from tests.refusals import refuses
 from stadia import launch
 from stadia.core.errors import RunError
 from stadia.core.types import Prediction, Targets
+from stadia.diagnostics.catalog import make_not_checked
 from stadia.diagnostics.finding import Finding, OnStop, Severity, Stage, read_findings
 from stadia.diagnostics.loss_checks.video_cases import make_video_case
-from stadia.diagnostics.not_checked import make_not_checked
 from stadia.launch import training_data, workflow
 from stadia.launch.step_measurement import DryRunResult
 from stadia.recipes.base.config import replace_training

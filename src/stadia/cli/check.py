@@ -182,8 +182,8 @@ def _judge_network(
 
 def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
     """Print what was not checked and exit with 1, where only a sample was, or a check of `only` could not run."""
-    from stadia.diagnostics.not_checked import NOT_CHECKED as COULD_NOT_RUN
-    from stadia.diagnostics.not_checked import SAMPLED
+    from stadia.diagnostics.catalog import NOT_CHECKED as COULD_NOT_RUN
+    from stadia.diagnostics.catalog import SAMPLED
 
     fixes = {SAMPLED: "raise --seconds"}
     if only:

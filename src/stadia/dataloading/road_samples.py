@@ -29,8 +29,14 @@ from stadia.datasets.frame_store import (
     report_each,
 )
 from stadia.datasets.masks.height_priors import RoadConfig, find_prior
-from stadia.datasets.masks.height_verdicts import read_rejected_objects
-from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, resize_masks, select_classes
+from stadia.datasets.masks.mask_files import (
+    ROAD,
+    clean_masks,
+    find_edge_objects,
+    read_rejected_objects,
+    resize_masks,
+    select_classes,
+)
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
-from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED, make_not_checked
+from stadia.diagnostics.catalog import NOT_CHECKED, SAMPLED, make_not_checked
 from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import StadiaError
 from stadia.datasets.lens_distortion import make_undistortion
-from stadia.datasets.video.content_hash import hash_source
+from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import FORMAT, MAP_CAMERA, MASK, POINTS, RECORD, MapCamera, MapLens
 from stadia.evaluation.io.predictions_record import TRAJECTORY, TRAJECTORY_TUM
 from stadia.evaluation.io.trajectory_files import Trajectory, write_tum_trajectory

@@ -17,9 +17,9 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.config import CacheConfig, CameraConfig
 from stadia.datasets.frame_store import find_cache_folder
 from stadia.datasets.recordings import Intrinsics
-from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE
 from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_user_camera
+from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_writable, expand_home

@@ -26,10 +26,15 @@ from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
 from stadia.datasets.recordings import Intrinsics, check_K
-from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_image_size, read_user_camera
-from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES, VideoFrame, count_indexed_frames, stream_video
+from stadia.datasets.video.video_decoding import (
+    VIDEO_SUFFIXES,
+    VideoFrame,
+    count_indexed_frames,
+    hash_video,
+    stream_video,
+)
 from stadia.datasets.video.video_map import find_static_mask
 from stadia.diagnostics.prediction_checks import reduce_image
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART

@@ -30,7 +30,7 @@ from stadia.diagnostics.prediction_checks import (
     measure_frames,
     reduce_image,
 )
-from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief
+from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief
 from stadia.diagnostics.prediction_checks.prediction_verdict import MAX_FRAMES_APART
 from stadia.diagnostics.preflight.two_view_geometry import median_flow_px
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from stadia.core import seeds
 from stadia.core.types import Prediction, Targets
+from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.finding import Severity
 from stadia.diagnostics.loss_checks import loss_check_runner
 from stadia.diagnostics.loss_checks.init_checks import check_camera, check_stereo_depth_range
@@ -37,7 +38,6 @@ from stadia.diagnostics.loss_checks.video_cases import (
     mirror_scene,
     render_plane,
 )
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.geometry.camera import crop
 from stadia.geometry.se3 import se3_exp
 from stadia.losses import SPARSE_DEPTH_LOSSES

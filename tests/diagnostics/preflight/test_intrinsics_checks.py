@@ -14,8 +14,8 @@ import torch
 
 from stadia.datasets.open_dataset import open_recordings, sample_recordings
 from stadia.datasets.recordings import FrameRange
+from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.finding_images import _draw_sizes
 from stadia.diagnostics.preflight.intrinsics_checks import (
     _check_kitti_focal_length,

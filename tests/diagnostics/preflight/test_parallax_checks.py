@@ -11,8 +11,8 @@ import pytest
 from mutations.all_mutations import roadworld
 from mutations.mutated_recording import Turning
 
+from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.parallax_checks import check_parallax, estimate_rotation, find_rotation
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import (

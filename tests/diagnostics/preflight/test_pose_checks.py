@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stadia.diagnostics.not_checked import NotChecked
+from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.preflight import pose_checks
 from stadia.diagnostics.preflight.two_view_geometry import TwoViewMotion
 

@@ -13,8 +13,8 @@ from stadia.core.errors import DataError
 from stadia.core.recording import Recording
 from stadia.core.types import Camera
 from stadia.datasets.image_files import ImageSizeError
+from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight import preflight_runner
 from stadia.diagnostics.preflight.preflight_runner import make_unreadable_finding, run_preflight
 from stadia.diagnostics.preflight.split_checks import MAX_HELD_OUT, MAX_OF_A_SIZE, MAX_THUMBNAILS, check_splits

@@ -22,7 +22,7 @@ def shard(
     shard_mb: Annotated[int, typer.Option(min=1, max=4096, help="Megabytes of a shard.")] = 64,
 ) -> None:
     """Write a data set as shards with an index, into a folder or a store, from which trainings read."""
-    from stadia.datasets.shards.shard_source import ShardRequest, shard_dataset
+    from stadia.datasets.shards.shard_writer import ShardRequest, shard_dataset
     from stadia.predict.options import parse_size, parse_source_options
 
     if encoding not in ("png", "jpeg", "raw"):

@@ -22,12 +22,11 @@ from pydantic import Field
 from stadia.core.errors import DataError
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.datasets.config import SourceOptions
-from stadia.datasets.formats.rectification import RectifiedPair, rectify_pair
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
-from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera
+from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, RectifiedPair, rectify_pair
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, check_K
+from stadia.datasets.recordings import ImageRecording, make_K
 from stadia.datasets.text_files import FileEntry, parse_numbers, validate_content
 from stadia.datasets.video.frame_selection import FrameSelection
 from stadia.datasets.video.video_files import select_images
@@ -269,7 +268,7 @@ def read_camera(path: Path) -> CameraFile:
     if not (0 < width <= 65536 and 0 < height <= 65536):
         raise DataError(path, found=f"resolution {width}x{height}", expected="the size of the images")
     fx, fy, cx, cy = camera.intrinsics
-    K = check_K(path, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+    K = make_K(path, fx, fy, cx, cy)
     _check_center(path, cx, cy, width, height)
     _check_focal_lengths(path, fx, fy)
     lens = DistortedCamera(K, camera.distortion_model, np.array(camera.distortion_coefficients), height, width)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ from stadia.core.errors import ConfigError, DataError, StadiaError, summarize_ex
 from stadia.core.recording import Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, RADTAN, DistortedCamera, make_undistortion
+from stadia.datasets.lens_distortion import DISTORTION_MODELS, EQUIDISTANT, RADTAN, DistortedCamera
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import Intrinsics, check_K
-from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.video_camera import UserCamera, read_user_camera
-from stadia.datasets.video.video_decoding import VideoFrame
-from stadia.datasets.video.video_files import FrameSource, open_frames, read_segment
+from stadia.datasets.video.video_decoding import VideoFrame, hash_video
+from stadia.datasets.video.video_files import FrameSource, open_frames
 from stadia.files.image_io import check_pixel_count, decode_image
 from stadia.files.input_files import PARSER_ERRORS, check_input_file
 
@@ -90,13 +88,7 @@ class RosBag(DatasetFormat):
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         """Return the first images of each topic, without the cache."""
-        segments = list[Recording]()
-        for topic in self._find_topics(path, options):
-            frames = topic.stream(options)
-            first = next(frames)
-            camera = topic.read_camera(options, *first.image.shape[:2])
-            segments.append(read_segment(topic.name, chain([first], frames), camera, options))
-        return segments
+        return [topic.sample(options) for topic in self._find_topics(path, options)]
 
     def _find_topics(self, path: Path, options: SourceOptions) -> list[BagTopic]:
         names = select_names(list(self.find_recordings(path)), options.recordings, path)
@@ -135,9 +127,6 @@ class BagTopic(FrameSource):
         with open_bag(self.path) as bag:
             return sum(connection.msgcount for connection in _find_connections(bag, self.topic, IMAGES))
 
-    def count_lost(self, decoded: int) -> int:
-        return 0  # a bag that holds fewer images than its index names is refused
-
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
         return (options.camera.model_dump_json(),)
 
@@ -159,8 +148,7 @@ class BagTopic(FrameSource):
         lens = _read_lens(what, info, K)
         if lens is None or not options.camera.undistort:
             return UserCamera(Intrinsics(K, height, width))
-        undistortion = make_undistortion(lens, what)
-        return UserCamera(undistortion.intrinsics, undistortion)
+        return UserCamera.of_lens(lens, what)
 
     def _read_camera_info(self) -> Any:
         """Return the first message of the topic's camera."""

@@ -18,7 +18,7 @@ from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
 from stadia.datasets.image_files import check_image_size, read_rgb
 from stadia.datasets.open_dataset import DatasetFormat
-from stadia.datasets.recordings import ImageRecording, Intrinsics
+from stadia.datasets.recordings import ImageRecording, Intrinsics, make_K
 from stadia.datasets.text_files import parse_numbers, read_rows
 from stadia.files.input_files import read_lines
 from stadia.files.paths import safe_join
@@ -52,8 +52,7 @@ class TumRgbd(DatasetFormat):
         check_image_size(
             images[0], read_rgb(images[0]), HEIGHT, WIDTH, like=", that of the data set", fix="copy it again"
         )
-        fx, fy, cx, cy = next((k for key, k in FREIBURG_CAMERAS.items() if key in name), ROS_CAMERA)
-        K = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        K = make_K(folder, *next((k for key, k in FREIBURG_CAMERAS.items() if key in name), ROS_CAMERA))
         depth_files: list[Path | None] = [None] * len(images)
         if (folder / "depth.txt").is_file():
             depth_times_s, files = _read_list(folder / "depth.txt")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from stadia.core.errors import ConfigError, DataError, summarize_exception
 from stadia.core.recording import Recording
 from stadia.datasets.config import SourceOptions
 from stadia.datasets.frame_store import ReportProgress
-from stadia.datasets.lens_distortion import RADTAN, DistortedCamera, make_undistortion
+from stadia.datasets.lens_distortion import RADTAN, DistortedCamera
 from stadia.datasets.open_dataset import DatasetFormat, select_names
 from stadia.datasets.recordings import CalibratedRecording, Intrinsics, make_K
-from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.video_camera import UserCamera
-from stadia.datasets.video.video_decoding import VideoFrame
-from stadia.datasets.video.video_files import FrameSource, open_frames, read_segment
+from stadia.datasets.video.video_decoding import VideoFrame, hash_video
+from stadia.datasets.video.video_files import FrameSource, open_frames
 from stadia.files.image_io import decode_image
 from stadia.files.input_files import PARSER_ERRORS, check_input_file
 
@@ -84,7 +82,7 @@ class Waymo(DatasetFormat):
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
         """Return the first images of each segment, without the cache."""
-        return [_sample_segment(segment, options) for segment in self._find_segments(path, options)]
+        return [_add_poses(segment.sample(options), segment) for segment in self._find_segments(path, options)]
 
     def _find_segments(self, path: Path, options: SourceOptions) -> Iterator[WaymoSegment]:
         """Yield the segments one after the other: each holds its poses while it is opened."""
@@ -112,15 +110,7 @@ def _name_segment(path: Path, file: Path) -> str:
     return file.stem if folder == path else f"{folder.name}/{file.stem}"
 
 
-def _sample_segment(segment: WaymoSegment, options: SourceOptions) -> Recording:
-    frames = segment.stream(options)
-    first = next(frames)
-    camera = segment.read_camera(options, *first.image.shape[:2])
-    return _add_poses(read_segment(segment.name, chain([first], frames), camera, options), segment)
-
-
-def _add_poses(recording: Recording, segment: WaymoSegment) -> Recording:
-    assert isinstance(recording, CalibratedRecording)
+def _add_poses(recording: CalibratedRecording, segment: WaymoSegment) -> Recording:
     recording.poses = segment.locate_camera()[[recording.number(index) for index in range(len(recording))]]
     return recording
 
@@ -170,9 +160,6 @@ class WaymoSegment(FrameSource):
     def estimate_count(self) -> int | None:
         return len(self.moments[TIME_US])
 
-    def count_lost(self, decoded: int) -> int:
-        return 0  # an image that is damaged is refused
-
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
         return (self._read_lens().fingerprint(),)
 
@@ -184,8 +171,7 @@ class WaymoSegment(FrameSource):
             raise DataError(self.path, found=found, expected=expected, fix=_FIX)
         if not lens.coefficients.any():
             return UserCamera(Intrinsics(lens.K, height, width))
-        undistortion = make_undistortion(lens, self._calibration_file)
-        return UserCamera(undistortion.intrinsics, undistortion)
+        return UserCamera.of_lens(lens, self._calibration_file)
 
     def _read_lens(self) -> DistortedCamera:
         row = self.calibration

@@ -41,6 +41,12 @@ class UserCamera:
     intrinsics: Intrinsics
     undistortion: Undistortion | None = None
 
+    @staticmethod
+    def of_lens(lens: DistortedCamera, where: object) -> UserCamera:
+        """Return the camera of frames of a lens, whose distortion is removed."""
+        undistortion = make_undistortion(lens, where)
+        return UserCamera(undistortion.intrinsics, undistortion)
+
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return a frame (H, W, 3) without the distortion of its lens; the frame itself without any."""
         return image if self.undistortion is None else self.undistortion(image)
@@ -62,9 +68,9 @@ def read_user_camera(
     if not config.undistort:
         _warn_distorted(source, lens.corner_shift_px)
         return UserCamera(Intrinsics(lens.K, height, width))
-    undistortion = make_undistortion(lens, source)
-    _report_undistortion(source, lens.model, lens.corner_shift_px, float(undistortion.new_K[0, 0]))
-    return UserCamera(undistortion.intrinsics, undistortion)
+    camera = UserCamera.of_lens(lens, source)
+    _report_undistortion(source, lens.model, lens.corner_shift_px, float(camera.intrinsics.K[0, 0]))
+    return camera
 
 
 @cache  # once for each video

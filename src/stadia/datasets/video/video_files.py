@@ -37,7 +37,6 @@ from stadia.datasets.masks.mask_files import resize_masks
 from stadia.datasets.open_dataset import DatasetFormat
 from stadia.datasets.recordings import CalibratedRecording, ImageRecording
 from stadia.datasets.video import frame_selection
-from stadia.datasets.video.content_hash import hash_video
 from stadia.datasets.video.frame_selection import FrameSelection, FrameSelector
 from stadia.datasets.video.video_camera import UserCamera, find_lens, read_user_camera
 from stadia.datasets.video.video_decoding import (
@@ -45,6 +44,7 @@ from stadia.datasets.video.video_decoding import (
     VideoFrame,
     count_lost_frames,
     estimate_frame_count,
+    hash_video,
     stream_segment,
     stream_video,
 )
@@ -247,8 +247,8 @@ class FrameSource:
         raise NotImplementedError
 
     def count_lost(self, decoded: int) -> int:
-        """Return how many frames are missing at the end, of those that the file names."""
-        raise NotImplementedError
+        """Return how many frames are missing at the end, of those that the file names; 0 where that is refused."""
+        return 0
 
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
         """Return the camera of frames of this size. Raises DataError without one."""
@@ -257,6 +257,13 @@ class FrameSource:
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
         """Return what of a lens determines the decoded frames; empty for a pinhole."""
         raise NotImplementedError
+
+    def sample(self, options: SourceOptions) -> VideoSegment:
+        """Return its first frames, without the cache."""
+        frames = self.stream(options)
+        first = next(frames)
+        camera = self.read_camera(options, *first.image.shape[:2])
+        return read_segment(self.name, chain([first], frames), camera, options)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from stadia.datasets.image_files import IMAGE_SUFFIXES
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, RADTAN, DistortedCamera, make_undistortion
 from stadia.datasets.recordings import MAX_FOCAL_PX, Intrinsics, check_K
 from stadia.datasets.text_files import FileEntry, read_typed_json
-from stadia.datasets.video.content_hash import hash_source
 from stadia.datasets.video.map_geometry import MAX_FOCAL_DIFFERENCE, MEDIAN_DEPTH, MIN_SEEN, MapGeometry
+from stadia.datasets.video.video_decoding import hash_source
 from stadia.files.array_files import read_npz
 from stadia.files.image_io import decode_image
 from stadia.files.input_files import read_bytes
@@ -133,7 +133,7 @@ class _MapRecord(FileEntry):
 class StoredMap:
     """A map in its folder.
 
-    source, fingerprint: name of the video, and `content_hash.hash_source` of it.
+    source, fingerprint: name of the video, and `hash_source` of it.
     names: of all frames of the video.  status: of each, see `mapping.frame_poses.FrameStatus`.
     poses: (N, 4, 4) T_world_camera, up to scale; NaN where a frame is lost.
     road: None where the camera follows none that can be measured.

@@ -211,3 +211,50 @@ def _may_follow(first: Finding, finding: Finding) -> bool:
     if finding.severity is Severity.NOTE or finding.code in NEVER_A_CAUSE:
         return False
     return finding.code == first.code or find_link(finding.code) in EFFECTS[find_link(first.code)]
+
+
+NOT_CHECKED = "N01"  # code of the note about a check that could not run
+SAMPLED = "N02"  # code of the note about data of which a sample was checked
+
+
+class NotChecked(Exception):
+    """A check lacks what it compares with; the message names it.
+
+    hides: a common mistake that would go unnoticed.  is_out_of_time: whether it lacks time.
+    """
+
+    def __init__(self, reason: str, *, hides: str = "", is_out_of_time: bool = False) -> None:
+        super().__init__(reason)
+        self.hides = hides
+        self.is_out_of_time = is_out_of_time
+
+
+def make_not_checked(
+    check: str,
+    reason: str,
+    where: str = "",
+    *,
+    hides: str = "",
+    is_out_of_time: bool = False,
+    case: str = "",
+    values: dict[str, object] | None = None,
+) -> Finding:
+    """Return N01: what could not be checked, and why. The evidence has `check` and `reason` alone.
+
+    case, values: of the entry, where it is not about data.
+    """
+    evidence: dict[str, object] = {"check": check, "reason": reason}
+    if hides:
+        evidence["hides"] = hides
+    if is_out_of_time:
+        evidence["is_out_of_time"] = True
+    return make_finding(
+        NOT_CHECKED,
+        Severity.NOTE,
+        f"{check}: {reason}",
+        "something to compare with",
+        case=case,
+        values=values,
+        where=where,
+        evidence=evidence,
+    )

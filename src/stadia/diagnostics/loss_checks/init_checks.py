@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stadia.core.types import DepthScale, is_temporal
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.training_start import PredictsMotion, TrainingStart
 from stadia.diagnostics.monitors.prediction_monitors import MAX_OUT_OF_VIEW, MAX_SMOOTHNESS_SHARE
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.two_view_geometry import (
     Array,
     detect_features,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from stadia.core.errors import summarize_exception
-from stadia.diagnostics.catalog import make_finding, sort_findings
+from stadia.diagnostics.catalog import NotChecked, make_finding, make_not_checked, sort_findings
 from stadia.diagnostics.finding import Finding, Severity, merge_findings
 from stadia.diagnostics.loss_checks.added_term_checks import ADDED_PROPERTIES
 from stadia.diagnostics.loss_checks.init_checks import INIT_CHECKS
@@ -27,7 +27,6 @@ from stadia.diagnostics.loss_checks.training_start import (
     check_bf16_loss,
     check_one_batch,
 )
-from stadia.diagnostics.not_checked import NotChecked, make_not_checked
 
 PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 

@@ -15,10 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding, make_not_checked
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, Outputs, total_of
-from stadia.diagnostics.not_checked import NotChecked, make_not_checked
 from stadia.losses.loss_report import find_loss_errors
 
 MAX_BELOW_TRUTH = 0.003  # of the range along an axis: rounding and blur have .002, a loss that favors near depth .006

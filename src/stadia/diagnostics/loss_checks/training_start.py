@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from stadia.core.types import Batch, DepthScale
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.loss_case import map_tensors
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.recipe import AnyRecipe

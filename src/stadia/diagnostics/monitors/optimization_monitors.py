@@ -14,6 +14,7 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.persistence import (
     ROWS,
+    Monitor,
     PersistenceCounter,
     PersistentMonitor,
     Reading,
@@ -83,7 +84,7 @@ class LossSpikeMonitor:
         return warn_at(step, "T01", measured, f"at most {MAX_SPIKE:g} times", where=samples, loss=loss, times=times)
 
 
-class UpdateRatioMonitor:
+class UpdateRatioMonitor(Monitor):
     """T02: checks `train/update_ratio` of each logged step, and `train/loss` of the next one."""
 
     def __init__(self) -> None:
@@ -91,7 +92,6 @@ class UpdateRatioMonitor:
         self.large: tuple[int, float] | None = None  # step and ratio of the row before, where it was large
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         ratio, loss = row.get("train/update_ratio"), row.get("train/loss")
         if ratio is None or loss is None:  # rows of a validation have neither
             return None
@@ -113,7 +113,7 @@ def report_not_finite(step: int, error: NotFiniteError) -> Finding:
     return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
 
 
-class StallMonitor:
+class StallMonitor(Monitor):
     """T09, T10, T11: checks `train/lr`, `train/gradient_norm` and `train/loss` of logged steps."""
 
     def __init__(self) -> None:
@@ -121,7 +121,6 @@ class StallMonitor:
         self.loss = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         rate, norm, loss = (row.get(f"train/{name}") for name in ("lr", "gradient_norm", "loss"))
         if loss is None:
             return None
@@ -141,7 +140,7 @@ class StallMonitor:
         return None
 
 
-class LearningRateMonitor:
+class LearningRateMonitor(Monitor):
     """T14: checks `train/lr` of logged steps."""
 
     def __init__(self) -> None:
@@ -149,7 +148,6 @@ class LearningRateMonitor:
         self.rows = self.low_rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         rate = row.get("train/lr")
         if rate is None:
             return None
@@ -192,7 +190,7 @@ class DataLoadingMonitor(PersistentMonitor):
         return Reading("T16", is_bad, measured, f"at most {MAX_LOADING_SHARE:.0%}", evidence)
 
 
-class TimingMonitor:
+class TimingMonitor(Monitor):
     """T06: `time/...` are inconsistent (parts by the device clock, the step by the host clock), or `speed/of_peak/...`
     is beyond the peak of the machine.
     """
@@ -201,7 +199,6 @@ class TimingMonitor:
         self.rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         return self._check_parts(step, row) or self._check_peak(step, row)
 
     def _check_parts(self, step: int, row: Row) -> Finding | None:
@@ -228,7 +225,7 @@ class TimingMonitor:
         return make_finding("T06", Severity.WARN, measured, expected, evidence=evidence)
 
 
-class ConstantTermMonitor:
+class ConstantTermMonitor(Monitor):
     """L21: finds a `train/term/NAME` that is constant to the last digit while the loss is not. A term of 0 may start
     later.
     """
@@ -239,7 +236,6 @@ class ConstantTermMonitor:
         self.loss = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if loss is None or len(terms) < 2:
             return None
@@ -254,14 +250,13 @@ class ConstantTermMonitor:
         return warn_at(step, "L21", measured, "a term that changes with the batch", where=name, **{name: same[name]})
 
 
-class TermSumMonitor:
+class TermSumMonitor(Monitor):
     """L23: compares `train/loss` with the sum of its `train/term/NAME`."""
 
     def __init__(self) -> None:
         self.rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         terms, loss = get_logged_parts(row, "term"), row.get("train/loss")
         if not terms or loss is None or not math.isfinite(loss):
             return None
@@ -273,14 +268,13 @@ class TermSumMonitor:
         return warn_at(step, "L23", measured, f"the same within {MAX_SUM_GAP:.0%}", loss=loss, sum=total, **terms)
 
 
-class ProportionalTermsMonitor:
+class ProportionalTermsMonitor(Monitor):
     """C10: compares the unweighted terms of logged steps pairwise, since weights may be rebalanced at any step."""
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         terms = get_logged_parts(row, "term")
         if len(terms) < 2:
             return None

@@ -98,7 +98,15 @@ class Reading:
     evidence: Mapping[str, float] = field(default_factory=dict)
 
 
-class PersistentMonitor:
+class Monitor:
+    """Base of monitors of logged rows."""
+
+    def on_row(self, step: int, row: Row) -> Finding | None:
+        """Read a logged row; return the finding that it causes, or that of a state that persists; else None."""
+        raise NotImplementedError
+
+
+class PersistentMonitor(Monitor):
     """Base of monitors that warn once `read` is bad in `min_rows` consecutive rows, or in as many validations."""
 
     min_rows, unit = ROWS, "for {} rows"
@@ -111,7 +119,6 @@ class PersistentMonitor:
         raise NotImplementedError
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding of a state that persists, once."""
         reading = self.read(row)
         if reading is None or not self.persists(step, row, reading.is_bad):
             return None
@@ -166,7 +173,7 @@ def limit(
     return Rule(code, name, lambda v: v < at_least or v > at_most, message, expected + note, improves)
 
 
-class PersistentRule:
+class PersistentRule(Monitor):
     """Reports a rule after ROWS consecutive bad rows."""
 
     def __init__(self, rule: Rule) -> None:
@@ -179,7 +186,6 @@ class PersistentRule:
         return {} if value is None else {"": value}
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding of a state that persists, once."""
         values = self.read(row)
         bad = [part for part, value in values.items() if self.persists[part](step, row, self.rule.is_bad(value))]
         if not bad:
@@ -194,14 +200,13 @@ class PersistentPartRule(PersistentRule):
         return get_logged_parts(row, self.rule.name)
 
 
-class ValidationRule:
+class ValidationRule(Monitor):
     """Reports a rule after VALIDATIONS consecutive bad validations, none of which improves on the one before."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule, self.persists, self.before = rule, PersistenceCounter(VALIDATIONS), math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding of a validation score that persists, once."""
         value = row.get(f"val/{self.rule.name}")
         if value is None:
             return None

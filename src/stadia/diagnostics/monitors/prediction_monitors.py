@@ -15,6 +15,7 @@ from stadia.diagnostics.monitors.persistence import (
     IMPROVES,
     ROWS,
     VALIDATIONS,
+    Monitor,
     PersistenceCounter,
     PersistentMonitor,
     Reading,
@@ -159,7 +160,7 @@ class SmoothnessMonitor(PersistentMonitor):
         return Reading("R20", share > MAX_SMOOTHNESS_SHARE, measured, expected, evidence)
 
 
-class ValidationWarpMonitor:
+class ValidationWarpMonitor(Monitor):
     """S21 and P20: checks `val/warped_over_unwarped`, which has no auto-mask, and `val/motion_along`.
 
     Motion is checked only where warping reduces the residual: before it is learned, its direction is arbitrary.
@@ -170,7 +171,6 @@ class ValidationWarpMonitor:
         self.along_before = math.nan
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         along, ratio = row.get("val/motion_along"), row.get("val/warped_over_unwarped")
         if ratio is None:
             return None
@@ -195,7 +195,7 @@ class ValidationWarpMonitor:
         return warn_at(step, "P20", measured, "1 where it is correct, 0 where nothing is learned yet", along=along)
 
 
-class DepthScaleMonitor:
+class DepthScaleMonitor(Monitor):
     """M23: compares `depth/median` of the last ROWS logged steps with that of the first ones past the start."""
 
     def __init__(self) -> None:
@@ -204,7 +204,6 @@ class DepthScaleMonitor:
         self.last: deque[float] = deque(maxlen=ROWS)
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         median = row.get("train/depth/median")
         if median is None or not self.is_past_start(step, row):
             return None
@@ -256,7 +255,7 @@ class ConstantUncertaintyMonitor(PersistentMonitor):
         return Reading("U01", is_bad, measured, expected, {"p10": low, "p50": middle, "p90": high})
 
 
-class UncertaintyOnlyMonitor:
+class UncertaintyOnlyMonitor(Monitor):
     """U02: compares warped_over_unwarped with its value before Sigma had moved."""
 
     def __init__(self) -> None:
@@ -265,7 +264,6 @@ class UncertaintyOnlyMonitor:
         self.persists = PersistenceCounter(1)  # of the medians over rows
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         middle, fit = row.get(f"train/{PERCENTILES[1]}"), row.get("train/warped_over_unwarped")
         if middle is None or fit is None:
             return None

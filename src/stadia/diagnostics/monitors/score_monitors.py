@@ -11,6 +11,7 @@ from itertools import pairwise
 from stadia.diagnostics.finding import Finding
 from stadia.diagnostics.monitors.persistence import (
     IMPROVES,
+    Monitor,
     PersistenceCounter,
     Reading,
     Row,
@@ -66,11 +67,10 @@ MAX_SCALE_SPREAD = 1.25  # largest over smallest factor from predicted to true m
 MAX_TRAINED_RESIDUAL = 0.8  # residual over that of the unwarped images: above it the scale has no meaning yet
 
 
-class RmseMonitor:
+class RmseMonitor(Monitor):
     """C11: compares `val/rmse` with the root of `val/mse` of each validation."""
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         rmse, mse = row.get("val/rmse"), row.get("val/mse")
         if rmse is None or mse is None or not (math.isfinite(rmse) and math.isfinite(mse)):
             return None
@@ -81,14 +81,13 @@ class RmseMonitor:
         return warn_at(step, "C11", measured, f"both within {MAX_RMSE_GAP:.0%}", rmse=rmse, root=root)
 
 
-class FrozenScoresMonitor:
+class FrozenScoresMonitor(Monitor):
     """C12: compares the scores of each validation with those of the one before."""
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         scores = {name: value for name, value in row.items() if name.startswith("val/") and math.isfinite(value)}
         if not scores:
             return None
@@ -100,14 +99,13 @@ class FrozenScoresMonitor:
         return warn_at(step, "C12", measured, "scores that follow the weights", **dict(list(scores.items())[:5]))
 
 
-class ScoreRangeMonitor:
+class ScoreRangeMonitor(Monitor):
     """T12: finds fractions outside of [0, 1], errors below 0, and accuracies that fall with a wider tolerance.
 
     NaN has no range: where nothing is detected yet there is no precision, and NanScoreMonitor finds it if it stays.
     """
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         values = {name: value for name, value in row.items() if name.startswith("val/") and not math.isnan(value)}
         scores = {name.rpartition("/")[2]: value for name, value in values.items()}
         fractions = {name: scores[name] for name in FRACTIONS if name in scores}
@@ -147,14 +145,13 @@ class TrainingCourse:
         return len(steps) >= RISING_VALIDATIONS and all(b[0] < a[0] and b[1] > a[1] for a, b in steps)
 
 
-class OverfittingMonitor:
+class OverfittingMonitor(Monitor):
     """T13: the validation error rises repeatedly while the training loss falls."""
 
     def __init__(self) -> None:
         self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         if math.isfinite(loss := row.get("train/loss", math.nan)):
             self.course.values.append(loss)
         name = next((name for name in MAIN_ERRORS if math.isfinite(row.get(f"val/{name}", math.nan))), None)
@@ -173,14 +170,13 @@ class OverfittingMonitor:
         return warn_at(step, "T13", measured, f"at most {MIN_OVERFIT:g} times", course=course)
 
 
-class RotationMonitor:
+class RotationMonitor(Monitor):
     """O20: the angle between predicted and true rotations rises while the rotation loss falls."""
 
     def __init__(self) -> None:
         self.course = TrainingCourse()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         if (term := row.get("train/term/rotation")) is not None:
             self.course.values.append(term)
         angle = row.get("val/rotation_error_deg")
@@ -209,7 +205,7 @@ class DetectionMonitor(ValidationMonitor):
         return Reading("O21", objects > 0 and detected == 0, measured, expected, {"objects": objects})
 
 
-class NanScoreMonitor:
+class NanScoreMonitor(Monitor):
     """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite.
 
     Where no object is found, found objects have no scores (O21 reports that it stays so); all other scores count.
@@ -220,7 +216,6 @@ class NanScoreMonitor:
         self.finite: set[str] = set()
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         scores = {
             name: value for name, value in row.items() if name.startswith("val/") and not _lacks_objects(name, row)
         }
@@ -258,14 +253,13 @@ class MetricScaleMonitor(ValidationMonitor):
         return Reading("H19", is_off and not metric < IMPROVES * before, measured, expected, evidence)
 
 
-class ForgettingMonitor:
+class ForgettingMonitor(Monitor):
     """T04: compares the `val/NAME/residual` of each data set with its minimum."""
 
     def __init__(self) -> None:
         self.least: dict[str, float] = {}
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         residuals = scores_by_data_set(row, "residual")
         worse = {name: value / self.least[name] for name, value in residuals.items() if self.least.get(name, 0.0) > 0}
         self.least |= {name: min(value, self.least.get(name, value)) for name, value in residuals.items()}
@@ -277,14 +271,13 @@ class ForgettingMonitor:
         return warn_at(step, "T04", measured, expected, where=[name], times=worse[name], residual=residuals[name])
 
 
-class DataSetScaleMonitor:
+class DataSetScaleMonitor(Monitor):
     """T05: compares the `val/NAME/motion_scale` of trained data sets, over two validations."""
 
     def __init__(self) -> None:
         self.before = 1.0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or None."""
         residuals, unwarped = scores_by_data_set(row, "residual"), scores_by_data_set(row, "residual_unwarped")
         if not residuals:
             return None  # no validation

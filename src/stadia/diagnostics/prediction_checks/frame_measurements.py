@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,8 +15,10 @@ from stadia.diagnostics.prediction_checks.point_measurements import (
     MIN_MAPPED_FRAMES,
     PointFrame,
     PointMeasurements,
+    correlate_ranks,
     is_foreground_far,
     measure_points,
+    subtract_row_medians,
 )
 from stadia.diagnostics.preflight.two_view_geometry import (
     TwoViewMotion,
@@ -39,7 +42,6 @@ MATCH_WIDTH = 640  # largest width in pixels of the images in which matches are 
 MIN_MATCH_WIDTH = 128  # smallest width in pixels of such images
 MIN_ROW_PAIRS = 5  # pairs that are compared within rows
 MIN_ROW_MATCHES = 30  # matches of a pair that show how depth changes within rows
-ROW_MATCHES = 12  # matches that count as nearly the same row
 MIN_ROW_PARALLAX_PX = 1.0  # parallax of such a match at MATCH_WIDTH
 MATCH_NOISE_PX = 0.5  # noise of the position of a match
 MIN_ROW_SPREAD = 2.0  # spread of log depth within rows over that by noise: below, the scene itself is a gradient
@@ -271,12 +273,15 @@ def _measure_pair(frame: SampledFrame, mean_map: Map | None) -> _MeasuredPair | 
     triangulated = _triangulate_pair(frame, first, second, motion)
     over_mean = own_correlation = row_correlation = None
     if triangulated is not None:
-        row_correlation = _correlate_in_rows(triangulated, first, predicted)
+        row_correlation = triangulated.correlate(
+            -np.log(predicted), partial(subtract_row_medians, first[triangulated.known, 1])
+        )
     if mean_map is not None:
         mean = _sample_at_matches(mean_map, frame, first)
         over_mean = own / max(_error_px(frame, first, second, motion, mean), 1e-6)
         if triangulated is not None:
-            own_correlation = _correlate_with_matches(triangulated, -np.log(mean), -np.log(predicted))
+            of_mean = -np.log(mean)[triangulated.known]
+            own_correlation = triangulated.correlate(-np.log(predicted), lambda values: values - of_mean)
     return _MeasuredPair(own / max(constant, 1e-6), over_mean, row_correlation, own_correlation)
 
 
@@ -299,6 +304,15 @@ class _TriangulatedMatches:
     log_depth: NDArray[np.float64]
     noise: float
 
+    def correlate(
+        self, log_depth: NDArray[np.float64], less: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> float | None:
+        """Return the rank correlation of triangulated depth and that of a map at all matches (M,), both `less` a part.
+
+        None where they hardly differ then: all of a row are equally far, or the mean map is right.
+        """
+        return correlate_ranks(less(self.log_depth), less(log_depth[self.known]), MIN_ROW_SPREAD * self.noise)
+
 
 def _triangulate_pair(
     frame: SampledFrame, first: NDArray[np.float64], second: NDArray[np.float64], motion: TwoViewMotion
@@ -315,54 +329,6 @@ def _triangulate_pair(
         return None
     noise = float(np.sqrt(np.mean((MATCH_NOISE_PX / parallax_px[known]) ** 2)))
     return _TriangulatedMatches(known, np.log(z[known]), noise)
-
-
-def _correlate_in_rows(
-    matches: _TriangulatedMatches, first: NDArray[np.float64], predicted: NDArray[np.float64]
-) -> float | None:
-    """Return the rank correlation of predicted and triangulated log depth, each less its median in nearly the same row.
-
-    None where all of a row are equally far.
-
-    predicted: (M,) inverse depth at the matches (M, 2).
-    """
-    rows = first[matches.known, 1]
-    measured = _subtract_row_medians(rows, matches.log_depth)
-    depth = _subtract_row_medians(rows, -np.log(predicted[matches.known]))
-    return _correlate_ranks(measured, depth, matches.noise)
-
-
-def _correlate_with_matches(
-    matches: _TriangulatedMatches, mean: NDArray[np.float64], predicted: NDArray[np.float64]
-) -> float | None:
-    """Return the rank correlation of what predicted and triangulated log depth add to the mean map.
-
-    None where the mean map is right. mean, predicted: (M,) log depth at the matches.
-    """
-    mean = mean[matches.known]
-    return _correlate_ranks(matches.log_depth - mean, predicted[matches.known] - mean, matches.noise)
-
-
-def _correlate_ranks(measured: NDArray[np.float64], predicted: NDArray[np.float64], noise: float) -> float | None:
-    """Return the rank correlation; 0 for constant predictions, None where measured values are hardly above noise.
-
-    Values that are equal to a thousandth share their rank.
-    """
-    from scipy.stats import spearmanr  # slow to import
-
-    if float(measured.std()) < MIN_ROW_SPREAD * noise:
-        return None
-    if float(np.ptp(predicted)) < 1e-3:
-        return 0.0
-    return float(spearmanr(measured.round(3), predicted.round(3)).statistic)
-
-
-def _subtract_row_medians(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return values (N,) less the median of those of nearly the same row, ROW_MATCHES of them."""
-    order, less = np.argsort(rows, kind="stable"), values.copy()
-    for part in np.array_split(order, max(len(order) // ROW_MATCHES, 1)):
-        less[part] -= np.median(values[part])
-    return less
 
 
 def _match_pair(frame: SampledFrame) -> tuple[NDArray[np.float64], NDArray[np.float64], TwoViewMotion] | None:

@@ -123,11 +123,13 @@ def compare_points(frame: PointFrame, mean_map: Array | None = None) -> dict[str
     error = float(np.mean(np.abs(residual - np.median(residual))))
     mean = None if mean_map is None else _sample_log_depth(mean_map, *at)
     third = np.quantile(measured, [1 / 3, 2 / 3])
+    in_rows = [subtract_row_medians(y, log_depth) for log_depth in (measured, predicted)]
+    beyond = None if mean is None else correlate_ranks(measured - mean, predicted - mean, MIN_MEASURED_SPREAD)
     return {
         "error": error / max(constant, 1e-6),
-        "correlation": _correlate_ranks(measured, predicted),
-        "row_correlation": _correlate_in_rows(y, measured, predicted),
-        "own_correlation": None if mean is None else _correlate_where_varied(measured - mean, predicted - mean),
+        "correlation": correlate_ranks(measured, predicted),
+        "row_correlation": correlate_ranks(in_rows[0], in_rows[1], MIN_MEASURED_SPREAD),
+        "own_correlation": beyond,
         "holes": _share_of_holes(residual - np.median(residual), x / width, y / height),
         "side": _gap(residual, x < SIDE_SHARE * width, x > (1 - SIDE_SHARE) * width),
         "range": _gap(residual, measured <= third[0], measured >= third[1]),
@@ -141,18 +143,26 @@ def _sample_log_depth(inverse_depth: Array, x: Array, y: Array) -> Array:
     return -np.log(inverse_depth[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)])
 
 
-def _correlate_ranks(measured: Array, predicted: Array) -> float:
-    """Return the rank correlation; 0 for constant predictions."""
+def correlate_ranks(measured: Array, predicted: Array, least_spread: float = 0.0) -> float | None:
+    """Return the rank correlation; 0 for constant predictions, None where measured values spread by less.
+
+    Values that are equal to a thousandth share their rank.
+    """
     from scipy.stats import spearmanr  # slow to import
 
+    if float(measured.std()) < least_spread:
+        return None
     if float(np.ptp(predicted)) < 1e-3:
         return 0.0
     return float(spearmanr(measured.round(3), predicted.round(3)).statistic)
 
 
-def _correlate_where_varied(measured: Array, predicted: Array) -> float | None:
-    """Return the rank correlation; None where the measured values hardly differ."""
-    return None if float(measured.std()) < MIN_MEASURED_SPREAD else _correlate_ranks(measured, predicted)
+def subtract_row_medians(rows: Array, values: Array) -> Array:
+    """Return values (N,) less the median of those of nearly the same row, ROW_POINTS of them."""
+    order, less = np.argsort(rows, kind="stable"), values.copy()
+    for part in np.array_split(order, max(len(order) // ROW_POINTS, 1)):
+        less[part] -= np.median(values[part])
+    return less
 
 
 def _share_of_holes(residual: Array, x: Array, y: Array) -> float:
@@ -169,16 +179,6 @@ def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -
     if min(first.sum(), second.sum()) < MIN_REGION_POINTS:
         return None
     return float(np.median(residual[second]) - np.median(residual[first]))
-
-
-def _correlate_in_rows(y: Array, measured: Array, predicted: Array) -> float | None:
-    """Return the rank correlation of values, each less its median in nearly the same row; None for a gradient."""
-    order = np.argsort(y, kind="stable")
-    less = [values.copy() for values in (measured, predicted)]
-    for part in np.array_split(order, max(len(order) // ROW_POINTS, 1)):
-        for values in less:
-            values[part] -= np.median(values[part])
-    return _correlate_where_varied(less[0], less[1])
 
 
 def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:

@@ -13,13 +13,13 @@ from stadia.diagnostics.catalog import describe_case, make_finding
 from stadia.diagnostics.catalog.entries import Case
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.monitors.prediction_monitors import MAX_AUTO_MASKED
-from stadia.diagnostics.prediction_checks.focal_belief import FocalBelief, check_focal_beliefs
 from stadia.diagnostics.prediction_checks.frame_measurements import (
     MIN_FRAMES,
     MIN_IMAGE_CHANGE,
     MIN_RELATIVE_RANGE,
     FrameMeasurements,
 )
+from stadia.diagnostics.prediction_checks.metric_checks import FocalBelief, check_focal_beliefs
 from stadia.diagnostics.prediction_checks.point_measurements import BEHIND, MIN_MAPPED_FRAMES, PointMeasurements
 from stadia.diagnostics.prediction_checks.training_record import LEARNING_CODES, TrainingRecord
 
@@ -361,58 +361,33 @@ def _ignores_images(measured: FrameMeasurements) -> bool:
     return measured.image_change > MIN_IMAGE_CHANGE and measured.change < MIN_CHANGE
 
 
-Limits = list[tuple[float | None, float, str, str]]  # value, largest allowed, measured, expected
-
-
-def _list_residual_limits(training: TrainingRecord) -> Limits:
-    """Return the limits of the residual: it shows whether depth and motion explain the images."""
+def _list_exceeded(training: TrainingRecord, *limits: tuple[str, float, str, str]) -> list[tuple[str, str]]:
+    """Return what was measured and expected, of each value of the training above its limit."""
+    values = ((getattr(training, name), most, measured, expected) for name, most, measured, expected in limits)
     return [
-        (
-            training.warped_over_unwarped,
-            MAX_FINAL_WARP_RATIO,
-            "the residual of the training images ended at {:.2f} times that of the unwarped ones",
-            f"{MAX_FINAL_WARP_RATIO:g} times in the training",
-        ),
-        (
-            training.validation_warped,
-            MAX_VALIDATION_WARP_RATIO,
-            "the residual of the validation images was {:.2f} times that of the unwarped ones",
-            f"{MAX_VALIDATION_WARP_RATIO:g} times in the validation",
-        ),
-        (
-            training.auto_masked,
-            MAX_AUTO_MASKED,
-            "the auto-mask held {:.0%} of the pixels",
-            f"{MAX_AUTO_MASKED:.0%} of the pixels",
-        ),
-    ]
-
-
-def _list_motion_limits(training: TrainingRecord) -> Limits:
-    """Return the limits of the predicted motion."""
-    return [
-        (
-            training.turn_deg,
-            MAX_FINAL_ROTATION_DEG,
-            "the predicted rotation to the next image ended at {:.0f} degrees",
-            f"{MAX_FINAL_ROTATION_DEG:g} degrees",
-        ),
-        (
-            training.motion_over_depth,
-            MAX_FINAL_MOTION_OVER_DEPTH,
-            "the predicted motion to the next image ended at {:.2g} times the depth",
-            f"{MAX_FINAL_MOTION_OVER_DEPTH:g} times the depth",
-        ),
-    ]
-
-
-def _list_exceeded(limits: Limits) -> list[tuple[str, str]]:
-    """Return what was measured and expected, of each value above its limit."""
-    return [
-        (measured.format(value), f"at most {expected}")
-        for value, most, measured, expected in limits
+        (measured.format(value), f"at most {expected.format(most)}")
+        for value, most, measured, expected in values
         if value is not None and value > most
     ]
+
+
+# Values of `TrainingRecord`, the largest allowed, what is measured and what is expected. The residual shows whether
+# depth and motion explain the images.
+_OF_RESIDUAL = (
+    ("warped_over_unwarped", MAX_FINAL_WARP_RATIO,
+     "the residual of the training images ended at {:.2f} times that of the unwarped ones",
+     "{:g} times in the training"),
+    ("validation_warped", MAX_VALIDATION_WARP_RATIO,
+     "the residual of the validation images was {:.2f} times that of the unwarped ones",
+     "{:g} times in the validation"),
+    ("auto_masked", MAX_AUTO_MASKED, "the auto-mask held {:.0%} of the pixels", "{:.0%} of the pixels"),
+)  # fmt: skip
+_OF_MOTION = (
+    ("turn_deg", MAX_FINAL_ROTATION_DEG,
+     "the predicted rotation to the next image ended at {:.0f} degrees", "{:g} degrees"),
+    ("motion_over_depth", MAX_FINAL_MOTION_OVER_DEPTH,
+     "the predicted motion to the next image ended at {:.2g} times the depth", "{:g} times the depth"),
+)  # fmt: skip
 
 
 def _check_training(training: TrainingRecord) -> Iterator[Finding]:
@@ -421,8 +396,8 @@ def _check_training(training: TrainingRecord) -> Iterator[Finding]:
     if training.steps is not None and training.steps + training.start_steps < MIN_TRAINED_STEPS:
         steps = _describe_steps(training.steps, training.trained_steps)
         reasons.append((steps, f"at least {MIN_TRAINED_STEPS} steps (thousands are usual)"))
-    reasons += _list_exceeded(_list_motion_limits(training))
-    of_residual = _list_exceeded(_list_residual_limits(training))
+    reasons += _list_exceeded(training, *_OF_MOTION)
+    of_residual = _list_exceeded(training, *_OF_RESIDUAL)
     if codes := [code for code in training.codes if code in LEARNING_CODES]:
         of_residual.append((f"the training reported {', '.join(codes)}", f"a training without {' and '.join(codes)}"))
     has_gain = training.depth_gain is not None and training.depth_gain >= MIN_DEPTH_GAIN

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT, RIGHT, Recording
 from stadia.diagnostics.finding import Finding
-from stadia.diagnostics.not_checked import report_incomplete
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, pixel_rays, plane_sweep, triangulate
 from stadia.training.loggers import compose_image_sheet
@@ -62,7 +61,6 @@ def add_image(finding: Finding, draw: Callable[[], bytes]) -> Finding:
     try:
         return replace(finding, image=draw())
     except Exception as error:
-        report_incomplete(f"{finding.code}: no image")
         log.warning("%s has no image (%s: %s)", finding.code, type(error).__name__, error)
         return finding
 

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from stadia.core.recording import LEFT
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, spread_order
 from stadia.diagnostics.preflight.scale_consistency import (
     MAX_BEND,

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from stadia.core.types import Camera
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
-from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
+from stadia.diagnostics.preflight.two_view_geometry import (
+    Array,
+    epipolar_distance_px,
+    rotation_deg,
+    rotation_vector_deg,
+)
 from stadia.geometry.numpy_camera import resize_K
 
 MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
@@ -222,7 +226,7 @@ def _check_field_of_view(camera: Camera) -> Finding | None:
 
 def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     """K07: a pair without rotation is rectified, and shares one K (cx may differ)."""
-    if not survey.stereo or np.linalg.norm(rotation_vector_deg(survey.T_right_left[:3, :3])) > MAX_RECTIFIED_DEG:
+    if not survey.stereo or rotation_deg(survey.T_right_left[:3, :3]) > MAX_RECTIFIED_DEG:
         return
     left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
     width = survey.recording.camera(survey.anchors[0]).width

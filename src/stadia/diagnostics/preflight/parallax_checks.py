@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from stadia.datasets.video.frame_selection import FLOW_WIDTH
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
 from stadia.diagnostics.preflight.two_view_geometry import Array, parallax_px, pixel_rays, rotation_residuals_px
 

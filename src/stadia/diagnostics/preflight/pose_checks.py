@@ -9,9 +9,8 @@ from itertools import permutations, product
 import numpy as np
 
 from stadia.core.recording import LEFT
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
 from stadia.diagnostics.preflight.scale_consistency import (
     LengthSource,
@@ -21,7 +20,7 @@ from stadia.diagnostics.preflight.scale_consistency import (
 )
 from stadia.diagnostics.preflight.scale_errors import check_scale
 from stadia.diagnostics.preflight.time_shift_checks import describe_shift, describe_shifts, find_pose_shift
-from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_vector_deg
+from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_deg
 
 DIRECTION_WARN_DEG = 30.0  # of motion by poses and in images; clean data .1 to .5, 7-Scenes 8
 DIRECTION_STOP_DEG = 60.0  # the same. Wrong conventions have 88 to 180 degrees
@@ -145,8 +144,8 @@ def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
     """Compare given motions T_second_first with those of the matches."""
     pairs = list(zip(given, measured, strict=True))
     directions = [angle_deg(T[:3, 3], motion.t) for T, motion in pairs]
-    sizes = [float(np.linalg.norm(rotation_vector_deg(motion.R))) for _, motion in pairs]
-    errors = [float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3]))) for T, motion in pairs]
+    sizes = [rotation_deg(motion.R) for _, motion in pairs]
+    errors = [rotation_deg(motion.R.T @ T[:3, :3]) for T, motion in pairs]
     rotation_error = np.median(np.array(errors) / np.maximum(sizes, MIN_COMPARED_ROTATION_DEG))
     return PoseFit(float(np.median(directions)), float(rotation_error))
 
@@ -241,10 +240,7 @@ def _is_reversed(survey: RecordingSurvey, steps: list[Step], shifted_deg: float)
             backwards.append(T)
     if len(backwards) < len(steps) or not fit_poses(backwards, motions).is_good:
         return False
-    errors_deg = [
-        float(np.linalg.norm(rotation_vector_deg(motion.R.T @ T[:3, :3])))
-        for T, motion in zip(backwards, motions, strict=True)
-    ]
+    errors_deg = [rotation_deg(motion.R.T @ T[:3, :3]) for T, motion in zip(backwards, motions, strict=True)]
     return float(np.median(errors_deg)) <= shifted_deg
 
 

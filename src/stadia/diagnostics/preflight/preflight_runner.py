@@ -18,9 +18,8 @@ from stadia.core.errors import DataError, StadiaError, summarize_exception
 from stadia.core.recording import Recording
 from stadia.datasets.image_files import ImageSizeError
 from stadia.datasets.open_dataset import open_recordings
-from stadia.diagnostics.catalog import make_finding, sort_findings
+from stadia.diagnostics.catalog import NOT_CHECKED, SAMPLED, NotChecked, make_finding, make_not_checked, sort_findings
 from stadia.diagnostics.finding import Finding, Severity, merge_findings
-from stadia.diagnostics.not_checked import NOT_CHECKED, SAMPLED, NotChecked, make_not_checked, report_incomplete
 from stadia.diagnostics.preflight import CHECKS, PREREQUISITES, SPLIT_CHECKS
 from stadia.diagnostics.preflight.finding_images import add_image, draw_finding
 from stadia.diagnostics.preflight.frame_checks import check_interface
@@ -157,10 +156,8 @@ def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) ->
         findings.append(make_not_checked(name, str(lack), where, hides=lack.hides))
     except (StadiaError, OSError) as error:
         unreadable = error if isinstance(error, StadiaError) else _name_file(error, where)
-        report_incomplete(f"{name}: {unreadable}")
         findings.append(make_unreadable_finding(where, unreadable))
     except Exception as error:  # a check that fails in itself is no reason not to train
-        report_incomplete(f"{name}: the check itself failed")
         findings.append(make_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
     return findings
 

@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 
 from stadia.core.recording import Recording
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import SAMPLED, NotChecked, make_finding
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.not_checked import SAMPLED, NotChecked, is_out_of_time
 from stadia.diagnostics.preflight.finding_images import add_image, draw_frames
 from stadia.diagnostics.preflight.frame_checks import image_digest
 from stadia.diagnostics.preflight.recording_survey import ENOUGH_MATCHES, spread_order
@@ -167,7 +166,7 @@ def _measure_within_time(
     measured = {}
     for position in spread_order(len(frames)):
         measured[position] = measure(*frames[position])
-        if len(measured) < len(frames) and is_out_of_time(until, "splits"):
+        if len(measured) < len(frames) and time.monotonic() > until:
             break
     return [(frames[position], measured[position]) for position in sorted(measured)]
 
@@ -209,7 +208,7 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Findi
     chosen, near = 0, []
     sample = _sample(probes, NEIGHBOR_PROBES)
     for recording, indices, k in (sample[position] for position in spread_order(len(sample))):
-        if chosen and is_out_of_time(until, "splits"):
+        if chosen and time.monotonic() > until:
             break
         chosen, index = chosen + 1, indices[k]
         likeness = thumbnails @ _thumbnail(recording, index)

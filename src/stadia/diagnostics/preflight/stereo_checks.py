@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from stadia.core.recording import RIGHT
-from stadia.diagnostics.catalog import make_finding
+from stadia.diagnostics.catalog import NotChecked, make_finding
 from stadia.diagnostics.finding import WRONG_BASELINE, Finding, Severity
-from stadia.diagnostics.not_checked import NotChecked
 from stadia.diagnostics.preflight.intrinsics_checks import KITTI_BASELINES_M, describe_unequal_focals, is_kitti_camera
 from stadia.diagnostics.preflight.recording_survey import PairMatches, RecordingSurvey
 from stadia.diagnostics.preflight.scale_consistency import LengthSource, compare_scales, has_comparison, list_agreements
@@ -23,7 +22,7 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     gray,
     match_features,
     plane_sweep,
-    rotation_vector_deg,
+    rotation_deg,
 )
 
 MIN_SIDE_MATCHES = 60  # matches between left and right that decide the side
@@ -172,7 +171,7 @@ def _are_both_mirrored(survey: RecordingSurvey) -> str | None:
         if step.by_matches is not None and step.T_second_first is not None and not step.by_matches.planar:
             R = step.T_second_first[:3, :3]
             for errors, change in ((as_given, np.eye(3)), (mirrored, mirror), (turned, turn)):
-                errors.append(float(np.linalg.norm(rotation_vector_deg(step.by_matches.R.T @ change @ R @ change))))
+                errors.append(rotation_deg(step.by_matches.R.T @ change @ R @ change))
     if len(as_given) < MIN_MIRROR_STEPS:
         return None
     given_deg, mirrored_deg, turned_deg = (float(np.median(errors)) for errors in (as_given, mirrored, turned))
@@ -292,7 +291,7 @@ def _other_forms(T_right_left: Array) -> dict[str, Array]:
     rectified, transposed, reordered = np.eye(4), T_right_left.copy(), T_right_left.copy()
     rectified[0, 3] = -np.linalg.norm(T_right_left[:3, 3])
     forms = {INVERTED: np.asarray(np.linalg.inv(T_right_left)), RECTIFIED: rectified}
-    if _rotation_deg(T_right_left) >= MIN_RIG_ROTATION_DEG:
+    if rotation_deg(T_right_left[:3, :3]) >= MIN_RIG_ROTATION_DEG:
         R = Rotation.from_matrix(T_right_left[:3, :3])
         transposed[:3, :3] = R.inv().as_matrix()
         reordered[:3, :3] = Rotation.from_euler("XYZ", R.as_euler("xyz")).as_matrix()
@@ -300,20 +299,16 @@ def _other_forms(T_right_left: Array) -> dict[str, Array]:
     return forms
 
 
-def _rotation_deg(T: Array) -> float:
-    return float(np.linalg.norm(rotation_vector_deg(T[:3, :3])))
-
-
 def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str, dict[str, object]]:
     """Return the case of E04 and its values, by the axis of the baseline and by the forms that fit the matches."""
     T = survey.T_right_left
     axis = "xyz"[int(np.abs(T[:3, 3]).argmax())]
-    rotation_deg = _rotation_deg(T)
-    values: dict[str, object] = {"axis": axis, "rotation": f"{rotation_deg:.2f}"}
+    turned_deg = rotation_deg(T[:3, :3])
+    values: dict[str, object] = {"axis": axis, "rotation": f"{turned_deg:.2f}"}
     values["rows"] = f"{survey.median_row_offset_px:.1f}"
     if axis != "x":
         formula = "t1 - t0, the difference of their positions"
-        if rotation_deg >= MIN_RIG_ROTATION_DEG:
+        if turned_deg >= MIN_RIG_ROTATION_DEG:
             formula = "T_BS1 inv(T_BS0), or t1 - t0"
         case = "body_axes_rectified" if RECTIFIED in fitting else "body_axes"
         return case, {**values, "formula": formula}
@@ -326,7 +321,7 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str, dic
         if form := next((form for form in others if form in fitting), ""):
             return "exchanged_calibration", {**values, "form": form, "rows": f"{others[form]:.1f}"}
         return "wrong_calibration", values
-    return ("not_rectified" if rotation_deg < MIN_RIG_ROTATION_DEG else ""), values
+    return ("not_rectified" if turned_deg < MIN_RIG_ROTATION_DEG else ""), values
 
 
 def _other_rectifications_px(survey: RecordingSurvey) -> dict[str, float]:

@@ -11,7 +11,7 @@ from stadia.core.recording import RIGHT
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import PairMatches, RecordingSurvey, Step
-from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_vector_deg
+from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_deg
 
 MAX_SHIFT = 3  # frames, late and early, that are searched
 MIN_SHIFTED_PX = 0.15  # from the epipolar lines; synchronized 0.04 to 0.28, one frame late 0.25 to 3
@@ -206,5 +206,5 @@ def _rotation_errors_deg(survey: RecordingSurvey, steps: list[Step], shift: int)
             continue
         T = survey.given_motion(first, second)
         if T is not None:
-            errors_deg[step.first] = float(np.linalg.norm(rotation_vector_deg(step.measured.R.T @ T[:3, :3])))
+            errors_deg[step.first] = rotation_deg(step.measured.R.T @ T[:3, :3])
     return errors_deg

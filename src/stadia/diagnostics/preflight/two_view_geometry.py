@@ -139,6 +139,11 @@ def rotation_vector_deg(R: Array) -> Array:
     return np.degrees(cv2.Rodrigues(R)[0].ravel())
 
 
+def rotation_deg(R: Array) -> float:
+    """Return the angle of a (3, 3) rotation."""
+    return float(np.linalg.norm(rotation_vector_deg(R)))
+
+
 def epipolar_distance_px(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:

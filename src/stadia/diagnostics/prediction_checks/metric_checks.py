@@ -1,4 +1,4 @@
-"""Compare the focal length of a camera with what a network, or two sources of scale, make of it."""
+"""Check what metres stand on: the focal length, against what a network or two sources make of it; and the scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
+from stadia.geometry.scale_fit import USABLE_DEVIATION
 
 MAX_BELIEVED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
 BELIEF_SIGMAS = 3.0  # standard deviations of a belief within which it agrees with any camera
@@ -53,3 +54,43 @@ def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> 
         expected = f"focal lengths within a factor of {MAX_BELIEVED_RATIO:g}"
         findings.append(make_finding("K31", Severity.WARN, text, expected, evidence=evidence))
     return findings
+
+
+_SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
+
+
+FIX_WITH_MAP = (
+    "`stadia adapt NETWORK VIDEO`, which trains depth on the map, and measure again; or a second source (a distance,"
+    " speed, LiDAR) that must agree"
+)
+
+
+def check_scale_verdict(verdict: str, sources: str, deviation: float, *, has_map: bool = False) -> list[Finding]:
+    """Return M38 where the scale is doubtful or unusable.
+
+    Args:
+        verdict: of the scale: "usable", "doubtful" or "unusable".
+        sources: what it was measured by.
+        deviation: relative standard deviation.
+        has_map: whether a map lies beside the input, which the fix then does not propose.
+
+    Examples:
+        >>> check_scale_verdict("usable", "height=1.5", 0.03)
+        []
+        >>> [finding.severity.value for finding in check_scale_verdict("doubtful", "height=1.5", 0.14)]
+        ['warn']
+    """
+    severity = _SEVERITIES.get(verdict)
+    if severity is None:
+        return []
+    text = f"the scale by {sources} is {verdict}, +- {deviation:.1%}"
+    return [
+        make_finding(
+            "M38",
+            severity,
+            text,
+            f"a usable scale, +- {USABLE_DEVIATION:.0%}",
+            fix=FIX_WITH_MAP if has_map else None,
+            evidence={"deviation": deviation},
+        )
+    ]
