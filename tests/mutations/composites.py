@@ -167,25 +167,12 @@ ROWS = (
     _case("a JPEG for a cut-out", "C09", _photograph),
     _case("a cut-out without alpha", "C09", _opaque),
     _case("a background that is cut off", "D01", _cut_off),
-    MutationCase(
-        "depth and mask exchanged",
-        ("C08",),
-        Stage.DATA,
+    MutationCase("depth and mask exchanged", ("C08",), Stage.DATA,
         _with_depth(lambda composed_image: composed_image.mask.astype(np.float32)),
-        _with_depth(lambda composed_image: composed_image.depth),
-    ),
-    MutationCase(
-        "depth in [0, 1] for metres",
-        ("C14",),
-        Stage.DATA,
+        _with_depth(lambda composed_image: composed_image.depth)),
+    MutationCase("depth in [0, 1] for metres", ("C14",), Stage.DATA,
         _with_depth(lambda composed_image: composed_image.depth / 80),
-        _with_depth(lambda composed_image: composed_image.depth),
-    ),
-    MutationCase(
-        "a range that ends before the labels do",
-        ("C14",),
-        Stage.DATA,
-        broken=lambda folder: found(composed(folder), (0.25, 10.0)),
-        correct=lambda folder: found(composed(folder)),
-    ),
-)
+        _with_depth(lambda composed_image: composed_image.depth)),
+    MutationCase("a range that ends before the labels do", ("C14",), Stage.DATA,
+        broken=lambda folder: found(composed(folder), (0.25, 10.0)), correct=lambda folder: found(composed(folder))),
+)  # fmt: skip

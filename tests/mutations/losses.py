@@ -297,12 +297,8 @@ TABLE: list[tuple[str, str, str, Callable[[], LossCase]]] = [
     ("a loss with a root over the whole batch", "L04", "a simple one", video(pooled)),
     ("a loss summed over samples", "L05", "a simple one", video(of_each(lambda x: x.mean((1, 2)).sum()))),
     ("a loss summed over pixels", "L06", "a simple one", video(of_each(lambda x: x.sum((1, 2)).mean()))),
-    (
-        "a loss of four sizes, summed over pixels",
-        "L06",
-        "the house's, at four sizes",
-        video(summed(package_loss_at(4)), WITH_PAIR, OutputSpec(sizes=4)),
-    ),
+    ("a loss of four sizes, summed over pixels", "L06", "the house's, at four sizes",
+        video(summed(package_loss_at(4)), WITH_PAIR, OutputSpec(sizes=4))),
     ("a loss with a source that counts twice", "L07", "a simple one", video(two_to_the_first)),
     ("a loss that weighs the right side more", "L08", "a simple one", video(shifted)),
     ("a loss with a root at 0", "L09", "a simple one", video(of_each(lambda x: x.sqrt().mean()))),
@@ -318,31 +314,19 @@ TABLE: list[tuple[str, str, str, Callable[[], LossCase]]] = [
     ("a loss that reads what has no label", "L18", "labels", depth(labels_everywhere)),
     ("a minimum over colors and sources", "L19", "a simple one", video(least_of_nine)),
     ("a minimum over the means of images", "L16", "a simple one", video(least_of_means)),
-    (
-        "the mean of an image over its map of uncertainty",
-        "L16",
-        "one with uncertainty",
-        video(uncertainty_loss(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING),
-    ),
-    (
-        "residuals without an axis of channels over a map with one: every sample over every other's Sigma",
-        "L04",
-        "one with uncertainty",
-        video(uncertainty_loss(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING),
-    ),
-    (
-        "residuals times uncertainty",
-        "U07",
-        "one with uncertainty",
-        video(uncertainty_loss(lambda r, sigma: r * sigma), VIDEO, DOUBTING),
-    ),
+    ("the mean of an image over its map of uncertainty", "L16", "one with uncertainty",
+        video(uncertainty_loss(lambda r, sigma: r.mean((1, 2, 3), keepdim=True) / sigma), VIDEO, DOUBTING)),
+    ("residuals without an axis of channels over a map with one: every sample over every other's Sigma", "L04",
+        "one with uncertainty", video(uncertainty_loss(lambda r, sigma: r[:, 0] / sigma), VIDEO, DOUBTING)),
+    ("residuals times uncertainty", "U07", "one with uncertainty",
+        video(uncertainty_loss(lambda r, sigma: r * sigma), VIDEO, DOUBTING)),
     ("smoothness of metres", "L24", "one that smooths", video(smoothed(torch.reciprocal), WITH_PAIR)),
     ("smoothness summed over pixels", "L06", "one that smooths", video(smoothed(summed_slopes), WITH_PAIR)),
     ("similarity with constants for 255", "L25", "one of similarity", video(similar(255.0))),
     ("a loss that inverts motion", "L01 P01", "a simple one", video(inverted)),
     ("a loss that holds motion still", "P01", "a simple one", video(static_camera)),
     ("a loss with brightness on the source", "B01", "the house's, exposed", video(on_the_source, VIDEO, EXPOSED)),
-]
+]  # fmt: skip
 
 
 @cache

@@ -85,41 +85,21 @@ def a_bus(semantic: NDArray[np.uint8], instance: NDArray[np.uint8]) -> Masks:
 
 
 MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
-    "the camera looks at the sky": (
-        painted(23),
-        range(FRAMES),
-        {"H01", "H02"},
-        "8 of 8 frames show no road, such as frame 100",
-    ),
-    "the road is seen in three frames alone": (
-        painted(23),
-        range(3, FRAMES),
-        {"H01"},
-        "5 of 8 frames show no road, such as frame 103",
-    ),
-    "no objects": (
-        an_empty_road,
-        range(FRAMES),
-        {"H02"},
-        "8 of 8 frames show no object of known height (0 objects), such as frame 100",
-    ),
-    "no mask file": (
-        lambda s, i: None,
-        range(2, 4),
-        {"H03"},
-        "masks of 2 of 8 frames cannot be used, such as frame 102: no mask file",
-    ),
+    "the camera looks at the sky": (painted(23), range(FRAMES), {"H01", "H02"},
+        "8 of 8 frames show no road, such as frame 100"),
+    "the road is seen in three frames alone": (painted(23), range(3, FRAMES), {"H01"},
+        "5 of 8 frames show no road, such as frame 103"),
+    "no objects": (an_empty_road, range(FRAMES), {"H02"},
+        "8 of 8 frames show no object of known height (0 objects), such as frame 100"),
+    "no mask file": (lambda s, i: None, range(2, 4), {"H03"},
+        "masks of 2 of 8 frames cannot be used, such as frame 102: no mask file"),
     "no masks": (lambda s, i: None, range(FRAMES), {"H03"}, "none of 8 sampled frames has masks: no mask file"),
     "masks of a cropped image": (lambda s, i: (s[:, :60], i[:, :60]), range(5, 6), {"H03"}, "frame 105: "),
     "a class without a prior": (a_bus, range(1, 3), {"H04"}, "2 of class bus, such as in frame 101"),
-    "stored mirrored": (
-        lambda s, i: (s[:, ::-1], i[:, ::-1]),
-        range(FRAMES),
-        {"H16"},
-        "in 8 of 8 frames the image's edges fit",
-    ),
+    "stored mirrored": (lambda s, i: (s[:, ::-1], i[:, ::-1]), range(FRAMES), {"H16"},
+        "in 8 of 8 frames the image's edges fit"),
     "stored upside down": (lambda s, i: (s[::-1], i[::-1]), range(6, FRAMES), {"H05"}, "of frame 106 less than half"),
-}
+}  # fmt: skip
 
 
 def _case(name: str) -> MutationCase:

@@ -229,37 +229,21 @@ class NormalizedAsBefore(Normalized):
 
 TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
     ("K of a quarter of the images", "K20", lambda: look(Toy(), another_camera(0.25)), "plain"),
-    (
-        "a pair whose images are all of the width apart",
-        "S01",
-        lambda: look(of(start_m=0.4), batch(("stereo",))),
-        "pair",
-    ),
+    ("a pair whose images are all of the width apart", "S01", lambda: look(of(start_m=0.4), batch(("stereo",))),
+        "pair"),
     ("depth that starts at 300 m", "M01", lambda: look(of(start_m=300.0)), "plain"),
     ("depth that starts in a clamp", "M02", lambda: look(Saturated()), "plain"),
     ("a fifth of the labels beyond the range", "M03", lambda: look(Toy(), far_labels()), "plain"),
-    (
-        "a range that ends before the scene",
-        "M03",
-        lambda: look(Toy(), unlabeled_pair(), depth_range_m=(0.1, 3.0)),
-        "unlabeled",
-    ),
-    (
-        "a range that begins behind the scene",
-        "M03",
-        lambda: look(Toy(), unlabeled_pair(), depth_range_m=(20.0, 100.0)),
-        "unlabeled",
-    ),
+    ("a range that ends before the scene", "M03", lambda: look(Toy(), unlabeled_pair(), depth_range_m=(0.1, 3.0)),
+        "unlabeled"),
+    ("a range that begins behind the scene", "M03", lambda: look(Toy(), unlabeled_pair(), depth_range_m=(20.0, 100.0)),
+        "unlabeled"),
     ("a pair that starts at 1/5 of its depth", "M01", lambda: look(of(start_m=1.6), unlabeled_pair()), "unlabeled"),
     ("a pair that starts at 12 times its depth", "M01", lambda: look(of(start_m=95.0), unlabeled_pair()), "unlabeled"),
     ("a pose head without its scale", "P02", lambda: look(of(motion_scale=30.0)), "plain"),
     ("a gain that starts at 1.3", "B02", lambda: look(type("One", (Exposing,), {"gain": 1.3})()), "exposing"),
-    (
-        "a gain that starts at 1.3, in a combined loss",
-        "B02",
-        lambda: look(type("Combined", (ExposingCombined,), {"gain": 1.3})()),
-        "exposing",
-    ),
+    ("a gain that starts at 1.3, in a combined loss", "B02",
+        lambda: look(type("Combined", (ExposingCombined,), {"gain": 1.3})()), "exposing"),
     ("smoothness of a thousand times", "R01", lambda: look(of(smoothness=30.0)), "plain"),
     ("an optimizer without the pose network", "T20", lambda: look(Forgetful()), "plain"),
     ("an optimizer with a network twice", "T21", lambda: look(Twice()), "plain"),
@@ -277,7 +261,7 @@ TABLE: list[tuple[str, str, Callable[[], list[Finding]], str]] = [
     ("K of an image 2.4 times as large", "K20", lambda: look(Toy(), another_camera(2.4)), "plain"),
     ("batch statistics of one image", "T33", lambda: look(Normalized(), take_samples(batch(), 1)), "alone"),
     ("batch statistics of two small images", "T33", lambda: look(NormalizedSmall(), take_samples(batch(), 2)), "two"),
-]
+]  # fmt: skip
 
 SOUND: dict[str, Callable[[], list[Finding]]] = {
     "pair": lambda: look(Toy(), batch(("stereo",))),
