@@ -15,7 +15,7 @@ from rich.console import Console
 from stadia.core import seeds
 from stadia.core.errors import ConfigError, DataError, RunError
 from stadia.core.types import Batch
-from stadia.diagnostics.catalog import CATALOG, describe_case
+from stadia.diagnostics.catalog import CATALOG, NOT_CHECKED, SAMPLED, describe_case, make_not_checked
 from stadia.diagnostics.finding import TRAIN_ANYWAY, Finding, OnStop, Severity, Stage, append_finding, write_findings
 from stadia.diagnostics.loss_checks.loss_check_runner import (
     check_losses,
@@ -25,7 +25,6 @@ from stadia.diagnostics.loss_checks.loss_check_runner import (
 )
 from stadia.diagnostics.loss_checks.training_start import TrainingStart
 from stadia.diagnostics.monitors.training_monitor import read_kept_findings
-from stadia.diagnostics.catalog import NOT_CHECKED, SAMPLED, make_not_checked
 from stadia.process.shown_progress import SHOWN_PROGRESS
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes import RECIPES
