@@ -25,6 +25,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 TEXTS = {".json", ".jsonl", ".txt", ".csv", ".md", ".html", ".yaml", ".ply"}
 MASKS = (
+    (r'("(?:[^"]*_ms|milliseconds[^"]*|time)": )\{[^{}]*\}', r"\1MASKED"),
     (r"\d{4}-\d\d-\d\d[T _-][\d:.]+(?:[+-]\d\d:?\d\d|Z)?", "TIME"),
     (
         r'("[^"]*(?:seconds|_s|wall|memory|_mb|version|code|commit|started|finished|host|pid)[^"]*": )[^,\n}\]]+',
