@@ -14,9 +14,8 @@ from mutations.mutation import MutationCase
 
 from stadia.diagnostics.finding import Finding, Stage
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.data.composite_survey import survey_composites
 from stadia.overlay.data.composites import CompositeSplits, open_composites
-from stadia.overlay.label_checks import check_composites
+from stadia.overlay.label_checks import check_composites, survey_composites
 
 RANGE_M = (0.25, 80.0)
 Break = Callable[[Path, OverlayDataConfig], OverlayDataConfig]

@@ -28,8 +28,8 @@ from stadia.losses.metric_scale import MetricScaleLoss
 from stadia.losses.reprojection import TorchReprojector
 from stadia.losses.selfsup_loss import SelfSupervisedLoss
 from stadia.losses.sparse_depth import SparseDepthLoss
-from stadia.overlay.loss_case import make_overlay_case
 from stadia.overlay.losses import OverlayLoss
+from stadia.overlay.recipe import make_overlay_case
 
 PACKAGE_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig())
 TORCH_LOSS = SelfSupervisedLoss(SelfSupervisedLossConfig(), reprojector=TorchReprojector)

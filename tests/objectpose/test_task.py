@@ -29,9 +29,8 @@ from stadia.objectpose.data.bop import read_results
 from stadia.objectpose.data.object_data import training_image_facts
 from stadia.objectpose.data.object_folder import ObjectFolder
 from stadia.objectpose.data.object_labels import ObjectSubset
-from stadia.objectpose.drawing import draw_objects
 from stadia.objectpose.metrics import ImageComparison, PosedObjects
-from stadia.objectpose.predictions import ObjectPredictions
+from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.scores import boxes_to_objects, collect_score
 from stadia.objectpose.world.tableworld_writer import write_tableworld

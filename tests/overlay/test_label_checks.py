@@ -11,9 +11,8 @@ import pytest
 from mutations.composites import composed, cut
 
 from stadia.overlay.config import OverlayDataConfig
-from stadia.overlay.data.composite_survey import CompositeSurvey, survey_composites
 from stadia.overlay.data.composites import open_composites
-from stadia.overlay.label_checks import check_composites
+from stadia.overlay.label_checks import CompositeSurvey, check_composites, survey_composites
 
 
 @pytest.fixture

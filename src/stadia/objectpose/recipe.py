@@ -32,7 +32,6 @@ from stadia.objectpose.boxes import Symmetry
 from stadia.objectpose.config import DetectionConfig, ObjectPoseConfig
 from stadia.objectpose.data.object_data import ObjectBatch, ObjectData, open_objects
 from stadia.objectpose.data.object_samples import ObjectInputs, ObjectTargets
-from stadia.objectpose.drawing import draw_objects
 from stadia.objectpose.ground_truth import (
     ground_truth_objects,
     image_objects,
@@ -59,6 +58,7 @@ from stadia.objectpose.network import (
     predict_object_class,
     score_classes,
 )
+from stadia.objectpose.predictions import draw_objects
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
 

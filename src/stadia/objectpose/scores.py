@@ -25,7 +25,6 @@ from stadia.objectpose.data.bop_models import BopModel
 from stadia.objectpose.data.kitti_boxes import KittiObjectImages
 from stadia.objectpose.data.object_labels import EstimatedBox, ObjectBox, ObjectImages, Points
 from stadia.objectpose.data.open_objects import BOX_FORMATS, detect_object_format, open_object_images
-from stadia.objectpose.drawing import draw_objects
 from stadia.objectpose.metrics import (
     NOCS_COMPAT_RULES,
     BoolArray,
@@ -39,7 +38,7 @@ from stadia.objectpose.metrics import (
     matched_scores,
     mean_average_precisions,
 )
-from stadia.objectpose.predictions import ObjectPredictions
+from stadia.objectpose.predictions import ObjectPredictions, draw_objects
 
 # -- recall by the distance of model points (ADD, ADD-S)
 

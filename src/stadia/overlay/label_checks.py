@@ -2,12 +2,235 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from stadia.core.errors import DataError
+from stadia.datasets.image_files import hash_file
 from stadia.diagnostics.catalog import make_finding, sort_findings
 from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.label_checks import MAX_LISTED_FILES, list_columns
-from stadia.overlay.data.composite_survey import CompositeSurvey, SharedFactor
+from stadia.overlay.config import OverlayDataConfig
+from stadia.overlay.data.composites import CompositeSplits
+from stadia.overlay.world.composer import CompositeComposer, CompositePair, CompositeSource, placement_size_range
+from stadia.overlay.world.composite_files import CompositeFiles
+from stadia.overlay.world.foregrounds import check_foregrounds, hash_visible_pixels
+from stadia.overlay.world.published_layout import LayoutScan, PublishedComposites
+
+SHARED_FACTORS = ("background", "world", "foreground", "object", "position")
+CHECKED_IMAGES = 40  # images of each split that are composed or read, and foregrounds that are opened
+DEPTHS = 4096  # labels of each image, about, that are held against the range that is scored
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFactor:
+    """One of SHARED_FACTORS: its count in each split, and the names that two splits share."""
+
+    name: str
+    counts: Mapping[str, int]
+    shared: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompositeSurvey:
+    """The result of a survey of composite images.
+
+    images: number of an epoch, by split.  num_checked: how many of these were read.  factors: what the splits share.
+    effective_backgrounds: exp of the entropy of the backgrounds in an epoch of training.
+    source, depth_scale: of the depth.
+    unreadable: (file, fault) of images that cannot be read.  uncut: of foregrounds that cannot be pasted.
+    lossy: (file, what) of labels stored with loss.
+    alike: the statistics of depth and mask where they are equal, else empty.
+    missing: paths of the published layout that are not there.  renamed: folders with other names than in the layout.
+    unscored: share of the depth labels outside of the scored range.  depths: the range that holds 99 % of all.
+    pasted: how large cut-outs are and become; empty where none is pasted.
+    """
+
+    images: Mapping[str, int]
+    num_checked: int
+    factors: tuple[SharedFactor, ...]
+    effective_backgrounds: float
+    source: str
+    depth_scale: str
+    unreadable: tuple[tuple[str, str], ...] = ()
+    uncut: tuple[tuple[str, str], ...] = ()
+    lossy: tuple[tuple[str, str], ...] = ()
+    alike: str = ""
+    missing: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
+    unscored: float = 0.0
+    depths: tuple[float, float] = (0.0, 0.0)
+    pasted: str = ""
+
+    def lines(self) -> list[str]:
+        """Format the table: one line a factor, then the number of backgrounds and the source of the depth."""
+        splits = list(self.images)
+        widths = [max(8, len(split) + 2) for split in splits]
+        head = " " * 12 + "".join(f"{split:>{w}}" for split, w in zip(splits, widths, strict=True)) + "  shared"
+        rows = []
+        for factor in self.factors:
+            counts = "".join(f"{factor.counts[split]:>{w}}" for split, w in zip(splits, widths, strict=True))
+            rows.append(f"{factor.name:12}{counts}{len(factor.shared):>8}")
+        counted = ", ".join(f"{count} of '{split}'" for split, count in self.images.items())
+        what = f"images: {counted}; backgrounds of an epoch, evened out: {self.effective_backgrounds:.1f}"
+        return [head, *rows, what, f"depth: {self.source}, {self.depth_scale}", *([self.pasted] if self.pasted else [])]
+
+
+def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (0.0, math.inf)) -> CompositeSurvey:
+    """Survey the splits: all names, and some images spread evenly over each.
+
+    scored: labels of depth strictly between are trained and scored.
+    """
+    images = overlays.images
+    counts_of = {split: overlays.count_images(split) for split in images}
+    kept = {split: _identify_parts(source, counts_of[split]) for split, source in images.items()}
+    unreadable, lossy = list[tuple[str, str]](), list[tuple[str, str]]()
+    statistics, labels = list[tuple[float, ...]](), list[NDArray[np.float32]]()
+    num_checked = 0
+    for split, source in images.items():
+        sampled = np.linspace(0, counts_of[split] - 1, min(CHECKED_IMAGES, counts_of[split]))
+        for number in np.unique(sampled.round().astype(int)).tolist():
+            num_checked += 1
+            try:
+                image = source.composed(number)
+            except DataError as error:
+                unreadable.append((error.where, f"{error.found}, expected {error.expected}"))
+                continue
+            depth, mask = image.depth, image.mask.astype(np.float64)
+            if isinstance(source, PublishedComposites):
+                raw = source.raw_mask(number)
+                mask = raw / 255
+                lossy += _list_lossy_labels(raw, *source.label_files(number))
+            statistics.append((float(depth.mean()), float(depth.std()), float(mask.mean()), float(mask.std())))
+            known = depth[depth > 0]
+            labels.append(known[:: max(known.size // DEPTHS, 1)])
+    composers = (source for source in images.values() if isinstance(source, CompositeComposer))
+    checked = [check_foregrounds(composer.foregrounds, CHECKED_IMAGES) for composer in composers]
+    uncut = [fault for faults, _ in checked for fault in faults]
+    return CompositeSurvey(
+        images=counts_of,
+        num_checked=num_checked,
+        factors=tuple(_compare_splits(name, {s: parts[name] for s, parts in kept.items()}) for name in SHARED_FACTORS),
+        effective_backgrounds=_count_effective_backgrounds(images["train"], counts_of["train"]),
+        source=overlays.label.source,
+        depth_scale=overlays.label.depth_scale.value,
+        unreadable=tuple(fault for fault in dict.fromkeys(unreadable) if fault not in uncut),
+        uncut=tuple(dict.fromkeys(uncut)),
+        lossy=tuple(lossy),
+        alike=_describe_equal_statistics(statistics),
+        missing=overlays.scan.missing if overlays.scan else (),
+        renamed=_describe_renamed_folders(overlays.scan),
+        pasted=_describe_pasted_sizes(overlays.config, max(longest for _, longest in checked)) if checked else "",
+        **_measure_depth_range(labels, scored),
+    )
+
+
+def _list_lossy_labels(raw_mask: NDArray[np.uint8], depth_file: Path, mask_file: Path) -> list[tuple[str, str]]:
+    """Return the labels of a published image that are stored with loss."""
+    found = []
+    if soft := float(((raw_mask > 0) & (raw_mask < 255)).mean()):
+        found.append((_shorten_path(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"))
+    if depth_file.suffix.lower() != ".png":
+        found.append((_shorten_path(depth_file), "depth as a JPEG of 8 bits"))
+    return found
+
+
+def _measure_depth_range(labels: Sequence[NDArray[np.float32]], scored: tuple[float, float]) -> dict[str, Any]:
+    depths = np.concatenate([*labels, np.zeros(0, np.float32)])
+    if not depths.size:
+        return {}
+    low, high = np.quantile(depths, (0.005, 0.995)).tolist()
+    return {"unscored": float(((depths <= scored[0]) | (depths >= scored[1])).mean()), "depths": (low, high)}
+
+
+def _shorten_path(file: Path) -> str:
+    return "/".join(file.parts[-4:])
+
+
+def _describe_equal_statistics(statistics: Sequence[tuple[float, ...]]) -> str:
+    """Describe mean and deviation where depth (the first two) and mask have the same, to 6 digits; else return ""."""
+    if not statistics:
+        return ""
+    depth, mask = np.array(statistics).mean(0).reshape(2, 2)
+    is_equal = depth.any() and np.allclose(depth, mask, rtol=1e-6, atol=1e-9)
+    return f"mean {depth[0]:.6g}, deviation {depth[1]:.6g}" if is_equal else ""
+
+
+def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, str]]:
+    """Return for each factor {identity: name}.
+
+    Images are identified by content, cut-outs by visible pixels, mirrored or not.
+    """
+    if isinstance(images, CompositeComposer):
+        backgrounds = {
+            (hash_file(background.file) if background.file else background.name): background.name
+            for background in images.backgrounds
+        }
+        worlds = {background.recording.session: background.recording.session for background in images.backgrounds}
+        hashed = [*zip(hash_visible_pixels(images.foregrounds), images.foregrounds, strict=True)]
+        foregrounds = {digest: foreground.name for digest, foreground in hashed}
+        # An object alone in a file, "001.png", shares no more than a number with another folder's.
+        objects = {
+            (digest if foreground.name == foreground.object else foreground.object): foreground.object
+            for digest, foreground in hashed
+        }
+        positions = {position: position for n in range(count) if (position := str(images.pair(n).position)) != "-1"}
+        found = (backgrounds, worlds, foregrounds, objects, positions)
+        return dict(zip(SHARED_FACTORS, found, strict=True))
+    pairs = [images.pair(number) for number in range(images.count or count)]
+    names = {
+        name: {value: value for pair in pairs if (value := str(getattr(pair, name))) != "-1"} for name in SHARED_FACTORS
+    }
+    return names | _identify_by_content(images, pairs) if isinstance(images, CompositeFiles) else names
+
+
+def _identify_by_content(images: CompositeFiles, pairs: Sequence[CompositePair]) -> dict[str, dict[str, str]]:
+    """Identify backgrounds by their files, and cut-outs by visible pixels."""
+    files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
+    shown = {pair.foreground: pair.object for pair in pairs}
+    hashes = {name: images.visible_hashes.get(name, name) for name in shown}
+    return {
+        "background": {(hash_file(file) if file.is_file() else name): name for file, name in files.items()},
+        "foreground": {hashes[name]: name for name in shown},
+        "object": {(hashes[name] if name == item else item): item for name, item in shown.items()},
+    }
+
+
+def _compare_splits(name: str, splits: Mapping[str, Mapping[str, str]]) -> SharedFactor:
+    shared: dict[str, None] = {}
+    for first, second in combinations(splits.values(), 2):
+        for key in [key for key in first if key in second]:
+            shared[first[key] if first[key] == second[key] else f"{first[key]} (there {second[key]})"] = None
+    return SharedFactor(name, {split: len(names) for split, names in splits.items()}, tuple(shared))
+
+
+def _count_effective_backgrounds(images: CompositeSource, count: int) -> float:
+    counts = np.array(list(Counter(images.pair(number).background for number in range(count)).values()), float)
+    shares = counts / counts.sum()
+    return math.exp(float(-(shares * np.log(shares)).sum()))
+
+
+def _describe_pasted_sizes(config: OverlayDataConfig, longest: int) -> str:
+    least, most = (share * min(config.height, config.width) for share in placement_size_range(config.placement))
+    return f"cut-outs: files of up to {longest} pixels, pasted {least:.0f} to {most:.0f} pixels long"
+
+
+def _describe_renamed_folders(scan: LayoutScan | None) -> tuple[str, ...]:
+    if scan is None:
+        return ()
+    renamed = [f"{count} folders '{name}' for 'mask'" for name, count in scan.masks.items() if name != "mask"]
+    if scan.beyond:
+        renamed.append(f"{scan.beyond} folders fg_101 and on, which have no index and are left out")
+    return tuple(renamed)
+
 
 MIN_BACKGROUNDS = 10  # effective number in an epoch; 30,000 consecutive images of the published set have 7.5
 

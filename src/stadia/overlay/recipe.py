@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -18,7 +18,14 @@ from torch.utils._python_dispatch import _disable_current_modes
 from stadia.core.types import DepthScale, Meta
 from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Severity
-from stadia.diagnostics.loss_checks.loss_case import LossCase
+from stadia.diagnostics.loss_checks.loss_case import (
+    CONFIDENT,
+    DEPTH_FACTORS,
+    ErrorAxis,
+    LossCase,
+    Outputs,
+    add_label_forms,
+)
 from stadia.evaluation.plots.colormaps import color_inverse_depth, to_uint8
 from stadia.files.run_facts import RecipeFacts
 from stadia.geometry.depth_maps import inverse_from_depth
@@ -27,12 +34,48 @@ from stadia.losses.loss_report import LossReport
 from stadia.overlay.config import OverlayConfig, check_overlay_size
 from stadia.overlay.data.composites import OverlayInputs, OverlayTargets
 from stadia.overlay.data.overlay_data import OverlayBatch, OverlayData, fit_label_range, open_overlay_data
-from stadia.overlay.loss_case import make_overlay_case
 from stadia.overlay.losses import OverlayLoss
 from stadia.overlay.metrics import compute_image_sums, compute_overlay_scores, weaker_scale
 from stadia.overlay.network import OverlayMaps, OverlayNet
 from stadia.training.recipe import Recipe
 from stadia.training.validation_scores import gather_from_processes
+
+OverlayLossFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Any]
+
+
+def make_overlay_case(loss: OverlayLossFunction, terms: Mapping[str, float], unit: float = 1.0) -> LossCase:
+    """Return the case of a loss of (ln z, mask logits, labels with 0 = none, mask), (B, 1, H, W) each.
+
+    terms: weights by name: without a term of depth or of the mask that is no axis.
+    unit: of the labels; depths are 3 to 16 of it.
+    """
+    has_depth = any(name.startswith("depth") and weight > 0 for name, weight in terms.items())
+    has_mask = any(name.startswith("mask") and weight > 0 for name, weight in terms.items())
+
+    def build(true: Tensor) -> LossCase:
+        filled = torch.where(true > 0, true, 8.0 * unit)
+        height, width = true.shape[-2:]
+        pasted = torch.zeros(true.shape, dtype=torch.bool)
+        pasted[..., height // 4 : height // 2, width // 3 : width // 2] = True
+        log_depth, logits = filled.log(), torch.where(pasted, CONFIDENT, -CONFIDENT).double()
+        right = {"log_depth": log_depth, "mask_logits": logits}
+        off = {"log_depth": log_depth + 0.1 + 0.05 * (20 * filled / unit).sin(), "mask_logits": logits / 8 + 0.2}
+        axes = []
+        if has_depth:
+            wrong = {x: {**right, "log_depth": log_depth + torch.tensor(x).log()} for x in DEPTH_FACTORS}
+            axes.append(ErrorAxis("depth, times the true one", "L01", 1.0, wrong))
+        if has_mask:
+            scaled = {x: {**right, "mask_logits": logits * x} for x in (-1.0, -0.2, 0.0, 0.2, 1.0)}
+            axes.append(ErrorAxis("logits of the mask, times the right ones", "L17", 1.0, scaled))
+
+        def evaluate(values: Outputs) -> Any:
+            return loss(values["log_depth"], values["mask_logits"], true, pasted)
+
+        unlabeled = {"log_depth": true == 0}
+        return LossCase(evaluate, right, off, tuple(axes), {"labels": true}, unlabeled=unlabeled)
+
+    return add_label_forms(build, unit)
+
 
 MAX_LR_FACTOR = 2.0
 """Maximum mean loss weight (or its inverse) before SGD has another learning rate than configured."""

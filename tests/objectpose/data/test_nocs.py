@@ -20,11 +20,13 @@ from stadia.objectpose.data.nocs import (
     K_CAMERA,
     K_REAL,
     NocsImages,
+    NocsModel,
     read_coordinates,
     read_depth,
+    read_nocs_model,
+    read_vertices,
     recover_pose,
 )
-from stadia.objectpose.data.nocs_models import NocsModel, read_nocs_model, read_vertices
 from stadia.objectpose.data.object_labels import UNLABELED, CachedLabels, ObjectSubset
 from stadia.objectpose.label_checks import check_object_labels, survey_objects
 from stadia.objectpose.world.table_scene import (

@@ -27,8 +27,8 @@ from stadia.objectpose.config import ObjectPoseConfig
 from stadia.objectpose.data.bop import BopImages, read_results
 from stadia.objectpose.data.object_data import open_object_inputs
 from stadia.objectpose.data.open_objects import detect_object_layout, list_object_splits
-from stadia.objectpose.drawing import draw_objects
 from stadia.objectpose.metrics import PosedObjects
+from stadia.objectpose.predictions import draw_objects
 from stadia.objectpose.recipe import FoundObjects, ObjectPoseRecipe
 from stadia.objectpose.world.tableworld_writer import write_tableworld
 from stadia.training.checkpoint import CheckpointHeader, write_checkpoint

@@ -17,7 +17,6 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.files.output_files import is_own_file
 from stadia.files.paths import expand_home
 from stadia.overlay.config import OverlayConfig, OverlayDataConfig
-from stadia.overlay.data.composite_survey import survey_composites
 from stadia.overlay.data.composites import (
     CompositeSplits,
     OverlayInputs,
@@ -26,7 +25,7 @@ from stadia.overlay.data.composites import (
     make_composers,
     open_composites,
 )
-from stadia.overlay.label_checks import check_composites
+from stadia.overlay.label_checks import check_composites, survey_composites
 from stadia.overlay.world.composite_files import write_composites, write_composites_preview
 from stadia.overlay.world.published_layout import PUBLISHED_RANGE, is_published
 from stadia.recipes.base.video_data import make_loaders, report_progress
