@@ -87,7 +87,7 @@ PROVEN_ELSEWHERE = {
     "C13": "overlay/test_recipe.py",
     "D19": "diagnostics/preflight/test_image_bits.py",
     "D17": "diagnostics/preflight/test_check_command.py",
-    "H06": "recipes/test_metric.py",
+    "H06": "diagnostics/monitors/test_camera_height_monitors.py",
     "H07": "recipes/test_metric.py",
     "H20": "recipes/test_metric_start.py",
     "K07": "diagnostics/preflight/test_stereo_checks.py",
