@@ -51,14 +51,7 @@ def check(
 
         inputs = [data, *(Path(word.partition("=")[2]) for word in overrides or [])]
         out = check_output_folder(out, "findings.jsonl", "list of findings", inputs=inputs, force=force)
-    from stadia.apps.checked_data import (
-        CAMERA_FREE,
-        assume_camera,
-        describe_opened,
-        draw_ignored,
-        is_composite,
-        open_checked_data,
-    )
+    from stadia.apps.checked_data import assume_camera, describe_opened, draw_ignored, is_composite, open_checked_data
 
     if recipe is None and not only and is_composite(data):
         recipe = "overlay"
@@ -115,12 +108,18 @@ def check(
         findings += _judge_network(network, data, format, overrides, settings)
     _report_findings(findings, opened.recordings, describe_opened(opened.recordings), out, as_json=as_json)
     if assumed:
-        from stadia.diagnostics.preflight import CHECKS
-
-        left_out = ", ".join(name for name in CHECKS if name not in CAMERA_FREE)
-        echo(f"not checked, since the camera is not known: {left_out}; `stadia camera {data} --fov DEGREES`", err=True)
+        _print_left_out(data)
     if strict:
         _require_checked(findings, only or [])
+
+
+def _print_left_out(data: Path) -> None:
+    """Print the checks that need a camera, and how to give one."""
+    from stadia.apps.checked_data import CAMERA_FREE
+    from stadia.diagnostics.preflight import CHECKS
+
+    left_out = ", ".join(name for name in CHECKS if name not in CAMERA_FREE)
+    echo(f"not checked, since the camera is not known: {left_out}; `stadia camera {data} --fov DEGREES`", err=True)
 
 
 def _choose_camera_free(only: Sequence[str]) -> list[str]:

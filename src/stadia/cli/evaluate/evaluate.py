@@ -33,7 +33,7 @@ from stadia.cli.evaluate.depth import (
     score_depth_maps,
 )
 from stadia.cli.evaluate.network import NETWORK, parse_parts_of_frames, score_network
-from stadia.cli.evaluate.score_output import print_scores
+from stadia.cli.evaluate.score_output import check_score_file, print_scores
 from stadia.cli.evaluate.trajectory import (
     TRAJECTORY,
     FormatOption,
@@ -116,19 +116,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a checkpoint on DATA, a folder of depth maps, a trajectory, or boxes of objects, from files."""
-    forms = {
-        NETWORK: (checkpoint, data),
-        DEPTH: (depth, reference),
-        TRAJECTORY: (trajectory, reference),
-        OBJECTS: (objects, reference),
-    }
+    forms = {NETWORK: (checkpoint, data), DEPTH: (depth, reference), TRAJECTORY: (trajectory, reference)}
+    forms[OBJECTS] = (objects, reference)
     truth = _require_truth(context, forms)
     inputs = (checkpoint, data, depth, trajectory, objects, reference, held_out_of)
     scale_sources = check_scale_sources(scale_from)
-    if scores is not None:
-        from stadia.files.output_files import check_replaceable
-
-        scores = check_replaceable(scores, "score file", inputs=inputs, force=force)
+    scores = check_score_file(scores, inputs, force=force)
     if depth is not None:
         maps = DepthMaps(
             depth=depth,

@@ -11,7 +11,14 @@ from stadia.core.errors import ConfigError
 from stadia.core.registry import find_nearest_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+
+def check_score_file(path: Path | None, inputs: Iterable[Path | None], *, force: bool) -> Path | None:
+    """Return the score file to write, or None. Raises StadiaError for a file that is not stadia's."""
+    from stadia.files.output_files import check_replaceable
+
+    return None if path is None else check_replaceable(path, "score file", inputs=inputs, force=force)
 
 
 def write_score_file(path: Path, score: dict[str, Any]) -> None:
