@@ -48,7 +48,7 @@ class BareNetwork(LoadedNetwork):
 
     def __init__(self, provenance: Provenance, record: TrainingRecord | None = None) -> None:
         self.name, self.provenance, self.record, self.max_pixels = "bare", provenance, record, None
-        self._running = None
+        self._running, self._fitted = {}, {}
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
         return self.provenance

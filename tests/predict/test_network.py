@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -119,8 +120,9 @@ def test_depth_without_the_unit_is_refused(scale: DepthScale, attribute: str) ->
     frame = Frame("a", np.zeros((2, 2, 3), np.uint8), np.eye(3))
     ones: NDArray[np.float32] = np.ones((2, 2), np.float32)
     predicted = PredictedFrame(frame, scale, ones, np.eye(3), None, (2, 2), CropWindow(0, 0, 2, 2))
-    with refuses(GeometryError, where="depth", fix="scale_from"):
+    with refuses(GeometryError, fix="scale_from") as caught:
         getattr(stadia.Prediction(predicted, SimpleNamespace()), attribute)  # type: ignore[arg-type]
+    assert caught.value.where == attribute
 
 
 def test_K_is_of_the_whole_image() -> None:
@@ -173,3 +175,66 @@ def test_frames_that_can_be_read_once_are_all_predicted(
     frames = (Frame(f"{number}", image, K) for number in range(3))
     session = network.open_input(PredictionInput("video", frames, 3, 10.0))
     assert [predicted.frame.name for predicted in session.frames()] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "where"),
+    [
+        ({"fov_deg": 60, "K": np.eye(3)}, "camera"),
+        ({"fov_deg": "60"}, "fov_deg"),
+        ({"options": stadia.PredictOptions(every=0)}, "every"),
+        ({"options": {"every": 2}}, "options"),
+        ({"options": stadia.PredictOptions(data={"stride": 2})}, "options.data"),
+        ({"options": stadia.PredictOptions(background=Path("b.png"))}, "--background"),
+        ({"options": stadia.PredictOptions(precision="zz")}, "precision"),
+        ({"scale_from": "nonsense=1"}, "--scale-from"),
+    ],
+)
+def test_what_cannot_be_is_an_error_with_fields(
+    network: stadia.Network, image: NDArray[np.uint8], keywords: dict[str, Any], where: str
+) -> None:
+    with refuses(stadia.StadiaError, where=where):
+        network.predict(image, **keywords)
+
+
+@pytest.mark.parametrize("given", [None, 3, [1, 2]])
+def test_what_is_no_image_and_no_network_is_named(network: stadia.Network, given: Any) -> None:
+    with refuses(ConfigError, where="image", found=type(given).__name__):
+        network.predict(given)
+    with refuses(ConfigError, where="network"):
+        stadia.open_network(given)
+    with refuses(DataError, found="(0, 4, 3)"):
+        network.predict(np.zeros((0, 4, 3), np.uint8))
+    assert (repr(network), len(repr(network.loaded)) < 80) == ("Network('base')", True)
+
+
+def test_keywords_and_options_go_together(network: stadia.Network, image: NDArray[np.uint8]) -> None:
+    options = stadia.PredictOptions(scale_from=("point=40,30:2",))
+    by_options = network.predict(image, fov_deg=60, options=options)
+    assert by_options.receipt is not None
+    by_text = network.predict(image, fov_deg=60, scale_from="point=40,30:2")
+    np.testing.assert_array_equal(by_options.depth_m, by_text.depth_m)
+    with pytest.raises(ValueError, match="read-only"):
+        by_text.depth_m[:] = 1
+
+
+def test_an_unknown_error_is_no_certainty(network: stadia.Network, image: NDArray[np.uint8]) -> None:
+    photo = network.predict(image, fov_deg=60)
+    assert photo.distance((40, 30), (90, 60)).deviation > 0
+    photo.session.network.__dict__["relative_error"] = None
+    assert np.isnan(photo.distance((40, 30), (90, 60)).deviation)
+
+
+@pytest.mark.slow
+def test_a_saved_video_has_all_frames_and_a_session_reads_them_once(
+    network: stadia.Network, image: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    (tmp_path / "frames").mkdir()
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), np.roll(image, 2 * number, axis=1)[..., ::-1])
+    *_, last = network.stream(tmp_path / "frames", fov_deg=60, scale_from="point=40,30:2@1")
+    written = last.save(tmp_path / "out")
+    assert len(written.predictions.files) == 3
+    assert written.session.receipt is not None
+    with refuses(stadia.StadiaError, where="frames", fix="renew"):
+        list(last.session.frames())

@@ -23,7 +23,7 @@ from stadia.launch.workflow import train
 from stadia.mapping.map_video import describe_map, map_video
 from stadia.models.depth.depth_network import check_trains
 from stadia.predict.inputs import is_own_video
-from stadia.predict.network import open_network
+from stadia.predict.network import Network, open_network
 from stadia.predict.options import parse_source_options
 from stadia.process.terminal import Terminal, announce_step
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute
@@ -67,6 +67,10 @@ class Adaptation:
     after: DepthErrors
     decision: Decision
 
+    def open(self) -> Network:
+        """Open the better network."""
+        return open_network(self.network)
+
     @property
     def kept(self) -> Literal["before", "after"]:
         """Return "after" if the adapted network is kept, "before" if the network stays as it was."""
@@ -74,7 +78,7 @@ class Adaptation:
 
 
 def adapt_network(
-    network: str,
+    network: str | Network,
     video: Path | str,
     *,
     minutes: float | None = None,
@@ -91,7 +95,7 @@ def adapt_network(
     One camera takes its motion from the map beside the video, which is made if pycolmap is installed.
 
     Args:
-        network: as of `open_network`, without a run.
+        network: opened, or its name as of `open_network`; without a run.
         video: what `selfsup` trains on.
         minutes: of the whole call, with map and measurements; 5 by default.
         steps: number of updates, in place of minutes.
@@ -104,6 +108,10 @@ def adapt_network(
 
     Raises ConfigError for a checkpoint of a run: `start_from` continues from that. Raises the errors of a training.
     """
+    network = network.name if isinstance(network, Network) else network
+    if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
+        name, value = ("steps", steps) if steps is not None else ("minutes", minutes)
+        raise ConfigError(name, found=value, expected="a number above 0")
     started_s, minutes = time.perf_counter() if started_s is None else started_s, 5.0 if minutes is None else minutes
     video, console = Path(video), Terminal(stderr=True)
     options = parse_source_options([text for text in settings if text.startswith("data.camera")])

@@ -151,7 +151,7 @@ def _predict(
     loaded = network.loaded
     if loaded.has_own_size and not loaded.is_exported:
         print_lines(describe_network(loaded), err=True)
-    sessions = network.open(source, options)
+    sessions = network.open_any(source, options)
     if not loaded.has_own_size:
         print_lines(describe_network(sessions[0].network), err=True)
     print_lines(describe_opened(loaded, [session.count for session in sessions], options))

@@ -12,6 +12,7 @@ from stadia.evaluation.backends import BACKENDS, ONNXRUNTIME, BackendChoice, che
 from stadia.evaluation.exported_network import ExportDescription, ExportedNetwork, stream_exported_predictions
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
 from stadia.evaluation.io.predictions_record import Provenance
+from stadia.files.input_files import check_input_file
 from stadia.predict.inputs import PredictionInput, is_own_video
 from stadia.predict.loaded_network import LoadedNetwork
 from stadia.predict.options import PredictOptions, parse_size, requested_size
@@ -37,6 +38,7 @@ class ExportedFile(LoadedNetwork):
 
     def __init__(self, file: Path) -> None:
         self.name, self.file, self.max_pixels = str(file), file, None
+        check_input_file(file, expected="a model.onnx of `stadia export`", max_bytes=1 << 31)
         self._opened: ExportedNetwork | None = None
 
     def make_predictor(self, options: PredictOptions | None = None) -> Any:

@@ -176,16 +176,18 @@ def make_image_input(
 
     Raises DataError for another array, ConfigError for a wrong camera.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         found, fix = f"{image.dtype} of shape {image.shape}", "convert it to RGB of 8 bits"
         raise DataError("image", found=found, expected="uint8 of shape (H, W, 3), RGB", fix=fix)
     height, width = image.shape[:2]
     is_assumed = K is None and fov_deg is None
+    if K is not None and fov_deg is not None:
+        raise ConfigError("camera", found="K and fov_deg", expected="one of them", fix="leave one out")
     if K is None:
         across_deg = ASSUMED_FOV_DEG if fov_deg is None else fov_deg
-        if not 0 < across_deg < 180:
+        if not (isinstance(across_deg, int | float) and 0 < across_deg < 180):
             expected = "degrees above 0 and below 180"
-            raise ConfigError("fov_deg", found=f"{across_deg:g}", expected=expected, fix="pass it in degrees")
+            raise ConfigError("fov_deg", found=f"{across_deg!r}", expected=expected, fix="pass it in degrees")
         K = centered_K(focal_px_from_fov(across_deg, max(height, width) if is_assumed else width), height, width)
     K = check_K("K", np.asarray(K, np.float64))
     origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side" if is_assumed else "given"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stadia.core.errors import StadiaError
 from stadia.core.types import DepthScale
+from stadia.evaluation.backends import check_backend
 from stadia.files.json_files import read_json
 from stadia.files.paths import expand_home
 from stadia.files.run_facts import RUN_FILE
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from stadia.training.recipe import AnyRecipe
 
 
-@dataclass(eq=False)
+MAX_FITTED = 8
+"""Sizes of images that an opened network keeps."""
+
+
+@dataclass(eq=False, repr=False)
 class LoadedNetwork:
     """A trained or published network.
 
@@ -42,13 +47,18 @@ class LoadedNetwork:
     name: str
     checkpoint: Checkpoint
     max_pixels: int | None = None
-    _running: tuple[Predictor, Predictor] | None = field(default=None, repr=False)
-    """A predictor, and the same in the backend of the options: sessions share it."""
+    _fitted: dict[tuple[int, int], LoadedNetwork] = field(default_factory=dict)
+    """The same network for images of other sizes."""
+    _running: dict[Any, Predictor] = field(default_factory=dict)
+    """Predictors in another backend or precision, by the options that chose them: exporting takes seconds."""
 
     predicts_motion: ClassVar[bool] = True
     writes_clouds: ClassVar[bool] = True
     can_predict_focal: ClassVar[bool] = True
     is_exported: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
 
     @classmethod
     def of_recipe(cls, recipe: AnyRecipe, checkpoint: Checkpoint) -> Self:
@@ -113,7 +123,11 @@ class LoadedNetwork:
             return self
         if self.max_pixels is not None:
             height, width = fit_size(height, width, self.max_pixels)
-        return replace(self, checkpoint=self.checkpoint.resized(height, width))
+        if (height, width) not in self._fitted:
+            if len(self._fitted) >= MAX_FITTED:
+                self._fitted.pop(next(iter(self._fitted)))
+            self._fitted[height, width] = LoadedNetwork(self.name, self.checkpoint.resized(height, width))
+        return self._fitted[height, width]
 
     def fit_source(self, source: Path, data: Mapping[str, Any]) -> LoadedNetwork:
         """Return the network for the images of an input; data: how to open it."""
@@ -126,6 +140,7 @@ class LoadedNetwork:
         from stadia.recipes.base.build_recipe import make_predictor
 
         options = options or PredictOptions()
+        check_backend(options.backend_choice)
         size = requested_size(options.size, self.trained_with)
         return make_predictor(self.recipe, self.checkpoint.path, size, flip=options.flip)
 
@@ -147,9 +162,10 @@ class LoadedNetwork:
         choice = options.backend_choice
         if choice.is_default:
             return predictor
-        if self._running is None or self._running[0] is not predictor:
-            self._running = predictor, open_backend(self.checkpoint, predictor, choice, open_inputs)
-        return self._running[1]
+        key = choice, predictor.height, predictor.width, options.flip
+        if key not in self._running:
+            self._running[key] = open_backend(self.checkpoint, predictor, choice, open_inputs)
+        return self._running[key]
 
     def make_provenance(self, options: PredictOptions) -> Provenance:
         """Return what predictions.json records of the network and its options."""

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError
 from stadia.core.types import DepthScale
+from stadia.datasets.recordings import check_K
 from stadia.predict.exported_file import ExportedFile
 from stadia.predict.inputs import PredictionInput, make_image_input
 from stadia.predict.loaded_network import LoadedNetwork
-from stadia.predict.options import EvaluateOptions, PredictOptions, parse_source_options
+from stadia.predict.options import EvaluateOptions, PredictOptions, parse_source_options, refuse_unused
 from stadia.predict.prediction import Prediction
 from stadia.predict.session import Session, open_sessions
 from stadia.predict.tasks import Evaluation, evaluate_network, find_task
@@ -47,14 +48,17 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
         >>> open_network("base").depth_scale
         <DepthScale.METRES: 'metres'>
     """
+    _refuse_others("network", network, (str, Path), "a name, a run's folder, a file, or module:Class")
     if Path(network).suffix.lower() == ".onnx":
+        if settings:
+            raise ConfigError(settings[0], found="used together with an exported network", expected="no settings")
         return Network(ExportedFile(Path(network)))
     from stadia.recipes.base.network_checkpoint import open_network_checkpoint
 
     return Network(LoadedNetwork(str(network), open_network_checkpoint(network, settings=settings), max_pixels))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Network:
     """A network that predicts: trained, published, exported, or your own.
 
@@ -62,6 +66,9 @@ class Network:
     """
 
     loaded: LoadedNetwork
+
+    def __repr__(self) -> str:
+        return f"Network({self.name!r})"
 
     @property
     def name(self) -> str:
@@ -84,7 +91,7 @@ class Network:
         *,
         K: NDArray[np.floating] | None = None,
         fov_deg: float | None = None,
-        scale_from: Sequence[str] = (),
+        scale_from: str | Sequence[str] | None = None,
         options: PredictOptions | None = None,
     ) -> Prediction:
         """Predict one image.
@@ -105,13 +112,15 @@ class Network:
             >>> photo.depth.shape, photo.K[0, 0].round(1)
             ((96, 128), np.float64(110.9))
         """
-        options = replace(options or PredictOptions(), scale_from=tuple(scale_from))
+        chosen = _merge_options(options, scale_from=scale_from)
         if isinstance(image, np.ndarray):
-            session = self.open_input(make_image_input(image, K=K, fov_deg=fov_deg), options)
+            if chosen.data:
+                fix = "pass K or fov_deg: an array has no file beside it"
+                raise ConfigError("options.data", found="used together with an array", expected="none", fix=fix)
+            session = self.open_input(make_image_input(image, K=K, fov_deg=fov_deg), chosen)
         else:
-            sessions = self.open(image, replace(options, data={**_describe_camera(K, fov_deg), **options.data}))
-            session = sessions[0]
-            if len(sessions) > 1 or session.input.count != 1:
+            session, *more = self.open(image, _add_camera(chosen, K, fov_deg))
+            if more or session.count != 1:
                 found, fix = "more than one image", "use Network.stream, which yields each frame"
                 raise ConfigError(image, found=found, expected="one image", fix=fix)
         (predicted,) = session.frames()
@@ -121,14 +130,17 @@ class Network:
         self,
         source: str | Path,
         *,
-        every: int = 1,
-        scale_from: Sequence[str] = (),
+        K: NDArray[np.floating] | None = None,
+        fov_deg: float | None = None,
+        every: int | None = None,
+        scale_from: str | Sequence[str] | None = None,
         options: PredictOptions | None = None,
     ) -> Iterator[Prediction]:
         """Predict the frames of a video, a folder of images or a data set, one by one.
 
         Args:
-            source: of the frames.
+            source: of the frames; it is opened at once.
+            K, fov_deg: as of `predict`.
             every: predict each n-th frame.
             scale_from: as of `predict`.
             options: further options, as of `stadia predict`.
@@ -136,19 +148,29 @@ class Network:
         Yields a prediction for each frame, with its pose (`T_world_camera`) if the path reaches it.
         Raises the errors of opening the input.
         """
-        chosen = replace(options or PredictOptions(), every=every, scale_from=tuple(scale_from))
-        for session in self.open(source, chosen):
-            for predicted in session.frames():
-                yield Prediction(predicted, session)
+        chosen = _add_camera(_merge_options(options, scale_from=scale_from, every=every), K, fov_deg)
+        sessions = self.open(source, chosen)
+        return (Prediction(predicted, session) for session in sessions for predicted in session.frames())
 
     def open(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Session]:
         """Open an image, a folder, a video or a data set: a session for each recording in it.
 
-        Raises the errors of opening the input, and ConfigError for options that the network does not use.
+        Raises the errors of opening the input, and ConfigError for options that the network does not use, or a network
+        that predicts no depth.
         """
-        if self.loaded.is_exported:  # without torch, which the task of a recipe imports
-            return open_sessions(self.loaded, Path(source), options or PredictOptions())
-        return find_task(self.loaded).open(Path(source), options or PredictOptions())
+        sessions = self.open_any(source, options)
+        if not all(isinstance(session, Session) for session in sessions):
+            found, fix = f"a network of '{self.loaded.checkpoint.header.recipe}'", "use `open_any`, or `stadia predict`"
+            raise ConfigError(self.name, found=found, expected="a network that predicts depth", fix=fix)
+        return sessions
+
+    def open_any(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Any]:
+        """Open an input as `open` does, also for a network of a wing: sessions of its own."""
+        _refuse_others("image", source, (str, Path), "a path, or an array (H, W, 3) uint8: numpy.asarray(image)")
+        options = options or PredictOptions()
+        if self.loaded.is_exported:  # without a task, whose imports need torch
+            return open_sessions(self.loaded, Path(source), options)
+        return find_task(self.loaded).open(Path(source), options)
 
     def open_input(
         self, given: PredictionInput, options: PredictOptions | None = None, *, source: Path | None = None
@@ -158,24 +180,54 @@ class Network:
         source: the path of the input, beside which a map may lie.
         """
         options, loaded = options or PredictOptions(), self.loaded
+        refuse_unused(options, loaded.list_used_options(options), loaded.describe_kind())
         if not loaded.has_own_size and given.intrinsics is not None:
             loaded = loaded.fit(given.intrinsics.height, given.intrinsics.width)
         return Session(loaded, given, options, loaded.make_predictor(options), source=source)
 
 
-def _describe_camera(K: NDArray[np.floating] | None, fov_deg: float | None) -> dict[str, Any]:
-    """Return `data` options for a camera that is given."""
+def _refuse_others(where: str, given: object, kinds: tuple[type, ...], expected: str) -> None:
+    """Raise ConfigError for a value of another type."""
+    if not isinstance(given, kinds):
+        raise ConfigError(where, found=f"a {type(given).__name__}", expected=expected)
+
+
+def _merge_options(
+    options: PredictOptions | None, *, scale_from: str | Sequence[str] | None, every: int | None = None
+) -> PredictOptions:
+    """Return the options with what was given by keyword."""
+    given: dict[str, Any] = {}
+    if scale_from is not None:
+        given["scale_from"] = (scale_from,) if isinstance(scale_from, str) else tuple(scale_from)
+    if every is not None:
+        given["every"] = every
+    _refuse_others("options", options, (PredictOptions, type(None)), "stadia.PredictOptions(every=2)")
+    merged = replace(options or PredictOptions(), **given)
+    if merged.every < 1:
+        raise ConfigError("every", found=merged.every, expected="1 or more")
+    return merged
+
+
+def _add_camera(options: PredictOptions, K: NDArray[np.floating] | None, fov_deg: float | None) -> PredictOptions:
+    """Return the options with a camera that was given. Raises ConfigError for two cameras, DataError for a wrong K."""
+    if K is None and fov_deg is None:
+        return options
+    if (K is not None and fov_deg is not None) or "camera" in options.data:
+        found = "two cameras: K, fov_deg or options.data['camera']"
+        raise ConfigError("camera", found=found, expected="one of them", fix="leave the others out")
     if K is not None:
-        rows = [[float(value) for value in row] for row in np.asarray(K)]
-        return parse_source_options([f"data.camera.K={rows}"])
-    return {} if fov_deg is None else parse_source_options([f"data.camera.horizontal_fov_deg={fov_deg}"])
+        rows = check_K("K", np.asarray(K, np.float64)).tolist()
+        camera = parse_source_options([f"data.camera.K={rows}"])
+    else:
+        camera = parse_source_options([f"data.camera.horizontal_fov_deg={fov_deg}"])
+    return replace(options, data={**options.data, **camera})
 
 
 def evaluate(
     network: Network | str | Path,
     data: str | Path,
     *,
-    protocol: str = "metric",
+    protocol: str | None = None,
     out: str | Path | None = None,
     options: EvaluateOptions | None = None,
 ) -> Evaluation:
@@ -184,14 +236,15 @@ def evaluate(
     Args:
         network: opened, or its name.
         data: recordings with ground truth, or the labeled data of a recipe.
-        protocol: of depth, a name of `stadia list protocols`.
+        protocol: of depth, a name of `stadia list protocols`; metric by default.
         out: folder for the predictions; by default the run of the network, or a temporary one without a run.
         options: further options, as of `stadia evaluate`.
 
     Returns the scores (`summary`), and the files that hold them. Raises the errors of opening network and data.
     """
     opened = network if isinstance(network, Network) else open_network(network)
-    chosen = replace(options or EvaluateOptions(), protocol=protocol)
+    chosen = options or EvaluateOptions()
+    chosen = chosen if protocol is None else replace(chosen, protocol=protocol)
     if out is None and opened.loaded.run_folder is None:
         with tempfile.TemporaryDirectory() as folder:
             return replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stadia.predict.scale.receipt import ScaleReceipt
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The prediction of one image, from `Network.predict` or `Network.stream`.
 
@@ -39,6 +39,10 @@ class Prediction:
     predicted: PredictedFrame
     session: Session
 
+    def __repr__(self) -> str:
+        height, width = self.predicted.image_size
+        return f"Prediction({self.name!r}, {width}x{height}, {self.depth_scale})"
+
     @property
     def name(self) -> str:
         """Return the name of the frame."""
@@ -51,7 +55,7 @@ class Prediction:
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """Return the image (h, w, 3) RGB; where the network crops, the crop."""
+        """Return the part (h, w, 3) RGB of the image that the network got: all of it, unless the network crops."""
         return self.predicted.frame.image
 
     @property
@@ -76,7 +80,9 @@ class Prediction:
             fix = 'use `predicted.inverse_depth`, or give a scale: predict(image, scale_from=["reference=DEPTHS"])'
             found = "values up to scale and shift, which define no depth"
             raise GeometryError("depth", found=found, expected="depth", fix=fix)
-        return self.predicted.depth_at_image()
+        depth = self.predicted.depth_at_image()
+        depth.flags.writeable = False  # `distance` reads it
+        return depth
 
     @property
     def depth_m(self) -> NDArray[np.float32]:
@@ -109,15 +115,15 @@ class Prediction:
         return math.hypot(*known) if known else None
 
     def distance(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-        """Return the distance between the points of two pixels (x, y), with its deviation, in the unit of depth.
+        """Return the distance between the points of two pixels (x, y), in the unit of depth.
 
+        Its deviation has the spread of depth around both pixels and `relative_error`; it is NaN if that is not known.
         Raises GeometryError where a pixel is outside the image or has no depth.
         """
-        return measure_distance(self.depth, self.K, first, second, self.relative_error or 0.0)
+        first, second = ((round(x), round(y)) for x, y in (first, second))
+        found = measure_distance(self.depth, self.K, first, second, self.relative_error or 0.0)
+        return found if self.relative_error is not None else replace(found, deviation=math.nan)
 
     def save(self, folder: str | Path) -> WrittenPrediction:
-        """Write the files of `stadia predict` for the input of this prediction into a new folder."""
-        done = self.session
-        network, options = done.network, done.options
-        again = Session(network, done.open_again(), options, network.make_predictor(options), source=done.source)
-        return again.write(Path(folder))
+        """Write the files of `stadia predict` for the whole input of this prediction into a new folder."""
+        return self.session.renew().write(Path(folder))

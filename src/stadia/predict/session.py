@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stadia.core.errors import StadiaError
 from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map_geometry
 from stadia.evaluation.frame_preparation import Frame, Listener, PredictedFrame
@@ -148,6 +149,7 @@ class Session:
         self.trained = TrainedInput()
         self._reopen = reopen
         self._gate: PredictionGate | None = None
+        self._is_read = False
         self._has_path = False
 
     @property
@@ -187,8 +189,29 @@ class Session:
             self.gate(predicted)
             yield predicted
 
+    def renew(self) -> Session:
+        """Return a session of the same input from its start: a session reads its frames once."""
+        network, options = self.network, self.options
+        return Session(
+            network,
+            self.open_again(),
+            options,
+            network.make_predictor(options),
+            source=self.source,
+            reopen=self._reopen,
+            scenes=self.scenes,
+        )
+
+    def _read_frames(self) -> Iterable[Frame]:
+        """Return the frames of the input. Raises StadiaError for the second time."""
+        if self._is_read:
+            fix = "call `renew()` for a session of the same input"
+            raise StadiaError(self.name, found="a session whose frames were read", expected="a new session", fix=fix)
+        self._is_read = True
+        return self.input.frames
+
     def _predict(self, track: TrackProgress) -> Iterator[PredictedFrame]:
-        frames = track(self.input.frames, self.input.count, f"predicting {self.name}")
+        frames = track(self._read_frames(), self.input.count, f"predicting {self.name}")
         predicted = self.network.stream_frames(self.predictor, iter(frames), self.options)
         if self.mapped is not None:
             predicted = self.mapped.follow(predicted)
@@ -211,7 +234,7 @@ class Session:
 
         most: number of frames; None takes all.
         """
-        deque(self.observe(islice(track(self.input.frames, self.input.count, "frames measured"), most)), maxlen=0)
+        deque(self.observe(islice(track(self._read_frames(), self.input.count, "frames measured"), most)), maxlen=0)
         return self.verdict
 
     def observe(self, frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -174,7 +174,8 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
     wanted = parse_json(BATCH, text, "a batch")
     before = parse_json(store.join(BATCH), store.read(BATCH, max_bytes=1 << 24).decode(), "a batch")
     if isinstance(before, dict):  # an option that is newer than the batch had its default
-        before = {**json.loads(json.dumps(_list_values(PredictOptions()), default=str)), **before}
+        defaults = json.dumps(_list_values(PredictOptions()), default=str)
+        before = {**parse_json(BATCH, defaults, "a batch"), **before}
     if before != wanted:
         changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
         found, expected = f"a batch with other {', '.join(changed)}", "the same network and options"

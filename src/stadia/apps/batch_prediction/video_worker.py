@@ -119,7 +119,7 @@ class VideoWorker:
         if self._network is None:
             self._network = open_network(self.job.network, self.job.settings)
         options = replace(self.job.options, data={**self.job.options.data, **item.data})
-        for _ in predict_to_folders(self._network.open(item.source, options), folder):
+        for _ in predict_to_folders(self._network.open_any(item.source, options), folder):
             pass
 
 
