@@ -108,6 +108,6 @@ PROVEN_ELSEWHERE = {
     "N01": "diagnostics/preflight/test_preflight_runner.py",
     "N02": "diagnostics/preflight/test_preflight_runner.py",
     "T08": "diagnostics/monitors/test_training_monitor.py",
-    "O04": "diagnostics/preflight/test_object_labels.py",
+    "O04": "objectpose/test_label_checks.py",
 }
 """Codes that need a training, a published layout or a second dataset, with the test that proves each."""

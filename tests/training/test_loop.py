@@ -80,12 +80,12 @@ def logged_losses(run: Run) -> list[float]:
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_pinned(tmp_path: Path, plain_update: None, name: str) -> None:
     run, _ = small_recipe.train(tmp_path, max_steps=12, validate_every=5, **CASES[name])
-    assert logged_losses(run) == pytest.approx(pinned_losses(name), rel=1e-6)
+    assert logged_losses(run) == pytest.approx(pinned_losses(name), rel=1e-5)  # processors round otherwise: 3e-6
 
 
 def test_losses_in_stages_are_pinned(tmp_path: Path, plain_update: None) -> None:
     run, _ = train_in_stages(tmp_path, config(HALF, WHOLE))
-    assert logged_losses(run) == pytest.approx(pinned_losses("stages"), rel=1e-6)
+    assert logged_losses(run) == pytest.approx(pinned_losses("stages"), rel=1e-5)
 
 
 def train_as_one_of_two(rank: int, root: Path) -> None:

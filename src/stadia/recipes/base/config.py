@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import CheckpointError
+from stadia.core.errors import CheckpointError, ConfigError
 from stadia.dataloading.config import VALIDATION_KEYS, DataConfig, DatasetConfig
 from stadia.datasets.config import POSES_OF_MAP
 from stadia.files.paths import expand_home, make_absolute
@@ -90,8 +90,10 @@ def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> Re
             if isinstance(reason := mistake.get("ctx", {}).get("error"), ValueError) and key == "model.network":
                 network = values["model"]["network"]
                 name = network.get("name") if isinstance(network, Mapping) else network
-                found, (expected, _, fix) = f"{key} '{name}'", str(reason).removeprefix("expected ").partition("; ")
-                raise CheckpointError(path, found=found, expected=expected, fix=fix) from error
+                cause = reason.__cause__
+                fix = cause.fix if isinstance(cause, ConfigError) else None
+                expected = str(reason).removeprefix("expected ")
+                raise CheckpointError(path, found=f"{key} '{name}'", expected=expected, fix=fix) from error
             found, expected = f"a configuration with a wrong '{key}'", f"keys and values of recipe '{recipe}'"
     fix = "train again, or use the version of stadia that wrote it (run.json names its commit)"
     raise CheckpointError(path, found=found, expected=expected, fix=fix)
