@@ -26,6 +26,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -129,7 +130,8 @@ def trace(
         if inside is not None:
             sys.setprofile(tracer)
         try:
-            with contextlib.suppress(PathReached, SystemExit):  # the command line turns the one into the other
+            # The command line turns the first into the second; in a thread of the app it ends the client.
+            with contextlib.suppress(PathReached, SystemExit, CancelledError, RuntimeError):
                 start()
         finally:
             sys.setprofile(None)
