@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.refusals import refuses
 
 from stadia.core.errors import StadiaError
 from stadia.evaluation.backends import BACKENDS, BackendChoice
@@ -220,6 +221,15 @@ class TestExportsOfARun:
         is_written = damage != "none"
         assert (f"note: {file} cannot be used, and is written again: " in caplog.text) == is_written
         assert (f"exporting {file}, once ..." in capsys.readouterr().err) == is_written
+
+    def test_a_link_in_its_folder_is_refused(self, exports: export.NetworkExports, tmp_path: Path) -> None:
+        (file,) = exports.folder.glob("depth-*.onnx")
+        (tmp_path / "elsewhere").touch()
+        file.unlink()
+        file.symlink_to(tmp_path / "elsewhere")
+        with refuses(StadiaError, found="link"):
+            exports.open_float32("onnxruntime")
+        assert (tmp_path / "elsewhere").read_bytes() == b""
 
 
 @pytest.mark.slow

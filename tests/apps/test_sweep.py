@@ -337,3 +337,13 @@ def test_ranges_that_are_none_are_refused(tmp_path, text):
     (tmp_path / "space.yaml").write_text(text)
     with refuses(ConfigMistakes, where="space"):
         read_space(tmp_path / "space.yaml")
+
+
+def test_other_files_in_the_folder_of_a_sweep_are_left_and_links_refused(sweep, tmp_path):
+    """As the output of the command itself."""
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "console.log").touch()
+    sweep().open_study()
+    (tmp_path / "sweep" / "logs").symlink_to(tmp_path)
+    with refuses(StadiaError, where="logs", found="link"):
+        sweep().open_study()

@@ -322,6 +322,16 @@ class TestCheckpoint:
         assert (scores / "world-metric-test.earlier-1.json").read_bytes() == first
         assert json.loads((scores / "world-metric-test.json").read_text())["images"] == 5
 
+    @pytest.mark.parametrize("name", ["scores", "predictions"])
+    def test_a_run_with_a_link_inside_is_not_written_into(
+        self, checkpoint: Path, drive_folder: Path, tmp_path: Path, stadia: Stadia, name: str
+    ) -> None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "test-world").mkdir()
+        (checkpoint.parents[1] / name).symlink_to(tmp_path / "mine")
+        mistake(stadia("evaluate", checkpoint, drive_folder), f"{name}: found a symbolic link")
+        assert list((tmp_path / "mine").rglob("*")) == [tmp_path / "mine" / "test-world"]
+
 
 @pytest.mark.real
 class TestReal:

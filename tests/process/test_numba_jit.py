@@ -152,3 +152,13 @@ def test_a_kernel_is_compiled_again_where_a_kernel_of_another_file_has_changed(h
             importlib.invalidate_caches()
             assert importlib.import_module("caller").call(3.0) == 3.0 * factor
             del sys.modules["caller"], sys.modules["helper"]
+
+
+@pytest.mark.slow
+def test_a_settings_file_in_the_current_folder_chooses_no_cache(home: Path, tmp_path: Path) -> None:
+    """Numba reads .numba_config.yaml where the program starts: in a folder from somebody else."""
+    (tmp_path / "foreign").mkdir()
+    settings = "cache_dir: stolen\ncache_locator_classes: InTreeCacheLocator"
+    (tmp_path / "foreign" / ".numba_config.yaml").write_text(settings)
+    assert Path(run_process(home, tmp_path / "foreign")[1]).parent == private_folder(home)
+    assert not (tmp_path / "foreign" / "stolen").exists()
