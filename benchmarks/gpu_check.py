@@ -42,6 +42,7 @@ import torch
 from gpu_estimate import CARDS, estimate_step
 from gpu_video import describe_decoding, measure_decoding
 from loading import write_recording
+from peak import FlopCounter, measure_matmul_peak
 from step import made_up_batch
 
 from stadia import __version__, recipes
@@ -54,7 +55,7 @@ from stadia.datasets.open_dataset import open_recordings
 from stadia.losses.loss_report import LossReport
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
 from stadia.training.optim import build_optimizer
-from stadia.training.phase_clock import FlopCounter, measure_matmul_peak, synchronize
+from stadia.training.phase_clock import synchronize
 from stadia.training.recipe import compile_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

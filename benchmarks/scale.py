@@ -1,6 +1,6 @@
 """Measure what docs/results/scale.md reports: processes, shards in a store, a simulated store, and costs on paper.
 
-    python benchmarks/scale.py processes --out DIR     losses on 1, 2 and 4 processes, and with fsdp
+    python benchmarks/scale.py processes --out DIR     losses on 1, 2 and 4 processes
     python benchmarks/scale.py store --out DIR         batches from local shards and from S3 on loopback
     python benchmarks/scale.py simulate --out DIR      a loader against a store with three latencies, and simpy's model
     python benchmarks/scale.py paper --images DIR      bytes and decoding time of a sample; 1,000 hours on 1 to 512 GPUs
@@ -31,7 +31,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 from elastic_restarts import SETTINGS, write_drive
 
-COUNTS = ("1 ddp", "2 ddp", "4 ddp", "2 fsdp")
+COUNTS = ("1 ddp", "2 ddp", "4 ddp")
 LATENCIES_S = (0.05, 0.2, 0.5)
 ROUNDS = 3
 BATCH = 4

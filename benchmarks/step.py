@@ -33,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from peak import PeakFlops
+from peak import FlopCounter, PeakFlops
 from torch import Tensor
 from torch.nn import functional
 
@@ -50,7 +50,6 @@ from stadia.losses.smoothness import edge_aware_smoothness
 from stadia.models.config import DepthPoseNetConfig
 from stadia.models.depth.config import UnetConfig
 from stadia.models.depth_pose_net import DepthPoseNet
-from stadia.training.phase_clock import FlopCounter
 
 SOURCES = ("-1", "+1", "stereo")
 

@@ -35,7 +35,7 @@ from stadia.files.image_io import write_image
 from stadia.files.json_files import read_json
 from stadia.geometry.numpy_camera import centered_K
 from stadia.launch import keep
-from stadia.launch.keep import align_output, measure_samples, measure_video
+from stadia.launch.keep import Decision, align_output, measure_samples, measure_video
 from stadia.launch.time_budget import PlannedTraining
 from stadia.models.depth.config import DepthModelConfig, DepthNetworkConfig
 from stadia.models.depth.depth_network import AffineDepthNetwork, build_depth_network
@@ -167,8 +167,9 @@ def test_the_configuration_is_of_the_network(own_module: None) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kept", ["before", "after"])
 def test_it_adapts_and_keeps_the_better(
-    worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
+    kept: Any, worlds: Path, tmp_path: Path, own_module: None, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With two steps for the steps that fit: tests/launch/test_time_budget.py proves their number."""
 
@@ -178,6 +179,7 @@ def test_it_adapts_and_keeps_the_better(
         return PlannedTraining(limit_steps(config, 2), times["measured"].data, CommandEnd(times["started_s"] + 1e6, 0))
 
     monkeypatch.setattr("stadia.adaptation.adapt.choose_steps", choose_two)
+    monkeypatch.setattr("stadia.adaptation.adapt.choose_network", lambda *_: Decision(kept))
     cache = f"data.cache.folder={tmp_path / 'cache'}"
     arguments = ("--minutes", "0.7", "--scope", "all", "--out", tmp_path, cache, "training.workers=0")
     code, text, err = stadia("adapt", NETWORK, worlds, *arguments, "training.threads=1", 'training.loggers=["csv"]')
@@ -195,9 +197,9 @@ def test_it_adapts_and_keeps_the_better(
     (run,) = tmp_path.glob("*-adapt")
     record = read_json(run / RECORD)
     assert err.count("measuring the depth of the adapted network ...") == 1
-    assert record["kept"] in ("before", "after")
+    assert record["kept"] == kept
     assert record["after"]["abs_rel"] is not None
-    assert (Checkpoint.open(run).header.step > 0) or record["kept"] == "before"
+    assert (Checkpoint.open(run).header.step > 0) is (kept == "after"), "a refused network is not the best checkpoint"
     recipe: Any = load_recipe(run)
     assert isinstance(recipe.model.depth, nn.Module)
 

@@ -288,6 +288,4 @@ ROWS = (
     _case("a phase that is not counted", "T06", each([TIMES | {"time/forward_s": 0.01}] * 5), each([TIMES] * 5)),
     _case("a phase of less than nothing", "T06", each([TIMES | {"time/forward_s": -0.06, "time/rest_s": 0.161}] * 5),
         each([TIMES] * 5)),
-    _case("more operations than the machine can do", "T06", each([{"speed/of_peak/step": 3.0}]),
-        each([{"speed/of_peak/step": 0.3}])),
 )  # fmt: skip

@@ -10,12 +10,11 @@ import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import RunError
-from stadia.training import phase_clock as peak_flops
-from stadia.training.phase_clock import FlopCounter
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from peak import PeakFlops
+import peak as peak_flops
+from peak import FlopCounter, PeakFlops
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,15 +15,12 @@ from small_recipe import SmallLoader, SmallRecipe
 from torch import Tensor, nn
 
 from stadia.core.types import Batch
-from stadia.diagnostics.finding import read_findings
-from stadia.diagnostics.monitors.training_monitor import TrainingMonitor
 from stadia.losses.loss_report import LossReport
 from stadia.training import phase_clock
-from stadia.training.batches import TrainingPlan
 from stadia.training.config import TrainingConfig
 from stadia.training.fit import fit
 from stadia.training.loggers import read_rows
-from stadia.training.phase_clock import PhaseClock, Stopwatch
+from stadia.training.phase_clock import Stopwatch
 from stadia.training.run_folder import Run
 
 # -- the stopwatch
@@ -132,7 +127,7 @@ class SlowLoader(SmallLoader):
 STEPS = 8
 
 
-def train(out: Path, recipe: SmallRecipe, *, watched: bool = False, **values: Any) -> tuple[Run, str]:
+def train(out: Path, recipe: SmallRecipe, **values: Any) -> tuple[Run, str]:
     config = TrainingConfig(
         **{
             "max_steps": STEPS,
@@ -146,17 +141,8 @@ def train(out: Path, recipe: SmallRecipe, *, watched: bool = False, **values: An
     )
     run = Run.create(out, "small", {"training": config.model_dump(mode="json")}, recipe="small", seed=0)
     console = Console(file=io.StringIO(), width=300)
-    callbacks = [TrainingMonitor(run, console)] if watched else []
     with run.held():
-        fit(
-            recipe,
-            SlowLoader(batch_size=11),
-            SmallLoader(1, 11, shuffled=False),
-            config,
-            run,
-            callbacks=callbacks,
-            console=console,
-        )
+        fit(recipe, SlowLoader(batch_size=11), SmallLoader(1, 11, shuffled=False), config, run, console=console)
     return run, console.file.getvalue()
 
 
@@ -188,85 +174,3 @@ def test_every_second_of_a_training_has_a_phase(tmp_path: Path) -> None:
     assert all(
         row["time/forward_s"] >= 0.01 and row["time/loss_s"] >= 0.02 and row["time/loading_s"] >= 0.005 for row in rows
     )
-
-
-@pytest.mark.slow
-def test_operations_are_counted_and_counting_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A convolution of 3 to 8 channels, 3x3, to 2x4 places, and a linear layer of 64, for 11 samples."""
-    counted, one = SmallRecipe(), 11 * (2 * 27 * 8 * 8 + 2 * 64)
-    run, _ = train(tmp_path / "counted", counted)
-    flops = run.facts.time.flops
-    assert flops["forward"] == one
-    assert one < flops["backward"] <= 2 * one, "by the weights, and by what is not the image"
-    assert not flops.get("loss")
-    assert run.facts.time.peak_flops_per_s is None, "of a short training"
-    assert run.facts.time.flops_per_s["step"] > 0
-
-    monkeypatch.setattr(phase_clock, "FlopCounter", lambda: contextlib.nullcontext(SimpleNamespace(flops=0)))
-    plain = SmallRecipe()
-    train(tmp_path / "plain", plain)
-    assert all(torch.equal(weight, plain.state_dict()[name]) for name, weight in counted.state_dict().items())
-
-
-class Double(nn.Module):
-    """A part of a network whose code torch compiles, as it does not that of nn.Linear alone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(2, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * self.linear(x)
-
-
-@pytest.mark.slow
-def test_a_network_that_is_compiled_stays_so_after_the_counted_batch() -> None:
-    """A first call that a counter sees would keep torch from compiling the network in the whole training."""
-    compiled: list[torch.fx.GraphModule] = []
-
-    def compile_graph(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
-        compiled.append(graph)
-        return graph.forward
-
-    clock = PhaseClock(TrainingPlan(1000, 1, 1_000_000))
-    network = nn.Sequential(Double())
-    network[0].compile(backend=compile_graph)  # a part, as of a recipe: the clock marks whole networks
-    clock.start(torch.device("cpu"), nn.ModuleList([network]))
-    for step in range(2):
-        clock.begin_batch(step)
-        network(torch.ones(1, 2))
-        clock.end_backward()
-        assert len(compiled) == step
-    assert clock.flops["forward"] == 2 * 2 * 2
-
-
-# -- what cannot be
-# -----------------------------------------------------------------------------------------------------
-
-
-def codes(run: Run) -> list[str]:
-    path = run.folder / "findings.jsonl"
-    return [found.code for found in read_findings(path) if found.code == "T06"] if path.exists() else []
-
-
-@pytest.mark.parametrize(("peak", "expected"), [(1e15, []), (1.0, ["T06"])])
-def test_more_operations_than_the_machine_can_do_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: float, expected: list[str]
-) -> None:
-    """A clock that reads too little time says more than the peak; here the peak is so low that any does. Measuring it
-    draws no number.
-    """
-
-    def measured(*_: Any) -> float:
-        torch.rand(3)
-        return peak
-
-    monkeypatch.setattr(phase_clock, "PEAK_FROM_S", 0.0)
-    monkeypatch.setattr(phase_clock, "measure_matmul_peak", measured)
-    before = torch.get_rng_state()
-    run, said = train(tmp_path, SmallRecipe(), watched=True)
-    assert codes(run) == expected
-    assert run.facts.time.peak_flops_per_s == peak
-    assert "GFLOP/s\n" in said
-    assert ("times the machine's measured peak" in said) == bool(expected)
-    assert before.shape == torch.get_rng_state().shape

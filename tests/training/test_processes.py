@@ -88,10 +88,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
     [
         (2, {"strategy": "ddp"}),
         pytest.param(4, {"strategy": "ddp"}, marks=pytest.mark.exhaustive),
-        (2, {"strategy": "fsdp"}),
         (2, {"strategy": "ddp", "grad_accumulation_steps": 2}),
     ],
-    ids=["2", "4", "2, fsdp", "2, two batches a step"],
+    ids=["2", "4", "2, two batches a step"],
 )
 def test_losses_do_not_depend_on_the_number_of_processes(
     tmp_path: Path, alone: list[dict[str, float]], count: int, values: dict[str, Any]
@@ -169,25 +168,6 @@ def check_batch_norm(rank: int, count: int, is_compiled: bool) -> None:
 def test_global_batch_norm_is_that_of_the_whole_batch(count: int, is_compiled: bool) -> None:
     """Also in a compiled network, whose graph breaks there."""
     assert run_in_processes(count, check_batch_norm, count, is_compiled) == [0] * count
-
-
-class Numbers:
-    """Samples that are their own keys."""
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def packed(self, key: tuple[int, int]) -> int:
-        return key[1]
-
-    def stack(self, samples: list[int]) -> list[int]:
-        return list(samples)
-
-    def unpack(self, packed: list[int], device: object) -> list[int]:
-        return packed
 
 
 def test_a_restarted_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from stadia.core.types import TrackProgress, no_progress
 from stadia.datasets.video.video_map import find_map
 from stadia.files.atomic_files import write_json
 from stadia.files.paths import expand_home
-from stadia.launch.keep import Decision, DepthErrors, choose_network, find_trained, keep_as_best, measure_video
+from stadia.launch.keep import Decision, DepthErrors, apply_decision, choose_network, find_trained, measure_video
 from stadia.launch.time_budget import choose_steps, measure_training
 from stadia.launch.workflow import train
 from stadia.mapping.map_video import describe_map, map_video
@@ -145,8 +145,7 @@ def adapt_network(
         with announce_step(console, "measuring the depth of the adapted network"):
             after = measure_video(recipes.load_predictor(trained), video, options, track)
         decision = choose_network(before, after)
-        if decision.kept == "after" and trained.path.stem == "last":
-            keep_as_best(run, trained)
+        apply_decision(decision, run, trained, config.model)
     record = {"before": before.averages(), "after": after.averages(), "kept": decision.kept, "network": opened.title}
     write_json(run.folder / RECORD, record)
     better = str(run.folder) if decision.kept == "after" else network

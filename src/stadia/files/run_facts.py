@@ -64,9 +64,8 @@ class TrainingTimes:
     device, threads: that trained; threads are those of torch on the processor.
     steps: updates made.
     wall_s: by the clock of the processor.  phases_s: by phase; they add up to it.
-    step_s: median of a step by phase, without warm-up.  flops: operations of a batch by phase.
-    flops_per_s: by phase, of the median batch.
-    peak_flops_per_s: of large matrix products, where they were measured.  of_peak: the shares that phases reach.
+    step_s: median of a step by phase, without warm-up.
+    flops, flops_per_s, peak_flops_per_s, of_peak: of runs of earlier versions, which counted operations.
     """
 
     device: str
@@ -75,8 +74,8 @@ class TrainingTimes:
     wall_s: Seconds
     phases_s: dict[str, Seconds]
     step_s: dict[str, Seconds]
-    flops: dict[str, int]
-    flops_per_s: dict[str, float]
+    flops: dict[str, int] = Field(default_factory=dict)
+    flops_per_s: dict[str, float] = Field(default_factory=dict)
     peak_flops_per_s: Annotated[float, Field(gt=0)] | None = None
     of_peak: dict[str, float] = Field(default_factory=dict)
 

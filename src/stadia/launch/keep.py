@@ -27,6 +27,7 @@ from stadia.evaluation.frame_preparation import PreparedFrame, read_frames
 from stadia.evaluation.predict_frames import predict_inverse_depth
 from stadia.files.paths import expand_home
 from stadia.geometry.align import fit_scale_and_shift
+from stadia.models.depth.config import DepthModelConfig
 from stadia.models.depth.depth_network import build_depth_network
 from stadia.predict.inputs import PredictionInput, open_inputs
 from stadia.predict.judged_frames import observe_frames, observe_training_data
@@ -161,32 +162,27 @@ def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, conso
     if trained.path != best.path:
         recipe = load_recipe(trained, type(recipe))
         assert isinstance(recipe, DepthRecipe)
-    before = copy.deepcopy(recipe)
-    assert before.depth_network is not None
-    before.depth_network.load_state_dict(build_depth_network(config.model).state_dict())
+    start, network = copy.deepcopy(recipe), build_depth_network(config.model)
+    network.finish_training()
+    assert start.depth_network is not None
+    start.depth_network.load_state_dict(network.state_dict())
     with announce_step(console, "comparing depth before and after the training"):
-        decision = choose_network(_measure_errors(before, data), _measure_errors(recipe, data))
+        decision = choose_network(_measure_errors(start, data), _measure_errors(recipe, data))
     change = next(iter(decision.changes), None)
-    why = "nothing in the video measures its depth: neither points of a map nor matches"
+    why = "The video has neither points of a map nor matches to measure its depth by"
     if change is not None:
         why = f"{MEASURES[change.name][0]}: {change.before:.3g} before the training, {change.after:.3g} after"
         why += "".join(f"; {MEASURES[other.name][0]} rises" for other in decision.changes[1:] if other.is_worse)
-    if change is None or decision.kept == "before":
-        run.update_facts(lambda facts: replace(facts, depth_gain=None))
-        header = trained.header.model_copy(update={"step": 0, "epoch": 0, "kind": "weights", "metrics": {}})
-        write_checkpoint(run.checkpoints / "best.safetensors", header, {"state_dict": before.state_dict()})
-        line = (
-            f"note: the depth that the training started from is kept as best: {why}. Fix: film more motion, or map it"
-        )
-    else:
-        gain = 1 - change.after / change.before
-        run.update_facts(lambda facts: replace(facts, depth_gain=gain))
-        line = why
-        if trained.path != best.path:
-            keep_as_best(run, trained)
-            line += "; so the last weights are kept as best, though the residual of the start is smaller"
+    gain = None if change is None or decision.kept == "before" else 1 - change.after / change.before
+    run.update_facts(lambda facts: replace(facts, depth_gain=gain))
+    is_replaced = apply_decision(decision, run, trained, config.model)
+    line = why
+    if gain is None:
+        line = f"note: the depth of the start is kept as best. {why}. Fix: film more motion, or map the video"
+    elif is_replaced:
+        line += ". The last weights are kept as best, although the residual of the start is smaller"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return decision.kept == "before" or trained.path != best.path
+    return is_replaced
 
 
 def find_trained(run: Run) -> Checkpoint | None:
@@ -198,10 +194,22 @@ def find_trained(run: Run) -> Checkpoint | None:
     return trained if trained.header.step > 0 else None
 
 
-def keep_as_best(run: Run, checkpoint: Checkpoint) -> None:
-    """Write the weights of a checkpoint of a run as its best checkpoint."""
-    header = checkpoint.header.model_copy(update={"kind": "weights"})
-    write_checkpoint(run.checkpoints / "best.safetensors", header, {"state_dict": checkpoint.weights()})
+def apply_decision(decision: Decision, run: Run, trained: Checkpoint, model: DepthModelConfig) -> bool:
+    """Make the network that is kept the best checkpoint of a run; return whether it replaced another one.
+
+    Args:
+        trained: checkpoint of the run whose depth was measured.
+        model: configuration of the depth network at the start.
+    """
+    if decision.kept == "after" and trained.path.stem == "best":
+        return False
+    header, weights = trained.header.model_copy(update={"kind": "weights"}), trained.weights()
+    if decision.kept == "before":
+        header = header.model_copy(update={"step": 0, "epoch": 0, "metrics": {}})
+        start = build_depth_network(model).state_dict()
+        weights |= {f"model.depth.{name}": value for name, value in start.items()}
+    write_checkpoint(run.checkpoints / "best.safetensors", header, {"state_dict": weights})
+    return True
 
 
 def _starts_from_depth(config: Any) -> bool:

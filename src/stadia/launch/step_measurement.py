@@ -1,29 +1,22 @@
-"""Train three steps of a configuration: their time, their peak memory, and the settings that are fastest here.
-
-`training.precision=auto` and `training.compile` are resolved by such steps.
-"""
+"""Train three steps of a configuration, and measure their time and peak memory."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.console import Console
 
-from stadia.core.errors import RunError, StadiaError, summarize_exception
+from stadia.core.errors import RunError
 from stadia.dataloading.loader import MixtureLoader, take_batches_of_each
 from stadia.process.memory import PeakMemory
 from stadia.process.signals import discard_if_interrupted
 from stadia.process.terminal import StopSignals, Terminal
-from stadia.recipes import RECIPES
 from stadia.recipes.base.build_recipe import TrainingData, create_recipe
-from stadia.recipes.base.config import RecipeConfig, replace_training
-from stadia.training.batches import select_device
+from stadia.recipes.base.config import RecipeConfig
 from stadia.training.fit import open_training, run_training
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.recipe import AnyRecipe
@@ -138,87 +131,3 @@ def out_of_memory_error(step: int, peaks: Sequence[int], error: BaseException) -
             " or data.height and data.width"
         ),
     )
-
-
-# -- settings that depend on the machine: `training.precision`, `training.compile`
-
-GPU_KINDS = ("off", "loss", "networks", "all", "graphs")
-"""Values of `training.compile` that "auto" measures on a GPU."""
-
-MEASURED_KEYS = ("precision", "compile")
-"""Keys of `training` whose "auto" is resolved by measuring; the data do not depend on them."""
-
-_NOT_COMPILED = "note: training.compile={} failed ({}). Nothing is compiled. Fix: set training.compile=off"
-
-
-def choose_fastest(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
-    """Return the configuration with `training.precision=auto` resolved, and `training.compile` as it works here.
-
-    data: of the configuration.
-    """
-    return choose_compilation(choose_precision(config, data, console), data, console)
-
-
-def keep_measured_choices(config: RecipeConfig, saved: Mapping[str, Any]) -> RecipeConfig:
-    """Replace "auto" by what a previous run chose, so that a resumed run measures nothing and stays the same."""
-    known = saved.get("training", {})
-    kept = {key: known[key] for key in MEASURED_KEYS if getattr(config.training, key) == "auto" and key in known}
-    return replace_training(config, **kept)
-
-
-def choose_precision(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
-    """Return the configuration with `training.precision=auto` resolved; any other one as it is.
-
-    On one CPU, three steps are trained in float32 and in bfloat16, and the faster precision is taken. Weights and
-    optimizer are float32 in both. On a GPU it is bf16 where the GPU has it, without measuring.
-    """
-    if config.training.precision != "auto":
-        return config
-    if select_device(config.training.accelerator).type == "cuda":
-        return replace_training(config, precision="bf16" if torch.cuda.is_bf16_supported() else "32")
-    seconds = {
-        precision: _measure(replace_training(config, precision=precision, compile="off"), data)
-        for precision in ("32", "bf16")
-    }
-    return replace_training(config, precision=_print_fastest("precision", seconds, console))
-
-
-def choose_compilation(config: RecipeConfig, data: TrainingData, console: Console) -> RecipeConfig:
-    """Return the configuration with a value of `training.compile` whose three steps train here; "off" where none does.
-
-    Compiled code can fail as late as in the backward pass, so a value is tried before it is taken. "auto" is "off" on a
-    CPU, where it was never faster; on a GPU it is the fastest of GPU_KINDS.
-    """
-    training, given = config.training, config.training.compile
-    if given == "off" or (given != "auto" and (training.devices != 1 or training.stages)):
-        return config  # the three steps are of one device and one image size
-    if given == "auto" and select_device(training.accelerator).type != "cuda":
-        return replace_training(config, compile="off")
-    seconds: dict[str, float] = {}
-    for kind in GPU_KINDS if given == "auto" else (given,):
-        try:
-            seconds[kind] = _measure(replace_training(config, compile=kind), data)
-        except StadiaError:
-            raise
-        except Exception as error:  # the compiler has errors of many kinds
-            if kind == "off":
-                raise
-            line = _NOT_COMPILED.format(kind, summarize_exception(error)[:200])
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if given != "auto":
-        return replace_training(config, compile=given if given in seconds else "off")
-    return replace_training(config, compile=_print_fastest("compile", seconds, console))
-
-
-def _measure(config: RecipeConfig, data: TrainingData) -> float:
-    """Return the seconds of the fastest step but the first, which compiles."""
-    return min(measure_steps(RECIPES.load(config.recipe), config, data).seconds[1:])
-
-
-def _print_fastest(key: str, seconds: dict[str, float], console: Console) -> str:
-    """Print and return the value with the fewest seconds a step."""
-    fastest = min(seconds, key=lambda value: seconds[value])
-    times = ", ".join(f"{value} {step_s:.2g} s" for value, step_s in seconds.items())
-    line = f"training.{key}=auto: {fastest}, measured in three steps each ({times} a step)"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return fastest

@@ -19,7 +19,7 @@ from stadia.core.errors import ConfigError
 from stadia.dataloading.config import STRIDE
 from stadia.dataloading.loader import MixtureLoader
 from stadia.datasets.video.video_camera import read_image_size
-from stadia.launch.step_measurement import PROBE_STEPS, DryRunResult, choose_fastest, measure_steps
+from stadia.launch.step_measurement import PROBE_STEPS, DryRunResult, measure_steps
 from stadia.launch.training_data import check_stages, list_stages, open_data
 from stadia.predict.inputs import is_own_video
 from stadia.process.memory import available_memory_bytes
@@ -29,7 +29,7 @@ from stadia.recipes.base.build_recipe import TrainingData, check_init_weights
 from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replace_training
 from stadia.training.batches import batch_sizes
 from stadia.training.config import CHECK_SECONDS, TrainingConfig
-from stadia.training.devices import check_devices
+from stadia.training.devices import check_devices, resolve_auto
 from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
 from stadia.training.training_state import CommandEnd
 
@@ -102,9 +102,9 @@ def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining
     check_stages(recipe_class, config)
     check_devices(config.training)
     check_init_weights(recipe_class, config)
+    config = config.model_copy(update={"training": resolve_auto(config.training)})
     config, data = open_data(recipe_class, config, console)
     with announce_step(console, "measuring three steps of this training"):
-        config = choose_fastest(config, data, console)
         measured = [measure_steps(recipe_class, *stage) for stage in list_stages(config, data)]
     batches = len(data.val) if isinstance(data.val, Sized) else 0
     batch_s = fmean(measured[-1].seconds[1:]) / config.training.grad_accumulation_steps

@@ -16,7 +16,7 @@ from rich.console import Console
 from stadia.diagnostics.finding import Finding, OnStop, write_findings
 from stadia.diagnostics.monitors.training_monitor import TrainingMonitor, read_kept_findings
 from stadia.launch.keep import keep_better_start
-from stadia.launch.step_measurement import DryRunResult, choose_fastest, keep_measured_choices, measure_steps
+from stadia.launch.step_measurement import DryRunResult, measure_steps
 from stadia.launch.training_data import (
     LOSS_CHECKS,
     check_class,
@@ -51,7 +51,7 @@ from stadia.recipes.base.config import RecipeConfig, make_paths_absolute, replac
 from stadia.training.batches import TrainingPlan
 from stadia.training.checkpoint import Checkpoint
 from stadia.training.config import CHECK_SECONDS
-from stadia.training.devices import check_devices
+from stadia.training.devices import check_devices, resolve_auto
 from stadia.training.fit import Training, open_last_checkpoint, open_training, record_stop, run_training
 from stadia.training.fit_messages import FEW_STEPS
 from stadia.training.processes import find_run_of_job, record_job, resolve_batch_size, start_attempt
@@ -219,20 +219,19 @@ def prepare(
     check_stages(recipe_class, config)
     check_devices(config.training)
     config = make_paths_absolute(config)
-    config = config.model_copy(update={"training": resolve_batch_size(config.training)})
+    saved = None if stopped is None else stopped.config.get("training")
+    config = config.model_copy(update={"training": resolve_auto(resolve_batch_size(config.training), saved)})
     if not is_main_process():
         logging.getLogger("stadia").setLevel(logging.ERROR)  # the first process warns for all
     if stopped is not None:
         check_class(stopped, recipe_class)
         open_last_checkpoint(stopped, recipe_class.recipe)
         read_kept_findings(stopped.folder)
-        config = keep_measured_choices(config, stopped.config)
         config, data = open_resumed_data(recipe_class, config, console)
     else:
         check_init_weights(recipe_class, config)  # before anything is decoded
         if data is None:
             config, data = open_data(recipe_class, config, console)
-    config = choose_fastest(config, data, console)
     if stopped is not None:
         stopped.check_config(config, free=("start_from", *list_movable_keys(config, stopped)))
     with announce_step(console, "checking the data"):

@@ -151,14 +151,14 @@ def _describe_spread(spread: ValueSpread) -> LegendRow:
     )
 
 
-# -- Time of a training: phases, time a step, and share of the device's peak.
+# -- Time of a training: phases, and time of a step.
 
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """phases: (name, share of the whole, time, time a step, share of the peak) as text, the longest first."""
+    """phases: (name, share of the whole, time, time of a step) as text, the longest first."""
 
-    phases: list[tuple[str, str, str, str, str]]
+    phases: list[tuple[str, str, str, str]]
     about: str
 
 
@@ -167,18 +167,12 @@ def summarize_time(times: TrainingTimes | None) -> TimeSpent | None:
     seconds = times.phases_s if times else {}
     if times is None or not (total := sum(seconds.values())) > 0:
         return None
-    steps, of_peak = times.step_s, times.of_peak
+    steps = times.step_s
     longest = sorted(seconds.items(), key=lambda phase: -phase[1])[:MAX_PHASES]
     longest = [(name, value) for name, value in longest if value >= MIN_PHASE_SHARE * total]
     rest = total - sum(value for _, value in longest)
     phases = [
-        (
-            name,
-            f"{value / total:.1%}",
-            format_duration(value),
-            f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else "",
-            f"{of_peak[name]:.0%}" if name in of_peak else "",
-        )
+        (name, f"{value / total:.1%}", format_duration(value), f"{1e3 * steps[name]:.3g} ms" if steps.get(name) else "")
         for name, value in [*longest, *([(REST_LABEL, rest)] if rest > 0 else [])]
     ]
     return TimeSpent(phases, _describe_time(times, total))
@@ -187,15 +181,7 @@ def summarize_time(times: TrainingTimes | None) -> TimeSpent | None:
 def _describe_time(times: TrainingTimes, total: float) -> str:
     text = f"{times.steps} steps in {format_duration(times.wall_s)}, without setup and teardown"
     text += f"; the phases cover {total / times.wall_s:.1%} of it" if times.wall_s > 0 else ""
-    if times.peak_flops_per_s is None:
-        return text + "."
-    step = times.of_peak.get("step")
-    reached = f", of which a step reaches {step:.0%}" if step is not None else ""
-    on = f" on {times.threads} thread{'s' * (times.threads != 1)}" if times.device == "cpu" else ""
-    return (
-        f"{text}. Products of large matrices made {times.peak_flops_per_s / 1e9:.3g} GFLOP/s here{on} when the training"
-        f" ended{reached}: convolutions and products are counted. It varies with the load of the machine."
-    )
+    return text + "."
 
 
 # -- Quality of an uncertainty: order of pixels by error (sparsification), and size (calibration).

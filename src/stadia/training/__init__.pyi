@@ -30,7 +30,6 @@ from .loggers import read_rows as read_rows
 from .loop import Callback as Callback
 from .loop import TrainingLoop as TrainingLoop
 from .optim import UpdateRatio as UpdateRatio
-from .phase_clock import FlopCounter as FlopCounter
 from .phase_clock import PhaseClock as PhaseClock
 from .phase_clock import Stopwatch as Stopwatch
 from .recipe import AnyRecipe as AnyRecipe

@@ -259,8 +259,7 @@ class Histograms(Callback):
 
     def on_before_update(self, loop: TrainingLoop) -> None:
         step = loop.step + 1
-        has_part = bool(self.loggers) or loop.is_sharded  # all processes gather the shards
-        if not has_part or not is_due(self.every, step, loop.plan.total_steps):
+        if not self.loggers or not is_due(self.every, step, loop.plan.total_steps):
             return
         for name, values in sample_distributions(loop.recipe):
             numbers = values.numpy()

@@ -24,13 +24,13 @@ MAX_CHECK_SECONDS = 3600
 interrupted.
 """
 
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", "fsdp")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
 def _is_supported(strategy: str) -> str:
     """Refuse other strategies of Lightning: those that fork processes lose their results."""
     if strategy not in STRATEGIES:
-        raise ValueError("expected 'auto', 'ddp', 'ddp_find_unused_parameters_true' or 'fsdp'")
+        raise ValueError("expected 'auto', 'ddp' or 'ddp_find_unused_parameters_true'")
     return strategy
 
 

@@ -1,10 +1,4 @@
-"""Devices, processes and precision of a training on Lightning Fabric, and its fully sharded data parallelism.
-
-With `training.strategy=fsdp`, each process holds a part of the weights, of their gradients and of the optimizer's state
-during an update (FSDP2, `torch.distributed.fsdp.fully_shard`). The model is one group: its weights are whole from an
-update to the end of the next backward, since losses, images and callbacks may read any of them. State dicts hold whole
-tensors.
-"""
+"""Devices, processes and precision of a training on Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -13,27 +7,18 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from itertools import chain
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import stadia.process.torchvision_shim  # noqa: F401
 
 # isort: split
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.strategies import ModelParallelStrategy
-from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim import Optimizer
 
 from stadia.core.errors import ConfigError
 from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
-from stadia.training.optim import gather_shards
 from stadia.training.processes import find_layout
 
 FEW_PROCESSES = 8
@@ -47,22 +32,30 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     check_precision(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    strategy = ShardedStrategy() if config.strategy == "fsdp" else config.strategy
-    for key, value, expected in (
-        ("training.precision", config.precision, "32, bf16 or fp16"),
-        ("training.compile", config.compile, "off, loss, networks, all or graphs"),
-    ):
-        if value == "auto":
-            fix = "train by stadia.launch.train, which measures them"
-            raise ConfigError(key, found="'auto', unresolved", expected=expected, fix=fix)
-    precision = _PRECISION[config.precision]
     layout = find_layout(config)
-    devices = layout.per_node if layout.is_started else config.devices
-    if layout.count > 1 and strategy == "auto":
-        strategy = "ddp"
     return Fabric(
-        accelerator=config.accelerator, devices=devices, num_nodes=layout.nodes, strategy=strategy, precision=precision
+        accelerator=config.accelerator,
+        devices=layout.per_node if layout.is_started else config.devices,
+        num_nodes=layout.nodes,
+        strategy="ddp" if layout.count > 1 and config.strategy == "auto" else config.strategy,
+        precision=_PRECISION[config.precision],
     )
+
+
+def resolve_auto(config: TrainingConfig, saved: Mapping[str, Any] | None = None) -> TrainingConfig:
+    """Return the configuration with "auto" of `precision` and `compile` resolved for the device.
+
+    A GPU gets bf16, if it supports it, and compiled code; a CPU gets neither.
+
+    saved: `training` of the run that is resumed, whose values are kept.
+    """
+    is_gpu = select_device(config.accelerator).type == "cuda"
+    chosen = {
+        "precision": "bf16" if is_gpu and torch.cuda.is_bf16_supported() else "32",
+        "compile": "all" if is_gpu else "off",
+    }
+    values = {key: (saved or {}).get(key, value) for key, value in chosen.items() if getattr(config, key) == "auto"}
+    return config.model_copy(update=values)
 
 
 @contextlib.contextmanager
@@ -109,109 +102,8 @@ def check_devices(config: TrainingConfig) -> None:
 
 
 def check_precision(config: TrainingConfig) -> None:
-    """Raise ConfigError for fp16 without a scaler (no CUDA GPU, or sharded), and for auto of several sizes."""
+    """Raise ConfigError for fp16 without a CUDA GPU."""
     place = select_device(config.accelerator).type
-    for key, value, fix in (
-        ("training.precision", config.precision, "set training.precision=bf16 or 32"),
-        ("training.compile", config.compile, "set training.compile=all or off"),
-    ):
-        if value == "auto" and (config.devices != 1 or config.stages):
-            found = "auto with training.stages" if config.stages else f"auto with training.devices={config.devices}"
-            raise ConfigError(key, found=found, expected="one device and one image size, to measure", fix=fix)
-    if config.precision == "fp16" and (place != "cuda" or config.strategy == "fsdp"):
-        found = "fp16 with training.strategy=fsdp" if config.strategy == "fsdp" else f"fp16 on {place}"
-        expected, fix = "fp16 on a CUDA GPU, with another strategy than fsdp", "set training.precision=bf16 or 32"
-        raise ConfigError("training.precision", found=found, expected=expected, fix=fix)
-
-
-# -- fully sharded data parallelism ------------------------------------------------------------------------------------
-
-
-class ShardedStrategy(ModelParallelStrategy):
-    """Fabric's strategy for FSDP2 over all processes, on GPUs or CPUs."""
-
-    def __init__(self) -> None:
-        super().__init__(shard_module)
-        self.module: FSDPModule | None = None
-
-    def setup_environment(self) -> None:
-        """Start the processes and their device mesh."""
-        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
-        super().setup_environment()
-
-    def setup_module(self, module: nn.Module) -> nn.Module:
-        """Distribute the weights of a module over the devices."""
-        self.module = cast(FSDPModule, super().setup_module(module))
-        return module
-
-    def setup_optimizer(self, optimizer: Optimizer) -> Optimizer:
-        """Return the optimizer, whose state is distributed with the weights."""
-        optimizer.register_state_dict_post_hook(_gather_optimizer_state)
-        optimizer.register_load_state_dict_pre_hook(_shard_optimizer_state)
-        return super().setup_optimizer(optimizer)
-
-    def optimizer_step(self, optimizer: Any, **kwargs: Any) -> Any:
-        """Update the shards, then gather the weights, which the next forward would do."""
-        result = super().optimizer_step(optimizer, **kwargs)
-        assert self.module is not None
-        self.module.unshard()
-        return result
-
-
-def shard_module(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard a module in place, with the weights and buffers of the first process, as DistributedDataParallel does."""
-    _broadcast(chain(module.parameters(), module.buffers()))
-    fully_shard(module, mesh=mesh["data_parallel"], reshard_after_forward=False)
-    module.register_forward_pre_hook(lambda whole, _: _broadcast(whole.buffers()))
-    part: Any
-    for part in module.modules():
-        shards = {name: weight for name, weight in part.named_parameters(recurse=False) if isinstance(weight, DTensor)}
-        part.register_load_state_dict_pre_hook(partial(_shard_weights, shards))
-        part.register_state_dict_post_hook(_gather_weights)
-    return module
-
-
-@torch.no_grad()
-def _broadcast(tensors: Iterable[Tensor]) -> None:
-    """Copy the tensors of the first process to all others."""
-    for work in [torch.distributed.broadcast(tensor, src=0, async_op=True) for tensor in tensors]:
-        work.wait()
-
-
-def _shard_like(whole: Any, weight: Any) -> Any:
-    """Return the shard of a tensor for this process, where its weight is sharded. Every process has the whole."""
-    if not isinstance(weight, DTensor) or not isinstance(whole, Tensor) or whole.shape != weight.shape:
-        return whole  # a count of steps, for example
-    return distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
-
-
-def _shard_weights(
-    shards: Mapping[str, Tensor], module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any
-) -> None:
-    for name, weight in shards.items():
-        if prefix + name in state_dict:
-            state_dict[prefix + name] = _shard_like(state_dict[prefix + name], weight)
-
-
-def _gather_weights(module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any) -> None:
-    for name, _ in module.named_parameters(recurse=False):
-        if prefix + name in state_dict:
-            state_dict[prefix + name] = gather_shards(state_dict[prefix + name])
-
-
-def _gather_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    return _map_state(state_dict, lambda _, value: gather_shards(value))
-
-
-def _shard_optimizer_state(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    return _map_state(state_dict, lambda number, value: _shard_like(value, weights[number]))
-
-
-def _map_state(state_dict: dict[str, Any], convert: Callable[[int, Any], Any]) -> dict[str, Any]:
-    """Return the state of an optimizer with each value of each weight, by its number, converted."""
-    state = {
-        number: {name: convert(number, value) for name, value in values.items()}
-        for number, values in state_dict["state"].items()
-    }
-    return {**state_dict, "state": state}
+    if config.precision == "fp16" and place != "cuda":
+        fix = "set training.precision=bf16 or 32"
+        raise ConfigError("training.precision", found=f"fp16 on {place}", expected="a CUDA GPU", fix=fix)

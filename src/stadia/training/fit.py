@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ from stadia.training.checkpoint import (
     write_header_copy,
 )
 from stadia.training.config import MAX_STEPS, TrainingConfig
-from stadia.training.devices import make_fabric, quiet_lightning
+from stadia.training.devices import make_fabric, quiet_lightning, resolve_auto
 from stadia.training.loggers import Logger, read_rows
 from stadia.training.loop import Callback, StopRequest, TrainingLoop
 from stadia.training.phase_clock import PhaseClock
@@ -203,6 +202,7 @@ def open_training(
     signals: requests to stop.
     end: of the command that trains, by the clock; without it the time of the steps counts (`max_minutes`).
     """
+    config = resolve_auto(config)
     checkpoint = _check_resume(run, recipe, config) if resume else None
     with quiet_lightning():
         fabric = make_fabric(config)
@@ -243,11 +243,11 @@ def open_training(
         if isinstance(validation, StartableLoader):
             with seeds.preserve_generators():
                 validation.start()  # before the first step: a fork keeps the memory of the steps
-        clock = PhaseClock(plan, config.precision)
+        clock = PhaseClock(plan)
         training.loop = TrainingLoop(
             fabric,
             run,
-            copy.deepcopy(recipe) if config.strategy == "fsdp" else recipe,  # sharded weights stay sharded
+            recipe,
             BatchStream(train_loader, plan, clock.mark),
             val_loader,
             config,
@@ -354,9 +354,6 @@ def _train(training: Training, loop: TrainingLoop, callbacks: Sequence[Callback]
             recipe.cpu()  # the memory of the device is free for scores
             return_large_blocks()
             return_freed_memory()
-    if loop.recipe is not recipe:
-        recipe.load_state_dict(loop.recipe.state_dict())
-        recipe.load_training_state(loop.recipe.training_state())
     if loop.step < training.plan.total_steps:
         end = TimeLimitEnd(step=loop.step, seconds=loop.time_limit.spent_s)
         run.update_facts(lambda facts: replace(facts, ended_by_time=end))

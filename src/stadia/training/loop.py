@@ -95,7 +95,7 @@ class TrainingLoop(TrainingState):
         self.time_limit.restart()
 
     def measure_times(self) -> None:
-        """Write where the time went into run.json; show callbacks a row of shares of the machine's peak, if measured.
+        """Write where the time went into run.json.
 
         A training that has no step left keeps the times of its checkpoint.
         """
@@ -103,12 +103,8 @@ class TrainingLoop(TrainingState):
         self.clock.mark("other")
         if not self.run.writes or not self.clock.new_steps:
             return
-        self.clock.measure_peak()
         times = self.times = self.clock.measure()
         self.run.update_facts(lambda facts: replace(facts, time=times))
-        if times.of_peak:
-            row = {f"speed/of_peak/{name}": share for name, share in times.of_peak.items()}
-            self.call("on_row", self.step, row)
 
     def start(self) -> None:
         """Start the clock and the callbacks, then set the random generators: nothing may draw a number in between."""
@@ -135,8 +131,7 @@ class TrainingLoop(TrainingState):
             self.recipe.on_batch_start()
             self.call("on_batch_start", is_last)
 
-            averages_gradients = is_last or self.is_sharded  # over processes; sharded ones are never kept whole
-            with self.fabric.no_backward_sync(self.model, enabled=not averages_gradients):
+            with self.fabric.no_backward_sync(self.model, enabled=not is_last):
                 self.report = self.forward("training_step", self.batch)
                 self.clock.mark("loss")
                 self.fabric.backward(self.report.total / self.plan.grad_accumulation_steps)
@@ -164,7 +159,7 @@ class TrainingLoop(TrainingState):
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer.optimizer)
         gradients = [p.grad for p in self.recipe.parameters() if p.grad is not None]
-        self.gradient_norm = optim.gather_shards(torch.nn.utils.get_total_norm(gradients))
+        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
         *self.batch_losses, norm = torch.stack(
             [*(loss.total for loss in self.losses), self.gradient_norm.float()]
         ).tolist()

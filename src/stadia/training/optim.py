@@ -205,19 +205,11 @@ def sample_values(weight: Tensor) -> Tensor:
 
     Their distance and their number have no common divisor: otherwise one corner of each 3x3 kernel might be the sample.
     """
-    flat = gather_shards(weight.detach()).flatten()
+    flat = weight.detach().flatten()
     distance = max(flat.numel() // SAMPLE_SIZE, 1)
     while math.gcd(distance, flat.numel()) > 1:
         distance -= 1
     return flat[::distance]
-
-
-def gather_shards(value: Any) -> Any:
-    """Return a DTensor as one whole tensor; called by all processes. Other values stay.
-
-    Without the class of DTensor: its import takes a second, which a prediction does not need.
-    """
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 @dataclass(frozen=True)
@@ -261,8 +253,7 @@ def explain_loss(loss: BatchLoss, step: int) -> NotFiniteError:
 def explain_gradient(module: nn.Module, norm: float, step: int) -> NotFiniteError:
     """Return an error that names the parameters."""
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-    own = {name: grad.to_local() if hasattr(grad, "to_local") else grad for name, grad in gradients.items()}
-    broken = [name for name, grad in own.items() if not torch.isfinite(grad).all()]
+    broken = [name for name, grad in gradients.items() if not torch.isfinite(grad).all()]
     found = f"{norm} in {len(broken)} parameters, first '{broken[0] if broken else 'none alone'}'"
     fix = "lower optimizer.lr, or find the division or square root at 0 in the loss"
     return NotFiniteError(f"gradient of step {step}", found=found, expected="a finite gradient", fix=fix)

@@ -120,11 +120,6 @@ class TrainingState:
         return groups
 
     @property
-    def is_sharded(self) -> bool:
-        """Whether each process holds a part of the weights alone, see `training.devices`."""
-        return self.config.strategy == "fsdp"
-
-    @property
     def is_finished(self) -> bool:
         """Whether all steps are made, or the time is over."""
         return self.step >= self.plan.total_steps or self.time_limit.is_over

@@ -23,7 +23,6 @@ from stadia.diagnostics.monitors.persistence import (
     limit,
     warn_at,
 )
-from stadia.training.phase_clock import MAX_TIMING_SHARE
 
 MAX_SPIKE = 10.0  # loss over the running median; trainings that learn have 1.3 at most
 SPIKE_BATCHES = 50  # last batches in the running median of the loss
@@ -39,8 +38,6 @@ MIN_UPDATE_RATIO = 1e-7  # |update| / |weight|. Trainings that learn have 1e-4 t
 MAX_LOADING_SHARE = 0.5  # share of a step that waits for the next batch. Trainings with a cache have .02 to .05
 
 STEP_TIME = "time/step_s"
-PEAK_PREFIX = "speed/of_peak/"
-
 MAX_TIME_GAP = 0.1  # difference between the sum of the parts and the step, over the step
 MAX_TIME_GAP_S = 0.002  # seconds of that difference that are allowed in short steps
 TIMING_ROWS = 3  # consecutive rows: two clocks are read at two moments, between which other processes may run
@@ -191,17 +188,12 @@ class DataLoadingMonitor(PersistentMonitor):
 
 
 class TimingMonitor(Monitor):
-    """T06: `time/...` are inconsistent (parts by the device clock, the step by the host clock), or `speed/of_peak/...`
-    is beyond the peak of the machine.
-    """
+    """T06: `time/...` are inconsistent: parts by the device clock, the step by the host clock."""
 
     def __init__(self) -> None:
         self.rows = 0
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        return self._check_parts(step, row) or self._check_peak(step, row)
-
-    def _check_parts(self, step: int, row: Row) -> Finding | None:
         whole = row.get(STEP_TIME)
         parts = {name: value for name, value in row.items() if name.startswith("time/") and name != STEP_TIME}
         if whole is None or not parts:
@@ -214,15 +206,6 @@ class TimingMonitor(Monitor):
         measured = f"the parts of a step take {total:.3g} s, "
         measured += f"and the step takes {whole:.3g} s, as for {TIMING_ROWS} rows"
         return warn_at(step, "T06", measured, f"the same within {MAX_TIME_GAP:.0%}", **{STEP_TIME: whole, **parts})
-
-    def _check_peak(self, step: int, row: Row) -> Finding | None:
-        shares = {name.removeprefix(PEAK_PREFIX): value for name, value in row.items() if name.startswith(PEAK_PREFIX)}
-        name = max(shares, key=shares.__getitem__, default="")
-        if not name or shares[name] <= MAX_TIMING_SHARE:
-            return None
-        measured = f"the time of '{name}' would mean {shares[name]:.3g} times the machine's measured peak"
-        expected, evidence = f"at most {MAX_TIMING_SHARE:g} times", {"step": step, **shares}
-        return make_finding("T06", Severity.WARN, measured, expected, evidence=evidence)
 
 
 class ConstantTermMonitor(Monitor):
