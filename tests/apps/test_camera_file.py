@@ -51,7 +51,7 @@ def test_a_file_of_the_user_is_kept(stadia, photos):
     (photos / "K.json").write_text("[[9, 0, 1], [0, 9, 1], [0, 0, 1]]")
     code, _, err = stadia("camera", photos, "--fov", "90")
     assert code == 2
-    assert "no camera of stadia's" in err
+    assert "not stadia's camera" in err
     assert stadia("camera", photos, "--fov", "90", "--force")[0] == 0
     (photos / "K.txt").write_text("9 0 1\n0 9 1\n0 0 1")
     code, _, err = stadia("camera", photos, "--fov", "90", "--force")

@@ -165,7 +165,7 @@ def test_mistakes(
     for words, said in (
         ((trained, "--out", tmp_path / "model.engine"), "found the suffix '.engine'; expected .onnx or .pt2"),
         ((trained, "--out", tmp_path / "model"), "a name without a suffix"),
-        ((trained, "--out", tmp_path / "there.onnx"), "there.onnx: found something there already"),
+        ((trained, "--out", tmp_path / "there.onnx"), "there.onnx: found a file that is not stadia's exported network"),
         ((trained, "--out", tmp_path / "file" / "model.onnx"), "Not a directory"),
         ((tmp_path / "none.safetensors", "--out", out), "none.safetensors: found no such file"),
         ((untrained, "--out", out), "never trained"),

@@ -59,7 +59,7 @@ def test_a_mask_is_resized_and_a_folder_has_one_for_each_camera(folder: Path, tm
     ("ignore", "words"),
     [
         ([[0, 80, 161, 96]], ("a box inside 160x96", "left, top, right and bottom")),
-        ([[0, 0, 160, 95]], ("at most 90%", "the rest in black")),
+        ([[0, 0, 160, 95]], ("99%", "at most 90%")),
     ],
 )
 def test_regions_outside_the_image_or_of_all_of_it_are_refused(

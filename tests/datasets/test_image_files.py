@@ -43,7 +43,7 @@ def test_gray_and_16_bit_become_rgb(tmp_path: Path) -> None:
         ("cut.png", encoded(".png")[:-3000], "cut off after"),
         ("end.png", encoded(".png")[:-6], "cut off after"),
         ("cut.jpg", encoded(".jpg")[:2000], "cut off after"),
-        ("refilled.jpg", encoded(".jpg")[:2000] + b"\xff\xd9", "ends before the image does"),
+        ("refilled.jpg", encoded(".jpg")[:2000] + b"\xff\xd9", "compressed data"),
         ("empty.png", b"", "an empty file"),
         ("text.jpg", b"not an image", "neither PNG nor JPEG"),
         ("header.png", encoded(".png")[:8] + encoded(".png")[-12:], "the first chunk"),

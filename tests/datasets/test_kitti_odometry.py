@@ -88,7 +88,7 @@ def test_missing_files_are_refused(tmp_path: Path, world: Any, one_line: OneLine
     poses.write_text(world.rows([world.pose(0)] * 2))
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path)
-    one_line(caught.value, poses, "2 poses", "3, one an image")
+    one_line(caught.value, poses, "2 poses", "3, one per image")
     poses.unlink()
     assert open_recordings(tmp_path)[0].T_world_camera(0) is None
     calibration = tmp_path / "sequences" / "06" / "calib.txt"

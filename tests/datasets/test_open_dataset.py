@@ -77,7 +77,7 @@ def test_path_without_readable_data_is_refused(tmp_path: Path, one_line: OneLine
         (tmp_path / "empty", "an empty folder"),
         (tmp_path / "texts", "a, b, c, d and 2 more"),
         (tmp_path / "table.csv", "a file ending in '.csv'"),
-        (tmp_path / "environ", "a file whose name has no ending"),
+        (tmp_path / "environ", "a file without a suffix"),
     ):
         with pytest.raises(DataError) as caught:
             open_recordings(path)
@@ -101,7 +101,7 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path: Path, world: Any, 
     one_line(caught.value, "no recording '6'", "did you mean '06'?")
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path, split="train")
-    one_line(caught.value, "names no split", "leave data.split out")
+    one_line(caught.value, "'train'", "data.split")
 
 
 def test_option_without_effect_is_refused(tmp_path: Path, world: Any, one_line: OneLine) -> None:
@@ -141,7 +141,7 @@ def test_poses_are_replaced_from_a_file(tmp_path: Path, world: Any, one_line: On
     file.write_text(world.rows(shifted[:2]))
     with pytest.raises(DataError) as caught:
         open_recordings(tmp_path / "own", poses=str(file))
-    one_line(caught.value, file, "2 poses", "3, one an image")
+    one_line(caught.value, file, "2 poses", "3, one per image")
     world.recording(tmp_path / "own" / "b", 1)
     (tmp_path / "own" / "dataset.json").write_text(
         '{"format": "stadia", "version": 1, "splits": {"train": ["a", "b"]}}'

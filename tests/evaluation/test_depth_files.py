@@ -41,7 +41,7 @@ BAD = {
     "bits.png": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "8-bit"),
     "depth.jpg": (lambda path: cv2.imwrite(str(path), np.ones((3, 4), np.uint8)), "lossy"),
     "depth.exr": (lambda path: path.write_text("?"), "a damaged file"),
-    "depth.pfm": (lambda path: path.write_text("Pf 4"), "no header of a PFM"),
+    "depth.pfm": (lambda path: path.write_text("Pf 4"), "no PFM header"),
     "depth.tiff": (lambda path: path.write_text("II*"), "a damaged file"),
     "depth.mat": (lambda path: path.write_text("?"), "'.mat'"),
 }

@@ -193,7 +193,7 @@ def _nested_aliases(levels: int, width: int = 9) -> str:
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("[" * 50_000, "nested too deep"),
         ("[" + "a," * 100_000 + "]", "more than 100000 values"),
-        ("a: 1\na: 2", "'a' stands twice"),
+        ("a: 1\na: 2", "'a' appears twice"),
         ("? [1]\n: 2", "unhashable"),
         ("a: {", "line 1"),
         ("--- 1\n--- 2\n", "another document"),

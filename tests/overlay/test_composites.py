@@ -351,7 +351,7 @@ def test_foregrounds_that_cannot_be_pasted_are_named(given, tmp_path: Path, one_
 
     rgb = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
     one_line(first("plain.png", rgb), "plain.png", "no alpha channel", "cut the object out")
-    one_line(first("photo.jpg", rgb), "photo.jpg", "a JPEG, which has no alpha channel")
+    one_line(first("photo.jpg", rgb), "photo.jpg", "a JPEG")
     one_line(first("opaque.png", np.dstack([rgb, np.full((20, 20), 255, np.uint8)])), "alpha 255 everywhere")
     one_line(first("empty.png", np.dstack([rgb, np.zeros((20, 20), np.uint8)])), "alpha 0 everywhere")
     cut(tmp_path / "one" / "cup.png")

@@ -152,7 +152,7 @@ def test_a_map_of_another_camera_is_named_and_refused_where_it_is_asked_for(imag
     write_map(images.with_name("room.map"), focal_px=60)
     config, printed = resolve(make_config(images))
     assert config.motion == "network"
-    assert "not used: a focal length that is 1.50 times that of the data" in printed
+    assert "not used: a focal length 1.50 times as long" in printed
     with refuses(ConfigError, where="motion=map"):
         resolve(make_config(images, "motion=map"))
 

@@ -105,10 +105,10 @@ def test_runs_that_lost_files_are_named_in_journal_and_comparison(three):
     first, second = map(read_run, three[:2])
     text, comparison = write_journal([first, second]), write_comparison(first, second)
     assert (
-        "Happened: steps unknown, finished.\n\nLost: metrics.csv is not there, though the run has a checkpoint." in text
+        "Happened: steps unknown, finished.\n\nLost: metrics.csv is missing, although the run has a checkpoint." in text
     )
-    assert "- 2026-03-01-100000-a: metrics.csv is not there, though the run has a checkpoint." in comparison
-    assert "- 2026-03-02-100000-b: run.json is not there, though each run has one." in comparison
+    assert "- 2026-03-01-100000-a: metrics.csv is missing, although the run has a checkpoint." in comparison
+    assert "- 2026-03-02-100000-b: run.json is missing, although every run has one." in comparison
     assert "2026-03-02-100000-b: 299 steps, ended without a reason (killed, or still running)." in comparison
 
 

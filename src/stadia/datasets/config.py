@@ -16,12 +16,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 Pixels = Annotated[int, Field(ge=32, le=8192)]
 
-POSES_OF_MAP = "map"  # value of `poses`: those of the map beside the video, and its points
-MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, as 2048x2048, where the smallest network needs 1.6 GB
+POSES_OF_MAP = "map"  # value of `poses` for the poses and points of the video's map
+MAX_NETWORK_PIXELS = 1 << 22  # of a network's images, 2048x2048
 
 
 def check_format(formats: Registry, name: str) -> str:
-    """Return the name of a data set's format, or "auto". Raises ValueError for one that is not known."""
+    """Return the name of a data set's format, or "auto". Raises ValueError for an unknown name."""
     try:
         return name if name == "auto" else formats.check(name)
     except ConfigError as error:
@@ -37,14 +37,12 @@ def check_network_pixels(height: int, width: int) -> None:
 class CameraConfig(StrictModel):
     """The camera of a user's video, given in exactly one way.
 
-    K: the matrix, pixels.  K_file: text or JSON with 3x3 for all frames, or 3x3 for each frame.
-    size: (height, width) of the images that K or K_file belongs to; images of the same shape get a scaled K.
-    focal_px: pixels.  focal_mm with sensor_width_mm (the wider side): as lenses are sold.
-    horizontal_fov_deg: the full angle from the left to the right edge of the displayed image (its shorter side if
-        upright).
-
-    estimate: take it from the map beside the video (`stadia map`); `data.camera=estimate` for short.
-    undistort: whether frames of a lens with distortion are undistorted when they are read.
+    K: the matrix in pixels.  K_file: text or JSON with 3x3 for all frames, or one 3x3 per frame.
+    size: (height, width) of the images that K or K_file belongs to; K is scaled to images of the same shape.
+    focal_px: pixels.  focal_mm with sensor_width_mm (the longer side): as lenses are sold.
+    horizontal_fov_deg: the full angle from the left to the right edge of the displayed image.
+    estimate: use the map of the video (`stadia map`); short form: `data.camera=estimate`.
+    undistort: whether to remove the lens distortion when frames are read.
 
     focal_px, focal_mm and horizontal_fov_deg put the principal point at the image center.
     """
@@ -61,7 +59,7 @@ class CameraConfig(StrictModel):
 
     @property
     def is_given(self) -> bool:
-        """Return whether the camera is given in one of the ways."""
+        """Return whether the camera is given in any way."""
         return self.model_copy(update={"undistort": True}) != CameraConfig()
 
     @model_validator(mode="before")
@@ -87,9 +85,9 @@ class CameraConfig(StrictModel):
 class CacheConfig(StrictModel):
     """Cache of images that are decoded and resized once.
 
-    enabled: false decodes them for every sample.
-    folder: None is $STADIA_CACHE, else the user's cache folder.
-    shard_gb: gigabytes of shards of a store that are kept on this machine, which need no decoded images beside them.
+    enabled: if false, images are decoded for every sample.
+    folder: default: $STADIA_CACHE, else the user's cache folder.
+    shard_gb: gigabytes of shards from a store to keep on this machine.
     """
 
     enabled: bool = True
@@ -97,39 +95,38 @@ class CacheConfig(StrictModel):
     shard_gb: Annotated[float, Field(gt=0, le=1e6)] = 50.0
 
 
-Box = tuple[  # left, top, right and bottom in pixels; right and bottom are the first ones outside
+Box = tuple[  # left, top, right, bottom in pixels; right and bottom are exclusive
     Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
 ]
 
-Damaged = Literal["stop", "skip"]  # what is done about a part of a data set that cannot be read
-VideoDecoder = Literal["cpu", "cuda"]  # what decodes a video file: the processor, or a GPU by NVDEC
+Damaged = Literal["stop", "skip"]
+VideoDecoder = Literal["cpu", "cuda"]
 
 
 class SourceOptions(StrictModel):
-    """Options of `open_recordings` beside the path.
+    """Options of `open_recordings` besides the path.
 
-    recordings: only these, by name or by the end of their name ("06"); empty = all.
+    recordings: only these, by name or by the end of their name ("06"); empty for all.
     frames: [start, stop) of each recording.
     split: a split that the dataset itself names (stadia layout, 7-Scenes: "train", "val", "test").
-    color: KITTI odometry, which pair of cameras; "auto" takes color where it exists.
-    ground_truth: KITTI raw, which depth: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by
-        stadia, or `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" takes the first that exists.
+    color: KITTI odometry, pair of cameras; "auto" uses color if it exists.
+    ground_truth: KITTI raw depth: improved `groundtruth`, single scans `velodyne_raw`, `lidar` projected by stadia, or
+        `lidar_eigen` with the scanner's x as depth (Eigen protocol). "auto" uses the first that exists.
     ground_truth_path: a `data_depth_annotated` folder in another place.
-    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own, one recording only; `map`
-        takes those of the map beside your own video, which are up to one scale.
-    map_unit_m: metres of one unit of that map, as far as they are known, by which its path and points are multiplied;
-        null: its own unit. A training from a network in metres sets it.
+    poses: a file of camera-to-world poses (KITTI 3x4 rows) that replaces the dataset's own, for one recording; `map`
+        uses the poses of your video's map, which are up to one scale.
+    map_unit_m: metres per unit of that map, which multiply its path and points; null keeps its own unit. A training
+        from a network in metres sets it.
     camera: of a user's video.
-    size: (height, width) that a user's video file is decoded to; None keeps its own size.
+    size: (height, width) to which a user's video is decoded; None keeps its own size.
     stride: of a user's video; "auto" keeps a frame after enough motion, a number keeps every n-th.
-    standing: EuRoC, whether frames of a standing camera are kept, or dropped as by `stride` "auto".
+    standing: EuRoC, whether to keep the frames of a standing camera.
     frame_rate_hz: of a folder of images, if known.
-    ignore: what no loss, check or score counts in any image, such as the car's own hood: an image file whose pixels
-        above 0 are ignored, a folder with one such PNG for each recording or mount, or boxes
-        [[left, top, right, bottom]] in pixels.
-    damaged: of many videos and of shards; "skip" leaves out a video that cannot be opened, and samples of a damaged or
-        missing shard, with a warning.
-    video_decoder: of a user's video file; "cuda" decodes on a GPU, with colors that may differ by rounding.
+    ignore: region that no loss, check or score counts, such as the car's own hood: an image file in which pixels above
+        0 are ignored, a folder with one such PNG per recording or mount, or boxes [[left, top, right, bottom]] in
+        pixels.
+    damaged: of many videos and of shards; "skip" leaves out what cannot be read, with a warning.
+    video_decoder: of a user's video file; "cuda" decodes on a GPU, and rounds some colors differently.
     """
 
     recordings: tuple[str, ...] = ()
@@ -162,7 +159,7 @@ class SourceOptions(StrictModel):
     def _check_ignore(cls, ignore: str | tuple[Box, ...] | None) -> str | tuple[Box, ...] | None:
         for left, top, right, bottom in ignore if isinstance(ignore, tuple) else ():
             if left >= right or top >= bottom:
-                raise ValueError(f"[{left}, {top}, {right}, {bottom}] is no box: left < right and top < bottom")
+                raise ValueError(f"[{left}, {top}, {right}, {bottom}] needs left < right and top < bottom")
         return ignore or None
 
     @field_validator("frames")
@@ -174,16 +171,14 @@ class SourceOptions(StrictModel):
 
 
 class SplitConfig(StrictModel):
-    """Which frames train and which validate.
+    """Which frames train and which validate. Without any of these options, the splits of the dataset are used.
 
-    train_file, val_file: `date/drive index l|r` a line, as the Eigen and Zhou lists of KITTI.
+    train_file, val_file: lines `date/drive index l|r`, like the Eigen and Zhou lists of KITTI.
     val_recordings: whole recordings to validate on.
     val_share, gap: else blocks of consecutive frames, drawn once by `seed`, with `gap` unused frames on either side.
-    unit: what is drawn: "frames" (such blocks of every recording), whole "recordings", or all recordings of whole
-        "places", until they have `val_share` of the frames.
+    unit: what is drawn until it has `val_share` of the frames: blocks of "frames" in every recording, whole
+        "recordings", or all recordings of whole "places".
     seed: of the drawn blocks.
-
-    The splits of a dataset (dataset.json of the stadia layout) are used unless one of the above is given.
     """
 
     train_file: str | None = None

@@ -1,8 +1,7 @@
 """Resize images and depth to the network's size, and keep resized images in a file.
 
-A store is raw planar uint8, one file for each side of a recording. Its name holds a hash of the recording's content,
-the side, the size and `STORE_VERSION`. So a store is never stale: changed content has another name. A store is written
-atomically, and other processes wait for the first writer. Imports no torch.
+A store is raw planar uint8, one file per side of a recording. Its name holds a hash of the content, so that it is
+never stale. It is written atomically by one process. Imports no torch.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ ItemT = TypeVar("ItemT")
 STORE_VERSION = 1
 ReportProgress = Callable[[str, int, int | None], None]  # activity, finished frames, their total or None
 _DECODED = "the images that stadia decoded"
-_REWRITE = "remove the file: it is written again"
-_MAX_BYTES = 1 << 50  # frames are read one by one
+_REWRITE = "delete the file; it will be written again"
+_MAX_BYTES = 1 << 50
 _SUM = struct.Struct("<I")
-_CHUNK = 32  # images decoded at a time: bounds the memory for recordings of any length
+_CHUNK = 32  # images decoded at a time
 
 
 def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize (h, w, 3) to (height, width, 3): area average where it shrinks, bilinear where it grows.
+    """Resize (h, w, 3) to (height, width, 3): area average to shrink, bilinear to enlarge.
 
-    Pixel x goes to (x + 0.5) s - 0.5, as the principal point in `geometry.camera.resize_camera`.
+    Pixel x goes to (x + 0.5) s - 0.5, like the principal point in `geometry.camera.resize_camera`.
 
     Examples:
         >>> resize_image(np.full((4, 4, 3), 7, np.uint8), 2, 2)[0, 0].tolist()
@@ -63,7 +62,7 @@ def resize_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[n
 
 
 def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed, 0 stays none.
+    """Resize (h, w) to (height, width) by the nearest pixel center: depths are not mixed.
 
     Examples:
         >>> resize_depth(np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), 1, 2).shape
@@ -73,20 +72,19 @@ def resize_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArr
 
 
 def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Resize (h, w) single LiDAR returns, 0 = none, to (height, width): each goes to the pixel that it falls on.
+    """Resize (h, w) single LiDAR returns, 0 = none, to (height, width): each goes to the pixel that it hits.
 
-    The nearest of several returns on one pixel stays, since it occludes the others. Enlarging keeps their number.
-    (`resize_depth` reads one pixel in each neighborhood and would drop most returns.)
+    The nearest of several returns on one pixel stays, because it occludes the others. `resize_depth` would drop most.
 
     Examples:
         >>> depth_m = np.array([[0.0, 5.0], [0.0, 9.0]], np.float32)
-        >>> resize_sparse_depth(depth_m, 1, 1).tolist()  # the nearest return of the pixel
+        >>> resize_sparse_depth(depth_m, 1, 1).tolist()
         [[5.0]]
     """
     rows, columns = np.nonzero(depth_m > 0)
     h, w = depth_m.shape
     nearest = np.full((height, width), np.inf, np.float32)
-    # Pixel x covers [x - 0.5, x + 0.5); its center goes to (x + 0.5) s - 0.5, which lies in pixel floor((x + 0.5) s).
+    # Pixel x covers [x - 0.5, x + 0.5); its center goes to (x + 0.5) s - 0.5, which is in pixel floor((x + 0.5) s).
     pixels = (2 * rows + 1) * height // (2 * h), (2 * columns + 1) * width // (2 * w)
     np.minimum.at(nearest, pixels, depth_m[rows, columns])
     nearest[np.isinf(nearest)] = 0
@@ -94,11 +92,11 @@ def resize_sparse_depth(depth_m: NDArray[np.float32], height: int, width: int) -
 
 
 def read_resized_frame(recording: Recording, index: int, side: str, height: int, width: int) -> NDArray[np.uint8]:
-    """Return (height, width, 3) RGB. Raises DataError where image and camera differ in size: K would be wrong."""
+    """Return (height, width, 3) RGB. Raises DataError if image and camera differ in size."""
     image, camera = recording.image(index, side), recording.camera(index, side)
     what = recording.file(index, side) or f"{recording.name}, frame {index}, {side}"
-    fix = "give the camera of this image (geometry.camera.resize_camera and crop_camera make it of the other)"
-    check_image_size(what, image, camera.height, camera.width, like=", the size that its camera is of", fix=fix)
+    fix = "give the camera of this image (geometry.camera.resize_camera and crop_camera convert it)"
+    check_image_size(what, image, camera.height, camera.width, like=", the size of its camera", fix=fix)
     return resize_image(image, height, width)
 
 
@@ -108,17 +106,15 @@ def find_cache_folder(config: CacheConfig) -> Path:
 
 
 def name_sums(path: Path) -> Path:
-    """Return the file beside a store with the CRC-32 of each frame."""
+    """Return the file next to a store with the CRC-32 of each frame."""
     return path.with_suffix(".sums")
 
 
 class FrameStore:
     """Frames (N, 3, H, W) uint8 RGB in one file. Cheap to pickle: every process reads the file itself.
 
-    It is not mapped: a file that is cut while a training reads it would end the process. Each frame is compared with
-    its sum when a process reads it first.
-
-    Raises DataError where the file size is not a multiple of the frame size.
+    The file is read and not mapped, because a truncated mapped file kills the process. Each process compares each
+    frame with its sum once. Raises DataError if the file size is not a multiple of the frame size.
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
@@ -126,10 +122,10 @@ class FrameStore:
         self._frame_bytes = 3 * height * width
         size = path.stat().st_size
         if size == 0 or size % self._frame_bytes:
-            expected = f"a multiple of {self._frame_bytes}"
-            raise DataError(path, found=f"{size} bytes", expected=expected, fix="delete the file")
+            expected = f"a multiple of {self._frame_bytes} bytes"
+            raise DataError(path, found=f"{size} bytes", expected=expected, fix=_REWRITE)
         self._frames = size // self._frame_bytes
-        self._sums: dict[int, int] | None = None  # of the frames that were not read yet
+        self._sums: dict[int, int] | None = None  # of frames not read yet
 
     def __len__(self) -> int:
         return self._frames
@@ -138,7 +134,7 @@ class FrameStore:
         return self.__dict__ | {"_sums": None}
 
     def planar(self, index: int) -> NDArray[np.uint8]:
-        """Return (3, H, W), read-only. Raises DataError where the file was cut or changed since it was written."""
+        """Return (3, H, W), read-only. Raises DataError if the file has changed since it was written."""
         index = range(self._frames)[index]
         with open_input(self.path, expected=_DECODED, fix=_REWRITE, max_bytes=_MAX_BYTES) as stream:
             stream.seek(index * self._frame_bytes)
@@ -152,12 +148,12 @@ class FrameStore:
         return np.frombuffer(frame, np.uint8).reshape(3, self.height, self.width)
 
     def image(self, index: int) -> NDArray[np.uint8]:
-        """Return (H, W, 3), a copy."""
+        """Return a copy (H, W, 3)."""
         return np.ascontiguousarray(self.planar(index).transpose(1, 2, 0))
 
 
 def _read_sums(path: Path) -> list[int]:
-    """Return the sums of a store; none where it has no file of them."""
+    """Return the sums of a store; empty without a file of sums."""
     sums = name_sums(path)
     if not sums.is_file():
         return []
@@ -169,10 +165,7 @@ def _read_sums(path: Path) -> list[int]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class StoredRecording(CalibratedRecording):
-    """A one-sided recording whose frames are only in a store.
-
-    content: identifies the source that the frames were decoded from.
-    """
+    """A one-sided recording whose frames are only in a store; `content` identifies their source."""
 
     store: FrameStore
     content: str
@@ -189,7 +182,7 @@ class StoredRecording(CalibratedRecording):
         return self.content
 
     def fingerprint(self) -> str:
-        """Return a hash of the source, of the chosen frames and of the camera."""
+        """Return a hash of source, chosen frames and camera."""
         digest = hashlib.blake2b(f"{self.content} {self.store.path.stem} {self.numbers}".encode(), digest_size=16)
         digest.update(self.intrinsics[LEFT].K.tobytes())
         return digest.hexdigest()
@@ -206,7 +199,7 @@ def to_planar_bytes(image: NDArray[np.uint8]) -> bytes:
 
 
 def report_each(items: Iterable[ItemT], what: str, total: int, progress: ReportProgress | None) -> Iterator[ItemT]:
-    """Yield the items, and report each as finished when the next one is requested."""
+    """Yield the items, and report each one when the next is requested."""
     for number, item in enumerate(items, start=1):
         yield item
         if progress is not None:
@@ -214,7 +207,7 @@ def report_each(items: Iterable[ItemT], what: str, total: int, progress: ReportP
 
 
 def _resize_frames(recording: Recording, side: str, height: int, width: int) -> Iterator[bytes]:
-    """Yield every frame in order. OpenCV decodes outside Python's lock, so threads use all cores."""
+    """Yield every frame in order, decoded in threads."""
 
     def load(index: int) -> bytes:
         return to_planar_bytes(read_resized_frame(recording, index, side, height, width))
@@ -225,36 +218,30 @@ def _resize_frames(recording: Recording, side: str, height: int, width: int) -> 
 
 
 def write_frame_store(path: Path, frames: Iterable[bytes], most_bytes: int) -> None:
-    """Write a store frame by frame, atomically. It is not mapped, so a full disk raises an error instead of a crash.
-
-    Raises StadiaError before the first frame is read where the disk cannot hold `most_bytes`.
-    """
+    """Write a store frame by frame, atomically. Raises StadiaError at once if the disk cannot hold `most_bytes`."""
     free = shutil.disk_usage(path.parent).free
     if free < most_bytes:
         expected = f"{_format_bytes(most_bytes)} for the decoded images"
-        fix = "free some, or set data.cache.folder to a larger disk"
+        fix = "free some disk space, or set data.cache.folder to a larger disk"
         raise StadiaError(path.parent, found=f"{_format_bytes(free)} free", expected=expected, fix=fix)
     sums = bytearray()
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         for frame in frames:
             stream.write(frame)
             sums += _SUM.pack(zlib.crc32(frame))
-    with open_atomic(name_sums(path)) as stream:  # at last: a store without them is written again
+    with open_atomic(name_sums(path)) as stream:  # last: a store without sums is written again
         stream.write(sums)
 
 
 def lock_beside(path: Path) -> FileLock:
-    """Return a lock beside the file. The system releases it if its holder dies.
-
-    Raises StadiaError where its folder cannot be made.
-    """
+    """Return a lock next to the file. Raises StadiaError if its folder cannot be created."""
     try:
         if path.parent == Path(platformdirs.user_cache_dir("stadia")):
-            make_closed_folder(path.parent)  # it holds private folders too, which need a closed one
+            make_closed_folder(path.parent)  # it also holds private folders
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        found = f"a folder that cannot be made ({error.strerror})"
-        fix = "set STADIA_CACHE to a folder of yours, or data.cache.folder"
+        found = f"a folder that cannot be created ({error.strerror})"
+        fix = "set STADIA_CACHE or data.cache.folder to a writable folder"
         raise StadiaError(path.parent, found=found, expected="a place for decoded images", fix=fix) from error
     return FileLock(path.with_suffix(".lock"))
 
@@ -282,7 +269,7 @@ def open_frame_store(
     progress: ReportProgress | None = None,
 ) -> FrameStore:
     """Open the store of one side of a recording at one size; write it first if it is missing."""
-    while isinstance(recording, IgnoringRecording):  # its images are those of the recording behind it
+    while isinstance(recording, IgnoringRecording):  # its images are unchanged
         recording = recording.recording
     if isinstance(recording, StoredRecording) and (recording.store.height, recording.store.width) == (height, width):
         return recording.store

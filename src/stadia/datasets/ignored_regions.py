@@ -1,4 +1,4 @@
-"""Leave a part of every image out of losses, checks, predictions and scores: the own hood, a logo, a time stamp."""
+"""Ignore a region of every image in losses, checks, predictions and scores: the car's hood, a logo, a time stamp."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from stadia.datasets.image_files import read_rgb
 from stadia.datasets.recordings import RecordingView
 from stadia.files.paths import expand_home
 
-MAX_SHARE = 0.9  # largest ignored share of an image: more leaves too little to learn from
-MAX_ASPECT_RATIO = 1.03  # largest ratio between the aspects of a mask and of the images that it is resized to
+MAX_SHARE = 0.9  # largest ignored share of an image
+MAX_ASPECT_RATIO = 1.03  # largest ratio between the aspects of a mask and its images
 
 
 class IgnoringRecording(RecordingView):
-    """A recording without depth, road and objects in a region of its images.
-
-    region: (H, W) bool, of the size of its images.
-    """
+    """A recording without depth, road and objects in a region (H, W) of its images."""
 
     def __init__(self, recording: Recording, region: NDArray[np.bool_]) -> None:
         super().__init__(recording)
@@ -43,9 +40,8 @@ class IgnoringRecording(RecordingView):
         masks = self.recording.masks(index, side)
         if masks is None:
             return None
-        kept = np.isin(
-            masks.instance, np.unique(masks.instance[self.region]), invert=True
-        )  # cut objects have no height
+        cut = np.unique(masks.instance[self.region])  # cut objects have no height
+        kept = np.isin(masks.instance, cut, invert=True)
         semantic = np.where(self.region, np.uint8(0), masks.semantic)
         return RoadMasks(semantic, np.where(kept, masks.instance, np.uint16(0)))
 
@@ -58,7 +54,7 @@ class IgnoringRecording(RecordingView):
 
 
 def name_mask(recording: str) -> str:
-    """Return the name of the mask of a recording, or of a mount, in a folder of masks.
+    """Return the file name of the mask of a recording or mount in a folder of masks.
 
     Examples:
         >>> name_mask("kitti/00")
@@ -68,7 +64,7 @@ def name_mask(recording: str) -> str:
 
 
 def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recording:
-    """Return the recording without the pixels of `data.ignore`. Raises as `read_ignored_region`."""
+    """Return the recording without the pixels of `data.ignore`. Raises DataError as `read_ignored_region`."""
     stored, filmed = recording.camera(0), recording.filmed_camera(0)
     names = (recording.name, recording.name.rpartition("/")[2], recording.mount)
     sizes = {"size": (stored.height, stored.width), "filmed_size": (filmed.height, filmed.width)}
@@ -78,15 +74,13 @@ def ignore_region(recording: Recording, ignore: str | Sequence[Box]) -> Recordin
 def read_ignored_region(
     ignore: str | Sequence[Box], names: Sequence[str], *, size: tuple[int, int], filmed_size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return (H, W), true where images are ignored.
+    """Return (H, W), true for ignored pixels. Raises DataError if the region is outside the images or too large.
 
     Args:
-        ignore: an image whose pixels above 0 are ignored, a folder of such images, or boxes in pixels.
-        names: of the recording and of its mount; a folder has a PNG of one of them.
-        size: (H, W) of the images.
-        filmed_size: (height, width) that boxes count in.
-
-    Raises DataError for a region outside the images, or of nearly all of them.
+        ignore: an image in which pixels above 0 are ignored, a folder of such images, or boxes in pixels.
+        names: of the recording and its mount, which choose the PNG in a folder.
+        size: (height, width) of the images.
+        filmed_size: (height, width) to which boxes refer.
     """
     names = [name for name in names if name]
     region = (
@@ -97,13 +91,12 @@ def read_ignored_region(
     share = float(region.mean())
     if share > MAX_SHARE:
         found, expected = f"{share:.0%} of each image of {names[0]}", f"at most {MAX_SHARE:.0%}"
-        fix = "mark what is ignored in white, and the rest in black"
-        raise DataError("data.ignore", found=found, expected=expected, fix=fix)
+        raise DataError("data.ignore", found=found, expected=expected, fix="mark only the ignored region in white")
     return region
 
 
 def _find_file(path: Path, names: Sequence[str]) -> Path:
-    """Return the image of a recording, or of its mount, in a folder of several cameras; else the path itself."""
+    """Return the image of a recording or its mount in a folder; a path to a file itself."""
     if not path.is_dir():
         return path
     files = {file.name: file for file in sorted(path.glob("*.png"))}
@@ -112,7 +105,7 @@ def _find_file(path: Path, names: Sequence[str]) -> Path:
             return file
     expected = f"a file {name_mask(names[0])}"
     found = f"{', '.join(list(files)[:4]) or 'no .png'} in it"
-    raise DataError(path, found=found, expected=expected, fix="add it; black where nothing is ignored")
+    raise DataError(path, found=found, expected=expected, fix="add it, black if nothing is ignored")
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -129,7 +122,7 @@ def _read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
 def _draw_boxes(
     boxes: Sequence[Box], name: str, size: tuple[int, int], filmed_size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return the union of boxes in pixels of the images as filmed."""
+    """Return the union of boxes in pixels of the filmed images."""
     region = np.zeros(size, bool)
     for left, top, right, bottom in boxes:
         if right > filmed_size[1] or bottom > filmed_size[0]:

@@ -1,7 +1,4 @@
-"""Read image and depth files from outside: listed in natural order, read whole or refused by name.
-
-Files are hashed to a few digits, so that copies of an image are found under any name in any dataset.
-"""
+"""List, read, check and hash image and depth files."""
 
 from __future__ import annotations
 
@@ -39,17 +36,16 @@ from stadia.files.paths import natural_sort_key
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 HASH_DIGITS = 12
-_HASHED_BYTES = 4096  # of the middle and the end of a file
-_HEADER_BYTES = 1 << 16  # of an image, whose size and depth stand near its start
+_HASHED_BYTES = 4096
+_HEADER_BYTES = 1 << 16  # contain size and bit depth
 _COPY = "copy or extract it again, or remove its frame"
-
 READ_THREADS = 16  # disks serve many small reads in parallel
 
 
 def list_images(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the matching PNG and JPEG files of a folder in natural order, without hidden ones (`._0001.png`).
+    """Return the matching PNG and JPEG files of a folder in natural order, without hidden files.
 
-    Raises DataError where there is none, or where two files have one stem: each frame would be read twice.
+    Raises DataError if there is none, or if two files have one stem.
     """
     listed = (p for p in folder.glob(pattern) if not p.name.startswith("."))
     files = [p for p in listed if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
@@ -64,7 +60,7 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def _check_stems(folder: Path, files: Sequence[Path]) -> None:
-    """Raise DataError where files of several suffixes have one stem."""
+    """Raise DataError if files with different suffixes have one stem."""
     by_stem: dict[str, list[Path]] = {}
     for file in files:
         by_stem.setdefault(file.stem, []).append(file)
@@ -73,52 +69,52 @@ def _check_stems(folder: Path, files: Sequence[Path]) -> None:
     repeated = {stem: [file.name for file in sorted(same)] for stem, same in by_stem.items() if len(same) > 1}
     suffixes = sorted({file.suffix for stem in repeated for file in by_stem[stem]})
     kept = next((suffix for suffix in suffixes if suffix.lower() == ".png"), suffixes[0])
-    others = " and ".join(suffix for suffix in suffixes if suffix != kept)
-    found = f"{' and '.join(next(iter(repeated.values())))} ({len(repeated)} of {len(by_stem)} names so)"
-    fix = f"keep {kept}, and move the files that end in {others} to another folder"
+    moved = " and ".join(suffix for suffix in suffixes if suffix != kept)
+    fix = f"keep {kept}, and move the {moved} files to another folder"
+    found = f"{' and '.join(next(iter(repeated.values())))} ({len(repeated)} of {len(by_stem)} frames like this)"
     raise DataError(folder, found=found, expected="one file for each frame", fix=fix)
 
 
 def read_image_header(path: Path) -> ImageHeader | None:
-    """Return size, bits and channels of a PNG or JPEG; None for another file. Raises DataError where it is missing."""
-    with open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
+    """Return size, bits and channels of a PNG or JPEG; None for another file. Raises DataError if it is missing."""
+    with open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
         return parse_image_header(stream.read(_HEADER_BYTES))
 
 
-_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF 2.32, section 4.6.4
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # EXIF 2.32, section 4.6.4
 
 
 @contextmanager
 def open_photo(path: Path) -> Iterator[Image.Image]:
-    """Open an image for its size and metadata, without decoding it. Raises DataError for a damaged or huge one."""
+    """Open an image for its size and metadata, without decoding it. Raises DataError."""
     with (
-        name_parser_errors(path, expected="a whole image"),
-        open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream,
+        name_parser_errors(path, expected="a complete image"),
+        open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream,
     ):
         try:
             with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
                 photo = Image.open(stream)
         except Image.DecompressionBombError as error:
             expected, fix = f"at most {MAX_PIXELS} pixels", "pass a smaller image"
-            raise DataError(path, found="an image of more pixels", expected=expected, fix=fix) from error
+            raise DataError(path, found="an image with more pixels", expected=expected, fix=fix) from error
         with photo:
             check_pixel_count(path, *photo.size)
             yield photo
 
 
 def read_upright_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of an image as `read_rgb` returns it, without decoding it. Raises DataError."""
+    """Return (height, width) of an image as `read_rgb` returns it, without decoding it."""
     with open_photo(path) as image:
         width, height = image.size
         is_turned = image.format in ("JPEG", "MPO") and image.getexif().get(_ORIENTATION) in _TURNED
     return (width, height) if is_turned else (height, width)
 
 
-KIND_SAMPLES = 64  # images of a folder whose headers are read: the first half, and the others spread
+KIND_SAMPLES = 64  # images of a folder whose headers are read
 
 
 def check_one_kind(images: Sequence[Path]) -> None:
-    """Raise DataError where a folder mixes 16-bit images of one channel with 8-bit images: depth beside color."""
+    """Raise DataError if a folder mixes 8-bit images with 16-bit images of one channel, probably depth."""
     head = list(images[: KIND_SAMPLES // 2])
     kinds: dict[tuple[int, int], Path] = {}
     for image in dict.fromkeys([*head, *images[:: max(len(images) // (KIND_SAMPLES // 2), 1)]]):
@@ -128,7 +124,7 @@ def check_one_kind(images: Sequence[Path]) -> None:
     color = next((file for (bits, _), file in kinds.items() if bits == 8), None)
     if deep is not None and color is not None:
         found = f"{color.name} of 8 bits and {deep.name} of 16 bits and one channel, which looks like depth"
-        fix = f"move the files like {deep.name} to another folder"
+        fix = f"move files like {deep.name} to another folder"
         raise DataError(images[0].parent, found=found, expected="images of one kind", fix=fix)
 
 
@@ -141,14 +137,14 @@ def parse_frame_number(image: Path) -> int:
 
 
 def count_image_bytes(path: Path) -> int:
-    """Return the size of an image file. Raises DataError where it is missing or no regular file."""
+    """Return the size of an image file in bytes. Raises DataError if it is missing or not a regular file."""
     return check_input_file(path, expected="an image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
 
 
 def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
-    """Return whether the decoder ran out of data and filled the rest with gray, as libjpeg does without an error.
+    """Return whether the decoder filled missing data with gray, as libjpeg does without an error.
 
-    A flat last row is suspicious. A strict decoder then decides, since a valid image may end in black.
+    A flat last row is suspicious; a strict decoder then decides, because a valid image may end in black.
     """
     if np.ptp(image[-1].reshape(-1, image.shape[-1]), axis=0).any():
         return False
@@ -162,31 +158,28 @@ def _jpeg_ends_early(data: bytes, image: NDArray[np.uint8]) -> bool:
 
 
 def _decode(path: Path, flags: int) -> tuple[bytes, NDArray]:
-    data = read_bytes(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
+    data = read_bytes(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY)
     return data, decode_image(path, data, flags, fix=_COPY)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Return (H, W, 3) RGB; gray is repeated, 16 bits become 8, the EXIF orientation is applied.
 
-    Raises DataError that names a missing, truncated or damaged file: nothing is filled in silently.
+    Raises DataError for a missing, truncated or damaged file.
     """
     data, bgr = _decode(path, cv2.IMREAD_COLOR)
     if data.startswith(JPEG_SIGNATURE) and _jpeg_ends_early(data, bgr):
-        found = "compressed data that ends before the image does"
-        raise DataError(path, found=found, expected="a whole image", fix=_COPY)
+        found = "compressed data that end too early"
+        raise DataError(path, found=found, expected="a complete image", fix=_COPY)
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def read_rgba(path: Path) -> NDArray[np.uint8]:
-    """Return (H, W, 4) RGB and straight alpha of a PNG; 16 bits become 8.
-
-    Raises DataError where there is no alpha channel, or a constant one that cuts out nothing.
-    """
+    """Return (H, W, 4) RGB and straight alpha of a PNG; 16 bits become 8. Raises DataError without varying alpha."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
-    fix = "cut the object out: a PNG with transparency around it"
+    fix = "cut the object out: save a PNG with transparency around it"
     if stored.ndim != 3 or stored.shape[2] != 4:
-        found = "a JPEG, which has no alpha channel" if data.startswith(JPEG_SIGNATURE) else "no alpha channel"
+        found = "a JPEG" if data.startswith(JPEG_SIGNATURE) else "no alpha channel"
         raise DataError(path, found=found, expected="a PNG with red, green, blue and alpha", fix=fix)
     if stored.dtype == np.uint16:
         stored = (stored >> 8).astype(np.uint8)
@@ -196,8 +189,8 @@ def read_rgba(path: Path) -> NDArray[np.uint8]:
 
 
 def check_image_ends(path: Path) -> None:
-    """Raise DataError for a missing, truncated or other file: by its ends, or all of it if they are unusual."""
-    with open_input(path, expected="a whole image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
+    """Raise DataError for a missing, truncated or foreign file, decoding it only if its ends are unusual."""
+    with open_input(path, expected="a complete image", max_bytes=MAX_IMAGE_BYTES, fix=_COPY) as stream:
         head = stream.read(len(PNG_SIGNATURE))
         stream.seek(max(stream.seek(0, os.SEEK_END) - len(PNG_END), 0))
         end = stream.read()
@@ -208,40 +201,30 @@ def check_image_ends(path: Path) -> None:
 
 
 def read_depth_png(path: Path, *, units_per_metre: float, invalid: Iterable[int] = (0,)) -> NDArray[np.float32]:
-    """Return (H, W) metres from a uint16 PNG, 0 = none. `invalid` are stored values that mean none."""
+    """Return (H, W) metres from a uint16 PNG; 0 and the stored values `invalid` become 0."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     if data.startswith(JPEG_SIGNATURE):
-        raise _make_jpeg_depth_error(path)
+        raise _make_depth_error(path)
     if stored.dtype != np.uint16 or stored.ndim != 2:
         found, expected = f"{stored.dtype} of shape {stored.shape}", "a one-channel 16-bit PNG"
-        raise DataError(path, found=found, expected=expected, fix="write depth as uint16 (8 bits cannot hold it)")
+        raise DataError(path, found=found, expected=expected, fix="write depth as uint16")
     depth_m = stored.astype(np.float32) / np.float32(units_per_metre)
     depth_m[np.isin(stored, list(invalid))] = 0
     return depth_m
 
 
-OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # that recordings do not hold
+OTHER_DEPTH_SUFFIXES = (".tiff", ".tif", ".exr", ".pfm", ".npz")  # not read in recordings
 
 
 def refuse_jpeg_depth(path: Path) -> None:
-    """Raise DataError where depth missing at `path` exists as a JPEG or in another format.
-
-    Training without it would be silent.
-    """
+    """Raise DataError if depth missing at `path` exists in another format: training would ignore it silently."""
     for candidate in list_depth_images(path)[1:]:
         if candidate.exists():
-            suffix = candidate.suffix
-            if suffix not in OTHER_DEPTH_SUFFIXES:
-                raise _make_jpeg_depth_error(candidate)
-            fix = f"convert each to .npy: numpy.save('{path.stem}.npy', cv2.imread('{candidate.name}', -1)), in metres"
-            if suffix == ".npz":
-                fix = f"write each as .npy: numpy.save('{path.stem}.npy', numpy.load('{candidate.name}')[NAME])"
-            expected = "a one-channel 16-bit PNG, or .npy in metres"
-            raise DataError(candidate, found=f"depth as {suffix}", expected=expected, fix=fix)
+            raise _make_depth_error(candidate)
 
 
 def list_depth_images(path: Path) -> tuple[Path, ...]:
-    """Return the PNG of a depth map, and the names of files that are refused in its place.
+    """Return the PNG of a depth map, and names of files that are refused.
 
     Examples:
         >>> [file.name for file in list_depth_images(Path("000000.png"))][:4]
@@ -250,73 +233,73 @@ def list_depth_images(path: Path) -> tuple[Path, ...]:
     return path, *(path.with_suffix(suffix) for suffix in (".jpg", ".jpeg", *OTHER_DEPTH_SUFFIXES))
 
 
-def _make_jpeg_depth_error(path: Path) -> DataError:
-    return DataError(
-        path,
-        found="depth as a JPEG",
-        expected="a one-channel 16-bit PNG, or .npy",
-        fix="use the original files: a JPEG is lossy and has 8 bits, and converting it back restores nothing",
-    )
+def _make_depth_error(path: Path) -> DataError:
+    fix = "use the original files: a JPEG is lossy and has only 8 bits"
+    found = "depth as a JPEG"
+    if path.suffix in OTHER_DEPTH_SUFFIXES:
+        found, fix = (
+            f"depth as {path.suffix}",
+            f"convert each file to metres in .npy: numpy.save('{path.stem}.npy', ...)",
+        )
+    return DataError(path, found=found, expected="a one-channel 16-bit PNG, or .npy in metres", fix=fix)
 
 
 def read_raw_depth_png(path: Path) -> NDArray:
-    """Return the stored values of a depth PNG: (H, W) uint16, or (H, W, 3) uint8 in blue, green, red."""
+    """Return the stored values of a depth PNG: (H, W) uint16, or (H, W, 3) uint8 BGR."""
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     kind = stored.dtype.name, *stored.shape[2:]
     if kind not in (("uint16",), ("uint8", 3)) or not data.startswith(PNG_SIGNATURE):
-        found, expected = f"{stored.dtype} of shape {stored.shape}", "16 bits of one channel, or 8 bits of three"
+        found, expected = f"{stored.dtype} of shape {stored.shape}", "one channel of 16 bits, or three of 8 bits"
         raise DataError(path, found=found, expected=expected, fix="copy the file again")
     return stored
 
 
 def read_label_png(path: Path) -> NDArray[np.int32]:
-    """Return (H, W) integers, as of classes or instances, from a PNG of one channel with 8 or 16 bits.
+    """Return (H, W) integers, such as classes, from a PNG of one channel with 8 or 16 bits.
 
-    Raises DataError for other files: JPEG blurs labels, a palette or three channels encode them.
+    Raises DataError for other files: JPEG blurs labels, and palettes encode them.
     """
     data, stored = _decode(path, cv2.IMREAD_UNCHANGED)
     jpeg = data.startswith(JPEG_SIGNATURE)
     if jpeg or stored.ndim != 2 or stored.dtype not in (np.uint8, np.uint16):
-        found = "a JPEG, which blurs numbers" if jpeg else f"{stored.dtype} of shape {stored.shape}"
-        expected = "a PNG of one channel"
-        raise DataError(path, found=found, expected=expected, fix="write the numbers themselves, as 8 or 16 bits")
+        found = "a JPEG, which blurs labels" if jpeg else f"{stored.dtype} of shape {stored.shape}"
+        expected, fix = "a PNG of one channel", "write the label numbers with 8 or 16 bits"
+        raise DataError(path, found=found, expected=expected, fix=fix)
     return stored.astype(np.int32)
 
 
 class ImageSizeError(DataError):
-    """An image that can be read, and whose size is not that of its camera."""
+    """An image whose size differs from its camera's."""
 
 
 def check_image_size(
     path: object, image: NDArray, height: int, width: int, *, like: str, fix: str | None = None
 ) -> None:
-    """Raise DataError where an image (h, w, ...) has another size; `like` ends the message's expected size."""
+    """Raise DataError if an image (h, w, ...) has another size; `like` ends the message's expected size."""
     if image.shape[:2] != (height, width):
         raise DataError(path, found=f"{image.shape[1]}x{image.shape[0]}", expected=f"{width}x{height}{like}", fix=fix)
 
 
 def check_depth_map(path: Path, depth_m: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """Return the depth, or raise DataError where its size is wrong, or where it is negative or not finite."""
+    """Return the depth. Raises DataError if its size is wrong, or a value is negative or not finite."""
     check_image_size(path, depth_m, height, width, like=", the image's size", fix="store depth at full size")
     wrong = ~np.isfinite(depth_m) | (depth_m < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         found = f"{depth_m[row, column]} at row {row}, column {column} ({int(wrong.sum())} such pixels)"
-        expected = "metres, 0 where there is none"
-        raise DataError(path, found=found, expected=expected, fix="write 0 where depth is unknown")
+        raise DataError(path, found=found, expected="metres, or 0 for unknown", fix="write 0 for unknown depth")
     return depth_m
 
 
 def encode_name(name: str) -> bytes:
-    """Return the bytes of a name of a file, which need not be UTF-8."""
+    """Return the bytes of a file name, which need not be UTF-8."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def hash_file(file: Path) -> str:
     """Return HASH_DIGITS hexadecimal digits of a file's size, middle and end.
 
-    Frames of one camera differ everywhere by sensor noise, and a PNG ends in a checksum. For 44 000 trained and 697
-    other images, the probability of any chance match is 1e-7. Raises DataError where the file is missing.
+    Sensor noise makes images differ everywhere, and a PNG ends in a checksum. Raises DataError for a missing file.
     """
     with open_input(file, expected="an image", max_bytes=MAX_ARRAY_BYTES, fix=_COPY) as stream:
         size = stream.seek(0, os.SEEK_END)
@@ -328,7 +311,7 @@ def hash_file(file: Path) -> str:
 
 
 def hash_frames(recording: Recording, indices: Sequence[int], side: str = LEFT) -> dict[int, str]:
-    """Return hashes of frames by index, without frames that have no file (of a video)."""
+    """Return hashes of frames by index, without frames that have no file."""
     return hash_files({index: file for index in indices if (file := recording.file(index, side)) is not None})
 
 
@@ -339,7 +322,7 @@ def hash_files(files: Mapping[int, Path]) -> dict[int, str]:
 
 
 def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str | None:
-    """Return a hash of the depth files that frames (index, side) read; None where there is none."""
+    """Return a hash of the depth files of frames (index, side); None without files."""
     frames = list(frames)
     with ThreadPoolExecutor(READ_THREADS) as threads:
         hashes = list(threads.map(lambda frame: _hash_first_file(recording.depth_files(*frame)), frames))
@@ -348,12 +331,12 @@ def hash_depth(recording: Recording, frames: Iterable[tuple[int, str]]) -> str |
 
 
 def _hash_first_file(files: Iterable[Path]) -> str:
-    """Return the hash of the first of these files that is there, or nothing."""
+    """Return the hash of the first existing file, or ""."""
     return next((hash_file(file) for file in files if file.is_file()), "")
 
 
 def join_hashes(digits: Sequence[str]) -> str:
-    """Join hashes to one string: a run's record of 44 000 images is one line of half a megabyte.
+    """Join hashes to one string, so that a run's record of many images is one line.
 
     Examples:
         >>> split_hashes(join_hashes(["0123456789ab", "ba9876543210"]))

@@ -1,4 +1,4 @@
-"""Distortion of lenses: the models, and how an image of a lens becomes that of a pinhole camera."""
+"""Lens distortion: the models, and the conversion of a lens's image to a pinhole camera's."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ from stadia.datasets.recordings import Intrinsics
 Array = NDArray[np.float64]
 
 MAX_ANGLE_DEG = 60.0  # largest angle from the axis in a pinhole image: beyond it the edges would be mostly stretched
-
-# points along an image side, as in OpenCV 3 and 4, which reproduces EuRoC's published result
-_SIDE_POINTS = 9
+_SIDE_POINTS = 9  # points along an image side, as in OpenCV 3 and 4, which reproduces EuRoC's published result
 _ANGLES = np.linspace(0, np.radians(MAX_ANGLE_DEG), 4096)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistortionModel:
-    """OpenCV's functions of a distortion model. Each model is one line in `DISTORTION_MODELS`.
+    """OpenCV's functions of a distortion model.
 
-    counts: numbers of coefficients that are possible.
-    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond `MAX_ANGLE_DEG` only the direction is kept.
+    counts: possible numbers of coefficients.
+    rays: (N, 2) pixels, K, coefficients to (N, 2) x / z and y / z; beyond MAX_ANGLE_DEG only the direction is kept.
     maps: K, coefficients, R, new K, (width, height), type to the maps of `cv2.remap`.
     """
 
@@ -46,10 +44,7 @@ def _radtan_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
 
 
 def _equidistant_rays(pixels: Array, K: Array, coefficients: Array) -> Array:
-    """Return rays of the model of Kannala and Brandt.
-
-    At angle a from the axis, the radius is a (1 + k1 a^2 + k2 a^4 + k3 a^6 + k4 a^8).
-    """
+    """Return rays of the model of Kannala and Brandt: radius = a (1 + k1 a^2 + k2 a^4 + k3 a^6 + k4 a^8) at angle a."""
     distorted = (pixels - K[:2, 2]) / (K[0, 0], K[1, 1])
     radius = np.linalg.norm(distorted, axis=1, keepdims=True)
     radii = _ANGLES * np.polynomial.polynomial.polyval(_ANGLES**2, np.concatenate([[1], coefficients]))
@@ -79,7 +74,7 @@ def _fov_maps(K: Array, coefficients: Array, R: Array, new_K: Array, size: tuple
 RADTAN, EQUIDISTANT, FOV = "radial-tangential", "equidistant", "fov"
 _RADTAN = DistortionModel((4, 5, 8, 12, 14), _radtan_rays, cv2.initUndistortRectifyMap)
 _EQUIDISTANT = DistortionModel((4,), _equidistant_rays, cv2.fisheye.initUndistortRectifyMap)
-# Models by the names in EuRoC's sensor.yaml; Kalibr calls the first one radtan.
+# Names from EuRoC's sensor.yaml, and Kalibr's radtan.
 DISTORTION_MODELS = {
     RADTAN: _RADTAN,
     "radtan": _RADTAN,
@@ -90,9 +85,9 @@ DISTORTION_MODELS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistortedCamera:
-    """A camera with the distortion of its lens.
+    """A camera with lens distortion.
 
-    K: (3, 3), pixels of its raw image.
+    K: (3, 3) pixels of the raw image.
     model: a name of `DISTORTION_MODELS`.
     coefficients: k1 k2 p1 p2 [k3 ...] as in OpenCV (radial-tangential), k1 to k4 (equidistant), or the angle (fov).
     """
@@ -104,7 +99,7 @@ class DistortedCamera:
     width: int
 
     def rays(self, pixels: Array, R: Array) -> Array:
-        """Convert (N, 2) raw pixels to (N, 2) x / z and y / z in axes rotated by R (3, 3)."""
+        """Return (N, 2) x / z and y / z of raw pixels (N, 2), in axes rotated by R (3, 3)."""
         rays = DISTORTION_MODELS[self.model].rays(pixels, self.K, self.coefficients)
         turned = np.column_stack([rays, np.ones(len(pixels))]) @ R.T
         return np.asarray(turned[:, :2] / turned[:, 2:])
@@ -123,7 +118,7 @@ class DistortedCamera:
 
     @property
     def corner_shift_px(self) -> float:
-        """Return the largest distance by which the distortion moves a corner, pixels."""
+        """Return the largest distance in pixels by which the distortion moves a corner."""
         corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)]) * (self.width - 1.0, self.height - 1.0)
         straight = self.rays(corners, np.eye(3)) * (self.K[0, 0], self.K[1, 1]) + self.K[:2, 2]
         return float(np.linalg.norm(straight - corners, axis=1).max())
@@ -131,7 +126,7 @@ class DistortedCamera:
 
 @dataclass(frozen=True, eq=False)
 class Undistortion:
-    """The image of a lens, remapped to a pinhole camera with new_K and axes rotated by R_new_lens (3, 3)."""
+    """Remaps images of a lens to a pinhole camera with new_K and axes rotated by R_new_lens (3, 3)."""
 
     lens: DistortedCamera
     R_new_lens: Array
@@ -145,19 +140,19 @@ class Undistortion:
 
     @property
     def intrinsics(self) -> Intrinsics:
-        """The new K with the size of the images."""
+        """The new K with the image size."""
         return Intrinsics(self.new_K, self.lens.height, self.lens.width)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_maps"}
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Undistort (H, W, 3) bilinearly at the same size; the border is repeated half a pixel outwards."""
+        """Return (H, W, 3) undistorted bilinearly at the same size; borders are repeated."""
         remapped = cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(remapped, dtype=np.uint8)
 
     def find_raw(self, pixels: Array) -> Array:
-        """Return the pixels (N, 2) of the lens's image that lie at pixels (N, 2) of the new one."""
+        """Return the pixels (N, 2) of the lens's image for pixels (N, 2) of the new image."""
         x, y = (np.asarray(coordinates, np.float32)[:, None] for coordinates in pixels.T)
         raw = [
             cv2.remap(coordinate_map, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
@@ -166,17 +161,17 @@ class Undistortion:
         return np.column_stack(raw).astype(np.float64)
 
     def parameters(self) -> bytes:
-        """Return the parameters that determine the result, as bytes."""
+        """Return the parameters that determine the result."""
         numbers = (self.lens.K, self.lens.coefficients, self.R_new_lens, self.new_K)
         return self.lens.model.encode() + b"".join(np.ascontiguousarray(n, dtype=np.float64).tobytes() for n in numbers)
 
 
 def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
-    """Return K (3, 3) of a pinhole camera whose image has no empty pixel, with the smallest focal length.
+    """Return K (3, 3) of the pinhole camera with the smallest focal length whose image has no empty pixel.
 
     Its principal point centers the four corners.
 
-    views: lenses of one size, each with the rotation (3, 3) to the axes of the pinhole camera.
+    views: lenses of one size, each with the rotation (3, 3) to the pinhole camera's axes.
     """
     height, width = views[0][0].height, views[0][0].width
     last = np.array([width - 1.0, height - 1.0])
@@ -195,16 +190,16 @@ def compute_pinhole_K(views: Sequence[tuple[DistortedCamera, Array]]) -> Array:
 
 
 def _estimate_focal(lens: DistortedCamera) -> float:
-    """Return fy reduced by barrel distortion. Before version 5, OpenCV chose the principal point by it."""
+    """Return fy reduced by barrel distortion, with which OpenCV before version 5 chose the principal point."""
     fy, k1 = float(lens.K[1, 1]), float(lens.coefficients[0])
     return fy * (1 + min(k1, 0) * (lens.width**2 + lens.height**2) / (4 * fy**2))
 
 
-MAX_CHANGE = 4.0  # factor between the focal length of a lens and that of the pinhole camera: more is no lens
+MAX_CHANGE = 4.0  # largest plausible factor between the focal lengths of lens and pinhole camera
 
 
 def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
-    """Return the undistortion of one lens, to the pinhole camera without empty pixels.
+    """Return the undistortion of a lens to the pinhole camera without empty pixels.
 
     where: a name for messages.  Raises DataError for coefficients that no lens has.
     """
@@ -218,8 +213,8 @@ def make_undistortion(lens: DistortedCamera, where: object) -> Undistortion:
             is_lens = bool((raw > -2).all() and (raw < (lens.width + 1, lens.height + 1)).all())
     if not is_lens:
         found = f"{lens.model} coefficients {', '.join(f'{value:.3g}' for value in lens.coefficients[:5])}"
-        fix = "check the model and the unit of K; undistort=false reads the frames as they are"
-        raise DataError(where, found=found, expected="a lens whose image is not folded", fix=fix)
+        fix = "check the model and the unit of K, or keep the distortion: undistort=false"
+        raise DataError(where, found=found, expected="a lens that does not fold the image", fix=fix)
     return made
 
 
@@ -229,7 +224,7 @@ INTRINSICS_EXCHANGED = "the intrinsics and distortion of the two cameras exchang
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RectifiedPair:
-    """Both sides with one new_K. A point has one row in both images, and x_left - x_right = fx baseline_m / z."""
+    """Both sides with one new_K. A point is in the same row of both, and x_left - x_right = fx baseline_m / z."""
 
     left: Undistortion
     right: Undistortion
@@ -248,13 +243,13 @@ class RectifiedPair:
         return T
 
     def other_rows_px(self, left_px: Array, right_px: Array) -> dict[str, Array]:
-        """Return what `core.recording.Rectification` does, with the images or the lenses of both sides exchanged."""
+        """Return what `core.recording.Rectification` describes, with images or lenses of both sides exchanged."""
         left, right = self.left, self.right
         raw = left.find_raw(left_px), right.find_raw(right_px)
         focal = float(left.new_K[1, 1])
 
         def rows_px(lenses: tuple[Undistortion, Undistortion], axes: tuple[Undistortion, Undistortion]) -> Array:
-            """Return the row offsets for the lens of each image, and the rotation that goes with it."""
+            """Return the row offsets for the lens of each image, and the rotation used with it."""
             y = [
                 view.lens.rays(at, turned.R_new_lens)[:, 1] for view, at, turned in zip(lenses, raw, axes, strict=True)
             ]
@@ -269,11 +264,11 @@ class RectifiedPair:
 def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Array, where: object) -> RectifiedPair:
     """Rotate each camera by half of their relative rotation, then both until the baseline is x (Bouguet, as in OpenCV).
 
-    The new focal length is the smallest without empty pixels, about the principal point that centers the four corners.
-    Versions of OpenCV choose different ones; this one is the published one of EuRoC (f = 435.2 px).
+    The focal length is the smallest without empty pixels, with the principal point that centers the four corners:
+    EuRoC's published result (f = 435.2 px), from which some OpenCV versions differ.
 
-    T_right_left: (4, 4) points of the left lens to the right one, metres.  where: a name for messages.
-    Raises DataError where the second lens is not to the right of the first one (both facing forward).
+    T_right_left: (4, 4) from the left lens to the right one, metres.  where: a name for messages.
+    Raises DataError unless the second lens is to the right of the first and faces the same direction.
     """
     R, t = T_right_left[:3, :3], T_right_left[:3, 3]
     half = cv2.Rodrigues(cv2.Rodrigues(R)[0] / 2)[0]
@@ -282,7 +277,7 @@ def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Ar
         turned_deg = np.degrees(np.linalg.norm(cv2.Rodrigues(R)[0]))
         place = f"({-x:+.4f}, {-y:+.4f}, {-z:+.4f}) m (right, down, ahead)"
         found = f"a right camera at {place}, turned by {turned_deg:.1f} degrees"
-        expected = "one to the right of the left camera, facing the same direction"
+        expected = "a camera to the right of the left one, facing the same direction"
         fix = "T_BS maps the sensor to the body: T_right_left = inv(T_BS1) T_BS0; check that cam0 is the left camera"
         raise DataError(where, found=found, expected=expected, fix=fix)
     baseline_m = float(np.linalg.norm(t))
@@ -293,7 +288,7 @@ def rectify_pair(left: DistortedCamera, right: DistortedCamera, T_right_left: Ar
 
 
 def _rotate_onto_x(axis: Array) -> Array:
-    """Return (3, 3), the smallest rotation of a unit vector to (1, 0, 0)."""
+    """Return the smallest rotation (3, 3) of a unit vector to (1, 0, 0)."""
     across = np.cross(axis, (1.0, 0, 0))
     sine = float(np.linalg.norm(across))
     return np.asarray(cv2.Rodrigues(across / max(sine, 1e-12) * np.arctan2(sine, axis[0]))[0])

@@ -26,21 +26,20 @@ from stadia.files.paths import expand_home, is_glob
 from stadia.files.remote_store import is_url
 
 VIDEO = "video"  # the format of any video and any folder of images
-OWN_FORMATS = (VIDEO, "videos")  # formats of files that other data sets may hold too
+OWN_FORMATS = (VIDEO, "videos")  # formats whose files other data sets may hold too
 EMPTY_FOLDER = "an empty folder"
-
-MAX_SUBFOLDERS = 20  # folders within a folder, by name, that are searched for data sets of another format
+MAX_SUBFOLDERS = 20  # subfolders that are searched for data sets of another format
 
 
 class DatasetFormat:
     """The layout of a dataset as folders of recordings.
 
-    A format is a line of `stadia.datasets.DATASETS`, an entry point `stadia.datasets` of an installed package, or a
-    class of the user's own: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
+    A format is a line of `stadia.datasets.DATASETS`, an entry point `stadia.datasets` of an installed package, or your
+    own class: `data.format=mypackage.module:Class` (docs/tutorials/add-a-dataset.md).
 
     layout: the expected files, for error messages.
-    options: the fields of SourceOptions that only some formats use, and this one does.
-    opens_slowly: whether opening a recording decodes it: only those of the used splits are opened then.
+    options: fields of SourceOptions that only some formats use, including this one.
+    opens_slowly: whether opening decodes a recording, so that only recordings of the used splits are opened.
     """
 
     layout: ClassVar[str] = "the layout of this format"
@@ -48,7 +47,7 @@ class DatasetFormat:
     opens_slowly: ClassVar[bool] = False
 
     def find_recordings(self, path: Path) -> dict[str, Path]:
-        """Return the folder of each recording at a folder, by the recording's name; reads file names only."""
+        """Return the folder of each recording by its name; reads file names only."""
         raise NotImplementedError
 
     def open_recording(
@@ -62,7 +61,7 @@ class DatasetFormat:
         return path.is_dir() and bool(self.find_recordings(path))
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
-        """Return the selected recordings. `progress` is called during long work (a video is decoded once)."""
+        """Return the selected recordings. `progress` is called while videos are decoded."""
         found = self.find_recordings(path) if path.is_dir() else {}
         if not found:
             raise DataError(path, found="no recording", expected=self.layout, fix="pass the folder that holds it")
@@ -70,36 +69,34 @@ class DatasetFormat:
         return [self.open_recording(name, found[name], options, progress) for name in names]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return recordings to examine the data by: the selected ones, or segments of a video file."""
+        """Return recordings for checks of the data: the selected ones, or segments of a video file."""
         return self.open(path, options)
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return recording names of each split that the dataset itself names; empty without any."""
+        """Return the recording names of each split that the dataset itself names."""
         return {}
 
 
 def open_recordings(
     path: str | Path, format: str = "auto", *, progress: ReportProgress | None = None, **options: Any
 ) -> list[Recording]:
-    """Open the recordings of a dataset, a video, or a folder of images. Images are decoded only where necessary.
+    """Open the recordings of a dataset, a video, or a folder of images. Images are decoded only if necessary.
 
     Args:
         path: the dataset's folder, or a video file.
-        format: a name of `DATASETS` or of an entry point, `module:Class` of your own, or "auto" to detect a format of
-            `DATASETS`.
+        format: a name of `DATASETS` or of an entry point, your own `module:Class`, or "auto" to detect it.
         progress: called while a video is decoded.
-        options: the fields of `stadia.datasets.config.SourceOptions`; `camera` and `cache` as a mapping, or as
-            CameraConfig and CacheConfig.
+        options: fields of `stadia.datasets.config.SourceOptions`.
 
-    Raises ConfigError for a wrong option, DataError where nothing readable is found (with the expected layouts).
+    Raises ConfigError for a wrong option, DataError if nothing readable is found.
     """
     return _open(path, format, options, progress)
 
 
 def sample_recordings(path: str | Path, format: str = "auto", **options: Any) -> list[Recording]:
-    """Open as `open_recordings`, to examine the data: of a video file only segments are decoded, into memory.
+    """Open as `open_recordings` does, for checks of the data: a video is decoded only in segments, into memory.
 
-    With `frames` a video file is decoded whole, since its range counts the frames of the whole video.
+    With `frames` a video is decoded whole, because its range counts all frames.
     """
     return _open(path, format, options, sample=True)
 
@@ -115,8 +112,8 @@ def _open(
     if chosen.split is not None:
         splits = reader.splits(path)
         if not splits.get(chosen.split):
-            named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset that names no split"
-            fix = "correct data.split" if splits else "leave data.split out: every recording is used then"
+            named = f"splits {', '.join(filter(splits.get, splits))}" if splits else "a dataset without named splits"
+            fix = "change data.split" if splits else "remove data.split to use every recording"
             raise DataError(path, found=named, expected=f"a split '{chosen.split}'", fix=fix)
         names = tuple(select_names(splits[chosen.split], chosen.recordings, path))
         chosen = chosen.model_copy(update={"recordings": names})
@@ -137,22 +134,22 @@ def _open(
 
 
 def read_named_splits(path: Path, format: str = "auto") -> dict[str, list[str]]:
-    """Return recording names of each split that the dataset itself names; empty without any."""
+    """Return the recording names of each split that the dataset itself names."""
     return _find_reader(path, format)[1].splits(path)
 
 
 def find_held_out_split(path: Path, format: str = "auto") -> str | None:
-    """Return the default split to score: the dataset's own test, else its val; None without both."""
+    """Return the split to score by default: the dataset's test, else its val; None without both."""
     splits = read_named_splits(path, format)
     return next((name for name in ("test", "val") if splits.get(name)), None)
 
 
 def check_path_exists(path: Path) -> None:
-    """Raise DataError where a path does not exist."""
+    """Raise DataError if a path does not exist."""
     try:
         if not is_glob(path) and not is_url(path):
             path.stat()
-    except (OSError, ValueError) as error:  # also a name that is too long, or has a NUL
+    except (OSError, ValueError) as error:
         what: object = path
         found = "no such file or folder"
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -162,12 +159,12 @@ def check_path_exists(path: Path) -> None:
 
 
 def opens_slowly(path: Path, format: str = "auto") -> bool:
-    """Return whether opening a recording decodes it, see `DatasetFormat`."""
+    """Return whether opening decodes a recording, see `DatasetFormat`."""
     return _find_reader(path, format)[1].opens_slowly
 
 
 def detect_format(path: Path, format: str = "auto") -> str:
-    """Return the name of the format that a path is read by. Raises as `open_recordings`."""
+    """Return the name of the format of a path. Raises as `open_recordings`."""
     return _find_reader(path, format)[0]
 
 
@@ -176,15 +173,13 @@ def _find_reader(path: Path, format: str) -> tuple[str, DatasetFormat]:
     name = _detect_format(path) if format == "auto" else format
     reader = DATASETS.load(name)
     if not (isinstance(reader, type) and issubclass(reader, DatasetFormat)):
-        expected = "a class that derives from stadia.datasets.open_dataset.DatasetFormat"
-        raise ConfigError(
-            "dataset", found=f"'{name}', which is none", expected=expected, fix="derive it from that class"
-        )
+        base = "stadia.datasets.open_dataset.DatasetFormat"
+        raise ConfigError("dataset", found=f"'{name}'", expected=f"a class derived from {base}")
     return name, reader()
 
 
 def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str) -> None:
-    """Raise ConfigError for given options without effect, as the camera of a dataset that has its own."""
+    """Raise ConfigError for given options without effect, such as the camera of a dataset that has its own."""
     given = [key for key in sorted(idle) if getattr(chosen, key) != SourceOptions.model_fields[key].get_default()]
     if given:
         keys, expected = ", ".join(f"data.{key}" for key in given), f"no value: {what} does not use this option"
@@ -192,11 +187,11 @@ def refuse_idle_options(chosen: SourceOptions, idle: Collection[str], what: str)
 
 
 def _take_map(recordings: list[Recording], path: Path, unit: float) -> None:
-    """Give a video the poses and the points of the map beside it, times a unit. Raises DataError without one."""
+    """Give a video the poses and points of its map, times a unit. Raises DataError without a map."""
     for recording in recordings:
         if not isinstance(recording, CalibratedRecording) or not recording.has_stride:
-            found = f"the recording {recording.name}, which is of a data set"
-            raise DataError("data.poses=map", found=found, expected="your own video", fix="leave it out")
+            found = f"{recording.name}, a recording of a data set"
+            raise DataError("data.poses=map", found=found, expected="your own video", fix="remove the option")
         numbers = [recording.number(index) for index in range(len(recording))]
         camera = recording.camera(0)
         recording.geometry = read_map_geometry(path, numbers, float(camera.fx) / camera.width).scale(unit)
@@ -206,7 +201,7 @@ def _take_map(recordings: list[Recording], path: Path, unit: float) -> None:
 def _replace_poses(recordings: list[Recording], path: Path) -> None:
     if len(recordings) != 1 or not isinstance(recordings[0], CalibratedRecording):
         found = f"{len(recordings)} recordings ({', '.join(recording.name for recording in recordings[:4])})"
-        raise DataError(path, found=found, expected="one recording", fix="choose it by data.recordings")
+        raise DataError(path, found=found, expected="one recording", fix="choose one with data.recordings")
     recordings[0].poses = read_kitti_poses(path, len(recordings[0]), recordings[0].numbers)
 
 
@@ -228,45 +223,44 @@ def _detect_format(path: Path) -> str:
     found = _describe_contents(path)
     if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         fix = f"pass the folder of its sequence; `stadia predict {path}` takes one image"
-        raise DataError(path, found="one image", expected="a video, a folder of images or a data set", fix=fix)
+        expected = "a video, a folder of images or a data set"
+        fix = f"pass the folder of its sequence, or predict this image: `stadia predict {path}`"
+        raise DataError(path, found="one image", expected=expected, fix=fix)
+    fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md explains your own"
     if path.is_file() or found == EMPTY_FOLDER:
-        fix = "check the path; `stadia list datasets` lists the layouts of data sets"
         raise DataError(path, found=found, expected="an image, a video, a folder of images or a data set", fix=fix)
-    fix = "check the path; `stadia list datasets` lists the layouts, docs/how-to/own-data.md your own"
     raise DataError(path, found=found, expected=f"a data set of one of: {', '.join(DATASETS)}", fix=fix)
 
 
 def _refuse_images(path: Path) -> None:
-    """Raise DataError where a path holds single images of another recipe instead of recordings."""
+    """Raise DataError if a path holds single images of another recipe."""
     for recipe in IMAGE_LAYOUTS:
         if (found := IMAGE_LAYOUTS.load(recipe)(path)) is not None:
-            expected = "a video or recordings, which depth and motion are trained and scored on"
             place = shlex.quote(str(path))
-            fix = f"`stadia check {place} --recipe {recipe}`, `stadia train {recipe} {place}`, or predict by such a run"
-            raise DataError(path, found=found, expected=expected, fix=fix)
+            fix = f"check: `stadia check {place} --recipe {recipe}`, or train: `stadia train {recipe} {place}`"
+            raise DataError(path, found=found, expected="a video or recordings", fix=fix)
 
 
 def _refuse_several_datasets(path: Path, format: str) -> None:
-    """Raise DataError where a folder of a data set is a data set of another format: one of them would be left out.
+    """Raise DataError if a subfolder is a data set of another format, which would be left out.
 
-    A list of recordings in the folder itself names those that count.
+    A list of recordings in the folder itself decides instead.
     """
     if format in OWN_FORMATS or not path.is_dir() or _lists_recordings(path):
         return
     formats = {name: DATASETS.load(name)() for name in DATASETS if name not in OWN_FORMATS}
     others = list[str]()
     for folder in _list_folders(path)[:MAX_SUBFOLDERS]:
-        with contextlib.suppress(OSError):  # a folder of another user, such as lost+found
+        with contextlib.suppress(OSError):  # unreadable folders such as lost+found
             if not formats[format].recognizes(folder):
                 others += [f"{folder.name} ({name})" for name, reader in formats.items() if reader.recognizes(folder)]
     if others:
-        found = f"data sets of several formats: {format}, and in folders of it {', '.join(others)}"
-        fix = f"pass the folder of one, or set the format of this path to {format} (data.format for data.path)"
-        raise DataError(path, found=found, expected="one data set", fix=fix)
+        found = f"data sets of several formats: {format}, and in its folders {', '.join(others)}"
+        raise DataError(path, found=found, expected="one data set", fix=f"pass one folder, or set data.format={format}")
 
 
 def _lists_recordings(path: Path) -> bool:
-    """Return whether a folder has a list of recordings, or is one, of stadia's own layout."""
+    """Return whether a folder is a recording or has a list of recordings, in stadia's own layout."""
     if (path / "recording.json").is_file():
         return True
     with contextlib.suppress(StadiaError, OSError):
@@ -276,6 +270,7 @@ def _lists_recordings(path: Path) -> bool:
 
 
 def _list_folders(path: Path) -> list[Path]:
+    """Return the readable folders in a folder."""
     """Return the folders in a folder, without links that lead in a circle or to where this user may not read."""
 
     def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -289,18 +284,18 @@ def _list_folders(path: Path) -> list[Path]:
 
 
 def _refuse_outputs(path: Path) -> None:
-    """Raise DataError for what a command of stadia wrote."""
+    """Raise DataError if a command of stadia wrote the folder."""
     expected = "images, a video or a data set"
     if (path / "predictions.json").is_file():
-        fix = f"pass what was predicted; scores of it: `stadia evaluate --depth {path} --reference TRUTH`"
+        fix = f"pass the input of the prediction; to score it: `stadia evaluate --depth {path} --reference TRUTH`"
         raise DataError(path, found="a folder of predictions", expected=expected, fix=fix)
     if (path / "run.json").is_file():
-        fix = "pass the data; the run is a checkpoint (`stadia predict RUN DATA`)"
+        fix = "pass the data; a run is a checkpoint: `stadia predict RUN DATA`"
         raise DataError(path, found="the folder of a run", expected=expected, fix=fix)
 
 
 def _find_only_video(path: Path) -> Path | None:
-    """Return the video of a folder that holds one, and no folder, beside its camera file; else None."""
+    """Return the video of a folder that holds one video and no folder; else None."""
     from stadia.datasets.video.video_decoding import VIDEO_SUFFIXES
 
     inside = list(path.iterdir()) if path.is_dir() else []
@@ -310,7 +305,7 @@ def _find_only_video(path: Path) -> Path | None:
 
 def _describe_contents(path: Path) -> str:
     if path.is_file():
-        return f"a file ending in '{path.suffix}'" if path.suffix else "a file whose name has no ending"
+        return f"a file ending in '{path.suffix}'" if path.suffix else "a file without a suffix"
     names = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
     if not names:
         return EMPTY_FOLDER
@@ -318,7 +313,7 @@ def _describe_contents(path: Path) -> str:
 
 
 def select_names(available: Sequence[str], selected: Sequence[str], where: Path) -> list[str]:
-    """Return the selected names (given in full or by their end), in that order; all of them without a selection.
+    """Return the selected names (given in full or by their end), in that order; all without a selection.
 
     Examples:
         >>> select_names(["kitti/06", "kitti/07"], ["06"], Path("kitti"))
@@ -332,7 +327,7 @@ def select_names(available: Sequence[str], selected: Sequence[str], where: Path)
         if not found:
             near = find_nearest_name(wanted, list(available))
             expected = f"one of {', '.join(available[:8])}{' ...' * (len(available) > 8)}"
-            fix = f"did you mean '{near}'?" if near else "correct data.recordings"
+            fix = f"did you mean '{near}'?" if near else None
             raise DataError(where, found=f"no recording '{wanted}'", expected=expected, fix=fix)
         chosen += found
     return list(dict.fromkeys(chosen))

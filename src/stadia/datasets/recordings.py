@@ -1,4 +1,4 @@
-"""Define recordings on disk with cameras, poses and image files, views of them (frame ranges, crops), and summaries."""
+"""Define recordings with cameras, poses and image files, views of them (frame ranges, crops), and summaries."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from stadia.files.image_io import MAX_IMAGE_BYTES
 from stadia.files.input_files import read_bytes
 from stadia.geometry.numpy_camera import CropWindow, crop_window, resize_K
 
-MAX_FOCAL_PX = 1e7  # and of the principal point: the longest lenses have 1e6, and float32 holds squares of this
+MAX_FOCAL_PX = 1e7  # the longest lenses have 1e6, and float32 holds squares of this
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """K (3, 3), or (N, 3, 3) with one for each frame, float64 pixels, of images of this size."""
+    """K (3, 3), or one per frame (N, 3, 3), float64 pixels, of images of this size."""
 
     K: NDArray[np.float64]
     height: int
     width: int
 
     def select_K(self, index: int) -> NDArray[np.float64]:
-        """Return (3, 3) of one frame, a copy."""
+        """Return a copy of K (3, 3) of one frame."""
         return (self.K if self.K.ndim == 2 else self.K[index]).copy()
 
     def select_frames(self, kept: Sequence[int]) -> Intrinsics:
-        """Return the intrinsics of these frames, if each frame has its own."""
+        """Return the intrinsics of these frames."""
         return self if self.K.ndim == 2 else replace(self, K=self.K[list(kept)])
 
     def resized(self, height: int, width: int) -> Intrinsics:
@@ -59,30 +59,30 @@ class Intrinsics:
         return Intrinsics(resize_K(self.K, (self.height, self.width), height, width), height, width)
 
     def make_camera(self, index: int) -> Camera:
-        """Return the camera of a frame, by its index."""
-        import torch  # here, since exported networks run on recordings without torch
+        """Return the camera of a frame."""
+        import torch  # exported networks run on recordings without torch
 
         return Camera(torch.from_numpy(self.select_K(index)), self.height, self.width)
 
 
 def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matrix, or raise DataError where it cannot be intrinsics in pixels. Preflight checks plausibility.
+    """Return K. Raises DataError if it cannot be intrinsics in pixels.
 
     Examples:
         >>> check_K("K.txt", np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]]))[0, 0].item()
         500.0
     """
-    fault, fix = None, "correct K (where it is normalized, multiply by the image's width and height)"
+    fault, fix = None, "correct K (if it is normalized, multiply by the image's width and height)"
     if K.shape != (3, 3):
         fault = f"shape {K.shape}"
     elif not np.isfinite(K).all():
         fault = "a value that is not finite"
-    elif min(K[0, 0], K[1, 1]) < 2:  # 2 px at 240 px are a field of view of 179 degrees: K is normalized or invalid
+    elif min(K[0, 0], K[1, 1]) < 2:  # normalized or invalid: 2 px at 240 px are 179 degrees
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}"
     elif np.abs(K).max() > MAX_FOCAL_PX:
         fault = f"fx {K[0, 0]:g}, fy {K[1, 1]:g}, center {K[0, 2]:g}, {K[1, 2]:g}"
     elif np.allclose(K[:, 2], (0, 0, 1)) and not np.allclose(K[2], (0, 0, 1)):
-        fault, fix = f"a transposed K: its last column is 0 0 1, and its last row {K[2].tolist()}", "transpose it"
+        fault, fix = f"a transposed K with last row {K[2].tolist()}", "transpose it"
     elif not np.allclose(K[2], (0, 0, 1)) or K[1, 0] != 0:
         fault = f"lower rows {K[1].tolist()} and {K[2].tolist()}"
     if fault:
@@ -91,7 +91,7 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
-    """Return (3, 3) of four numbers in pixels. Raises DataError as `check_K`.
+    """Return K (3, 3) from four numbers in pixels. Raises DataError as `check_K`.
 
     Examples:
         >>> make_K("camera.txt", 500, 500, 31.5, 23.5)[0].tolist()
@@ -101,13 +101,13 @@ def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[
 
 
 class ImageRemap(Protocol):
-    """Remaps images (H, W, 3) as they are read: `lens_distortion.Undistortion`."""
+    """Remaps images (H, W, 3) as they are read, as `lens_distortion.Undistortion` does."""
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the remapped image, of the same size."""
 
     def parameters(self) -> bytes:
-        """Return what determines the result."""
+        """Return the parameters that determine the result."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -115,14 +115,13 @@ class CalibratedRecording(Recording):
     """A recording with cameras, and optional poses and times. Subclasses add images and depth.
 
     name: unique and stable, "kitti_odometry/06".
-    numbers: the source's own number of each frame, where frames are missing or left out.
-    poses: (N, 4, 4) T_world_camera of the left side, NaN for frames without; None without any.
-    selection: the kept frames of the source and why others were dropped; None where every frame is kept.
-    place: what several recordings may show; "" = the recording is a place of its own.
-    filmed_size: height and width of the frames before they were resized for storing, which may change the aspect ratio;
-        None where they were not.
-    geometry: the map of the video, which `poses` are from then; None without it.
-    is_scene: whether the unit of `poses` is that of a scene that was reconstructed from images.
+    numbers: the source's own number of each frame, if frames were left out.
+    poses: (N, 4, 4) T_world_camera of the left side; NaN for frames without a pose.
+    selection: the kept frames of the source; None if every frame is kept.
+    place: name shared by recordings that may show the same things; "" if it is unique.
+    filmed_size: (height, width) of the frames before they were resized for storing; None if they were not.
+    geometry: the map that `poses` come from, if any.
+    is_scene: whether `poses` have the arbitrary unit of a reconstructed scene.
     """
 
     name: str
@@ -150,7 +149,7 @@ class CalibratedRecording(Recording):
 
     @property
     def has_metric_poses(self) -> bool:  # type: ignore[override]
-        """Return whether the poses are measured, and not of a map or a scene."""
+        """Return whether the poses are measured in metres."""
         return self.geometry is None and not self.is_scene
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
@@ -165,7 +164,7 @@ class CalibratedRecording(Recording):
         return self.intrinsics[side].select_K(index)
 
     def T_world_camera(self, index: int, side: str = LEFT) -> NDArray[np.float64] | None:
-        """Return the pose, which for the right camera follows from the left one's and the rig."""
+        """Return the pose; the right camera's follows from the left one's and the rig."""
         if self.poses is None or not np.isfinite(self.poses[index]).all():
             return None
         if side == RIGHT and self.T_right_left is not None:
@@ -197,10 +196,10 @@ class CalibratedRecording(Recording):
 class ImageRecording(CalibratedRecording):
     """Frames as image files. Readers with depth derive from it.
 
-    images: the files of each side; a pair has the same name on both.
-    size_origin: where the size of the images is from, for error messages.
-    undistortion: of the lens of all images; None for those of a pinhole.
-    pairs_by_name: whether the images of a pair must have one name; else they are paired by time.
+    images: the files of each side.
+    size_origin: source of the image size, for error messages.
+    undistortion: of the lens of all images; None for a pinhole.
+    pairs_by_name: whether the images of a pair must have one name; otherwise times pair them.
     """
 
     images: Mapping[str, Sequence[Path]]
@@ -219,7 +218,7 @@ class ImageRecording(CalibratedRecording):
         return len(self.images[LEFT])
 
     def image(self, index: int, side: str = LEFT) -> NDArray[np.uint8]:
-        """Return (H, W, 3) RGB of the recording's size. Raises DataError for another size."""
+        """Return (H, W, 3) RGB. Raises DataError if its size differs from its camera's."""
         path = self.images[side][index]
         image, size = read_rgb(path), self.intrinsics[side]
         if image.shape[:2] != (size.height, size.width):
@@ -234,10 +233,7 @@ class ImageRecording(CalibratedRecording):
     def read_depth(
         self, path: Path, side: str, *, units_per_metre: float, invalid: Iterable[int] = (0,)
     ) -> NDArray[np.float32] | None:
-        """Return (H, W) metres of a uint16 PNG; None without the file.
-
-        Raises DataError for another size, values that are no depth, or a JPEG in its place.
-        """
+        """Return (H, W) metres of a uint16 PNG; None without the file. Raises DataError for invalid depth."""
         if not path.exists():
             refuse_jpeg_depth(path)
             return None
@@ -258,7 +254,7 @@ class ImageRecording(CalibratedRecording):
         )
 
     def fingerprint(self) -> str:
-        """Return a hash of every image's name and size, the content of three, and the cameras."""
+        """Return a hash of the name and size of every image, the content of three, and the cameras."""
         digest = hashlib.blake2b(digest_size=16)
         for side, files in self.images.items():
             for path in files:
@@ -274,7 +270,7 @@ class ImageRecording(CalibratedRecording):
 
 
 def _of_frame(method: MethodT) -> MethodT:
-    """Return a method of a view that calls the same one of the recording behind it, for the frame at its index."""
+    """Return a method of a view that calls the recording's own method with the frame's index in it."""
     name = method.__name__
 
     def read(view: RecordingView, index: int, *more: Any, **named: Any) -> Any:
@@ -284,7 +280,7 @@ def _of_frame(method: MethodT) -> MethodT:
 
 
 def _of_recording(name: str) -> Any:
-    """Return a property of a view that reads and sets the attribute of the recording behind it."""
+    """Return a property of a view that reads and sets the recording's own attribute."""
 
     def read(view: RecordingView) -> Any:
         return getattr(view.recording, name)
@@ -296,7 +292,7 @@ def _of_recording(name: str) -> Any:
 
 
 class RecordingView(Recording):
-    """A recording under its name, read through another one."""
+    """A recording, read through another one."""
 
     session = _of_recording("session")
     video_hash = _of_recording("video_hash")
@@ -346,14 +342,14 @@ class RecordingView(Recording):
 
 
 class FrameRange(RecordingView):
-    """The frames [start, stop) of a recording, under its name. Raises DataError where the recording has fewer."""
+    """The frames [start, stop) of a recording. Raises DataError if the recording is shorter."""
 
     def __init__(self, recording: Recording, start: int, stop: int) -> None:
         super().__init__(recording)
         self.start, self.stop = start, stop
         if stop > len(recording):
             found, expected = f"{len(recording)} frames", f"frames {start} to {stop}"
-            raise DataError(recording.name, found=found, expected=expected, fix="correct data.frames")
+            raise DataError(recording.name, found=found, expected=expected, fix="change data.frames")
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -371,7 +367,7 @@ class FrameRange(RecordingView):
 
 
 class CroppedRecording(RecordingView):
-    """A recording with images cut to a crop of `geometry.numpy_camera`. Raises DataError for smaller images."""
+    """A recording whose images are cropped. Raises DataError if the images are too small."""
 
     def __init__(self, recording: Recording, crop: str) -> None:
         super().__init__(recording)
@@ -387,9 +383,8 @@ class CroppedRecording(RecordingView):
             filmed, found = self.recording.filmed_camera(index, side), error.found
             fix = "use larger images, or data.crop=none"
             if (filmed.height, filmed.width) != (camera.height, camera.width):
-                stored = f"{camera.width}x{camera.height} (data.size, by default the network's size)"
-                found = f"{self.crop}, and a video of {filmed.width}x{filmed.height} that is stored at {stored}"
-                fix = f"data.size=[{filmed.height},{filmed.width}] stores it as filmed; or data.crop=none"
+                found = f"{self.crop}, but frames stored at {camera.width}x{camera.height} (data.size)"
+                fix = f"store them as filmed: data.size=[{filmed.height},{filmed.width}], or use data.crop=none"
             raise DataError(f"{self.name}, data.crop", found=found, expected=error.expected, fix=fix) from error
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
@@ -404,13 +399,13 @@ class CroppedRecording(RecordingView):
         return np.ascontiguousarray(self._box(index, side).cut(self.recording.image(index, side)))
 
     def camera(self, index: int, side: str = LEFT) -> Camera:
-        from stadia.geometry.camera import crop_camera  # here, since recordings are also read without torch
+        from stadia.geometry.camera import crop_camera  # recordings are also read without torch
 
         box = self._box(index, side)
         return crop_camera(self.recording.camera(index, side), box.left, box.top, box.height, box.width)
 
     def filmed_camera(self, index: int, side: str = LEFT) -> Camera:
-        """Return the camera of the crop, which is cut from the stored image."""
+        """Return the camera of the crop."""
         return self.camera(index, side)
 
     def map_points(self, index: int) -> NDArray[np.float64] | None:
@@ -426,18 +421,18 @@ class CroppedRecording(RecordingView):
 
 
 def crop_recording(recording: Recording, crop: str) -> Recording:
-    """Return the recording cut to a crop; the recording itself without a crop."""
+    """Return the recording cropped; the recording itself for "none"."""
     return recording if crop == "none" else CroppedRecording(recording, crop)
 
 
-# -- What was read, in a line, so that a wrong camera or rig is seen before hours of training.
+# -- one line about what was read, which shows a wrong camera or rig before a training
 
 
-MAX_SUMMARY_LINES = 8  # a data set of a thousand cameras would fill the screen
+MAX_SUMMARY_LINES = 8
 
 
 def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
-    """Return `read: 51 frames 1226x370, fx 707.1 px (81.9 degrees), stereo baseline 0.537 m, poses, no ground truth`.
+    """Return lines such as `read: 51 frames 1226x370, fx 707.1 px (81.9 degrees), one camera, poses, no ground truth`.
 
     Recordings with equal properties share a line. After MAX_SUMMARY_LINES the rest are counted.
     """
@@ -458,10 +453,10 @@ def summarize_recordings(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _describe_properties(recording: Recording) -> str:
-    """Describe the first frame; a part that cannot be read is left out, since the checks report it."""
+    """Describe the first frame, without parts that cannot be read: the checks report them."""
     parts = []
     for describe in (_describe_camera, _describe_rig, _describe_poses, _describe_ground_truth, _describe_ignored):
-        with contextlib.suppress(Exception):  # a recording of the user's own may raise anything
+        with contextlib.suppress(Exception):  # a user's recording may raise anything
             parts += [text] if (text := describe(recording)) else []
     selection = getattr(recording, "selection", None)
     if unpaired := getattr(selection, "unpaired", 0):
@@ -485,12 +480,12 @@ def _describe_rig(recording: Recording) -> str:
 
 
 def _describe_ignored(recording: Recording) -> str:
-    """Return "3.2% of the image ignored"; "" where nothing is."""
+    """Return "3.2% of the image ignored", or ""."""
     region = recording.ignored()
     return "" if region is None or not region.any() else f"{region.mean():.1%} of the image ignored"
 
 
-COUNTED_FRAMES = 300  # frames of a recording, spread over it, that are counted as with or without poses and depth
+COUNTED_FRAMES = 300  # frames, spread over a recording, in which poses and depth are counted
 
 
 def _describe_poses(recording: Recording) -> str:
@@ -498,7 +493,7 @@ def _describe_poses(recording: Recording) -> str:
 
 
 def _describe_ground_truth(recording: Recording) -> str:
-    """Count frames by their files; a recording without files is read at its start, middle and end."""
+    """Count frames by their files; without files, read depth at start, middle and end."""
     if recording.depth_files(0, LEFT):
         return _describe_share(recording, "ground truth", lambda i: _has_file(recording.depth_files(i, LEFT)))
     places = sorted({0, len(recording) // 2, len(recording) - 1})
@@ -511,7 +506,7 @@ def _has_file(files: Iterable[Path]) -> bool:
 
 
 def _describe_share(recording: Recording, what: str, has: Callable[[int], bool]) -> str:
-    """Return "no poses", "poses" where each frame has one, or "poses of 20 of 30 frames"."""
+    """Return "no poses", "poses", or "poses of 20 of 30 frames"."""
     counted = np.unique(np.linspace(0, len(recording) - 1, min(len(recording), COUNTED_FRAMES)).astype(int)).tolist()
     count = sum(map(has, counted))
     if count in (0, len(counted)):

@@ -19,14 +19,14 @@ from stadia.datasets.config import SplitConfig
 from stadia.datasets.image_files import READ_THREADS
 from stadia.files.input_files import MAX_TEXT_BYTES, read_bytes, read_lines
 
-BLOCK_FRAMES = 500  # a recording has one validation block for about so many frames
+BLOCK_FRAMES = 500  # one validation block per this many frames
 _SIDES = {"l": LEFT, "r": RIGHT}
 _LINE = re.compile(r"\s*(\S+)\s+([0-9]{1,19})(?:\s+([lr]))?\s*")
 
 
 @dataclass(frozen=True)
 class TargetFrames:
-    """Frames of one recording's side that become targets; their neighbors are read from the whole recording."""
+    """Frames of one side of a recording that become targets."""
 
     recording: Recording
     indices: Sequence[int]
@@ -42,7 +42,7 @@ class TrainValSplit:
 
 
 def all_frames(recording: Recording, sides: Sequence[str]) -> list[TargetFrames]:
-    """Return every frame of these sides, as far as the recording has them."""
+    """Return every frame of those of these sides that the recording has."""
     return [TargetFrames(recording, range(len(recording)), side) for side in sides if side in recording.sides]
 
 
@@ -52,7 +52,7 @@ def unique_recordings(frames: Sequence[TargetFrames]) -> list[Recording]:
 
 
 def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
-    """Return the frame indices by recording name, ascending; a frame with both sides counts once."""
+    """Return the frame indices by recording name, ascending and without repetition."""
     indices: dict[str, set[int]] = {}
     for part in frames:
         indices.setdefault(part.recording.name, set()).update(part.indices)
@@ -60,7 +60,7 @@ def frame_indices(frames: Sequence[TargetFrames]) -> dict[str, list[int]]:
 
 
 def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
-    """Return the frames that have a file of depth, and all of recordings whose depth is in no files."""
+    """Return the frames that have a depth file, and all frames of recordings without depth files."""
     kept = []
     with ThreadPoolExecutor(READ_THREADS) as threads:
         for part in frames:
@@ -72,22 +72,22 @@ def keep_labeled(frames: Sequence[TargetFrames]) -> list[TargetFrames]:
 
 
 def draw_split(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Draw the frames to validate on by `config.unit`: blocks of frames, whole recordings, or whole places."""
+    """Draw the frames to validate on by `config.unit`."""
     split = split_blocks if config.unit == "frames" else split_recordings
     return split(recordings, config, sides)
 
 
 def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)) -> TrainValSplit:
-    """Use blocks of consecutive frames of every recording to validate, without the frames within `gap` of them.
+    """Validate on blocks of consecutive frames of every recording, and leave out the frames within `gap` of them.
 
-    Neighboring frames are similar: a split frame by frame would measure memory. The position of a block depends on the
-    seed and the recording's name. The gap is at most a tenth of a recording, so that short ones keep frames.
+    Neighboring frames are similar, so that a split frame by frame would measure memory. The gap is at most a tenth of
+    a recording.
     """
     split = TrainValSplit([], [])
     for recording in recordings:
         frames = len(recording)
         count = round(config.val_share * frames)
-        use = np.zeros(frames, np.int8)  # 0 trains, 1 validates, 2 neither
+        use = np.zeros(frames, np.int8)  # 0 trains, 1 validates, 2 is unused
         gap = min(config.gap, frames // 10)
         random = make_generator(config.seed, "split", recording.name)
         for segment, wanted in zip(_shares(frames, frames), _shares(frames, count), strict=True):
@@ -106,10 +106,9 @@ def split_blocks(recordings: Sequence[Recording], config: SplitConfig, sides: Se
 def split_recordings(
     recordings: Sequence[Recording], config: SplitConfig, sides: Sequence[str] = (LEFT,)
 ) -> TrainValSplit:
-    """Use whole recordings, or all recordings of whole places, to validate, until they have `val_share` of the frames.
+    """Validate on whole recordings, or whole places, until they have `val_share` of the frames.
 
-    They are drawn by the seed and their names, so the draw does not depend on the order of the recordings. One is left
-    to train. Raises DataError where there is one alone.
+    The draw depends on the seed and the names, not on their order. One always trains. Raises DataError for only one.
     """
     groups: dict[str, list[Recording]] = {}
     for recording in recordings:
@@ -134,7 +133,7 @@ def split_recordings(
 
 
 def _shares(frames: int, total: int) -> list[range]:
-    """Distribute `total` over the segments of a recording with so many frames."""
+    """Distribute `total` over the segments of a recording with this many frames."""
     edges = np.linspace(0, total, max(1, frames // BLOCK_FRAMES) + 1).round().astype(int).tolist()
     return [range(start, stop) for start, stop in pairwise(edges)]
 
@@ -142,8 +141,8 @@ def _shares(frames: int, total: int) -> list[range]:
 def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetFrames]:
     """Read targets, in order, from lines `recording frame l|r` (`2011_09_26/2011_09_26_drive_0001_sync 473 r`).
 
-    The frame is the number in the image's name; without a side it is the left one. Raises DataError for a line that
-    does not parse, or for missing frames with their count.
+    The frame is the number in the image's name; the side defaults to the left one. Raises DataError for an invalid
+    line, and for missing frames with their count.
     """
     by_name = {recording.name: recording for recording in recordings}
     known: dict[str, tuple[Recording | None, dict[int, int]]] = {}
@@ -173,17 +172,17 @@ def read_split_file(path: Path, recordings: Iterable[Recording]) -> list[TargetF
 
 
 def _find_recording(name: str, recordings: Sequence[Recording], where: str) -> Recording | None:
-    """Return the recording of this name, else the one whose name ends in it. Raises DataError for several."""
+    """Return the recording of this name, or whose name ends in it. Raises DataError for several."""
     exact = [recording for recording in recordings if recording.name == name]
     found = exact or [recording for recording in recordings if recording.name.endswith("/" + name)]
     if len(found) > 1:
         ends = f"'{name}', which is the end of {', '.join(recording.name for recording in found[:4])}"
-        raise DataError(where, found=ends, expected="one of them", fix="write its whole name")
+        raise DataError(where, found=ends, expected="one recording", fix="write its whole name")
     return found[0] if found else None
 
 
 def map_frame_numbers(recording: Recording) -> dict[int, int]:
-    """Map the number in the image's name, or the frame's number in its video, to the index."""
+    """Map the number in each image's name, or the frame's number in its video, to the index."""
     files = [recording.file(index) for index in range(len(recording))]
     named = [None if file is None or not file.stem.isdecimal() else int(file.stem) for file in files]
     return {recording.number(index) if n is None else n: index for index, n in enumerate(named)}
@@ -196,8 +195,7 @@ def map_frame_numbers(recording: Recording) -> dict[int, int]:
 class FrameList:
     """Frames to score.
 
-    indices: ascending, by recording name.
-    file, sha256: identity of the list.
+    indices: ascending, by recording name.  file, sha256: identity of the list.
     """
 
     file: str
@@ -212,22 +210,20 @@ class FrameList:
 def read_frame_list(path: Path, recordings: Sequence[Recording]) -> FrameList:
     """Read lines `recording frame l` or `recording frame`: `2011_09_26/2011_09_26_drive_0002_sync 0000000069 l`.
 
-    Raises DataError for a line that does not parse, for missing or repeated frames, and for right images: only left
-    images are predicted and scored.
+    Raises DataError for invalid lines, missing or repeated frames, and right images, which are not scored.
     """
     data = read_bytes(path, expected="a list of frames", max_bytes=MAX_TEXT_BYTES)
     indices: dict[str, Sequence[int]] = {}
     for frames in read_split_file(path, recordings):
         name = frames.recording.name
         if frames.side != LEFT:
-            raise DataError(
-                path, found=f"right images of '{name}'", expected="left ones (`l`)", fix="remove these lines"
-            )
+            found = f"right images of '{name}'"
+            raise DataError(path, found=found, expected="left images (`l`)", fix="remove these lines")
         once = sorted(set(frames.indices))
         if repeated := len(frames.indices) - len(once):
             found = f"{repeated} frames of '{name}' twice"
-            raise DataError(path, found=found, expected="each once", fix="remove the repeated lines")
+            raise DataError(path, found=found, expected="each frame once", fix="remove the repeated lines")
         indices[name] = once
     if not indices:
-        raise DataError(path, found="an empty list", expected="a frame a line", fix="is this the right file?")
+        raise DataError(path, found="an empty list", expected="one frame per line")
     return FrameList(path.name, hashlib.sha256(data).hexdigest(), indices)

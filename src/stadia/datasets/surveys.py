@@ -17,7 +17,7 @@ from stadia.datasets.masks.height_priors import RoadConfig, find_prior
 from stadia.datasets.masks.mask_files import ROAD, clean_masks, find_edge_objects, has_road, select_classes
 from stadia.datasets.masks.mask_objects import find_windows
 
-MIN_OUTLINE_PX = 20  # minimum pixels of a frame's vertical outlines for a comparison with the image
+MIN_OUTLINE_PX = 20  # vertical outlines of a frame, to compare them with the image
 MAX_FRAMES, MAX_FRAMES_IN_ALL = 24, 400  # sampled frames of a recording, and in total
 
 
@@ -28,9 +28,9 @@ class MaskSurvey:
     frames: number of sampled frames.  without_masks: numbers of frames without masks.
     unusable: frames with invalid masks, and the reason.  without_road: frames with too little road.
     road_in_lower_half: share of all road pixels.  upside_down: frames with less than half of their road there.
-    without_object: frames with a road and without an object of known height.  objects: number with known height.
+    without_object: frames with a road but no object of known height.  objects: number with known height.
     no_prior: frames with objects of configured classes without a prior, by class.
-    as_they_are: log ratio of image gradients along mask outlines and their mirror image, of frames with enough outline.
+    as_they_are: log ratios of image gradients along mask outlines and along mirrored outlines, one per frame.
     others: number of objects of other classes, by class.
     """
 
@@ -100,7 +100,7 @@ def _survey_recording(recording: Recording, config: RoadConfig, frames: int) -> 
 
 
 def _compare_with_mirrored(image: NDArray[np.uint8], semantic: NDArray[np.integer]) -> float | None:
-    """Return the log ratio of mean gradients along vertical mask outlines and the mirrored ones; None for too few."""
+    """Return the log ratio of mean gradients along vertical mask outlines and mirrored ones; None for few outlines."""
     size = (semantic.shape[1], semantic.shape[0])
     gray = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA).astype(np.float32)
     strength = np.abs(cv2.Sobel(gray, cv2.CV_32F, 1, 0))

@@ -1,4 +1,4 @@
-"""Read rows of numbers, JSON of a type, camera-to-world poses (KITTI rows) and times, through `files.input_files`."""
+"""Read rows of numbers, typed JSON, camera-to-world poses (KITTI rows) and times."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _KEYED_ROW = re.compile(r"\s*[A-Za-z_]\w*\s*:")
 
 
 class FileEntry(BaseModel):
-    """An entry of a file from outside, which may hold more keys than are read."""
+    """An entry of a file from outside; unknown keys are allowed."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 def validate_content(path: object, content: Any, kind: Any, *, expected: str, fix: str) -> Any:
-    """Return a file's content as a type. Raises DataError that names the file and the first wrong key."""
+    """Return a file's content as a type. Raises DataError with the file and the first wrong key."""
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
@@ -35,12 +35,12 @@ def validate_content(path: object, content: Any, kind: Any, *, expected: str, fi
 
 
 def read_typed_json(path: Path, kind: Any, *, expected: str, fix: str, max_bytes: int = MAX_TEXT_BYTES) -> Any:
-    """Read a JSON file as a type. Raises DataError that names the file and the first wrong key."""
+    """Read a JSON file as a type. Raises DataError with the file and the first wrong key."""
     return validate_content(path, read_json(path, max_bytes=max_bytes), kind, expected=expected, fix=fix)
 
 
 def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
-    """Return words as numbers; empty where one is no finite number."""
+    """Return words as numbers; empty if one is not a finite number."""
     try:
         numbers = np.array([float(word) for word in words])
     except ValueError:
@@ -49,14 +49,14 @@ def parse_numbers(words: Sequence[str]) -> NDArray[np.float64]:
 
 
 def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
-    """Return (N, columns) finite numbers, one row for each line. Raises DataError that names the file and the line."""
+    """Return (N, columns) finite numbers, one row per line. Raises DataError with the file and the line."""
     lines = [line for line in read_lines(path, expected=expected) if not line.lstrip().startswith("#")]
     rows = np.empty((len(lines), columns))
     for number, line in enumerate(lines):
         values = parse_numbers(line.replace(",", " ").split())
         if len(values) != columns:
             found, fix = f"'{line[:60]}' in line {number + 1}", None
-            if columns == 3 and _KEYED_ROW.match(line):  # a data set's own calibration, given as K
+            if columns == 3 and _KEYED_ROW.match(line):  # a data set's calibration instead of K
                 fix = "convert it: stadia camera INPUT --calibration FILE"
             raise DataError(path, found=found, expected=f"{columns} numbers ({expected})", fix=fix)
         rows[number] = values
@@ -66,16 +66,15 @@ def read_rows(path: Path, columns: int, expected: str) -> NDArray[np.float64]:
 def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64]:
     """Return (N, 4, 4) camera-to-world from 3x4 rows.
 
-    A file with one row for each image is read in order. An official file of a whole sequence is indexed by the images'
-    numbers. Any other number of rows is an error: poses must not be guessed.
+    The file has one row per image, or all rows of a sequence, which the images' numbers index. Raises DataError.
     """
-    rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix a row"), frames, numbers, "poses")
+    rows = _select_rows(path, read_rows(path, 12, "a 3x4 camera-to-world matrix per row"), frames, numbers, "poses")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
     rotation = poses[:, :3, :3]
     with np.errstate(over="ignore", invalid="ignore"):
         off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2))
-    wrong = ~(off <= 1e-3)  # also where it overflows to NaN
+    wrong = ~(off <= 1e-3)  # also NaN after an overflow
     if wrong.any():
         row = int(np.argmax(wrong))
         found = f"no rotation in row {row + 1} (R R^T differs from I by {off[row]:.2g})"
@@ -84,7 +83,7 @@ def read_kitti_poses(path: Path, frames: int, numbers: Sequence[int] | None = No
 
 
 def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) -> NDArray[np.float64] | None:
-    """Return (N,) seconds, or None without the file; rows as in `read_kitti_poses`."""
+    """Return (N,) seconds; None without the file. Rows as in `read_kitti_poses`."""
     if not path.exists():
         return None
     return _select_rows(path, read_rows(path, 1, "seconds")[:, 0], frames, numbers, "times")
@@ -93,10 +92,10 @@ def read_times(path: Path, frames: int, numbers: Sequence[int] | None = None) ->
 def _select_rows(
     path: Path, rows: NDArray[np.float64], frames: int, numbers: Sequence[int] | None, what: str
 ) -> NDArray[np.float64]:
-    """Return the rows of these frames: all where there is one for each, else those of the frames' numbers."""
+    """Return the rows of these frames: all if there is one per frame, else by the frames' numbers."""
     if len(rows) == frames:
         return rows
     if numbers is None or len(rows) <= max(numbers):
-        expected = f"{frames}, one an image"
+        expected = f"{frames}, one per image"
         raise DataError(path, found=f"{len(rows)} {what}", expected=expected, fix=f"use the {what} of these images")
     return rows[list(numbers)]

@@ -1,1 +1,1 @@
-"""Read and write files safely: whole or not at all, of a bounded size, and never outside their folder."""
+"""Read and write files safely: complete, of limited size, and only inside their folder."""

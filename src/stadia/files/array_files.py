@@ -1,4 +1,4 @@
-"""Read arrays of numbers from outside: .npy and .npz, whose headers are checked before data are read."""
+"""Read .npy and .npz files from outside. Headers are checked before data are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stadia.core.errors import DataError
-from stadia.files.input_files import CHUNK_BYTES, COPY_AGAIN, make_size_error, name_parser_errors, open_input
+from stadia.files.input_files import COPY_AGAIN, make_size_error, name_parser_errors, open_input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 MAX_ARRAY_BYTES = 1 << 30
 MAX_ARRAYS = 1000
-"""An .npz archive holds the few arrays of a frame; a list of millions takes gigabytes."""
 
 _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
 
@@ -29,9 +28,9 @@ _DIRECTORY_BYTES = 1 << 20  # of a zip archive's list of members
 def read_npy(
     path: Path, *, shape: tuple[int, ...] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> NDArray[np.generic]:
-    """Return the array of an .npy file: booleans, integers or real numbers.
+    """Return the booleans, integers or floats of an .npy file.
 
-    Its header is compared with `shape`, with the file's size and with `max_bytes` before data are read.
+    The header is compared with `shape`, the file's size and `max_bytes` before data are read.
     """
     expected = "an .npy array of numbers"
     with open_input(path, expected=expected, max_bytes=max_bytes + (1 << 16)) as stream:
@@ -41,15 +40,11 @@ def read_npy(
 
 
 def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | None) -> NDArray[np.generic]:
-    """Read an .npy stream of `size` bytes, its header first."""
-    import numpy as np  # reading JSON and text stays light
+    import numpy as np  # loaded late: reading JSON and text needs no numpy
 
     found, is_fortran, dtype, data_bytes = _read_header(path, stream, size, shape)
     buffer = np.empty(data_bytes, np.uint8)
-    at = 0
-    while at < data_bytes and (chunk := stream.read(min(CHUNK_BYTES, data_bytes - at))):
-        buffer[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        at += len(chunk)
+    at = stream.readinto(buffer)
     if at < data_bytes:
         raise ValueError(f"cut off after {at} of {data_bytes} bytes of data")
     return buffer.view(dtype).reshape(found, order="F" if is_fortran else "C")
@@ -58,38 +53,37 @@ def _read_array(path: object, stream: Any, size: int, shape: tuple[int, ...] | N
 def _read_header(
     path: object, stream: Any, size: int, shape: tuple[int, ...] | None = None
 ) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Return shape, whether the first axis varies fastest, type and bytes of the data, which follow in the stream."""
+    """Return shape, whether the order is Fortran's, type and size in bytes; the stream is then at the data."""
     import numpy as np
 
     version = np.lib.format.read_magic(stream)
-    if version != (1, 0):  # a header of version 2 may have 4 GB, and is for records
+    if version != (1, 0):  # version 2 is for records, and its header may have 4 GB
         raise ValueError(f"version {version[0]}.{version[1]} of the format")
     found, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        fix = "store numbers, as float32, float64 or integers"
+        fix = "store float32, float64 or integers"
         raise DataError(path, found=f"values of type {dtype}", expected="booleans, integers or floats", fix=fix)
     if shape is not None and found != shape:
-        fix = "write one value for each pixel of the image: register depth of another camera or size to its images"
+        fix = "write one value per image pixel: register depth from another camera or size to the images"
         raise DataError(path, found=f"shape {found}", expected=f"shape {shape}", fix=fix)
     data_bytes, left = math.prod(found) * dtype.itemsize, size - stream.tell()
     if min(found, default=0) < 0 or data_bytes > left:
-        claimed = f"a header that claims shape {found}, {data_bytes} bytes, before {left} bytes of data"
-        raise DataError(path, found=claimed, expected="a whole file", fix=COPY_AGAIN)
+        claimed = f"a header that claims shape {found} ({data_bytes} bytes), but {left} bytes of data"
+        raise DataError(path, found=claimed, expected="a complete file", fix=COPY_AGAIN)
     return found, is_fortran, dtype, data_bytes
 
 
 MAX_STACK_BYTES = 1 << 38
-"""Largest file of a stacked array, of which one part at a time is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackedArray:
-    """An array (N, ...) in a file, of which one part at a time is read.
+    """An array (N, ...) in a file, read one part at a time.
 
-    The file is read at an offset and not mapped: a mapped file that is cut off ends the process.
+    The file is read and not mapped, because a truncated mapped file kills the process.
 
-    start: offset of its data in the file.
-    values: the whole array, where it is compressed or its first axis varies fastest; else None.
+    start: offset of the data in the file.
+    values: the whole array if it is compressed or in Fortran order, else None.
     """
 
     path: Path
@@ -102,7 +96,7 @@ class StackedArray:
         return self.shape[0]
 
     def read(self, index: int) -> NDArray[np.generic]:
-        """Return part `index`, of shape[1:]. Raises DataError where the file was cut off."""
+        """Return part `index`, of shape[1:]. Raises DataError if the file is truncated."""
         import numpy as np
 
         if self.values is not None:
@@ -113,15 +107,12 @@ class StackedArray:
             data = stream.read(size)
         if len(data) < size:
             found = f"{len(data)} of {size} bytes of part {index}"
-            raise DataError(self.path, found=found, expected="a whole file", fix=COPY_AGAIN)
+            raise DataError(self.path, found=found, expected="a complete file", fix=COPY_AGAIN)
         return np.frombuffer(data, self.dtype).reshape(self.shape[1:])
 
 
 def open_npy(path: Path) -> StackedArray:
-    """Return the array of an .npy file after its header, which is compared with the file's size.
-
-    Raises DataError for values that are no numbers, or a damaged file.
-    """
+    """Open an .npy file and check its header. Raises DataError for damaged files and values that are not numbers."""
     expected = "an .npy array of numbers"
     with (
         open_input(path, expected=expected, max_bytes=MAX_STACK_BYTES) as stream,
@@ -135,9 +126,9 @@ def open_npy(path: Path) -> StackedArray:
 
 
 def open_npz(path: Path, name: str) -> StackedArray:
-    """Return one array of an .npz archive after its header. A compressed one is unpacked, up to MAX_ARRAY_BYTES.
+    """Open one array of an .npz archive. A compressed one is unpacked, up to MAX_ARRAY_BYTES.
 
-    Raises DataError as `read_npz`.
+    Raises DataError as `read_npz` does.
     """
     with _open_npz(path, MAX_STACK_BYTES) as (archive, members), archive.open(members[name]) as stream:
         member = members[name]
@@ -145,8 +136,8 @@ def open_npz(path: Path, name: str) -> StackedArray:
         header_bytes = stream.tell()
     if member.compress_type != zipfile.ZIP_STORED or is_fortran:
         if data_bytes > MAX_ARRAY_BYTES:
-            fix = "write it by numpy.save, which does not compress"
-            expected = f"at most {MAX_ARRAY_BYTES} that are compressed"
+            fix = "write it with numpy.save, which does not compress"
+            expected = f"at most {MAX_ARRAY_BYTES} bytes if compressed"
             raise DataError(path, found=f"array '{name}' of {data_bytes} bytes", expected=expected, fix=fix)
         values = read_npz(path, only=(name,), max_bytes=MAX_STACK_BYTES)[name]
         return StackedArray(path, shape, dtype, values=values)
@@ -156,7 +147,7 @@ def open_npz(path: Path, name: str) -> StackedArray:
     return StackedArray(path, shape, dtype, before + header_bytes)
 
 
-_ZIP_NAME_SIZES = 26  # offset of the sizes of the name and of the extra field, which end the header of a member
+_ZIP_NAME_SIZES = 26  # offset of the lengths of name and extra field in a zip member's header
 
 
 def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[str, ...]:
@@ -168,10 +159,10 @@ def list_npz_arrays(path: Path, *, max_bytes: int = MAX_ARRAY_BYTES) -> tuple[st
 def read_npz(
     path: Path, *, only: Collection[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of an .npz archive by name: all, or those of `only` that it holds.
+    """Return the arrays of an .npz archive by name: all, or those named in `only`.
 
-    Raises DataError where members are encrypted, compressed by another method than deflate, unpack to more than
-    `max_bytes`, or hold anything but numbers.
+    Raises DataError for encrypted members, compression other than deflate, more than `max_bytes` unpacked, and
+    values that are not numbers.
     """
     with _open_npz(path, max_bytes) as (archive, members):
         arrays = {}
@@ -196,23 +187,23 @@ def _open_npz(path: Path, max_bytes: int) -> Iterator[tuple[zipfile.ZipFile, dic
                 if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"'{member.filename}' is encrypted, or compressed by another method than deflate")
             if len(members) > MAX_ARRAYS:
-                raise ValueError(f"{len(members)} arrays, where {MAX_ARRAYS} are read")
+                raise ValueError(f"{len(members)} arrays; the limit is {MAX_ARRAYS}")
             if (unpacked := sum(member.file_size for member in members)) > max_bytes:
                 raise make_size_error(path, f"{unpacked} bytes unpacked", max_bytes)
             yield archive, {member.filename.removesuffix(".npy"): member for member in members}
 
 
 def _check_zip_directory(stream: BinaryIO) -> None:
-    """Raise ValueError before zipfile reads a list of members of more than a megabyte."""
+    """Raise ValueError if the archive's list of members is larger than a megabyte; zipfile would read it whole."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(size - (1 << 16) - 22, 0))
     tail = stream.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < 22:
-        raise ValueError("no zip archive, or one that was cut off")
+        raise ValueError("no zip archive, or a truncated one")
     if tail[max(at - 20, 0) : at].startswith(b"PK\x06\x07"):
-        raise ValueError("a zip64 archive, which is for more than 4 GiB")
+        raise ValueError("a zip64 archive")
     (directory_bytes,) = struct.unpack_from("<I", tail, at + 12)
     if directory_bytes > _DIRECTORY_BYTES:
-        raise ValueError(f"a list of members of {directory_bytes} bytes, where {_DIRECTORY_BYTES} are read")
+        raise ValueError(f"a list of members of {directory_bytes} bytes; the limit is {_DIRECTORY_BYTES}")
     stream.seek(0)

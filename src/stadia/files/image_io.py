@@ -1,7 +1,4 @@
-"""Decode and encode images: whole files of a bounded number of pixels, and names of any bytes.
-
-PNG and JPEG, and maps of one channel from TIFF, PFM and OpenEXR, whose sizes are checked before they are decoded.
-"""
+"""Read and write images: PNG, JPEG, and maps of one channel. Sizes are checked before pixels are decoded."""
 
 from __future__ import annotations
 
@@ -25,22 +22,22 @@ from stadia.files.input_files import check_input_file, name_parser_errors, read_
 
 MAX_IMAGE_BYTES = 256 << 20
 MAX_PIXELS = 1 << 26
-"""67 million pixels, 8192x8192: 16 bits of four channels are then half a gigabyte."""
+"""8192x8192: with 16 bits and four channels, half a gigabyte."""
 
 PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _JPEG_MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not a stuffed zero, a restart marker, or a fill byte
-_MAX_PARTS = 1_000_000  # chunks of a PNG, segments of a JPEG: 256 MB of empty ones take a minute
-_MAX_PACKED = 32  # compressed texts and profiles of a PNG: libpng unpacks a thousand, 8 MB each, in 48 s
+_MAX_PARTS = 1_000_000  # chunks of a PNG, segments of a JPEG
+_MAX_PACKED = 32  # compressed texts of a PNG: libpng unpacks each to 8 MB
 _PACKED_CHUNKS = (b"zTXt", b"iTXt", b"iCCP")
-_MAX_SCANS = 200  # of a progressive JPEG: each costs a pass over the image, and encoders write about ten
+_MAX_SCANS = 200  # of a progressive JPEG; encoders write about ten
 _JPEG_NO_FRAME = (0xC4, 0xC8, 0xCC)  # tables and extensions among the frame headers 0xC0 to 0xCF
 _FIX = "copy or extract it again, or remove its frame"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """Size in pixels, bits of a channel, and number of stored channels (1 for a palette), of a PNG or JPEG."""
+    """Size in pixels, bits per channel and number of stored channels (1 for a palette) of a PNG or JPEG."""
 
     width: int
     height: int
@@ -49,26 +46,26 @@ class ImageHeader:
 
 
 def check_pixel_count(path: object, width: int, height: int) -> None:
-    """Raise DataError for an image or video of more than MAX_PIXELS pixels, before it is decoded."""
+    """Raise DataError if an image or video has more than MAX_PIXELS pixels."""
     if width * height > MAX_PIXELS:
         expected = f"at most {MAX_PIXELS} pixels"
         raise DataError(path, found=f"{width}x{height} pixels", expected=expected, fix="pass a smaller image or video")
 
 
 def read_image(
-    path: Path, flags: int, *, expected: str = "a whole image", fix: str = _FIX, max_bytes: int = MAX_IMAGE_BYTES
+    path: Path, flags: int, *, expected: str = "a complete image", fix: str = _FIX, max_bytes: int = MAX_IMAGE_BYTES
 ) -> NDArray[Any]:
-    """Read and decode a file; as `decode_image`."""
+    """Read and decode a file, as `decode_image` does."""
     data = read_bytes(path, expected=expected, max_bytes=max_bytes, fix=fix)
     return decode_image(path, data, flags, expected=expected, fix=fix)
 
 
 def decode_image(
-    path: object, data: bytes, flags: int, *, expected: str = "a whole image", fix: str = _FIX
+    path: object, data: bytes, flags: int, *, expected: str = "a complete image", fix: str = _FIX
 ) -> NDArray[Any]:
-    """Decode the bytes of a PNG or JPEG as cv2.imdecode does with `flags`.
+    """Decode a PNG or JPEG as cv2.imdecode does with `flags`.
 
-    Raises DataError where it is neither, truncated or damaged, or has more than MAX_PIXELS pixels.
+    Raises DataError if it is neither, is truncated or damaged, or has more than MAX_PIXELS pixels.
     """
     header = parse_image_header(data)
     fault = find_image_fault(data)
@@ -77,11 +74,10 @@ def decode_image(
     if fault is not None or header is None:
         raise DataError(path, found=fault or "no image", expected=expected, fix=fix)
     check_pixel_count(path, header.width, header.height)
-    return _decode(path, data, flags, expected, fix)
+    return _decode_checked(path, data, flags, expected, fix)
 
 
-def _decode(path: object, data: bytes, flags: int, expected: str, fix: str) -> NDArray[Any]:
-    """Return what cv2.imdecode does. Raises DataError for what it cannot decode."""
+def _decode_checked(path: object, data: bytes, flags: int, expected: str, fix: str) -> NDArray[Any]:
     reason = ""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -93,7 +89,7 @@ def _decode(path: object, data: bytes, flags: int, expected: str, fix: str) -> N
 
 
 def find_image_fault(data: bytes) -> str | None:
-    """Return what is wrong with the chunks of a PNG or the segments of a JPEG; None for a whole file."""
+    """Return what is wrong with a PNG or JPEG, or None."""
     if data.startswith(PNG_SIGNATURE):
         return _find_png_fault(data)
     if data.startswith(JPEG_SIGNATURE):
@@ -102,7 +98,6 @@ def find_image_fault(data: bytes) -> str | None:
 
 
 def _find_png_fault(data: bytes) -> str | None:
-    """Return what is wrong with a PNG's chunks (length, checksum, header, end), or None."""
     at, count, packed = len(PNG_SIGNATURE), 0, 0
     while at + 12 <= len(data):
         count += 1
@@ -117,7 +112,7 @@ def _find_png_fault(data: bytes) -> str | None:
             return f"a damaged chunk at byte {at}"
         kind = data[at + 4 : at + 8]
         if (kind == b"IHDR") != (count == 1) or (count == 1 and length != 13):
-            return "a header that is not the first chunk"  # a second one may claim another size
+            return "a header that is not the first chunk"  # a second header may claim another size
         if kind == b"acTL":
             return "an animated PNG"  # OpenCV joins its frames in up to five copies of the image
         packed += kind in _PACKED_CHUNKS
@@ -130,7 +125,6 @@ def _find_png_fault(data: bytes) -> str | None:
 
 
 def _find_jpeg_fault(data: bytes) -> str | None:
-    """Return what is wrong with a JPEG's segments, or None. It must reach its own end marker, not a thumbnail's."""
     scans = 0
     for count, (marker, _) in enumerate(_list_jpeg_segments(data)):
         if marker == 0xD9:
@@ -144,7 +138,7 @@ def _find_jpeg_fault(data: bytes) -> str | None:
 def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield marker and start of each segment up to the end marker, as libjpeg reads them.
 
-    It stops before what libjpeg would read in another way: that may be a header that claims another size.
+    Stops at anything that libjpeg would read differently: a header that claims another size could hide there.
     """
     at = 2
     while at + 2 <= len(data) and data[at] == 0xFF and data[at + 1] != 0:
@@ -168,7 +162,7 @@ def _list_jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def parse_image_header(data: bytes) -> ImageHeader | None:
-    """Return size, bits and channels of a PNG or JPEG from its header; None for another file.
+    """Return the header of a PNG or JPEG; None for another file.
 
     Examples:
         >>> parse_image_header(b"not an image") is None
@@ -185,9 +179,9 @@ def parse_image_header(data: bytes) -> ImageHeader | None:
 
 
 def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] = ()) -> None:
-    """Write (H, W) or (H, W, C) in cv2's order (BGR) atomically, in the format of the suffix.
+    """Write (H, W) or (H, W, C) in BGR order atomically, in the format of the suffix.
 
-    cv2 encodes to memory, because cv2.imwrite ends the process at a name that is not UTF-8.
+    Encodes in memory, because cv2.imwrite ends the process at a name that is not UTF-8.
     """
     suffix = "." + str(path).rpartition(".")[2].lower()
     is_encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image), params)
@@ -201,7 +195,7 @@ def write_image(path: str | Path, image: NDArray[Any], params: tuple[int, ...] =
 
 FLOAT_SUFFIXES = (".exr", ".pfm", ".tiff", ".tif")
 EXR_CHANNELS = ("Z", "Depth.Z", "Depth.V", "V", "Y", "depth", "R")
-"""Names of the channel of depth: of renderers, of Blender, of gray images; R of three equal ones."""
+"""Names of the depth channel in EXR files: of renderers, Blender and gray images. R counts if R, G and B are equal."""
 
 MAP_EXPECTED = "a map of one channel"
 _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+[-+.\deE]+\s")
@@ -210,7 +204,7 @@ _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,6})\s+(\d{1,6})\s+[-+.\deE]+\s")
 def read_float_image(path: Path) -> NDArray[Any]:
     """Return the (H, W) values of a .tiff, .tif, .pfm or .exr file as stored.
 
-    Raises DataError where it is damaged, has several pages or channels, or needs a package that is not installed.
+    Raises DataError if it is damaged, has several pages or channels, or needs a package that is not installed.
     """
     if path.suffix.lower() == ".exr":
         return _read_exr(path)
@@ -219,27 +213,19 @@ def read_float_image(path: Path) -> NDArray[Any]:
         if path.suffix.lower() == ".pfm":
             header = _PFM_HEADER.match(data)
             if header is None:
-                raise ValueError("no header of a PFM")
+                raise ValueError("no PFM header")
             size, pages = (int(header[2]), int(header[3])), 1
         else:
             size, pages = _read_tiff_header(data)
     check_pixel_count(path, *size)
     if pages != 1:
-        raise DataError(path, found=f"{pages} pages", expected="one map a file", fix="write one file for each image")
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, MemoryError) as error:
-        found = f"a file that cannot be decoded ({summarize_exception(error)})"
-        raise DataError(path, found=found, expected=MAP_EXPECTED, fix="write or copy it again") from error
-    if stored is None:
-        raise DataError(
-            path, found="a file that cannot be decoded", expected=MAP_EXPECTED, fix="write or copy it again"
-        )
+        raise DataError(path, found=f"{pages} pages", expected="one page", fix="write one file per image")
+    stored = _decode_checked(path, data, cv2.IMREAD_UNCHANGED, MAP_EXPECTED, "write or copy it again")
     return _take_channel(path, np.asarray(stored))
 
 
 def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
-    """Return (width, height) and the number of pages of a TIFF. Raise ValueError for another file."""
+    """Return (width, height) and the number of pages. Raises ValueError for a file that is not TIFF."""
     from PIL import Image
 
     try:
@@ -250,7 +236,7 @@ def _read_tiff_header(data: bytes) -> tuple[tuple[int, int], int]:
 
 
 def _take_channel(path: Path, stored: NDArray[Any]) -> NDArray[Any]:
-    """Return the map, or the first of equal channels."""
+    """Return the map, or the first of several equal channels."""
     if stored.ndim == 3 and all(np.array_equal(stored[..., 0], stored[..., c]) for c in range(1, stored.shape[2])):
         return stored[..., 0]
     if stored.ndim != 2:
@@ -264,7 +250,7 @@ def _read_exr(path: Path) -> NDArray[Any]:
         import OpenEXR
     except ImportError as error:
         fix = "pip install 'stadia[exr]', or convert it to .npy or .pfm"
-        raise DataError(path, found="an .exr file", expected="the extra 'exr'", fix=fix) from error
+        raise DataError(path, found="an .exr file", expected="the package OpenEXR", fix=fix) from error
     check_input_file(path, expected=MAP_EXPECTED, max_bytes=MAX_IMAGE_BYTES)
     with name_parser_errors(path, expected=MAP_EXPECTED):
         low, high = OpenEXR.File(str(path), header_only=True).header()["dataWindow"]
@@ -276,6 +262,6 @@ def _read_exr(path: Path) -> NDArray[Any]:
     name = next(iter(channels)) if len(channels) == 1 else name
     colors = [channels[color] for color in "RGB" if color in channels]
     if not name or (name == "R" and not all(np.array_equal(colors[0], color) for color in colors[1:])):
-        fix = f"store depth as the channel {EXR_CHANNELS[0]}"
-        raise DataError(path, found=f"the channels {', '.join(channels)}", expected="one channel of depth", fix=fix)
+        fix = f"store depth as channel {EXR_CHANNELS[0]}"
+        raise DataError(path, found=f"channels {', '.join(channels)}", expected="one depth channel", fix=fix)
     return np.asarray(channels[name])

@@ -1,4 +1,4 @@
-"""Read JSON from outside: whole, by lines, or entry by entry where a file is larger than memory allows."""
+"""Read JSON from outside: whole, line by line, or entry by entry for files larger than memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ EntryT = TypeVar("EntryT")
 
 MAX_JSON_VALUES = 5_000_000
 MAX_JSON_ENTRY = 8 << 20
-"""Characters of one value where a file is read value by value: `[[],[],...` takes 27 times as much in memory."""
+"""Characters of one value in a streamed file: parsed values take up to 27 times the memory of their text."""
 
 _JSON, _NO_SPACE = json.JSONDecoder(), re.compile(r"[^ \t\n\r]")
-_LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")  # each digit is read once
+_LONG_NUMBER = re.compile(rf"(?<![0-9])[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
 
 
 def read_json(
@@ -40,15 +40,15 @@ def read_json(
 
 
 def parse_json(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Any:
-    """Return the value of JSON text as `read_json` does; `path` is its place, for messages."""
+    """Return the value of JSON text, as `read_json` does; `path` is for messages."""
     check_json_values(path, text)
     return _parse_json(path, text, expected, fix)
 
 
 def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_AGAIN) -> Iterator[Any | DataError]:
-    """Yield the value of each line of JSON text, or the DataError of a damaged line, which it names.
+    """Yield the value of each line of JSON text, or a DataError that names the damaged line; `path` is for messages.
 
-    Raises DataError where all lines together have too many values. `path` is the place of the text, for messages.
+    Raises DataError if all lines together have too many values.
     """
     check_json_values(path, text)
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
@@ -59,7 +59,7 @@ def parse_json_lines(path: object, text: str, expected: str, *, fix: str = COPY_
 
 
 def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, Any]]:
-    """Return the object of each line of a file of JSON lines. Raises DataError for a line that is none."""
+    """Return the object on each line of a JSON lines file. Raises DataError for any other line."""
     text = "\n".join(read_lines(path, expected=expected))
     rows = list[dict[str, Any]]()
     for number, row in enumerate(parse_json_lines(path, text, expected, fix=fix), start=1):
@@ -72,7 +72,7 @@ def read_json_objects(path: Path, *, expected: str, fix: str) -> list[dict[str, 
 
 
 def replace_nan(value: Any) -> Any:
-    """Replace numbers that are not finite, which JSON lacks, by None; nested.
+    """Replace numbers that are not finite by None, also in nested values.
 
     Examples:
         >>> replace_nan({"rmse": [1.5, float("nan")]})
@@ -86,15 +86,15 @@ def replace_nan(value: Any) -> Any:
 
 
 def check_json_values(path: object, text: str) -> None:
-    """Raise DataError for JSON text of more than MAX_JSON_VALUES values; `path` is its place, for messages."""
-    if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:  # `[],` of 3 bytes takes 80 in memory
+    """Raise DataError if JSON text has more than MAX_JSON_VALUES values; `path` is for messages."""
+    if (values := sum(map(text.count, "[{,"))) > MAX_JSON_VALUES:
         found, fix = f"about {values} values", "check that this is the right file"
         raise DataError(path, found=found, expected=f"at most {MAX_JSON_VALUES}", fix=fix)
 
 
 def load_json(text: str, **hooks: Any) -> Any:
-    """Return what `json.loads` does. Raises ValueError for a whole number of more than MAX_INTEGER_DIGITS."""
-    if _LONG_NUMBER.search(text):  # rarely: a hook for each number doubles the time
+    """Return what `json.loads` does. Raises ValueError for an integer of more than MAX_INTEGER_DIGITS."""
+    if _LONG_NUMBER.search(text):  # only then, because the hook doubles the time
         hooks["parse_int"] = _parse_integer
     return json.loads(text, **hooks)
 
@@ -108,12 +108,12 @@ def _parse_integer(text: str) -> int:
 def _parse_json(path: object, text: str, expected: str, fix: str) -> Any:
     try:
         return load_json(text)
-    except (ValueError, RecursionError, MemoryError) as error:  # no JSON, a number of 5000 digits, nested 5000 deep
+    except (ValueError, RecursionError, MemoryError) as error:
         raise DataError(path, found=f"invalid JSON ({error})", expected=expected, fix=fix) from error
 
 
 class _JsonWindow:
-    """The part of a JSON file that is being parsed; its values are parsed one by one, with Python's own parser."""
+    """A part of a JSON file, from which values are parsed one by one."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self._decoder = stream, codecs.getincrementaldecoder("utf-8-sig")()
@@ -123,12 +123,12 @@ class _JsonWindow:
         left = len(self._text) - self._at
         if left > MAX_JSON_ENTRY:
             raise ValueError(f"a value of more than {MAX_JSON_ENTRY} characters, or a damaged one")
-        data = self._stream.read(max(CHUNK_BYTES, left))  # doubling: a long value is not parsed again and again
+        data = self._stream.read(max(CHUNK_BYTES, left))  # doubling, so that a long value is parsed few times
         self._is_end = not data
         self._text, self._at = self._text[self._at :] + self._decoder.decode(data, self._is_end), 0
 
     def peek(self) -> str:
-        """Return the next character that is no space; empty at the end."""
+        """Return the next character that is not a space; "" at the end."""
         while True:
             found = _NO_SPACE.search(self._text, self._at)
             self._at = found.start() if found else len(self._text)
@@ -137,15 +137,15 @@ class _JsonWindow:
             self._read_on()
 
     def take(self, expected: str) -> str:
-        """Return the next character, one of `expected`, and go on behind it. Raises ValueError."""
+        """Consume and return the next character. Raises ValueError if it is not in `expected`."""
         found = self.peek()
         if not found or found not in expected:
-            raise ValueError(f"'{found}' where one of '{expected}' is expected")
+            raise ValueError(f"'{found}' instead of one of '{expected}'")
         self._at += 1
         return found
 
     def take_value(self) -> Any:
-        """Return the next value, and go on behind it. Raises ValueError."""
+        """Consume and return the next value. Raises ValueError."""
         self.peek()
         while True:
             try:
@@ -159,28 +159,27 @@ class _JsonWindow:
                         load_json(self._text[self._at : end])
                     self._at = end
                     return value
-            self._read_on()  # the value was cut off, or may be
+            self._read_on()  # the value may be cut off
 
 
 def stream_json_lists(
     path: Path, names: Collection[str], *, expected: str, max_bytes: int, fix: str = COPY_AGAIN
 ) -> Iterator[tuple[str, Any]]:
-    """Yield name and entry for each entry of the lists `names` of a JSON object, in the order of the file.
+    """Yield (name, entry) for each entry of the lists `names` of a JSON object, in the order of the file.
 
-    One entry of at most MAX_JSON_ENTRY characters is in memory. Raises DataError where a list is missing.
+    Only one entry, of at most MAX_JSON_ENTRY characters, is in memory. Raises DataError if a list is missing.
     """
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_lists(_JsonWindow(stream), names), expected, fix)
 
 
 def stream_json_rows(path: Path, *, expected: str, max_bytes: int, fix: str = COPY_AGAIN) -> Iterator[dict[str, Any]]:
-    """Yield each object of a JSON list of objects. One object of at most MAX_JSON_ENTRY characters is in memory."""
+    """Yield each object of a JSON list of objects, of at most MAX_JSON_ENTRY characters, one at a time."""
     with open_input(path, expected=expected, max_bytes=max_bytes) as stream:
         yield from _name_json_errors(path, _parse_json_rows(_JsonWindow(stream)), expected, fix)
 
 
 def _name_json_errors(path: Path, entries: Iterator[EntryT], expected: str, fix: str) -> Iterator[EntryT]:
-    """Yield the entries of a parser; what it raises for damaged text becomes DataError."""
     while True:
         try:
             entry = next(entries, None)
@@ -194,10 +193,10 @@ def _name_json_errors(path: Path, entries: Iterator[EntryT], expected: str, fix:
 def _parse_json_rows(window: _JsonWindow) -> Iterator[dict[str, Any]]:
     for row in _parse_list(window):
         if not isinstance(row, dict):
-            raise ValueError(f"a {type(row).__name__} where an object is expected")
+            raise ValueError(f"a {type(row).__name__} instead of an object")
         yield row
     if window.peek():
-        raise ValueError("text behind its end")
+        raise ValueError("text after its end")
 
 
 def _parse_list(window: _JsonWindow) -> Iterator[Any]:
@@ -222,6 +221,6 @@ def _parse_json_lists(window: _JsonWindow, names: Collection[str]) -> Iterator[t
             window.take_value()
         is_open = window.take(",}") == ","
     if window.peek():
-        raise ValueError("text behind its end")
+        raise ValueError("text after its end")
     if missing:
         raise ValueError(f"no list '{min(missing)}'")

@@ -1,4 +1,4 @@
-"""Check paths: what they lead to, whether they can be written to, and whether they stay inside their folder."""
+"""Check paths: what they lead to, whether they are writable, and whether they stay inside their folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stadia.files.atomic_files import explain_write_error
 
 
 def is_existing_path(path: str | Path) -> bool:
-    """Return whether a path exists; False for one that no file can have, such as a word of 300 letters."""
+    """Return whether a path exists; False for a name that no file can have."""
     try:
         return Path(path).exists()
     except (OSError, ValueError):
@@ -28,7 +28,7 @@ def is_existing_path(path: str | Path) -> bool:
 
 
 def is_glob(path: str | Path) -> bool:
-    """Return whether a path is a pattern, as `drives/*/front.mp4`, and no file has this very name.
+    """Return whether a path is a pattern, such as `drives/*/front.mp4`, and not an existing file.
 
     Examples:
         >>> is_glob("drives/*/front.mp4"), is_glob("drives")
@@ -38,19 +38,19 @@ def is_glob(path: str | Path) -> bool:
 
 
 def find_glob(pattern: str | Path) -> list[Path]:
-    """Return the paths that match a pattern, in natural order; `**` matches folders at any depth."""
+    """Return the paths that match a pattern in natural order; `**` matches folders at any depth."""
     return sorted(
         map(Path, glob.glob(str(pattern), recursive=True)), key=lambda path: natural_sort_key(path, whole=True)
     )
 
 
 def expand_home(path: str | Path) -> Path:
-    """Return a path with `~` as the home folder. `~name` stays where no user has this name: it may be a file."""
+    """Return a path with `~` as the home folder. `~name` stays if the user is unknown."""
     return Path(os.path.expanduser(path))
 
 
 def make_absolute(path: str | Path) -> Path:
-    """Return an absolute path without `..`, which is what the system opens: links before a `..` are followed.
+    """Return an absolute path without `..`; links before a `..` are followed, as the system does.
 
     Examples:
         >>> make_absolute("/data/../data/kitti").as_posix()
@@ -62,7 +62,7 @@ def make_absolute(path: str | Path) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise StadiaError where `folder` cannot be created or written to. Creates nothing."""
+    """Raise StadiaError if `folder` cannot be created or written to. Creates nothing."""
     folder = expand_home(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -70,32 +70,28 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         explain_write_error(error, folder)
-        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # as of /proc: it names a temporary file
-            found, expected = "a place where no file can be made", "a folder that can be written to"
+        if error.errno in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # in /proc, for example
+            found, expected = "a place where no file can be created", "a writable folder"
             raise StadiaError(folder, found=found, expected=expected, fix="choose another place to write to") from error
         raise
 
 
 def check_no_links(folder: Path, skip: Collection[str] = ("wandb",)) -> None:
-    """Raise StadiaError where a folder that is written into holds a symbolic link, at any depth.
+    """Raise StadiaError if an output folder holds a symbolic link at any depth: writing would follow it outside.
 
-    What is written or removed there would be outside: in a run of somebody else, `checkpoints` may lead to your home.
-    The folder itself may be a link, which its user made or named.
-
-    Args:
-        skip: names of folders that may hold links. W&B makes some; a study links whole runs.
+    skip: names of folders that may hold links, such as W&B's.
     """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
             if path.is_symlink():
-                found, expected = "a symbolic link in a folder that is written into", "files and folders alone"
-                raise StadiaError(path, found=found, expected=expected, fix="remove it, or copy there what it leads to")
+                found, expected = "a symbolic link in an output folder", "files and folders only"
+                raise StadiaError(path, found=found, expected=expected, fix="remove it, or replace it by a copy")
         folders[:] = [name for name in folders if name not in skip]
 
 
 def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key that puts `frame2` before `frame10`, by the name, or by the whole path.
+    """Return a sort key that puts `frame2` before `frame10`, for the name or the whole path.
 
     Examples:
         >>> sorted([Path("frame10.png"), Path("frame2.png")], key=natural_sort_key)[0].name
@@ -106,29 +102,26 @@ def natural_sort_key(path: Path, *, whole: bool = False) -> tuple[tuple[int, int
 
 
 def join_name(folder: str | Path, name: str) -> str:
-    """Return the path of a file of a folder as text, for files of many frames. Raises DataError for another path.
+    """Return the path of a file in a folder as text. Raises DataError if `name` leaves the folder.
 
     Examples:
         >>> join_name("depth", "frame.000001.npz")
         'depth/frame.000001.npz'
     """
     marks = {"\0", os.sep, os.altsep or os.sep} | ({":"} if os.name == "nt" else set())
-    if name in ("", os.curdir, os.pardir) or any(mark in name for mark in marks) or not _can_be_encoded(name):
-        found, fix = "a name that leaves its folder, or that no file can have", "rename the image"
-        raise DataError(repr(name[:60]), found=found, expected="the name of one file", fix=fix)
-    return os.path.join(folder, name)
-
-
-def _can_be_encoded(name: str) -> bool:
+    is_valid = name not in ("", os.curdir, os.pardir) and not any(mark in name for mark in marks)
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
-        return False
-    return True
+        is_valid = False
+    if not is_valid:
+        found = "a name that leaves its folder, or that no file can have"
+        raise DataError(repr(name[:60]), found=found, expected="the name of one file", fix="rename the image")
+    return os.path.join(folder, name)
 
 
 def safe_join(folder: Path, name: str) -> Path:
-    """Return `folder / name`. Raises DataError where that leaves the folder, or is a name that no file can have.
+    """Return `folder / name`. Raises DataError if that leaves the folder, or if no file can have the name.
 
     Examples:
         >>> safe_join(Path("run"), "images/0.png").name
@@ -146,27 +139,24 @@ def safe_join(folder: Path, name: str) -> Path:
     return path
 
 
-# -- Folders of the user alone: `docs/explanation/security.md` has the rules.
+# -- Private folders: `docs/explanation/security.md` has the rules.
 
 PRIVATE_MODE = 0o700
 CLOSED_MODE = 0o755
 
 
 def make_closed_folder(folder: Path) -> None:
-    """Create a folder that only this user can write to, also where the umask lets the group write (002 of Linux).
-
-    One that exists stays as it is.
-    """
+    """Create a folder that only this user can write to, with any umask. An existing one stays as it is."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=CLOSED_MODE)
 
 
 def find_private_folder(name: str) -> Path | None:
-    """Return the folder `stadia/NAME` of the user's cache (`~/.cache`), created where it is missing.
+    """Return the folder `stadia/NAME` in the user's cache, created if missing; None if others could change it.
 
-    Both folders belong to this user and are no links. The first can be written by nobody else, the second is closed to
-    all others (mode 700). No folder above may let others rename them. None where one of these does not hold.
+    Only this user can write to `stadia` and read `stadia/NAME`, neither is a link, and no folder above lets others
+    rename them.
     """
     parent = Path(platformdirs.user_cache_dir()).absolute()
     shared, private = parent / "stadia", parent / "stadia" / name
@@ -174,7 +164,7 @@ def find_private_folder(name: str) -> Path | None:
         make_closed_folder(shared)
         with contextlib.suppress(FileExistsError):
             private.mkdir(mode=PRIVATE_MODE)
-        if sys.platform == "win32":  # a profile is private there, and has no modes
+        if sys.platform == "win32":  # a profile is private, and has no modes
             return private
         real = Path(os.path.realpath(parent))
         above = [real, *real.parents]
@@ -185,12 +175,12 @@ def find_private_folder(name: str) -> Path | None:
 
 
 def _is_own(folder: Path, *, closed: int) -> bool:
-    """Return whether a folder is no link, belongs to this user, and gives others none of the permissions `closed`."""
+    """Return whether a folder, not a link, belongs to this user and denies others the permissions `closed`."""
     status = folder.lstat()
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & closed
 
 
 def _is_open_to_others(folder: Path) -> bool:
-    """Return whether any user can rename what a folder holds: writable for all, and not sticky as /tmp is."""
+    """Return whether any user can rename entries of a folder: writable for all, and not sticky like /tmp."""
     mode = folder.stat().st_mode
     return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX

@@ -1,4 +1,4 @@
-"""Read and write files of a store by URL (S3, GCS, HTTP, a folder) through fsspec, with retries and named errors."""
+"""Read and write files of a store by URL (S3, GCS, HTTP, a folder) through fsspec, with retries."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from stadia.core.errors import DataError, StadiaError, summarize_exception
 T = TypeVar("T")
 
 ATTEMPTS = 6
-"""Attempts of one call to a store: the waits between them add up to 6 s, longer than most refusals (503) last."""
+"""The waits between them add up to 6 s, longer than most refusals (503) last."""
 
 FIRST_WAIT_S = 0.2
-"""Wait after the first failed attempt; it doubles with each, and is drawn from half of it to all of it."""
+"""It doubles with each attempt, and is drawn from half of it to all of it."""
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
-"""Times after which an attempt is given up: a store that does not answer, and a transfer that stands still."""
 
 _URL = re.compile(r"([a-z][a-z0-9+]+):/{1,2}(?=[^/])(.*)", re.DOTALL)
 SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
@@ -29,14 +28,11 @@ SCHEMES = ("s3", "gs", "gcs", "http", "https", "memory")
 
 _EXTRAS = {"s3": "stadia[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_EMPTY = "range is not satisfiable"
-"""In the error of a store for a part of an empty file."""
-
-_MISSING_BUCKET = "The specified bucket does not exist"
+_EMPTY = "range is not satisfiable"  # the error for a part of an empty file
 
 
 def is_url(path: str | Path) -> bool:
-    """Return whether a path is a URL of a store; also where `Path` has joined its slashes.
+    """Return whether a path is a URL of a store, even if `Path` has joined its slashes.
 
     Examples:
         >>> is_url("s3://bucket/drives"), is_url(Path("s3://bucket/drives")), is_url("drives")
@@ -58,13 +54,10 @@ def restore_url(path: str | Path) -> str:
 
 
 class RemoteStore:
-    """Files below a URL or a folder. Cheap to pickle: each process opens its own connections.
+    """Files below a URL or a local folder. Cheap to pickle: each process opens its own connections.
 
-    A call that fails for a reason that may pass (a refusal, a reset, a timeout) is repeated with growing waits. Missing
-    files and refused credentials are not. Raises DataError that names the file.
-
-    Args:
-        url: of a folder; a plain path is a local one.
+    Calls that fail for a temporary reason (a refusal, a reset, a timeout) are repeated with growing waits.
+    Raises DataError that names the file.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -78,7 +71,7 @@ class RemoteStore:
         return f"RemoteStore({self.url!r})"
 
     def _open(self) -> tuple[Any, str]:
-        """Return the file system of this process, and the root in it. Raises StadiaError without its package."""
+        """Return the file system and the root in it. Raises StadiaError if its package is missing."""
         if self._opened is None or self._opened[0] != os.getpid():
             import fsspec
 
@@ -94,34 +87,33 @@ class RemoteStore:
                 found = f"no package for {scheme}:// ({summarize_exception(error)})"
                 raise StadiaError(self.url, found=found, expected="a store that can be opened", fix=fix) from error
             if scheme == "s3":
-                system.retries = 1  # this class repeats a call
+                system.retries = 1  # this class repeats calls
             self._opened = os.getpid(), system, root
         return self._opened[1], self._opened[2]
 
-    def _call(self, name: str, call: Callable[[Any, str], T], *, found_missing: str = "no such file") -> T:
-        """Call with the file system and the path of a file, again where an error may pass."""
+    def _call(self, name: str, call: Callable[[Any, str], T]) -> T:
+        """Call with the file system and the path of a file, and repeat it after temporary errors."""
         system, root = self._open()
         path = f"{root}/{name}" if name else root
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return call(system, path)
             except _MISSING as error:
-                fix = "check the URL; where it was complete, write it again"
-                raise DataError(self.join(name), found=found_missing, expected="a file", fix=fix) from error
+                fix = "check the URL, or write the file again"
+                raise DataError(self.join(name), found="no such file", expected="a file", fix=fix) from error
             except PermissionError as error:
                 found = f"access refused ({summarize_exception(error)})"
-                fix = "renew the credentials, or allow them this bucket"
-                raise DataError(self.join(name), found=found, expected="a file that may be read", fix=fix) from error
-            except Exception as error:  # each store has errors of its own
+                fix = "renew the credentials, or give them access to this bucket"
+                raise DataError(self.join(name), found=found, expected="a readable file", fix=fix) from error
+            except Exception as error:  # each store has its own errors
                 if isinstance(error, StadiaError | AssertionError):
                     raise
                 if (is_final := _describe_final(error)) or attempt == ATTEMPTS:
                     found = is_final or f"a store that failed {ATTEMPTS} times ({summarize_exception(error)})"
                     fix = "check URL, credentials and network" if is_final else "try again later: the work resumes"
-                    raise DataError(self.join(name), found=found, expected="a store that answers", fix=fix) from error
-                time.sleep(
-                    FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1)
-                )  # all machines would retry at once
+                    raise DataError(self.join(name), found=found, expected="a store that responds", fix=fix) from error
+                longest_s = FIRST_WAIT_S * 2 ** (attempt - 1)
+                time.sleep(longest_s * random.uniform(0.5, 1))  # or all machines would retry at once
         raise AssertionError("the last attempt returns or raises")
 
     def join(self, name: str) -> str:
@@ -129,19 +121,19 @@ class RemoteStore:
         return f"{self.url}/{name}" if name else self.url
 
     def read(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the content of a file. Raises DataError where it is missing, or larger than `max_bytes`."""
+        """Return the content of a file. Raises DataError if it is missing or larger than `max_bytes`."""
         size = self.size(name)
         if size > max_bytes:
-            found, expected = f"{size} bytes, more than {max_bytes} bytes", f"at most {max_bytes}"
-            raise DataError(self.join(name), found=found, expected=expected, fix="check that this is the right file")
+            expected, fix = f"at most {max_bytes} bytes", "check that this is the right file"
+            raise DataError(self.join(name), found=f"{size} bytes", expected=expected, fix=fix)
         return self.fetch(name, max_bytes=size) if size else b""
 
     def size(self, name: str) -> int:
-        """Return the bytes of a file. Raises DataError where it is missing."""
+        """Return the size of a file in bytes. Raises DataError if it is missing."""
         return int(self._call(name, lambda system, path: system.info(path)["size"]) or 0)
 
     def fetch(self, name: str, *, max_bytes: int) -> bytes:
-        """Return the content of a file by one request, for files whose size is known. Raises as `read`."""
+        """Return the content of a file by one request, if its size is known. Raises as `read`."""
 
         def fetch(system: Any, path: str) -> bytes:
             try:
@@ -154,7 +146,7 @@ class RemoteStore:
         return self._call(name, fetch)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, which replaces an earlier one whole."""
+        """Write or replace a file."""
 
         def write(system: Any, path: str) -> None:
             _make_parent(system, path)
@@ -172,23 +164,22 @@ class RemoteStore:
         self._call(name, put)
 
     def exists(self, name: str) -> bool:
-        """Return whether there is such a file."""
+        """Return whether a file exists."""
         return bool(self._call(name, lambda system, path: system.exists(path)))
 
 
 def _make_parent(system: Any, path: str) -> None:
-    """Make the folder of a file, where the store has folders."""
     if "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
         system.makedirs(path.rpartition("/")[0], exist_ok=True)
 
 
 def _describe_final(error: Exception) -> str | None:
-    """Return what is wrong where no later attempt can succeed; None for an error that may pass."""
+    """Return why no later attempt can succeed; None for a temporary error."""
     text = summarize_exception(error)
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError"):
         return f"no credentials ({text})"
     if any(word in text for word in ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch")):
-        return f"credentials that the store refuses ({text})"
-    if _MISSING_BUCKET in text:
+        return f"invalid credentials ({text})"
+    if "The specified bucket does not exist" in text:
         return f"no such bucket ({text})"
     return None

@@ -1,4 +1,4 @@
-"""The record of a run, `run.json`, and what is in the place of a run: files that it lost, runs that a path may mean."""
+"""The record of a run, `run.json`, and messages about files and runs that are missing."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ RUN_FILES = (
     *("config.json", "run.json", "metrics.csv", "histograms.csv", "findings.jsonl"),
     *("data.csv", "diff.patch", "camera.json", "exposure.json", "heights.json"),
 )
-"""Files beside `report.html` in the folder of a run; all others are in folders within it."""
+"""Files in a run's folder next to `report.html`; all others are in subfolders."""
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, le=1e12)]  # sums of more would not be finite
+Seconds = Annotated[float, Field(ge=0, le=1e12)]  # the limit keeps sums finite
 Side = Annotated[int, Field(ge=1)]
 Row = tuple[float, float, float]
 
@@ -38,10 +38,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class CodeVersion:
-    """The checkout that trained; an installed package is none.
-
-    commit: of git.  dirty: whether it had uncommitted changes, which are in diff.patch.
-    """
+    """The git commit that trained, and whether it had changes (see diff.patch); empty for an installed package."""
 
     commit: str | None = None
     dirty: bool | None = None
@@ -49,7 +46,7 @@ class CodeVersion:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Environment:
-    """Python, platform, cores of the processor, and versions of the packages that influence numbers."""
+    """Python, platform, processor cores, and versions of packages that influence numbers."""
 
     python: str = ""
     platform: str = ""
@@ -59,13 +56,12 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingTimes:
-    """Where the time of a training went, from its first step on, without the time in which it was stopped.
+    """How the time of a training was spent, from its first step, without pauses.
 
-    device, threads: that trained; threads are those of torch on the processor.
-    steps: updates made.
-    wall_s: by the clock of the processor.  phases_s: by phase; they add up to it.
+    device, threads: that trained; threads of torch on the processor.
+    wall_s: by the processor's clock.  phases_s: the same by phase.
     step_s: median of a step by phase, without warm-up.
-    flops, flops_per_s, peak_flops_per_s, of_peak: of runs of earlier versions, which counted operations.
+    flops, flops_per_s, peak_flops_per_s, of_peak: only in runs of earlier versions.
     """
 
     device: str
@@ -82,10 +78,7 @@ class TrainingTimes:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TimeLimitEnd:
-    """The end of a training by `training.max_minutes`.
-
-    step: the last one.  seconds: of all steps.
-    """
+    """The end of a training by `training.max_minutes`: its last step, and the seconds of all steps."""
 
     step: Count
     seconds: Seconds
@@ -93,9 +86,9 @@ class TimeLimitEnd:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class StageFacts:
-    """A stage of progressive resizing.
+    """A stage of progressive resizing; `StageConfig` documents its fields.
 
-    first_step: from 1.  steps: updates.  lr_factor: on the learning rate. The others: see `StageConfig`.
+    first_step: from 1.  steps: updates.
     """
 
     height: int
@@ -109,13 +102,13 @@ class StageFacts:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class CheckpointComparison:
-    """The best checkpoint beside the last one.
+    """The best checkpoint compared with the last one.
 
-    name: of the score that chooses the best, `val/NAME`.
+    name: of the score that decides, `val/NAME`.
     step, score: of the best.  last_step, last_score: of the last.
-    samples: validation samples; 0 where that is unknown.
-    standard_error: of the difference of both scores; None where it is unknown.
-    doubt: what makes the choice doubtful; "" where the samples are many and the difference is beyond its spread.
+    samples: validation samples; 0 if unknown.
+    standard_error: of the difference of both scores; None if unknown.
+    doubt: why the choice is uncertain; "" if it is not.
     """
 
     name: str
@@ -130,11 +123,11 @@ class CheckpointComparison:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class JudgedTraining:
-    """What the verdict on the predictions is about.
+    """What the verdict on the predictions judges.
 
-    steps: updates that made the judged checkpoint.  trained_steps: of the whole training.
-    warped_over_unwarped: residual of the warped training images over that of the unwarped ones.
-    has_trained_frames: whether frames that trained were judged too, because few validate.
+    steps: updates of the judged checkpoint.  trained_steps: of the whole training.
+    warped_over_unwarped: residual of warped training images divided by the residual of unwarped ones.
+    has_trained_frames: whether training frames were judged too, because few frames validate.
     """
 
     steps: Count | None = None
@@ -145,10 +138,7 @@ class JudgedTraining:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainedCamera:
-    """The camera of the images that trained.
-
-    K: (3, 3) of the images as filmed.  size: height and width of these.
-    """
+    """The camera of the training images: K (3, 3) and (height, width) as filmed."""
 
     K: tuple[Row, Row, Row]
     size: tuple[Side, Side]
@@ -158,12 +148,12 @@ class TrainedCamera:
 class RecipeFacts:
     """What a recipe records of its training.
 
-    depth_scale: of the predicted depth, a value of `DepthScale`.
-    scale_from: where the metres come from.  rests_on: known lengths from which the recipe learns metres.
+    depth_scale: a value of `DepthScale`.
+    scale_from: source of the metres.  rests_on: known lengths from which the recipe learns metres.
     no_metres: why depth is up to scale nevertheless.
-    model: the network in words.  licence: of its published weights.
-    camera: of the images that trained; None where they have several.
-    own: further facts of this recipe by name.
+    model: description of the network.  licence: of its published weights.
+    camera: of the training images; None if there are several.
+    own: further facts of this recipe.
     """
 
     depth_scale: str | None = None
@@ -180,21 +170,17 @@ class RecipeFacts:
 class RunFacts:
     """The record of a run.
 
-    name: of the run, without the date.  recipe: that trains it.  recipe_class: the user's class, where one trains.
-    command: that started it.  version: of stadia.  code, environment: see there.  seed: of everything random.
-    data: the identity of the data, with keys of each kind of data; a resume compares it.
-    started, finished: ISO 8601, with the offset from UTC.  resumed: when it went on after a stop.
-    status, error: how it ended; "running" also after a kill.
+    recipe_class: the user's class, if there is one.
+    data: identity of the data; a resume compares it.
+    started, finished, resumed: ISO 8601, with the offset from UTC.
+    status, error: how it ended; a killed run is "running".
     weights: what each network started from, or `weights of`: checkpoint and step.
-    start_steps: updates that made the weights that it started from, with those of their own starts.
-    worse_than_start: whether these weights score better than all of its own; None where it started from none.
-    depth_gain: share of the error of their depth at points of a map, or of matches, that the best checkpoint removed.
-    stages: of progressive resizing.
+    start_steps: updates behind the weights that it started from.
+    worse_than_start: whether these weights score better than all later ones; None without start weights.
+    depth_gain: share of the depth error, at map points or matches, that the best checkpoint removed.
     time: until the latest checkpoint.
-    ended_by_time: where `training.max_minutes` ended it.
-    best_checkpoint: how the best compares with the last, where they differ.
-    predictions: the verdict of the prediction checks at its end.  judged: what that is about.
-    recipe_facts: see there.
+    ended_by_time: set if `training.max_minutes` ended it.
+    predictions: the verdict of the prediction checks.  judged: what it is about.
     own_values: numbers, flags and short texts of the user's class; None without one.
     """
 
@@ -226,7 +212,7 @@ class RunFacts:
     own_values: dict[str, bool | int | float | str] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what run.json holds, without fields that have their default."""
+        """Return the content of run.json, without fields that have their default."""
         values: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", exclude_defaults=True)
         return values
 
@@ -245,11 +231,11 @@ UNKNOWN_FACTS = RunFacts(
     started="",
     status="running",
 )
-"""The record of a run whose run.json is absent or cannot be read: a report shows the other files."""
+"""The record of a run whose run.json is missing or unreadable, so that a report can show its other files."""
 
 
 def read_run_facts(folder: Path) -> RunFacts:
-    """Return the record of a run. Raises DataError, with the file and the field, where it is missing or invalid."""
+    """Return the record of a run. Raises DataError with file and field if it is missing or invalid."""
     path = folder / RUN_FILE
     expected = "the record of a run"
     text = read_text(path, expected=expected)
@@ -259,12 +245,12 @@ def read_run_facts(folder: Path) -> RunFacts:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))
-        fix = "restore the file, or use the version of stadia that wrote it"
+        fix = "restore the file, or use the stadia version that wrote it"
         if problem["type"] == "unexpected_keyword_argument":
             known = ", ".join(field.name for field in dataclasses.fields(RunFacts))
             expected = f"one of {known}" if len(problem["loc"]) == 1 else "a field of the record"
             raise DataError(path, found=f"unknown field '{key}'", expected=expected, fix=fix) from error
-        found = f"{key or 'the whole'}: {shorten(problem['input'])}"
+        found = f"{key or 'content'}: {shorten(problem['input'])}"
         if problem["type"] == "missing_keyword_only_argument":
             found = f"no '{key}'"
         message = problem["msg"].removeprefix("Input should be ")
@@ -272,10 +258,10 @@ def read_run_facts(folder: Path) -> RunFacts:
 
 
 def find_run_facts(folder: Path) -> RunFacts | None:
-    """Return the record of a run; None where the folder has none that can be read."""
+    """Return the record of a run; None if it is missing or invalid."""
     try:
         return read_run_facts(folder) if (folder / RUN_FILE).is_file() else None
-    except (StadiaError, OSError):  # OSError: the name of a checkpoint may be too long for a path
+    except (StadiaError, OSError):  # OSError: the text may be too long for a path
         return None
 
 
@@ -284,17 +270,17 @@ def write_run_facts(folder: Path, facts: RunFacts) -> None:
     write_json(folder / RUN_FILE, facts.to_json())
 
 
-# -- the data of a run, compared with what they are now
+# -- the data of a run, compared with their state now
 
 MEASURED_FACTS = ("poses", "depth")
-"""Facts that are hashes or sums of files: their values mean nothing to a reader."""
+"""Facts that are hashes or sums of files, whose values mean nothing to a reader."""
 
 ROUNDING = 1e-6
-"""Largest difference of two sums of poses that counts as none, in metres: processors differ in the last digits."""
+"""Largest difference in metres of two equal sums of poses: processors differ in the last digits."""
 
 
 def match_facts(facts: Any, recorded: Any) -> Any:
-    """Return facts of data with the recorded numbers in the place of those that differ by ROUNDING at most.
+    """Return facts of data, with the recorded number for each one that differs by at most ROUNDING.
 
     Examples:
         >>> match_facts({"poses": {"01": [2.0, 0.30000000000000004]}}, {"poses": {"01": [2.0, 0.3]}})
@@ -306,7 +292,7 @@ def match_facts(facts: Any, recorded: Any) -> Any:
 
 
 def describe_change(change: ValueChange) -> str:
-    """Return a change of facts in words: the hashes and sums that measure poses and depth mean nothing to a reader.
+    """Return a change of facts in words. Values of measured facts are left out.
 
     Examples:
         >>> describe_change(ValueChange("depth.drive", "1f2a", "None"))
@@ -319,7 +305,7 @@ def describe_change(change: ValueChange) -> str:
 
 
 def _is_close(now: Any, before: Any) -> bool:
-    """Return whether both are lists of numbers that differ by rounding alone."""
+    """Return whether both are lists of floats that differ only by rounding."""
     if not isinstance(now, list) or not isinstance(before, list) or len(now) != len(before):
         return False
     if {type(number) for number in (*now, *before)} != {float}:
@@ -327,18 +313,18 @@ def _is_close(now: Any, before: Any) -> bool:
     return all(math.isclose(a, b, rel_tol=0, abs_tol=ROUNDING) for a, b in zip(now, before, strict=True))
 
 
-# -- files that a run lost, and runs that a wrong path may mean
+# -- lost files, and runs that a wrong path may mean
 
 
 @dataclasses.dataclass(frozen=True)
 class LostFile:
-    """A file that the folder of a run had and has no longer.
+    """A file that the folder of a run has lost.
 
     name: path within the folder.
-    reason: how that is known ("the run is finished").
-    effect: what its absence means, for a reader of the report.
+    reason: why it must have existed ("the run is finished").
+    effect: what its absence means for the report.
     is_needed: whether a resume without it would lose or overwrite something.
-    is_empty: whether a file without a byte is in its place.
+    is_empty: whether an empty file is in its place.
     """
 
     name: str
@@ -348,21 +334,21 @@ class LostFile:
     is_empty: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name} is {'empty' if self.is_empty else 'not there'}, though {self.reason}"
+        return f"{self.name} is {'empty' if self.is_empty else 'missing'}, although {self.reason}"
 
 
 def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) -> Iterator[LostFile]:
     """Yield the files that the folder of a run has lost.
 
-    facts, config: what run.json and config.json hold; `UNKNOWN_FACTS` and empty where they are absent.
+    facts, config: content of run.json and config.json; `UNKNOWN_FACTS` and empty if they are missing.
     """
     for name in ("run.json", "config.json"):
         if not (folder / name).is_file():
-            yield LostFile(name, "each run has one")
+            yield LostFile(name, "every run has one")
     status, checkpoints = facts.status, folder / "checkpoints"
     is_saved, is_noted = ((checkpoints / f"last.{suffix}").is_file() for suffix in ("safetensors", "json"))
     if not is_saved:
-        reason = "last.json is there" if is_noted else ""
+        reason = "last.json exists" if is_noted else ""
         if status == "finished" or (status == "interrupted" and (checkpoints / "best.safetensors").is_file()):
             reason = reason or f"the run is {status}"
         if reason:
@@ -378,15 +364,14 @@ def list_lost_files(folder: Path, facts: RunFacts, config: Mapping[str, Any]) ->
 
 
 def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, without: Path | None = None) -> str:
-    """Return the advice to pass one of the runs of the first folder that holds some, the newest ones first.
+    """Return the advice to pass one of the newest runs of the first folder that has runs: "pass a run: A, B (N more)".
+
+    Returns "" if no folder has one.
 
     Args:
-        folders: those that may hold runs, the likeliest first.
-        need_checkpoint: only a run with a checkpoint counts.
-        without: a run that is not named, since it was refused.
-
-    Returns:
-        "pass a run: A, B, C (N more)"; "" where no folder holds one.
+        folders: that may hold runs, the likeliest first.
+        need_checkpoint: list only runs with a checkpoint.
+        without: a run to leave out.
 
     Examples:
         >>> describe_runs([Path("a-folder-without-runs")])
@@ -405,7 +390,8 @@ def describe_runs(folders: Iterable[Path], *, need_checkpoint: bool = False, wit
 
 
 def describe_place(folder: Path, *, inside: str) -> str:
-    """Return what is in the place of a run's folder: `inside` for a folder, "a file", or "no such folder".
+    """Return what is at a run's path: `inside` for a folder, "a file", or "no such folder".
+
 
     Examples:
         >>> describe_place(Path("a-folder-that-is-not-there"), inside="no run in it")

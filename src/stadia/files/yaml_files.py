@@ -1,4 +1,4 @@
-"""Read YAML from outside: plain values only, of a bounded number."""
+"""Read YAML from outside: plain values only, of a limited number."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stadia.files.input_files import LONG_INTEGER, MAX_INTEGER_DIGITS, PARSER_ER
 
 MAX_YAML_BYTES = 1 << 20
 MAX_YAML_NODES = 100_000
-_MAX_DIGITS = 400  # of a number in YAML: base 60 takes quadratic time, and a float has up to 309
+_MAX_DIGITS = 400  # of a number: a float has up to 309, and base 60 takes quadratic time
 _YAML_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML of numbers, strings, lists and maps: dates stay text, and a repeated key is an error."""
+    """YAML of numbers, strings, lists and maps. Dates stay text; a repeated key is an error."""
 
     count = 0
 
@@ -32,7 +32,7 @@ class _StrictLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(problem=f"the key '{key.value}' stands twice")
+                    raise yaml.constructor.ConstructorError(problem=f"the key '{key.value}' appears twice")
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -49,7 +49,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
         text = super().construct_yaml_str(node)
-        text.encode()  # half of a surrogate pair raises UnicodeError
+        text.encode()  # raises UnicodeError for half of a surrogate pair
         return text
 
     def _check_length(self, node: yaml.ScalarNode) -> None:
@@ -70,16 +70,15 @@ _StrictLoader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: Path, *, expected: str, fix: str | None = None, max_bytes: int = MAX_YAML_BYTES) -> Any:
-    """Return the content of a YAML file.
+    """Return the content of a YAML file; dates stay text.
 
-    Dates stay text. Raises DataError for a repeated key, an anchor inside itself, and aliases that expand to more
-    than MAX_YAML_NODES values.
+    Raises DataError for a repeated key, an anchor inside itself, and more than MAX_YAML_NODES values.
     """
     return parse_yaml(path, read_text(path, expected=expected, fix=fix, max_bytes=max_bytes), expected, fix=fix)
 
 
 def parse_yaml(path: object, text: str, expected: str, *, fix: str | None = None) -> Any:
-    """Return the content of YAML text as `read_yaml` does; `path` is its place, for messages.
+    """Return the content of YAML text, as `read_yaml` does; `path` is for messages.
 
     Examples:
         >>> parse_yaml("study.yaml", "seeds: [0, 1]", "a study")
@@ -108,7 +107,7 @@ def parse_yaml(path: object, text: str, expected: str, *, fix: str | None = None
 
 
 def _count_yaml_nodes(node: yaml.Node, counts: dict[int, int | None]) -> int:
-    """Return the number of values with every alias expanded. Raises ValueError for an anchor inside itself."""
+    """Return the number of values with all aliases expanded. Raises ValueError for an anchor inside itself."""
     if id(node) in counts:
         known = counts[id(node)]
         if known is None:

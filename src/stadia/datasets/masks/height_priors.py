@@ -1,8 +1,6 @@
-"""Heights of objects on roads by class (mean, spread, source), and the configuration that uses them. Imports no torch.
+"""Heights of objects on roads by class, and the configuration that uses them. Imports no torch.
 
-Errors of a prior become errors of depth, one to one. A prior that was measured on the scored dataset is a label of it:
-KITTI's boxes must not train what is scored on KITTI. Means also depend on how boxes are drawn: KITTI's are tight, 12 %
-below those of mixed datasets.
+A prior measured on the scored dataset is one of its labels: KITTI's boxes must not train what is scored on KITTI.
 """
 
 from __future__ import annotations
@@ -19,10 +17,9 @@ from stadia.core.errors import ConfigError
 class HeightPrior(StrictModel):
     """Heights of one class.
 
-    mean_m: for a class with a long tail (vans among cars) rather the median, since objects are pooled by medians.
-    spread_m: standard deviation.
+    mean_m: the median for a class with a long tail (vans among cars).  spread_m: standard deviation.
     source: where the mean was measured, for the run's record.
-    datasets: names of the datasets that it was measured on; training must not be scored on them.
+    datasets: on which it was measured; training must not be scored on them.
     """
 
     mean_m: float = Field(gt=0)
@@ -61,11 +58,9 @@ PRIORS: Mapping[PriorsName, Mapping[str, HeightPrior]] = {
         "person": HeightPrior(mean_m=1.72, spread_m=0.08, source=f"mean of {_DRAWN}"),
     },
 }
-"""Priors by name and class. Of COCO's and Cityscapes' classes, only car and person were measured on many objects; the
-others come from KITTI's few.
-"""
+"""Priors by name and class."""
 
-CLASS_ALIASES: Mapping[str, str] = {  # of KITTI and Cityscapes; COCO's person may ride: its masks exclude the bicycle
+CLASS_ALIASES: Mapping[str, str] = {  # of KITTI and Cityscapes
     "pedestrian": "person",
     "person_sitting": "sitting person",
     "rider": "cyclist",
@@ -79,7 +74,7 @@ def _check_name(value: object) -> object:
     return value
 
 
-Priors = Annotated[  # in a configuration: a name of `PRIORS`, or the user's heights by class
+Priors = Annotated[
     Annotated[PriorsName, Tag("named")] | Annotated[dict[str, HeightPrior], Tag("own")],
     Discriminator(lambda value: "named" if isinstance(value, str) else "own"),
     BeforeValidator(_check_name),
@@ -87,7 +82,7 @@ Priors = Annotated[  # in a configuration: a name of `PRIORS`, or the user's hei
 
 
 def normalize_class(name: str) -> str:
-    """Return a class by its name in `PRIORS`, in any case.
+    """Return the name of a class in `PRIORS`.
 
     Examples:
         >>> normalize_class("Pedestrian")
@@ -98,7 +93,7 @@ def normalize_class(name: str) -> str:
 
 
 def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrior | None:
-    """Return the prior of a class by its COCO, Cityscapes or KITTI name, in any case; None without one.
+    """Return the prior of a class by its COCO, Cityscapes or KITTI name; None without one.
 
     Examples:
         >>> find_prior("Car", PRIORS["mixed"]).mean_m
@@ -109,12 +104,12 @@ def find_prior(class_name: str, priors: Mapping[str, HeightPrior]) -> HeightPrio
 
 
 def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str]) -> None:
-    """Raise ConfigError where a prior was measured on a scored dataset, given by format names ("kitti_raw")."""
+    """Raise ConfigError if a prior was measured on a scored dataset, given by format names ("kitti_raw")."""
     for scored in scored_on:
         for name, prior in priors.items():
             if any(scored == measured or scored.startswith(f"{measured}_") for measured in prior.datasets):
                 found = f"{prior.mean_m:g} m from {prior.source}"
-                expected = f"a source other than {scored}, which is scored on"
+                expected = f"a source other than {scored}, which is scored"
                 fix = "train with other priors, or with your own heights and their source"
                 raise ConfigError(f"height of a {name}", found=found, expected=expected, fix=fix)
 
@@ -122,18 +117,17 @@ def check_scored_on(priors: Mapping[str, HeightPrior], scored_on: Iterable[str])
 class RoadConfig(StrictModel):
     """Masks of road and objects, and the heights of the objects.
 
-    masks: a folder with masks of recordings that have none beside their images (docs/how-to/metric.md).
-    objects: classes whose heights give the scale. People stand on curbs or ride, so the default is cars only.
-    priors: heights of the classes: "mixed", "kitti", "roadworld" (a name of `PRIORS`), or your own by class.
-    heights: "class" uses the class's height for every object; "each" an object's own from heights.json, else its
-        class's.
-    verdicts: camera_height.json of `stadia camera-height --out`: objects that it rejected have no height here.
-    min_objects: an image with fewer objects of known height gives no object height.
-    cameras: recordings with one camera height: "mount" all, or those of one mount if the data name mounts; "recording"
-        each its own.
-    min_object_share: smallest share of the image's pixels; a smaller object is left out.
-    border_px: an object within this distance of the image border is left out, at the network's size.
-    max_occlusion: an object is left out where nearer ones cover a larger share of its outline.
+    masks: a folder with masks for recordings without their own (docs/how-to/metric.md).
+    objects: classes whose heights give the scale. Only cars by default: people stand on curbs or ride.
+    priors: heights of the classes: "mixed", "kitti", "roadworld", or your own by class.
+    heights: "class" uses the class's height for every object; "each" an object's own height from heights.json, if any.
+    verdicts: camera_height.json of `stadia camera-height --out`: objects that it rejected are not used.
+    min_objects: an image with fewer objects of known height gives no scale.
+    cameras: recordings with one camera height: "mount" for all, or those of one mount if the data name mounts;
+        "recording" for each.
+    min_object_share: smaller objects, as a share of the image's pixels, are not used.
+    border_px: objects this close to the image border are not used, at the network's size.
+    max_occlusion: objects with a larger share of their outline behind nearer ones are not used.
     """
 
     masks: str | None = None

@@ -1,9 +1,8 @@
-"""Read masks of road and objects from files beside a recording's images, and clean them.
+"""Read masks of road and objects from files of a recording, and clean them (docs/how-to/metric.md).
 
-FOLDER/semantic/SIDE/STEM.png has class numbers, and FOLDER/classes.json their names ({"1": "road", "9": "car"}).
-FOLDER/instance/SIDE/STEM.png has object numbers, 0 = none. Without it, `mask_objects` splits each class into objects.
-FOLDER/heights.json has known heights of objects ({"left/000000": {"3": [1.52, 0.08]}}: mean and spread in metres by
-object). See docs/how-to/metric.md.
+FOLDER/semantic/SIDE/STEM.png has class numbers and FOLDER/classes.json their names ({"1": "road", "9": "car"}).
+Optional: FOLDER/instance/SIDE/STEM.png with object numbers, 0 = none, and FOLDER/heights.json with mean and spread of
+heights in metres by object ({"left/000000": {"3": [1.52, 0.08]}}).
 """
 
 from __future__ import annotations
@@ -34,23 +33,22 @@ from stadia.files.paths import expand_home, safe_join
 
 Numbers = NDArray[np.int32]
 ROAD = "road"
-# Classes that are split into single objects where only classes are given.
+# Classes that are split into objects if there are no object numbers.
 OBJECT_CLASSES = frozenset({*PRIORS["kitti"], *CLASS_ALIASES, "bus", "bicycle", "motorcycle"})
-GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # classes that objects stand on
+GROUND_CLASSES = frozenset({ROAD, "sidewalk", "terrain", "parking", "ground"})  # below objects
 # Classes that COCO and panoptic masks number too, but which are neither objects nor occluders.
 STUFF_CLASSES = GROUND_CLASSES | {"sky", "building"}
-MAX_CLASS = 255  # largest class number: masks are stored with one byte a pixel
-MIN_ROAD_SHARE = 0.01  # an image with a smaller share of road counts as one without road
-# Tolerated relative difference of aspect ratios: masks may differ from their image in size, but not in shape.
-SHAPE_TOLERANCE = 0.02
+MAX_CLASS = 255  # masks are stored with one byte per pixel
+MIN_ROAD_SHARE = 0.01  # of an image with a road
+SHAPE_TOLERANCE = 0.02  # relative difference of the aspect ratios of mask and image
 _MAX_RUN_BITS = 40  # of a compressed run length
-MAX_COCO_BYTES = 1 << 29  # largest COCO file that is read: instances_train2017.json has about 450 MB
+MAX_COCO_BYTES = 1 << 29  # instances_train2017.json has 450 MB
 _LAYOUT = "the layout of masks"
 _COCO = "COCO's instances: images, categories, annotations"
 
 
 class MaskFiles:
-    """The masks in a folder, see the module. Raises DataError for invalid classes.json, or numbers above 255."""
+    """The masks in a folder, see the module. Raises DataError for an invalid classes.json, or numbers above 255."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -60,7 +58,7 @@ class MaskFiles:
 
     @classmethod
     def open_beside(cls, recording: Path) -> MaskFiles | None:
-        """Open a recording's masks: in masks/, or in the folder itself as written by RoadWorld; None without."""
+        """Open a recording's masks, in masks/ or in the folder itself; None without masks."""
         found = next((folder for folder in (recording / "masks", recording) if (folder / "semantic").is_dir()), None)
         return None if found is None else cls(found)
 
@@ -83,7 +81,7 @@ class MaskFiles:
         return self._heights.get(f"{side}/{stem}", {})
 
     def fingerprint(self, side: str) -> str:
-        """Return a hash of every file's name, size and modification time, and of the small files' content."""
+        """Return a hash of name, size and time of every mask, and of the content of the JSON files."""
         digest = hashlib.blake2b(digest_size=16)
         for kind in ("semantic", "instance"):
             for path in sorted((self.folder / kind / side).glob("*.png")):
@@ -110,8 +108,7 @@ class MaskFiles:
 def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
     """Attach masks of a folder to recordings without masks.
 
-    A single recording uses FOLDER itself, several use FOLDER/NAME, NAME in full or its last part. Raises DataError
-    where the folder has masks of none of them.
+    A single recording may use FOLDER itself, several use FOLDER/NAME. Raises DataError if the folder has no masks.
     """
     bare = [recording for recording in recordings if recording.mask_reader is None]
     for recording in bare:
@@ -125,27 +122,27 @@ def attach_masks(recordings: Sequence[Recording], folder: Path) -> None:
 
 
 def _check_classes(path: Path, numbers: Iterable[int]) -> None:
-    """Raise DataError for a number outside 0 to 255, which a byte would change to another class."""
+    """Raise DataError for a number that does not fit in a byte."""
     if wrong := [number for number in numbers if not 0 <= number <= MAX_CLASS]:
         fix = "renumber the classes in classes.json and in the masks"
         raise DataError(path, found=f"class number {wrong[0]}", expected=f"0 to {MAX_CLASS}", fix=fix)
 
 
 def _resize_checked(path: Path, numbers: Numbers, height: int, width: int) -> Numbers:
-    """Resize by the nearest pixel. Raises DataError for another shape: masks of another image, or of a part of it."""
+    """Resize to the nearest pixel. Raises DataError if the shape differs."""
     _check_shape(path, numbers.shape[0], numbers.shape[1], height, width)
     return resize_labels(numbers, height, width)
 
 
 def _check_shape(what: object, mask_height: int, mask_width: int, height: int, width: int) -> None:
     if abs(mask_width * height / (mask_height * width) - 1) > SHAPE_TOLERANCE:
-        fix = "make the masks of the images as they are, neither cropped nor stretched"
-        expected = f"the shape of the image's {width}x{height}"
+        fix = "make the masks for the whole images, neither cropped nor stretched"
+        expected = f"the shape of the {width}x{height} image"
         raise DataError(what, found=f"{mask_width}x{mask_height}", expected=expected, fix=fix)
 
 
 def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
-    """Resize (h, w) to (height, width) by the nearest pixel center, so that numbers are not mixed.
+    """Resize (h, w) to (height, width) by the nearest pixel center.
 
     Examples:
         >>> resize_labels(np.array([[0, 1], [2, 3]], np.int32), 4, 4)[0].tolist()
@@ -159,7 +156,7 @@ def resize_labels(numbers: Numbers, height: int, width: int) -> Numbers:
 def select_classes(
     semantic: NDArray[np.integer], classes: Mapping[int, str], names: Collection[str]
 ) -> NDArray[np.bool_]:
-    """Return (H, W), true for pixels of these classes. classes: the names of the numbers.
+    """Return (H, W), true for pixels of the classes `names`.
 
     Examples:
         >>> select_classes(np.array([[1, 9]]), {1: "road", 9: "car"}, ["car"]).tolist()
@@ -179,7 +176,7 @@ def has_road(semantic: NDArray[np.integer], classes: Mapping[int, str]) -> bool:
 
 
 def remove_stuff(masks: RoadMasks, classes: Mapping[int, str]) -> RoadMasks:
-    """Return masks where pixels of `STUFF_CLASSES` have object number 0."""
+    """Return masks in which pixels of `STUFF_CLASSES` have object number 0."""
     is_stuff = select_classes(masks.semantic, classes, STUFF_CLASSES)
     return RoadMasks(masks.semantic, np.where(is_stuff, 0, masks.instance).astype(np.uint16))
 
@@ -193,7 +190,7 @@ def resize_masks(masks: RoadMasks, height: int, width: int) -> RoadMasks:
 
 
 def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
-    """Split the classes of objects into objects by `mask_objects`; 0 where no single object is found."""
+    """Split the classes of objects into objects; 0 if no single object is found."""
     ground = select_classes(semantic, classes, GROUND_CLASSES)
     instance, count = np.zeros(semantic.shape, np.int32), 0
     for number in (number for number, name in classes.items() if name in OBJECT_CLASSES):
@@ -205,11 +202,10 @@ def _split_classes(semantic: Numbers, classes: Mapping[int, str]) -> Numbers:
 
 
 def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
-    """Return masks with objects whose heights can be measured: the largest component of each, of its commonest class.
+    """Return masks with objects whose heights can be measured: the largest component of each, with its commonest class.
 
-    Removed objects get number 0. Some are smaller than `config.min_object_share` of the image. Others have more than
-    `config.max_occlusion` of their outline behind an object with a lower foot, which is nearer. Objects at the image
-    border stay, since mirrored and zoomed samples have other borders.
+    Objects smaller than `config.min_object_share` or more occluded than `config.max_occlusion` get number 0. Objects
+    at the image border stay, because mirrored and zoomed samples have other borders.
     """
     semantic, instance = masks.semantic.copy(), np.zeros_like(masks.instance)
     least, windows = config.min_object_share * semantic.size, find_windows(masks.instance)
@@ -227,9 +223,9 @@ def clean_masks(masks: RoadMasks, config: RoadConfig) -> RoadMasks:
 
 
 def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mapping[int, Window] | None = None) -> float:
-    """Return the share of an object's outer outline that shows objects with a lower foot.
+    """Return the share of an object's outline that borders objects with a lower foot, which are nearer.
 
-    windows: of all objects, as of `find_windows`; found where it is None.
+    windows: `find_windows` of the image, if known.
     """
     windows = find_windows(instance) if windows is None else windows
     rows, columns = windows[number]
@@ -241,7 +237,7 @@ def measure_occlusion(instance: NDArray[np.uint16], number: int, windows: Mappin
 
 
 def find_edge_objects(instance: NDArray[np.integer], margin: int) -> NDArray[np.integer]:
-    """Return numbers of objects within `margin` pixels of the image border, which may be truncated there.
+    """Return the numbers of objects within `margin` pixels of the image border.
 
     Examples:
         >>> find_edge_objects(np.array([[1, 0, 0], [0, 2, 0], [0, 0, 0]]), margin=1).tolist()
@@ -282,7 +278,7 @@ _COCO_LISTS: Mapping[str, type[FileEntry]] = {"images": _CocoImage, "categories"
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """An annotation in little memory: the polygons of the official files have tens of millions of numbers.
+    """An annotation in little memory.
 
     numbers: of all polygons, x and y in turn, or lengths of runs, or their compressed text.
     lengths: of each polygon; None for runs.
@@ -305,11 +301,10 @@ class _Shape:
 
 
 class CocoMasks:
-    """Masks of left images from a COCO file: polygons or run lengths, for images matched by file name.
+    """Masks of left images from a COCO file with polygons or run lengths, for images matched by file name.
 
-    {"images": [{"id", "file_name", "height", "width"}], "categories": [{"id", "name"}], "annotations": [{"image_id",
-    "category_id", "segmentation"}]} (https://cocodataset.org/#format-data). Without a category "road" only objects are
-    labeled. Raises DataError that names the wrong entry.
+    Format: https://cocodataset.org/#format-data. Without a category "road" only objects are labeled. Raises DataError
+    with the wrong entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -329,14 +324,14 @@ class CocoMasks:
                 self._of_image[entry.image_id].append(_Shape.pack(entry))
         if len(categories) > 255:
             found = f"{len(categories)} categories"
-            raise DataError(self.path, found=found, expected="at most 255", fix="leave some out")
+            raise DataError(self.path, found=found, expected="at most 255", fix="remove some")
         self._number = {category.id: number for number, category in enumerate(categories, start=1)}
         self.classes: Mapping[int, str] = {
             self._number[category.id]: category.name.strip().lower() for category in categories
         }
 
     def read(self, stem: str, side: str, *, height: int, width: int) -> RoadMasks | None:
-        """Return the masks of one image, see `core.recording.MaskReader`. Smaller masks are drawn over larger ones."""
+        """Return the masks of one image, see `core.recording.MaskReader`; smaller masks cover larger ones."""
         image = self._images.get(stem)
         if image is None or side != "left":
             return None
@@ -346,12 +341,12 @@ class CocoMasks:
         semantic, instance = (np.zeros((image.height, image.width), kind) for kind in (np.uint8, np.uint16))
         areas = [int(np.count_nonzero(_decode_mask(shape, image, what))) for shape in shapes]
         for number, index in enumerate(np.argsort(np.negative(areas), kind="stable"), start=1):
-            mask = _decode_mask(shapes[index], image, what)  # again: all masks at once are gigabytes
+            mask = _decode_mask(shapes[index], image, what)  # again, because all masks together need gigabytes
             semantic[mask], instance[mask] = self._find_class(shapes[index], what), number
         return resize_masks(remove_stuff(RoadMasks(semantic, instance), self.classes), height, width)
 
     def heights_m(self, stem: str, side: str) -> Mapping[int, tuple[float, float]]:
-        """Return nothing: COCO has no object heights."""
+        """Return an empty mapping: COCO has no object heights."""
         return {}
 
     def fingerprint(self, side: str) -> str:
@@ -365,7 +360,7 @@ class CocoMasks:
     def _find_class(self, annotation: _Shape, what: str) -> int:
         if annotation.category_id not in self._number:
             found = f"category_id {annotation.category_id}"
-            raise DataError(what, found=found, expected="one of its categories", fix="export it again")
+            raise DataError(what, found=found, expected="one of its categories", fix="export the file again")
         return self._number[annotation.category_id]
 
 
@@ -375,13 +370,13 @@ def _decode_mask(shape: _Shape, image: _CocoImage, what: str) -> NDArray[np.bool
         size = image.height, image.width
         if shape.size != size or min(runs, default=0) < 0 or sum(runs) != image.height * image.width:
             found = f"runs of {min(sum(runs), 1 << 62)} pixels, size {shape.size}"
-            raise DataError(what, found=found, expected=f"those of {size[1]}x{size[0]}", fix="export it again")
+            raise DataError(what, found=found, expected=f"runs of {size[1]}x{size[0]}", fix="export the file again")
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(image.width, image.height).T
     mask = np.zeros((image.height, image.width), np.uint8)
     for points in np.split(np.asarray(shape.numbers), np.cumsum(shape.lengths)[:-1]) if len(shape.lengths) else ():
         if len(points) < 6 or len(points) % 2 or not np.isfinite(points).all() or np.abs(points).max() > 1 << 16:
-            expected = "x, y of 3 points or more"
-            raise DataError(what, found=f"a polygon of {len(points)} numbers", expected=expected, fix="export it again")
+            found, expected = f"a polygon of {len(points)} numbers", "x, y of 3 points or more"
+            raise DataError(what, found=found, expected=expected, fix="export the file again")
         corners = ((points.reshape(-1, 2) - 0.5) * 16).round().astype(np.int32)  # COCO counts from a pixel's corner
         cv2.fillPoly(mask, [corners], 1, shift=4)
     return mask > 0
@@ -390,8 +385,8 @@ def _decode_mask(shape: _Shape, image: _CocoImage, what: str) -> NDArray[np.bool
 def decode_run_lengths(text: str) -> list[int]:
     """Decode COCO's compressed run lengths, starting with background.
 
-    Each letter has 6 bits, 5 of them digits. From the third run on, a value is a difference to the run before the last.
-    Invalid text gives lengths that do not fit the image.
+    Each letter has 6 bits: 5 digits and a continuation bit. From the third run on, a value is the difference to the
+    run before the last. Invalid text gives lengths that do not fit the image.
     """
     runs: list[int] = []
     value = shift = 0
@@ -410,11 +405,11 @@ def decode_run_lengths(text: str) -> list[int]:
 
 
 REJECTED = ("disagrees with the others", "stands above the horizon")
-"""Verdicts that a training follows; it judges by itself what touches the border, is small or hidden."""
+"""Verdicts that a training follows; it judges border, size and occlusion itself."""
 
 
 class _Object(FileEntry):
-    """An object of an estimate by the horizon."""
+    """An object of an estimate from the horizon."""
 
     frame: str
     number: int = 0
@@ -422,7 +417,7 @@ class _Object(FileEntry):
 
 
 class _Measured(FileEntry):
-    """An object of an estimate by depth."""
+    """An object of an estimate from depth."""
 
     number: int = 0
     metres_over_unit: float | None = None
@@ -447,9 +442,7 @@ class _HeightFile(FileEntry):
 def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
     """Return the numbers of rejected objects by "RECORDING/STEM" of their image.
 
-    path: camera_height.json of `stadia camera-height --out`.
-
-    Raises DataError where it is another file, or none of its objects has a number, as those of KITTI's boxes.
+    path: camera_height.json of `stadia camera-height --out`.  Raises DataError if its objects have no numbers.
     """
     file = expand_home(path)
     read: _HeightFile = read_typed_json(
@@ -464,8 +457,8 @@ def read_rejected_objects(path: str) -> Mapping[str, frozenset[int]]:
         name = f"{frame.recording}/{Path(frame.frame).name}"
         judged += [(name, one.number, not one.accepted and one.metres_over_unit is not None) for one in frame.objects]
     if judged and not any(number for _, number, _ in judged):
-        fix = "make masks (stadia prepare --masks), and estimate with them"
-        raise DataError(file, found="objects without numbers", expected="those of masks", fix=fix)
+        fix = "make masks with `stadia prepare --masks`, and estimate with them"
+        raise DataError(file, found="objects without numbers", expected="objects of masks", fix=fix)
     for name, number, is_rejected in judged:
         if is_rejected and number:
             rejected.setdefault(name, set()).add(number)

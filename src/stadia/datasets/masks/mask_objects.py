@@ -1,8 +1,7 @@
-"""Split masks of classes into single objects, compute the boxes of objects, and crop objects.
+"""Split masks of classes into single objects, compute their boxes, and crop them.
 
-Single objects are kept, groups are split. A queue of cars is one connected region. It is too wide, or its lower edge
-has steps: nearer cars are lower in the image. In such a region, a part with level foot and level top, as wide as high,
-is the front or rear of one car. The rest has no measurable height.
+A queue of cars is one region, too wide or with steps in its lower edge, because nearer cars are lower in the image.
+In it, a part with level foot and top, as wide as high, is the front or rear of a car; the rest is not measurable.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from stadia.core.recording import RoadMasks
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Window = tuple[slice, slice]  # rows and columns of an image: each object is read within its own
-GRAY = 124  # the background of a crop: only the object is used
+Window = tuple[slice, slice]  # rows and columns of an image
+GRAY = 124  # the background of a crop
 _LONGEST = 3.2  # max width over height of a single object; a long car from its side has 2.9
 _STEP, _STEP_SHARE = (0.42, 0.1)  # max step of the lower edge in heights, and max share of the width above it
 _LEAST_PX, _LEAST_ROWS = 60, 20
 _LEVEL, _GAP = 0.045, 0.22  # tolerance of a level foot, and of the gap between wheels, in heights
-_SHAPE = 0.95, 1.5  # width over height of a front or rear; trucks are narrower
+_SHAPE = 0.95, 1.5  # width over height of a front or rear
 _LEVEL_TOP = 0.25  # tolerance of a level top, in heights
 _WHEEL = 0.12  # wheels below the bumper, in heights
 _BAND = 0.06  # height of a box's foot and top, as a share of its height
@@ -34,37 +33,22 @@ _CROP_MARGIN = 0.06  # share of the longer side
 
 
 def find_windows(instance: NDArray[np.integer]) -> dict[int, Window]:
-    """Return the smallest window of each object of a map (H, W), by its number, in rising order; 0 is none.
+    """Return the smallest window of each object of a map (H, W) by its number, ascending; 0 is background.
 
     Examples:
         >>> find_windows(np.array([[0, 7, 0], [0, 7, 7]]))
         {7: (slice(0, 2, None), slice(1, 3, None))}
     """
-    height, width = instance.shape
-    count = int(instance.max(initial=0)) + 1
-    top, left = np.full(count, height), np.full(count, width)
-    bottom, right = np.full(count, -1), np.full(count, -1)
-    for row, numbers in enumerate(instance):
-        columns = np.flatnonzero(numbers)
-        shown = numbers[columns]
-        top[shown] = np.minimum(top[shown], row)
-        bottom[shown] = row
-        right[shown] = np.maximum(right[shown], columns)  # of equal indices the last one is kept
-        left[shown[::-1]] = np.minimum(left[shown[::-1]], columns[::-1])
-    return {
-        int(number): (
-            slice(int(top[number]), int(bottom[number]) + 1),
-            slice(int(left[number]), int(right[number]) + 1),
-        )
-        for number in np.flatnonzero(bottom >= 0)
-    }
+    from scipy import ndimage
+
+    windows = enumerate(ndimage.find_objects(instance), start=1)
+    return {number: window for number, window in windows if window is not None}
 
 
 def split_instances(mask: Mask, ground: Mask) -> Iterator[tuple[Window, Mask]]:
-    """Yield window and mask (h, w) of each object, from all pixels of its class and of the ground, (H, W) both.
+    """Yield window and mask (h, w) of each object, from the pixels (H, W) of its class and of the ground.
 
-    A 4-connected region is one object unless it is a group, or has no foot on the ground (in images with ground): then
-    it is a part of an object.
+    A 4-connected region is one object unless it is a group, or does not touch the ground (in images with ground).
     """
     components = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     count, labels, stats, _ = components
@@ -73,7 +57,7 @@ def split_instances(mask: Mask, ground: Mask) -> Iterator[tuple[Window, Mask]]:
         window = np.s_[top : top + height, left : left + width]
         blob = labels[window] == number
         at_edge = top + height >= len(mask)
-        under = ground[top : top + height + height // 8 + 2, left : left + width]  # and a little below the region
+        under = ground[top : top + height + height // 8 + 2, left : left + width]
         if _is_group(blob):
             pieces = _find_faces(blob, under, at_edge=at_edge)
         else:
@@ -92,7 +76,7 @@ def _is_group(blob: Mask) -> bool:
 
 
 def _has_ground_contact(blob: Mask, ground: Mask) -> bool:
-    """Return whether most of the lowest edge has ground below it."""
+    """Return whether most of the lowest edge touches the ground."""
     height = len(blob)
     lowest = height - 1 - blob[::-1].argmax(0)
     feet = np.flatnonzero(lowest >= height - 1 - _WHEEL * height)
@@ -100,7 +84,7 @@ def _has_ground_contact(blob: Mask, ground: Mask) -> bool:
 
 
 def _find_faces(blob: Mask, ground: Mask, *, at_edge: bool) -> list[Mask]:
-    """Return fronts and rears in a region (h, w), nearest first; `ground` has a few more rows below."""
+    """Return fronts and rears in a region (h, w), nearest first; `ground` extends a few rows below."""
     height, width = blob.shape
     lowest, highest = height - 1 - blob[::-1].argmax(0), blob.argmax(0)
     free, untried, faces = np.ones(width, bool), np.ones(width, bool), []
@@ -121,7 +105,7 @@ def _find_faces(blob: Mask, ground: Mask, *, at_edge: bool) -> list[Mask]:
 
 
 def _find_level_run(lowest: NDArray[np.intp], highest: NDArray[np.intp], free: Mask, seed: int) -> tuple[int, int]:
-    """Return first and last column around a seed with level lower edges (within a wheel); short steps are allowed."""
+    """Return first and last column around a seed with level lower edges; short steps are allowed."""
     tall = lowest[seed] - np.median(highest[max(0, seed - 2) : seed + 3])
     lower = lowest - lowest[seed]
     level = free & (lower >= -max(2.0, _LEVEL * tall)) & (lower <= _WHEEL * tall)
@@ -132,7 +116,7 @@ def _find_level_run(lowest: NDArray[np.intp], highest: NDArray[np.intp], free: M
 
 
 def _count_level_columns(level: Mask, free: Mask, max_gap: float) -> int:
-    """Return the place of the last level column from the first on, before a taken column or a wider gap."""
+    """Return the last level column before a taken column or a wider gap."""
     end = int(np.argmin(free)) if not free.all() else len(free)
     places = np.flatnonzero(level[: max(end, 1)])
     wide = np.flatnonzero(np.diff(places) - 1 > max_gap)
@@ -142,11 +126,10 @@ def _count_level_columns(level: Mask, free: Mask, max_gap: float) -> int:
 def _measure_face(
     lowest: NDArray[np.intp], highest: NDArray[np.intp], ground: Mask, first: int, last: int
 ) -> tuple[int, int] | None:
-    """Return the first and last row of a front or rear between two columns; None where it is none.
+    """Return the first and last row of a front or rear between two columns; None if it is neither.
 
-    A farther and narrower car may be visible over its roof: the top is the 80 % quantile of the middle's upper edge. A
-    bumper is visible between the wheels, and perhaps a shadow on one side: the foot is the higher one of the lowest at
-    both sides.
+    The top is the 80 % quantile of the middle's upper edge, because a farther car may show over the roof. The foot is
+    the higher one of the lowest rows at both sides, because a shadow may extend one side.
     """
     width = last - first + 1
     side = max(1, round(0.28 * width))
@@ -171,7 +154,7 @@ class MaskBox:
     number: in the mask.  class_name: of most of its pixels.
     box_px: left, top, right, bottom edges, first row - 0.5 to last row + 0.5, of its largest connected component.
     hidden: another object occludes its foot, or a nearer one its top.
-    cut: the box is so near the image border that it may be truncated.
+    cut: the box may be truncated by the image border.
     """
 
     number: int
@@ -184,13 +167,10 @@ class MaskBox:
 def find_mask_boxes(
     masks: RoadMasks, classes: Mapping[int, str], *, min_px: int = 60, margin_px: float = 5.0
 ) -> list[MaskBox]:
-    """Return the objects of an image in the order of their numbers, without those of fewer pixels in one component.
+    """Return the objects of an image by number, without those with fewer pixels than `min_px` in one component.
 
-    Masks often stop short of the image border: a box within `margin_px` of it counts as cut.
-
-    An object is hidden where more than a quarter of its lowest edge borders another object below. It is also hidden
-    where its top edge borders an object above with a lower foot, which is nearer. Occluders without a number (a pole, a
-    fence) are not detected.
+    Masks often stop short of the image border: a box within `margin_px` of it counts as cut. An object is hidden if
+    more than a quarter of its lowest edge borders another object below, or of its top edge a nearer object above.
     """
     instance, found = masks.instance, []
     rows, columns = instance.shape
@@ -222,7 +202,7 @@ def is_cut_by_edge(box_px: tuple[float, float, float, float], height: int, width
 
 
 def _find_largest_part(instance: NDArray[np.uint16], number: int, window: Window) -> tuple[NDArray[np.bool_], int, int]:
-    """Return the largest 4-connected component, cropped, and its first column and row."""
+    """Return the largest 4-connected component, cropped, with its first column and row."""
     mask = (instance[window] == number).astype(np.uint8)
     top, left = window[0].start, window[1].start
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
@@ -253,11 +233,10 @@ def _is_hidden(
 
 
 def crop_object(image: Image, mask: NDArray[np.bool_], side: int) -> Image:
-    """Return (side, side, 3) RGB: the object (H, W) centered undistorted on gray. Raises DataError for empty masks."""
+    """Return (side, side, 3) RGB with the object (H, W) centered on gray. Raises DataError for an empty mask."""
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if not width:
-        found = "an empty mask"
-        raise DataError("a crop of an object", found=found, expected="pixels of the object", fix="leave it out")
+        raise DataError("a crop of an object", found="an empty mask", expected="pixels of the object")
     part, part_mask = image[top : top + height, left : left + width], mask[top : top + height, left : left + width]
     scale = side * (1 - 2 * _CROP_MARGIN) / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))

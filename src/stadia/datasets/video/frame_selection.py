@@ -1,10 +1,6 @@
-"""Choose the frames of a video to keep: with enough motion to learn depth, and without those of a standing camera.
+"""Choose the frames of a video to keep: with enough motion to learn depth, and without a standing camera.
 
-Motion is the median displacement of tracked corners, as a share of the image width. Corners are tracked from the last
-kept frame and back (Lucas and Kanade). Two simpler measures fail. Phase correlation measures no motion when driving
-forward, since the image expands about its center: 0.3 px of 320 on KITTI 06, where corners move by 3.5 px. The mean
-absolute difference measures texture and noise: 3.4 gray levels for a standing camera with noise of 3, but 0.8 to 2 for
-slow motion.
+Motion is the median displacement of corners, tracked from the last kept frame and back, divided by the image width.
 """
 
 from __future__ import annotations
@@ -16,28 +12,28 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_STANDING_MOTION = 0.0003  # 0.4 px of 1242; a standing camera of KITTI measures 0.0001
-MIN_MOTION = 0.002  # the next frame is kept from this motion on: 1.3 px of 640; with less, depth is dominated by noise
-FLOW_WIDTH = 320  # width of the gray image that motion is measured on
+MAX_STANDING_MOTION = 0.0003  # 0.4 px of 1242
+MIN_MOTION = 0.002  # 1.3 px of 640; with less motion, noise dominates depth
+FLOW_WIDTH = 320  # of the image in which motion is measured
 _MIN_POINTS = 10
 
 
 def shrink_to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Convert (H, W, 3) RGB to the gray image, FLOW_WIDTH wide, that motion is measured on."""
+    """Return (H, W, 3) RGB as the gray image, FLOW_WIDTH wide, in which motion is measured."""
     height = max(1, round(image.shape[0] * FLOW_WIDTH / image.shape[1]))
     return cv2.cvtColor(cv2.resize(image, (FLOW_WIDTH, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
 
 
 def find_corners(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (N, 1, 2) points that can be tracked; N may be 0."""
+    """Return (N, 1, 2) corners; N may be 0."""
     found = cv2.goodFeaturesToTrack(gray, maxCorners=200, qualityLevel=0.01, minDistance=7)
     return np.empty((0, 1, 2), np.float32) if found is None else found
 
 
 def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after: NDArray[np.uint8]) -> float:
-    """Return the median displacement of `points` between two small gray images, as a share of the width.
+    """Return the median displacement of `points` between two small gray images, divided by their width.
 
-    Infinite where too few points are tracked: the image changed completely, or has no texture.
+    Infinite if too few points are tracked: the image has no texture, or changed completely.
     """
     if len(points) < _MIN_POINTS:
         return float("inf")
@@ -51,10 +47,10 @@ def measure_motion(before: NDArray[np.uint8], points: NDArray[np.float32], after
 
 @dataclass
 class FrameSelection:
-    """The kept frames of a video by number, and why others were dropped.
+    """The numbers of the kept frames of a video, and why others were dropped.
 
     standing: the camera stood.  close: too little motion since the last kept frame.  skipped: by a given stride.
-    lost: of a truncated or damaged file.  unpaired: of a stereo pair without the other image.
+    lost: truncated or damaged.  unpaired: without the other image of a stereo pair.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -66,7 +62,7 @@ class FrameSelection:
 
     @property
     def total(self) -> int:
-        """Number of frames examined, and of those that are missing."""
+        """Number of frames, with the lost ones."""
         return len(self.kept) + self.standing + self.close + self.skipped + self.lost + self.unpaired
 
     def __str__(self) -> str:
@@ -86,8 +82,8 @@ class FrameSelection:
 class FrameSelector:
     """Select frames of a video in order; only the last kept image is in memory, small and gray.
 
-    stride: "auto" selects by motion; a number keeps every n-th frame, standing or not.
-    lists_kept: whether `selection` lists the kept frames, which takes 40 bytes each.
+    stride: "auto" selects by motion; a number keeps every n-th frame.
+    lists_kept: whether `selection` lists the kept frames.
     """
 
     def __init__(self, stride: int | Literal["auto"], *, lists_kept: bool = True) -> None:
@@ -98,7 +94,7 @@ class FrameSelector:
         self._moved = 0.0  # from the last kept frame to the one before this
 
     def keep(self, image: NDArray[np.uint8], number: int | None = None) -> bool:
-        """Return whether the next frame, (H, W, 3) RGB, is kept. Frames before its `number`, if given, were lost."""
+        """Return whether to keep the next frame, (H, W, 3) RGB. Frames before its `number`, if given, were lost."""
         number = self._next if number is None else number
         self.selection.lost += number - self._next
         self._next = number + 1

@@ -11,24 +11,22 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MEDIAN_DEPTH = 10.0
-"""Typical distance in the unit of the geometry, near which a network for one camera starts: the median of the points
-from the key frames that observe them, or so many heights of the camera ahead on a road.
-"""
+"""Median distance of the points, or that many camera heights on a road: networks start near this depth."""
 
 MIN_PARALLAX = 0.003
-"""Median displacement of points by the motion alone, over the image's width, from which two frames make a pair."""
+"""Smallest median displacement by translation, divided by the image width, of a pair of frames."""
 
 MAX_STEPS = 8  # frames between the two of a pair
-MIN_SEEN = 10  # points that show the parallax
-MAX_FOCAL_DIFFERENCE = 0.03  # of the map's focal length from that of the data
+MIN_SEEN = 10  # points for a parallax
+MAX_FOCAL_DIFFERENCE = 0.03  # relative, between map and data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StandingPoints:
-    """Points of a frame that stand.
+    """Static points of a frame.
 
-    xy: (M, 2) pixels of the frame's image.  z: (M,) in one unit for all frames.
-    road: (4,) plane of the road in the camera's axes, normal and height in that unit; None where it is not known.
+    xy: (M, 2) pixels.  z: (M,) in one unit for all frames.
+    road: (4,) plane of the road in camera axes, normal and height in that unit; None if unknown.
     """
 
     xy: Array
@@ -38,15 +36,15 @@ class StandingPoints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapGeometry:
-    """A map as the frames of a recording see it.
+    """A map, seen from the frames of a recording.
 
-    poses: (N, 4, 4) T_world_camera of the frames, NaN where a frame is lost.
-    points: (P, 3), in the world of the poses.
-    seen: for each frame the rows of the points that the key frames before and after it observe.
-    focal: focal length over the image's width.
-    road: (4,) plane in each camera's axes, normal and height; None where the map has none.
+    poses: (N, 4, 4) T_world_camera; NaN for lost frames.
+    points: (P, 3) in world axes.
+    seen: rows of the points that each frame sees.
+    focal: focal length divided by the image width.
+    road: (4,) plane in the axes of each camera, normal and height; None if unknown.
     row_of_name: row of each frame by its name.
-    road_deviation: relative standard deviation of the camera's height over the road, in the unit of the map.
+    road_deviation: relative standard deviation of the camera height in the unit of the map.
     """
 
     poses: Array
@@ -76,7 +74,7 @@ class MapGeometry:
         return replace(self, poses=poses, points=self.points * factor, road=road)
 
     def points_in_camera(self, index: int) -> Array:
-        """Return (M, 3), the points that a frame sees in the axes of its camera; empty where it is lost."""
+        """Return the (M, 3) points that a frame sees in camera axes; empty for a lost frame."""
         if not np.isfinite(self.poses[index]).all():
             return np.empty((0, 3))
         T = np.linalg.inv(self.poses[index])
@@ -84,9 +82,9 @@ class MapGeometry:
         return inside[inside[:, 2] > 1e-6]
 
     def find_points(self, name: str, focal: float, K: Array) -> StandingPoints | None:
-        """Return the points of a frame in pixels of an image with this K; None for a frame or a camera of others.
+        """Return the points of a frame in pixels of an image with this K; None for unknown frames and other cameras.
 
-        focal: fx of the whole frame over its width.
+        focal: fx of the whole frame divided by its width.
         """
         row = self.row_of_name.get(name)
         if row is None or abs(focal / self.focal - 1) > MAX_FOCAL_DIFFERENCE:
@@ -96,9 +94,9 @@ class MapGeometry:
         return StandingPoints(xy, inside[:, 2], self.road)
 
     def find_road_normal(self, focal: float) -> Array | None:
-        """Return the road's normal (3,), towards the camera, for a camera with this fx / width; None without a road.
+        """Return the road's unit normal (3,), towards the camera, for a camera with this fx / width, or None.
 
-        The horizon stays on the same pixels.
+        The horizon keeps its pixels.
 
         Examples:
             >>> geometry = MapGeometry(np.eye(4)[None], np.empty((0, 3)), (), 1.0, np.array([0, -0.8, 0.6, 1.5]))
@@ -111,10 +109,7 @@ class MapGeometry:
         return np.asarray(turned / np.linalg.norm(turned))
 
     def measure_parallax(self, first: int, second: int) -> float | None:
-        """Return the median displacement of points by the motion without the rotation, over the image's width.
-
-        None where a frame is lost or sees too few points.
-        """
+        """Return the median displacement of points by translation, divided by the image width; None if unknown."""
         inside = self.points_in_camera(first)
         if len(inside) < MIN_SEEN or not np.isfinite(self.poses[second]).all():
             return None
@@ -128,10 +123,9 @@ class MapGeometry:
         return self.focal * float(np.median(np.linalg.norm(shift, axis=1)))
 
     def find_neighbor(self, index: int, offset: int) -> int | None:
-        """Return the frame that makes a pair with another: the first one with enough parallax, before or after it.
+        """Return the frame that makes a pair with another: the nearest one with enough parallax; None without one.
 
-        offset: -1 or 1 is the first such frame before or after, 2 the one that is as far again.  None where there is
-        none within MAX_STEPS frames.
+        offset: -1 or 1 for the nearest such frame before or after, 2 for the next one after that.
         """
         way, at = (1 if offset > 0 else -1), index
         for _ in range(abs(offset)):

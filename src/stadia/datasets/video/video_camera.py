@@ -1,4 +1,4 @@
-"""Find the camera of a user's video or folder of images: given, in a file beside it, or of its map."""
+"""Find the camera of a user's video or folder of images: given, in a file next to it, or in its map."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ from stadia.geometry.numpy_camera import centered_K, focal_px_from_fov, focal_px
 
 log = logging.getLogger(__name__)
 
-PHONE_FOV_DEG = 69  # field of view of a phone's main camera (26 mm of 36 mm), longer side
-K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt beside the video
+PHONE_FOV_DEG = 69  # a phone's main camera (26 mm of 36 mm), longer side
+K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt next to the video
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserCamera:
     """The camera of a user's frames.
 
-    intrinsics: of the frames after `undistort`.
-    undistortion: of the lens; None for a pinhole.
+    intrinsics: of the frames after `undistort`.  undistortion: None for a pinhole.
     """
 
     intrinsics: Intrinsics
@@ -43,21 +42,25 @@ class UserCamera:
 
     @staticmethod
     def of_lens(lens: DistortedCamera, where: object) -> UserCamera:
-        """Return the camera of frames of a lens, whose distortion is removed."""
+        """Return the camera of frames whose distortion is removed."""
         undistortion = make_undistortion(lens, where)
         return UserCamera(undistortion.intrinsics, undistortion)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a frame (H, W, 3) without the distortion of its lens; the frame itself without any."""
+        """Return a frame (H, W, 3) without the distortion of its lens."""
         return image if self.undistortion is None else self.undistortion(image)
 
 
 def read_user_camera(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> UserCamera:
-    """Return the camera of upright images of this size, with the undistortion of its lens.
+    """Return the camera of upright images of this size. Raises DataError if none is known.
 
-    Arguments and errors are those of `read_user_intrinsics`.
+    A field of view spans the displayed image from left to right; a sensor's longer side is the images' longer side.
+
+    config: how the camera is given; otherwise a K file next to the source is used, or its map.
+    source: the video, image or folder.
+    frames: number of frames, which a K file with one matrix per frame must match; None skips the comparison.
     """
     lens = find_lens(config, source)
     if lens is None:
@@ -73,24 +76,22 @@ def read_user_camera(
     return camera
 
 
-@cache  # once for each video
+@cache  # warns once per video
 def _warn_distorted(source: Path, shift_px: float) -> None:
     log.warning(
-        "%s: the lens moves the corners by %.0f px, which a pinhole does not; camera.undistort=true removes it",
-        source,
-        shift_px,
+        "%s: the lens moves the corners by %.0f px; camera.undistort=true removes this distortion", source, shift_px
     )
 
 
 @cache
 def _report_undistortion(source: Path, model: str, shift_px: float, focal_px: float) -> None:
     log.warning(
-        "%s: frames are undistorted (%s, %.1f px in the corners); fx is %.1f px then", source, model, shift_px, focal_px
+        "%s: frames are undistorted (%s, %.1f px at the corners); fx is then %.1f px", source, model, shift_px, focal_px
     )
 
 
 def find_lens(config: CameraConfig, source: Path) -> DistortedCamera | None:
-    """Return the lens with distortion of a user's frames; None for a pinhole, or where no camera is known."""
+    """Return the lens of a user's frames; None for a pinhole or an unknown camera."""
     if config.estimate:
         return read_mapped_camera(source).lens
     if config.K_file is not None:
@@ -110,7 +111,7 @@ class _StoredDistortion(FileEntry):
 
 
 def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | None:
-    """Return the lens of a K file of JSON with the key "distortion"; None without it. Raises DataError."""
+    """Return the lens of a JSON file with the key "distortion"; None without it. Raises DataError."""
     if path.suffix.lower() != ".json":
         return None
     stored = read_json(path)
@@ -121,7 +122,7 @@ def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | No
     try:
         lens = _StoredDistortion.model_validate(stored["distortion"])
     except ValueError as error:
-        raise DataError(path, found="another distortion", expected=expected, fix=fix) from error
+        raise DataError(path, found="an invalid distortion", expected=expected, fix=fix) from error
     model = DISTORTION_MODELS.get(lens.model)
     if model is None or len(lens.coefficients) not in model.counts or not np.isfinite(lens.coefficients).all():
         found = f"{len(lens.coefficients)} coefficients of {lens.model[:40]!r}"
@@ -129,21 +130,14 @@ def _read_lens(path: Path, size: tuple[int, int] | None) -> DistortedCamera | No
     of_size, K = size or _read_camera_size(path), read_K(path)
     if of_size is None or K.ndim != 2:
         found = "a distortion without height and width, or with several K"
-        raise DataError(path, found=found, expected="one K, height and width of its images", fix=fix)
+        raise DataError(path, found=found, expected="one K, height and width", fix=fix)
     return DistortedCamera(K, lens.model, np.array(lens.coefficients), *of_size)
 
 
 def read_user_intrinsics(
     config: CameraConfig, source: Path, height: int, width: int, frames: int | None = None
 ) -> Intrinsics:
-    """Return intrinsics for upright images of this size, undistorted. Raises DataError without a camera.
-
-    A field of view spans the displayed image from left to right. A sensor's wider side is along the images' wider side.
-
-    config: how the camera is given; without it, a K file beside the images is used, or the map if it determines one.
-    source: the video or the folder, for messages and for the K file beside it.
-    frames: number of frames of the source, for a K file with one matrix for each; None does not compare.
-    """
+    """Return the intrinsics of upright, undistorted images of this size, as `read_user_camera`."""
     return read_user_camera(config, source, height, width, frames).intrinsics
 
 
@@ -172,25 +166,32 @@ def _read_pinhole(config: CameraConfig, source: Path, height: int, width: int, f
 
 
 def _other_side_deg(deg: float, ratio: float) -> float:
-    """Return the field of view along a side that is `ratio` times as long."""
+    """Return the field of view along a side `ratio` times as long."""
     return math.degrees(2 * math.atan(ratio * math.tan(math.radians(deg) / 2)))
 
 
-@cache  # warns once for each video
+@cache  # warns once per video
 def _warn_upright(source: Path, across_deg: float, ratio: float) -> None:
     given = f"data.camera.horizontal_fov_deg={across_deg:g} is from left to right"
-    makes = f"makes {_other_side_deg(across_deg, ratio):.0f} from top to bottom"
-    turned = f"a camera of {across_deg:g} that was turned upright has {_other_side_deg(across_deg, 1 / ratio):.1f}"
-    log.warning("%s is taller than wide: %s and %s; %s", source, given, makes, turned)
+    makes = f"{_other_side_deg(across_deg, ratio):.0f} from top to bottom"
+    turned = f"{_other_side_deg(across_deg, 1 / ratio):.1f}"
+    log.warning(
+        "%s is upright: %s, %s. For a camera of %g degrees held upright, set it to %s",
+        source,
+        given,
+        makes,
+        across_deg,
+        turned,
+    )
 
 
-SHAPE_TOLERANCE = 0.01  # relative difference of width over height between two sizes of one camera
+SHAPE_TOLERANCE = 0.01  # relative difference of width / height between two sizes of one camera
 
 
 def _read_camera_file(
     path: Path, source: Path, height: int, width: int, frames: int | None, size: tuple[int, int] | None = None
 ) -> Intrinsics:
-    """Return intrinsics of a K file for images of this size; a JSON file may name the size that its K belongs to."""
+    """Return the intrinsics of a K file for images of this size."""
     K, of_size = read_K(path, frames), size or _read_camera_size(path)
     return fit_to_size(Intrinsics(K, *(of_size or (height, width))), source, height, width)
 
@@ -207,24 +208,25 @@ def _read_camera_size(path: Path) -> tuple[int, int] | None:
 
 
 def fit_to_size(known: Intrinsics, source: Path, height: int, width: int) -> Intrinsics:
-    """Return intrinsics for images of another size and the same shape. Raises DataError for another shape."""
+    """Return intrinsics scaled to another size. Raises DataError if the shape differs."""
     if (known.height, known.width) == (height, width):
         return known
     if abs(width / height * known.height / known.width - 1) > SHAPE_TOLERANCE:
-        expected = f"the shape of {known.width}x{known.height}, which the known camera has"
-        fix = f"use the images that this camera is of (colmap image_undistorter writes others, of {known.width}x"
-        fix += f"{known.height}), or give the camera of these images: `stadia camera {source} --fov DEGREES`"
+        expected = f"the shape of {known.width}x{known.height}, which the camera has"
+        fix = (
+            f"use the images of this camera, or set the camera of these images: `stadia camera {source} --fov DEGREES`"
+        )
         raise DataError(source, found=f"images of {width}x{height}", expected=expected, fix=fix)
     return known.resized(height, width)
 
 
 def camera_file_names(source: Path) -> list[Path]:
-    """Return where the camera of a video, an image or a folder of images may lie."""
+    """Return the possible camera files of a video, an image or a folder of images."""
     return [source / name if source.is_dir() else source.with_suffix(f".{name}") for name in K_FILE_NAMES]
 
 
 def find_camera_file(source: Path) -> Path | None:
-    """Return the camera's file beside a video or an image, or in a folder of images; None without one."""
+    """Return the camera file of a video, an image or a folder of images; None without one."""
     return next((path for path in camera_file_names(source) if path.is_file()), None)
 
 
@@ -240,27 +242,27 @@ def _require_K_file(source: Path, height: int, width: int) -> Path:
     found = find_camera_file(source)
     if found is None:
         name = camera_file_names(source)[0].name
-        expected = f"{name} beside it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
+        expected = f"{name} next to it, or data.camera.K_file, .focal_px, .focal_mm or .horizontal_fov_deg"
         raise DataError(source, found="no camera", expected=expected, fix=describe_camera_fix(source, height, width))
     return found
 
 
 def describe_camera_fix(source: Path, height: int, width: int) -> str:
-    """Return how to give the camera of images of this size, which has no file, and no map that determines it."""
+    """Return how to give the camera of images of this size."""
     phone_deg = find_phone_fov_deg(height, width)
     fix = (
-        f"set the field of view (a phone's main camera: data.camera.horizontal_fov_deg={phone_deg:.0f}), or write"
-        f" it down once: `stadia camera {source} --fov {phone_deg:.0f}`"
+        f"set the field of view, for a phone data.camera.horizontal_fov_deg={phone_deg:.0f},"
+        f" or save it: `stadia camera {source} --fov {phone_deg:.0f}`"
     )
     if source.suffix.lower() in IMAGE_SUFFIXES:
         return fix
     if (mapped := find_map(source)) is not None:
-        return f"{mapped.folder.name} cannot determine it, since the motion does not: {fix}"
-    return f"{fix}; `stadia map {source}` estimates it where the camera turns"
+        return f"{fix} (the motion in {mapped.folder.name} does not determine it)"
+    return f"{fix}; if the camera turns, `stadia map {source}` estimates it"
 
 
 def find_phone_fov_deg(height: int, width: int) -> float:
-    """Return the field of view of a phone's main camera from left to right, degrees, for images of this size.
+    """Return the horizontal field of view in degrees of a phone's main camera, for images of this size.
 
     Examples:
         >>> round(find_phone_fov_deg(1080, 1920)), round(find_phone_fov_deg(1920, 1080))
@@ -270,28 +272,29 @@ def find_phone_fov_deg(height: int, width: int) -> float:
 
 
 def read_K(path: Path, frames: int | None = None) -> NDArray[np.float64]:
-    """Read (3, 3), or (N, 3, 3) by frame, from text (3x3, or 9 numbers a line) or JSON (the same, or {"K": ...})."""
+    """Read K (3, 3), or one per frame (N, 3, 3), from text (3x3, or 9 numbers per line) or JSON (also {"K": ...})."""
     if path.suffix.lower() == ".json":
         stored = read_json(path)
         if isinstance(stored, dict) and "K" not in stored:
             found = f"keys {', '.join(map(repr, list(stored)[:4]))}" if stored else "no key"
-            fix = "rename it to K, or pass another program's file: stadia camera INPUT --calibration FILE"
-            raise DataError(path, found=found, expected="a key 'K', or the matrix alone", fix=fix)
+            fix = "rename it to K, or convert another program's file: stadia camera INPUT --calibration FILE"
+            raise DataError(path, found=found, expected="a key 'K', or only the matrix", fix=fix)
         values = stored["K"] if isinstance(stored, dict) else stored
         try:
             K = np.array(values, dtype=np.float64)
         except (TypeError, ValueError):
             K = np.empty(0)
     else:
-        lines = [line for line in read_lines(path, expected="K, 3x3 or 9 numbers a frame") if line.lstrip()[0] != "#"]
+        expected = "K, 3x3 or 9 numbers per frame"
+        lines = [line for line in read_lines(path, expected=expected) if line.lstrip()[0] != "#"]
         columns = len(lines[0].replace(",", " ").split()) if lines else 3
-        K = read_rows(path, columns if columns in (3, 9) else 3, "K, 3x3 or 9 numbers a frame")
+        K = read_rows(path, columns if columns in (3, 9) else 3, expected)
         K = K.reshape(-1, 3, 3) if columns == 9 else K
     if K.ndim != 3:
         return check_K(path, K)
     if len(K) == 1:
         return check_K(path, K[0])
     if frames is not None and len(K) != frames:
-        expected = f"one, or {frames} (one a frame)"
-        raise DataError(path, found=f"{len(K)} matrices", expected=expected, fix="give one K a frame, or one for all")
+        expected = f"one matrix, or {frames} (one per frame)"
+        raise DataError(path, found=f"{len(K)} matrices", expected=expected)
     return np.stack([check_K(f"{path}, frame {index}", matrix) for index, matrix in enumerate(K)])

@@ -1,4 +1,4 @@
-"""Stream the frames of a video file with bounded memory."""
+"""Stream the frames of a video file with limited memory."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ log = logging.getLogger(__name__)
 
 _COMMON = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 VIDEO_SUFFIXES = (*_COMMON, ".m4v", ".mpg", ".mpeg", ".ts", ".mjpeg", ".ogv", ".wmv", ".3gp")
-MAX_VIDEO_PIXELS = 1 << 25  # 8K video (7680x4320) is just below, and a header may claim any size
+MAX_VIDEO_PIXELS = 1 << 25  # just above 8K (7680x4320)
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,mjpeg,ogg,asf,flv,h264,hevc,m4v"
-"""Demuxers of FFmpeg for VIDEO_SUFFIXES. Playlists (hls, concat) are not among them: they open other files."""
+"""FFmpeg's demuxers for VIDEO_SUFFIXES, without playlists (hls, concat), which open other files."""
 
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS, "max_pixels": str(MAX_VIDEO_PIXELS)}
 MAX_VIDEO_BYTES = 1 << 44
 _MAX_BOXES = 1000
-_WHOLE = "a whole video file"
-_FRAME_THREADS_PIXELS = 1 << 23  # larger frames are decoded in slices: a thread for each frame keeps one more of them
-_MIN_GROWTH_PIXELS = 1 << 22  # of frames that may follow smaller ones, before the change of size is refused
+_WHOLE = "a complete video file"
+_FRAME_THREADS_PIXELS = 1 << 23  # larger frames are decoded in slices: a thread per frame keeps one more in memory
+_MIN_GROWTH_PIXELS = 1 << 22  # frames may always grow to this size before the change of size is refused
 _UNSURE = 0.05  # tolerance of a length in seconds: audio may be longer than video, and frame rates vary
 
 
 @dataclass(frozen=True, slots=True)
 class VideoFrame:
-    """One decoded frame. image: (H, W, 3) RGB, rotated upright as by players.  time_s: since the video's start."""
+    """A decoded frame. image: (H, W, 3) RGB, upright as in players.  time_s: since the start of the video."""
 
     index: int
     time_s: float
@@ -50,10 +50,9 @@ class VideoFrame:
 
 @contextmanager
 def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[Any, Any]]:
-    """Open the container and its video stream; FFmpeg's errors of opening become DataError, not those of the block.
+    """Open the container and its video stream; FFmpeg opens no URL and no other file.
 
-    FFmpeg opens nothing but this file: its name is no URL, and it is no list of other files. Raises DataError for
-    frames of more than MAX_VIDEO_PIXELS before one is decoded.
+    Raises DataError for files that FFmpeg refuses and for frames of more than MAX_VIDEO_PIXELS.
     """
     check_input_file(path, expected="a video", max_bytes=MAX_VIDEO_BYTES)
     with ExitStack() as opened:
@@ -67,25 +66,22 @@ def _open_stream(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[tuple[An
 
 
 def _open_container(path: Path, decoder: VideoDecoder) -> Any:
-    """Open a file; a GPU decodes the codecs that it supports, and the processor all others.
-
-    Raises ConfigError where there is no such GPU.
-    """
+    """Open a file. A GPU decodes only the codecs that it supports. Raises ConfigError if there is no GPU."""
     source, settings = f"file:{path}", {"options": _OPTIONS, "metadata_errors": "replace"}
     if decoder == "cpu":
         return av.open(source, **settings)
     try:
         return av.open(source, **settings, hwaccel=HWAccel(decoder, allow_software_fallback=True))
     except av.FFmpegError as error:
-        av.open(source, **settings).close()  # the file itself can be opened
-        found = f"{decoder}, and no GPU that decodes video ({error.strerror})"
-        fix = "leave it out: the processor decodes"
+        av.open(source, **settings).close()  # raises if the file itself is the cause
+        found = f"{decoder}, but no GPU that decodes video ({error.strerror})"
+        fix = "remove the option to decode on the processor"
         raise ConfigError("data.video_decoder", found=found, expected="a GPU with NVDEC", fix=fix) from error
 
 
 @contextmanager
 def _name_decoder_errors(path: Path) -> Iterator[None]:
-    """Turn errors of FFmpeg, and of what reads its frames, into DataError. Never yield a frame inside of it."""
+    """Turn FFmpeg's errors into DataError. Never yield a frame inside of it."""
     with name_parser_errors(path, expected=_WHOLE):
         try:
             yield
@@ -94,13 +90,13 @@ def _name_decoder_errors(path: Path) -> Iterator[None]:
 
 
 def _limit_frames(path: Path, stream: Any) -> None:
-    """Raise DataError for a stream of larger frames than are read, and refuse those frames that its header hides."""
+    """Raise DataError if frames are too large, and make FFmpeg refuse larger frames than the header states."""
     if stream.codec_context is None:
         fix = "convert it: ffmpeg -i IN out.mp4"
-        raise DataError(path, found="a video of an unknown codec", expected="one that FFmpeg decodes", fix=fix)
+        raise DataError(path, found="a video of an unknown codec", expected="a codec of FFmpeg", fix=fix)
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MAX_VIDEO_PIXELS:
-        found, expected = f"{width}x{height} pixels", f"at most {MAX_VIDEO_PIXELS} pixels a frame"
+        found, expected = f"{width}x{height} pixels", f"at most {MAX_VIDEO_PIXELS} pixels per frame"
         raise DataError(path, found=found, expected=expected, fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT")
     largest = min(MAX_VIDEO_PIXELS, max(2 * width * height, _MIN_GROWTH_PIXELS)) if width * height else MAX_VIDEO_PIXELS
     stream.codec_context.options = {"max_pixels": str(largest)}
@@ -108,24 +104,22 @@ def _limit_frames(path: Path, stream: Any) -> None:
 
 
 def _make_decode_error(path: Path, error: Exception) -> DataError:
-    """Return the error for a file that FFmpeg refuses, with its cause and a fix."""
     found = f"a video that cannot be decoded ({getattr(error, 'strerror', error)})"
     fix = "copy it again, or convert it: ffmpeg -i IN out.mp4"
     boxes = _list_mp4_boxes(path)
     if path.stat().st_size == 0:
         found, fix = "an empty file", "copy it again"
     elif "ftyp" in boxes and "moov" not in boxes:
-        found = "an mp4 that cannot be decoded: it was cut off before its index (moov), which is at its end"
-        rebuild = "untrunc, with a whole file of the same camera, rebuilds the index"
-        fix = f"copy it again; if the camera itself was cut off: {rebuild}"
+        found = "an mp4 without its index (moov), which is at its end: the file was cut off"
+        fix = "copy it again; if the camera was cut off, untrunc rebuilds the index from a complete file of the camera"
     elif not boxes and isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):
-        found = f"a file that cannot be decoded: it is of no video format that is read ({_FORMATS})"
+        found = f"a file that is not a video of a known format ({_FORMATS})"
         fix = "check that it is a video, or copy it again"
     return DataError(path, found=found, expected=_WHOLE, fix=fix)
 
 
 def _list_mp4_boxes(path: Path) -> list[str]:
-    """Return the box types of an mp4 or mov; none where it does not start as one."""
+    """Return the box types of an mp4 or mov; empty for another file."""
     kinds: list[str] = []
     with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as file:
         while len(kinds) < _MAX_BOXES:
@@ -137,20 +131,20 @@ def _list_mp4_boxes(path: Path) -> list[str]:
             size = int.from_bytes(header[:4], "big")
             if size == 1:
                 size = max(int.from_bytes(header[8:16], "big"), 16)
-            if size == 0 or size > MAX_VIDEO_BYTES:  # the box extends to the end, or beyond
+            if size == 0 or size > MAX_VIDEO_BYTES:  # the box extends to the end
                 break
             file.seek(max(size, 8) - len(header), 1)
     return kinds
 
 
 def count_indexed_frames(path: Path) -> int | None:
-    """Return the number of frames in the file's header; None without it."""
+    """Return the number of frames by the file's header; None if it has none."""
     with _open_stream(path) as (_, stream):
         return stream.frames or None
 
 
 def estimate_frame_count(path: Path) -> int | None:
-    """Return `count_indexed_frames`, else an estimate from duration and frame rate; None without them."""
+    """Return the number of frames by the header, or estimated from duration and frame rate; None without them."""
     with _open_stream(path) as (container, stream):
         if stream.frames or not (container.duration and stream.average_rate):
             return stream.frames or None
@@ -159,10 +153,10 @@ def estimate_frame_count(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """What a video's header and its first frame state.
+    """Content of a video's header and size of its first frame.
 
-    frames: as indexed, else estimated from the duration; None without both.
-    height, width: pixels of the upright first frame.  rate_hz: mean frame rate; None without one.
+    frames: from the index or the duration, if it has them.
+    height, width: pixels of the upright first frame.  rate_hz: mean frame rate, if known.
     """
 
     frames: int | None
@@ -172,19 +166,19 @@ class VideoHeader:
 
 
 def read_video_header(path: Path) -> VideoHeader:
-    """Read a video's header, decode its first frame, and check that its second half is there. Raises DataError."""
+    """Read a video's header and first frame, and check that its second half exists. Raises DataError."""
     height, width = next(stream_video(path)).image.shape[:2]
     return VideoHeader(estimate_frame_count(path), height, width, read_frame_rate_hz(path))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the texts that a camera wrote into its file, of the container and of the video. Raises DataError."""
+    """Return the texts that a camera wrote into its file. Raises DataError."""
     with _open_stream(path) as (container, stream):
         return {**container.metadata, **stream.metadata}
 
 
 def read_frame_rate_hz(path: Path) -> float | None:
-    """Return the mean frame rate by the header; None where it has none."""
+    """Return the mean frame rate by the header; None if it has none."""
     with _open_stream(path) as (_, stream):
         return float(stream.average_rate) if stream.average_rate else None
 
@@ -197,12 +191,12 @@ def count_lost_frames(path: Path, decoded: int) -> int:
 
 
 def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFrame]:
-    """Yield every whole frame in order; the number of lost frames of a truncated or damaged file is logged.
+    """Yield every complete frame in order, and log how many frames are lost.
 
-    decoder: "cuda" decodes on a GPU (NVDEC) and copies the frames from there.
+    decoder: "cuda" decodes on a GPU (NVDEC).
 
-    Raises DataError where the file is not a video, or where less than half of it can be decoded. If the file's index
-    shows that, nothing is decoded before. Raises ConfigError for a decoder that this machine does not have.
+    Raises DataError if the file is not a video, or if less than half of it can be decoded; before decoding if its
+    index shows that. Raises ConfigError if the machine lacks the decoder.
     """
     _check_middle(path)
     decoded = 0
@@ -222,11 +216,11 @@ def stream_video(path: Path, decoder: VideoDecoder = "cpu") -> Iterator[VideoFra
             decoded += 1
     lost = count_lost_frames(path, decoded)
     if decoded <= lost:
-        start = f", or train on its whole start: ffmpeg -i IN -frames:v {decoded} start.mp4" if decoded > 1 else ""
-        expected = f"{decoded + lost}, as in the file's header" if lost else "some"
+        start = f", or train on its start: ffmpeg -i IN -frames:v {decoded} start.mp4" if decoded > 1 else ""
+        expected = f"{decoded + lost}, as in the header" if lost else "some"
         raise _make_length_error(path, f"{decoded} frames", expected, start)
     if lost:
-        log.warning("%s: %d of %d frames are lost, the file was cut off or is damaged", path, lost, decoded + lost)
+        log.warning("%s: %d of %d frames are lost: the file is truncated or damaged", path, lost, decoded + lost)
 
 
 def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
@@ -241,19 +235,15 @@ def _take_undamaged(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoF
 
 
 def stream_selected(path: Path, wanted: Collection[int]) -> Iterator[VideoFrame]:
-    """Yield the frames of these indices alone, up to the last: the others are decoded, and not converted.
-
-    It ends early where the file is truncated or damaged: `stream_video` logs that.
-    """
+    """Yield only the frames with these indices; fewer if the file is truncated or damaged."""
     with _open_stream(path) as (container, stream):
         yield from _take_undamaged(path, _decode_frames(path, container, stream, wanted=wanted))
 
 
 def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
-    """Yield frames from the last key frame before this share of the video on, without decoding earlier ones.
+    """Yield frames from the last key frame before this share of the video.
 
-    Indices are computed from times, so they are exact only at a constant frame rate. They end where the file is
-    truncated or damaged, which is logged.
+    Indices are computed from times, so they are exact only at a constant frame rate. A damaged end is logged.
     """
     with _open_stream(path) as (container, stream):
         index = -1
@@ -261,7 +251,7 @@ def stream_segment(path: Path, share: float) -> Iterator[VideoFrame]:
             index = frame.index
             yield frame
         if index + 1 < (1 - _UNSURE) * (estimate_frame_count(path) or 0):
-            log.warning("%s: no frames after %.0f %% of it, the file was cut off or is damaged", path, 100 * share)
+            log.warning("%s: no frames after %.0f %% of it: the file is truncated or damaged", path, 100 * share)
 
 
 def _read_start_s(stream: Any) -> float:
@@ -271,10 +261,10 @@ def _read_start_s(stream: Any) -> float:
 def _decode_frames(
     path: Path, container: Any, stream: Any, *, from_share: float | None = None, wanted: Collection[int] | None = None
 ) -> Iterator[VideoFrame]:
-    """Yield upright frames of one size. Damaged frames are left out with their index.
+    """Yield upright frames of one size. Damaged frames are left out, with their index.
 
-    from_share: start at the last key frame before this share of the video, with indices computed from times.
-    wanted: indices of the frames that are converted; None for all.
+    from_share: start at the last key frame before this share, with indices computed from times.
+    wanted: indices of the frames to convert; None for all.
     """
     last = None if wanted is None else max(wanted, default=-1)
     by_time = from_share is not None
@@ -284,7 +274,7 @@ def _decode_frames(
     for count, frame in enumerate(container.decode(stream)):
         if last is not None and count > last:
             return
-        if frame.is_corrupt:  # the decoder filled it from its neighbors
+        if frame.is_corrupt:
             continue
         if start is None:
             start = _read_start_s(stream) if by_time else frame.time or 0.0
@@ -296,20 +286,20 @@ def _decode_frames(
         time_s = count / rate if frame.time is None else frame.time - start
         index = round(time_s * rate) if by_time else count
         if image.shape != size:
-            found, fix = f"{image.shape[1]}x{image.shape[0]}", "split the video where its size changes"
+            found, fix = f"{image.shape[1]}x{image.shape[0]}", "split the video at the change of its size"
             raise DataError(f"{path}, frame {index}", found=found, expected=f"{size[1]}x{size[0]} as before", fix=fix)
         yield VideoFrame(index, time_s, image)
 
 
 def _check_middle(path: Path) -> None:
-    """Raise DataError before decoding where the second half of the index is not in the file."""
+    """Raise DataError before decoding if the file lacks the second half of its frames."""
     with _open_stream(path) as (container, stream), _name_decoder_errors(path):
         if not (stream.frames and stream.duration):
             return
         container.seek(stream.duration // 2 + (stream.start_time or 0), stream=stream)
         packet = next(container.demux(stream), None)
         if packet is None or not packet.size:
-            raise _make_length_error(path, "less than half of its frames", f"{stream.frames}, as in its header")
+            raise _make_length_error(path, "less than half of its frames", f"{stream.frames}, as in the header")
 
 
 def _make_length_error(path: Path, found: str, expected: str, otherwise: str = "") -> DataError:
@@ -320,7 +310,7 @@ _SAMPLED_BYTES = 1 << 20
 
 
 def hash_video(path: Path) -> str:
-    """Return a hash of the file's size and of its start, middle and end."""
+    """Return a hash of a file's size, start, middle and end."""
     with open_input(path, expected="a video", max_bytes=MAX_VIDEO_BYTES) as stream:
         size = stream.seek(0, os.SEEK_END)
         digest = hashlib.blake2b(str(size).encode(), digest_size=16)
@@ -331,10 +321,7 @@ def hash_video(path: Path) -> str:
 
 
 def hash_source(source: Path) -> str:
-    """Return `hash_video` of a video file; of a folder a hash of the names and sizes of its images.
-
-    It is computed once for each time of change.
-    """
+    """Return `hash_video` of a video file, or a hash of names and sizes of a folder's images; cached until a change."""
     return _hash_source(source, source.stat().st_mtime_ns)
 
 

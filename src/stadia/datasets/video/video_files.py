@@ -1,12 +1,11 @@
 """Read a user's video or folder of images with its camera (docs/how-to/own-data.md).
 
-A video file is decoded whole into the cache, or in a few segments into memory for checks of the data.
+A video is decoded whole into the cache, or for checks in a few segments into memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -52,22 +51,17 @@ from stadia.files.atomic_files import write_json
 from stadia.files.input_files import name_parser_errors
 from stadia.files.json_files import read_json
 
-log = logging.getLogger(__name__)
-
 _REWRITE = "delete the file; it will be written again"
 
 SEGMENTS = 4
-MAX_KEPT, MAX_DECODED = 32, 160  # maximum frames of a segment: kept as in training, and decoded to select those
-MAX_SIDE_PX = 1280  # pixels; larger frames are reduced with their camera; four segments then take at most 350 MB
-PHONE_FOV_DEG = 69  # field of view of a phone's main camera (26 mm of 36 mm), longer side
-K_FILE_NAMES = ("K.txt", "K.json")  # in the folder of images, or STEM.K.txt beside the video
+MAX_KEPT, MAX_DECODED = 32, 160  # largest number of frames of a segment, kept and decoded
+MAX_SIDE_PX = 1280  # of frames in memory: four segments then take at most 350 MB
 
 
 class OwnVideo(DatasetFormat):
     """One recording from a video file, or a folder of images in natural order.
 
-    A video file is decoded once into the cache; later openings decode nothing. Images of a folder stay in place.
-    `recording.selection` lists the kept frames and the reasons for dropping others.
+    A video file is decoded once into the cache. `recording.selection` lists kept frames and why others were dropped.
     """
 
     layout = "a video file, or a folder of png or jpg images"
@@ -84,11 +78,10 @@ class OwnVideo(DatasetFormat):
         return [open_frames(VideoFile(f"video/{path.stem}", path), options, progress)]
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return segments spread over a video, each a recording; for a short video one, from its start.
+        """Return segments spread over a video, each a recording; one segment for a short video.
 
-        Of a folder with few images all are examined. A video with a pose or a K for each frame has one segment too,
-        since frame numbers after a seek are inexact.
-        Raises DataError where the file cannot be decoded or no camera is known.
+        A video with a pose or a K per frame has one segment, because frame numbers after a seek are inexact. All
+        images of a small folder are examined. Raises DataError if decoding fails, or no camera is known.
         """
         if not path.is_file():
             return _sample_folder(path, options)
@@ -103,7 +96,7 @@ class OwnVideo(DatasetFormat):
             frames = stream_segment(path, number / SEGMENTS)
             start = next(frames, None)
             if start is None or start.index <= last_index:
-                continue  # truncated before this, or no key frame since the last segment
+                continue  # the file is truncated, or has no key frame since the last segment
             segment = read_segment(f"{name} from {start.time_s:.0f} s", chain([start], frames), camera, options)
             found.append(segment)
             last_index = segment.last_decoded
@@ -111,9 +104,9 @@ class OwnVideo(DatasetFormat):
 
 
 def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Recording:
-    """Return a segment of a video file, from the last key frame before this share of it; all of a short one.
+    """Return a segment that starts at the last key frame before this share of a video; all of a short video.
 
-    Raises DataError where nothing can be decoded there, or no camera is known.
+    Raises DataError if nothing can be decoded there, or no camera is known.
     """
     first, total = next(stream_video(path)), estimate_frame_count(path)
     height, width = first.image.shape[:2]
@@ -123,7 +116,7 @@ def sample_segment(path: Path, options: SourceOptions, share: float = 0.5) -> Re
     start = next(frames, None)
     if start is None:
         found, fix = f"no frame at {share:.0%} of it", "copy the file again"
-        raise DataError(path, found=found, expected="a whole video file", fix=fix)
+        raise DataError(path, found=found, expected="a complete video file", fix=fix)
     return read_segment(f"video/{path.stem}", chain([start], frames), camera, options)
 
 
@@ -135,7 +128,7 @@ class FileVideo(StoredRecording):
     has_stride: bool = True
 
     def masks(self, index: int, side: str = LEFT) -> RoadMasks | None:
-        """Return masks at the stored size; mask files have the size of the filmed frames."""
+        """Return masks of the filmed frame at the stored size."""
         if self.mask_reader is None:
             return None
         height, width = self.filmed_size
@@ -164,7 +157,7 @@ def _open_folder(path: Path, options: SourceOptions, progress: ReportProgress | 
 
 
 def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
-    """Return segments of a folder of many images whose stride is not given, since selection by motion reads each."""
+    """Return segments of a folder of many images, because automatic selection would read each image."""
     every = _list_frames(path, options)
     if options.stride != "auto" or options.poses is not None or len(every) <= SEGMENTS * MAX_DECODED:
         selection = select_images(every, options.stride, options.cache)
@@ -190,7 +183,7 @@ def _sample_folder(path: Path, options: SourceOptions) -> list[Recording]:
 
 
 def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
-    """Return every image of a folder."""
+    """Return all images of a folder."""
     images = list_images(path)
     check_one_kind(images)
     frames = len(images)
@@ -207,7 +200,7 @@ def _list_frames(path: Path, options: SourceOptions) -> ImageRecording:
 def select_images(
     every: ImageRecording, stride: int | Literal["auto"], cache: CacheConfig, progress: ReportProgress | None = None
 ) -> FrameSelection:
-    """Return the selected frames. Selection by motion reads every image and is cached; a given stride reads none."""
+    """Return the selected frames; automatic selection reads every image and is cached."""
     if stride != "auto":
         kept = list(range(0, len(every), stride))
         return FrameSelection(kept, skipped=len(every) - len(kept))
@@ -227,27 +220,26 @@ def select_images(
 class FrameSource:
     """Frames of a file that are decoded once into the cache.
 
-    name: of the recording.
-    path: the file or folder, for messages.
+    name: of the recording.  path: of the file or folder, for messages.
     """
 
     name: str
     path: Path
 
     def hash_content(self) -> str:
-        """Return a hash of what is decoded."""
+        """Return a hash of the content."""
         raise NotImplementedError
 
     def stream(self, options: SourceOptions) -> Iterator[VideoFrame]:
-        """Yield every frame in order. Raises DataError where it is damaged."""
+        """Yield every frame in order. Raises DataError if it is damaged."""
         raise NotImplementedError
 
     def estimate_count(self) -> int | None:
-        """Return the number of frames that the file names; None where it names none."""
+        """Return the number of frames by the header; None if it has none."""
         raise NotImplementedError
 
     def count_lost(self, decoded: int) -> int:
-        """Return how many frames are missing at the end, of those that the file names; 0 where that is refused."""
+        """Return how many frames are missing at the end."""
         return 0
 
     def read_camera(self, options: SourceOptions, height: int, width: int, frames: int | None = None) -> UserCamera:
@@ -255,7 +247,7 @@ class FrameSource:
         raise NotImplementedError
 
     def describe_lens(self, options: SourceOptions) -> tuple[str, ...]:
-        """Return what of a lens determines the decoded frames; empty for a pinhole."""
+        """Return what identifies the removed distortion; empty for a pinhole."""
         raise NotImplementedError
 
     def sample(self, options: SourceOptions) -> VideoSegment:
@@ -291,7 +283,7 @@ class VideoFile(FrameSource):
 
 
 def open_frames(source: FrameSource, options: SourceOptions, progress: ReportProgress | None) -> FileVideo:
-    """Open the recording of a file; its kept frames are decoded into the cache first where they are not there."""
+    """Open the recording of a file, after decoding its kept frames into the cache if they are missing."""
     content, lens_key = source.hash_content(), source.describe_lens(options)
     stem = make_store_stem(source.name, "video", *_selection_key(options.stride), options.size, content, *lens_key)
     info_file = find_cache_folder(options.cache) / f"{stem}.json"
@@ -299,7 +291,7 @@ def open_frames(source: FrameSource, options: SourceOptions, progress: ReportPro
     with lock_beside(info_file):
         if not (info_file.exists() and stored.exists() and name_sums(stored).exists()):
             first = next(source.stream(options)).image
-            lens = source.read_camera(options, *first.shape[:2])  # a wrong one is reported before hours of decoding
+            lens = source.read_camera(options, *first.shape[:2])  # reports a wrong camera before decoding
             write_json(info_file, _decode(source, stored, first.shape[:2], options, lens, progress))
     with name_parser_errors(info_file, expected="the record of a decoded video", fix=_REWRITE):
         info = read_json(info_file)
@@ -329,9 +321,9 @@ def _decode(
     camera: UserCamera,
     progress: ReportProgress | None,
 ) -> dict[str, object]:
-    """Decode the kept frames into a store; return the content of the JSON file beside it.
+    """Decode the kept frames into a store; return the content of its JSON file.
 
-    Raises StadiaError before decoding where the disk cannot hold all frames that may be kept.
+    Raises StadiaError before decoding if the disk may be too small.
     """
     chooser, times_s, total = FrameSelector(options.stride), list[float](), source.estimate_count()
     selection = chooser.selection
@@ -364,7 +356,7 @@ def _selection_key(stride: int | Literal["auto"]) -> tuple[object, ...]:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class VideoSegment(CalibratedRecording):
-    """Consecutive frames of a video, in memory; `last_decoded` is the number of its last frame, kept or not."""
+    """Consecutive frames of a video in memory; `last_decoded` is the number of the last one, even if dropped."""
 
     images: list[NDArray[np.uint8]]
     last_decoded: int

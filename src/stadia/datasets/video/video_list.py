@@ -1,7 +1,4 @@
-"""Read many videos as one data set: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md).
-
-Each video has its own size and camera. A CSV also names its rig, masks, track, split and place.
-"""
+"""Read many videos as one data set: a folder, a glob, a text file of paths, or a CSV (docs/how-to/many-videos.md)."""
 
 from __future__ import annotations
 
@@ -37,11 +34,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 ResultT = TypeVar("ResultT")
 
-MAX_VIDEOS = 1_000_000  # rows of a list: a thousand hours in pieces of a minute are 60,000
-MAX_THREADS = 8  # videos that are opened at once: FFmpeg decodes each in threads of its own
-MAX_SAMPLED = 16  # videos whose segments `stadia check` decodes, spread over the list: one takes about a second
+MAX_VIDEOS = 1_000_000
+MAX_THREADS = 8  # videos opened at once; FFmpeg has its own threads for each
+MAX_SAMPLED = 16  # videos of which `stadia check` decodes a segment, about a second each
 COLUMNS = ("video", "name", "camera", "rig", "masks", "track", "split", "place")
-_EXPECTED = f"a list of videos: columns {', '.join(COLUMNS)}, of which only video is required"
+_EXPECTED = f"a list of videos with the column video, and optionally {', '.join(COLUMNS[1:])}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +47,11 @@ class VideoEntry:
 
     name: unique in the list.
     path: a video file, a folder of images, or a recording of the stadia layout.
-    camera: its own camera; None = that of the data set, or the file beside it.
-    rig: name of the mount; videos of one rig have one camera height.
-    masks: folder of its masks.  track: camera-to-world poses, a KITTI row a frame.
-    split: "train", "val", "test" or another name; "" without.
-    place: videos of one place show the same things; "" = each is its own.
+    camera: None for the camera of the data set, or of the file next to the video.
+    rig: name of the mount; videos of one rig share a camera height.
+    masks: folder of masks.  track: camera-to-world poses, one KITTI row per frame.
+    split: "train", "val", "test" or another name, or "".
+    place: videos of one place show the same things; "" if it is unique.
     """
 
     name: str
@@ -68,10 +65,7 @@ class VideoEntry:
 
 
 class VideoList(DatasetFormat):
-    """Many videos: a folder of videos, a quoted glob, a .txt with a path a line, or a .csv with a row a video.
-
-    Videos are opened in parallel. With `data.damaged=skip` a video that cannot be opened is left out with a warning.
-    """
+    """Many videos, opened in parallel: a folder, a quoted glob, a .txt of paths, or a .csv with one row per video."""
 
     layout = "a folder, a glob or a list (.txt, .csv with a column video) of videos"
     options = frozenset({"camera", "stride", "frame_rate_hz", "video_decoder", "damaged"})
@@ -96,7 +90,7 @@ class VideoList(DatasetFormat):
         return read_entries(path)
 
     def complete(self, recording: Recording, entry: VideoEntry) -> Recording:
-        """Return an opened video with what the data set states of it."""
+        """Return an opened video with further facts of its data set."""
         return recording
 
     def open(self, path: Path, options: SourceOptions, progress: ReportProgress | None = None) -> list[Recording]:
@@ -108,11 +102,11 @@ class VideoList(DatasetFormat):
         return list(open_all(path, entries, open_one, damaged=options.damaged).values())
 
     def sample(self, path: Path, options: SourceOptions) -> list[Recording]:
-        """Return a segment from the middle of at most MAX_SAMPLED videos, spread over the list."""
+        """Return a segment from the middle of up to MAX_SAMPLED videos, spread over the list."""
         entries = select_entries(self.list_entries(path), options.recordings, path)
         sampled = np.unique(np.linspace(0, len(entries) - 1, min(MAX_SAMPLED, len(entries))).astype(int))
         if len(sampled) < len(entries):
-            log.warning("%s: %d of %d videos are checked, spread over the list", path, len(sampled), len(entries))
+            log.warning("%s: checking %d of %d videos, spread over the list", path, len(sampled), len(entries))
 
         def sample_one(entry: VideoEntry) -> Recording:
             if not entry.path.is_file():
@@ -124,7 +118,7 @@ class VideoList(DatasetFormat):
         return list(open_all(path, chosen, sample_one, damaged=options.damaged).values())
 
     def splits(self, path: Path) -> dict[str, list[str]]:
-        """Return the column `split`."""
+        """Return the names of the videos by the column `split`."""
         if not (path.suffix.lower() == ".csv" and path.is_file()):
             return {}
         splits: dict[str, list[str]] = {}
@@ -132,8 +126,9 @@ class VideoList(DatasetFormat):
             splits.setdefault(entry.split, []).append(entry.name)
         without = splits.pop("", [])
         if splits and without:
-            found, expected = f"no split of '{without[0]}' ({len(without)} such videos)", "a split of each, or of none"
-            raise DataError(path, found=found, expected=expected, fix="fill the column split, or remove it")
+            found = f"no split for '{without[0]}' ({len(without)} such videos)"
+            fix = "fill the column split"
+            raise DataError(path, found=found, expected="a split for all videos or for none", fix=fix)
         return splits
 
 
@@ -141,9 +136,9 @@ class VideoList(DatasetFormat):
 
 
 def read_entries(path: Path) -> list[VideoEntry]:
-    """Return the videos of a folder, a glob or a list, in its order. Raises DataError without any, or for a wrong row.
+    """Return the videos of a folder, a glob or a list, in its order. Relative paths start at the folder of the list.
 
-    Decodes nothing. Relative paths of a list are relative to its folder.
+    Raises DataError for an empty or wrong list.
     """
     if path.is_file() and path.suffix.lower() == ".csv":
         entries = _read_table(path)
@@ -165,7 +160,7 @@ def read_entries(path: Path) -> list[VideoEntry]:
 
 
 def select_entries(entries: Sequence[VideoEntry], names: Sequence[str], path: Path) -> list[VideoEntry]:
-    """Return the selected entries in the order of the list; all of them without a selection."""
+    """Return the selected entries in the order of the list; all without names."""
     chosen = set(select_names([entry.name for entry in entries], names, path))
     return [entry for entry in entries if entry.name in chosen]
 
@@ -183,10 +178,10 @@ def _has_images(folder: Path) -> bool:
 
 
 def _list_folder(path: Path) -> list[Path]:
-    """Return the video files in a folder and in folders of it; none of a folder that holds images itself."""
+    """Return the video files in a folder and its subfolders; none if the folder holds images."""
     files = list[Path]()
     for entry in sorted(path.iterdir(), key=natural_sort_key):
-        with contextlib.suppress(OSError):  # a folder of another user, such as lost+found
+        with contextlib.suppress(OSError):  # unreadable folders such as lost+found
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
@@ -200,7 +195,7 @@ def _list_folder(path: Path) -> list[Path]:
 
 
 def _read_paths(path: Path) -> Iterable[tuple[int, str]]:
-    """Yield line number and text of each line that is neither blank nor a comment."""
+    """Yield line number and text of each line that is not blank or a comment."""
     lines = enumerate(map(str.strip, read_text(path, expected="a path a line").splitlines()), start=1)
     return ((number, line) for number, line in lines if line and not line.startswith("#"))
 
@@ -215,13 +210,12 @@ def _find_videos(path: Path) -> list[Path]:
 
 
 def _join_path(list_file: Path, row: int, text: str) -> Path:
-    """Return a path of a row, relative to the list. Raises DataError for one that does not exist."""
-    found = "no such file or folder"
+    """Return a path of a row, relative to the list. Raises DataError if it does not exist."""
     with contextlib.suppress(OSError, ValueError):
         path = list_file.parent / expand_home(text)
         if path.exists():
             return path
-    raise DataError(f"{list_file}, row {row}", found=f"'{text[:200]}', {found}", expected="a path")
+    raise DataError(f"{list_file}, row {row}", found=f"'{text[:200]}', which does not exist", expected="a path")
 
 
 def _name_of(file: Path, root: Path) -> str:
@@ -235,9 +229,8 @@ def _read_table(path: Path) -> list[VideoEntry]:
         raise DataError(path, found=f"{len(rows)} videos", expected=f"at most {MAX_VIDEOS}", fix="split the list")
     columns = [(name or "").strip() for name in (rows[0] if rows else ())]
     if rows and (wrong := [name for name in columns if name not in COLUMNS]):
-        fix = (
-            f"did you mean '{near}'?" if (near := find_nearest_name(wrong[0], list(COLUMNS))) else "rename or remove it"
-        )
+        near = find_nearest_name(wrong[0], list(COLUMNS))
+        fix = f"did you mean '{near}'?" if near else "rename or remove it"
         raise DataError(path, found=f"a column '{wrong[0]}'", expected=_EXPECTED, fix=fix)
     entries = []
     for number, row in enumerate(rows, start=2):
@@ -264,7 +257,7 @@ def _read_table(path: Path) -> list[VideoEntry]:
 
 def _check_name(path: Path, row: int, name: str) -> str:
     """Return a name that can be a folder of predictions."""
-    parts = [part for part in name.split("/") if part != ".."]  # of a video outside the folder of its list
+    parts = [part for part in name.split("/") if part != ".."]  # for videos outside the list's folder
     if not parts or any(not part or part == "." or "\\" in part for part in parts):
         fix = "fill the column name"
         raise DataError(f"{path}, row {row}", found=f"the name '{name[:80]}'", expected="words joined by /", fix=fix)
@@ -272,7 +265,7 @@ def _check_name(path: Path, row: int, name: str) -> str:
 
 
 def _parse_camera(path: Path, row: int, text: str) -> CameraConfig | None:
-    """Return the camera of a cell: `horizontal_fov_deg=69`, `focal_px=700`, `estimate`, or a file with K."""
+    """Return the camera of a cell: `horizontal_fov_deg=69`, `focal_px=700`, `estimate`, or a K file."""
     if not text:
         return None
     if text == "estimate":
@@ -296,7 +289,7 @@ def _own_options(entry: VideoEntry, options: SourceOptions) -> SourceOptions:
 
 
 def open_entry(entry: VideoEntry, options: SourceOptions, progress: ReportProgress | None = None) -> Recording:
-    """Open one video of a list. Raises the errors of opening it."""
+    """Open one video of a list."""
 
     def report(_: str, done: int, total: int | None) -> None:
         if progress is not None:
@@ -309,7 +302,7 @@ def open_entry(entry: VideoEntry, options: SourceOptions, progress: ReportProgre
 
 
 def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
-    """Return the recording with the name, place, rig, masks and track of its entry."""
+    """Return the recording with name, place, rig, masks and track of its entry."""
     recording.name = entry.name
     recording.mount = entry.rig or recording.mount
     if entry.masks is not None:
@@ -324,9 +317,9 @@ def describe_recording(recording: Recording, entry: VideoEntry) -> Recording:
 def open_all(
     path: Path, entries: Sequence[VideoEntry], open_one: Callable[[VideoEntry], ResultT], *, damaged: str
 ) -> dict[str, ResultT]:
-    """Open every video in parallel; return what was opened by name, in the order of the list.
+    """Open every video in parallel; return the results by name, in the order of the list.
 
-    damaged: "stop" raises one DataError that names the damaged videos, "skip" leaves them out with a warning each.
+    damaged: "stop" raises one DataError for all damaged videos, "skip" leaves them out with a warning.
     """
     opened: dict[str, ResultT] = {}
     faults: dict[str, StadiaError] = {}
@@ -348,9 +341,9 @@ def open_all(
             raise next(iter(faults.values()))
         named = "; ".join(f"{name}: {fault.found}" for name, fault in [*faults.items()][:3])
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        found = f"{len(faults)} of {len(entries)} videos that cannot be opened ({named}{more})"
+        found = f"{len(faults)} of {len(entries)} videos cannot be opened ({named}{more})"
         fix = "copy them again, or set data.damaged=skip; `stadia data survey` lists all"
         raise DataError(path, found=found, expected="videos that can be decoded, each with a camera", fix=fix)
     for name, fault in faults.items():
-        log.warning("%s: left out, found %s", name, fault.found)
+        log.warning("%s is left out: %s", name, fault.found)
     return opened

@@ -1,4 +1,4 @@
-"""Read what `stadia map` wrote beside a video or a folder of images: camera, path, static parts."""
+"""Read what `stadia map` wrote next to a video or a folder of images: camera, path, static parts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REMAKE = "make it again: stadia map VIDEO"
 
 
 class MapLens(FileEntry):
-    """A lens that frames were undistorted by before they were mapped, see `lens_distortion.DistortedCamera`."""
+    """A lens whose distortion was removed from the frames before they were mapped, see `DistortedCamera`."""
 
     K: Matrix
     model: str
@@ -41,12 +41,12 @@ class MapLens(FileEntry):
 
 
 class MapCamera(FileEntry):
-    """The camera of a map, for the frames as filmed, or undistorted where their lens was given.
+    """The camera of a map, for the frames that were mapped.
 
-    origin: "given", "estimated", "uncertain" where it is not claimed, or "assumed" where the motion determines none.
+    origin: "given", "estimated", "uncertain", or "assumed" if the motion does not determine it.
     distortion: k1, k2, p1, p2 of OpenCV.
-    intervals_95: low and high of focal_px, center_x_px, center_y_px, k1, k2; empty where the camera was given.
-    filmed: the lens that the frames were undistorted by; None where they were mapped as filmed.
+    intervals_95: low and high of focal_px, center_x_px, center_y_px, k1, k2; empty for a given camera.
+    filmed: the lens whose distortion was removed before; None if the frames were mapped as filmed.
     """
 
     origin: str
@@ -60,7 +60,7 @@ class MapCamera(FileEntry):
 
     @property
     def is_determined(self) -> bool:
-        """Return whether the focal length is known, given or by the motion."""
+        """Return whether the focal length was given, or is determined by the motion."""
         return self.origin in ("given", "estimated")
 
     @property
@@ -71,10 +71,7 @@ class MapCamera(FileEntry):
 
     @property
     def lens(self) -> DistortedCamera | None:
-        """Return the lens of the frames as filmed; None where it moves no corner by MIN_CORNER_SHIFT_PX.
-
-        It is the one that the frames were undistorted by before they were mapped, or the one that the map found.
-        """
+        """Return the lens of the filmed frames; None if it moves no corner by MIN_CORNER_SHIFT_PX."""
         if self.filmed is not None:
             K = np.array(self.filmed.K)
             return DistortedCamera(K, self.filmed.model, np.array(self.filmed.coefficients), self.height, self.width)
@@ -84,12 +81,12 @@ class MapCamera(FileEntry):
 
     @property
     def relative_focal(self) -> float:
-        """Return fx of the frames without distortion over their width."""
+        """Return fx of the undistorted frames divided by their width."""
         return float(self.undistorted.K[0, 0]) / self.width
 
     @property
     def undistorted(self) -> Intrinsics:
-        """Return K of the frames without the distortion of their lens, as all commands read them."""
+        """Return K of the undistorted frames, as all commands read them."""
         lens = self.lens
         return self.intrinsics if lens is None else make_undistortion(lens, MAP_CAMERA).intrinsics
 
@@ -103,10 +100,10 @@ class _MapFrame(FileEntry):
 
 
 class MapRoad(FileEntry):
-    """The road below the camera of a map, a plane in the axes of each of its cameras: normal . X + height = 0.
+    """The road below the camera of a map: the plane normal . X + height = 0 in the axes of each camera.
 
-    normal: unit, towards the camera.  height, height_deviation: in the unit of the path, and its standard deviation.
-    pitch_deg: by how much the camera points up from the road.
+    normal: unit vector towards the camera.  height, height_deviation: mean and standard deviation in units of the path.
+    pitch_deg: positive if the camera points up from the road.
     """
 
     normal: tuple[float, float, float]
@@ -116,7 +113,7 @@ class MapRoad(FileEntry):
     pitch_deviation_deg: float
 
     def horizon_row(self, K: NDArray[np.float64]) -> float:
-        """Return the row at which the horizon crosses the column of the principal point of K (3, 3), pixels."""
+        """Return the row in pixels at which the horizon crosses the column of the principal point of K (3, 3)."""
         return float(K[1, 2] + K[1, 1] * np.tan(np.radians(self.pitch_deg)))
 
 
@@ -133,10 +130,10 @@ class _MapRecord(FileEntry):
 class StoredMap:
     """A map in its folder.
 
-    source, fingerprint: name of the video, and `hash_source` of it.
-    names: of all frames of the video.  status: of each, see `mapping.frame_poses.FrameStatus`.
-    poses: (N, 4, 4) T_world_camera, up to scale; NaN where a frame is lost.
-    road: None where the camera follows none that can be measured.
+    source, fingerprint: name of the video, and its `hash_source`.
+    names, status: of all frames of the video; `mapping.frame_poses.FrameStatus` lists the states.
+    poses: (N, 4, 4) T_world_camera, up to scale; NaN for lost frames.
+    road: None if no road could be measured.
     """
 
     folder: Path
@@ -153,7 +150,7 @@ class StoredMap:
         return dict(read_npz(self.folder / POINTS))
 
     def read_mask(self) -> NDArray[np.bool_] | None:
-        """Return (H, W), true on what never moves; None where nothing was found."""
+        """Return the (H, W) mask of static parts; None without one."""
         path = self.folder / MASK
         if not path.is_file():
             return None
@@ -163,34 +160,28 @@ class StoredMap:
         return decode_image(path, data, cv2.IMREAD_GRAYSCALE, fix=_REMAKE) > 127
 
     def select_poses(self, names: Iterable[str]) -> NDArray[np.float64]:
-        """Return (N, 4, 4) T_world_camera of the frames with these names, NaN where one is lost or of another video."""
+        """Return (N, 4, 4) T_world_camera of the frames with these names; NaN for lost and unknown frames."""
         row_of_name = {name: row for row, name in enumerate(self.names)}
         lost = np.full((4, 4), np.nan)
         chosen = [self.poses[row_of_name[name]] if name in row_of_name else lost for name in names]
         return np.array(chosen).reshape(-1, 4, 4)
 
     def find_camera_mismatch(self, focal: float) -> str | None:
-        """Return how the camera of a map differs from that of the data; None where it does not.
-
-        focal: fx of the data over the image's width.
-        """
+        """Return how the map's camera differs from one with this fx / width; None if it does not."""
         ratio = self.camera.relative_focal / focal
         if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
             return None
-        return f"a focal length that is {ratio:.2f} times that of the data"
+        return f"a focal length {ratio:.2f} times as long as in the data"
 
     @cached_property
     def geometry(self) -> MapGeometry | None:
-        """The geometry of all frames; None without enough points."""
+        """The geometry of all frames; None if there are too few points."""
         with suppress(StadiaError):
             return self.make_geometry(range(len(self.names)))
         return None
 
     def make_geometry(self, numbers: Sequence[int]) -> MapGeometry:
-        """Return the geometry of the frames with these numbers in the video.
-
-        Raises DataError where the map has none of these frames, or no usable points.
-        """
+        """Return the geometry of the frames with these numbers in the video. Raises DataError without usable points."""
         stored = self.read_points()
         observed = np.asarray(stored["observed"], np.int64)
         points = np.asarray(stored["points"], np.float64)
@@ -201,8 +192,8 @@ class StoredMap:
         kept = usable[observed[:, 1]] & np.isfinite(self.poses[keys[observed[:, 0]]]).all((1, 2))
         observed = observed[kept]
         if len(observed) < MIN_SEEN or not np.isfinite(poses).all((1, 2)).any():
-            found = f"{len(observed)} certain observations of points"
-            raise DataError(self.folder, found=found, expected="a map of these frames", fix="make it again")
+            found = f"{len(observed)} reliable observations of points"
+            raise DataError(self.folder, found=found, expected=f"a map with {MIN_SEEN} for these frames", fix=_REMAKE)
         T = np.linalg.inv(self.poses[keys[observed[:, 0]]])
         inside = np.einsum("mij,mj->mi", T[:, :3, :3], points[observed[:, 1]]) + T[:, :3, 3]
         road = None
@@ -227,7 +218,7 @@ class StoredMap:
 
 
 def find_map_folder(source: Path) -> Path:
-    """Return where the map of a video or of a folder of images lies: drive.map beside drive.mp4.
+    """Return the folder for the map of a video or a folder of images: drive.map next to drive.mp4.
 
     Examples:
         >>> find_map_folder(Path("clips/drive.mp4")).as_posix()
@@ -237,10 +228,7 @@ def find_map_folder(source: Path) -> Path:
 
 
 def read_map(folder: Path) -> StoredMap:
-    """Read a map's record, once for each time of change.
-
-    Raises DataError for any other file, and for poses that are none.
-    """
+    """Read a map's record, again only if it has changed. Raises DataError for an invalid record."""
     path = folder / RECORD
     status = path.stat() if path.is_file() else None
     return _read_map(folder, None if status is None else (status.st_mtime_ns, status.st_size))
@@ -250,7 +238,7 @@ def read_map(folder: Path) -> StoredMap:
 def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
     path = folder / RECORD
     record: _MapRecord = read_typed_json(
-        path, _MapRecord, expected="a map of stadia's", fix=_REMAKE, max_bytes=MAX_RECORD_BYTES
+        path, _MapRecord, expected="a map of stadia", fix=_REMAKE, max_bytes=MAX_RECORD_BYTES
     )
     if record.format != FORMAT:
         raise DataError(path, found=f"format '{record.format[:40]}'", expected=f"'{FORMAT}'", fix=_REMAKE)
@@ -269,12 +257,12 @@ def _read_map(folder: Path, _: tuple[int, int] | None) -> StoredMap:
     poses = np.full((len(record.frames), 4, 4), np.nan)
     for row, frame in enumerate(record.frames):
         if frame.index != row:
-            found = f"frame {frame.index} in place of {row}"
+            found = f"frame {frame.index} instead of {row}"
             raise DataError(path, found=found, expected="every frame of the video", fix=_REMAKE)
         if frame.T_world_camera is not None:
             values = np.array(frame.T_world_camera, np.float64) if _is_3x4(frame.T_world_camera) else np.empty(0)
             if values.shape != (3, 4) or abs(np.linalg.det(values[:, :3]) - 1) > 1e-3:
-                raise DataError(path, found=f"no pose at frame {frame.name[:40]}", expected="3x4 each", fix=_REMAKE)
+                raise DataError(path, found=f"no pose at frame {frame.name[:40]}", expected="3x4 numbers", fix=_REMAKE)
             poses[row] = np.vstack((values, (0, 0, 0, 1)))
     names, status = (tuple(getattr(frame, key) for frame in record.frames) for key in ("name", "status"))
     return StoredMap(
@@ -293,7 +281,7 @@ def _check_road(path: Path, road: MapRoad) -> None:
     numbers = [*road.normal, road.height, road.height_deviation, road.pitch_deg, road.pitch_deviation_deg]
     is_unit = np.isfinite(numbers).all() and abs(np.linalg.norm(road.normal) - 1) < 1e-3
     if not is_unit or road.normal[1] >= 0 or road.height <= 0 or min(road.height_deviation, 0) < 0:
-        found = f"a road of normal {road.normal} and height {road.height:g}"
+        found = f"a road with normal {road.normal} and height {road.height:g}"
         raise DataError(path, found=found, expected="a plane below the camera", fix=_REMAKE)
 
 
@@ -302,9 +290,9 @@ def _is_3x4(rows: list[list[float]]) -> bool:
 
 
 def find_map(source: Path) -> StoredMap | None:
-    """Return the map beside a video or a folder of images; None without one, for a photo, and for what does not exist.
+    """Return the map of a video or a folder of images; None for photos, missing sources and sources without a map.
 
-    Raises DataError for the map of another video: those of drive.mp4, drive.mov and drive/ have one name.
+    Raises DataError for the map of another video: drive.mp4 and drive.mov share one name.
     """
     folder = find_map_folder(source)
     is_photo = source.suffix.lower() in IMAGE_SUFFIXES and not source.is_dir()
@@ -312,68 +300,55 @@ def find_map(source: Path) -> StoredMap | None:
         return None
     mapped = read_map(folder)
     if mapped.fingerprint != hash_source(source):
-        found, fix = (
-            f"the map of another video ({mapped.source[:40]})",
-            f"move it away, or replace it: stadia map {source}",
-        )
-        raise DataError(folder, found=found, expected=f"that of {source.name}", fix=fix)
+        found, fix = f"the map of another video ({mapped.source[:40]})", f"replace it: stadia map {source}"
+        raise DataError(folder, found=found, expected=f"the map of {source.name}", fix=fix)
     return mapped
 
 
 def find_static_mask(source: Path) -> Path | None:
-    """Return the file of what never moves in a video or a folder of images, of the map beside it; None without one.
-
-    Raises DataError as `find_map`.
-    """
+    """Return the static mask of the map of a video or a folder of images; None without one. Raises as `find_map`."""
     path = find_map_folder(source) / MASK
     return path if path.is_file() and find_map(source) is not None else None
 
 
-MIN_CORNER_SHIFT_PX = 0.5  # of the distortion that is removed
+MIN_CORNER_SHIFT_PX = 0.5  # smaller distortion stays
 
 
 def find_mapped_camera(source: Path) -> MapCamera | None:
-    """Return the camera of the map beside a video or a folder of images; None without one that is determined."""
+    """Return the camera of the map of a video or a folder of images; None without a determined one."""
     found = find_map(source)
     return found.camera if found is not None and found.camera.is_determined else None
 
 
 def read_mapped_camera(source: Path) -> MapCamera:
-    """Return the camera of the map beside a video or a folder of images.
-
-    Raises DataError where there is no map, or its motion does not determine the camera.
-    """
+    """Return the camera of the map of a video or a folder of images. Raises DataError without a determined one."""
     found = find_map(source)
     if found is None:
-        expected = f"{find_map_folder(source).name} beside it"
-        raise DataError(source, found="no map", expected=expected, fix=f"make it once: stadia map {source}")
+        expected = f"{find_map_folder(source).name} next to it"
+        raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
     camera = found.camera
     if not camera.is_determined:
         fix = f"give the camera: stadia camera {source} --fov DEGREES"
-        what = f"a camera that its motion does not determine ({camera.origin})"
-        raise DataError(found.folder, found=what, expected="a path that turns", fix=fix)
+        what = f"a camera that the motion does not determine ({camera.origin})"
+        raise DataError(found.folder, found=what, expected="a path with turns", fix=fix)
     return camera
 
 
-# -- a map as the frames of a recording see it
+# -- a map, seen from the frames of a recording
 
-MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a point that is used
-MIN_TRACK = 3  # key frames that observe it
+MAX_RELATIVE_DEVIATION = 0.1  # of the distance of a used point
+MIN_TRACK = 3  # key frames that observe a used point
 HEIGHTS_AHEAD = 16.0
-"""Where a camera sees a road, half of its image is nearer than this, over the camera's height. The points of a map are
-mostly farther.
-"""
+"""If a camera sees a road, half of its image is nearer than this many camera heights."""
 
 BELOW_ROAD = 0.4
-"""Points so far below the road, over the height of the camera, are of what moves: nothing that stands lies there."""
+"""Points this many camera heights below the road belong to moving objects: nothing static is there."""
 
 
 def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometry | None:
-    """Return the geometry of all frames of the map beside a video or a folder of images.
+    """Return the geometry of all frames of the map of a video or a folder of images; None without enough points.
 
-    skip_damaged: return None also for the map of another video, or a damaged one; else they raise DataError.
-
-    None without a map, or without enough points.
+    skip_damaged: return None instead of raising DataError for a damaged map, or the map of another video.
     """
     try:
         mapped = find_map(source)
@@ -385,24 +360,24 @@ def find_map_geometry(source: Path, *, skip_damaged: bool = False) -> MapGeometr
 
 
 def read_map_geometry(source: Path, numbers: Sequence[int], focal: float) -> MapGeometry:
-    """Return the geometry of the map beside a video or a folder of images, for frames with these numbers.
+    """Return the geometry of the map of a video or a folder of images, for frames with these numbers.
 
-    focal: fx of the data over the image's width.  Raises DataError without a map, or for one of another camera.
+    focal: fx of the data divided by the width.  Raises DataError without a map, or if its camera differs.
     """
     mapped = find_map(source)
     if mapped is None:
-        expected = f"{find_map_folder(source).name} beside it, or motion=network"
-        raise DataError(source, found="no map", expected=expected, fix=f"make it once: stadia map {source}")
+        expected = f"{find_map_folder(source).name} next to it, or motion=network"
+        raise DataError(source, found="no map", expected=expected, fix=f"make it: stadia map {source}")
     if (why := mapped.find_camera_mismatch(focal)) is not None:
-        fix = f"make it again with this camera: stadia map {source}; motion=network trains without it"
-        raise DataError(mapped.folder, found=why, expected="that of the data", fix=fix)
+        fix = f"make it again with this camera: stadia map {source}, or train without it: motion=network"
+        raise DataError(mapped.folder, found=why, expected="the camera of the data", fix=fix)
     return mapped.make_geometry(numbers)
 
 
 def _list_observed(
     observed: NDArray[np.int64], keys: NDArray[np.int64], numbers: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], ...]:
-    """Return for each frame the rows of the points that the last key frame before it and the next one observe."""
+    """Return for each frame the rows of the points that the key frames before and after it observe."""
     order = np.argsort(keys)
     of_key = {row: np.unique(observed[observed[:, 0] == row, 1]) for row in range(len(keys))}
     after = np.clip(np.searchsorted(keys[order], numbers), 0, len(keys) - 1)

@@ -1,4 +1,4 @@
-"""Survey many videos: what each is, what it lacks, and what all are together. Only first frames are decoded."""
+"""Survey many videos: facts and faults of each, and a summary. Only first frames are decoded."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from stadia.datasets.video.video_camera import read_user_intrinsics
 from stadia.datasets.video.video_decoding import VideoHeader, read_video_header
 from stadia.datasets.video.video_list import VideoEntry, open_entry
 
-MAX_GROUPS = 8  # sizes and cameras that a summary lists
-MAX_FAULTS = 10  # faults that a summary lists; the table has all
+MAX_GROUPS = 8  # sizes and cameras in a summary
+MAX_FAULTS = 10  # faults in a summary; the table has all
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
     """A row of a survey.
 
-    frames: by the header; None where it states none.  duration_s: None without frames and rate.
+    frames, duration_s: by the header; None if unknown.
     fx_px: of the first frame at its own size; None without a camera.
-    fault: why it cannot be used; "" where it can.
+    fault: why the video cannot be used; "" if it can.
     """
 
     name: str
@@ -52,12 +52,12 @@ class VideoFacts:
 def survey_videos(
     entries: Sequence[VideoEntry], options: SourceOptions, *, workers: int, progress: ReportProgress | None = None
 ) -> list[VideoFacts]:
-    """Return a row for each video, in order. A video that cannot be used has its fault in its row.
+    """Return a row for each video, in order; videos that cannot be used have a fault.
 
     Args:
-        entries: of `video_list.read_entries`.
-        options: the camera and frame rate of videos that have none of their own.
-        workers: videos that are read at once.
+        entries: from `video_list.read_entries`.
+        options: camera and frame rate for videos without their own.
+        workers: videos to read at once.
     """
     rows = list[VideoFacts]()
     with ThreadPoolExecutor(workers) as threads:
@@ -85,7 +85,6 @@ def _survey_video(entry: VideoEntry, options: SourceOptions) -> VideoFacts:
 
 
 def _measure_video(entry: VideoEntry, options: SourceOptions, listed: VideoFacts) -> VideoFacts:
-    """Return the row with frames, size, rate, duration and focal length. Raises DataError."""
     if (entry.path / "recording.json").is_file():
         recording = open_entry(entry, options)
         camera = recording.camera(0)
@@ -125,7 +124,7 @@ def format_table(rows: Sequence[VideoFacts]) -> str:
 
 
 def summarize_survey(rows: Sequence[VideoFacts]) -> Iterator[str]:
-    """Yield the totals, the sizes and cameras with their counts, the splits and places, and the faults."""
+    """Yield lines with totals, sizes, cameras, splits, places and faults."""
     usable = [row for row in rows if not row.fault]
     frames = sum(row.frames or 0 for row in usable)
     hours = sum(row.duration_s or 0.0 for row in usable) / 3600
