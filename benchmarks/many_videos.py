@@ -3,7 +3,6 @@
     python benchmarks/many_videos.py all --out DIR                      every stage, in this order
     python benchmarks/many_videos.py make|survey|shard|train --out DIR  one stage, of what the stages before it left
     python benchmarks/many_videos.py predict --out DIR --seconds 60     killed after 60 s, then resumed to its end
-    python benchmarks/many_videos.py ray --out DIR --few 100            the first 100 videos, by Ray, after `predict`
 
 The videos have 50 frames of 96x64; one of them is cut in half. Each stage prints its time, the largest memory of its
 processes, and the files and bytes that it wrote.
@@ -180,28 +179,12 @@ def predict(out: Path, seconds: float) -> None:
     print(f"  {count_files(folder)}")
 
 
-def predict_by_ray(out: Path, few: int) -> None:
-    """Predict the first videos by Ray; compare every depth file with that of the pool."""
-    videos, folder = out / "few.txt", out / "predictions-ray"
-    shutil.rmtree(folder, ignore_errors=True)
-    files = {(path.parts[-3], path.name): path for path in (out / "predictions").rglob("depth/*.npz")}
-    predicted = {video for video, _ in files}
-    paths = [path for path in sorted((out / "videos").rglob("*.mp4")) if path.stem in predicted][:few]
-    videos.write_text("".join(f"{path}\n" for path in paths))
-    words = ["predict", find_run(out), str(videos), *OPEN, "--out", str(folder), *PREDICT, "--engine", "ray"]
-    run(out, "predict-ray", words)
-    found = list(folder.rglob("depth/*.npz"))
-    same = sum(path.read_bytes() == files[path.parts[-3], path.name].read_bytes() for path in found)
-    print(f"  {len(paths)} videos; {same} of {len(found)} depth files are those of the pool, to the byte")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("all", "make", "survey", "shard", "train", "predict", "ray"))
+    parser.add_argument("what", choices=("all", "make", "survey", "shard", "train", "predict"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--videos", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--few", type=int, default=100)
     given = parser.parse_args()
     out = given.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -211,7 +194,6 @@ def main() -> None:
         "shard": lambda: shard(out),
         "train": lambda: train(out),
         "predict": lambda: predict(out, given.seconds),
-        "ray": lambda: predict_by_ray(out, given.few),
     }
     print(f"seed {SEED}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     for name in stages if given.what == "all" else (given.what,):

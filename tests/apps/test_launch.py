@@ -18,18 +18,8 @@ from tests.processes import is_running
 from tests.refusals import refuses
 
 import stadia
-from stadia.apps.studies.launch import (
-    Job,
-    check_study_engine,
-    count_cores_per_process,
-    run_here,
-    run_on_ray,
-    run_on_slurm,
-    slurm_options,
-    start_on_ray,
-)
-from stadia.cli.studies.sweep import _find_starter
-from stadia.core.errors import ConfigError, RunError
+from stadia.apps.studies.launch import Job, count_cores_per_process, run_here, run_on_slurm, slurm_options
+from stadia.core.errors import RunError
 
 SOURCE = Path(stadia.__file__).parents[1]
 
@@ -191,60 +181,3 @@ def test_jobs_of_slurm_are_submitted_once_and_waited_for_again(tmp_path, monkeyp
     assert ended[1:] == [("j1", 0), ("j2", 1)]
     slurm(jobs[2:], lambda job, code: None)  # it had ended, and is submitted again
     assert len(cluster.submitted) == 4
-
-
-@pytest.fixture
-def ray():
-    ray = pytest.importorskip("ray")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield ray
-    ray.shutdown()
-
-
-@pytest.mark.slow
-def test_ray_trains_what_this_machine_does_and_stops_it_as_well(ray, tmp_path):
-    """The same exit codes and logs; a training that is stopped saves first."""
-    jobs = {}
-    for place in ("here", "ray"):
-        programs = [f"import sys; print('trained {k}', flush=True); sys.exit({k})" for k in range(3)]
-        jobs[place] = [Program(f"j{k}", (text,), tmp_path / place / f"j{k}.log") for k, text in enumerate(programs)]
-    codes = {"here": {}, "ray": {}}
-    run_here(jobs["here"], lambda job, code: codes["here"].update({job.name: code}), at_once=2)
-    run_on_ray(jobs["ray"], lambda job, code: codes["ray"].update({job.name: code}), at_once=2)
-    assert codes["ray"] == codes["here"] == {"j0": 0, "j1": 1, "j2": 2}
-    for here, there in zip(jobs["here"], jobs["ray"], strict=True):
-        assert here.log.read_text() == there.log.read_text()
-
-    mark = tmp_path / "started"
-    listen = "import signal, time\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"
-    save = f"try:\n    open({str(mark)!r}, 'w')\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')\n"
-    stopped = Program("stopped", (listen + save,), tmp_path / "stopped.log")
-    process = start_on_ray(stopped)
-    wait_for(mark)
-    assert process.poll() is None
-    process.terminate()
-    assert process.wait() == 0
-    assert stopped.log.read_text() == "saved\n"
-
-
-def wait_for(path):
-    until = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def test_engines_of_studies():
-    assert [check_study_engine(*given) for given in ((None, None), ("ray", None), (None, []))] == [
-        "local",
-        "ray",
-        "slurm",
-    ]
-    with refuses(ConfigError, where="--engine", found="dask"):
-        check_study_engine("dask", None)
-    with refuses(ConfigError, where="--slurm", found="--engine"):
-        check_study_engine("ray", ["a=1"])
-    assert _find_starter("ray") is start_on_ray
-    assert _find_starter(None) is Job.start
-    with refuses(ConfigError, where="--engine", found="slurm"):
-        _find_starter("slurm")

@@ -64,7 +64,8 @@ def request(network: Path, videos: Path, out: object, **changes: Any) -> BatchRe
 
 
 def run(batch: BatchRequest) -> tuple[list[str], BatchSummary]:
-    *lines, summary = predict_batch(batch, no_progress)
+    lines: list[str] = []
+    summary = predict_batch(batch, no_progress, lines.append)
     assert isinstance(summary, BatchSummary)
     return [str(line) for line in lines], summary
 
@@ -208,19 +209,6 @@ def test_jobs_of_submitit_predict_what_one_process_does(network: Path, videos: P
     assert run(batch)[1].done == 3
     assert run(request(network, videos, tmp_path / "here"))[1].done == 3
     check_equal(tmp_path / "here", tmp_path / "jobs")
-
-
-@pytest.mark.slow
-def test_ray_predicts_what_one_process_does(network: Path, videos: Path, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
-    try:
-        batch = request(network, videos, tmp_path / "ray", engine="ray", workers=2, threads=1)
-        lines, summary = run(batch)
-        assert (summary.done, summary.failed) == (3, 1), lines
-    finally:
-        ray.shutdown()
-    assert run(request(network, videos, tmp_path / "here"))[1].done == 3
-    check_equal(tmp_path / "here", tmp_path / "ray")
 
 
 def test_engines_refuse_what_they_do_not_use(tmp_path: Path) -> None:

@@ -24,8 +24,7 @@ from stadia.evaluation.io.predictions_record import Provenance
 from stadia.predict.loaded_network import LoadedNetwork
 from stadia.predict.network import Network
 from stadia.recipes.base.training_overlap import TrainedInput
-from stadia.web import decode_worker, networks
-from stadia.web.decoding import UploadDecoder
+from stadia.web import networks
 from stadia.web.server import make_app
 
 HEIGHT, WIDTH = 48, 64
@@ -112,10 +111,7 @@ class Browser:
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Decodes pictures in this process, because the start of one takes a second; test_uploads.py starts them."""
     monkeypatch.setattr(networks, "load_network", make_network)
-    monkeypatch.setattr(UploadDecoder, "start", lambda decoder: None)
-    monkeypatch.setattr(UploadDecoder, "decode_photo", lambda decoder, path: decode_worker.decode_photo(path))
     return make_app(["metres", "up-to-scale", "affine-inverse"])
 
 

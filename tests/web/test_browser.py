@@ -253,29 +253,6 @@ def test_downloads_of_the_page(open_tab: Callable[[], Page]) -> None:
         assert Path(started.value.path()).stat().st_size > 1000
 
 
-def test_a_composite_picture_and_its_background(chromium: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page asks for the background, then shows the picture, its depth, the mask and its file."""
-    from tests.web.test_photo_routes import use_overlay_network
-
-    use_overlay_network(monkeypatch)
-    image = make_picture(480, 640)
-    image[200:360, 160:320] = 255
-    context = chromium.new_context(viewport={"width": WIDTHS["telephone"], "height": 900})
-    with run_server(make_app(["metres"])) as address:
-        tab = Page(context, address)
-        tab.choose(encode(image))
-        tab.wait_until("document.getElementById('status').textContent.includes('background')")
-        assert tab.find_faults_of_access() == []
-        background = {"name": "background.png", "mimeType": "image/png", "buffer": encode(make_picture(480, 640))}
-        tab.page.set_input_files("#background", background)
-        tab.wait_for_result()
-        assert tab.page.evaluate("document.getElementById('shown').naturalWidth") == 640
-        assert re.search(r"Pasted objects: 8\.\d %", tab.text("#receipt")), "160 x 160 of 640 x 480 pixels are 8.3 %"
-        assert tab.page.is_visible("#files a:text-is('mask.png')")
-        assert (tab.find_cut_off() <= 0, tab.problems) == (True, [])
-    context.close()
-
-
 @rest
 def test_a_shared_page_at_both_widths(tab: Page, tmp_path: Path) -> None:
     """It is a file: it draws its points, is not cut off, loads nothing, and names the measured distance."""

@@ -11,11 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
-from tests.web.conftest import Browser, RedNetwork, encode, make_picture
+from tests.web.conftest import Browser, encode, make_picture
 
-from stadia.core.types import DepthScale
-from stadia.predict.network import Network
-from stadia.web import networks
 from stadia.web.photo import PhotoCamera, choose_camera
 
 
@@ -105,7 +102,7 @@ def test_relative_output_offers_no_depth(browser: Browser) -> None:
     key = result["prediction"]
     assert browser.client.get(f"/api/predictions/{key}/cloud.bin").status_code == 422
     measured = browser.post(f"/api/predictions/{key}/distance", json={"first": [1, 1], "second": [2, 2]})
-    assert "define no depth" in measured.json()["error"]
+    assert measured.status_code == 422
 
 
 def test_the_cloud_leaves_out_edges(browser: Browser) -> None:
@@ -147,82 +144,6 @@ def test_a_wrong_form_is_one_line(browser: Browser, form: Any) -> None:
     assert "\n" not in reply.json()["error"]
 
 
-def test_objects_are_drawn_and_listed(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of objectpose shows masks, boxes and axes; what needs depth is refused in one line."""
-    import torch
-
-    from stadia.objectpose import task
-    from stadia.objectpose.boxes import Symmetry
-    from stadia.objectpose.metrics import PosedObjects
-    from stadia.objectpose.predictions import ObjectPredictions
-
-    T = torch.eye(4)[None].clone()
-    T[0, 2, 3] = 1.5
-    symmetry = Symmetry.parse(["none"])
-    objects = PosedObjects(torch.tensor([1]), T, torch.full((1, 3), 0.2), symmetry, torch.tensor([0.9]))
-
-    def find(recipe: Any, frame: Any) -> ObjectPredictions:
-        instance = np.zeros(frame.image.shape[:2], np.int64)
-        instance[40:60, 50:80] = 1
-        return ObjectPredictions(frame.name, frame.image, frame.K, instance, objects)
-
-    def make_object_network(name: str) -> Any:
-        return Network(RedNetwork(DepthScale.METRES, "objectpose", classes=("background", "mug")))
-
-    monkeypatch.setattr(task, "find_objects_in_frame", find)
-    monkeypatch.setattr(networks, "load_network", make_object_network)
-    with TestClient(app, base_url="http://127.0.0.1") as client:
-        browser = Browser(client)
-        result = browser.upload(encode(make_picture())).json()
-        assert (result["kind"], result["verdict"]) == ("objects", "not judged")
-        assert result["verdict_lines"] == ["mug, score 0.90: 1.50 m away, 0.2 x 0.2 x 0.2 m"]
-        image = client.get(f"/api/predictions/{result['prediction']}/color.png").content
-        drawn = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-        assert (drawn != make_picture()[..., ::-1]).any(axis=-1).mean() > 0.02
-        refused = client.get(f"/api/predictions/{result['prediction']}/cloud.bin")
-        assert (refused.status_code, "found objects; expected depth" in refused.json()["error"]) == (422, True)
-
-
-def use_overlay_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every network be one of overlay: what differs from the background is 2 m away, and the rest 5 m."""
-    from stadia.overlay import task
-
-    def predict_pair(recipe: Any, background: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pasted = cv2.resize((image != background).any(-1).astype(np.float32), (64, 48))
-        return np.where(pasted > 0.5, 2.0, 5.0).astype(np.float32), pasted - 0.5
-
-    def make_overlay_network(name: str) -> Any:
-        return Network(RedNetwork(DepthScale.METRES, "overlay"))
-
-    monkeypatch.setattr(task, "predict_pair", predict_pair)
-    monkeypatch.setattr(networks, "load_network", make_overlay_network)
-
-
-def test_a_composite_picture_with_its_background(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of overlay needs the background, then shows depth and mask; the mask is a file."""
-    use_overlay_network(monkeypatch)
-    image = make_picture()
-    image[40:72, 32:64] = 255
-    with TestClient(app, base_url="http://127.0.0.1") as client:
-        browser = Browser(client)
-        first = browser.upload(encode(image)).json()
-        assert first == {"photo": first["photo"], "needs_background": True}
-        small, background = (
-            browser.post("/api/backgrounds", content=encode(picture)).json()["background"]
-            for picture in (make_picture(48, 64), make_picture())
-        )
-        path = f"/api/photos/{first['photo']}/predict"
-        refused = browser.post(path, json={"background": small})
-        assert (refused.status_code, "found 64x48 pixels; expected 128x96" in refused.json()["error"]) == (422, True)
-        result = browser.post(path, json={"background": background}).json()
-        assert result["mask_percent"] == pytest.approx(100 * 32 * 32 / (96 * 128), rel=0.1)
-        base = f"/api/predictions/{result['prediction']}"
-        mask = cv2.imdecode(np.frombuffer(client.get(f"{base}/files/mask.png").content, np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert (mask[56, 48], mask[56, 100], mask.shape) == (255, 0, (96, 128))
-        values = np.frombuffer(client.get(f"{base}/values.f32").content, "<f4").reshape(result["values"])
-        assert (values[56, 48], values[56, 100]) == pytest.approx((2.0, 5.0))
-
-
 def test_the_most_uncertain_points_are_left_out(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network whose uncertainty grows to the right: without 30 % of the points, the left part remains."""
     import torch
@@ -254,7 +175,6 @@ def test_a_calibration_gives_the_field_of_view(browser: Browser) -> None:
     reply = browser.post("/api/calibration", json={"suffix": ".txt", "text": "320 0 320\n0 320 240\n0 0 1\n"})
     assert reply.status_code == 200, reply.json()
     assert reply.json()["fov_deg"] == pytest.approx(90.0)
-    assert "centered" in reply.json()["about"]
 
 
 @pytest.mark.parametrize(

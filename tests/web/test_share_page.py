@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 from tests.web.conftest import Browser, encode, make_picture
 
-from stadia.web.photo import PhotoCamera
-from stadia.web.share_page import describe_objects
-
 
 def share(browser: Browser, result: Any, query: str = "") -> str:
     reply = browser.client.get(f"/api/predictions/{result['prediction']}/share{query}")
@@ -49,14 +46,16 @@ def test_points_of_a_shared_picture_lie_in_the_world(browser: Browser) -> None:
 
 
 def test_text_of_a_shared_page_is_escaped_and_names_no_folder(tmp_path: Path) -> None:
-    from stadia.report.result_page import render_result
-    from stadia.web.wings import ObjectPhoto
+    from stadia.report.result_page import ResultPage, render_result
 
     image = np.zeros((32, 48, 3), np.uint8)
-    lines = ["<script>mug</script>, 1.50 m away", f"fix: stadia train --config {tmp_path}/secret/one/config.json"]
-    photo = ObjectPhoto(image, lines, "<b>run</b>", "", PhotoCamera(60.0, "photo"))
-    page = render_result(describe_objects(photo))
+    lines = ["<script>mug</script>", f"fix: stadia train --config {tmp_path}/secret/one/config.json"]
+    page = render_result(
+        ResultPage(
+            title="Depth", images=[("Picture", image)], verdict="usable", lines=lines, trust="", depth_scale="metres",
+            facts={"Network": "<b>run</b>"},
+        )
+    )  # fmt: skip
     assert "&lt;script&gt;mug" in page
     assert "&lt;b&gt;run" in page
-    assert "none recorded" in page
     assert "secret" not in page, "a shared page names no folder of the machine"

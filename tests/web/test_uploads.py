@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.web.conftest import Browser, encode, make_network, make_picture
+from tests.web.conftest import Browser, encode, make_picture
 
-from stadia.core.errors import DataError
-from stadia.web import decoding, forms, networks
-from stadia.web.decoding import UploadDecoder
-from stadia.web.server import make_app
+from stadia.web import forms
 
 
 def make_png(width: int, height: int) -> bytes:
@@ -50,13 +47,6 @@ def list_hostile() -> dict[str, bytes]:
         "heic": b"\x00\x00\x00\x18ftypheic" + bytes(50),
         "zip": b"PK\x03\x04" + bytes(200),
     }
-
-
-@pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Decodes each upload in a process, as the server does."""
-    monkeypatch.setattr(networks, "load_network", make_network)
-    return make_app(["metres"])
 
 
 @pytest.mark.parametrize("name", list(list_hostile()))
@@ -100,33 +90,3 @@ def test_folders_of_killed_servers_are_removed(tmp_path: Path, monkeypatch: pyte
     kept = make_upload_folder()
     assert {path.name for path in tmp_path.iterdir()} == {kept.name, other.name}
     assert kept.stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.slow
-def test_a_decoder_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its next upload, of any size, is decoded by a new process."""
-    path = tmp_path / "upload.jpg"
-    path.write_bytes(encode(make_picture(1200, 3200), "JPEG"))
-    decoder = UploadDecoder()
-    try:
-        monkeypatch.setattr(decoding, "PHOTO_S", 0.0)
-        with pytest.raises(DataError) as caught:
-            decoder.decode_photo(path)
-        assert caught.value.found == "a file that takes more than 0 s"
-        monkeypatch.undo()
-        photo = decoder.decode_photo(path)
-    finally:
-        decoder.close()
-    assert photo.image.shape == (600, 1600, 3)
-    assert photo.filmed_size == (1200, 3200)
-
-
-def test_a_process_that_ends_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding.sys, "executable", "false")
-    decoder = UploadDecoder()
-    try:
-        with pytest.raises(DataError) as caught:
-            decoder.decode_photo(tmp_path / "upload.png")
-        assert caught.value.found == "a file that ends its decoder"
-    finally:
-        decoder.close()

@@ -86,7 +86,6 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
 def _find_distortion(
     request: CameraRequest, source: Path, known: Intrinsics, notes: list[str]
 ) -> DistortedCamera | None:
-    """Return the lens of a calibration, for images of the size of the intrinsics; None without distortion."""
     if request.calibration is None:
         return None
     found = choose_camera(request.calibration, request.name).find_distortion(request.calibration)
@@ -138,7 +137,6 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
 
 
 def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, str] | None:
-    """Return what is found and how to mend it where the principal point fits larger images of one factor."""
     sizes = 2 * cx / camera.width, 2 * cy / camera.height
     if min(sizes) <= MIN_SIZE_FACTOR or abs(math.log(sizes[0] / sizes[1])) >= math.log(MIN_SIZE_FACTOR):
         return None
@@ -151,7 +149,7 @@ def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, 
 
 
 def describe_camera_file(path: Path) -> str | None:
-    """Return where the intrinsics in a file of `stadia camera` come from; None where there is no such file."""
+    """Return where the intrinsics in a file of `stadia camera` come from; None if there is no such file."""
     try:
         values = read_json(path)
     except (OSError, StadiaError):
@@ -162,7 +160,7 @@ def describe_camera_file(path: Path) -> str | None:
 def find_camera_output(source: Path, calibration: Path | None, *, force: bool) -> Path:
     """Return the file to write, which is not the calibration.
 
-    Raises StadiaError where another camera's file would come before it, or be lost.
+    Raises StadiaError if another camera's file would come before it, or be lost.
     """
     *before, path = camera_file_names(source)
     if existing := next((file for file in before if file.exists()), None):
@@ -172,7 +170,6 @@ def find_camera_output(source: Path, calibration: Path | None, *, force: bool) -
 
 
 def _find_camera(request: CameraRequest, source: Path, height: int, width: int) -> tuple[Intrinsics, str, list[str]]:
-    """Return the intrinsics of the images, where they come from, and notes."""
     given = {
         "--fov": request.fov_deg,
         "--focal-px": request.focal_px,
@@ -215,10 +212,6 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
 
 
 def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
-    """Raise DataError for a principal point that only a crop far from the middle has: K is another one's, or mixed up.
-
-    calibration: the file that it comes from; nothing is raised without one.
-    """
     if calibration is None:
         return
     cx, cy = camera.K[0, 2], camera.K[1, 2]

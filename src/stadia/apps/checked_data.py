@@ -51,7 +51,7 @@ class StaticPart:
 
 
 def assume_camera(config: DataConfig) -> CameraConfig | None:
-    """Return an assumed camera for your own video of which none is known; None where one is, or for a data set."""
+    """Return an assumed camera for your own video of which none is known; None if one is, or for a data set."""
     path = expand_home(config.path)
     if config.extra_datasets or not path.exists() or not is_own_video(path, config.format):
         return None
@@ -77,10 +77,6 @@ def open_checked_data(config: DataConfig) -> CheckedData:
 
 
 def _open(config: DatasetConfig) -> tuple[list[Recording], dict[str, list[SplitFrames]]]:
-    """Return the recordings and their splits: by `split_by` if given, else by the dataset's names.
-
-    Only a few parts of a video file are decoded, unless `frames` or a split of it is set.
-    """
     if "split_by" in config.model_fields_set:
         split = open_split(config)
         named = {"train": split.train, "val": split.val}
@@ -157,7 +153,6 @@ def write_static_masks(recordings: Sequence[Recording], parts: Sequence[StaticPa
 
 
 def _name_whole(recording: Recording) -> str:
-    """Return the name that a recording has in a training, of which a stretch may be opened here."""
     return recording.name.partition(" from ")[0] if recording.is_part else recording.name
 
 

@@ -110,7 +110,6 @@ def render_worlds(console: Console) -> Path:
 
 
 def _score_mean_depth(worlds: Path, test: Sequence[Recording], trained: Run, console: Console) -> RecordingScores:
-    """Score the mean depth of each pixel. Raise RunError where the worlds have no ground truth."""
     mean = average_recordings(open_recordings(worlds, split="train"), ROADWORLD_DEMO.height, ROADWORLD_DEMO.width)
     provenance = Provenance(recipe="mean-depth", config_hash="")
     scores = score_recordings(mean, test, trained, "test-mean-depth", provenance, console)
@@ -162,20 +161,17 @@ def summarize_demo(
 
 
 def _score_numbers(score: DepthScore) -> dict[str, Any]:
-    """Return the metrics, and the ratio of true to predicted size."""
     ratio = {"scale_ratio_median": score.scale_ratio_median, "scale_ratio_spread": score.scale_ratio_spread}
     return {**score.metrics, **ratio, "images": len(score.per_image)}
 
 
 def _ate_over_path(evaluation: RecordingScores, recording: str) -> float | None:
-    """Return ATE over path length; None without a trajectory."""
     path = evaluation.odometry.get(recording)
     ate_m = path.metrics["ate_rmse_m"] if path else None
     return None if path is None or ate_m is None else ate_m / path.path_m
 
 
 def _worst_ate_over_path(evaluation: RecordingScores, recordings: Sequence[str]) -> float | None:
-    """Return the largest ratio over these recordings; None if one has no trajectory."""
     shares = [_ate_over_path(evaluation, recording) for recording in recordings]
     known = [share for share in shares if share is not None]
     return max(known) if known and len(known) == len(shares) else None
@@ -235,7 +231,6 @@ def _make_config(recipe: str, overrides: Sequence[str], worlds: Path) -> Any:
 
 
 def _predict_and_score(trained: Run, test: Sequence[Recording], console: Console) -> ScoredDepth:
-    """Predict the test worlds into the run's folder, and score them."""
     score_recordings(
         load_predictor(trained.folder), test, trained, "test", Provenance.from_checkpoint(trained.folder), console
     )
@@ -333,7 +328,6 @@ def _write_comparison(
     of_metres: ScoredDepth,
     learnt_m: float | None,
 ) -> None:
-    """Write score files of both runs and the image into the second run's folder."""
     scores = metres.folder / "scores"
     for name, score, run in (
         ("test-median-scaled", of_metres.median_scaled, metres),

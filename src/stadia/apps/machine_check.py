@@ -33,7 +33,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "view": ("viser",),
     "rerun": ("rerun",),
     "s3": ("s3fs",),
-    "ray": ("ray",),
     "ros": ("rosbags",),
     "waymo": ("pyarrow",),
     "postgres": ("pg8000",),
@@ -221,7 +220,7 @@ def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
 
 
 def find_write_fault(folder: Path) -> str:
-    """Return why a folder, or the nearest that exists above it, cannot be written; empty where it can."""
+    """Return why a folder, or the nearest that exists above it, cannot be written; empty if it can."""
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):

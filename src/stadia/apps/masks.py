@@ -58,7 +58,7 @@ class MasksRequest:
     options: how to open `source`.
     every: each n-th frame.
     heights: a learned size prior (`models.size_prior`) that writes the height of each car to heights.json.
-    road_by: like `by`, for the road alone; None where `by` segments it too.
+    road_by: like `by`, for the road alone; None if `by` segments it too.
     """
 
     source: Path
@@ -102,7 +102,7 @@ def create_mask_maker(by: str) -> MaskMaker:
 def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:
     """Return the masks of one source with the road of another one; objects cover the road.
 
-    A class "road" of the first source counts as nothing. Raises DataError where the second source has no road.
+    A class "road" of the first source counts as nothing. Raises DataError if the second source has no road.
     """
     names = [name.lower() for name in road.classes.values()]
     if ROAD not in names:
@@ -129,14 +129,12 @@ def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:
 
 
 def _read_masks(reader: CocoMasks | MaskFiles, recording: Recording, index: int) -> Masks | None:
-    """Read the masks at the image's size."""
     camera = recording.camera(index)
     masks = reader.read(recording.stem(index), LEFT, height=camera.height, width=camera.width)
     return None if masks is None else (masks.semantic, masks.instance)
 
 
 def _segment(segmenter: Segmenter, recording: Recording, index: int) -> Masks:
-    """Segment the image; classes without instances, such as road, get no number."""
     semantic, instance = segmenter(recording.image(index))
     if instance is None:
         return semantic, None
@@ -158,7 +156,6 @@ def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> 
 
 
 def _without_camera(request: MasksRequest) -> dict[str, Any]:
-    """Return the options to open the source: masks need no camera, so your own video gets any focal length."""
     options = dict(request.options)
     if detect_format(expand_home(request.source), options.get("format", "auto")) == "video":
         options["camera"] = {"focal_px": _ANY_FOCAL_PX}
@@ -204,7 +201,6 @@ def _prepare(
 
 
 def _check_folder(folder: Path, made: dict[str, str]) -> None:
-    """Raise StadiaError where a folder is neither new nor of these masks."""
     check_own_folder(folder, RECORD, "set of masks", WRITTEN, fix="choose another --out")
     if (folder / RECORD).exists() and (before := read_json(folder / RECORD)) != made:
         before = before if isinstance(before, dict) else {}
@@ -214,7 +210,6 @@ def _check_folder(folder: Path, made: dict[str, str]) -> None:
 
 
 def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]) -> None:
-    """Write the record and the classes, before the first mask."""
     if not (folder / RECORD).exists():
         write_json(folder / RECORD, made)
     if not (folder / CLASSES).exists():
@@ -222,7 +217,6 @@ def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]
 
 
 def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iterator[str]:
-    """Yield shares and counts over evenly spaced frames, and write the sheet."""
     chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHEET_IMAGES, len(indices))).round().astype(int)).tolist()
     shown = [(indices[at], masks) for at in chosen if (masks := recording.masks(indices[at])) is not None]
     reader = recording.mask_reader
@@ -279,7 +273,6 @@ def draw_road_masks(image: NDArray[np.uint8], masks: RoadMasks, classes: Mapping
 
 
 def _colors(classes: Mapping[int, str]) -> list[tuple[str, tuple[int, int, int]]]:
-    """Return the legend of the sheet."""
     palette = [(int(r), int(g), int(b)) for r, g, b in color_categories(np.arange(len(COLOR_GROUPS))[None], 7)[0]]
     held = [", ".join(name for name in names if name in classes.values()) for names in COLOR_GROUPS]
     entries = [(words, color) for words, color in zip(held, palette, strict=True) if words]

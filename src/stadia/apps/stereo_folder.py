@@ -143,7 +143,6 @@ def read_poses(request: StereoRequest) -> Trajectory:
 
 
 def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total: int) -> None:
-    """Write poses.txt, and times.txt for TUM rows. Raises DataError where there are not `total` poses."""
     if len(poses) != total:
         expected = f"{total}, one for each frame of {request.left}"
         fix = "pass the poses of these frames, in their order"
@@ -157,7 +156,7 @@ def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total:
 def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera, float]:
     """Return the left and the right camera, and the baseline in metres.
 
-    Raises DataError where they are not rectified, or the right camera is not to the right of the left one.
+    Raises DataError if they are not rectified, or the right camera is not to the right of the left one.
     """
     file = request.calibrations[0]
     if len(request.calibrations) == 2:
@@ -212,7 +211,6 @@ def _choose_pair(
 
 
 def _measure_baseline(file: Path, left: CalibratedCamera, right: CalibratedCamera) -> float:
-    """Return the distance of two rectified cameras. Raises DataError where they are not."""
     if left.T_camera_first is None or right.T_camera_first is None:
         found = f"no position of {left.name if left.T_camera_first is None else right.name}"
         raise DataError(file, found=found, expected="projections P of both cameras", fix="pass --baseline METRES")
@@ -241,7 +239,6 @@ def _suggest_metres(baseline: float) -> str:
 
 
 def _link_images(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
-    """Link or copy each n-th pair of images of two folders, in natural order; return the number of all pairs."""
     files = [list_images(source) for source in sources]
     _check_equal(sources, *map(len, files))
     pairs = list(zip(*files, strict=True))[::every]
@@ -258,7 +255,6 @@ def _link_images(sources: Sequence[Path], folder: Path, every: int, track: Track
 
 
 def _write_frames(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
-    """Write each n-th pair of frames of two videos as PNG; return the number of all pairs."""
     counts = [0, 0]
     written = 0
     frames = zip_longest(*(stream_video(source) for source in sources))

@@ -59,10 +59,6 @@ def app(
 
 
 def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
-    """Return the secret of the server, random unless one is given; None where none is wanted.
-
-    Raises ConfigError for a short one, and for none where other machines reach the server.
-    """
     import secrets
 
     if no_token and token is not None:
@@ -81,7 +77,6 @@ def _choose_token(token: str | None, host: str, no_token: bool) -> str | None:
 
 
 def _check_network(name: str) -> None:
-    """Raise ConfigError where a name is no path and no published network, before the server starts."""
     from stadia.models.network_names import is_network_name
 
     if not Path(name).exists() and not is_network_name(name):

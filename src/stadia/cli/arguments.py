@@ -63,7 +63,7 @@ PrecisionOption = Annotated[
 ]
 
 StrictOption = Annotated[
-    bool, flag("--strict", "Exit with 1 where the verdict is unusable; the files are written all the same.")
+    bool, flag("--strict", "Exit with 1 if the verdict is unusable; the files are written all the same.")
 ]
 
 # -- metrics of a study

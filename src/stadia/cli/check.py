@@ -40,12 +40,12 @@ def check(
         Path | None, option("Also judge what a checkpoint or a published network predicts for DATA.")
     ] = None,
     strict: Annotated[
-        bool, flag("--strict", "Exit with 1 where only a sample was checked, or a check of --only could not run.")
+        bool, flag("--strict", "Exit with 1 if only a sample was checked, or a check of --only could not run.")
     ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 where a finding stops training."""
+    """Check cameras, rig, poses, ground truth, frames and splits. Exits with 1 if a finding stops training."""
     if out is not None:
         from stadia.files.output_files import check_output_folder
 
@@ -114,7 +114,6 @@ def check(
 
 
 def _print_left_out(data: Path) -> None:
-    """Print the checks that need a camera, and how to give one."""
     from stadia.apps.checked_data import CAMERA_FREE
     from stadia.diagnostics.preflight import CHECKS
 
@@ -123,7 +122,6 @@ def _print_left_out(data: Path) -> None:
 
 
 def _choose_camera_free(only: Sequence[str]) -> list[str]:
-    """Return the checks that need no camera. Raises ConfigError for others of `--only`."""
     from stadia.apps.checked_data import CAMERA_FREE
 
     if named := [name for name in only if name not in CAMERA_FREE]:
@@ -137,7 +135,6 @@ STATIC = "static"
 
 
 def _propose_ignored(recordings: Sequence[Recording], out: Path | None, *, as_json: bool) -> None:
-    """Print a line for each recording with parts that never move, such as a hood; write masks for `data.ignore`."""
     from stadia.apps.checked_data import search_static_parts, write_static_masks
 
     parts = search_static_parts(recordings)
@@ -157,7 +154,6 @@ MAX_JUDGED_INPUTS, MAX_JUDGED_FRAMES = 4, 60
 def _judge_network(
     network: Path, data: Path, format: str, overrides: Sequence[str], settings: Sequence[str]
 ) -> list[Finding]:
-    """Return the findings of a network's predictions for the data; print a line for each recording."""
     from dataclasses import replace
 
     from stadia.models.published_networks import describe_licence
@@ -180,7 +176,6 @@ def _judge_network(
 
 
 def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
-    """Print what was not checked and exit with 1, where only a sample was, or a check of `only` could not run."""
     from stadia.diagnostics.catalog import NOT_CHECKED as COULD_NOT_RUN
     from stadia.diagnostics.catalog import SAMPLED
 
@@ -197,7 +192,6 @@ def _require_checked(findings: list[Finding], only: Sequence[str]) -> None:
 def _report_findings(
     findings: list[Finding], recordings: Sequence[Recording], opened_text: str, out: Path | None, *, as_json: bool
 ) -> None:
-    """Write and print findings; exit with 1 where one stops training."""
     from stadia.diagnostics.finding import Severity, write_findings
     from stadia.process.terminal import Terminal
 
@@ -212,7 +206,6 @@ def _report_findings(
 
 
 def _recipe_findings(recipe: str, data: Path, overrides: list[str], format: str, only: list[str]) -> list[Finding]:
-    """Return the findings of a recipe in its data. For data without recordings."""
     from stadia.cli.train import resolve_recipe
     from stadia.process.terminal import Terminal
     from stadia.recipes import RECIPES

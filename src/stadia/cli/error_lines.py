@@ -30,11 +30,7 @@ _PLAINER = (
 
 
 def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
-    """Convert a click.UsageError, of click or of the copy in newer versions of typer.
-
-    line: the words after `stadia`.
-    """
-    context = getattr(error, "ctx", None)  # None where an option lacks its value
+    context = getattr(error, "ctx", None)  # None if an option lacks its value
     command, path = (context.command, context.command_path) if context else (None, "stadia")
     found, valid = error.format_message().rstrip("."), list[str]()
     if command and found.startswith("No such option"):
@@ -64,13 +60,11 @@ def _convert_usage_error(error: Any, line: Sequence[str]) -> StadiaError:
 
 
 def _find_option_value(option: str, line: Sequence[str]) -> str:
-    """Return the value of `--option VALUE` or `--option=VALUE` on the line; empty without any."""
     after = [word for index, word in enumerate(line) if index and line[index - 1] == option]
     return next((word.partition("=")[2] for word in line if word.startswith(f"{option}=")), "".join(after[:1]))
 
 
 def _find_camera_command(option: str, line: Sequence[str]) -> str:
-    """Return `stadia camera INPUT --fov 60`, with the input and the value of the line where it has them."""
     from stadia.files.paths import is_existing_path
 
     source = next((word for word in line[1:] if not word.startswith("-") and is_existing_path(word)), "INPUT")
@@ -78,10 +72,6 @@ def _find_camera_command(option: str, line: Sequence[str]) -> str:
 
 
 def _find_setting(option: str, line: Sequence[str], context: Any) -> str | None:
-    """Return `optimizer.lr=1e-4` for `--lr 1e-4` on the line of a command that takes KEY=VALUE.
-
-    None for other commands, and where no key or several have this name.
-    """
     if all("KEY=VALUE" not in (parameter.metavar or "") for parameter in context.command.params):
         return None
     from stadia.core.config import list_keys
@@ -117,7 +107,6 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def _find_exhausted_limit(error: BaseException) -> StadiaError | None:
-    """Return the error of a limit that the user can raise or respect: memory, open files, processes."""
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or _OUT_OF_MEMORY.search(text):
@@ -139,7 +128,7 @@ def describe_error(error: BaseException, line: Sequence[str]) -> tuple[str, int]
     """Return the message of an error, and the exit code."""
     from stadia.process.signals import INTERRUPTED
 
-    if hasattr(error, "format_message"):  # of click; empty where the help was printed
+    if hasattr(error, "format_message"):  # of click; empty if the help was printed
         return str(_convert_usage_error(error, line)) if error.format_message() else "", MISTAKE
     if isinstance(error, ConfigMistakes) and len(error.mistakes) > 1:
         return "\n  ".join((error.title, *map(str, error.mistakes))), MISTAKE

@@ -111,7 +111,6 @@ def print_findings(
 
 
 def _verdict(counts: Mapping[str, int], hidden: Sequence[str], noted: int) -> str:
-    """Return the last line: whether to train, and which mistakes these data would not show."""
     notes = f", {counts['not checked']} not checked" if counts["not checked"] else ""
     notes += f"; {' and '.join(hidden)} would not show" if hidden else ""
     if counts["stop"]:

@@ -153,7 +153,6 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _expand_home(word: str) -> str:
-    """Return an argument whose path begins with the home folder: shells leave it in `--out=~/maps` and `'~/maps'`."""
     if (found := _HOME.fullmatch(word)) is None:
         return word
     from stadia.files.paths import expand_home
@@ -163,14 +162,12 @@ def _expand_home(word: str) -> str:
 
 @functools.cache
 def _build_command() -> Any:
-    """Build the command from the signatures of all commands: 25 ms, once a process."""
     command = typer.main.get_command(app)
     _refuse_infinite(command)
     return command
 
 
 def _refuse_infinite(command: Any) -> None:
-    """Let a command, and those below it, refuse numbers that are not finite, which limits of typer let in."""
     for below in getattr(command, "commands", {}).values():
         _refuse_infinite(below)
     invoke = command.invoke
@@ -194,7 +191,6 @@ _LIGHT_WORDS = ("list", "explain", "--help", "-h", "--version")
 
 
 def _check_surroundings(line: Sequence[str]) -> None:
-    """Raise StadiaError where libraries would end the process: without a current folder, or with too few addresses."""
     try:
         Path.cwd()
     except OSError as error:
@@ -210,13 +206,11 @@ def _check_surroundings(line: Sequence[str]) -> None:
 
 
 def _hide_warnings(line: Sequence[str]) -> None:
-    """Print no warning of a library's arithmetic, such as an overflow: results are checked where they are used."""
     if not sys.warnoptions and "--traceback" not in line:
         warnings.filterwarnings("ignore", category=RuntimeWarning)
 
 
 def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
-    """Run the command line; return the exit code, and the last message, empty without any."""
     from stadia.process.parent_process import stop_with_parent
     from stadia.process.shown_progress import SHOWN_PROGRESS
     from stadia.process.signals import INTERRUPTED, OutputClosedError, discard_closed_output, is_output_discarded
@@ -247,10 +241,6 @@ def _run_command(line: Sequence[str]) -> tuple[int | str | None, str]:
 
 
 def _end_process(code: int) -> NoReturn:
-    """End this process at once: unloading torch takes seconds on a busy machine. Every block has been left.
-
-    The temporary folder of loading processes is removed, as Python does at its end.
-    """
     if "multiprocessing.util" in sys.modules:  # `get_temp_dir` would make a folder where there is none
         made: Any = sys.modules["multiprocessing.process"].current_process()
         if folder := getattr(made, "_config", {}).get("tempdir"):

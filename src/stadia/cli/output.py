@@ -48,7 +48,7 @@ END_S = 4.0
 def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
     """Print text on stdout, or on stderr with `err`; control characters become escapes. `nl` adds a line end.
 
-    On a terminal that is closed nothing is printed. Raises OutputClosedError where nobody reads a pipe any more.
+    On a terminal that is closed nothing is printed. Raises OutputClosedError if nobody reads a pipe any more.
     """
     from stadia.process.shown_progress import SHOWN_PROGRESS
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stadia.predict.options import PredictOptions
 
 BatchOut = Annotated[
-    Path | None, option("A new folder, NAME-depth here by default; of many videos also a URL: s3://bucket/prefix.")
+    Path | None, option("A new folder, by default NAME-depth; for many videos also a URL: s3://bucket/prefix.")
 ]
 
 
@@ -59,30 +59,33 @@ def predict(
     glb: Annotated[Path | None, option("Also write points and path as a .glb, for browsers and Blender.")] = None,
     rerun: Annotated[Path | None, option("Also write a recording (.rrd) for the viewer of rerun.")] = None,
     background: Annotated[
-        Path | None, option("Of overlay: INPUT without what was pasted, an image or a folder.")
+        Path | None, option("For overlay: INPUT without the pasted object, an image or a folder.")
     ] = None,
     backend: BackendOption = None,
     precision: PrecisionOption = "float32",
     scale_from: ScaleOption = None,
     refine: Annotated[
-        int, option("Fine-tune a published network on INPUT for so many steps first, as adapt; then --steady.", min=0)
+        int,
+        option(
+            "First fine-tune a published network on INPUT for so many steps, as `stadia adapt`. Implies --steady.",
+            min=0,
+        ),
     ] = 0,
     strict: StrictOption = False,
-    engine: Annotated[str | None, option("What predicts many videos: local (default), ray, slurm.")] = None,
+    engine: Annotated[str | None, option("What predicts many videos: local (default) or slurm.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, max=4096, help="Processes, actors or jobs for many videos.", show_default=False)
+        int | None, typer.Option(min=0, max=4096, help="Processes or jobs for many videos.", show_default=False)
     ] = None,
     slurm: Annotated[
         list[str] | None, option("Parameters of submitit, for --engine slurm.", metavar="KEY=VALUE")
     ] = None,
 ) -> None:
-    """Predict depth and camera motion, objects, or composite depth and mask, depending on the recipe of CHECKPOINT.
+    """Predict depth and camera motion of photos and videos.
 
     With INPUT alone, the network of the package predicts: `stadia predict photo.jpg --out depth`.
-    objectpose: boxes, masks and poses of objects, as drawings, json and csv.
-    overlay: depth and foreground mask of an image with its --background.
-    Other recipes: depth as npz and 16-bit png, a side-by-side video, a point cloud, the path and its plot.
-    A folder, glob or list of videos: a folder for each, and a ledger; the same command resumes, failed ones included.
+    Writes depth as npz and 16-bit png, a side-by-side video, a point cloud, and the camera's path.
+    A recipe of objects writes boxes, masks and poses; `overlay` writes depth and mask, and needs --background.
+    For a folder, glob or list of videos, each video gets a folder; the same command resumes.
     """
     from stadia.predict.options import PredictOptions, parse_source_options, refuse_finished, split_settings
 
@@ -141,7 +144,6 @@ def _predict(
     *,
     strict: bool,
 ) -> None:
-    """Predict an input into its folders, and print what each session and each result shows."""
     from stadia.predict.describe import describe, describe_closing, describe_network, describe_opened, list_files
     from stadia.predict.network import open_network
     from stadia.predict.tasks import predict_to_folders
@@ -170,17 +172,15 @@ def _predict(
 
 @contextmanager
 def _advise_again(out: Path) -> Iterator[None]:
-    """Print, where the user interrupts a prediction, that the same command starts it again."""
     try:
         yield
     except KeyboardInterrupt:
         if out.is_dir():
-            echo(f"{out}: unfinished; the same command starts it again", err=True)
+            echo(f"{out} is unfinished. The same command starts it again.", err=True)
         raise
 
 
 def _is_batch(source: Path, out: Path, *, engine: str | None, workers: int | None) -> bool:
-    """Return whether the input is many videos. Raises ConfigError where an option of these is used with another."""
     from stadia.datasets.video.video_list import VideoList
     from stadia.files.paths import expand_home
     from stadia.files.remote_store import is_url, restore_url
@@ -190,7 +190,7 @@ def _is_batch(source: Path, out: Path, *, engine: str | None, workers: int | Non
     given = {"--engine": engine, "--workers": workers, "--out": restore_url(out) if is_url(out) else None}
     if used := [f"{name} {value}" for name, value in given.items() if value is not None]:
         expected = "a folder, a quoted glob or a list (.txt, .csv) of videos"
-        raise ConfigError(used[0], found=f"INPUT {source}", expected=expected, fix="leave it out, or pass a list")
+        raise ConfigError(used[0], found=f"INPUT {source}", expected=expected, fix="remove it, or pass a list")
     return False
 
 
@@ -206,8 +206,7 @@ def _predict_batch(
     slurm: list[str],
     strict: bool,
 ) -> None:
-    """Predict many videos; exit with 1 where one failed, or with --strict where one is unusable."""
-    from stadia.apps.batch_prediction.predict_batch import BatchRequest, BatchSummary, predict_batch
+    from stadia.apps.batch_prediction.predict_batch import BatchRequest, predict_batch
     from stadia.apps.studies.launch import count_cores_per_process, slurm_options
 
     count = 1 if workers is None else workers
@@ -223,24 +222,19 @@ def _predict_batch(
         engine_options=slurm_options(slurm),
     )
     with show_progress() as bars:
-        for line in predict_batch(batch, bars.track):
-            if not isinstance(line, BatchSummary):
-                echo(line, err=True)
-                continue
-            counted = f"{line.done} done ({line.before} of them before), {line.failed} failed"
-            echo(f"{out}: {counted}; ledger.jsonl has a line for each")
-            if not line.is_complete:
-                echo("the same command tries the failed ones again", err=True)
-            if line.unusable:
-                echo(f"{line.unusable} of them have unusable predictions, see `verdict` in the ledger", err=True)
-            if not line.is_complete or (strict and line.unusable):
-                raise typer.Exit(1)
+        done = predict_batch(batch, bars.track, lambda line: echo(line, err=True))
+    echo(f"{out}: {done.done} done ({done.before} by earlier calls), {done.failed} failed; details: ledger.jsonl")
+    if done.failed:
+        echo("The same command tries failed videos again.", err=True)
+    if done.unusable:
+        echo(f"{done.unusable} videos have unusable predictions: see `verdict` in ledger.jsonl", err=True)
+    if done.failed or (strict and done.unusable):
+        raise typer.Exit(1)
 
 
 def _refine_network(
     network: Path, source: Path, steps: int, data: list[str], settings: list[str]
 ) -> tuple[Path, list[str]]:
-    """Fine-tune a network on the input; return it with its settings, or the folder of the run where that is better."""
     from stadia.adaptation import adapt_network
     from stadia.cli.adapt import print_adaptation
 

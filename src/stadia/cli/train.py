@@ -48,7 +48,6 @@ class TrainCommand(TyperCommand):
 
 
 def _print_keys(words: list[str]) -> None:
-    """Print every key of the recipe among the words; without one, how to get them."""
     from stadia.recipes import CONFIGS
 
     recipe = next((word for word in words if word in CONFIGS), None)
@@ -170,11 +169,6 @@ def _plan_training(
     resolve: Callable[[list[str]], RecipeConfig] | None,
     settings: list[str],
 ) -> PlannedTraining:
-    """Return the training that ends after the minutes.
-
-    started_s: when the command began, by time.perf_counter.
-    resolve: of `--preset auto`: returns the configuration of settings; those of the user are over the chosen ones.
-    """
     from stadia.launch.time_budget import AUTO_MINUTES, choose_for_machine, choose_steps
     from stadia.process.terminal import Terminal
     from stadia.recipes.base.config import make_paths_absolute
@@ -190,7 +184,6 @@ def _plan_training(
 
 
 def _load_libraries() -> None:
-    """Import what a training needs, which takes seconds, and print that."""
     from stadia.process.terminal import Terminal, announce_step
 
     with announce_step(Terminal(stderr=True), "loading the libraries"):
@@ -198,7 +191,6 @@ def _load_libraries() -> None:
 
 
 def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry_run: bool) -> None:
-    """Raise ConfigError where something else on the line decides about the length."""
     lengths = ("training.max_steps", "training.max_epochs", "training.max_minutes")
     others = [word.partition("=")[0] for word in settings if word.partition("=")[0] in lengths]
     others += ["--resume"] * (resume is not None) + ["--dry-run"] * dry_run
@@ -210,7 +202,6 @@ def _check_minutes(option: str, settings: list[str], resume: Path | None, *, dry
 
 
 def _positional_data(word: str, data: Path | None) -> Path:
-    """Return DATA of the line. Raise ConfigError where --data is given too."""
     if data is not None:
         found = f"--data {data} too"
         raise ConfigError(word, found=found, expected="the data once", fix="leave one of them out")
@@ -218,7 +209,6 @@ def _positional_data(word: str, data: Path | None) -> Path:
 
 
 def _find_recipe(resume: Path | None, preset: str | None) -> str:
-    """Return the recipe of a run or a preset. Raise ConfigError without both."""
     from stadia.recipes.presets import AUTO, read_preset
     from stadia.training.run_folder import Run
 
@@ -231,7 +221,6 @@ def _find_recipe(resume: Path | None, preset: str | None) -> str:
 
 
 def _check_stored_config(folder: Path) -> None:
-    """Raise CheckpointError where this version of stadia cannot resume a run, as one of an earlier version."""
     from stadia.recipes.base.config import read_stored_config
     from stadia.training.run_folder import Run
 
@@ -240,7 +229,6 @@ def _check_stored_config(folder: Path) -> None:
 
 
 def _example_data(recipe: str) -> dict[str, str]:
-    """Return the placeholder for data; nothing for a recipe that needs no data path."""
     from stadia.recipes import CONFIGS
 
     data = CONFIGS.load(recipe).model_fields.get("data")
@@ -249,7 +237,6 @@ def _example_data(recipe: str) -> dict[str, str]:
 
 
 def _check_data(config: RecipeConfig) -> None:
-    """Raise DataError for a data path that does not exist."""
     from stadia.datasets.open_dataset import check_path_exists
     from stadia.files.paths import expand_home
 
@@ -260,7 +247,6 @@ def _check_data(config: RecipeConfig) -> None:
 
 
 def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
-    """Print the configuration as JSON, and the report of three steps. Exits with 1 where checks had no time."""
     from stadia.process.terminal import Terminal
 
     _check_data(config)
@@ -281,7 +267,6 @@ def _try_training(config: RecipeConfig, on_stop: OnStop, out: Path) -> None:
 
 
 def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | None:
-    """Return the measurement of three full steps; None without data."""
     if config.model_dump().get("data", {}).get("path") == EXAMPLE:
         return None
     from stadia.process.signals import stop_quickly
@@ -294,7 +279,6 @@ def _measure_dry_run(config: RecipeConfig, on_stop: OnStop) -> DryRunResult | No
 
 
 def _check_encoders(config: RecipeConfig) -> None:
-    """Raise ConfigError for an encoder that timm does not have. Only those that are set: timm takes seconds."""
     model: Any = getattr(config, "model", None)
     data: Any = getattr(config, "data", None)
     parts = [(model, "encoder"), (model, "pose_encoder"), (getattr(model, "network", None), "encoder")]

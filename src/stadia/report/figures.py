@@ -102,7 +102,6 @@ def render_svg(
 
 
 def _spread_style(style: re.Match[str]) -> str:
-    """Return the declarations of a style attribute as attributes of their own."""
     pairs = (declaration.partition(":") for declaration in style[1].split(";") if ":" in declaration)
     return "".join(f' {name.strip()}="{value.strip()}"' for name, _, value in pairs)
 
@@ -165,7 +164,7 @@ def make_plot(
     title: str, series: Sequence[Series], *, better: Better = "lower", noisy: bool = True,
     marks: Sequence[tuple[int, str]] = (), note: str = "",
 ) -> Chart | None:  # fmt: skip
-    """Make the curves of one panel, or None where no value is finite. marks: (first step, label) of each stage.
+    """Make the curves of one panel, or None if no value is finite. marks: (first step, label) of each stage.
 
     Many `noisy` points are drawn as a running mean over the raw ones. The axis is logarithmic where the values span
     more than LOG_RATIO. It leaves out the outermost hundredth of the raw values, so that a first spike does not flatten
@@ -219,7 +218,6 @@ def _describe_curve(s: Series, number: int, smoothed: NDArray[np.float64], bette
 
 
 def _describe_broken(s: Series) -> str:
-    """Describe how often a value was not finite; "" for never."""
     broken = [step for step, value in zip(s.steps, s.values, strict=True) if not math.isfinite(value)]
     return f"{shorten_name(s.name)} was not finite {len(broken)} times, first at step {broken[0]}." if broken else ""
 
@@ -248,12 +246,10 @@ def thin_indices(count: int) -> NDArray[np.int64]:
 
 
 def _smoothing_window(count: int) -> int:
-    """Return the smoothing window: 1 for few points, else about a fortieth of them, odd."""
     return 1 if count < 60 else 2 * (count // 80) + 1
 
 
 def _trim_outliers(values: Sequence[float]) -> NDArray[np.float64]:
-    """Return the finite values without the outermost hundredth on each side; all of them where there are few."""
     array = np.asarray(values, dtype=np.float64)
     finite = array[np.isfinite(array)]
     if len(finite) < 100:
@@ -335,7 +331,7 @@ def draw_camera_paths(recording: str, paths: Sequence[DrawnPath], true: DrawnPat
 
 
 def _make_profile(path: DrawnPath, points: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the distance along a path and its height, (N, 2), metres; None where the height is unknown."""
+    """Return the distance along a path and its height, (N, 2), metres; None if the height is unknown."""
     heights = _as_floats(path.heights_m)
     if heights is None or len(heights) != len(points):
         return None

@@ -211,7 +211,7 @@ def describe_depth_scale(name: Any, scale_from: Any = None, *, path: bool = Fals
 
 
 def describe_scale_source(depth_scale: Any, rests_on: Any, no_metres: Any) -> str:
-    """Describe the source of metric scale after `depth_scale`; "" where there is nothing to add.
+    """Describe the source of metric scale after `depth_scale`; "" if there is nothing to add.
 
     rests_on: known lengths from which the recipe learns metres.  no_metres: why its depth is up to scale nevertheless.
     """
@@ -300,7 +300,7 @@ LOSS, TERMS, RATE, SECONDS = "Loss", "Terms of the loss", "Learning rate", "Seco
 
 @dataclass(frozen=True)
 class PanelLabel:
-    """title: of the panel.  note: what it shows, a sentence; empty where the title is enough."""
+    """title: of the panel.  note: what it shows, a sentence; empty if the title is enough."""
 
     title: str
     note: str = ""

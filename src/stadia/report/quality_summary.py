@@ -82,7 +82,6 @@ def describe_quality(run: RunFiles, *, predicts_depth: bool = True) -> list[Qual
 
 
 def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
-    """Describe the verdict of the prediction checks, which run.json has, and worse ones of later predictions."""
     verdict = run.facts.predictions
     findings = [finding for finding in run.findings if finding.get("stage") == "evaluation"]
     of_training = [str(finding.get("code")) for finding in findings if not finding.get("where")]
@@ -105,7 +104,6 @@ def _describe_verdict(run: RunFiles) -> Iterator[QualitySentence]:
 
 
 def _name_judged_data(run: RunFiles) -> str:
-    """Return the frames that the verdict at the training's end is about, and their data set."""
     judged, path = run.facts.judged, run.facts.data.get("path")
     has_trained = judged is not None and judged.has_trained_frames
     frames = "validation frames" + " and frames that trained" * has_trained
@@ -114,7 +112,6 @@ def _name_judged_data(run: RunFiles) -> str:
 
 
 def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
-    """Yield warnings about convergence and identical loss terms."""
     for series in run.series:
         if series.name == "val/abs_rel" and (fell := measure_late_decrease(series)) is not None:
             text = f"Validation was still falling, by {fell:.0%} over the last fifth: train longer before you compare."
@@ -126,7 +123,6 @@ def _describe_convergence(run: RunFiles) -> Iterator[QualitySentence]:
 
 
 def _describe_best_checkpoint(run: RunFiles) -> Iterator[QualitySentence]:
-    """Yield a warning where the last checkpoint may be better than the best one, which was judged and scored."""
     compared = run.facts.best_checkpoint
     if compared is None or not compared.doubt:
         return
@@ -158,7 +154,6 @@ def _compare_with_mean_depth(run: RunFiles) -> Iterator[QualitySentence]:
 
 
 def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
-    """Compare each score file NAME with its baseline NAME-..., in the first of BASELINE_METRICS that both have."""
     for name, score in run.scores.items():
         own = next((n for n in run.scores if name.startswith(f"{n}-") and not run.scores[n].get("baseline")), None)
         if not score.get("baseline") or own is None:
@@ -174,7 +169,6 @@ def _compare_with_baselines(run: RunFiles) -> Iterator[QualitySentence]:
 
 
 def _describe_mask(name: str, score: dict[str, Any]) -> Iterator[QualitySentence]:
-    """Describe a mask of the whole image; `_describe_objects` describes masks of objects."""
     metrics = _finite_metrics(score)
     if "mask_iou" in metrics and "recall" not in metrics and not score.get("baseline"):
         yield QualitySentence(f"{name}: of the union of true and predicted mask, {metrics['mask_iou']:.0%} is in both.")
@@ -196,7 +190,6 @@ def _describe_depth(name: str, score: dict[str, Any]) -> Iterator[QualitySentenc
 
 
 def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySentence]:
-    """Describe recall and precision of objects: errors are measured on found objects only."""
     metrics = _finite_metrics(score)
     recall, objects = metrics.get("recall"), metrics.get("objects")
     if recall is None or objects is None or "rotation_error_deg_of_all" not in metrics:
@@ -215,7 +208,6 @@ def _describe_objects(name: str, score: dict[str, Any]) -> Iterator[QualitySente
 
 
 def _describe_path(run: RunFiles) -> Iterator[QualitySentence]:
-    """Describe the longest scored path, of equally long ones the worst, as a share of its length."""
     errors = []
     for name, score in run.scores.items():
         ate, path = _finite_metrics(score).get("ate_rmse_m"), score.get("path_m")
@@ -230,7 +222,6 @@ def _describe_path(run: RunFiles) -> Iterator[QualitySentence]:
 
 
 def _describe_residual(run: RunFiles) -> Iterator[QualitySentence]:
-    """Describe the residual of the warped training images, which the verdict on the predictions uses too."""
     ratio = run.facts.judged.warped_over_unwarped if run.facts.judged else None
     if ratio is None or ratio < 0:
         return

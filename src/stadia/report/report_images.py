@@ -144,7 +144,7 @@ def _color_shares(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def decode_png(path: Path, flags: int, folder: Path) -> NDArray[Any] | None:
-    """Decode an image inside a run's folder; None where it is missing, leads out of it, is truncated or too large."""
+    """Decode an image inside a run's folder; None if it is missing, leads out of it, is truncated or too large."""
     try:
         return read_image(check_inside(folder, path), flags, max_bytes=MAX_BYTES)
     except DataError:
@@ -197,7 +197,6 @@ def load_point_clouds(run: RunFiles) -> list[PointCloudFigure]:
 
 
 def _load_point_cloud(camera: Path, run: Path) -> PointCloudFigure:
-    """Read depth, image and camera. Raises ValueError where they are invalid."""
     about = read_json(check_inside(run, camera))
     depth = decode_png(camera.parent / "depth.png", cv2.IMREAD_UNCHANGED, run)
     image = decode_png(camera.parent / "image.png", cv2.IMREAD_COLOR, run)

@@ -86,7 +86,7 @@ def build_report(
     private: also show these parts.
     warn: called with a line for each file that the run has lost, or that cannot be read.
 
-    Raises DataError where the folder is not a run.
+    Raises DataError if the folder is not a run.
     """
     files = read_run(run)
     before = find_previous_run(files)
@@ -120,7 +120,6 @@ def render_charts(charts: Sequence[Chart]) -> list[str]:
 
 
 def _render_page(run: RunFiles, before: RunFiles | None) -> str:
-    """Render the report as HTML. Everything from files is escaped, and the page cannot load anything."""
     template = make_environment().get_template("report.html")
     depth_scale, findings = _describe_depth_scale(run), list_findings(run)
     clouds = load_point_clouds(run)
@@ -177,7 +176,6 @@ def _render_page(run: RunFiles, before: RunFiles | None) -> str:
 
 
 def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
-    """Describe the depth scale of the result, the run or the first score file; None for a finished run without one."""
     facts = run.facts.recipe_facts
     depth_scales = (
         run.result.get("depth_scale"),
@@ -196,7 +194,6 @@ def _describe_depth_scale(run: RunFiles) -> tuple[str, str] | None:
 
 
 def _describe_training(run: RunFiles) -> str:
-    """Describe in a line what was trained: steps and data."""
     path, steps = run.facts.data.get("path"), run.steps
     name = Path(path).name if isinstance(path, str) else ""
     on_data = f" on {name}" if name not in ("", "…") else ""  # a home folder is hidden
@@ -204,7 +201,6 @@ def _describe_training(run: RunFiles) -> str:
 
 
 def _list_run_facts(run: RunFiles) -> list[str]:
-    """Describe when the run started, how long it took, its initial weights and their licence."""
     started, finished = (_parse_time(text) for text in (run.facts.started, run.facts.finished))
     facts = [f"{started.day} {started:%B %Y, %H:%M}"] if started else []
     if time_text := _describe_duration(run, started, finished):
@@ -221,7 +217,6 @@ def _list_run_facts(run: RunFiles) -> list[str]:
 
 
 def _describe_duration(run: RunFiles, started: datetime | None, finished: datetime | None) -> str:
-    """Describe how long a run took. The time between the parts of a resumed one is not its own."""
     if parts := len(run.facts.resumed):
         times = run.facts.time
         is_whole = times is not None and times.steps == run.steps  # not of one part alone
@@ -233,7 +228,6 @@ def _describe_duration(run: RunFiles, started: datetime | None, finished: dateti
 
 
 def _describe_best_step(run: RunFiles, steps: int) -> str:
-    """Return ` (best checkpoint: step 60)` where the verdict and the scores are of an earlier step; else nothing."""
     best = run.facts.judged.steps if run.facts.judged else None
     return f" (best checkpoint: step {best})" if best is not None and best < steps else ""
 
@@ -269,18 +263,15 @@ def list_unchecked(run: RunFiles) -> list[tuple[str, str]]:
 
 
 def _is_skipped_check(finding: dict[str, Any]) -> bool:
-    """Return whether a finding is a note about a check and not about the data."""
     return str(finding.get("code")).startswith(NOT_CHECKED_FAMILY) and finding.get("severity") == "note"
 
 
 def _format_where(finding: dict[str, Any]) -> str:
-    """Format the first recordings of a finding, and the number of the others."""
     names = list(map(str, as_list(finding.get("where"))))
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
 def _embed_evidence_image(name: str, run: RunFiles) -> EmbeddedImage | None:
-    """Embed the image of a finding; an invalid one gets a line in `unreadable`."""
     if not name:
         return None
     try:
@@ -340,7 +331,6 @@ def make_hider() -> Callable[[str], str]:
 
 
 def _shorten_path(path: str) -> str:
-    """Return the last part of a path; of a home folder not even that."""
     last = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
     return "…" if _HOME.fullmatch(path) or last.startswith("~") else f"…/{last}"
 

@@ -102,7 +102,7 @@ def fit_cloud_size(height: int, width: int) -> tuple[int, int]:
 def make_point_cloud(
     name: str, image: NDArray[np.uint8], depth: NDArray[np.float32], K: NDArray[np.float64], depth_scale: str
 ) -> PointCloudFigure | None:
-    """Return the points of a picture for its page; None where no pixel has depth.
+    """Return the points of a picture for its page; None if no pixel has depth.
 
     Args:
         name: of the picture.

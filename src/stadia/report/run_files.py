@@ -65,7 +65,7 @@ class RunFiles:
     """What a run's folder contains.
 
     facts: run.json; `UNKNOWN_FACTS` where absent.
-    config, result: config.json, result.json; empty where absent.
+    config, result: config.json, result.json; empty if absent.
     series: the columns of metrics.csv.  spreads: the names of histograms.csv.
     scores: scores/<name>.json by name without repeated words.
     findings: one mapping a line of findings.jsonl.  images: (step, file), first step first.
@@ -117,7 +117,7 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read a run's folder. Raises DataError where it is none (neither run.json nor config.json)."""
+    """Read a run's folder. Raises DataError if it is none (neither run.json nor config.json)."""
     folder = Path(folder)
     if not is_run_folder(folder):
         found = describe_place(folder, inside="neither run.json nor config.json")
@@ -161,7 +161,7 @@ def read_run(folder: Path) -> RunFiles:
 
 
 def check_inside(folder: Path, path: Path) -> Path:
-    """Return the path of a file inside a run's folder. Raises DataError where it leads out of it, as a link may."""
+    """Return the path of a file inside a run's folder. Raises DataError if it leads out of it, as a link may."""
     try:
         is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
@@ -201,7 +201,6 @@ def start_order(run: RunFiles) -> tuple[str, str]:
 
 
 def _shorten_names(names: list[str]) -> list[str]:
-    """Shorten names of score files by repeated words ("kitti-metric-kitti-06") where they stay unique."""
     split = [name.split("-") for name in names]
     short = ["-".join(w for i, w in enumerate(words) if w.isdigit() or w not in words[:i]) for words in split]
     return [brief if short.count(brief) == 1 else name for brief, name in zip(short, names, strict=True)]
@@ -220,7 +219,6 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a file; bytes that are not UTF-8 become replacement characters."""
     return read_bytes(path, expected="text", max_bytes=MAX_BYTES).decode("utf-8-sig", "replace")
 
 
@@ -229,16 +227,11 @@ def _read_rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a truncated last line is left out."""
     values = parse_json_lines(path, _read_text(path), "a JSON object a line")
     return [value for value in islice(values, MAX_FINDINGS) if isinstance(value, dict)]
 
 
 def _read_series(path: Path) -> list[Series]:
-    """Read every numeric column of metrics.csv but `step` and `epoch`; an empty cell was not logged at that row.
-
-    A resumed run logs some steps a second time; the last one counts.
-    """
     columns: dict[str, tuple[array[int], array[float]]] = {}
     for row in _read_rows(path):
         columns = columns or {name: (array("q"), array("d")) for name in row if name not in ("step", "epoch", "")}
@@ -251,7 +244,6 @@ def _read_series(path: Path) -> list[Series]:
 
 
 def _sort_by_step(steps: array[int], values: array[float]) -> tuple[array[int], array[float]]:
-    """Return both in order of steps; of a step that was logged twice, the last value."""
     if all(before < after for before, after in pairwise(steps)):
         return steps, values
     last = dict(zip(steps, values, strict=True))
@@ -259,7 +251,6 @@ def _sort_by_step(steps: array[int], values: array[float]) -> tuple[array[int], 
 
 
 def _read_spreads(path: Path) -> list[ValueSpread]:
-    """Read histograms.csv by name; truncated or invalid rows are left out."""
     logged: dict[str, dict[int, list[float]]] = {}
     for row in _read_rows(path):
         step, name = _parse_step(row.get("step")), row.get("name", "")
@@ -277,7 +268,6 @@ def _read_spreads(path: Path) -> list[ValueSpread]:
 
 
 def _parse_number(text: str | None) -> float | None:
-    """Return the number of a cell; one that is too large to be drawn is not finite, one that is too small is 0."""
     try:
         value = float(text) if text else None
     except ValueError:

@@ -91,7 +91,6 @@ def diff_runs(before: RunFiles, now: RunFiles) -> RunDifference:
 
 
 def _diff_part(name: str, old: Any, new: Any) -> list[ValueChange]:
-    """Return the differences in a part of run.json."""
     before, now = (flatten_mapping({name: part} if part else {}) for part in (old, new))
     return diff_mappings(before, now)
 
@@ -107,7 +106,6 @@ def diff_patches(before: str, now: str) -> list[ValueChange]:
 
 
 def _group_lines_by_file(patch: str) -> dict[str, list[str]]:
-    """Return added and removed lines by file name."""
     lines: dict[str, list[str]] = {}
     name = ""
     for line in patch.splitlines():
@@ -151,7 +149,7 @@ def compare_runs(before: RunFiles, now: RunFiles) -> RunChanges:
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunFiles]:
-    """Find the runs in folders, in order of their start. Raises DataError where a folder has none."""
+    """Find the runs in folders, in order of their start. Raises DataError if a folder has none."""
     runs: dict[Path, RunFiles] = {}
     for folder in map(Path, folders):
         paths = [folder] if is_run_folder(folder) else sorted(filter(is_run_folder, folder.glob("*")))
@@ -193,7 +191,6 @@ def _describe_start(run: RunFiles, runs: Sequence[RunFiles]) -> Iterator[str]:
 
 
 def _is_inside_run(path: object, run: RunFiles) -> bool:
-    """Return whether a path is a run's folder, or in it."""
     return Path(str(path)).resolve().is_relative_to(run.folder.resolve())
 
 
@@ -253,7 +250,6 @@ def _describe_series(series: Series) -> str:
 
 
 def _list_findings(run: RunFiles) -> list[str]:
-    """List warnings and stops with what was measured, and the codes of notes in one line."""
     lines, notes = [], []
     for finding in run.findings:
         severity, code, title, measured = (finding.get(name) for name in ("severity", "code", "title", "measured"))
@@ -370,7 +366,6 @@ def draw_comparison(a: RunFiles, b: RunFiles, path: Path) -> bool:
 
 
 def _split_panels(a: Series, b: Series, *, apart: bool) -> list[tuple[str, list[tuple[int, Series]]]]:
-    """Return (title, (run number, curve)) of each panel of a metric: two panels where the metric has two meanings."""
     title = metric_label(a.name).label
     if apart and a.name.startswith(LOSS_METRICS):
         return [(f"{title} (a measure of its own)", [curve]) for curve in enumerate((a, b))]

@@ -181,7 +181,6 @@ def _make_score_table(kind: dict[str, dict[str, Any]]) -> ScoreTable:
 
 
 def _list_shown_metrics(kind: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the metrics of all files, without those that no file could compute where notes explain that."""
     metrics = [collect_metrics(score) for score in kind.values()]
     names = list(dict.fromkeys(name for score in metrics for name in score))
     computed = [name for name in names if any(score.get(name) is not None for score in metrics)]
@@ -189,7 +188,6 @@ def _list_shown_metrics(kind: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _merge_similar_notes(notes: list[str]) -> list[str]:
-    """Keep one of the notes that differ in their numbers only."""
     alike: dict[str, list[str]] = {}
     for note in notes:
         alike.setdefault(re.sub(r"[0-9.]+", "#", note), []).append(note)
@@ -198,7 +196,6 @@ def _merge_similar_notes(notes: list[str]) -> list[str]:
 
 
 def _describe_score_file(score: dict[str, Any]) -> list[str]:
-    """Describe a score file's protocol, depth scale, alignment and number of images or poses."""
     depth_scale, aligned = score.get("depth_scale"), score.get("alignment", score.get("align"))
     parts = [f"protocol {score['protocol']}"] if score.get("protocol") else []
     parts += [f"ground truth {score['ground_truth']}"] if score.get("ground_truth") else []
@@ -245,7 +242,7 @@ def _make_image_scores(stem: str, score: dict[str, Any]) -> ImageScores | None:
 
 
 def name_motion(score: dict[str, Any]) -> str:
-    """Name how a score file's path was estimated; "" where that is unknown."""
+    """Name how a score file's path was estimated; "" if that is unknown."""
     name, _ = MOTION_NAMES.get(motion_key(score), ("", ""))
     return name
 
@@ -320,7 +317,6 @@ def _read_path(name: str, color: int, score: dict[str, Any], which: str) -> Draw
 
 
 def _relative_error(files: dict[str, dict[str, Any]]) -> float:
-    """Return the error over the path length of the path that was aligned with predicted depth, or else the first."""
     aligned = [score for score in files.values() if motion_key(score) == "aligned"]
     score = [*aligned, *files.values()][0]
     error, length = collect_metrics(score).get("ate_rmse_m"), score.get("path_m")
@@ -330,7 +326,6 @@ def _relative_error(files: dict[str, dict[str, Any]]) -> float:
 
 
 def _fold_figures(drawn: list[tuple[float, RecordingPaths]]) -> list[RecordingPaths]:
-    """Put the worst and the median of many figures first, and fold the others."""
     if len(drawn) <= MAX_OPEN_PATHS:
         return [figure for _, figure in drawn]
     ranked = sorted(range(len(drawn)), key=lambda k: -drawn[k][0])
@@ -340,7 +335,6 @@ def _fold_figures(drawn: list[tuple[float, RecordingPaths]]) -> list[RecordingPa
 
 
 def _name_methods(files: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return the name of each file's method; the file's own where the method is unknown, or that of two files."""
     methods = {}
     for name, score in files.items():
         method = name_motion(score) or name
@@ -350,13 +344,11 @@ def _name_methods(files: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _describe_methods(files: dict[str, dict[str, Any]]) -> list[str]:
-    """Describe how the paths of a figure were estimated, each method once."""
     known = [MOTION_NAMES[key] for score in files.values() if (key := motion_key(score)) in MOTION_NAMES]
     return list(dict.fromkeys(f"{name[:1].upper()}{name[1:]}: {meaning}." for name, meaning in known))
 
 
 def _describe_path_alignments(files: dict[str, dict[str, Any]], labels: dict[str, str]) -> list[str]:
-    """Describe the fit of a figure's paths to the true one: once where all have the same, else of each path."""
     scored = {name: score for name, score in files.items() if score.get("align") is not None}
     fits = {name: describe_alignment(score) or "as estimated, not aligned" for name, score in scored.items()}
     if len(set(fits.values())) == 1:

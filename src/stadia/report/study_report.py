@@ -1,7 +1,4 @@
-"""The results of a study: a row for each run, and an ablation as sentences, a table and a plot.
-
-The report of an ablation is written from verdicts.json and results.jsonl.
-"""
+"""The results of a study: a row for each run, and an ablation as sentences, a table and a plot."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from stadia.report.run_files import RunFiles, Series, flatten_mapping
 Verdict = Mapping[str, Any]
 
 RESULTS = "results.jsonl"
-"""This file in a study's folder has a row for each ended run."""
+"""A study's file with a row for each ended run."""
 
 # -- The row of a run in results.jsonl: its result in one metric.
 
@@ -38,11 +35,10 @@ def make_result_row(
 
     metrics: columns of metrics.csv, keys of result.json, or SCOREFILE.metric.
 
-    `value` is None where it is not finite or was never logged, `step` is its step and `steps` the trained ones.
-    `drift` is the relative change of the metric over the last fifth of the run. `seconds` are those of its steps,
-    without validation. `learning_rate` is the largest, `update_ratio` the median.
+    `value` is None if not finite or never logged. `drift` is the relative change of the metric over the last fifth of
+    the run, `seconds` the time of its steps, `learning_rate` the largest and `update_ratio` the median.
 
-    Raises RunError where it has finished and has none of the metrics.
+    Raises RunError if a finished run has none of the metrics.
     """
     series = {logged.name: logged for logged in run.series}
     scores = {file: flatten_mapping(score.get("metrics", {})) for file, score in run.scores.items()}
@@ -79,20 +75,18 @@ def make_result_row(
 def _missing_metric(run: RunFiles, metric: str, names: Sequence[str]) -> RunError:
     near = find_nearest_name(metric, list(names))
     logged = [name for name in names if name.startswith("val/")] or names
-    expected = f"one of {', '.join(logged[:12])}" if logged else "a metric, but the run logged none"
+    expected = f"one of {', '.join(logged[:12])}" if logged else "a logged metric"
     fix = f"did you mean '{near}'?" if near else "see the columns of its metrics.csv"
-    return RunError(f"metric '{metric}'", found=f"no such metric in {run.folder.name}", expected=expected, fix=fix)
+    return RunError(f"metric '{metric}'", found=f"no column of {run.folder.name}", expected=expected, fix=fix)
 
 
 def _select_value(series: Series, better: str, at: str) -> tuple[float | None, int | None]:
-    """Return the last or the best value with its step."""
     if at == "last":
         return series.values[-1] if math.isfinite(series.values[-1]) else None, series.steps[-1]
     return series.find_best(better) or (None, None)
 
 
 def _measure_drift(series: Series) -> float | None:
-    """Return the relative change of a linear fit over the last fifth of the steps; None for fewer than 3 values."""
     steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
     late = (steps >= steps.max() - LAST_SHARE * steps.max()) & np.isfinite(values)
     if np.count_nonzero(late) < 3 or not np.abs(values[late]).mean():
@@ -106,7 +100,6 @@ def _list_finite(series: Series | None) -> Sequence[float]:
 
 
 def _sum_step_seconds(steps: Series | None) -> float | None:
-    """Return the seconds of the trained steps: each row of `time/step_s` is the mean since the row before."""
     if steps is None:
         return None
     seconds = np.nan_to_num(np.asarray(steps.values, float), nan=0.0, posinf=0.0)
@@ -114,7 +107,6 @@ def _sum_step_seconds(steps: Series | None) -> float | None:
 
 
 def _describe_provenance(run: RunFiles) -> dict[str, str]:
-    """Return code, data, packages and platform of a run as short texts that can be compared."""
     environment = run.facts.environment
     changes = f"+{hashlib.sha256(run.patch.encode()).hexdigest()[:8]}" if run.patch else ""
     return {
@@ -126,7 +118,6 @@ def _describe_provenance(run: RunFiles) -> dict[str, str]:
 
 
 def _count_trained_samples(run: RunFiles, steps: int) -> int | None:
-    """Return the number of trained samples; None where stages change the number a step."""
     training = run.config.get("training", {})
     factors = [training.get(key, 1) for key in ("batch_size", "grad_accumulation_steps", "devices")]
     if training.get("stages") or not all(isinstance(factor, int) for factor in factors):
@@ -138,7 +129,7 @@ def _count_trained_samples(run: RunFiles, steps: int) -> int | None:
 
 
 def write_ablation_report(folder: Path) -> list[Path]:
-    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError where that is invalid."""
+    """Write table.md, plot.svg and plot.png from a study's verdicts.json. Raises DataError if it is invalid."""
     study = read_verdicts(folder)
     paths = [folder / name for name in ("table.md", "plot.svg", "plot.png")]
     write_text(paths[0], format_markdown(study))
@@ -151,59 +142,55 @@ def read_verdicts(folder: Path) -> dict[str, Any]:
     """Read verdicts.json."""
     study = read_json(Path(folder) / "verdicts.json")
     if not isinstance(study, dict) or not isinstance(study.get("verdicts"), list):
-        fix = "run `stadia ablate` again, it writes the file"
-        raise DataError(folder, found="no verdicts in verdicts.json", expected="those of a study", fix=fix)
+        fix = "run `stadia ablate` again"
+        raise DataError(folder, found="no verdicts in verdicts.json", expected="a study's verdicts", fix=fix)
     return study
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of results.jsonl, one for each ended run. Raises DataError for a line that is no JSON object."""
-    path, fix = Path(folder) / RESULTS, "move it away: the same command writes it again"
+    """Return the rows of results.jsonl, one for each ended run. Raises DataError for an invalid line."""
+    path, fix = Path(folder) / RESULTS, "remove it: the same command writes it again"
     return read_json_objects(path, expected="a JSON object a line", fix=fix) if path.exists() else []
 
 
 def describe_verdict(study: Mapping[str, Any], verdict: Verdict) -> str:
-    """Describe what the data support about one change, with the numbers."""
+    """Describe what the data show about one change, with the numbers."""
     metric, d, change = str(study["metric"]), verdict["difference"], f"'{verdict['change']}'"
     if verdict["decision"] == "not comparable":
-        return f"Not comparable: {change} changes how {metric} is measured; no difference is tested."
+        return f"Not comparable: {change} changes how {metric} is measured."
     if d is None:
-        shared = f"{change} and the base share {len(verdict['seeds'])} seeds with a value"
-        return f"Undecided: {shared}; at least three are needed."
+        return f"Undecided: {change} and the base share {len(verdict['seeds'])} seeds with a value, of at least three."
     shown, percent = verdict["shown"], f"{1 - study['alpha']:.0%}"
     chance = format_p_value(verdict["p_holm"])
     chance = f"p {chance}" if chance.startswith("<") else f"p = {chance}"
     span = f"{format_signed(d['low'])} to {format_signed(d['high'])}"
     interval = f"{format_signed(d['mean'])}, {percent} interval {span}, {d['n']} seeds, {chance}"
     if shown == "identical":
-        text = f"with {change} {metric} is the same but for rounding in all {d['n']} seeds"
-        text += ": it changes nothing that this training does"
+        text = f"{change} has no effect: {metric} is the same in all {d['n']} seeds"
     elif shown:
         text = f"{change} makes {metric} {shown} ({interval})"
         if verdict["within_margin"]:
-            text += f", yet by less than the margin of {format_number(study['margin'])} that matters"
+            text += f", but by less than the margin of {format_number(study['margin'])}"
     elif verdict["within_margin"]:
         p_same = f"p of the margin = {format_p_value(verdict['p_same'])}"
-        text = f"{change} leaves {metric} the same within {format_number(study['margin'])} ({interval}; {p_same})"
+        text = f"{change} keeps {metric} within {format_number(study['margin'])} ({interval}; {p_same})"
     else:
-        text = f"{change} may leave {metric} as it is or change it ({interval}). {_describe_power(study, verdict)}"
+        text = f"{change} may or may not change {metric} ({interval}). {_describe_power(study, verdict)}"
     if not shown and (d["low"] > 0 or d["high"] < 0):
-        tried = f"of {len(study['verdicts'])} changes tried, one does so by chance more often (Holm)"
-        text += f" Its own interval leaves 0 out; {tried}"
+        text += f" Its interval excludes 0, but {len(study['verdicts'])} changes were tried (Holm)"
     return f"{verdict['decision'].capitalize()}: {text.rstrip('.')}."
 
 
 def _describe_power(study: Mapping[str, Any], verdict: Verdict) -> str:
-    """Describe the difference that a study of this size can detect."""
     if not verdict["difference"]["sd"]:
         least = math.ceil(math.log2(2 * len(study["verdicts"]) / study["alpha"]))
-        return f"One number in all seeds leaves no spread to measure chance by; signs alone take {least} seeds"
+        return f"All seeds give the same number; a test of signs needs {least} seeds"
     detectable, margin = format_number(verdict["detectable"]), format_number(study["margin"])
-    text = f"So many seeds find a difference of {detectable} in four studies of five"
+    text = f"This study detects a difference of {detectable} in 4 of 5 cases"
     if study["margin"] is None:
         return text
-    needed = f"takes {verdict['needed']}" if verdict["needed"] else "takes more than 10,000"
-    return f"{text}; one of the margin, {margin}, {needed}"
+    needed = verdict["needed"] or "more than 10,000"
+    return f"{text}; the margin, {margin}, needs {needed} seeds"
 
 
 def format_signed(value: float) -> str:
@@ -236,17 +223,17 @@ def make_table_cells(study: Mapping[str, Any]) -> list[list[str]]:
 
 
 def format_markdown(study: Mapping[str, Any]) -> str:
-    """Format table.md: the metric, the table, a sentence for each change, and the cautions."""
+    """Format table.md: the metric, the table, a sentence for each change, and cautions."""
     metric = f"`{study['metric']}` ({study['better']} is better) of `{study['recipe']}`, the {study['at']} validation"
     runs = f"seeds {', '.join(map(str, study['seeds']))}; {study['runs']} of {study['planned']} runs"
-    about = f"{metric}, {runs}. Differences are of the change minus the base, seed by seed."
+    about = f"{metric}, {runs}. Difference: change minus base, seed by seed."
     lines = [f"# {study['study']}", "", about, "", *_format_table(TABLE_HEAD, make_table_cells(study)), ""]
     for verdict in study["verdicts"]:
         claim = f"*{verdict['claim']}* " if verdict["claim"] else ""
         lines.append(f"- {claim}{describe_verdict(study, verdict)} Changed: `{'`, `'.join(verdict['keys'])}`.")
         lines += [f"  - {note}" for note in verdict["notes"]]
     notes = [f"- {note}" for note in study["notes"]]
-    return "\n".join([*lines, *(["", "What stands against all of it:", "", *notes] if notes else [])]) + "\n"
+    return "\n".join([*lines, *(["", "Cautions:", "", *notes] if notes else [])]) + "\n"
 
 
 def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -258,7 +245,7 @@ def _format_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[st
 
 
 def draw_ablation_plot(study: Mapping[str, Any], results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the difference of each change as SVG or PNG: a dot a seed, mean and interval, the margin as a band."""
+    """Draw the difference of each change as SVG or PNG: dots for seeds, mean and interval, the margin as a band."""
     from matplotlib.figure import Figure
 
     verdicts = study["verdicts"]

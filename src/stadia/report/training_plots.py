@@ -163,7 +163,7 @@ class TimeSpent:
 
 
 def summarize_time(times: TrainingTimes | None) -> TimeSpent | None:
-    """Summarize the times of a run; None where it has none."""
+    """Summarize the times of a run; None if it has none."""
     seconds = times.phases_s if times else {}
     if times is None or not (total := sum(seconds.values())) > 0:
         return None
@@ -202,7 +202,6 @@ def make_sparsification_plots(scores: dict[str, dict[str, Any]]) -> list[Chart]:
 
 
 def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curves: Sequence[list[float]]) -> Chart:
-    """Plot values at equal steps from 0 to 100 % of the pixels; the last, of no pixel at all, is left out."""
     label = metric_label(name).label
     named = (("AUSE", values.get("ause")), ("AURG", values.get("aurg")))
     numbers = [f"{key} {format_number(value)}" for key, value in named if is_finite(value)]
@@ -218,7 +217,7 @@ def _make_sparsification_plot(stem: str, name: str, values: dict[str, Any], curv
 
 
 def make_calibration_plot(series: list[Series]) -> Chart | None:
-    """Plot measured against nominal coverage of the intervals at the last validation; None where not logged."""
+    """Plot measured against nominal coverage of the intervals at the last validation; None if not logged."""
     matches = ((COVERAGE_NAME.match(s.name), s.values[-1]) for s in series)
     points = sorted((int(match[1]) / 100, value) for match, value in matches if match and is_finite(value))
     if len(points) < 2:
@@ -249,6 +248,5 @@ def _make_share_plot(
 
 
 def _read_curve(values: Any) -> list[float]:
-    """Return at most MAX_CURVE_VALUES finite values, none below 0; none for anything else."""
     is_curve = isinstance(values, list) and 3 <= len(values) <= MAX_CURVE_VALUES
     return list(map(float, values)) if is_curve and all(is_finite(value) and value >= 0 for value in values) else []

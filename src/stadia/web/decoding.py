@@ -1,31 +1,32 @@
-"""Start the processes that decode uploads, one for each, with limits of time."""
+"""Decode uploaded pictures and videos, with limits of their size. Imports no torch."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
-from collections.abc import Mapping
-from contextlib import suppress
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from stadia.core.errors import DataError
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from stadia.core.errors import DataError, StadiaError, summarize_exception
+from stadia.datasets.formats.calibration_files import read_lens
+from stadia.datasets.image_files import read_image_header, read_rgb
+from stadia.datasets.video.video_decoding import read_frame_rate_hz, stream_video
+from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE, write_image
 
 UPLOAD = "the upload"
-"""What errors call a file: names of users and of folders on this machine do not reach a page."""
+"""What errors call a file, so that no page shows a folder of this machine."""
 
-PHOTO_S = 20.0
-"""Time for one photo. 50 megapixels take 2 s on one core."""
+MAX_PHOTO_PIXELS = 50_000_000
+"""Largest photo: phones have 48 to 50 megapixels."""
 
-VIDEO_S = 300.0
-"""Time for the frames of a video: a minute of 1080p takes 20 s on one core."""
+MIN_SIDE, MAX_SIDE = 16, 1600
+"""Smallest side of an uploaded picture, and longest side after decoding, in pixels."""
 
 Kind = Literal["photo", "video"]
 
@@ -36,7 +37,7 @@ class DecodedPhoto:
 
     image: (H, W, 3) RGB, upright, with sides of at most MAX_SIDE pixels.
     filmed_size: (height, width) as in the file, upright.
-    fov_deg: angle from its left to its right edge by its EXIF; None where that has no focal length.
+    fov_deg: angle from left to right by its EXIF; None without a focal length.
     """
 
     image: NDArray[np.uint8]
@@ -44,29 +45,38 @@ class DecodedPhoto:
     fov_deg: float | None
 
 
+@dataclass(frozen=True)
+class DecodedVideo:
+    """Decoded frames of a size (height, width). has_more: whether the video has frames beyond the limit."""
+
+    frames: int
+    size: tuple[int, int]
+    rate_hz: float | None
+    fov_deg: float | None
+    has_more: bool
+
+
 def find_upload_kind(head: bytes) -> tuple[Kind, str]:
-    r"""Return what a file is by its first 16 bytes, and the suffix that readers expect. Raises DataError.
+    r"""Return the kind of a file from its first 16 bytes, and its suffix. Raises DataError.
 
     Examples:
         >>> find_upload_kind(b"\xff\xd8\xff\xe0" + bytes(12))
         ('photo', '.jpg')
     """
-    from stadia.files.image_io import JPEG_SIGNATURE, PNG_SIGNATURE
-
     if head.startswith(PNG_SIGNATURE):
         return "photo", ".png"
     if head.startswith(JPEG_SIGNATURE):
         return "photo", ".jpg"
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in (b"heic", b"heix", b"mif1", b"avif", b"hevc"):
-        raise _make_error("a HEIC or AVIF picture", "save it as JPEG: telephones share it so")
+        raise _make_error("a HEIC or AVIF picture", "save it as JPEG")
     if brand:
         return "video", ".mp4"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "video", ".avi"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "video", ".mkv"
-    found = "an empty file" if not head else "a file that is no picture and no video"
+    found = "an empty file" if not head else "another kind of file"
     raise _make_error(found, "choose a PNG or JPEG picture, or an MP4, MOV, MKV or AVI video")
 
 
@@ -74,88 +84,81 @@ def _make_error(found: str, fix: str) -> DataError:
     return DataError(UPLOAD, found=found, expected="a picture or a video", fix=fix)
 
 
-class UploadDecoder:
-    """Decodes uploads, one at a time, each in a process of its own: nothing of an upload stays for the next one.
+@contextlib.contextmanager
+def _hide_path() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise
+    except StadiaError as error:
+        raise DataError(UPLOAD, found=error.found, expected=error.expected, fix=error.fix) from None
+    except Exception as error:  # of a library's decoder
+        found = f"a file that cannot be decoded ({summarize_exception(error)})"
+        raise DataError(UPLOAD, found=found, expected="a whole picture or video", fix="save it again") from None
 
-    The next process is started before it is needed, because Python and its libraries take half a second.
+
+def decode_photo(path: Path) -> DecodedPhoto:
+    """Return the upright picture of a PNG or JPEG, and its field of view by its EXIF.
+
+    Raises DataError, without the path, for a damaged file, or too few or too many pixels.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next: subprocess.Popen[bytes] | None = None
-        self._decoding: subprocess.Popen[bytes] | None = None
-        self._is_closed = False
-
-    def start(self) -> None:
-        """Start the process, so that the first upload does not wait for it."""
-        with self._lock:
-            self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        """Return the process that waits for the next upload."""
-        if self._is_closed:
-            raise DataError(UPLOAD, found="a server that ends", expected="one that runs", fix="start it again")
-        if self._next is None:
-            command = [sys.executable, "-P", "-m", "stadia.web.decode_worker"]  # -P: no module of the current folder
-            pipe = subprocess.PIPE
-            self._next = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
-        return self._next
-
-    def decode_photo(self, path: Path) -> DecodedPhoto:
-        """Return a decoded photo. Raises DataError, without the name of the file, where it cannot be decoded."""
-        reply, data = self._exchange({"kind": "photo", "path": str(path)}, PHOTO_S)
-        import numpy as np
-
-        image: NDArray[np.uint8] = np.frombuffer(data, np.uint8).reshape(tuple(reply["shape"]))
-        height, width = reply["filmed_size"]
-        return DecodedPhoto(image, (height, width), reply["fov_deg"])
-
-    def decode_video(
-        self, path: Path, folder: Path, *, every: int, max_frames: int, max_side: int
-    ) -> Mapping[str, Any]:
-        """Write every n-th frame of a video into a folder as JPEGs of a number.
-
-        Returns `frames`, `size` (height, width), `rate_hz`, `fov_deg` (None where unknown) and `has_more`. Raises
-        DataError, without the name of the file.
-        """
-        about = {"every": every, "max_frames": max_frames, "max_side": max_side}
-        request = {"kind": "video", "path": str(path), "folder": str(folder), **about}
-        return self._exchange(request, VIDEO_S)[0]
-
-    def close(self) -> None:
-        """End the processes, also while one decodes."""
-        self._is_closed = True
-        if self._decoding is not None:
-            self._decoding.kill()
-        with self._lock:
-            if self._next is not None:
-                _end_process(self._next)
-                self._next = None
-
-    def _exchange(self, request: Mapping[str, Any], limit_s: float) -> tuple[Any, bytes]:
-        """Send a request to a process and return its reply, with the bytes behind it."""
-        with self._lock:
-            process = self._decoding = self._start()
-            self._next = None
-            found = "a file that ends its decoder"
-            try:
-                output, _ = process.communicate(json.dumps(request).encode(), timeout=limit_s)
-            except subprocess.TimeoutExpired:
-                _end_process(process)
-                output, found = b"", f"a file that takes more than {limit_s:.0f} s"
-            self._decoding = None
-            if not self._is_closed:
-                self._start()
-        if process.returncode != 0 or not output:
-            raise DataError(UPLOAD, found=found, expected="a whole picture or video", fix="save it again, or smaller")
-        line, _, data = output.partition(b"\n")
-        reply = json.loads(line)
-        if "found" in reply:
-            raise DataError(UPLOAD, found=reply["found"], expected=reply["expected"], fix=reply["fix"])
-        return reply, data
+    with _hide_path():
+        header = read_image_header(path)
+        if header is not None and header.width * header.height > MAX_PHOTO_PIXELS:
+            found, most = f"{header.width}x{header.height} pixels", MAX_PHOTO_PIXELS // 1_000_000
+            raise DataError(UPLOAD, found=found, expected=f"at most {most} megapixels", fix="make it smaller")
+        image = read_rgb(path)
+        height, width = image.shape[:2]
+        if min(height, width) < MIN_SIDE:
+            found, expected = f"{width}x{height} pixels", f"at least {MIN_SIDE} on each side"
+            raise DataError(UPLOAD, found=found, expected=expected, fix="choose a larger picture")
+        return DecodedPhoto(shrink_image(image, MAX_SIDE), (height, width), find_field_of_view(path, height, width))
 
 
-def _end_process(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process, and close its pipes."""
-    with suppress(OSError), process:
-        process.kill()
+def decode_video(
+    path: Path, folder: Path, *, every: int, max_frames: int, max_side: int, is_cancelled: Callable[[], bool]
+) -> DecodedVideo:
+    """Write every n-th frame of a video into a folder as numbered JPEGs. Raises DataError, without the path."""
+    written, size, has_more = 0, (0, 0), False
+    with _hide_path():
+        for frame in stream_video(path):
+            if is_cancelled():
+                break
+            if frame.index % every:
+                continue
+            if written == max_frames:
+                has_more = True
+                break
+            image = shrink_image(frame.image, max_side)
+            size = (image.shape[0], image.shape[1])
+            write_image(folder / f"{written:06d}.jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))
+            written += 1
+        fov_deg = find_field_of_view(path, *size) if written else None
+        return DecodedVideo(written, size, read_frame_rate_hz(path), fov_deg, has_more)
+
+
+def shrink_image(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) with sides of at most `max_side` pixels, of the same shape within a pixel.
+
+    Examples:
+        >>> shrink_image(np.zeros((300, 400, 3), np.uint8), 200).shape
+        (150, 200, 3)
+    """
+    height, width = image.shape[:2]
+    factor = max_side / max(height, width)
+    if factor >= 1:
+        return image
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def find_field_of_view(path: Path, height: int, width: int) -> float | None:
+    """Return the angle from left to right of an upright photo or video, degrees; None if unknown."""
+    with contextlib.suppress(StadiaError):
+        lens = read_lens(path)
+        if lens is not None:
+            focal_mm, sensor_mm = lens
+            across_mm = sensor_mm * width / max(height, width)
+            fov_deg = math.degrees(2 * math.atan(across_mm / 2 / focal_mm))
+            return fov_deg if 1 < fov_deg < 170 else None
+    return None

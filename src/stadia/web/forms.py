@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from stadia.core.config import StrictModel
 
 MAX_PHOTO_BYTES = 40 << 20
-"""Largest picture: a PNG of 12 megapixels has 30 MB."""
 
 MAX_VIDEO_BYTES = 512 << 20
-"""Largest video: two minutes of a telephone's 1080p have 250 MB."""
+"""Two minutes of 1080p from a phone have 250 MB."""
 
 MAX_JSON_BYTES = 1 << 16
 
 UPLOAD_S = 300.0
-"""Time for an upload: a connection that sends nothing does not hold a place for ever."""
 
 
 def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -40,9 +38,9 @@ def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
         except StadiaError as error:
             return refuse(str(error))
         except ClientDisconnect:
-            return refuse("the browser ended the upload", 499)
+            return refuse("The browser ended the upload.", 499)
         except MemoryError:
-            return refuse("the server has no memory left for this: choose a smaller file", 507)
+            return refuse("The server has no memory left. Choose a smaller file.", 507)
 
     answer.__name__ = getattr(endpoint, "__name__", "answer")
     return answer
@@ -51,7 +49,7 @@ def one_line(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
 async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) -> Path:
     """Write the body of a request into a folder, as `upload` with the suffix of its kind; return the path.
 
-    Raises DataError for another kind, or more bytes than are taken of it.
+    Raises DataError for another kind, or too many bytes.
     """
     head, size, most, stream = b"", 0, MAX_PHOTO_BYTES, None
     path = folder / "upload"
@@ -77,13 +75,12 @@ async def receive_upload(request: Request, folder: Path, kinds: Sequence[Kind]) 
         if stream is not None:
             stream.close()
     if stream is None:
-        _name_upload(head, folder, kinds)  # raises for what is too short
+        _name_upload(head, folder, kinds)  # raises for a short file
         raise DataError(UPLOAD, found="a file cut off", expected="a whole file", fix="upload it again")
     return path
 
 
 def _name_upload(head: bytes, folder: Path, kinds: Sequence[Kind]) -> tuple[Path, int]:
-    """Return the path for an upload, and the most bytes that are taken. Raises DataError for another kind."""
     kind, suffix = find_upload_kind(head)
     if kind not in kinds:
         found, expected = f"a {kind}", f"a {' or a '.join(kinds)}"
@@ -92,7 +89,7 @@ def _name_upload(head: bytes, folder: Path, kinds: Sequence[Kind]) -> tuple[Path
 
 
 async def read_json_body(request: Request) -> Any:
-    """Return the JSON of a request. Raises DataError where it is too long or no JSON."""
+    """Return the JSON of a request. Raises DataError if it is too long or invalid."""
     data = b""
     async for chunk in request.stream():
         data += chunk
@@ -104,7 +101,7 @@ async def read_json_body(request: Request) -> Any:
 
 
 def parse_form(model: type[StrictModel], values: Any) -> Any:
-    """Return the validated fields of a request. Raises ConfigError that names the first wrong one."""
+    """Return the validated fields of a request. Raises ConfigError for the first wrong one."""
     from pydantic import ValidationError
 
     try:
@@ -121,6 +118,6 @@ def read_query(request: Request) -> dict[str, str]:
 
 
 def send_page(page: str) -> Response:
-    """Return a page of HTML that a browser saves, and does not open in this page's place."""
+    """Return a page of HTML as a download."""
     headers = {"content-disposition": 'attachment; filename="stadia-result.html"'}
     return Response(page, media_type="text/html", headers=headers)

@@ -1,4 +1,4 @@
-"""Refuse requests of other pages and of strangers: host names, a token, a session's secret, limits of size."""
+"""Refuse requests of other pages and other users: host names, a token, a session's secret."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ HEADERS = {
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "cache-control": "no-store",
 }
-"""Of every reply. The browser itself refuses other hosts, inline scripts, and frames of other pages."""
+"""Of every reply: browsers refuse other hosts, inline scripts, and frames of other pages."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine. A page of another host whose name leads here (DNS rebinding) has none of them."""
+"""Names of this machine, which no page of another host has (DNS rebinding)."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, Handler], Awaitable[Response]]:
-    """Return the middleware that checks every request before a page sees it.
+    """Return the middleware that checks every request.
 
-    token: that a browser must have; None only where loopback alone is served, and every user of the machine may use it.
+    token: that a browser must have; None only on loopback, for every user of the machine.
     """
 
     async def guard(request: Request, handle: Handler) -> Response:
@@ -56,23 +56,23 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
             host, origin = urlsplit(f"//{request.headers.get('host', '')}").hostname, request.headers.get("origin")
             page = None if origin is None else urlsplit(origin).netloc
         except ValueError:
-            return refuse("a host or an origin that is no address", 400)
+            return refuse("The host or origin is not an address.", 400)
         if token is None and host not in LOOPBACK:
-            return refuse("this host name is not served: open http://127.0.0.1", 421)
+            return refuse("Open http://127.0.0.1 instead of this host name.", 421)
         if token is not None and not _has_token(request, token):
             given = request.query_params.get("token", "")
             if request.method == "GET" and hmac.compare_digest(given.encode(), token.encode()):
                 response: Response = RedirectResponse("/", 303)
                 set_cookie(response, name_cookie(TOKEN_COOKIE, request), token)
                 return response
-            return refuse("open the address that `stadia app` printed: it has a token", 401)
+            return refuse("Open the address that `stadia app` printed. It has a token.", 401)
         session = sessions.find(request.cookies.get(name_cookie(SESSION_COOKIE, request)))
         if request.method not in ("GET", "HEAD"):
             if page is not None and page != request.headers.get("host"):
-                return refuse("a request of another page", 403)
+                return refuse("Another page sent this request.", 403)
             secret = request.headers.get(CSRF_HEADER, "")
             if session is None or not hmac.compare_digest(secret.encode(), session.csrf.encode()):
-                return refuse("this page is older than the server: reload it", 403)
+                return refuse("The server was restarted. Reload this page.", 403)
         request.state.session = session
         return await handle(request)
 
@@ -80,19 +80,18 @@ def make_guard(sessions: SessionStore, token: str | None) -> Callable[[Request, 
 
 
 def _has_token(request: Request, token: str) -> bool:
-    """Return whether a request has the token, as a cookie or as `Authorization: Bearer`."""
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = bearer if scheme.lower() == "bearer" else request.cookies.get(name_cookie(TOKEN_COOKIE, request), "")
     return hmac.compare_digest(given.encode(), token.encode())
 
 
 def name_cookie(name: str, request: Request) -> str:
-    """Return the name of a server's cookie: browsers send those of all ports of a host to each of them."""
+    """Return the name of this server's cookie: browsers send cookies to all ports of a host."""
     return f"{name}_{request.url.port or 80}"
 
 
 def set_cookie(response: Response, name: str, value: str) -> None:
-    """Set a cookie that scripts cannot read, and that requests of other sites do not carry."""
+    """Set a cookie that scripts and other sites cannot use."""
     response.set_cookie(name, value, httponly=True, samesite="strict", path="/")
 
 
@@ -100,7 +99,7 @@ def require_session(request: Request) -> Session:
     """Return the session of a request. Raises ConfigError without one."""
     session: Session | None = request.state.session
     if session is None:
-        raise ConfigError("session", found="none", expected="that of this page", fix="reload the page")
+        raise ConfigError("session", found="none", expected="the session of this page", fix="reload the page")
     return session
 
 

@@ -1,4 +1,4 @@
-"""Networks of the app: listed by a key, opened at their first use, and kept warm."""
+"""Networks of the app: opened at their first use, and kept in memory."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ if TYPE_CHECKING:
     from stadia.predict.network import Network
 
 MAX_NETWORK_PIXELS = 480 * 640
-"""Pixels of the network's image where no training chose its size: a small network takes 0.4 s for so many."""
+"""Pixels of the network's image if no training chose its size."""
 
 MAX_LISTED_RUNS = 30
-"""Newest runs that the choice of networks lists."""
 
 
 def load_network(name: str) -> Network:
-    """Open a run, a checkpoint, or a published network by its name. Raises StadiaError where it is none of these."""
+    """Open a run, a checkpoint, or a published network by its name. Raises StadiaError."""
     from stadia.predict.network import open_network
 
     network = open_network(name, max_pixels=MAX_NETWORK_PIXELS)
     if network.loaded.is_exported:
-        found, fix = "an exported network", "name the run that was exported"
+        found, fix = "an exported network", "pass its run"
         raise CheckpointError(name, found=found, expected="a run, a checkpoint or a published network", fix=fix)
-    assert network.loaded.recipe  # loads the weights, so that the first picture does not wait for them
+    assert network.loaded.recipe  # loads the weights
     return network
 
 
 def find_label(name: str) -> str:
-    """Return what a page calls a network: the last part of a path, without folders of this machine.
+    """Return the name of a network on a page: the last part of a path.
 
     Examples:
         >>> find_label("runs/2026-01-02-030405-road"), find_label("hf:org/name")
@@ -54,9 +53,7 @@ def list_runs_with_weights(folder: Path) -> list[str]:
 class NetworkShelf:
     """The networks that users choose from. Each is opened at its first use; the last ones stay in memory.
 
-    Args:
-        names: runs, checkpoints or published networks; the first is the default.
-        max_open: number of networks in memory.
+    names: runs, checkpoints or published networks; the first is the default.
     """
 
     def __init__(self, names: Iterable[str], max_open: int = 3) -> None:
@@ -66,13 +63,13 @@ class NetworkShelf:
         self._lock = threading.Lock()
 
     def labels(self) -> list[str]:
-        """Return what a page calls them; the place in this list is the key."""
+        """Return their names on a page; the place in this list is the key."""
         return [find_label(name) for name in self.names]
 
     def find(self, key: int) -> Network:
-        """Return a network by its key. Raises ConfigError for an unknown key, and what `load_network` does."""
+        """Return a network by its key. Raises ConfigError for an unknown key, and as `load_network`."""
         if not 0 <= key < len(self.names):
-            found, fix = f"number {key}", "name one: stadia app RUN"
+            found, fix = f"number {key}", "start stadia app RUN"
             raise ConfigError("network", found=found, expected=f"one of {len(self.names)} networks", fix=fix)
         with self._lock:
             network = self._open.pop(key, None) or load_network(self.names[key])

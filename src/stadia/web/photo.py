@@ -1,4 +1,4 @@
-"""Predict the depth of one picture, and what a page shows and offers of it: maps, distances, clouds, files."""
+"""Predict the depth of one picture, and what a page shows and offers: maps, distances, clouds, files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stadia.core.errors import ConfigError, GeometryError
-from stadia.core.types import DepthScale, Predictor
+from stadia.core.types import DepthScale
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.recordings import Intrinsics
 from stadia.evaluation.frame_preparation import Frame, PredictedFrame
@@ -33,31 +33,28 @@ from stadia.predict.network import Network
 from stadia.predict.options import PredictOptions
 from stadia.predict.prediction import Prediction
 from stadia.predict.scale.receipt import ScaleReceipt
-from stadia.predict.session import Session
 
 MAX_CLOUD_POINTS = 1_000_000
-"""Points of a cloud that a page draws or that a file holds."""
 
 SHOWN_SIDE = 640
 """Longest side of the map of values under the pointer."""
 
 BAR_SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
-"""Places of the numbers beside the color bar, as shares of the brightest inverse depth."""
+"""Places of the labels of the color bar, as shares of the brightest inverse depth."""
 
 FovSource = Literal["photo", "you", "network", "assumed"]
 
 FOV_SOURCES: Mapping[str, str] = {
-    "photo": "by the EXIF of the file",
+    "photo": "from the EXIF of the file",
     "you": "chosen by hand",
-    "network": "of the network's training: the file names none",
-    "assumed": "assumed: neither the file nor the network names one",
+    "network": "from the network's training",
+    "assumed": "assumed",
 }
-"""Where a field of view comes from, for people."""
 
 
 @dataclass(frozen=True)
 class PhotoCamera:
-    """The field of view of a picture from left to right, and where it comes from."""
+    """The field of view of a picture from left to right, and its source."""
 
     fov_deg: float
     source: FovSource
@@ -74,7 +71,7 @@ class PhotoCamera:
     def make_input(
         self, name: str, frames: Iterable[Frame], count: int, rate_hz: float, height: int, width: int
     ) -> PredictionInput:
-        """Return frames (height, width) of this camera as the input of a network; they can be read several times."""
+        """Return frames (height, width) of this camera as the input of a network. They are read several times."""
         is_assumed = self.source in ("network", "assumed")
         camera = InputCamera(CameraConfig(), f"{self.fov_deg:g} degrees from left to right", is_assumed)
         intrinsics = Intrinsics(self.make_K(height, width), height, width)
@@ -86,12 +83,10 @@ def choose_camera(
 ) -> PhotoCamera:
     """Return the camera of a picture: as chosen, by its EXIF, by the network's training, or assumed.
 
-    The assumed one has ASSUMED_FOV_DEG across the longer side, as that of `stadia predict`.
-
     Args:
-        chosen_deg: by the user; None without a choice.
-        photo_deg: by the EXIF; None without one.
-        focal: fx / width of the network's training; empty or 0 where it is not known.
+        chosen_deg: by the user, or None.
+        photo_deg: by the EXIF, or None.
+        focal: fx / width of the network's training; empty or 0 if unknown.
         height: of the picture; only its ratio to the width counts.
 
     Raises ConfigError for an angle that no picture has.
@@ -124,15 +119,12 @@ def _measure_fov_deg(focal: float) -> float:
 class PhotoPrediction:
     """The prediction of one picture.
 
-    predicted: by the network, with image and K.
-    camera: that was used.
-    network: its label.  licence: of its weights, "" where none is known.
+    network: its label.  licence: of its weights, or "".
     checks: the verdict, as in predictions.json.  trust: what users may rely on.
-    receipt: of the scale; None where the network's own scale is used.
-    network_error: relative, of its depth; None where it was not measured.
-    relative_error: of depth, network and scale, as far as it was measured; None where no part of it was.
+    receipt: of the scale; None for the network's own scale.
+    network_error: relative, of its depth; None if not measured.
+    relative_error: of depth, network and scale together; None if not measured.
     sky: (h, w) bool at the network's size.
-    mask: (H, W) bool of the objects pasted into a composite picture; None for other pictures.
     """
 
     predicted: PredictedFrame
@@ -145,11 +137,10 @@ class PhotoPrediction:
     network_error: float | None
     relative_error: float | None
     sky: NDArray[np.bool_]
-    mask: NDArray[np.bool_] | None = None
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """Return the picture (H, W, 3), RGB; where the network crops, the crop."""
+        """Return the picture (H, W, 3), RGB, as the network crops it."""
         return self.predicted.frame.image
 
     @property
@@ -163,15 +154,15 @@ class PhotoPrediction:
         return self.predicted.depth_scale
 
     def resize_inverse_depth(self, height: int, width: int) -> NDArray[np.float32]:
-        """Return inverse depth at another size, (height, width), without a mask."""
+        """Return inverse depth (height, width)."""
         values = cv2.resize(self.predicted.inverse_depth, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(values, np.float32)
 
     def depth(self, height: int, width: int) -> NDArray[np.float32]:
-        """Return depth (height, width), 0 = none, such as sky. Raises GeometryError where a shift is unknown."""
+        """Return depth (height, width), 0 = none, such as sky. Raises GeometryError if a shift is unknown."""
         if self.depth_scale.is_affine:
             fix = "choose a network that predicts depth, or metres"
-            found = "values up to scale and shift, which define no depth"
+            found = "values up to scale and shift"
             raise GeometryError("depth", found=found, expected="depth", fix=fix)
         inverse = self.resize_inverse_depth(height, width)
         depth = np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > NEAR)
@@ -186,34 +177,19 @@ class PhotoPrediction:
 
 
 def predict_photo(
-    network: Network,
-    image: NDArray[np.uint8],
-    camera: PhotoCamera,
-    scale_from: Sequence[str] = (),
-    *,
-    predictor: Predictor | None = None,
-    mask: NDArray[np.bool_] | None = None,
+    network: Network, image: NDArray[np.uint8], camera: PhotoCamera, scale_from: Sequence[str] = ()
 ) -> PhotoPrediction:
-    """Predict one picture.
+    """Predict one picture (H, W, 3) RGB.
 
-    Args:
-        network: opened.
-        image: (H, W, 3) RGB.
-        camera: of it.
-        scale_from: known lengths that set the scale, as of `stadia predict`; none keeps the network's own.
-        predictor: of the network for this picture; None takes that of its recipe.
-        mask: of a composite picture; see PhotoPrediction.
+    scale_from: known lengths, as in `stadia predict`; without any, the scale is the network's own.
 
-    Raises StadiaError where the network predicts no depth, or nothing can be measured by `scale_from`.
+    Raises StadiaError if the network predicts no depth, or `scale_from` measures nothing.
     """
     height, width = image.shape[:2]
     frame = Frame("picture", image, camera.make_K(height, width))
     given = camera.make_input("picture", (frame,), 1, DEFAULT_RATE_HZ, height, width)
     options = PredictOptions(scale_from=tuple(scale_from))
-    if predictor is None:
-        session = network.open_input(given, options)
-    else:
-        session = Session(network.loaded, given, options, predictor)
+    session = network.open_input(given, options)
     (predicted,) = session.frames()
     return PhotoPrediction(
         predicted=predicted,
@@ -226,12 +202,11 @@ def predict_photo(
         network_error=network.loaded.relative_error,
         relative_error=Prediction(predicted, session).relative_error,
         sky=_find_sky(predicted),
-        mask=mask,
     )
 
 
 def _find_sky(predicted: PredictedFrame) -> NDArray[np.bool_]:
-    """Return the sky (h, w) at the network's size; none where depth is up to a shift."""
+    """Return the sky (h, w) at the network's size; none if depth is up to a shift."""
     if predicted.depth_scale.is_affine:
         return np.zeros(predicted.inverse_depth.shape, np.bool_)
     depth = predicted.depth()
@@ -248,14 +223,9 @@ def find_brightest(prediction: PhotoPrediction) -> float:
 
 
 def color_prediction(prediction: PhotoPrediction) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB of the picture's size: bright is near; a mask is outlined in white."""
+    """Return (H, W, 3) RGB of the picture's size: bright is near."""
     height, width = prediction.image.shape[:2]
-    colors = color_inverse_depth(prediction.resize_inverse_depth(height, width), top=find_brightest(prediction))
-    if prediction.mask is not None:
-        outlines, _ = cv2.findContours(prediction.mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        colors = np.ascontiguousarray(colors)
-        cv2.drawContours(colors, outlines, -1, (255, 255, 255), max(round(width / 400), 1))
-    return colors
+    return color_inverse_depth(prediction.resize_inverse_depth(height, width), top=find_brightest(prediction))
 
 
 def describe_bar(prediction: PhotoPrediction) -> dict[str, Any]:
@@ -282,7 +252,7 @@ def _format_depth(depth: float) -> str:
 def shrink_values(prediction: PhotoPrediction) -> NDArray[np.float32]:
     """Return the values under the pointer, (h, w) with sides of at most SHOWN_SIDE: depth, 0 = none.
 
-    Inverse depth up to scale and shift is shown from 0, far, to 1, near.
+    Inverse depth up to scale and shift goes from 0, far, to 1, near.
     """
     height, width = prediction.image.shape[:2]
     factor = min(1.0, SHOWN_SIDE / max(height, width))
@@ -295,7 +265,7 @@ def shrink_values(prediction: PhotoPrediction) -> NDArray[np.float32]:
 
 
 def choose_points(depth: NDArray[np.float32], edge_ratio: float = EDGE_RATIO) -> NDArray[np.bool_]:
-    """Return the pixels (H, W) of depth that a cloud shows: not sky, far points, and points at edges of depth."""
+    """Return the pixels (H, W) of depth that a cloud shows: without sky, far points, and edges of depth."""
     known = depth > 0
     if known.any():
         known &= depth < MAX_MEDIAN_DEPTHS * np.median(depth[known])
@@ -310,15 +280,11 @@ def make_cloud(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return points (N, 3), x right, y down, z forward, with colors (N, 3), by rows of the picture.
 
-    Sky, points beyond MAX_MEDIAN_DEPTHS median depths, and points at edges of depth are left out. Of too many
-    points an even share is kept.
-
     Args:
         prediction: with depth.
-        max_points: of the cloud.
+        max_points: an even share of more points is kept.
         edge_ratio: largest relative jump to a neighboring pixel.
-        certain_share: of the pixels that is kept, those of the lowest predicted uncertainty; all of them where the
-            network predicts none.
+        certain_share: share of the pixels to keep, lowest predicted uncertainty first.
     """
     height, width = prediction.image.shape[:2]
     depth = prediction.depth(height, width)
@@ -343,22 +309,20 @@ DOWNLOADS: Mapping[str, str] = {
     "picture.png": "image/png",
     "depth.png": "image/png",
     "depth.npz": "application/zip",
-    "mask.png": "image/png",
     "cloud.ply": "application/octet-stream",
     "cloud.glb": "model/gltf-binary",
     "verdict.json": "application/json",
 }
-"""Files of a prediction and their types. Names of users are in none of them."""
+"""Files of a prediction and their types."""
 
 
 def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path:
     """Write one of DOWNLOADS into a folder; return its path.
 
-    picture.png: the picture beside its depth in colors.  depth.png: 16 bits, 256 counts a metre or unit.
-    mask.png: white on the pasted objects of a composite picture.
+    picture.png: the picture next to its depth in colors.  depth.png: 16 bits, 256 counts a metre or unit.
     depth.npz: depth at the picture's size, and K.  cloud.ply, cloud.glb: points.  verdict.json: checks and camera.
 
-    Raises ConfigError for another name, GeometryError where the prediction has none.
+    Raises ConfigError for another name, GeometryError without depth.
     """
     path, (height, width) = folder / name, prediction.image.shape[:2]
     scale = prediction.depth_scale
@@ -373,10 +337,8 @@ def write_download(prediction: PhotoPrediction, name: str, folder: Path) -> Path
         values = values if scale.is_affine else prediction.depth(height, width)
         arrays: dict[str, NDArray[Any]] = {DEPTH_KEYS[scale]: values, "K": prediction.K}
         write_depth_map(path, **arrays)
-    elif name == "mask.png" and prediction.mask is not None:
-        write_image(path, prediction.mask.astype(np.uint8) * 255)
     elif name == "cloud.ply":
-        unit = "metres" if scale is DepthScale.METRES else "up to scale, no metres"
+        unit = "metres" if scale is DepthScale.METRES else "relative depth, not metres"
         with open_atomic(path) as stream:
             writer = PlyWriter(stream, f"{unit}; without sky and points at edges of depth")
             writer.add(*make_cloud(prediction))

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stadia.core.config import StrictModel
-from stadia.core.errors import ConfigError, DataError
+from stadia.core.errors import DataError
 from stadia.datasets.formats.calibration_files import read_calibration
 from stadia.evaluation.io.point_clouds import EDGE_RATIO
 from stadia.files.atomic_files import write_text
@@ -25,22 +25,16 @@ from stadia.report.result_page import render_result
 from stadia.web import photo as photos
 from stadia.web import share_page
 from stadia.web.app_state import get_state, run_in_turn
-from stadia.web.decoding import DecodedPhoto
+from stadia.web.decoding import DecodedPhoto, decode_photo
 from stadia.web.forms import parse_form, read_json_body, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.sessions import Session, find_kept
-from stadia.web.wings import OBJECTS, OVERLAY, ObjectPhoto, find_photo_objects, predict_composite
 
 MAX_FILE_BYTES = 64 << 20
-"""Largest file of a prediction: a million points as .glb have 16 MB, depth of 1600x1600 pixels 10 MB."""
 
 
 class LengthForm(StrictModel):
-    """A number in metres that a user enters.
-
-    kind: "height" of the camera above the ground, or "point": the depth of a pixel.
-    x, y: of the pixel, of the image as it is shown.
-    """
+    """A known length: "height" of the camera above the ground, or depth of a "point" (x, y) of the picture."""
 
     kind: Literal["height", "point"]
     metres: Annotated[float, Field(gt=0, lt=1e5)]
@@ -60,15 +54,11 @@ class LengthForm(StrictModel):
 
 
 class PredictForm(StrictModel):
-    """How a picture is predicted: the network's place in the list, the field of view, and lengths that are known.
-
-    background: the key of the picture without the pasted objects, for a network of `overlay`.
-    """
+    """How a picture is predicted: the network's place in the list, the field of view, and known lengths."""
 
     network: Annotated[int, Field(ge=0)] = 0
     fov_deg: float | None = None
     known: Annotated[tuple[LengthForm, ...], Field(max_length=2)] = ()
-    background: Annotated[str, Field(max_length=40)] | None = None
 
 
 Coordinate = Annotated[int, Field(ge=0, lt=1 << 16)]
@@ -82,7 +72,7 @@ class DistanceForm(StrictModel):
 
 
 class ShareForm(StrictModel):
-    """Two pixels of the picture, whose distance was measured."""
+    """Two pixels of the picture with a measured distance."""
 
     x1: Coordinate
     y1: Coordinate
@@ -91,7 +81,7 @@ class ShareForm(StrictModel):
 
 
 class CloudForm(StrictModel):
-    """What bounds a cloud: the largest relative jump to a neighbor, the number of points, the share of certain ones."""
+    """Limits of a cloud: largest relative jump to a neighbor, number of points, share of certain points."""
 
     edges: Annotated[float, Field(gt=0, le=10)] = EDGE_RATIO
     points: Annotated[int, Field(gt=0, le=photos.MAX_CLOUD_POINTS)] = photos.MAX_CLOUD_POINTS
@@ -99,31 +89,16 @@ class CloudForm(StrictModel):
 
 
 async def add_photo(request: Request) -> Response:
-    """Decode an uploaded picture and predict it; `?network=` and `?fov_deg=` are as of PredictForm."""
-    session = require_session(request)
+    """Decode an uploaded picture and predict it; the query is a PredictForm."""
+    session, state = require_session(request), get_state(request)
     form = parse_form(PredictForm, read_query(request))
-    key, decoded = await _keep_upload(request, session)
-    return await _predict(request, session, key, decoded, form)
-
-
-async def add_background(request: Request) -> Response:
-    """Keep the background of a composite picture; return its key for PredictForm."""
-    key, _ = await _keep_upload(request, require_session(request))
-    return JSONResponse({"background": key})
-
-
-async def _keep_upload(request: Request, session: Session) -> tuple[str, DecodedPhoto]:
-    """Decode an uploaded picture and keep it; return its key."""
-    state = get_state(request)
     folder = Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder)))
     try:
         path = await receive_upload(request, folder, ["photo"])
-        decoded = await run_in_threadpool(state.decoder.decode_photo, path)
+        decoded = await run_in_threadpool(decode_photo, path)
     finally:
         await run_in_threadpool(lambda: shutil.rmtree(folder, ignore_errors=True))
-    key = session.keep(session.photos, decoded)
-    state.sessions.limit_memory()
-    return key, decoded
+    return await _predict(request, session, session.keep(session.photos, decoded), decoded, form)
 
 
 async def predict_again(request: Request) -> Response:
@@ -138,31 +113,17 @@ async def predict_again(request: Request) -> Response:
 async def _predict(
     request: Request, session: Session, photo: str, decoded: DecodedPhoto, form: PredictForm
 ) -> Response:
-    """Predict in the user's turn, unless the browser has gone; return what the page shows."""
     state = get_state(request)
-    background = None if form.background is None else find_kept(session.photos, form.background, "background")
 
-    def job() -> photos.PhotoPrediction | ObjectPhoto | None:
+    def job() -> photos.PhotoPrediction:
         network, image = state.shelf.find(form.network), decoded.image
         focal = network.loaded.checkpoint.buffer("focal")
         camera = photos.choose_camera(form.fov_deg, decoded.fov_deg, focal, *image.shape[:2])
-        scale_from = [length.to_source() for length in form.known]
-        kind = network.loaded.recipe.recipe
-        if kind == OBJECTS:
-            return find_photo_objects(network, image, camera)
-        if kind == OVERLAY:
-            return (
-                None if background is None else predict_composite(network, image, background.image, camera, scale_from)
-            )
-        return photos.predict_photo(network, image, camera, scale_from)
+        return photos.predict_photo(network, image, camera, [length.to_source() for length in form.known])
 
-    prediction = await run_in_turn(request, session, job, state.queue)
-    if prediction is None:
-        return JSONResponse({"photo": photo, "needs_background": True})
+    prediction = await run_in_turn(request, job, state.queue)
     key = session.keep(session.predictions, prediction)
-    state.sessions.limit_memory()
-    about = prediction.describe() if isinstance(prediction, ObjectPhoto) else describe_prediction(prediction)
-    return JSONResponse({"photo": photo, "prediction": key, **about})
+    return JSONResponse({"photo": photo, "prediction": key, **describe_prediction(prediction)})
 
 
 def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
@@ -188,14 +149,11 @@ def describe_prediction(prediction: photos.PhotoPrediction) -> dict[str, Any]:
         "receipt": list(describe_receipt(receipt)) if receipt else [],
         "relative_error": prediction.relative_error,
         "has_uncertainty": prediction.predicted.log_uncertainty is not None,
-        "mask_percent": None if prediction.mask is None else round(100 * float(prediction.mask.mean()), 1),
         "files": [name for name in photos.DOWNLOADS if _has_file(prediction, name)],
     }
 
 
 def _has_file(prediction: photos.PhotoPrediction, name: str) -> bool:
-    if name == "mask.png":
-        return prediction.mask is not None
     return not (prediction.depth_scale.is_affine and (name.startswith("cloud") or name == "depth.png"))
 
 
@@ -206,11 +164,9 @@ async def show_image(request: Request) -> Response:
 
 
 async def show_colors(request: Request) -> Response:
-    """Return depth in colors, or the picture with its objects, as PNG."""
-    prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
-    if isinstance(prediction, ObjectPhoto):
-        return await _encode(prediction.drawn, ".png", "image/png")
-    return await _encode(await run_in_threadpool(photos.color_prediction, prediction), ".png", "image/png")
+    """Return depth in colors as PNG."""
+    colors = await run_in_threadpool(photos.color_prediction, _find_prediction(request))
+    return await _encode(colors, ".png", "image/png")
 
 
 async def _encode(image: Any, suffix: str, media_type: str) -> Response:
@@ -245,7 +201,7 @@ async def measure(request: Request) -> Response:
             "distance": found.distance,
             "deviation": found.deviation,
             "depths": found.depths,
-            "unit": "m" if is_metric else "units of depth, no metres",
+            "unit": "m" if is_metric else "units of depth, not metres",
             "has_network_error": prediction.network_error is not None,
         }
     )
@@ -266,32 +222,26 @@ async def download(request: Request) -> Response:
 
 
 async def share(request: Request) -> Response:
-    """Return the page to share, one file; `?x1=`, `y1`, `x2` and `y2` are the points of a measured distance."""
-    prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
-    given = read_query(request)
+    """Return the page to share, one file; the query is a ShareForm, or empty."""
+    prediction, given = _find_prediction(request), read_query(request)
     form = parse_form(ShareForm, given) if given else None
     points = [] if form is None else [(form.x1, form.y1), (form.x2, form.y2)]
 
     def write() -> str:
-        if isinstance(prediction, ObjectPhoto):
-            return render_result(share_page.describe_objects(prediction))
         return render_result(share_page.describe_photo(prediction, points))
 
-    return send_page(await run_in_turn(request, require_session(request), write, get_state(request).queue))
+    return send_page(await run_in_turn(request, write, get_state(request).queue))
 
 
 def _find_prediction(request: Request) -> photos.PhotoPrediction:
-    prediction = find_kept(require_session(request).predictions, request.path_params["key"], "prediction")
-    if not isinstance(prediction, photos.PhotoPrediction):
-        fix = "choose a network that predicts depth"
-        raise ConfigError("prediction", found="objects", expected="depth", fix=fix)
-    return prediction
+    predictions = require_session(request).predictions
+    found: photos.PhotoPrediction = find_kept(predictions, request.path_params["key"], "prediction")
+    return found
 
 
 # -- a calibration file, whose field of view the page then uses
 
 CALIBRATION = "the calibration"
-"""What errors call the file: names of users and of folders on this machine do not reach a page."""
 
 
 class CalibrationForm(StrictModel):
@@ -302,9 +252,9 @@ class CalibrationForm(StrictModel):
 
 
 def measure_field_of_view(path: Path) -> dict[str, Any]:
-    """Return the field of view of the first camera of a file, left to right edge in degrees, and what is left out.
+    """Return the field of view of the first camera of a file, left to right in degrees, and what is assumed.
 
-    Raises DataError, without the path, where the file is no calibration.
+    Raises DataError, without the path, for an invalid file.
     """
     try:
         camera = read_calibration(path)[0]
@@ -312,7 +262,7 @@ def measure_field_of_view(path: Path) -> dict[str, Any]:
         raise DataError(CALIBRATION, found=error.found, expected=error.expected, fix=error.fix) from None
     width = 2 * float(camera.K[0, 2]) if camera.size is None else camera.size[1]
     fov_deg = math.degrees(2 * math.atan(width / 2 / float(camera.K[0, 0])))
-    notes = ["the picture is assumed to be centered and whole"]
+    notes = ["assumes a whole, centered picture"]
     notes += ["distortion is not removed"] * any(camera.distortion)
     return {"fov_deg": round(fov_deg, 2), "about": f"camera {camera.name}; {'; '.join(notes)}"}
 

@@ -35,7 +35,7 @@ class RunRow:
     """One run of the list.
 
     name: of its folder.  status, tone: of the training; a killed one is "ended without a record".
-    verdict: on its predictions; "" where it has none.
+    verdict: on its predictions; "" if it has none.
     """
 
     name: str
@@ -76,7 +76,6 @@ class RunList:
         return folder
 
     def _read(self, entry: os.DirEntry[str]) -> RunFacts | None:
-        """Return the record of a run; an empty one where it cannot be read, None where the folder is no run."""
         try:
             stat = (Path(entry.path) / RUN_FILE).stat()
         except OSError:
@@ -160,7 +159,7 @@ def describe_pair(folders: Sequence[Path]) -> dict[str, Any]:
 def compare_key_scores(first: RunFiles, second: RunFiles) -> list[tuple[str, str, str, int | None]]:
     """Return (name, first, second, better one) of key validation scores that both have, each at its best step.
 
-    The better one is 0, 1, or None where both are as good or the score has no better direction.
+    The better one is 0, 1, or None if both are as good or the score has no better direction.
     """
     rows: list[tuple[str, str, str, int | None]] = []
     for series, other in pair_series(first, second):
@@ -196,7 +195,6 @@ def _describe_finding(finding: dict[str, Any]) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=MAX_DRAWN)
 def _draw_run(folder: Path, state: tuple[int, int]) -> tuple[str, ...]:
-    """Return the charts of a run whose metrics are in a state, which changes with each logged step."""
     from stadia.report.report_page import render_charts  # with OpenCV, for which the first page does not wait
 
     shown = _choose_series(read_run(folder))

@@ -37,11 +37,10 @@ MAX_REPORT_BYTES = 64 << 20
 REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
-"""Of a report, whose own policy names the hash of its script: it has no access to this page or its cookies."""
+"""Of a report: its sandbox has no access to this page or its cookies."""
 
 
 def _get_runs(request: Request) -> RunList:
-    """Return the runs of the server. Raises ConfigError where it lists none."""
     require_session(request)
     runs = get_state(request).run_list
     if runs is None:
@@ -69,7 +68,7 @@ async def show_run_image(request: Request) -> Response:
     def read() -> bytes:
         listed = {path.name: path for path in folder.glob("images/*.png")}
         if name not in listed:
-            raise RunError("image", found="none of this name", expected="one of the run", fix="reload the page")
+            raise RunError("image", found="unknown name", expected="an image of the run", fix="reload the page")
         path = check_inside(folder, listed[name])
         return read_bytes(path, expected="an image of the run", max_bytes=MAX_IMAGE_BYTES)
 
@@ -90,14 +89,14 @@ async def show_report(request: Request) -> Response:
 
 
 async def compare(request: Request) -> Response:
-    """Return two runs beside each other: `?first=` and `?second=`."""
+    """Return two runs side by side: `?first=` and `?second=`."""
     runs = _get_runs(request)
     folders = [runs.find(request.query_params.get(key, "")) for key in ("first", "second")]
     return JSONResponse(await run_in_threadpool(describe_pair, folders))
 
 
 class TrainingForm(StrictModel):
-    """What trains: a name of the list of data, a preset, and for how long."""
+    """A training: a name of the list of data, a preset, and minutes."""
 
     name: Annotated[str, Field(max_length=255)]
     preset: Annotated[str, Field(max_length=100)]
@@ -105,7 +104,7 @@ class TrainingForm(StrictModel):
 
 
 async def show_start(request: Request) -> Response:
-    """Return what may be started, and the state of the training that was."""
+    """Return the data and presets to start from, and the state of the last start."""
     _get_runs(request)
     state = get_state(request)
     names, presets = await run_in_threadpool(lambda: (list_data(state.data), list_start_presets()))
@@ -118,7 +117,7 @@ async def start(request: Request) -> Response:
     form = parse_form(TrainingForm, await read_json_body(request))
     data = find_data(state, form.name)
     if form.preset not in dict(list_start_presets()):
-        raise ConfigError("preset", found="none of this name", expected="one of the list", fix="reload the page")
+        raise ConfigError("preset", found="unknown name", expected="one of the list", fix="reload the page")
     await run_in_threadpool(state.starter.start, data, form.preset, form.minutes, runs.folder)
     return JSONResponse(state.starter.describe())
 
@@ -126,13 +125,13 @@ async def start(request: Request) -> Response:
 async def stop(request: Request) -> Response:
     """Interrupt a training."""
     await run_in_threadpool(stop_training, _find(request))
-    return JSONResponse({"done": "It writes a checkpoint, and ends."})
+    return JSONResponse({"done": "Writing a checkpoint, then it stops."})
 
 
 async def resume(request: Request) -> Response:
     """Resume a training that was interrupted."""
     await run_in_threadpool(resume_training, _find(request))
-    return JSONResponse({"done": "It is resumed."})
+    return JSONResponse({"done": "Resumed."})
 
 
 def _find(request: Request) -> Path:
@@ -142,21 +141,21 @@ def _find(request: Request) -> Path:
 # -- checks of data
 
 CHECK_S = 180.0
-"""Time of a check: 20 s for its recordings, and the opening of a large data set."""
+"""Time limit of a check, seconds."""
 
 MAX_LISTED = 200
 MAX_PICTURES, MAX_PICTURE_BYTES = 12, 1 << 20
 
 
 class CheckForm(StrictModel):
-    """What is checked: a name of the list, and the field of view of a video whose camera is not known."""
+    """A check: a name of the list, and the field of view of a video with an unknown camera."""
 
     name: Annotated[str, Field(max_length=255)]
     fov_deg: Annotated[float, Field(gt=1, lt=170)] | None = None
 
 
 def list_data(folder: Path | None) -> list[str]:
-    """Return the names of folders and videos in a folder, which a page offers to check."""
+    """Return the names of folders, videos and images in a folder."""
     if folder is None or not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -172,7 +171,7 @@ def list_data(folder: Path | None) -> list[str]:
 def find_data(state: AppState, name: str) -> Path:
     """Return the path of listed data. Raises ConfigError for another name."""
     if state.data is None or name not in list_data(state.data):
-        raise ConfigError("data", found="none of this name", expected="one of the list", fix="reload the page")
+        raise ConfigError("data", found="unknown name", expected="one of the list", fix="reload the page")
     return state.data / name
 
 
@@ -188,13 +187,11 @@ def make_check_command(path: Path, fov_deg: float | None) -> list[str]:
 
 
 def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]:
-    """Check data in a process of its own; return its findings with their pictures, and the command.
+    """Check data in a process of its own; return findings with pictures, and the command, or `error`.
 
-    Where the data cannot be opened, its line is `error`.
+    folder: for temporary pictures.
 
-    folder: for the pictures, which are removed.
-
-    Raises DataError where the time is over.
+    Raises DataError after CHECK_S.
     """
     words = make_check_command(path, fov_deg)
     with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -216,7 +213,6 @@ def run_check(path: Path, fov_deg: float | None, folder: Path) -> dict[str, Any]
 
 
 def _embed(folder: Path, name: str) -> str:
-    """Return a picture of a finding as a data URL; "" where there is none in the folder, or a large one."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
         return ""
@@ -234,9 +230,9 @@ async def show_data(request: Request) -> Response:
 
 
 async def check(request: Request) -> Response:
-    """Check one of the listed data, in the user's turn."""
-    session, state = require_session(request), get_state(request)
-    form = parse_form(CheckForm, await read_json_body(request))
+    """Check one of the listed data."""
+    require_session(request)
+    state, form = get_state(request), parse_form(CheckForm, await read_json_body(request))
     job = partial(run_check, find_data(state, form.name), form.fov_deg, state.folder)
-    result = await run_in_turn(request, session, job, state.video_queue)  # it takes minutes, as a video does
+    result = await run_in_turn(request, job, state.video_queue)
     return refuse(result["error"]) if "error" in result else JSONResponse(result)

@@ -44,7 +44,7 @@ class SceneFrame:
 
     image: (h, w, 3) RGB, small.  K: (3, 3) of it.
     T_world_camera: (4, 4).
-    points: (N, 3) in the world, with colors (N, 3); none where the frame has no depth.
+    points: (N, 3) in the world, with colors (N, 3); none if the frame has no depth.
     """
 
     name: str
@@ -57,7 +57,7 @@ class SceneFrame:
 
 @dataclass(frozen=True)
 class Scene:
-    """Frames, and the centers of the camera: as predicted (N, 3), and true (M, 3); empty where unknown.
+    """Frames, and the centers of the camera: as predicted (N, 3), and true (M, 3); empty if unknown.
 
     The world is that of the first camera.
     """
@@ -75,7 +75,7 @@ def collect_scene(recording: Recording, predictions: Path | None = None, max_fra
         predictions: a folder of `stadia predict`; None takes the ground truth.
         max_frames: evenly spread.
 
-    Raises DataError where no frame has depth.
+    Raises DataError if no frame has depth.
     """
     count = min(max_frames, len(recording))
     indices = np.unique(np.linspace(0, len(recording) - 1, count).round().astype(int)).tolist()
@@ -187,7 +187,7 @@ class PageFiles:
 
 
 def remove_other_hosts(page: bytes) -> bytes:
-    """Return viser's page without its analytics. Raises ConfigError where it still loads from another host."""
+    """Return viser's page without its analytics. Raises ConfigError if it still loads from another host."""
     page = ANALYTICS.sub(b"", page)
     if re.search(rb"""(src|href)\s*=\s*["']?(https?:)?//""", page):
         found, fix = "a file of another host", "install the version of viser in constraints.txt"
@@ -202,7 +202,7 @@ def start_server(host: str, port: int, folder: Path) -> Any:
         host, port: of the server.
         folder: for the page, kept while the server runs.
 
-    Raises ConfigError where viser's page still has another host's script.
+    Raises ConfigError if viser's page still has another host's script.
     """
     import viser
     from viser import infra

@@ -29,20 +29,19 @@ from stadia.web.guards import SESSION_COOKIE, make_guard, name_cookie, refuse, r
 from stadia.web.networks import NetworkShelf
 
 M_ARENA_MAX = -8
-"""The parameter of mallopt, from malloc.h of glibc."""
+"""Of mallopt, from malloc.h of glibc."""
 
 NO_PAGE_S = 5.0
-"""Time after which the first network loads, where no browser has opened the page."""
+"""The first network loads after this time, even if no browser opened the page."""
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 SHARED_FOLDER = Path(report.__file__).parent / "shared"
-"""Colors, type and points in 3D, which the report has too."""
+"""Files that the report uses too."""
 
 ROUTES = (
     ("POST", "/api/photos", "stadia.web.photo_routes:add_photo"),
-    ("POST", "/api/backgrounds", "stadia.web.photo_routes:add_background"),
     ("POST", "/api/photos/{key}/predict", "stadia.web.photo_routes:predict_again"),
     ("GET", "/api/photos/{key}/image.jpg", "stadia.web.photo_routes:show_image"),
     ("GET", "/api/predictions/{key}/color.png", "stadia.web.photo_routes:show_colors"),
@@ -72,13 +71,11 @@ ROUTES = (
     ("GET", "/api/data", "stadia.web.run_routes:show_data"),
     ("POST", "/api/check", "stadia.web.run_routes:check"),
 )
-"""Method, path, and the function that replies, whose module loads with its first request: the page does not wait for
-torch.
-"""
+"""Method, path, and the function that replies; its module loads at its first request."""
 
 
 def load_endpoint(place: str) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint that loads the function of "module:name" with its first request."""
+    """Return an endpoint that loads "module:name" at its first request."""
     module, _, name = place.partition(":")
 
     async def reply(request: Request) -> Response:
@@ -95,11 +92,9 @@ def make_app(
 ) -> Starlette:
     """Return the application.
 
-    Args:
-        names: runs, checkpoints or published networks; the first is the default.
-        runs: a folder of runs to list.
-        data: a folder whose data may be checked.
-        token: that a browser must have; None only where loopback alone is served.
+    names: runs, checkpoints or published networks; the first is the default.
+    runs: a folder of runs to list.  data: a folder whose data may be checked.
+    token: that a browser must have; None only on loopback.
     """
     state = AppState(NetworkShelf(names), make_upload_folder(), runs, data)
 
@@ -127,11 +122,11 @@ def make_app(
 
 async def _report_bug(request: Request, error: Exception) -> Response:
     log.error("%s %s: %s", request.method, request.url.path, summarize_exception(error))
-    return refuse(f"internal error, {type(error).__name__}; please report it", 500)
+    return refuse(f"Internal error, {type(error).__name__}. Please report it.", 500)
 
 
 async def show_page(request: Request) -> Response:
-    """Return the page, and start a session where the browser has none."""
+    """Return the page, and start a session for a new browser."""
     response = FileResponse(STATIC / "index.html")
     if request.state.session is None:
         set_cookie(response, name_cookie(SESSION_COOKIE, request), get_state(request).sessions.create().key)
@@ -153,10 +148,7 @@ async def show_session(request: Request) -> Response:
 
 
 def limit_arenas() -> None:
-    """Let the threads of this process share two arenas of memory, where its C library has them (glibc).
-
-    Pictures of many threads otherwise leave gaps in an arena of each, and the memory of a server grows for hours.
-    """
+    """Let threads share two arenas of memory (glibc): otherwise the memory of a server grows for hours."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
@@ -166,7 +158,7 @@ def serve(app: Starlette, host: str, port: int, started: Callable[[str], None]) 
 
     started: called with the address of the page, once the port is open.
 
-    Raises ConfigError where the port cannot be opened.
+    Raises ConfigError if the port cannot be opened.
     """
     import uvicorn
 

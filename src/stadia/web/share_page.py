@@ -1,4 +1,4 @@
-"""Describe a prediction for the page that its user shares: picture, depth, verdict, camera and licence in one file."""
+"""Describe a prediction for the page that its user shares."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from stadia.predict.outputs import PATH_DRAWING, VIDEO
 from stadia.report.result_page import ResultPage, fit_cloud_size, make_point_cloud
 from stadia.web.photo import FOV_SOURCES, PhotoCamera, PhotoPrediction, choose_points, color_prediction, describe_bar
 from stadia.web.video import MAX_SHARED_BYTES, VideoJob
-from stadia.web.wings import ObjectPhoto
 
 NO_LICENCE = "none recorded"
-_SCALE_OF_NETWORK = "the training of the network"
+_SCALE_OF_NETWORK = "the network's training"
 
 Pixel = tuple[int, int]
 
@@ -26,9 +25,9 @@ Pixel = tuple[int, int]
 def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) -> ResultPage:
     """Return the page of a picture.
 
-    points: the two pixels (x, y) whose distance the user measured; none without.
+    points: two pixels (x, y) with a measured distance, or none.
 
-    Raises GeometryError where a point has no depth.
+    Raises GeometryError if a point has no depth.
     """
     image, bar, scale = prediction.image, describe_bar(prediction), prediction.depth_scale
     facts = _describe_network(prediction.network, prediction.licence) | _describe_camera(
@@ -36,16 +35,14 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
     )
     facts |= {"Image": f"{image.shape[1]}x{image.shape[0]} pixels"}
     if prediction.relative_error is not None:
-        facts["Error of depth"] = f"{prediction.relative_error:.0%}, as far as it was measured"
+        facts["Error of depth"] = f"about {prediction.relative_error:.0%}"
     lines = list(verdict_lines(prediction.checks))
     lines += describe_receipt(prediction.receipt) if prediction.receipt is not None else []
     headline = ""
-    if prediction.mask is not None:
-        facts["Pasted objects"] = f"{prediction.mask.mean():.1%} of the picture, outlined in the depth"
     images = [("Picture", image), ("Depth, bright is near", color_prediction(prediction))]
     if len(points) == 2:
         found = prediction.measure(*points)
-        unit = "m" if bar["unit"] == "m" else "units of depth, no metres"
+        unit = "m" if bar["unit"] == "m" else "units of depth, not metres"
         length, deviation = _round(found.distance, 3), _round(found.deviation, 2)
         headline = f"Distance of the two points: {length} ± {deviation} {unit}"
         images = [(text, draw_points(shown, points)) for text, shown in images]
@@ -65,33 +62,15 @@ def describe_photo(prediction: PhotoPrediction, points: Sequence[Pixel] = ()) ->
         lines=lines,
         trust=prediction.trust,
         depth_scale=str(scale),
-        scale_from=_SCALE_OF_NETWORK if prediction.receipt is None else "a length that the user gave",
+        scale_from=_SCALE_OF_NETWORK if prediction.receipt is None else "a known length",
         headline=headline,
         facts=facts,
         cloud=cloud,
     )
 
 
-def describe_objects(photo: ObjectPhoto) -> ResultPage:
-    """Return the page of a picture with its objects."""
-    about = photo.describe()
-    height, width = photo.drawn.shape[:2]
-    facts = _describe_network(photo.network, photo.licence)
-    facts |= _describe_camera(photo.camera, photo.camera.make_K(height, width))
-    return ResultPage(
-        title="Objects of a picture",
-        images=[("Objects with masks, boxes and axes", photo.drawn)],
-        verdict=about["verdict"],
-        lines=about["verdict_lines"],
-        trust=about["trust"],
-        depth_scale=about["depth_scale"],
-        scale_from=_SCALE_OF_NETWORK,
-        facts={**facts, "Image": f"{width}x{height} pixels"},
-    )
-
-
 def describe_video(job: VideoJob) -> ResultPage:
-    """Return the page of a predicted video: the video beside its depth, and the drawing of its path."""
+    """Return the page of a predicted video, with the drawing of its path."""
     about, drawing = job.about, job.predictions / PATH_DRAWING
     images = []
     if drawing.is_file():
@@ -129,7 +108,6 @@ def draw_points(image: NDArray[np.uint8], points: Sequence[Pixel]) -> NDArray[np
 
 
 def _round(value: float, digits: int) -> str:
-    """Return a number with so many digits, zeros at its end too, as the app shows it."""
     return f"{value:#.{digits}g}".removesuffix(".")
 
 

@@ -108,7 +108,7 @@ class TrainingStarter:
         self._lock = threading.Lock()
 
     def start(self, data: Path, preset: str, minutes: float, runs: Path) -> None:
-        """Start a training. Raises RunError where one goes, or where little memory is free."""
+        """Start a training. Raises RunError if one goes, or where little memory is free."""
         with self._lock:
             if self._training is not None and self._training.code is None:
                 raise RunError("training", found="one that goes", expected="none", fix="stop it, or wait for its end")
@@ -156,7 +156,7 @@ def is_locked(run: Path) -> bool:
 def stop_training(run: Path) -> None:
     """Interrupt the training of a run, as Ctrl-C does: it writes a checkpoint and ends.
 
-    Raises RunError where no process of this user trains there.
+    Raises RunError if no process of this user trains there.
     """
     lock = (run / LOCK_FILE).resolve()
     for process in psutil.process_iter(["pid"]):

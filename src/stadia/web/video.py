@@ -1,4 +1,4 @@
-"""Predict the frames of an uploaded video into a folder that goes with its session: depth, path, points, a video."""
+"""Predict the frames of an uploaded video into a folder of its session: depth, path, points, a video."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_VIDEO_FRAMES = 300
-"""Frames of a video that are predicted: at 0.2 s each, with the path, they take a minute."""
+"""With the path they take about a minute."""
 
 MAX_VIDEO_SIDE = 960
-"""Longest side of its frames."""
+"""Longest side of a frame, in pixels."""
 
 DEFAULT_RATE_HZ = 10.0
-"""Frame rate of a video that names none."""
+"""If the video has no frame rate."""
 
 MAX_SHARED_BYTES = 64 << 20
-"""Largest video in a page to share: 300 frames of 1280x360 have 5 to 20 MB."""
+"""Largest video in a page to share."""
 
 MAX_CLOUD_BYTES = 64 << 20
 CLOUD_GLB = "cloud.glb"
@@ -53,7 +53,7 @@ VIDEO_DOWNLOADS: Mapping[str, str] = {
     CLOUD_GLB: "model/gltf-binary",
     "predictions.json": "application/json",
 }
-"""Files of a predicted video and their types; those that the network does not give are absent."""
+"""Files of a predicted video and their types; a network may not give all of them."""
 
 _VERTEX = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
 
@@ -66,7 +66,7 @@ class CancelledError(Exception):
 class VideoJob:
     """One video of a session.
 
-    folder: for its frames and predictions; it goes with the job.
+    folder: for its frames and predictions.
     state: "decoding", "predicting", "done", "failed" or "cancelled".
     done, total: frames.  error: one line.
     """
@@ -95,12 +95,12 @@ class VideoJob:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def fail(self, error: str) -> None:
-        """End it with a line of an error; its files go first."""
+        """End it with an error, and remove its files."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.state, self.error = "failed", error
 
     def track(self, items: Iterable[T], count: int | None, what: str) -> Iterator[T]:
-        """Count the frames, and end where the job is cancelled; a `TrackProgress`."""
+        """Count the frames, and stop if the job is cancelled; a `TrackProgress`."""
         for item in items:
             if self.state == "cancelled":
                 raise CancelledError
@@ -110,7 +110,7 @@ class VideoJob:
 
 @dataclass(frozen=True)
 class UploadedFrames:
-    """The frames 000000.jpg and so on of a folder; those with enough motion are on the path."""
+    """The frames 000000.jpg and so on of a folder; frames with enough motion are on the path."""
 
     folder: Path
     camera: PhotoCamera
@@ -126,15 +126,9 @@ class UploadedFrames:
 
 
 def predict_video(job: VideoJob, network: Network, camera: PhotoCamera, rate_hz: float, count: int) -> None:
-    """Predict the decoded frames of a job into its folder; set its state, and what the page shows.
+    """Predict `count` decoded frames of a job into its folder; set its state, and what the page shows.
 
-    Args:
-        job: with `count` frames in its folder.
-        network: opened.
-        camera: of the frames.
-        rate_hz: of the frames.
-
-    Raises CancelledError where the job is cancelled meanwhile, and the errors of predicting.
+    Raises CancelledError if the job is cancelled meanwhile, and errors of predicting.
     """
     job.state, job.total = "predicting", count
     height, width = read_rgb(job.frames / "000000.jpg").shape[:2]
@@ -161,31 +155,25 @@ def predict_video(job: VideoJob, network: Network, camera: PhotoCamera, rate_hz:
 
 
 def explain_error(error: Exception, job: VideoJob) -> str:
-    """Return one line of an error for the user, without the folder of the server."""
+    """Return one line of an error for the user, without folders of the server."""
     if isinstance(error, StadiaError):
         return str(error).replace(str(job.folder), "video")
     if isinstance(error, OSError):
-        return "the server has no space for this video"
-    log.error("a video cannot be predicted", exc_info=error)
+        return "The server has no space for this video."
+    log.error("prediction of a video failed", exc_info=error)
     return f"internal error, {type(error).__name__}; please report it"
 
 
 def explain_not_shared(video: Path) -> str:
-    """Return why no page to share can hold a predicted video, and what to do; "" where one can."""
+    """Return why a video is too large for a page to share; "" if it fits."""
     size, most = (video.stat().st_size if video.is_file() else 0) / 2**20, MAX_SHARED_BYTES / 2**20
     if size <= most:
         return ""
-    return (
-        f"The video has {size:.0f} MB, and a page holds at most {most:.0f}: download {video.name} below,"
-        " or take each n-th frame."
-    )
+    return f"{size:.0f} MB are too much for a page (at most {most:.0f}): download {video.name}, or use fewer frames."
 
 
 def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return points (N, 3) and colors (N, 3) of a PLY file that `PlyWriter` wrote.
-
-    Raises DataError where it is another one.
-    """
+    """Return points (N, 3) and colors (N, 3) of a PLY file of `PlyWriter`. Raises DataError for another file."""
     data = read_bytes(path, expected="a cloud", max_bytes=MAX_CLOUD_BYTES)
     _, end, body = data.partition(b"end_header\n")
     if not end or len(body) % _VERTEX.itemsize:
@@ -195,7 +183,7 @@ def read_cloud(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 def read_path(folder: Path) -> NDArray[np.float64]:
-    """Return the centers of the camera (N, 3) of a prediction; none without a path."""
+    """Return the centers of the camera (N, 3) of a prediction; empty without a path."""
     if not (folder / TRAJECTORY).is_file():
         return np.zeros((0, 3))
     return np.asarray(read_kitti_trajectory(folder / TRAJECTORY).T_world_camera[:, :3, 3], np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +13,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from stadia.core.config import StrictModel
 from stadia.core.errors import ConfigError, DataError
-from stadia.evaluation.io.predictions_record import TRAJECTORY
 from stadia.predict.outputs import CLOUD, DEPTH_COLOR
 from stadia.process.cpu_settings import return_freed_memory
 from stadia.report.result_page import render_result
 from stadia.web import share_page
 from stadia.web.app_state import AppState, get_state, run_in_turn
-from stadia.web.decoding import UPLOAD
+from stadia.web.decoding import UPLOAD, decode_video
 from stadia.web.forms import parse_form, read_query, receive_upload, send_page
 from stadia.web.guards import require_session
 from stadia.web.photo import choose_camera
@@ -53,43 +51,45 @@ async def add_video(request: Request) -> Response:
     session, state = require_session(request), get_state(request)
     form = parse_form(VideoForm, read_query(request))
     job = VideoJob(Path(await run_in_threadpool(lambda: tempfile.mkdtemp(dir=state.folder))))
-    key = ""
+    key = session.keep_video(job)
     try:
-        key = await run_in_threadpool(state.sessions.keep_video, session, job)  # before it is received
         path = await receive_upload(request, job.folder, ["video"])
         if job.state == "cancelled":
-            raise ConfigError("video", found="one that was cancelled", expected="one", fix="upload it again")
-        state.video_queue.submit(session.key, lambda: work_on(state, job, path, form))
+            raise ConfigError("video", found="a cancelled upload", expected="a video", fix="upload it again")
+        state.video_queue.submit(work_on, state, job, path, form)
     except BaseException:
         session.videos.pop(key, None)
         await run_in_threadpool(job.close)
         raise
-    await run_in_threadpool(partial(state.sessions.drop_videos, session, but=job))
     return JSONResponse({"video": key})
 
 
 def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None:
-    """Decode an uploaded video in the process of decoding, and predict it, in the user's turn."""
+    """Decode an uploaded video, and predict it."""
     try:
         if job.state == "cancelled":
             return
         job.frames.mkdir()
-        about = state.video_decoder.decode_video(
-            path, job.frames, every=form.every, max_frames=MAX_VIDEO_FRAMES, max_side=MAX_VIDEO_SIDE
+        decoded = decode_video(
+            path,
+            job.frames,
+            every=form.every,
+            max_frames=MAX_VIDEO_FRAMES,
+            max_side=MAX_VIDEO_SIDE,
+            is_cancelled=lambda: job.state == "cancelled",
         )
         path.unlink(missing_ok=True)
-        if not about["frames"]:
-            raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
         if job.state == "cancelled":
             return
-        network, count = state.shelf.find(form.network), int(about["frames"])
+        if not decoded.frames:
+            raise DataError(UPLOAD, found="no frame", expected="a video", fix="save it again")
+        network, count = state.shelf.find(form.network), decoded.frames
         focal = network.loaded.checkpoint.buffer("focal")
-        camera = choose_camera(form.fov_deg, about["fov_deg"], focal, *about["size"])
-        predict_video(job, network, camera, (about["rate_hz"] or DEFAULT_RATE_HZ) / form.every, count)
-        if about["has_more"]:
-            note = f"note: only {count} frames are predicted: take each n-th frame for more of the video"
-            job.about["lines"].insert(0, note)
-    except Exception as error:  # such as files that went with a cancelled job; a page must not wait for ever
+        camera = choose_camera(form.fov_deg, decoded.fov_deg, focal, *decoded.size)
+        predict_video(job, network, camera, (decoded.rate_hz or DEFAULT_RATE_HZ) / form.every, count)
+        if decoded.has_more:
+            job.about["lines"].insert(0, f"note: only the first {count} frames: use each n-th frame to see more")
+    except Exception as error:  # the page must not wait forever
         if job.state != "cancelled":
             job.fail(explain_error(error, job))
     finally:
@@ -99,7 +99,7 @@ def work_on(state: AppState, job: VideoJob, path: Path, form: VideoForm) -> None
 
 
 async def show_video(request: Request) -> Response:
-    """Return the progress of a video, and what it became."""
+    """Return the progress of a video, and its result."""
     job = _find(request)
     about: dict[str, Any] = {"state": job.state, "done": job.done, "total": job.total, "error": job.error}
     return JSONResponse({**about, **job.about})
@@ -125,7 +125,7 @@ async def show_frame(request: Request) -> Response:
 
 
 async def show_video_cloud(request: Request) -> Response:
-    """Return points and colors as the cloud of a picture."""
+    """Return points and colors, as `photo_routes.show_cloud`."""
     job = _find_done(request)
     points, colors = await run_in_threadpool(read_cloud, _find_file(job, CLOUD))
     return Response(points.tobytes() + colors.tobytes(), media_type="application/octet-stream")
@@ -139,7 +139,7 @@ async def show_path(request: Request) -> Response:
 
 
 async def download_video(request: Request) -> Response:
-    """Return one of the files of a video; ranges of the MP4 for players."""
+    """Return one of the files of a video."""
     job, name = _find_done(request), request.path_params["name"]
     if name not in VIDEO_DOWNLOADS:
         expected = f"one of {', '.join(VIDEO_DOWNLOADS)}"
@@ -156,11 +156,7 @@ async def share_video(request: Request) -> Response:
     """Return the page to share, one file."""
     job = _find_done(request)
     queue = get_state(request).video_queue
-    return send_page(
-        await run_in_turn(
-            request, require_session(request), lambda: render_result(share_page.describe_video(job)), queue
-        )
-    )
+    return send_page(await run_in_turn(request, lambda: render_result(share_page.describe_video(job)), queue))
 
 
 def _find(request: Request) -> VideoJob:
@@ -169,17 +165,14 @@ def _find(request: Request) -> VideoJob:
 
 
 def _find_done(request: Request) -> VideoJob:
-    """Return a predicted video. Raises ConfigError while it is predicted."""
     job = _find(request)
     if job.state != "done":
-        raise ConfigError("video", found=f"one that is {job.state}", expected="a predicted one", fix="wait for it")
+        raise ConfigError("video", found=f"state {job.state}", expected="done", fix="wait for it")
     return job
 
 
 def _find_file(job: VideoJob, name: str) -> Path:
-    """Return a file of a predicted video. Raises ConfigError where the network gives none of it."""
     path = job.predictions / name
     if not path.is_file():
-        what = "path" if name.startswith(TRAJECTORY.partition(".")[0]) else "file of this name"
-        raise ConfigError("file", found=f"no {what}", expected="one of the list", fix="choose another network")
+        raise ConfigError("file", found=f"no {name}", expected="one of the list", fix="choose another network")
     return path

@@ -1,4 +1,4 @@
-"""Engines of a batch: this process, processes of this machine, Ray, and SLURM. Each yields results as they come."""
+"""Engines of a batch: processes of this machine, or SLURM jobs. Each yields results as they come."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stadia.apps.batch_prediction.video_worker import BatchJob, VideoItem, VideoResult, VideoWorker
-from stadia.apps.ray_cluster import connect_ray
 from stadia.core.errors import ConfigError, RunError
 
 SLURM_POLL_S = 5.0
-"""Pause between two looks at the jobs of a cluster."""
 
-LOST = "its process ended without a result (killed, or out of memory)"
+LOST = "its process was killed, maybe by a lack of memory"
 
 
 class Engine(Protocol):
@@ -32,10 +30,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Processes of this machine; a process that dies fails its video alone. `workers=0` predicts in this process.
-
-    make_worker: of each process.
-    """
+    """Processes of this machine; one that dies fails its video alone. `workers=0` predicts in this process."""
 
     workers: int = 1
     make_worker: Callable[[BatchJob], VideoWorker] = VideoWorker
@@ -50,7 +45,7 @@ class LocalEngine:
         suspects = deque[VideoItem]()
         while waiting:
             yield from self._run_pool(job, waiting, suspects, self.workers)
-            while suspects:  # one of them ended its process: each gets one of its own
+            while suspects:  # one of them killed its process: each gets a process of its own
                 alone, again = deque([suspects.popleft()]), deque[VideoItem]()
                 yield from self._run_pool(job, alone, again, 1)
                 yield from (VideoResult(video=item.name, state="failed", error=LOST) for item in again)
@@ -58,7 +53,6 @@ class LocalEngine:
     def _run_pool(
         self, job: BatchJob, waiting: deque[VideoItem], suspects: deque[VideoItem], workers: int
     ) -> Iterator[VideoResult]:
-        """Predict what waits, until all is done or a process dies: then what was running is suspect."""
         context = multiprocessing.get_context("spawn")
         running: dict[Future[VideoResult], VideoItem] = {}
         start = _start_process, (self.make_worker, job)
@@ -78,11 +72,11 @@ class LocalEngine:
                     yield result
                 if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
                     break
-        except BrokenProcessPool:  # while a video was handed out: those under way are predicted again, one by one
+        except BrokenProcessPool:
             pass
         finally:
             suspects.extend(running.values())
-            if running:  # a process died, or this one is stopped: no video is finished first
+            if running:
                 for child in multiprocessing.active_children():
                     child.terminate()
             pool.shutdown(wait=not running, cancel_futures=True)
@@ -105,43 +99,10 @@ def _predict_in_process(item: VideoItem) -> VideoResult:
 
 
 @dataclass(frozen=True)
-class RayEngine:
-    """Actors of Ray, each with its network: of the cluster that RAY_ADDRESS names, else of this machine."""
-
-    workers: int = 1
-
-    def run(self, job: BatchJob, items: Sequence[VideoItem]) -> Iterator[VideoResult]:
-        """Yield the result of each video."""
-        ray = connect_ray("--engine ray", cores=self.workers)
-        actor_class = ray.remote(max_restarts=0, num_cpus=1)(VideoWorker)
-        shared = ray.put(job)
-        waiting = deque(items)
-        actors = [actor_class.remote(shared) for _ in range(min(max(self.workers, 1), len(items)))]
-        running: dict[Any, tuple[VideoItem, Any]] = {}
-        try:
-            while waiting or running:
-                while waiting and actors:
-                    item, actor = waiting.popleft(), actors.pop()
-                    running[actor.predict.remote(item)] = item, actor
-                done, _ = ray.wait([*running], num_returns=1)
-                item, actor = running.pop(done[0])
-                try:
-                    yield ray.get(done[0])
-                except ray.exceptions.RayError as error:
-                    yield VideoResult(video=item.name, state="failed", error=f"{LOST}: {type(error).__name__}")
-                    actor = actor_class.remote(shared)
-                actors.append(actor)
-        finally:
-            for actor in [*actors, *(actor for _, actor in running.values())]:
-                ray.kill(actor)
-
-
-@dataclass(frozen=True)
 class SlurmEngine:
     """Jobs of SLURM through submitit, each with its part of the videos.
 
     folder: of scripts and logs, on a shared file system.
-    workers: jobs.
     options: of submitit; `cluster=local` and `cluster=debug` run without SLURM.
     """
 
@@ -159,7 +120,7 @@ class SlurmEngine:
         options = dict(self.options)
         cluster = options.pop("cluster", "slurm")
         if cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:
-            expected, fix = "a machine that submits to SLURM", "run with --engine local, or there"
+            expected, fix = "a machine that submits to SLURM", "use --engine local"
             raise RunError("--engine slurm", found="no sbatch", expected=expected, fix=fix)
         executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=cluster)
         executor.update_parameters(**({"timeout_min": 24 * 60} | options))
@@ -173,29 +134,27 @@ class SlurmEngine:
                 if failure is None:
                     yield from handle.result()
                     continue
-                text = f"its job {handle.job_id} ended without a result: {str(failure).strip().splitlines()[-1][:300]}"
+                text = f"its job {handle.job_id} failed: {str(failure).strip().splitlines()[-1][:300]}"
                 yield from (VideoResult(video=item.name, state="failed", error=text) for item in part)
             if waiting:
                 time.sleep(SLURM_POLL_S if cluster == "slurm" else 0.1)
 
 
 def predict_part(job: BatchJob, items: Sequence[VideoItem]) -> list[VideoResult]:
-    """Predict some videos of a batch, in a job of a cluster."""
+    """Predict some videos of a batch in a job of a cluster."""
     worker = VideoWorker(job)
     return [worker.predict(item) for item in items]
 
 
-ENGINES = ("local", "ray", "slurm")
+ENGINES = ("local", "slurm")
 
 
 def make_engine(name: str, *, workers: int, folder: Path, options: Mapping[str, Any]) -> Engine:
-    """Return an engine by its name. Raises ConfigError for another one, and for options that it does not use."""
+    """Return an engine by its name. Raises ConfigError for an unknown name or unused options."""
     if name not in ENGINES:
         fix = "choose one of them"
         raise ConfigError("--engine", found=f"'{name}'", expected=f"one of {', '.join(ENGINES)}", fix=fix)
     if options and name != "slurm":
-        fix = "leave it out"
-        raise ConfigError("--slurm", found=f"used together with --engine {name}", expected="--engine slurm", fix=fix)
-    if name == "slurm":
-        return SlurmEngine(folder, max(workers, 1), options)
-    return RayEngine(max(workers, 1)) if name == "ray" else LocalEngine(workers)
+        fix = "remove --slurm, or pass --engine slurm"
+        raise ConfigError("--slurm", found=f"--engine {name}", expected="--engine slurm", fix=fix)
+    return SlurmEngine(folder, max(workers, 1), options) if name == "slurm" else LocalEngine(workers)

@@ -1,7 +1,7 @@
-"""`stadia predict NETWORK LIST`: predict many videos, with a ledger from which the same command resumes.
+"""Predict many videos: `stadia predict NETWORK LIST`. The same command resumes from its ledger.
 
-OUT/batch.json has what all videos share, OUT/ledger.jsonl a line for each attempt, and OUT/NAME the predictions of a
-video. Its predictions.json, written last, makes a video done: a batch that is killed predicts no video twice.
+OUT/batch.json has the shared options, OUT/ledger.jsonl a line for each attempt. OUT/NAME/predictions.json, written
+last, marks a video as done.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,22 +31,19 @@ from stadia.predict.options import PredictOptions
 BATCH, LEDGER = "batch.json", "ledger.jsonl"
 FORMAT, VERSION = "stadia-batch", 1
 MAX_LEDGER_BYTES = 1 << 30
-"""A million videos with errors of a thousand letters."""
 
 MAX_THREADS = 16
-"""Videos whose predictions are looked for at once: a store answers each call after some milliseconds."""
 
 UPLOAD_EVERY = 20
-"""Results between two uploads of the ledger: a store appends nothing, so it is written whole."""
+"""Results between two uploads: a store rewrites the whole ledger."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
     """`stadia predict NETWORK LIST --out OUT`.
 
-    network, settings, options: as of `BatchJob`.  source: the list.
-    out: a folder, or the URL of a store.
-    engine: of `engines.ENGINES`.  workers: processes, actors or jobs; 0 predicts in this process.
+    source: the list.  out: a folder, or the URL of a store.
+    engine: one of `engines.ENGINES`.  workers: processes or jobs; 0 predicts in this process.
     engine_options: of submitit.
     """
 
@@ -63,24 +60,23 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """Counts of a batch: videos that are done, failed, done before this call, and with unusable predictions."""
+    """Counts of a batch.
+
+    done: including `before`, done by earlier calls.  unusable: videos whose predictions are unusable.
+    """
 
     done: int
     failed: int
     before: int
     unusable: int
 
-    @property
-    def is_complete(self) -> bool:
-        """Return whether no video failed."""
-        return not self.failed
 
+def predict_batch(request: BatchRequest, track: TrackProgress, on_failure: Callable[[str], None]) -> BatchSummary:
+    """Predict every video of a list that is not done, and return the counts.
 
-def predict_batch(request: BatchRequest, track: TrackProgress) -> Iterator[str | BatchSummary]:
-    """Predict every video of a list that is not done; yield a line for each that failed, and last a BatchSummary.
+    Failed videos are tried again. Raises DataError for a wrong list, RunError if the output belongs to another batch.
 
-    A video that failed before is tried again. Raises DataError for a wrong list, RunError where the output belongs to
-    a batch of another network or other options.
+    on_failure: called with a line for each failed video.
     """
     entries = read_entries(expand_home(request.source))
     out = restore_url(request.out) if is_url(request.out) else str(make_absolute(request.out))
@@ -103,14 +99,13 @@ def predict_batch(request: BatchRequest, track: TrackProgress) -> Iterator[str |
             ledger.add(result)
             if result.state == "failed":
                 failed += 1
-                yield f"failed: {result.video}: {result.error}"
+                on_failure(f"failed: {result.video}: {result.error}")
         ledger.close()
     verdicts = [ledger.results[entry.name].verdict for entry in entries if entry.name in ledger.results]
-    yield BatchSummary(len(entries) - failed, failed, before, verdicts.count("unusable"))
+    return BatchSummary(len(entries) - failed, failed, before, verdicts.count("unusable"))
 
 
 def _find_results(out: str, entries: Sequence[VideoEntry]) -> list[VideoResult | None]:
-    """Return the result of each video whose predictions are complete, whatever the ledger has; None for others."""
     with ThreadPoolExecutor(MAX_THREADS) as threads:
         return list(threads.map(lambda entry: find_finished(out, entry.name), entries))
 
@@ -124,10 +119,7 @@ def _make_item(entry: VideoEntry) -> VideoItem:
 
 
 class Ledger:
-    """Results of a batch by video: in a local file that is appended to, or in a store where it is written again.
-
-    is_resumed: whether the output holds an earlier call's.
-    """
+    """Results of a batch by video, appended to a local file or written whole to a store."""
 
     def __init__(self, out: str, results: Sequence[VideoResult], *, is_resumed: bool) -> None:
         self.results = {result.video: result for result in results}
@@ -156,7 +148,6 @@ class Ledger:
 
 
 def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
-    """Open the ledger of an output, new or of the same batch. Raises RunError for that of another batch."""
     described = {"format": FORMAT, "version": VERSION, **_describe_job(job)}
     text = json.dumps(described, indent=2, sort_keys=True, default=str)
     store = RemoteStore(out)
@@ -166,7 +157,7 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
         check_foreign_folder(folder, BATCH)
         others = [path.name for path in folder.iterdir() if path.name not in (BATCH, LEDGER, ".lock", "slurm")]
         if others and not (folder / BATCH).exists():
-            found, expected = f"{others[0]} in it, and no {BATCH}", "a new folder, or that of this batch"
+            found, expected = f"{others[0]} without {BATCH}", "a new folder, or the folder of this batch"
             raise RunError(folder, found=found, expected=expected, fix="choose another --out")
     if not store.exists(BATCH):
         store.write(BATCH, text.encode())
@@ -178,25 +169,22 @@ def _open_ledger(out: str, job: BatchJob, held: contextlib.ExitStack) -> Ledger:
         before = {**parse_json(BATCH, defaults, "a batch"), **before}
     if before != wanted:
         changed = sorted(key for key in wanted if not isinstance(before, dict) or before.get(key) != wanted[key])
-        found, expected = f"a batch with other {', '.join(changed)}", "the same network and options"
+        found, expected = f"a batch with other {', '.join(changed)}", "its network and options"
         raise RunError(store.join(BATCH), found=found, expected=expected, fix="choose another --out")
     return Ledger(out, _read_ledger(store), is_resumed=True)
 
 
 def _list_values(options: PredictOptions) -> dict[str, Any]:
-    """Return the options by name, without how the input is opened."""
     return {one.name: getattr(options, one.name) for one in fields(options) if one.name != "data"}
 
 
 def _describe_job(job: BatchJob) -> dict[str, Any]:
-    """Return what makes predictions of two calls equal."""
     network = job.network if not Path(job.network).exists() else str(make_absolute(job.network))
     shared = {"network": network, "weights": _hash_weights(Path(job.network)), "settings": list(job.settings)}
     return {**shared, "options": dict(job.options.data), **_list_values(job.options)}
 
 
 def _hash_weights(network: Path) -> str:
-    """Return a hash of the weights of a run, a checkpoint or a model.onnx; "" for a published network."""
     if network.suffix.lower() == ".onnx" and network.is_file():
         with open_input(network, expected="an exported network", max_bytes=1 << 34) as stream:
             digest = hashlib.sha256()
@@ -215,7 +203,6 @@ def _hash_weights(network: Path) -> str:
 
 
 def _read_ledger(store: RemoteStore) -> list[VideoResult]:
-    """Return the results of earlier calls; a last line that a kill cut off is left out."""
     if not store.exists(LEDGER):
         return []
     text = store.read(LEDGER, max_bytes=MAX_LEDGER_BYTES).decode("utf-8", "replace")

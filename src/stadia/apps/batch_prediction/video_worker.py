@@ -22,16 +22,11 @@ if TYPE_CHECKING:
     from stadia.predict.network import Network
 
 MAX_RECORD_BYTES = 1 << 28
-"""predictions.json of a video: a line for each frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoItem:
-    """A video to predict.
-
-    name: of its folder in the output.
-    data: how to open it, beside the options of the batch: its own camera.
-    """
+    """A video to predict. name: of its output folder.  data: how to open it, such as its own camera."""
 
     name: str
     source: Path
@@ -43,10 +38,9 @@ class BatchJob:
     """What all videos of a batch share.
 
     network: a checkpoint, a run, a model.onnx, or a published network.
-    settings: keys of a network without a run, `network.KEY=VALUE`.
-    options: of each prediction.
+    settings: `network.KEY=VALUE` of a network without a run.
     out: a folder, or a URL.
-    threads: of torch in each process; None leaves the default.
+    threads: of torch in each process; None keeps the default.
     """
 
     network: str
@@ -57,12 +51,7 @@ class BatchJob:
 
 
 class VideoResult(StrictModel):
-    """A line of the ledger.
-
-    state: "done", or "failed" with its error.
-    frames: predicted.  seconds: of this video.
-    verdict: on its predictions; "" where none was made.
-    """
+    """A line of the ledger. state: "done" or "failed".  verdict: on its predictions; "" if not judged."""
 
     video: str
     state: str
@@ -73,7 +62,7 @@ class VideoResult(StrictModel):
 
 
 class VideoWorker:
-    """Predicts videos of a batch; the network is loaded at the first one."""
+    """Predicts videos of a batch; the first one loads the network."""
 
     def __init__(self, job: BatchJob) -> None:
         self.job = job
@@ -84,7 +73,7 @@ class VideoWorker:
             torch.set_num_threads(job.threads)
 
     def predict(self, item: VideoItem) -> VideoResult:
-        """Predict one video; an error of any kind is its result, and not raised."""
+        """Predict one video. Errors of any kind become its result."""
         started_s = time.perf_counter()
         try:
             result = self._predict(item)
@@ -108,7 +97,7 @@ class VideoWorker:
             self._predict_into(item, folder)
             store = RemoteStore(self.job.out)
             files = sorted(path for path in folder.rglob("*") if path.is_file())
-            for path in sorted(files, key=lambda path: path.name == RECORD):  # it states that all others are there
+            for path in sorted(files, key=lambda path: path.name == RECORD):  # last: it marks the video as done
                 store.upload(path, f"{item.name}/{path.relative_to(folder).as_posix()}")
             return describe_finished(item.name, read_record(folder))
 
@@ -127,7 +116,7 @@ class VideoWorker:
 
 
 def find_finished(out: str, name: str) -> VideoResult | None:
-    """Return the result of a video whose predictions are complete, as of a batch that was killed; else None."""
+    """Return the result of a video whose predictions are complete; else None."""
     if is_url(out):
         store, file = RemoteStore(out), f"{name}/{RECORD}"
         if not store.exists(file):
@@ -140,7 +129,7 @@ def find_finished(out: str, name: str) -> VideoResult | None:
 
 
 def describe_finished(name: str, record: Any) -> VideoResult:
-    """Return the result of a video by the record of its predictions."""
+    """Return the result of a video from the record of its predictions."""
     values = record if isinstance(record, Mapping) else {} if record is None else record.model_dump()
     checks = values.get("checks") or {}
     entries = values.get("entries") or ()

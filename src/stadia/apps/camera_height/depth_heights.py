@@ -245,7 +245,7 @@ def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[i
 
 
 def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig) -> DepthHeight:
-    """Return the height of all images. Raises GeometryError where none has a road and enough objects.
+    """Return the height of all images. Raises GeometryError if none has a road and enough objects.
 
     Images whose height differs by more than twice the tolerance from the median are left out.
     """
@@ -267,7 +267,6 @@ def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig) -> De
 
 
 def _share_by_object(frames: Sequence[FrameHeight]) -> NDArray[np.float64]:
-    """Return the share of each single object in the images' factors: boxes are followed within each recording."""
     shares: list[NDArray[np.float64]] = []
     for name in dict.fromkeys(frame.recording for frame in frames):
         own = [frame for frame in frames if frame.recording == name]
@@ -281,7 +280,6 @@ def _share_by_object(frames: Sequence[FrameHeight]) -> NDArray[np.float64]:
 
 
 def _smooth_in_time(frames: Sequence[FrameHeight], window: float) -> list[FrameHeight]:
-    """Return the images with factors averaged over neighbors in time, weighted by exp(-distance / window)."""
     if not window:
         return list(frames)
     smoothed = []

@@ -66,7 +66,7 @@ def choose_horizons(
 
     road: of the map beside the video, whose path gives the horizon where `config.horizon` is "auto".
 
-    Raises DataError where a requested method finds none.
+    Raises DataError if a requested method finds none.
     """
     if config.horizon == "objects":
         return None
@@ -127,7 +127,6 @@ def find_road_horizons(
 def _horizon_rows(
     drive: Sequence[RoadFrame], edges: bool, travel: bool, roll_deg: float, track: TrackProgress
 ) -> tuple[list[float], float, set[str]]:
-    """Return each image's horizon row at the principal point's column, NaN where unknown; deviation; methods."""
     focal = np.array([frame.K[1, 1] for frame in drive])
     middle = np.array([frame.K[1, 2] for frame in drive])
 
@@ -158,7 +157,6 @@ def _horizon_rows(
 
 
 def _robust_median(degrees: NDArray[np.float64], least_deg: float) -> tuple[float, float]:
-    """Return median and its deviation; neighbors in time err together, so a quarter of the values counts."""
     known = degrees[np.isfinite(degrees)]
     middle = float(np.median(known))
     spread = max(least_deg, 1.4826 * float(np.median(np.abs(known - middle))))

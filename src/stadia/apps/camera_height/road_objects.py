@@ -125,7 +125,6 @@ def _read_masked(recording: Recording, index: int, request: CameraHeightRequest)
 
 
 def _read_labeled(request: CameraHeightRequest) -> Iterator[RoadFrame]:
-    """Yield KITTI images with their labels, which include occlusion and truncation."""
     for split in list_box_splits(request.source):
         images = KittiBoxImages.open(request.source, split)
         for index in range(0, len(images), request.every):
@@ -221,7 +220,6 @@ def _first_frame(frames: Sequence[RoadFrame], class_name: str) -> str:
 
 
 def _missing_road(frames: Sequence[RoadFrame]) -> str:
-    """Return a phrase if too many frames show no road, else ""."""
     labeled = [frame for frame in frames if frame.road is not None]
     bare = [frame.name for frame in labeled if not frame.road]
     if len(bare) <= MAX_SHARE_WITHOUT_ROAD * len(labeled):

@@ -166,7 +166,6 @@ def _find_deviation(config: CameraHeightConfig, horizon: RoadHorizons | None) ->
 
 
 def _check_agreement(estimated: EstimatedHeight) -> None:
-    """Raise GeometryError if so few objects agree that their median is arbitrary."""
     accepted, odd = (
         [row for row, verdict in enumerate(estimated.found.verdict) if verdict is kind]
         for kind in (ObjectStatus.INLIER, ObjectStatus.ODD)
@@ -189,7 +188,6 @@ def _check_agreement(estimated: EstimatedHeight) -> None:
 
 
 def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
-    """Raise GeometryError for an implausible tilt of the horizon."""
     pitch, roll = pitch_roll_deg(normal_from_horizon(found.horizons[0], camera))
     if max(abs(pitch), abs(roll)) > _MAX_TILT_DEG:
         raise GeometryError(
@@ -388,7 +386,6 @@ def detect_moved_camera(estimated: EstimatedHeight) -> MountSplit | None:
 
 
 def _drive_parts(frames: Sequence[RoadFrame]) -> list[str]:
-    """Return for each frame its drive, or the part of the drive."""
     places = []
     for drive, group in groupby(frames, lambda frame: frame.drive):
         stems = [Path(frame.name).name for frame in group]

@@ -38,7 +38,7 @@ def write_scaled_labels(
         factors: metres over unit by the names of recording and frame; a frame without one has no depth.
         out: a new or empty folder.
 
-    Raises DataError where the camera of a recording changes: the layout has one.
+    Raises DataError if the camera of a recording changes: the layout has one.
     """
     for recording in recordings:
         _check_one_camera(recording, range(0, len(recording), every))

@@ -78,7 +78,6 @@ def crop_labeled_boxes(
 
 
 def _iterate_labeled_images(data: Path, every: int) -> Iterator[tuple[KittiBoxImages, int]]:
-    """Yield each n-th image of KITTI's object data, as its split and its index there."""
     for split in list_box_splits(data):
         images = KittiBoxImages.open(data, split)
         yield from ((images, index) for index in range(0, len(images), every))
@@ -91,7 +90,7 @@ def read_dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
     median of a model's rows in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm). Heights outside 1.1 to 2.6
     m are errors of the table and are left out, as are images that are not on white (interiors).
 
-    Raises DataError where the table is missing or lacks its columns.
+    Raises DataError if the table is missing or lacks its columns.
     """
     height = _read_dvm_heights(Path(folder))
     for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in IMAGE_SUFFIXES):
@@ -126,7 +125,6 @@ def _read_dvm_heights(folder: Path) -> dict[str, float]:
 
 
 def _segment_on_white(image: Image) -> NDArray[np.bool_] | None:
-    """Return the largest component on a white background; None where the image borders are not white."""
     edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     if np.median(edge.min(-1)) < 235:
         return None

@@ -57,7 +57,7 @@ def collect_crops(
 ) -> list[HeightCrop]:
     """Return the crops of a split, with heights. KITTI's objects have no identity to hold out, so they only score.
 
-    Raises DataError where no object has a height, and for KITTI in another split than test.
+    Raises DataError if no object has a height, and for KITTI in another split than test.
     """
     data = expand_home(data)
     if data.is_dir() and next(data.rglob(DVM_TABLE), None) is not None:

@@ -1,4 +1,4 @@
-"""Train what an ablation study lacks, keep a row of each run, and judge the whole."""
+"""Train the missing runs of an ablation study, and judge all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stadia.training.run_folder import Run
 
 @dataclass(frozen=True)
 class JudgedStudy:
-    """The verdicts (content of verdicts.json), the written files, and the number of runs that did not finish."""
+    """The verdicts (content of verdicts.json), the written files, and the number of unfinished runs."""
 
     study: dict[str, Any]
     files: Sequence[Path]
@@ -51,9 +51,9 @@ class Ablation:
     def train(
         self, launch: Launch, jobs: Sequence[Job], on_run_end: Callable[[Job, int, dict[str, Any], int], None]
     ) -> None:
-        """Run the jobs, and update results.jsonl after each. The others continue where one is killed.
+        """Run the jobs, and update results.jsonl after each. If one is killed, the other jobs continue.
 
-        on_run_end: called with the job, its exit code, its row, and the number of jobs that are left.
+        on_run_end: called with the job, its exit code, its row, and the number of remaining jobs.
         """
         planned = {run.name: run for run in self.runs}
         rows: list[dict[str, Any]] = []
@@ -61,8 +61,8 @@ class Ablation:
         def end_job(job: Job, code: int) -> None:
             row = self.read_row(planned[job.name])
             if row is None:  # it ended before it made its folder
-                found, expected = f"no end ({job.explain_failure(code)})", "a training that ended"
-                raise RunError(job.name, found=found, expected=expected, fix=f"see {job.log}")
+                found = f"no run ({job.explain_failure(code)})"
+                raise RunError(job.name, found=found, expected="a run's folder", fix=f"see {job.log}")
             rows.append(row)
             on_run_end(job, code, row, len(jobs) - len(rows))
             add_line(self.folder.root / RESULTS, row)
@@ -78,13 +78,13 @@ class Ablation:
             return None
         row = make_result_row(read_run(folder), self.metrics, better=self.better, at=self.config.at)
         if row["status"] == "running":  # its process has ended without a final status
-            row |= {"status": "killed", "error": "the process was killed, for example without memory"}
+            row |= {"status": "killed", "error": "the process was killed, maybe by a lack of memory"}
         elif row["status"] == "interrupted":
             row |= {"error": "interrupted: the same command resumes it"}
         return {"name": run.name, "change": run.change, "seed": run.seed, **row}
 
     def write_missing_reports(self) -> dict[str, Path]:
-        """Write the report of each finished run without one: its process ended meanwhile. Return them by run."""
+        """Write the report of each finished run that has no report. Return them by run."""
         reports = {}
         for run in self.runs:
             folder = self.folder.find(run.name)
@@ -95,7 +95,7 @@ class Ablation:
         return reports
 
     def judge(self) -> JudgedStudy:
-        """Write a row of each ended run to results.jsonl, the verdicts to verdicts.json, and the report."""
+        """Write results.jsonl, verdicts.json and the report."""
         root = self.folder.root
         rows = [row for run in self.runs if (row := self.read_row(run)) is not None]
         write_lines(root / RESULTS, rows)

@@ -1,4 +1,4 @@
-"""An ablation study and its planned runs: base, changes, seeds, metric, budget. Imports no torch."""
+"""An ablation study and its planned runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,28 +26,24 @@ SEE_DOCS = "see docs/how-to/experiments.md"
 OTHER_STUDY = "start another study, with --out or another name"
 
 METRIC_COLUMNS = ("val/", "train/", "time/", "gradient/")
-"""Beginnings of the columns of metrics.csv."""
 
 Words = tuple[str, ...]
 Name = Annotated[str, Field(pattern=NAME)]
 
 
 def _split_words(value: Any) -> Any:
-    """Split `key=value key=value`; keep a list, which allows blanks in values."""
     return tuple(value.split()) if isinstance(value, str) else value
 
 
 def _as_group(change: Any) -> Any:
-    """Return a change that is given by its settings alone as a group of keys."""
     return change if isinstance(change, dict) else {"set": change}
 
 
 class StudyChange(StrictModel):
     """One change of the base.
 
-    set: `dotted.key=value`, one or several; the effects of several are not separated.
-    expect: hypothesis about the metric: different, better, worse, or the same within the study's margin.
-    claim: the hypothesis as a sentence, for the table.
+    set: one or several `dotted.key=value`; the effects of several are not separated.
+    expect: hypothesis about the metric.  claim: the hypothesis as a sentence, for the table.
     """
 
     set: Words = Field(min_length=1)
@@ -58,22 +54,18 @@ class StudyChange(StrictModel):
 
 
 class StudyConfig(StrictModel):
-    """An ablation.
+    """An ablation: a base, changes of it, and seeds.
 
-    name: of the study and its folder.
-    recipe, base: shared by all runs: `dotted.key=value` over the recipe's defaults.
-    changes: by name, each against the base alone.
-    seeds: every run is trained with each; chosen before any result exists.
+    base: `dotted.key=value` over the recipe's defaults, for all runs.
+    changes: by name, each compared with the base alone.
     metric: a column of metrics.csv, or SCOREFILE.metric; null = the metric of the recipe's best checkpoint.
-    better: direction of the metric; null = from the table of metrics.
-    at: the value of the last validation, or the best one of the run (which improves with the number of validations).
+    better: direction of the metric; null = as in the table of metrics.
+    at: the last validation, or the best one, which improves with the number of validations.
     margin: smallest relevant difference, in the metric's unit; null = no change is called equal.
     alpha: family-wise error rate over all changes.
-    budget: "samples": steps x batch x grad_accumulation_steps x devices are equal; "seconds": training time is equal
-        within 5 %.
-    scores: score the validation data and judge the predictions at the end of each run. "auto": where the metric is one
-        of a score file; metrics.csv needs none.
-    post_hoc_choices: what was chosen after results existed; written by stadia.
+    budget: equal "samples" (steps x batch x grad_accumulation_steps x devices), or equal "seconds" within 5 %.
+    scores: score and judge each run at its end; "auto": if the metric is in a score file.
+    post_hoc_choices: what was chosen after results existed; stadia writes it.
     """
 
     name: Name
@@ -101,7 +93,6 @@ class StudyConfig(StrictModel):
     @field_validator("changes", mode="before")
     @classmethod
     def _expand_changes(cls, value: Any) -> Any:
-        """Accept a change given by its settings alone."""
         return {name: _as_group(change) for name, change in value.items()} if isinstance(value, dict) else value
 
     @field_validator("seeds")
@@ -109,7 +100,7 @@ class StudyConfig(StrictModel):
     def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
         if len(seeds) < MIN_SEEDS:
             found = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
-            raise ValueError(f"{found} cannot separate a change from chance: at least {MIN_SEEDS}, better 5 to 10")
+            raise ValueError(f"{found} cannot separate a change from chance. Use at least {MIN_SEEDS}, better 5 to 10")
         if len(set(seeds)) < len(seeds):
             raise ValueError("seeds must be different")
         return seeds
@@ -117,11 +108,9 @@ class StudyConfig(StrictModel):
     @model_validator(mode="after")
     def _check_names(self) -> StudyConfig:
         if BASE in self.changes:
-            raise ValueError(f"'{BASE}' is what changes are compared with; name the change otherwise")
+            raise ValueError(f"'{BASE}' names the base. Give the change another name")
         if self.margin is None and (same := [name for name, change in self.changes.items() if change.expect == "same"]):
-            raise ValueError(
-                f"'{same[0]}' is expected to be the same: set 'margin', the smallest difference that matters"
-            )
+            raise ValueError(f"'{same[0]}' expects the same result. Set 'margin', the smallest difference that matters")
         return self
 
 
@@ -140,11 +129,10 @@ def read_study(
     """Return the study of a YAML file, with overrides from the command line.
 
     file: a study.yaml; None = all from the command line.
-    given: values of StudyConfig's keys over the file's, None for those of the file; `base` is appended to the file's.
-    changes: "NAME: KEY=VALUE ...", added to the file's.
-    preset: settings before those of the file's `base`.
+    given: values that replace the file's; None keeps the file's, and `base` is appended.
+    changes: "NAME: KEY=VALUE ...", added to the file's.  preset: settings before `base`.
 
-    Raises DataError if the file is no YAML mapping, ConfigError with every mistake.
+    Raises DataError if the file is not a YAML mapping, ConfigError with every mistake.
     """
     values = {"name": file.stem, **read_yaml_mapping(file, "a study as YAML")} if file is not None else {}
     base, listed = _split_words(values.get("base") or ()), values.get("changes") or {}
@@ -155,22 +143,22 @@ def read_study(
     if isinstance(listed, dict):
         parsed = list(map(parse_change, changes))
         more = dict(parsed)
-        if twice := [name for name, count in Counter(name for name, _ in parsed).items() if count > 1]:
-            found, fix = f"'{twice[0]}' twice", "name one of them otherwise"
-            raise ConfigError("--change", found=found, expected="a name of its own", fix=fix)
-        if repeated := sorted(listed.keys() & more.keys()):
-            found, fix = f"'{repeated[0]}' again", "the file has it already"
+        counts = Counter([*map(str, listed), *(name for name, _ in parsed)])
+        if twice := [name for name, count in counts.items() if count > 1]:
+            found, fix = f"'{twice[0]}' twice", "rename one of them"
             raise ConfigError("--change", found=found, expected="a name of its own", fix=fix)
         # As groups, so that a misspelt key of a change is reported with the nearest valid one.
         values["changes"] = {str(name): _as_group(change) for name, change in {**listed, **more}.items()}
     if file is not None and values["name"] == file.stem and not re.fullmatch(NAME, file.stem):
-        fix = "rename the file, or give a name by --name or the key `name`"
-        raise DataError(file, found="a name that names no folder", expected="letters, digits, '.', '_', '-'", fix=fix)
+        fix = "rename the file, or pass --name"
+        raise DataError(
+            file, found="a name that no folder can have", expected="letters, digits, '.', '_', '-'", fix=fix
+        )
     return resolve_config(StudyConfig, values, fix=SEE_DOCS)
 
 
 def read_yaml_mapping(path: Path, expected: str) -> dict[str, Any]:
-    """Return the mapping of a YAML file. Raises DataError; `expected` describes the file."""
+    """Return the mapping of a YAML file. Raises DataError."""
     return _check_mapping(path, read_yaml(path, expected=expected, fix=SEE_DOCS), SEE_DOCS)
 
 
@@ -190,7 +178,7 @@ def _check_mapping(path: Path, values: Any, fix: str) -> dict[str, Any]:
 
 LENGTH_KEYS = ("max_epochs", "max_steps", "stages")
 SAMPLE_KEYS = ("batch_size", "grad_accumulation_steps", "devices")
-"""These keys of `training` define the budget: length, and samples per step."""
+"""These keys of `training` set the number of samples."""
 
 SAME_COUNT_KEYS = (
     "augmentation",
@@ -206,14 +194,14 @@ SAME_COUNT_KEYS = (
     "val_samples",
     "width",
 )
-"""These keys of `data` do not change the number of samples of an epoch."""
+"""These keys of `data` keep the number of samples of an epoch."""
 
 Resolve = Callable[[str, list[str]], RecipeConfig]
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: name of its folder, its change ("base"), its seed and its configuration."""
+    """One run: the name of its folder, its change ("base"), its seed and its configuration."""
 
     name: str
     change: str
@@ -226,8 +214,8 @@ def plan_runs(study: StudyConfig, resolve: Resolve) -> list[PlannedRun]:
 
     resolve: returns the configuration of a recipe and `dotted.key=value` settings; raises ConfigMistakes.
 
-    Raises ConfigMistakes with every mistake and the name of its change: also of one that changes nothing, sets seed or
-    name, or has another budget.
+    Raises ConfigMistakes with all mistakes: also for a change that changes nothing, sets seed or name, or has another
+    budget.
     """
     settings = {BASE: (), **{name: change.set for name, change in study.changes.items()}}
     _check_settings(resolve, study, settings)
@@ -249,7 +237,6 @@ def plan_runs(study: StudyConfig, resolve: Resolve) -> list[PlannedRun]:
 
 
 def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str, Words]) -> None:
-    """Raise ConfigMistakes with the mistakes of the base, and with those that each change adds."""
     mistakes = list[ConfigError]()
     base_mistakes = set[str]()
     for name, words in settings.items():
@@ -268,7 +255,7 @@ def _check_settings(resolve: Resolve, study: StudyConfig, settings: Mapping[str,
 
 
 def changed_keys(base: dict[str, Any], config: dict[str, Any]) -> list[ValueChange]:
-    """Return the keys that a change sets, without those that no result depends on."""
+    """Return the keys that a change sets, without keys that cannot change a result."""
     return select_relevant_changes(diff_mappings(base, config), ("seed",))
 
 
@@ -289,16 +276,16 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
         raise ConfigError(what, found=f"'{own[0]}'", expected="keys of the recipe", fix="the study sets it")
     changes = changed_keys(base, config)
     if not changes:
-        found = f"{', '.join(study.changes[name].set)}, which is what the base has"
-        raise ConfigError(what, found=found, expected="another value", fix="leave the change out, or change the base")
+        found = f"{', '.join(study.changes[name].set)}, as in the base"
+        raise ConfigError(what, found=found, expected="another value", fix="remove the change, or change the base")
     # A time limit may end runs of a study with budget "samples".
     base_minutes, minutes = (values["training"].get("max_minutes") for values in (base, config))
     if base_minutes != minutes or (study.budget == "samples" and minutes is not None):
         raise ConfigError(
             what,
-            found=f"training.max_minutes={minutes}, and {base_minutes} of the base, with `budget: {study.budget}`",
-            expected="the same of all runs with `budget: seconds`, else null",
-            fix="compare at equal time with `budget: seconds` and training.max_minutes in `base`, or leave it out",
+            found=f"training.max_minutes={minutes}, {base_minutes} in the base, with `budget: {study.budget}`",
+            expected="one value for all runs with `budget: seconds`, else null",
+            fix="set `budget: seconds` and training.max_minutes in `base`, or remove it",
         )
     if study.budget == "seconds":
         return
@@ -310,10 +297,10 @@ def _check_change(name: str, study: StudyConfig, base: dict[str, Any], config: d
         unequal += [change for change in changes if change.is_within(["data"]) and not change.is_within(same_count)]
     if unequal and (base_samples is None or base_samples != samples):
         counts = "" if base_samples is None or samples is None else f", {samples:,} samples against {base_samples:,}"
-        fix = "set training.max_steps (and max_epochs=null) so that they are equal"
+        fix = "set training.max_steps, and max_epochs=null"
         raise ConfigError(
             what,
             found=f"another budget than the base ({'; '.join(map(str, unequal))}{counts})",
-            expected="as many samples: steps x batch_size x grad_accumulation_steps x devices",
-            fix=f"{fix}, or compare at equal time with `budget: seconds`",
+            expected="equal samples: steps x batch_size x grad_accumulation_steps x devices",
+            fix=f"{fix}, or set `budget: seconds`",
         )

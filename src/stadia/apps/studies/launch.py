@@ -1,22 +1,20 @@
-"""Train the runs of a study: processes of this machine, of a Ray cluster, or SLURM jobs. Imports no torch."""
+"""Train the runs of a study: processes of this machine, or SLURM jobs. Imports no torch."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from stadia.apps.ray_cluster import connect_ray
 from stadia.apps.studies.config import read_json_mapping
-from stadia.core.errors import ConfigError, RunError
+from stadia.core.errors import RunError
 from stadia.files.atomic_files import open_to_append, write_json
 from stadia.files.input_files import open_input
 from stadia.process.parent_process import PARENT_VARIABLE
@@ -41,7 +39,7 @@ class Job:
         return [sys.executable, "-P", "-m", "stadia", *self.words]  # -P: no module of the current folder
 
     def start(self, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start a process in its own session, so that Ctrl-C reaches only what started it; it stops with this one."""
+        """Start a process in its own session, which stops when this one ends. Ctrl-C reaches only this process."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open_to_append(self.log) as log:
             return subprocess.Popen(
@@ -54,7 +52,7 @@ class Job:
             )
 
     def explain_failure(self, code: int) -> str:
-        """Return why the process ended with this exit code: its signal, or the last line of its log."""
+        """Return why the process ended: its signal, or the last line of its log."""
         if code < 0:
             return f"its process was killed by signal {-code}"
         lines = []
@@ -65,46 +63,24 @@ class Job:
         return lines[-1].removeprefix("stadia: ") if lines else f"exit code {code}; see {self.log}"
 
 
-class TrainingProcess(Protocol):
-    """A started training, as subprocess.Popen."""
-
-    def poll(self) -> int | None:
-        """Return the exit code; None while it runs."""
-
-    def terminate(self) -> None:
-        """Request it to save and stop."""
-
-    def wait(self) -> int:
-        """Wait until it has ended; return the exit code."""
-
-
 JobEnded = Callable[[Job, int], None]
-
-
 Launch = Callable[[Sequence[Job], JobEnded], None]
-"""Runs jobs and calls `ended` with the exit code as each one ends. Ctrl-C raises KeyboardInterrupt."""
+"""Runs jobs and calls `ended` with each exit code. Ctrl-C raises KeyboardInterrupt."""
 
 
 def run_here(jobs: Sequence[Job], ended: JobEnded, *, at_once: int = 1) -> None:
-    """Run jobs in processes of this machine, `at_once` of them in parallel, each with its share of the cores.
+    """Run jobs in processes of this machine, `at_once` in parallel, each with its share of the cores.
 
     If CUDA_VISIBLE_DEVICES lists several GPUs, processes use them in turn.
     """
-    run_in_slots(jobs, ended, at_once, lambda job, slot: job.start(_make_environment(slot, at_once)))
-
-
-def run_in_slots(
-    jobs: Sequence[Job], ended: JobEnded, at_once: int, start: Callable[[Job, int], TrainingProcess]
-) -> None:
-    """Run `at_once` jobs at a time. `start` starts a job in a slot, a number below `at_once`."""
-    waiting, running = deque(jobs), dict[int, tuple[Job, TrainingProcess]]()
+    waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes]]]()
     with interrupt_on_termination():
         try:
             while waiting or running:
                 for slot in range(at_once):
                     if slot not in running and waiting:
                         job = waiting.popleft()
-                        running[slot] = job, start(job, slot)
+                        running[slot] = job, job.start(_make_environment(slot, at_once))
                 time.sleep(POLL_S)
                 for slot, (job, process) in list(running.items()):
                     if (code := process.poll()) is not None:
@@ -114,6 +90,20 @@ def run_in_slots(
             _stop([process for _, process in running.values()])
 
 
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for _ in range(2):  # a second Ctrl-C while they save stops them at once
+        for process in processes:
+            process.terminate()  # background processes of scripts ignore SIGINT
+        try:
+            for process in processes:
+                process.wait()
+            return
+        except KeyboardInterrupt:
+            continue
+    for process in processes:
+        process.wait()
+
+
 def count_cores_per_process(at_once: int) -> int:
     """Return the number of threads for each of `at_once` processes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -121,7 +111,6 @@ def count_cores_per_process(at_once: int) -> int:
 
 
 def _make_environment(slot: int, at_once: int) -> dict[str, str]:
-    """Return the environment variables of a process: its share of the cores, and its GPU."""
     environment = {"OMP_NUM_THREADS": str(count_cores_per_process(at_once)), **os.environ}
     gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if len(gpus) > 1 and at_once > 1:
@@ -129,112 +118,10 @@ def _make_environment(slot: int, at_once: int) -> dict[str, str]:
     return environment
 
 
-def _stop(processes: Sequence[TrainingProcess]) -> None:
-    """Request each process to save and stop, and wait; a second Ctrl-C stops it at once.
-
-    SIGTERM has the effect of Ctrl-C on a training, and background processes of scripts do not ignore it.
-    """
-    for process in processes:
-        process.terminate()
-    try:
-        for process in processes:
-            process.wait()
-    except KeyboardInterrupt:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
-
-
-def run_on_ray(jobs: Sequence[Job], ended: JobEnded, *, at_once: int = 1) -> None:
-    """Run jobs on Ray, `at_once` of them in parallel: on the cluster of RAY_ADDRESS, else on this machine.
-
-    A run takes one GPU where the cluster has some. The folder of the study is on a shared file system.
-    """
-    run_in_slots(jobs, ended, at_once, lambda job, _: start_on_ray(job, at_once=at_once))
-
-
-class _TrainingActor:
-    """A training in a process of its own, on a machine of a Ray cluster."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def run(self, job: Job) -> int:
-        """Train to the end; return the exit code."""
-        self._process = job.start()
-        return self._process.wait()
-
-    def stop(self) -> None:
-        """Request the training to save and stop."""
-        if self._process is not None:
-            self._process.terminate()
-
-
-class RayProcess:
-    """A training on a Ray cluster, as `TrainingProcess`. A machine that is lost ends it as a kill does."""
-
-    def __init__(self, ray: Any, actor: Any, job: Job) -> None:
-        self._returncode: int | None = None
-        self._ray, self._actor = ray, actor
-        self._code = actor.run.remote(job)
-
-    def poll(self) -> int | None:
-        """Return the exit code; None while it runs."""
-        if self._returncode is None and self._ray.wait([self._code], timeout=0)[0]:
-            self.wait()
-        return self._returncode
-
-    def terminate(self) -> None:
-        """Request it to save and stop."""
-        self._actor.stop.remote()
-
-    def wait(self) -> int:
-        """Wait until it has ended; return the exit code."""
-        if self._returncode is None:
-            try:
-                self._returncode = int(self._ray.get(self._code))
-            except self._ray.exceptions.RayError:
-                self._returncode = -int(signal.SIGKILL)
-            self._ray.kill(self._actor)
-        return self._returncode
-
-
-def start_on_ray(job: Job, *, at_once: int = 1) -> RayProcess:
-    """Start a job on Ray. It waits there for free cores. Raises RunError without the package.
-
-    Args:
-        at_once: jobs that share the cores of this machine, where RAY_ADDRESS names no cluster.
-    """
-    ray = connect_ray("--engine ray", cores=count_cores_per_process(1))
-    on_cluster = "RAY_ADDRESS" in os.environ
-    gpus = 1 if ray.cluster_resources().get("GPU") else 0
-    cores = 1 if on_cluster else count_cores_per_process(at_once)
-    options = {"num_cpus": cores, "num_gpus": gpus, "max_concurrency": 2, "max_restarts": 0}
-    actor = ray.remote(**options)(_TrainingActor).remote()
-    return RayProcess(ray, actor, replace(job, log=job.log.absolute()))  # its folder there may be another one
-
-
-STUDY_ENGINES = ("local", "ray", "slurm")
-
-
-def check_study_engine(name: str | None, slurm: Sequence[str] | None) -> str:
-    """Return the engine of a study: slurm with its options, else local by default. Raises ConfigError."""
-    engine = name or ("slurm" if slurm is not None else "local")
-    if engine not in STUDY_ENGINES:
-        expected, fix = f"one of {', '.join(STUDY_ENGINES)}", "choose one of them"
-        raise ConfigError("--engine", found=f"'{engine}'", expected=expected, fix=fix)
-    if slurm is not None and engine != "slurm":
-        found, fix = f"used together with --engine {engine}", "leave it out"
-        raise ConfigError("--slurm", found=found, expected="--engine slurm", fix=fix)
-    return engine
-
-
 def run_on_slurm(jobs: Sequence[Job], ended: JobEnded, *, folder: Path, options: Mapping[str, Any]) -> None:
     """Run a SLURM job for each training through submitit, all submitted together.
 
-    Ctrl-C ends the wait, not the jobs. Their numbers are in jobs.json, so a restarted study waits for them and submits
-    none twice.
+    Ctrl-C ends the wait, not the jobs. jobs.json keeps their numbers, so that a restarted study submits each job once.
 
     Args:
         folder: of scripts and logs, on a shared file system.
@@ -248,7 +135,7 @@ def run_on_slurm(jobs: Sequence[Job], ended: JobEnded, *, folder: Path, options:
     numbers = folder / "jobs.json"
     known = read_json_mapping(numbers, "numbers of jobs by run") if numbers.exists() else {}
     if submitit.SlurmExecutor.affinity() < 0:
-        expected, fix = "a machine that submits to SLURM", "run without --slurm, or there"
+        expected, fix = "a machine that submits to SLURM", "run without --slurm"
         raise RunError("--slurm", found="no sbatch", expected=expected, fix=fix)
     python = f"{shlex.quote(sys.executable)} -P"
     executor = submitit.AutoExecutor(folder=folder / "%j", cluster="slurm", slurm_python=python)

@@ -1,4 +1,4 @@
-"""A study's folder: study.yaml, configs/, runs/, logs/, and which runs are not trained yet. Imports no torch."""
+"""A study's folder: study.yaml, configs/, runs/, logs/. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from stadia.report.study_report import RESULTS, read_results
 from stadia.training.run_folder import Run
 
 VERDICT_KEYS = {"metric", "better", "at", "margin", "alpha", "scores"}
-"""No training depends on these keys of a study: they may change after it."""
+"""These keys of a study may change after its training: no run depends on them."""
 
 WRITTEN = ("configs", "runs", "logs", RESULTS, "verdicts.json", "table.md", "plot.svg", "plot.png")
-"""A study writes these names after its study.yaml. A folder that has them without it is somebody else's."""
+"""A folder that has these names without study.yaml belongs to another program."""
 
 
 class StudyFolder:
-    """`root`/study.yaml (the study), configs/RUN.json, runs/ as of any training, logs/RUN.log."""
+    """`root`/study.yaml, configs/RUN.json, runs/ as in any training, logs/RUN.log."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -39,8 +39,8 @@ class StudyFolder:
     def write(self, study: StudyConfig, runs: Sequence[PlannedRun]) -> None:
         """Write the study and its configurations. An existing study may get more seeds, changes, and another judgement.
 
-        Raises RunError, with the keys, if its trained runs would not belong to this study, and StadiaError where the
-        folder holds a symbolic link to anything but a run.
+        Raises RunError if trained runs do not belong to this study, StadiaError for a symbolic link to anything but a
+        run.
         """
         check_no_links(self.root, skip=("runs",))
         check_own_folder(self.root, "study.yaml", "study", WRITTEN, fix="choose another --name, or another --out")
@@ -55,7 +55,7 @@ class StudyFolder:
         for run in runs:
             if run not in new and (changes := self._find_changes(run)):
                 found = f"another configuration of {run.name} ({'; '.join(map(str, changes))})"
-                expected = "the one that it was started with"
+                expected = "its first configuration"
                 raise RunError(self.root, found=found, expected=expected, fix=OTHER_STUDY)
         values = study.model_dump(mode="json")
         # First, since it marks the folder as its own.
@@ -65,7 +65,7 @@ class StudyFolder:
 
     @property
     def study(self) -> StudyConfig:
-        """Return study.yaml. Raise DataError where it is no study."""
+        """Return study.yaml. Raise DataError if it is invalid."""
         try:
             return read_study(self.study_yaml, {}, [])
         except ConfigMistakes as error:
@@ -82,9 +82,9 @@ class StudyFolder:
         return max(starts)[2] if starts else None
 
     def reuse(self, other: StudyFolder, runs: Sequence[PlannedRun]) -> list[str]:
-        """Link finished runs of another study with equal name and configuration; return their names.
+        """Link finished runs of another study that have the same name and configuration; return their names.
 
-        Studies on one base then train it once. Raises RunError if the other folder holds no study.
+        Raises RunError if the other folder has no study.
         """
         if not other.study_yaml.exists():
             expected, fix = "the folder of a study", "for example studies/NAME"
@@ -106,7 +106,7 @@ class StudyFolder:
 
         has_scores: whether the run is scored and judged at its end.
 
-        Raises RunError if it is being trained.
+        Raises RunError if another process trains it.
         """
         folder = self.find(run.name)
         status = None if folder is None else Run.open(folder).facts.status
@@ -122,26 +122,24 @@ class StudyFolder:
         return Job(run.name, words, self.logs / f"{run.name}.log")
 
     def _find_changes(self, run: PlannedRun) -> list[ValueChange]:
-        """Return how a planned run differs from the configuration of that name in this folder."""
         path = self.configs / f"{run.name}.json"
         before = read_json_mapping(path, "a configuration") if path.exists() else {}
         return select_relevant_changes(diff_mappings(before, run.config))
 
     def _check_extended(self, before: StudyConfig, study: StudyConfig) -> None:
-        """Raise RunError where a study lacks a seed or a change that it had: it would be judged without them."""
         removed = [f"seed {seed}" for seed in before.seeds if seed not in study.seeds]
         removed += [name for name in before.changes if name not in study.changes]
         if removed:
             raise RunError(
                 self.root,
-                found=f"a study that has {', '.join(removed)} too",
-                expected="one with at least what was trained",
-                fix="keep what was trained; or start another study, with --out",
+                found=f"a trained study that also has {', '.join(removed)}",
+                expected="at least what was trained",
+                fix="add it again, or start another study with --out",
             )
 
 
 def find_post_hoc_choices(before: StudyConfig, study: StudyConfig) -> list[str]:
-    """Return phrases for what a study has and did not before: seeds, changes, judgement, expectations."""
+    """Return phrases for what a study has and did not have before: seeds, changes, judgement, expectations."""
     choices = [f"seed {seed} added" for seed in study.seeds if seed not in before.seeds]
     choices += [f"change '{name}' added" for name in study.changes if name not in before.changes]
     kept = [name for name in before.changes if name in study.changes]

@@ -1,4 +1,4 @@
-"""Choose the metric of a study, check that its runs will have it, and find the keys that change how it is measured."""
+"""Choose the metric of a study, and check that its runs will have it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_IN_RESIDUAL = (
     "loss.right_view",
     "loss.left_right_consistency",
 )
-"""These keys of the self-supervised loss do not enter `val/residual` of a network."""
+"""These keys of the loss do not change `val/residual` of a network."""
 
 
 def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueChange]) -> list[ValueChange]:
@@ -40,14 +40,14 @@ def changed_evaluation_keys(recipe: str, metric: str, changes: Sequence[ValueCha
 
 
 def choose_expected_metric(names: Sequence[str], config: Mapping[str, Any]) -> str:
-    """Return the first of `names` that a run of this configuration will log, as far as its data show."""
+    """Return the first of `names` that a run with these data will log."""
     return next((name for name in names if name not in DEPTH_METRICS or has_depth(config) is not False), names[-1])
 
 
 def check_metric(recipe: str, metric: str) -> None:
     """Raise ConfigError, with the nearest name, for a metric that a recipe does not log.
 
-    Only names of validation are checked; other columns and score files exist after a run.
+    Only validation columns are checked: other columns and score files exist after a run.
     """
     known = [f"val/{name}" for name in CONFIGS.load(recipe).validation]
     if metric.startswith("val/"):
@@ -60,7 +60,7 @@ def check_metric(recipe: str, metric: str) -> None:
     near = find_nearest_name(metric if metric.startswith("val/") else f"val/{metric}", known)
     raise ConfigError(
         "metric",
-        found=f"'{metric}', which no run of '{recipe}' has",
+        found=f"'{metric}', unknown to '{recipe}'",
         expected=f"a column of metrics.csv ({', '.join(known) or 'val/...'}), or SCOREFILE.metric",
         fix=f"did you mean '{near}'?" if near else "name one of these",
     )
@@ -71,19 +71,16 @@ DEPTH_METRICS = ("val/abs_rel", "val/rmse", "val/d1")
 
 
 def check_has_depth(metric: str, config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a metric of depth where the data of a run have none.
-
-    Data that cannot be opened are left to the training, which names what is wrong with them.
-    """
+    """Raise ConfigError for a metric of depth if the data have no depth."""
     if metric not in DEPTH_METRICS or has_depth(config) is not False:
         return
-    found = f"'{metric}', and no ground-truth depth in {config['data']['path']}"
+    found = f"'{metric}', but no ground-truth depth in {config['data']['path']}"
     fix = "set --metric val/residual, or pass data with depth"
     raise ConfigError("metric", found=found, expected="a metric that these data have", fix=fix)
 
 
 def has_depth(config: Mapping[str, Any]) -> bool | None:
-    """Return whether the data of a run have ground-truth depth; None where that is not known before the training."""
+    """Return whether the data of a run have ground-truth depth; None if unknown before the training."""
     data = config.get("data", {})
     if data.get("path") is None or data.get("extra_datasets"):
         return None
@@ -101,13 +98,13 @@ def has_depth(config: Mapping[str, Any]) -> bool | None:
 def choose_metric(recipe: str, metric: str | None, better: str | None) -> tuple[tuple[str, ...], Better]:
     """Return the names of the metric, by default the recipe's best ones, and its better direction.
 
-    The first name that a run has counts. Raises ConfigError where either is unknown, or they contradict each other.
+    The first name that a run has counts. Raises ConfigError if name or direction is unknown, or they contradict.
     """
     if metric is not None:
         check_metric(recipe, metric)
     names = RECIPES.load(recipe).best_metrics if metric is None else (metric,)
     if not names:
-        found, fix = f"'{recipe}', which has no best metric", "set --metric: a column of metrics.csv, as val/abs_rel"
+        found, fix = f"'{recipe}', which has no best metric", "set --metric, such as val/abs_rel"
         raise ConfigError("metric", found=found, expected="a metric", fix=fix)
     label = "lower" if metric is None else metric_label(metric).better  # the best metric of every recipe is an error
     valid = (label,) if label in ("lower", "higher") else ("lower", "higher")

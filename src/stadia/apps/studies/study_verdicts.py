@@ -1,4 +1,4 @@
-"""Judge a study: from the rows of results.jsonl to verdicts.json, with caveats. Imports no torch."""
+"""Judge a study: from the rows of results.jsonl to verdicts.json. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stadia.recipes import CONFIGS
 Row = Mapping[str, Any]
 
 TIME_TOLERANCE = 0.05
-"""Training times of one budget differ by this share at most: no run ends to the second."""
+"""Largest relative difference of training times of one budget."""
 MAX_PACE_RATIO = 1.5
 """A change whose updates differ by a larger factor also changes the effective learning rate."""
 
@@ -31,8 +31,7 @@ def judge_study(
 ) -> dict[str, Any]:
     """Return the content of verdicts.json: the question, a verdict for each change, and notes.
 
-    rows: of results.jsonl, one for each ended run: change, seed, status, error, value, steps, seconds, drift,
-        learning_rate, update_ratio, provenance.
+    rows: of results.jsonl, one for each ended run, as of `report.study_report.make_result_row`.
 
     Raises RunError if runs had different budgets.
     """
@@ -76,24 +75,19 @@ def judge_study(
 
 
 def evaluation_notes(recipe: str, metric: str, keys: Sequence[ValueChange], base: Mapping[str, Any]) -> list[str]:
-    """Return a note if a change also alters how the metric is measured, with the metric that would decide.
-
-    base: configuration of the base.
-    """
+    """Return a note if a change also alters how the metric is measured, with the metric that would decide."""
     altered = changed_evaluation_keys(recipe, metric, keys)
     if not altered:
         return []
-    depth_metric, decides = DEPTH_METRICS[0], "Score both alike (stadia evaluate)."
+    depth_metric, decides = DEPTH_METRICS[0], "Score both with `stadia evaluate`."
     is_validated = depth_metric.removeprefix("val/") in CONFIGS.load(recipe).validation
     if is_validated and not changed_evaluation_keys(recipe, depth_metric, keys):
         truth = has_depth(base)
         if truth is False:
-            decides = f"These data have no ground-truth depth ({depth_metric}) that would decide. {decides}"
+            decides = f"These data have no ground-truth depth for {depth_metric}. {decides}"
         else:
-            where = "Ground-truth depth of these data" if truth else "Ground-truth depth, if the data have it,"
-            decides = f"{where} decides: --metric {depth_metric}."
-    effect = f"{metric} of the same network would differ. {decides}"
-    return [f"Measured otherwise than the base ({'; '.join(map(str, altered))}): {effect}"]
+            decides = f"Use --metric {depth_metric}{'' if truth else ', if the data have depth'}."
+    return [f"The change alters {metric} itself ({'; '.join(map(str, altered))}). {decides}"]
 
 
 def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
@@ -111,34 +105,30 @@ def check_budgets(study: StudyConfig, rows: Sequence[Row]) -> None:
         keys = f"training.max_steps, {sample_keys}, or the data" if is_samples else "training.max_steps"
         raise RunError(
             f"study '{study.name}'",
-            found=f"runs of different budgets ({study.budget}: {', '.join(listed)}; the others {usual:,.0f})",
+            found=f"runs with different {study.budget} ({', '.join(listed)}; other runs {usual:,.0f})",
             expected=f"equal {study.budget} in all runs" + (f", within {tolerance:.0%}" if tolerance else ""),
-            fix=f"make them equal by {keys}; nothing is judged otherwise",
+            fix=f"change {keys}",
         )
 
 
 def _change_notes(change: str, rows: Sequence[Row], keys: Sequence[ValueChange]) -> list[str]:
-    """Return the caveats of one change's verdict."""
     notes = []
     changed, base = ([row for row in rows if row["change"] == name] for name in (change, BASE))
     if len(keys) > 1:
-        notes.append(f"{len(keys)} keys changed together: their effects are not separated.")
+        notes.append(f"{len(keys)} keys changed together, so their effects are not separated.")
     for row in (*changed, *base):
         if row["value"] is None:
             cause = row["error"] or "its value is not finite"
-            missing = f"{row['change']} seed {row['seed']} has no value ({row['status']}: {cause})"
-            notes.append(f"{missing}: nothing is decided while runs lack one.")
+            notes.append(f"No verdict: {row['change']} seed {row['seed']} has no value ({row['status']}: {cause}).")
     paces, base_paces = ([row["update_ratio"] for row in part if row.get("update_ratio")] for part in (changed, base))
     if paces and base_paces and not any(key.is_within(["optimizer.lr"]) for key in keys):
         factor = median(paces) / median(base_paces)
         if max(factor, 1 / factor) > MAX_PACE_RATIO:
-            pace = f"Weights move {factor:.2g} times as far a step as in the base"
-            notes.append(f"{pace}: it is a change of the effective learning rate, too.")
+            notes.append(f"Also changes the effective learning rate: its steps are {factor:.2g} times the base's.")
     return notes
 
 
 def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
-    """Return the caveats of the whole study."""
     notes = []
     for change in dict.fromkeys(row["change"] for row in rows):
         drifts = [row["drift"] for row in rows if row["change"] == change and row.get("drift") is not None]
@@ -148,20 +138,19 @@ def _study_notes(better: Better, metric: str, rows: Sequence[Row]) -> list[str]:
         if min(improving) == max(improving):
             continue
         if stats.ttest_1samp(improving, 0, alternative="greater").pvalue <= 0.05:
-            gain = f"over its last fifth {metric} of '{change}' still improved by {fmean(improving):.1%}"
-            notes.append(f"Not saturated: {gain}; longer training may reverse the order.")
+            gain = f"{metric} of '{change}' still improved by {fmean(improving):.1%} over the last fifth"
+            notes.append(f"Not saturated: {gain}. Longer training may reverse the order.")
     if not any(row.get("drift") is not None for row in rows):
-        notes.append("Whether training was saturated is not known: fewer than three validations lie in the last fifth.")
+        notes.append("Saturation is unknown: the last fifth has fewer than three validations.")
     for part in ("code", "data", "packages", "platform"):
         kinds = dict.fromkeys(row["provenance"].get(part) for row in rows if row["provenance"].get(part) is not None)
         if len(kinds) > 1:
-            listed = f"{len(kinds)} kinds of {part} ({', '.join(map(str, kinds))})"
-            notes.append(f"Runs differ in more than their change: {listed}.")
+            listed = ", ".join(map(str, kinds))
+            notes.append(f"Runs also differ in {part}: {listed}.")
     return notes
 
 
 def _describe_choices(study: StudyConfig) -> list[str]:
-    """Return a note of what was chosen after results existed."""
     choices = "; ".join(study.post_hoc_choices)
-    late = f"Chosen when results were there ({choices}): p and intervals hold for what was fixed before."
+    late = f"Chosen after seeing results: {choices}. p and intervals hold only for earlier choices."
     return [late] if choices else []

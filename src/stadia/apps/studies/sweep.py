@@ -1,7 +1,7 @@
-"""Search a recipe's keys with Optuna: each trial trains in its own process and is pruned if validation lags behind.
+"""Search a recipe's keys with Optuna: each trial trains in its own process and is pruned if it lags behind.
 
-Trials are rows of a database: a SQLite file in the sweep's folder, or any that SQLAlchemy opens by its URL. The process
-of a trial renews its heartbeat there. A trial whose heartbeat stopped is tried again, and goes on with its run.
+Trials are rows of an SQLite file in the sweep's folder, or of any database that SQLAlchemy opens. A trial whose
+heartbeat stopped is tried again and resumes its run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stadia.apps.studies.config import OTHER_STUDY, SEE_DOCS, read_json_mapping, read_yaml_mapping
-from stadia.apps.studies.launch import Job, TrainingProcess
+from stadia.apps.studies.launch import Job
 from stadia.core.config import StrictModel, resolve_config
 from stadia.core.errors import ConfigError, ConfigMistakes, DataError, RunError, StadiaError, summarize_exception
 from stadia.files.atomic_files import FULL_DISK, write_json
@@ -34,17 +34,11 @@ from stadia.training.run_folder import remove_stale_files_of_run
 
 POLL_S = 1.0
 HEARTBEAT_S = 10
-"""The process of a trial renews its heartbeat this often."""
-GRACE_S = 30
-"""The process of a trial has ended where its last heartbeat is older."""
-MAX_RETRIES = 10
-"""A trial is tried again so often at most: its settings may be what kills its process."""
-MAX_INVALID_TRIALS = 10
-"""The search stops where so many trials at its start are invalid: a key is wrong, and no combination."""
-TEST_SEEDS = 5
-"""The best trial is tested with so many seeds that the search did not use."""
+GRACE_S = 30  # a trial with an older heartbeat was killed
+MAX_RETRIES = 10  # the settings of a trial may kill its process
+MAX_INVALID_TRIALS = 10  # so many invalid trials at the start mean a wrong key
+TEST_SEEDS = 5  # to confirm the best trial, other than the search's
 DATABASE = "sweep.db"
-"""This file in the sweep's folder holds the trials where no other database is named."""
 
 Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
 
@@ -65,11 +59,11 @@ class SearchRange(StrictModel):
     def _check_bounds(self) -> SearchRange:
         if self.choices is not None:
             if not self.choices or self.low is not None or self.high is not None or self.log:
-                raise ValueError("either choices, or low and high")
+                raise ValueError("set either choices, or low and high")
         elif self.low is None or self.high is None or not self.low < self.high:
-            raise ValueError("low and high, low first; or choices")
+            raise ValueError("set low and high with low < high, or choices")
         elif self.log and not self.low > 0:
-            raise ValueError("a logarithmic axis starts above 0")
+            raise ValueError("a logarithmic range starts above 0")
         return self
 
 
@@ -91,11 +85,9 @@ def read_space(path: Path) -> dict[str, SearchRange]:
 class Sweep:
     """A search.
 
-    folder: of the sweep.
     recipe, base: shared by all trials.
     metric, better: column of metrics.csv, at its last validation, and its direction.
-    storage: URL of a database (`postgresql://user@host/name`), which is written nowhere; None = a file in the folder.
-    start_job: starts the training of a trial: on this machine, or `launch.start_on_ray`.
+    storage: URL of a database (`postgresql://user@host/name`), never written to a file; None = a file in the folder.
     """
 
     folder: Path
@@ -106,7 +98,6 @@ class Sweep:
     better: Literal["lower", "higher"]
     seed: int = 0
     storage: str | None = None
-    start_job: Callable[[Job], TrainingProcess] = Job.start
 
     def run(
         self,
@@ -117,17 +108,17 @@ class Sweep:
     ) -> Any:
         """Train until `trials` trials have completed or were pruned; return Optuna's study.
 
-        A trial depends on the seed, its number and the trials before: a stopped search ends as an undisturbed one.
+        A trial depends on the seed, its number and earlier trials only, so a stopped search ends as an undisturbed one.
 
         Args:
-            trials: number of all trials, those of earlier calls included.
-            resolve: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial; its
+            trials: number of all trials, earlier calls included.
+            resolve: returns the configuration of `dotted.key=value` settings. ConfigMistakes fail the trial, whose
                 attribute "why" has the message.
             on_trial_end: called with each ended trial.
             on_wait: called with the reason before a wait for other processes.
 
-        Raises ConfigMistakes if none of the first MAX_INVALID_TRIALS trials can be configured. Raises ConfigError where
-        no trial so far has a value of the metric and a finished one lacks it, and RunError for a full disk.
+        Raises ConfigMistakes if the first MAX_INVALID_TRIALS trials are invalid, ConfigError if finished trials lack
+        the metric, RunError for a full disk.
         """
         optuna = _import_optuna()
         ended = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
@@ -144,7 +135,7 @@ class Sweep:
         return study
 
     def open_study(self) -> Any:
-        """Return Optuna's study, new or resumed. Raises RunError without Optuna, or for a folder of other settings."""
+        """Return Optuna's study, new or resumed. Raises RunError without Optuna, or for other settings."""
         optuna = _import_optuna()
         settings = {
             "recipe": self.recipe,
@@ -158,8 +149,8 @@ class Sweep:
         path = self.folder / "sweep.json"
         kept = read_json_mapping(path, "a sweep that stadia wrote") if path.exists() else settings
         if keys := [key for key in settings if kept.get(key) != settings[key]]:
-            found, expected = f"a sweep with another {', '.join(keys)}", "the one that it was started with"
-            raise RunError(self.folder, found=found, expected=expected, fix="start another sweep, with --out")
+            found, fix = f"a sweep with another {', '.join(keys)}", "start another sweep with --out"
+            raise RunError(self.folder, found=found, expected="the settings of its start", fix=fix)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
         digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]  # one database holds many sweeps
@@ -190,7 +181,6 @@ class Sweep:
 
     @contextmanager
     def _explain_storage_errors(self) -> Iterator[None]:
-        """Raise DataError for what using the database leads to, without the password of its URL."""
         from optuna.exceptions import OptunaError
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -209,21 +199,19 @@ class Sweep:
                 raise DataError(self.folder / DATABASE, found=found, expected=expected, fix=OTHER_STUDY) from error
             for secret in filter(None, (self.storage, urlsplit(self.storage).password)):
                 found = found.replace(secret, "***")
-            fix = "start the database, or install its driver (pip install 'psycopg[binary]'); the same command goes on"
+            fix = "start the database, or install its driver (pip install 'psycopg[binary]')"
             raise DataError("--storage", found=found, expected=expected, fix=fix) from None
 
     def _retry_stale_trials(self, study: Any, on_wait: Callable[[str], None]) -> None:
-        """Wait until each trial that runs is known to be another process's, or to be stale, and waits for its retry."""
         optuna = _import_optuna()
         running, end_s = (optuna.trial.TrialState.RUNNING,), time.monotonic() + GRACE_S + HEARTBEAT_S
         if study.get_trials(deepcopy=False, states=running):
-            on_wait(f"a trial was killed, or another process trains it; known in {GRACE_S + HEARTBEAT_S} s")
+            on_wait(f"waiting up to {GRACE_S + HEARTBEAT_S} s for a trial that is running or was killed")
         while study.get_trials(deepcopy=False, states=running) and time.monotonic() < end_s:
             time.sleep(POLL_S)
             optuna.storages.fail_stale_trials(study)
 
     def _try_settings(self, trial: Any, resolve: Resolve) -> float:
-        """Train with the settings of a trial; return the last value of the metric, NaN where the trial has failed."""
         study, words = trial.study, []
         *earlier, frozen = study.get_trials(deepcopy=False)[: trial.number + 1]
         name = f"trial{find_first_number(frozen)}"
@@ -235,29 +223,26 @@ class Sweep:
         except ConfigMistakes as error:
             trial.set_user_attr("why", " ".join(map(str, error.mistakes)))
             if len(earlier) + 1 >= MAX_INVALID_TRIALS and all(past.state.name == "FAIL" for past in earlier):
-                raise  # a key that there is not, or a base that cannot be
+                raise  # a wrong key or base
             return math.nan
         trial.set_user_attr("seed", config.get("seed"))
         write_json(self.folder / "configs" / f"{name}.json", dict(config))
         try:
             return self._train(trial, name, is_retry=name != f"trial{trial.number}")
-        except (KeyboardInterrupt, RunError):  # the same command goes on with it
+        except (KeyboardInterrupt, RunError):  # the same command resumes it
             _make_retry()(study, study.trials[trial.number])
             raise
 
     def _make_sampler(self, number: int) -> Any:
-        """Return the sampler of a trial: its draws depend on no earlier ones of this process."""
         from optuna.samplers import TPESampler
 
         return TPESampler(seed=int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
 
     def _find_run(self, name: str) -> Path | None:
-        """Return the newest run of a trial."""
         runs = (self.folder / "runs").glob(f"*-{name}/run.json")
         return max((path.parent for path in runs), default=None, key=lambda folder: folder.name)
 
     def _train(self, trial: Any, name: str, *, is_retry: bool) -> float:
-        """Train a trial, or resume its run; return the metric's last value, NaN where it has failed."""
         import optuna
 
         run, config, out = self._find_run(name), self.folder / "configs" / f"{name}.json", self.folder / "runs"
@@ -265,10 +250,10 @@ class Sweep:
         if run is not None:
             words = ["train", "--resume", str(run.absolute())]
             if not is_retry:
-                found, fix = "a run of another database", "pass the --storage of before, or another --out"
+                found, fix = "a run of another database", "pass its --storage, or another --out"
                 raise ConfigError(str(run), found=found, expected=f"no run of {name}", fix=fix)
         job, values = Job(name, tuple(words), self.folder / "logs" / f"{name}.log"), dict[int, float]()
-        process = self.start_job(job)
+        process = job.start()
         try:
             while True:
                 has_ended = process.poll() is not None
@@ -290,8 +275,8 @@ class Sweep:
             remove_stale_files_of_run(folder)
         why = job.explain_failure(code) if code else f"no finite {self.metric}"
         if FULL_DISK in why:  # other trials would fail too
-            fix = "free some space; the same command goes on"
-            raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space for its files", fix=fix)
+            fix = "free some space, then run the same command"
+            raise RunError(name, found=f"{FULL_DISK} ({why})", expected="free space", fix=fix)
         trial.set_user_attr("why", why)
         reports = [past.intermediate_values for past in trial.study.get_trials(deepcopy=False)]
         if code == 0 and not any(reports):
@@ -299,7 +284,6 @@ class Sweep:
         return math.nan
 
     def _read_validations(self, name: str) -> dict[int, float]:
-        """Return the finite values of the metric by step that a trial has logged so far."""
         with suppress(DataError):  # a damaged table, which its training refuses
             rows = [(int(row["step"]), float(row.get(self.metric) or "nan")) for row in self._read_rows(name)]
             return {step: value for step, value in rows if math.isfinite(value)}
@@ -310,18 +294,16 @@ class Sweep:
         return read_rows(run / "metrics.csv") if run is not None and (run / "metrics.csv").exists() else []
 
     def _check_metric(self, name: str) -> None:
-        """Raise ConfigError where a finished trial was not validated, or with other scores, as without ground truth."""
         cells = [cell for row in self._read_rows(name) for cell in row.items()]
         logged = sorted({column for column, cell in cells if column.startswith("val/") and cell})
         if self.metric not in logged:  # else it diverged
-            found = f"'{self.metric}', without a value in a finished run"
-            expected = f"one of {', '.join(logged)}" if logged else "runs with frames to validate"
-            fix = f"{'name one' if logged else 'choose such frames by data.split'}, with another --out"
+            found = f"no value of '{self.metric}' in a finished run"
+            expected = f"one of {', '.join(logged)}" if logged else "validation frames"
+            fix = f"{'pass one of them' if logged else 'set data.split_by'}, with another --out"
             raise ConfigError("--metric", found=found, expected=expected, fix=fix)
 
 
 def _import_optuna() -> Any:
-    """Return Optuna, silenced. Raises RunError where it is missing."""
     try:
         import optuna
     except ImportError as error:
@@ -333,14 +315,13 @@ def _import_optuna() -> Any:
 
 
 def _make_retry() -> Callable[[Any, Any], None]:
-    """Return what makes a trial wait for another try: called with Optuna's study and the trial."""
     from optuna.storages import RetryHeartbeatStaleTrialCallback
 
     return RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
 
 
 def find_first_number(trial: Any) -> int:
-    """Return the number of the trial that this one tries again, or its own."""
+    """Return the number of the trial that this one retries, or its own."""
     from optuna.storages import RetryHeartbeatStaleTrialCallback
 
     number = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
@@ -359,15 +340,11 @@ def suggest_value(trial: Any, key: str, limits: SearchRange) -> Any:
 
 
 def _format_value(value: Any) -> str:
-    """Format a value for the command line."""
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def confirm_command(sweep: Sweep, best: Any) -> list[str]:
-    """Return the command that tests a trial against the base.
-
-    It uses other seeds than the search: there the best of many trials is biased (winner's curse).
-    """
+    """Return the command that tests a trial against the base, with seeds that the search did not use."""
     seeds = [seed for seed in range(TEST_SEEDS + 1) if seed != best.user_attrs["seed"]][:TEST_SEEDS]
     change = " ".join(f"{key}={_format_value(value)}" for key, value in best.params.items())
     judged = ["--seeds", ",".join(map(str, seeds)), "--metric", sweep.metric, "--better", sweep.better]

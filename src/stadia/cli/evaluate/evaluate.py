@@ -170,10 +170,6 @@ def evaluate(
 
 
 def _require_truth(context: typer.Context, forms: Mapping[str, tuple[Path | None, Path | None]]) -> Path:
-    """Return the ground truth of the one requested form.
-
-    Raises ConfigError for none, two, an option of another form, or no ground truth.
-    """
     requested = [form for form, (scored, _) in forms.items() if scored is not None]
     if len(requested) != 1:
         found, expected = " and ".join(requested) or "nothing to score", f"one of: {', '.join(forms)}"

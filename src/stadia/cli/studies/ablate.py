@@ -11,14 +11,7 @@ import typer
 
 from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, flag, option
 from stadia.cli.output import echo
-from stadia.cli.studies.study_settings import (
-    UNFINISHED,
-    BaseSettings,
-    EngineOption,
-    PresetOption,
-    make_settings,
-    resolve_run,
-)
+from stadia.cli.studies.study_settings import UNFINISHED, BaseSettings, PresetOption, make_settings, resolve_run
 
 if TYPE_CHECKING:
     from stadia.apps.studies.ablation import JudgedStudy
@@ -41,7 +34,6 @@ def ablate(
     name: Annotated[str | None, option("Name of the study and its folder.")] = None,
     out: Annotated[Path, typer.Option(help="The folder for studies.")] = Path("studies"),
     jobs: Annotated[int, typer.Option(min=1, help="Number of parallel runs, which share the cores.")] = 1,
-    engine: EngineOption = None,
     slurm: Annotated[
         list[str] | None, option("Parameters of submitit, to train on SLURM.", metavar="KEY=VALUE")
     ] = None,
@@ -52,10 +44,9 @@ def ablate(
     scores: Annotated[bool, flag("--scores", "Score and judge each run at its end.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Print the planned runs and stop.")] = False,
 ) -> None:
-    """Train a base and changes to it from several seeds, and test which help. The same command resumes a study."""
+    """Train a base and changes of it with several seeds, and test which help. The same command resumes."""
     from stadia.apps.studies.ablation import Ablation
     from stadia.apps.studies.config import plan_runs, read_study
-    from stadia.apps.studies.launch import check_study_engine
     from stadia.apps.studies.study_folder import StudyFolder
     from stadia.apps.studies.study_metric import check_has_depth, choose_metric
     from stadia.files.paths import check_writable
@@ -83,27 +74,26 @@ def ablate(
     if dry_run:
         _print_plan(config, runs, metrics)
         return
-    engine = check_study_engine(engine, slurm)
     check_writable(out)
     folder = StudyFolder(out / config.name)
     folder.write(config, runs)
     for root in reuse or []:
         for run_name in folder.reuse(StudyFolder(root), runs):
-            echo(f"{run_name}: taken from {root}, not trained again", err=True)
+            echo(f"{run_name}: reused from {root}", err=True)
     ablation = Ablation(config, folder, runs, metrics, direction)
     jobs_left = ablation.list_jobs(retry_failed=retry_failed)
     echo(f"{folder.root}: {len(runs)} runs, {len(jobs_left)} to train", err=True)
     try:
-        ablation.train(_choose_launch(folder, jobs, engine, slurm or []), jobs_left, _print_run)
+        ablation.train(_choose_launch(folder, jobs, slurm), jobs_left, _print_run)
     except KeyboardInterrupt:
-        echo(f"stopped; the same command resumes the study in {folder.root}", err=True)
+        echo(f"Stopped. The same command resumes {folder.root}.", err=True)
         raise
     for run_name, report in ablation.write_missing_reports().items():
-        echo(f"{run_name}: its report was missing: {report}", err=True)
+        echo(f"{run_name}: wrote the missing report {report}", err=True)
     judged = ablation.judge()
     _print_verdicts(config.name, direction, judged)
     if judged.unfinished:
-        fix = "Fix: the same command resumes killed and interrupted runs, and --retry-failed runs failed ones again"
+        fix = "The same command resumes them; add --retry-failed for failed runs."
         echo(f"{judged.unfinished} of {len(runs)} runs did not finish. {fix}", err=True)
         raise typer.Exit(UNFINISHED)
 
@@ -114,12 +104,12 @@ def _numbers(text: str | None) -> list[Any] | None:
     return None if text is None else [parse_value(word) for word in text.split(",") if word]
 
 
-def _choose_launch(folder: StudyFolder, jobs: int, engine: str, slurm: list[str]) -> Launch:
-    from stadia.apps.studies.launch import run_here, run_on_ray, run_on_slurm, slurm_options
+def _choose_launch(folder: StudyFolder, jobs: int, slurm: list[str] | None) -> Launch:
+    from stadia.apps.studies.launch import run_here, run_on_slurm, slurm_options
 
-    if engine == "slurm":
+    if slurm is not None:
         return partial(run_on_slurm, folder=folder.root / "slurm", options=slurm_options(slurm))
-    return partial(run_on_ray if engine == "ray" else run_here, at_once=jobs)
+    return partial(run_here, at_once=jobs)
 
 
 def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequence[str]) -> None:
@@ -137,9 +127,9 @@ def _print_plan(study: StudyConfig, runs: Sequence[PlannedRun], metrics: Sequenc
         keys = changed_keys(runs[0].config, run.config)
         echo(f"  {run.change}: {'; '.join(map(str, keys))}")
         for note in evaluation_notes(study.recipe, metric, keys, runs[0].config):
-            echo(f"    Not comparable in {metric}. {note}")
+            echo(f"    Not comparable. {note}")
     size = f"{detectable_difference(1.0, num_seeds, alpha=study.alpha / num_changes):.2g} standard deviations"
-    echo(f"with {num_seeds} seeds, a difference of {size} between seeds is found in 4 of 5 studies")
+    echo(f"{num_seeds} seeds detect a difference of {size} in 4 of 5 studies")
 
 
 def _print_run(job: Job, code: int, row: Mapping[str, Any], left: int) -> None:

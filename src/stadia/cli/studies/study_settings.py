@@ -1,22 +1,17 @@
-"""What `ablate` and `sweep` share: their options, the settings of each run, and the metric."""
+"""What `ablate` and `sweep` share: options, and the settings of each run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from stadia.cli.arguments import argument, option
 
-if TYPE_CHECKING:
-    pass
-
-
 UNFINISHED = 1
-"""The command exits with this code where a run of a study did not finish."""
+"""Exit code if a run of a study did not finish."""
 
-PresetOption = Annotated[str | None, option("A name of `stadia list presets`, or a YAML file, under all settings.")]
-EngineOption = Annotated[str | None, option("What trains the runs: local (default), ray, slurm.")]
+PresetOption = Annotated[str | None, option("A preset of `stadia list presets`, or a YAML file; settings override it.")]
 BaseSettings = Annotated[list[str] | None, argument("A setting of every run.", metavar="KEY=VALUE")]
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from stadia.cli.arguments import BetterOption, DataOption, MetricOption, argument, option
 from stadia.cli.output import echo
 from stadia.cli.studies.study_settings import UNFINISHED, BaseSettings, PresetOption, make_settings, resolve_run
-
-if TYPE_CHECKING:
-    from stadia.apps.studies.launch import Job, TrainingProcess
 
 
 def sweep(
@@ -30,11 +27,10 @@ def sweep(
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of the search.")] = 0,
     out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("studies/sweep"),
     storage: Annotated[
-        str | None, option("A database for the trials, postgresql://USER@HOST/NAME; by default a file in the folder.")
+        str | None, option("A database, postgresql://USER@HOST/NAME; a file in the folder by default.")
     ] = None,
-    engine: Annotated[str | None, option("What trains the trials: local (default), ray.")] = None,
 ) -> None:
-    """Search keys of a recipe. Trials with bad validation results are pruned. The same command resumes a search."""
+    """Search the best values of a recipe's keys. The same command resumes."""
     from stadia.apps.studies.config import read_json_mapping
     from stadia.apps.studies.study_metric import check_has_depth, choose_expected_metric, choose_metric
     from stadia.apps.studies.sweep import Sweep, confirm_command, rank_keys, read_space
@@ -62,7 +58,7 @@ def sweep(
     if metric is not None and metric != kept:
         check_has_depth(metric, shared)
     name = kept if kept in names else choose_expected_metric(names, shared)
-    search = Sweep(out, recipe, settings, ranges, name, direction, seed, storage, _find_starter(engine))
+    search = Sweep(out, recipe, settings, ranges, name, direction, seed, storage)
     check_writable(out)
 
     try:
@@ -73,7 +69,7 @@ def sweep(
             on_wait=lambda reason: echo(reason, err=True),
         )
     except KeyboardInterrupt:
-        echo(f"stopped; the same command resumes the sweep in {out}", err=True)
+        echo(f"Stopped. The same command resumes {out}.", err=True)
         raise
     _print_trials(study, name, direction)
     for key, share in rank_keys(study).items():
@@ -81,24 +77,13 @@ def sweep(
     num_values = sum(trial.value is not None for trial in study.trials)
     if num_values:
         tried = f"{num_values} trial{'s' * (num_values > 1)}"
-        echo(f"The best of {tried} with one seed may be luck. To test it against the base with other seeds:")
+        echo(f"The best of {tried} may be luck. Test it with other seeds:")
         echo(f"  {shlex.join(confirm_command(search, study.best_trial))}")
         return
     logs, why = out / "logs", str(study.trials[0].user_attrs.get("why", "stopped"))
-    fix = f"read {logs}; the same command draws others" if logs.is_dir() else f"correct {space}, and pass another --out"
-    echo(f"no trial has a value of {name} ({why}). Fix: {fix}", err=True)
+    fix = f"Read {logs}" if logs.is_dir() else f"Correct {space}, and pass another --out"
+    echo(f"No trial has a value of {name} ({why}). {fix}.", err=True)
     raise typer.Exit(UNFINISHED)
-
-
-def _find_starter(engine: str | None) -> Callable[[Job], TrainingProcess]:
-    """Return what starts the training of a trial. Raises ConfigError for an engine that a search does not use."""
-    from stadia.apps.studies.launch import Job, start_on_ray
-    from stadia.core.errors import ConfigError
-
-    if engine not in (None, "local", "ray"):
-        found, fix = f"'{engine}'", "start the same command in several jobs, with --storage: they share the search"
-        raise ConfigError("--engine", found=found, expected="local or ray", fix=fix)
-    return start_on_ray if engine == "ray" else Job.start
 
 
 def _trial_line(trial: Any, metric: str) -> str:
@@ -109,7 +94,6 @@ def _trial_line(trial: Any, metric: str) -> str:
 
 
 def _print_trials(study: Any, metric: str, better: str) -> None:
-    """Print ended trials, best first, then the others."""
     from rich.markup import escape
     from rich.table import Table
 

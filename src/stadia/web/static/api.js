@@ -32,7 +32,7 @@ export function showError(error) {
   const place = byId("error");
   if (error && error.name === "AbortError") error = null;
   const isGone = error instanceof TypeError; // of fetch: no connection
-  place.textContent = error ? (isGone ? "The server does not reply: is `stadia app` still running?" : error.message) : "";
+  place.textContent = error ? (isGone ? "The server does not reply. Is `stadia app` still running?" : error.message) : "";
   place.hidden = !error;
 }
 

@@ -16,7 +16,7 @@ export function startCheck() {
       const { names } = await (await get("/api/data")).json(), chosen = byId("check-name").value;
       byId("check-name").replaceChildren(...names.map((name) => new Option(name, name)));
       if (names.includes(chosen)) byId("check-name").value = chosen;
-      if (!names.length) byId("check-status").textContent = "No data here: stadia app --data FOLDER";
+      if (!names.length) byId("check-status").textContent = "No data. Start stadia app --data FOLDER.";
     } catch (error) {
       showError(error);
     }
@@ -28,12 +28,12 @@ export function startCheck() {
     showError(null);
     byId("check-findings").replaceChildren();
     place.hidden = true;
-    byId("check-status").textContent = "Checks take up to half a minute …";
+    byId("check-status").textContent = "Checking, up to half a minute …";
     try {
       const fov = Number(byId("check-fov").value), form = { name: byId("check-name").value, ...(fov ? { fov_deg: fov } : {}) };
       const { command, findings } = await post("/api/check", form);
       const count = (severity) => findings.filter((finding) => finding.severity === severity).length;
-      byId("check-status").textContent = count("stop") || count("warn") ? `${count("stop")} to fix before training, ${count("warn")} to review` : "Nothing to fix was found.";
+      byId("check-status").textContent = count("stop") || count("warn") ? `${count("stop")} to fix before training, ${count("warn")} to review` : "Nothing to fix.";
       const skipped = findings.filter((finding) => finding.code === "N01"), found = findings.filter((finding) => finding.code !== "N01");
       byId("check-findings").replaceChildren(...found.map(showFinding), ...listSkipped(skipped));
       place.hidden = false;

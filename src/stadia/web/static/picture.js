@@ -2,14 +2,14 @@
 
 import { byId, get, listItems, listVerdict, post, showError, showVerdict, splitCloud } from "./api.js";
 
-const SCALES = { metres: "metres", "up-to-scale": "relative, no metres", "affine-inverse": "relative, no depth", "affine-depth": "relative, no depth" };
+const SCALES = { metres: "metres", "up-to-scale": "relative, not metres", "affine-inverse": "relative, no depth", "affine-depth": "relative, no depth" };
 
 export function startPicture(session) {
-  const state = { photo: null, background: null, result: null, values: null, points: [], cross: null, request: null, cloud: null, fovChosen: false };
+  const state = { photo: null, result: null, values: null, points: [], cross: null, request: null, cloud: null, fovChosen: false };
   const stage = byId("stage"), marks = byId("marks");
 
   byId("network").replaceChildren(...session.networks.map((label, key) => new Option(label, key)));
-  if (!session.networks.length) showError(new Error("No network: train one, or name one: stadia app NETWORK"));
+  if (!session.networks.length) showError(new Error("No network. Train one, or start stadia app NETWORK."));
 
   // -- requests: a new one replaces the one before
 
@@ -22,7 +22,6 @@ export function startPicture(session) {
     try {
       const result = await request(controller.signal);
       if (state.request !== controller) return;
-      if (showBackground(result)) return;
       await showResult(result, controller.signal);
       byId("status").textContent = `Done in ${((performance.now() - begun) / 1000).toFixed(1)} s`;
     } catch (error) {
@@ -40,58 +39,33 @@ export function startPicture(session) {
   function upload(blob) {
     if (!blob) return;
     if (blob.size > session.max_photo_bytes) {
-      showError(new Error(`This file has ${(blob.size / 2 ** 20).toFixed(0)} MB; a picture has at most ${session.max_photo_bytes >> 20} MB.`));
+      showError(new Error(`This file has ${(blob.size / 2 ** 20).toFixed(0)} MB. The limit is ${session.max_photo_bytes >> 20} MB.`));
       return;
     }
-    Object.assign(state, { fovChosen: false, background: null });
+    state.fovChosen = false;
     byId("known").value = "";
     showKnown();
-    run("Depth is predicted …", (signal) => post(`/api/photos?network=${byId("network").value || 0}`, blob, signal));
+    run("Predicting depth …", (signal) => post(`/api/photos?network=${byId("network").value || 0}`, blob, signal));
   }
 
   function predictAgain() {
     if (!state.photo) return;
     const form = { network: Number(byId("network").value || 0), known: [] };
-    if (state.background) form.background = state.background;
     if (state.fovChosen) form.fov_deg = Number(byId("fov").value);
     const kind = byId("known").value, metres = Number(byId("metres").value);
     if (kind === "point" && !state.points.length) {
-      showError(new Error("Click a point of the picture first: its depth in metres sets the scale."));
+      showError(new Error("Click a point first. Its depth in metres sets the scale."));
       return;
     }
     if (kind) form.known = [{ kind, metres, ...(kind === "point" ? { x: state.points[0][0], y: state.points[0][1] } : {}) }];
-    run("Depth is predicted again …", (signal) => post(`/api/photos/${state.photo}/predict`, form, signal));
+    run("Predicting depth again …", (signal) => post(`/api/photos/${state.photo}/predict`, form, signal));
   }
-
-  // A network of composite pictures needs the background too: the form asks for it.
-  function showBackground(result) {
-    byId("background-row").hidden = !result.needs_background && !state.background;
-    if (!result.needs_background) return false;
-    state.photo = result.photo;
-    byId("result").hidden = true;
-    byId("status").textContent = "Choose the background: the same view without the pasted objects.";
-    return true;
-  }
-
-  async function uploadBackground() {
-    const file = byId("background").files[0];
-    byId("background").value = "";
-    if (!file) return;
-    try {
-      state.background = (await post("/api/backgrounds", file)).background;
-      predictAgain();
-    } catch (error) {
-      showError(error);
-    }
-  }
-  byId("background").addEventListener("change", uploadBackground);
 
   // -- results
 
   async function showResult(result, signal) {
     const base = `/api/predictions/${result.prediction}`, photo = `/api/photos/${result.photo}/image.jpg`;
-    const isDepth = result.kind !== "objects"; // of objects there is a drawing, and no depth
-    const values = isDepth ? new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer()) : null;
+    const values = new Float32Array(await (await get(`${base}/values.f32`, signal)).arrayBuffer());
     Object.assign(state, { photo: result.photo, result, values });
     if (byId("shown").getAttribute("src") !== photo) {
       state.points = [];
@@ -105,15 +79,12 @@ export function startPicture(session) {
     byId("fov").value = result.fov_deg;
     byId("fov-value").textContent = `${result.fov_deg}°`;
     byId("fov-source").textContent = `From left to right, ${result.fov_from}.`;
-    for (const place of document.querySelectorAll("#picture .bar, #value, #distance, #stage-help")) place.hidden = !isDepth;
-    if (isDepth) showBar(result.bar);
-    byId("depth").alt = isDepth ? "Its depth in colors, bright is near" : "Its objects with masks, boxes and axes";
+    showBar(result.bar);
     showVerdict(byId("verdict-card"), result.verdict);
     byId("scale").textContent = SCALES[result.depth_scale] ?? result.depth_scale;
     byId("trust").textContent = result.trust;
     listVerdict("findings", result.verdict_lines);
-    const mask = result.mask_percent == null ? [] : [`Pasted objects: ${result.mask_percent} % of the picture, outlined in the depth`];
-    listItems(byId("receipt"), [...mask, ...result.receipt]);
+    listItems(byId("receipt"), result.receipt);
     for (const place of [byId("certain"), document.querySelector('label[for="certain"]')]) place.hidden = !result.has_uncertainty;
     byId("network-name").textContent = result.network;
     byId("licence").textContent = result.licence || "none recorded";
@@ -122,9 +93,8 @@ export function startPicture(session) {
       item.append(Object.assign(document.createElement("a"), { href: `${base}/files/${name}`, textContent: name, download: `stadia-${name}` }));
       return item;
     }));
-    byId("files-part").hidden = !result.files.length;
     byId("cloud-part").hidden = !result.has_depth;
-    byId("value").textContent = "Point at the picture to see its depth here";
+    byId("value").textContent = "Point at the picture to see its depth";
     drawMarks();
     measure();
     await Promise.all([byId("shown").decode(), byId("depth").decode()]);
@@ -155,10 +125,10 @@ export function startPicture(session) {
     if (!state.values) return;
     const value = valueAt(pixel), place = byId("value");
     const where = `at ${pixel[0]}, ${pixel[1]}`;
-    if (!(value > 0)) place.textContent = `No depth ${where}: sky, or outside of what the network sees`;
-    else if (!state.result.has_depth) place.textContent = `${(100 * value).toFixed(0)} of 100 ${where}: 100 is near, 0 is far`;
+    if (!(value > 0)) place.textContent = `No depth ${where} (sky, or cropped)`;
+    else if (!state.result.has_depth) place.textContent = `${(100 * value).toFixed(0)} of 100 ${where} (100 is near)`;
     else if (state.result.depth_scale === "metres") place.textContent = `${value.toPrecision(3)} m ${where}`;
-    else place.textContent = `${value.toPrecision(3)} ${where}: relative, no metres`;
+    else place.textContent = `${value.toPrecision(3)} ${where} (relative, not metres)`;
   }
 
   async function measure() {
@@ -168,7 +138,7 @@ export function startPicture(session) {
     if (state.points.length < 2 || !state.values) return;
     try {
       const found = await post(`/api/predictions/${state.result.prediction}/distance`, { first: state.points[0], second: state.points[1] });
-      const error = found.has_network_error ? "" : "; how exact the network is was not measured";
+      const error = found.has_network_error ? "" : " (the network's own error is unknown)";
       const [[x1, y1], [x2, y2]] = state.points;
       byId("share").href = `${base}?${new URLSearchParams({ x1, y1, x2, y2 })}`; // the page has the distance too
       place.textContent = `Distance ${found.distance.toPrecision(3)} ± ${found.deviation.toPrecision(2)} ${found.unit}${error}`;
@@ -232,13 +202,13 @@ export function startPicture(session) {
 
   async function showCloud() {
     const { CloudView } = await import("/shared/points.js"), about = byId("cloud-about"), canvas = byId("cloud");
-    about.textContent = "Points are computed …";
+    about.textContent = "Computing points …";
     try {
       const bytes = await (await get(`/api/predictions/${state.result.prediction}/cloud.bin?edges=${byId("edges").value}&certain=${byId("certain").value}`)).arrayBuffer();
       canvas.hidden = false;
       byId("reset-view").hidden = false;
       state.cloud ??= new CloudView(canvas, (text) => { about.textContent = text; });
-      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(no metres)");
+      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(not metres)");
     } catch (error) {
       about.textContent = error.message;
     }
@@ -294,7 +264,7 @@ export function startPicture(session) {
       camera.hidden = byId("shoot").hidden = false;
       await camera.play();
     } catch (error) {
-      showError(new Error(`The webcam cannot be used: ${error.message}`));
+      showError(new Error(`The webcam does not work: ${error.message}`));
     }
   });
   byId("shoot").addEventListener("click", () => {

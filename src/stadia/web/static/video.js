@@ -11,7 +11,7 @@ export function startVideo(session) {
   async function upload(file) {
     if (!file) return;
     if (file.size > session.max_video_bytes) {
-      showError(new Error(`This file has ${(file.size / 2 ** 20).toFixed(0)} MB; a video has at most ${session.max_video_bytes >> 20} MB.`));
+      showError(new Error(`This file has ${(file.size / 2 ** 20).toFixed(0)} MB. The limit is ${session.max_video_bytes >> 20} MB.`));
       return;
     }
     stop();
@@ -22,7 +22,7 @@ export function startVideo(session) {
     showError(null);
     byId("video-result").hidden = true;
     byId("video-cancel").hidden = false;
-    byId("video-status").textContent = "The video is sent …";
+    byId("video-status").textContent = "Sending the video …";
     const query = new URLSearchParams({ network: byId("video-network").value || "0", every: byId("video-every").value || "1", fov_deg: byId("video-fov").value });
     try {
       state.key = (await post(`/api/videos?${query}`, file, state.upload.signal)).video;
@@ -43,7 +43,7 @@ export function startVideo(session) {
       bar.hidden = job.state === "done";
       if (job.total) Object.assign(bar, { max: job.total, value: job.done });
       else bar.removeAttribute("value");
-      byId("video-status").textContent = { decoding: "Frames are decoded …", predicting: `Frame ${job.done} of ${job.total} …`, done: "Done" }[job.state] ?? job.state;
+      byId("video-status").textContent = { decoding: "Decoding frames …", predicting: `Frame ${job.done} of ${job.total} …`, done: "Done" }[job.state] ?? job.state;
       if (job.state === "done") show(job);
       else state.timer = setTimeout(poll, POLL_MS);
     } catch (error) {
@@ -64,7 +64,7 @@ export function startVideo(session) {
     byId("video-licence").textContent = job.licence || "none recorded";
     byId("video-share").href = `/api/videos/${state.key}/share`;
     byId("video-share").hidden = Boolean(job.not_shared);
-    byId("video-share-about").textContent = job.not_shared || "Video, path, verdict, camera and licence in a file that any browser opens.";
+    byId("video-share-about").textContent = job.not_shared || "Video, path, verdict, camera and licence in one file.";
     byId("video-files").replaceChildren(...job.files.map((name) => {
       const item = document.createElement("li");
       item.append(Object.assign(document.createElement("a"), { href: `/api/videos/${state.key}/files/${name}`, textContent: name, download: `stadia-${name}` }));
@@ -101,13 +101,13 @@ export function startVideo(session) {
 
   async function showCloud() {
     const about = byId("video-about"), canvas = byId("video-cloud");
-    about.textContent = "Points are read …";
+    about.textContent = "Reading points …";
     try {
       const { CloudView } = await import("/shared/points.js"), base = `/api/videos/${state.key}`;
       const [bytes, { path }] = await Promise.all([(await get(`${base}/cloud.bin`)).arrayBuffer(), (await get(`${base}/path`)).json()]);
       canvas.hidden = false;
       state.cloud ??= new CloudView(canvas, (text) => { about.textContent = text; });
-      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(no metres)", [{ points: path, color: PATH_COLOR }]);
+      state.cloud.show(...splitCloud(bytes), state.result.depth_scale === "metres" ? "m" : "(not metres)", [{ points: path, color: PATH_COLOR }]);
     } catch (error) {
       about.textContent = error.message;
     }
