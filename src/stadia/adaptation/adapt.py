@@ -41,9 +41,7 @@ SETTINGS: Mapping[str, Any] = {
 """Keys that differ from the defaults of `selfsup`."""
 
 MAP_SETTINGS = ("optimizer.lr=3e-4", "backbone_lr_factor=1.0", "loss.pyramid=4", "loss.points=0.1")
-"""Keys that differ if the motion is that of a map. Matches lie farther than the slope of the loss reaches at full size,
-and points hold what the images do not show.
-"""
+"""Keys that differ if the motion is the map's. Matches are out of reach of the loss at full size."""
 
 Scope = Literal["all", "decoder", "head", "adapters"]
 """What is trained, as `model.trained`."""
@@ -57,7 +55,7 @@ class Adaptation:
 
     network: the better one: the run's folder, or the network as it was.
     run: folder of the training.
-    before, after: errors of their depth on the video. If no step was better than the start, `after` is `before`.
+    before, after: errors of their depth on the video; equal if no step was better than the start.
     decision: which is kept, and how each error changed.
     """
 
@@ -73,7 +71,7 @@ class Adaptation:
 
     @property
     def kept(self) -> Literal["before", "after"]:
-        """Return "after" if the adapted network is kept, "before" if the network stays as it was."""
+        """Return "after" if the adapted network is kept, else "before"."""
         return self.decision.kept
 
 
@@ -90,14 +88,14 @@ def adapt_network(
     started_s: float | None = None,
     track: TrackProgress = no_progress,
 ) -> Adaptation:
-    """Fine-tune a network on a video by `selfsup`, and keep the better weights. Prints each phase on standard error.
+    """Fine-tune a network on a video by `selfsup`, and keep the better weights.
 
-    One camera takes its motion from the map beside the video, which is made if pycolmap is installed.
+    The motion of one camera comes from the video's map, which is made if pycolmap is installed.
 
     Args:
-        network: opened, or its name as of `open_network`; without a run.
+        network: opened, or its name (`open_network`); not a run.
         video: what `selfsup` trains on.
-        minutes: of the whole call, with map and measurements; 5 by default.
+        minutes: of the whole call, 5 by default.
         steps: number of updates, in place of minutes.
         scope: what is trained, as `model.trained`.
         out: folder for the run.
@@ -106,7 +104,7 @@ def adapt_network(
         started_s: when the command began, by time.perf_counter; now by default.
         track: shows progress.
 
-    Raises ConfigError for a checkpoint of a run: `start_from` continues from that. Raises the errors of a training.
+    Raises ConfigError for a checkpoint of a run, which `start_from` continues, and the errors of a training.
     """
     network = network.name if isinstance(network, Network) else network
     if (minutes is not None and not minutes > 0) or (steps is not None and steps < 1):
@@ -153,7 +151,6 @@ def adapt_network(
 
 
 def _check_time_left(minutes: float, started_s: float) -> None:
-    """Raise ConfigError if the map took all of the time."""
     spent_s = time.perf_counter() - started_s
     if spent_s >= 60 * minutes:
         found = f"{minutes:g}: {spent_s:.0f} s are over after the map"
@@ -162,7 +159,7 @@ def _check_time_left(minutes: float, started_s: float) -> None:
 
 
 def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
-    """Return a configuration with a number of updates, of which a quarter or fewer warm up."""
+    """Return a configuration with a number of updates; at most a quarter of them warm up."""
     values = config.model_dump(mode="json")
     values["training"] |= {"max_steps": steps, "max_epochs": None, "max_minutes": None}
     values["schedule"] |= {"warmup_steps": min(values["schedule"]["warmup_steps"], steps // 4)}
@@ -170,10 +167,7 @@ def limit_steps(config: RecipeConfig, steps: int) -> RecipeConfig:
 
 
 def make_map(video: Path, config: Any, console: Console, track: TrackProgress = no_progress) -> None:
-    """Write the map beside a video of one camera that has none.
-
-    Without pycolmap, and for a video that has no map, a note states the reason: the motion has to be learned then.
-    """
+    """Map a video of one camera that has no map. Prints a note if that fails."""
     if find_map(video):
         return
     try:
@@ -187,7 +181,7 @@ def make_map(video: Path, config: Any, console: Console, track: TrackProgress = 
 
 
 def takes_map(video: Path, config: Any) -> bool:
-    """Return whether a training takes its motion from the map beside the video, if there is one."""
+    """Return whether a training takes its motion from the video's map, if there is one."""
     data = config.data
     is_mono = data.stereo is not True and data.poses is None and is_own_video(video, data.format)
     return is_mono and getattr(config, "motion", "auto") != "network"
@@ -203,7 +197,6 @@ def use_map(config: RecipeConfig, video: Path, settings: Sequence[str]) -> Recip
 
 
 def _round_size(opened: NetworkCheckpoint) -> tuple[int, int]:
-    """Return the size of the network's images in multiples of 32, which the pose network takes."""
     recipe = opened.recipe
     return max(round(recipe.height / 32), 1) * 32, max(round(recipe.width / 32), 1) * 32
 
@@ -217,7 +210,7 @@ def configure_adaptation(
     *,
     size: tuple[int, int],
 ) -> RecipeConfig:
-    """Return the configuration of `selfsup` that adapts a network to a video; arguments as of `adapt_network`."""
+    """Return the configuration of `selfsup` that adapts a network to a video; see `adapt_network`."""
     given = configure_network(network, network_settings)
     check_trains(given)
     values: dict[str, Any] = {group: dict(keys) for group, keys in SETTINGS.items()}

@@ -1,7 +1,7 @@
 """Decide which of two networks is kept, by errors of their depth on the same frames.
 
-Depth of one camera has no truth to score, and its residual falls also if depth gets worse. So depth before and after is
-compared at the points of the map beside the video and with matches.
+Depth of one camera has no truth, and its residual falls even if depth gets worse. So depth before and after is compared
+at the points of the video's map, and with matches.
 """
 
 from __future__ import annotations
@@ -47,18 +47,16 @@ MEASURES: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {
     "point_error": ("median relative error at the points of the map", median),
     "match_error": ("distance of matches, over that of constant depth", median),
 }
-"""Errors of depth by name, with their title and their average over frames. The first that both networks have decides:
-the later ones follow from fewer known facts.
-"""
+"""Errors of depth by name, with their title and their average over frames. The first known one decides."""
 
 
 @dataclass(frozen=True)
 class DepthErrors:
-    """Errors of a network's depth, a value for each frame: NaN for a frame where it cannot be measured.
+    """Errors of a network's depth, a value for each frame; NaN if it cannot be measured.
 
     abs_rel: mean relative error to the recording's depth.
     stereo_difference: median relative difference from semi-global matching.
-    point_error: median relative error at the points of the map beside the video, aligned.
+    point_error: median relative error at the points of the video's map, aligned.
     match_error: distance of matches from where depth and motion put them (S30), over the same for constant depth.
     """
 
@@ -68,7 +66,7 @@ class DepthErrors:
     match_error: tuple[float, ...] = ()
 
     def averages(self) -> dict[str, float | None]:
-        """Return the average of each error over its frames; None for one that no frame has."""
+        """Return the average of each error over its frames; None if no frame has it."""
         known = {name: [value for value in getattr(self, name) if math.isfinite(value)] for name in MEASURES}
         return {name: average(known[name]) if known[name] else None for name, (_, average) in MEASURES.items()}
 
@@ -102,10 +100,7 @@ class ErrorChange:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which network is kept.
-
-    changes: of each error that both networks have, the deciding one first.
-    """
+    """Which network is kept. changes: of each error that both networks have, the deciding one first."""
 
     kept: Literal["before", "after"]
     changes: tuple[ErrorChange, ...] = field(default_factory=tuple)
@@ -146,11 +141,10 @@ def compare_error(name: str, before: Sequence[float], after: Sequence[float]) ->
 
 
 def keep_better_start(config: Any, recipe: AnyRecipe, data: Any, run: Run, console: Console) -> bool:
-    """Write the weights of the start as the best checkpoint if no measurement finds the trained ones better.
+    """Keep the weights of the start as the best checkpoint if no measurement finds the trained ones better.
 
-    Applies to depth of one camera without truth that started from published weights in metres. The motion stays that of
-    the training. If the residual of the start is the smallest, the last weights are measured in place of the best.
-    Prints a line. Returns whether the best checkpoint was replaced.
+    Applies to depth of one camera without truth that started from published weights in metres. Prints a line. Returns
+    whether the best checkpoint was replaced.
     """
     best = Checkpoint.open(run.folder)
     is_scored = "val/abs_rel" in best.header.metrics  # by truth
@@ -220,7 +214,6 @@ def _starts_from_depth(config: Any) -> bool:
 
 
 def _measure_errors(recipe: AnyRecipe, data: VideoData) -> DepthErrors:
-    """Return the errors at the points of the map, and of matches."""
     predictor = recipe.predictor()
     assert predictor is not None
     gate = observe_training_data(predictor, data, TrainingRecord(is_published=True))
@@ -229,13 +222,13 @@ def _measure_errors(recipe: AnyRecipe, data: VideoData) -> DepthErrors:
 
 
 MAX_FRAMES = 300
-"""Frames of a longer video are left out, evenly, so that measuring takes no longer than for this many."""
+"""Frames of a longer video are left out, evenly."""
 
 MAX_MATCHED_FRAMES = 20
 """Frames whose depth is compared with stereo matches or ground truth."""
 
 MIN_DEPTH, MAX_DEPTH = 0.5, 50.0
-"""Of stereo matches and ground truth that are compared, metres."""
+"""Depth that is compared, in metres."""
 
 MIN_PIXELS, MIN_POINTS = 100, 20
 """Of a frame that is compared."""
@@ -244,10 +237,7 @@ MIN_PIXELS, MIN_POINTS = 100, 20
 def measure_video(
     predictor: Predictor, video: Path, options: Mapping[str, Any], track: TrackProgress = no_progress
 ) -> DepthErrors:
-    """Return the errors of a predictor on the first recording of a video, on MAX_FRAMES frames of it at most.
-
-    options: as of `open_inputs`.
-    """
+    """Return the errors of a predictor on the first recording of a video. options: of `open_inputs`."""
     count = open_inputs(video, **options)[0].count
     given = open_inputs(video, every=-(-count // MAX_FRAMES) if count else 1, **options)[0]
     mapped = find_map_geometry(expand_home(video), skip_damaged=True)
@@ -261,14 +251,14 @@ def measure_video(
 def measure_samples(
     samples: Sequence[SampledFrame], depth_scale: DepthScale
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the error of each predicted frame at the points of a map, and of its matches; NaN for unknown."""
+    """Return the error of each predicted frame at the points of a map, and of its matches; NaN if unknown."""
     points = tuple(_measure_points(sample, depth_scale) for sample in samples)
     measured = (measure_frames([sample], has_ratios=not depth_scale.is_affine).match_error for sample in samples)
     return points, tuple(math.nan if error is None else error for error in measured)
 
 
 def _measure_points(sample: SampledFrame, depth_scale: DepthScale) -> float:
-    """Return the median relative error at the points of a map, after alignment; NaN with too few points."""
+    """Return the median relative error at the points of a map, aligned; NaN with too few points."""
     if sample.points is None:
         return math.nan
     (height, width), (rows, columns) = sample.image.shape[:2], sample.inverse_depth.shape
@@ -310,7 +300,6 @@ def align_output(
 
 
 def _compare_depth(predictor: Predictor, given: PredictionInput) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return each frame's median relative difference from stereo matches, and mean one from the recording's depth."""
     recording = given.recording
     if recording is None:
         return (), ()
@@ -335,10 +324,7 @@ def _compare_depth(predictor: Predictor, given: PredictionInput) -> tuple[tuple[
 def _relative_errors(
     depth: NDArray[np.floating], true_m: NDArray[np.floating], depth_scale: DepthScale
 ) -> NDArray[np.floating] | None:
-    """Return |z - truth| / truth (N,), aligned unless depth is in metres; None for too few pixels.
-
-    depth: (H, W), 1 over the network's output; 0 = none.
-    """
+    """Return |z - truth| / truth (N,), aligned unless depth is in metres; None for too few pixels. depth: (H, W)."""
     known = (true_m > MIN_DEPTH) & (true_m < MAX_DEPTH) & np.isfinite(depth) & (depth != 0)
     known &= depth_scale.is_affine | (depth > 0)
     if known.sum() < MIN_PIXELS:

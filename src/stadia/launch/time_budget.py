@@ -1,4 +1,4 @@
-"""Choose steps and settings for given minutes: `--minutes`, `--preset auto`, and `launch.choose_configuration`."""
+"""Choose steps and settings for given minutes: `--minutes`, `--preset auto`, `launch.choose_configuration`."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from stadia.training.fit_messages import FEW_STEPS, LONGEST_WARMUP, USUAL_WARMUP
 from stadia.training.training_state import CommandEnd
 
 PLANNED_STEPS = 1.5
-"""Planned steps over those that fit by the measured time: the clock ends the training, and machines get faster."""
+"""Planned steps over those that fit: the clock ends the training, and steps may get faster."""
 
 STAGED_STEPS = 0.9
-"""The same with `training.stages` or `training.finish`: the clock must not end the training before its last part."""
+"""The same with `training.stages` or `training.finish`: the last part must not be cut off."""
 
 END_S = 8.0
-"""Time after the last validation, without other programs: depth before and after, verdict, report (4 to 8 s)."""
+"""Seconds after the last validation: depth before and after, verdict, report."""
 
 VALIDATION_SHARE = 0.4
-"""Time of a validation batch over that of a training step's batch: no backward, no update."""
+"""Time of a validation batch over a training batch."""
 
 VALIDATIONS = 5
-"""Validations of a training of given minutes; fewer if they would take more than MAX_VALIDATION_SHARE of it."""
+"""Validations of a training of given minutes, in at most MAX_VALIDATION_SHARE of its time."""
 
 MAX_VALIDATION_SHARE = 0.2
 
 MAX_CHECK_SHARE = 0.1
-"""Largest share of the minutes that the loss checks may take; else they are left out, in one line."""
+"""Largest share of the minutes that the loss checks may take; else they are left out."""
 
 _NO_CHECKS = (
     "the loss checks are left out: {:g} s (training.check_seconds) are more than {:.0%} of {:g} minutes."
@@ -80,12 +80,7 @@ class MeasuredTraining:
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """A training that ends with its command.
-
-    config: with the steps.
-    data: opened for it; None with stages, whose batches depend on the steps.
-    end: of the command, for `train`.
-    """
+    """A training that ends with its command. data: opened for it; None with stages. end: of the command."""
 
     config: RecipeConfig
     data: TrainingData | None
@@ -93,11 +88,7 @@ class PlannedTraining:
 
 
 def measure_training(config: RecipeConfig, console: Console) -> MeasuredTraining:
-    """Open the data, and train three steps of each stage and each data set, of which nothing is kept.
-
-    Raises ConfigError for a device that is not here before the data are opened, and what a training raises before its
-    first step.
-    """
+    """Open the data, and train three steps of each stage and each data set. Raises the errors of `train`."""
     recipe_class = RECIPES.load(config.recipe)
     check_stages(recipe_class, config)
     check_devices(config.training)
@@ -148,10 +139,9 @@ def choose_steps(
 ) -> PlannedTraining:
     """Return the configuration with more steps than fit into the minutes: the clock ends them.
 
-    The schedule of the learning rate ends with the time. A warm-up that is too long for the steps is shortened.
+    The schedule of the learning rate ends with the time. A warm-up that is too long is shortened.
 
     Args:
-        config: of the training.
         minutes: of the whole command.
         console: gets the settings in one line.
         started_s: when the command began, by time.perf_counter; now by default.
@@ -203,7 +193,7 @@ def choose_steps(
 
 
 def shorten_warmup(warmup_steps: int, steps: int) -> int:
-    """Return a warm-up that suits the steps: the given one, unless it is longer than LONGEST_WARMUP of them."""
+    """Return the warm-up, shortened if it is longer than LONGEST_WARMUP of the steps."""
     return warmup_steps if warmup_steps <= LONGEST_WARMUP * steps else round(USUAL_WARMUP * steps)
 
 
@@ -212,13 +202,13 @@ def shorten_warmup(warmup_steps: int, steps: int) -> int:
 AUTO_MINUTES = 20.0
 
 MIN_USEFUL_STEPS = 1000
-"""Fewer steps give no usable depth (docs/how-to/own-data.md); a smaller image is better then."""
+"""With fewer steps a smaller image gives better depth (docs/how-to/own-data.md)."""
 
 MAX_MEMORY_SHARE = 0.6
-"""Largest share of the free memory: the estimate for larger images is within 30 % of the measured peak."""
+"""Largest share of the free memory that the estimate may take."""
 
 AREAS = (30720, 53248, 122880)
-"""Pixels of 320x96, 416x128 and 640x192, in the shape of the data."""
+"""Pixels of 320x96, 416x128 and 640x192."""
 
 AUTO_SETTINGS = (
     "model.pose_net=correlation",
@@ -231,11 +221,7 @@ AUTO_SETTINGS = (
     "schedule.warmup_steps=50",
     "training.clip_norm=1.0",
 )
-"""As in the preset `tiny-laptop`, for the default network, `base`: few steps adapt its depth (docs/results/mono.md).
-
-With a stereo source the pair alone trains depth, as in the preset `demo`: if the neighbors in time compete with it,
-they lose in the first steps, and the pose network has no gradient left that would bring it back.
-"""
+"""As in the preset `tiny-laptop`: few steps adapt the depth of `base` (docs/results/mono.md)."""
 
 
 def choose_for_machine(
@@ -243,7 +229,7 @@ def choose_for_machine(
 ) -> PlannedTraining:
     """Return the training of `--preset auto`: batch, precision and image size fit this machine and the minutes.
 
-    Measures three steps at the smallest size, and scales time and memory by the pixels. The data decide the shape.
+    Measures three steps at the smallest size, and scales time and memory by the pixels.
 
     resolve: returns the configuration of settings; what the user set is over them.
     """
@@ -266,8 +252,8 @@ def choose_configuration(
 ) -> tuple[RecipeConfig, TrainingData | None]:
     """Return what `stadia train selfsup --preset auto` trains: a configuration for this machine and the minutes.
 
-    Returns the configuration, and its opened data for `stadia.launch.train(config, data=data)`. Raises ConfigError
-    if not one step fits, and the errors of opening the data.
+    Returns also its opened data, for `stadia.launch.train(config, data=data)`. Raises ConfigError if not one step fits,
+    and the errors of opening the data.
     """
 
     def resolve(chosen: list[str]) -> RecipeConfig:
@@ -280,7 +266,7 @@ def choose_configuration(
 def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
     """Return the largest of AREAS at which MIN_USEFUL_STEPS fit into the time, and the peak into the memory.
 
-    steps: that fit at the smallest.  peak_bytes: there.
+    steps, peak_bytes: at the smallest.
     """
     fits = [
         area
@@ -291,7 +277,7 @@ def choose_area(steps: float, peak_bytes: int, free_bytes: int) -> int:
 
 
 def choose_batch() -> list[str]:
-    """Return the settings of AUTO_SETTINGS, with batch and precision of the device."""
+    """Return AUTO_SETTINGS with batch and precision of the device."""
     if not torch.cuda.is_available():
         return [*AUTO_SETTINGS]
     precision = "bf16" if torch.cuda.is_bf16_supported() else "32"
@@ -299,20 +285,17 @@ def choose_batch() -> list[str]:
 
 
 def _describe_settings(config: RecipeConfig, chosen: Sequence[str]) -> str:
-    """Return the keys of chosen settings with the values that a configuration has: the user's are over the chosen."""
     values = {key: attrgetter(key)(config) for key in (setting.partition("=")[0] for setting in chosen)}
     return " ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
 
 
 def _size_settings(area: int, aspect: float) -> list[str]:
-    """Return height and width of about this area and this width over height, multiples of STRIDE."""
     height = max(round(math.sqrt(area / aspect) / STRIDE), 1) * STRIDE
     width = max(round(height * aspect / STRIDE), 1) * STRIDE
     return [f"data.height={height}", f"data.width={width}"]
 
 
 def _read_aspect(config: RecipeConfig) -> float:
-    """Return width over height of your own video; for a data set that of 640x192, before its data are opened."""
     data: Any = getattr(config, "data", None)
     path = Path(data.path)
     if not is_own_video(path, data.format):
@@ -322,6 +305,5 @@ def _read_aspect(config: RecipeConfig) -> float:
 
 
 def _find_aspect(data: Any) -> float:
-    """Return width over height of the images as they were filmed."""
     camera = data.split.train[0].recording.filmed_camera(0)
     return float(camera.width / camera.height)

@@ -45,14 +45,10 @@ from stadia.training.run_folder import Run
 LOSS_CHECKS = "loss checks"
 
 MAX_LISTED = 3
-"""Weights that an error names."""
 
 
 def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyRecipe]:
-    """Return the class that trains a configuration: the user's `own` one, or that of the recipe.
-
-    Raises ConfigError if `own` is no class that derives from the recipe's.
-    """
+    """Return the class that trains a configuration: the user's `own` one, or the recipe's. Raises ConfigError."""
     base: type[AnyRecipe] = RECIPES.load(config.recipe)
     given: object = base if own is None else own
     if isinstance(given, type) and issubclass(given, base) and given.recipe == config.recipe:
@@ -65,12 +61,12 @@ def choose_class(config: RecipeConfig, own: type[AnyRecipe] | None) -> type[AnyR
 
 
 def name_own_class(recipe_class: type[AnyRecipe]) -> str | None:
-    """Return the name of a user's class; None for that of a recipe."""
+    """Return the name of a user's class; None for a recipe's."""
     return None if RECIPES.load(recipe_class.recipe) is recipe_class else recipe_class.__qualname__
 
 
 def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
-    """Raise RunError if another class than this one trained a run that is to be resumed."""
+    """Raise RunError if another class trained a run that is to be resumed."""
     before, now = stopped.facts.recipe_class, name_own_class(recipe_class)
     if before != now:
         known = f"the recipe '{recipe_class.recipe}' itself"
@@ -81,10 +77,7 @@ def check_class(stopped: Run, recipe_class: type[AnyRecipe]) -> None:
 
 
 def check_own_weights(recipe: AnyRecipe) -> None:
-    """Raise ConfigError if a user's class has other weights than its recipe: no command could load them.
-
-    Does not change the random number generators.
-    """
+    """Raise ConfigError if a user's class has other weights than its recipe: no command could load them."""
     if not name_own_class(type(recipe)):
         return
     with seeds.preserve_generators():
@@ -106,7 +99,7 @@ def check_own_weights(recipe: AnyRecipe) -> None:
 
 
 def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
-    """Return a note if a user's class changes `training_step`, and the loss checks do not see what it adds."""
+    """Return a note if a user's class changes `training_step` and not `loss_cases`."""
     base: type[AnyRecipe] = RECIPES.load(recipe_class.recipe)
     if recipe_class.training_step is base.training_step or recipe_class.loss_cases is not base.loss_cases:
         return []
@@ -119,14 +112,14 @@ def note_unchecked_loss(recipe_class: type[AnyRecipe]) -> list[Finding]:
 CHECKED_LOSSES = "loss checks of the training"
 
 RESERVED_SECONDS = 2.0
-"""Time that stays for what cannot be interrupted: one law of a loss, or the loss and the optimizer of a step."""
+"""Time for what cannot be interrupted: one law of a loss, or a step."""
 
 LOSS_LAW_SHARE = 0.5
 """Share of the time for the laws of the losses, so that slow machines check the first step too."""
 
 
 def replace_data_findings(run: Run, findings: list[Finding]) -> None:
-    """Write the findings of the data over those of a resumed run."""
+    """Replace the findings of the data in a resumed run."""
     if run.writes:
         write_findings(run.folder / "findings.jsonl", [*findings, *read_kept_findings(run.folder)])
 
@@ -136,7 +129,7 @@ def report_findings(
 ) -> list[Finding]:
     """Print findings above severity note, and notes of data that were not checked in time.
 
-    Raises RunError on severity stop, unless `on_stop` is not HALT.
+    Raises RunError on severity stop if `on_stop` is HALT.
     """
     for finding in findings:
         if finding.severity is not Severity.NOTE or finding.code == SAMPLED:
@@ -153,10 +146,7 @@ def report_findings(
 
 
 def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> None:
-    """Refuse a user's class whose weights no command loads; note what the loss checks do not see.
-
-    run: that records the note; None in a dry run.
-    """
+    """Refuse a user's class whose weights no command loads; note what the loss checks do not see."""
     check_own_weights(recipe)
     notes = note_unchecked_loss(type(recipe))
     if run is not None:
@@ -168,7 +158,7 @@ def check_own_class(recipe: AnyRecipe, run: Run | None, console: Console) -> Non
 def check_run_losses(
     recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, run: Run, console: Console, on_stop: OnStop
 ) -> None:
-    """Run the loss checks and add their findings to the run. Raises RunError on a finding with severity stop."""
+    """Run the loss checks and add their findings to the run. Raises RunError on severity stop."""
     findings = run_loss_checks(recipe, config, data, console)
     for finding in findings:
         append_finding(run.folder / "findings.jsonl", finding)
@@ -176,10 +166,7 @@ def check_run_losses(
 
 
 def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData, console: Console) -> list[Finding]:
-    """Return the findings of the loss checks. Changes neither the recipe nor the random number generators.
-
-    recipe: about to be trained, with its initial weights.
-    """
+    """Return the findings of the loss checks of a recipe that is about to be trained, which stays as it is."""
     with announce_step(console, "checking the losses"):
         findings = _find_loss_findings(recipe, config, data)
         count = sum(finding.code != NOT_CHECKED for finding in findings)
@@ -190,7 +177,7 @@ def run_loss_checks(recipe: AnyRecipe, config: RecipeConfig, data: TrainingData,
 
 
 def print_unchecked(findings: list[Finding], console: Console) -> None:
-    """Print a line for each reason why something was not checked, with the fix where it is not the usual one."""
+    """Print a line for each reason why something was not checked."""
     unchecked: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         if finding.code == NOT_CHECKED:
@@ -229,10 +216,7 @@ def _find_loss_findings(recipe: AnyRecipe, config: RecipeConfig, data: TrainingD
 
 
 def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
-    """Return a note about a check that had no time with its cause and fix; any other finding unchanged.
-
-    The stage of each note is set: a resume replaces the findings of the data.
-    """
+    """Return a note about a check that had no time with its cause and fix; any other finding unchanged."""
     if finding.code != NOT_CHECKED:
         return finding
     finding = replace(finding, stage=Stage.BEFORE_TRAINING)
@@ -244,7 +228,7 @@ def _explain_time_limit(finding: Finding, seconds: float) -> Finding:
 
 
 def describe_longer_checks(seconds: float) -> str:
-    """Return how checks that took longer than `training.check_seconds` get the time that they need."""
+    """Return how checks that took longer than `training.check_seconds` get more time."""
     fix = "run nothing else during the checks"
     if seconds >= MAX_CHECK_SECONDS:
         return fix
@@ -261,8 +245,7 @@ def _check_loss_laws(start: TrainingStart, batch: Batch[Any, Any], until: float)
 def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -> tuple[RecipeConfig, TrainingData]:
     """Print what is read, and prepare the recipe's data; with stages, the data of each stage combined.
 
-    Validation and checks use the last stage's size. The returned configuration has every "auto" resolved, batch sizes
-    too. Raises what `recipe.prepare` raises.
+    Validation and checks use the last stage's size. The returned configuration has every "auto" resolved.
     """
     with announce_step(console, f"reading {name_data(config)}"):
         if not config.training.stages:
@@ -278,7 +261,7 @@ def open_data(recipe: type[AnyRecipe], config: RecipeConfig, console: Console) -
 
 
 def name_data(config: RecipeConfig) -> str:
-    """Return the paths of the data; the recipe for data of its own."""
+    """Return the paths of the data."""
     data = config.model_dump().get("data", {})
     paths = [data_set.get("path") for data_set in (data, *data.get("extra_datasets", {}).values())]
     return ", ".join(map(str, filter(None, paths))) or f"the data of {config.recipe}"
@@ -287,7 +270,7 @@ def name_data(config: RecipeConfig) -> str:
 # -- progressive resizing: the stages of a training
 
 MIN_STAGE_STEPS = 100
-"""Minimum steps of a stage, if its share of the samples allows it: a larger batch makes fewer updates."""
+"""Minimum steps of a stage, if its share of the samples allows it."""
 
 SIZE_KEYS = frozenset({"height", "width"})
 
@@ -316,7 +299,7 @@ def check_stages(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
 
 
 def stage_config(config: RecipeConfig, number: int) -> RecipeConfig:
-    """Return the configuration of one stage. Raises ConfigError with the stage for an unsupported size."""
+    """Return the configuration of one stage. Raises ConfigError for an unsupported size."""
     stage, values = config.training.stages[number], config.model_dump(mode="json")
     batch_size = config.training.batch_size if stage.batch_size == "auto" else stage.batch_size
     values["data"] |= {"height": stage.height, "width": stage.width}
@@ -334,10 +317,7 @@ def stage_config(config: RecipeConfig, number: int) -> RecipeConfig:
 
 
 def list_stages(config: RecipeConfig, data: TrainingData) -> list[tuple[RecipeConfig, TrainingData]]:
-    """Return the configuration and the data of each stage, as of a training of its own; of a training without, one.
-
-    config, data: of the training, with every "auto" resolved.
-    """
+    """Return the configuration and the data of each stage; of a training without stages, one."""
     if not isinstance(data.train, StagedBatches):
         return [(config, data)]
     return [
@@ -349,9 +329,7 @@ def list_stages(config: RecipeConfig, data: TrainingData) -> list[tuple[RecipeCo
 def choose_batch_sizes(training: TrainingConfig, samples: int) -> tuple[StageConfig, ...]:
     """Return the stages with a number for each batch size "auto": as many pixels as in a batch of the last stage.
 
-    A stage has at least MIN_STAGE_STEPS steps where `training.batch_size` gives it as many.
-
-    samples: of the training data.
+    A stage has at least MIN_STAGE_STEPS steps if `training.batch_size` allows them. samples: of the training data.
     """
     last = training.stages[-1]
     step_samples = training.batch_size * training.grad_accumulation_steps
@@ -376,7 +354,7 @@ def choose_batch_sizes(training: TrainingConfig, samples: int) -> tuple[StageCon
 def open_resumed_data(
     recipe_class: type[AnyRecipe], config: RecipeConfig, console: Console
 ) -> tuple[RecipeConfig, TrainingData]:
-    """Open the data of a run. Raises DataError, whose cure names the key of data that were moved."""
+    """Open the data of a run. Raises DataError, whose fix names the key of data that were moved."""
     try:
         return open_data(recipe_class, config, console)
     except DataError as error:
@@ -390,19 +368,19 @@ def open_resumed_data(
 
 
 def list_movable_keys(config: RecipeConfig, run: Run) -> list[str]:
-    """Return the keys of data paths and caches that a resumed run may change, and of formats that were detected."""
+    """Return the keys that a resumed run may change: data paths, caches, detected formats."""
     detected = [key for key, value in _find_values(run.config, {"format"}) if value == "auto"]
     return [*list_data_locations(config), *detected]
 
 
 def list_data_locations(config: RecipeConfig) -> dict[str, Any]:
-    """Return the absolute data paths and caches of a configuration by key: a resumed run keeps the new ones."""
+    """Return the absolute data paths and caches of a configuration by key."""
     values = make_paths_absolute(config).model_dump(mode="json")
     return dict(_find_values(values, {*DATA_PATH_KEYS, "cache"}))
 
 
 def list_data_formats(config: RecipeConfig) -> dict[str, Any]:
-    """Return the formats of data by key: a resumed run may name one that was detected, and keeps it."""
+    """Return the formats of data by key."""
     return dict(_find_values(config.model_dump(mode="json"), {"format"}))
 
 
@@ -411,7 +389,6 @@ def _is_missing(key: str, value: object) -> bool:
 
 
 def _find_values(config: Mapping[str, Any], names: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys that have one of the names, in any group of `data`, and their values."""
     yield from _find_in_group("data", config.get("data", {}), names)
 
 

@@ -63,11 +63,11 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 LATE_SHARE = 0.75
-"""An auto-mask that starts after this share of the steps prints a note: the time may end a training before."""
+"""An auto-mask that starts after this share of the steps prints a note."""
 
 
 def _interrupt_cleanly(call: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Raise KeyboardInterrupt itself after Ctrl-C, without the frames of libraries: a script exits as interrupted."""
+    """Raise KeyboardInterrupt without the frames of libraries: a script exits as interrupted."""
 
     @functools.wraps(call)
     def raise_one(*args: _P.args, **options: _P.kwargs) -> _R:
@@ -99,21 +99,18 @@ def train(
         config: of a recipe, from `stadia.recipes.configure`.
         out: folder that gets a new folder for this run.
         resume: a run's folder to resume; its configuration must be equal, or have a larger `training.max_minutes`. A
-            restart by torchrun or SLURM finds the run of its job by itself.
-        on_stop: what to do on a finding with severity stop, of the data or during training: "halt" or "warn".
-        data: opened for this configuration by `choose_configuration`; they are not read again.
+            restart by torchrun or SLURM finds its run.
+        on_stop: what to do on a finding with severity stop: "halt" or "warn".
+        data: opened for this configuration by `choose_configuration`.
         recipe_class: your own class with the recipe's configuration and networks, such as a subclass of SelfsupRecipe
-            with another `training_step`; by default the recipe's own. A resume needs the same one.
-        has_scores: whether the validation data are scored and the predictions judged at the end; `metrics.csv` has the
-            scores of each validation without it.
-        compares_start: whether depth of published weights is kept if no measurement finds the trained depth better.
-        end: of the command that trains, by the clock; without it the time of the steps counts
-            (`training.max_minutes`).
+            with another `training_step`. A resume needs the same one.
+        has_scores: whether the validation data are scored and the predictions judged at the end.
+        compares_start: whether depth of published weights is kept if the trained depth is not better.
+        end: of the command, by the clock; by default the time of the steps counts (`training.max_minutes`).
         is_command: whether this process only trains: Ctrl-C in the set-up ends it at once, and the report is built.
 
     Raises RunError on a finding with severity stop, ConfigError for a class with other weights than its recipe, the
-    errors of opening the data and of `fit`, and KeyboardInterrupt after Ctrl-C, SIGTERM, or a closed terminal or pipe.
-    If there is a run to resume, its message is how.
+    errors of opening the data and of `fit`, and KeyboardInterrupt, with how to resume, after a request to stop.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     start_attempt()
@@ -154,11 +151,8 @@ def dry_run(
 ) -> DryRunResult:
     """Open and check the data, build the networks, check the losses, and train three steps in a temporary folder.
 
-    config, on_stop, recipe_class: as of `train`.
-
-    Each data set and each stage trains that many steps. `not_checked` of the result names the loss checks that
-    `training.check_seconds` left no time for. Raises what `train` raises before training, and RunError if memory does
-    not suffice, with the step.
+    config, on_stop, recipe_class: of `train`, whose errors before training it raises; and RunError if memory does not
+        suffice.
     """
     console, on_stop = Terminal(stderr=True), OnStop.parse(on_stop)
     prepared = prepare(config, console, on_stop, recipe_class=recipe_class)
@@ -187,10 +181,9 @@ def dry_run(
 class PreparedTraining:
     """A training that is ready to start: its data are open and checked.
 
-    recipe_class: that trains: the recipe's, or the user's own.
+    recipe_class: the recipe's, or the user's own.
     config: with absolute paths, and every "auto" resolved.
     findings: of the data.
-    is_resumed: whether a run is resumed.
     """
 
     recipe_class: type[AnyRecipe]
@@ -211,9 +204,7 @@ def prepare(
 ) -> PreparedTraining:
     """Open and check the data of a training. Raises what `train` raises before there is a run.
 
-    Args:
-        config, console, on_stop, recipe_class, data: as of `train`.
-        stopped: a run to resume, whose configuration and data must be equal.
+    stopped: a run to resume, whose configuration and data must be equal.
     """
     recipe_class = choose_class(config, recipe_class)
     check_stages(recipe_class, config)
@@ -251,10 +242,7 @@ def create_run(prepared: PreparedTraining, out: Path) -> Run:
 
 
 def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_stop: OnStop) -> AnyRecipe:
-    """Return the recipe at its start. A new run is checked before: its own class, and its losses.
-
-    An error fails a new run. Ctrl-C removes it.
-    """
+    """Return the recipe at its start, with its losses checked in a new run. Ctrl-C removes a new run."""
     recipe_class, config, data = prepared.recipe_class, prepared.config, prepared.data
     is_new = run.writes and not prepared.is_resumed
     with discard_if_interrupted(run.folder) if is_new else contextlib.nullcontext():
@@ -278,7 +266,7 @@ def build_networks(prepared: PreparedTraining, run: Run, console: Console, on_st
 def open_run(
     prepared: PreparedTraining, recipe: AnyRecipe, run: Run, signals: StopSignals, end: CommandEnd | None
 ) -> Training:
-    """Return the training at its start, or at the checkpoint of a resumed run, which is not changed yet."""
+    """Return the training at its start, or at the checkpoint of a resumed run."""
     data, config = prepared.data, prepared.config.training
     resume = prepared.is_resumed
     return open_training(recipe, data.train, data.val, config, run, resume=resume, signals=signals, end=end)
@@ -293,10 +281,7 @@ def update_resumed_run(prepared: PreparedTraining, run: Run) -> None:
 
 
 def list_late_starts(config: RecipeConfig, steps: int) -> list[str]:
-    """Return a note if the auto-mask of one camera starts after the end of the training, or shortly before it.
-
-    It is not moved: earlier it hides the pixels from which the motion is learned.
-    """
+    """Return a note if the auto-mask of one camera starts after the training, or shortly before its end."""
     loss, data = getattr(config, "loss", None), getattr(config, "data", None)
     start = getattr(loss, "auto_mask_from_step", 0)
     has_mask = getattr(loss, "auto_mask", False) and getattr(data, "stereo", None) is False
@@ -324,7 +309,7 @@ def report(prepared: PreparedTraining, run: Run, console: Console, *, has_scores
 
 
 def build_report(run: Run, *, is_command: bool) -> None:
-    """Build the report of a run that a command trained, in its main process, and print where it is."""
+    """Build the report of a run that a command trained, and print where it is."""
     if is_command and run.writes:
         from stadia.report import build_report as build
 

@@ -1,7 +1,4 @@
-"""Set what the C libraries below torch do on a CPU; what the user has set stays.
-
-The gains are measured in docs/results/training-speed.md and demo.md. Torch is imported only where it is needed.
-"""
+"""Set what the C libraries below torch do on a CPU; what the user has set stays (docs/results/training-speed.md)."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ SPINS = "1000"
 
 
 def choose_waiting() -> None:
-    """Let threads wait actively for a moment, and then sleep. Call it before torch loads OpenMP.
-
-    A thread that sleeps at once takes long to wake, and one that never sleeps keeps other programs from the core.
-    """
+    """Let threads wait actively for a moment, and then sleep. Call it before torch loads OpenMP."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ["GOMP_SPINCOUNT"] = SPINS
@@ -35,7 +29,7 @@ LARGE_BLOCK_BYTES = 16 << 20
 """`return_large_blocks` returns blocks of this size at once."""
 
 MAX_KEPT_BYTES = 64 << 20
-"""`return_large_blocks` keeps as much free memory: glibc would keep 128 kB once a size of blocks is set."""
+"""Free memory that `return_large_blocks` keeps."""
 
 _USER_VARIABLES = frozenset(
     {"MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES"}
@@ -45,8 +39,7 @@ _USER_VARIABLES = frozenset(
 def keep_freed_memory() -> bool:
     """Keep freed memory for the next step of a training; return whether the C library does.
 
-    By default glibc maps each block above 32 MB again, and the kernel fills its pages with zeros. The process stays at
-    its largest size until `return_large_blocks`.
+    By default glibc maps each block above 32 MB again, and the kernel fills its pages with zeros.
 
     Source: mallopt(3) of the Linux manual.
     """
@@ -54,13 +47,13 @@ def keep_freed_memory() -> bool:
 
 
 def return_large_blocks() -> bool:
-    """Return each large block to the system once it is freed, as predictions need; return whether that is set."""
+    """Return each large block to the system once it is freed, for predictions; return whether that is set."""
     limits = (_MMAP_MAX, _DEFAULT_MAPS), (_MMAP_THRESHOLD, LARGE_BLOCK_BYTES), (_TRIM_THRESHOLD, MAX_KEPT_BYTES)
     return _set_parameters(*limits, (_ARENA_MAX, _ONE_ARENA))
 
 
 def return_freed_memory() -> None:
-    """Return what is free to the system, where the C library can: after a training, or to measure."""
+    """Return what is free to the system, if the C library can."""
     if (malloc_trim := _find_function("malloc_trim")) is not None:
         malloc_trim(ctypes.c_size_t(0))
 
@@ -73,14 +66,13 @@ def _set_parameters(*parameters: tuple[int, int]) -> bool:
 
 
 def _find_function(name: str) -> Callable[..., int] | None:
-    """Return a function of the C library; None where it has none of this name."""
     return getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
 
 
 # -- Which library multiplies matrices.
 
 ROUNDING = 1e-5
-"""Largest relative error of an exact product: float32 has some 3e-7 over 512 terms, and rounding to bfloat16 2e-3."""
+"""Largest relative error of an exact product: float32 has some 3e-7, rounding to bfloat16 2e-3."""
 
 _SHAPES = ((1, 512, 64), (33, 512, 96), (128, 384, 128))  # rows, inputs and outputs of the products that are tried
 
@@ -89,8 +81,8 @@ _SHAPES = ((1, 512, 64), (33, 512, 96), (128, 384, 128))  # rows, inputs and out
 def choose_matrix_products() -> bool:
     """Let torch compute products by oneDNN on an AMD processor without a GPU; return whether it does now.
 
-    MKL, torch's default, has half the speed there. The public switch to oneDNN also allows products that round to
-    bfloat16, so products are compared with float64 first, and the switch is taken back unless they are exact.
+    MKL, torch's default, has half the speed there. The switch to oneDNN also allows products that round to bfloat16, so
+    it is taken back unless products are exact.
     """
     import torch
 
@@ -121,7 +113,6 @@ def find_product_error() -> float:
 
 
 def _is_amd() -> bool:
-    """Return whether torch names an AMD processor; a torch without `get_capabilities` names none."""
     import torch
 
     find = getattr(torch.cpu, "get_capabilities", None)

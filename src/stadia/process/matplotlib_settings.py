@@ -1,4 +1,4 @@
-"""Import matplotlib without the `matplotlibrc` of the current folder, which can come with data and start programs."""
+"""Import matplotlib without the `matplotlibrc` of the current folder, which can start programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stadia.core.errors import escape_controls
 
 
 class SettingsFinder(MetaPathFinder):
-    """Finds matplotlib where it is, and hides one name from it while it is imported."""
+    """Finds matplotlib, and hides one name from it while it is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -29,7 +29,7 @@ class SettingsFinder(MetaPathFinder):
 
 
 def _run_without_local_settings(run: Any, module: ModuleType) -> None:
-    """Run matplotlib's first module, whose first candidate of settings is `matplotlibrc`, as a relative path."""
+    """Run matplotlib's first module, which looks for the relative path `matplotlibrc` first."""
     exists = os.path.exists
     os.path.exists = lambda path: path != "matplotlibrc" and exists(path)
     try:

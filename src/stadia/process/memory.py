@@ -1,4 +1,4 @@
-"""Memory that this process may use, of the machine and the container that limits it; memory that it uses."""
+"""Memory that this process may use, on the machine and in its container; memory that it uses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ _FILES = {  # limit, usage, and in memory.stat the pages of files that the kerne
 def available_memory_bytes() -> int:
     """Return the bytes that can still be used: free on the machine, and within the limit of the container.
 
-    A container's use counts as docker and kubernetes count it, without inactive pages of files.
     Source: the kernel's documents cgroup-v1/memory.rst and cgroup-v2.rst.
     """
     free = (limit - used for limit, used in _read_limits())
@@ -34,12 +33,11 @@ def available_memory_bytes() -> int:
 
 
 def total_memory_bytes() -> int:
-    """Return the bytes of the machine, or the limit of the container where that is less."""
+    """Return the bytes of the machine, or the limit of the container if that is less."""
     return min(psutil.virtual_memory().total, *(limit for limit, _ in _read_limits()))
 
 
 def _read_limits() -> Iterator[tuple[int, int]]:
-    """Yield limit and use of the groups that hold this process, each and its parents; none on other systems."""
     yield 1 << 62, 0  # no limit
     for root, group in _find_groups():
         limit_file, usage_file, inactive = _FILES[root]
@@ -51,7 +49,6 @@ def _read_limits() -> Iterator[tuple[int, int]]:
 
 
 def _find_groups() -> Iterator[tuple[Path, str]]:
-    """Yield the root of each version of control groups, and the path of this process's group below it."""
     for line in _read(_PROCESS_CGROUPS).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
@@ -76,13 +73,13 @@ def _read(path: Path) -> str:
 # -- memory that this process and its children use ---------------------------------------------------------------------
 
 CHILDREN_INTERVAL_S = 1.0
-"""Between two lists of children: listing reads every process of the machine, which would slow the steps down."""
+"""Seconds between two lists of children, which would slow the steps down."""
 
 
 class PeakMemory:
     """Context manager that records the peak resident memory of this process and its children together.
 
-    Samples every `interval_s`, so shorter peaks are missed. A page shared by several processes counts for each.
+    Samples every `interval_s`. A page shared by several processes counts for each.
 
     with_children: False measures this process alone.
     """
@@ -106,7 +103,7 @@ class PeakMemory:
         return self
 
     def restart(self) -> None:
-        """Discard the peak so far. Memory that was freed and is kept counts from the start."""
+        """Discard the peak so far."""
         with self._lock:
             self.bytes = resident_bytes(None if self.with_children else [psutil.Process()])
 
@@ -139,7 +136,7 @@ def resident_bytes(processes: Sequence[psutil.Process] | None = None) -> int:
 
 
 def unshared_child_bytes() -> int:
-    """Return the memory of the children that this process does not share: workers are forked, and copy little of it."""
+    """Return the memory of the children that this process does not share."""
     total = 0
     for process in list_processes()[1:]:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):

@@ -1,6 +1,6 @@
 """Compile Python loops with Numba, and keep the compiled code in a private folder of the user.
 
-Numba caches pickles, which can run any code, so nobody else may write there: `docs/explanation/security.md`.
+Numba caches pickles, which can run any code: `docs/explanation/security.md`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
-    """Compile a function at its first call, and cache the result on disk where there is a private folder for it.
+    """Compile a function at its first call, and cache the result on disk in a private folder.
 
-    The kernel is serial and releases Python's global lock; callers may run it in several threads.
+    The kernel is serial and releases Python's global lock.
 
     Args:
         fastmath: what LLVM may change in the arithmetic ("contract", "arcp", ...). Nothing by default, so that results
@@ -39,12 +39,12 @@ def compile_loops(function: _F, *, fastmath: Collection[str] = ()) -> _F:
 
 
 def find_kernel_cache() -> Path | None:
-    """Return the private folder of compiled code, `stadia/numba-VERSION`; None where there is none."""
+    """Return the private folder of compiled code, or None."""
     return find_private_folder(f"numba-{numba.__version__}")
 
 
 def _stamp_callees(function: Any) -> tuple[tuple[str, int, int], ...]:
-    """Return name, time and size of other files whose kernels a function calls: their code is part of its own."""
+    """Return name, time and size of other files whose kernels a function calls."""
     files, todo, seen = set[Path](), [function], set[Any]()
     while todo:
         caller = todo.pop()

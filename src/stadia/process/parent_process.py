@@ -19,10 +19,7 @@ _POLL_S = 0.5
 
 
 def stop_with_parent() -> None:
-    """Send this process SIGTERM, as Ctrl-C for a training, when the parent that PARENT_VARIABLE names has ended.
-
-    Does nothing without the variable. Windows does not change a process's parent, and has no such signal.
-    """
+    """Send this process SIGTERM when the parent that PARENT_VARIABLE names has ended. Not on Windows."""
     parent = os.environ.pop(PARENT_VARIABLE, "")  # the processes that this one starts do not stop with it
     if sys.platform == "win32" or not parent:
         return
@@ -53,7 +50,7 @@ def stop_with_starter() -> None:
 
 @contextlib.contextmanager
 def block_termination() -> Iterator[None]:
-    """Block SIGTERM in this thread, and so in processes that are started within, until `obey_starter_alone`."""
+    """Block SIGTERM in this thread and in processes that are started within, until `obey_starter_alone`."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -68,9 +65,9 @@ def block_termination() -> Iterator[None]:
 
 
 def obey_starter_alone() -> None:
-    """Ignore SIGTERM that neither this process nor the one that started it has sent; else end at once.
+    """Ignore SIGTERM unless this process or its starter sent it; else end at once.
 
-    A service manager sends it to each process of a service. Does nothing where a system does not name the sender.
+    A service manager sends it to each process of a service.
     """
     if not hasattr(signal, "sigwaitinfo"):
         return

@@ -1,7 +1,4 @@
-"""One kind of progress for every command: a bar with speed, time left and the last finding, or lines in a log.
-
-`--quiet` and `--json` silence both.
-"""
+"""One kind of progress for every command: a bar on a terminal, lines in a log; `--quiet` and `--json` silence both."""
 
 from __future__ import annotations
 
@@ -12,14 +9,11 @@ from rich.text import Text
 from stadia.process.shown_progress import SHOWN_PROGRESS
 
 PAUSE_S = 30.0
-"""Least time between two lines of a log, where no terminal shows a bar."""
+"""Least seconds between two lines of a log."""
 
 
 class SpeedColumn(ProgressColumn):
-    """Units a second.
-
-    unit: plural, as "frames".
-    """
+    """Units a second. unit: plural, as "frames"."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -40,10 +34,7 @@ class FindingColumn(ProgressColumn):
 
 
 def make_progress(console: Console, unit: str, *columns: ProgressColumn, transient: bool = True) -> Progress:
-    """Return the display of bars; it shows nothing where no terminal does, or progress is silent.
-
-    unit: of the items, plural.  columns: shown before the speed.
-    """
+    """Return the display of bars; it shows nothing without a terminal. unit: of the items, plural."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

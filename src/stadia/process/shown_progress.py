@@ -1,4 +1,4 @@
-"""What this process has shown: whether anything, whether progress is silent, and the last finding. Light to import."""
+"""What this process has shown. Light to import."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ShownProgress:
 
     is_silent: whether `--quiet` or `--json` silences them.
     finding: the last one of a training or check, as "warn K03".
-    shown_s: when the command printed its last line, by time.monotonic; None where it has printed none.
+    shown_s: when the command printed its last line, by time.monotonic; None before.
     """
 
     is_silent: bool = False
@@ -25,4 +25,3 @@ class ShownProgress:
 
 
 SHOWN_PROGRESS = ShownProgress()
-"""Of this process: a command has one display at a time."""

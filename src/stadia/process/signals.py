@@ -1,7 +1,6 @@
-"""End a command at Ctrl-C, SIGTERM, a closed terminal, or output that nobody reads any more.
+"""End a command at Ctrl-C, SIGTERM, a closed terminal, or a closed pipe (`stadia list | head`).
 
-A pipe that nobody reads any more ends the command, as in `stadia list | head`; a training saves first. A command of
-`nohup` or `disown` continues without output. Measured: docs/results/interruptions.md.
+A training saves first. A command of `nohup` continues without output. Measured: docs/results/interruptions.md.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from pathlib import Path
 from types import FrameType
 
 GRACE_S = 0.8
-"""Time for Python to handle the signal itself."""
+"""Seconds for Python to handle the signal itself."""
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, SIGTERM and SIGHUP: one code for a command that can be started again, or resumed."""
+"""Exit code after Ctrl-C, SIGTERM and SIGHUP."""
 
 TERMINATIONS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What a scheduler sends before SIGKILL, and what a closed terminal sends. Windows has no SIGHUP."""
@@ -38,7 +37,7 @@ _is_watching = False
 def interrupt_on_termination() -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP, so that the files of a command are removed as after Ctrl-C.
 
-    A handled or ignored signal stays so. Does nothing in another thread than the main one.
+    A handled or ignored signal stays so. Does nothing outside the main thread.
     """
     is_main = threading.current_thread() is threading.main_thread()
     changed = [number for number in TERMINATIONS if is_main and signal.getsignal(number) == signal.SIG_DFL]
@@ -53,8 +52,6 @@ def interrupt_on_termination() -> Iterator[None]:
 
 
 class _Interrupt:
-    """A handler of signals, for the process that installs it."""
-
     def __init__(self) -> None:
         self.owner = os.getpid()
 
@@ -71,7 +68,7 @@ class _Interrupt:
 
 @contextmanager
 def discard_if_interrupted(folder: Path) -> Iterator[None]:
-    """Remove a folder if Ctrl-C or a closed output ends the block, because nothing in it can be used yet."""
+    """Remove a folder if Ctrl-C or a closed output ends the block."""
     _unfinished.add(folder)
     try:
         yield
@@ -84,7 +81,7 @@ def discard_if_interrupted(folder: Path) -> Iterator[None]:
 
 @cache
 def _reset_wakeup_in_forks() -> None:
-    """Let no fork of `stop_quickly` write the number of its own signal into the socket of this process."""
+    """Let no fork write its signals into the socket of this process."""
 
     def reset() -> None:
         if _is_watching:
@@ -96,10 +93,11 @@ def _reset_wakeup_in_forks() -> None:
 
 @contextmanager
 def stop_quickly() -> Iterator[Callable[[], None]]:
-    """End the process GRACE_S after a signal to stop, unless the block has ended by then. Gives a function to end this.
+    """End the process GRACE_S after a signal to stop, unless the block has ended by then. Yields a function to end
+    this.
 
-    Python itself handles a signal only between two of its operations, and the import of torch can take ten seconds.
-    Folders of `discard_if_interrupted` are removed. Does nothing in another thread than the main one.
+    Python handles a signal only between two of its operations, and the import of torch can take ten seconds. Folders of
+    `discard_if_interrupted` are removed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -149,11 +147,9 @@ class OutputClosedError(BrokenPipeError):
 
 
 def handle_output_error(error: OSError, descriptor: int | None = None) -> None:
-    """Discard output from now on, where it failed because it is closed.
+    """Discard output from now on if it is closed. descriptor: a further place of output.
 
-    descriptor: where it was printed to, beside standard output and error.
-
-    Raises OutputClosedError where the command should end, and `error` where no output is closed.
+    Raises OutputClosedError if the command should end, and `error` if no output is closed.
     """
     if error.errno not in (errno.EPIPE, errno.EIO):
         raise error
@@ -167,7 +163,7 @@ def handle_output_error(error: OSError, descriptor: int | None = None) -> None:
 def discard_closed_output(*descriptors: int) -> bool:
     """Discard what this process prints from now on to a closed terminal or pipe; return whether there is one.
 
-    descriptors: further ones than those of standard output and error.
+    descriptors: in addition to standard output and error.
     """
     is_any_closed = False
     for descriptor in {1, 2, *descriptors}:
@@ -181,7 +177,6 @@ def discard_closed_output(*descriptors: int) -> bool:
 
 
 def _is_closed(descriptor: int) -> bool:
-    """Return whether a terminal has been closed, or whether nobody reads a pipe any more."""
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISCHR(mode):
         return not os.isatty(descriptor) and not os.path.samestat(os.fstat(descriptor), Path(os.devnull).stat())
@@ -193,7 +188,7 @@ def _is_closed(descriptor: int) -> bool:
 
 
 def is_output_discarded() -> bool:
-    """Return whether standard output is the null device: rich puts it there where nobody reads, before it ends."""
+    """Return whether standard output is the null device."""
     try:
         return os.path.samestat(os.fstat(1), Path(os.devnull).stat())
     except OSError:
@@ -201,5 +196,5 @@ def is_output_discarded() -> bool:
 
 
 def is_hangup_ignored() -> bool:
-    """Return whether this process is to go on when its terminal closes, as `nohup` starts commands."""
+    """Return whether this process continues when its terminal closes, as `nohup` starts commands."""
     return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -1,4 +1,4 @@
-"""Measure how much longer a thread takes than where no other program computes. Imports nothing of stadia."""
+"""Measure how much longer a thread takes than on an idle machine. Imports nothing of stadia."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 MAX_SLOWDOWN = 4.0
 
 _SCHEDULE = Path("/proc/thread-self/schedstat")
-"""Linux: nanoseconds in which this thread computed, and in which it could have but waited for a core."""
+"""Linux: nanoseconds of this thread computing, and waiting for a core."""
 
 
 def read_thread_s() -> tuple[float, float]:
-    """Return the seconds in which this thread computed, and in which it waited for a core; of these 0 but on Linux."""
+    """Return the seconds of this thread computing, and waiting for a core (0 except on Linux)."""
     try:
         computed_ns, waited_ns, _ = _SCHEDULE.read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -21,9 +21,7 @@ def read_thread_s() -> tuple[float, float]:
 
 
 class Slowdown:
-    """How many times longer this thread takes to compute than alone on its machine, since it waits for a core.
-
-    To wait for a loader, a disk or a GPU does not count.
+    """How many times longer this thread takes to compute than on an idle machine. To wait for a loader does not count.
 
     Examples:
         >>> slowdown = Slowdown()
@@ -48,7 +46,7 @@ class Slowdown:
 
     @property
     def value(self) -> float:
-        """Return it, between 1 and MAX_SLOWDOWN; 1 where nothing was measured."""
+        """Return it, between 1 and MAX_SLOWDOWN."""
         if self._computed_s <= 0:
             return 1.0
         return min(1 + self._waited_s / self._computed_s, MAX_SLOWDOWN)

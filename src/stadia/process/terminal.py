@@ -1,7 +1,4 @@
-"""A console of rich for text of files, where characters that a terminal obeys become escapes; requests to stop.
-
-Plain lines are printed by `cli/output.py`. `tests/files/test_input_boundary.py` finds what prints in another way.
-"""
+"""A console of rich that escapes control characters; requests to stop."""
 
 from __future__ import annotations
 
@@ -24,20 +21,19 @@ from stadia.process.signals import TERMINATIONS, OutputClosedError, discard_clos
 
 
 class Terminal(Console):
-    """A console whose texts hold no control characters; styles and cursor movements of rich stay.
+    """A console whose texts hold no control characters.
 
-    request_stop: called once where nobody reads the output any more (`stadia train 2>&1 | tee log`, whose tee Ctrl-C
-        ends as well). Without it OutputClosedError is raised, which ends a command.
+    request_stop: called once when nobody reads the output any more. Without it OutputClosedError is raised.
     """
 
     request_stop: Callable[[], None] | None = None
 
     def on_broken_pipe(self) -> None:
-        """Print nothing from now on, and call `request_stop`. Called by rich in a handler of BrokenPipeError."""
+        """Print nothing from now on, and call `request_stop`."""
         self._stop_printing(BrokenPipeError(errno.EPIPE, "nobody reads the output"))
 
     def __exit__(self, *raised: Any) -> None:
-        """Write what was printed. Where the terminal is closed, go on without it."""
+        """Write what was printed. If the terminal is closed, continue without it."""
         try:
             super().__exit__(*raised)
         except OutputClosedError:
@@ -70,12 +66,12 @@ class Terminal(Console):
 
 
 MIN_STEP_S = 1.0
-"""A step of the set-up that took less prints no time."""
+"""A shorter step of the set-up prints no time."""
 
 
 @contextmanager
 def announce_step(console: Console, step: str) -> Iterator[None]:
-    """Print a step of the set-up when it begins, "checking the data ...", and its time when it is done."""
+    """Print a step of the set-up when it begins, and its time when it is done."""
     console.print(f"{step} ...", markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
     yield
@@ -84,14 +80,13 @@ def announce_step(console: Console, step: str) -> Iterator[None]:
 
 
 class StopNow(BaseException):
-    """Raised at the second signal to stop, wherever a training is."""
+    """Raised at the second signal to stop."""
 
 
 class StopSignals:
     """While entered, the first SIGINT, SIGTERM or SIGHUP requests a stop; a second SIGINT or SIGTERM raises StopNow.
 
-    A closed terminal can send several SIGHUP. One that is ignored, as `nohup` starts commands, stays ignored. Output
-    that nobody reads any more requests a stop too.
+    An ignored SIGHUP, as under `nohup`, stays ignored. A closed output requests a stop too.
     """
 
     def __init__(self, console: Console) -> None:
@@ -118,7 +113,7 @@ class StopSignals:
             self.console.request_stop = self._request_stop
 
     def is_requested(self) -> bool:
-        """Return whether a signal, or output that nobody reads, requested a stop."""
+        """Return whether a signal, or a closed output, requested a stop."""
         return self._is_requested
 
     def _request(self) -> None:

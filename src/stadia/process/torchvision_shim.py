@@ -1,10 +1,7 @@
-"""Make timm, lightning and torchmetrics importable fast, and beside a torchvision whose compiled library does not load.
+"""Make timm, lightning and torchmetrics importable fast, and with a torchvision whose library does not load.
 
-Import this module before the first import of timm, lightning or torchmetrics.
-
-A package index may pair a CPU build of torch with a CUDA build of torchvision, whose import then fails with "operator
-torchvision::nms does not exist". Declaring the schemas is enough: nothing in stadia calls these operators.
-The packages' own `__init__.py` run when one of their attributes is used: timm and Fabric load in 1.2 s instead of 3.
+Import this module before timm, lightning or torchmetrics. A package index may pair a CPU build of torch with a CUDA
+build of torchvision, whose import then fails with "operator torchvision::nms does not exist".
 """
 
 from __future__ import annotations
@@ -26,7 +23,6 @@ _OPERATORS = ("nms", "qnms")
 
 
 def _load_compiled_part() -> bool:
-    """Return whether torchvision's own library can be loaded; a second load by torchvision is harmless."""
     spec = find_spec("torchvision")  # finds the folder; does not run torchvision
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for library in sorted(Path(folder).glob("_C*.so")) + sorted(Path(folder).glob("_C*.pyd")):
@@ -39,7 +35,7 @@ def _load_compiled_part() -> bool:
 
 
 def declare_missing_operators() -> list[str]:
-    """Declare the operators that torchvision expects and nobody declared; return the names declared by this call."""
+    """Declare the operators that torchvision expects and nobody declared; return their names."""
     if _load_compiled_part():
         return []
     missing = [name for name in _OPERATORS if not hasattr(torch.ops.torchvision, name)]
@@ -52,7 +48,6 @@ _disable_now = torch.compiler.disable
 
 
 def _disable_at_first_call(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
-    """Return what `torch.compiler.disable` returns, without the compiler's import, which takes a second."""
     if fn is None and "torch._dynamo" not in sys.modules:
         return partial(_disable_at_first_call, recursive=recursive, reason=reason)
     if not inspect.isfunction(fn) or "torch._dynamo" in sys.modules:
@@ -62,8 +57,6 @@ def _disable_at_first_call(fn: Any = None, recursive: bool = True, *, reason: st
 
 def defer_packages(packages: Mapping[str, Mapping[str, str]]) -> None:
     """Register packages whose submodules import as usual, and whose own code runs at the first use of an attribute.
-
-    A package that is imported already or is not installed stays as it is.
 
     Args:
         packages: name -> attributes that are given in advance, such as `__version__`. Parents come first.

@@ -33,7 +33,7 @@ CONFIGS = Registry(
         "overlay": "stadia.overlay.config:OverlayConfig",
     },
 )
-"""The same names; these modules import no torch, so that a misspelt key is found before anything heavy is imported."""
+"""The same names; these modules import no torch."""
 
 
 def configure(
@@ -41,10 +41,9 @@ def configure(
 ) -> RecipeConfig:
     """Return a recipe's configuration: defaults, then a preset, then nested values, then `dotted.key=value` overrides.
 
-    Where `start_from` is given and neither preset nor values have keys of `model`, the networks are those of that run.
+    With `start_from`, the networks are those of that run unless preset or values have keys of `model`.
 
-    preset: a name of `stadia list presets`, or the path of a YAML file. `--preset auto` of the command measures steps
-        on the data: that is `choose_configuration`.
+    preset: a name of `stadia list presets`, or the path of a YAML file.
 
     Raises ConfigError with every mistake at once, and for a preset of another recipe.
 
@@ -64,10 +63,7 @@ def configure(
 
 
 def add_model_of_start(recipe: str, values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return nested values with the `model` of the run that they start from, unless they have one of their own.
-
-    Reads the header of the checkpoint where `start_from` is given, and nothing else.
-    """
+    """Return nested values with the `model` of the run that they start from, unless they have one."""
     start = _find_start(values, overrides)
     return dict(values) if start is None or "model" in values else {**values, "model": _read_model(recipe, start)}
 
@@ -80,7 +76,6 @@ def _find_start(values: Mapping[str, Any], overrides: Sequence[str]) -> str | No
 
 
 def _read_model(recipe: str, start: str) -> Mapping[str, Any]:
-    """Return the settings of the networks of a checkpoint that a training of this recipe can start from; else none."""
     from stadia.core.errors import StadiaError
     from stadia.files.paths import expand_home
     from stadia.training.checkpoint import Checkpoint

@@ -27,13 +27,13 @@ Supersampling = Annotated[int, Field(ge=1, le=9), AfterValidator(_check_odd)]
 
 
 MAX_SCENES = 100_000
-"""Scenes of a split: the largest preset has 4000. A million take minutes before the first is rendered."""
+"""Scenes of a split: a million take minutes before the first is rendered."""
 
 Scenes = Annotated[int, Field(ge=0, le=MAX_SCENES)]
 
 
 class SceneCounts(StrictModel):
-    """Number of scenes of each split. Each is drawn from (seed, split, index), so no two splits share one."""
+    """Number of scenes of each split. Each is drawn from (seed, split, index)."""
 
     scene_name: ClassVar[str]
     train: Scenes
@@ -53,7 +53,7 @@ class SceneCounts(StrictModel):
 
 
 def find_preset(presets: Mapping[str, Config], name: str) -> Config:
-    """Return the preset of this name. Raises ConfigError with the nearest name.
+    """Return the preset of this name. Raises ConfigError.
 
     Examples:
         >>> find_preset(ROADWORLD_PRESETS, "tiny").frames
@@ -75,7 +75,7 @@ class RoadWorldConfig(SceneCounts):
     train, val, test: number of worlds.
     frames: per world.  height, width: of an image, pixels.  stereo: a second camera, `baseline_m` to the right.
     field_of_view_deg, camera_height_m: horizontal angle, and height over the road; each world draws one of each.
-    pitch_deg: range of the camera's mean pitch, positive upwards; null for a car's, about 0. A drone's is negative.
+    pitch_deg: range of the camera's mean pitch, positive upwards; null: a car's, about 0.
     speed_m_per_frame: range of a world's cruising speed (slower in turns).
     supersampling: N for N x N samples a pixel; odd, so that the middle sample is the pixel's center.
     exposure: the exposure drifts from frame to frame.  noise: shot and read noise of a sensor.
@@ -98,16 +98,16 @@ class RoadWorldConfig(SceneCounts):
 
 
 ROADWORLD_TINY = RoadWorldConfig(train=1, val=1, test=1, frames=6, height=96, width=320)
-"""For tests: three worlds of six stereo pairs, rendered in seconds."""
+"""For tests: three worlds of six stereo pairs."""
 
 ROADWORLD_DEMO = RoadWorldConfig(train=20, val=2, test=4, frames=25, height=96, width=320)
-"""For the ten-minute demo: one camera, 26 worlds of 25 stereo pairs. Many short worlds vary more than few long ones."""
+"""For the ten-minute demo: one camera, 26 short worlds of 25 stereo pairs."""
 
 ROADWORLD_FULL = RoadWorldConfig(
     train=60, val=4, test=8, frames=120, height=192, width=640,
     field_of_view_deg=(60.0, 70.0, 81.5, 95.0), camera_height_m=(1.2, 1.45, 1.65, 2.0), speed_m_per_frame=(0.5, 1.5),
 )  # fmt: skip
-"""For a training that generalizes to other cameras: 72 worlds of 120 stereo pairs, four fields of view and heights."""
+"""For a training that generalizes to other cameras: 72 worlds of 120 stereo pairs."""
 
 ROADWORLD_PRESETS: dict[str, RoadWorldConfig] = {"tiny": ROADWORLD_TINY, "demo": ROADWORLD_DEMO, "full": ROADWORLD_FULL}
 
@@ -137,12 +137,11 @@ class RoomWorldConfig(SceneCounts):
 
 
 ROOMWORLD_TINY = RoomWorldConfig(train=2, val=1, test=1, frames=3, height=96, width=128)
-"""For tests: four rooms, rendered in seconds."""
+"""For tests."""
 
 ROOMWORLD_DEMO = RoomWorldConfig(train=120, val=10, test=20)
-"""For a training of minutes: 150 rooms of 8 frames, 256x192."""
+"""For a training of minutes."""
 
 ROOMWORLD_FULL = RoomWorldConfig(train=1500, val=50, test=100, height=240, width=320)
-"""1650 rooms of 8 frames, 320x240."""
 
 ROOMWORLD_PRESETS: dict[str, RoomWorldConfig] = {"tiny": ROOMWORLD_TINY, "demo": ROOMWORLD_DEMO, "full": ROOMWORLD_FULL}

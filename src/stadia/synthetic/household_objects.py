@@ -56,7 +56,6 @@ class ObjectShape:
 
 
 def _center_shape(kind: str, mesh: Mesh, symmetry: Symmetry, handle: Sequence[MeshPart] = ()) -> ObjectShape:
-    """Center the parts in y, and in x and z too where there is no axis of revolution."""
     low, high = compute_bounds([*mesh, *handle])
     middle = (low + high) / 2
     if symmetry == "revolution":
@@ -75,7 +74,6 @@ def _revolve_profile(profile: ArrayLike, material: str, tint: Color = (1.0, 1.0,
 
 
 def _draw_tint(random: np.random.Generator) -> Color:
-    """Draw a linear RGB color, muted to vivid, dark to bright."""
     vivid, bright = random.uniform(0.1, 0.9), random.uniform(0.12, 0.95)
     red, green, blue = bright * (1 - vivid + vivid * random.random(3))
     return (red, green, blue)
@@ -226,13 +224,11 @@ def name_object_textures(mesh: Mesh, number: int) -> Mesh:
 
 
 def _draw_color(random: np.random.Generator, low: float = 0.05, high: float = 0.85) -> Image:
-    """Draw a color, mostly muted, sometimes vivid; dark to bright."""
     vivid = 0.85 * random.random() ** 2
     return (random.uniform(low, high) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
 
 def _draw_print_color(random: np.random.Generator) -> Image:
-    """Draw a printing color: gray to vivid, dark to bright."""
     vivid = random.uniform(0.0, 0.9)
     return (random.uniform(0.05, 0.9) * (1 - vivid + vivid * random.random(3))).astype(np.float32)
 
@@ -335,7 +331,7 @@ SURFACE_TEXTURES = {
 
 
 def make_table_textures(seed: int, objects: int) -> dict[str, Texture]:
-    """Make all textures of a table by name, "label0" and "paint0" for the first object; each has its own stream."""
+    """Make all textures of a table by name, "label0" and "paint0" for the first object."""
 
     def stream(*names: object) -> np.random.Generator:
         return make_generator(seed, "textures", *names)

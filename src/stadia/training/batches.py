@@ -1,7 +1,4 @@
-"""The batches of a whole training as one stream: its length, its position, its data sets, stages and processes.
-
-A position in the stream is one number: the batches trained.
-"""
+"""The batches of a whole training as one stream. A position in it is one number: the batches trained."""
 
 from __future__ import annotations
 
@@ -28,39 +25,38 @@ class BatchIterable(Protocol):
 
 
 class EpochLoader(BatchIterable, Protocol):
-    """A loader whose batches are a pure function of (seed, epoch, batch): no state, no global random number.
+    """A loader whose batches are a pure function of (seed, epoch, batch), for any number of workers.
 
-    Its order and augmentation depend on these alone, whatever the number of its workers. So a resumed training gets the
-    same batches as an undisturbed one. `len` is the number of batches of an epoch.
+    So a resumed training gets the same batches. `len` is the number of batches of an epoch.
     """
 
     def set_position(self, epoch: int, batch: int) -> None:
-        """Let the next `iter` yield the batches of this epoch from number `batch` (from 0) to its last."""
+        """Let the next `iter` yield this epoch from batch number `batch` (from 0) on."""
         ...
 
 
 @runtime_checkable
 class Shardable(Protocol):
-    """A loader that several processes can share; needed for more than one device."""
+    """A loader that several processes can share."""
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the batches of one of `world_size` processes: the same number for each, none in two. Can be repeated."""
+        """Keep the batches of one of `world_size` processes, equally many for each. Can be repeated."""
         ...
 
 
 @runtime_checkable
 class MultiDatasetLoader(Protocol):
-    """A loader of several data sets: each end of one is a validation."""
+    """A loader of several data sets, with a validation after each of them."""
 
     @property
     def pass_ends(self) -> tuple[int, ...]:
-        """Numbers of batches, rising, after which a data set ends within an epoch; the last is the epoch's length."""
+        """Return the numbers of batches, rising, after which a data set ends; the last is the epoch's length."""
         ...
 
 
 @runtime_checkable
 class StartableLoader(Protocol):
-    """A loader whose processes can be started before its first iteration."""
+    """A loader whose processes can start before its first iteration."""
 
     def start(self) -> None:
         """Start the processes."""
@@ -70,7 +66,7 @@ class StartableLoader(Protocol):
 def shard_loaders(loaders: Iterable[object], rank: int, world_size: int) -> None:
     """Share loaders between processes. Raises RunError for a training loader without `shard`.
 
-    A validation loader without it stays whole: each process validates all of it, and the mean is the same.
+    A validation loader without it stays whole: each process scores all of it.
     """
     for loader in loaders:
         if isinstance(loader, Shardable):
@@ -94,18 +90,17 @@ class TrainingPhase:
 
 @runtime_checkable
 class StagedLoader(Protocol):
-    """A loader whose batches change their size during a training. Epochs are counted through; each stage begins one."""
+    """A loader whose batches change their size during a training. Each stage begins a new epoch."""
 
     def phases(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
-        """Return the stages, in their order, for one process."""
+        """Return the stages of one process, in order."""
         ...
 
 
 class BatchPosition(NamedTuple):
     """The position of a batch in a training.
 
-    epoch, batch: its epoch, and its number in it, from 0.  batches: of the epoch.
-    phase: the number of its `TrainingPhase`.  end: the position behind that.
+    epoch, batch: from 0.  batches: of the epoch.  phase: number of its `TrainingPhase`.  end: position behind that.
     """
 
     epoch: int
@@ -119,9 +114,8 @@ class BatchPosition(NamedTuple):
 class TrainingPlan:
     """The length of a training in batches, steps and epochs.
 
-    batches_per_epoch: of one process.  grad_accumulation_steps: batches of one step.
+    batches_per_epoch: of one process; with phases, in the last one.  grad_accumulation_steps: batches of a step.
     total_steps: updates of the weights.  pass_ends: see `MultiDatasetLoader`.
-    phases: its parts, where it has several; batches_per_epoch is that of the last one.
     """
 
     batches_per_epoch: int
@@ -132,7 +126,7 @@ class TrainingPlan:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Return the steps of an epoch; not a whole number where a step crosses its end."""
+        """Return the steps of an epoch, which may be a fraction."""
         return self.batches_per_epoch / self.grad_accumulation_steps
 
     @property
@@ -142,11 +136,11 @@ class TrainingPlan:
 
     @property
     def validates_by_pass(self) -> bool:
-        """Whether to validate after each pass: through one of several data sets, or through an epoch of a stage."""
+        """Whether to validate after each data set, or each epoch of a stage."""
         return len(self.pass_ends) > 1 or len(self.phases) > 1
 
     def place(self, position: int) -> BatchPosition:
-        """Return the position of batch number `position` of the training; behind its end, the last part goes on."""
+        """Return the position of a batch of the training, by its number."""
         epoch, start = 0, 0
         parts = self.phases or (TrainingPhase(self.total_steps, self.batches_per_epoch),)
         for number, part in enumerate(parts):
@@ -175,9 +169,9 @@ class TrainingPlan:
 
     @classmethod
     def from_loader(cls, loader: EpochLoader, config: TrainingConfig) -> TrainingPlan:
-        """Count the batches of a loader. Raises RunError where it has none.
+        """Count the batches of a loader. Raises RunError if it has none.
 
-        A step may cross the end of an epoch; batches short of a whole last step are left out.
+        A step may cross the end of an epoch. Batches short of a whole last step are left out.
         """
         batches = len(loader)
         if batches == 0:
@@ -198,8 +192,7 @@ class BatchStream(Iterable[Batch[Any, Any]]):
     """Every batch of a training from a position on, epoch after epoch.
 
     position: batches handed out; set it to resume.
-
-    mark: called with "other" before, and "loading" after each wait for a batch; see `phase_clock.PhaseClock`.
+    mark: called with "other" before each wait for a batch, and "loading" after it (`PhaseClock.mark`).
     """
 
     def __init__(
@@ -225,7 +218,6 @@ class BatchStream(Iterable[Batch[Any, Any]]):
             self._check_epoch_length(place, place.batch + self.position - first)
 
     def _timed(self, load: Any, *arguments: Any) -> Any:
-        """Call, mark the time, and keep the random generators (a DataLoader draws the seed of its workers)."""
         self.mark("other")
         with seeds.preserve_generators():
             loaded = load(*arguments)
@@ -242,8 +234,9 @@ class BatchStream(Iterable[Batch[Any, Any]]):
 # -- progressive resizing ----------------------------------------------------------------------------------------------
 
 LR_EXPONENTS = {"root": 0.5, "linear": 1.0, "constant": 0.0}
-"""Exponent of the batch size relative to the last stage, by `training.stage_lr_scaling`: root for adam (Malladi et al.,
-arXiv 2205.10287), linear for gradient descent (Goyal et al., arXiv 1706.02677).
+"""Exponent of the batch size relative to the last stage, by `training.stage_lr_scaling`.
+
+Sources: root for adam, Malladi et al., arXiv 2205.10287; linear for gradient descent, Goyal et al., arXiv 1706.02677.
 """
 
 
@@ -257,10 +250,10 @@ class RestingLoader(Protocol):
 
 
 class StagedBatches:
-    """The loaders of the stages of a training as one `EpochLoader`.
+    """The loaders of all stages of a training as one `EpochLoader`.
 
-    Epochs are counted through. Each stage begins a new epoch, so no order and no augmentation repeats. Where the share
-    of a stage ends within an epoch, the rest of that epoch is left out.
+    Each stage begins a new epoch, so that no order and no augmentation repeats. If the share of a stage ends within an
+    epoch, the rest of the epoch is left out.
     """
 
     def __init__(self, loaders: Sequence[EpochLoader], config: TrainingConfig) -> None:
@@ -270,11 +263,11 @@ class StagedBatches:
 
     @property
     def samples(self) -> Any:
-        """The samples of the last stage, which stand for the data of the training."""
+        """The samples of the last stage."""
         return self.loaders[-1].samples  # type: ignore[attr-defined]
 
     def phases(self, config: TrainingConfig) -> tuple[TrainingPhase, ...]:
-        """Return the updates that each stage makes from its share of the samples, and its learning rate."""
+        """Return the updates of each stage, and its learning rate."""
         power = LR_EXPONENTS[self.config.stage_lr_scaling]
         phases = []
         for stage, loader, size in zip(self.config.stages, self.loaders, self.sizes, strict=True):
@@ -287,11 +280,11 @@ class StagedBatches:
         return tuple(phases)
 
     def __len__(self) -> int:
-        """Return the batches of an epoch of the last stage; 0 where any stage has none."""
+        """Return the batches of an epoch of the last stage; 0 if any stage has none."""
         return min(map(len, self.loaders)) and len(self.loaders[-1])
 
     def set_position(self, epoch: int, batch: int) -> None:
-        """Let the next `iter` yield this epoch of the whole training, from this batch to its last."""
+        """Let the next `iter` yield this epoch of the whole training, from this batch on."""
         first = 0
         for number, (phase, loader) in enumerate(zip(self.phases(self.config), self.loaders, strict=True)):
             epochs = -(-phase.steps * self.config.grad_accumulation_steps // phase.batches_per_epoch)
@@ -312,7 +305,7 @@ class StagedBatches:
 
 
 def batch_sizes(config: TrainingConfig) -> list[int]:
-    """Return the batch size of each stage. Raises ConfigError where one is still "auto"."""
+    """Return the batch size of each stage. Raises ConfigError if one is still "auto"."""
     sizes = [stage.batch_size for stage in config.stages]
     if "auto" in sizes:
         fix = "train by stadia.launch.train, which sets it"
@@ -352,12 +345,12 @@ def find_first_steps(phases: Sequence[TrainingPhase]) -> list[int]:
 
 
 def scale_batch_size(stage: StageConfig, last: StageConfig, batch_size: int) -> int:
-    """Return the batch size of a stage whose batches have as many pixels as those of the last stage."""
+    """Return the batch size that gives a stage as many pixels as the last one."""
     return max(batch_size * last.height * last.width // (stage.height * stage.width), 1)
 
 
 def select_device(accelerator: str = "auto") -> torch.device:
-    """Return the GPU of this process where there is one and `training.accelerator` allows it, else the CPU.
+    """Return the GPU of this process if there is one and `training.accelerator` allows it, else the CPU.
 
     Examples:
         >>> select_device("cpu")

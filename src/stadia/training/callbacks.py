@@ -1,4 +1,4 @@
-"""What is logged and shown beside the steps: scalars, images, histograms, progress."""
+"""Log and show a training: scalars, images, histograms, progress."""
 
 from __future__ import annotations
 
@@ -32,16 +32,12 @@ from stadia.training.run_folder import Run
 
 TERM = "train/term/"
 OF_A_STEP = ("loading", "forward", "loss", "backward", "optimizer")
-"""Phases with columns of their own; `time/rest_s` is the rest of a step."""
 
 MAX_GROUPS, MAX_PARTS = 24, 4
-"""Largest numbers of groups of layers in a histogram, and of parts of the name of a group: more cannot be read."""
 
 MAIN_SCORES = ("val/abs_rel", "val/residual")
-"""The first of these is printed for a recipe whose scores choose no checkpoint."""
 
 WRAPPERS = ("backbone",)
-"""Parts of a name without information on the position of a layer."""
 
 
 def is_due(every: int, step: int, total_steps: int) -> bool:
@@ -52,9 +48,8 @@ def is_due(every: int, step: int, total_steps: int) -> bool:
 class Scalars(Callback):
     """Log a row every `log_every` steps and one per validation; check each row of a step (`check_loss`).
 
-    A row holds the values of its step (means over its batches and processes), not averages over the steps between rows:
-    so it does not depend on where a training was interrupted. `time/...` are means over the steps since the last row.
-    `gradient/...` are of the last batch of the step in the process that logs.
+    Values are means over the batches and processes of the step. `time/...` are means since the last row. `gradient/...`
+    are of the step's last batch in the process that logs.
     """
 
     def __init__(self, loggers: Sequence[Logger], every: int) -> None:
@@ -134,8 +129,7 @@ class Scalars(Callback):
 class Images(Callback):
     """Write images/step-000100.png every so many steps, at the first and the last: `Recipe.images` on one sheet.
 
-    The last step is also the one at which the time is over, or a signal requests a stop before its images are due.
-    And images/NAME/step-000100.png of each validation: `Recipe.validation_images`. Never with every=0.
+    Also images/NAME/step-000100.png of each validation: `Recipe.validation_images`. Nothing with every=0.
     """
 
     phase = "images"
@@ -231,7 +225,7 @@ class ProgressBar(Callback):
 
 
 def describe_validation(loop: TrainingLoop) -> str:
-    """Return a line about the latest validation: its main score, and the best so far; "" without a finite score."""
+    """Return a line about the latest validation, with the best score so far; "" without a finite score."""
     for name in loop.recipe.best_metrics or MAIN_SCORES:
         if math.isfinite(score := loop.metrics.get(name, math.nan)):
             break
@@ -247,12 +241,11 @@ def describe_validation(loop: TrainingLoop) -> str:
 
 
 def _minutes(seconds: float) -> str:
-    """Return `48 s`, and minutes from two on."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 class Histograms(Callback):
-    """Log histograms every so many steps, at the first and the last: before the update, and before clipping."""
+    """Log histograms every so many steps, at the first and the last: before clipping and update."""
 
     def __init__(self, loggers: Sequence[Logger], every: int) -> None:
         self.loggers, self.every = loggers, every
@@ -268,7 +261,7 @@ class Histograms(Callback):
 
 
 def group_layers(names: Iterable[str]) -> dict[str, str]:
-    """Return the group of each weight by name: the first MAX_PARTS parts of its path, or fewer, for MAX_GROUPS at most.
+    """Return the group of each weight by name: the first MAX_PARTS parts of its path, or fewer, at most MAX_GROUPS.
 
     The common start of all paths is left out: `model.depth.encoder.backbone.layer1.0.conv1.weight` belongs to
     `depth.encoder.layer1`.
@@ -285,8 +278,7 @@ def group_layers(names: Iterable[str]) -> dict[str, str]:
 def sample_distributions(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield `weights/GROUP` and `gradients/GROUP` with a sample of the values, (n,) float32 on the CPU.
 
-    Of weights with two axes or more, as in the update ratio. Frozen weights have no gradient; a gradient that is None
-    counts as 0.
+    Of weights with two axes or more. Frozen weights have no gradient; a gradient that is None counts as 0.
     """
     weights = {name: weight for name, weight in network.named_parameters() if weight.ndim > 1}
     groups: dict[str, list[nn.Parameter]] = {}
@@ -310,7 +302,7 @@ def _concatenate(values: Sequence[Tensor]) -> Tensor:
 class OutputGradients:
     """Measure the gradients of one backward: call `attach` before the forward, `collect` after the backward.
 
-    Outputs are the fields of the dataclass that a network returns (`core.types.Prediction`), or a tensor.
+    Outputs are tensors, or the fields of the dataclass that a network returns (`core.types.Prediction`).
     """
 
     def __init__(self) -> None:
@@ -318,7 +310,7 @@ class OutputGradients:
         self._hooks: list[RemovableHandle] = []
 
     def attach(self, recipe: nn.Module) -> None:
-        """Keep the outputs of the networks of a recipe: its children with trainable weights."""
+        """Keep the outputs of the trained networks of a recipe."""
         networks = [child for child in recipe.children() if any(p.requires_grad for p in child.parameters())]
         self._hooks = [network.register_forward_hook(self._keep) for network in networks]
 
@@ -328,15 +320,12 @@ class OutputGradients:
             self._outputs.append((name, value))
 
     def collect(self, source_names: Sequence[str] = ()) -> dict[str, Tensor]:
-        """Return the sum of |d loss / d value| of each output, () each. Waits for no device.
-
-        To first order the loss falls by it if every value moves by one unit. It depends on neither the size of the
-        batch nor of a map. An output that the loss does not use (brightness that is held) has 0.
+        """Return the sum of |d loss / d value| of each output, () each; 0 for an unused one. Waits for no device.
 
         Of transforms (B, N, 4, 4) between neighbors in time: `translation` (per unit of length) and `rotation` (per
         radian, axes of the source). Of brightness: `gain` and `offset`.
 
-        source_names: N names, where there are sources.
+        source_names: N names.
         """
         outputs, self._outputs = self._outputs, []
         while self._hooks:
@@ -352,7 +341,6 @@ class OutputGradients:
 
 
 def _named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors with a gradient, named by the field of a dataclass or named tuple, numbered in a sequence."""
     if isinstance(output, Tensor):
         if output.requires_grad:
             yield name, output
@@ -368,7 +356,6 @@ def _named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Ten
 
 
 def _parts(name: str, value: Tensor, gradient: Tensor, temporal: list[int]) -> Iterator[tuple[str, Tensor]]:
-    """Split the gradient of a field of `Prediction` into its quantities."""
     if name == "T_source_target":
         if temporal:
             yield "translation", gradient[:, temporal, :3, 3]

@@ -1,8 +1,4 @@
-"""Write and read checkpoints as safetensors, with SHA-256 and a readable header.
-
-A header is read without torch, so that a wrong checkpoint is refused before seconds of imports. The format:
-`docs/reference/checkpoint-format.md`.
-"""
+"""Write and read checkpoints as safetensors, with SHA-256 (docs/reference/checkpoint-format.md)."""
 
 from __future__ import annotations
 
@@ -49,7 +45,7 @@ class CheckpointHeader(StrictModel):
     kind: "training" can be resumed; "weights" can predict, and start another training.
     step, epoch: updates made, and the epoch of the last one (from 0).
     metrics: of the latest validation, by name.
-    licence: of the published weights that the training started from; "" where none is known.
+    licence: of the published weights that the training started from; "" if none is known.
     scale_from: where its metres come from; "" without metres.
     """
 
@@ -64,7 +60,7 @@ class CheckpointHeader(StrictModel):
 
 
 def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, Any]) -> None:
-    """Write PATH.safetensors and the copy of its header, PATH.json; the previous file stays until the new one is whole.
+    """Write PATH.safetensors and the copy of its header, PATH.json. The previous file stays until the new one is whole.
 
     Args:
         path: ends in .safetensors.
@@ -81,11 +77,7 @@ def write_checkpoint(path: Path, header: CheckpointHeader, state: Mapping[str, A
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors by the package safetensors. It refuses tied tensors, so each gets memory of its own.
-
-    The package first writes a file `.tmp??????` beside its output. So it writes into a temporary folder, which the next
-    process removes after a kill.
-    """
+    """Write tensors, each with memory of its own: safetensors refuses tied ones. Its temporary file is removed."""
     from safetensors.torch import save_file
 
     written = set[int]()
@@ -108,7 +100,7 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def write_header_copy(path: Path, header: CheckpointHeader) -> None:
-    """Write PATH.json, which people read; a process may have ended between a checkpoint and its copy."""
+    """Write PATH.json, which people read."""
     write_json(path.with_suffix(".json"), _describe(header))
 
 
@@ -118,7 +110,7 @@ def _describe(header: CheckpointHeader) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk, its header read and checked. Tensors are read on demand."""
+    """A checkpoint on disk with its header. Tensors are read on demand."""
 
     path: Path
     header: CheckpointHeader
@@ -127,9 +119,9 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Open a .safetensors file, the .json beside it, or a run folder (its best, else its last).
+        """Open a .safetensors file, its .json, or a run folder (its best, else its last).
 
-        Raises CheckpointError where it is missing, truncated, or no checkpoint of stadia.
+        Raises CheckpointError if it is missing, truncated, or not a checkpoint of stadia.
         """
         path = _locate(Path(path))
         with _reading(path) as file:
@@ -153,17 +145,17 @@ class Checkpoint:
 
     @property
     def run_folder(self) -> Path:
-        """Return the folder of its run; a checkpoint outside a run has another folder, or none, at this place."""
+        """Return the folder of its run."""
         return self.path.parent.parent
 
     @property
     def title(self) -> str:
-        """Return its file's name and step, for records."""
+        """Return its file's name and step."""
         return f"{self.path.name}, step {self.header.step}"
 
     @property
     def licence(self) -> str:
-        """Return the licence of the published weights that its network started from; "" where none is known."""
+        """Return the licence of the published weights that its network started from."""
         if self.header.licence:
             return self.header.licence
         model = self.header.config.get("model")
@@ -173,7 +165,7 @@ class Checkpoint:
 
     @property
     def built_recipe(self) -> Any:
-        """Return the recipe of a network that no run trained; None where the file has to be loaded."""
+        """Return the recipe of a network that no run trained; None if the file has to be loaded."""
         return None
 
     def state(self) -> dict[str, Any]:
@@ -190,12 +182,12 @@ class Checkpoint:
         return {key.removeprefix(_WEIGHTS): tensor for key, tensor in self._read(keys).items()}
 
     def buffer(self, name: str) -> tuple[float, ...]:
-        """Return the values of a small tensor of the model, flat; empty where it has none of this name."""
+        """Return the values of a small tensor of the model, flat; empty without it."""
         key = _WEIGHTS + name
         return tuple(self._read([key])[key].flatten().tolist()) if key in self.checksums else ()
 
     def count_numbers(self) -> int:
-        """Return the number of numbers of all tensors, from their shapes."""
+        """Return how many numbers all tensors have."""
         with _reading(self.path) as file:
             return sum(math.prod(file.get_slice(key).get_shape()) for key in self.checksums)
 
@@ -209,7 +201,7 @@ class Checkpoint:
 
 
 def open_checkpoint(checkpoint: Checkpoint | Path | str) -> Checkpoint:
-    """Return an opened checkpoint as it is, and open the one of a path."""
+    """Return a checkpoint; a path is opened."""
     return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.open(Path(checkpoint))
 
 
@@ -224,15 +216,12 @@ def name_kept_checkpoint(step: int) -> str:
 
 
 def list_kept_checkpoints(run: Path) -> list[Path]:
-    """Return the kept checkpoints of a run's folder, by their steps; of a folder without any an empty list."""
+    """Return the kept checkpoints of a run's folder, by their steps."""
     return sorted((run / "checkpoints").glob("step-*.safetensors"))
 
 
 def read_steps(folder: Path) -> dict[str, int]:
-    """Return the step of the best and of the last checkpoint of a folder, from the copies of their headers.
-
-    A checkpoint without a file, or whose copy cannot be read, is left out.
-    """
+    """Return the step of the best and of the last checkpoint of a folder; unreadable ones are left out."""
     steps = dict[str, int]()
     for name in ("best", "last"):
         if (folder / f"{name}.safetensors").is_file():
@@ -255,13 +244,11 @@ def load_weights(
     """Copy the weights of a checkpoint into a module.
 
     Args:
-        checkpoint: from `Checkpoint.open`.
-        module: a recipe.
-        recipe: the checkpoint must be of this one, or of one of these.
+        recipe: the checkpoint must be of this recipe, or of one of these.
         without: names that stay as the module has them, and may be missing in the checkpoint.
-        weights: of the checkpoint, where the module has other names for them.
+        weights: of the checkpoint, under the module's names.
 
-    Raises CheckpointError where the recipe, a name or a shape differs; the module stays unchanged then.
+    Raises CheckpointError if the recipe, a name or a shape differs; the module stays unchanged then.
     """
     check_recipe(checkpoint, recipe)
     given = checkpoint.weights() if weights is None else weights
@@ -271,7 +258,7 @@ def load_weights(
 
 
 def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:
-    """Raise CheckpointError where the checkpoint is of another recipe, or of none of these."""
+    """Raise CheckpointError if the checkpoint is of another recipe."""
     recipes = (recipe,) if isinstance(recipe, str) else recipe
     if checkpoint.header.recipe not in recipes:
         found, expected = f"a checkpoint of '{checkpoint.header.recipe}'", f"one of {' or '.join(map(repr, recipes))}"
@@ -282,7 +269,7 @@ def check_recipe(checkpoint: Checkpoint, recipe: str | Sequence[str]) -> None:
 def check_weights(
     checkpoint: Checkpoint, weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()
 ) -> None:
-    """Raise CheckpointError where names or shapes of weights differ from the module, except those of `without`."""
+    """Raise CheckpointError if names or shapes of weights differ from the module, except those in `without`."""
     if mistakes := compare_weights(weights, module, without=without):
         listed = "; ".join(mistakes[:3]) + "; ..." * (len(mistakes) > 3)
         found = f"{len(mistakes)} tensors that do not fit ({listed})"
@@ -293,7 +280,6 @@ def check_weights(
 
 
 def _list_other_settings(checkpoint: Checkpoint, module: nn.Module) -> list[str]:
-    """Return KEY=VALUE of the checkpoint's model settings that a recipe has otherwise."""
     config = getattr(module, "config", None)
     own = config.model_dump(mode="json").get("model") if isinstance(config, StrictModel) else None
     others = checkpoint.header.config.get("model")
@@ -303,7 +289,6 @@ def _list_other_settings(checkpoint: Checkpoint, module: nn.Module) -> list[str]
 
 
 def _list_differing_values(group: str, own: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[str]:
-    """Yield KEY=VALUE of the other values of a group, and of groups in it; another network is one value."""
     for name, value in others.items():
         key, own_value = f"{group}.{name}", own.get(name)
         if name not in own or own_value == value or name == "pretrained":
@@ -315,7 +300,7 @@ def _list_differing_values(group: str, own: Mapping[str, Any], others: Mapping[s
 
 
 def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without: Collection[str] = ()) -> list[str]:
-    """Return the differences between saved weights and a module, a line for each name that is not in `without`."""
+    """Return the differences between saved weights and a module, a line for each name."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name not in without}
     lines = [f"'{name}' is missing" for name in own if name not in weights]
     lines += [f"'{name}' is not in the model" for name in weights if name not in own]
@@ -328,7 +313,6 @@ def compare_weights(weights: Mapping[str, Tensor], module: nn.Module, *, without
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Return the JSON form of a nest; put its tensors into `tensors` under their paths."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -350,7 +334,6 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Invert `_encode`."""
     if isinstance(value, list):
         return [_decode(entry, tensors) for entry in value]
     if not isinstance(value, dict):
@@ -367,7 +350,6 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _digest(tensor: Tensor) -> str:
-    """Return the SHA-256 of the type, the shape and the bytes of a contiguous tensor on the CPU."""
     import torch
 
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -377,7 +359,6 @@ def _digest(tensor: Tensor) -> str:
 
 
 def _parse_header(path: Path, text: str, digest: str | None) -> dict[str, Any]:
-    """Return the values of a header of this version, compared with its SHA-256."""
     if len(text) > MAX_HEADER_BYTES:
         raise _damaged(path, f"a header of {len(text)} characters")
     check_json_values(path, text)
@@ -397,7 +378,6 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _locate(path: Path) -> Path:
-    """Return the .safetensors file of a path."""
     expected = "a run's folder, a .safetensors checkpoint, or a model.onnx where the command takes one"
     if not os.path.lexists(path):
         near = describe_runs([path.parent, Path("runs")], need_checkpoint=True)
@@ -424,7 +404,6 @@ def _damaged(path: Path, found: str) -> CheckpointError:
 
 @contextmanager
 def _reading(path: Path, framework: str = "np") -> Iterator[Any]:
-    """Open a regular file with safetensors; turn its errors into CheckpointError. framework: "pt" for tensors."""
     try:
         check_input_file(path, expected="a .safetensors checkpoint", max_bytes=MAX_BYTES)
         with safetensors.safe_open(path, framework=framework, device="cpu") as file:
@@ -442,7 +421,6 @@ def _reading(path: Path, framework: str = "np") -> Iterator[Any]:
 
 
 def _find_other_use(path: Path) -> str:
-    """Return what can be done with a file of another format."""
     if path.suffix in (".onnx", ".pt2"):
         return "run it by `stadia predict FILE.onnx INPUT --out DIR`; `stadia evaluate --depth DIR` scores that"
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin"):

@@ -15,32 +15,27 @@ MAX_STEPS = 10**9
 MAX_BATCH = 1 << 16
 MAX_PROCESSES = 512
 MAX_SIDE = 8192
-"""Largest numbers that make sense: steps or epochs, samples, processes or threads, and pixels of an image's side."""
 
 CHECK_SECONDS = 20
 MIN_CHECK_SECONDS = 5
 MAX_CHECK_SECONDS = 3600
-"""Time limits of the checks before the first step: default, least and largest. Two seconds are kept for what cannot be
-interrupted.
-"""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 
 
 def _is_supported(strategy: str) -> str:
-    """Refuse other strategies of Lightning: those that fork processes lose their results."""
     if strategy not in STRATEGIES:
         raise ValueError("expected 'auto', 'ddp' or 'ddp_find_unused_parameters_true'")
     return strategy
 
 
 class OptimizerConfig(StrictModel):
-    """The optimizer, by its name in the table.
+    """The optimizer.
 
     name: of the optimizer.
-    lr: at the top of the schedule.
+    lr: learning rate at the top of the schedule.
     weight_decay: of the weights; biases and normalization layers are never decayed.
-    betas: of adam and adamw.  momentum: of sgd (Nesterov's, where it is not 0).
+    betas: of adam and adamw.  momentum: of sgd (Nesterov's, unless it is 0).
     """
 
     name: Annotated[str, AfterValidator(check_registered(OPTIMIZERS))] = "adamw"
@@ -55,7 +50,7 @@ class ScheduleConfig(StrictModel):
 
     name: a row of SCHEDULES.
     warmup_steps: of a linear warm-up before the schedule.
-    warmup_from_epoch: the epoch, from 0, that the warm-up starts with; before it the schedule alone counts.
+    warmup_from_epoch: the epoch, from 0, at which the warm-up starts.
     milestones, gamma: `step` multiplies by gamma at each milestone.
     milestones_in: the unit of milestones: epochs, or fractions of the run.
     final_factor: at the end of `cosine`.
@@ -81,10 +76,10 @@ class ScheduleConfig(StrictModel):
 class StageConfig(StrictModel):
     """One stage of progressive resizing.
 
-    height, width: of its images; those of the last stage are `data.height` and `data.width`.
+    height, width: of its images; the last stage has `data.height` and `data.width`.
     share: of all samples of the training.
-    batch_size: of one forward and backward on one device; "auto": as many pixels as in a batch of the last stage, or
-        fewer for at least 100 steps.
+    batch_size: of one forward and backward on one device. "auto": as many pixels as in a batch of the last stage, or
+        fewer so that the stage has 100 steps.
     """
 
     height: int = Field(ge=1, le=MAX_SIDE)
@@ -97,7 +92,7 @@ class FinishConfig(StrictModel):
     """What changes near the end of a training.
 
     at: share of the steps after which it changes.
-    optimizer: that starts there, without the momentum of the one before; null keeps that one. The schedule goes on.
+    optimizer: starts there; null keeps the one before. The schedule continues.
     loss: keys of `loss` with other values from there on: {"residual": "mse"}.
     """
 
@@ -116,38 +111,31 @@ class TrainingConfig(StrictModel):
     """Length, batch size, devices and logging of a training. A step is one update of the weights.
 
     max_epochs, max_steps: the training ends at the first of the two. max_steps alone sets no limit of epochs.
-    max_minutes: the training also ends after the first step at whose end all steps took this long, without validations
-        and checkpoints. It is validated, scored and finished then. The learning rate follows the time where that is
-        further than the steps, so that its schedule ends with the training. A resume may raise it.
+    max_minutes: time limit of all steps, without validations and checkpoints. The learning rate follows the time if
+        that is further than the steps. A resume may raise it.
     batch_size: samples of one forward and backward on one device.
     grad_accumulation_steps: batches of a step.
-    global_batch_size: samples of a step over all processes and accumulated batches; `batch_size` follows from it, and
-        batch normalization uses all of them. So the training does not depend on the number of processes. null =
-        `batch_size` counts.
-    clip_norm: the largest norm of the gradient; null = any.
-    precision: "bf16" runs the networks in bfloat16; what a recipe keeps in float32 stays so. "fp16" runs them in
-        float16 with a gradient scaler, on CUDA GPUs. "auto" is bf16 on a GPU that has it; on the CPU three steps of
-        "32" and of "bf16" are measured before the training, and the faster one is taken.
+    global_batch_size: samples of a step over all processes and accumulated batches. `batch_size` follows from it, and
+        batch normalization uses all of them. null: `batch_size` counts.
+    clip_norm: the largest norm of the gradient; null: any.
+    precision: "bf16" runs the networks in bfloat16, "fp16" in float16 with a gradient scaler, on CUDA GPUs. "auto" is
+        bf16 on a GPU that supports it, else 32.
     compile: what torch.compile compiles: "off", "loss", "networks", "all", or "graphs" (all, replayed as CUDA graphs).
-        Three steps are tried before the training; where compiling fails, one line names the cause and nothing is
-        compiled. "auto" is "off" on a CPU; on a GPU it measures three steps of each and takes the fastest.
-    workers: processes that load; 0 loads in the training process.
-    threads: of torch on the CPU; null leaves the default of torch.
-    log_every, images_every, histograms_every, checkpoint_every: in steps. Images, and histograms of weights and
-        gradients, are also logged at the first and the last step; 0 = never.
-    keep_every: in steps; the weights of each are kept as checkpoints/step-NNNNNNN.safetensors. 0 = none: a run keeps
-        the last and the best.
-    validate_every: in steps; null = once an epoch. The last step is always validated.
-    stages: image sizes for progressive resizing, usually the smallest first. The length is then counted in samples:
-        max_steps * batch_size of them, or max_epochs.
-    stage_lr_scaling: factor on the learning rate of a stage whose batches are k times as large as those of the last
-        one: "root" (k ** 0.5, for adam), "linear" (k, for sgd), "constant" (1).
+        "auto" is "all" on a GPU, else "off".
+    workers: processes that load data; 0 loads in the training process.
+    threads: of torch on the CPU; null leaves torch's default.
+    log_every, images_every, histograms_every, checkpoint_every: in steps. Images and histograms also at the first and
+        the last step; 0: never.
+    keep_every: in steps; keeps the weights as checkpoints/step-NNNNNNN.safetensors. 0: only the last and the best.
+    validate_every: in steps; null: once an epoch. The last step is always validated.
+    stages: image sizes for progressive resizing, usually the smallest first. The length counts samples then: max_steps
+        * batch_size of them, or max_epochs.
+    stage_lr_scaling: learning rate of a stage whose batches are k times as large as the last one's: times k ** 0.5
+        ("root", for adam), k ("linear", for sgd) or 1 ("constant").
     finish: another optimizer, other keys of the loss, or both near the end of the training.
-    check_seconds: time limit of the checks before the first step; what has no time is listed as not checked. 0 leaves
-        them out.
+    check_seconds: time limit of the loss checks before the first step; 0 leaves them out.
     loggers: rows of LOGGERS; each gets every scalar, image and histogram.
-    devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp"). "fsdp" shards the weights, their
-        gradients and the state of the optimizer; "ddp" copies them to every device.
+    devices, accelerator, strategy: of Lightning Fabric ("auto", 2, "gpu", "ddp").
     """
 
     max_epochs: int | None = Field(default=20, ge=1, le=MAX_STEPS)
@@ -184,7 +172,7 @@ class TrainingConfig(StrictModel):
         return values
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the steps of a default by epochs, where the user set epochs."""
+        """Replace the steps of a default by epochs if the user set epochs."""
         values = super().complete(given)
         return values if given.get("max_epochs") is None or "max_steps" in given else {**values, "max_steps": None}
 

@@ -22,7 +22,7 @@ from stadia.training.config import TrainingConfig
 from stadia.training.processes import find_layout
 
 FEW_PROCESSES = 8
-"""Processes of a training on the CPU that any machine may start, for tests of distributed trainings."""
+"""Processes that any machine may start on the CPU, to try a distributed training."""
 
 _PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -60,7 +60,7 @@ def resolve_auto(config: TrainingConfig, saved: Mapping[str, Any] | None = None)
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence tips of Lightning and of data parallelism. Warnings of other packages pass."""
+    """Silence tips of Lightning and of data parallelism."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("fabric", "pytorch")]  # whichever was imported last
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
@@ -76,10 +76,7 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def check_devices(config: TrainingConfig) -> None:
-    """Raise ConfigError for an accelerator that is not here, more devices than there are, or an impossible precision.
-
-    Opens no data.
-    """
+    """Raise ConfigError for a missing accelerator, too many devices, or an impossible precision."""
     kind, key = config.accelerator, "training.accelerator"
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()

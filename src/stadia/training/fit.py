@@ -1,7 +1,4 @@
-"""Train a recipe in a run folder, from the start or resumed.
-
-`fit` is for scripts with loaders of their own; `stadia.launch.train` also opens and checks the data, and scores.
-"""
+"""Train a recipe in a run folder, from the start or resumed; `stadia.launch.train` also opens the data and scores."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ from stadia.training.training_state import CommandEnd
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped a training. `str` is how to go on."""
+    """The user stopped a training. `str` is how to resume it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class TrainingResult:
     """The result of a training.
 
     steps: updates made in all.  wall_s: of this call.
-    checkpoint: the best, or the last where no validation chose one.
+    checkpoint: the best, or the last if no validation chose one.
     metrics: of the latest validation, `val/NAME`.
     """
 
@@ -80,18 +77,16 @@ def fit(
 
     Args:
         recipe: its weights are trained in place.
-        train_loader: the batches of an epoch from a position on (see `EpochLoader`).
-        val_loader: batches to validate on, or None.
-        config: the same as in run.config if the run is resumed; `max_minutes` may be larger, and the run keeps it.
+        config: the same as in run.config if the run is resumed; `max_minutes` may be larger.
         run: from `Run.create`, or from `Run.open` to resume; the caller holds it (`Run.held`).
-        resume: continue from checkpoints/last, exactly; from the start if nothing was saved yet.
+        resume: continue exactly from checkpoints/last; from the start if nothing was saved yet.
         callbacks: called before those of the training.
         console: for the progress; standard error by default.
 
     Raises:
-        RunError: the loss or a gradient is not finite; the run is resumed with another configuration.
+        RunError: the loss or a gradient is not finite, or the run is resumed with another configuration.
         CheckpointError: the checkpoint is damaged, or of another recipe or model.
-        Interrupted: it was stopped (Ctrl-C, SIGTERM, a closed terminal or pipe); the message is how to go on.
+        Interrupted: it was stopped (Ctrl-C, SIGTERM, a closed terminal or pipe).
     """
     started_s = time.perf_counter()
     console = console or Terminal(stderr=True)
@@ -130,7 +125,7 @@ def record_stop(run: Run, signals: StopSignals, console: Console) -> Iterator[No
 
 
 def describe_resume(run: Run) -> str:
-    """Return how an interrupted run is resumed: a command, or Python if a class of the user's own trains it."""
+    """Return how an interrupted run is resumed."""
     own_class = run.facts.recipe_class
     if own_class is None:
         return f"stadia train {run.recipe} --resume {run.folder}"
@@ -149,8 +144,7 @@ def name_resume_call(run: Path, own_class: str) -> str:
 class Training:
     """A training that is ready to run.
 
-    checkpoint: that it continues from.
-    loop: None if all steps were made before.
+    checkpoint: that it continues from.  loop: None if all steps were made before.
     has_more_time: whether a resume raised the time limit.
     spent_s: seconds of all steps, if the time limit had ended them.
     """
@@ -198,9 +192,9 @@ def open_training(
 ) -> Training:
     """Return a training at its start, or at its checkpoint. Changes no file of the run.
 
-    recipe, train_loader, val_loader, config, run, resume: as of `fit`, with its errors.
+    recipe, train_loader, val_loader, config, run, resume: see `fit`, also for the errors.
     signals: requests to stop.
-    end: of the command that trains, by the clock; without it the time of the steps counts (`max_minutes`).
+    end: of the command, by the clock; by default the time of the steps counts (`max_minutes`).
     """
     config = resolve_auto(config)
     checkpoint = _check_resume(run, recipe, config) if resume else None
@@ -262,10 +256,7 @@ def open_training(
 
 
 def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkpoint | None:
-    """Return the checkpoint to go on from, checked against the recipe; None where nothing was saved yet.
-
-    Also reads the logged rows, so that damaged tables are refused. Changes no file.
-    """
+    """Return the checkpoint to resume from; None if nothing was saved yet. Damaged tables are refused."""
     run.check_config(config, within="training")
     run.check_config(recipe.config.optimizer, within="optimizer")
     run.check_config(recipe.config.schedule, within="schedule")
@@ -282,10 +273,9 @@ def _check_resume(run: Run, recipe: AnyRecipe, config: TrainingConfig) -> Checkp
 
 
 def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
-    """Return the checkpoint that a run goes on from; None where nothing was saved yet.
+    """Return the checkpoint that a run is resumed from; None if nothing was saved yet.
 
-    Raises CheckpointError where it is damaged, cannot be resumed, or is of another recipe or configuration, and
-    RunError where the run has lost a file.
+    Raises CheckpointError if it is damaged or of another run, and RunError if the run has lost a file.
     """
     path = run.checkpoints / "last.safetensors"
     for lost in list_lost_files(run.folder, run.facts, run.config):
@@ -313,9 +303,7 @@ def open_last_checkpoint(run: Run, recipe: str) -> Checkpoint | None:
 
 
 def run_training(training: Training, callbacks: Sequence[Callback], console: Console) -> None:
-    """Train to the end, or to the first request to stop. The recipe has the trained weights then.
-
-    Writes into the run how it starts and ends, and prints it. Raises StopRequest if a stop was requested.
+    """Train to the end, or to the first request to stop (StopRequest). The recipe has the trained weights then.
 
     callbacks: called before those of the training.
     """
@@ -338,7 +326,6 @@ def run_training(training: Training, callbacks: Sequence[Callback], console: Con
 
 
 def _train(training: Training, loop: TrainingLoop, callbacks: Sequence[Callback], console: Console) -> None:
-    """Make all steps, and write into the run if the time ended them."""
     recipe, config, run = training.recipe, training.config, training.run
     with _open_loggers(config, run, training.first_step) as loggers:
         loop.callbacks = [
@@ -360,7 +347,6 @@ def _train(training: Training, loop: TrainingLoop, callbacks: Sequence[Callback]
 
 
 def _record_resume(training: Training, console: Console) -> None:
-    """Write into the run that it goes on, and remove what a process that was killed left of its files."""
     run = training.run
     if run.writes:
         remove_stale_files_of_run(run.folder)
@@ -374,7 +360,6 @@ def _record_resume(training: Training, console: Console) -> None:
 
 
 def _record_start(training: Training) -> None:
-    """Write into run.json what a new training starts from."""
     recipe, plan = training.recipe, training.plan
     training.run.update_facts(
         lambda facts: replace(
@@ -388,7 +373,6 @@ def _record_start(training: Training) -> None:
 
 @contextlib.contextmanager
 def _open_loggers(config: TrainingConfig, run: Run, step: int) -> Iterator[list[Logger]]:
-    """Open the loggers by name, in the main process."""
     with contextlib.ExitStack() as stack:
         names = config.loggers if run.writes else ()
         yield [stack.enter_context(contextlib.closing(LOGGERS.load(name)(run, step))) for name in names]

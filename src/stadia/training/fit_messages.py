@@ -1,4 +1,4 @@
-"""Describe a training at its start and at its end, a line each for the console."""
+"""Describe a training at its start and at its end."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _TIME_OVER = (
     " followed the time to the end of its schedule"
 )
 LONGEST_WARMUP = 0.25
-"""A warm-up of a larger share of the steps prints a note: little is left for the schedule."""
+"""A warm-up of a larger share of the steps prints a note."""
 
 USUAL_WARMUP = 0.05
-"""Share of the steps that the note proposes for the warm-up."""
+"""Share of the steps that the note proposes."""
 
 
 def start_lines(
     recipe: AnyRecipe, fabric: Fabric, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int
 ) -> Iterator[str]:
-    """Yield what is trained, from which weights, on what, how long, where to; its stages; and notes on its length."""
+    """Yield what is trained, on what, how long and in which folder; its stages; and notes on its length."""
     steps, warmup = plan.total_steps, recipe.config.schedule.warmup_steps
     parts = _describe_weights(recipe, step), _describe_place(fabric), _describe_length(fabric, config, plan, step)
     yield "{} on {}, {}".format(*parts) + f", in {run.folder}"
@@ -62,7 +62,7 @@ def start_lines(
 
 
 def end_lines(loop: TrainingLoop, first_step: int) -> Iterator[str]:
-    """Yield whether the time ended the training, where it went, and how good the best checkpoint is."""
+    """Yield how the training ended: by time, phases, and the best checkpoint."""
     if first_step < loop.step < loop.plan.total_steps:
         yield _TIME_OVER.format(loop.config.max_minutes, loop.step, loop.plan.total_steps)
     if loop.times is not None:
@@ -84,10 +84,7 @@ def describe_start_again(run: Run) -> str:
 def describe_no_step(
     recipe: str, config: TrainingConfig, run: Run, plan: TrainingPlan, step: int, spent_s: float | None
 ) -> str:
-    """Return why a resumed run makes no step, and how to train longer.
-
-    spent_s: seconds of all its steps; None where unknown.
-    """
+    """Return why a resumed run makes no step. spent_s: seconds of all its steps; None if unknown."""
     anew = f"train a new run from its weights: start_from={run.folder}"
     if step >= plan.total_steps:
         return f"{recipe}: all {step} steps are done already, in {run.folder}. Fix: {anew}"

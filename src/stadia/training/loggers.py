@@ -1,7 +1,4 @@
-"""Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases; compose image sheets.
-
-A resumed training repeats no row. Imports no torch.
-"""
+"""Log scalars, images and histograms to CSV, TensorBoard and Weights & Biases. Imports no torch."""
 
 from __future__ import annotations
 
@@ -29,7 +26,6 @@ from stadia.training.run_folder import Run
 
 PERCENTS = (5, 25, 50, 75, 95)
 HISTOGRAM = ["step", "name", "zero", *(f"p{percent:02}" for percent in PERCENTS)]
-"""The columns of histograms.csv."""
 
 MAX_STEP = 10**12
 _TABLE = "a table of numbers with a column 'step'"
@@ -70,10 +66,9 @@ class Logger(ABC):
 
 
 class CsvLogger(Logger):
-    """Write metrics.csv: `step`, `epoch`, then a column per scalar in order of appearance; empty = not logged.
+    """Write metrics.csv: `step`, `epoch`, then a column per scalar in order of appearance; empty: not logged.
 
-    Each row is flushed. A new name adds a column: the file is rewritten atomically. histograms.csv has a row per
-    histogram: percentiles of |value|, and the share of values that are exactly 0.
+    histograms.csv has a row per histogram: percentiles of |value|, and the share of values that are exactly 0.
     """
 
     def __init__(self, run: Run, step: int) -> None:
@@ -130,7 +125,6 @@ def _refuse_cell(path: Path, number: int, name: str, cell: str) -> NoReturn:
 
 
 def _keep_rows(rows: list[dict[str, str]], step: int) -> list[dict[str, str]]:
-    """Return the rows up to the step of a checkpoint: a training that goes on from it logs the later ones again."""
     return [row for row in rows if int(row["step"]) <= step]
 
 
@@ -153,7 +147,7 @@ def _line(cells: list[str]) -> str:
 
 @functools.cache
 def _silence_write_errors() -> None:
-    """Let TensorBoard's thread print no traceback of an OSError: the next call of its writer raises the same one."""
+    """Hide the traceback of TensorBoard's thread: the next call of its writer raises the same error."""
     before = threading.excepthook
 
     def pass_on(args: threading.ExceptHookArgs) -> None:
@@ -177,7 +171,6 @@ class TensorBoardLogger(Logger):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Name the folder in an error of the thread that writes, which is raised at the next call."""
         try:
             yield
         except OSError as error:
@@ -203,7 +196,7 @@ class TensorBoardLogger(Logger):
 
 
 class WandbLogger(Logger):
-    """Log to Weights & Biases, where it is installed; a resumed training continues the same W&B run."""
+    """Log to Weights & Biases; a resumed training continues the same W&B run."""
 
     def __init__(self, run: Run, step: int) -> None:
         if importlib.util.find_spec("wandb") is None:
@@ -229,10 +222,7 @@ class WandbLogger(Logger):
 
 
 def compose_image_sheet(images: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Lay labeled (H, W, 3) uint8 RGB images out on one sheet, in their order, row by row.
-
-    All tiles have the size of the largest image. Smaller ones are enlarged with nearest-neighbor sampling at their
-    aspect ratio. Where labels are wider than that, all are enlarged by an integer factor.
+    """Lay labeled (H, W, 3) uint8 RGB images out on one sheet, row by row, enlarged to one size.
 
     Examples:
         >>> compose_image_sheet({"input": np.zeros((32, 64, 3), np.uint8)}).dtype

@@ -30,12 +30,12 @@ from stadia.training.validation_scores import CheckpointScore, Scores, Validatio
 class TrainingLoop(TrainingState):
     """Train a recipe for all steps of its plan. The attributes are the state of the training, for callbacks.
 
-    times: where the time went; None before the end of the training.
+    times: where the time went; None before the end.
 
     Args:
         val_batches: the batches of a validation; None for a training without.
         callbacks: called in this order.
-        stop_requested: whether a signal, or output that nobody reads, requested a stop.
+        stop_requested: whether a signal, or closed output, requested a stop.
         The others: see `TrainingState`.
     """
 
@@ -60,7 +60,7 @@ class TrainingLoop(TrainingState):
         self.times: TrainingTimes | None = None
 
     def train(self) -> None:
-        """Train until all steps are made or the time is over. Raises StopRequest where a stop was requested."""
+        """Train until all steps are made or the time is over. Raises StopRequest if a stop was requested."""
         try:
             self.start()
             if self.step == 0 and self.val_batches is not None:
@@ -82,7 +82,7 @@ class TrainingLoop(TrainingState):
                 callback.on_train_end(self)
 
     def score_start(self) -> None:
-        """Score the weights that the training starts from, where they predict; save them where they count as best."""
+        """Score the weights that the training starts from, if they predict; save them if they count as best."""
         if not self.recipe.started_from and not any(map(self.recipe.keeps_start, self.recipe.best_metrics)):
             return
         self.metrics = self.score_validation()
@@ -95,10 +95,7 @@ class TrainingLoop(TrainingState):
         self.time_limit.restart()
 
     def measure_times(self) -> None:
-        """Write where the time went into run.json.
-
-        A training that has no step left keeps the times of its checkpoint.
-        """
+        """Write the times of the phases into run.json."""
         self.clock.release()
         self.clock.mark("other")
         if not self.run.writes or not self.clock.new_steps:
@@ -151,10 +148,9 @@ class TrainingLoop(TrainingState):
         self.learning_rate.set(self.step, self.time_limit.share)
 
     def check_gradients(self) -> None:
-        """Measure the gradient norm. Raise NotFiniteError before the weights change where it or a loss is not finite.
+        """Measure the gradient norm. Raise NotFiniteError before the weights change if it or a loss is not finite.
 
-        All are read from the device at once: a step waits for a GPU only here. In fp16 the scaler skips an update
-        whose gradient overflows, and lowers its scale; at a scale of 1 the gradient has to be finite.
+        All values are read from the device at once. In fp16 the scaler skips an update whose gradient overflows.
         """
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer.optimizer)
@@ -191,7 +187,7 @@ class TrainingLoop(TrainingState):
 
     @torch.no_grad()
     def score_validation(self) -> dict[str, float]:
-        """Return the scores of the validation set. Training modes and random generators are afterwards as before."""
+        """Return the scores of the validation set. Modes and random generators stay."""
         assert self.val_batches is not None
         scores = ValidationScores()
         with seeds.preserve_generators(), evaluation_mode(self.recipe):
@@ -206,15 +202,12 @@ class TrainingLoop(TrainingState):
         return {f"val/{name}": value for name, value in means.items()}
 
     def find_score(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
-        """Return the score that chooses the best checkpoint, with its name: the first finite one of the recipe."""
+        """Return name and value of the score that chooses the best checkpoint: the recipe's first finite one."""
         scores = ((name, metrics.get(name, math.nan)) for name in self.recipe.best_metrics)
         return next(((name, score) for name, score in scores if math.isfinite(score)), None)
 
     def save_checkpoints(self, *, after_validation: bool) -> None:
-        """Save the best and the last checkpoint where due. Raise StopRequest where any process received a signal.
-
-        A checkpoint holds the moment after a step, and after its validation.
-        """
+        """Save the best and the last checkpoint if due. Raise StopRequest if any process received a signal."""
         stops = self.any_process(self.stop_requested())
         if after_validation:
             self.save_if_best()
@@ -230,7 +223,7 @@ class TrainingLoop(TrainingState):
             raise StopRequest
 
     def save_if_best(self) -> None:
-        """Save the best checkpoint where the latest validation has the best score."""
+        """Save the best checkpoint if the latest validation has the best score."""
         score = self.find_score(self.metrics)
         if score is None:
             return
@@ -243,7 +236,7 @@ class TrainingLoop(TrainingState):
             self.save("best", "weights")
 
     def describe_progress(self, facts: RunFacts) -> RunFacts:
-        """Return the record of the run with the training's results until now."""
+        """Return the record of the run with the results until now."""
         return replace(
             facts,
             time=self.clock.measure(),
@@ -252,7 +245,7 @@ class TrainingLoop(TrainingState):
         )
 
     def compare_best_with_last(self) -> CheckpointComparison | None:
-        """Return how the best checkpoint compares with the last one; None where they are one, or have two scores."""
+        """Return how the best checkpoint compares with the last one; None if they are the same."""
         best, last = self.best_score, self.last_score
         if best is None or last is None or best.name != last.name or not best.step < last.step == self.step:
             return None
@@ -260,7 +253,7 @@ class TrainingLoop(TrainingState):
 
     @property
     def is_validation_due(self) -> bool:
-        """Whether to validate now: every `validate_every` steps, by default each epoch or pass, and at the end."""
+        """Whether to validate now: every `validate_every` steps, by default each epoch, and at the end."""
         if self.val_batches is None:
             return False
         if self.config.validate_every is None and self.plan.validates_by_pass:
@@ -277,13 +270,13 @@ class TrainingLoop(TrainingState):
 
 
 class StopRequest(Exception):
-    """Raised after a step, once its checkpoint is written, where a stop was requested."""
+    """Raised after a step, once its checkpoint is written, if a stop was requested."""
 
 
 class Callback:
     """Hooks of the training loop; by default they do nothing. `loop` holds the state of the training.
 
-    phase: what the phase clock books the time of the hooks as.
+    phase: the phase of the clock that the hooks count for.
     """
 
     phase: ClassVar[str] = "metrics"

@@ -22,7 +22,7 @@ from stadia.training.config import OptimizerConfig, ScheduleConfig
 Groups = list[dict[str, Any]]
 
 SAMPLE_SIZE = 4096
-"""Values of each weight that the size of an update is measured by. A copy of all would take the memory of a batch."""
+"""Values of each weight that the size of an update is measured by."""
 
 
 # -- optimizers --------------------------------------------------------------------------------------------------------
@@ -47,17 +47,13 @@ FUSED_DEVICES = ("cpu", "cuda")
 
 
 def has_fused_update(groups: Groups) -> bool | None:
-    """Return True where Adam can update each weight in one fused operation, None where torch is to choose.
-
-    On a CPU the fused update takes a third of the time. On a GPU it also keeps its step counters there, so that no step
-    waits for them.
-    """
+    """Return True if Adam can update each weight in one fused operation, None if torch is to choose."""
     is_supported = all(weight.device.type in FUSED_DEVICES for group in groups for weight in group["params"])
     return True if is_supported else None
 
 
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> Groups:
-    """Return two groups: weights with decay, and biases and normalization layers (one axis or none) without."""
+    """Return two groups: weights with decay, and biases and normalization layers without."""
     trainable = [p for p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
@@ -96,7 +92,6 @@ class Schedule(Protocol):
 
     Args:
         update: its number, from 0.
-        config: the schedule's numbers.
         total_steps: of the run, without its warm-up.
         milestone_steps: `config.milestones` in steps of the same count.
     """
@@ -125,8 +120,7 @@ def cosine(update: int, *, config: ScheduleConfig, total_steps: int, milestone_s
 def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, steps_per_epoch: float) -> float:
     """Return the factor on `optimizer.lr` for update number `step` (from 0): the warm-up, then the schedule.
 
-    The warm-up gives 1/n, 2/n, ... 1 for its n steps, so that no update has a rate of zero. One that starts at a later
-    epoch multiplies the schedule there. Milestones count from the start of the run.
+    The warm-up gives 1/n, 2/n, ... 1. One that starts at a later epoch multiplies the schedule there.
     """
     start = round(config.warmup_from_epoch * steps_per_epoch)
     warmup = config.warmup_steps if start == 0 else 0
@@ -142,10 +136,10 @@ def compute_lr_factor(step: int, config: ScheduleConfig, *, total_steps: int, st
 
 
 class LearningRate:
-    """Set the learning rate of each update: that of the parameter group, times schedule and stage.
+    """Set the learning rate of each update: the rate of the parameter group, times schedule and stage.
 
-    A function of the step, and of the time where `training.max_minutes` will be over before the last step. A checkpoint
-    holds nothing of it. A group with `from_step` stays as it is before that step.
+    A function of the step, and of the time if `training.max_minutes` ends the training. A group with `from_step` stays
+    as it is before that step.
     """
 
     def __init__(self, optimizer: Optimizer, config: ScheduleConfig, plan: TrainingPlan) -> None:
@@ -162,7 +156,7 @@ class LearningRate:
         """Set the rate of update number `step`, from 0.
 
         time_share: of the time of the training that is over; the schedule is at least that far. The warm-up counts
-            steps alone: the first ones are slow, and must not leave it out.
+            steps alone.
         """
         total_steps, steps_per_epoch = self.plan.total_steps, self.plan.steps_per_epoch
         scheduled_step = max(step, int(time_share * total_steps)) if step >= self.config.warmup_steps else step
@@ -180,7 +174,7 @@ class LearningRate:
 class UpdateRatio:
     """Measure |update| / |weight| of one update: `measure_before`, `measure_after`. About 1e-3 in a healthy training.
 
-    Of weights with two axes or more: biases and normalization layers start at 0 or 1, so their size means little.
+    Of weights with two axes or more: the size of biases and normalization layers means little.
     """
 
     def __init__(self) -> None:
@@ -191,7 +185,7 @@ class UpdateRatio:
         self._kept = [(p, sample_values(p).clone()) for p in parameters if p.ndim > 1 and p.grad is not None]
 
     def measure_after(self) -> Tensor | None:
-        """Return (), the ratio over all samples together; None where nothing was kept. Waits for no device."""
+        """Return (), the ratio over all samples together; None if nothing was kept. Waits for no device."""
         kept, self._kept = self._kept, []
         if not kept:
             return None
@@ -201,9 +195,9 @@ class UpdateRatio:
 
 
 def sample_values(weight: Tensor) -> Tensor:
-    """Return (n,) values of a weight, about SAMPLE_SIZE of them where it has more.
+    """Return (n,) values of a weight, about SAMPLE_SIZE of them.
 
-    Their distance and their number have no common divisor: otherwise one corner of each 3x3 kernel might be the sample.
+    Their distance and their number have no common divisor: else one corner of each 3x3 kernel might be the sample.
     """
     flat = weight.detach().flatten()
     distance = max(flat.numel() // SAMPLE_SIZE, 1)
@@ -214,7 +208,7 @@ def sample_values(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss of a batch on its device, and what names the cause where it is not finite.
+    """The loss of a batch on its device, and what names the cause if it is not finite.
 
     total: (), float32.  terms: () each, by name.  sample_sums: (B,) of all maps.  meta: of the B samples.
     """
@@ -226,7 +220,7 @@ class BatchLoss:
 
     @classmethod
     def from_report(cls, report: LossReport, meta: tuple[Meta, ...]) -> BatchLoss:
-        """Return the numbers of a report without its maps, which would fill the memory. Waits for no device."""
+        """Return the numbers of a report without its maps. Waits for no device."""
         sums = torch.zeros(len(meta), device=report.total.device)
         for values in report.maps.values():
             if values.shape[:1] == sums.shape:
@@ -241,7 +235,7 @@ class BatchLoss:
 
 
 def explain_loss(loss: BatchLoss, step: int) -> NotFiniteError:
-    """Return an error that names the terms, and the samples where the maps show them."""
+    """Return an error that names the terms, and the samples if the maps show them."""
     terms = [name for name, value in loss.terms.items() if not torch.isfinite(value).all()]
     broken = (~torch.isfinite(loss.sample_sums)).tolist()
     samples = [name for name, is_broken in zip(loss.samples, broken, strict=True) if is_broken] or loss.samples

@@ -25,18 +25,16 @@ def synchronize(device: torch.device | str) -> None:
 
 
 KEPT_STEPS = 1000
-"""The medians are over so many last steps."""
+"""The medians are over the last steps."""
 
 WARM_UP = 3
-"""Steps of each stage of a training that enter no median: kernels are chosen and compiled, memory is allocated."""
+"""Steps of each stage that enter no median: kernels are chosen and compiled."""
 
 
 class Stopwatch:
-    """Book the time between two marks to a phase, so that nothing is counted twice or left out.
+    """Book the time between two marks to a phase.
 
-    On CUDA a mark is an event in the queue of the GPU. The time between two events is what the GPU spent between them,
-    working or idle, however far ahead the processor runs; nothing waits for it. Elsewhere it is the clock of the
-    processor, on other devices after they have finished.
+    On CUDA a mark is an event in the queue of the GPU, and nothing waits for it. Elsewhere it is the processor's clock.
 
     totals: seconds by phase since the start, of the events that have passed.
     """
@@ -70,7 +68,6 @@ class Stopwatch:
         self._settle()
 
     def _settle(self) -> None:
-        """Count the marks that a GPU has passed."""
         while self._pending:
             phase, moment = self._pending[0]
             if moment is None:
@@ -99,12 +96,12 @@ class Stopwatch:
         return {phase: seconds - lapped.get(phase, 0.0) for phase, seconds in self.totals.items()}
 
     def forget_steps(self) -> None:
-        """Start the medians anew, with the next step that ends. Waits for the device."""
+        """Start the medians again. Waits for the device."""
         self.settle()
         self.steps.clear()
 
     def medians(self) -> dict[str, float]:
-        """Return the median of a step by phase, over the last KEPT_STEPS kept steps."""
+        """Return the median of a step by phase."""
         phases = dict.fromkeys(phase for step in self.steps for phase in step)
         return {phase: statistics.median(step.get(phase, 0.0) for step in self.steps) for phase in phases}
 
@@ -113,7 +110,7 @@ class PhaseClock:
     """Measure the phases of every step of a training loop.
 
     forward: of the networks, the children of the recipe with trainable weights.  loss: the rest of `training_step`.
-    metrics: scalars, histograms, monitors.  other: what the loop does between them. A mark takes some microseconds.
+    metrics: scalars, histograms, monitors.  other: what the loop does between them.
 
     steps, wall_s, phases_s: of the training until now, with its parts before a resume.
     """
@@ -132,7 +129,7 @@ class PhaseClock:
 
     @property
     def wall_s(self) -> float:
-        """Return the seconds of the training, without the time in which it was stopped."""
+        """Return the seconds of the training, without stops."""
         return self.wall_s_before + time.perf_counter() - self.started_s
 
     @property
@@ -150,12 +147,12 @@ class PhaseClock:
                 self.hooks.append(network.register_forward_hook(lambda *_: self._mark_in_step("forward")))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training adds its times to. Waits for the device."""
+        """Return the times that a resumed training continues from. Waits for the device."""
         self.stopwatch.settle()
         return {"steps": self.steps, "wall_s": self.wall_s, "phases_s": self.phases_s}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the times of a checkpoint."""
+        """Continue from the times of a checkpoint."""
         self.steps = int(state["steps"])
         self.wall_s_before = float(state["wall_s"])
         self.phases_s_before = {str(name): float(seconds) for name, seconds in state["phases_s"].items()}
@@ -169,10 +166,7 @@ class PhaseClock:
         self.stopwatch.mark(phase)
 
     def begin_batch(self, step: int) -> None:
-        """Begin a batch that is on the device by now.
-
-        step: updates made before it.
-        """
+        """Begin a batch that is on the device by now. step: updates made before it."""
         self.mark("loading")
         stage = self.plan.place(step * self.plan.grad_accumulation_steps).phase
         if stage != self.stage:
@@ -193,7 +187,7 @@ class PhaseClock:
         self.stopwatch.end_step(keep=self.steps_of_stage > WARM_UP)
 
     def lap(self) -> dict[str, float]:
-        """Return seconds by phase since the last lap, the work on the metrics until now included."""
+        """Return seconds by phase since the last lap."""
         self.mark("metrics")
         return self.stopwatch.lap()
 
@@ -203,7 +197,7 @@ class PhaseClock:
             self.hooks.pop().remove()
 
     def measure(self) -> TrainingTimes:
-        """Return the times of the training from its first step on. Medians are those of the last stage."""
+        """Return the times of the training."""
         self.stopwatch.settle()
         return TrainingTimes(
             device=self.stopwatch.device.type,
@@ -216,7 +210,7 @@ class PhaseClock:
 
 
 def describe_times(times: TrainingTimes) -> str:
-    """Return `time: forward 31 %, backward 40 %, ... of 63 s`, the largest first, down to 1 %."""
+    """Return `time: forward 31 %, backward 40 %, ... of 63 s`, the largest first."""
     shares = [(seconds / times.wall_s, name) for name, seconds in times.phases_s.items() if times.wall_s > 0]
     listed = ", ".join(f"{name} {share:.0%}" for share, name in sorted(shares, reverse=True) if share >= 0.01)
     return f"time: {listed} of {times.wall_s:.1f} s"

@@ -1,7 +1,6 @@
-"""Processes of a training: how many there are, their share of a global batch, their batch statistics, their restarts.
+"""Processes of a training: their number, their share of a global batch, their batch statistics, their restarts.
 
-torchrun and SLURM start processes and describe them by variables of the environment. Without them
-`training.devices` are started by Lightning Fabric.
+torchrun and SLURM start processes and describe them in the environment. Else Lightning Fabric starts them.
 """
 
 from __future__ import annotations
@@ -31,29 +30,25 @@ from stadia.training.batches import select_device
 from stadia.training.config import TrainingConfig
 
 JOBS = ".jobs"
-"""Folder in the folder of runs: which run a job of torchrun or SLURM trains, for its restarts."""
+"""Folder in the folder of runs that records which run a job of torchrun or SLURM trains."""
 
 JOB_VARIABLE = "STADIA_JOB"
 """Variable with the name of the job, the same on all of its machines."""
 
 WAIT_S = 300.0
-"""Longest wait for the other processes of an attempt, after which torchrun starts all again."""
+"""Longest wait for the other processes of an attempt."""
 
 POLL_S = 0.1
-"""Seconds between two looks at which processes of an attempt are there."""
 
 _STORES: list[Store] = []
-"""The store that this process holds for its attempt: it ends with the last reference."""
+"""Keeps the store of this process open."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class ProcessLayout:
-    """Processes of a training.
-
-    nodes: machines.  per_node: processes of each.  is_started: whether a launcher has started them.
-    """
+    """Processes of a training. nodes: machines.  per_node: processes of each.  is_started: by a launcher."""
 
     nodes: int
     per_node: int
@@ -66,7 +61,7 @@ class ProcessLayout:
 
 
 def find_layout(config: TrainingConfig) -> ProcessLayout:
-    """Return the processes that torchrun or `srun` has started, else those of `training.devices`."""
+    """Return the processes that torchrun or `srun` has started, else `training.devices`."""
     variables = os.environ
     if "LOCAL_WORLD_SIZE" in variables and "WORLD_SIZE" in variables:  # torchrun
         per_node = int(variables["LOCAL_WORLD_SIZE"])
@@ -81,9 +76,9 @@ def find_layout(config: TrainingConfig) -> ProcessLayout:
 
 
 def resolve_batch_size(config: TrainingConfig) -> TrainingConfig:
-    """Return the configuration with the batch of one process, where `global_batch_size` is that of all.
+    """Return the configuration with the batch of one process for `global_batch_size`.
 
-    Raises ConfigError where it is not a multiple of processes times accumulated batches.
+    Raises ConfigError if it is not a multiple of processes times accumulated batches.
     """
     if config.global_batch_size is None:
         return config
@@ -104,11 +99,7 @@ def resolve_batch_size(config: TrainingConfig) -> TrainingConfig:
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization by the statistics of all processes, on CPUs (gloo) and GPUs (NCCL).
-
-    With equally many samples in each process, outputs, running
-    statistics and gradients are those of one process with the whole batch.
-    """
+    """Batch normalization by the statistics of all processes: one process with the whole batch gives the same."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiled network breaks its graph here
     def forward(self, input: Tensor) -> Tensor:
@@ -158,7 +149,6 @@ class _GlobalNormalization(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
-        """Return the gradients of values, weight and bias."""
         values, weight, mean, variance = context.saved_tensors
         scale = (variance.double() + context.eps).rsqrt()
         _, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
@@ -174,7 +164,6 @@ class _GlobalNormalization(torch.autograd.Function):
 
 
 def _average_over_processes(*values: Tensor) -> Tensor:
-    """Return the means over all processes of tensors of one shape, stacked; the same bits in each process."""
     own, count = torch.stack(values), torch.distributed.get_world_size()
     if own.device.type != "cpu":
         torch.distributed.all_reduce(own)
@@ -203,11 +192,9 @@ def use_global_batch_norm(module: ModuleT) -> ModuleT:
 def start_attempt() -> None:
     """Give the processes that torchrun has started a store of their own; nothing without torchrun's store.
 
-    torchrun has one store for all restarts of a job (https://github.com/pytorch/pytorch/issues/135712), in which a
-    process that is early finds the address of a dead one. Each machine also counts its own restarts alone. So the
-    processes of this attempt agree on a store that the first of them opens, and on the largest count and one name of
-    the job, which replace those in the environment. As torchrun's own, that store listens on all interfaces of the
-    machine, and asks for no password.
+    torchrun has one store for all restarts of a job, in which an early process finds the address of a dead one
+    (https://github.com/pytorch/pytorch/issues/135712). So the processes of this attempt agree on a store that the first
+    of them opens, on the count of restarts, and on the name of the job.
     """
     variables = os.environ
     if variables.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or torch.distributed.is_initialized():
@@ -231,11 +218,11 @@ def start_attempt() -> None:
 def agree_on_attempt(store: Store, rank: int, count: int, facts: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     """Return one name of this attempt and the facts of all its processes, by rank; the same in every process.
 
-    store: of all attempts, where each key of an earlier one stays.  rank: of this process.  count: of processes.
+    Each process writes an entry, and waits until all have seen the same entries.
 
-    Each process writes a new entry. It waits until all have seen the same entries: then they are of this attempt.
+    store: of all attempts.  rank: of this process.  count: of processes.
 
-    Raises StadiaError with the processes that are missing after WAIT_S.
+    Raises StadiaError with the missing processes after WAIT_S.
     """
     end_s = time.monotonic() + WAIT_S
     store.set(f"present/{rank}", json.dumps({**facts, "entry": uuid.uuid4().hex}))
@@ -269,13 +256,13 @@ def find_job() -> str | None:
 
 
 def is_restarted() -> bool:
-    """Return whether torchrun or SLURM has started this job again."""
+    """Return whether torchrun or SLURM has restarted this job."""
     counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
     return any(count not in ("", "0") for count in counts)
 
 
 def record_job(root: Path, run: Path) -> None:
-    """Write which run this job trains, so that a restart goes on with it; nothing without a job."""
+    """Write which run this job trains; nothing without a job."""
     job = find_job()
     if job is not None:
         write_json(_job_file(root, job), {"job": job, "run": run.name})

@@ -48,15 +48,14 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     `Recipe[MyConfig, MyData]` trains on batches of video; `Recipe[MyConfig, MyData, MyInputs, MyTargets]` on its own.
 
-    recipe: its name, written into checkpoints; a checkpoint of another recipe is refused.
+    recipe: its name, written into checkpoints.
     best_metrics: the first of these that validation returns chooses the best checkpoint, lower is better. None may
-        depend on the weights of the loss, which could be lowered. Without any, the last checkpoint counts.
-    supports_stages: whether `training.stages` may train it at several sizes, by `data.height` and `data.width`.
-    compatible_recipes: other recipes whose checkpoints `start_from` accepts, since their networks are the same.
-    base_recipe: the recipe that it adds losses to, "" for none; the values of that one are logged under this name.
+        depend on the weights of the loss. Empty: the last checkpoint counts.
+    supports_stages: whether `training.stages` may train it at several sizes.
+    compatible_recipes: other recipes whose checkpoints `start_from` accepts.
+    base_recipe: the recipe that it adds losses to, whose values are logged under this name.
     data_buffers: buffers that describe the data of a training; not copied from the checkpoint that it starts from.
-    own_values: numbers, flags and short texts of a class of your own, for run.json: `stadia compare` lists those that
-        differ between two runs.
+    own_values: numbers, flags and short texts of a class of your own, for run.json and `stadia compare`.
 
     Args:
         config: with every "auto" resolved, as `prepare` returns it.
@@ -85,10 +84,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.rank = 0  # of this process
 
     def keeps_start(self, metric: str) -> bool:
-        """Return whether the weights before the first step are the best checkpoint until others have a better score.
-
-        metric: the score, one of `best_metrics`, which has to mean the same before the first step as after others.
-        """
+        """Return whether the start is the best checkpoint until another has a better score `metric`."""
         return False
 
     @property
@@ -99,7 +95,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     # -- training ------------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch[InputsT, TargetsT]) -> LossReport:
-        """Return the loss of a batch: networks, geometry and losses. With "bf16" and "fp16", runs under autocast."""
+        """Return the loss of a batch. With "bf16" and "fp16", runs under autocast."""
         raise NotImplementedError(f"{type(self).__name__} defines no training_step")
 
     def on_batch_start(self) -> None:
@@ -140,7 +136,7 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         self.loss = type(loss)(self.change_loss_config(changes))
 
     def images(self, batch: Batch[InputsT, TargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Return (H, W, 3) RGB images by label, for the image sheet of a step: input, depth, warped, residual."""
+        """Return (H, W, 3) RGB images by label, for the image sheet of a step."""
         return {}
 
     def training_state(self) -> dict[str, Any]:
@@ -158,21 +154,20 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
     def validation_step(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Tensor | float]:
         """Return scores of a validation batch by name: (B,), NaN for a sample without a score, or () for a batch mean.
 
-        `val/NAME` is logged: the mean over the samples of the set and all processes, without NaN. Names may differ
-        between batches.
+        `val/NAME` is logged: the mean over the samples of the set and all processes, without NaN.
         """
         report = self.training_step(batch)
         return {"loss": report.total, **{f"term/{name}": value for name, value in report.terms.items()}}
 
     def validation_summary(self) -> Mapping[str, float]:
-        """Return scores of the whole validation set that are no means over samples: a median, an average precision.
+        """Return scores of the whole validation set that are not means over samples, such as a median.
 
         Called after the last batch by all processes, which must return the same.
         """
         return {}
 
     def describe_score(self, name: str) -> str:
-        """Return the printed name of a score `val/NAME`, with its unit or alignment where it has one."""
+        """Return the printed name of a score `val/NAME`."""
         return name.removeprefix("val/")
 
     def validation_images(self) -> Mapping[str, NDArray[np.uint8]]:
@@ -183,22 +178,22 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
 
     @classmethod
     def prepare(cls, config: ConfigT, console: Console) -> tuple[ConfigT, DataT]:
-        """Open the data; return the configuration with every "auto" of it resolved.
+        """Open the data; return the configuration with every "auto" of it resolved. Raises DataError, ConfigError.
 
-        What cannot work (an unknown encoder) is refused before anything is decoded. Raises DataError, ConfigError.
+        What cannot work is refused before anything is decoded.
         """
         raise NotImplementedError(f"{cls.__name__} opens no data")
 
     @classmethod
     def check_init_weights(cls, config: ConfigT) -> None:
-        """Raise CheckpointError where the initial weights of a new training are missing. Not called on resume."""
+        """Raise CheckpointError if the initial weights of a new training are missing."""
 
     def save_data_stats(self, data: DataT) -> None:
-        """Store in buffers, and so in checkpoints, what prediction needs of the training data, before training."""
+        """Store in buffers what prediction needs of the training data, before training."""
 
     @property
     def weights(self) -> Mapping[str, str]:
-        """What each network started from, by name: "random", or "pretrained" and from where. Goes into run.json."""
+        """What each network started from, by name: "random", or "pretrained" and from where."""
         return {}
 
     @property
@@ -207,27 +202,24 @@ class Recipe(nn.Module, Generic[ConfigT, DataT, InputsT, TargetsT]):
         return RecipeFacts()
 
     def depth_range_m(self, camera: Camera) -> tuple[float, float] | None:
-        """Return nearest and farthest depth that it can predict for a camera, in its unit; None without bounds."""
+        """Return nearest and farthest depth that it can predict for a camera; None without bounds."""
         return None
 
     def loss_cases(self, batch: Batch[InputsT, TargetsT]) -> Mapping[str, Any]:
-        """Return its losses by name on scenes whose minimum is known (`LossCase`), for the loss checks. Default: none.
-
-        batch: one of the training, for its sources.
-        """
+        """Return its losses by name on scenes whose minimum is known (`LossCase`). batch: one of the training."""
         return {}
 
     # -- a trained recipe ----------------------------------------------------------------------------------------------
 
     def predictor(self, size: tuple[int, int] | None = None) -> Predictor | None:
-        """Return a predictor of depth and motion for `load_predictor`; None where the recipe predicts no depth.
+        """Return a predictor of depth and motion; None if the recipe predicts no depth.
 
-        size: (height, width) to run at; default: that of the training. Raises ConfigError where the networks cannot.
+        size: (height, width) to run at; by default the training's. Raises ConfigError for an unsupported one.
         """
         return None
 
     def finish_training(self, run: Run, console: Console) -> None:
-        """Record facts of the trained recipe. Called with its best weights, before validation data are scored."""
+        """Record facts of the trained recipe, with its best weights, before validation data are scored."""
 
 
 AnyRecipe = Recipe[Any, Any, Any, Any]
@@ -242,13 +234,13 @@ COMPILED_PARTS: dict[str, frozenset[str]] = {
     "all": frozenset({"loss", "networks"}),
     "graphs": frozenset({"loss", "networks"}),
 }
-"""Value of `training.compile` -> what it compiles. "graphs" also replays CUDA graphs, for images of one size."""
+"""What each value of `training.compile` compiles."""
 
 
 def compile_recipe(recipe: AnyRecipe, kind: str) -> None:
     """Compile a recipe in place. Names of weights, hooks and checkpoints stay.
 
-    The code is generated at the first batch of each image size, which takes a minute or more, and kept on disk.
+    The first batch of each image size compiles, which takes a minute or more; the code is kept on disk.
 
     kind: a value of `training.compile` but "auto".
     """
@@ -268,7 +260,7 @@ def compile_recipe(recipe: AnyRecipe, kind: str) -> None:
 def keep_compiled_code_private() -> None:
     """Let torch keep compiled code in a private folder of the user, unless TORCHINDUCTOR_CACHE_DIR names another.
 
-    Its default is a folder of a known name in /tmp, which another user may create first; it holds programs.
+    The default is a folder in /tmp, which another user may create first.
     """
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         folder = find_private_folder("torch-compiled") or tempfile.mkdtemp(prefix="stadia-compiled-")

@@ -43,7 +43,7 @@ _LARGEST_DIFF = 16 << 20  # bytes; a larger one is somebody's data, not code
 _RUN_FOLDERS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]-*"  # as `Run.create` names
 
 MAX_MINUTES = "training.max_minutes"
-"""Key of the time limit. A resume may raise it."""
+"""Key of the time limit, which a resume may raise."""
 
 BATCH_KEYS = tuple(f"training.{key}" for key in ("batch_size", "devices", "strategy", "grad_accumulation_steps"))
 """Keys that may differ in a resume with `training.global_batch_size`: they share one batch in another way."""
@@ -55,7 +55,7 @@ class Run:
 
     folder: runs/<date-time>-<name>.
     recipe, config, seed: as resolved when the run was made.
-    writes: False in the further processes of a distributed training, which write nothing.
+    writes: False in the further processes of a distributed training.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ class Run:
     ) -> Run:
         """Make a new folder, and write what is about to be run.
 
-        Raises RunError for a name that cannot be a folder's, or a root that cannot be written to.
+        Raises RunError for a name that cannot name a folder, or a root that cannot be written to.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             expected = "letters, digits, '.', '_' and '-'"
@@ -111,10 +111,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Return a run that was made before.
-
-        Raises RunError where the folder is not a run's, and DataError where one of its files is damaged.
-        """
+        """Return a run that was made before. Raises RunError without a run, DataError for damaged files."""
         folder = Path(folder)
         missing = [name for name in (RUN_FILE, "config.json") if not (folder / name).is_file()]
         if missing:
@@ -127,7 +124,7 @@ class Run:
 
     @property
     def facts(self) -> RunFacts:
-        """Return the record of the run, as run.json holds it now."""
+        """Return the record of the run, read from run.json."""
         return read_run_facts(self.folder)
 
     @property
@@ -153,13 +150,13 @@ class Run:
     def check_config(
         self, config: StrictModel | Mapping[str, Any], within: str | None = None, free: Collection[str] = ()
     ) -> None:
-        """Raise RunError, naming each key, where a configuration differs from that of the run.
+        """Raise RunError, naming each key, if a configuration differs from the run's.
 
         Args:
             config: the whole configuration, or one group of it.
             within: the key of that group ("training").
-            free: keys, or groups of them, that may differ, besides those of a training that change no loss: workers,
-                loggers, and the intervals of checkpoints and images; and besides a larger time limit.
+            free: further keys, or groups of them, that may differ, besides those that change no loss and a larger time
+                limit.
         """
         after = config.model_dump(mode="json") if isinstance(config, StrictModel) else dict(config)
         before = self.config if within is None else self.config.get(within, after)
@@ -174,20 +171,20 @@ class Run:
             raise RunError(self.folder, found=found, expected="what the run was made with", fix=fix)
 
     def has_shorter_time_limit(self, minutes: float | None) -> bool:
-        """Return whether a time limit is longer than that of the run; None is none."""
+        """Return whether a time limit is longer than the run's; None is none."""
         training = self.config.get("training")
         own = training.get("max_minutes") if isinstance(training, dict) else None
         return isinstance(own, int | float) and (minutes is None or minutes > own)
 
     def set_time_limit(self, minutes: float | None) -> None:
-        """Write another time limit into the configuration: the run goes on, and has not ended by time."""
+        """Write another time limit into the configuration; the run has not ended by time then."""
         self.config["training"]["max_minutes"] = minutes
         self.update_facts(lambda facts: replace(facts, ended_by_time=None))
         if self.writes:  # the configuration last: a resume after a stop in between raises the limit again
             write_json(self.folder / "config.json", self.config)
 
     def set_values(self, values: Mapping[str, Any]) -> None:
-        """Write values by key ("data.path") into the configuration; a group that it lacks is left out."""
+        """Write values by key ("data.path") into the configuration; unknown keys are left out."""
         before = copy.deepcopy(self.config)
         for key, value in values.items():
             *groups, name = key.split(".")
@@ -200,10 +197,7 @@ class Run:
             write_json(self.folder / "config.json", self.config)
 
     def check_data(self, data: Mapping[str, Any]) -> None:
-        """Raise RunError where the data differ from those of the run.
-
-        Their paths may differ, and values that follow from the configuration and the fingerprints are not compared.
-        """
+        """Raise RunError if the data differ from the run's. Their paths may differ."""
         before = self.facts.data
         after = match_facts(json.loads(json.dumps(data)), before)
         prefixes = ["", *(f"extra_datasets.{name}." for name in before.get("extra_datasets", {}))]
@@ -217,10 +211,7 @@ class Run:
             raise RunError(self.folder, found=found, expected=expected, fix=fix)
 
     def update_facts(self, change: Callable[[RunFacts], RunFacts]) -> None:
-        """Write the record again, as `change` returns it: `lambda facts: replace(facts, status="finished")`.
-
-        Does nothing in the further processes of a distributed training, which may not see the file yet.
-        """
+        """Write the record again, as `change` returns it; nothing in further processes."""
         if self.writes:
             write_run_facts(self.folder, change(self.facts))
 
@@ -233,7 +224,7 @@ class Run:
         self.end("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 
     def resume(self, *, from_start: bool = False) -> None:
-        """Write that the run was resumed; at step 0 without the times of what it trained before."""
+        """Write that the run was resumed; from_start: at step 0, without the times before."""
 
         def change(facts: RunFacts) -> RunFacts:
             facts = replace(facts, status="running", finished=None, error=None, resumed=(*facts.resumed, _now()))
@@ -243,9 +234,9 @@ class Run:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Lock the run, so that no second process trains in its folder; kill -9 releases the lock.
+        """Lock the run, so that no second process trains in its folder.
 
-        Raises RunError where it is locked, and StadiaError where it holds a symbolic link (`check_no_links`).
+        Raises RunError if it is locked, and StadiaError if it holds a symbolic link (`check_no_links`).
         """
         if not self.writes:
             yield
@@ -258,13 +249,12 @@ class Run:
 
 
 def is_main_process() -> bool:
-    """Return False in the further processes of a distributed training (variables of Lightning, torchrun and SLURM)."""
+    """Return False in the further processes of a distributed training."""
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
 
 
 def _remove_stale_files_of_runs(root: Path) -> None:
-    """Remove the temporary files that killed trainings left in their runs' folders, also before run.json was there."""
     for run in {*root.glob(_RUN_FOLDERS), *(file.parent for file in root.glob("*/run.json"))}:
         remove_stale_files_of_run(run)
 
@@ -277,7 +267,6 @@ def remove_stale_files_of_run(run: Path) -> None:
 
 
 def _new_folder(wanted: Path) -> Path:
-    """Make `wanted`, or `wanted-2` and so on where a run of the same second has it."""
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         for number in range(1, 1000):
@@ -305,7 +294,6 @@ def _now() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return the output of git in the folder of this package; None where it fails."""
     command = ["git", "-C", str(Path(stadia.__file__).parent), *arguments]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
@@ -316,10 +304,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _code_version() -> tuple[CodeVersion, str]:
-    """Return the checkout that this package runs from, and its difference to the commit.
-
-    An installed package is no checkout, even where it lies inside somebody's repository.
-    """
+    """Return the commit of the checkout that this package runs from, and the difference to it."""
     commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "__init__.py") else None
     if commit is None:
         return CodeVersion(), ""

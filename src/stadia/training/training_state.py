@@ -32,7 +32,7 @@ from stadia.training.run_folder import Run
 from stadia.training.validation_scores import CheckpointScore
 
 KEPT_OF_SLOWDOWN = 0.9
-"""Weight of the steps before in the pace of the machine: the latest ten steps count."""
+"""Weight of the steps before in the pace of the machine: about the latest ten steps count."""
 
 
 class TrainingState:
@@ -41,13 +41,12 @@ class TrainingState:
     step: updates made.  batch, report: the latest training batch and its loss; report is None between batches.
     losses: of the batches of the latest update, on the device.  batch_losses: the same as numbers.
     gradient_norm, lr: of the latest update; () before clipping.
-    metrics: means of the latest validation by name, `val/NAME`, equal in all processes.  best: of the best validation.
-    start_score: name and value of the score that chooses `best`, of the weights that the training started from.
+    metrics: means of the latest validation, `val/NAME`, equal in all processes.  best: of the best validation.
+    start_score: name and value of the score that chooses `best`, of the start.
     best_score, last_score: that score of the best and of the latest validation, by sample.
 
     Args:
         fabric: launched.
-        run: the folder for checkpoints, and the seed.
         batches: the training stream.
         clock: measures the phases of each step.
         end: of the command that trains; None for any.
@@ -93,12 +92,12 @@ class TrainingState:
 
     @property
     def finish_step(self) -> int:
-        """Return the number of updates after which `training.finish` applies; that of all steps without one."""
+        """Return the updates after which `training.finish` applies; all steps without one."""
         finish = self.config.finish
         return self.plan.total_steps if finish is None else max(round(finish.at * self.plan.total_steps), 1)
 
     def begin_finish(self) -> None:
-        """Apply `training.finish`: from this update on another optimizer, and another loss."""
+        """Apply `training.finish`: another optimizer, and another loss."""
         finish, self.is_finishing = self.config.finish, True
         assert finish is not None
         if finish.loss:
@@ -110,7 +109,6 @@ class TrainingState:
             self.optimizer, self.recipe.optimizer = self.fabric.setup_optimizers(optimizer), optimizer
 
     def _make_groups(self, config: OptimizerConfig) -> optim.Groups:
-        """Return the recipe's groups of weights for another optimizer, with the same ratios of their learning rates."""
         groups, first = self.recipe.parameter_groups(), self.recipe.config.optimizer
         for group in groups:
             if "lr" in group:
@@ -126,11 +124,11 @@ class TrainingState:
 
     @property
     def is_worse_than_start(self) -> bool:
-        """Whether no validation scored better than the weights that the training started from."""
+        """Whether no validation scored better than the start."""
         return self.start_score is not None and self.best is not None and not self.best < self.start_score[1]
 
     def forward(self, step_name: Literal["training_step", "validation_step"], batch: Batch[Any, Any]) -> Any:
-        """Return what a step of the recipe returns, run under autocast and as the forward of the distributed module."""
+        """Return what a step of the recipe returns, run as the forward of the distributed module."""
         steps: StepForward = self.model.module
         steps.batch = batch
         self.model(step_name)
@@ -186,7 +184,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state, in all processes."""
+        """Continue from a state, in all processes."""
         self.recipe.load_state_dict(state["state_dict"])
         self.recipe.load_training_state(state["recipe"])
         if self.config.finish is not None and state["step"] > self.finish_step:
@@ -210,7 +208,7 @@ class TrainingState:
         self.generators = {name: states[rank % len(states)] for name, states in state["random"].items()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint, in all processes. Raises CheckpointError where its state does not fit."""
+        """Continue from a checkpoint, in all processes. Raises CheckpointError if its state does not fit."""
         state = checkpoint.state()
         try:
             self.load_state_dict(state)
@@ -238,7 +236,7 @@ class CommandEnd:
     """When a command is to end by the clock.
 
     at_s: by time.perf_counter.
-    after_s: of what follows the steps of its training, in seconds, where no other program computes.
+    after_s: seconds of what follows the steps of its training, on an idle machine.
     """
 
     at_s: float
@@ -248,10 +246,11 @@ class CommandEnd:
 class TimeLimit:
     """The time limit of a training (`training.max_minutes`): its steps count, validations and checkpoints do not.
 
-    With the end of a command the clock counts instead: the steps end early enough for what follows them, as fast as
-    this machine was in the latest steps. Steps are kept in checkpoints.
+    With the end of a command the clock counts: the steps end early enough for what follows them, at the pace of the
+        latest
+    steps.
 
-    share: of the time that is over, in [0, 1] and in all processes alike; 0 without a limit.
+    share: of the time that is over, in [0, 1], equal in all processes; 0 without a limit.
     """
 
     def __init__(self, minutes: float | None, end: CommandEnd | None = None) -> None:
@@ -264,7 +263,7 @@ class TimeLimit:
 
     @property
     def is_over(self) -> bool:
-        """Return whether the time is over, in all processes alike; the latest step is the last then."""
+        """Return whether the time is over; the latest step is the last then."""
         return self.share >= 1
 
     @property
@@ -280,10 +279,7 @@ class TimeLimit:
         self.slowdown.restart()
 
     def add_step(self, largest: Callable[[float], float]) -> None:
-        """Add the time since the last step, or since `restart`.
-
-        largest: returns the largest value of all processes.
-        """
+        """Add the time since the last step, or since `restart`. largest: returns the largest value of all processes."""
         now_s = time.perf_counter()
         step_s = now_s - self.since_s
         self.spent_s += step_s
@@ -297,7 +293,6 @@ class TimeLimit:
             self.share = min(largest(self.spent_s / self.limit_s), 1.0)
 
     def _find_last_s(self, end: CommandEnd) -> float:
-        """Return when the last step ends, so that the command ends in time."""
         return end.at_s - end.after_s * self.slowdown.value
 
     def restore(self, spent_s: float) -> None:
@@ -325,7 +320,7 @@ class StepForward(nn.Module):
 
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode; afterwards each of its modules has the mode that it had (some are frozen)."""
+    """Put a module into evaluation mode; afterwards each part has the mode that it had."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Validation means over samples, each once, over all processes."""
+"""Means of validation scores over samples, each once, over all processes; the best checkpoint against the last."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Scores = dict[str, dict[Sample, float]]
 
 
 class ValidationScores:
-    """The scores of the validation batches of a process. Values stay on their device until `means`.
+    """The scores of the validation batches of a process.
 
     by_sample: of all processes; set by `means`.
-    unscored: (samples without a score, all) by name, where there are any; set by `means`.
+    unscored: (samples without a score, all) by name; set by `means`.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class ValidationScores:
         self._batches.append((meta, expanded))
 
     def means(self) -> dict[str, float]:
-        """Return the means over all processes, see `compute_means`, and forget the samples. Called by all processes."""
+        """Return the means over all processes (`compute_means`), and forget the samples. Called by all processes."""
         mine, self._batches = _list_scores(self._batches), []
         self.by_sample = {}
         for part in gather_from_processes(mine):
@@ -55,7 +55,7 @@ class ValidationScores:
         return compute_means(self.by_sample)
 
     def warn_of_unscored(self) -> None:
-        """Warn of the samples that `means` left out, a line for each number of them."""
+        """Warn of the samples that `means` left out."""
         for count in dict.fromkeys(self.unscored.values()):
             names = ", ".join(name for name, other_count in self.unscored.items() if other_count == count)
             line = "validation: %d of %d samples have no ground truth for %s, and are left out of its mean"
@@ -72,13 +72,12 @@ def gather_from_processes(mine: T) -> list[T]:
 
 
 def compute_means(scores: Scores) -> dict[str, float]:
-    """Return the mean of each score over the samples that have it, without NaN; NaN where none has it.
+    """Return the mean of each score over the samples that have it, without NaN; NaN if no sample has it.
 
-    A sample that several processes scored counts once: processes get the same number, so some samples repeat. Sums are
-    exact (`math.fsum`), so the order has no influence.
+    A sample that several processes scored counts once. Sums are exact (`math.fsum`), so the order does not matter.
 
-    Several data sets have means of their own, "NAME/score". Where all have a score, the mean of their means has the
-    plain name: a small data set has the weight of a large one, so forgetting shows.
+    Several data sets have means of their own, "NAME/score". If all have a score, the plain name is the mean of their
+    means, so that a small data set has the weight of a large one.
     """
     names = dict.fromkeys(sample[0] for values in scores.values() for sample in values)
     if not any(names):
@@ -99,7 +98,6 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _list_scores(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> Scores:
-    """Return the scores of batches by name and sample; a sample that comes twice has two."""
     scores: Scores = {}
     times: Counter[tuple[str, str, int, str, bool, int]] = Counter()
     for metas, values in batches:
@@ -114,10 +112,10 @@ def _list_scores(batches: list[tuple[tuple[Meta, ...], dict[str, Tensor]]]) -> S
 
 
 MIN_SAMPLES = 30
-"""Fewer validation samples make the choice of a checkpoint doubtful, since neighboring frames are alike."""
+"""Fewer validation samples make the choice of a checkpoint doubtful."""
 
 MIN_STANDARD_ERRORS = 2.0
-"""A smaller difference between two checkpoints, in standard errors over the same samples, may be chance."""
+"""A smaller difference between two checkpoints, in standard errors, may be chance."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,8 @@ class CheckpointScore:
     """The score that chooses the best checkpoint, of one validation.
 
     name: `val/NAME`.  step: updates made before it.  value: lower is better.
-    count: validation samples; 0 where that is unknown.
-    samples: the same score by sample; empty where it is no mean over samples, or of a training before its resume.
+    count: validation samples; 0 if unknown.
+    samples: the same score by sample; empty if it is not a mean over samples, or was before a resume.
     """
 
     name: str
@@ -166,10 +164,7 @@ def compare_checkpoints(best: CheckpointScore, last: CheckpointScore) -> Checkpo
 
 
 def _estimate_error(values: Mapping[Sample, float]) -> float | None:
-    """Return the standard error of the mean of finite values; None without two of each data set.
-
-    The score of several data sets is the mean of their means (`compute_means`), and its error that of this mean.
-    """
+    """Return the standard error of `compute_means` of finite values; None without two samples of each data set."""
     sets: dict[str, list[float]] = {}
     for sample, value in values.items():
         if math.isfinite(value):
@@ -181,6 +176,5 @@ def _estimate_error(values: Mapping[Sample, float]) -> float | None:
 
 
 def _is_beyond_own_spreads(difference: float, last: Mapping[Sample, float]) -> bool:
-    """Return whether two scores differ even if their samples were independent, each with the spread of the last."""
     error = _estimate_error(last)
     return error is not None and difference >= MIN_STANDARD_ERRORS * math.sqrt(2) * error

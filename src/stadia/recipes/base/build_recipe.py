@@ -48,12 +48,12 @@ class TrainingData(Protocol):
         """Return facts for the run's record."""
 
     def findings(self) -> list[Finding]:
-        """Return the findings of the checks that run before training."""
+        """Return the findings of the data checks."""
         ...
 
 
 def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
-    """Raise CheckpointError if the initial weights are unavailable, or `start_from` is of another recipe or model."""
+    """Raise CheckpointError if the initial weights are unavailable, or of another recipe or model."""
     if config.start_from is None:
         recipe.check_init_weights(config)
         return
@@ -65,10 +65,7 @@ def check_init_weights(recipe: type[AnyRecipe], config: RecipeConfig) -> None:
 
 
 def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError where the parameters of a start differ from the model, before the data are opened.
-
-    Buffers may depend on the data, as may a model that cannot be built yet: both are checked later.
-    """
+    """Raise CheckpointError if the parameters of a start differ from the model. Buffers may depend on the data."""
     with seeds.preserve_generators():
         try:
             recipe = recipe_class(without_pretrained(config))
@@ -82,14 +79,14 @@ def _check_start_fits(recipe_class: type[AnyRecipe], config: RecipeConfig, check
 
 
 def read_plain_weights(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """Return the weights of a checkpoint under plain names, with its adapters added to them."""
+    """Return the weights of a checkpoint under plain names, with its adapters merged."""
     if not fine_tuning.list_adapter_names(checkpoint.checksums):
         return checkpoint.weights()
     return dict(load_recipe(checkpoint).state_dict())
 
 
 def create_recipe(recipe_class: type[AnyRecipe], config: RecipeConfig, data: TrainingData, run: Run) -> AnyRecipe:
-    """Return the recipe at its start; on resume its weights come from the run's checkpoint. Errors fail the run."""
+    """Return the recipe at its start; on resume its checkpoint is loaded later. Errors fail the run."""
     resumed = (run.checkpoints / "last.safetensors").exists()
     with contextlib.nullcontext() if resumed else record_failure(run):  # a failed resume changes nothing
         seeds.seed_generators(config.seed, "training")
@@ -140,8 +137,8 @@ def load_predictor(
     """Return a predictor of a trained recipe: depth, and motion if it was trained.
 
     checkpoint: opened, or the path of a checkpoint or a run's folder.
-    size: (height, width) of the network; default: the training's.
-    flip: average each map with that of the mirrored image.
+    size: (height, width) of the network; by default the training's.
+    flip: average each map with the one of the mirrored image.
     Raises the errors of `load_recipe`, CheckpointError without depth, ConfigError for an unsupported size.
     """
     opened = open_checkpoint(checkpoint)
@@ -151,10 +148,7 @@ def load_predictor(
 def make_predictor(
     recipe: AnyRecipe, place: Path, size: tuple[int, int] | None = None, *, flip: bool = False
 ) -> Predictor:
-    """Return a predictor of a recipe whose weights are loaded, as `load_predictor`.
-
-    place: of its checkpoint, for errors.
-    """
+    """Return a predictor of a recipe whose weights are loaded. place: of its checkpoint, for errors."""
     predictor = recipe.predictor(size)
     if predictor is None:
         found = f"a checkpoint of '{recipe.recipe}', which predicts no depth"
@@ -165,8 +159,7 @@ def make_predictor(
 def load_recipe(checkpoint: Checkpoint | Path, recipe_class: type[AnyRecipe] | None = None) -> AnyRecipe:
     """Load a trained recipe from a checkpoint or a run's folder (its best checkpoint, else its last).
 
-    checkpoint: opened, or its path.
-    recipe_class: of this recipe, such as the user's own one that trained it; by default the recipe's.
+    recipe_class: the user's own class that trained it; by default the recipe's.
 
     Raises CheckpointError if it is missing, damaged, of an unknown recipe, or does not fit its own configuration.
     """

@@ -21,10 +21,10 @@ from stadia.recipes import CONFIGS
 from stadia.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 
 NETWORK_RECIPE = "network"
-"""Recipe of a network that no run trained, in checkpoints and records of predictions."""
+"""Recipe of a network that no run trained, in checkpoints."""
 
 DATA_PATH_KEYS = ("path", "poses", "ground_truth_path", "ignore", "K_file", "train_file", "val_file")
-"""Keys, in any group of `data`, whose text is a path to what a run reads; the data may be moved."""
+"""Keys, in any group of `data`, whose text is a path to what a run reads."""
 
 PATH_KEYS = {*DATA_PATH_KEYS, "folder", "start_from", "teacher", "masks", "weights", "verdicts"}
 """Keys, in any group, whose text is a path."""
@@ -46,12 +46,10 @@ class RecipeConfig(StrictModel):
     recipe: name of the recipe in the table.
     name: name of the run and of its folder.
     seed: seed of all random numbers.
-    start_from: checkpoint (or a run's folder: its best checkpoint) whose weights initialize the training. It is of this
-        recipe; metric also accepts selfsup. Optimizer and schedule start anew.
-    evaluation_keys: keys, or groups of keys, that change how a network is scored: validation images, labels and size.
-        A study whose change sets one of them adds a note.
-    validation: names of the scores that validation may log as `val/NAME` (* and ? are wildcards). A study refuses a
-        misspelt metric before anything is trained. Empty: not listed.
+    start_from: checkpoint (or a run's folder: its best checkpoint) whose weights initialize the training; of this
+        recipe, for `metric` also of `selfsup`.
+    evaluation_keys: keys, or groups of keys, that change how a network is scored. A study that sets one adds a note.
+    validation: names of the scores that validation may log as `val/NAME` (* and ? are wildcards), for studies.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = ("data.path", "data.height", "data.width")
@@ -71,13 +69,9 @@ _M = TypeVar("_M", bound=StrictModel)
 def read_stored_config(path: Path, recipe: str, values: Mapping[str, Any]) -> RecipeConfig:
     """Return the configuration of a run or a checkpoint.
 
-    Args:
-        path: of its file, for the message.
-        recipe: its recipe.
-        values: its configuration, as stored.
+    Raises CheckpointError if this version of stadia has no such recipe, or the recipe has other keys or values.
 
-    Raises:
-        CheckpointError: this version of stadia has no such recipe, or the recipe has other keys or values.
+    path: of its file, for the message.
     """
     found, expected = f"recipe '{recipe}'", f"one of {', '.join(CONFIGS)}"
     if recipe in CONFIGS:
@@ -119,12 +113,11 @@ def make_paths_absolute(config: _M) -> _M:
 
 
 def _is_word(key: str, value: str) -> bool:
-    """Return whether the value of a key of paths is a word instead."""
     return key == "poses" and value == POSES_OF_MAP
 
 
 def list_paths(config: StrictModel) -> list[Path]:
-    """Return all paths that a configuration names: what a command reads is never replaced by its output."""
+    """Return all paths that a configuration names."""
 
     def find(key: str, value: Any) -> Iterator[Path]:
         if isinstance(value, Mapping):
@@ -145,7 +138,7 @@ def replace_training(config: RecipeConfigT, **values: Any) -> RecipeConfigT:
 
 
 def without_pretrained(config: _M) -> _M:
-    """Return the configuration with every `pretrained` set to false: loaded weights replace them."""
+    """Return the configuration with every `pretrained` set to false."""
     changes: dict[str, Any] = {
         name: without_pretrained(group) for name, group in config if isinstance(group, StrictModel)
     }
@@ -155,18 +148,17 @@ def without_pretrained(config: _M) -> _M:
 
 
 class TeacherConfig(StrictModel):
-    """A network whose depth is a label beside the loss: it is predicted for each batch, and its weights stay.
+    """A network whose predicted depth is a label in addition to the loss; its weights stay.
 
     network: what `stadia predict` takes: a run, a checkpoint, a name of `stadia list networks`, hf:ORG/NAME, a folder
-        or module:Class; null for none. "auto" is `base` where depth of one camera starts from it, in `selfsup` and
-        `metric`: what the motion does not contradict, such as a road without texture, stays as it was. Else it is none.
+        or module:Class; null: none. "auto" is `base` if depth of one camera starts from it in `selfsup` or `metric`,
+        else none.
     settings: keys of a network without a run, `network.KEY=VALUE`.
-    weight: of the difference, beside the recipe's own loss.
-    gradient_weight: of the gradients of the difference at four sizes, beside the difference itself (MiDaS, arXiv
-        1907.01341: 0.5).
+    weight: of the difference.
+    gradient_weight: of the gradients of the difference at four sizes (MiDaS, arXiv 1907.01341: 0.5).
     until: share of the steps at which the weight has fallen to 0, linearly; null keeps the weight.
-    max_contradiction: the teacher does not count where the photometric residual of its depth is larger than that of the
-        student's depth by more than this.
+    max_contradiction: the teacher does not count at pixels whose photometric residual by its depth exceeds the
+        student's by more than this.
     """
 
     network: str | None = "auto"
@@ -178,19 +170,17 @@ class TeacherConfig(StrictModel):
 
     @property
     def is_used(self) -> bool:
-        """Return whether there is a teacher: "auto" that no recipe has resolved is none."""
+        """Return whether there is a teacher."""
         return self.network not in (None, "auto")
 
     @model_validator(mode="before")
     @classmethod
     def _take_a_name(cls, values: Any) -> Any:
-        """Read `teacher=NETWORK` as `teacher.network=NETWORK`."""
         return {"network": values} if values is None or isinstance(values, str) else values
 
     @field_validator("network")
     @classmethod
     def _make_path_absolute(cls, network: str | None) -> str | None:
-        """Return an absolute path for what lies on this machine, so that a run can be resumed from another folder."""
         is_path = network not in (None, "auto") and expand_home(network).exists()
         return str(make_absolute(network)) if network is not None and is_path else network
 
@@ -201,12 +191,11 @@ _LINEAR_HEAD = "model.pose_head=linear is bound to one size of image"
 class SelfSupervisedConfig(RecipeConfig):
     """Networks of depth and motion, and a loss that needs no labels.
 
-    backbone_lr_factor: learning rate of the depth network's backbone over `optimizer.lr`; null = 0.1 where published
-        weights predict depth already (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), else 1.
-    depth_from_step: updates before which the depth network stays as it is. "auto": 0, but where published weights
-        predict depth and the motion of one camera is learned, so that the motion is found with their depth first: a
-        quarter of the steps, at most 100.
-    teacher: network whose depth is a label beside the loss; `teacher=NETWORK` for short.
+    backbone_lr_factor: learning rate of the depth network's backbone over `optimizer.lr`; null: 0.1 if published
+        weights predict depth already (MiDaS, arXiv 1907.01341), else 1.
+    depth_from_step: updates before which the depth network stays as it is. "auto": a quarter of the steps, at most 100,
+        if published weights predict depth and the motion of one camera is learned; else 0.
+    teacher: network whose depth is a label in addition to the loss; `teacher=NETWORK` for short.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)
@@ -227,7 +216,6 @@ class SelfSupervisedConfig(RecipeConfig):
     @model_validator(mode="before")
     @classmethod
     def _train_one_epoch_if_sequential(cls, values: Any) -> Any:
-        """Set `training.max_epochs` to 1 if data sets train one after another: each has its own epochs."""
         if not isinstance(values, Mapping):
             return values
         data, training = values.get("data") or {}, values.get("training") or {}
@@ -261,10 +249,7 @@ class SelfSupervisedConfig(RecipeConfig):
         return self
 
     def _list_mistakes(self, key: str, data_set: DatasetConfig) -> Iterator[str]:
-        """Yield the mistakes of one data set that networks and loss cannot train on.
-
-        key: prefix of its configuration keys.
-        """
+        """Yield what networks and loss cannot train on in one data set. key: prefix of its keys."""
         if not data_set.offsets and data_set.stereo is False:
             yield f"{key}.offsets is empty and {key}.stereo is false: no source is left to compare an image with"
         crop = data_set.augmentation.crop

@@ -58,17 +58,17 @@ ALIGNMENTS = {
     DepthScale.AFFINE_INVERSE: "scale and shift fitted",
     DepthScale.AFFINE_DEPTH: "scale and shift of depth fitted",
 }
-"""Alignment of depth to the truth in validations (`evaluation.validation_metrics`), as it is printed."""
+"""Alignment of depth to the truth in validations, as it is printed."""
 
 
 BACKBONE_LR_FACTOR = 0.1
-"""Default for a backbone whose weights predict depth: 1e-5 beside the decoder's 1e-4 (DPT, section 4)."""
+"""Default for a backbone whose weights predict depth (DPT, section 4: 1e-5 and 1e-4)."""
 
 STARTED_IMAGES = 16
-"""Number of training images whose median output sets the scale of published weights, evenly spaced."""
+"""Training images whose median output sets the scale of published weights."""
 
 START_FAR = 20.0
-"""Ratio of the farthest depth to the initial one, to which an output of 0 is set: it needs a gradient."""
+"""Ratio of the farthest depth to the initial one, for an output of 0, which needs a gradient."""
 
 
 class DepthRecipe(
@@ -78,18 +78,18 @@ class DepthRecipe(
     """Learns from frames of recordings, with or without source frames (`data.offsets=[]`); predicts depth of an image.
 
     A recipe defines its `depth_scale`. If its `model` is a `DepthNetwork` or a `DepthPoseNet`, that predicts; else it
-    defines `inverse_depth`. Focal length correction and predictor are shared.
+    defines `inverse_depth`.
 
     Args:
         config: with every "auto" resolved. `data.height` and `data.width` are the size of the network's images,
-            `data.crop` the part of each image that the network gets; predictions have the same crop.
+            `data.crop` the part of each image that the network gets.
     """
 
     training_camera: TrainedCamera | None = None
-    """The camera of the images that trained, for `run.json`; None where they have several cameras."""
+    """The camera of the images that trained; None if there are several."""
 
     focal: Tensor
-    """() fx / width of the cameras that trained, with several data sets (n,) one for each; 0 before training."""
+    """() fx / width of the cameras that trained, (n,) with several data sets; 0 before training."""
 
     def __init__(self, config: VideoConfigT) -> None:
         super().__init__(config)
@@ -102,7 +102,7 @@ class DepthRecipe(
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of its depth: metres, or less. Report, predictions and protocols use it."""
+        """Return the scale of its depth: metres, or less."""
         raise NotImplementedError(f"{type(self).__name__} defines no depth_scale")
 
     def inverse_depth(self, image: Tensor, camera: Camera | None = None) -> Tensor:
@@ -112,10 +112,7 @@ class DepthRecipe(
         return self.maps(image, camera).inverse_depth
 
     def maps(self, image: Tensor, camera: Camera | None = None) -> PredictedMaps:
-        """Predict all output maps of images (B, 3, H, W) in one pass.
-
-        camera: of the images, for networks that use it.
-        """
+        """Predict all output maps of images (B, 3, H, W). camera: of the images, for networks that use it."""
         if self.depth_network is None:
             return PredictedMaps(self.inverse_depth(image))
         left, _, log_uncertainty = self.depth_network(image, camera)
@@ -123,19 +120,12 @@ class DepthRecipe(
         return PredictedMaps(left[0], None, log_uncertainty[0] if log_uncertainty and is_trained else None)
 
     def T_next_now(self, now: Tensor, following: Tensor) -> Tensor | None:
-        """Predict motion between neighbors in time: (B, 3, H, W) twice to (B, 4, 4), in the unit of depth.
-
-        Returns None if motion was not trained.
-        """
+        """Predict motion between neighbors in time: (B, 3, H, W) twice to (B, 4, 4); None if not trained."""
         motion = None if self.depth_pose_net is None else self.depth_pose_net.motion(now, following)
         return None if motion is None else motion.T_later_earlier
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ConfigError if the networks do not support this image size.
-
-        Any size that suits the depth network and a pose encoder is supported; with a linear pose head, and for a recipe
-        without a `DepthNetwork`, only the training size.
-        """
+        """Raise ConfigError if the networks do not support this image size."""
         net, network = self.depth_pose_net, self.depth_network
         is_fixed = network is None or (net is not None and net.pose is not None and net.config.pose_head == "linear")
         if is_fixed and (height, width) != (self.height, self.width):
@@ -179,7 +169,7 @@ class DepthRecipe(
 
     @property
     def backbone_lr_factor(self) -> float:
-        """Return the learning rate of the depth network's backbone over that of its head."""
+        """Return the learning rate of the depth network's backbone over its head's."""
         factor = getattr(self.config, "backbone_lr_factor", None)
         if factor is not None:
             return float(factor)
@@ -192,12 +182,12 @@ class DepthRecipe(
 
     @property
     def has_start(self) -> bool:
-        """Return whether its weights are those of another training (`start_from`)."""
+        """Return whether it starts from another training (`start_from`)."""
         return getattr(self.config, "start_from", None) is not None
 
     @property
     def starts_from_published_depth(self) -> bool:
-        """Return whether published weights predict depth before the first step; also where the training is resumed."""
+        """Return whether published weights predict depth before the first step of the training."""
         network = self.depth_network
         if network is None:
             return False
@@ -213,14 +203,11 @@ class DepthRecipe(
 
     @property
     def holds_depth(self) -> bool:
-        """Return whether depth needs no gradient in this step. Several processes expect one all the same."""
+        """Return whether depth needs no gradient in this step. Several processes expect one."""
         return self.global_step < self.depth_from_step and not torch.distributed.is_initialized()
 
     def parameter_groups(self) -> optim.Groups:
-        """Return groups of parameters: all at `optimizer.lr`, but the depth network's backbone at a share of it.
-
-        Biases and normalization layers have no weight decay. The depth network may wait, see `depth_from_step`.
-        """
+        """Return groups of parameters; the depth network's backbone has a share of `optimizer.lr`."""
         network, factor, held = self.depth_network, self.backbone_lr_factor, self.depth_from_step
         if network is None or (factor == 1 and not held):
             return super().parameter_groups()
@@ -269,7 +256,7 @@ class DepthRecipe(
 
     @property
     def run_metadata(self) -> RecipeFacts:
-        """Return its depth scale, which the report shows even without scores, its network, and the one camera of it."""
+        """Return its depth scale, the licence of its network, and the one camera that trained."""
         network = self.depth_network
         licence = None if network is None else network.licence or None
         return RecipeFacts(depth_scale=str(self.depth_scale), camera=self.training_camera, licence=licence)
@@ -278,7 +265,7 @@ class DepthRecipe(
     def start_at_initial_depth(self, data: VideoDataT) -> None:
         """Scale published weights that predict no metres: the median depth is `init_depth_m`.
 
-        Inverse depth up to scale and shift gets a shift too; depth up to scale keeps its ratios.
+        Inverse depth up to scale and shift gets a shift too.
         """
         network = self.depth_network
         if not isinstance(network, AffineDepthNetwork) or not network.predicts_depth_at_start:
@@ -313,10 +300,7 @@ class DepthRecipe(
 
     @torch.no_grad()
     def images(self, batch: Batch[VideoInputsT, VideoTargetsT], report: LossReport) -> Mapping[str, NDArray[np.uint8]]:
-        """Draw the first sample: input and predicted maps, with the depths of the scale.
-
-        Uncertainty has the colors of residuals.
-        """
+        """Draw the first sample: input and predicted maps, with the depths of the scale."""
         was_training = self.training
         maps = self.eval().maps(batch.inputs.image[:1])
         self.train(was_training)
@@ -337,7 +321,7 @@ class DepthRecipe(
 
 
 def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None:
-    """Return K and size (height, width) of the left images of all recordings; None where they differ."""
+    """Return K and size (height, width) of the left images of all recordings; None if they differ."""
     cameras = []
     for recording in recordings:
         whole = recording
@@ -356,13 +340,13 @@ def _find_common_camera(recordings: Sequence[Recording]) -> TrainedCamera | None
 
 
 class DepthPredictor:
-    """A trained DepthRecipe for evaluation. Runs on a GPU if there is one.
+    """A trained DepthRecipe for evaluation, on a GPU if there is one.
 
     With another focal length than the training's, inverse depth is scaled by the ratio of focal lengths
-    (`TrainingLens`). That ratio scales the image motion of rotations but not of translations, so the pose network is
-    not used then.
+    (`TrainingLens`).
+    The pose network is not used then: the ratio scales the image motion of rotations, but not of translations.
 
-    precision: "bf16" runs the networks under torch's autocast; what they predict is float32 all the same.
+    precision: "bf16" runs the networks under autocast; the maps are float32.
     flip: whether maps are averaged with those of the mirrored image (`average_mirrored`).
     """
 
@@ -410,7 +394,7 @@ class DepthPredictor:
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
         """Predict motion, (B, 3, H, W) twice to (B, 4, 4), translation in the unit of depth.
 
-        Returns None if motion was not trained, or the focal length is another than in training.
+        Returns None if motion was not trained, or the focal length differs from the training's.
         """
         for lens in (camera, next_camera):  # the pose network takes no camera
             if (self.lens.ratio(lens.K.cpu().numpy(), lens.height, lens.width) != 1).any():
@@ -426,10 +410,7 @@ class DepthPredictor:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _focal_ratio(self, camera: Camera, image: Tensor) -> Tensor:
-        """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 within the tolerance.
-
-        Also 1 where the network uses the camera itself.
-        """
+        """Return (..., 1, 1, 1): this camera's focal length over the training's; 1 if the network uses the camera."""
         network = self.recipe.depth_network
         if network is not None and network.uses_camera:
             return torch.ones(1, 1, 1, 1).to(image)
@@ -442,11 +423,10 @@ def average_mirrored(
 ) -> PredictedMaps:
     """Return the mean of the maps of images and of the mirrored maps of the mirrored images.
 
-    The result of a mirrored image is the mirrored result. The right view's inverse depth stays as it is: in a mirrored
-    image the other camera of the rig is on the other side.
+    The right view's inverse depth stays: in a mirrored image the other camera of the rig is on the other side.
 
     Source: post-processing of Godard et al., "Unsupervised Monocular Depth Estimation with Left-Right Consistency",
-    CVPR 2017, section 3.3, without its weights at the edges, which are for occlusions of stereo.
+    CVPR 2017, section 3.3, without its weights at the edges.
     """
     maps, mirrored = predict(image, camera), predict(*mirror(image, camera))
     inverse_depth = (maps.inverse_depth + mirrored.inverse_depth.flip(-1)) / 2
@@ -459,7 +439,7 @@ def average_mirrored(
 def choose_flip(predictor: Predictor, flip: bool) -> Predictor:
     """Let a predictor average its maps with those of mirrored images, or not; return it.
 
-    Raises ConfigError where it is to, and is of another class than `DepthPredictor`, or replaces its `maps`.
+    Raises ConfigError for a predictor that cannot.
     """
     if isinstance(predictor, DepthPredictor) and type(predictor).maps is DepthPredictor.maps:
         predictor.flip = flip

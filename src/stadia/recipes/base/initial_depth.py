@@ -1,8 +1,7 @@
 """Choose the depth at which a training starts: the given one, or the median of the matches of some stereo pairs.
 
-The photometric loss finds a match only near its start. A start that is much too near is never left, one that is much
-too far is left late (docs/results/initial-depth.md). So a start out of reach of the matches is moved to them, in one
-line.
+The photometric loss finds a match only near its start (docs/results/initial-depth.md). So a start out of reach of the
+matches is moved to them.
 """
 
 from __future__ import annotations
@@ -25,17 +24,15 @@ QUICK_PAIRS = 2  # stereo pairs that clear most given starts; all are matched on
 MIN_MATCHES = 30  # matches that give a median
 
 RANGE_PERCENTILES = 2.0, 75.0
-"""Of the matches: what counts as nearest and farthest. Far matches are uncertain, and less than a pixel apart."""
+"""Nearest and farthest matches: the far ones are uncertain."""
 
 
 def resolve_initial_depth(
     config: DepthNetworkConfig, stereo: Sequence[Recording], console: Console
 ) -> DepthNetworkConfig:
-    """Return the configuration with a number for `init_depth_m`; print it in one line unless it is the given one.
+    """Return the configuration with a number for `init_depth_m`; print it unless it is the given one.
 
-    Args:
-        config: a number is kept within reach of the matches, or where these are too few to judge.
-        stereo: recordings whose stereo pairs train; none for one camera, which has no scale.
+    stereo: recordings whose stereo pairs train; none for one camera, which has no scale.
     """
     given = config.init_depth_m
     if given != "auto" and (not stereo or not _is_out_of_reach(given, measure_match_depth(stereo, QUICK_PAIRS))):
@@ -67,8 +64,7 @@ def _is_out_of_reach(start_m: float, matches: MatchDepth) -> bool:
 def _fit_to_matches(config: DepthNetworkConfig, matches: MatchDepth) -> DepthNetworkConfig:
     """Return the configuration that starts at the median of the matches, with a range that holds them.
 
-    The default range is replaced where it does not hold them, by the same range in units of the initial depth. A range
-    that was given is kept; a median outside of it starts at its nearer end (finding M03 reports the range).
+    Only the default range is replaced. A median outside of the given range is moved into it.
     """
     start_m = _round(matches.median_m)
     if config.depth_range_m is None or config.starts_in_metres:
@@ -93,10 +89,7 @@ def _round(depth_m: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MatchDepth:
-    """Depth of matches by the rig.
-
-    depth_m: (M,) metres, of the points with a clear disparity.  pairs: stereo pairs that were matched.
-    """
+    """Depth of matches by the rig. depth_m: (M,) metres.  pairs: stereo pairs that were matched."""
 
     depth_m: Array
     pairs: int
@@ -123,10 +116,7 @@ class MatchDepth:
 
 
 def measure_match_depth(recordings: Sequence[Recording], max_pairs: int = PAIRS) -> MatchDepth:
-    """Match the stereo pairs of some recordings, and triangulate.
-
-    Returns: the depth of all matches; empty without a stereo pair.
-    """
+    """Match some stereo pairs, and triangulate. Empty without a stereo pair."""
     surveys = [survey for survey in map(RecordingSurvey, recordings) if survey.stereo]
     chosen = [surveys[i] for i in _spread(len(surveys), max_pairs)]
     depths, pairs = [np.zeros(0)], 0
@@ -139,6 +129,5 @@ def measure_match_depth(recordings: Sequence[Recording], max_pairs: int = PAIRS)
 
 
 def _spread(count: int, wanted: int) -> list[int]:
-    """Return at most `wanted` indices of `count`, each in the middle of its share."""
     wanted = min(wanted, count)
     return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]

@@ -1,4 +1,4 @@
-"""Open what a command calls a network: a checkpoint or a run, or a published or own network that no run trained."""
+"""Open what a command calls a network: a checkpoint, a run, or a published or own network."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def describe_recipe(recipe: NetworkRecipe) -> dict[str, Any]:
 
 
 def load_network_recipe(checkpoint: Checkpoint) -> NetworkRecipe:
-    """Return the recipe of an imported network. Raises CheckpointError where it does not fit."""
+    """Return the recipe of an imported network. Raises CheckpointError if it does not fit."""
     values: Mapping[str, Any] = checkpoint.header.config
     try:
         config = DepthModelConfig.model_validate({**values["model"], "pretrained": False})
@@ -92,7 +92,7 @@ def load_network_recipe(checkpoint: Checkpoint) -> NetworkRecipe:
 
 
 DEFAULT_SIZE = (480, 640)
-"""(height, width) of the image that sizes a network where no input does: `stadia export`."""
+"""(height, width) of the image that sizes a network without an input."""
 
 FindSize = Callable[[], tuple[int, int]]
 """Returns (height, width) of the images of an input."""
@@ -100,10 +100,7 @@ FindSize = Callable[[], tuple[int, int]]
 
 @dataclass(frozen=True)
 class NetworkCheckpoint(Checkpoint):
-    """A network that no run trained, where commands take a checkpoint.
-
-    recipe: that predicts by it.
-    """
+    """A network that no run trained, where commands take a checkpoint. recipe: predicts by it."""
 
     recipe: NetworkRecipe
 
@@ -121,7 +118,7 @@ class NetworkCheckpoint(Checkpoint):
 
     @property
     def run_folder(self) -> Path:
-        """Return a folder that never exists: no run trained it."""
+        """Return a folder that never exists."""
         return self.path / "no-run"
 
     @property
@@ -150,7 +147,7 @@ def open_network_checkpoint(
         find_size: returns (height, width) of the images, which size a network without a run.
         settings: its keys, `network.KEY=VALUE`.
 
-    Raises CheckpointError and ConfigError for what is none of these.
+    Raises CheckpointError and ConfigError.
     """
     text = str(network)
     if not is_network_name(text):
@@ -171,7 +168,7 @@ def open_network_checkpoint(
 def make_network_checkpoint(
     name: str, config: DepthModelConfig, model: DepthNetwork, size: tuple[int, int]
 ) -> NetworkCheckpoint:
-    """Return a network without a run for images of a size (height, width). Raises ConfigError for a wrong one."""
+    """Return a network without a run for images of a size (height, width). Raises ConfigError."""
     height, width = model.image_size(*size)
     check_depth_network(config, [(height, width)])
     recipe = make_network_recipe(config, model, (height, width))
@@ -189,14 +186,14 @@ def configure_network(name: str, settings: Sequence[str] = ()) -> DepthModelConf
 
 
 def describe_network(checkpoint: Checkpoint) -> str:
-    """Return the line about the licence of a network's weights; "" where none is known."""
+    """Return the line about the licence of a network's weights."""
     return describe_licence(checkpoint.recipe.model.licence) if isinstance(checkpoint, NetworkCheckpoint) else ""
 
 
 def describe_import(source: Path, kind: str) -> dict[str, Any]:
     """Return `model.network` for published files of another program.
 
-    Raises ConfigError for another kind, CheckpointError for files that are missing or damaged.
+    Raises ConfigError for another kind, CheckpointError for missing or damaged files.
     """
     if kind not in IMPORTS:
         fix = f"did you mean '{near}'?" if (near := find_nearest_name(kind, list(IMPORTS))) else "choose one of them"
@@ -213,11 +210,11 @@ def describe_import(source: Path, kind: str) -> dict[str, Any]:
 
 
 IMPORTS = ("monodepth2", "dpt", "midas")
-"""Programs whose published files are imported: midas is MiDaS 2.1, and MiDaS 3, whose files are those of DPT."""
+"""Programs whose published files are imported; midas is MiDaS 2.1, and MiDaS 3 by files of DPT."""
 
 
 def import_network(source: Path, kind: str, out: Path, settings: Sequence[str] = ()) -> NetworkRecipe:
-    """Write published files of another program as a checkpoint of stadia, mapped whole; return its recipe.
+    """Write published files of another program as a checkpoint of stadia; return its recipe.
 
     Raises CheckpointError with the names of weights that are missing, left over or of another shape.
     """

@@ -67,14 +67,13 @@ def check_networks(config: SelfSupervisedConfig) -> None:
 
 MAX_HELD_STEPS = 100
 HELD_SHARE = 0.25
-"""Updates in which the motion is found with the depth of the start, at most; and at most this share of all."""
+"""Updates in which the motion is found with the depth of the start: at most so many, and this share of all."""
 
 
 def find_depth_start(config: SelfSupervisedConfig, *, starts_from_depth: bool, last_step: int) -> int:
     """Return `depth_from_step` with "auto" resolved: the updates before which the depth network stays as it is.
 
-    A pose network without a motion yet would spoil the depth of the start (docs/results/mono.md). A rig or a map
-    gives the motion from the first step on.
+    A pose network without a motion yet would spoil the depth of the start (docs/results/mono.md).
     """
     if config.depth_from_step != "auto":
         return config.depth_from_step
@@ -100,9 +99,8 @@ class ViewSynthesis:
     It has no weights: a recipe passes the prediction of its networks, and registers `gate`, which has buffers.
 
     Args:
-        config: with `data.stereo` resolved to true or false.
-        has_known_motion: the recorded motion (of a map) takes the place of the predicted one where it is known, and
-            trains the pose network.
+        config: with `data.stereo` resolved.
+        has_known_motion: the recorded motion (of a map) replaces the predicted one, and trains the pose network.
     """
 
     def __init__(self, config: SelfSupervisedConfig, *, has_known_motion: bool = False) -> None:
@@ -153,7 +151,7 @@ class ViewSynthesis:
         return replace(prediction, T_source_target=T)
 
     def tilt_consistency(self, depth: DepthNetwork, inputs: Inputs, prediction: Prediction, step: int) -> LossReport:
-        """Return the loss "tilt_consistency" of a batch, weighted; the roll is drawn for each step."""
+        """Return the loss "tilt_consistency" of a batch, weighted."""
         weights, camera = self.config.loss, inputs.camera
         roll_deg = float(make_generator(self.config.seed, "tilt", step).uniform(-1, 1)) * weights.tilt_deg
         rolled, _ = roll_images(inputs.image, camera, roll_deg)
@@ -177,7 +175,7 @@ class ViewSynthesis:
 
     @torch.no_grad()
     def loss_cases(self, source_names: Sequence[str], end: int) -> Mapping[str, LossCase]:
-        """Return the loss as at step `end`, on a synthetic plane seen by these sources.
+        """Return the loss at step `end`, on a synthetic plane seen by these sources.
 
         With a stereo pair and neighbors in time, also the loss of the neighbors alone.
         """
@@ -217,15 +215,14 @@ class ViewSynthesis:
     def score(
         self, batch: Batch[Inputs, VideoTargetsT], predicted: Prediction, step: int, end: int, depth_scale: DepthScale
     ) -> dict[str, Tensor | float]:
-        """Return scores of a batch: `residual` and `residual_unwarped` at the finest scale, and depth scores.
+        """Return scores of a batch: `residual`, `residual_unwarped` (identity reprojection), and depth scores.
 
-        `residual_unwarped` is the identity reprojection: no depth, no motion. With ground truth: `abs_rel`, `rmse`,
-        `d1`, median-scaled unless in metres. Uncertainty and brightness do not enter the residual, which they
-        could lower alone, so trainings with and without them compare. The quality of the uncertainty is scored once it
-        is trained: against the residual that trains it (with brightness), and against depth errors.
+        With ground truth: `abs_rel`, `rmse`, `d1`, median-scaled unless in metres. Uncertainty and brightness do not
+            enter the
+        residual, which they could lower alone. A trained uncertainty is scored against the residual and against depth
+        errors.
 
         Args:
-            predicted: of the batch.
             step: updates made.
             end: last step of the training, so that all validations compare the same sources.
             depth_scale: scale that depth is scored with.
@@ -253,21 +250,18 @@ class ViewSynthesis:
         return scores
 
     def _add_residuals(self, meta: Sequence[Meta], report: LossReport) -> None:
-        """Keep the unmasked residual of a batch, and that of its unwarped images."""
         unwarped = report.maps["unwarped"].mean() + RATIO_EPS
         warped = report.logged["warped_over_unwarped"] * unwarped
         self.residuals.add(tuple(meta), {"warped": warped, "unwarped": unwarped})
 
     def summary(self) -> dict[str, float]:
-        """Return the scores of the whole validation: `residual_ratios` and `motion_scores`. Called by all processes."""
+        """Return the scores of the whole validation. Called by all processes."""
         return self.residual_ratios() | self.motion_scores()
 
     def residual_ratios(self) -> dict[str, float]:
-        """Return `warped_over_unwarped`, the residual without auto-mask over the unwarped one, of all processes.
+        """Return `warped_over_unwarped`, the residual without auto-mask over the unwarped one.
 
-        The masked one falls even where depth is constant. Both are means over the samples of the validation: the mean
-        of ratios would follow single pairs of equal images, whose ratio may be 1000. With several data sets also
-        `NAME/warped_over_unwarped`.
+        Both are means over the samples of the validation: the mean of ratios would follow single pairs of equal images.
         """
         means, (over, under) = self.residuals.means(), ("warped", "unwarped")
         names = [name.removesuffix(under) for name in means if name.rpartition("/")[2] == under]
@@ -276,8 +270,7 @@ class ViewSynthesis:
     def motion_scores(self) -> dict[str, float]:
         """Return slope and correlation of predicted over true motion by axis, if poses are known.
 
-        With several data sets also `NAME/motion_scale`, the factor from predicted to true motion. If these factors
-        differ, so does the unit of depth.
+        With several data sets also `NAME/motion_scale`, the factor from predicted to true motion.
         """
         self.epoch_motions = self.motions.collect()
         scales = {f"{name}/motion_scale": scale for name, scale in self.motions.scales().items()}
@@ -291,7 +284,7 @@ class ViewSynthesis:
     def draw_sources(
         self, model: DepthPoseNet, batch: Batch[Inputs, VideoTargetsT], report: LossReport
     ) -> dict[str, NDArray[np.uint8]]:
-        """Draw the first sample: each scale, each warped source, residual, the best source of each pixel, and masks."""
+        """Draw the first sample: scales, warped sources, residual, the best source of each pixel, masks."""
         source_names, targets = batch.source_names, batch.targets
         was_training = model.training
         prediction = model.eval()(batch)
@@ -330,7 +323,7 @@ class ViewSynthesis:
 
 
 MOTION_WEIGHT = 0.02
-"""Weight of the pose network's error against the map. It shares no weights with depth, but the clip of the gradient."""
+"""Weight of the pose network's error against the map."""
 
 
 def add_motion_term(
@@ -338,9 +331,9 @@ def add_motion_term(
 ) -> LossReport:
     """Return the report with the term "motion_of_map", which teaches the pose network the motion of a map.
 
-    The error is the parallax that a wrong motion makes at the median depth of the points, over that of the motion.
+    The error is the parallax of a wrong motion at the median depth of the points, over the parallax of the motion.
 
-    T_predicted, T_known: (B, N, 4, 4), the latter NaN where unknown.  depth: that of the points, in their unit.
+    T_predicted, T_known: (B, N, 4, 4), the latter NaN if unknown.  depth: of the points, in their unit.
     """
     known = T_known.isfinite().all(-1).all(-1)
     true = torch.where(known[..., None, None], T_known.to(T_predicted.dtype), T_predicted.detach())
@@ -356,10 +349,10 @@ def add_motion_term(
 # -- scalars of depth, motion, brightness, uncertainty and the auto-mask that each training step logs
 
 PIXEL_STRIDE = 8
-"""Every n-th pixel along each axis, since medians sort the pixels at each step."""
+"""Every n-th pixel along each axis is used, since medians sort the pixels."""
 
 BOUND_TOLERANCE = 0.05
-"""Relative distance to a bound within which depth counts as at the bound."""
+"""Relative distance to a bound within which depth is at the bound."""
 
 QUANTILE_PERCENTS = (10, 50, 90)
 
@@ -367,10 +360,7 @@ QUANTILE_PERCENTS = (10, 50, 90)
 def min_reprojection_stats(
     winner: Tensor, source_names: Sequence[str], depth_sources: Sequence[int]
 ) -> dict[str, Tensor]:
-    """Return statistics of the minimum reprojection: `auto_masked`, `outside` and `explained_by/SOURCE`.
-
-    `outside` is the share of pixels that no source shows. `explained_by/SOURCE` is the share of unmasked pixels that
-    each source that trains depth explains.
+    """Return `auto_masked`, `outside` (pixels that no source shows) and `explained_by/SOURCE`, as shares.
 
     winner: (B, 1, H, W) int, of `LossReport.maps`.
     depth_sources: indices of the sources that train depth (`SelfSupervisedLoss.split_sources`).
@@ -385,10 +375,10 @@ def min_reprojection_stats(
 
 
 def depth_stats(inverse_depth: Tensor, depth_range_m: tuple[Tensor, Tensor] | None) -> dict[str, Tensor]:
-    """Return statistics of depth: `depth/median`, `depth/spread`, `depth/at_nearest`, `depth/at_farthest`.
+    """Return `depth/median`, `depth/spread`, `depth/at_nearest`, `depth/at_farthest`.
 
-    `depth/spread` is the standard deviation of inverse depth over its mean, median of the batch. The last two are
-    shares of pixels within BOUND_TOLERANCE of the bounds of the network, where it has some.
+    `depth/spread` is the standard deviation of inverse depth over its mean. The last two are shares of pixels at the
+    bounds.
 
     inverse_depth: (B, 1, H, W) in 1/m.  depth_range_m: of `find_depth_range`.
     """
@@ -407,8 +397,8 @@ def depth_stats(inverse_depth: Tensor, depth_range_m: tuple[Tensor, Tensor] | No
 def motion_stats(T_source_target: Tensor, source_names: Sequence[str], depth: Tensor) -> dict[str, Tensor]:
     """Return motion statistics of each source in time, medians of the batch.
 
-    `motion/over_depth/SOURCE`: length of the translation over the median depth. `motion/turn_deg/SOURCE`: rotation
-        angle.
+    `motion/over_depth/SOURCE`: length of the translation over the median depth.
+    `motion/turn_deg/SOURCE`: rotation angle.
     `motion/same_side`: mean cosine between the translations to a source before and one after; -1 on a straight path.
 
     T_source_target: (B, N, 4, 4).
@@ -433,9 +423,7 @@ def motion_stats(T_source_target: Tensor, source_names: Sequence[str], depth: Te
 
 
 def brightness_and_uncertainty_stats(prediction: Prediction, source_names: Sequence[str]) -> dict[str, Tensor]:
-    """Return, if predicted, `gain/SOURCE` and `offset/SOURCE`, means of the batch, and `log_uncertainty/pN`,
-    percentiles.
-    """
+    """Return `gain/SOURCE` and `offset/SOURCE`, means of the batch, and `log_uncertainty/pN`, percentiles."""
     stats: dict[str, Tensor] = {}
     if prediction.brightness is not None:
         for name, (gain, offset) in zip(source_names, prediction.brightness.detach().mean(dim=0), strict=True):
@@ -449,7 +437,7 @@ def brightness_and_uncertainty_stats(prediction: Prediction, source_names: Seque
 
 
 def check_metric_labels(loss: SelfSupervisedLossConfig, data: VideoData) -> None:
-    """Raise DataError where `loss.speed` or `loss.sparse_depth` would take another unit of the data for metres."""
+    """Raise DataError if `loss.speed` or `loss.sparse_depth` would take another unit of the data for metres."""
     if not (loss.speed or loss.sparse_depth):
         return
     for data_set in data.data_sets.values():

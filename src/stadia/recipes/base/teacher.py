@@ -1,4 +1,4 @@
-"""A teacher: a network whose depth is a label beside a recipe's own loss."""
+"""A teacher: a network whose depth is a label in addition to a recipe's own loss."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from stadia.recipes.base.depth_recipe import DepthPredictor
 from stadia.recipes.base.network_checkpoint import describe_network, open_network_checkpoint
 
 FindResidual = Callable[[Tensor], Tensor]
-"""Returns the photometric residual (B, 1, H, W) of inverse depth (B, 1, H, W), by the motions of the prediction."""
+"""Returns the photometric residual (B, 1, H, W) of inverse depth (B, 1, H, W)."""
 
 
 def open_teacher(config: TeacherConfig, height: int, width: int) -> tuple[DepthPredictor, str]:
     """Return the predictor of a teacher, and the line about its licence.
 
-    Raises ConfigError for one without depth whose ratios or order are known, and for one of a crop.
+    Raises ConfigError for depth up to scale and shift, and for a network of cropped images.
     """
     name = str(config.network)
     opened = open_network_checkpoint(name, lambda: (height, width), config.settings)
@@ -46,10 +46,7 @@ ConfigT = TypeVar("ConfigT", bound=SelfSupervisedConfig)
 
 
 def choose_teacher(config: ConfigT) -> ConfigT:
-    """Return the configuration with "auto" of `teacher` resolved: `base` teaches depth of one camera that starts there.
-
-    config: with `data.stereo` resolved.
-    """
+    """Return the configuration with "auto" of `teacher` resolved. config: with `data.stereo` resolved."""
     is_mono = len(config.data.mono) == len(config.data.sets)
     is_taught = is_mono and config.model.pretrained and config.model.network.name == "base" and not config.start_from
     teacher = config.teacher.model_copy(update={"network": "base" if is_taught else None})
@@ -66,10 +63,7 @@ def check_teacher(config: TeacherConfig, height: int, width: int, console: Conso
 
 
 class TeacherTerm:
-    """Add the difference from a teacher's depth to the loss of a batch. The teacher is opened at the first batch.
-
-    It is no module: checkpoints do not hold the teacher, and predictions do not need it.
-    """
+    """Add the difference from a teacher's depth to the loss of a batch. Checkpoints do not hold the teacher."""
 
     def __init__(self, config: TeacherConfig) -> None:
         self.config = config
@@ -111,12 +105,12 @@ class TeacherTerm:
         """Return the loss of a batch with the term "teacher".
 
         Args:
-            report: of the recipe's own loss; its map "residual" is compared where `find_residual` is given.
+            report: of the recipe's own loss.
             inverse_depth: (B, 1, H, W) of the student.
             batch: with the images as recorded.
             student_scale: of the recipe's depth.
             step, last_step: updates made, and those of the whole training.
-            find_residual: the teacher's depth does not count where its residual is larger than the student's.
+            find_residual: the teacher's depth does not count at pixels where its residual is larger than the student's.
         """
         if not self.config.is_used:
             return report

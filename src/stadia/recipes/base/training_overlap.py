@@ -27,12 +27,9 @@ POSE_FREQUENCIES = (2.0, 3.0, 5.0, 7.0)
 
 
 def describe_split(split: TrainValSplit, *, trains_depth: bool) -> dict[str, object]:
-    """Return the facts of the recordings and frames of a split.
+    """Return the facts of the recordings and frames of a split, for `TrainingOverlap`.
 
-    trains_depth: whether training reads depth; validation does wherever there is any.
-
-    For `TrainingOverlap` they hold the training frames by number, by file content and by the content of their video,
-    and their sessions (drives).
+    trains_depth: whether training reads depth.
     """
     every = unique_recordings([*split.train, *split.val])
     images: dict[str, list[str]] = {}
@@ -81,13 +78,12 @@ def describe_depth(frames: Sequence[TargetFrames]) -> dict[str, str | None]:
 
 
 def _describe_frames(frames: Sequence[TargetFrames]) -> dict[str, list[list[int]]]:
-    """Return blocks of the frames' own numbers by recording name."""
     recordings = {recording.name: recording for recording in unique_recordings(frames)}
     return {name: index_spans(map(recordings[name].number, indices)) for name, indices in frame_indices(frames).items()}
 
 
 def index_spans(numbers: Iterable[int]) -> list[list[int]]:
-    """Return ascending numbers as [start, stop) blocks, as run.json stores them."""
+    """Return ascending numbers as [start, stop) blocks."""
     blocks = (list(block) for _, block in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]))
     return [[block[0][1], block[-1][1] + 1] for block in blocks]
 
@@ -118,7 +114,7 @@ IMAGES = ScoredUnits("images", "scenes", "scenes")
 class TrainedInput:
     """What trained of the input of a prediction.
 
-    names: of the frames of the input that trained; None where that is not known.
+    names: of the frames of the input that trained; None if unknown.
     is_of_training: whether these, or others of their recording, video or session, trained.
     overlap: with the recording that was predicted; None for a video file or an image.
     """
@@ -137,7 +133,7 @@ class TrainingOverlap:
     copies: those of them that trained under another name, in another recording, or of another camera.
     sessions: by recording name, the session (drive) that trained with this or another frame of it.
     words: nouns for notes.
-    reason: why the training, or a part of it, cannot be compared; empty where all is compared, or without a record.
+    reason: why the training, or a part of it, cannot be compared; "" if all is compared.
     """
 
     is_known: bool
@@ -151,9 +147,8 @@ class TrainingOverlap:
     def find(cls, run: Path, recordings: Sequence[Recording], indices: Indices | None = None) -> TrainingOverlap:
         """Return the overlap with the training recorded in run.json (`describe_split`).
 
-        A frame matches by its recording's fingerprint and its number, by the content of its file, or by that of its
-        video and its number there. Frames of a video and image files cannot be compared: then it is not known. A record
-        that cannot be read counts as none. `reason` holds what could not be compared.
+        A frame matches by its recording's fingerprint and its number, by the content of its file, or by its video's
+        content and its number. Frames of a video and image files cannot be compared.
 
         indices: frames to check; default: all.
         """
@@ -196,8 +191,7 @@ class TrainingOverlap:
             recording: of a data set; None for a video file or an image.
             indices: of its frames that are predicted.
             video_hash: of a video file, else "".
-            names: of the frames that are predicted; empty where their number is not known: then the result has the
-                names of all frames of the video that trained.
+            names: of the frames that are predicted; empty: all of the video.
         """
         if recording is not None:
             return cls.find(run, [recording], {recording.name: indices}).find_in_recording(recording)
@@ -219,7 +213,7 @@ class TrainingOverlap:
 
     @classmethod
     def find_files(cls, run: Path, scenes: Mapping[str, Mapping[int, Path]]) -> TrainingOverlap:
-        """Return the overlap for single images: files of each scene by index. They match by content."""
+        """Return the overlap for single images, matched by content: files of each scene by index."""
         try:
             record = _read_record(run)
         except DataError as error:
@@ -246,7 +240,7 @@ class TrainingOverlap:
         return sum(len(set(frames) - self.trained[name]) for name, frames in indices.items() if name in self.sessions)
 
     def left_out(self, indices: Indices, run: Path) -> dict[str, list[int]]:
-        """Return the frames that did not train. Raises DataError if there is none, or no record."""
+        """Return the frames that did not train. Raises DataError without any, or without a record."""
         if not self.is_known:
             found, expected = f"no record of the {self.words.frames} that trained", "a run's run.json with them"
             if self.reason:
@@ -285,7 +279,7 @@ class TrainingOverlap:
 
 
 def note_trained(trained: int | None, total: int) -> str:
-    """Return the sentence for a prediction that uses frames of the training; "" for none, or where it is not known."""
+    """Return the sentence for a prediction that uses frames of the training; "" without any."""
     return f"{trained} of the {total} frames trained this network: unseen images may be worse" if trained else ""
 
 
@@ -293,7 +287,7 @@ def note_trained(trained: int | None, total: int) -> str:
 
 
 class TrainedData(StrictModel):
-    """Facts of run.json about what trained, of a data set and of extra ones. Other keys are ignored.
+    """Facts of run.json about what trained. Other keys are ignored.
 
     fingerprints: of the recordings that trained or validated, by name.
     train_frames, train_videos: [start, stop) blocks of numbers, by recording name and by the content of a video.
@@ -315,7 +309,6 @@ class TrainedData(StrictModel):
 class _Record:
     """What trained, of all data sets.
 
-    has_frames: whether frames of the first data set are recorded.
     recordings, videos: blocks of frame numbers by their recording's fingerprint, and by the content of their video.
     images: contents of image files.
     """
@@ -334,7 +327,7 @@ class _Record:
 
 
 def _read_record(run: Path) -> _Record:
-    """Return what run.json holds; nothing without run.json. Raises DataError for a file of another form."""
+    """Return what run.json holds; nothing without run.json. Raises DataError for a damaged file."""
     stored = read_run_facts(run).data if (run / RUN_FILE).is_file() else {}
     with name_parser_errors(run / RUN_FILE, expected="the facts of a training", fix="restore the file"):
         first = TrainedData.model_validate(stored)
@@ -356,7 +349,6 @@ def _read_record(run: Path) -> _Record:
 
 
 def _collect_blocks(spans: Iterable[tuple[str, Sequence[tuple[int, int]]]]) -> dict[str, list[range]]:
-    """Return [start, stop) spans as ranges, by name; a name may occur several times."""
     blocks: dict[str, list[range]] = {}
     for name, pairs in spans:
         blocks.setdefault(name, []).extend(range(start, stop) for start, stop in pairs)
@@ -364,7 +356,6 @@ def _collect_blocks(spans: Iterable[tuple[str, Sequence[tuple[int, int]]]]) -> d
 
 
 def _name_whole(fingerprint: str) -> str:
-    """Return the fingerprint of the whole recording that an excerpt or a crop is of."""
     return fingerprint.partition("[")[0]
 
 

@@ -37,10 +37,7 @@ BatchT = TypeVar("BatchT", bound=Batch[Any, Any])
 
 @contextmanager
 def report_progress(console: Console, *, log: bool = False) -> Iterator[ReportProgress]:
-    """Yield a function that shows progress bars on a terminal.
-
-    log: print lines if the output is no terminal.
-    """
+    """Yield a function that shows progress bars on a terminal, and with `log` prints lines elsewhere."""
     with make_progress(console, "frames") as bars:
         tasks: dict[str, TaskID] = {}
         printed = time.monotonic()
@@ -138,20 +135,17 @@ class VideoData:
 
 
 STATIC_CAMERA = "D03"
-"""Code of a finding that is a note without neighbors in time: the camera may stand still then."""
+"""Finding that is a note without neighbors in time."""
 
 LITTLE_PARALLAX = "D18"
-"""Code of a finding that is left out without neighbors in time: depth is not learned from parallax then."""
+"""Finding that is left out without neighbors in time."""
 
 MAX_SPARSE_SHARE = 0.35
-"""Maximum labeled share of sparse depth: LiDAR .03 to .05, KITTI improved .16, depth cameras and renderers above .6."""
+"""Maximum labeled share of sparse depth: LiDAR has less, depth cameras and renderers more."""
 
 
 def measure_labeled_share(recording: Recording) -> float:
-    """Return the largest share of labeled pixels in five frames: the first ones of a drive often have none.
-
-    Where these have none, in five of the frames with a file of depth.
-    """
+    """Return the largest share of labeled pixels in five frames, or in five of those with a file of depth."""
 
     def measure(indices: Sequence[int]) -> float:
         chosen = (indices[k] for k in np.linspace(0, len(indices) - 1, 5).astype(int))
@@ -169,7 +163,7 @@ def measure_labeled_share(recording: Recording) -> float:
 def _keep_labeled(
     frames: Sequence[TargetFrames], unlabeled: Sequence[Recording], console: Console
 ) -> list[TargetFrames]:
-    """Return the frames that have ground truth; print how many have none. Raises DataError for unlabeled recordings."""
+    """Return the frames that have ground truth. Raises DataError for unlabeled recordings."""
     if unlabeled:
         names = ", ".join(recording.name for recording in unlabeled[:3])
         raise DataError(
@@ -189,8 +183,8 @@ def _keep_labeled(
 def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, console: Console) -> VideoData:
     """Open the data of a configuration, with a progress bar while images are decoded.
 
-    Validation gets ground truth for scores if there is any; training only with `config.ground_truth_depth`.
-    Raises DataError, ConfigError; ConfigError for several data sets, which `recipes.base.video_data` opens.
+    Validation gets ground truth for scores if there is any; training only with `config.ground_truth_depth`. Raises
+    DataError; ConfigError also for several data sets.
     """
     if isinstance(config, DataConfig) and config.extra_datasets:
         found, expected = f"the data sets {', '.join(config.sets)}", "one, which is what this recipe trains on"
@@ -225,7 +219,7 @@ def open_video(config: DatasetConfig, training: TrainingConfig, *, seed: int, co
 
 @dataclass(frozen=True)
 class MultiVideoData(VideoData):
-    """Several data sets as one. `config` is that of the first data set and holds the others; `split` holds all frames.
+    """Several data sets as one. `config` is the first data set's and holds the others; `split` holds all frames.
 
     parts: each data set by name, the first one first.
     """
@@ -257,12 +251,12 @@ class MultiVideoData(VideoData):
 
     @property
     def facts(self) -> dict[str, object]:
-        """Return the facts of the first data set as if it were alone, and those of the others in `extra_datasets`."""
+        """Return the facts of the first data set, and those of the others in `extra_datasets`."""
         (name, first), *others = self.parts.items()
         return {**first.facts, "name": name, "extra_datasets": {extra: part.facts for extra, part in others}}
 
     def summary_lines(self) -> list[str]:
-        """Return one line for each data set: size, and share of the batches."""
+        """Return one line for each data set."""
         batches = self.train.batches
         return [
             f"data set {name}: {len(part.train.samples)} samples train, {len(part.val.samples) if part.val else 0}"
@@ -287,6 +281,5 @@ def open_data_sets(config: DataConfig, training: TrainingConfig, *, seed: int, c
 
 
 def _single(data_set: DatasetConfig) -> DatasetConfig:
-    """Return a data set's configuration without the others."""
     values: dict[str, Any] = {name: getattr(data_set, name) for name in DatasetConfig.model_fields}
     return DatasetConfig.model_construct(**values)

@@ -1,12 +1,7 @@
 """Learn the camera height above the road over the epochs of a training, for each group of cameras mounted alike.
 
-Each inlier object of a frame gives a camera height. The median over a frame's objects is the height of the frame, the
-median over an epoch's frames that of the epoch (`estimate_epoch_height`). Epochs are averaged, later ones with a larger
-weight (`CameraHeights`).
-
-An object is an inlier where its size against the horizon agrees with the other objects. Unlike a comparison with the
-last height (`test=absolute`), a wrong start cannot mislead this test. An epoch counts where its objects agree with each
-other and with the horizon.
+Each inlier object of a frame gives a camera height: its size against the horizon agrees with the other objects. The
+medians over objects and frames give the height of an epoch (`estimate_epoch_height`), which `CameraHeights` averages.
 """
 
 from __future__ import annotations
@@ -30,18 +25,16 @@ from stadia.training.validation_scores import gather_from_processes
 Floats = NDArray[np.float64]
 
 MIN_FRAMES = 5
-"""A group or a recording with fewer frames has no meaningful quartiles and medians."""
+"""Fewer frames have no meaningful quartiles and medians."""
 
 MIN_MOUNT_RATIO = 1.2
-"""A group has several mounts where the heights of its recordings have a gap of this factor."""
+"""A group has several mounts if the heights of its recordings have a gap of this factor."""
 
 MIN_MOUNT_SHARE = 0.1
 """Least share of the frames on each side of such a gap."""
 
 MIN_MOUNT_SEPARATION = 4.0
-"""Least distance of both sides over the median absolute deviation from its side: 2.7 sigma. That of a frame, or of a
-recording's median where each side has MIN_SIDE_RECORDINGS of them.
-"""
+"""Least distance of both sides over the median absolute deviation from its side."""
 
 MIN_SIDE_RECORDINGS = 3
 """Recordings on a side whose medians show how much recordings of one mount differ."""
@@ -55,8 +48,8 @@ class HeightObservations:
     road_m: (F,) the camera height over the road in the depth of the frame; NaN without a road.
     height_mismatch: (F,) the logarithm of the ratio of two estimates of that height; NaN without a road.
     image: (M,) number of the frame that shows each object.
-    camera_m: (M,) the camera height from the size of the object and its depth; NaN for none.
-    horizon_m: (M,) from its size against the horizon, without depth; NaN for none, not positive above the horizon.
+    camera_m: (M,) the camera height from the size of the object and its depth; NaN if unknown.
+    horizon_m: (M,) from its size against the horizon, without depth; NaN if unknown, not positive above the horizon.
     """
 
     group: NDArray[np.int64]
@@ -89,16 +82,13 @@ class EpochEstimate:
 
     camera_m: the median over frames, or their mean (`pool`).  frames: with an inlier object, of `frames_seen`.
     kept: share of inlier objects.  low_m, high_m: the quartiles of the frames.  spread: between these, over the median.
-    horizon_m: the median over all objects of the height from the horizon, without depth; by nature about 3 % too low.
-        NaN where too few objects agree on it to test the others.
-    road_m: the median over frames of the camera height over the road in their own depth; NaN where no frame has a road.
-    height_mismatch: the median over frames of the absolute logarithm of the ratio of two estimates of that height; NaN
-        where no frame has one.
-    refused: why it is not used; empty where it is.
-    locked_height: the height at which the absolute test keeps only objects that confirm it, against the median of all
-        objects; empty where it does not.
-    apart: why the cameras of the group cannot have one height; empty where they can. The learnt height is dropped then,
-        except one that no later epoch changes (`last_epoch`).
+    horizon_m: the median over all objects by the horizon, without depth, about 3 % too low; NaN if too few objects
+        agree.
+    road_m: the median over frames of the camera height over the road in their own depth; NaN without a road.
+    height_mismatch: the median over frames of the absolute logarithm of the ratio of two estimates of that height.
+    refused: why it is not used; "" if it is.
+    locked_height: the height at which the absolute test keeps only objects that confirm it; "" if it does not.
+    apart: why the cameras of the group cannot have one height; "" if they can. The learnt height is dropped then.
     """
 
     camera_m: float
@@ -127,9 +117,9 @@ def compute_frame_medians(frame: NDArray[np.int64], values: Floats) -> tuple[NDA
 def estimate_epoch_height(
     observed: HeightObservations, epoch: int, config: CameraHeightsConfig, known_m: float = math.nan
 ) -> EpochEstimate:
-    """Estimate the height of one group from an epoch. Raises RunError where its recordings have several heights.
+    """Estimate the height of one group from an epoch. Raises RunError if its recordings have several heights.
 
-    known_m: the height of the group before, for the absolute test; NaN for none.
+    known_m: the height of the group before, for the absolute test; NaN if unknown.
     """
     has_height = np.isfinite(observed.camera_m) & (observed.camera_m > 0)
     by_horizon = np.isfinite(observed.horizon_m) & (observed.horizon_m > 0)
@@ -169,7 +159,6 @@ def estimate_epoch_height(
 
 
 def _describe_lock(estimate: EpochEstimate, known_m: float, config: CameraHeightsConfig) -> str:
-    """Return at which height, where the objects agree on another one by the horizon, which needs no height before."""
     if not abs(math.log(estimate.horizon_m / known_m)) >= config.tolerance:  # NaN neither
         return ""
     return (
@@ -184,7 +173,6 @@ def _median(values: Floats) -> float:
 
 
 def _find_refusal(estimate: EpochEstimate, config: CameraHeightsConfig, *, tested: bool) -> str:
-    """Return why the estimate of an epoch is rejected; empty where it is not."""
     fewest = max(min(config.min_frames, config.min_frame_share * estimate.frames_seen), MIN_FRAMES)
     if estimate.frames < fewest:
         counted = f"{estimate.frames} of {estimate.frames_seen} frames"
@@ -207,10 +195,10 @@ def _find_refusal(estimate: EpochEstimate, config: CameraHeightsConfig, *, teste
 
 
 def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: float) -> None:
-    """Raise RunError where the medians of the recordings of a group have a wide gap: several camera heights.
+    """Raise RunError if the medians of the recordings of a group have a wide gap: several camera heights.
 
-    The average height of two mounts lies between theirs. Where it lies above or below both, depth has not converged on
-    these drives yet, and nothing is raised. Nor where single frames vary as much as the two sides.
+    Nothing is raised if the average height is above or below both sides, since depth has not converged yet; nor if
+    single frames vary as much as the two sides.
     """
     names, counts = np.unique(recording, return_counts=True)
     names, counts = names[counts >= MIN_FRAMES], counts[counts >= MIN_FRAMES]
@@ -251,10 +239,7 @@ def _check_one_mount(recording: NDArray[np.str_], log_heights: Floats, known_m: 
 
 @dataclass(frozen=True, slots=True)
 class AverageHeight:
-    """The height of a group.
-
-    metres: NaN for none.  epochs: that it is averaged over; 0 for none.  horizon_m: from the horizon; NaN for none.
-    """
+    """The height of a group; NaN if unknown. epochs: that it is averaged over. horizon_m: from the horizon."""
 
     metres: float = math.nan
     epochs: int = 0
@@ -264,7 +249,7 @@ class AverageHeight:
 def update_average(before: float, epochs: int, estimate: float, *, step: float = 1.0) -> float:
     """Return the mean over epochs with weights 1, 2, 3, ...: before + 2 / (k + 1) (estimate - before) at the k-th.
 
-    before: over `epochs` epochs; ignored for none.  step: factor on the change.
+    before: over `epochs` epochs.  step: factor on the change.
     """
     return estimate if epochs == 0 else before + step * 2 / (epochs + 2) * (estimate - before)
 
@@ -274,7 +259,7 @@ _COLUMNS = tuple(field.name for field in fields(HeightObservations) if field.nam
 
 
 class CameraHeights:
-    """The heights of all groups, and the observations of the present epoch. The heights are equal in all processes."""
+    """The heights of all groups, equal in all processes, and the observations of the present epoch."""
 
     def __init__(self, config: CameraHeightsConfig | None = None) -> None:
         self.config = config or CameraHeightsConfig()
@@ -387,7 +372,6 @@ class CameraHeights:
         return replace(estimate, refused=refused)
 
     def _after(self, group: int, height: AverageHeight, estimate: EpochEstimate, epoch: int) -> AverageHeight:
-        """Return the height of a group after an epoch with this estimate."""
         config = self.config
         last = math.inf if config.last_epoch is None else config.last_epoch
         if estimate.apart:
@@ -408,11 +392,10 @@ class CameraHeights:
         return replace(height, metres=metres, epochs=height.epochs + 1)
 
     def hold(self, epoch: int) -> None:
-        """Keep the heights for `hold_epochs` from this epoch on, as after new weights."""
+        """Keep the heights for `hold_epochs` from this epoch on."""
         self.held_until = dict.fromkeys(self.heights, epoch + self.config.hold_epochs - 1)
 
     def _holds(self, group: int, epoch: int) -> bool:
-        """Return whether the height stays after this epoch whatever it gives."""
         is_update = (epoch - self.config.first_epoch + 1) % self.config.update_every == 0
         return epoch <= self.held_until.get(group, -1) or not is_update
 
@@ -448,7 +431,7 @@ def _select_heights(group: Tensor, values: Mapping[int, float]) -> Tensor:
 # -- which heights metres rest on, and why there are none
 
 MAX_HEIGHT_LOG_ERROR = 0.1
-"""Maximum log ratio between the estimated height and the height in predicted depth for depth in metres."""
+"""Maximum log ratio between the known height and the height in predicted depth, for metres."""
 
 
 def follows_height(predicted_m: float, known_m: float) -> bool:
@@ -457,7 +440,7 @@ def follows_height(predicted_m: float, known_m: float) -> bool:
 
 
 def describe_height_priors(config: RoadConfig) -> str:
-    """Return the object heights that metres rest on, for the run's record."""
+    """Return the object heights that metres depend on, for the run's record."""
     priors = {name: find_prior(name, config.height_priors) for name in config.objects}
     listed = "; ".join(
         f"{name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
@@ -474,7 +457,7 @@ def explain_missing_scale(
     """Return why depth is not in metres: what each camera group lacks.
 
     epoch_heights: the epochs of each group.
-    known_m, predicted_m: of each group, its height and that in predicted depth; NaN for none.
+    known_m, predicted_m: of each group, its height and the one in predicted depth; NaN if unknown.
     """
     if not any(epoch_heights.values()):
         return "the best weights are from before the first camera height was estimated; train longer"

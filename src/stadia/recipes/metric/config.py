@@ -12,7 +12,7 @@ from stadia.losses.config import MetricScaleConfig
 from stadia.recipes.base.config import RunName, SelfSupervisedConfig, TeacherConfig
 
 PLAUSIBLE_HEIGHT_M = 0.1, 30.0
-"""Least and greatest height of a camera above the road: from a model car's to one on a mast."""
+"""Least and greatest height of a camera above the road."""
 
 Height = Annotated[float, Field(ge=PLAUSIBLE_HEIGHT_M[0], le=PLAUSIBLE_HEIGHT_M[1])]
 
@@ -21,26 +21,23 @@ class CameraHeightsConfig(StrictModel):
     """The learnt camera height above the road, one for each group of cameras mounted alike.
 
     known_m: known heights in metres, by group, 0.1 to 30. They supervise from the first step on, and start the average.
-    between_m: lowest and highest height that depth may give, by group, known without depth (`first_height`).
-    first_epoch: the first height is estimated at the end of this epoch, from 0, and then at the end of each one.
-    last_epoch: the last epoch with an estimate; -1: none, so that known_m stays. None: every epoch.
-    test_from_epoch: outliers against the horizon are left out from this epoch on; a horizon has to be learnt first.
+    between_m: lowest and highest height that depth may give, by group (`first_height`).
+    first_epoch: the first height is estimated at the end of this epoch, from 0, and then after each one.
+    last_epoch: the last epoch with an estimate; -1: none, so that known_m stays. null: every epoch.
+    test_from_epoch: outliers against the horizon are left out from this epoch on.
     test: the reference of the test. centered: the median over all objects of the group. absolute: the average height
-        (eq. 2 of Scale Field, CVPR 2023), all objects before there is one. absolute is more robust where more than half
-        of the objects are wrong, but a wrong height keeps only the objects that confirm it, which H17 reports.
-    tolerance: an object is an outlier where the logarithm of its camera height differs by more from the reference.
-    outlier_sigma: null: an object has full weight within the tolerance and none beyond. Else its weight is
-        exp(-d^2 / (2 outlier_sigma^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance
-        either way.
-    min_frames, min_frame_share: an epoch has no estimate with fewer frames than either of these, and never with fewer
-        than 5.
-    min_inlier_share: nor where the share of inlier objects is not larger.
-    max_spread: nor where the quartiles of the frames differ by this much, over their median.
-    max_horizon_disagreement: nor where the height differs by this share from that by the horizon, which needs no depth.
-    max_height_mismatch: nor where the median over frames of the log ratio of two heights, over a plane through the road
+        (eq. 2 of Scale Field, CVPR 2023); more robust to many wrong objects, but a wrong height confirms itself (H17).
+    tolerance: an object is an outlier if the logarithm of its camera height differs by more from the reference.
+    outlier_sigma: null: an object has full weight within the tolerance, else none. A number: its weight is
+        exp(-d^2 / (2 outlier_sigma^2)) at a difference d of the logarithm. Estimates of an epoch use the tolerance.
+    min_frames, min_frame_share: an epoch has no estimate with fewer frames than either, and never with fewer than 5.
+    min_inlier_share: an epoch has no estimate if the share of inlier objects is not larger.
+    max_spread: nor if the quartiles of the frames differ by this much, over their median.
+    max_horizon_disagreement: nor if the height differs by this share from the one by the horizon.
+    max_height_mismatch: nor if the median over frames of the log ratio of two heights, over a plane through the road
         and over the road pixels, is this large: a curved road has no height.
     max_change: a height that changes by a larger factor counts half.
-    max_jump: an epoch's height that differs from the known one by this factor or more is rejected; null: none is.
+    max_jump: an epoch's height that differs by this factor from the known one is rejected; null: never.
     update_every: epochs between two updates; the last of them counts.
     hold_epochs: epochs after the first height in which it stays, and after `reinitialize_at_epoch`.
     momentum: share of the height before in the new one; null: the average over epochs with weights 1, 2, 3, ...
@@ -79,7 +76,7 @@ class CameraHeightsConfig(StrictModel):
 class ShapeTeacherConfig(TeacherConfig):
     """A teacher that keeps the shape of depth to the end: heights give metres only to a road that is flat.
 
-    weight, until: other defaults than in `selfsup`. With its own the road of KITTI raw bends (docs/results/metric.md).
+    weight, until: other defaults than in `selfsup` (docs/results/metric.md).
     """
 
     weight: float = Field(default=0.5, gt=0)
@@ -90,21 +87,18 @@ class MetricConfig(SelfSupervisedConfig):
     """Depth in metres and camera motion from unlabeled mono road video (FUMET, arXiv 2312.04530).
 
     Data: KITTI or your own video, with masks of road and cars (`stadia prepare VIDEO --masks`); RoadWorld has them.
-    Command: `stadia train metric --data PATH`.
-    Measured time and scores: docs/results/metric.md. The method: docs/explanation/metric.md.
+    Command: `stadia train metric --data PATH`. Results: docs/results/metric.md. The method: docs/explanation/metric.md.
 
     recipe: name of this recipe.
     camera_groups: mounts of the cameras, or recordings, that each have one height; set from the data by road.cameras.
-    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height
-        alone, if precise enough (docs/explanation/metric.md); it supervises from the first step. "depth" waits
-        for `heights.first_epoch`.
-    max_height_epochs: maximum epochs here and in `heights`. With more epochs of the data several count as one, because
-        one pass through few data changes depth too little to estimate a height.
+    first_height: initial height of a camera group. "silhouettes" estimates it from masks of objects of known height, if
+        that is precise enough; it supervises from the first step. "depth" waits for `heights.first_epoch`.
+    max_height_epochs: maximum epochs of heights. With more epochs of the data several count as one.
     scale_schedule_epochs: epochs in which the loss weight moves from objects to the camera height. "auto": a third of
         the training, at least 4.
     unmask_road: the auto-mask ignores the moving road.
     reinitialize_at_epoch: epoch, from 0, at whose start networks and optimizer are reinitialized and camera heights
-        stay; null: never. For trainings that converge to depth without scale before a height is estimated.
+        stay; null: never.
     """
 
     validation: ClassVar[tuple[str, ...]] = (*SelfSupervisedConfig.validation, "abs_rel_scaled", "camera_height_m")

@@ -64,7 +64,7 @@ class RoadData(VideoData):
         return {**super().facts, "masks": masks}
 
     def findings(self) -> list[Finding]:
-        """Check as any video, and the masks and known heights of the training recordings."""
+        """Check the video, and the masks and known heights of the training recordings."""
         return [*super().findings(), *self.road_mask_findings(), *self.height_findings]
 
     def road_mask_findings(self) -> list[Finding]:
@@ -81,14 +81,14 @@ class MultiRoadData(MultiVideoData):
     parts: Mapping[str, RoadData]
 
     def findings(self) -> list[Finding]:
-        """Check as any data sets, and the masks of each one: one without cars is found beside others."""
+        """Check the data sets, and the masks of each one."""
         masks = join_mask_findings([part.road_mask_findings() for part in self.parts.values()])
         heights = [finding for part in self.parts.values() for finding in part.height_findings]
         return [*super().findings(), *masks, *heights]
 
 
 def join_mask_findings(parts: Sequence[Sequence[Finding]]) -> list[Finding]:
-    """Return the findings about the masks of all data sets: one without masks stops only where none has masks."""
+    """Return the findings about the masks of all data sets: one needs masks."""
     findings = [finding for part in parts for finding in part]
     if all(any(finding.severity is Severity.STOP for finding in part) for part in parts):
         return findings
@@ -104,7 +104,7 @@ RoadVideo = RoadData | MultiRoadData
 def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfig, RoadVideo]:
     """Open the data of a configuration; return it with every "auto" of data and cameras resolved.
 
-    Raises DataError, ConfigError; ConfigError if a height was measured on a data set that validates.
+    Raises DataError; ConfigError also if a height was measured on a data set that validates.
     """
     formats = [detect_format(expand_home(data_set.path), data_set.format) for data_set in config.data.sets.values()]
     config.road.check_scored_on(formats)
@@ -144,7 +144,6 @@ def open_road_video(config: MetricConfig, console: Console) -> tuple[MetricConfi
 
 
 def _number_groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, int]]:
-    """Return for each data set the numbers of its training camera groups by name, unique over all data sets."""
     groups: dict[str, dict[str, int]] = {}
     for name, data_set in opened.data_sets.items():
         first = sum(map(len, groups.values()))
@@ -154,7 +153,6 @@ def _number_groups(opened: VideoData, road: RoadConfig) -> dict[str, dict[str, i
 
 
 def _with_road(video: VideoData, groups: Mapping[str, int], config: MetricConfig, *, unknown_from: int) -> RoadData:
-    """Return a data set with masks and groups; cameras that only validate are numbered from `unknown_from` on."""
     validating = sorted(number_camera_groups(unique_recordings(video.split.val), config.road).keys() - groups.keys())
     numbers = {**groups, **{name: number for number, name in enumerate(validating, start=unknown_from)}}
 
@@ -182,7 +180,6 @@ def name_drive_parts(meta: Iterable[Meta], frames: Mapping[tuple[str, str], int]
 
 
 def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
-    """Estimate initial heights of all groups, each data set at its image size."""
     estimated: dict[int, DriveHeights] = {}
     reasons: dict[int, str] = {}
     for part in parts.values():
@@ -198,9 +195,6 @@ def _first_heights(parts: Mapping[str, RoadData]) -> InitialHeights:
 def _print_notes(
     first: InitialHeights, names: Mapping[int, str], known_m: Mapping[int, float], console: Console
 ) -> None:
-    """Print a note for each group: the height from silhouettes, or why there is none; and disagreement with a known
-    one.
-    """
     for number, name in names.items():
         of = f" of the cameras '{name}'" if name else ""
         estimated = first.estimated.get(number)
@@ -231,7 +225,7 @@ def _print_notes(
 # depth.
 
 MAX_HEIGHT_FRAMES = 1000
-"""Maximum frames of a group, evenly spaced: takes seconds for data of any size."""
+"""Maximum frames of a group, evenly spaced."""
 
 MAX_HEIGHT_FACTOR = 1.3
 """Beyond the ends of an interval by this factor, a height contradicts it."""
@@ -242,7 +236,7 @@ MAX_LOG_INTERVAL = math.log(1.3)
 
 @dataclass(frozen=True, slots=True)
 class InitialHeights:
-    """By group number: estimates of the height, or reasons why there is none."""
+    """By group number: estimates of the height, or reasons against one."""
 
     estimated: Mapping[int, DriveHeights]
     reasons: Mapping[int, str]
@@ -253,7 +247,6 @@ def estimate_initial_heights(
 ) -> InitialHeights:
     """Estimate the height of each camera group from silhouettes.
 
-    recordings: of the training, with masks.
     groups: their numbers by name (`dataloading.road_samples.number_camera_groups`).
     height, width: network image size, the unit of `config.border_px`.
     """
@@ -300,7 +293,6 @@ class _Sightings:
     """Boxes of objects with known height.
 
     rows: drive, frame, box edges from the first camera's principal point (pixels), object height (metres).
-    frames: number of frames that were read.
     unread: error of each frame without masks.
     """
 
@@ -310,7 +302,6 @@ class _Sightings:
 
     @property
     def unread_note(self) -> str:
-        """Return a note about unreadable masks."""
         if not self.unread:
             return ""
         return f"; masks of {len(self.unread)} of {self.frames} frames cannot be read, such as: {self.unread[0]}"

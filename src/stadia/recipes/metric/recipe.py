@@ -1,7 +1,6 @@
 """The recipe `metric`: self-supervised depth of mono road video, in metres by objects of known height.
 
-Each object implies a camera height. Their median over frames and epochs is precise, and it then supervises every frame
-with a road (FUMET, arXiv 2312.04530). Prediction needs none of it.
+Each object implies a camera height. Their average supervises every frame with a road (FUMET, arXiv 2312.04530).
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ from stadia.recipes.metric.data import RoadVideo, name_drive_parts, open_road_vi
 from stadia.training.run_folder import Run
 
 MIN_SCHEDULE_EPOCHS = 4
-"""Minimum epochs of the scale schedule: the first height is estimated in the third epoch."""
+"""The first height is estimated in the third epoch."""
 
 RoadBatch = Batch[Inputs, RoadTargets]
 
@@ -207,7 +206,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return replace(report, logged={**report.logged, **stats})
 
     def _height_stats(self, depth: Tensor, road_m: Tensor, known: KnownHeights) -> dict[str, Tensor]:
-        """Return the share of inlier objects, the spread of depth, camera heights, and their error in depth."""
         has_height = known.object_m.isfinite()
         stats = {
             "inlier_share": (known.weight * has_height).sum() / has_height.sum().clamp(min=1),
@@ -227,8 +225,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
     def loss_shares(self) -> ScaleLossShares:
         """Return the weights of the object loss and the camera-height loss in this epoch.
 
-        Objects keep full weight until every camera group has a height. If all heights are known from the start, the
-        camera-height loss has full weight from the first step.
+        Objects keep full weight until every camera group has a height.
         """
         assert self.plan is not None
         requested, third = self.config.scale_schedule_epochs, (self._epoch_of(self.plan.total_steps) + 1) // 3
@@ -260,7 +257,6 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.start_epoch(self._epoch_of(self.global_step + 1))
 
     def _epoch_of(self, step: int) -> int:
-        """Return the epoch of heights: several epochs of the data if there are more than `max_height_epochs`."""
         assert self.plan is not None
         epochs = max(self.plan.epoch_of(self.plan.total_steps), 1)
         return self.plan.epoch_of(step) // math.ceil(epochs / self.config.max_height_epochs)
@@ -314,7 +310,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         self.view_synthesis.start_validation(DepthScale.METRES)  # from first to last step, so that scores compare
 
     def validation_step(self, batch: RoadBatch) -> Mapping[str, Tensor | float]:
-        """Return the scores of `selfsup` as metres, plus `abs_rel_scaled` (median-scaled) and `camera_height_m`."""
+        """Return the scores of `selfsup` in metres, `abs_rel_scaled` (median-scaled) and `camera_height_m`."""
         predicted, targets = self.model(batch), batch.targets
         scores = self.view_synthesis.score(batch, predicted, self.global_step, self.last_step, DepthScale.METRES)
         inverse_depth = predicted.inverse_depth[0]
@@ -343,13 +339,13 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return metres if every camera group has a height that depth agrees with, else up to one unknown scale."""
+        """Return metres if every camera group has a height that depth agrees with, else up to one scale."""
         pairs = zip(self.predicted_height_m.tolist(), self.camera_height_m.tolist(), strict=True)
         return DepthScale.METRES if all(follows_height(*pair) for pair in pairs) else DepthScale.UP_TO_SCALE
 
     @property
     def run_metadata(self) -> RecipeFacts:
-        """Return the depth scale, and the heights that it rests on."""
+        """Return the depth scale, and the heights that it depends on."""
         facts = replace(super().run_metadata, rests_on=describe_height_priors(self.config.road), scale_from=None)
         if self.depth_scale is not DepthScale.METRES:
             return facts
@@ -359,7 +355,7 @@ class MetricRecipe(DepthRecipe[MetricConfig, RoadVideo, Inputs, RoadTargets]):
         return replace(facts, scale_from=scale_from, own={**facts.own, "camera_height_m": heights})
 
     def finish_training(self, run: Run, console: Console) -> None:
-        """Record the depth scale of the trained weights, or why there are no metres."""
+        """Record the depth scale of the trained weights, with a reason unless it is metres."""
         why = None if self.depth_scale is DepthScale.METRES else self.explain_missing_scale()
         recipe_facts = replace(self.run_metadata, no_metres=why)
         run.update_facts(lambda facts: replace(facts, recipe_facts=recipe_facts))

@@ -1,7 +1,4 @@
-"""Presets: YAML files with the configuration of a training, and data, hardware, time and expected score in a comment.
-
-`stadia list presets` lists them; copy one to change it, and pass the copy by its path. Imports no torch.
-"""
+"""Presets: YAML files with the configuration of a training, explained in a comment. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ AUTO = "auto"
 """The preset that is chosen by measuring steps on this machine."""
 
 AUTO_RECIPES = "selfsup", "metric"
-"""Recipes that it chooses settings for."""
 
 FOLDER = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
@@ -37,7 +33,7 @@ def preset_names() -> list[str]:
 
 
 def list_presets() -> list[tuple[str, str]]:
-    """Return each preset's name, and its recipe with the first line of its comment; AUTO, which is no file, first."""
+    """Return each preset's name, and its recipe with the first line of its comment; AUTO first."""
     from stadia.files.input_files import read_text  # imports numpy
 
     rows = []
@@ -50,8 +46,8 @@ def list_presets() -> list[tuple[str, str]]:
 def read_preset(preset: str | Path) -> dict[str, Any]:
     """Return the nested values of a preset, with its "recipe".
 
-    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name and for a file without a
-    recipe, DataError for a file that is no YAML.
+    preset: a name, or the path of a YAML file. Raises ConfigError for an unknown name, DataError for a file that is not
+        YAML.
 
     Examples:
         >>> read_preset("tiny-laptop")["recipe"]
@@ -86,7 +82,7 @@ def preset_overrides(preset: str | Path) -> tuple[str, ...]:
 
 
 def merge_values(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values with those of `over` in place of those of `base`, key by key.
+    """Return nested values, updated key by key.
 
     Examples:
         >>> merge_values({"data": {"height": 192, "width": 640}}, {"data": {"height": 96}})

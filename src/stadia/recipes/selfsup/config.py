@@ -8,19 +8,17 @@ from stadia.recipes.base.config import RunName, SelfSupervisedConfig
 
 
 class SelfsupConfig(SelfSupervisedConfig):
-    """Depth and camera motion from unlabeled video, mono or stereo; as accurate as Monodepth2 (arXiv 1806.01260).
+    """Depth and camera motion from unlabeled video, mono or stereo (Monodepth2, arXiv 1806.01260).
 
     Data: KITTI's rectified pairs, or your own video. Stereo video gives metres by its baseline; mono video gives depth
-    and motion up to one unknown scale. With uncertainty and brightness it is D3VO: docs/how-to/d3vo.md.
-    Depth starts from `base`, the network of the package, where no other is named.
-    Command: `stadia train selfsup --data PATH`.
-    Measured time and scores: docs/results/index.md.
+        and
+    motion up to one scale. With uncertainty and brightness it is D3VO: docs/how-to/d3vo.md.
+    Command: `stadia train selfsup --data PATH`. Results: docs/results/index.md.
 
     recipe: name of this recipe.
-    motion: where the motion between frames is from: the pose "network", which learns it too, or the "map" beside each
-        video (`stadia map`), whose points are a weak label of depth then, and which teaches the pose network. "auto"
-        takes the map where every data set is a video with one of its camera, and no loss gives metres:
-        docs/how-to/map.md.
+    motion: where the motion between frames is from: the pose "network", or the "map" of each video (`stadia map`),
+        whose points are a weak label of depth. "auto" takes the map if every data set is a video with one, and no loss
+        gives metres: docs/how-to/map.md.
     """
 
     recipe: Literal["selfsup"] = "selfsup"

@@ -1,6 +1,6 @@
 """The recipe `selfsup`: depth and camera motion from unlabeled video (Monodepth2, arXiv 1806.01260).
 
-With a stereo source, whose transform is the rig's in metres, depth is in metres.
+With a stereo source, whose transform is the rig's, depth is in metres.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ DatasetT = TypeVar("DatasetT", bound=DatasetConfig)
 def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
     """Return the configuration with `motion` resolved: with "map" the data sets take the poses of their maps.
 
-    Prints what is taken, or why a map is not. Raises ConfigError for motion=map where a data set has no usable map, and
-    with a loss that gives metres: the motion of a map is in a unit of its own.
+    Prints what is taken, or why a map is not. Raises ConfigError for motion=map without a usable map, or with a loss
+    that gives metres.
     """
     if config.motion == "network":
         return config
@@ -82,7 +82,7 @@ def resolve_motion(config: SelfsupConfig, console: Console) -> SelfsupConfig:
 
 
 def find_reason_against(data_set: DatasetConfig) -> str | None:
-    """Return why a data set does not take its motion from a map; "" where there is none to take, None where it does."""
+    """Return why a data set does not take its motion from a map; "" without a map, None if it does."""
     path = expand_home(data_set.path)
     if not data_set.offsets or data_set.stereo is True:
         return ""
@@ -120,11 +120,10 @@ def _take_maps(config: SelfsupConfig, console: Console) -> SelfsupConfig:
 
 
 def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float | None:
-    """Return the metres of one unit of the map beside a video, by a network whose published weights predict metres.
+    """Return the metres of one unit of a video's map, by a network whose published weights predict metres.
 
-    The training starts with depth and motion of one scale then: else it would first have to scale its network. The unit
-    is the median ratio of depths in some frames, with DIGITS digits: on the road ahead where the map has one, as far
-    points are beyond the reach of a small network, else at the points of the map. None where these are too few.
+    So the training starts with depth and motion of one scale. The unit is the median ratio of depths in some frames, on
+    the road ahead or else at the points of the map; None if these are too few.
     """
     from stadia.evaluation.frame_preparation import Frame, PreparedFrame
     from stadia.evaluation.predict_frames import predict_inverse_depth
@@ -161,9 +160,7 @@ def measure_map_unit(model: DepthModelConfig, data_set: DatasetConfig) -> float 
 
 
 def project_road(road: NDArray[np.float64], K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return pixels (M, 2) and z (M,) of a grid on the road ahead, in the unit of the plane.
-
-    The grid is a lane, ROAD_AHEAD heights of the camera ahead.
+    """Return pixels (M, 2) and z (M,) of a grid on the lane ahead, in the unit of the plane.
 
     Args:
         road: (4,) normal n and height h in the camera's axes: n X + h = 0 on the road.
@@ -188,7 +185,7 @@ PARTLY_MONO_NOTE = (
 )
 
 RIG_TOLERANCE = 0.01
-"""Share of the baseline: rigs that differ by less count as one."""
+"""Share of the baseline by which rigs may differ."""
 
 
 class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
@@ -215,7 +212,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
     # -- training
 
     def keeps_start(self, metric: str) -> bool:
-        """Return whether the start can be scored: a residual needs a motion that is known before the first step."""
+        """Return whether the start can be scored: a residual needs a known motion."""
         is_known = self.config.motion == "map" or not self.config.data.mono
         return super().keeps_start("val/abs_rel" if is_known else metric)
 
@@ -267,7 +264,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
         return self.view_synthesis.score(batch, self.model(batch), self.global_step, self.last_step, scale)
 
     def batch_depth_scale(self, batch: Batch) -> DepthScale:
-        """Return metres for data sets with a rig, even beside data sets without: this shows a drift of the scale."""
+        """Return metres for data sets with a rig, even if others have none: this shows a drift of the scale."""
         return DepthScale.METRES if STEREO_SOURCE in batch.source_names else self.depth_scale
 
     def validation_summary(self) -> Mapping[str, float]:
@@ -295,11 +292,7 @@ class SelfsupRecipe(DepthRecipe[SelfsupConfig]):
 
     @classmethod
     def prepare(cls, config: SelfsupConfig, console: Console) -> tuple[SelfsupConfig, VideoData]:
-        """Open the data; return the configuration with every "auto" resolved, and the data.
-
-        An encoder that is unknown to timm or unfit for the image size is refused before images are decoded. A right
-        view without stereo data is refused once the data are open.
-        """
+        """Open the data; return the configuration with every "auto" resolved, and the data."""
         check_networks(config)
         check_teacher(config.teacher, config.data.height, config.data.width, console)
         config = resolve_motion(config, console)

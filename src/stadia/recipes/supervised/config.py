@@ -31,27 +31,27 @@ class LabeledDataConfig(DataConfig):
 class SupervisedModelConfig(DepthModelConfig):
     """A depth network, and how it starts.
 
-    network: the depth network (`stadia list networks`) with its own keys; keys without a name are those of `dpt`.
+    network: the depth network (`stadia list networks`) with its own keys; keys without a name are for `dpt`.
     """
 
     part_of_keys: ClassVar[Mapping[str, str]] = {"network": "dpt"}
 
 
 class SupervisedConfig(RecipeConfig):
-    """Depth by any network from sparse or dense ground truth; from `base`, the package's own, where none is named.
+    """Depth by any network from sparse or dense ground truth; by default from `base`, the package's own.
 
     Data: images with depth in metres: KITTI raw with LiDAR, RoadWorld, 7-Scenes, or your own in the stadia layout.
-    Depth is in metres; with affine-invariant losses alone, up to scale and shift.
-    Command: `stadia train supervised --data PATH`.
-    Measured time and scores: docs/results/dpt.md.
+        Depth is in
+    metres; with affine-invariant losses alone, up to scale and shift.
+    Command: `stadia train supervised --data PATH`. Results: docs/results/dpt.md.
 
     recipe: name of this recipe.
-    backbone_lr_factor: learning rate of the network's backbone over that of decoder and head (`optimizer.lr`); null =
-        0.1 with published weights (MiDaS, arXiv 1907.01341: 1e-5 and 1e-4), 1 with random weights.
-    balance: of several data sets: "none", or "min_norm": the loss of each is weighted so that the combination of their
+    backbone_lr_factor: learning rate of the network's backbone over `optimizer.lr`; null: 0.1 with published weights
+        (MiDaS, arXiv 1907.01341), else 1.
+    balance: of several data sets: "none", or "min_norm": each loss is weighted so that the combination of their
         gradients at the network's last layers is shortest (MGDA; MiDaS, arXiv 1907.01341).
     balance_every: batches of a data set between two measurements of its gradient.
-    teacher: network whose depth is a label beside the ground truth; `teacher=NETWORK` for short.
+    teacher: network whose depth is a label in addition to the ground truth; `teacher=NETWORK` for short.
     """
 
     evaluation_keys: ClassVar[tuple[str, ...]] = data_keys(*VALIDATION_KEYS)

@@ -1,7 +1,6 @@
-"""The recipe `supervised`: depth from sparse or dense ground truth.
+"""The recipe `supervised`: depth of single images from sparse or dense ground truth.
 
-Single images: no neighbors in time, no motion. Pretrained weights that predict depth up to scale and shift are fitted
-once to the training's ground truth, before the first step; from then on the network predicts 1/m.
+Pretrained weights up to scale and shift are fitted once to the ground truth before the first step.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ from stadia.recipes.supervised.config import SupervisedConfig
 log = logging.getLogger(__name__)
 
 FITTED_IMAGES = 64
-"""Number of training images for the fit of scale and shift, evenly spaced."""
+"""Training images for the fit of scale and shift, evenly spaced."""
 
 FAR_LIMIT_M = 200.0
-"""Fitted weights must reach at least this depth: beyond any ground truth (LiDAR range 120 m)."""
+"""Depth that fitted weights must reach: beyond any ground truth."""
 
 LAST_WEIGHTS = 4
-"""Parameters at the end of the network whose gradient stands for that of the whole, as all data sets share them."""
+"""Parameters at the end of the network, which all data sets share, whose gradient represents the whole."""
 
 METRIC_PARTS = ("silog_per_image", "silog_pooled", "log_l1")
-"""Parts of the loss that depend on metres; the others are invariant to scale and shift."""
+"""Parts of the loss that depend on metres."""
 
 
 class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
@@ -73,8 +72,8 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
     def prepare(cls, config: SupervisedConfig, console: Console) -> tuple[SupervisedConfig, VideoData]:
         """Open the data; return the configuration with every "auto" resolved, and the data.
 
-        Raises ConfigError for a network that cannot be built, before images are decoded, and for a loss that does not
-        fit the depth of all data sets; and DataError.
+        Raises ConfigError for a network that cannot be built, and for a loss that does not fit the depth of all data
+        sets.
         """
         check_trains(config.model)
         load_loss(config.loss.name, SparseDepthLoss)
@@ -135,7 +134,6 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
 
     @torch.no_grad()
     def _fit(self, network: AffineDepthNetwork, data: VideoData) -> None:
-        """Fit scale and shift on images spread evenly over the training set, the same in every process."""
         fit, ratios = ScaleShiftEstimator(), []
         far = 1 / FAR_LIMIT_M if network.output.is_affine else 0.0  # ratios of depth are known without a shift
         for output, batch in self.predict_raw(network, data, FITTED_IMAGES):
@@ -197,7 +195,6 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
         return replace(report, logged={**report.logged, "at_floor": masked_mean(at_floor, self.loss.known(true_m))})
 
     def _balance_data_sets(self, report: LossReport, batch: Batch) -> LossReport:
-        """Return the loss times the factor of the batch's data set, and measure its gradient where that is due."""
         name = batch.meta[0].data or self.config.data.name
         if self.balance.is_due(name):
             last = [weight for weight in self.model.parameters() if weight.requires_grad][-LAST_WEIGHTS:]
@@ -221,10 +218,7 @@ class SupervisedRecipe(DepthRecipe[SupervisedConfig]):
             self.balance.load_state_dict(state["balance"])
 
     def validation_step(self, batch: Batch) -> Mapping[str, Tensor | float]:
-        """Return `abs_rel`, `rmse` and `d1` in metres, or after the alignment that the depth scale requires.
-
-        NaN for an image without ground truth.
-        """
+        """Return `abs_rel`, `rmse` and `d1` in metres or aligned; NaN for an image without ground truth."""
         if batch.targets.depth_m is None:
             return {}
         inverse_depth = self.model(batch.inputs.image, batch.inputs.camera).inverse_depth[0]
@@ -244,7 +238,7 @@ def _find_metric_parts(loss: SparseDepthConfig) -> list[str]:
 
 
 def check_common_loss(loss: SparseDepthConfig, data: VideoData) -> None:
-    """Raise ConfigError where the loss needs metres and the depth of a recording has none."""
+    """Raise ConfigError if the loss needs metres and the depth of a recording is not in metres."""
     recordings = [
         recording
         for data_set in data.data_sets.values()
@@ -266,7 +260,7 @@ def check_common_loss(loss: SparseDepthConfig, data: VideoData) -> None:
 
 
 def _read_labels(batch: Batch) -> Tensor:
-    """Return (B, 1, H, W) ground truth in metres, 0 = none: of a batch, too, in which no frame has any."""
+    """Return (B, 1, H, W) ground truth in metres, 0 if unknown."""
     if batch.targets.depth_m is None:
         return torch.zeros_like(batch.inputs.image[:, :1])
     return batch.targets.depth_m

@@ -21,7 +21,6 @@ from stadia.synthetic.config import SPLITS, SceneCounts
 
 PREVIEW = "preview.png"
 LISTINGS = ("dataset.json", "foregrounds.json")
-"""Files with the scenes of a data set, of all kinds."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,7 +37,7 @@ def count_cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class SceneJob:
-    """One scene to be rendered. folder: that of its files."""
+    """One scene to be rendered into a folder."""
 
     folder: Path
     split: str
@@ -48,10 +47,10 @@ class SceneJob:
 
 @dataclass(frozen=True, slots=True)
 class SceneFormat:
-    """The files of a kind of dataset.
+    """The files of a kind of dataset: one folder a scene, complete or absent, so that rendering resumes.
 
     kind: of its seeds, and of the entry of JSON files with what they were made from.
-    version: raised when a seed no longer gives the same files, so that new code does not continue an old folder.
+    version: raised when a seed no longer gives the same files.
     record: JSON file of a scene, the last of its files.
     listing: JSON file with the scenes of each split, the last of the dataset.  header: its first entries.
     name_scene: returns the folder of a scene within the data set, of its split, index and seed.
@@ -67,10 +66,9 @@ class SceneFormat:
     is_split_by_folders: bool = False
 
     def check_folder(self, out: Path) -> None:
-        """Raise StadiaError where the list or the preview would replace another data set's, or a file of the user.
+        """Raise StadiaError if the list or the preview would replace another data set's, or a file of the user.
 
-        Other files may be there; of a set that is split by folders not within these, where a reader would take them for
-        a part of it. Folders of scenes are checked by `find_unfinished`.
+        If scenes are split by folders, these may hold no other files.
         """
         from stadia.files.output_files import check_foreign_folder
 
@@ -88,7 +86,7 @@ class SceneFormat:
             raise StadiaError(out, found=found, expected=expected, fix="choose another --out: nothing is overwritten")
 
     def check_listing(self, out: Path, config_class: type[SceneCounts]) -> None:
-        """Raise DataError where the list of scenes is not the one that stadia wrote for its seed and configuration."""
+        """Raise DataError if the list of scenes differs from what stadia wrote for its seed and configuration."""
         path = out / self.listing
         if not path.is_file():
             return
@@ -111,13 +109,11 @@ class SceneFormat:
         return {**self.header, "splits": splits, self.kind: made_from}
 
     def _is_preview(self, path: Path) -> bool:
-        """Return whether a file is the preview of such a data set."""
         from stadia.files.output_files import is_own_file
 
         return is_own_file(path, f"preview of {self.kind}")
 
     def _list_foreign(self, out: Path) -> list[str]:
-        """Return what is in the folders of the splits and is no scene; hidden names are of unfinished ones."""
         entries = (entry for split in SPLITS if (out / split).is_dir() for entry in sorted((out / split).iterdir()))
         foreign = (entry for entry in entries if not entry.name.startswith(".") and not (entry / self.record).is_file())
         return [str(entry.relative_to(out)) for entry in foreign]
@@ -129,7 +125,7 @@ class SceneFormat:
         return [SceneJob(out / self.name_scene(*place_and_seed), *place_and_seed) for place_and_seed in seeds]
 
     def origin(self, job: SceneJob, config: SceneCounts) -> dict[str, Any]:
-        """Return what defines a scene's images, without the number of scenes: equal origins mean equal images."""
+        """Return what defines a scene's images: equal origins mean equal images."""
         settings = config.model_dump(mode="json", exclude=set(SPLITS))
         place = {"split": job.split, "index": job.index, "seed": job.seed}
         return {"version": self.version, **place, "config": settings}
@@ -155,7 +151,7 @@ class SceneFormat:
         write: writes a scene, and returns its number of images.  draw: the preview, from the folders of all scenes.
         images: of each scene.  workers: threads, all cores by default.  advance: gets numbers of finished images.
 
-        Raises DataError where a folder holds a scene made with other settings, StadiaError where none can be written.
+        Raises DataError for a folder with a scene of other settings, StadiaError if scenes cannot be written.
         """
         jobs = self.list_jobs(out, config, seed)
         self.check_folder(out)
@@ -167,10 +163,7 @@ class SceneFormat:
         return self.write_listing(out, jobs, config, seed, draw([job.folder for job in jobs]))
 
     def write_listing(self, out: Path, jobs: list[SceneJob], config: SceneCounts, seed: int, preview: Image) -> Path:
-        """Write preview.png and the list of all scenes. Returns the list's path.
-
-        A preview.png without the mark is kept: it is the user's, or of an earlier version.
-        """
+        """Write preview.png and the list of all scenes; return the list's path. A preview of the user is kept."""
         if not os.path.lexists(out / PREVIEW) or self._is_preview(out / PREVIEW):
             write_contact_sheet(out / PREVIEW, preview, f"stadia-preview-{self.kind}")
         write_json(out / self.listing, self._make_listing(jobs, config, seed))
@@ -178,7 +171,7 @@ class SceneFormat:
 
 
 def is_finished(record: Path, key: str, origin: dict[str, Any]) -> bool:
-    """Return whether a scene exists with this origin. Raises DataError where the folder holds another one."""
+    """Return whether a scene exists with this origin. Raises DataError for another one."""
     if not record.parent.exists():
         return False
     if not os.path.lexists(record):
@@ -222,7 +215,7 @@ def write_png(path: Path, image: NDArray) -> None:
 
 
 def colorize_depth(depth_m: NDArray[np.float32], near_m: float, far_m: float) -> Image:
-    """Color depth as (H, W, 3) RGB on a logarithmic scale: near is bright, far is dark, none is black.
+    """Color depth as (H, W, 3) RGB on a logarithmic scale: near is bright, far is dark, unknown is black.
 
     Examples:
         >>> colorize_depth(np.array([[1.0, 10.0]], np.float32), 1.0, 10.0).shape

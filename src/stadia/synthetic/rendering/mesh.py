@@ -1,7 +1,6 @@
-"""Triangle meshes from a few primitives, mostly rectangular grids of points bent into shape.
+"""Triangle meshes from a few primitives. A mesh is a list of parts, each of one material.
 
-A mesh is a list of parts, each of one material. Frames: x right, y down, z forward, metres. Texture coordinates are
-metres on the surface, so that a texture keeps its true size on every mesh.
+Frames: x right, y down, z forward, metres. Texture coordinates are metres on the surface.
 """
 
 from __future__ import annotations
@@ -61,7 +60,6 @@ Mesh = list[MeshPart]
 
 @cache
 def _grid_triangles(rows: int, columns: int) -> NDArray[np.int32]:
-    """Return (2 (rows - 1) (columns - 1), 3) triangles of a grid of points."""
     first = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)[None]).ravel()
     right, below, across = first + 1, first + columns, first + columns + 1
     return np.concatenate([np.stack([first, right, across], 1), np.stack([first, across, below], 1)]).astype(np.int32)
@@ -105,7 +103,7 @@ def make_patch(corners: ArrayLike, material: str, tint: Color = WHITE) -> MeshPa
 
 
 def make_fan(rim: ArrayLike, material: str, tint: Color = WHITE) -> MeshPart:
-    """Make triangles from the center of a rim of points (N, 3) to its edges: the lid of a ring."""
+    """Make triangles from the center of a rim of points (N, 3) to its edges."""
     points = np.asarray(rim, float)
     vertices = np.vstack([points, points.mean(0)])
     index = np.arange(len(points))
@@ -147,7 +145,7 @@ def make_tube(
     sides: int = 10,
     closed: bool = False,
 ) -> Mesh:
-    """Make a straight tube or cone frustum between two points, with lids where `closed`."""
+    """Make a straight tube or cone frustum between two points, with lids if `closed`."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     x, y, z = (b - a) / np.linalg.norm(b - a)
     across = np.array([0.0, z, -y] if abs(x) < 0.9 else [y, -x, 0.0]) / np.hypot(z if abs(x) < 0.9 else x, y)
@@ -180,7 +178,7 @@ def make_ellipsoid(
     along: int = 7,
     swell: ArrayLike = 1.0,
 ) -> MeshPart:
-    """Make an ellipsoid. `swell`: (along + 1, around + 1) factors on its radius, to make it lumpy."""
+    """Make an ellipsoid. swell: (along + 1, around + 1) factors on its radius."""
     unit, angles = _sphere(around, along)
     scale = np.asarray(radii, float)
     points = unit * np.asarray(swell)[..., None] * scale + np.asarray(center, float)

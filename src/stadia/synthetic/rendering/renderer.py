@@ -1,7 +1,7 @@
 """Render one image of triangles: rasterize, shade, blur, develop; with the ground truth at pixel centers.
 
-Shading is filtered texture, sun, sky light, shadows and haze. Only haze depends on the viewing direction, so that two
-images of one surface agree, as view synthesis assumes. All light is linear until `develop_image` makes 8 bits.
+Only haze depends on the viewing direction, so that two images of one surface agree. Light is linear until
+`develop_image` makes 8 bits.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def make_shadow_map(
 ) -> tuple[NDArray[np.float32], Points]:
     """Return the shadow map (R, C) of triangles at rest (M, 3), and the (3, 4) projection from the world to it.
 
-    vertices: (N, 3) in the world's frame, where a triangle uses them.
+    vertices: (N, 3) in the world's frame.
     """
     body = np.zeros(len(vertices), np.int32)
     points = transform_to_frame(vertices, body, T_sun_world[None])[np.unique(casters)]
@@ -104,7 +104,7 @@ class RenderScene:
     """Everything that can be rendered: the triangles of many parts, without empty ones.
 
     vertices: (N, 3) float64 in the frame of their body (N,).  triangles: (M, 3) int32 in the order of the parts.
-    part: (M,) index of the part of a triangle.  sky_texture: shown where there is no triangle.
+    part: (M,) index of the part of a triangle.  sky_texture: shown behind all triangles.
     """
 
     vertices: Points
@@ -126,7 +126,7 @@ class RenderedImage:
 
     @property
     def depth_m(self) -> NDArray[np.float32]:
-        """Return z in metres, (H, W); 0 where there is no triangle."""
+        """Return z in metres, (H, W); 0 for the sky."""
         inverse = self.inverse_depth
         return np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0).astype(np.float32)
 
@@ -157,7 +157,7 @@ def render_image(
     gain: float,
     noise: np.random.Generator | None = None,
 ) -> RenderedImage:
-    """Render an image. Its ground truth is that of pixel centers, never averaged; so `lens.samples` is odd.
+    """Render an image. Its ground truth is taken at pixel centers; so `lens.samples` is odd.
 
     T_camera_body: (B, 4, 4).  gain: exposure, a factor on linear light.  noise: generator of the sensor's noise.
     """

@@ -1,4 +1,4 @@
-"""Compiled loops that shade the samples of an image, blur them as a lens does, and develop 8 bits from linear light."""
+"""Compiled loops that shade the samples of an image, blur them as a lens does, and develop 8 bits."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class SceneLight(NamedTuple):
     """The light of one frame. Directions and matrices are per body (B): a surface is lit in the frame of its body.
 
     towards_sun, up: (B, 3) unit.  sun, sky, haze: (3,) linear RGB.  haze_per_m: extinction.
-    fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) for none).
+    fixed, moving: shadow maps, depth along the light in metres (moving: (0, 0) without one).
     fixed_map, moving_map: (B, 3, 4) from a body's frame to (column, row, depth).
-    shadow_bias_m: offset of a point along its normal and against the light, so that no surface shadows itself.
-    contact: (R, C) float32, share of the sky's light that objects block on the ground beside them.
+    shadow_bias_m: offset of a point along its normal and against the light.
+    contact: (R, C) float32, share of the sky's light that objects block on the ground.
     contact_map: (3,) world x and z of its first texel, and texels per metre.
     """
 
@@ -84,10 +84,7 @@ class SceneLight(NamedTuple):
 def _sample_texture(
     texels: NDArray, start: int, height: int, width: int, u: float, v: float
 ) -> tuple[float, float, float]:
-    """Sample a periodic texture bilinearly at u, v in tiles: square root of linear RGB, of 255.
-
-    Sides are powers of two.
-    """
+    """Sample a periodic texture bilinearly at u, v in tiles: square root of linear RGB, of 255."""
     x = u * width - 0.5
     y = v * height - 0.5
     i, j = math.floor(x), math.floor(y)
@@ -106,7 +103,6 @@ def _sample_texture(
 
 @compile_loops
 def _sample_shadow_map(depth: NDArray, column: float, row: float, along: float) -> float:
-    """Return 1 in the sun, 0 in shadow: four texels of a shadow map, compared and then interpolated."""
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= depth.shape[1] - 1 or j >= depth.shape[0] - 1:
         return 1.0
@@ -133,7 +129,7 @@ def add_contact_shadow(
     depth: float,
     fade_m: float,
 ) -> None:
-    """Enter an object into a contact map: `depth` below it, falling to 1/e of that `fade_m` from its outline.
+    """Enter an object into a contact map: `depth` below it, 1/e of that `fade_m` from its outline.
 
     T_world_object: (4, 4), its origin on the ground.
     contact: (R, C), rows along z and columns along x; the darker of two objects counts.
@@ -154,7 +150,6 @@ def add_contact_shadow(
 
 @compile_loops
 def _sample_contact_map(contact: NDArray, column: float, row: float) -> float:
-    """Sample a contact map bilinearly; 0 outside it."""
     i, j = math.floor(column), math.floor(row)
     if i < 0 or j < 0 or i >= contact.shape[1] - 1 or j >= contact.shape[0] - 1:
         return 0.0
@@ -179,8 +174,7 @@ def shade_samples(
 
     T_body_camera: (B, 4, 4), body 0 is the world.  image: (H, W, 3) float32, overwritten.
 
-    One long loop on purpose: it indexes arrays down to scalars. A view or a structure passed to a helper costs more
-    than the helper's work.
+    One long loop for speed: helpers that take views or structures cost more than their work.
     """
     S = lens.samples
     log2_samples = math.log2(lens.fx * S) + 0.25  # per radian; a quarter level sharper than one texel a sample
@@ -272,10 +266,7 @@ def shade_samples(
 
 @compile_loops
 def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
-    """Blur as a lens does: each pixel gives the share `spread` of its light to each neighbor along each axis.
-
-    image, out: (H, W, 3) float32.
-    """
+    """Blur: each pixel gives the share `spread` of its light to each neighbor. image, out: (H, W, 3) float32."""
     height, width = image.shape[:2]
     line = np.empty((width, 3), np.float32)
     middle, beside = np.float32(1 - 2 * spread), np.float32(spread)
@@ -294,8 +285,8 @@ def apply_lens_blur(image: NDArray, spread: float, out: NDArray) -> None:
 def develop_image(image: NDArray, gain: float, noise: NDArray, shot: float, read: float, developed: NDArray) -> None:
     """Convert linear light to an 8-bit image: exposure, sensor noise, saturation, gamma.
 
-    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or an empty array for none; its deviation at a signal
-        s is sqrt(shot^2 s + read^2).  developed: (H, W, 3) uint8, overwritten.
+    image: (H, W, 3) float32.  noise: (H, W, 3) standard normal, or empty; its deviation at a signal s is
+    sqrt(shot^2 s + read^2).  developed: (H, W, 3) uint8, overwritten.
     """
     noisy = noise.shape[0] > 0
     for y in range(image.shape[0]):

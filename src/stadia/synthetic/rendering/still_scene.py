@@ -21,15 +21,11 @@ from stadia.synthetic.rendering.renderer import (
 from stadia.synthetic.rendering.shading_kernels import SunLight
 
 NO_CONTACT: tuple[NDArray[np.float32], Points] = (np.zeros((2, 2), np.float32), np.zeros(3))
-"""A contact map, see `SceneLight`, that darkens nothing."""
 
 
 @dataclass(frozen=True)
 class StillScene(RenderScene):
-    """Everything needed to render a scene at rest.
-
-    T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels.
-    """
+    """A scene at rest. T_world_camera: (V, 4, 4) of each view.  gains: (V,) exposure.  K: (3, 3) pixels."""
 
     seed: int
     lamp: SunLight

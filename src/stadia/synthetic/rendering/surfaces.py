@@ -1,4 +1,4 @@
-"""Periodic textures from fractal noise, and the triangles of many parts with their surfaces for the shader."""
+"""Periodic textures from fractal noise, and the triangles of many parts with their surfaces."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def make_fractal_noise(
 
     Args:
         cells: rows and columns of the coarsest grid; each octave doubles both, up to the size of the map.
-        persistence: ratio of amplitudes of neighboring octaves: low is soft, high is gritty.
+        persistence: ratio of amplitudes of neighboring octaves.
     """
     out = np.zeros((height, width), np.float32)
     amplitude = 1.0
@@ -168,7 +168,7 @@ def make_plain_texture(
 
 
 def pack_textures(textures: dict[str, Texture]) -> TextureAtlas:
-    """Pack all textures with their half-size copies (means of 2 x 2 in linear light) for the shader."""
+    """Pack all textures with their half-size copies for the shader."""
     texels, log2_height, log2_width = [], [], []
     start = np.zeros((len(textures), 16), np.int64)
     total = 0

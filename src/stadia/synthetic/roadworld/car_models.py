@@ -62,7 +62,6 @@ MODEL_SHARES = {"sedan": 0.3, "hatchback": 0.3, "estate": 0.13, "suv": 0.17, "va
 
 
 def _make_body(model: CarModel, tint: Color) -> Mesh:
-    """Make the lower body: rings of half a cross-section, mirrored."""
     _, width, length = model.size_hwl_m
     rings = []
     for along, low, top, share in model.body:
@@ -84,7 +83,6 @@ def _locate_cabin_side(model: CarModel, along: float, share: float) -> tuple[flo
 
 
 def _make_cabin(model: CarModel, tint: Color) -> Mesh:
-    """Make roof, pillars and windows; the glass protrudes a little from the painted shell."""
     height = model.size_hwl_m[0]
     belt, rail = model.belt_m - 0.02, height - 0.07
 
@@ -115,7 +113,6 @@ def _make_cabin(model: CarModel, tint: Color) -> Mesh:
 
 
 def _make_wheels(model: CarModel) -> Mesh:
-    """Make tyres, hubs, and the dark arches above them."""
     half, length, r = 0.5 * model.size_hwl_m[1], model.size_hwl_m[2], model.wheel_m
     angle = np.linspace(0, 2 * np.pi, 17)[:-1]
     parts: Mesh = []
@@ -142,7 +139,6 @@ def _make_wheels(model: CarModel) -> Mesh:
 
 
 def _make_details(model: CarModel) -> Mesh:
-    """Make lamps, grille, plates and door seams."""
     _, width, length = model.size_hwl_m
     half = 0.5 * width
     nose, tail = model.body[-1], model.body[0]
@@ -168,7 +164,6 @@ def _make_details(model: CarModel) -> Mesh:
 
 @cache
 def _make_unpainted(name: str) -> Mesh:
-    """Return a model's mesh without its paint color."""
     model = MODELS[name]
     return join_parts(_make_body(model, WHITE) + _make_cabin(model, WHITE) + _make_wheels(model) + _make_details(model))
 

@@ -1,7 +1,7 @@
-"""The course of the road, its cross-section, and the ground beside it.
+"""The course of the road, its cross-section, and the ground around it.
 
-The center line is a curve in space, by arc length s; d is metres to its right. Curvature changes linearly (clothoids),
-and so does the grade. World: x right, y down, z forward at s = 0.
+The center line is a curve in space, by arc length s; d is metres to its right. World: x right, y down, z forward at
+s = 0.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RoadCourse:
     """The center line, sampled every half metre. s, heading_rad, grade, curvature_per_m: (N,); position: (N, 3).
 
     heading_rad: positive to the right.  grade: metres up per metre; position y is down.
-    is_ring: whether the road closes: s = 0 is its end too, and s beyond goes around again.
+    is_ring: whether the road closes.
     """
 
     s: Points
@@ -83,10 +83,7 @@ class RoadCourse:
         return point
 
     def frame(self, s: float, d: float, up: float = 0.0, yaw_rad: float = 0.0, *, upright: bool = False) -> Points:
-        """Return (4, 4) T_world_object on the road, facing along it, turned right by `yaw_rad`.
-
-        upright: ignore the slope of the road.
-        """
+        """Return (4, 4) T_world_object on the road, turned right by `yaw_rad`; upright: ignore the slope."""
         right, down, forward = self.axes(s)
         if upright:
             forward = np.cross(right, (0.0, 1.0, 0.0))
@@ -133,7 +130,6 @@ def _draw_bends(random: np.random.Generator, length_m: float) -> list[tuple[floa
 
 
 def _midpoints(samples: Points) -> Points:
-    """Return (N - 1, ...) means of neighbors."""
     return 0.5 * (samples[1:] + samples[:-1])
 
 
@@ -162,10 +158,7 @@ def make_course(seed: int, length_m: float, *, flat: bool = False) -> RoadCourse
 
 
 def make_ring(length_m: float) -> RoadCourse:
-    """Make a road that closes to a circle, to the right, up and down by at most 2 %.
-
-    Raises ValueError for a circle narrower than MIN_RADIUS_M.
-    """
+    """Make a road that closes to a circle, up and down by at most 2 %. Raises ValueError for a narrow one."""
     radius_m = length_m / (2 * np.pi)
     if radius_m < MIN_RADIUS_M:
         raise ValueError(f"a ring of {length_m} m is narrower than a radius of {MIN_RADIUS_M} m")
@@ -179,7 +172,7 @@ def make_ring(length_m: float) -> RoadCourse:
 def _make_strip(
     course: RoadCourse, s: Points, near: tuple[float, float], far: tuple[float, float], material: str
 ) -> MeshPart:
-    """Make a ribbon along the road between two (d, up). Its texture runs along s; that of grass along x and z."""
+    """Make a ribbon along the road between two (d, up). Its texture runs along s, of grass along x and z."""
     points = np.stack([course.point(s, *near), course.point(s, *far)], 1)
     if material == "grass":
         return make_sheet(points, points[..., [0, 2]], material)
@@ -221,14 +214,14 @@ def make_roadside(course: RoadCourse, section: StreetSection) -> tuple[Mesh, Mes
 
 
 def compute_terrain_height_m(distance: Points, section: StreetSection) -> Points:
-    """Compute the height (N,) of the terrain over the road: lower close to it, level at the verge, then rising."""
+    """Compute the height (N,) of the terrain over the road."""
     near = np.clip((distance - (section.edge_m - 4.0)) / 4.0, 0, 1)
     rise = 0.04 * np.maximum(distance - 70.0, 0.0)
     return section.kerb_m - 0.8 * (1 - near) + rise
 
 
 def make_terrain(course: RoadCourse, section: StreetSection, margin_m: float = 160.0, cell_m: float = 5.0) -> Mesh:
-    """Make the ground beyond the verges: a grid that follows the road's height, undulating far from it."""
+    """Make the ground beyond the verges: a grid that follows the road's height."""
     low, high = course.position.min(0) - margin_m, course.position.max(0) + margin_m
     x, z = np.arange(low[0], high[0] + cell_m, cell_m), np.arange(low[2], high[2] + cell_m, cell_m)
     grid = np.stack(np.meshgrid(x, z), -1)

@@ -116,7 +116,6 @@ def make_bark(random: np.random.Generator) -> Texture:
 
 
 def _make_wall(random: np.random.Generator, height: int, width: int, size_m: tuple[float, float]) -> Image:
-    """Make weathered brick, plaster or panels."""
     down, across = make_texel_grid(height, width, size_m)
     value = 1 + 0.10 * make_fractal_noise(random, height, width, cells=(4, 4), octaves=8, persistence=0.75)
     streaks = make_fractal_noise(random, height, width, cells=(2, 16), octaves=4, persistence=0.6)  # of rain
@@ -135,7 +134,6 @@ def _make_wall(random: np.random.Generator, height: int, width: int, size_m: tup
 
 
 def _make_glass(random: np.random.Generator, row: NDArray, column: NDArray, tone: Map) -> Image:
-    """Make windows of different darkness, some with a blind or a curtain."""
     dark = random.uniform(0.02, 0.14, (16, 16)).astype(np.float32)
     curtain = np.where(random.random((16, 16)) < 0.25, random.uniform(0.25, 0.55, (16, 16)), 0).astype(np.float32)
     value = (dark + curtain)[row % 16, column % 16] * (1 + 0.35 * tone)

@@ -41,8 +41,8 @@ _LATERAL_ACCELERATION = 3.0  # m/s^2, comfortable in a turn
 class CameraDrive:
     """The drive over F frames: T_world_camera (F, 4, 4); road_plane (F, 4).
 
-    road_plane: unit normal in the camera's frame, towards the camera, and height of the camera over that plane in
-        metres: road points p satisfy normal . p + height = 0.
+    road_plane: unit normal in the camera's frame, towards the camera, and height of the camera in metres: road points p
+        satisfy normal . p + height = 0.
     """
 
     T_world_camera: Points
@@ -52,7 +52,6 @@ class CameraDrive:
 def _draw_smooth_noise(
     random: np.random.Generator, time_s: Points, deviation: float, hertz: tuple[float, float]
 ) -> Points:
-    """Draw a smooth motion (F,) with this standard deviation: three sines of random frequency and phase."""
     total = np.zeros_like(time_s)
     for _ in range(3):
         total += np.sin(2 * np.pi * random.uniform(*hertz) * time_s + random.uniform(0, 2 * np.pi))
@@ -82,7 +81,7 @@ CAR_PITCH_RAD = (-0.02, 0.01)
 
 
 def _rotation_from_euler(pitch: float, yaw: float, roll: float) -> Points:
-    """Return the intrinsic rotation about y by yaw, x by pitch, z by roll. Positive: right, up, clockwise."""
+    """Return the intrinsic rotation about y by yaw, x by pitch, z by roll, in radians."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
@@ -227,7 +226,7 @@ def make_world(
 ) -> RoadWorld:
     """Make the world of this seed for a camera of this configuration.
 
-    ring_m: length of a road that closes, around which the camera drives; None for a road with ends.
+    ring_m: length of a road that closes; None for a road with ends.
 
     Each subsystem has its own random stream, so that a world without people is otherwise the same.
     """
@@ -331,7 +330,6 @@ class RoadRenderer:
         return light_bodies(sun, T_world_body, fixed, (moving, moving_map), _SHADOW_BIAS_M, contact)
 
     def _make_contact_map(self, frame: int) -> tuple[NDArray[np.float32], Points]:
-        """Return the contact map of a frame and its position, see `SceneLight`."""
         per_metre = _CONTACT_SIDE / _WINDOW_M
         T = self.world.drive.T_world_camera[frame]
         corner = T[[0, 2], 3] + _AHEAD_M * T[[0, 2], 2] - 0.5 * _WINDOW_M

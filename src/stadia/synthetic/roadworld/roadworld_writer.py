@@ -1,7 +1,4 @@
-"""Write RoadWorld as recordings in stadia's folder layout, each complete or absent, so that rendering resumes.
-
-DATASET/dataset.json names the recordings of each split and is written last. Every file: docs/reference/roadworld.md.
-"""
+"""Write RoadWorld as recordings in stadia's folder layout (docs/reference/roadworld.md)."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def _write_view(folder: Path, side: str, frame: int, view: RoadView) -> None:
 
 
 def _describe_instance(instance: ObjectInstance) -> dict[str, Any]:
-    """Return class, size and pose (x right, y down, z its front; origin on the ground under its middle)."""
+    """Describe an instance: x right, y down, z its front; origin on the ground under its middle."""
     return {
         "id": instance.number,
         "class": instance.semantic.label,
@@ -70,7 +67,6 @@ def _describe_instance(instance: ObjectInstance) -> dict[str, Any]:
 
 
 def _write_description(folder: Path, renderer: RoadRenderer, origin: dict[str, Any]) -> None:
-    """Write all files of a recording but its images; recording.json comes last."""
     world, config = renderer.world, renderer.config
     plane = world.drive.road_plane
     np.savetxt(folder / "poses.txt", world.drive.T_world_camera[:, :3].reshape(-1, 12), fmt="%.12e")
@@ -127,7 +123,7 @@ def write_roadworld(
         workers: threads that render; all cores by default.
         advance: called with a number of frames when they are finished.
 
-    Raises DataError where a folder holds a recording made with other settings, StadiaError where it cannot be written.
+    Raises DataError for a folder with a recording of other settings, StadiaError if it cannot be written.
     """
     jobs = list_recordings(Path(out), config, seed)
     ROADWORLD.check_folder(Path(out))
@@ -152,7 +148,6 @@ def write_roadworld(
 
 
 def _draw_preview(recordings: list[Path], rows: int = 8) -> Image:
-    """Draw a row each for frames spread evenly over the recordings."""
     files = [file for recording in recordings for file in sorted((recording / "left").glob("*.png"))]
     chosen = np.linspace(0, len(files) - 1, min(rows, len(files)) + 2).astype(int)[1:-1]
     return np.vstack([_draw_preview_row(files[i].parents[1], files[i].stem) for i in chosen])
@@ -181,8 +176,7 @@ def render_cached_worlds(
 ) -> Path:
     """Render worlds to the cache, once. Returns their folder; concurrent processes wait for the first.
 
-    name: part of the folder's name, beside hash of settings, version, and seed where it is not 0.
-    advance: see `write_roadworld`.
+    name: part of the folder's name.  advance: see `write_roadworld`.
     """
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:8]  # other settings are other worlds
     seeded = f"-seed-{seed}" if seed else ""

@@ -34,7 +34,7 @@ def _draw_wall_tint(random: np.random.Generator) -> Color:
 
 
 def _make_walls(height: float, wide: float, deep: float, bottom: float, material: str, tint: Color, u: float) -> Mesh:
-    """Make four walls of a box: front in the plane x = 0, depth to +x, width along z; texture rows start at the top."""
+    """Make four walls of a box: front in the plane x = 0, depth to +x, width along z."""
     up, down = np.array([0.0, -height, 0.0]), np.array([0.0, height - bottom, 0.0])
     corner = np.array([0.0, 0.0, -0.5 * wide])
     x, z = np.array([deep, 0.0, 0.0]), np.array([0.0, 0.0, wide])
@@ -106,7 +106,6 @@ def make_house(random: np.random.Generator, wide: float, deep: float) -> Mesh:
 
 
 def _draw_radius_factors(random: np.random.Generator, along: int, around: int, depth: float) -> NDArray[np.float64]:
-    """Draw (along + 1, around + 1) radius factors of a ball, equal along its seam and at its poles."""
     swell = 1 + depth * random.uniform(-1, 1, (along + 1, around + 1))
     swell[:, -1] = swell[:, 0]
     swell[0], swell[-1] = swell[0, 0], swell[-1, 0]
@@ -116,7 +115,6 @@ def _draw_radius_factors(random: np.random.Generator, along: int, around: int, d
 def _make_loose_leaves(
     random: np.random.Generator, center: NDArray, radii: NDArray, count: int, size_m: float, material: str, tint: Color
 ) -> MeshPart:
-    """Make triangles of leaves standing off an ellipsoid."""
     direction = random.normal(size=(count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     root = center + direction * radii * random.uniform(0.85, 1.0, (count, 1))
@@ -127,7 +125,6 @@ def _make_loose_leaves(
 
 
 def _draw_leaf_color(random: np.random.Generator) -> Color:
-    """Draw a color from fresh to dull green, sometimes the brown of a copper beech or of autumn."""
     if random.random() < 0.12:
         return (1.7, 0.75, 0.8)
     return tuple(random.uniform(0.75, 1.25) * random.uniform((0.8, 0.9, 0.7), (1.35, 1.1, 1.2)))
@@ -243,13 +240,11 @@ _STATURE_M = 1.75  # of the figure as modeled; it is scaled to its own height
 
 
 def _make_ring(up: float, half_width: float, half_depth: float, lean: float = 0.0) -> list[tuple[float, float, float]]:
-    """Return a horizontal ring of a torso."""
     angle = np.linspace(0, 2 * np.pi, 11)
     return [(half_width * np.cos(a), -up, lean + half_depth * np.sin(a)) for a in angle]
 
 
 def _make_limb(points: list[tuple[float, float, float]], radii: list[float], material: str, tint: Color) -> Mesh:
-    """Make tubes from joint to joint."""
     joints = list(zip(points, radii, strict=True))
     tubes = (make_tube(a, b, (ra, rb), material, tint, sides=8, closed=True) for (a, ra), (b, rb) in pairwise(joints))
     return [part for tube in tubes for part in tube]

@@ -52,7 +52,7 @@ class SceneObject:
     """An object of the world.
 
     mesh: in its own frame (x right, y down, z its front); an instance stands on y = 0, centered over the origin.
-    T_world_object: (4, 4) at rest, (F, 4, 4) for each frame where it moves.
+    T_world_object: (4, 4) at rest, (F, 4, 4) if it moves.
     size_hwl_m: height, width, length of an instance; None for an object that is not counted.
     casts_shadow: False for the ground.
     """
@@ -88,8 +88,7 @@ class ObjectInstance:
 class WorldGeometry(RenderScene):
     """The triangles of a world. Body 0 is the world itself; each moving object is a body with its own frame.
 
-    triangles: the ground first (`surfaces.ground`, it casts no shadow), then objects at rest up to `fixed`, then moving
-        objects.
+    triangles: the ground first (`surfaces.ground`), then objects at rest up to `fixed`, then moving objects.
     semantic, instance: (M,).  T_world_body: (F, B, 4, 4).
     """
 
@@ -135,7 +134,6 @@ def assemble_world(objects: Sequence[SceneObject], textures: dict[str, Texture],
 
 
 def _make_instance(mesh: Mesh, semantic: SemanticClass, T: Points) -> SceneObject:
-    """Make an instance with the size of its mesh, and its origin on the ground under its middle."""
     low, high = compute_bounds(mesh)
     middle = np.array([0.5 * (low[0] + high[0]), high[1], 0.5 * (low[2] + high[2])])
     shift = np.eye(4)
@@ -145,7 +143,6 @@ def _make_instance(mesh: Mesh, semantic: SemanticClass, T: Points) -> SceneObjec
 
 
 def _is_off_road(course: RoadCourse, T: Points, deep: float, wide: float, keep_m: float) -> bool:
-    """Return whether a footprint (x 0 to deep, z over wide) keeps `keep_m` from the whole road, also in bends."""
     x, z = np.meshgrid(np.linspace(0.0, deep, 4), np.linspace(-0.5 * wide, 0.5 * wide, 7))
     points = np.stack([x.ravel(), np.zeros(x.size), z.ravel()], 1) @ T[:3, :3].T + T[:3, 3]
     return bool(course.find_nearest(points[:, [0, 2]])[0].min() > keep_m)
@@ -267,7 +264,7 @@ def _make_poses_along_road(course: RoadCourse, s: Points, d: float, up: float, y
 
 
 def place_parked_cars(seed: int, course: RoadCourse, section: StreetSection, share: float) -> list[SceneObject]:
-    """Place cars along both kerbs in `share` of the places; none where the street is too narrow."""
+    """Place cars along both kerbs in `share` of the places, if the street is wide enough."""
     if section.half_width_m - section.lane_m < 2.0:
         return []
     placed = []

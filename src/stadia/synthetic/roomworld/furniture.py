@@ -43,7 +43,6 @@ def _legs(half_x: float, half_z: float, height: float, thick: float, material: s
 
 
 def _wooden(random: np.random.Generator) -> tuple[str, Color]:
-    """Draw wood, or a painted surface."""
     if random.random() < 0.6:
         return "wood", tuple(random.uniform(0.6, 1.5) * np.ones(3))
     return f"paint{random.integers(PAINTS)}", _tint(random)
@@ -227,4 +226,3 @@ FURNITURE: dict[str, Callable[[np.random.Generator], Furniture]] = {
     "lamp": make_lamp,
     "clutter": make_clutter,
 }
-"""A kind of furniture is a function here and a line."""

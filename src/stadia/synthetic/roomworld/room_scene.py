@@ -61,7 +61,6 @@ def _make_wall_frame(size: Points, wall: int) -> tuple[Points, float]:
 
 
 def _make_shell(random: np.random.Generator, size: Points) -> Mesh:
-    """Make floor, ceiling and walls: they cast no shadow."""
     width, height, depth = size
     along_x, along_z, up = (width, 0, 0), (0, 0, depth), (0, height, 0)
     second = random.choice(["wall0", "wall1"])
@@ -76,7 +75,6 @@ def _make_shell(random: np.random.Generator, size: Points) -> Mesh:
 
 
 def _make_fittings(random: np.random.Generator, size: Points) -> Mesh:
-    """Make what hangs on the walls: windows with a view, doors, pictures, skirting, lamps on the ceiling."""
     parts: Mesh = []
     height = size[1]
     tint = draw_tint(random)
@@ -127,7 +125,6 @@ def _pose_on_floor(yaw: float, x: float, z: float) -> Points:
 
 
 def _place_furniture(seed: int, size: Points) -> list[tuple[Furniture, Points]]:
-    """Place furniture along the walls and in the room, without overlap."""
     random = make_generator(seed, "furniture")
     placed: list[tuple[Furniture, Points]] = []
     taken: list[Points] = []
@@ -153,7 +150,6 @@ def _place_furniture(seed: int, size: Points) -> list[tuple[Furniture, Points]]:
 
 
 def _place_people(seed: int, size: Points) -> Mesh:
-    """Place up to three people who stand."""
     random = make_generator(seed, "people")
     parts: Mesh = []
     for _ in range(int(random.choice([0, 1, 2, 3], p=[0.65, 0.2, 0.1, 0.05]))):
@@ -164,7 +160,6 @@ def _place_people(seed: int, size: Points) -> Mesh:
 
 
 def _place_small_things(seed: int, furniture: list[tuple[Furniture, Points]]) -> Mesh:
-    """Place bottles, cups, boxes and laptops on tables, boards and desks."""
     random = make_generator(seed, "small")
     parts: Mesh = []
     tops = [(top, T) for piece, T in furniture for top in piece.tops]
@@ -194,7 +189,6 @@ def _place_small_things(seed: int, furniture: list[tuple[Furniture, Points]]) ->
 
 
 def _make_light(seed: int) -> SunLight:
-    """Draw the light of the windows or lamps: direction, hardness and color, from bright day to dim evening."""
     random = make_generator(seed, "light")
     azimuth, elevation = random.uniform(0, 2 * np.pi), np.radians(random.uniform(20, 80))
     hard, warm = random.uniform(0.05, 0.7), random.uniform(-0.15, 0.35)
@@ -213,10 +207,7 @@ def _distance_to_boxes(point: Points, boxes: list[tuple[Points, Points]]) -> flo
 def _draw_path(
     random: np.random.Generator, config: RoomWorldConfig, is_free: Callable[[Points], bool], size: Points
 ) -> Points:
-    """Draw (F, 4, 4) T_world_camera: a hand-held camera that walks a little and turns, and touches nothing.
-
-    Raises ValueError where no place of the room is free.
-    """
+    """Draw (F, 4, 4) T_world_camera of a camera that touches nothing. Raises ValueError without a free place."""
     for attempt in range(400):
         eye = random.uniform((0.3, 0, 0.3), (size[0] - 0.3, 0, size[2] - 0.3))
         eye[1] = -random.uniform(config.camera_height_m[0], min(config.camera_height_m[1], size[1] - 0.2))
@@ -255,9 +246,9 @@ def _make_path(
 
 
 def make_room(seed: int, config: RoomWorldConfig) -> StillScene:
-    """Make the room of this seed. Each subsystem has its own random stream: another lamp changes nothing else.
+    """Make the room of this seed. Each subsystem has its own random stream.
 
-    Where a room is so full that no camera fits, the next of its seeds is taken.
+    If no camera fits into a room, the next of its seeds is taken.
     """
     for attempt in range(20):
         own = seed if attempt == 0 else derive_seed(seed, "again", attempt)

@@ -104,10 +104,7 @@ _PLAIN: dict[str, tuple[tuple[float, float, float], float, float]] = {  # linear
 
 
 def make_room_textures(seed: int, names: Iterable[str]) -> dict[str, Texture]:
-    """Make the textures of these names, and the sky. Each has its own random stream.
-
-    Those of the n-th small thing are "label_of<n>" and "paint_of<n>".
-    """
+    """Make the textures of these names, and the sky. The n-th small thing has "label_of<n>" and "paint_of<n>"."""
     made = {"sky": make_sky(make_generator(seed, "textures", "sky"), overcast=False)}
     for name in sorted(set(names)):
         random = make_generator(seed, "textures", name)

@@ -1,4 +1,4 @@
-"""Write RoomWorld in the stadia folder layout, one folder a room: each complete or absent, so that it resumes."""
+"""Write RoomWorld in the stadia folder layout, one folder a room."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ _NEAR_M, _FAR_M = 0.4, 12.0  # of depth in previews
 
 
 def _write_room(config: RoomWorldConfig, job: SceneJob) -> int:
-    """Render one room to its folder. Returns its number of images."""
     renderer = RoomRenderer(make_room(job.seed, config), config)
     room = renderer.room
     with atomic_folder(job.folder) as folder:
@@ -62,15 +61,7 @@ def write_roomworld(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda frames: None,
 ) -> Path:
-    """Render a data set to `out`; existing rooms are kept. Returns the path of its dataset.json.
-
-    Args:
-        seed: of the data set; the same seed gives the same bytes for any number of workers.
-        workers: threads that render, a room each; all cores by default.
-        advance: called with a number of frames when they are finished.
-
-    Raises DataError where a folder holds a room made with other settings, StadiaError where it cannot be written.
-    """
+    """Render a data set to `out`, as `write_roadworld` does. Returns the path of its dataset.json."""
     write, images = partial(_write_room, config), config.frames
     return ROOMWORLD.write_scenes(
         Path(out), config, seed, write, _draw_rooms, images=images, workers=workers, advance=advance
@@ -78,7 +69,6 @@ def write_roomworld(
 
 
 def _draw_rooms(rooms: list[Path], rows: int = 8) -> Image:
-    """Draw image and depth of the first frames of up to 3 x `rows` rooms spread evenly."""
     chosen = np.linspace(0, len(rooms) - 1, min(3 * rows, len(rooms))).round().astype(int)
     return stack_tiles([_draw_room(rooms[i]) for i in chosen], 3)
 
