@@ -143,7 +143,7 @@ def test_documented_commands_run(exported: Path, monkeypatch: pytest.MonkeyPatch
 def test_command_output(export_output: tuple[Path, str, str], trained: Path) -> None:
     path, text, steps = export_output
     reading = f"reading {trained}/checkpoints/best.safetensors"
-    tracing = r"tracing [\d.]+ M parameters, then comparing .*"
+    tracing = r"exporting [\d.]+ M parameters and comparing .*"
     assert re.fullmatch(rf"{reading}\n{tracing}\n", steps), "nothing is silent for minutes"
     lines = text.splitlines()
     assert lines[0].startswith(f"{path}: ")

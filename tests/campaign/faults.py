@@ -346,7 +346,7 @@ def judge(
 def judge_rerun(result: Result, sound: Result) -> list[str]:
     """Return what differs between an undisturbed run in a disturbed folder and one in a fresh folder."""
     faults = [f"rerun: {name}" for name in compare(sound.files, result.files)]
-    refuses = result.code == 2 and "nothing is overwritten" in result.said  # it was finished
+    refuses = result.code == 2 and "choose another --out" in result.said  # it was finished
     if result.code != sound.code and not (refuses and not faults):
         faults.insert(0, f"rerun: exit code {result.code}: {result.said.strip()[-300:]!r}")
     if result.litter:

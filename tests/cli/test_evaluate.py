@@ -259,18 +259,14 @@ class TestCheckpoint:
 
     @pytest.mark.slow
     def test_at_another_size(self, checkpoint: Path, drive_folder: Path, stadia: Stadia) -> None:
-        """Both scores stand side by side, each says its size, and predictions of one are not taken for those of the
-        other.
-        """
+        """Each score records its size, and predictions of another size are not reused."""
         run, words = checkpoint.parent.parent, ("evaluate", checkpoint, drive_folder, "--json")
         own = json.loads(stadia(*words)[1])
         assert not any("trained at" in note for note in own["notes"])
         assert json.loads(stadia(*words, "--size", "45x15")[1]) == own, "the training's own size is no other"
         other = json.loads(stadia(*words, "--size", "90x30")[1])
-        assert other["notes"][0].startswith("run at 90x30, trained at 45x15")
+        assert "90x30" in other["notes"][0]
         assert other["abs_rel"] < own["abs_rel"]
-        ratio = f"SILog is {other['silog'] / own['silog']:.2f} times that at the training's size"
-        assert any(note.startswith(ratio) for note in other["notes"])
         record = json.loads((run / "predictions" / "best-step7-90x30" / "world" / "a" / "predictions.json").read_text())
         assert (record["network_size"], record["requested_size"]) == ([30, 90], [30, 90])
         stored = json.loads((run / "scores" / "world-metric-test-90x30.json").read_text())

@@ -60,22 +60,23 @@ def test_a_prediction_without_out_is_written_beside_the_current_folder(
     assert code == 0, err
     assert (tmp_path / "photo-depth" / "predictions.json").is_file()
     assert "camera: assumed, 60 degrees across the longer side" in out
-    assert "not judged: one image shows no motion" in out
-    assert "expect a mean relative error of .20 to .39" in out
+    assert "One photo cannot be checked" in out
+    assert "20 to 39 %" in out
     assert "T40" not in out
     code, _, err = stadia("predict", "photo.jpg", "--no-cloud", "--no-video")
-    assert (code, "found a finished prediction in it" in err) == (2, True)
+    assert (code, "found a finished prediction" in err) == (2, True)
 
 
 def test_an_interrupted_prediction_names_how_to_start_it_again(
     tmp_path: Path, stadia: Stadia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
-        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "depth").mkdir(parents=True)
+        (tmp_path / "out" / "depth" / "photo.npz").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("stadia.predict.tasks.predict_to_folders", interrupt)
     cv2.imwrite(str(tmp_path / "photo.jpg"), np.zeros((96, 128, 3), np.uint8))
     code, _, err = stadia("predict", tmp_path / "photo.jpg", "--out", tmp_path / "out")
     assert code == 130
-    assert "out: unfinished; the same command starts it again" in err
+    assert "unfinished, 1 depth map written" in err

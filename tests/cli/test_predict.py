@@ -99,11 +99,9 @@ class TestPredict:
         assert code == 0, err
         assert "predictions: doubtful\n" in text
         assert "  warn T40 Training hardly learned: 7 steps; expected at least 100 steps" in text
-        assert text.splitlines()[-1] == (
-            "depth scale: metres; these predictions are doubtful: do not rely on any depth, ratio or path of them (T40)"
-        )
+        assert text.splitlines()[-1].startswith("depth scale: metres; these predictions are doubtful")
         record = json.loads((out / "predictions.json").read_text())
-        assert "do not rely on any depth, ratio or path of them (T40)" in record["trust"], "as printed"
+        assert text.splitlines()[-1] == f"depth scale: {record['trust']}", "as printed"
         checks = record["checks"]
         assert (checks["verdict"], [one["code"] for one in checks["findings"]]) == ("doubtful", ["T40"])
         assert checks["measured"]["frames"] > 0
@@ -169,9 +167,7 @@ class TestPredict:
         (given,) = open_inputs(video, **add_training_options(opened, video, {}))
         assert next(iter(given.frames)).K.tolist() == [[50, 0, 31.5], [0, 50, 15.5], [0, 0, 1]]
         assert given.camera_is_assumed
-        assert given.camera_lines()[0].startswith(
-            "camera: assumed, that of the training, since no camera is given, 65.2 x 35.5 degrees: metres"
-        )
+        assert given.camera_lines()[0].startswith("camera: assumed, the camera of the training, 65.2 x 35.5 degrees")
         (given,) = open_inputs(video, **add_training_options(opened, video, {"camera": {"focal_px": 9}}))
         assert not given.camera_is_assumed
         video.with_suffix(".K.txt").write_text("9 0 31.5\n0 9 15.5\n0 0 1\n")
@@ -183,7 +179,7 @@ class TestPredict:
         )
         assert code == 0, err
         assert "  not checked: K30 Camera differs from the training's: no camera was given" in text
-        assert "camera: assumed, that of the training, since no camera is given, 65.2 x 35.5 degrees: metres" in text
+        assert "camera: assumed, the camera of the training, 65.2 x 35.5 degrees" in text
         other = RecipeFacts(camera=replace(known, size=(64, 64)))
         write_run_facts(checkpoint.parents[1], replace(UNKNOWN_FACTS, recipe_facts=other))
         code, _, err = stadia("predict", checkpoint, video, "--out", tmp_path / "out")
@@ -236,7 +232,7 @@ class TestPredict:
         assert "6 frames" in text
         assert len(list((out / "depth").iterdir())) == 12
         code, _, err = stadia(*words)
-        assert (code, "a finished prediction in it" in err) == (2, True)
+        assert (code, "a finished prediction" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def draw_turning(index: int) -> np.ndarray:
     ("draw", "camera", "words"),
     [
         pytest.param(draw_blurred, (), "blur", id="blur"),
-        pytest.param(draw_turning, (GIVEN,), "turns on the spot", id="rotation", marks=pytest.mark.slow),
+        pytest.param(draw_turning, (GIVEN,), "camera only turns", id="rotation", marks=pytest.mark.slow),
         pytest.param(draw_turning, (), "with a field of view of 56 degrees", id="unknown", marks=pytest.mark.slow),
     ],
 )

@@ -167,8 +167,8 @@ def test_paths_of_different_length_are_noted(
     notes = _compare_lengths(length, network_length, depth_scale)
     assert len(notes) == noted
     for note in notes:
-        assert f"is {length:.4g} m long, the pose network's own path {network_length:.4g} m: " in note
-        assert "Compare both with a known distance; --method network writes" in note
+        assert f"{length:.4g} m" in note
+        assert f"{network_length:.4g} m" in note
 
 
 @pytest.mark.slow
@@ -314,7 +314,7 @@ def test_the_command_writes_a_path_and_scores_it(stadia, checkpoint, drive_folde
         "odometry", checkpoint, drive_folder, "data.split=test", "--method", "network", "--out", tmp_path / "o"
     )
     assert again == 2
-    assert "nothing is overwritten" in err
+    assert "choose another --out" in err
 
 
 @pytest.mark.parametrize("rate_hz", [10.0, None, 0.0])

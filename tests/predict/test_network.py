@@ -182,6 +182,7 @@ def test_frames_that_can_be_read_once_are_all_predicted(
     [
         ({"fov_deg": 60, "K": np.eye(3)}, "camera"),
         ({"fov_deg": "60"}, "fov_deg"),
+        ({"K": np.array([[100.0, 0, 2 * WIDTH], [0, 100, HEIGHT / 2], [0, 0, 1]])}, "K"),
         ({"options": stadia.PredictOptions(every=0)}, "every"),
         ({"options": {"every": 2}}, "options"),
         ({"options": stadia.PredictOptions(data={"stride": 2})}, "options.data"),

@@ -65,7 +65,7 @@ def test_without_exif_a_field_of_view_is_assumed_and_stated(tmp_path: Path, heig
     assert frame.K[0, 0] == frame.K[1, 1]
     (line,) = given.camera_lines()
     assert line.startswith("camera: assumed, 60 degrees across the longer side")
-    assert "metres and ratios stand on it" in line
+    assert "data.camera.horizontal_fov_deg" in line
     assert given.camera_is_assumed
 
 
@@ -88,8 +88,8 @@ def test_what_is_known_comes_before_what_is_assumed(tmp_path: Path) -> None:
     origins.append(choose_input_camera(CameraConfig(focal_px=60), clip).origin)
     assert origins == [
         "33 mm lens of EXIF",
-        "that of the training, since no camera is given",
-        "that of clip.map, whose motion does not determine it",
+        "the camera of the training",
+        "from clip.map, whose motion does not determine it",
         "clip.map (estimated)",
         "K.txt",
         "given by data.camera",

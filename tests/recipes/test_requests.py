@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from tests.refusals import refuses
 
 from stadia.core.errors import ConfigError
-from stadia.files.atomic_files import write_json
 from stadia.geometry.camera import intrinsics
-from stadia.predict.options import compare_with_trained_size, network_size_notes, parse_size, requested_size
+from stadia.predict.options import network_size_notes, parse_size, requested_size
 from stadia.recipes import configure
 from stadia.recipes.selfsup.config import SelfsupConfig
 from stadia.recipes.selfsup.recipe import SelfsupRecipe
@@ -25,7 +22,7 @@ def test_width_comes_first() -> None:
 
 @pytest.mark.parametrize("text", ["1216", "1216x", "1216X352", "0x352", "-32x32", "32.0x32"])
 def test_what_is_no_size(text: str) -> None:
-    with refuses(ConfigError, where="--size", expected="WIDTHxHEIGHT", fix="1216x352"):
+    with refuses(ConfigError, where="--size", expected="WIDTHxHEIGHT"):
         parse_size(text)
 
 
@@ -36,26 +33,8 @@ def test_the_trainings_own_size_is_no_other() -> None:
     assert requested_size("672x192", {}) == (192, 672)
     assert network_size_notes(None, TRAINED) == []
     (note,) = network_size_notes((192, 672), TRAINED)
-    assert note.startswith("run at 672x192, trained at 640x192: ")
-
-
-def test_a_score_is_compared_with_that_at_the_trainings_size(tmp_path: Path) -> None:
-    trained, about = (
-        tmp_path / "drive-metric.json",
-        {"checkpoint": "best, step 7", "options": {"sides": ("left",)}, "size": "672x192"},
-    )
-    assert compare_with_trained_size(12.0, trained, about) == []
-    write_json(trained, {**about, "size": None, "metrics": {"silog": 8.0}})
-    (worse,), (alike,) = (compare_with_trained_size(silog, trained, about) for silog in (12.0, 9.0))
-    assert (
-        worse
-        == "SILog is 1.50 times that at the training's size, 8 in drive-metric.json: above 1.3 the cause is the size,"
-        " not the images"
-    )
-    assert alike == "SILog is 1.12 times that at the training's size, 8 in drive-metric.json"
-    assert compare_with_trained_size(12.0, trained, {**about, "checkpoint": "last, step 9"}) == [], (
-        "of another checkpoint"
-    )
+    assert "672x192" in note
+    assert "640x192" in note
 
 
 @pytest.fixture

@@ -172,11 +172,14 @@ def _predict(
 
 @contextmanager
 def _advise_again(out: Path) -> Iterator[None]:
+    """If the user interrupts a prediction, print what was written and how to start it again."""
     try:
         yield
     except KeyboardInterrupt:
         if out.is_dir():
-            echo(f"{out} is unfinished. The same command starts it again.", err=True)
+            count = len([*out.glob("**/depth/*.npz")])
+            maps = f"{count} depth map{'s' * (count != 1)} written"
+            echo(f"{out} is unfinished, {maps}. The same command starts it again.", err=True)
         raise
 
 

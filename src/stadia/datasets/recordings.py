@@ -90,6 +90,30 @@ def check_K(what: object, K: NDArray[np.float64]) -> NDArray[np.float64]:
     return K
 
 
+MAX_CENTER_OUTSIDE = 0.5
+"""Largest distance of a principal point from the image, as a share of its size: a crop moves it by less."""
+
+
+def check_center(what: object, intrinsics: Intrinsics) -> Intrinsics:
+    """Return the intrinsics, or raise DataError for a principal point far outside the image.
+
+    Examples:
+        >>> K = np.array([[500.0, 0, 31.5], [0, 500, 23.5], [0, 0, 1]])
+        >>> check_center("K.txt", Intrinsics(K, 48, 64)).width
+        64
+    """
+    size = np.array([intrinsics.width, intrinsics.height])
+    center = intrinsics.K[..., :2, 2].reshape(-1, 2)
+    far = (center < -MAX_CENTER_OUTSIDE * size) | (center > (1 + MAX_CENTER_OUTSIDE) * size)
+    if far.any():
+        x, y = center[far.any(1).argmax()]
+        found = f"the principal point ({x:g}, {y:g}) far outside the image"
+        raise DataError(
+            what, found=found, expected=f"cx, cy inside {size[0]}x{size[1]} pixels", fix="correct cx and cy"
+        )
+    return intrinsics
+
+
 def make_K(what: object, fx: float, fy: float, cx: float, cy: float) -> NDArray[np.float64]:
     """Return K (3, 3) from four numbers in pixels. Raises DataError as `check_K`.
 

@@ -1,9 +1,8 @@
-"""Build the map of a video: key frames, features, matches, camera, path. Each stage is stored, so that it resumes."""
+"""Build the map of a video in stages, which are stored so that it resumes: key frames, matches, camera, path."""
 
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,28 +38,26 @@ from stadia.mapping.static_parts import StaticParts
 
 MIN_FRAMES = 3
 MIN_FEATURES = 60
-"""Median number of features below which nothing can be matched."""
+"""Fewer features in the median frame cannot be matched."""
 
 CHUNK_FRAMES, CHUNK_OVERLAP = 120, 20
-"""Key frames that are mapped together, and those that two of these chunks share: time and memory grow linearly."""
+"""Key frames mapped together, and shared by two chunks: time and memory grow linearly."""
 
 COST_SHARE = 0.5
-"""Of the difference of the focal lengths by the wide and by the narrow cost, which counts as a deviation: matches that
-are wrong alike, as of aliased textures, pull them apart (7 % on a bent video, 10 % on a map that was wrong).
-"""
+"""Share of the difference between focal lengths by the wide and the narrow cost that counts as a deviation."""
 
-STANDING_SCENE = "a camera that moves through a scene that stands (--masks leaves cars and people out)"
+STANDING_SCENE = "a moving camera and a static scene (--masks leaves out cars and people)"
 
 MIN_CONTINUED = 0.5
-"""Share of a chunk's new key frames that must be placed from the shared ones; below, another scene has begun."""
+"""Share of a chunk's new key frames that must be placed from the shared ones; below, a new scene begins."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CameraEstimate:
     """The camera of a map, of the small frames.
 
-    origin: "given", "estimated", "uncertain" where it is not claimed, or "assumed" where the motion determines none.
-    intervals: None where the camera was given.
+    origin: "given", "estimated", "uncertain" if it is not claimed, or "assumed" if the motion does not determine it.
+    intervals: None for a given camera.
     """
 
     camera: LensCamera
@@ -72,9 +69,9 @@ class CameraEstimate:
 class VideoMap:
     """All that was found in a video.
 
-    placed: every frame, in order of their indices from 0.
-    static: (h, w), true on what never moves; None where nothing was found.
-    road: below the camera, in the unit of the path; None where it follows no road that can be measured.
+    placed: every frame, in order.
+    static: (h, w), true on what never moves, or None.
+    road: below the camera, in the unit of the path, or None.
     readout: of the rows of a frame; None for very short videos.
     """
 
@@ -90,21 +87,19 @@ class VideoMap:
 def build_map(
     stream: FrameStream, given: LensCamera | None, work: Path, track: TrackProgress, *, threads: int
 ) -> VideoMap:
-    """Return the map of a video; raise DataError with the reason where it has none.
+    """Return the map of a video. Raises DataError with the reason if it has none.
 
-    given: the camera of the small frames, if it is known.
+    given: the camera of the small frames, if known.
     work: a folder for finished stages; the same folder resumes after an interruption.
     """
     keys = _survey(stream, work, track)
     _check_motion(stream, keys)
     files, static = _collect_features(stream, keys.keys, work, track)
     if (count := count_features(list(files.values()))) < MIN_FEATURES:
-        raise _no_map(
-            stream, f"{count} features in a frame: blur, darkness or a surface without detail", "sharp frames"
-        )
+        raise _no_map(stream, f"only {count} features in a frame (blur, darkness, no detail)", "sharp frames")
     database, start = work / "matches.db", given or LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size)
     lens = start.to_pycolmap(import_pycolmap())
-    lens.has_prior_focal_length = given is not None  # matches are verified without a focal length that is unknown
+    lens.has_prior_focal_length = given is not None
     for _ in track(range(1), 1, "matching"):
         if not (work / "matched.json").is_file():
             match_key_frames(database, files, lens, static, threads=threads)
@@ -128,10 +123,7 @@ def _find_road(
     static: NDArray[np.bool_] | None,
     track: TrackProgress,
 ) -> RoadPlane | None:
-    """Return the road below the camera, in the axes of a key frame's camera and the unit of the map.
-
-    T_world_camera: (N, 4, 4) of all frames, NaN where unknown.
-    """
+    """Return the road below the camera. T_world_camera: (N, 4, 4) of all frames, NaN if unknown."""
     if find_travel_direction(T_world_camera) is None:
         return None
     pairs = choose_pairs(T_world_camera, sparse.frames.tolist())
@@ -159,26 +151,24 @@ def _survey(stream: FrameStream, work: Path, track: TrackProgress) -> KeyFrames:
 
 
 def _check_motion(stream: FrameStream, keys: KeyFrames) -> None:
-    """Raise DataError where no map can be made, before the features are searched."""
     if keys.frames < MIN_FRAMES:
         raise _no_map(stream, f"{keys.frames} frames", f"{MIN_FRAMES} or more")
     if len(keys.blank) > 0.8 * keys.frames:
-        raise _no_map(
-            stream, f"{len(keys.blank)} of {keys.frames} frames without detail (sky, blur, darkness)", "detail"
-        )
+        found = f"{len(keys.blank)} of {keys.frames} frames without detail (sky, blur, darkness)"
+        raise _no_map(stream, found, "detail")
     if len(keys.keys) < MIN_FRAMES:
-        raise _no_map(stream, f"a camera that hardly moves: {len(keys.keys)} different views", "a moving camera")
+        raise _no_map(stream, f"a camera that hardly moves ({len(keys.keys)} different views)", "a moving camera")
 
 
 def _no_map(stream: FrameStream, found: str, expected: str) -> DataError:
-    fix = "use another part of the video; without a map stadia trains and predicts as before, with a given camera"
+    fix = "use another part of the video, or go without a map and set the camera"
     return DataError(stream.source, found=found, expected=expected, fix=fix)
 
 
 def _collect_features(
     stream: FrameStream, keys: Sequence[int], work: Path, track: TrackProgress
 ) -> tuple[dict[int, Path], NDArray[np.bool_] | None]:
-    """Return the file of each key frame's features, and the mask of what never moves; None without any."""
+    """Return the file of each key frame's features, and the mask (h, w) of what never moves, or None."""
     files, parts = {index: work / f"features-{index:08d}.npz" for index in keys}, work / "static.npz"
     if not parts.is_file():
         statistics = StaticParts(*stream.small_size)
@@ -196,19 +186,19 @@ def _collect_features(
 def _map_all(
     stream: FrameStream, database: Path, files: dict[int, Path], given: LensCamera | None, threads: int
 ) -> tuple[CameraEstimate, SparseMap]:
-    """Find the camera, then map all key frames in chunks and join them.
-
-    files: of the features of each key frame.
-    """
+    """Find the camera, then map all key frames in chunks and join them. files: features by key frame."""
     frames = sorted(files)
     if given is None and (focal_px := find_rotation_focal(read_matches(database), *stream.small_size)) is not None:
         fov_deg = math.degrees(2 * math.atan(stream.small_size[1] / 2 / focal_px))
-        why = f"it turns on the spot: rotations explain all matches, with a field of view of {fov_deg:.0f} degrees"
+        why = f"a camera that only turns (by its matches, with a field of view of {fov_deg:.0f} degrees)"
         raise _no_map(stream, why, STANDING_SCENE)
     found = find_camera(database, frames[:CHUNK_FRAMES], *stream.small_size, given=given, threads=threads)
     if found is None:
-        why = "no two frames that see one scene from two places: it turns on the spot, is cut, or all moves"
-        raise _no_map(stream, why, STANDING_SCENE)
+        raise _no_map(
+            stream,
+            "no two frames of one scene from two places (the camera only turns, or everything moves)",
+            STANDING_SCENE,
+        )
     chunks = list(_split_chunks(frames))
     camera, first = LensCamera.from_fov(ASSUMED_FOV_DEG, *stream.small_size), None
     is_usable = given is not None or found.intervals.is_focal_usable(found.camera)
@@ -218,10 +208,10 @@ def _map_all(
     models = _map_chunks(database, chunks, camera, first, threads)
     maps = [_read_model(model, files) for model in models]
     if not maps:
-        raise _no_map(stream, "key frames of which no three fit together", STANDING_SCENE)
+        raise _no_map(stream, "no three key frames that fit together", STANDING_SCENE)
     sparse = join_maps(maps)
     if len(sparse.points) < MIN_POINTS:
-        found_points = f"{len(sparse.points)} points seen from two places: it turns on the spot, or all moves"
+        found_points = f"only {len(sparse.points)} points from two places (the camera only turns, or everything moves)"
         raise _no_map(stream, found_points, STANDING_SCENE)
     if given is not None:
         return CameraEstimate(given, "given", None), sparse
@@ -235,7 +225,7 @@ def _map_all(
 
 
 def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: bool, threads: int) -> Any:
-    """Return the model of the first chunk from that of some of its frames; with `refine` its camera is adjusted too."""
+    """Return the model of the first chunk, started from some of its frames; `refine` adjusts its camera."""
     camera = next(iter(start.cameras.values()))
     model = map_frames(database, names, camera, refine=False, threads=threads, start=start)
     if model is None or model.num_reg_images() < start.num_reg_images():
@@ -250,11 +240,9 @@ def _extend_model(start: Any, database: Path, names: Sequence[str], *, refine: b
 def _map_chunks(
     database: Path, chunks: Sequence[Sequence[str]], camera: LensCamera, first: Any | None, threads: int
 ) -> Iterator[Any]:
-    """Yield `first`, and the model of each chunk with a known camera; those of fewer than MIN_FRAMES are left out.
+    """Yield `first`, and the model of each chunk with a known camera, without chunks of fewer than MIN_FRAMES.
 
-    first: the model of the chunk before these, if there is one.
-
-    A chunk goes on from the frames that it shares with the one before, and so keeps its scale.
+    A chunk continues from the frames that it shares with the one before, and so keeps its scale.
     """
     before = first
     if first is not None:
@@ -267,7 +255,7 @@ def _map_chunks(
 
 
 def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threads: int) -> Any | None:
-    """Return the model of these frames from a first pair of them; None where fewer than MIN_FRAMES are placed."""
+    """Return the model of these frames from a first pair; None if fewer than MIN_FRAMES are placed."""
     model = map_frames(database, names, camera.to_pycolmap(import_pycolmap()), refine=False, threads=threads)
     if model is None or model.num_reg_images() < MIN_FRAMES:
         return None
@@ -277,7 +265,7 @@ def _start_model(database: Path, names: Sequence[str], camera: LensCamera, threa
 
 
 def _continue_model(before: Any, database: Path, names: Sequence[str], threads: int) -> Any | None:
-    """Return the model of these frames from those of them that `before` has placed; None where too few are added."""
+    """Return the model of these frames from those that `before` has placed; None if too few are added."""
     start = keep_frames(before, names)
     shared = start.num_reg_images()
     if shared < MIN_FRAMES:
@@ -291,7 +279,6 @@ def _continue_model(before: Any, database: Path, names: Sequence[str], threads: 
 
 
 def _read_model(model: Any, files: dict[int, Path]) -> SparseMap:
-    """Return the arrays of a model, with the colors of its features."""
     frames = [int(image.name) for image in model.images.values() if image.has_pose]
     return from_reconstruction(model, {frame: read_features(files[frame]).colors for frame in frames})
 
@@ -301,8 +288,3 @@ def _split_chunks(frames: Sequence[int]) -> Iterator[list[str]]:
     step = CHUNK_FRAMES - CHUNK_OVERLAP
     for start in range(0, max(1, len(names) - CHUNK_OVERLAP), step):
         yield names[start : start + CHUNK_FRAMES]
-
-
-def remove_work(work: Path) -> None:
-    """Remove the stored stages of a map."""
-    shutil.rmtree(work, ignore_errors=True)

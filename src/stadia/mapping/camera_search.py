@@ -30,35 +30,29 @@ SEARCH_FRAMES = 30
 
 MAX_RIVAL_COST = 1.2
 MAX_START_DIFFERENCE = 0.04
-"""A focal length is claimed where two starts or more lead to it, and all whose cost is up to MAX_RIVAL_COST times that
-of the best: the cost has minima that are none of the camera (1.5 times the least on a hand-held video).
+"""A focal length is claimed if two starts lead to it, and all starts of up to MAX_RIVAL_COST times the least cost,
+since the cost has several minima.
 """
 
 AGAIN_FACTORS = 0.8, 1.25
-"""Of the best focal length in further starts, where others contradict it: what begins at it proves nothing."""
+"""Of the best focal length, in further starts if others contradict it."""
 
 MAX_FOCAL_STEP = 0.01
 MAX_ROUNDS = 4
-"""Points are triangulated again and adjusted until the focal length stays within MAX_FOCAL_STEP: those that a wrong one
-has left in and out hold it back (8 % on a hand-held video).
-"""
+"""Points are triangulated again until the focal length stays within MAX_FOCAL_STEP."""
 
 START_ANGLES_DEG = (2.0, 6.0, 16.0)
-"""Least angles of triangulation of the first pair, tried in this order: a wrong pair bends the whole path, and the cost
-shows it (.16 and .47 on rendered roads).
-"""
+"""Least angles of triangulation of the first pair, in this order: a wrong pair bends the path."""
 
 GIVEN_FACTOR = 0.8  # of a given focal length in a second start, which finds another first pair
 LAST_FACTOR = 1.25
-"""The same, where no start explains the images: where a camera moves little, all others may stay in one minimum (a cost
-of .7 in place of .4 by hand in a kitchen).
-"""
+"""Used if no start explains the images: a camera that moves little can stay in one minimum."""
 GOOD_REGISTERED, GOOD_COST = 0.8, 0.2
 FAIR_COST = 0.3  # of real images with the right first pair
 
 MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 140.0
 ASSUMED_FOV_DEG = 60.0
-"""Field of view of a camera that the motion does not determine: between those of dashcams and of telephones' videos."""
+"""Field of view of a camera that the motion does not determine: between dashcams and phones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +60,9 @@ class FoundCamera:
     """A camera of the small frames with its deviations.
 
     registered: share of the tried key frames that were placed.  cost: of `measure_cost`.
-    model: the pycolmap.Reconstruction of the tried key frames, from which the others are mapped.
-    starts_agree: whether other starts that explain the images as well lead to this focal length.
-    start_spread: largest difference of theirs, as a share of this one.
+    model: the pycolmap.Reconstruction of the tried key frames, which the other frames continue.
+    starts_agree: whether other starts with similar cost lead to this focal length.
+    start_spread: their largest relative difference.
     """
 
     camera: LensCamera
@@ -81,27 +75,27 @@ class FoundCamera:
 
     @property
     def is_good(self) -> bool:
-        """Return whether nearly all images are placed, and explained so well that no other start is needed."""
+        """Return whether nearly all images are placed, so well that no other start is needed."""
         return self.registered >= GOOD_REGISTERED and self.cost < GOOD_COST
 
     @property
     def does_turn(self) -> bool:
-        """Return whether the camera turns as much as a claimed focal length needs."""
+        """Return whether the camera turns enough to claim a focal length."""
         return self.intervals.turn_deg >= MIN_TURN_DEG
 
     @property
     def is_fair(self) -> bool:
-        """Return whether nearly all images are placed, with the residuals of real images and a right first pair."""
+        """Return whether nearly all images are placed, with the residuals of a right first pair."""
         return self.registered >= GOOD_REGISTERED and self.cost < FAIR_COST
 
 
 def find_camera(
     database: Path, frames: Sequence[int], height: int, width: int, *, given: LensCamera | None, threads: int
 ) -> FoundCamera | None:
-    """Return camera and model of SEARCH_FRAMES key frames; None where no start places three of them.
+    """Return camera and model of SEARCH_FRAMES key frames; None if no start places three of them.
 
-    frames: indices of the key frames; those in the middle are tried.
-    given: the camera, if it is known: then only the structure is searched, since the first pair may be wrong.
+    frames: indices of the key frames; the middle ones are tried.
+    given: a known camera: then only the structure is searched, since the first pair can be wrong.
     """
     first = max(0, (len(frames) - SEARCH_FRAMES) // 2)
     every = [f"{index:08d}" for index in frames]
@@ -125,7 +119,7 @@ def find_camera(
 
 
 def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
-    """Return the best start, with whether all starts agree with it whose cost is not clearly larger than the best's."""
+    """Return the best start, and whether all starts of similar cost agree with it."""
     best = max(starts, key=_rank)
     rivals = [start for start in starts if start.cost <= MAX_RIVAL_COST * best.cost]
     spread = max(abs(start.camera.focal_px / best.camera.focal_px - 1) for start in rivals)
@@ -136,7 +130,7 @@ def _choose_best(starts: Sequence[FoundCamera]) -> FoundCamera:
 def _find_structure(
     database: Path, every: Sequence[str], names: Sequence[str], given: LensCamera, threads: int
 ) -> FoundCamera | None:
-    """Return the model with a known camera, of `every` key frame where that explains them, else of `names`."""
+    """Return the model with a known camera, of `every` key frame if possible, else of `names`."""
     starts = list[FoundCamera]()
     # with all key frames the first pair is mostly right
     starts += filter(None, [_try_start(database, every, given, given, START_ANGLES_DEG[0], threads)])
@@ -155,14 +149,12 @@ def _find_structure(
 
 
 def _rank(found: FoundCamera) -> tuple[float, float]:
-    """Return what makes a start better: more placed frames, in fifths, then a smaller cost."""
     return round(5 * found.registered) / 5, -found.cost
 
 
 def _try_start(
     database: Path, names: Sequence[str], start: LensCamera, given: LensCamera | None, angle_deg: float, threads: int
 ) -> FoundCamera | None:
-    """Map the images from a camera, and adjust: with the given camera, or with a free one."""
     pycolmap = import_pycolmap()
     camera = start.to_pycolmap(pycolmap)
     model = map_frames(database, names, camera, refine=False, threads=threads, init_angle_deg=angle_deg)
@@ -187,7 +179,6 @@ def _try_start(
 
 
 def _adjust_camera(model: Any, database: Path, threads: int) -> Any:
-    """Return the model with a free focal length and distortion, and with the points that these explain."""
     change_model(model, "RADIAL")
     (camera,) = model.cameras.values()
     before_px = camera.mean_focal_length()
@@ -204,14 +195,14 @@ def _adjust_camera(model: Any, database: Path, threads: int) -> Any:
 
 
 MAX_PAIRS = 24
-"""Pairs that are tried, those of the largest motion: parallax grows with it."""
+"""Pairs that are tried, with the largest motion: parallax grows with it."""
 
 MIN_MOTION = 0.05
-"""Least median motion of a pair's matches, as a share of the width: below, parallax hides in the noise."""
+"""Least median motion of a pair, as a share of the width: below, noise hides parallax."""
 
 MIN_MATCHES, MIN_PAIRS = 30, 3
 MAX_RESIDUAL_PX = 0.7
-"""Largest distance within which rotations explain EXPLAINED of the matches of a camera that turns on the spot."""
+"""Rotations explain EXPLAINED of the matches of a turning camera within this distance."""
 
 EXPLAINED = 0.8
 _FOVS_DEG = np.geomspace(22.0, 135.0, 12)
@@ -219,10 +210,9 @@ _KABSCH_ROUNDS, _KEPT = 3, 0.7
 
 
 def find_rotation_focal(pairs: Sequence[tuple[Array, Array]], height: int, width: int) -> float | None:
-    """Return the focal length, pixels, of a camera that only turns; None where the matches have parallax.
+    """Return the focal length, pixels, of a camera that only turns; None if the matches have parallax.
 
-    A camera that moves along a wall shifts its image as a very long lens that turns would: a focal length at the end of
-    the range is none.
+    A camera that moves along a wall resembles a very long lens that turns, so the ends of the range do not count.
 
     Args:
         pairs: pixels of the matches of two images, (N, 2) each.
@@ -247,7 +237,6 @@ def find_rotation_focal(pairs: Sequence[tuple[Array, Array]], height: int, width
 
 
 def _choose_pairs(pairs: Sequence[tuple[Array, Array]], width: int) -> list[tuple[Array, Array]]:
-    """Return the pairs of the largest median motion."""
     rated = [
         (float(np.median(np.linalg.norm(second - first, axis=1))), place)
         for place, (first, second) in enumerate(pairs)
@@ -258,7 +247,7 @@ def _choose_pairs(pairs: Sequence[tuple[Array, Array]], width: int) -> list[tupl
 
 
 def _measure_rotation_px(first: Array, second: Array, focal_px: float) -> Array:
-    """Return (N,), the distance of pixels (N, 2) about the center from where the best rotation puts them."""
+    """Return the residuals (N,) of pixels (N, 2) about the center after the best rotation."""
     rays, targets = (np.column_stack((xy / focal_px, np.ones(len(xy)))) for xy in (first, second))
     rays, targets = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in (rays, targets))
     kept = np.ones(len(rays), bool)

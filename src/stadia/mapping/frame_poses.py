@@ -1,4 +1,4 @@
-"""Place the frames between the key frames: features of the map are tracked from frame to frame, and give the pose."""
+"""Place the frames between the key frames: track features of the map, and compute the pose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_BACK_PX = 0.7  # distance of a point that is tracked forward and back
 MAX_RESIDUAL_PX = 3.0
 MIN_INLIERS = 0.5
 PRIOR_SHARE = 0.25
-"""Deviation of a position between two key frames from the line between them, as a share of their distance."""
+"""Deviation of a position from the line between two key frames, as a share of their distance."""
 
 _WINDOW = (21, 21)
 
@@ -30,8 +30,8 @@ _WINDOW = (21, 21)
 class FrameStatus(StrEnum):
     """How the pose of a frame was found.
 
-    key: in the bundle adjustment.  tracked: from tracked points of the map.  standing: as the frame before.
-    interpolated: between its key frames, since its image gives no pose.  lost: none, or a damaged frame.
+    key: in the bundle adjustment.  tracked: from tracked points.  standing: like the frame before.
+    interpolated: between its key frames, since its image gives no pose.  lost: no pose.
     """
 
     KEY = "key"
@@ -43,7 +43,7 @@ class FrameStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedFrame:
-    """A frame with its pose T_camera_world (4, 4); None where it is lost."""
+    """A frame with its pose T_camera_world (4, 4); None if it is lost."""
 
     index: int
     name: str
@@ -74,10 +74,10 @@ class _Tracks:
 def place_frames(
     frames: Iterable[SmallFrame], sparse: SparseMap, standing: frozenset[int], cuts: frozenset[int]
 ) -> Iterator[PlacedFrame]:
-    """Yield every frame with its pose, in order of their indices without a gap; two images are in memory.
+    """Yield every frame with its pose, in order and without a gap; two images are in memory.
 
-    frames: all of the video; those that are missing, since they are damaged, are lost.
-    standing: indices of frames without motion since the frame before.  cuts: those that show another scene.
+    frames: all of the video; missing (damaged) ones are lost.
+    standing: indices of frames without motion since the frame before.  cuts: first frames of another scene.
     """
     row_of = {int(index): row for row, index in enumerate(sparse.frames)}
     camera = sparse.camera.to_pycolmap(import_pycolmap())
@@ -112,14 +112,12 @@ def place_frames(
 
 
 def _observations_by_frame(sparse: SparseMap) -> list[NDArray[np.intp]]:
-    """Return the rows of `observed` of each key frame."""
     order = np.argsort(sparse.observed[:, 0], kind="stable")
     ends = np.searchsorted(sparse.observed[order, 0], np.arange(len(sparse.frames) + 1))
     return [order[start:stop] for start, stop in pairwise(ends)]
 
 
 def _start_tracks(gray: NDArray[np.uint8], sparse: SparseMap, rows: NDArray[np.intp]) -> _Tracks:
-    """Return the points that a key frame observes, those that most frames observe first."""
     lengths = sparse.track_lengths()[sparse.observed[rows, 1]]
     chosen = rows[np.argsort(-lengths, kind="stable")[:MAX_TRACKED]]
     xy = sparse.xy[chosen].astype(np.float32)[:, None]
@@ -127,11 +125,10 @@ def _start_tracks(gray: NDArray[np.uint8], sparse: SparseMap, rows: NDArray[np.i
 
 
 MAX_FRAMES_BETWEEN = 60
-"""Largest distance of two key frames between which poses are interpolated."""
+"""Poses are interpolated between key frames at most this far apart."""
 
 
 def _interpolate(sparse: SparseMap, index: int) -> tuple[Array, float] | None:
-    """Return the pose between the key frames around a frame, and their distance; None outside of them."""
     pycolmap = import_pycolmap()
     after = int(np.searchsorted(sparse.frames, index))
     if not 0 < after < len(sparse.frames):
@@ -152,7 +149,7 @@ def _interpolate(sparse: SparseMap, index: int) -> tuple[Array, float] | None:
 def _resect(
     tracks: _Tracks, camera: Any, sparse: SparseMap, between: tuple[Array, float] | None, before: Array | None
 ) -> Array | None:
-    """Return the pose (4, 4) from tracked points; None with too few of them, or where they do not agree."""
+    """Return the pose (4, 4) from tracked points; None if they are too few or disagree."""
     pycolmap = import_pycolmap()
     start = between[0] if between is not None else before
     if start is None or len(tracks.xy) < MIN_TRACKED:

@@ -1,4 +1,4 @@
-"""Stream the frames of a video or a folder of images, small and gray, as often as needed."""
+"""Stream the frames of a video or a folder of images, small and gray, repeatedly."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from stadia.evaluation.background import run_ahead
 from stadia.files.paths import expand_home
 
 MAX_DISTANCE = 5
-"""Frames from one without a mask to the one whose mask it takes: `stadia prepare` leaves out those that hardly move."""
+"""A frame takes the mask of a frame this near, since `stadia prepare` skips frames that hardly move."""
 
 GROWN_SHARE, GROWN_SHARE_OF_NEAR = 0.005, 0.015
-"""Of the width, by which a mask grows, and one of a near frame: features at an outline move with it, and so does it."""
+"""Of the width, by which a mask (of a near frame) grows: features at an outline move with it."""
 
 MOVABLE_CLASSES = OBJECT_CLASSES | {"train", "caravan", "trailer", "dog", "horse", "sheep", "cow", "boat"}
 
@@ -34,7 +34,7 @@ MOVABLE_CLASSES = OBJECT_CLASSES | {"train", "caravan", "trailer", "dog", "horse
 class MovableMasks:
     """The masks of `stadia prepare` of a video.
 
-    stems: of the frames' masks, in the order of the video.  frames: their indices, ascending.
+    stems, frames: names and indices of the frames with masks, ascending.
     height, width: of the frames as filmed.
     """
 
@@ -46,11 +46,9 @@ class MovableMasks:
 
     @classmethod
     def open(cls, folder: Path, stems: Sequence[str], height: int, width: int) -> MovableMasks:
-        """Open a folder with semantic/left/STEM.png.
+        """Open a folder with semantic/left/STEM.png. stems: of all frames of the video, in order.
 
-        stems: of all frames of the video, in order.  height, width: of the frames as filmed.
-
-        Raises DataError where it has none of these frames, or no class of what moves.
+        Raises DataError if it has no mask of these frames, or no class that moves.
         """
         folder = expand_home(folder)
         if not (folder / "semantic" / LEFT).is_dir():
@@ -60,23 +58,23 @@ class MovableMasks:
         if not MOVABLE_CLASSES.intersection(files.classes.values()):
             found = ", ".join(list(files.classes.values())[:6]) or "no class"
             fix = "use a network that segments cars and people"
-            raise DataError(folder / "classes.json", found=found, expected="car, person or another that moves", fix=fix)
+            raise DataError(folder / "classes.json", found=found, expected="classes that move: car, person", fix=fix)
         present = {path.stem for path in (folder / "semantic" / LEFT).glob("*.png")}
         masked = [index for index, stem in enumerate(stems) if stem in present]
         if not masked:
             expected, fix = "semantic/left/FRAME.png", f"stadia prepare VIDEO --masks --out {folder}"
-            raise DataError(folder, found="masks of no frame of this video", expected=expected, fix=fix)
+            raise DataError(folder, found="no mask of this video", expected=expected, fix=fix)
         return cls(files, [stems[index] for index in masked], np.array(masked), height, width)
 
     def has_near(self, index: int) -> bool:
-        """Return whether a frame has a mask of its own or of a near frame."""
+        """Return whether a frame has its own mask or a near one."""
         return abs(int(self.frames[self._find_nearest(index)]) - index) <= MAX_DISTANCE
 
     def _find_nearest(self, index: int) -> int:
         return int(np.abs(self.frames - index).argmin())
 
     def read(self, index: int, height: int, width: int, lens: Undistortion | None = None) -> NDArray[np.bool_] | None:
-        """Return (height, width), true on what may move in a frame; None without a mask of it or of a near frame.
+        """Return (height, width), true on what can move in a frame; None without a near mask.
 
         lens: of the frames as filmed, which is removed from the mask too.
 
@@ -102,14 +100,14 @@ class MovableMasks:
 
 
 MAX_SIDE_PX = 800
-"""Longer side of the images that features are found in: on KITTI 06 a wider one gave no better path."""
+"""Longer side of the images in which features are found."""
 
 MAX_FRAMES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class SmallFrame:
-    """One frame. gray: (h, w).  filmed: (H, W, 3) RGB.  time_s: None where the frame has no time."""
+    """One frame. gray: (h, w).  filmed: (H, W, 3) RGB.  time_s: None if unknown."""
 
     index: int
     name: str
@@ -134,8 +132,8 @@ class FrameStream:
     """The frames of a video file, or of a folder of images in natural order.
 
     height, width: of the frames as filmed, pixels.
-    lens: of the frames, which is removed from them; None for a pinhole, or an unknown one.
-    masks: of what may move in the frames, if there are any.
+    lens: removed from the frames; None for a pinhole or an unknown lens.
+    masks: of what can move in the frames.
     """
 
     source: Path
@@ -151,9 +149,7 @@ class FrameStream:
         has_images = source.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.iterdir())
         if not is_video and not has_images:
             found = "no such file or folder" if not source.exists() else "neither a video nor a folder of images"
-            raise DataError(
-                source, found=found, expected="a video file, or a folder of its frames", fix="check the path"
-            )
+            raise DataError(source, found=found, expected="a video file, or a folder of its frames")
         return cls(source, *read_image_size(source))
 
     @property
@@ -168,38 +164,36 @@ class FrameStream:
         return list_images(self.source) if self.source.is_dir() else []
 
     def stems(self) -> list[str]:
-        """Return the names of all frames, in order; those of a video are counted."""
+        """Return the names of all frames, in order."""
         return [path.stem for path in self.files] or [f"{index:06d}" for index in range(self.count() or MAX_FRAMES)]
 
     def find_movable(self, index: int) -> NDArray[np.bool_] | None:
-        """Return (h, w), true on what may move in a small frame; None without a mask."""
+        """Return (h, w), true on what can move in a small frame, or None."""
         return None if self.masks is None else self.masks.read(index, *self.small_size, self.lens)
 
     def count(self) -> int | None:
-        """Return the number of frames; None where the header of a video has none."""
+        """Return the number of frames; None if a video does not state it."""
         return len(self.files) or estimate_frame_count(self.source)
 
     def __iter__(self) -> Iterator[SmallFrame]:
-        """Yield every frame. Raises DataError for more than MAX_FRAMES, or images of several sizes."""
         return self._run_ahead(None)
 
     def select(self, wanted: Collection[int]) -> Iterator[SmallFrame]:
-        """Yield the frames of these indices alone, which takes less time than all."""
+        """Yield only the frames with these indices, which is faster."""
         return self._run_ahead(wanted)
 
     def _run_ahead(self, wanted: Collection[int] | None) -> Iterator[SmallFrame]:
-        """Yield frames while a thread decodes and shrinks the next ones."""
         return run_ahead(self._shrink(self._read(wanted)), weigh=lambda frame: frame.filmed.nbytes)
 
     def _shrink(self, frames: Iterator[tuple[int, str, float | None, NDArray[np.uint8]]]) -> Iterator[SmallFrame]:
         height, width = self.small_size
         for index, name, time_s, image in frames:
             if index >= MAX_FRAMES:
-                fix = "cut the video into parts, and map each of them"
+                fix = "cut the video into parts and map each"
                 raise DataError(self.source, found=f"more than {MAX_FRAMES} frames", expected="fewer", fix=fix)
             if image.shape[:2] != (self.height, self.width):
                 found, expected = f"{image.shape[1]}x{image.shape[0]}", f"{self.width}x{self.height} as before"
-                raise DataError(f"{self.source}, {name}", found=found, expected=expected, fix="use images of one size")
+                raise DataError(f"{self.source}, {name}", found=found, expected=expected)
             if self.lens is not None:
                 image = self.lens(image)
             gray = _shrink_image(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), height, width)

@@ -1,4 +1,4 @@
-"""Choose key frames by how far corners move; find where a video stands, is cut, or is without detail."""
+"""Choose key frames by how far corners move, extract features and match them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from stadia.files.atomic_files import atomic_write
 from stadia.geometry.image_features import FrameFeatures
 
 KEY_MOTION = 0.008
-"""A key frame follows after this median motion of corners, as a share of the width: 6 px of 800."""
+"""Median motion of corners between key frames, as a share of the width: 6 px of 800."""
 
 MIN_KEYS = 70
 FRAMES_PER_KEY = 12
-"""Largest number of key frames: MIN_KEYS, or one for FRAMES_PER_KEY frames of a longer video, which bounds the time."""
+"""At most MIN_KEYS key frames, or one for FRAMES_PER_KEY frames, which bounds the time."""
 
 MAX_CUT_CORRELATION = 0.3
-"""Two frames whose thumbnails correlate less show different scenes: neighbors of one scene reach 0.9."""
+"""Frames whose thumbnails correlate less show different scenes; neighbors reach 0.9."""
 
 THUMBNAIL_PX = 32
 
 MIN_STANDING_FRAMES = 8
-"""A camera stands once so many frames lie within twice MAX_STANDING_MOTION of the first one: slow motion adds up."""
+"""A camera stands after so many frames within twice MAX_STANDING_MOTION of the first one."""
 
 MAX_CORNERS = 100  # strongest ones of a frame that are followed
 
@@ -43,9 +43,9 @@ MIN_CORNERS = 25
 
 @dataclass
 class KeyFrames:
-    """Indices of frames: key frames, those of a standing camera, first ones after a cut, those without detail.
+    """Indices of key frames, frames of a standing camera, first frames after a cut, and frames without detail.
 
-    frames: number of frames of the video, with those that are lost.
+    frames: number of frames of the video, with lost ones.
     """
 
     keys: list[int] = field(default_factory=list)
@@ -56,10 +56,9 @@ class KeyFrames:
 
 
 class KeyFrameSelector:
-    """Select key frames in order. Two small gray images are in memory.
+    """Select key frames in order, with two small gray images in memory.
 
-    Motion is measured from the last key frame, so that slow motion adds up. Where corners are lost, the next key frame
-    follows at once.
+    Motion is measured from the last key frame, so that slow motion adds up. After lost corners a key frame follows.
     """
 
     def __init__(self, key_motion: float = KEY_MOTION) -> None:
@@ -71,7 +70,7 @@ class KeyFrameSelector:
         self._still_since = 0
 
     def add(self, gray: NDArray[np.uint8], index: int | None = None) -> bool:
-        """Return whether the next frame, (h, w), is a key frame. Frames before its `index`, if given, were lost."""
+        """Return whether the next frame (h, w) is a key frame. Frames before its `index` were lost."""
         found = self.found
         index = found.frames if index is None else index
         found.frames = index + 1
@@ -96,7 +95,7 @@ class KeyFrameSelector:
         return True
 
     def _stands(self, small: NDArray[np.uint8], corners: NDArray[np.float32], index: int, step: float) -> bool:
-        """Return whether the camera stands: no motion since the frame before, nor since the first frame of a while."""
+        """Return whether there was no motion since the frame before and since a while ago."""
         if (
             step >= MAX_STANDING_MOTION
             or self._still is None
@@ -116,7 +115,7 @@ def _correlate(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
 
 def thin_keys(keys: list[int], frames: int) -> list[int]:
-    """Return at most as many key frames as a video of `frames` may have, evenly chosen; the last one stays.
+    """Return at most as many key frames as a video of `frames` can have, evenly chosen; the last one stays.
 
     Examples:
         >>> len(thin_keys(list(range(221)), 221)), thin_keys([0, 4, 9], 10)
@@ -129,7 +128,7 @@ def thin_keys(keys: list[int], frames: int) -> list[int]:
 
 
 OVERLAP = 7
-"""Key frames that each one is matched with: of 5 to 10, 7 lost no frame of the measured clips."""
+"""Key frames that each one is matched with."""
 
 
 def write_features(path: Path, features: FrameFeatures) -> None:
@@ -145,12 +144,12 @@ def read_features(path: Path) -> FrameFeatures:
 
 
 def import_pycolmap() -> Any:
-    """Return the module pycolmap, which prints no log. Raises StadiaError where it is not installed."""
+    """Return the module pycolmap without its log. Raises StadiaError if it is not installed."""
     is_first = "pycolmap" not in sys.modules
     try:
         import pycolmap
     except ImportError as error:
-        expected, fix = "the package that matches features and adjusts bundles", "pip install 'stadia[map]'"
+        expected, fix = "the package pycolmap", "pip install 'stadia[map]'"
         raise StadiaError("stadia map", found="no pycolmap", expected=expected, fix=fix) from error
     pycolmap.logging.minloglevel = 3
     if is_first and threading.current_thread() is threading.main_thread():
@@ -167,7 +166,7 @@ def match_key_frames(
 
     files: of `write_features`, by the index of each key frame.
     camera: a pycolmap.Camera.
-    mask: (h, w), true where nothing of the scene is seen.
+    mask: (h, w), true outside the scene.
 
     Returns the image id of each key frame.
     """

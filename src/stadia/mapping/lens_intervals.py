@@ -1,8 +1,7 @@
 """Intervals of a camera's focal length, center and distortion from a bundle adjustment.
 
-The normal equations of all residuals, with points and poses eliminated by Schur complements, are the information about
-the camera alone (Triggs et al., Bundle Adjustment, 1999, section 6). A straight path of a camera that does not turn
-leaves none about the focal length.
+The information about the camera is what remains of the normal equations after points and poses are eliminated by Schur
+complements (Triggs et al., Bundle Adjustment, 1999, section 6).
 """
 
 from __future__ import annotations
@@ -18,30 +17,26 @@ from stadia.mapping.sparse_map import Array, LensCamera, SparseMap
 PARAMETERS = ("focal_px", "center_x_px", "center_y_px", "k1", "k2", "p1", "p2")
 
 INFLATION = 4.0
-"""Factor of the deviations by the residuals alone: neighboring residuals err together, and no lens is its model."""
+"""Factor of the deviations by residuals: neighboring residuals err together, and no lens fits its model."""
 
 MAX_FOCAL_DEVIATION = 0.04
-"""Largest relative deviation of a claimed focal length: 95 % lie within 8 %."""
+"""Largest relative deviation of a claimed focal length."""
 
 MIN_FOCAL_DEVIATION = 0.005
-"""Relative deviation that every focal length has besides: two of 15 claimed ones were 1 % off, for .3 and .4 % by the
-residuals.
-"""
+"""Relative deviation that every focal length has in addition."""
 
 MAX_USED_DEVIATION = 0.1
-"""Largest relative deviation of a focal length that a map is made with, though it is not claimed."""
+"""Largest relative deviation of a focal length that a map uses without claiming it."""
 
 MIN_TURN_DEG = 15.0
-"""Largest turn between key frames, below which no focal length is claimed, whatever the residuals. Shutters that roll
-and lenses that no model describes weigh more then: 80 frames of a kitchen turn by 14 degrees, and give 16 % too little.
-"""
+"""A focal length is claimed from this turn on; below, rolling shutters and unusual lenses weigh more."""
 
 _STEP = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class LensIntervals:
-    """Standard deviations of the camera's parameters, by their name in PARAMETERS; infinite where nothing is known.
+    """Standard deviations of the camera's parameters, by name in PARAMETERS; infinite if unknown.
 
     turn_deg: largest turn between two key frames.
     """
@@ -50,12 +45,12 @@ class LensIntervals:
     turn_deg: float
 
     def widen_focal(self, deviation_px: float) -> LensIntervals:
-        """Return the intervals with one more cause of deviation of the focal length, such as a rival one."""
+        """Return the intervals with one more deviation of the focal length."""
         focal_px = float(np.hypot(self.deviations["focal_px"], deviation_px))
         return replace(self, deviations={**self.deviations, "focal_px": focal_px})
 
     def is_focal_usable(self, camera: LensCamera) -> bool:
-        """Return whether the focal length is nearer to the truth than an assumed one would be."""
+        """Return whether the focal length is more accurate than an assumed one."""
         return self.deviations["focal_px"] <= MAX_USED_DEVIATION * camera.focal_px
 
     def is_focal_determined(self, camera: LensCamera) -> bool:
@@ -65,7 +60,7 @@ class LensIntervals:
 
 
 def measure_lens(sparse: SparseMap, free: tuple[str, ...] = ("focal_px", "k1", "k2")) -> LensIntervals:
-    """Return the deviations of the `free` parameters, with all poses and points free; the others count as known."""
+    """Return the deviations of the `free` parameters, with all poses and points free."""
     information, _ = eliminate_scene(sparse, differentiate_lens(sparse, free))
     deviations = dict.fromkeys(PARAMETERS, 0.0)
     deviations |= dict(zip(free, np.sqrt(np.diag(invert_information(information))).tolist(), strict=True))
@@ -103,14 +98,13 @@ def eliminate_scene(sparse: SparseMap, J: Array) -> tuple[Array, Array]:
 
 
 def invert_information(information: Array) -> Array:
-    """Return the covariance (L, L) of parameters, with INFLATION; what nothing determines is very large."""
+    """Return the covariance (L, L) of parameters, with INFLATION; very large if undetermined."""
     scale = np.sqrt(np.maximum(np.diag(information), 1e-30))
     values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
     return INFLATION**2 * (vectors / np.maximum(values, 1e-9)) @ vectors.T / np.outer(scale, scale)
 
 
 def _pseudo_inverse(symmetric: Array) -> Array:
-    """Return the inverse without the seven directions of the frame of reference, which nothing measures."""
     scale = np.sqrt(np.maximum(np.diag(symmetric), 1e-30))
     values, vectors = np.linalg.eigh(symmetric / np.outer(scale, scale))
     kept = values > 1e-9 * values[-1]
@@ -119,14 +113,14 @@ def _pseudo_inverse(symmetric: Array) -> Array:
 
 
 def _place(J: Array, rows: NDArray[np.int64], column: NDArray[np.int64], size: int, count: int) -> sp.csr_matrix:
-    """Return (2M, size count) sparse from blocks (M, 2, size) at the blocks of columns `column` (M,)."""
+    """Return (2M, size count) sparse from blocks (M, 2, size) in the block columns `column` (M,)."""
     columns = (column[:, None] * size + np.arange(size))[:, None, :].repeat(2, 1)
     place = rows[:, :, None].repeat(size, 2)
     return sp.csr_matrix((J.ravel(), (place.ravel(), columns.ravel())), shape=(rows.size, size * count))
 
 
 def differentiate_lens(sparse: SparseMap, names: tuple[str, ...]) -> Array:
-    """Return (M, 2, len(names)), derivatives of the projected pixels by parameters of the camera."""
+    """Return (M, 2, len(names)), derivatives of the projected pixels by camera parameters."""
     inside = sparse.in_camera()
     x, y = inside[:, 0] / inside[:, 2], inside[:, 1] / inside[:, 2]
     squared, f = x**2 + y**2, sparse.camera.focal_px
@@ -145,7 +139,7 @@ def differentiate_lens(sparse: SparseMap, names: tuple[str, ...]) -> Array:
 
 
 def _differentiate_poses(sparse: SparseMap) -> tuple[Array, Array]:
-    """Return derivatives of the pixels by turns and shifts of each camera (M, 2, 6), and by the point (M, 2, 3)."""
+    """Return derivatives of the pixels by each camera's turn and shift (M, 2, 6), and by the point (M, 2, 3)."""
     inside = sparse.in_camera()
     J = np.empty((len(inside), 2, 3))
     base = sparse.camera.project(inside)
@@ -170,19 +164,19 @@ def measure_turn_deg(sparse: SparseMap) -> float:
 
 
 MIN_READOUT_FRAMES = 0.15
-"""Least time from the first row to the last that counts as a rolling shutter, over that from frame to frame."""
+"""Least readout time of the rows, in frames, that counts as a rolling shutter."""
 
 MIN_DEVIATIONS = 3.0
 MIN_FRAMES, MAX_FRAMES = 4, 120
 MIN_DEPTH_SHARE = 0.25
-"""Least depth of a point in the frames before and after, over that in its own: nearer ones leave the image."""
+"""Least depth of a point in the neighboring frames, relative to its own: nearer ones leave the image."""
 
 _LENS = ("focal_px", "k1", "k2")
 
 
 @dataclass(frozen=True, slots=True)
 class RowReadout:
-    """Time from the first row to the last, over that from frame to frame, and its standard deviation."""
+    """Time from the first row to the last, in frames, and its standard deviation."""
 
     frames: float
     deviation: float
@@ -194,9 +188,9 @@ class RowReadout:
 
 
 def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | None:
-    """Return the time over which the rows are read, of the first MAX_FRAMES key frames; None for fewer than MIN_FRAMES.
+    """Return the readout time of the rows, of the first MAX_FRAMES key frames; None for fewer than MIN_FRAMES.
 
-    T_camera_world: (N, 4, 4) of all frames, NaN where unknown.
+    T_camera_world: (N, 4, 4) of all frames, NaN if unknown.
     """
     if len(sparse.frames) < MIN_FRAMES:
         return None
@@ -216,9 +210,9 @@ def measure_readout(sparse: SparseMap, T_camera_world: Array) -> RowReadout | No
 
 
 def differentiate_rows(sparse: SparseMap, T_camera_world: Array) -> Array:
-    """Return (M, 2), derivatives of the projected pixels by the time over which the rows are read, in frames.
+    """Return (M, 2), derivatives of the projected pixels by the readout time in frames; 0 next to unknown frames.
 
-    T_camera_world: (N, 4, 4) of all frames, NaN where unknown. Where a neighbor is unknown, the derivative is 0.
+    T_camera_world: (N, 4, 4) of all frames, NaN if unknown.
     """
     points, depth = sparse.points[sparse.observed[:, 1]], sparse.in_camera()[:, 2]
     frames = sparse.frames[sparse.observed[:, 0]]

@@ -34,16 +34,14 @@ _OWN = (RECORD, POINTS, MASK, TRAJECTORY, TRAJECTORY_TUM, COLMAP)
 
 ROTATING_DEG = 0.5
 ROTATING_SHARE = 0.002
-"""A frame rotates only where it turns by more than ROTATING_DEG since the frame before, and moves by less than this
-share of the median distance of the points.
-"""
+"""A frame rotates only if it turns by more than ROTATING_DEG and moves less than this share of the points' distance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapPoses:
-    """Poses of all frames, the first placed one is the world.
+    """Poses of all frames; the first placed one is the world.
 
-    T_world_camera: (N, 4, 4), NaN where a frame is lost.  T_first: (4, 4), the old world to the new one.
+    T_world_camera: (N, 4, 4), NaN if a frame is lost.  T_first: (4, 4), the old world to the new one.
     """
 
     T_world_camera: Array
@@ -61,7 +59,7 @@ def collect_poses(found: VideoMap) -> MapPoses:
 
 
 def check_map_folder(folder: Path) -> None:
-    """Raise StadiaError where a folder holds anything but an earlier map."""
+    """Raise StadiaError if a folder holds anything but an earlier map."""
     if not folder.exists():
         return
     others = [] if folder.is_dir() else [folder.name]
@@ -74,15 +72,12 @@ def check_map_folder(folder: Path) -> None:
         if not others and any(folder.iterdir()) and not (folder / RECORD).is_file():
             others = sorted(path.name for path in folder.iterdir())
     if others or folder.is_symlink():
-        found = f"{', '.join(others[:3]) or 'a link'} there, and no map of stadia's"
+        found = f"{', '.join(others[:3]) or 'a link'}"
         raise StadiaError(folder, found=found, expected="a new folder, or an earlier map", fix="choose another --out")
 
 
 def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
-    """Write all files of a map; an earlier map is replaced whole. Returns the poses that were written.
-
-    What a killed process left beside it is removed. An earlier map is moved aside before the new one takes its name.
-    """
+    """Write all files of a map, and replace an earlier map. Returns the poses."""
     poses = collect_poses(found)
     camera = found.estimate.camera.resized(stream.height, stream.width)
     about = _describe_camera(stream, found, camera)
@@ -108,9 +103,9 @@ def write_map(folder: Path, stream: FrameStream, found: VideoMap) -> MapPoses:
 
 
 def describe_intervals(found: VideoMap, scale: float) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of each parameter that is not held fixed, in pixels of the filmed frames.
+    """Return the 95 % interval of each free parameter, in pixels of the filmed frames.
 
-    scale: width of the filmed over that of the small frames.
+    scale: width of the filmed over the small frames.
     """
     if found.estimate.intervals is None or found.estimate.origin == "assumed":
         return {}
@@ -142,7 +137,7 @@ def _describe_camera(stream: FrameStream, found: VideoMap, camera: LensCamera) -
 
 
 def _make_mask(stream: FrameStream, static: NDArray[np.bool_], about: MapCamera) -> NDArray[np.uint8]:
-    """Return (H, W), 255 on what never moves in the frames as commands read them, which have no distortion."""
+    """Return (H, W), 255 on what never moves, in frames without distortion."""
     import cv2
 
     mask = cv2.resize(static.astype(np.uint8) * 255, (stream.width, stream.height), interpolation=cv2.INTER_NEAREST)
@@ -188,7 +183,7 @@ def _describe_road(road: RoadPlane) -> dict[str, object]:
 
 
 def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
-    """Return rows of frames whose camera turned since the frame before, and did not move."""
+    """Return rows of frames whose camera turned without moving."""
     T, distance = poses.T_world_camera, float(np.median(found.sparse.in_camera()[:, 2]))
     step = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
     cosine = (np.einsum("nij,nij->n", T[1:, :3, :3], T[:-1, :3, :3]) - 1) / 2
@@ -197,7 +192,7 @@ def find_rotating(found: VideoMap, poses: MapPoses) -> list[int]:
 
 
 def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Array) -> None:
-    """Write points in the axes of the first placed frame, and their pixels in the frames as filmed."""
+    """Write points in the axes of the first placed frame, and their pixels in the filmed frames."""
     scale = camera.width / sparse.camera.width
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
@@ -213,7 +208,7 @@ def _write_points(path: Path, sparse: SparseMap, camera: LensCamera, T_first: Ar
 
 
 def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
-    """Write the placed frames as rows of KITTI with their frame number, and of TUM where they have times."""
+    """Write the placed frames as rows of KITTI with their frame number, and of TUM if they have times."""
     placed = np.flatnonzero(np.isfinite(poses.T_world_camera).all((1, 2))).tolist()
     T = poses.T_world_camera[placed]
     numbers = [found.placed[row].index for row in placed]
@@ -226,7 +221,6 @@ def _write_trajectories(folder: Path, found: VideoMap, poses: MapPoses) -> None:
 
 
 def _write_colmap(folder: Path, sparse: SparseMap, camera: LensCamera, T_first: Array, names: Sequence[str]) -> None:
-    """Write cameras.txt, images.txt and points3D.txt: https://colmap.github.io/format.html, the model OPENCV."""
     x, y = camera.center_px[0] + 0.5, camera.center_px[1] + 0.5
     lens = " ".join(f"{value:.9g}" for value in (camera.focal_px, camera.focal_px, x, y, *camera.distortion))
     write_lines(folder / "cameras.txt", [f"1 OPENCV {camera.width} {camera.height} {lens}"])
@@ -266,6 +260,6 @@ def _join(values: Array) -> str:
 
 
 def count_status(found: VideoMap) -> dict[FrameStatus, int]:
-    """Return the number of frames of each status that occurs."""
+    """Return the number of frames of each status."""
     statuses = [frame.status for frame in found.placed]
     return {status: statuses.count(status) for status in FrameStatus if status in statuses}

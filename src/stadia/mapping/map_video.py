@@ -1,10 +1,11 @@
-"""Build the map of a video, write it beside it, and describe it for people: `stadia map`, `stadia.map_video`."""
+"""Build the map of a video, write it next to it, and describe it for people: `stadia map`, `stadia.map_video`."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from stadia.datasets.video.video_decoding import hash_source
 from stadia.datasets.video.video_map import MASK, find_map_folder
 from stadia.files.atomic_files import hold_folder
 from stadia.files.paths import check_writable, expand_home
-from stadia.mapping.build_map import VideoMap, build_map, remove_work
+from stadia.mapping.build_map import VideoMap, build_map
 from stadia.mapping.frame_poses import FrameStatus, PlacedFrame
 from stadia.mapping.frame_stream import MAX_DISTANCE, FrameStream, MovableMasks
 from stadia.mapping.key_frames import import_pycolmap
@@ -39,7 +40,7 @@ from stadia.mapping.map_files import (
 from stadia.mapping.sparse_map import LensCamera
 
 VERSION = 2
-"""Of the stored stages: a change of them makes earlier ones unusable."""
+"""Of the stored stages; a new version discards earlier ones."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ class MappedVideo:
     folder: with its files; `datasets.video.video_map.read_map` reads them again.
     stream: the frames that were mapped.
     found: camera, key frames, points, and every frame's place.
-    poses: of all frames.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class MappedVideo:
 
     @property
     def T_world_camera(self) -> NDArray[np.float64]:
-        """Return the poses (N, 4, 4) of all frames, up to scale; NaN where a frame is lost."""
+        """Return the poses (N, 4, 4) of all frames, up to scale; NaN if a frame is lost."""
         return self.poses.T_world_camera
 
     @property
@@ -95,13 +95,12 @@ def map_video(
 
     Args:
         source: a video, or a folder of its frames.
-        camera: of the frames; None takes the file beside them, or estimates it.
-        out: the folder of the map; None puts it beside the video.
-        masks: a folder of `stadia prepare`: what moves by itself is left out.
+        camera: of the frames; None takes the file next to them, or estimates it.
+        out: the folder of the map; None puts it next to the video.
+        masks: a folder of `stadia prepare`, to leave out what moves.
         cache: where finished stages are kept.
-        track: shows progress.
 
-    Raises DataError with the reason where a video has no map; nothing is written then.
+    Raises DataError with the reason if a video has no map; nothing is written then.
     """
     import_pycolmap()
     source = expand_home(Path(source))
@@ -124,24 +123,24 @@ def map_video(
     with hold_folder(work):
         found = build_map(stream, given, work, track, threads=os.cpu_count() or 1)
         poses = write_map(folder, stream, found)
-    remove_work(work)
+    shutil.rmtree(work, ignore_errors=True)
     return MappedVideo(folder, stream, found, poses)
 
 
 def _find_given_camera(camera: CameraConfig, stream: FrameStream) -> UserCamera | None:
-    """Return the camera of the frames from the options, or from the file beside the video; None without."""
+    """Return the camera of the frames from the options, or from the file next to the video, or None."""
     if camera.estimate:
         fix = "leave it out: a map estimates the camera"
-        raise ConfigError("data.camera", found="estimate", expected="a given camera, or none", fix=fix)
+        raise ConfigError("data.camera", found="estimate", expected="a given camera", fix=fix)
     if not camera.is_given and find_camera_file(stream.source) is None:
         return None
     return read_user_camera(camera, stream.source, stream.height, stream.width)
 
 
 def _shrink_camera(known: Intrinsics, stream: FrameStream) -> LensCamera:
-    """Return the camera of the small frames. Raises DataError for one that changes, or whose pixels are not square."""
+    """Return the camera of the small frames. Raises DataError for one that changes or has no square pixels."""
     if known.K.ndim != 2:
-        fix = "map the parts of the video that have one camera; without a map stadia trains and predicts as before"
+        fix = "map the parts of the video that have one camera"
         raise DataError(stream.source, found="a K for each frame", expected="one camera", fix=fix)
     fx, fy = float(known.K[0, 0]), float(known.K[1, 1])
     if abs(math.sqrt(fy / fx) - 1) > MAX_FOCAL_DIFFERENCE:
@@ -166,7 +165,7 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
     yield f"  {describe_camera(found, stream)}"
     yield f"  frames: {', '.join(f'{count} {name}' for name, count in status.items())}"
     if rotating := find_rotating(found, poses):
-        yield f"  {len(rotating)} frames turn without moving: they have no parallax"
+        yield f"  {len(rotating)} frames turn without moving"
     if (road := found.road) is not None:
         way = "up" if road.pitch_deg >= 0 else "down"
         yield (
@@ -177,28 +176,28 @@ def describe_map(mapped: MappedVideo) -> Iterator[str]:
             yield f"  metres: stadia predict {stream.source} --scale-from map=HEIGHT (of the camera over the road)"
     if stream.masks is not None:
         bare = sum(not stream.masks.has_near(int(index)) for index in sparse.frames)
-        yield f"  masks: cars, people and the like were left out of {len(sparse.frames) - bare} key frames"
+        yield f"  masks: left cars and people out of {len(sparse.frames) - bare} key frames"
         if bare:
-            yield f"note: {bare} key frames have no mask within {MAX_DISTANCE} frames, and what moves there was used"
+            yield f"note: {bare} key frames have no mask within {MAX_DISTANCE} frames, so moving things were used there"
     if found.static is not None:
-        yield f"  {MASK}: {found.static.mean():.1%} of the image never moves, and was left out"
+        yield f"  {MASK}: left out {found.static.mean():.1%} of the image, which never moves"
     if found.readout is not None and found.readout.is_rolling:
         share, interval = found.readout.frames, 1.96 * found.readout.deviation
         yield (
-            f"note: rolling shutter: the rows are read over {abs(share):.2f} +- {interval:.2g} (95 %) of the time from"
-            " frame to frame, so path and points bend where the camera turns fast; a map has no model of it"
+            f"note: rolling shutter: the rows are read over {abs(share):.2f} +- {interval:.2g} (95 %) of a frame."
+            " Path and points bend if the camera turns fast"
         )
     lost = status.get(FrameStatus.LOST, 0)
     if cuts := find_unmapped_cuts(found.keys.cuts, found.placed):
         listed = ", ".join(map(str, cuts[:5]))
         yield f"note: another scene at frame {listed}: only the longest part is mapped"
     if lost:
-        advice = "; `--masks` leaves out cars and people that hide the scene" if stream.masks is None else ""
-        yield f"note: {lost} frames have no pose: they are damaged, or show too few points of the map{advice}"
+        advice = ". Try --masks if cars or people hide the scene" if stream.masks is None else ""
+        yield f"note: {lost} frames have no pose: they are damaged or show too few points{advice}"
 
 
 def find_unmapped_cuts(cuts: Sequence[int], placed: Sequence[PlacedFrame]) -> list[int]:
-    """Return the cuts with lost frames before or after: the map goes on over the others.
+    """Return the cuts with lost frames before or after: the map continues over the others.
 
     Args:
         cuts: indices of the first frames after a cut.
@@ -209,7 +208,7 @@ def find_unmapped_cuts(cuts: Sequence[int], placed: Sequence[PlacedFrame]) -> li
 
 
 def describe_camera(found: VideoMap, stream: FrameStream) -> str:
-    """Return the line about the camera: given, estimated with its interval, or why the motion determines none."""
+    """Return the line about the camera: given, estimated with its interval, or undetermined and why."""
     estimate, scale = found.estimate, stream.width / found.estimate.camera.width
     focal_px = estimate.camera.focal_px * scale
     fov_deg = math.degrees(2 * math.atan(stream.width / 2 / focal_px))
@@ -218,11 +217,14 @@ def describe_camera(found: VideoMap, stream: FrameStream) -> str:
     if estimate.origin != "estimated":
         turn, deviation = estimate.intervals.turn_deg, estimate.intervals.deviations["focal_px"]
         relative = 1.96 * deviation / estimate.camera.focal_px
-        why = f"it turns by {turn:.1f} degrees ({MIN_TURN_DEG:g} needed)"
+        why = f"the camera turns by only {turn:.1f} of {MIN_TURN_DEG:g} degrees"
         if turn >= MIN_TURN_DEG:
             spread = f"{relative:.0%}" if relative < 2 else "any factor"
-            why = f"its focal length may be off by {spread} (at most {1.96 * MAX_FOCAL_DEVIATION:.0%})"
-        return f"camera: the motion does not determine it, {why}; {fov_deg:.0f} degrees used (`stadia camera` sets it)"
+            why = f"it may be off by {spread}; at most {1.96 * MAX_FOCAL_DEVIATION:.0%} is accepted"
+        return (
+            f"camera: the video does not show the focal length ({why}). Used {fov_deg:.0f} degrees; set it with"
+            " `stadia camera`"
+        )
     low, high = describe_intervals(found, scale)["focal_px"]
     k1, k2, *_ = estimate.camera.distortion
     corner = np.array([[stream.width / 2 / focal_px, stream.height / 2 / focal_px, 1.0]])

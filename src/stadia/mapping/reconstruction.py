@@ -1,7 +1,6 @@
 """Run COLMAP's incremental mapping on matched key frames (Schonberger and Frahm, CVPR 2016).
 
-The options suit a camera that drives forward: the direction of motion lies in the image, and angles of triangulation
-are small.
+The options suit a camera that drives forward, with small angles of triangulation.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from stadia.mapping.key_frames import import_pycolmap
 from stadia.mapping.sparse_map import Array, LensCamera, from_reconstruction
 
 START_FOVS_DEG = (45.0, 65.0, 90.0)
-"""Horizontal fields of view that an unknown camera is started from: the cost has minima that are none of the camera."""
+"""Horizontal fields of view that an unknown camera starts from: the cost has several minima."""
 
 MAX_FRAME_S = 3.0
-"""Longest time for each key frame: matches that no camera explains are added and removed again for minutes."""
+"""Longest time for each key frame: without it, wrong matches are added and removed for minutes."""
 
 MIN_POINTS = 30
-"""Of a map: a camera that turns on the spot leaves none."""
+"""Of a map. A camera that turns on the spot gives fewer."""
 
 MAX_LENS = 1.0  # largest coefficient of distortion
 _ROBUST_PX, _MIN_ROBUST_PX = 1.0, 0.03
@@ -40,11 +39,11 @@ def map_frames(
     init_angle_deg: float = 2.0,
     start: Any = None,
 ) -> Any | None:
-    """Return the largest pycolmap.Reconstruction of these images; None where no two of them can be placed.
+    """Return the largest pycolmap.Reconstruction of these images; None if no two of them can be placed.
 
     camera: the pycolmap.Camera to start from; it is written into the database.
     refine: whether focal length and distortion are adjusted.
-    start: a pycolmap.Reconstruction of some of the images with this camera, to which the others are added.
+    start: a pycolmap.Reconstruction of some of the images with this camera, which is extended.
     """
     pycolmap = import_pycolmap()
     with pycolmap.Database.open(str(database)) as store:
@@ -80,7 +79,7 @@ def adjust(
     iterations: int = 30,
     threads: int = 2,
 ) -> Any:
-    """Adjust all frames and points of a pycolmap.Reconstruction in place, with a robust cost; return the adjuster.
+    """Adjust all frames and points of a pycolmap.Reconstruction in place with a robust cost; return the adjuster.
 
     robust_px: residual from which an observation counts less.
     """
@@ -102,10 +101,9 @@ def adjust(
 
 
 def adjust_camera(model: Any, *, threads: int) -> None:
-    """Adjust frames, points, focal length and distortion in place, at last with a robust cost narrower than the noise.
+    """Adjust frames, points, focal length and distortion in place, first with a wide, then with a narrow robust cost.
 
-    Wrong matches within a pixel outweigh what a lens leaves: on a bent video the wide cost alone gave 7 % too much
-    focal length and .8 px too little distortion, one of half the noise 1.3 % and .1 px.
+    Wrong matches within a pixel outweigh the distortion, so the last cost is narrower than the noise.
     """
     adjust(model, refine_focal=True, refine_lens=True, threads=threads)
     robust_px = NOISE_SHARE * from_reconstruction(model, {}).measure_noise_px()
@@ -114,7 +112,7 @@ def adjust_camera(model: Any, *, threads: int) -> None:
 
 
 def retriangulate(model: Any, database: Path, *, threads: int) -> Any:
-    """Return a reconstruction of the same frames and camera, whose points are triangulated anew from all matches."""
+    """Return a reconstruction of the same frames and camera, with new points from all matches."""
     pycolmap = import_pycolmap()
     with pycolmap.Database.open(str(database)) as store:
         store.update_camera(next(iter(model.cameras.values())))
@@ -129,7 +127,7 @@ def retriangulate(model: Any, database: Path, *, threads: int) -> Any:
 
 
 def keep_frames(model: Any, names: Sequence[str]) -> Any:
-    """Return a copy of a pycolmap.Reconstruction in which these images alone are placed, with the points they see."""
+    """Return a copy of a pycolmap.Reconstruction with only these images, and the points they see."""
     kept = import_pycolmap().Reconstruction(model)
     for image_id in kept.reg_image_ids():
         if kept.images[image_id].name not in names:
@@ -138,7 +136,7 @@ def keep_frames(model: Any, names: Sequence[str]) -> Any:
 
 
 def change_model(model: Any, name: str) -> None:
-    """Give the one camera of a reconstruction another model of lens, in place; coefficients that it lacks are 0."""
+    """Change the lens model of a reconstruction's one camera in place; missing coefficients are 0."""
     pycolmap = import_pycolmap()
     (camera,) = model.cameras.values()
     if camera.model_name == name:
@@ -153,18 +151,17 @@ def change_model(model: Any, name: str) -> None:
 
 
 SMALL_PATH = 0.6
-"""Extent of the path over the median distance of the points, below which the mirrored scene is tried too."""
+"""Extent of the path over the median distance of the points, below which the mirrored scene is tried."""
 
 _MIN_IN_FRONT = 0.98  # share of the observed points before the camera
 _BETTER = 0.97  # cost of the mirrored scene over that of the scene, from which it is taken
 
 
 def mirror_if_better(model: Any, *, threads: int) -> Any:
-    """Return the model, or the one with near and far exchanged where that explains the images better.
+    """Return the model, or its mirror image (near and far exchanged) if that explains the images better.
 
-    Where a camera moves little, far things seen from one side resemble near things seen from the other (the Necker
-    reversal, Kanatani, Geometric Computation for Machine Vision, 1993): the first two images may choose the wrong one.
-    Both are adjusted with a fixed camera, and the smaller cost decides: a free focal length would fit either.
+    If a camera moves little, the first two images can choose the wrong one (the Necker reversal, Kanatani, Geometric
+    Computation for Machine Vision, 1993). Both are adjusted with a fixed camera, and the smaller cost decides.
     """
     pycolmap = import_pycolmap()
     images = [model.images[image_id] for image_id in model.reg_image_ids()]
@@ -190,11 +187,10 @@ def mirror_if_better(model: Any, *, threads: int) -> Any:
 
 
 def _depths(model: Any) -> Array:
-    """Return the depth of the point of each observation in its camera (M,)."""
     return from_reconstruction(model, {}).in_camera()[:, 2]
 
 
 def measure_cost(model: Any) -> float:
-    """Return the mean robust cost of an observation of a pycolmap.Reconstruction, as `adjust` minimizes it."""
+    """Return the mean robust cost of an observation of a pycolmap.Reconstruction, which `adjust` minimizes."""
     squared = (from_reconstruction(model, {}).residuals_px() ** 2).sum(1)
     return float(np.log1p(squared / _ROBUST_PX**2).mean())

@@ -1,8 +1,7 @@
-"""Measure the height of a camera above the road by sweeping a plane: at the right height, two frames agree on the road.
+"""Measure a camera's height above the road by a plane sweep: at the right height, two frames agree on the road.
 
-Points of a map on an even road are few. Between two frames with known motion, a plane below the camera maps one image
-onto the other (a homography), and only the right height matches marks, cracks and edges. The normal is perpendicular
-to the direction of travel, in which a vehicle keeps its height.
+A plane below the camera maps one image onto the other (a homography). Its normal is perpendicular to the direction of
+travel.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from stadia.mapping.sparse_map import Array, LensCamera
 Gray = NDArray[np.floating]
 
 HEIGHTS = np.geomspace(0.15, 6.0, 76)
-"""Heights that are tried, over the motion between two frames: 5 % apart."""
+"""Tried heights over the motion between two frames: 5 % apart."""
 
 NEAR, FAR, SIDE = 2.5, 12.0, 1.5
-"""The part of the road that is compared, over the height: distances ahead, and to each side."""
+"""Compared part of the road, over the height: distances ahead, and to each side."""
 
 PLACES = 16  # of a path, at which pairs of frames are compared
 MIN_KEY_STEP = 0.2  # of the mean distance of two key frames: below, the camera stands, and the traffic moves
@@ -36,7 +35,7 @@ BLOCK_PX = 16
 MIN_BLOCKS = 6  # of a road with texture
 STEPS = 40  # of a path whose directions are compared
 LEVEL_DEG = 0.15
-"""Standard deviation of the direction of travel against the road, by slopes and the suspension, degrees."""
+"""Standard deviation of the direction of travel against the road, degrees."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +43,8 @@ class RoadPlane:
     """The road below a camera, in its axes: normal . X + height = 0 for its points.
 
     normal: (3,) unit, towards the camera.  height, deviation: in the unit of the path.
-    pitch_deg, pitch_deviation_deg: by how much the camera points up from the direction of travel.
-    pairs: number of pairs of frames that agree.  agreement: their median correlation on the road.
+    pitch_deg, pitch_deviation_deg: angle of the camera above the direction of travel.
+    pairs: number of agreeing pairs of frames.  agreement: their median correlation on the road.
     """
 
     normal: Array
@@ -59,14 +58,14 @@ class RoadPlane:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeenFrame:
-    """A gray image (h, w) without distortion. shown: (h, w) uint8, 255 where it shows the scene."""
+    """A gray image (h, w) without distortion. shown: (h, w) uint8, 255 on the scene."""
 
     gray: NDArray[np.uint8]
     shown: NDArray[np.uint8]
 
     @classmethod
     def straighten(cls, gray: NDArray[np.uint8], hidden: NDArray[np.bool_] | None, camera: LensCamera) -> SeenFrame:
-        """Remove the distortion from an image, and from the mask of what is no part of the scene."""
+        """Remove the distortion from an image and from its mask."""
         shown = np.full(gray.shape, 255, np.uint8) if hidden is None else np.where(hidden, np.uint8(0), np.uint8(255))
         return cls(camera.undistort(gray), camera.undistort(shown)) if any(camera.distortion) else cls(gray, shown)
 
@@ -78,14 +77,14 @@ def find_road_plane(
     camera: LensCamera,
     hidden: Mapping[int, NDArray[np.bool_]] | None = None,
 ) -> RoadPlane | None:
-    """Return the road below the camera; None where the camera follows no road, or the road is too even.
+    """Return the road below the camera; None if the camera follows no road, or the road has too little texture.
 
     Args:
         frames: gray images (h, w) by index, of all pairs.
         pairs: indices of two frames, from `choose_pairs`.
-        T_world_camera: (N, 4, 4) of all frames, NaN where unknown.
+        T_world_camera: (N, 4, 4) of all frames, NaN if unknown.
         camera: of the images, whose distortion is removed.
-        hidden: (h, w) by index, true on what is no part of the scene: a hood, or what moves by itself.
+        hidden: (h, w) by index, true outside the scene: a hood, or moving things.
     """
     direction = find_travel_direction(T_world_camera)
     if direction is None or len(pairs) < MIN_PAIRS:
@@ -126,11 +125,11 @@ def find_road_plane(
 def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] | None:
     """Return the direction of travel in the camera's axes (3,), its angle below the camera's axis, and its deviation.
 
-    The angle in degrees is positive where the camera points up from the direction of travel. None where the steps have
-    no common direction, or it is not forward.
+    The angle in degrees is positive if the camera points above the direction of travel. None without a common forward
+    direction.
 
     Args:
-        T_world_camera: (N, 4, 4), NaN where unknown.
+        T_world_camera: (N, 4, 4), NaN if unknown.
 
     Examples:
         >>> T = np.tile(np.eye(4), (5, 1, 1)); T[:, 2, 3] = range(5)
@@ -155,7 +154,7 @@ def find_travel_direction(T_world_camera: Array) -> tuple[Array, float, float] |
 
 
 def _thin_path(T_world_camera: Array) -> list[int]:
-    """Return frames at least a STEPS-th of the path apart: a camera that stands for a while has no direction there."""
+    """Return frames at least a STEPS-th of the path apart, since a standing camera has no direction."""
     placed = np.flatnonzero(np.isfinite(T_world_camera).all((1, 2)))
     at = T_world_camera[placed, :3, 3]
     length = float(np.linalg.norm(np.diff(at, axis=0), axis=1).sum())
@@ -167,9 +166,7 @@ def _thin_path(T_world_camera: Array) -> list[int]:
 
 
 def choose_pairs(T_world_camera: Array, key_frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs of frames at PLACES of the path, about half the distance of two key frames apart and a whole one.
-
-    Both are measured along the path, so that a camera that stands or changes its speed is compared like any other.
+    """Return pairs of frames at PLACES of the path, half and whole the distance of two key frames apart.
 
     Examples:
         >>> T = np.tile(np.eye(4), (9, 1, 1)); T[:, 2, 3] = range(9)
@@ -196,11 +193,9 @@ def sweep_road(pairs: Sequence[tuple[SeenFrame, SeenFrame, Array]], K: Array, no
     """Return the agreement (P, len(HEIGHTS)) of each pair of frames at each height, and the motion (P,) of each.
 
     Args:
-        pairs: two images, and T_second_first (4, 4) of the camera between them.
+        pairs: two images, and T_second_first (4, 4) between them.
         K: (3, 3) of the images.
         normal: (3,) of the road in the camera's axes, towards the camera.
-
-    A height is HEIGHTS times the motion of the pair.
     """
     curves, lengths = list[Array](), list[float]()
     height, width = pairs[0][0].gray.shape
@@ -214,7 +209,7 @@ def sweep_road(pairs: Sequence[tuple[SeenFrame, SeenFrame, Array]], K: Array, no
 def _sweep_pair(
     first: SeenFrame, second: SeenFrame, T: Array, K: Array, normal: Array, region: NDArray[np.bool_]
 ) -> Array:
-    """Return the correlation of the road at each height, the mean over its blocks with texture; NaN without any."""
+    """Return the mean correlation of the road's textured blocks at each height; NaN without texture."""
     length = float(np.linalg.norm(T[:3, 3]))
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     if len(rows) < BLOCK_PX or len(columns) < BLOCK_PX:
@@ -244,7 +239,7 @@ def _sweep_pair(
 
 
 def _find_road_region(height: int, width: int, K: Array, normal: Array) -> NDArray[np.bool_]:
-    """Return (h, w), true where a ray meets the plane of height 1 within NEAR to FAR ahead and SIDE aside."""
+    """Return (h, w), true on rays to the plane of height 1 within NEAR to FAR ahead and SIDE aside."""
     y, x = np.mgrid[:height, :width]
     rays = np.stack(((x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones((height, width))), -1)
     falling = np.maximum(-(rays @ normal), 1e-9)

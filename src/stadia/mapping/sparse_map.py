@@ -1,4 +1,4 @@
-"""The result of structure from motion as arrays: camera, key frames, points, observations, and points' uncertainty."""
+"""The result of structure from motion as arrays: camera, key frames, points, observations, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LensCamera:
-    """A pinhole camera with OpenCV's distortion, for images of one size. Pixel centers are at integers.
+    """A pinhole camera with OpenCV's distortion, for one image size. Pixel centers are at integers.
 
-    focal_px: pixels, of both axes.  center_px: x, y.  distortion: k1, k2, p1, p2.
+    focal_px: of both axes.  center_px: x, y.  distortion: k1, k2, p1, p2.
     """
 
     focal_px: float
@@ -52,7 +52,7 @@ class LensCamera:
         return self.focal_px * distorted + np.array(self.center_px)
 
     def undistort(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return an image (h, w) as a pinhole with the same K sees it; 0 where the lens saw nothing."""
+        """Return an image (h, w) as a pinhole with the same K sees it; 0 outside the lens."""
         import cv2
 
         return np.asarray(cv2.undistort(image, self.K, np.array(self.distortion)), np.uint8)
@@ -73,13 +73,13 @@ class LensCamera:
 
     @classmethod
     def from_fov(cls, fov_deg: float, height: int, width: int) -> LensCamera:
-        """Return the pinhole camera of a horizontal field of view, its axis in the middle of the image."""
+        """Return the pinhole camera of a horizontal field of view, with its axis in the image's middle."""
         focal_px = focal_px_from_fov(fov_deg, width)
         return cls(focal_px, ((width - 1) / 2, (height - 1) / 2), (0.0, 0.0, 0.0, 0.0), height, width)
 
     @classmethod
     def from_pycolmap(cls, camera: Any) -> LensCamera:
-        """Return the camera of a pycolmap.Camera of the models PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV."""
+        """Return the camera of a pycolmap.Camera: PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV."""
         names = [name.strip() for name in camera.params_info.split(",")]
         values: dict[str, float] = dict(zip(names, map(float, camera.params), strict=True))
         k1 = values.get("k", values.get("k1", 0.0))
@@ -95,7 +95,7 @@ class SparseMap:
     camera: of the small frames.
     frames: (F,) int, indices of the key frames, rising.  T_camera_world: (F, 4, 4).
     points: (P, 3).  colors: (P, 3) uint8 RGB.
-    observed: (M, 2) int, row of `frames` and row of `points` of each observation.  xy: (M, 2), its pixels.
+    observed: (M, 2) int, rows of `frames` and `points` of each observation.  xy: (M, 2), its pixels.
     """
 
     camera: LensCamera
@@ -107,7 +107,7 @@ class SparseMap:
     xy: Array
 
     def in_camera(self) -> Array:
-        """Return (M, 3), the point of each observation in the axes of its camera."""
+        """Return (M, 3), the point of each observation in its camera's axes."""
         T = self.T_camera_world[self.observed[:, 0]]
         return np.einsum("mij,mj->mi", T[:, :3, :3], self.points[self.observed[:, 1]]) + T[:, :3, 3]
 
@@ -124,10 +124,7 @@ class SparseMap:
         return np.bincount(self.observed[:, 1], minlength=len(self.points))
 
     def point_deviations(self) -> tuple[Array, float]:
-        """Return the covariances (P, 3, 3) of the points with fixed cameras, and the deviation of an observation.
-
-        The deviation is the robust one of all residuals, pixels. By linear least squares at the result.
-        """
+        """Return the covariances (P, 3, 3) of the points with fixed cameras, and the robust deviation of pixels."""
         noise_px = max(self.measure_noise_px(), 1e-3)
         inside = self.in_camera()
         z = inside[:, 2]
@@ -144,7 +141,7 @@ class SparseMap:
         return np.linalg.pinv(information / scale, rcond=1e-12, hermitian=True) / scale, noise_px
 
     def relative_deviations(self) -> Array:
-        """Return (P,), each point's deviation along the ray from the nearest camera over its distance there."""
+        """Return (P,), each point's deviation along its nearest camera's ray over its distance."""
         covariance, _ = self.point_deviations()
         centers = -np.einsum("fji,fj->fi", self.T_camera_world[:, :3, :3], self.T_camera_world[:, :3, 3])
         rays = self.points[self.observed[:, 1]] - centers[self.observed[:, 0]]
@@ -158,7 +155,7 @@ class SparseMap:
 
 
 def from_reconstruction(model: Any, colors: Mapping[int, NDArray[np.uint8]]) -> SparseMap:
-    """Return the arrays of a pycolmap.Reconstruction with one camera, whose images are named by the frame's index.
+    """Return the arrays of a pycolmap.Reconstruction with one camera, whose images are named by frame index.
 
     colors: of the features of each key frame (N, 3), by the frame's index.
     """
@@ -193,10 +190,9 @@ MIN_SHARED_FRAMES = 3
 
 
 def join_maps(maps: list[SparseMap]) -> SparseMap:
-    """Return one map of maps that follow each other and share key frames; those that cannot be joined are left out.
+    """Return one map of consecutive maps that share key frames, each moved onto the one before by a similarity.
 
-    Each is moved onto the one before by the similarity of their shared frames. Of parts that cannot be joined the one
-    with most key frames stays.
+    If some cannot be joined, the part with most key frames stays.
     """
     joined = [maps[0]]
     for following in maps[1:]:
@@ -209,7 +205,7 @@ def join_maps(maps: list[SparseMap]) -> SparseMap:
 
 
 def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) -> SparseMap:
-    """Return both maps in the frame of the first; shared frames keep the pose and the observations of the first."""
+    """Return both maps in the frame of the first; shared frames keep the first's pose and observations."""
     rows_first, rows_second = np.searchsorted(first.frames, shared), np.searchsorted(second.frames, shared)
     scale, R, t = align_cameras(second.T_camera_world[rows_second], first.T_camera_world[rows_first])
     points = scale * second.points @ R.T + t
@@ -234,9 +230,9 @@ def _join_two(first: SparseMap, second: SparseMap, shared: NDArray[np.int64]) ->
 
 
 def align_cameras(T_source: Array, T_target: Array) -> tuple[float, Array, Array]:
-    """Return (s, R, t) that moves the world of cameras T_camera_world (N, 4, 4) onto that of others: x' = s R x + t.
+    """Return (s, R, t) that moves the world of cameras T_camera_world (N, 4, 4) onto another: x' = s R x + t.
 
-    The rotation is the mean of the cameras' own, since places on a straight line leave a turn about it unknown.
+    The rotation is the mean over the cameras, since places on a straight line do not determine it.
 
     Examples:
         >>> T = np.tile(np.eye(4), (2, 1, 1)); T[1, 2, 3] = -1

@@ -10,7 +10,7 @@ from stadia.core.recording import Recording
 
 MIN_IMAGES = 12
 MIN_COHERENCE = 0.9
-"""Length of the mean gradient over the root mean square, from which an edge counts as one that never moves."""
+"""Length of the mean gradient over the root mean square, from which an edge never moves."""
 
 MIN_EDGE = 12.0  # gray levels of the mean gradient (Sobel / 8)
 MAX_CONSTANT = 2.0  # deviation of a pixel over time, gray levels, of a painted or black part
@@ -19,17 +19,15 @@ MIN_AREA = 0.001  # share of the image
 MAX_BLACK_GRAY = 30.0  # mean of a black bar, which may lie beside an even sky
 MIN_BAR_EDGE = 0.9  # share of the edge of a black bar that never moves
 MIN_SKY_GRAY = 90.0
-"""A constant region of the upper half that is brighter is sky, or a bright frame, which is left in."""
+"""A brighter constant region of the upper half is sky, or a bright frame, and stays."""
 
 
 SEARCH_IMAGES, SEARCH_WIDTH = 40, 800
-"""Images of a recording that `find_static_parts` compares, and their largest width: at half of it an even sky that a
-standing car films counts as constant.
-"""
+"""Images that `find_static_parts` compares, and their largest width: half of it takes even skies for constant."""
 
 
 def find_static_parts(recording: Recording) -> NDArray[np.bool_]:
-    """Return (H, W), true where nothing ever moves in the images of a recording; see `StaticParts.find`.
+    """Return (H, W), true on what never moves in the images of a recording; see `StaticParts.find`.
 
     Raises DataError for an image that cannot be read.
     """
@@ -46,7 +44,7 @@ def find_static_parts(recording: Recording) -> NDArray[np.bool_]:
 
 
 class StaticParts:
-    """Sums over images (h, w) of a video whose camera moves; `find` returns the mask of what never moved."""
+    """Sums over images (h, w) of a video of a moving camera; `find` returns the mask of what never moved."""
 
     def __init__(self, height: int, width: int) -> None:
         self.count = 0
@@ -66,7 +64,7 @@ class StaticParts:
         self._gradient_squares += (gradient**2).sum(0)
 
     def find(self) -> NDArray[np.bool_]:
-        """Return (h, w), true where nothing ever moved; empty with fewer than MIN_IMAGES, or where little changes."""
+        """Return (h, w), true on what never moved; empty for fewer than MIN_IMAGES, or if little changes."""
         nothing = np.zeros(self._sum.shape, bool)
         if self.count < MIN_IMAGES:
             return nothing
@@ -83,7 +81,6 @@ class StaticParts:
 def _select_parts(
     deviation: NDArray[np.float64], is_edge: NDArray[np.bool_], mean: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Return the constant regions that end sharply, and edges that never move with what they enclose."""
     parts = np.zeros(deviation.shape, bool)
     least = MIN_AREA * deviation.size
     constant = (deviation < MAX_CONSTANT).astype(np.uint8)

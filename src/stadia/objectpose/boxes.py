@@ -55,7 +55,6 @@ class Symmetry(TensorDataclass):
         return cls(revolution, torch.tensor(filled).reshape(-1, longest, 4))
 
     def __getitem__(self, index: Tensor) -> Symmetry:
-        """Return the symmetries of selected objects, such as those of the object of each pixel."""
         return Symmetry(self.revolution[index], self.turns[index])
 
 
@@ -71,7 +70,7 @@ def half_angle_sin_cos(quaternion: Tensor, true: Tensor, symmetry: Symmetry | No
         true: (..., 4), of length 1.
         symmetry: of the objects, its leading axes those of both.
 
-    Both are exact near 0 (unlike 1 - cosine^2), and their gradients are finite everywhere, and 0 where they are 0.
+    Both are exact near 0 (unlike 1 - cosine^2), and their gradients are finite everywhere, and 0 if they are 0.
 
     Examples:
         >>> sine, cosine = half_angle_sin_cos(torch.tensor([0.6, 0, 0.8, 0]), torch.tensor([1.0, 0, 0, 0]))
@@ -193,7 +192,7 @@ def max_hull_iou_over_turns(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m
 def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
     """Return T_a (..., 4, 4) rotated about its own y until its rotation against b has no twist about y.
 
-    Where the y axes point apart, the twist is that of the box with y and z reversed, which is the same box.
+    If the y axes point apart, the twist is that of the box with y and z reversed, which is the same box.
     """
     R = T_b[..., :3, :3].transpose(-1, -2) @ T_a[..., :3, :3]
     sign = torch.where(R[..., 1, 1] < 0, -1.0, 1.0)
@@ -202,7 +201,6 @@ def _remove_twist(T_a: Tensor, T_b: Tensor) -> Tensor:
 
 
 def _rotation_about_y(angle: Tensor) -> Tensor:
-    """Return (..., 4, 4) of angles (...) in radians."""
     turn = torch.eye(4, dtype=angle.dtype, device=angle.device).repeat(*angle.shape, 1, 1)
     turn[..., 0, 0], turn[..., 0, 2] = angle.cos(), angle.sin()
     turn[..., 2, 0], turn[..., 2, 2] = -angle.sin(), angle.cos()
@@ -213,7 +211,7 @@ def _rotation_about_y(angle: Tensor) -> Tensor:
 
 
 def intersection_volume(T_a: Tensor, size_a_m: Tensor, T_b: Tensor, size_b_m: Tensor) -> Tensor:
-    """Return the volume (...) shared by two boxes, exact to rounding; exactly 0 where a plane separates them.
+    """Return the volume (...) shared by two boxes, exact to rounding; exactly 0 if a plane separates them.
 
     By the divergence theorem in the frame of b, with half sizes h. Where |y| < h_y and |z| < h_z the field (clamp(x,
     -h_x, h_x), 0, 0) has divergence 1 within b and 0 elsewhere. So the volume is the field's flux out of a: a sum over

@@ -171,7 +171,7 @@ class ObjectPoseLossConfig(StrictModel):
     rotation_of: "object" compares the mean over the object's pixels, which has length 1; "pixel" compares each pixel
         with its predicted length, which squared_error needs to train the length.
     pixels: of the terms that compare pixels: "all" of the object, or those that the predicted mask gives its class
-        ("predicted"), where there are any.
+        ("predicted"), if there are any.
     center: of the direction to the center at each pixel.
     depth: of the logarithm of z.
     size: relative to the true diagonal.

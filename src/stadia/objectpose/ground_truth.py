@@ -48,7 +48,6 @@ def image_objects(targets: ObjectTargets, index: int) -> PosedObjects:
 
 
 def _objects_at(targets: ObjectTargets, at: tuple[Tensor, Tensor]) -> PosedObjects:
-    """Return the objects at image indices and object indices, (M,) each."""
     size_m, symmetry = targets.size_m[at], Symmetry(targets.symmetry.revolution[at], targets.symmetry.turns[at])
     return PosedObjects(
         targets.class_id[at], targets.T_camera_object[at], size_m, symmetry, torch.ones_like(size_m[:, 0])

@@ -63,7 +63,7 @@ MAX_CLASS_LOSS = 2.0  # pixels leave an object whose class is on average e^2 tim
 def group_instances(class_logits: Tensor, directions: Tensor, *, min_px: int = 1) -> Tensor:
     """Return the object of each pixel: (B, H, W) int64, 0 = none, counted from 1 in each image.
 
-    A pixel shows an object where the background, class 0, is not its most probable class. Pixels that lead to one place
+    A pixel shows an object if the background, class 0, is not its most probable class. Pixels that lead to one place
     are one object. Those of them with a clearly different class join an adjacent object of that class, or form their
     own.
 
@@ -155,7 +155,7 @@ def _join_strays(fragment: Tensor, stray: Tensor, kinds: int) -> Tensor:
 
 
 def _number_objects(whole: Tensor, image: Tensor, images: int, min_px: int) -> Tensor:
-    """Return the objects of pixels (P,) counted from 1 in each image, 0 where they have fewer pixels."""
+    """Return the objects of pixels (P,) counted from 1 in each image, 0 if they have fewer pixels."""
     size = torch.bincount(whole)
     kept = size >= max(min_px, 1)
     of_image = torch.zeros_like(size).scatter_(0, whole, image)
@@ -245,7 +245,7 @@ def vote_center_ransac(
 ) -> VotedCenters:
     """Return `vote_center` of the inliers of the best crossing of two pixels' lines.
 
-    A pixel votes for a crossing where the cosine of the angle is at least `min_cosine` (a direction has a sign, unlike
+    A pixel votes for a crossing if the cosine of the angle is at least `min_cosine` (a direction has a sign, unlike
     a line). About `voters` pixels of each object, spread evenly, choose the crossing; all pixels take part in the fit.
     `generator`, of the CPU, is the only source of randomness. It draws once for all objects, so that the result for one
     does not depend on the others. Only the last fit is differentiable.

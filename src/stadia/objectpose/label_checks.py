@@ -136,7 +136,6 @@ def _find_fault(read: Callable[[], object]) -> str | None:
 
 
 def _short_name(file: Path) -> str:
-    """Return the file name with its two parent folders."""
     return "/".join(file.parts[-3:])
 
 
@@ -144,7 +143,7 @@ def check_object_labels(surveys: Mapping[str, ObjectSurvey]) -> list[Finding]:
     """Return findings of the splits by name, "train" among them.
 
     D01: unreadable images.  O01 to O05: objects that are not trained, have no label or no pixel, or boxes that do not
-    match their masks.  N02: how many images were checked, where not all.
+    match their masks.  N02: how many images were checked, if not all.
     """
     return sort_findings(list(_check_objects(surveys)))
 
@@ -194,7 +193,6 @@ def _check_object_files(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
 
 
 def _check_boxes(split: str, survey: ObjectSurvey) -> Iterator[Finding]:
-    """Yield O05 for masks outside their boxes, or for boxes that are much too large."""
     if not survey.fits:
         return
     beyond = sorted((fit for fit in survey.fits if fit.inside < MIN_INSIDE), key=lambda fit: fit.inside)

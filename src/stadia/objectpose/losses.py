@@ -37,7 +37,6 @@ MIN_QUATERNION_NORM = 1e-18
 
 
 def _some_angle(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> tuple[Tensor, Tensor]:
-    """Return `half_angle_sin_cos`, or 180 degrees without a gradient for a zero quaternion."""
     sine, cosine = half_angle_sin_cos(quaternion, true, symmetry)
     return sine.where(torch.maximum(sine, cosine) > MIN_QUATERNION_NORM, 1.0), cosine
 
@@ -95,7 +94,6 @@ def minus_log_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None = 
 
 
 def _one_minus_dot(quaternion: Tensor, true: Tensor, symmetry: Symmetry | None) -> Tensor:
-    """Return 1 - a, (...), without a difference of close numbers."""
     sine, cosine = _some_angle(quaternion, true, symmetry)
     length = (sine.square() + cosine.square()).sqrt()
     return sine.square() / (length * (length + cosine))
@@ -254,7 +252,6 @@ class ObjectPoseLoss:
         self.rotation = build_rotation_loss(self.config.rotation)
 
     def __call__(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> LossReport:
-        """Compute the loss of a batch. Raises GeometryError if prediction and labels differ in pixels or objects."""
         _check_counts(predicted, labels)
         known, shown = labeled_pixels(labels.class_map), (labels.class_map > 0).flatten(1).any(1)
         count = known.new_full((), labels.segments.count, dtype=torch.float32)
@@ -273,7 +270,6 @@ class ObjectPoseLoss:
         return of_rotation[term] if term in of_rotation else float(getattr(self.config, term))
 
     def _mask_terms(self, logits: Tensor, classes: Tensor, pixels: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """Return the mask terms, means over labeled pixels and over images with objects."""
         config, terms = self.config, {}
         if config.cross_entropy:
             terms["cross_entropy"] = divide_sum(cross_entropy(logits, classes), pixels)
@@ -284,7 +280,6 @@ class ObjectPoseLoss:
         return terms
 
     def _object_terms(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> dict[str, Tensor]:
-        """Return the terms of each object, (M,)."""
         segment, count = labels.segments.segment, labels.segments.count
         average = partial(segment_means, segment=segment, count=count, weights=self._weigh_pixels(predicted, labels))
         if self.config.rotation_of == "object":
@@ -302,7 +297,7 @@ class ObjectPoseLoss:
         }
 
     def _weigh_pixels(self, predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> Tensor | None:
-        """Return (P,) 1 where the predicted mask has the object's class, and all 1 for an object where it never has."""
+        """Return (P,) 1 if the predicted mask has the object's class, and all 1 for an object if it never has."""
         if self.config.pixels == "all":
             return None
         segments, logits = labels.segments, predicted.class_logits.detach()
@@ -325,7 +320,6 @@ def _check_counts(predicted: ObjectPosePrediction, labels: ObjectPoseLabels) -> 
 
 
 def _zero_term(predicted: ObjectPosePrediction) -> Tensor:
-    """Return 0 with a zero gradient for every prediction: DDP requires a gradient for each weight."""
     of_pixels = (predicted.class_logits, predicted.pixel_quaternion, predicted.pixel_to_center)
     outputs = (*of_pixels, predicted.quaternion, predicted.log_depth, predicted.size_m)
     return torch.stack([output[:0].sum() for output in outputs]).sum()

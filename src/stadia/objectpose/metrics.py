@@ -187,7 +187,7 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
 
     For symmetric objects. Points (N, 3) of the model; it is at most ADD, and small for any pose of a ball. Points that
     coincide, as in meshes with vertices for each triangle, are searched once: a tree cannot part them. Points of the
-    model that nearly coincide may do so where they are moved.
+    model that nearly coincide may do so if they are moved.
 
     Examples:
         >>> round(add_s_m(torch.eye(4), torch.eye(4), torch.rand(5, 3)), 4)
@@ -205,7 +205,7 @@ def add_s_m(T_predicted: Tensor, T_true: Tensor, points: Tensor) -> float:
 def _count_coinciding(points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the points (M, 3) without repetition, and how many (M,) coincide in each; in any order.
 
-    Sorting rows takes longer than the search in a tree: it is done where two points share their first coordinate.
+    Sorting rows takes longer than the search in a tree: it is done if two points share their first coordinate.
     """
     first = points[:, 0].sort().values
     if (first[1:] > first[:-1]).all():
@@ -327,7 +327,7 @@ def mean_average_precisions(
     Every prediction takes an object of its image and class, in order of score: the largest overlap above the threshold,
     or the least sum of degrees and centimetres within the limits; the least angle where degrees alone count
     ("ap_5deg"). Predictions of equal score choose together
-    (`match_greedy`). NaN where no class has an object.
+    (`match_greedy`). NaN if no class has an object.
     """
     images = list(images)
     of_class = [_average_precisions([_select_class(image, one) for image in images], rules) for one in classes]
@@ -354,7 +354,6 @@ def _select_class(image: ImageComparison, class_id: int) -> ImageComparison:
 
 
 def _average_precisions(images: Sequence[ImageComparison], rules: ApRules) -> dict[str, float] | None:
-    """Return the scores of one class; None where it has no object."""
     if not sum(len(image.true_class_id) for image in images):
         return None
     scores = {_iou_name(t): _ap([(_match_by_overlap(p, t, rules), p) for p in images]) for t in IOU_THRESHOLDS}
@@ -383,7 +382,6 @@ def _match_by_pose(image: ImageComparison, degrees: float, cm: float) -> IndexAr
 
 
 def _select_gated(image: ImageComparison, gate: float, rules: ApRules) -> ImageComparison:
-    """Return the part of a class's image that is matched by an overlap above the gate."""
     taken = _match_by_overlap(image, gate, rules)
     return image.part(np.flatnonzero(taken >= 0), np.sort(taken[taken >= 0]))
 

@@ -43,7 +43,7 @@ def _change_pose(T: Points, R: Points, t: Points) -> Points:
 
 
 def note_pose_convention(images: ObjectImages, results: Path, recall: float | None) -> list[str]:
-    """Return a note where the ADD recall of a BOP csv is bad, and another convention of its poses raises it."""
+    """Return a note if the ADD recall of a BOP csv is bad, and another convention of its poses raises it."""
     if not isinstance(images, BopImages) or recall is None or recall >= MAX_EXPLAINED_RECALL:
         return []
     rows = read_results(results)

@@ -62,7 +62,6 @@ def draw_objects(
 
 
 def _draw_segment(image: Image, start: Array, end: Array, K: Array, color: tuple[int, ...], thickness: int) -> None:
-    """Draw between points (3,) in the camera's frame, without the part behind the camera."""
     near, far = sorted((start, end), key=lambda point: float(point[2]))
     if far[2] < NEAR_PLANE_M:
         return
@@ -91,7 +90,7 @@ class ObjectPredictions:
     name: of its files, unique in a folder.
     instance: (H, W), n = the n-th row of `objects`, from 1.
     true: labeled objects, if known; drawn below.
-    center_known: (M,) bool, whether the pixels of each object agree on a center; None where this was not checked.
+    center_known: (M,) bool, whether the pixels of each object agree on a center; None if this was not checked.
     """
 
     name: str
@@ -144,7 +143,7 @@ def write_object_predictions(
     """Write masks and drawings of images into a new folder one by one, and objects.json at the end.
 
     After an error objects.json holds the images before it. Returns the entries of objects.json. Raises StadiaError
-    where the folder is not empty, two images have one name, or there is no image.
+    if the folder is not empty, two images have one name, or there is no image.
     """
     made_by = provenance.model_dump(mode="json", include={"recipe", "config_hash", "checkpoint"})
     head = {"format": "stadia-found-objects", "version": 1, **made_by, "classes": tuple(classes)}

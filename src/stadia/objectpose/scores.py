@@ -84,7 +84,6 @@ def add_recall(images: BopImages, found: Sequence[Sequence[EstimatedBox]]) -> di
 
 
 def _distances(model: BopModel, estimated: Sequence[Points], true: Sequence[Points]) -> NDArray[np.float64]:
-    """Return distances (P, G), metres."""
     return np.array([[distance_m(model, T, T_true) for T_true in true] for T in estimated]).reshape(
         len(estimated), len(true)
     )

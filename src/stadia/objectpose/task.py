@@ -282,7 +282,6 @@ def score_images(
 def _draw_worst(
     recipe: ObjectPoseRecipe, images: ObjectImages, score: ObjectScore, folder: Path, provenance: Provenance
 ) -> None:
-    """Draw the images with the largest rotation errors: found objects, and true ones below."""
     worst = sorted(score.images, key=lambda scored: _largest_and_mean_error(scored[1]), reverse=True)[:WORST_DRAWN]
 
     def find() -> Iterator[ObjectPredictions]:

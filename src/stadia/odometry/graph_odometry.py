@@ -63,7 +63,7 @@ class MeasuredMotion:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """Two key frames, by their rows, that show the same place; refused: why it does not count, "" where it does."""
+    """Two key frames, by their rows, that show the same place; refused: why it does not count, "" if it does."""
 
     first: int
     second: int
@@ -156,7 +156,6 @@ def weigh_step(first: KeyframeView, second: KeyframeView, T_first_second: Array)
 
 
 def _solve_pnp(first: KeyframeView, second: KeyframeView, rows: NDArray[np.int64]) -> tuple[Array, Array] | None:
-    """Return T_second_first and the inliers among `rows`; None with too few."""
     if len(rows) < MIN_INLIERS:
         return None
     points, xy = first.points[rows[:, 0]], second.features.xy[rows[:, 1]].astype(np.float64)
@@ -175,7 +174,7 @@ def _solve_pnp(first: KeyframeView, second: KeyframeView, rows: NDArray[np.int64
 def _covariance(points: Array, xy: NDArray[np.float32], K: Array) -> Array:
     """Return (6, 6) of a motion T_first_second Exp(d), d of translation and rotation.
 
-    points: (M, 3) in the second camera by this motion.  xy: (M, 2) where they appear.
+    points: (M, 3) in the second camera by this motion.  xy: (M, 2) if they appear.
     """
     x, y, z = points.T
     projected = np.column_stack((K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]))
@@ -231,7 +230,6 @@ def judge_loops(loops: Sequence[Loop], T_world_camera: Array) -> list[Loop]:
 
 
 def _agree(loop: Loop, other: Loop, T: Array, along: Array) -> bool:
-    """Return whether a loop equals another one with the short pieces of path between their ends."""
     if max(abs(loop.first - other.first), abs(loop.second - other.second)) > NEIGHBORS:
         return False
     before = np.linalg.inv(T[loop.first]) @ T[other.first]
@@ -278,7 +276,7 @@ class GraphOdometry:
         return describe_loops(self.loops)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
+        """Place (1, 3, H, W) with K (3, 3); return False if the motion is unknown."""
         is_placed = self.refined.add(image, camera)
         if self.keyframes > len(self.views):
             _, depth, depth_camera = self.refined.window.keyframes[-1].small
@@ -306,7 +304,6 @@ class GraphOdometry:
 
 
 def _make_edges(views: Sequence[KeyframeView], T: Tensor, loops: Sequence[Loop]) -> PoseEdges:
-    """Return the edges between neighbors by the refined path, and those of the loops."""
     count = len(T)
     steps = compose(inverse(T[:-1]), T[1:])
     weights = [weigh_step(views[row], views[row + 1], step.numpy()) for row, step in enumerate(steps)]

@@ -1,4 +1,4 @@
-"""Take the path of a map (`stadia map`) in the unit of predicted depth, and the motion by depth where the map is lost.
+"""Take the path of a map (`stadia map`) in the unit of predicted depth, and the motion by depth if the map is lost.
 
 Predicted depth varies from frame to frame, and a path that it gives drifts in its length. A map has one scale.
 """
@@ -34,7 +34,7 @@ MEASURED_FRAMES = 20
 
 MAX_DIFFERENCE = 0.05
 """Of the paths by map and by depth, over their length, from which the one that reverses in more steps is dropped: a map
-from a wrong first pair has 8 to 12 %, and turns back where the drive does not.
+from a wrong first pair has 8 to 12 %, and turns back if the drive does not.
 """
 
 MIN_PLACED = 0.5  # share of the path's frames that a map must place
@@ -42,7 +42,7 @@ MIN_PLACED = 0.5  # share of the path's frames that a map must place
 
 @dataclass(eq=False)
 class MapFollower:
-    """Chain the poses of a map with the motion by depth where the map is lost. The world is the first camera.
+    """Chain the poses of a map with the motion by depth if the map is lost. The world is the first camera.
 
     T_world_map: the map's world in the path's; None until the first frame that the map places.
     before: pose on the path and pose by depth of the last frame that has both.
@@ -54,7 +54,7 @@ class MapFollower:
     def place(self, estimated: Array | None, mapped: Array) -> Array | None:
         """Return T_world_camera (4, 4) of the next frame; None where neither has a pose.
 
-        estimated: (4, 4) by depth, None without one.  mapped: (4, 4) in the unit of the depth, NaN where it is lost.
+        estimated: (4, 4) by depth, None without one.  mapped: (4, 4) in the unit of the depth, NaN if it is lost.
         """
         is_known = bool(np.isfinite(mapped).all())
         if estimated is None and not is_known:
@@ -72,9 +72,9 @@ class MapFollower:
 
 
 def follow_map(estimated: Array, mapped: Array, scale: float) -> Array:
-    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion where it has no pose.
+    """Return T_world_camera (N, 4, 4): the map's path times `scale`, and the estimated motion if it has no pose.
 
-    estimated: (N, 4, 4), in the unit of the predicted depth.  mapped: (N, 4, 4), NaN where a frame is lost.
+    estimated: (N, 4, 4), in the unit of the predicted depth.  mapped: (N, 4, 4), NaN if a frame is lost.
     """
     follower = MapFollower()
     return np.array([follower.place(*poses) for poses in zip(estimated, scale_poses(mapped, scale), strict=True)])
@@ -94,7 +94,7 @@ class MappedPath:
     mapped: the map.
     height_m: height of the camera over the map's road, which gives the scale where both are known.
     scales: predicted over mapped depth of the measured key frames, which give it otherwise.
-    mismatch: how the camera of the observed frames differs from the map's; empty where it does not.
+    mismatch: how the camera of the observed frames differs from the map's; empty if it does not.
     places: positions (3,) of all frames with a pose.
     by_depth, by_map: positions (3,) of the frames that have both motions.
     """
@@ -120,7 +120,7 @@ class MappedPath:
 
     @property
     def scale(self) -> float | None:
-        """Return units of depth for a unit of the map; None where no key frame gives it."""
+        """Return units of depth for a unit of the map; None if no key frame gives it."""
         if self.height_m is not None and self.mapped.road is not None:
             return self.height_m / self.mapped.road.height
         return float(np.median(self.scales)) if self.scales else None
@@ -133,7 +133,7 @@ class MappedPath:
         return math.hypot(self.mapped.road.height_deviation / self.mapped.road.height, HEIGHT_DEVIATION)
 
     def compare_camera(self, frame: Frame) -> str:
-        """Return how the camera of a frame differs from the map's, as `mismatch`; empty where it does not."""
+        """Return how the camera of a frame differs from the map's, as `mismatch`; empty if it does not."""
         ratio = float(frame.K[0, 0]) / frame.image.shape[1] / self.mapped.camera.relative_focal
         is_same = abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE
         again = "make it again with this camera"
@@ -163,7 +163,7 @@ class MappedPath:
             self.scales.append(scale)
 
     def follow(self, frames: Iterable[PredictedFrame]) -> Iterator[PredictedFrame]:
-        """Yield predicted frames with the poses of the map, where it is lost with the motion by the depth.
+        """Yield predicted frames with the poses of the map, if it is lost with the motion by the depth.
 
         Frames that have neither stay without a pose.
         """
@@ -187,7 +187,7 @@ class MappedPath:
     def replace_path(self, path: CameraPath) -> CameraPath:
         """Return the path of the map in the unit of the depth, with notes.
 
-        The given path is returned where the map does not fit, or turns back where the path by depth does not.
+        The given path is returned if the map does not fit, or turns back if the path by depth does not.
         """
         mapped, scale = self.mapped.select_poses(path.names), self.scale
         known = np.asarray(np.isfinite(mapped).all((1, 2)), bool)
@@ -239,7 +239,6 @@ class MappedPath:
 
 
 def _length(places: list[Array]) -> float:
-    """Return the length of a path through positions (3,); 0 for fewer than two."""
     return float(np.linalg.norm(np.diff(np.reshape(places, (-1, 3)), axis=0), axis=1).sum())
 
 

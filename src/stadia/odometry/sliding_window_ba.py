@@ -74,12 +74,10 @@ class PoseList:
         return len(self._values) // _COUNT
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return one pose (4, 4). Raises IndexError beyond the end."""
         start = _COUNT * range(len(self))[index]
         return self._make_poses(self._values[start : start + _COUNT])[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield each pose (4, 4)."""
         return iter(self.stack())
 
     def append(self, T: Tensor) -> None:
@@ -156,7 +154,7 @@ class SlidingWindow:
 
     @torch.inference_mode()
     def add(self, frame: IncomingFrame, predicted: Tensor | None) -> bool:
-        """Place a frame. Return False where its motion is unknown: the path ends before it.
+        """Place a frame. Return False if its motion is unknown: the path ends before it.
 
         predicted: (4, 4) T_frame_before of a pose network; None without one.
         """
@@ -260,7 +258,6 @@ class SlidingWindow:
             self._leave()
 
     def _leave(self) -> None:
-        """Turn the oldest keyframe into a prior."""
         assert self.bundle is not None
         self.take_points(self._map_points(0))
         bundle = self.bundle
@@ -292,7 +289,7 @@ class SlidingWindow:
 def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Tensor) -> float:
     """Return the median flow of points whose host moved by T (4, 4), as a share of the image's mean side.
 
-    K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 where none is left.
+    K: (3, 3) of both images. Points outside the image or behind the camera do not count; 1 if none is left.
     """
     turned = rotate_rays(points.ray[None, :, 0], T[None, :3, :3].to(points.ray))[0]
     moved = turned + points.inverse_depth[:, None] * T[:3, 3].to(points.ray)
@@ -305,7 +302,6 @@ def relative_flow(points: HostPoints, K: Tensor, height: int, width: int, T: Ten
 
 
 def _shrink(image: Tensor, camera: Camera) -> tuple[Tensor, Camera]:
-    """Shrink an image to about ALIGNED_ROWS rows."""
     shrink = max(1, round(camera.height / ALIGNED_ROWS))
     return resize(image, camera, camera.height // shrink, camera.width // shrink) if shrink > 1 else (image, camera)
 
@@ -335,7 +331,6 @@ def _bundle(
     prior: MarginalPrior | None,
     stereo: VirtualStereo | None,
 ) -> WindowProblem:
-    """Build the problem in which every point is observed by every other frame of the window."""
     point, frame = torch.cartesian_prod(torch.arange(len(points)), torch.arange(len(frames))).unbind(-1)
     others = frame != points.host[point]
     observations = Observations(point[others], frame[others])

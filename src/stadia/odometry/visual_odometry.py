@@ -43,7 +43,7 @@ class OdometryMethod(Protocol):
         """Return lines for people about the path, once it is known."""
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3). Return False where the motion is unknown: the path ends before it."""
+        """Place (1, 3, H, W) with K (3, 3). Return False if the motion is unknown: the path ends before it."""
         ...
 
     def path(self) -> Tensor:
@@ -66,7 +66,7 @@ class FrameToFrameOdometry:
     notes: ClassVar[tuple[str, ...]] = ()
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
+        """Place (1, 3, H, W) with K (3, 3); return False if the motion is unknown."""
         needs_depth = self.motion != "network"
         inverse_depth = self.predictor.inverse_depth(image, camera).float() if needs_depth else None
         now = FrameTensors(image if inverse_depth is None else image.to(inverse_depth.device), camera, inverse_depth)
@@ -90,7 +90,7 @@ class FrameToFrameOdometry:
 class SlidingWindowOdometry:
     """Adjust a window of keyframes by brightness: poses, depths and exposure (D3VO's back end).
 
-    The pose network initializes it, where there is one.
+    The pose network initializes it, if there is one.
     """
 
     predictor: Predictor
@@ -113,7 +113,7 @@ class SlidingWindowOdometry:
         return len(self.window.numbers)
 
     def add(self, image: Tensor, camera: Camera) -> bool:
-        """Place (1, 3, H, W) with K (3, 3); return False where the motion is unknown."""
+        """Place (1, 3, H, W) with K (3, 3); return False if the motion is unknown."""
         now, before = FrameTensors(image, camera), self.before
         motion = None if before is None else predict_motion(self.predictor, before, now, None)[0].T_next_now
         self.before = now
@@ -213,9 +213,8 @@ def track_camera(
 
 
 def _no_path(source: str, placed: int, skipped: int, ends: str) -> DataError:
-    """Explain why fewer than two frames are placed."""
     if ends:
-        fix = "use --method aligned or refined where the recipe has no pose network, and images that follow each other"
+        fix = "use --method aligned or refined if the recipe has no pose network, and images that follow each other"
         return DataError(source, found=ends, expected="a motion between two frames", fix=fix)
     if skipped:
         found = f"{placed + skipped} frames, and none that shows that the camera has moved since the first"

@@ -34,7 +34,7 @@ def overlay(
     sheet: Annotated[Path | None, option("Write only a PNG overview of any set (path=FOLDER).")] = None,
     count: Annotated[int, typer.Option(min=1, max=MAX_COUNT, help="Images to train on.")] = 10_000,
     val: Annotated[
-        int, typer.Option(min=0, max=MAX_COUNT, help="Images to validate on, and to test where there is such a split.")
+        int, typer.Option(min=0, max=MAX_COUNT, help="Images to validate on, and to test if there is such a split.")
     ] = 500,
     seed: Seed = 0,
     workers: Workers = None,

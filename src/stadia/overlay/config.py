@@ -64,7 +64,7 @@ class ForegroundConfig(StrictModel):
 
     path: FOLDER/NAME.png, or FOLDER/OBJECT/VIEW.png, or either in FOLDER/train, FOLDER/val (and test); null renders
         objects of TableWorld.
-    val_share: of the objects, where the folder names no splits. All views of an object are in one split.
+    val_share: of the objects, if the folder names no splits. All views of an object are in one split.
     """
 
     path: str | None = None
@@ -76,7 +76,7 @@ class PlacementConfig(StrictModel):
 
     rule: "random", or "grid": 4 rows (smaller and higher is farther) of 5 places, each as it is and mirrored.
     size: random alone: least and largest longer side, as a share of the image's shorter one.
-    foot: random alone: where the lower edge may lie, as a share of the height from above.
+    foot: random alone: if the lower edge may lie, as a share of the height from above.
     """
 
     rule: Literal["random", "grid"] = "random"
@@ -100,7 +100,7 @@ class OverlayDataConfig(StrictModel):
 
     path: a set that `stadia data overlay` wrote, or one in the published layout; null composes while it trains.
     height, width: of the composed images, multiples of 8.
-    backgrounds, foregrounds, placement: what is composed, where no path is given.
+    backgrounds, foregrounds, placement: what is composed, if no path is given.
     samples, val_samples: composed for an epoch, and for validation.
     per_background: so many training images of one background follow one another (the published set: 4000).
     fresh: each epoch has new ones. Else the same again, as of a set that was written.

@@ -48,10 +48,10 @@ class CompositeSurvey:
     source, depth_scale: of the depth.
     unreadable: (file, fault) of images that cannot be read.  uncut: of foregrounds that cannot be pasted.
     lossy: (file, what) of labels stored with loss.
-    alike: the statistics of depth and mask where they are equal, else empty.
+    alike: the statistics of depth and mask if they are equal, else empty.
     missing: paths of the published layout that are not there.  renamed: folders with other names than in the layout.
     unscored: share of the depth labels outside of the scored range.  depths: the range that holds 99 % of all.
-    pasted: how large cut-outs are and become; empty where none is pasted.
+    pasted: how large cut-outs are and become; empty if none is pasted.
     """
 
     images: Mapping[str, int]
@@ -134,7 +134,6 @@ def survey_composites(overlays: CompositeSplits, scored: tuple[float, float] = (
 
 
 def _list_lossy_labels(raw_mask: NDArray[np.uint8], depth_file: Path, mask_file: Path) -> list[tuple[str, str]]:
-    """Return the labels of a published image that are stored with loss."""
     found = []
     if soft := float(((raw_mask > 0) & (raw_mask < 255)).mean()):
         found.append((_shorten_path(mask_file), f"a mask with values between 0 and 255 at {soft:.1%} of its pixels"))
@@ -193,7 +192,6 @@ def _identify_parts(images: CompositeSource, count: int) -> dict[str, dict[str, 
 
 
 def _identify_by_content(images: CompositeFiles, pairs: Sequence[CompositePair]) -> dict[str, dict[str, str]]:
-    """Identify backgrounds by their files, and cut-outs by visible pixels."""
     files = {images.background_file(number): pair.background for number, pair in enumerate(pairs)}
     shown = {pair.foreground: pair.object for pair in pairs}
     hashes = {name: images.visible_hashes.get(name, name) for name in shown}
@@ -239,7 +237,7 @@ MAX_UNSCORED = 0.2
 
 
 def check_composites(survey: CompositeSurvey) -> list[Finding]:
-    """Return C01 to C09, C14, and D01 of unreadable images; empty where nothing is wrong and depth is exact."""
+    """Return C01 to C09, C14, and D01 of unreadable images; empty if nothing is wrong and depth is exact."""
     factors = {factor.name: factor for factor in survey.factors}
     findings = [*_check_shared(survey, factors), *_check_composite_files(survey), *_check_composite_labels(survey)]
     if survey.effective_backgrounds < MIN_BACKGROUNDS:
@@ -250,7 +248,6 @@ def check_composites(survey: CompositeSurvey) -> list[Finding]:
 
 
 def _check_shared(survey: CompositeSurvey, factors: Mapping[str, SharedFactor]) -> Iterator[Finding]:
-    """Yield C01 and C02, with the table of what splits share."""
     table = {
         "factor": list(factors),
         **{split: [factor.counts.get(split, 0) for factor in factors.values()] for split in survey.images},

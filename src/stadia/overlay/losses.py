@@ -23,7 +23,7 @@ from stadia.overlay.config import OverlayLossConfig
 class OverlayComparison:
     """The input of every term, (B, 1, H, W) each, float32 at least.
 
-    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 where not known.
+    depth, true: ln z and ln z_true, scaled so that the label range is 0 to 1; 0 if not known.
     known: true where depth is labeled.
     mask_logits: of the pasted objects.
     mask: 1 on pasted objects, else 0. Soft labels would keep cross-entropy above 0.
@@ -50,12 +50,11 @@ class OverlayComparison:
 
     @property
     def error(self) -> Tensor:
-        """Return prediction minus truth in scaled ln z, (B, 1, H, W); 0 where not known."""
+        """Return prediction minus truth in scaled ln z, (B, 1, H, W); 0 if not known."""
         return self.depth - self.true
 
 
 def _mean_over(values: Tensor, where: Tensor) -> Tensor:
-    """Average over `where` and all processes; every process has to call it."""
     return divide_sum(values.where(where, 0.0), average_count_over_processes(where.sum().to(values.dtype)))
 
 
@@ -120,7 +119,6 @@ class OverlayLoss:
         self._rows = {name: OVERLAY_LOSSES.load(name) for name in self.weights}
 
     def __call__(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> LossReport:
-        """Compute the loss of a batch with the configured weights; see `terms` and `report`."""
         return self.report(self.terms(log_depth, mask_logits, true, mask))
 
     def terms(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -144,7 +142,6 @@ class OverlayLoss:
             return {name: row(given, self.config) for name, row in self._rows.items()}
 
     def _compare(self, log_depth: Tensor, mask_logits: Tensor, true: Tensor, mask: Tensor) -> OverlayComparison:
-        """Return what the terms compare, at the size of the reduced labels."""
         if (stride := self.config.label_stride) > 1:
             log_depth, mask_logits = (F.avg_pool2d(x, stride) for x in (log_depth, mask_logits))
             true = true[..., stride // 2 :: stride, stride // 2 :: stride]

@@ -63,12 +63,10 @@ class OverlayNet(nn.Module):
 
 
 def _encode(inputs: int, outputs: int) -> nn.Sequential:
-    """Convolution, ReLU, normalization: the order of the published network's encoder."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(outputs))
 
 
 def _decode(inputs: int, outputs: int, size: int) -> nn.Sequential:
-    """Convolution, normalization, ReLU: the order of the published network's decoder."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.BatchNorm2d(outputs), nn.ReLU())
 
 

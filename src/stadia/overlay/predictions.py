@@ -44,7 +44,7 @@ def write_overlay_predictions(
 ) -> Predictions:
     """Write depth, masks and sheets into a new folder one by one, and predictions.json before the first and at the end.
 
-    Raises StadiaError where the folder is not empty, or there is no image.
+    Raises StadiaError if the folder is not empty, or there is no image.
     """
     record = PredictionsRecord(
         depth_scale=depth_scale,

@@ -127,13 +127,9 @@ class OverlayRecipe(Recipe[OverlayConfig, OverlayData, OverlayInputs, OverlayTar
 
     @property
     def _plain(self) -> bool:
-        """Return whether the optimizer is SGD, where a factor on the loss is one on the step."""
         return self.config.optimizer.name == "sgd"
 
     def _effective_lr(self, entering: Mapping[str, float]) -> float:
-        """Return the learning rate times the sum of the loss weights; `train/effective_lr` logs it with balanced
-        weights.
-        """
         return self.config.optimizer.lr * sum(entering.values())
 
     def save_data_stats(self, data: OverlayData) -> None:

@@ -180,7 +180,7 @@ class WrittenComposites:
 class CompositeSession:
     """Predicts composite images into a folder.
 
-    numbers: of the samples, where the images are of a set.
+    numbers: of the samples, if the images are of a set.
     """
 
     recipe: OverlayRecipe
@@ -352,7 +352,6 @@ def _black_and_white(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def _open_samples(recipe: OverlayRecipe, data: Path, progress: ReportProgress | None = None) -> CompositeSamples:
-    """Return all samples of split "test", else "val", else what exists."""
     config = recipe.config.data.model_copy(update={"path": str(data), "val_samples": 1 << 30, "samples": 1 << 30})
     overlays = open_composites(config, seed=recipe.config.seed, progress=progress)
     return overlays.samples(next(name for name in ("test", "val", "train") if name in overlays.images))
@@ -431,7 +430,6 @@ def score_difference_mask(
 
 
 def _describe_baseline(score: dict[str, Any], what: str, metrics: dict[str, float]) -> dict[str, Any]:
-    """Return a score with only the metrics that the baseline predicts."""
     return {**score, "checkpoint": what, "baseline": what, "metrics": metrics, "per_image": []}
 
 

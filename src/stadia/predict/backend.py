@@ -1,4 +1,4 @@
-"""Predict depth of a checkpoint by another runtime or precision: calibrate int8 on the user's frames, and compare."""
+"""Predict depth in another runtime or precision: calibrate int8 on your frames, and compare with float32."""
 
 from __future__ import annotations
 
@@ -27,24 +27,23 @@ Samples = Sequence[tuple[NDArray[np.float32], NDArray[np.float64]]]
 """Images (3, H, W) of the network's size, with K (3, 3)."""
 
 NUM_CALIBRATION = 32
-"""Number of frames that int8 is calibrated on."""
+"""Frames that int8 is calibrated on."""
 
 NUM_COMPARED = 16
-"""Number of other frames, between those, on which int8 is compared with float32."""
+"""Other frames, between those, on which it is compared with float32."""
 
 MAX_READ_FRAMES = 1000
-"""Maximum number of frames of a video from which these are chosen: it is decoded from its start."""
+"""First frames of a video from which these are chosen, since it is decoded from its start."""
 
 EXPORTS = "exports"
-"""Folder of a run with its exported networks. They are compared before each use; the folder may be removed."""
+"""Folder of a run with its exported networks, which are compared before each use. You may remove it."""
 
 
 class BackendPredictor(DepthPredictor):
-    """A trained DepthRecipe that runs by a backend, or by torch in another precision than float32.
+    """A trained DepthRecipe in a backend, or in torch with another precision than float32.
 
-    backend: predicts depth, on the processor; None is torch.
-    motion_backend: runs the pose network; None is torch.
-    precision_cost: as of `PredictionsRecord`.
+    backend, motion_backend: for depth and the pose network; None is torch.
+    precision_cost: as in `PredictionsRecord`.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class BackendPredictor(DepthPredictor):
             self.move(torch.device("cpu"))
 
     def _predict_maps(self, image: Tensor, camera: Camera) -> PredictedMaps:
-        """Predict (B, 3, H, W) to (B, 1, H, W); another backend than torch predicts inverse depth alone."""
+        """Predict (B, 3, H, W) to (B, 1, H, W); a backend predicts inverse depth only."""
         if self.backend is None:
             return super()._predict_maps(image, camera)
         inverse_depth = torch.from_numpy(self.backend.run(image.cpu().numpy()))
@@ -90,17 +89,16 @@ def open_backend(
     choice: BackendChoice,
     open_frames: Callable[[], Sequence[PredictionInput]],
 ) -> BackendPredictor:
-    """Return a predictor of a checkpoint that runs by a backend, in a precision.
+    """Return a predictor of a checkpoint in another backend or precision.
 
-    For another backend than torch the network is exported into the run's folder EXPORTS once, and compared with the
-    checkpoint at each use.
+    For other backends than torch the network is exported into the run's folder once, and compared at each use.
 
     Args:
         predictor: of this checkpoint.
-        choice: not torch in float32, which `predictor` is.
-        open_frames: opens the input. On its frames int8 is calibrated, and other precisions are compared with float32.
+        choice: anything but torch in float32.
+        open_frames: opens the input, which calibrates int8 and is used to compare precisions.
 
-    Raises StadiaError where the network cannot be exported, or float32 differs by more than TOLERANCE.
+    Raises StadiaError if the network cannot be exported, or float32 differs by more than TOLERANCE.
     """
     assert isinstance(predictor, DepthPredictor)
     if choice.is_torch:
@@ -124,7 +122,6 @@ def open_backend(
 
 
 def _find_export_folder(checkpoint: Checkpoint) -> Path:
-    """Return the run's folder for exports; for a checkpoint outside a run the one beside it."""
     run = checkpoint.run_folder
     if checkpoint.built_recipe is not None:
         return run / EXPORTS  # which cannot be written
@@ -132,7 +129,7 @@ def _find_export_folder(checkpoint: Checkpoint) -> Path:
 
 
 def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> tuple[Samples, Samples]:
-    """Return images to calibrate on, and others between them to compare with float32; of few frames all for both."""
+    """Return images to calibrate on, and others between them to compare; all for both if there are few."""
     most = -(-(NUM_CALIBRATION + NUM_COMPARED) // len(inputs))
     every = max(len(inputs) // (NUM_CALIBRATION + NUM_COMPARED), 1)
     frames = (frame for given in inputs[::every] for frame in _sample_frames(given, most))
@@ -144,7 +141,6 @@ def _sample_images(predictor: Predictor, inputs: Sequence[PredictionInput]) -> t
 
 
 def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:
-    """Yield at most so many frames, spread over the input; over the first MAX_READ_FRAMES of a video."""
     if given.recording is not None:
         indices = np.unique(np.linspace(0, len(given.recording) - 1, most).round().astype(int))
         return read_frames(given.recording, indices.tolist())
@@ -153,7 +149,6 @@ def _sample_frames(given: PredictionInput, most: int) -> Iterator[Frame]:
 
 
 def _measure_cost(expected: Predictor, found: Predictor, samples: Samples) -> dict[str, float]:
-    """Return the median relative difference of one predictor's inverse depth from another's."""
     differences = []
     for image, K in samples:
         batch, camera = torch.from_numpy(image)[None], Camera(torch.from_numpy(K), *image.shape[1:])

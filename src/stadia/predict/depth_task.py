@@ -1,4 +1,4 @@
-"""Predict and score depth, and motion where the network predicts it."""
+"""Predict and score depth, and motion if the network predicts it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from stadia.training.run_folder import Run
 
 
 class DepthTask(Task):
-    """Depth, and motion if the network predicts it: maps, trajectory, side-by-side video and point cloud."""
+    """Depth, and motion if the network predicts it."""
 
     reuse_predictions = True
 
@@ -55,13 +55,13 @@ class DepthTask(Task):
         return open_sessions(self.network, source, options)
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> LabeledRecordings:
-        """Open recordings, by default the held-out split of a dataset.
+        """Open recordings, by default the held-out split of a data set.
 
-        Raises ConfigError if the object heights that gave the scale were measured on this dataset.
+        Raises ConfigError if the object heights that gave the scale were measured on this data set.
         """
         protocol = find_protocol(options.protocol, options.by)
         if any(text.partition("=")[0] == "map" for text in options.scale_from):
-            fix = "name lidar, baseline, gps or height; `stadia predict VIDEO` takes the map beside a video"
+            fix = "use lidar, baseline, gps or height"
             raise ConfigError("--scale-from map", found="a data set", expected="a video with its map", fix=fix)
         network, opened = self.network, dict(options.data)
         trained_with, size = network.trained_with, requested_size(options.size, network.trained_with)
@@ -115,7 +115,7 @@ class DepthTask(Task):
         )
 
     def open_validation(self, data: VideoData, run: Run) -> list[LabeledRecordings]:
-        """Return the validation frames of each data set, predicted at its own size and crop."""
+        """Return the validation frames of each data set, at its own size and crop."""
         labeled = []
         for name, dataset in data.data_sets.items():
             config, split = dataset.config, dataset.split
@@ -134,18 +134,18 @@ class DepthTask(Task):
         return score_labeled_recordings(labeled, out, track)
 
     def check_predictions(self, data: VideoData, run: Run, console: Console) -> None:
-        """Judge predictions of validation frames, and where these are few, of those that trained: findings, a line."""
+        """Judge predictions of validation frames, and of training frames if these are few."""
         training = read_training_record(self.network.checkpoint)
         count = sum(map(len, frame_indices(next(iter(data.data_sets.values())).split.val).values()))
         has_few = count < MIN_CHECKED_FRAMES
         judged = observe_training_data(self.recipe.predictor(), data, training).judge()
         replace_verdict(run, judged, training, has_trained_frames=has_few)
-        few = f"note: {count} frames validate, fewer than {MIN_CHECKED_FRAMES}: frames that trained are judged too"
+        few = f"note: only {count} validation frames, so training frames are judged too"
         for line in [*verdict_lines(judged.to_json()), *([few] if has_few else [])]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish_validation(self, labeled: LabeledRecordings, score: RecordingScores, run: Run, console: Console) -> None:
-        """Write a point cloud and the score of the mean depth (scores/NAME-mean-depth.json); print the notes."""
+        """Write a point cloud and the score of the mean depth; print the notes."""
         write_middle_cloud(labeled, run)
         if score.depth is not None:
             baseline = score_mean_depth(
@@ -159,11 +159,10 @@ class DepthTask(Task):
 
 
 def _choose_split(data: Path, options: dict[str, Any]) -> list[str]:
-    """Select the data set's held-out split if the user selected none: set it in `options` and return a note."""
     split = None
     if not options.keys() & {"split", "recordings"}:
         split = find_held_out_split(data, options.get("format", "auto"))
     if split is None:
         return []
     options["split"] = split
-    return [f"the data's split '{split}', the default (choose another with data.split=NAME or data.recordings=[NAMES])"]
+    return [f"scores the split '{split}'; choose another with data.split=NAME or data.recordings=[NAMES]"]

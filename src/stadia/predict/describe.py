@@ -1,7 +1,4 @@
-"""What people read of a prediction: lines from the fields of its network, session, result, receipt and verdict.
-
-The command line and the app print these. Imports no torch.
-"""
+"""What people read about a prediction: lines from the fields of its network, session, result and verdict. No torch."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ import numpy as np
 from stadia.core.types import DepthScale
 from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.prediction_checks import Verdict
-from stadia.diagnostics.prediction_checks.prediction_verdict import MIN_JUDGED_PAIRS
 from stadia.evaluation.io.predictions_folder import Predictions
 from stadia.models import DEFAULT_NETWORK
 from stadia.predict.options import PredictOptions, network_size_notes, requested_size, size_text, trained_size
@@ -30,31 +26,28 @@ if TYPE_CHECKING:
     from stadia.predict.scale.receipt import ScaleReceipt
     from stadia.predict.scale.sources import RoadLean
 
-BASE_ERROR = (
-    "expect a mean relative error of .20 to .39 in metres, and of .13 to .27 where a known length sets the scale, as on"
-    " real samples (docs/reference/base-network.md)"
-)
-"""What a photo by the network of the package can be relied on for."""
+BASE_ERROR = "Typical error for photos like this: 20 to 39 %, or 13 to 27 % with a known length (--scale-from)."
+"""Of the package's network, on the real samples of docs/reference/base-network.md."""
 
 MAX_PRECISION_COST = 0.02
-"""Median relative difference from float32, above which a note advises against a precision."""
+"""Median relative difference from float32 from which a note advises against a precision."""
 
 MAX_LEAN = 1.2
-"""Ratio of the heights over the far and the near road, or its inverse, from which a line names the lean."""
+"""Ratio of the heights over the far and near road, or its inverse, from which a warning is printed."""
 
 VERDICTS = ("usable", "not judged", "doubtful", "unusable")
-"""Verdicts of depth and of scales, best first."""
+"""Best first."""
 
 
 @singledispatch
 def describe(thing: Any) -> Iterator[str]:
-    """Yield the lines about a session before its first frame, or about its result; the wings register theirs."""
+    """Yield the lines about a session before its first frame, or about its result; other tasks register theirs."""
     raise TypeError(f"nothing describes a {type(thing).__name__}")
 
 
 @singledispatch
 def describe_end(result: Any) -> Iterator[str]:
-    """Yield what predictions mean, after the last result of a command; the wings register theirs."""
+    """Yield what predictions mean, after the last result of a command; other tasks register theirs."""
     raise TypeError(f"nothing describes the end of a {type(result).__name__}")
 
 
@@ -69,7 +62,7 @@ def describe_network(network: LoadedNetwork) -> Iterator[str]:
 
     size = trained_size(network.trained_with)
     if not network.has_own_size:
-        yield f"{network.name}: no run of stadia trained it; predicts at {size_text(size or (0, 0))}"
+        yield f"{network.name}: predicts at {size_text(size or (0, 0))}"
         yield from filter(None, [describe_licence(network.licence)])
         return
     header, at = network.checkpoint.header, "" if size is None else f", trained at {size_text(size)}"
@@ -77,16 +70,10 @@ def describe_network(network: LoadedNetwork) -> Iterator[str]:
 
 
 def describe_opened(network: LoadedNetwork, counts: Iterable[int | None], options: PredictOptions) -> Iterator[str]:
-    """Yield notes about the network for an input: another image size than in training, and what it cannot do.
-
-    counts: of the frames of each recording in the input.
-    """
+    """Yield notes about the network for an input with recordings of so many frames."""
     trained = network.trained_with
     yield from (f"note: {note}" for note in network_size_notes(requested_size(options.size, trained), trained))
     yield from (f"note: {note}" for note in network.list_limits(list(counts)))
-
-
-# -- a session, before its first frame
 
 
 @describe.register
@@ -99,20 +86,13 @@ def describe_session(session: Session) -> Iterator[str]:
     if session.receipt is not None:
         yield from describe_receipt(session.receipt)
     if session.lacks_map:
-        camera = " (state its camera first: `stadia camera`)" if session.input.camera_is_assumed else ""
-        yield (
-            f"note: the path, where there is one, stands on predicted depth; `stadia map {session.source}`{camera}"
-            " makes one without it"
-        )
+        camera = " (first set its camera with `stadia camera`)" if session.input.camera_is_assumed else ""
+        yield f"note: the path uses predicted depth. `stadia map {session.source}`{camera} finds one without it"
     if session.map_problem:
-        yield (
-            "note: the path is that of the predicted depth, and the map beside the video was not used:"
-            f" {session.map_problem}"
-        )
+        yield f"note: the path uses predicted depth. The map of the video was not used: {session.map_problem}"
 
 
 def _describe_backend(session: Session) -> Iterator[str]:
-    """Yield that another runtime or precision predicts, and how far it is from float32."""
     choice = session.options.backend_choice
     if choice.is_default or not session.network.predicts_motion:
         return
@@ -121,7 +101,7 @@ def _describe_backend(session: Session) -> Iterator[str]:
 
 
 def describe_backend_choice(choice: BackendChoice) -> str:
-    """Return the note that another runtime predicts depth, or in another precision."""
+    """Return the note about another runtime or precision."""
     if choice.is_torch:
         return f"note: the networks compute in {choice.precision}"
     if choice.precision == choice.motion_precision:
@@ -131,18 +111,18 @@ def describe_backend_choice(choice: BackendChoice) -> str:
 
 
 def describe_cost(precision: str, cost: Mapping[str, float] | None) -> Iterator[str]:
-    """Yield how far a precision is from float32; nothing for float32."""
+    """Yield how far a precision is from float32."""
     if cost is None:
         return
     difference = cost["median_relative_difference"]
     frames = f"{cost['frames']:.0f} frames of this input"
     yield f"note: {precision} differs from float32 by {difference:.2%} (median over {frames})"
     if not difference <= MAX_PRECISION_COST:
-        yield f"note: that is more than {MAX_PRECISION_COST:.0%}: use --precision float32 for depth that is measured by"
+        yield f"note: this is more than {MAX_PRECISION_COST:.0%}. Use --precision float32 if you measure"
 
 
 def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
-    """Yield how a scale was measured: a line for each source, and for what contradicts."""
+    """Yield how a scale was measured: a line for each source and each contradiction."""
     for name, fit in receipt.fits.items():
         shift = "" if fit.shift is None else f", shift {fit.shift:.4g} 1/m"
         unit = "inverse depth is" if fit.shift is not None else "one unit is"
@@ -155,7 +135,7 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
         if name in receipt.leans:
             yield from _describe_lean(name, receipt.leans[name])
     for name, why in receipt.missing.items():
-        yield f"scale from {name}: nothing measured: {why}"
+        yield f"scale from {name}: not measured: {why}"
     if receipt.fused is not None and len(receipt.fits) > 1:
         left_out = [name for name, fit in receipt.fits.items() if fit.verdict == "unusable"]
         used = f"without {', '.join(left_out)}" if 0 < len(left_out) < len(receipt.fits) else "of all sources"
@@ -163,26 +143,23 @@ def describe_receipt(receipt: ScaleReceipt) -> Iterator[str]:
         for one, two in receipt.fused.contradictions:
             first, second = receipt.fits[one].factor, receipt.fits[two].factor
             yield (
-                f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) contradict each other by"
-                f" {abs(math.log(first / second)):.0%}: one of them, or the camera's focal length, is wrong"
+                f"warn: {one} ({first:.4g} m) and {two} ({second:.4g} m) differ by"
+                f" {abs(math.log(first / second)):.0%}. One of them or the focal length is wrong"
             )
 
 
 def _describe_lean(name: str, lean: RoadLean | None) -> Iterator[str]:
-    """Yield a line where near and far road contradict each other, or where nothing shows whether they do."""
+    """Yield a line where near and far road contradict each other, or if nothing shows whether they do."""
     if lean is None:
         yield (
-            f"note: {name}: no horizon is known, so nothing shows whether the predicted road leans: metres far ahead"
-            " can be wrong by more than the deviation; `stadia map VIDEO` measures it"
+            f"note: {name}: the horizon is unknown, so metres far ahead can be wrong by more than the deviation."
+            " `stadia map VIDEO` measures it"
         )
     elif not 1 / MAX_LEAN <= lean.ratio <= MAX_LEAN:
         yield (
-            f"warn: {name}: the road leans: the height over it at {lean.far_m:.0f} m is {lean.ratio:.2f} times that at"
-            f" {lean.near_m:.0f} m, so no factor makes its depth right"
+            f"warn: {name}: the predicted road leans. Its height at {lean.far_m:.0f} m is {lean.ratio:.2f} times the"
+            f" height at {lean.near_m:.0f} m, so one factor cannot correct its depth"
         )
-
-
-# -- a result
 
 
 @describe.register
@@ -203,13 +180,13 @@ def describe_result(result: WrittenPrediction) -> Iterator[str]:
 
 
 def _describe_limit_of_scale(receipt: ScaleReceipt, verdict: str) -> Iterator[str]:
-    """Yield a line where the depth that is scaled has a worse verdict than its scale.
+    """Yield a line if the depth that is scaled has a worse verdict than its scale.
 
     verdict: of the predictions.
     """
     if VERDICTS.index(verdict) <= VERDICTS.index(receipt.verdict):
         return
-    yield f"scale: {verdict}, as the depth that it scales (its measurements alone are {receipt.verdict})"
+    yield f"scale: {verdict}, like the depth (its measurements alone are {receipt.verdict})"
 
 
 def list_files(folder: Path) -> Iterator[str]:
@@ -218,26 +195,25 @@ def list_files(folder: Path) -> Iterator[str]:
 
 
 def prediction_lines(folder: Path, predictions: Predictions) -> Iterator[str]:
-    """Yield how many frames were predicted, and a note if the trajectory ends early."""
+    """Yield how many frames were predicted, the path's end, and the verdict."""
     posed = len(predictions.record.path) if predictions.record else 0
     frames = len(predictions.files)
     checks = (predictions.record.checks if predictions.record else None) or {}
     if frames == 1 and checks.get("verdict") == Verdict.NOT_JUDGED:
-        yield f"{folder}: {describe_range(predictions)}; not judged: one image shows no motion to compare depth with"
+        yield f"{folder}: {describe_range(predictions)}. One photo cannot be checked"
         return
-    yield f"{folder}: {frames} frames, {posed or 'none'} of them with a pose (`path` of predictions.json)"
+    yield f"{folder}: {frames} frames, {posed or 'none'} with a pose (`path` in predictions.json)"
     if predictions.record and predictions.record.path_ends:
         yield f"note: {predictions.record.path_ends}"
     if predictions.record and (count := predictions.record.not_aligned):
         advice = "; do not rely on the path" if 2 * count > posed - 1 else ""
-        part = f"{count} of {posed - 1} motions of the path are the pose network's"
-        yield f"note: {part}: no alignment of the images confirms them{advice}"
+        yield f"note: {count} of {posed - 1} motions of the path come from the pose network alone{advice}"
     if predictions.record and predictions.record.checks:
         yield from verdict_lines(predictions.record.checks)
 
 
 def describe_range(predictions: Predictions) -> str:
-    """Return between which values nine tenths of the depth of the first map lie."""
+    """Return the range of nine tenths of the depth in the first map."""
     depth = predictions.read(next(iter(predictions.files)))
     known = depth[np.isfinite(depth) & (depth > 0)]
     if predictions.depth_scale.is_affine or not known.size:
@@ -249,22 +225,19 @@ def describe_range(predictions: Predictions) -> str:
 
 @describe_end.register
 def describe_trust_of(result: WrittenPrediction) -> Iterator[str]:
-    """Yield what users may rely on."""
+    """Yield what users can rely on."""
     yield trust_line(result.predictions)
 
 
 def trust_line(predictions: Predictions) -> str:
-    """Return what users may rely on: by the depth scale, and by the verdict on these predictions."""
+    """Return what users can rely on: by the depth scale and the verdict."""
     record = predictions.record
     return f"depth scale: {record.trust if record else describe_trust(predictions.depth_scale, None)}"
 
 
-# -- a verdict
-
-
 def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the verdict of predictions.json, and a line for each finding and for each check that was not made."""
-    yield f"predictions: {checks['verdict']}{_describe_basis(checks)}"
+    """Yield the verdict of predictions.json, and a line for each finding and each check that was not made."""
+    yield f"predictions: {checks['verdict']}"
     code_of_fix: dict[str, str] = {}
     for finding in checks["findings"]:
         headline = f"{finding['severity']} {_describe_code(finding['code'])}"
@@ -272,31 +245,10 @@ def verdict_lines(checks: Mapping[str, Any]) -> Iterator[str]:
         first = code_of_fix.setdefault(finding["fix"], finding["code"])
         yield f"    fix: {finding['fix'] if first == finding['code'] else f'as for {first}'}"
     if isinstance(flicker := checks.get("flicker"), float):
-        yield f"  depth of neighboring frames differs by {flicker:.1%} after their motion (flicker)"
+        yield f"  flicker: depth of neighboring frames differs by {flicker:.1%}"
     for code, reason in checks["not_checked"].items():
         yield f"  not checked: {_describe_code(code)}: {reason}"
 
 
-def _describe_basis(checks: Mapping[str, Any]) -> str:
-    """Return what "usable" rests on, as measured; "" for other verdicts, which have findings."""
-    measured = checks.get("measured") or {}
-    error, pairs = measured.get("match_error"), measured.get("match_pairs")
-    mapped = measured.get("mapped") or {}
-    if checks["verdict"] == Verdict.USABLE and isinstance(mapped.get("error"), float) and error is None:
-        return (
-            f" (in {mapped['frames']} frames, the error at points of the map is {mapped['error']:.2f} times that of"
-            f" constant depth, and the rank correlation {mapped['correlation']:.2f})"
-        )
-    if checks["verdict"] != Verdict.USABLE or not isinstance(error, float) or not isinstance(pairs, int):
-        return ""
-    if pairs < MIN_JUDGED_PAIRS:  # too few for S30, which is listed as not checked
-        return ""
-    basis = f"in {pairs} pairs of frames, matches are {error:.2f} times as far from this depth as from constant depth"
-    own = measured.get("own_correlation")
-    if isinstance(own, float):
-        basis += f"; what the maps add to their mean map has a rank correlation of {own:.2f} with that of matches"
-    return f" ({basis})"
-
-
 def _describe_code(code: str) -> str:
-    return f"{code} {CATALOG[code].title if code in CATALOG else 'of another version of the catalog'}"
+    return f"{code} {CATALOG[code].title if code in CATALOG else '(unknown code)'}"

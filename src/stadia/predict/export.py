@@ -70,23 +70,23 @@ class MotionNetwork(nn.Module):
         self.net = net
 
     def forward(self, pair: Tensor) -> Tensor:
-        """Predict of (B, 6, H, W), two images in temporal order, (B, 6) for `PoseNet.transform`."""
+        """Predict (B, 6, H, W), two images in temporal order, to (B, 6) for `PoseNet.transform`."""
         earlier, later = pair.chunk(2, dim=1)
         return self.net.motion_values(earlier, later)
 
 
 def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescription, InverseDepthNetwork]:
-    """Return the description of an exported file, and the network that it holds.
+    """Return the description of an exported file, and the network in it.
 
-    Raises CheckpointError for a recipe that predicts no depth, or was never trained.
+    Raises CheckpointError for a recipe that predicts no depth or was never trained.
     """
     made_by = Provenance.from_checkpoint(checkpoint)
     if not isinstance(recipe, DepthRecipe):
-        found, fix = f"a checkpoint of '{made_by.recipe}', which predicts no depth", "pass another checkpoint"
-        raise CheckpointError(checkpoint.path, found=found, expected="a recipe that does", fix=fix)
+        found = f"a checkpoint of '{made_by.recipe}', which predicts no depth"
+        raise CheckpointError(checkpoint.path, found=found, expected="a network that predicts depth")
     package = getattr(getattr(recipe.depth_network, "config", None), "package", "")
     if package:
-        found, fix = (f"a network of the package {package}", "let it teach a small one, and export that")
+        found, fix = f"a network of the package {package}", "distill it into a small one and export that"
         raise CheckpointError(checkpoint.path, found=found, expected="a network of torch alone", fix=fix)
     canonical = getattr(getattr(recipe.depth_network, "config", None), "canonical_focal", None)
     focal = 0.0 if canonical else float(recipe.focal.flatten()[0])  # of several data sets the first's
@@ -109,23 +109,19 @@ def describe_export(checkpoint: Checkpoint, recipe: object) -> tuple[ExportDescr
     return about, InverseDepthNetwork(recipe).eval()
 
 
-# -- to a file for people: `stadia export`
-
-
 def export_checkpoint(
     checkpoint: Checkpoint, out: Path, on_step: Callable[[str], object] = lambda step: None, *, force: bool = False
 ) -> tuple[ExportDescription, list[ExportComparison]]:
     """Export a checkpoint, and compare the file with it before it is kept.
 
     Args:
-        checkpoint: of a recipe that predicts depth.
         out: new file: .onnx, or .pt2 for torch.export; an earlier export is replaced.
         on_step: called with a line before each slow step.
         force: replace any other file, too.
 
     Returns the description in the file, and its differences from the checkpoint at two sizes.
-    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, and for a recipe without
-    depth; StadiaError if `out` is another's file or cannot be written, or the file differs.
+    Raises ConfigError for another suffix or a missing extra; CheckpointError as `load_recipe`, or for a recipe without
+    depth; StadiaError if `out` cannot be replaced or written, or the file differs.
     """
     out, formats = Path(out), {".onnx": export_onnx, ".pt2": export_torch}
     if out.suffix not in formats:
@@ -138,26 +134,21 @@ def export_checkpoint(
     if recorded is not None:
         about = about.model_copy(update={"verdict": str(recorded[0]), "verdict_codes": ", ".join(recorded[1])})
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    on_step(f"tracing {millions:.1f} M parameters, then comparing the file with the checkpoint: up to some minutes")
+    on_step(f"exporting {millions:.1f} M parameters and comparing the file with the checkpoint (up to a few minutes)")
     one_size = recipe_exports_one_size(network.recipe)
     size = (about.height, about.width) if one_size else None
     return about, formats[out.suffix](network, out, about, size, one_image=one_size)
 
 
 def recipe_exports_one_size(recipe: DepthRecipe[Any, Any, Any, Any]) -> bool:
-    """Return whether an export of its depth network is for one size and one image at a time."""
+    """Return whether its export takes one size and one image at a time."""
     return recipe.depth_network is not None and recipe.depth_network.exports_one_size
-
-
-# -- for a backend, into the run's folder
 
 
 class NetworkExports:
     """The exported networks of a checkpoint in a folder: each is written once, and checked at each use.
 
-    The folder may come from somebody else. An export that is damaged, or differs from the checkpoint, is written again.
-
-    predictor: of the checkpoint.
+    An export that is damaged or differs from the checkpoint is written again.
     """
 
     def __init__(self, checkpoint: Checkpoint, predictor: DepthPredictor, folder: Path) -> None:
@@ -174,7 +165,7 @@ class NetworkExports:
         }
 
     def open_float32(self, backend: str) -> Backend:
-        """Return a backend that predicts as the checkpoint. Raises StadiaError where a new export differs."""
+        """Return a backend that predicts like the checkpoint. Raises StadiaError if a new export differs."""
 
         def open_file(path: Path) -> Backend:
             opened = self._open_depth(backend, path, "float32")
@@ -185,7 +176,7 @@ class NetworkExports:
         return self._open_export("depth-float32", self.fingerprint, self._write_float32, open_file)
 
     def open_precision(self, choice: BackendChoice, images: Sequence[NDArray[np.float32]]) -> Backend:
-        """Return a backend of another precision, calibrated on images (3, H, W) where it changes the file."""
+        """Return a backend of another precision, calibrated on images (3, H, W) if needed."""
         convert = PRECISIONS.load(choice.precision)
 
         def open_file(path: Path) -> Backend:
@@ -207,10 +198,9 @@ class NetworkExports:
         return self._open_export(f"depth-{choice.precision}", fingerprint, write, open_file)
 
     def open_motion(self, choice: BackendChoice) -> Backend | None:
-        """Return a backend of the pose network; None where torch runs it.
+        """Return a backend of the pose network; None if torch runs it.
 
-        That is where there is none, where a class of the user's predicts motion by itself, and where the network
-        cannot be exported, or its export differs from the checkpoint.
+        Torch runs it if a class of yours predicts motion, or the network cannot be exported exactly.
         """
         net = self.predictor.recipe.depth_pose_net
         if net is None or net.pose is None or _has_own_motion(self.predictor.recipe, net, net.pose):
@@ -229,7 +219,7 @@ class NetworkExports:
             write = partial(export_motion, network, size=self.size)
             return self._open_export("motion-float32", self.fingerprint, write, open_file)
         except StadiaError as error:
-            log.warning("note: the pose network stays in torch: %s", error)
+            log.warning("note: torch runs the pose network: %s", error)
             return None
 
     def _write_float32(self, path: Path) -> None:
@@ -243,15 +233,11 @@ class NetworkExports:
     def _open_export(
         self, name: str, fingerprint: Mapping[str, Any], write: Callable[[Path], object], open_file: Callable[[Path], T]
     ) -> T:
-        """Open FOLDER/NAME-DIGITS.onnx; write it where it is missing, or where it is an earlier one that is refused.
-
-        Writing takes seconds, and is announced on stderr.
+        """Open FOLDER/NAME-DIGITS.onnx; write it if it is missing or refused. DIGITS are a hash of the fingerprint.
 
         Args:
-            name: start of the file's name.
-            fingerprint: JSON values of everything that the file follows from; DIGITS are of their hash.
-            write: writes the file to a path.
-            open_file: opens and checks the file. Raises StadiaError where it refuses it.
+            fingerprint: JSON values of everything that the file follows from.
+            open_file: opens and checks the file. Raises StadiaError to refuse it.
         """
         digits = hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode()).hexdigest()[:_DIGITS]
         path = self.folder / f"{name}-{digits}.onnx"
@@ -261,7 +247,7 @@ class NetworkExports:
             try:
                 return open_file(path)
             except StadiaError as error:
-                log.warning("note: %s cannot be used, and is written again: %s", path, error)
+                log.warning("note: writing %s again: %s", path, error)
         with announce_step(Terminal(stderr=True), f"exporting {path}, once"), atomic_write(path) as temporary:
             write(temporary)
         try:
@@ -272,10 +258,9 @@ class NetworkExports:
 
 
 def _check_close(path: Path, compared: ExportComparison) -> None:
-    """Raise StadiaError where an exported network differs from the checkpoint."""
     if not compared.is_close:
-        found, expected = f"{compared}, exported and in torch", f"less than {TOLERANCE:g} relative and of the spread"
-        raise StadiaError(path, found=found, expected=expected, fix="leave --backend out, and report it")
+        expected = f"a difference below {TOLERANCE:g} from torch"
+        raise StadiaError(path, found=str(compared), expected=expected, fix="leave --backend out and report this")
 
 
 def _has_own_motion(recipe: DepthRecipe[Any, Any, Any, Any], net: DepthPoseNet, pose: PoseNet) -> bool:

@@ -1,4 +1,4 @@
-"""An exported network, a model.onnx, as a `LoadedNetwork`. Imports no torch."""
+"""An exported network, model.onnx, as a `LoadedNetwork`. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ USED_OPTIONS = ("data", "every", "size", "video", "backend")
 
 
 class ExportedFile(LoadedNetwork):
-    """A network that `stadia export` wrote. It predicts depth alone: no path, no point cloud, no measured scale."""
+    """A network that `stadia export` wrote. It predicts depth only."""
 
     predicts_motion = False
     writes_clouds = False
@@ -42,7 +42,7 @@ class ExportedFile(LoadedNetwork):
         self._opened: ExportedNetwork | None = None
 
     def make_predictor(self, options: PredictOptions | None = None) -> Any:
-        """Return the graph, ready for images of a size."""
+        """Return the graph for an image size."""
         options = options or PredictOptions()
         backend = options.backend or ONNXRUNTIME
         check_backend(BackendChoice(backend), is_exported=True)
@@ -99,9 +99,9 @@ class ExportedFile(LoadedNetwork):
 
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
         no_path = "no path, " if any(count != 1 for count in counts) else ""
-        notes = [f"an exported network predicts depth only: {no_path}no point cloud"]
+        notes = [f"an exported network predicts only depth: {no_path}no point cloud"]
         if self.about.verdict is not None:
-            notes.append(f"verdict on record of its run when it was exported: {self.about.describe_verdict()}")
+            notes.append(f"verdict of its run at the export: {self.about.describe_verdict()}")
         return notes
 
     def complete_data_options(self, source: Path, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,8 +112,6 @@ class ExportedFile(LoadedNetwork):
 
 
 class _Graph(ExportedNetwork):
-    """A graph with the runtime that runs it."""
-
     def __init__(self, file: Path, size: tuple[int, int] | None, backend: str) -> None:
         super().__init__(file, size)
         self.backend = BACKENDS.load(backend)(self.graph, (self.height, self.width))

@@ -1,7 +1,4 @@
-"""Choose the camera of your own images where a network predicts: known, of the training, or assumed.
-
-A training needs the true camera. A prediction can start from an assumed one, as long as its output states that.
-"""
+"""Choose the camera of your own images: known, from the training, or assumed and marked as assumed."""
 
 from __future__ import annotations
 
@@ -20,24 +17,21 @@ from stadia.datasets.video.video_map import MapCamera, find_map
 from stadia.geometry.numpy_camera import focal_px_from_fov
 
 ASSUMED_FOV_DEG = 60.0
-"""Field of view across the longer side where nothing is known: between telephones, 65 to 70 degrees, and cameras of
-50 mm, 40 degrees.
-"""
+"""Field of view across the longer side if nothing is known: between phones (65 to 70) and 50 mm lenses (40)."""
 
 MIN_FOV_DEG, MAX_FOV_DEG = 10.0, 120.0
-"""Fields of view across the longer side of usual cameras. Others are mostly a number in another unit."""
+"""Fields of view of usual cameras across the longer side. Others mostly have another unit."""
 
-SET_CAMERA = "data.camera.horizontal_fov_deg=DEGREES sets another"
+SET_CAMERA = "set it with data.camera.horizontal_fov_deg=DEGREES"
 
 
 @dataclass(frozen=True)
 class InputCamera:
-    """The camera of your own images, and where it comes from.
+    """The camera of your own images, and its origin.
 
     config: opens the images.
     origin: for people, such as "33 mm lens of EXIF".
     is_assumed: nothing about these images states it.
-    warnings: about it.
     """
 
     config: CameraConfig
@@ -46,7 +40,7 @@ class InputCamera:
     warnings: tuple[str, ...] = field(default=())
 
     def describe_origin(self) -> str:
-        """Return where it comes from, for people; an assumed one is marked as such."""
+        """Return its origin for people."""
         return f"assumed, {self.origin}" if self.is_assumed else self.origin
 
     def lines(self, intrinsics: Intrinsics) -> list[str]:
@@ -56,13 +50,12 @@ class InputCamera:
         longest = max(across_deg, down_deg)
         line = f"camera: {self.describe_origin()}, {angles}"
         if self.is_assumed:
-            line += f": metres and ratios stand on it; {SET_CAMERA}"
+            line += f". Lengths depend on it: {SET_CAMERA}"
         warnings = [f"warn: {text}" for text in self.warnings]
         if not MIN_FOV_DEG <= longest <= MAX_FOV_DEG:
-            usual = f"usual cameras have {MIN_FOV_DEG:g} to {MAX_FOV_DEG:g} degrees along the longer side"
             warnings.append(
-                f"warn: a field of view of {longest:.0f} degrees: {usual}. Fix: give the focal length in pixels of"
-                f" these images, or {SET_CAMERA}"
+                f"warn: a field of view of {longest:.0f} degrees is unusual ({MIN_FOV_DEG:g} to {MAX_FOV_DEG:g})."
+                f" Give the focal length in pixels of these images, or {SET_CAMERA}"
             )
         return [line, *warnings]
 
@@ -70,13 +63,13 @@ class InputCamera:
 def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig | None = None) -> InputCamera:
     """Return the camera of a photo, a video or a folder of images.
 
-    The first of these is taken: the given one, a file beside the images, a map that determines it, the lens in the
-    metadata, the training's, that of a map whose motion does not determine it, and ASSUMED_FOV_DEG.
+    The first of these is taken: the given one, a file next to the images, a map that determines it, the lens in the
+    metadata, the training's, a map that does not determine it, and ASSUMED_FOV_DEG.
 
     Args:
         given: `data.camera`.
         source: the images.
-        trained: the one camera of the network's training; None where it had several, or is not known.
+        trained: the one camera of the network's training, or None.
 
     Raises DataError for images that cannot be read.
     """
@@ -94,12 +87,12 @@ def choose_input_camera(given: CameraConfig, source: Path, trained: CameraConfig
         return InputCamera(config, f"{lens[0]:.3g} mm lens of {name}")
     if trained is not None:
         config = trained.model_copy(update={"undistort": given.undistort})
-        return InputCamera(config, "that of the training, since no camera is given", is_assumed=True)
+        return InputCamera(config, "the camera of the training", is_assumed=True)
     if mapped is not None:
-        origin = f"that of {mapped.folder.name}, whose motion does not determine it"
+        origin = f"from {mapped.folder.name}, whose motion does not determine it"
         return InputCamera(_take_map_camera(mapped.camera), origin, is_assumed=True)
     focal_px = focal_px_from_fov(ASSUMED_FOV_DEG, max(read_image_size(source)))
-    origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side, since no file states it"
+    origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side"
     return InputCamera(CameraConfig(focal_px=focal_px), origin, is_assumed=True)
 
 
@@ -115,7 +108,7 @@ def describe_camera(origin: str, intrinsics: Intrinsics) -> list[str]:
 
 
 def find_field_of_view(intrinsics: Intrinsics) -> tuple[float, float]:
-    """Return the angles from left to right and from top to bottom, degrees, of the first frame.
+    """Return the horizontal and vertical angles, degrees, of the first frame.
 
     Examples:
         >>> import numpy as np
@@ -131,7 +124,6 @@ def find_field_of_view(intrinsics: Intrinsics) -> tuple[float, float]:
 
 
 def _compare_with_file(given: CameraConfig, source: Path, beside: Path | None) -> tuple[str, ...]:
-    """Return a warning where a given camera contradicts the file beside the images."""
     if beside is None:
         return ()
     try:
@@ -146,12 +138,11 @@ def _compare_with_file(given: CameraConfig, source: Path, beside: Path | None) -
     if abs(ratio - 1) <= MAX_FOCAL_DIFFERENCE:
         return ()
     return (
-        f"data.camera gives {here:.1f} degrees from left to right, and {beside.name} beside the images {there:.1f}:"
-        " data.camera is used. Fix: remove the wrong one",
+        f"data.camera gives {here:.1f} degrees and {beside.name} next to the images {there:.1f}. data.camera is used;"
+        " remove the wrong one",
     )
 
 
 def _take_map_camera(camera: MapCamera) -> CameraConfig:
-    """Return the pinhole that a map used, for its images."""
     K = tuple(tuple(float(value) for value in row) for row in camera.intrinsics.K)
     return CameraConfig.model_validate({"K": K, "size": (camera.height, camera.width)})

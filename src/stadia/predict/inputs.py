@@ -1,7 +1,4 @@
-"""Open what is predicted: an image, a folder, a video or a data set. Images are decoded when they are predicted.
-
-Your own video gets the stride of the training, and its camera where none is known.
-"""
+"""Open what is predicted: an image, a folder, a video or a data set. Images are decoded when they are predicted."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from stadia.datasets.formats.calibration_files import read_lens
 from stadia.datasets.ignored_regions import read_ignored_region
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb, read_upright_size
 from stadia.datasets.open_dataset import open_recordings, refuse_idle_options
-from stadia.datasets.recordings import Intrinsics, check_K
+from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.video.frame_selection import FrameSelector
 from stadia.datasets.video.video_camera import UserCamera, find_camera_file, read_image_size, read_user_camera
 from stadia.datasets.video.video_decoding import (
@@ -53,14 +50,14 @@ DATA_SET_CAMERA = "of the data set"
 class PredictionInput:
     """Frames to predict, in order.
 
-    count: None if the video file does not give it.
+    count: None if the video file does not state it.
     recording: of a data set, else None.
-    video_hash: of the video file; "" for other inputs.
+    video_hash: of a video file, else "".
     has_frame_numbers: whether the frames are named by their number in a video.
-    indices: of the frames in the recording; empty without one.
-    names: of all frames; empty where a video file does not give their number.
-    camera: of your own images, and where it comes from; None for a data set, which has its own.
-    intrinsics: of these images by it.
+    indices: of the frames in the recording.
+    names: of all frames; empty if a video file does not state their number.
+    camera: of your own images; None for a data set, which has its own.
+    intrinsics: of these images.
     """
 
     name: str
@@ -77,15 +74,15 @@ class PredictionInput:
 
     @property
     def camera_is_assumed(self) -> bool:
-        """Return whether nothing about your own images states their camera."""
+        """Return whether nothing states the camera of your own images."""
         return self.camera is not None and self.camera.is_assumed
 
     def describe_camera_origin(self) -> str:
-        """Return where the camera comes from, as predictions.json records it."""
+        """Return the origin of the camera, as in predictions.json."""
         return DATA_SET_CAMERA if self.camera is None else self.camera.describe_origin()
 
     def camera_lines(self) -> list[str]:
-        """Return the camera and where it comes from, for people; of a data set by its first frame."""
+        """Return the camera and its origin, for people; of a data set by its first frame."""
         if self.camera is not None and self.intrinsics is not None:
             return self.camera.lines(self.intrinsics)
         if self.recording is None or not len(self.indices):
@@ -94,27 +91,24 @@ class PredictionInput:
 
     @property
     def is_photo(self) -> bool:
-        """Return whether this is one image, whose frame can be read again and again."""
+        """Return whether this is one image, which can be read repeatedly."""
         return isinstance(self.frames, PhotoFrames | tuple)
 
 
 def open_inputs(
     path: Path, *, every: int = 1, format: str = "auto", trained_camera: CameraConfig | None = None, **options: Any
 ) -> list[PredictionInput]:
-    """Open an image, a video file, a folder of images, or a data set that `open_recordings` reads (left cameras).
+    """Open an image, a video file, a folder of images, or a data set (left cameras).
 
     Args:
-        path: of it.
         every: take each `every`-th frame.
         format: a name of `stadia.datasets.DATASETS`, or "auto".
-        trained_camera: the camera of the network's training, for your own images of which none is known.
-        options: fields of `datasets.config.SourceOptions`. An image uses `camera` and `ignore`; a video file `frames`
-            and `stride` too.
+        trained_camera: the camera of the network's training, for images without a known camera.
+        options: fields of `datasets.config.SourceOptions`. An image uses `camera` and `ignore`; a video file also
+            `frames` and `stride`.
 
-    A video file is streamed instead of decoded into the cache, since prediction reads it once. Every frame of your own
-    video or images gets depth. The trajectory uses only the frames that a training with the same `stride` selects,
-    because its neighbors are that far apart; see `add_training_options`. Photos of several sizes or lenses in a folder
-    are an input each. The camera is found by `choose_input_camera`.
+    A video file is streamed. Every frame gets depth, but the trajectory uses only frames that a training with the same
+    `stride` selects. Photos of several sizes or lenses in a folder are one input each.
     Raises DataError if there is nothing to read, ConfigError for a wrong option.
     """
     path = expand_home(path)
@@ -135,7 +129,6 @@ def open_inputs(
 def _open_folder(
     path: Path, options: Mapping[str, Any], every: int, trained_camera: CameraConfig | None
 ) -> PredictionInput:
-    """Open images of one size in a folder as the frames of a video."""
     chosen = resolve_config(SourceOptions, options)
     camera = choose_input_camera(chosen.camera, path, trained_camera)
     opened = {**options, "stride": 1, "camera": camera.config}
@@ -147,16 +140,13 @@ def _open_folder(
 
 
 def _find_unlike_photos(folder: Path, options: SourceOptions) -> list[Path]:
-    """Return the images of a folder that have several sizes or lenses; [] for those of one camera.
-
-    Raises DataError where one camera is given for images of several sizes.
-    """
+    """Return the images of a folder with several sizes or lenses; [] for images of one camera."""
     images = list_images(folder)
     sizes = dict.fromkeys(map(read_upright_size, images))
     is_given = options.camera.is_given or find_camera_file(folder) is not None
     if len(sizes) > 1 and is_given:
         shown = " and ".join(f"{width}x{height}" for height, width in [*sizes][:3])
-        fix = "leave the camera out: each photo then has that of its EXIF, or an assumed one; or sort them into folders"
+        fix = "leave the camera out, or sort the images into folders by size"
         raise DataError(folder, found=f"images of {shown}", expected="images of one size for one camera", fix=fix)
     if len(sizes) > 1:
         return images
@@ -171,29 +161,29 @@ def make_image_input(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        K: (3, 3) of it, pixels.
-        fov_deg: its horizontal field of view, degrees, instead of K; without both it is assumed.
+        K: (3, 3), pixels.
+        fov_deg: horizontal field of view, degrees, instead of K; without both it is assumed.
 
     Raises DataError for another array, ConfigError for a wrong camera.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        found, fix = f"{image.dtype} of shape {image.shape}", "convert it to RGB of 8 bits"
-        raise DataError("image", found=found, expected="uint8 of shape (H, W, 3), RGB", fix=fix)
+        found = f"{image.dtype} of shape {image.shape}"
+        raise DataError("image", found=found, expected="uint8 RGB of shape (H, W, 3)")
     height, width = image.shape[:2]
     is_assumed = K is None and fov_deg is None
     if K is not None and fov_deg is not None:
-        raise ConfigError("camera", found="K and fov_deg", expected="one of them", fix="leave one out")
+        raise ConfigError("camera", found="K and fov_deg", expected="one of them")
     if K is None:
         across_deg = ASSUMED_FOV_DEG if fov_deg is None else fov_deg
         if not (isinstance(across_deg, int | float) and 0 < across_deg < 180):
-            expected = "degrees above 0 and below 180"
-            raise ConfigError("fov_deg", found=f"{across_deg!r}", expected=expected, fix="pass it in degrees")
+            raise ConfigError("fov_deg", found=f"{across_deg!r}", expected="degrees between 0 and 180")
         K = centered_K(focal_px_from_fov(across_deg, max(height, width) if is_assumed else width), height, width)
     K = check_K("K", np.asarray(K, np.float64))
     origin = f"{ASSUMED_FOV_DEG:g} degrees across the longer side" if is_assumed else "given"
     camera = InputCamera(CameraConfig(), origin, is_assumed)
+    intrinsics = check_center("K", Intrinsics(K, height, width))
     frames = (Frame("image", image, K),)
-    return PredictionInput("image", frames, 1, DEFAULT_RATE_HZ, camera=camera, intrinsics=Intrinsics(K, height, width))
+    return PredictionInput("image", frames, 1, DEFAULT_RATE_HZ, camera=camera, intrinsics=intrinsics)
 
 
 def make_recording_input(recording: Recording, indices: Sequence[int]) -> PredictionInput:
@@ -224,7 +214,6 @@ def is_own_video(path: Path, format: str) -> bool:
 
 
 def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Iterator[Frame]:
-    """Yield all frames; those that a training selects are on the trajectory."""
     chooser = FrameSelector(stride, lists_kept=False)
     for frame in frames:
         yield replace(frame, on_path=chooser.keep(frame.image))
@@ -232,7 +221,7 @@ def _mark_on_path(frames: Iterable[Frame], stride: int | Literal["auto"]) -> Ite
 
 @dataclass(frozen=True)
 class PhotoFrames:
-    """The one frame of a photo, which is decoded when it is needed: a folder of photos would not fit into memory."""
+    """The frame of a photo, decoded when it is needed: a folder of photos would not fit into memory."""
 
     path: Path
     camera: UserCamera
@@ -261,7 +250,6 @@ def _read_ignored(options: SourceOptions, path: Path, size: tuple[int, int]) -> 
 
 
 def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: CameraConfig | None) -> PredictionInput:
-    """Read two frames for size and frame rate."""
     idle = SourceOptions.model_fields.keys() - {"camera", "frames", "stride", "ignore", "video_decoder"}
     refuse_idle_options(options, idle, "predicting a video file")
     head = list(itertools.islice(stream_video(path, options.video_decoder), 2))
@@ -274,7 +262,7 @@ def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: 
     start, stop = options.frames or (0, None)
     if announced is not None and stop is not None and stop > announced:
         raise DataError(
-            path, found=f"{announced} frames", expected=f"frames {start} to {stop}", fix="correct data.frames"
+            path, found=f"{announced} frames", expected=f"frames {start} to {stop}", fix="change data.frames"
         )
 
     def frames() -> Iterator[Frame]:
@@ -312,19 +300,14 @@ def _open_video(path: Path, options: SourceOptions, every: int, trained_camera: 
 
 
 def _reduce_frame(decoded: VideoFrame, cameras: Intrinsics) -> Frame:
-    """Return a frame that is not predicted, small: some wait in memory."""
     image, K = reduce_image(decoded.image, cameras.select_K(decoded.index))
     return Frame(f"{decoded.index:06d}", image, K, decoded.time_s)
 
 
-# -- the stride and the camera of a training, for your own video
-
-
 def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `options` of `open_inputs` completed by what the training gives for your own images.
+    """Return `options` of `open_inputs` with the stride and camera of the training, for your own images.
 
-    A video or a folder of images has its stride. `trained_camera` is its camera, where it is known; the same video has
-    the camera that it was trained with.
+    `trained_camera` is its camera if known. The video that trained the network keeps its camera.
     """
     path = expand_home(path)
     format = options.get("format", "auto")
@@ -340,7 +323,7 @@ def add_training_options(checkpoint: Checkpoint, path: Path, options: Mapping[st
 
 
 def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], InputCamera | None]:
-    """Return `options` of `open_inputs` as those of `open_recordings`, and the camera that your own images have."""
+    """Return `options` for `open_recordings`, and the camera of your own images."""
     chosen = {key: value for key, value in options.items() if key != "trained_camera"}
     if not is_own_video(path, options.get("format", "auto")):
         return chosen, None
@@ -350,19 +333,16 @@ def choose_recording_camera(path: Path, options: Mapping[str, Any]) -> tuple[dic
 
 
 def describe_recording_camera(recording: Recording, frame: int, camera: InputCamera | None = None) -> list[str]:
-    """Return the camera of a frame and where it comes from, for people.
-
-    camera: of your own images; None for a data set, which has its own.
-    """
+    """Return the camera of a frame and its origin, for people. camera: of your own images."""
     height, width = recording.image(frame).shape[:2]
     intrinsics = Intrinsics(recording.K(frame), height, width)
     return describe_camera(DATA_SET_CAMERA, intrinsics) if camera is None else camera.lines(intrinsics)
 
 
 def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
-    """Return the one camera of a training, K and size, from its run.json; None where it had several or is not known.
+    """Return the one camera of a training, K and size; None if it had several or is unknown.
 
-    Raises DataError for a K that cannot be intrinsics.
+    Raises DataError for an invalid K.
     """
     run = checkpoint.run_folder
     camera = read_run_facts(run).recipe_facts.camera if (run / RUN_FILE).is_file() else None
@@ -374,9 +354,6 @@ def find_training_camera(checkpoint: Checkpoint) -> CameraConfig | None:
 
 def _is_same_source(trained: Mapping[str, Any], path: Path) -> bool:
     return "path" in trained and expand_home(trained["path"]).resolve() == expand_home(path).resolve()
-
-
-# -- a network for an input
 
 
 def read_input_size(source: Path, options: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Judge depth without writing it: which frames are predicted for a verdict alone, and what is observed of them."""
+"""Predict frames only to judge them: which ones, and what is observed."""
 
 from __future__ import annotations
 
@@ -24,23 +24,20 @@ from stadia.predict.verdict import PredictionGate
 from stadia.recipes.base.video_data import VideoData
 
 MIN_CHECKED_FRAMES = 30
-"""Fewer validation frames are judged together with those that trained: pairs with motion need frames in a row."""
+"""With fewer validation frames, training frames are judged too: pairs with motion need frames in a row."""
 
 MAX_CHECKED_RECORDINGS = 4
-"""Maximum number of recordings for the verdict at a training's end, which takes seconds for each."""
+"""Recordings judged at a training's end; each takes seconds."""
 
 MAX_CHECKED_FRAMES = 60
-"""Maximum number of frames of each of them."""
+"""Frames judged in each recording."""
 
 MAX_FOCAL_FRAMES = 8
-"""Frames whose field of view a network predicts, the first of an input."""
+"""First frames of an input whose field of view a network predicts."""
 
 
 def observe_training_data(predictor: Predictor, data: VideoData, training: TrainingRecord) -> PredictionGate:
-    """Return the gate that has seen predictions of validation frames, and where these are few, of those that trained.
-
-    training: what is known of the predictor's training.
-    """
+    """Return the gate after predictions of validation frames, and of training frames if these are few."""
     split = next(iter(data.data_sets.values())).split
     validated = frame_indices(split.val)
     has_few = sum(map(len, validated.values())) < MIN_CHECKED_FRAMES
@@ -60,7 +57,7 @@ def observe_training_data(predictor: Predictor, data: VideoData, training: Train
 
 
 def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[Frame]) -> Iterator[Frame]:
-    """Pass frames through, and let the gate judge a part of them."""
+    """Yield the frames unchanged, and let the gate judge some of them."""
     for frame in frames:
         prepared = PreparedFrame.prepare(predictor, frame)
         gate.take(prepared.frame, partial(predict_inverse_depth, predictor, prepared))
@@ -69,7 +66,7 @@ def observe_frames(gate: PredictionGate, predictor: Predictor, frames: Iterable[
 
 @torch.no_grad()
 def find_network_focals(recipe: object, predictor: Predictor, frames: Iterable[Frame]) -> list[FocalBelief]:
-    """Return the median focal length that a network itself predicts for some frames; [] where it predicts none."""
+    """Return the median focal length that a network predicts; [] if it predicts none."""
     network = getattr(recipe, "depth_network", None)
     if not isinstance(network, DepthNetwork) or type(network).predict_focal is DepthNetwork.predict_focal:
         return []
@@ -84,9 +81,9 @@ def find_network_focals(recipe: object, predictor: Predictor, frames: Iterable[F
 
 
 def choose_window(indices: Sequence[int], middle: Sequence[int], most: int) -> Sequence[int]:
-    """Return at most `most` neighboring ones of ascending indices, around the first that are in `middle`.
+    """Return at most `most` neighboring ascending indices, around the first ones in `middle`.
 
-    middle: ascending, each one of `indices`; empty for the first ones.
+    middle: part of `indices`, ascending; if empty, the first indices are returned.
     """
     if not middle:
         return indices[:most]

@@ -22,14 +22,12 @@ from stadia.files.paths import safe_join
 from stadia.geometry.sky import find_far_sky
 from stadia.predict.describe import describe_receipt
 from stadia.predict.inputs import make_recording_input
-from stadia.predict.options import compare_with_trained_size
 from stadia.predict.scale.receipt import ScaledPredictor, ScaleReceipt, measure_scale
 from stadia.predict.tasks import LabeledSet, ScoreOutput, score_split
 from stadia.recipes.base.training_overlap import TrainingOverlap
 from stadia.training.run_folder import Run
 
 MAX_SCORED_FRAMES = 1000
-"""Maximum number of scored validation frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +35,8 @@ class LabeledRecordings(LabeledSet):
     """Recordings to score.
 
     indices: frames, ascending, by recording name.
-    reuse: whether finished predictions in the folder are scored again.
-    trained_on: frames that trained, by recording, for the baseline of mean depth; none without one.
+    reuse: score finished predictions in the folder again.
+    trained_on: frames that trained, by recording, for the baseline of mean depth.
     scale_from: sources of metres, measured on each recording.
     """
 
@@ -52,7 +50,7 @@ class LabeledRecordings(LabeledSet):
 
 
 def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track: TrackProgress) -> RecordingScores:
-    """Predict recordings to disk and score them from there; notes are those of the data, then those of the scores."""
+    """Predict recordings to disk and score them from there."""
     receipts: dict[str, ScaleReceipt] = {}
 
     def prepare(recording: Recording, indices: Sequence[int]) -> tuple[Predictor, Provenance]:
@@ -74,8 +72,6 @@ def score_labeled_recordings(labeled: LabeledRecordings, out: ScoreOutput, track
     )
     notes = list(labeled.notes)
     notes += [f"{name}: {line}" for name, receipt in receipts.items() for line in describe_receipt(receipt)]
-    if labeled.about.get("size") and scores.depth is not None and out.reference is not None:
-        notes += compare_with_trained_size(scores.depth.metrics["silog"], out.reference, labeled.about)
     return replace(scores, notes=(*notes, *scores.notes))
 
 
@@ -89,19 +85,14 @@ def score_recordings(
     *,
     indices: Mapping[str, Sequence[int]] | None = None,
 ) -> RecordingScores | None:
-    """Score recordings by the protocol that fits the predictor's scale; None if none has ground truth.
+    """Score recordings by the protocol that fits the predictor's scale; None without ground truth.
 
-    Writes predictions/NAME/, scores/NAME.json and scores/NAME-RECORDING.json into the run's folder; of a checkpoint
-    also clouds/NAME/, the middle frame of the first recording as points. Notes list frames or drives that trained the
-    network, and a crop.
+    Writes predictions/NAME/, scores/NAME.json and scores/NAME-RECORDING.json into the run's folder; for a checkpoint
+    also clouds/NAME/, the middle frame of the first recording.
 
     Args:
         predictor: trained, or a baseline.
-        recordings: those without ground-truth depth and poses are skipped.
-        run: run whose folder is written.
         name: of the split ("val", "test").
-        provenance: of the predictions.
-        console: shows progress.
         indices: frames to score, ascending, by recording name; default: all. At most MAX_SCORED_FRAMES are scored.
     """
     labeled = label_split(predictor, recordings, run, name, indices)
@@ -120,14 +111,14 @@ def label_split(
     name: str,
     indices: Mapping[str, Sequence[int]] | None,
 ) -> LabeledRecordings | None:
-    """Return the recordings with ground truth; None without any."""
+    """Return the recordings with ground truth, or None."""
     every = {recording.name: range(len(recording)) for recording in recordings}
     chosen = thin_frames(indices or every, MAX_SCORED_FRAMES)
     known = [recording for recording in recordings if has_ground_truth(recording, chosen[recording.name])]
     if not known:
         return None
-    cut = f"only the crop '{predictor.crop}' of each image is scored, since the data were cut to it"
-    cropped = () if predictor.crop == "none" else (f"{cut}: `stadia evaluate` scores what lies outside",)
+    cut = f"only the crop '{predictor.crop}' of each image is scored; `stadia evaluate` scores whole images"
+    cropped = () if predictor.crop == "none" else (cut,)
     return LabeledRecordings(
         name=name,
         notes=(*cropped, *TrainingOverlap.find(run.folder, known, chosen).notes(chosen)),
@@ -139,10 +130,7 @@ def label_split(
 
 
 def write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
-    """Write the middle frame of the first recording as points with the colors of the network input, without its sky.
-
-    Nothing is written where depth defines no points.
-    """
+    """Write the middle frame of the first recording as colored points, without its sky."""
     predictor, recording = labeled.predictor, labeled.recordings[0]
     if predictor.depth_scale.is_affine:
         return
@@ -158,7 +146,7 @@ def write_middle_cloud(labeled: LabeledRecordings, run: Run) -> None:
 
 
 def thin_frames(indices: Mapping[str, Sequence[int]], most: int) -> dict[str, list[int]]:
-    """Return at most `most` frames spread over all: the first frames of each block, since motion is scored too.
+    """Return at most `most` frames: the first frames of each block, since motion is scored too.
 
     A block is a range of consecutive frames; each keeps its share. Of single frames every n-th stays.
 

@@ -1,4 +1,4 @@
-"""A network whose weights are at hand: what a session needs of it, for a checkpoint and for a network by name."""
+"""A network whose weights are at hand: what a session needs from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 MAX_FITTED = 8
-"""Sizes of images that an opened network keeps."""
+"""Image sizes that an opened network keeps."""
 
 
 @dataclass(eq=False, repr=False)
@@ -40,17 +40,17 @@ class LoadedNetwork:
     """A trained or published network.
 
     name: as the user named it.
-    checkpoint: of a run, or of a network that no run trained.
-    max_pixels: of its images, for a network whose size no training chose; None takes each image as it is.
+    checkpoint: of a run, or of a network without a run.
+    max_pixels: of its images, if no training chose their size; None keeps each image's size.
     """
 
     name: str
     checkpoint: Checkpoint
     max_pixels: int | None = None
     _fitted: dict[tuple[int, int], LoadedNetwork] = field(default_factory=dict)
-    """The same network for images of other sizes."""
+    """The same network for other image sizes."""
     _running: dict[Any, Predictor] = field(default_factory=dict)
-    """Predictors in another backend or precision, by the options that chose them: exporting takes seconds."""
+    """Predictors in another backend or precision, by their options: exporting takes seconds."""
 
     predicts_motion: ClassVar[bool] = True
     writes_clouds: ClassVar[bool] = True
@@ -62,27 +62,27 @@ class LoadedNetwork:
 
     @classmethod
     def of_recipe(cls, recipe: AnyRecipe, checkpoint: Checkpoint) -> Self:
-        """Return the network of a recipe whose weights are loaded, those of the checkpoint."""
+        """Return the network of a recipe that has the weights of the checkpoint."""
         network = cls(str(checkpoint.path), checkpoint)
         network.recipe = recipe
         return network
 
     @cached_property
     def recipe(self) -> AnyRecipe:
-        """Return the recipe with its weights, in evaluation mode. Raises CheckpointError where they do not fit."""
+        """Return the recipe with its weights, in evaluation mode. Raises CheckpointError if they do not fit."""
         from stadia.recipes.base.build_recipe import load_recipe
 
         return load_recipe(self.checkpoint)
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return what its depth means: metres, or up to scale, or up to scale and shift."""
+        """Return what its depth means."""
         recipe: Any = self.recipe
         return DepthScale(recipe.depth_scale)
 
     @property
     def licence(self) -> str:
-        """Return the licence of its weights; "" where none is known."""
+        """Return the licence of its weights; "" if unknown."""
         return self.checkpoint.licence
 
     @property
@@ -92,23 +92,23 @@ class LoadedNetwork:
 
     @property
     def has_own_size(self) -> bool:
-        """Return whether a training chose the size of its images."""
+        """Return whether a training chose its image size."""
         return self.checkpoint.header.recipe != NETWORK_RECIPE
 
     @property
     def trained_with(self) -> Mapping[str, Any]:
-        """Return the configuration of its training; of a network without one, its settings."""
+        """Return the configuration of its training; without one, its settings."""
         return self.checkpoint.header.config
 
     @property
     def run_folder(self) -> Path | None:
-        """Return the folder of the run that trained it; None without a run."""
+        """Return the folder of the run that trained it, or None."""
         folder = self.checkpoint.run_folder
         return folder if (folder / RUN_FILE).is_file() else None
 
     @cached_property
     def relative_error(self) -> float | None:
-        """Return AbsRel of its validation, of `base` on real samples; None where it was not measured."""
+        """Return AbsRel of its validation, of `base` on real samples; None if unknown."""
         from stadia.models.depth.base_network import REAL_ERROR
 
         if self.name == DEFAULT_NETWORK:
@@ -116,7 +116,7 @@ class LoadedNetwork:
         return None if self.run_folder is None else _read_relative_error(self.run_folder)
 
     def fit(self, height: int, width: int) -> LoadedNetwork:
-        """Return the network for images of a size; a trained one keeps its own size."""
+        """Return the network for an image size; a trained one keeps its own size."""
         from stadia.recipes.base.network_checkpoint import NetworkCheckpoint
 
         if not isinstance(self.checkpoint, NetworkCheckpoint):
@@ -130,13 +130,13 @@ class LoadedNetwork:
         return self._fitted[height, width]
 
     def fit_source(self, source: Path, data: Mapping[str, Any]) -> LoadedNetwork:
-        """Return the network for the images of an input; data: how to open it."""
+        """Return the network for the images of an input, opened with `data`."""
         from stadia.predict.inputs import read_input_size
 
         return self if self.has_own_size else self.fit(*read_input_size(source, data))
 
     def make_predictor(self, options: PredictOptions | None = None) -> Predictor:
-        """Return what predicts images in torch. Raises CheckpointError for a recipe that predicts no depth."""
+        """Return what predicts images in torch. Raises CheckpointError if the recipe predicts no depth."""
         from stadia.recipes.base.build_recipe import make_predictor
 
         options = options or PredictOptions()
@@ -147,7 +147,7 @@ class LoadedNetwork:
     def stream_frames(
         self, predictor: Predictor, frames: Iterator[Frame], options: PredictOptions
     ) -> Iterator[PredictedFrame]:
-        """Predict frames with a predictor of this network, and chain their motions to a path."""
+        """Predict frames, and chain their motions to a path."""
         from stadia.evaluation import MOTIONS
         from stadia.evaluation.predict_frames import stream_predictions
 
@@ -156,7 +156,7 @@ class LoadedNetwork:
     def run_backend(
         self, predictor: Predictor, options: PredictOptions, open_inputs: Callable[[], list[PredictionInput]]
     ) -> Predictor:
-        """Return the predictor in the backend and the precision of the options."""
+        """Return the predictor in the backend and precision of the options."""
         from stadia.predict.backend import open_backend
 
         choice = options.backend_choice
@@ -178,7 +178,7 @@ class LoadedNetwork:
         return provenance.model_copy(update={**used, "precision": choice.precision})
 
     def read_training(self, given: PredictionInput) -> tuple[TrainingRecord, TrainedInput]:
-        """Return what is known of its training, for a verdict, and which frames of an input trained it."""
+        """Return what is known of its training, and which frames of the input trained it."""
         from stadia.predict.verdict import read_training_record
         from stadia.recipes.base.training_overlap import TrainingOverlap
 
@@ -192,29 +192,29 @@ class LoadedNetwork:
         return read_training_record(self.checkpoint, of_trained=bool(trained.names)), trained
 
     def list_used_options(self, options: PredictOptions) -> Collection[str]:
-        """Return the names of the options of depth that have an effect."""
+        """Return the options that have an effect."""
         return {one.name for one in fields(options)} - {"background"}
 
     def describe_kind(self) -> str:
-        """Return what refuses an option that has no effect, for an error."""
+        """Return the network's kind, for the error about an unused option."""
         return f"recipe '{self.checkpoint.header.recipe}'"
 
     def require_weights(self) -> None:
-        """Raise CheckpointError for an exported network, which has none that torch can run."""
+        """Raise CheckpointError for an exported network, which torch cannot run."""
 
     def list_limits(self, counts: Sequence[int | None]) -> Sequence[str]:
-        """Return notes about what it cannot do with an input of recordings with so many frames."""
+        """Return notes about what it cannot do with recordings of so many frames."""
         return ()
 
     def complete_data_options(self, source: Path, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how to open an input, with what the training gives: stride and camera."""
+        """Return how to open an input, with the stride and camera of the training."""
         from stadia.predict.inputs import add_training_options
 
         return add_training_options(self.checkpoint, source, data)
 
 
 def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
-    """Return (height, width) of the same shape with at most so many pixels.
+    """Return (height, width) of the same shape with at most `max_pixels`.
 
     Examples:
         >>> fit_size(960, 1280, 480 * 640)
@@ -225,7 +225,6 @@ def fit_size(height: int, width: int, max_pixels: int) -> tuple[int, int]:
 
 
 def _read_relative_error(run: Path) -> float | None:
-    """Return AbsRel of the first validation of a run; None without one."""
     for path in sorted(expand_home(run).glob("scores/val*.json")):
         if "mean-depth" in path.name:
             continue

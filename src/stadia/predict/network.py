@@ -1,12 +1,4 @@
-"""Open a network once, and predict any number of inputs with it.
-
-    network = open_network("base")                      # a name, a run, a checkpoint, model.onnx, "module:Class"
-    photo = network.predict("photo.jpg")
-    for frame in network.stream("drive.mp4"): ...
-
-`stadia predict`, `odometry`, `evaluate`, `check --network`, `adapt`, batches and the app open networks here. A
-`Session` is one network with one input.
-"""
+"""Open a network once and predict any number of inputs with it: `open_network`, `Network`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -32,17 +24,15 @@ from stadia.predict.tasks import Evaluation, evaluate_network, find_task
 
 
 def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixels: int | None = None) -> Network:
-    """Open a network that predicts.
-
-    A run or a checkpoint is read, and its weights are loaded when they are needed.
+    """Open a network that predicts. Its weights are loaded when they are needed.
 
     Args:
         network: a run's folder or a checkpoint, a name of `stadia list networks`, hf:ORG/NAME[@REVISION], a folder of
             transformers, a model.onnx of `stadia export`, or module:Class of your own.
-        settings: keys of a network without a run, `network.KEY=VALUE`.
-        max_pixels: of its images, if no training chose their size; None takes each image as it is.
+        settings: `network.KEY=VALUE` for a network without a run.
+        max_pixels: of its images, if no training chose their size; None keeps each image's size.
 
-    Raises CheckpointError and ConfigError for anything else.
+    Raises CheckpointError and ConfigError.
 
     Examples:
         >>> open_network("base").depth_scale
@@ -60,10 +50,7 @@ def open_network(network: str | Path, settings: Sequence[str] = (), *, max_pixel
 
 @dataclass(frozen=True, repr=False)
 class Network:
-    """A network that predicts: trained, published, exported, or your own.
-
-    loaded: its weights.
-    """
+    """A network that predicts: trained, published, exported, or your own."""
 
     loaded: LoadedNetwork
 
@@ -72,7 +59,7 @@ class Network:
 
     @property
     def name(self) -> str:
-        """Return its name, as it was opened."""
+        """Return its name, as you opened it."""
         return self.loaded.name
 
     @property
@@ -82,7 +69,7 @@ class Network:
 
     @property
     def licence(self) -> str:
-        """Return the licence of its weights; "" where none is known."""
+        """Return the licence of its weights; "" if unknown."""
         return self.loaded.licence
 
     def predict(
@@ -99,10 +86,10 @@ class Network:
         Args:
             image: a file, or an array (H, W, 3) uint8 RGB.
             K: (3, 3) of the image, pixels.
-            fov_deg: its horizontal field of view, degrees, instead of K. Without both, the camera of a file is the one
-                beside it or in its EXIF, else an assumed one, and the verdict states that.
-            scale_from: known lengths that set the scale, as of `stadia predict --scale-from`: "height=1.5".
-            options: further options, as of `stadia predict`.
+            fov_deg: horizontal field of view, degrees, instead of K. Without both, a file's camera comes from a camera
+                file next to it, its EXIF, or an assumption, which the verdict mentions.
+            scale_from: known lengths that set the scale, as in `stadia predict --scale-from`: "height=1.5".
+            options: further options of `stadia predict`.
 
         Raises ConfigError for more than one image, and the errors of opening and predicting it.
 
@@ -115,13 +102,13 @@ class Network:
         chosen = _merge_options(options, scale_from=scale_from)
         if isinstance(image, np.ndarray):
             if chosen.data:
-                fix = "pass K or fov_deg: an array has no file beside it"
+                fix = "pass K or fov_deg"
                 raise ConfigError("options.data", found="used together with an array", expected="none", fix=fix)
             session = self.open_input(make_image_input(image, K=K, fov_deg=fov_deg), chosen)
         else:
             session, *more = self.open(image, _add_camera(chosen, K, fov_deg))
             if more or session.count != 1:
-                found, fix = "more than one image", "use Network.stream, which yields each frame"
+                found, fix = "more than one image", "use Network.stream"
                 raise ConfigError(image, found=found, expected="one image", fix=fix)
         (predicted,) = session.frames()
         return Prediction(predicted, session)
@@ -139,13 +126,11 @@ class Network:
         """Predict the frames of a video, a folder of images or a data set, one by one.
 
         Args:
-            source: of the frames; it is opened at once.
-            K, fov_deg: as of `predict`.
+            source: is opened at once.
+            K, fov_deg, scale_from, options: as in `predict`.
             every: predict each n-th frame.
-            scale_from: as of `predict`.
-            options: further options, as of `stadia predict`.
 
-        Yields a prediction for each frame, with its pose (`T_world_camera`) if the path reaches it.
+        Yields a prediction for each frame, with `T_world_camera` if the path reaches it.
         Raises the errors of opening the input.
         """
         chosen = _add_camera(_merge_options(options, scale_from=scale_from, every=every), K, fov_deg)
@@ -153,10 +138,9 @@ class Network:
         return (Prediction(predicted, session) for session in sessions for predicted in session.frames())
 
     def open(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Session]:
-        """Open an image, a folder, a video or a data set: a session for each recording in it.
+        """Open an image, a folder, a video or a data set: one session for each recording.
 
-        Raises the errors of opening the input, and ConfigError for options that the network does not use, or a network
-        that predicts no depth.
+        Raises ConfigError for unused options or a network that predicts no depth, and the errors of opening the input.
         """
         sessions = self.open_any(source, options)
         if not all(isinstance(session, Session) for session in sessions):
@@ -165,7 +149,7 @@ class Network:
         return sessions
 
     def open_any(self, source: str | Path, options: PredictOptions | None = None) -> Sequence[Any]:
-        """Open an input as `open` does, also for a network of a wing: sessions of its own."""
+        """Open an input like `open`, also for a network of another task, with sessions of its own."""
         _refuse_others("image", source, (str, Path), "a path, or an array (H, W, 3) uint8: numpy.asarray(image)")
         options = options or PredictOptions()
         if self.loaded.is_exported:  # without a task, whose imports need torch
@@ -175,9 +159,9 @@ class Network:
     def open_input(
         self, given: PredictionInput, options: PredictOptions | None = None, *, source: Path | None = None
     ) -> Session:
-        """Return the session of an input that is open: images in memory, or frames of the caller.
+        """Return the session of an open input: images in memory, or your own frames.
 
-        source: the path of the input, beside which a map may lie.
+        source: path of the input, if a map may be next to it.
         """
         options, loaded = options or PredictOptions(), self.loaded
         refuse_unused(options, loaded.list_used_options(options), loaded.describe_kind())
@@ -187,7 +171,6 @@ class Network:
 
 
 def _refuse_others(where: str, given: object, kinds: tuple[type, ...], expected: str) -> None:
-    """Raise ConfigError for a value of another type."""
     if not isinstance(given, kinds):
         raise ConfigError(where, found=f"a {type(given).__name__}", expected=expected)
 
@@ -195,7 +178,6 @@ def _refuse_others(where: str, given: object, kinds: tuple[type, ...], expected:
 def _merge_options(
     options: PredictOptions | None, *, scale_from: str | Sequence[str] | None, every: int | None = None
 ) -> PredictOptions:
-    """Return the options with what was given by keyword."""
     given: dict[str, Any] = {}
     if scale_from is not None:
         given["scale_from"] = (scale_from,) if isinstance(scale_from, str) else tuple(scale_from)
@@ -209,12 +191,12 @@ def _merge_options(
 
 
 def _add_camera(options: PredictOptions, K: NDArray[np.floating] | None, fov_deg: float | None) -> PredictOptions:
-    """Return the options with a camera that was given. Raises ConfigError for two cameras, DataError for a wrong K."""
+    """Return the options with a given camera. Raises ConfigError for two cameras, DataError for a wrong K."""
     if K is None and fov_deg is None:
         return options
     if (K is not None and fov_deg is not None) or "camera" in options.data:
-        found = "two cameras: K, fov_deg or options.data['camera']"
-        raise ConfigError("camera", found=found, expected="one of them", fix="leave the others out")
+        found = "two of K, fov_deg and options.data['camera']"
+        raise ConfigError("camera", found=found, expected="one of them")
     if K is not None:
         rows = check_K("K", np.asarray(K, np.float64)).tolist()
         camera = parse_source_options([f"data.camera.K={rows}"])
@@ -235,12 +217,12 @@ def evaluate(
 
     Args:
         network: opened, or its name.
-        data: recordings with ground truth, or the labeled data of a recipe.
-        protocol: of depth, a name of `stadia list protocols`; metric by default.
-        out: folder for the predictions; by default the run of the network, or a temporary one without a run.
-        options: further options, as of `stadia evaluate`.
+        data: recordings with ground truth, or labeled data of another task.
+        protocol: a name of `stadia list protocols`; metric by default.
+        out: folder for the predictions; by default the network's run, or a temporary folder.
+        options: further options of `stadia evaluate`.
 
-    Returns the scores (`summary`), and the files that hold them. Raises the errors of opening network and data.
+    Returns the scores (`summary`) and their files. Raises the errors of opening network and data.
     """
     opened = network if isinstance(network, Network) else open_network(network)
     chosen = options or EvaluateOptions()

@@ -40,20 +40,15 @@ POINTS = "points.ply"
 RECORD = "odometry.json"
 
 MAX_LENGTH_DIFFERENCE = 0.03
-"""Difference of the lengths of the refined path and the pose network's own, as a share of the longer one.
-
-On 24 of the demo's 26 roads the refined path was within 1.5 % of the true length. Below twice that, both paths may be
-right. Above it one of them is wrong, and images of one camera do not show which.
-"""
+"""Relative difference of the refined path's length from the pose network's: above twice its usual error."""
 
 
 @dataclass(frozen=True)
 class MeasuredPath:
     """Poses of an input to score by, and which of its frames trained the network.
 
-    poses: (4, 4) T_world_camera by the frame's name; empty without any.
-    trained_on, of_trained_drives: frames of the estimate that trained, and others of drives that did; None if unknown.
-    notes: about these frames.
+    poses: (4, 4) T_world_camera by the frame's name.
+    trained_on, of_trained_drives: frames that trained, and other frames of drives that trained; None if unknown.
     is_metric: whether the poses are in metres.
     """
 
@@ -72,11 +67,10 @@ class EstimatedPath:
     folder: with RECORD, the trajectory, a drawing, and POINTS of the refined method.
     depth_scale: unit of the path.
     network_size: height and width of the network's images.
-    method: of `ODOMETRY_METHODS`.
-    receipt: of the scale; None where none was measured.
-    score: against measured poses; None without enough of them.
-    points: number of points of the map that the method writes; None for a method without one.
-    checks: the verdict on the predicted depth, as RECORD holds it.
+    receipt: of a measured scale.
+    score: against measured poses, if there are enough.
+    points: number of points in the method's map; None for a method without one.
+    checks: the verdict on the predicted depth.
     """
 
     given: PredictionInput
@@ -99,11 +93,11 @@ class EstimatedPath:
 
     @property
     def left_out(self) -> int:
-        """Return the number of frames that hardly move, and are no part of the path."""
+        """Return the number of frames that hardly move, and are not in the path."""
         return 0 if self.path.ends else len(self.given.names) - len(self.path.names)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what RECORD keeps, without what is the same for every input of a run."""
+        """Return what RECORD keeps of this input."""
         return {
             "depth_scale": str(self.depth_scale),
             "method": self.method,
@@ -130,12 +124,8 @@ class EstimatedPath:
 class Odometry:
     """What estimates the path of each recording of an input: `open_odometry`.
 
-    network: that predicts depth.
-    source: of the input.
-    method: of `ODOMETRY_METHODS`.
-    poses: of a video, by the frame's name, to score by; None without any.
-    sessions: of the network, with the folder of each.
-    notes: on the size of the network, for people.
+    poses: of a video, by the frame's name, to score by.
+    sessions: with the folder of each.
     about: facts of RECORD that are the same for every input.
     """
 
@@ -148,7 +138,7 @@ class Odometry:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def estimate_path(self, session: Session, folder: Path, track: TrackProgress = no_progress) -> EstimatedPath:
-        """Estimate the path of one recording into its folder, which appears whole or not at all."""
+        """Estimate the path of one recording into its folder, which appears complete or not at all."""
         session.measure()
         given, scale = session.input, session.predictor.depth_scale
         with atomic_folder(folder) as new:
@@ -175,7 +165,6 @@ class Odometry:
         return estimated
 
     def _track(self, session: Session, folder: Path, track: TrackProgress) -> tuple[CameraPath, int | None]:
-        """Return the path, and the number of points written; None if the method has no map."""
         given, predictor, options, mapped = session.input, session.predictor, session.options, None
         frames: Iterable[Frame] = session.observe(iter(given.frames))
         if self.method == "refined" and is_own_video(self.source, options.data.get("format", "auto")):
@@ -197,7 +186,6 @@ class Odometry:
         return path if mapped is None else mapped.replace_path(path), writer.count
 
     def _find_measured_path(self, given: PredictionInput, path: CameraPath, trained: TrainedInput) -> MeasuredPath:
-        """Return the measured poses of the estimated frames, and how many of these frames trained the network."""
         recording, overlap = given.recording, trained.overlap
         if recording is None or overlap is None:
             poses = self.poses or {}
@@ -207,7 +195,7 @@ class Odometry:
             if count:
                 notes.append(note_trained(count, len(path.names)))
             elif count is None and poses and path_of_data and _is_same_file(path_of_data, self.source):
-                notes.append("this video trained the network: not a score on unseen images")
+                notes.append("this video trained the network")
             return MeasuredPath(poses, count, None, tuple(notes))
         estimated = set(path.names)
         names = (frame_name(recording, index) for index in range(len(recording)))
@@ -232,7 +220,7 @@ def open_odometry(
         method: of `ODOMETRY_METHODS`.
         out: folder for the path; None = into the network's run.
 
-    Raises StadiaError if a folder is not empty: nothing is overwritten.
+    Raises StadiaError if a folder is not empty.
     """
     ODOMETRY_METHODS.check(method)
     network.require_weights()
@@ -262,7 +250,7 @@ def _default_folder(network: LoadedNetwork, source: Path, method: str, *, flip: 
     """Return a folder in the network's run. Raises ConfigError without a run."""
     run = network.run_folder
     if run is None:
-        found, expected = "a checkpoint outside a run's folder", "a folder for the path"
+        found, expected = "a network without a run", "a folder for the path"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
     check_no_links(run)
     return run / "odometry" / f"{source.resolve().stem}-{method}{'-flip' * flip}"
@@ -270,8 +258,8 @@ def _default_folder(network: LoadedNetwork, source: Path, method: str, *, flip: 
 
 def _check_empty(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        expected, fix = "a new or an empty folder", "choose another --out: nothing is overwritten"
-        raise StadiaError(folder, found="something there already", expected=expected, fix=fix)
+        found, expected = "a path that is not empty", "a new or an empty folder"
+        raise StadiaError(folder, found=found, expected=expected, fix="choose another --out")
     check_writable(folder)
 
 
@@ -282,8 +270,8 @@ def _read_video_poses(video: Path, file: str | None) -> dict[str, Any] | None:
     path = expand_home(file)
     read, frames = read_kitti_trajectory(path), count_indexed_frames(video)
     if frames is not None and read.frames is None and len(read) != frames:
-        expected = f"{frames}, one for each frame of {video.name}, or rows with a frame number in front"
-        raise DataError(path, found=f"{len(read)} poses", expected=expected, fix="pass the poses of this video")
+        expected = f"{frames}, one for each frame of {video.name}, or rows that start with a frame number"
+        raise DataError(path, found=f"{len(read)} poses", expected=expected)
     return {f"{number:06d}": T for number, T in zip(read.frame_numbers, read.T_world_camera, strict=True)}
 
 
@@ -296,11 +284,11 @@ def _note_lengths(estimated: EstimatedPath) -> list[str]:
     lengths = _compare_lengths(estimated.length, estimated.path.network_length, estimated.depth_scale)
     if estimated.points != 0:
         return lengths
-    return [*lengths, f"{POINTS} is empty: the camera moved too little to estimate the depth of a point to 5 %"]
+    return [*lengths, f"{POINTS} is empty: the camera moved too little"]
 
 
 def _compare_lengths(length: float, network_length: float | None, depth_scale: DepthScale) -> list[str]:
-    """Return a note where a path in metres and that of the pose network alone differ in length.
+    """Return a note if a path in metres and that of the pose network alone differ in length.
 
     length, network_length: metres; None if there is no pose network. A length up to scale is arbitrary: no note.
     """
@@ -308,20 +296,18 @@ def _compare_lengths(length: float, network_length: float | None, depth_scale: D
         return []
     if abs(length - network_length) <= MAX_LENGTH_DIFFERENCE * max(length, network_length):
         return []
-    lengths = f"the refined path is {length:.4g} m long, the pose network's own path {network_length:.4g} m"
-    why = "the first has the scale of the predicted depth, the second the speeds of the training"
-    return [f"{lengths}: {why}. Compare both with a known distance; --method network writes the second"]
+    lengths = f"the refined path is {length:.4g} m long, but the pose network's path {network_length:.4g} m"
+    return [f"{lengths}. Compare both with a known distance; --method network writes the second"]
 
 
 def _write_path(folder: Path, estimated: EstimatedPath) -> None:
-    """Write the trajectory as rows and as a drawing, with the true one if there is one."""
     path, method, score = estimated.path, estimated.method, estimated.score
     write_kitti_trajectory(folder / TRAJECTORY, Trajectory(path.T_world_camera))
     known = [time_s for time_s in path.times_s if time_s is not None]
     if len(known) == len(path.names):
         write_tum_trajectory(folder / TRAJECTORY_TUM, Trajectory(path.T_world_camera, np.array(known)))
     if score is None:
-        title = "as estimated: no measured path to align and score by"
+        title = "as estimated, without a measured path"
         draw_paths(folder / DRAWING, {method: path.T_world_camera}, estimated.depth_scale, title=title)
     else:
         paths = score.paths_from_start
@@ -332,14 +318,13 @@ def _write_path(folder: Path, estimated: EstimatedPath) -> None:
 def _score(
     source: str, path: CameraPath, measured: MeasuredPath, depth_scale: DepthScale, file: Path
 ) -> tuple[TrajectoryScore | None, list[str]]:
-    """Score against measured poses as `stadia evaluate` does; None if there are too few. Also return notes."""
     ends = [path.ends] if path.ends else []
     poses = [measured.poses.get(name) for name in path.names]
     depth_scale = depth_scale if measured.is_metric else DepthScale.UP_TO_SCALE
     score = score_measured_path(path.T_world_camera, path.times_s, poses, depth_scale, source=source)
     if score is None:
         how = f"stadia evaluate --trajectory {file} --reference REF --align {PATH_ALIGNMENT[depth_scale]}"
-        return None, [*measured.notes, f"no measured path here to score by: {how} compares with one", *ends]
+        return None, [*measured.notes, f"not scored without a measured path. To compare with one: {how}", *ends]
     count = sum(pose is not None for pose in poses)
-    partly = [f"{count} of {len(poses)} poses are measured: the score and {DRAWING} are of these"]
+    partly = [f"the score and {DRAWING} use the {count} of {len(poses)} poses that are measured"]
     return score, [*measured.notes, *(partly if count < len(poses) else []), *score.notes, *ends]

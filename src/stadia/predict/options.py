@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,13 +19,13 @@ from stadia.files.json_files import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions:
-    """How a network runs on an input. The names are those of the command line.
+    """How a network runs on an input, with the names of the command line.
 
     data: how to open the input, from `parse_source_options`.
     size: "1216x352", if it is not the training's.
-    flip: average each map with that of the mirrored image.
+    flip: average each map with the map of the mirrored image.
     steady: average depth over neighboring frames by their motion.
-    scale_from: sources of metres (`scale_grammar.SCALE_VALUES`), such as "height=1.5".
+    scale_from: sources of metres, such as "height=1.5".
     """
 
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -42,13 +41,11 @@ class PredictOptions(NetworkOptions):
 
     every: predict each n-th frame.
     motion: method of the trajectory; None = aligned.
-    video: whether to write it.
-    color: whether to write depth in colors.
-    cloud: whether to write it; None = where the recipe predicts points.
-    background: of a composite image, the same image without the foreground; or a folder of such images.
-    backend: row of `stadia.evaluation.backends.BACKENDS`; None = torch, for an exported network onnxruntime.
-    precision: row of `stadia.evaluation.backends.PRECISIONS`.
-    glb, rerun: files in 3D that are written beside the folder; None writes none.
+    video, color, cloud: whether to write them; cloud None = if the network predicts points.
+    background: the image of a composite without its foreground, or a folder of such images.
+    backend: a name in `stadia.evaluation.backends.BACKENDS`; None = torch, or onnxruntime for an exported network.
+    precision: a name in `stadia.evaluation.backends.PRECISIONS`.
+    glb, rerun: 3D files to write next to the folder.
     """
 
     every: int = 1
@@ -73,7 +70,7 @@ class EvaluateOptions(NetworkOptions):
     """Options of `stadia evaluate NETWORK DATA` and `stadia.evaluate`.
 
     protocol: of depth.
-    by: parts of the images that are also scored, of `score_parts.PARTS` but for "class".
+    by: also score parts of the images, `score_parts.PARTS` except "class".
     frames: file with a frame list.
     every: each n-th frame.
     held_out: only frames that did not train.
@@ -89,23 +86,20 @@ class EvaluateOptions(NetworkOptions):
 
     @property
     def suffix(self) -> str:
-        """Return the suffix of output names: other frames or another method give other files."""
+        """Return the suffix of output names, which other frames or methods change."""
         frames = f"-{self.frames.stem}" if self.frames else f"-every{self.every}" * (self.every > 1)
         method = f"-{self.motion}" * (self.motion != "aligned") + "-flip" * self.flip + "-steady" * self.steady
         return frames + "-held-out" * self.held_out + method + "-scaled" * bool(self.scale_from)
 
 
 def as_predict_options(options: EvaluateOptions) -> PredictOptions:
-    """Return the options of the predictions that are scored."""
+    """Return the options of the scored predictions."""
     shared = {one.name: getattr(options, one.name) for one in fields(NetworkOptions)}
     return PredictOptions(**shared, every=options.every, motion=options.motion)
 
 
 def refuse_finished(out: Path) -> None:
-    """Raise StadiaError for a folder with a finished prediction, before the libraries are imported.
-
-    Anything else in it is judged when the input is open: only then it is known which frames are predicted.
-    """
+    """Raise StadiaError for a folder with a finished prediction, before the slow imports."""
     path = out / RECORD
     if out.exists() and not out.is_dir():
         raise StadiaError(out, found="a file", expected="a new or an empty folder", fix="choose another --out")
@@ -114,12 +108,12 @@ def refuse_finished(out: Path) -> None:
     except (StadiaError, OSError):  # whoever opens the folder reports it
         return
     if isinstance(record, dict) and record.get("finished") is True:
-        found, fix = "a finished prediction in it", "choose another --out: nothing is overwritten"
+        found, fix = "a finished prediction", "choose another --out"
         raise StadiaError(out, found=found, expected="a new or an empty folder", fix=fix)
 
 
 def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> None:
-    """Raise ConfigError for options that were given and have no effect. An option that is switched off is allowed.
+    """Raise ConfigError for options that are set and have no effect.
 
     Args:
         used: fields of the options that have an effect.
@@ -138,9 +132,6 @@ def refuse_unused(options: NetworkOptions, used: Collection[str], what: str) -> 
         )
 
 
-# -- `data.` options, the same keys as in a training
-
-
 class FormatOptions(SourceOptions):
     """`SourceOptions` and the format."""
 
@@ -157,22 +148,18 @@ def parse_source_options(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 NETWORK_KEY = "network."
-"""Start of the settings of a network without a run."""
+"""Start of a setting of a network without a run."""
 
 
 def split_settings(overrides: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Return the `data.key=value` options, and the `network.key=value` settings of a network without a run.
+    """Return the `data.key=value` options, and the `network.key=value` settings.
 
     Examples:
         >>> split_settings(["data.stride=2", "network.weights=meter.pt"])
         (['data.stride=2'], ['network.weights=meter.pt'])
     """
-    given = list(overrides or ())
-    is_network = [text.startswith(NETWORK_KEY) for text in given]
-    return (
-        [text for text, is_setting in zip(given, is_network, strict=True) if not is_setting],
-        [text for text, is_setting in zip(given, is_network, strict=True) if is_setting],
-    )
+    settings = [text for text in overrides or () if text.startswith(NETWORK_KEY)]
+    return [text for text in overrides or () if not text.startswith(NETWORK_KEY)], settings
 
 
 class _DataKeys(StrictModel):
@@ -180,7 +167,7 @@ class _DataKeys(StrictModel):
 
 
 def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataConfig:
-    """Return the data configuration of `data.key=value` options, as in a training. Raises ConfigError.
+    """Return the data configuration of `data.key=value` options. Raises ConfigError.
 
     Examples:
         >>> parse_data_config("drive.mp4", "auto", ["data.stride=2"]).stride
@@ -189,30 +176,21 @@ def parse_data_config(path: str, format: str, overrides: Sequence[str]) -> DataC
     return resolve_config(_DataKeys, {"data": {"path": path, "format": format}}, overrides).data
 
 
-# -- network images of another size than in the training
-
 Size = tuple[int, int]
 """Height and width, pixels."""
 
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
-MAX_SILOG_RATIO = 1.3
-"""SILog at another size over SILog at the training size; above, the size is the cause (docs/how-to/supervised.md)."""
-
 
 def parse_size(text: str) -> Size:
-    """Return height and width of "1216x352", width first; the recipe checks what its network supports.
-
-    Raises ConfigError.
-    """
+    """Return height and width of "1216x352", width first. Raises ConfigError."""
     found = _SIZE.fullmatch(text.strip())
     width, height = (int(found[1]), int(found[2])) if found else (0, 0)
     if not height * width:
-        fix = "for example --size 1216x352"
-        raise ConfigError("--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels", fix=fix)
+        raise ConfigError("--size", found=f"'{text}'", expected="WIDTHxHEIGHT in pixels, such as 1216x352")
     if height * width > MAX_NETWORK_PIXELS:
         given, expected = f"{text}, {height * width} pixels", f"at most {MAX_NETWORK_PIXELS} pixels"
-        raise ConfigError("--size", found=given, expected=expected, fix="choose a smaller size")
+        raise ConfigError("--size", found=given, expected=expected)
     return height, width
 
 
@@ -222,7 +200,7 @@ def size_text(size: Size) -> str:
 
 
 def trained_size(config: Mapping[str, Any]) -> Size | None:
-    """Return the network's training size from a checkpoint's configuration; None if it has none."""
+    """Return the training size in a checkpoint's configuration, or None."""
     data = config.get("data")
     if not isinstance(data, Mapping) or not {"height", "width"} <= data.keys():
         return None
@@ -236,32 +214,9 @@ def requested_size(requested: str | None, config: Mapping[str, Any]) -> Size | N
 
 
 def network_size_notes(size: Size | None, config: Mapping[str, Any]) -> list[str]:
-    """Return notes for predictions and scores at another size."""
+    """Return a note about predictions and scores at another size."""
     trained = trained_size(config)
     if size is None or trained is None:
         return []
     here, there = size_text(size), size_text(trained)
-    return [
-        f"run at {here}, trained at {there}: a network depends on the size of objects in pixels; "
-        f"compare with the score at {there} (no --size)"
-    ]
-
-
-def compare_with_trained_size(silog: float, trained: Path, about: Mapping[str, Any]) -> list[str]:
-    """Return a note that compares a score at another size with the one at the training size, if there is one.
-
-    Args:
-        silog: at the other size.
-        trained: score file at the training size; may be missing.
-        about: metadata of the score; a file whose metadata differ, except for `size`, is not compared.
-    """
-    if not trained.is_file():
-        return []
-    there = read_json(trained)
-    same = {key: value for key, value in json.loads(json.dumps(about)).items() if key != "size"}
-    before = there.get("metrics", {}).get("silog")
-    if not before or any(there.get(key) != value for key, value in same.items()):
-        return []
-    times = silog / before
-    verdict = f": above {MAX_SILOG_RATIO} the cause is the size, not the images" if times > MAX_SILOG_RATIO else ""
-    return [f"SILog is {times:.2f} times that at the training's size, {before:.4g} in {trained.name}{verdict}"]
+    return [f"runs at {here}, but was trained at {there}. Compare with the result without --size"]

@@ -1,10 +1,9 @@
-"""Files beside predictions: video, point cloud, path, scenes in 3D."""
+"""Files next to predictions: video, point cloud, path, 3D scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 from stadia.core.errors import ConfigError, StadiaError
@@ -29,7 +28,6 @@ CLOUD = "cloud.ply"
 DEPTH_COLOR = "depth_color"
 
 PATH_DRAWING = "trajectory.png"
-"""Drawing of the path of a prediction."""
 
 
 def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextManager[Listener]:
@@ -40,7 +38,7 @@ def side_by_side_writer(given: PredictionInput, out: Path) -> AbstractContextMan
 
 
 def mark_verdict(folder: Path, checker: PredictionChecker | None) -> None:
-    """Write the verdict into the header of the point cloud, and into the video or the image unless it is usable."""
+    """Write the verdict into the point cloud's header and, unless it is usable, into the video or image."""
     verdict = "" if checker is None else str(checker.to_json().get("verdict", ""))
     if not verdict:
         return
@@ -54,57 +52,36 @@ def mark_verdict(folder: Path, checker: PredictionChecker | None) -> None:
         write_image_verdict(folder / IMAGE, verdict)
 
 
-# -- `stadia predict --glb FILE --rerun FILE`
-
-
-@dataclass(frozen=True)
-class SceneOutputs:
-    """Files in 3D beside a prediction. None writes none."""
-
-    glb: Path | None = None
-    rerun: Path | None = None
-
-
-def check_scenes(options: PredictOptions, inputs: Sequence[PredictionInput], scale: DepthScale) -> SceneOutputs:
-    """Return the files in 3D that the options name.
-
-    Raises StadiaError, before the work, where one of them cannot be written, there are no points, or several inputs.
-    """
+def check_scenes(options: PredictOptions, inputs: Sequence[PredictionInput], scale: DepthScale) -> None:
+    """Raise StadiaError if --glb or --rerun cannot be written: a used name, depth without points, or several inputs."""
     if options.rerun is not None:
         from stadia.evaluation.io.scene_files import check_rerun
 
         check_rerun()
-    paths = {"--glb": options.glb, "--rerun": options.rerun}
-    return SceneOutputs(*(_check_scene(option, path, options, inputs, scale) for option, path in paths.items()))
-
-
-def _check_scene(
-    option: str, path: Path | None, options: PredictOptions, inputs: Sequence[PredictionInput], scale: DepthScale
-) -> Path | None:
-    if path is None:
-        return None
-    path = expand_home(path)
-    if len(inputs) != 1:
-        found, fix = f"{len(inputs)} recordings", "choose one by data.recordings=NAME"
-        raise ConfigError(option, found=found, expected="one", fix=fix)
-    if scale.is_affine and not options.scale_from:
-        found, fix = "a network whose depth has an unknown shift", "pass --scale-from reference=DEPTHS"
-        raise ConfigError(option, found=found, expected="one whose depth gives points", fix=fix)
-    if path.exists() or path.is_symlink():
-        raise StadiaError(path, found="something there already", expected="a new file", fix="choose another name")
-    check_writable(path.parent)
-    return path
+    for option, path in (("--glb", options.glb), ("--rerun", options.rerun)):
+        if path is None:
+            continue
+        path = expand_home(path)
+        if len(inputs) != 1:
+            found, fix = f"{len(inputs)} recordings", "choose one with data.recordings=NAME"
+            raise ConfigError(option, found=found, expected="one", fix=fix)
+        if scale.is_affine and not options.scale_from:
+            found, fix = "depth with an unknown shift", "pass --scale-from reference=DEPTHS"
+            raise ConfigError(option, found=found, expected="depth that gives points", fix=fix)
+        if path.exists() or path.is_symlink():
+            raise StadiaError(path, found="an existing file", expected="a new name")
+        check_writable(path.parent)
 
 
 def open_scenes(
-    scenes: SceneOutputs | None, scale: DepthScale, frames: int | None
+    options: PredictOptions, scale: DepthScale, frames: int | None
 ) -> Iterator[AbstractContextManager[Listener]]:
-    """Yield the listeners of the files in 3D, which are written when their blocks end."""
-    if scenes is None or (scenes.glb is None and scenes.rerun is None):
+    """Yield the listeners that write --glb and --rerun when their blocks end."""
+    if options.glb is None and options.rerun is None:
         return
     from stadia.evaluation.io.scene_files import open_glb_file, open_rerun_file
 
-    if scenes.glb is not None:
-        yield open_glb_file(scenes.glb, frames, find_far_sky)
-    if scenes.rerun is not None:
-        yield open_rerun_file(scenes.rerun, scale, frames, find_far_sky)
+    if options.glb is not None:
+        yield open_glb_file(expand_home(options.glb), frames, find_far_sky)
+    if options.rerun is not None:
+        yield open_rerun_file(expand_home(options.rerun), scale, frames, find_far_sky)

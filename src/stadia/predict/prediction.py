@@ -1,4 +1,4 @@
-"""What Python gets of one predicted image: depth, camera, pose, verdict, receipt, distances."""
+"""The prediction of one image in Python: depth, camera, pose, verdict, scale receipt, distances."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 class Prediction:
     """The prediction of one image, from `Network.predict` or `Network.stream`.
 
-    predicted: the network's image, inverse depth and pose.
-    session: that predicted it.
-
     Examples:
         >>> from stadia.predict.network import open_network
         >>> photo = open_network("base").predict(np.full((96, 128, 3), 127, np.uint8), fov_deg=60)
@@ -50,12 +47,12 @@ class Prediction:
 
     @property
     def time_s(self) -> float | None:
-        """Return the time of the frame in its video, seconds; None without one."""
+        """Return the time of the frame in its video, seconds, or None."""
         return self.predicted.frame.time_s
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """Return the part (h, w, 3) RGB of the image that the network got: all of it, unless the network crops."""
+        """Return the part (h, w, 3) RGB of the image that the network used."""
         return self.predicted.frame.image
 
     @property
@@ -72,12 +69,12 @@ class Prediction:
 
     @cached_property
     def depth(self) -> NDArray[np.float32]:
-        """Return depth (H, W) of the whole image in the unit of `depth_scale`, 0 = none.
+        """Return depth (H, W) of the whole image in the unit of `depth_scale`, 0 = unknown.
 
-        Raises GeometryError where depth is only known up to a shift.
+        Raises GeometryError if depth is only known up to a shift.
         """
         if self.depth_scale.is_affine:
-            fix = 'use `predicted.inverse_depth`, or give a scale: predict(image, scale_from=["reference=DEPTHS"])'
+            fix = 'use `predicted.inverse_depth`, or pass scale_from=["reference=DEPTHS"]'
             found = "values up to scale and shift, which define no depth"
             raise GeometryError("depth", found=found, expected="depth", fix=fix)
         depth = self.predicted.depth_at_image()
@@ -86,44 +83,44 @@ class Prediction:
 
     @property
     def depth_m(self) -> NDArray[np.float32]:
-        """Return depth (H, W) of the whole image in metres, 0 = none. Raises GeometryError for another scale."""
+        """Return depth (H, W) of the whole image in metres, 0 = unknown. Raises GeometryError without metres."""
         if self.depth_scale is not DepthScale.METRES:
-            fix = 'give a known length: predict(image, scale_from=["height=1.5"]); `depth` has no unit'
+            fix = 'pass a known length, scale_from=["height=1.5"], or use `depth`'
             raise GeometryError("depth_m", found=f"depth {self.depth_scale}", expected="depth in metres", fix=fix)
         return self.depth
 
     @property
     def T_world_camera(self) -> NDArray[np.float64] | None:
-        """Return the pose (4, 4) in the unit of depth, the world is the first camera; None off the path."""
+        """Return the pose (4, 4) in the unit of depth; None off the path. The world is the first camera."""
         return self.predicted.T_world_camera
 
     @property
     def verdict(self) -> PredictionVerdict:
-        """Return the verdict on the predictions of this input so far, with its findings."""
+        """Return the verdict on the input so far, with its findings."""
         return self.session.verdict
 
     @property
     def receipt(self) -> ScaleReceipt | None:
-        """Return how the scale was measured; None where it is the network's own."""
+        """Return how the scale was measured; None for the network's own scale."""
         return self.session.receipt
 
     @property
     def relative_error(self) -> float | None:
-        """Return the relative error of depth, of the network and of the scale as far as known; None where it is not."""
+        """Return the relative error of depth, from the network and the scale; None if unknown."""
         errors = [self.session.network.relative_error, None if self.receipt is None else self.receipt.deviation]
         known = [error for error in errors if error is not None]
         return math.hypot(*known) if known else None
 
     def distance(self, first: tuple[int, int], second: tuple[int, int]) -> MeasuredDistance:
-        """Return the distance between the points of two pixels (x, y), in the unit of depth.
+        """Return the distance between two pixels (x, y), in the unit of depth.
 
-        Its deviation has the spread of depth around both pixels and `relative_error`; it is NaN if that is not known.
-        Raises GeometryError where a pixel is outside the image or has no depth.
+        Its deviation combines the spread of depth around both pixels with `relative_error`, and is NaN without it.
+        Raises GeometryError if a pixel is outside the image or has no depth.
         """
         first, second = ((round(x), round(y)) for x, y in (first, second))
         found = measure_distance(self.depth, self.K, first, second, self.relative_error or 0.0)
         return found if self.relative_error is not None else replace(found, deviation=math.nan)
 
     def save(self, folder: str | Path) -> WrittenPrediction:
-        """Write the files of `stadia predict` for the whole input of this prediction into a new folder."""
+        """Write the files of `stadia predict` for the whole input into a new folder."""
         return self.session.renew().write(Path(folder))

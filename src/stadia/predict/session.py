@@ -1,8 +1,4 @@
-"""One network with one input: its camera, scale, path and verdict, frame by frame or into a folder.
-
-`Session.frames` is the whole of a prediction. The command line, the app, batches, `odometry`, `check --network` and
-`adapt` run sessions; no caller builds a verdict, a receipt or a checkpoint of its own.
-"""
+"""Predict one input with one network: camera, scale, path and verdict, frame by frame or into a folder."""
 
 from __future__ import annotations
 
@@ -34,7 +30,6 @@ from stadia.predict.outputs import (
     IMAGE,
     PATH_DRAWING,
     VIDEO,
-    SceneOutputs,
     check_scenes,
     mark_verdict,
     open_scenes,
@@ -52,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def open_sessions(network: LoadedNetwork, source: Path, options: PredictOptions) -> list[Session]:
-    """Open an image, a folder, a video or a data set: a session for each recording. They share one predictor.
+    """Open an image, a folder, a video or a data set: one session for each recording.
 
     Raises ConfigError for options that have no effect, and the errors of opening the input.
     """
@@ -62,18 +57,9 @@ def open_sessions(network: LoadedNetwork, source: Path, options: PredictOptions)
     data = network.complete_data_options(source, options.data)
     open_again = partial(open_inputs, source, every=options.every, **data)
     inputs = open_again()
-    scenes = check_scenes(options, inputs, predictor.depth_scale)
+    check_scenes(options, inputs, predictor.depth_scale)
     return [
-        Session(
-            network,
-            given,
-            options,
-            predictor,
-            source=source,
-            reopen=open_again,
-            scenes=scenes,
-            is_first=given is inputs[0],
-        )
+        Session(network, given, options, predictor, source=source, reopen=open_again, is_first=given is inputs[0])
         for given in inputs
     ]
 
@@ -82,12 +68,9 @@ def open_sessions(network: LoadedNetwork, source: Path, options: PredictOptions)
 class WrittenPrediction:
     """A finished prediction of one input.
 
-    name: of the input.
-    predictions: the folder, with its record.
-    checks: the verdict, as predictions.json holds it.
-    session: that wrote it.
-    trained_note: that frames of the input trained the network; "" without.
-    unrecorded: why the verdict was not added to the run; "" where it was, or need not be.
+    checks: the verdict, as in predictions.json.
+    trained_note: a note if frames of the input trained the network, else "".
+    unrecorded: why the verdict could not be added to the run, else "".
     """
 
     name: str
@@ -106,22 +89,16 @@ class WrittenPrediction:
 class Session:
     """Predicts one input with one network.
 
-    `start` measures what is needed before the first frame; the other methods call it.
-
     Args:
-        network: opened.
-        given: the input.
-        options: of the prediction.
         predictor: of the network for this input; sessions of one command share it.
         source: path of the input; None for images in memory.
-        reopen: opens all inputs of the source anew; None for an input that can be read again and again.
-        scenes: files in 3D to write beside the folder.
-        is_first: whether it is the first of a command, which describes the backend that all share.
+        reopen: opens all inputs of the source again; None if the frames can be read repeatedly.
+            is_first: whether it is the first session of a command. The first one describes the backend.
 
     Attributes:
-        receipt: of the scale; None where the network's own scale is kept.
-        mapped: the path of the map beside a video, in the unit of the depth; None without one.
-        map_problem: why a map beside the video is not used; "" where it is, or where there is none.
+        receipt: of the measured scale; None if the network's own scale is kept.
+        mapped: the path of the map next to a video, in the unit of the depth, or None.
+        map_problem: why a map next to the video is not used, else "".
         lacks_map: whether a map would give this video a path that does not depend on predicted depth.
         trained: the frames of the input that trained the network.
     """
@@ -135,13 +112,12 @@ class Session:
         *,
         source: Path | None = None,
         reopen: Callable[[], list[PredictionInput]] | None = None,
-        scenes: SceneOutputs | None = None,
         is_first: bool = True,
     ) -> None:
         self.network, self.input, self.options = network, given, options
         self.predictor = predictor
         self.source = None if source is None else expand_home(source)
-        self.scenes, self.is_first = scenes, is_first
+        self.is_first = is_first
         self.receipt: ScaleReceipt | None = None
         self.mapped: MappedPath | None = None
         self.map_problem = ""
@@ -159,13 +135,13 @@ class Session:
 
     @property
     def count(self) -> int | None:
-        """Return the number of frames; None where a video file does not give it."""
+        """Return the number of frames; None if a video file does not state it."""
         return self.input.count
 
     def start(self) -> None:
-        """Measure what the prediction needs before its first frame, and find its path in the map beside the video.
+        """Measure what the prediction needs, and find its path in the map next to the video.
 
-        Raises StadiaError where a scale has no source.
+        The other methods call it. Raises StadiaError if no source gives a scale.
         """
         self.measure()
         if not self._has_path:
@@ -173,7 +149,7 @@ class Session:
             self._find_path()
 
     def measure(self) -> None:
-        """Open the backend, measure the scale, and open the gate. Raises StadiaError where a scale has no source."""
+        """Open the backend, measure the scale and open the gate. Raises StadiaError without a scale."""
         if self._gate is not None:
             return
         self.predictor = self.network.run_backend(self.predictor, self.options, self._open_all)
@@ -183,14 +159,14 @@ class Session:
         self._gate = self._open_gate(own)
 
     def frames(self, track: TrackProgress = no_progress) -> Iterator[PredictedFrame]:
-        """Predict the input frame by frame: depth, and the pose where the path reaches it."""
+        """Predict the input frame by frame: depth, and the pose if the path reaches the frame."""
         self.start()
         for predicted in self._predict(track):
             self.gate(predicted)
             yield predicted
 
     def renew(self) -> Session:
-        """Return a session of the same input from its start: a session reads its frames once."""
+        """Return a new session of the same input. A session reads its frames once."""
         network, options = self.network, self.options
         return Session(
             network,
@@ -199,13 +175,11 @@ class Session:
             network.make_predictor(options),
             source=self.source,
             reopen=self._reopen,
-            scenes=self.scenes,
         )
 
     def _read_frames(self) -> Iterable[Frame]:
-        """Return the frames of the input. Raises StadiaError for the second time."""
         if self._is_read:
-            fix = "call `renew()` for a session of the same input"
+            fix = "call `renew()`"
             raise StadiaError(self.name, found="a session whose frames were read", expected="a new session", fix=fix)
         self._is_read = True
         return self.input.frames
@@ -230,15 +204,12 @@ class Session:
         return self.gate.judge()
 
     def judge(self, most: int | None = None, track: TrackProgress = no_progress) -> PredictionVerdict:
-        """Return the verdict on the first frames of the input; nothing is written, and only some are predicted.
-
-        most: number of frames; None takes all.
-        """
+        """Return the verdict on the first `most` frames (None: all). Nothing is written."""
         deque(self.observe(islice(track(self._read_frames(), self.input.count, "frames measured"), most)), maxlen=0)
         return self.verdict
 
     def observe(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Pass frames through, and judge predictions of some of them."""
+        """Yield the frames unchanged, and judge predictions of some of them."""
         from stadia.predict.judged_frames import observe_frames
 
         return observe_frames(self.gate, self.predictor, frames)
@@ -246,12 +217,11 @@ class Session:
     def write(
         self, folder: Path, track: TrackProgress = no_progress, *, record_verdict: bool = True
     ) -> WrittenPrediction:
-        """Predict into a folder: depth, depth in colors, side-by-side video, point cloud, path and its drawing.
+        """Predict into a folder: depth, colored depth, video, point cloud, path and its drawing.
 
         Args:
-            folder: a new or empty one, or one with the same prediction unfinished, which starts again.
-            track: shows progress.
-            record_verdict: add a verdict that is worse than known to the findings of the run that trained the network.
+            folder: new, empty, or with the same prediction unfinished. An unfinished one starts again.
+            record_verdict: add a verdict that is worse than the known one to the findings of the network's run.
 
         Raises what `evaluation.io.predictions_folder.write_predictions` raises.
         """
@@ -266,7 +236,7 @@ class Session:
 
                 cloud = open_point_cloud_file(folder / CLOUD, scale, given.count, find_far_sky)
                 listeners.append(files.enter_context(cloud))
-            listeners += [files.enter_context(scene) for scene in open_scenes(self.scenes, scale, given.count)]
+            listeners += [files.enter_context(scene) for scene in open_scenes(options, scale, given.count)]
 
             def complete() -> None:
                 files.close()
@@ -315,7 +285,7 @@ class Session:
     # -- before the first frame
 
     def open_again(self) -> PredictionInput:
-        """Open the input anew: its frames can be read once."""
+        """Open the input again, since its frames can be read once."""
         if self.input.is_photo or self._reopen is None:
             return self.input
         return next(given for given in self._reopen() if given.name == self.name)
@@ -324,7 +294,6 @@ class Session:
         return [self.input] if self._reopen is None else self._reopen()
 
     def _measure_scale(self) -> None:
-        """Measure the scale by the sources that the user named, and predict in metres from now on."""
         from stadia.predict.scale.receipt import ScaledPredictor, measure_scale
 
         mapped = None if self.source is None else find_map_geometry(self.source)
@@ -332,7 +301,6 @@ class Session:
         self.predictor = ScaledPredictor(self.predictor, self.receipt)
 
     def _open_gate(self, own: Predictor) -> PredictionGate:
-        """Return what judges the predictions. own: the predictor without a measured scale."""
         record, self.trained = self.network.read_training(self.input)
         gate = PredictionGate(
             self.predictor.depth_scale,
@@ -353,7 +321,6 @@ class Session:
         return gate
 
     def _find_path(self) -> None:
-        """Take the path of the map beside the user's own video, in the unit of the depth."""
         options, source = self.options, self.source
         if source is None or options.motion is not None or not self.network.predicts_motion:
             return

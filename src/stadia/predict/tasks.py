@@ -1,7 +1,4 @@
-"""What commands do with the recipe of a network: open an input, and score labeled data.
-
-Depth is `depth_task.DepthTask`; a wing has its own subclass of `Task`, named in the table `stadia.predict.TASKS`.
-"""
+"""What commands do with the recipe of a network: open an input, and score labeled data."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ ScoreT = TypeVar("ScoreT", bound="Score")
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledSet:
-    """Labeled data to score; a recipe adds its samples.
+    """Labeled data to score; a task adds its samples.
 
     name: of the score file.
     about: metadata for the score file.
@@ -61,16 +58,10 @@ class LabeledSet:
 
 @dataclass(frozen=True)
 class ScoreOutput:
-    """Where an evaluation writes.
-
-    predictions: folder of the predictions.
-    provenance: of the predictions.
-    reference: the score file of the same data at the training's image size; it may not exist.
-    """
+    """The folder and the provenance of the predictions of an evaluation."""
 
     predictions: Path
     provenance: Provenance
-    reference: Path | None = None
 
 
 class Score(Protocol):
@@ -81,19 +72,17 @@ class Score(Protocol):
         ...
 
     def write(self, folder: Path, name: str, about: Mapping[str, Any]) -> list[Path]:
-        """Write NAME.json, and files beside it, into a folder; return the files."""
+        """Write NAME.json, and files next to it, into a folder; return the files."""
         ...
 
 
 class Task:
-    """What is predicted and scored: depth, objects, or depth and mask. The default predicts and scores nothing.
+    """What is predicted and scored. The default predicts and scores nothing.
 
-    A subclass names its own types of labeled sets and of scores.
-
-    reuse_predictions: whether finished predictions of an earlier evaluation are scored again instead of replaced.
+    reuse_predictions: score finished predictions of an earlier evaluation again, instead of replacing them.
 
     Args:
-        network: opened; its recipe is trained, in evaluation mode.
+        network: opened; its recipe is in evaluation mode.
     """
 
     reuse_predictions: ClassVar[bool] = False
@@ -107,18 +96,15 @@ class Task:
         return self.network.recipe
 
     def open(self, source: Path, options: PredictOptions) -> Sequence[Any]:
-        """Open the images to predict, a session for each folder that is written. Default: raises CheckpointError."""
+        """Open the images to predict: a session for each output folder. Default: raises CheckpointError."""
         raise self._unsupported("predicts nothing of an image")
 
     def open_labeled(self, data: Path, options: EvaluateOptions, progress: ReportProgress | None) -> Any:
-        """Open labeled data, without the frames that trained if the options exclude them.
-
-        Default: raises CheckpointError.
-        """
+        """Open labeled data, without the frames that trained if excluded. Default: raises CheckpointError."""
         raise self._unsupported("scores nothing")
 
     def open_validation(self, data: Any, run: Run) -> Sequence[Any]:
-        """Return the validation data of a training, one labeled set for each of its data sets that has some."""
+        """Return a labeled set for each data set of a training that has validation data."""
         return []
 
     def score(self, labeled: Any, out: ScoreOutput, track: TrackProgress) -> Any:
@@ -126,13 +112,13 @@ class Task:
         raise NotImplementedError
 
     def finish_validation(self, labeled: Any, score: Any, run: Run, console: Console) -> None:
-        """Write what a training keeps beside its scores, such as baselines and point clouds. Default: nothing."""
+        """Write what a training keeps next to its scores. Default: nothing."""
 
     def check_predictions(self, data: Any, run: Run, console: Console) -> None:
-        """Judge what a finished training predicts, and add the findings to the run's. Default: nothing."""
+        """Judge what a finished training predicts, and record the findings. Default: nothing."""
 
     def refuse_unused(self, options: NetworkOptions, used: Collection[str]) -> None:
-        """Raise ConfigError for options that were given, and that this recipe does not use."""
+        """Raise ConfigError for options that are set and that this recipe does not use."""
         refuse_unused(options, used, f"recipe '{self.recipe.recipe}'")
 
     def _unsupported(self, what: str) -> CheckpointError:
@@ -141,7 +127,7 @@ class Task:
 
 
 class InputSession(Protocol):
-    """What predicts one input: `session.Session` for depth, and the sessions of the wings."""
+    """What predicts one input: `session.Session` for depth, and the sessions of other tasks."""
 
     @property
     def name(self) -> str:
@@ -149,19 +135,19 @@ class InputSession(Protocol):
 
     @property
     def count(self) -> int | None:
-        """Return the number of images; None where that is not known."""
+        """Return the number of images, or None."""
 
     def start(self) -> None:
         """Measure what is needed before the first image."""
         ...
 
     def write(self, folder: Path, track: TrackProgress) -> Any:
-        """Predict into a folder; return what `describe.describe` turns into lines for people."""
+        """Predict into a folder; return what `describe.describe` turns into lines."""
         ...
 
 
 def find_task(network: LoadedNetwork) -> Task:
-    """Return what commands do with a network: depth for one without a run; the default for a recipe without a task."""
+    """Return what commands do with a network: depth without a run, the default for a recipe without a task."""
     recipe = network.checkpoint.header.recipe if network.has_own_size and not network.is_exported else "selfsup"
     task: type[Task] = TASKS.load(recipe) if recipe in TASKS else Task
     return task(network)
@@ -170,7 +156,7 @@ def find_task(network: LoadedNetwork) -> Task:
 def predict_to_folders(
     sessions: Sequence[InputSession], out: Path, track: TrackProgress = no_progress
 ) -> Iterator[tuple[InputSession, Any]]:
-    """Start each session and yield it with None; then predict it into its folder, and yield it with its result.
+    """Start each session and yield it with None; then predict it, and yield it with its result.
 
     Several inputs get a folder each in `out`.
     """
@@ -187,7 +173,7 @@ def predict_to_folders(
 class Evaluation:
     """Scores of a network on labeled data.
 
-    summary: scores by their names, with the split, the number of images, and "notes" for a reader of the scores.
+    summary: scores by name, the split, the number of images, and "notes".
     files: that were written.
     """
 
@@ -207,15 +193,10 @@ def evaluate_network(
     """Predict labeled data and score the predictions from disk.
 
     Args:
-        network: opened.
-        data: labeled.
-        options: of the predictions and the scores.
         out: folder for the predictions; None = into the run.
-        track: shows the progress of loops.
         progress: called while images are decoded.
 
-    Raises CheckpointError if the recipe has no task, ConfigError without a folder to write into, and the errors of
-    opening the data.
+    Raises CheckpointError for a recipe without a task, ConfigError without a folder, and the errors of opening data.
     """
     network.require_weights()
     network = network.fit_source(data, options.data)
@@ -225,7 +206,7 @@ def evaluate_network(
     if run is not None:
         check_no_links(run)
     if out is None and run is None:
-        found, expected = "a checkpoint outside a run's folder", "a folder for its predictions"
+        found, expected = "a network without a run", "a folder for its predictions"
         raise ConfigError("--out", found=found, expected=expected, fix="pass --out DIR")
     labeled = task.open_labeled(data, options, progress)
     about = {"checkpoint": provenance.checkpoint, "data": str(data.resolve()), **labeled.about}
@@ -243,15 +224,14 @@ def evaluate_network(
         if not task.reuse_predictions:
             _take_back(folder, run)  # of the same images, by an earlier evaluation
     scores = (folder if run is None else run) / "scores"
-    output = ScoreOutput(folder, provenance, scores / f"{labeled.name}{options.suffix}.json")
-    score = task.score(labeled, output, track)
+    score = task.score(labeled, ScoreOutput(folder, provenance), track)
     return Evaluation({**labeled.summary, **score.summary()}, [folder, *score.write(scores, name, about)])
 
 
 def score_validation(recipe: AnyRecipe, checkpoint: Checkpoint, data: Any, run: Run, console: Console) -> None:
-    """Score the validation data of a training into its run; nothing without validation data or a task.
+    """Score the validation data of a training into its run, if it has some.
 
-    recipe: with the weights of the checkpoint, the run's best, in evaluation mode and without gradients.
+    recipe: with the weights of the checkpoint, in evaluation mode and without gradients.
     """
     recipe.finish_training(run, console)
     task = find_task(LoadedNetwork.of_recipe(recipe, checkpoint))
@@ -279,10 +259,7 @@ def score_split(
 
 
 def _take_back(folder: Path, run: Path) -> None:
-    """Move earlier predictions into the run's folder `taken-back`: they may hold files that stadia did not write.
-
-    Raises StadiaError where another process writes them.
-    """
+    """Move earlier predictions into `taken-back` of the run. Raises StadiaError if another process writes them."""
     if folder.is_dir():
         with hold_folder(folder):
             kept = run / "taken-back" / "predictions"
@@ -292,8 +269,6 @@ def _take_back(folder: Path, run: Path) -> None:
 
 
 def _console_track(console: Console) -> TrackProgress:
-    """Return a function that shows progress on a terminal."""
-
     def track(items: Iterable[T], count: int | None, what: str) -> Iterable[T]:
         return show_bar(
             items, escape(what), total=count, console=console, transient=True, disable=not console.is_terminal

@@ -1,7 +1,4 @@
-"""Sample frames while they are predicted, judge the predictions, and keep the verdict in the run that made them.
-
-The rules of the verdict are in `diagnostics.prediction_checks`. Imports no torch.
-"""
+"""Sample frames during prediction, judge them, and keep the verdict in the network's run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -42,40 +39,37 @@ from stadia.training.checkpoint import Checkpoint, read_steps
 from stadia.training.run_folder import Run
 
 MAX_SAMPLES = 16
-"""Frames that are judged. At twice as many, every second one is dropped and later ones are taken half as often."""
+"""Judged frames. At twice as many, every second one is dropped and later ones are sampled half as often."""
 
 UNRELIABLE_PARTS = {
     "M32": "the depth of the sky",
-    "M38": "lengths in metres of them",
-    **dict.fromkeys(("K30", "K31"), "lengths, angles or points of them"),
+    "M38": "their lengths in metres",
+    **dict.fromkeys(("K30", "K31"), "their lengths, angles or points"),
 }
-"""What is unreliable where one finding is the only one that is no note."""
+"""What is unreliable if one finding is the only warning."""
 
 MIN_FLOW_PX = FLOW_WIDTH / 50
-"""A sample is compared with the first frame that has moved so far, or with the last one within MAX_WAIT frames."""
+"""A sample is compared with the first frame that moved this far, or the last one within MAX_WAIT frames."""
 
 MAX_WAIT = MAX_FRAMES_APART
-"""Frames after a sample that may be compared with it: later ones show another part of the scene."""
+"""Later frames show another part of the scene."""
 
 FINDINGS = "findings.jsonl"
-"""File of a run with its findings."""
 
 OF_TRAINING = "T40"
-"""Finding of the verdict that is about the training, whatever the input. A run has it once."""
+"""Finding about the training, whatever the input. A run has it once."""
 
 WORST_FIRST = (Verdict.UNUSABLE, Verdict.DOUBTFUL, Verdict.NOT_JUDGED, Verdict.USABLE)
 
 
 class PredictionGate:
-    """Judges predictions of one input, frame by frame, with a bounded number of frames in memory.
+    """Judges predictions of one input, frame by frame, with few frames in memory.
 
     Args:
-        depth_scale: of the predictions.
-        training: what is known of the training.
         camera_is_assumed: nothing about the frames states their camera.
-        is_of_training: frames of the input, or others of its recording or session, trained the network.
+        is_of_training: the input's recording or session trained the network.
         has_trained_frames: frames of the input trained the network.
-        mapped: the map beside the input; None without one.
+        mapped: the map next to the input, or None.
     """
 
     def __init__(
@@ -103,7 +97,6 @@ class PredictionGate:
         self.flicker: list[float] = []
 
     def __call__(self, predicted: PredictedFrame) -> None:
-        """Take a predicted frame, as a listener of `write_predictions`."""
         self.take(predicted.frame, lambda: predicted.inverse_depth)
         if predicted.frame.on_path:
             if self._before is not None and predicted.frame.is_neighbor:
@@ -112,7 +105,7 @@ class PredictionGate:
             self._before = predicted
 
     def take(self, frame: Frame, predict: Callable[[], NDArray[np.float32]]) -> None:
-        """Take a frame, cropped as for the network. predict: called for a sample; returns its inverse depth (h, w)."""
+        """Take a frame, cropped for the network. `predict` is called for samples: inverse depth (h, w)."""
         if not frame.on_path:
             return
         self._judged = None
@@ -131,15 +124,13 @@ class PredictionGate:
             self._follow_skipped(frame)
 
     def _follow(self, frame: Frame) -> bool:
-        """Compare the last sample with this frame. Return whether to wait for one that has moved farther."""
         self._compare(frame, MAX_WAIT + 1 if frame.frames_since is None else self._waited + frame.frames_since)
         self._follow_skipped(frame)
         return self._waited < MAX_WAIT
 
     def _follow_skipped(self, frame: Frame) -> None:
-        """Compare the last sample with the frames after this one that are not predicted, until one has moved enough."""
         waited = self._waited
-        with suppress(StadiaError):  # nothing is predicted of it: a damaged image is no reason to fail
+        with suppress(StadiaError):  # a damaged image that is not predicted is no reason to fail
             for number, skipped in enumerate(frame.skipped() if waited < MAX_WAIT else (), 1):
                 self._compare(skipped, waited + number)
                 if self._waited >= MAX_WAIT:
@@ -147,7 +138,6 @@ class PredictionGate:
         self._waited = waited
 
     def _compare(self, frame: Frame, waited: int) -> None:
-        """Compare the last sample with a frame so many frames later, unless it is too far away."""
         assert self._gray is not None
         self._waited = MAX_WAIT
         if waited > MAX_WAIT:
@@ -159,7 +149,7 @@ class PredictionGate:
             self._waited = waited
 
     def judge(self) -> PredictionVerdict:
-        """Return the verdict on all frames so far; it is measured once."""
+        """Return the verdict on all frames so far; it is computed once."""
         if self._judged is not None:
             return self._judged
         has_ratios = not self.depth_scale.is_affine
@@ -176,19 +166,19 @@ class PredictionGate:
         return self._judged
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the verdict as predictions.json holds it, with `flicker`: the warped depth error of neighbors."""
+        """Return the verdict as in predictions.json, with the `flicker` between neighboring frames."""
         judged = self.judge().to_json()
         return {**judged, "flicker": float(np.median(self.flicker))} if self.flicker else judged
 
     def describe_trust(self) -> str:
-        """Return what users may rely on after the verdict, as predictions.json holds it."""
+        """Return what users can rely on after the verdict."""
         return describe_trust(self.depth_scale, self.to_json(), has_own_path=self.has_own_path)
 
 
 def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) -> TrainingRecord:
-    """Return the training as a checkpoint and its run's files record it.
+    """Return the training that a checkpoint and its run's files record.
 
-    of_trained: whether frames that trained are judged by it, with the verdict on others at the training's end.
+    of_trained: whether frames that trained are judged; then the verdict at the training's end counts too.
     """
     is_start = checkpoint.path.stem == "best" and checkpoint.header.step == 0  # it is better than what was trained
     if checkpoint.header.recipe == NETWORK_RECIPE or is_start:  # published weights
@@ -208,21 +198,21 @@ def read_training_record(checkpoint: Checkpoint, *, of_trained: bool = False) ->
     return replace(record, recorded_codes=codes, unusable_codes=codes if of_trained else ())
 
 
-_ANY_PART, _ANY_OF_DEPTH = "any depth, ratio or path of them", "any depth or ratio of them"
+_ANY_PART, _ANY_OF_DEPTH = "their depth, ratios or path", "their depth or ratios"
 
 
 def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *, has_own_path: bool = False) -> str:
-    """Return what users may rely on, after the verdict on the predictions.
+    """Return what users can rely on, after the verdict on the predictions.
 
-    checks: of predictions.json; None where predictions were not checked.
-    has_own_path: whether the path is that of a map, with a scale of its own.
+    checks: as in predictions.json; None if nothing was checked.
+    has_own_path: whether a map gives the path, with its own scale.
     """
     text = SCALE_DESCRIPTIONS[depth_scale]
     if checks is None:
         return text
     limits = _describe_limits(depth_scale, checks, text)
     if has_own_path:
-        limits = limits.replace(_ANY_PART, _ANY_OF_DEPTH) + "; the path is the map's, and does not depend on them"
+        limits = limits.replace(_ANY_PART, _ANY_OF_DEPTH) + "; the path comes from the map and does not depend on them"
     has_sky = (checks.get("measured") or {}).get("sky_nearer") is not None
     if has_sky and all(
         finding["code"] != "M32" for finding in checks["findings"]
@@ -232,35 +222,31 @@ def describe_trust(depth_scale: DepthScale, checks: Mapping[str, Any] | None, *,
 
 
 def _describe_limits(depth_scale: DepthScale, checks: Mapping[str, Any], text: str) -> str:
-    """Return the description of a depth scale, as far as the verdict leaves it."""
     codes = [finding["code"] for finding in checks["findings"] if finding["severity"] != Severity.NOTE]
     if checks["verdict"] == Verdict.USABLE:
         has_other_lens = any(finding["code"] == "K30" for finding in checks["findings"])
         is_metric = depth_scale is DepthScale.METRES
         return (
-            f"{text}; metres are as right as the focal length of this camera (K30)"
+            f"{text}; metres are only right if the focal length of this camera is (K30)"
             if is_metric and has_other_lens
             else text
         )
     limits = text.partition(":" if depth_scale is DepthScale.METRES else ";")[0]
     if checks["verdict"] == Verdict.NOT_JUDGED:
-        return f"{limits}; these predictions are not judged: no check had the images or the motion that it needs"
+        return f"{limits}; these predictions could not be checked"
     affected = UNRELIABLE_PARTS.get(codes[0]) if len(set(codes)) == 1 else None
     affected = affected or _ANY_PART
     return f"{limits}; these predictions are {checks['verdict']}: do not rely on {affected} ({', '.join(codes)})"
 
 
 def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise VerdictError, which names each input with unusable predictions and its findings.
-
-    checks: of predictions.json, by input.
-    """
+    """Raise VerdictError for inputs with unusable predictions. checks: of predictions.json, by input."""
     unusable = {name: judged for name, judged in checks.items() if judged["verdict"] == Verdict.UNUSABLE}
     if unusable:
         codes = dict.fromkeys(finding["code"] for judged in unusable.values() for finding in judged["findings"])
         found = f"unusable ({', '.join(codes)})"
-        fix = f"`stadia explain {next(iter(codes))}`, or leave --strict out"
-        what, expected = f"predictions of {', '.join(unusable)}", "another verdict with --strict"
+        fix = f"read `stadia explain {next(iter(codes))}`"
+        what, expected = f"predictions of {', '.join(unusable)}", "a better verdict with --strict"
         raise VerdictError(what, found=found, expected=expected, fix=fix)
 
 
@@ -268,7 +254,6 @@ def refuse_unusable(checks: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _read_findings(folder: Path) -> list[Finding]:
-    """Return the findings of a run that can be read."""
     path = folder / FINDINGS
     return read_valid_findings(path)[0] if path.exists() else []
 
@@ -276,11 +261,9 @@ def _read_findings(folder: Path) -> list[Finding]:
 def replace_verdict(
     run: Run, judged: PredictionVerdict, training: TrainingRecord, *, has_trained_frames: bool = False
 ) -> None:
-    """Write the verdict at a training's end over that of an earlier end of the same run.
+    """Write the verdict at a training's end over the verdict of an earlier end of the same run.
 
-    run.json has it as `predictions`, and as `judged` the checkpoint and residual that it is about.
-
-    has_trained_frames: whether frames that trained were judged too.
+    run.json gets it as `predictions`, and what it is about as `judged`.
     """
     if not run.writes:
         return
@@ -295,9 +278,9 @@ def replace_verdict(
 
 
 def find_unusable_codes(folder: Path) -> tuple[str, ...]:
-    """Return the codes of the verdict at a training's end where it is unusable; none for another verdict, or no run.
+    """Return the codes of an unusable verdict at a training's end; () otherwise.
 
-    None either where frames that trained were judged too: that verdict is not one on others.
+    A verdict on frames that trained does not count.
     """
     facts = find_run_facts(folder)
     if facts is None or facts.predictions != Verdict.UNUSABLE or (facts.judged and facts.judged.has_trained_frames):
@@ -309,7 +292,7 @@ def find_unusable_codes(folder: Path) -> tuple[str, ...]:
 
 
 def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | None:
-    """Return the worst verdict on record of a run and the codes of findings that make it so; None without a record."""
+    """Return the worst recorded verdict of a run with the codes of its findings, or None."""
     facts, findings = find_run_facts(folder), _read_findings(folder)
     verdict = read_verdict(facts, findings) if facts else None
     if verdict is None:
@@ -319,12 +302,9 @@ def find_recorded_verdict(folder: Path) -> tuple[Verdict, tuple[str, ...]] | Non
 
 
 def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> str:
-    """Add the verdict on an input to the findings of the checkpoint's run where it is worse than that on record.
+    """Add the verdict on the input `name` to a run's findings if it is worse than the recorded one.
 
-    folder: of the run; nothing is written where it is none.  name: of the input.
-
-    Another camera (K30) is about the input alone, and is not recorded. Returns why the run cannot be written; "" where
-    it is.
+    A finding about another camera (K30) is not recorded. Returns why the run cannot be written, else "".
     """
     recorded = [finding for finding in judged.findings if finding.code in VERDICT_CODES]
     found = [finding if finding.code == OF_TRAINING else replace(finding, where=(name,)) for finding in recorded]
@@ -341,15 +321,12 @@ def record_worse_verdict(folder: Path, judged: PredictionVerdict, name: str) -> 
                     if not (is_known and finding.code == OF_TRAINING):
                         append_finding(folder / FINDINGS, finding)
     except (StadiaError, OSError) as error:
-        return f"the verdict was not added to the findings of {folder}: {error}"
+        return f"could not add the verdict to {folder}: {error}"
     return ""
 
 
 def read_verdict(facts: RunFacts, findings: Sequence[Finding]) -> Verdict | None:
-    """Return the worst verdict on record, of a training's end or of a later prediction; None without any.
-
-    facts, findings: of run.json and of findings.jsonl.
-    """
+    """Return the worst verdict on record, of a training's end or a later prediction, or None."""
     recorded = [finding for finding in findings if finding.code in VERDICT_CODES]
     verdicts = [find_verdict(recorded)] if recorded else []
     verdicts += [verdict for verdict in Verdict if verdict == facts.predictions]

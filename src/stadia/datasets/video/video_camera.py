@@ -15,7 +15,7 @@ from stadia.core.errors import DataError
 from stadia.datasets.config import CameraConfig
 from stadia.datasets.image_files import IMAGE_SUFFIXES, list_images, read_rgb
 from stadia.datasets.lens_distortion import DISTORTION_MODELS, DistortedCamera, Undistortion, make_undistortion
-from stadia.datasets.recordings import Intrinsics, check_K
+from stadia.datasets.recordings import Intrinsics, check_center, check_K
 from stadia.datasets.text_files import FileEntry, read_rows
 from stadia.datasets.video.video_decoding import stream_video
 from stadia.datasets.video.video_map import find_map, find_mapped_camera, read_mapped_camera
@@ -64,10 +64,11 @@ def read_user_camera(
     """
     lens = find_lens(config, source)
     if lens is None:
-        return UserCamera(_read_pinhole(config, source, height, width, frames))
+        return UserCamera(check_center(source, _read_pinhole(config, source, height, width, frames)))
     if (lens.height, lens.width) != (height, width):
         fit_to_size(Intrinsics(lens.K, lens.height, lens.width), source, height, width)
         lens = lens.resized(height, width)
+    check_center(source, Intrinsics(lens.K, height, width))
     if not config.undistort:
         _warn_distorted(source, lens.corner_shift_px)
         return UserCamera(Intrinsics(lens.K, height, width))

@@ -174,7 +174,6 @@ class BopImages(ObjectImages):
         return [*scene, *infos, *models, *self._mask_files(index)]
 
     def _mask_files(self, index: int) -> list[Path]:
-        """Return one mask file for each instance, in order; none where the scene has no mask_visib/."""
         one = self._all[index]
         folder = one.scene_folder / "mask_visib"
         count = len(one.poses) if folder.is_dir() else 0
@@ -251,7 +250,7 @@ class BopResult:
     """One estimated object.
 
     T_camera_model: (4, 4) metres, of the mesh in BOP's frame.  score: higher is more certain.
-    time_s: for the whole image, the same in each of its rows; -1 where it was not measured.
+    time_s: for the whole image, the same in each of its rows; -1 if it was not measured.
     """
 
     scene_id: int
@@ -297,7 +296,6 @@ def to_boxes(results: Iterable[BopResult], images: BopImages, what: object = "re
 
 
 def _check_known(what: object, of: str, numbers: set[int], known: Sequence[int], meaning: str) -> None:
-    """Raise DataError where results name numbers that the dataset does not have."""
     if unknown := sorted(numbers.difference(known)):
         fix = "pass the split of these results, or leave these rows out"
         fix = "write the data set's numbers" if of == "object" else fix
@@ -358,14 +356,14 @@ def _parse_result(what: str, line: str) -> BopResult:
         raise DataError(what, found=f"{error}", expected=expected, fix="write the file again") from error
     if not math.isfinite(time_s):
         found = f"time {time_s}"
-        raise DataError(what, found=found, expected="seconds, or -1 where it was not measured")
+        raise DataError(what, found=found, expected="seconds, or -1 if it was not measured")
     _check_score(what, score)
     T_camera_model = check_pose(what, check_rotation(what, R.reshape(3, 3)), t_mm / 1000)
     return BopResult(scene_id, im_id, obj_id, score, T_camera_model, time_s)
 
 
 def _count_header_lines(path: Path, lines: Sequence[str]) -> int:
-    """Return 1 where the first line is BOP's header, 0 without one. Raise DataError for a header of other columns."""
+    """Return 1 if the first line is BOP's header, 0 without one. Raise DataError for a header of other columns."""
     first = [word.strip() for word in lines[0].split(",")] if lines else []
     if first == RESULTS_HEADER.split(","):
         return 1

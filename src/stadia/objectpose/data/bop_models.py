@@ -29,7 +29,7 @@ _MAX_BYTES = 128 << 20
 _INDEX_NAMES = ("vertex_indices", "vertex_index")
 
 PlyProperty = tuple[str, str, str]
-"""A property of a PLY element: its name, its type, and the type of its length, which is empty where it is no list."""
+"""A property of a PLY element: its name, its type, and the type of its length, which is empty if it is no list."""
 
 
 def read_ply(path: Path) -> tuple[Points, NDArray[np.int32]]:
@@ -65,7 +65,6 @@ def _parse_ply(data: bytes) -> tuple[Points, NDArray[np.int32]]:
 
 
 def _parse_ply_header(data: bytes) -> tuple[str, dict[str, tuple[int, list[PlyProperty]]], int]:
-    """Return format, number and properties of each element, and the start of the body."""
     head = re.match(rb"ply\r?\n(.*?)end_header\r?\n", data, re.DOTALL)
     if head is None:
         raise ValueError("no PLY header")
@@ -87,7 +86,6 @@ def _parse_ply_header(data: bytes) -> tuple[str, dict[str, tuple[int, list[PlyPr
 
 
 def _read_ply_records(data: bytes, start: int, count: int, properties: list[PlyProperty], order: str) -> NDArray:
-    """Return the records of a binary element. Each list must have one length, as in triangles."""
     record: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
     for name, kind, length_kind in properties:
         if length_kind:
@@ -100,7 +98,6 @@ def _read_ply_records(data: bytes, start: int, count: int, properties: list[PlyP
 
 
 def _read_ply_rows(rows: list[str], properties: list[PlyProperty]) -> dict[str, NDArray]:
-    """Return the columns of a text element, as `_read_ply_records`."""
     table = np.array([row.split() for row in rows], np.float64)
     columns, at = dict[str, NDArray](), 0
     for name, _, length_kind in properties:
@@ -178,7 +175,6 @@ def _turn_to_y(what: object, entry: _ModelEntry) -> Points:
 
 
 def _check_axis(what: str, entry: _ModelEntry, center_mm: Points) -> None:
-    """Raise DataError where an axis of revolution misses the box center (3,), which labels rotate about."""
     for symmetry in entry.symmetries_continuous:
         off_mm = float(np.linalg.norm(np.cross(center_mm - symmetry.offset, symmetry.direction)))
         if off_mm > _AXIS_OFF * entry.diameter:
@@ -211,7 +207,7 @@ def read_bop_json(path: Path, kind: Any) -> Any:
 
 
 def read_bop_model(folder: Path, obj_id: int) -> BopModel:
-    """Read an object of models_eval. Raises DataError, also where the mesh size contradicts models_info.json."""
+    """Read an object of models_eval. Raises DataError, also if the mesh size contradicts models_info.json."""
     if not (folder / "models_info.json").is_file():
         found = "no models_info.json" if folder.is_dir() else "no such folder"
         expected = "the meshes of a BOP data set: models_info.json and obj_000001.ply in models_eval/ or models/"

@@ -50,7 +50,7 @@ class NocsModel:
 
     extent: (3,) of its box.
     axis_x, radius: x of the axis of a mug's body, and the body's radius.
-    handle_side: 1 or -1, the side of the axis where a mug has its handle along x; 0 without one.
+    handle_side: 1 or -1, the side of the axis if a mug has its handle along x; 0 without one.
     """
 
     extent: Points
@@ -88,7 +88,7 @@ def find_models_folder(images: Path) -> Path | None:
 
 
 def read_nocs_model(folder: Path, names: Sequence[str]) -> NocsModel | None:
-    """Return the model that a line of _meta.txt names; None where its file is not there.
+    """Return the model that a line of _meta.txt names; None if its file is not there.
 
     names: NAME of REAL, PART/NAME.obj; or SYNSET and NAME of CAMERA, PART/SYNSET/NAME/model.obj.
     """
@@ -153,7 +153,7 @@ def recover_pose(
     """Estimate an object's pose from normalized coordinates (H, W, 3), depth (H, W) and mask (H, W).
 
     Returns T_camera_object (4, 4), metres, and the diagonal of the object's box in metres, the unit of its coordinates.
-    Raises GeometryError where too few pixels have depth or agree, or where the object would be behind the camera.
+    Raises GeometryError where too few pixels have depth or agree, or if the object would be behind the camera.
     """
     rows, columns = np.nonzero(mask & (depth_m > 0))
     if len(rows) < _MIN_PX:
@@ -220,7 +220,7 @@ class NocsImages(ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str = ".") -> NocsImages:
-        """Open DATASET/SPLIT. Raises DataError where it has no image, or an image lacks one of its five files."""
+        """Open DATASET/SPLIT. Raises DataError if it has no image, or an image lacks one of its five files."""
         folder = expand_home(dataset) / split
         images = sorted(folder.rglob("*_color.png"), key=lambda path: (path.parent.parts, natural_sort_key(path)))
         if not images:
@@ -270,7 +270,6 @@ class NocsImages(ObjectImages):
         return self._recover(index)[1]
 
     def _model(self, names: tuple[str, ...]) -> NocsModel | None:
-        """Return a model by its names in _meta.txt, read once; None without the folder or the file."""
         if self._models is None or not names:
             return None
         if names not in self._known:
@@ -281,7 +280,6 @@ class NocsImages(ObjectImages):
         return read_rgb(self._path(index, "_mask.png"))[..., 0].astype(np.int32)
 
     def _recover(self, index: int) -> tuple[dict[int, ObjectLabel], list[UnlabeledObject]]:
-        """Return labels by number and objects without one, cached: recovery is slower than reading the image."""
         if index in self._cache:
             return self._cache[index]
         kinds, rendered = read_meta(self._path(index, "_meta.txt"))

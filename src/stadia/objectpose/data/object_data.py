@@ -100,7 +100,6 @@ class ObjectData:
 
 
 def _show_progress(split: str) -> Callable[[Sequence[int]], Iterable[int]]:
-    """Return a function that shows progress on stderr while indices are checked."""
     console, what = Terminal(stderr=True), f"checking images and labels of '{split}'"
 
     def shown(indices: Sequence[int]) -> Iterable[int]:
@@ -131,7 +130,6 @@ def fingerprint_images(images: ObjectImages) -> str:
 
 
 def _hash_label_file(path: Path) -> bytes:
-    """Return a hash that distinguishes label files of equal size."""
     with open_input(path, expected="labels of objects", max_bytes=MAX_ARRAY_BYTES) as stream:
         if path.suffix == ".png":
             stream.seek(max(0, path.stat().st_size - _PNG_END))
@@ -316,7 +314,6 @@ def _open_split(data: ObjectDataConfig, scored: Path, options: EvaluateOptions) 
 
 
 def _scenes(images: ObjectImages) -> dict[str, dict[int, Path]]:
-    """Return the files of each scene, by index."""
     scenes: dict[str, dict[int, Path]] = {}
     for index in range(len(images)):
         scenes.setdefault(images.scene(index), {})[index] = images.file(index)

@@ -94,7 +94,7 @@ class ObjectFolder(ObjectImages):
 
     @classmethod
     def open(cls, dataset: Path, split: str) -> ObjectFolder:
-        """Open a split; empty where the dataset has no such split. Raises DataError that names the wrong file."""
+        """Open a split; empty if the dataset has no such split. Raises DataError that names the wrong file."""
         dataset = expand_home(dataset)
         description = read_object_dataset(dataset)
         entries = []
@@ -139,7 +139,7 @@ class ObjectFolder(ObjectImages):
         return Camera(torch.from_numpy(K), entry.height, entry.width)
 
     def depth_m(self, index: int) -> NDArray[np.float32] | None:
-        """Return (H, W) z in metres, 0 = none; None where the dataset has no depth."""
+        """Return (H, W) z in metres, 0 = none; None if the dataset has no depth."""
         path, entry = self._path(index, "depth", ".npy"), self._entries[index][2]
         if not path.exists():
             return None

@@ -193,7 +193,7 @@ class CachedLabels(ObjectSubset):
 def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Merge masks (N, H, W) of visible pixels to one map (H, W): 0 = none, n = the n-th object (from 1).
 
-    Raises DataError where two masks overlap: a pixel shows one object.
+    Raises DataError if two masks overlap: a pixel shows one object.
     """
     covered = masks.sum(0)
     if (covered > 1).any():
@@ -206,7 +206,6 @@ def merge_masks(what: object, masks: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def _measure_skew(matrix: Points) -> float:
-    """Return the largest difference of R R^T from the identity."""
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.abs(matrix @ matrix.T - np.eye(3)).max())
 
@@ -273,7 +272,7 @@ def check_size(what: object, size_m: ArrayLike) -> Points:
 
 
 def check_visible_size(what: object, T_camera_object: Points, size_m: Points, K: Points, visible_px: int = 0) -> None:
-    """Raise DataError where the camera would be inside the box, or where more pixels show the object than it can cover.
+    """Raise DataError if the camera would be inside the box, or where more pixels show the object than it can cover.
 
     This finds a size and a translation in different units, which are each plausible alone.
     """
@@ -311,7 +310,7 @@ def count_pixels(instance: NDArray[np.int32], objects: int) -> NDArray[np.int64]
 
 
 def check_labels(what: object, labels: ObjectLabels) -> ObjectLabels:
-    """Return the labels, or raise DataError where the map holds numbers without an object."""
+    """Return the labels, or raise DataError if the map holds numbers without an object."""
     highest, objects = int(labels.instance.max(initial=0)), len(labels.objects)
     if highest > objects:
         found = f"instance {highest}"

@@ -121,7 +121,7 @@ class ObjectSamples(Dataset[PackedObjects]):
     size keeps its place: it cannot be learned, and counts as missed. So every size is scored on the same objects.
 
     sets: of images, all with the same classes.  height, width: the network's size; the camera changes with the image.
-    Raises DataError where there is no image, or where the sets have different classes.
+    Raises DataError if there is no image, or if the sets have different classes.
     """
 
     def __init__(
@@ -171,7 +171,6 @@ class ObjectSamples(Dataset[PackedObjects]):
         )
 
     def __getitem__(self, index: int) -> PackedObjects:
-        """Return the sample of the first epoch."""
         return self.packed((0, index))
 
     def stack(self, samples: Sequence[PackedObjects]) -> PackedObjects:

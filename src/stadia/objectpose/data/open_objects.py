@@ -73,7 +73,7 @@ def list_object_splits(path: Path, layout: str) -> list[str]:
 
 
 def describe_layout(path: Path) -> str | None:
-    """Return what a path holds, for messages; None where these are no images of objects."""
+    """Return what a path holds, for messages; None if these are no images of objects."""
     layout = detect_object_layout(path)
     return None if layout is None else f"images of objects ({LAYOUTS[layout]})"
 
@@ -82,7 +82,7 @@ BOX_FORMATS = frozenset({"kitti"})  # formats without masks: their boxes are dra
 
 
 def detect_object_format(path: Path) -> str:
-    """Return the format of a folder. Raises DataError where it is none of OBJECT_FORMATS."""
+    """Return the format of a folder. Raises DataError if it is none of OBJECT_FORMATS."""
     path = expand_home(path)
     if (path / "dataset.json").is_file():
         return "objects"
@@ -141,7 +141,7 @@ def unwrap_bop(images: ObjectImages) -> BopImages | None:
 def split_train_val(images: ObjectImages, share: float) -> tuple[ObjectImages, ObjectImages]:
     """Split off the last `share` of the images, at least one, to validate: neighbors in a video are similar.
 
-    Raises DataError where nothing would be left to train.
+    Raises DataError if nothing would be left to train.
     """
     from stadia.objectpose.data.object_labels import ObjectSubset
 

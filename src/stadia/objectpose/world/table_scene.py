@@ -104,7 +104,6 @@ def place_shapes(seed: int, shapes: Sequence[ObjectShape], half: Points) -> list
 
 
 def _is_clear_view(T_world_camera: Points, one: PlacedObject) -> bool:
-    """Return whether an object lies well in front of the camera and not too near."""
     eye, radius = T_world_camera[:3, 3], float(np.linalg.norm(one.shape.size_m) / 2)
     away = one.T_world_object[:3, 3] - eye
     return bool(T_world_camera[:3, 2] @ away > radius + 0.1 and np.linalg.norm(away) > radius + _MIN_DISTANCE_M)
@@ -124,7 +123,6 @@ def draw_view(random: np.random.Generator, objects: Sequence[PlacedObject], conf
 
 
 def _make_surroundings(random: np.random.Generator, half: Points) -> tuple[Mesh, Mesh]:
-    """Make the parts that cast no shadow (table top, floor, walls), and the rest of the table."""
     floor, wall = random.uniform(0.65, 0.8), random.uniform(1.9, 3.0)
     top = -2.2
     a, b = -half, half
@@ -181,7 +179,7 @@ class VisibleObject:
     """An object with at least one visible pixel.
 
     visible_px, full_px: pixels that show it, and that would if it stood alone (those beyond the image's edge too).
-    symmetry: that of its shape; of a cup, "none" where its handle is visible.
+    symmetry: that of its shape; of a cup, "none" if its handle is visible.
     """
 
     placed: PlacedObject
@@ -208,7 +206,6 @@ class TableView:
 
 
 def _shade_contacts(objects: Sequence[PlacedObject]) -> tuple[NDArray[np.float32], Points]:
-    """Return the contact map of the table, and its place, see `SceneLight`."""
     contact = np.zeros((_CONTACT_SIDE, _CONTACT_SIDE), np.float32)
     place = np.array([-_CONTACT_WINDOW_M / 2, -_CONTACT_WINDOW_M / 2, _CONTACT_SIDE / _CONTACT_WINDOW_M])
     for placed in objects:

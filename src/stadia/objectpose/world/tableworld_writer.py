@@ -40,7 +40,6 @@ _NEAR_M, _FAR_M = 0.3, 3.0  # of depth in previews
 
 
 def _describe_view(view: TableView) -> dict[str, Any]:
-    """Return the entry of an image in scene.json."""
     return {
         "K": view.K.tolist(),
         "height": view.image.shape[0],
@@ -70,7 +69,6 @@ def _write_view(folder: Path, number: int, view: TableView) -> None:
 
 
 def _write_table(config: TableWorldConfig, job: SceneJob) -> int:
-    """Render one table to its folder. Returns its number of images."""
     renderer = TableRenderer(make_table(job.seed, config), config)
     with atomic_folder(job.folder) as folder:
         for kind in ("image", "instance", "depth"):
@@ -99,7 +97,7 @@ def write_tableworld(
         workers: threads that render, a table each; all cores by default.
         advance: called with a number of images when they are finished.
 
-    Raises DataError where a folder holds a table made with other settings, StadiaError where it cannot be written.
+    Raises DataError if a folder holds a table made with other settings, StadiaError if it cannot be written.
     """
     write, images = partial(_write_table, config), config.views
     return TABLEWORLD.write_scenes(
@@ -111,7 +109,6 @@ def write_tableworld(
 
 
 def _draw_tables(scenes: list[Path], rows: int = 8) -> Image:
-    """Draw the first images of up to 2 x `rows` tables spread evenly."""
     count = min(2 * rows, len(scenes))
     return stack_tiles([_draw_table_row(scenes[i]) for i in spread_indices(len(scenes), count)], 2)
 

@@ -51,9 +51,9 @@ class OverlayInputs(Inputs):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayTargets(Targets):
-    """Depth and mask of a composed image. `depth_m` (0 = none) is in metres only where the data set's label is metric.
+    """Depth and mask of a composed image. `depth_m` (0 = none) is in metres only if the data set's label is metric.
 
-    mask: (B, 1, H, W) bool, true where the pasted object covers at least half of the pixel and nothing nearer occludes
+    mask: (B, 1, H, W) bool, true if the pasted object covers at least half of the pixel and nothing nearer occludes
         it.
     """
 
@@ -82,7 +82,7 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
 
     split: part of the samples' names.
     count: of an epoch; of images on disk all of them, by default.
-    fresh: of images that are composed, each epoch goes on where the last one ended.
+    fresh: of images that are composed, each epoch goes on if the last one ended.
     seed: of the augmentation; composed images have their own.
     """
 
@@ -134,7 +134,6 @@ class CompositeSamples(Dataset[Batch[OverlayInputs, OverlayTargets]]):
         )
 
     def __getitem__(self, index: int) -> Batch[OverlayInputs, OverlayTargets]:
-        """Return the sample of the first epoch as a batch of one."""
         return self.unpack(self.stack([self.packed((0, index))]))
 
     stack = staticmethod(stack_packed)
@@ -282,7 +281,6 @@ def render_cached_cutouts(cache: CacheConfig, progress: ReportProgress | None = 
 
 
 def _count_progress(progress: ReportProgress | None, what: str, total: int) -> Callable[[int], None]:
-    """Return a callback that adds up finished items and reports the total."""
     done = 0
 
     def advance(more: int) -> None:

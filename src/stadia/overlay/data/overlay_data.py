@@ -57,7 +57,7 @@ class OverlayData:
 
 
 def fit_label_range(config: OverlayConfig, console: Console) -> OverlayConfig:
-    """Return the configuration with the range of the published labels, where its own is not set; one line reports it.
+    """Return the configuration with the range of the published labels, if its own is not set; one line reports it.
 
     The default range is in metres. Of gray values over 255 it would leave out the nearer quarter.
     """
@@ -143,7 +143,6 @@ def _survey_set(overlays: CompositeSplits) -> tuple[list[Finding], list[str]]:
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
-    """Raise StadiaError for the first finding with severity stop."""
     for one in findings:
         if one.severity is Severity.STOP:
             raise StadiaError(one.code, found=one.measured, expected=one.expected, fix=one.fix)

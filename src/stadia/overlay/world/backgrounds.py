@@ -100,13 +100,11 @@ def read_depth_array(path: Path, key: str) -> NDArray[np.float32]:
     depth = arrays[key].astype(np.float32, copy=False)
     if depth.ndim != 2 or not np.isfinite(depth).all() or (depth < 0).any():
         found = f"shape {depth.shape}, or values below 0 or not finite"
-        raise DataError(path, found=found, expected="(H, W), 0 where there is none", fix="write it again")
+        raise DataError(path, found=found, expected="(H, W), 0 if there is none", fix="write it again")
     return depth
 
 
 class _PredictionsFile(FileEntry):
-    """The part of predictions.json that a teacher needs."""
-
     depth_scale: DepthScale
     recipe: str
     checkpoint: str
@@ -184,7 +182,7 @@ class Background:
     def scenery(self, height: int, width: int) -> BackgroundImage:
         """Return the largest centered window of this aspect ratio, resized, with its camera and depth.
 
-        Raises DataError where there is no depth.
+        Raises DataError if there is no depth.
         """
         image, depth = self.recording.image(self.index, self.side), self.recording.depth_m(self.index, self.side)
         if depth is None or not (depth > 0).any():
@@ -249,7 +247,7 @@ def _matches_name(recording: Recording, names: Sequence[str]) -> bool:
 
 
 def _check_depth(recordings: Sequence[Recording]) -> None:
-    """Raise DataError where a recording has no depth in any of a few frames, before anything is composed."""
+    """Raise DataError if a recording has no depth in any of a few frames, before anything is composed."""
     without = []
     for recording in recordings:
         frames = np.unique(np.linspace(0, len(recording) - 1, _CHECKED_FRAMES).astype(int)).tolist()

@@ -129,7 +129,7 @@ def find_foot_pixel(cutout: Cutout) -> tuple[int, int]:
 def estimate_ground_depth(depth: NDArray[np.float32], row: int, column: int) -> float:
     """Return the depth of the ground at a pixel: the median of valid depth in a patch that grows until one is valid.
 
-    Raises DataError where no pixel is valid.
+    Raises DataError if no pixel is valid.
     """
     height, width = depth.shape
     radius = max(1, min(height, width) // 64)
@@ -152,7 +152,7 @@ def paste_cutout(
         cutout: (h, w, 4) with premultiplied alpha.
         top, left: of its first pixel; it may exceed the image, but not with its foot.
 
-    image = (1 - alpha) background + alpha foreground, except where the background is nearer (`OCCLUDER_DEPTH_RATIO`).
+    image = (1 - alpha) background + alpha foreground, except if the background is nearer (`OCCLUDER_DEPTH_RATIO`).
     Pixels without depth are behind. Raises GeometryError for a cut-out larger than the background, or a foot outside.
     """
     H, W = depth.shape

@@ -63,7 +63,7 @@ def write_composites(
 ) -> Path:
     """Write the first `counts` images of each split; existing images are kept. Returns the path of dataset.json.
 
-    Raises DataError where a folder holds images made with other settings, StadiaError where it cannot be written.
+    Raises DataError if a folder holds images made with other settings, StadiaError if it cannot be written.
     """
     out = Path(out)
     check_foreign_folder(out, LISTING)
@@ -82,7 +82,6 @@ def write_composites(
 
 
 def _make_listing(composers: Mapping[str, CompositeComposer], counts: Mapping[str, int]) -> dict[str, Any]:
-    """Return the content of dataset.json."""
     splits: dict[str, Any] = {}
     origins: dict[str, Any] = {}
     for split, composer in composers.items():
@@ -117,7 +116,6 @@ def _check_listing(path: Path, listing: Mapping[str, Any]) -> None:
 
 
 def _make_origin(composer: CompositeComposer, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what defines the images: equal origins mean equal images."""
     return {
         "version": COMPOSITES_VERSION,
         "split": composer.split,
@@ -141,7 +139,7 @@ def _find_unwritten(out: Path, split: str, origin: Mapping[str, Any], count: int
 
 
 def _is_written_shard(folder: Path, origin: Mapping[str, Any], numbers: range) -> bool:
-    """Return whether these images exist. Raises DataError where the folder holds others, or another count."""
+    """Return whether these images exist. Raises DataError if the folder holds others, or another count."""
     record, wanted = folder / "samples.json", _make_shard_origin(origin, numbers)
     found: Any = read_json(record) if folder.exists() else None
     existing = found.get("overlay") if isinstance(found, dict) else None
@@ -188,8 +186,6 @@ class _SplitEntry(FileEntry):
 
 
 class _SetFile(FileEntry):
-    """dataset.json."""
-
     version: Literal[2]
     label: DepthLabel
     splits: dict[str, _SplitEntry]
@@ -207,8 +203,6 @@ class _SampleEntry(FileEntry):
 
 
 class _ShardFile(FileEntry):
-    """samples.json."""
-
     label: DepthLabel
     samples: list[_SampleEntry]
 
@@ -220,7 +214,7 @@ def is_composite_set(path: Path) -> bool:
 
 
 def describe_layout(path: Path) -> str | None:
-    """Return what a path holds, for messages; None where these are no composites."""
+    """Return what a path holds, for messages; None if these are no composites."""
     return "composite images" if is_composite_set(path) or is_published(path) else None
 
 
@@ -247,7 +241,6 @@ class CompositeFiles:
         self._shards: dict[int, _ShardFile] = {}
 
     def _read_entry(self, number: int) -> tuple[Path, str, _SampleEntry]:
-        """Return folder, file name and record of the n-th image."""
         if not 0 <= number < self.count:
             raise IndexError(number)
         shard, place = divmod(number, SHARD_SIZE)
@@ -310,7 +303,6 @@ def write_composites_preview(
 
 
 def _draw_split(split: str, samples: list[CompositeSample], columns: int, depth_scale: DepthScale) -> list[Image]:
-    """Draw the samples of a split in rows under a caption, with one depth scale for all."""
     valid = np.concatenate([sample.depth[sample.depth > 0] for sample in samples])
     near, far = np.percentile(valid, (2, 98)) if valid.size else (1.0, 2.0)
     tiles = [_draw_sample(sample, float(near), float(max(far, 1.01 * near))) for sample in samples]

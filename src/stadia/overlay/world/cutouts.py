@@ -128,7 +128,6 @@ def write_cutouts(
 
 
 def _draw_cutouts(objects: list[Path], columns: int = 8, rows: int = 4) -> Image:
-    """Draw some of the objects before a checkerboard."""
     tiles = []
     for i in spread_indices(len(objects), columns * rows):
         rgba = read_rgba(objects[i] / "00.png")

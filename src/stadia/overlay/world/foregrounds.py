@@ -49,7 +49,7 @@ def _crop_to_visible(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def resize_cutout(cutout: Cutout, height: int, width: int) -> Cutout:
-    """Resize a cut-out, or a mask: by area where it shrinks, bilinearly where it grows."""
+    """Resize a cut-out, or a mask: by area if it shrinks, bilinearly if it grows."""
     smaller = (min(width, cutout.shape[1]), min(height, cutout.shape[0]))
     shrunk = cv2.resize(cutout, smaller, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
@@ -79,7 +79,7 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
 
     Of a set of `stadia data foregrounds` an object that its list does not name is left out: it is of an earlier seed.
 
-    Raises DataError where there is no image, or a single object that cannot be in both splits.
+    Raises DataError if there is no image, or a single object that cannot be in both splits.
     """
     named = [split for split in SPLITS if (path / split).is_dir()]
     if named:
@@ -101,7 +101,6 @@ def open_foregrounds(path: Path, val_share: float) -> dict[str, list[Foreground]
 
 
 def _read_listed_names(path: Path) -> dict[str, set[str]]:
-    """Return the names of the rendered objects by split; empty without the list of `stadia data foregrounds`."""
     values = read_json(path) if path.is_file() else {}
     splits = values.get("splits") if isinstance(values, dict) and "cutouts" in values else {}
     if not isinstance(splits, dict) or not all(isinstance(names, list) for names in splits.values()):

@@ -58,7 +58,7 @@ def is_published(root: Path) -> bool:
 
 
 def scan_published_layout(root: Path) -> LayoutScan:
-    """Check that every file exists, from folder listings. Raises DataError where no background has a folder."""
+    """Check that every file exists, from folder listings. Raises DataError if no background has a folder."""
     numbers = sorted(int(p.name[2:]) for p in root.glob("bg[0-9]*") if p.is_dir() and p.name[2:].isdecimal())
     numbers = [n for n in numbers if 1 <= n <= BACKGROUND_COUNT]
     if not numbers:
@@ -87,7 +87,6 @@ def scan_published_layout(root: Path) -> LayoutScan:
 
 
 def _find_complete(folder: Path, masks: dict[str, int]) -> tuple[list[int], Iterator[str]]:
-    """Return the numbers K for which overlay, depth and mask exist, and the paths that are missing."""
     found: dict[str, set[int]] = {}
     names = {}
     for kind, choices in FILE_KINDS.items():
@@ -126,7 +125,7 @@ def split_published_layout(
     val_rule: "disjoint": they share no background and no foreground, and mixed pairs are left out. "published":
         backgrounds 1 to 75 and 76 to 100, with every foreground and every place in both.
 
-    Raises DataError where one of the two has no image.
+    Raises DataError if one of the two has no image.
     """
     if val_rule == "published":
         first = np.ravel_multi_index((PUBLISHED_TRAIN_BACKGROUNDS, 0, 0), LAYOUT_SHAPE)
@@ -143,7 +142,6 @@ def split_published_layout(
 
 
 def _draw_held_out(numbers: NDArray[np.int64], share: float, what: str) -> NDArray[np.int64]:
-    """Draw the numbers that validate, with a fixed seed."""
     if len(numbers) < 2:
         found, expected = f"{len(numbers)} complete", "at least 2, to hold one out"
         raise DataError(what, found=found, expected=expected, fix="fetch the rest")
@@ -174,7 +172,6 @@ class PublishedComposites:
         return CompositePair(f"bg{background}", f"bg{background}", folder.name, folder.name, file - 1)
 
     def _location(self, number: int) -> tuple[int, Path, int]:
-        """Return background, folder and file number of the n-th image."""
         background, foreground, file = (int(i) + 1 for i in np.unravel_index(self.indices[number], LAYOUT_SHAPE))
         return background, self.root / f"bg{background}" / f"fg_{foreground}", file
 

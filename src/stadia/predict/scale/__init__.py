@@ -1,1 +1,1 @@
-"""Metres for any network: parse what `--scale-from` names, measure it, and the receipt of the scale."""
+"""Metres for any network: parse `--scale-from`, measure the scale, and keep a receipt."""

@@ -1,4 +1,4 @@
-"""Parse what `--scale-from` names: a source of metres, and the value behind it. Imports no torch."""
+"""Parse `--scale-from`: a source of metres and its value. Imports no torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MeasuredPoint:
     """A measured distance along the optical axis of one pixel.
 
     x, y: pixel of the whole image.
-    frame: the name of its frame; None for the first one.
+    frame: name of its frame; None for the first one.
     """
 
     x: float
@@ -45,7 +45,7 @@ class KnownObject:
 
     name: of their class.
     spread: relative standard deviation of their height.
-    boxes: by the names of the frames; None for those of the data's masks.
+    boxes: by frame name; None to use the data's masks.
     """
 
     name: str
@@ -56,10 +56,7 @@ class KnownObject:
 
 @dataclass(frozen=True)
 class ReferenceMaps:
-    """A folder of depth maps in metres.
-
-    files: by the names of the frames.
-    """
+    """A folder of depth maps in metres; files by frame name."""
 
     folder: str
     files: Mapping[str, Path | StackedMap]
@@ -68,7 +65,7 @@ class ReferenceMaps:
 def parse_scale(text: str) -> tuple[str, Any]:
     """Return the name of a source and its parsed value: None, metres, or one of the classes above.
 
-    Files that it names are found and read. Raises ConfigError for an unknown or incomplete source, and DataError.
+    Reads the files that it names. Raises ConfigError for an unknown or incomplete source, and DataError.
 
     Examples:
         >>> parse_scale("height=1.5")
@@ -86,9 +83,9 @@ def parse_scale(text: str) -> tuple[str, Any]:
 
 
 def find_given_height(sources: Sequence[str]) -> float | None:
-    """Return the camera's height in metres of the sources `height` and `map`; None without one.
+    """Return the camera's height in metres from the sources `height` and `map`, or None.
 
-    Raises ConfigError where they name two heights.
+    Raises ConfigError for two different heights.
 
     Examples:
         >>> find_given_height(["lidar", "height=1.5"])
@@ -108,7 +105,6 @@ def _refuse_value(text: str, value: str) -> None:
 
 
 def _parse_metres(text: str, value: str, example: str = "") -> float:
-    """Return metres. example: for the error; by default that of a height."""
     try:
         metres = float(value)
     except ValueError:
@@ -161,7 +157,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
 
     Raises DataError that names the row.
     """
-    expected, fix = "rows name,left,top,right,bottom in pixels", "write one row for each object"
+    expected = "rows name,left,top,right,bottom in pixels"
     boxes: dict[str, list[Box]] = {}
     for number, row in enumerate(csv.reader(io.StringIO(read_text(path, expected=expected))), 1):
         if not row or row[:2] == ["name", "left"]:
@@ -169,9 +165,9 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         try:
             name, left, top, right, bottom = row[0], *map(float, row[1:5])
         except (ValueError, TypeError) as error:
-            raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected, fix=fix) from error
+            raise DataError(f"{path}:{number}", found=",".join(row)[:80], expected=expected) from error
         if not (left < right and top < bottom and math.isfinite(left + top + right + bottom)):
-            raise DataError(f"{path}:{number}", found="an empty box", expected=expected, fix=fix)
+            raise DataError(f"{path}:{number}", found="an empty box", expected=expected)
         boxes.setdefault(name, []).append((left, top, right, bottom))
     return boxes
 
@@ -187,4 +183,4 @@ SCALE_VALUES: Mapping[str, Callable[[str, str], Any]] = {
     "lidar": _refuse_value,
     "reference": _parse_folder,
 }
-"""By the name before "=": takes the whole text and the value behind it, and returns the parsed value."""
+"""By the name before "=": takes the whole text and its value, and returns the parsed value."""

@@ -1,4 +1,4 @@
-"""Metres for any network: measure the scale of its depth by sources, and predict with it. A receipt shows how."""
+"""Measure the scale of a network's depth by sources, and predict in metres with it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from stadia.predict.scale.sources import (
 )
 
 MAX_FRAMES = 40
-"""Frames of an input that are measured, evenly spread."""
+"""Measured frames of an input, evenly spread."""
 
 MIN_COMMON = 3
-"""Images that two sources must both measure to be compared image by image."""
+"""Images that two sources must share to be compared image by image."""
 
 MAX_READ = 400
-"""Frames of a video file from which these are taken: it is decoded from its start."""
+"""First frames of a video file from which these are taken."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,12 @@ class ScaleReceipt:
 
     fits: of each source, by its text.
     missing: sources without a measurement, and why.
-    fused: of all sources; None where a shift was fitted, which one source does.
+    fused: of all sources; None with a shift, which one source fits.
     growing: sources whose metres grow with the focal length.
-    focal: fx / width of the camera given.
-    by_image: metres for a unit by the number of the image, of each source.
+    focal: fx / width of the given camera.
+    by_image: metres per unit by image number, of each source.
     systematic: relative deviation that all measurements of a source share.
-    leans: how the road leans, of each source that measures one; None where no horizon shows it.
-    has_map: whether a map lies beside the input.
+    leans: how the road leans, of each source that measures it; None without a horizon.
     """
 
     fits: Mapping[str, ScaleFit]
@@ -73,9 +72,9 @@ class ScaleReceipt:
     has_map: bool = False
 
     def find_focal(self) -> FocalBelief | None:
-        """Return the focal length at which sources that grow with it agree with the others; None without both.
+        """Return the focal length at which sources that grow with it agree with the others, or None.
 
-        Sources are compared in each image that both measured: errors of the network's depth cancel.
+        Sources are compared in images that both measured, so that errors of the predicted depth cancel.
         """
         pairs = [
             (one, two) for one in self.growing for two in self.fits if one in self.fits and two not in self.growing
@@ -89,7 +88,6 @@ class ScaleReceipt:
         return min(beliefs, key=lambda belief: belief.deviation)
 
     def _compare(self, one: str, two: str) -> tuple[float, float]:
-        """Return the factor of a source over that of another, and its relative deviation."""
         by_image = [self.by_image.get(name, {}) for name in (one, two)]
         common = sorted(by_image[0].keys() & by_image[1].keys())
         if len(common) < MIN_COMMON:
@@ -103,23 +101,23 @@ class ScaleReceipt:
 
     @property
     def factor(self) -> float:
-        """Return metres for a unit of depth; with a shift, the scale of inverse depth."""
+        """Return metres per unit of depth; with a shift, the scale of inverse depth."""
         return self.fused.factor if self.fused else next(iter(self.fits.values())).factor
 
     @property
     def shift(self) -> float | None:
-        """Return the shift of inverse depth in 1/m; None where the output has none."""
+        """Return the shift of inverse depth in 1/m, or None."""
         return None if self.fused else next(iter(self.fits.values())).shift
 
     @property
     def verdict(self) -> str:
-        """Return the best verdict of the sources, and "doubtful" where two contradict each other."""
+        """Return the best verdict of the sources, at most "doubtful" if two contradict each other."""
         order = ("usable", "doubtful", "unusable")
         best = min((fit.verdict for fit in self.fits.values()), key=order.index)
         return "doubtful" if self.fused and self.fused.contradictions and best == "usable" else best
 
     def to_json(self) -> dict[str, Any]:
-        """Return what predictions.json keeps as `scale_from`."""
+        """Return `scale_from` of predictions.json."""
         fits: dict[str, dict[str, Any]] = {
             name: {
                 "factor": fit.factor,
@@ -148,17 +146,12 @@ class ScaleReceipt:
         return self.fused.deviation if self.fused else next(iter(self.fits.values())).deviation
 
     def findings(self) -> list[Finding]:
-        """Return M38 where the scale is not usable: depth in metres is not better than its scale."""
+        """Return M38 if the scale is not usable."""
         return check_scale_verdict(self.verdict, " and ".join(self.fits), self.deviation, has_map=self.has_map)
 
 
 class ScaledPredictor:
-    """A predictor whose depth was scaled to metres: inverse depth is the network's, scaled (and shifted).
-
-    Args:
-        predictor: of any scale.
-        receipt: of the scale.
-    """
+    """A predictor with its inverse depth scaled (and shifted) to 1/m."""
 
     def __init__(self, predictor: Predictor, receipt: ScaleReceipt) -> None:
         self.predictor, self.receipt = predictor, receipt
@@ -181,7 +174,7 @@ class ScaledPredictor:
         return replace(maps, inverse_depth=scaled, inverse_depth_right=right)
 
     def T_next_now(self, now: Tensor, camera: Camera, following: Tensor, next_camera: Camera) -> Tensor | None:
-        """Return the motion (B, 4, 4) of the predictor with its translation in metres; None without one."""
+        """Return the motion (B, 4, 4) with its translation in metres, or None."""
         T = self.predictor.T_next_now(now, camera, following, next_camera)
         if T is None or self.receipt.shift is not None:
             return None
@@ -200,12 +193,11 @@ def measure_scale(
     """Measure the scale of a network's depth on an input.
 
     Args:
-        predictor: of any scale but depth up to scale and shift.
-        open_input: opens the input anew; its frames are read once.
-        sources: as of `--scale-from`.
-        mapped: the map beside the input; None without one.
+        open_input: opens the input again; its frames are read once.
+        sources: texts of `--scale-from`.
+        mapped: the map next to the input, or None.
 
-    Raises StadiaError where no source fits the input, or none the scale of the output.
+    Raises StadiaError if no source fits the input or the output's scale.
     """
     parsed = [parse_scale_source(text) for text in sources]
     is_affine = predictor.depth_scale.is_affine
@@ -240,7 +232,7 @@ def measure_scale(
             missing[source.text] = f"found {error.found}"
     if not fits:
         found = "; ".join(f"{name}: {why}" for name, why in missing.items())
-        fix = "name a source that the input has: `stadia predict --help`"
+        fix = "`stadia predict --help` lists the sources"
         raise StadiaError("--scale-from", found=found, expected="measurements in metres", fix=fix)
     middle_leans = {name: _find_middle(found) for name, found in leans.items() if name in fits}
     for name, middle in middle_leans.items():
@@ -262,9 +254,9 @@ def measure_scale(
 
 
 def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
-    """Return the scale of all sources, without those that are unusable where others are not.
+    """Return the scale of all usable sources, or of all if none is usable.
 
-    `height` and `map` stand on one height of the camera, whose error remains.
+    `height` and `map` share one height of the camera, whose error remains.
 
     Examples:
         >>> sure, unsure = ScaleFit(2.0, 0.03, 0.1, 1.0, 9, 3), ScaleFit(3.0, 0.2, 0.1, 1.0, 9, 3)
@@ -279,7 +271,6 @@ def fuse_sure_scales(fits: Mapping[str, ScaleFit]) -> FusedScale:
 
 
 def _find_middle(leans: Sequence[RoadLean]) -> RoadLean | None:
-    """Return the median of each number; None of none."""
     if not leans:
         return None
     ratio, near_m, far_m = np.median([(lean.ratio, lean.near_m, lean.far_m) for lean in leans], axis=0).tolist()
@@ -287,14 +278,12 @@ def _find_middle(leans: Sequence[RoadLean]) -> RoadLean | None:
 
 
 def _refuse_unfit(sources: Sequence[ScaleSource], depth_scale: DepthScale) -> None:
-    """Raise StadiaError for sources that cannot fit a shift, where the output has one."""
     if not depth_scale.is_affine:
         return
     if depth_scale is DepthScale.AFFINE_DEPTH or len(sources) > 1 or not sources[0].fits_shift:
         found = f"{', '.join(source.text for source in sources)} for {depth_scale} output"
         expected = "one source that measures points at several depths: map, lidar, reference or baseline"
-        fix = "take one of them for inverse depth up to scale and shift, or a network that predicts depth"
-        raise StadiaError("--scale-from", found=found, expected=expected, fix=fix)
+        raise StadiaError("--scale-from", found=found, expected=expected)
 
 
 def predict_measured_frames(
@@ -302,7 +291,7 @@ def predict_measured_frames(
 ) -> Iterator[MeasuredFrame]:
     """Yield at most MAX_FRAMES frames of an input with their predicted depth.
 
-    needs_motion: each with the length of its motion to the next frame, by direct alignment.
+    needs_motion: add the length of each motion to the next frame, by direct alignment.
     """
     for frame, index, following in _choose_frames(given):
         shown = PreparedFrame.prepare(predictor, frame)
@@ -319,7 +308,6 @@ def predict_measured_frames(
 
 
 def _choose_frames(given: PredictionInput) -> Iterator[tuple[Frame, int | None, Frame | None]]:
-    """Yield frames, their index and their successor in a recording."""
     if given.recording is None:
         count = min(given.count or MAX_READ, MAX_READ)
         for frame in islice(given.frames, 0, count, max(count // MAX_FRAMES, 1)):

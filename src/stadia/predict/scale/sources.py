@@ -1,4 +1,4 @@
-"""Sources of metres for predicted depth: how each source that `--scale-from` names measures a frame."""
+"""Sources of metres for predicted depth: how each source of `--scale-from` measures a frame."""
 
 from __future__ import annotations
 
@@ -32,30 +32,28 @@ MAX_POINTS = 4000
 """Measurements of one image, evenly spread over its rows."""
 
 POINT_PX = 2
-"""Half a side of the window of predicted depth around a measured point, pixels of the network."""
+"""Half a side of the window of predicted depth around a measured point, network pixels."""
 
 POINT_DEVIATION = 0.15
-"""Relative error of a network's depth at a single point: of 160 on four samples 64 % are inside."""
+"""Relative error of a network's depth at a single point."""
 
 SPEED_DEVIATION = 0.01
-"""Relative error of a speed as users measure it."""
+"""Relative error of a measured speed."""
 
 MIN_MOTION_M = 0.2
 """Shortest motion that is compared with a predicted one."""
 
 MIN_ROAD_NORMAL = 0.9
-"""Smallest share of a road's normal that points up; other planes are no road."""
+"""Smallest upward share of a road's normal."""
 
 ROAD_BANDS, MIN_BAND_PIXELS = 6, 20
-"""Bands of distance, of equal ratios, in which the height over the road is measured, and pixels of one that counts."""
+"""Bands of distance, of equal ratios, in which the height is measured, and their fewest pixels."""
 
 MIN_SLOPE = 0.025
-"""Smallest slope of a ray down to the road that counts: a horizon that is one row off changes flatter ones too much."""
+"""Smallest downward slope of a ray to the road: flatter ones depend too much on the horizon."""
 
 UNKNOWN_LEAN_DEVIATION = 0.14
-"""Relative deviation of a height where no horizon is known. A depth that leans fits a plane all the same, so a receipt
-must not be usable by it.
-"""
+"""Relative deviation of a height without a horizon: a leaning road fits a plane, too."""
 
 MIN_BOX_PX = 20.0
 """Smallest height of an object in pixels: one row of error is then 5 %."""
@@ -67,9 +65,9 @@ class MeasuredFrame:
 
     shown: as the network's input.
     inverse_depth: (h, w) as predicted, at the network's size.
-    recording, index: where it is from; None for a video file or an image.
-    motion: length of the predicted motion to the next frame, and the next frame's index; None without one.
-    mapped: the map beside the input; None without one.
+    recording, index: its origin; None for a video file or an image.
+    motion: length of the predicted motion to the next frame, and that frame's index, or None.
+    mapped: the map next to the input, or None.
     """
 
     shown: PreparedFrame
@@ -85,7 +83,7 @@ class MeasuredFrame:
         return float(self.shown.frame.K[0, 0]) / self.shown.image_size[1]
 
     def find_road_normal(self) -> NDArray[np.float64] | None:
-        """Return the road's normal (3,) that does not depend on depth: by the map or measured poses; None without."""
+        """Return the road's normal (3,) by the map or measured poses, independent of depth, or None."""
         normal = None if self.mapped is None else self.mapped.find_road_normal(self.relative_focal)
         if normal is not None:
             return normal
@@ -110,7 +108,7 @@ class MeasuredFrame:
 
 
 Measure = Callable[[MeasuredFrame], Lengths | None]
-"""Returns what the network predicts, as inverse depth or 1 / length, and the measured metres; None without any."""
+"""Returns inverse depth (or 1 / length) that the network predicts, and the measured metres, or None."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +116,13 @@ class ScaleSource:
     """A source of metres.
 
     text: as the user wrote it.
-    measure: of a frame.
     systematic: relative standard deviation that its measurements share.
-    fits_shift: whether it measures points at several depths, and so scale and shift.
+    fits_shift: whether it measures several depths, which determine scale and shift.
     needs_motion: whether it compares motions.
-    grows_with_focal: whether its metres grow with the focal length of the camera given.
+    grows_with_focal: whether its metres grow with the camera's focal length.
     find_lean: returns how the road of a frame leans; None for sources without a road.
-    lacking: why a frame has no measurement, for the error without any.
-    uses_map: whether its metres stand on the camera's height over the road of the map.
+    lacking: the error if no frame has a measurement.
+    uses_map: whether its metres use the camera's height over the map's road.
     """
 
     text: str
@@ -151,7 +148,6 @@ def parse_scale_source(text: str) -> ScaleSource:
 
 
 def _thin(values: Lengths) -> Lengths | None:
-    """Return at most MAX_POINTS of the measurements in order; None of none."""
     predicted, metres = values
     if not len(predicted):
         return None
@@ -160,16 +156,13 @@ def _thin(values: Lengths) -> Lengths | None:
 
 
 def _compare_maps(frame: MeasuredFrame, true_m: NDArray[np.floating]) -> Lengths | None:
-    """Return prediction and metres where a map (H, W) of the crop has depth."""
+    """Return prediction and metres if a map (H, W) of the crop has depth."""
     known = np.isfinite(true_m) & (true_m > NEAREST_M) & (true_m < FARTHEST_M)
     return _thin((frame.at_image()[known], true_m[known]))
 
 
-# -- sources
-
-
 def lidar(text: str, value: None) -> ScaleSource:
-    """Sparse or dense depth of the data set, such as projected LiDAR points."""
+    """Measured depth of the data set, such as projected LiDAR points."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.recording is None or frame.index is None or not frame.recording.has_metric_depth:
@@ -177,12 +170,12 @@ def lidar(text: str, value: None) -> ScaleSource:
         true_m = frame.recording.depth_m(frame.index)
         return None if true_m is None else _compare_maps(frame, frame.shown.box.cut(true_m))
 
-    lacking = "no frame has measured depth in metres, which relative depth and that of a reconstruction are not"
+    lacking = "no frame has measured depth in metres"
     return ScaleSource(text, measure, lacking, fits_shift=True)
 
 
 def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
-    """A folder of depth maps in metres, by the names of the frames."""
+    """A folder of depth maps in metres, by frame name."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         path = maps.files.get(frame.shown.frame.name)
@@ -194,7 +187,7 @@ def reference(text: str, maps: ReferenceMaps) -> ScaleSource:
             true_m = cv2.resize(true_m, (width, height), interpolation=cv2.INTER_NEAREST)
         return _compare_maps(frame, frame.shown.box.cut(true_m))
 
-    return ScaleSource(text, measure, f"{maps.folder} has no map with the name of a frame", fits_shift=True)
+    return ScaleSource(text, measure, f"{maps.folder} has no map named like a frame", fits_shift=True)
 
 
 def baseline(text: str, value: None) -> ScaleSource:
@@ -209,19 +202,13 @@ def baseline(text: str, value: None) -> ScaleSource:
         )
         return _compare_maps(frame, frame.shown.box.cut(depth_m))
 
-    return ScaleSource(
-        text,
-        measure,
-        "no frame has a stereo pair: these are images of one camera",
-        fits_shift=True,
-        grows_with_focal=True,
-    )
+    return ScaleSource(text, measure, "no frame has a stereo pair", fits_shift=True, grows_with_focal=True)
 
 
 def match_pair_depth(
     left: NDArray[np.uint8], right: NDArray[np.uint8], K: NDArray[np.float64], T_right_left: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Return depth (H, W) in metres of a rectified pair by semi-global matching, both ways consistent; 0 = none."""
+    """Return depth (H, W) in metres of a rectified pair by semi-global matching; 0 = unknown."""
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (left, right)]
     matcher = cv2.StereoSGBM_create(  # type: ignore[attr-defined]
         minDisparity=0,
@@ -255,7 +242,7 @@ def height(text: str, height_m: float) -> ScaleSource:
 
 
 def mapped_points(text: str, height_m: float) -> ScaleSource:
-    """The points of the map beside a video; the camera's height over the map's road gives their metres."""
+    """The points of the map next to a video, scaled by the camera's height over its road."""
 
     def measure(frame: MeasuredFrame) -> Lengths | None:
         if frame.mapped is None:
@@ -270,10 +257,7 @@ def mapped_points(text: str, height_m: float) -> ScaleSource:
         used = used[np.argsort(y[used], kind="stable")]  # parts of an image are parts of this order
         return _thin((frame.inverse_depth[y[used], x[used]], metres[used]))
 
-    lacking = (
-        "no map with a road and with this camera lies beside the input: make one by `stadia map VIDEO`, in traffic with"
-        " --masks"
-    )
+    lacking = "the input has no map with a road: make one with `stadia map VIDEO` (in traffic with --masks)"
     return ScaleSource(
         text, measure, lacking, systematic=HEIGHT_DEVIATION, fits_shift=True, grows_with_focal=True, uses_map=True
     )
@@ -281,9 +265,9 @@ def mapped_points(text: str, height_m: float) -> ScaleSource:
 
 @dataclass(frozen=True)
 class RoadLean:
-    """How the camera's height by the far part of a road differs from that by its near part.
+    """How the camera's height over the far part of a road differs from the near part.
 
-    ratio: far over near; 1 where predicted depth has the road's shape.
+    ratio: far over near; 1 if predicted depth has the road's shape.
     near_m, far_m: distances of the two parts.
     """
 
@@ -298,7 +282,7 @@ class RoadHeights:
 
     heights: (N,) in the unit of predicted depth, the nearest band first.
     slopes: (N,) of the rays of each band down to the road: height over distance.
-    has_horizon: whether the road's direction is known without the predicted depth, which shows how it leans.
+    has_horizon: whether the road's direction is known without predicted depth.
     """
 
     heights: NDArray[np.float64]
@@ -306,7 +290,7 @@ class RoadHeights:
     has_horizon: bool
 
     def find_lean(self, height_m: float) -> RoadLean | None:
-        """Return the ratio of the heights by the far third and the near third; None without horizon, or for few bands.
+        """Return the ratio of the heights by the far and the near third; None without a horizon or with few bands.
 
         Examples:
             >>> heights = RoadHeights(np.array([1.0, 1.1, 1.5]), np.array([0.3, 0.15, 0.05]), has_horizon=True)
@@ -322,9 +306,9 @@ class RoadHeights:
 
 
 def measure_road_heights(frame: MeasuredFrame) -> RoadHeights | None:
-    """Return the camera's height over the road in bands of distance; None without a road.
+    """Return the camera's height over the road in bands of distance, or None.
 
-    The road's direction is that of the map or of measured poses, else that of the plane through predicted depth.
+    The road's direction comes from the map or measured poses, else from the plane through predicted depth.
     """
     rows, columns = frame.inverse_depth.shape
     road = _read_road(frame)
@@ -366,7 +350,7 @@ def _read_road(frame: MeasuredFrame) -> NDArray[np.bool_] | None:
 
 
 def point(text: str, given: MeasuredPoint) -> ScaleSource:
-    """A measured distance along the optical axis of one pixel, of the first frame or of a named one."""
+    """A measured distance along the optical axis of one pixel, of the first frame or a named one."""
     x, y = given.x, given.y
     first: list[str] = []
 
@@ -387,7 +371,7 @@ def point(text: str, given: MeasuredPoint) -> ScaleSource:
         ]
         return np.array([float(np.median(window))]), np.array([given.metres])
 
-    lacking = f"no frame is called '{given.frame}'" if given.frame else "there is no frame"
+    lacking = f"no frame is called '{given.frame}'" if given.frame else "no frame"
     return ScaleSource(text, measure, lacking, systematic=POINT_DEVIATION)
 
 
@@ -406,12 +390,12 @@ def known_object(text: str, given: KnownObject) -> ScaleSource:
         predicted, measured = (np.array(values) for values in zip(*lengths, strict=True)) if lengths else ((), ())
         return (predicted, measured) if lengths else None  # type: ignore[return-value]
 
-    lacking = f"no whole {given.name} of {MIN_BOX_PX:g} pixels or more in boxes or masks"
+    lacking = f"no box or mask shows a whole {given.name} of {MIN_BOX_PX:g} pixels or more"
     return ScaleSource(text, measure, lacking, systematic=given.spread, grows_with_focal=True)
 
 
 def _cut_middle(frame: MeasuredFrame, image: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-    """Return the prediction in the middle of a box of the whole image: its edges show what is behind."""
+    """Return the prediction in the middle of a box: its edges show what is behind."""
     left, top, right, bottom = box
     width, tall = right - left, bottom - top
     rows = slice(*(round(top + share * tall) - frame.shown.box.top for share in (0.4, 0.85)))
@@ -458,10 +442,7 @@ def speed(text: str, metres_per_s: float | None) -> ScaleSource:
             metres = metres_per_s * abs(times[1] - times[0])
         return (np.array([1 / length]), np.array([metres])) if metres > MIN_MOTION_M and length > 0 else None
 
-    lacking = (
-        "no pair of frames has a motion with a measured length (poses in metres, which those of a map are not, or"
-        " speed=M/S and times of frames)"
-    )
+    lacking = "no pair of frames has a measured motion (poses in metres, or speed=M/S and times of frames)"
     return ScaleSource(text, measure, lacking, systematic=SPEED_DEVIATION, needs_motion=True)
 
 
@@ -476,4 +457,4 @@ SCALE_SOURCES: Mapping[str, Callable[[str, Any], ScaleSource]] = {
     "lidar": lidar,
     "reference": reference,
 }
-"""By the name before "=": takes the whole text, and its value as `parse_scale` returns it."""
+"""By the name before "=": takes the whole text, and its value from `parse_scale`."""
