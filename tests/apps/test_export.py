@@ -79,7 +79,7 @@ def test_exported_predictions_equal_the_checkpoint(
             "predict", model, images, "--out", tmp_path / out, "data.camera.horizontal_fov_deg=50", "--no-cloud"
         )
         assert code == 0, err
-    assert "note: verdict on record of its run when it was exported: unusable (M30, S30)\n" in said + err
+    assert "note: verdict of its run at the export: unusable (M30, S30)\n" in said + err
     by_torch, by_onnx = Predictions.open(tmp_path / "torch"), Predictions.open(tmp_path / "onnx")
     for name in by_torch.files:
         np.testing.assert_allclose(by_onnx.read(name), by_torch.read(name), rtol=1e-3)
