@@ -55,5 +55,5 @@ def _write_entry(entry: Entry) -> str:
         ("When", entry.stage.value.replace("_", " ")),
         *((name.capitalize(), getattr(entry, name)) for name in ("symptom", "cause", "fix", "measured", "source")),
     ]
-    items = [f"- **{name}:** {escape(text)}{'' if text.rstrip().endswith('.') else '.'}" for name, text in rows]
+    items = [f"- **{name}:** {escape(text)}{'' if text.rstrip().endswith('.') else '.'}" for name, text in rows if text]
     return "\n".join((f"## {entry.code} {escape(entry.title)} {{ #{entry.code.lower()} }}", "", *items))

@@ -1,4 +1,4 @@
-"""The Finding: what was measured, what was expected, the likely cause and the fix, and its JSON lines."""
+"""A Finding: what was measured and expected, the likely cause and the fix; and its JSON lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stadia.files.atomic_files import atomic_write, write_text
 from stadia.files.input_files import MAX_TEXT_BYTES, read_bytes, read_text
 from stadia.files.json_files import parse_json_lines
 
-WRONG_BASELINE = "a wrong baseline"  # what goes unnoticed where the baseline cannot be checked
+WRONG_BASELINE = "a wrong baseline"  # goes unnoticed if the baseline cannot be checked
 
 
 class Severity(StrEnum):
@@ -28,12 +28,12 @@ class Severity(StrEnum):
 
     @classmethod
     def stop_if(cls, is_severe: bool) -> Severity:
-        """Return STOP where a measurement is beyond its second threshold, else WARN."""
+        """Return STOP if a measurement is beyond its second threshold, otherwise WARN."""
         return cls.STOP if is_severe else cls.WARN
 
 
 class Stage(StrEnum):
-    """When it was found: in the data, in losses and networks before training, while training, or at evaluation."""
+    """When a finding is made."""
 
     DATA = "data"
     BEFORE_TRAINING = "before_training"
@@ -43,10 +43,7 @@ class Stage(StrEnum):
 
 
 class Family(StrEnum):
-    """Families of findings by the first letter of their codes, causes before effects.
-
-    A file of the catalog holds the entries of a family: `camera_motion.toml`.
-    """
+    """Families of findings by the first letter of their codes, causes before effects."""
 
     DATA = "D"
     INTRINSICS = "K"
@@ -66,12 +63,12 @@ class Family(StrEnum):
 
     @property
     def label(self) -> str:
-        """Return the name in words: "camera motion"."""
+        """The name in words: "camera motion"."""
         return self.name.lower().replace("_", " ")
 
 
 def find_family(code: str) -> Family | None:
-    """Return the family of a code; None for a code of another version.
+    """Return the family of a code; None for an unknown one.
 
     Examples:
         >>> find_family("E01").label
@@ -91,27 +88,25 @@ class OnStop(StrEnum):
 
     @classmethod
     def parse(cls, value: str) -> OnStop:
-        """Return the member of a name. Raises ConfigError for another one."""
+        """Return the member of a name. Raises ConfigError for another name."""
         if value not in list(cls):
             fix = "choose what to do on a finding of severity stop"
             raise ConfigError("on_stop", found=repr(value), expected=" or ".join(map(repr, map(str, cls))), fix=fix)
         return cls(value)
 
 
-TRAIN_ANYWAY = 'with --on-stop warn (in Python on_stop="warn")'  # in spite of a stop, in fixes
+TRAIN_ANYWAY = 'with --on-stop warn (in Python on_stop="warn")'
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One failure, or one thing that could not be checked.
+    """One failure, or one check that could not run.
 
-    code: of the catalog ("K03"), which has the general description; the fields here are about this data.
     measured, expected, cause, fix: one sentence each.
-    evidence: numbers by name; lists of the same length are the columns of a table
+    evidence: numbers by name; lists of equal length are the columns of a table
         ({"sizes": {"hypothesis": [...], "fx": [...]}}). `write_findings` adds {"image": path}.
-    where: the recordings or files that it holds for; empty where it holds for all of them.
-    image: PNG of what it is about; empty where the numbers suffice.
-    title: of the catalog's entry.
+    where: the affected recordings or files; empty for all of them.
+    image: PNG; empty if the numbers suffice.
     """
 
     code: str
@@ -128,11 +123,11 @@ class Finding:
 
     @property
     def family(self) -> Family | None:
-        """Return the family of the code; None for a code of another version."""
+        """The family of the code; None for an unknown one."""
         return find_family(self.code)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values, in reading order."""
+        """Return JSON values, in reading order."""
         values = {name: getattr(self, name) for name in ("measured", "expected", "cause", "fix")}
         named = {"code": self.code, **({"title": self.title} if self.title else {})}
         kind = {**named, "severity": self.severity.value, "stage": self.stage.value}
@@ -140,7 +135,7 @@ class Finding:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Finding:
-        """Return the inverse of `to_dict`. Raises DataError where a field is missing or invalid."""
+        """Return the inverse of `to_dict`. Raises DataError for a missing or invalid field."""
         try:
             severity, stage = Severity(values["severity"]), Stage(values["stage"])
             measured, expected, cause, fix = (str(values[name]) for name in ("measured", "expected", "cause", "fix"))
@@ -154,7 +149,7 @@ class Finding:
 
 
 def merge_findings(findings: Iterable[Finding], key: Callable[[Finding], Hashable]) -> list[Finding]:
-    """Return the first finding of each key, with the places of all of its findings."""
+    """Return the first finding of each key, with the places of all findings of that key."""
     merged: dict[Hashable, Finding] = {}
     for finding in findings:
         first = merged.setdefault(key(finding), finding)
@@ -163,7 +158,7 @@ def merge_findings(findings: Iterable[Finding], key: Callable[[Finding], Hashabl
 
 
 def _to_json(value: Any) -> Any:
-    """Return values that JSON has: numbers that are not finite become None."""
+    """Return JSON values: numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -172,10 +167,9 @@ def _to_json(value: Any) -> Any:
 
 
 def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
-    """Write one JSON object per line, as in findings.jsonl of a run, completely or not at all.
+    """Write findings.jsonl, one JSON object per line, and images next to it as findings/<code>-<n>.png.
 
-    Images are written beside it, as findings/<code>-<n>.png, and named in the evidence. Returns the findings with
-    these names.
+    Returns the findings with the names of their images in the evidence.
 
     Examples:
         >>> import tempfile
@@ -198,7 +192,7 @@ def write_findings(path: Path, findings: Iterable[Finding]) -> list[Finding]:
 
 
 def append_finding(path: Path, finding: Finding) -> None:
-    """Append one finding without an image to findings.jsonl; the lines before stay as they are."""
+    """Append one finding without an image to findings.jsonl."""
     before = read_text(path, expected=FINDINGS) if Path(path).exists() else ""
     before += "\n" * (before[-1:] not in ("", "\n"))
     write_text(path, before + json.dumps(finding.to_dict(), allow_nan=False) + "\n")
@@ -213,9 +207,7 @@ def read_findings(path: Path) -> list[Finding]:
 
 
 def read_valid_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
-    """Read the valid lines of findings.jsonl, and return an error for each other line: a full disk damages one line
-    only.
-    """
+    """Read the valid lines of findings.jsonl, and return an error for each other line."""
     findings, damaged = [], []
     expected, fix = "one finding as JSON a line", "delete the line"
     text = read_bytes(path, expected=FINDINGS, max_bytes=MAX_TEXT_BYTES).decode("utf-8", "replace")
@@ -225,7 +217,7 @@ def read_valid_findings(path: Path) -> tuple[list[Finding], list[DataError]]:
             if isinstance(value, DataError):
                 raise value
             findings.append(Finding.from_dict(value))
-        except (AttributeError, DataError) as error:  # no JSON, no object, other fields
+        except (AttributeError, DataError) as error:
             found = error.found if isinstance(error, DataError) else summarize_exception(error)
             damaged.append(DataError(f"{path}:{number}", found=found, expected=expected, fix=fix))
     return findings, damaged

@@ -34,7 +34,8 @@ def severities(found: list[Finding]) -> dict[str, Severity]:
 def test_one_factor_has_one_cure(code: str) -> None:
     found = explain_baseline_by_focal([focal(0.5, code), baseline(0.49)])
     assert severities(found) == {code: STOP, "E03": NOTE}, "two measurements agree on fx"
-    assert found[1].fix == f"correct fx as {code} describes, and leave the baseline of 0.537 m as it is"
+    assert code in found[1].fix
+    assert "0.537 m" in found[1].fix
     first = find_root_cause(found).first
     assert first is not None
     assert first.code == code
@@ -49,8 +50,8 @@ def test_a_baseline_is_right_only_where_fx_is_known_well(log_error: float, is_se
     assert ("the baseline is right" in found[1].cause) == is_settled
     if not is_settled:
         assert found[0] == rotations
-        assert "that is not precise enough to judge the baseline" in found[1].cause
-        assert found[1].fix.startswith("correct fx first, as K06 describes, and check again")
+        assert "K06" in found[1].cause
+        assert "K06" in found[1].fix
 
 
 def test_one_rig_has_one_cure_in_all_of_its_recordings() -> None:

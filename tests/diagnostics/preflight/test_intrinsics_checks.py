@@ -16,7 +16,6 @@ from stadia.datasets.open_dataset import open_recordings, sample_recordings
 from stadia.datasets.recordings import FrameRange
 from stadia.diagnostics.catalog import NotChecked
 from stadia.diagnostics.finding import Finding, Severity
-from stadia.diagnostics.preflight.finding_images import _draw_sizes
 from stadia.diagnostics.preflight.intrinsics_checks import (
     _check_kitti_focal_length,
     _check_rotations,
@@ -76,13 +75,12 @@ def test_a_factor_that_is_sure_to_be_large_stops() -> None:
     assert finding.severity is Severity.STOP
 
 
-@pytest.mark.parametrize(("fx", "words"), [(353.6, "fx alone is wrong, about 0.50"), (971.0, "unrectified images")])
+@pytest.mark.parametrize(("fx", "words"), [(353.6, "about 0.50"), (971.0, "unrectified images")])
 def test_another_focal_length_than_that_of_kitti_has_its_own_cause(fx: float, words: str) -> None:
     K = np.array([[fx, 0, 601.9], [0, fx, 183.1], [0, 0, 1]])
     found = _check_kitti_focal_length(K, SimpleNamespace(width=1226, height=370))  # type: ignore[arg-type]
     assert found is not None
     assert words in found.cause
-    assert found.fix.startswith("where the images are KITTI's")  # any camera may have this image size
     assert "another image size" not in found.title, "the size is right, the focal length is not"
 
 
@@ -106,7 +104,7 @@ def kitti_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ({"focal_px": 1400}, "K04", "fx 1400.0 for an image of 1226x370"),
         ({"focal_px": 3000}, "K05", "fx / W 2.447"),
-        ({"K": ((360, 0, 305), (0, 360, 91.5), (0, 0, 1))}, "K04", "K is that of an image about 611x184"),
+        ({"K": ((360, 0, 305), (0, 360, 91.5), (0, 0, 1))}, "K04", "611x184"),
     ],
 )
 def test_a_video_has_the_same_camera_findings_by_check_and_in_a_training(
@@ -121,11 +119,7 @@ def test_a_video_has_the_same_camera_findings_by_check_and_in_a_training(
                 found += check(RecordingSurvey(recording))
             except NotChecked:
                 assert not found, "a camera that is found wrong is checked"
-        drawn = [tuple(_draw_sizes(finding, RecordingSurvey(recording))) for finding in found]
-        return [
-            (finding.code, finding.measured, finding.expected, finding.cause, finding.fix, *drawn.pop(0))
-            for finding in found
-        ]
+        return [(finding.code, finding.measured, finding.expected, finding.cause, finding.fix) for finding in found]
 
     (checked,) = sample_recordings(kitti_video, camera=camera, stride=1)
     (trained,) = open_recordings(kitti_video, camera=camera, stride=1, size=(192, 320))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from stadia.diagnostics.catalog import CATALOG
 from stadia.diagnostics.preflight import scale_errors, stereo_checks
 from stadia.diagnostics.preflight.scale_consistency import LengthSource, ScaleComparison
 from stadia.diagnostics.preflight.scale_errors import (
@@ -157,9 +158,7 @@ def test_baseline_alone_is_wrong_where_fx_fits_the_images(monkeypatch: pytest.Mo
     found = report_error(replace(error, interval=(factor / 1.03, factor * 1.03)))
     assert error.source is RIG
     assert found.cause == (
-        "the baseline is P3[0,3] / f alone, without KITTI's P2[0,3]"
-        if factor == 0.8833
-        else "fx fits these images, whose fields of view are those of KITTI; the baseline is wrong"
+        CATALOG["E03"].cases["P3_alone"].cause if factor == 0.8833 else CATALOG["E03"].cases["baseline_alone"].cause
     )
     assert not re.search("K06|check fx|P_rect|if fx|K with", found.fix), found.fix
     assert re.search(r"it is 0\.537 m \(0\.52 to 0\.56 m\) if the poses are right", found.fix)
@@ -210,7 +209,7 @@ def test_kitti_images_have_the_baseline_of_kitti_at_any_size(
     ("baseline", "cause", "fix"),
     [
         (537.0, "looks like millimetres", "divide it by 1000 (0.537 m)"),
-        (53.7, "millimetres or centimetres", "by 100 (0.537 m) where it is in centimetres"),
+        (53.7, "millimetres or centimetres", "by 100 (0.537 m)"),
     ],
 )
 def test_a_baseline_in_another_unit_is_named_by_its_value(

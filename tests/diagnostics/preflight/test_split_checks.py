@@ -30,7 +30,7 @@ def test_blocks_of_recordings_are_a_note() -> None:
     a, b = Drive("a"), Drive("b")
     (finding,) = found({a: range(30), b: range(40)}, {a: range(35, 40)})
     assert (finding.code, finding.severity, finding.where) == ("D13", Severity.NOTE, ("a",))
-    assert finding.measured == "1 of the 1 recordings of 'val' are of drives that 'train' holds other frames of"
+    assert finding.measured.startswith("1 of the 1 recordings of 'val'")
 
 
 def test_shared_drive_warns() -> None:

@@ -26,7 +26,7 @@ def explain(
         console.print(f"{entry.code} {entry.title}", style="bold", markup=False)
         lines = {"family": f"{entry.family.label}, checked at stage '{entry.stage}'"}
         lines |= {name: getattr(entry, name) for name in ("symptom", "cause", "fix", "measured", "source", "proof")}
-        for name, text in lines.items():
+        for name, text in ((name, text) for name, text in lines.items() if text):
             console.print(f"  {name + ':':<10}{text}", markup=False, soft_wrap=True)
         return
     listed = [entry for entry in CATALOG.values() if not wanted or entry.family == wanted]

@@ -1,4 +1,4 @@
-"""The catalog of findings, as TOML files: every code with its symptom, cause and fix; and the root cause of a run."""
+"""The catalog of findings: every code with its symptom, cause and fix; and the root cause of a run."""
 
 from __future__ import annotations
 
@@ -26,16 +26,12 @@ def make_finding(
     fix: str | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> Finding:
-    """Return a finding of a code in the catalog.
-
-    Cause and fix are those of the entry, or of one of its cases. `cause` and `fix` replace them where an error brings
-    its own.
+    """Return a finding with the catalog's cause and fix.
 
     Args:
-        code, severity, measured, expected, where, evidence: as of `Finding`.
-        case: name of a case of the entry.
-        values: what fills the placeholders of the case, by name.
-        cause, fix: texts that replace those of the catalog.
+        case: name of a case of the entry, whose cause and fix are used.
+        values: values for the placeholders of the case, by name.
+        cause, fix: texts that replace the catalog's.
 
     Examples:
         >>> from stadia.diagnostics.finding import Severity
@@ -60,7 +56,7 @@ def make_finding(
 
 
 def describe_case(code: str, case: str, values: Mapping[str, object]) -> Case:
-    """Return cause and fix of a case of an entry, with its placeholders filled; those of the entry where it has none.
+    """Return cause and fix of a case, with its placeholders filled. The entry supplies what the case lacks.
 
     Examples:
         >>> describe_case("E11", "shifted", {"frames": "2 frames late", "shift": 2}).cause
@@ -75,7 +71,7 @@ _RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
-    """Sort by family (data first: later ones are often its symptoms), then by severity, then by code."""
+    """Sort by family, then by severity, then by code."""
     families = list(Family)
     return sorted(
         findings,
@@ -88,20 +84,20 @@ def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     )
 
 
-# -- The chain of causes: order the findings of a run from cause to effect, and find the first one to fix.
+# -- The chain of causes.
 
 VERDICT_CODES = "M30", "M31", "M32", "M33", "M34", "M35", "M36", "M37", "S30", "T40"
 """Findings of the verdict on a run's predictions."""
 
 
 class OwnLink(StrEnum):
-    """Links of the chain of causes that are no families: codes with another place in it than their family."""
+    """Codes with another place in the chain of causes than their family."""
 
     OPTIMIZER = "optimizer"
-    """Weights that do not change, or change too much, look like wrong data from view synthesis on."""
+    """Weights that change too little or too much look like wrong data from view synthesis on."""
 
     SPLITS = "splits"
-    """Splits that share data distort scores and no training."""
+    """Splits that share data distort only scores."""
 
     SHORT_TRAINING = "short training"
     """A training that hardly learned."""
@@ -131,9 +127,9 @@ LEARNING: tuple[Link, ...] = (  # families of training on video: a fault in one 
 )
 
 OUTCOME: tuple[Link, ...] = (Family.TRAINING, OwnLink.SHORT_TRAINING, OwnLink.VERDICT)
-"""Links in which every fault of a training shows at last."""
+"""Links in which every training fault finally shows."""
 
-EFFECTS: dict[Link, frozenset[Link]] = {  # the links in order of causes, with those in which each shows symptoms
+EFFECTS: dict[Link, frozenset[Link]] = {  # links in order of causes, with the links that show their symptoms
     Family.DATA: frozenset(
         {Family.INTRINSICS, Family.EXTRINSICS, *LEARNING, Family.OBJECTS, Family.COMPOSITES, *OUTCOME}
     ),
@@ -150,7 +146,7 @@ EFFECTS: dict[Link, frozenset[Link]] = {  # the links in order of causes, with t
     Family.NOT_CHECKED: frozenset(),
 }
 
-NEVER_A_CAUSE = {"T06"}  # about measurements of a training, which change nothing in it
+NEVER_A_CAUSE = {"T06"}  # about timings, which change no training
 
 
 def find_link(code: str) -> Link:
@@ -165,9 +161,7 @@ def find_link(code: str) -> Link:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Findings from cause to effect: the one to fix first, its possible symptoms, those with another cause, and checks
-    that could not run or had no time.
-    """
+    """The finding to fix first, its possible symptoms, findings with another cause, and checks that did not run."""
 
     first: Finding | None
     follows: tuple[Finding, ...]
@@ -182,11 +176,10 @@ class Diagnosis:
 
 
 def find_root_cause(findings: Sequence[Finding]) -> Diagnosis:
-    """Choose the first finding to fix: a stop before a warning, and of these the earliest in EFFECTS.
+    """Choose the first finding to fix: a stop before a warning, then the earliest in EFFECTS.
 
-    Notes and NEVER_A_CAUSE are never first. A stop of the verdict on predictions is first only where no
-    warning may have led to it. Another finding of the same code counts as a symptom. Codes of unknown
-    families are left out.
+    Notes and NEVER_A_CAUSE are never first. A stop of the verdict on predictions is first only if no warning may have
+    caused it. Codes of unknown families are left out.
     """
     chain = list(EFFECTS)
     ordered = sort_findings(finding for finding in findings if find_family(finding.code) is not None)
@@ -213,12 +206,12 @@ def _may_follow(first: Finding, finding: Finding) -> bool:
     return finding.code == first.code or find_link(finding.code) in EFFECTS[find_link(first.code)]
 
 
-NOT_CHECKED = "N01"  # code of the note about a check that could not run
-SAMPLED = "N02"  # code of the note about data of which a sample was checked
+NOT_CHECKED = "N01"
+SAMPLED = "N02"
 
 
 class NotChecked(Exception):
-    """A check lacks what it compares with; the message names it.
+    """A check cannot run; the message has the reason.
 
     hides: a common mistake that would go unnoticed.  is_out_of_time: whether it lacks time.
     """
@@ -239,15 +232,10 @@ def make_not_checked(
     case: str = "",
     values: dict[str, object] | None = None,
 ) -> Finding:
-    """Return N01: what could not be checked, and why. The evidence has `check` and `reason` alone.
-
-    case, values: of the entry, where it is not about data.
-    """
+    """Return N01: what could not be checked, and why."""
     evidence: dict[str, object] = {"check": check, "reason": reason}
-    if hides:
-        evidence["hides"] = hides
-    if is_out_of_time:
-        evidence["is_out_of_time"] = True
+    evidence |= {"hides": hides} if hides else {}
+    evidence |= {"is_out_of_time": True} if is_out_of_time else {}
     return make_finding(
         NOT_CHECKED,
         Severity.NOTE,

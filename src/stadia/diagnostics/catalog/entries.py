@@ -1,8 +1,7 @@
-"""Read the catalog of findings from the TOML files beside this module, and check them. Imports no torch.
+"""Read the catalog of findings from TOML files. Imports no torch.
 
-Each table is an entry: what a finding of a code means. `measured` quotes thresholds by their names, "{MAX_GAIN}": they
-are constants of the modules that `checks` names. A case, as `[S30.cases.own_data]`, is another cause or fix of the
-entry; the check that reports it fills its placeholders.
+`measured` quotes constants of the modules in `checks` by name: "{MAX_GAIN}". A case, `[S30.cases.own_data]`, has
+another cause or fix; the check that reports it fills its placeholders. `[default]` has fields that entries share.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ PACKAGE = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case of an entry: its own cause or fix with named placeholders; empty where it is that of the entry.
+    """A cause or fix with named placeholders that replaces the entry's; empty to keep it.
 
-    factor: by which a known mistake makes lengths too long; 0 for any other case.
+    factor: factor by which a known mistake lengthens distances; 0 for other cases.
     """
 
     cause: str = ""
@@ -36,13 +35,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A known failure in general; a Finding describes one occurrence in particular data.
+    """A known failure. A Finding is one occurrence of it.
 
-    code: family letter and number.  title: as in a bug report.  stage: when it is checked.
-    symptom: what users notice.  cause, fix: in general.
     measured_text: how the check measures it, with the names of its thresholds in braces.
-    source: where this failure is documented.  checks: modules that report it, and have its thresholds.
-    proof: test with the mutation that this code must find.  cases: other causes and fixes by the name of the case.
+    checks: modules that report it and have its thresholds.  proof: test with a mutation that has this finding.
+    source: where this failure is documented.  cases: other causes and fixes by name.
     """
 
     code: str
@@ -52,41 +49,39 @@ class Entry:
     cause: str
     fix: str
     measured_text: str
-    source: str
     checks: tuple[str, ...]
     proof: str
+    source: str = ""
     cases: Mapping[str, Case] = field(default_factory=dict)
 
     @property
     def measured(self) -> str:
-        """Return how the check measures it, with its thresholds."""
+        """How the check measures it, with its thresholds."""
         return fill_thresholds(self.measured_text, self.checks)
 
     @property
     def family(self) -> Family:
-        """Return the family of the code."""
+        """The family of the code."""
         return Family(self.code[0])
 
 
 def load_entries(folder: Path = Path(__file__).parent) -> dict[str, Entry]:
-    """Return every entry by its code.
-
-    Raises:
-        DataError: naming the file and the code, for a table that is not an entry.
-    """
+    """Return every entry by its code. Raises DataError for a table that is not an entry."""
     entries = {}
     for family in Family:
         path = folder / f"{family.name.lower()}.toml"
-        for code, table in tomllib.loads(path.read_text(encoding="utf-8")).items():
-            entries[code] = _read_entry(path, family, code, table)
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        defaults = tables.pop("default", {})
+        for code, table in tables.items():
+            entries[code] = _read_entry(path, family, code, defaults | table)
     return entries
 
 
 def _read_entry(path: Path, family: Family, code: str, table: dict[str, Any]) -> Entry:
     values = {"measured_text" if name == "measured" else name: value for name, value in table.items()}
-    wanted = {entry_field.name for entry_field in fields(Entry)} - {"code", "cases"}
+    wanted = {entry_field.name for entry_field in fields(Entry)} - {"code", "cases", "source"}
     problems = [f"no {name.removesuffix('_text')}" for name in sorted(wanted) if not values.get(name)]
-    problems += [f"unknown {name}" for name in sorted(values.keys() - wanted - {"cases"})]
+    problems += [f"unknown {name}" for name in sorted(values.keys() - wanted - {"cases", "source"})]
     if code[:1] != family or not (len(code) == 3 and code[1:].isdigit()):
         problems.append(f"a code outside of {family}00 to {family}99")
     if values.get("stage") not in set(Stage):
@@ -94,7 +89,7 @@ def _read_entry(path: Path, family: Family, code: str, table: dict[str, Any]) ->
     if problems:
         expected = "the fields of `Entry` in catalog/entries.py"
         raise DataError(f"{path}, [{code}]", found="; ".join(problems), expected=expected)
-    texts = {name: " ".join(values[name].split()) for name in wanted - {"stage", "checks"}}
+    texts = {name: " ".join(values[name].split()) for name in values.keys() - {"stage", "checks", "cases"}}
     cases = {name: _read_case(case) for name, case in values.get("cases", {}).items()}
     return Entry(code=code, stage=Stage(values["stage"]), checks=tuple(values["checks"]), cases=cases, **texts)
 
@@ -104,11 +99,11 @@ def _read_case(table: dict[str, Any]) -> Case:
     return Case(factor=table.get("factor", 0.0), **texts)
 
 
-# -- Thresholds: the constants that a text quotes.
+# -- Thresholds.
 
 
 class _ThresholdFormatter(string.Formatter):
-    """Fills a text with constants of modules: `{NAME}` as a number, `{NAME:%}` in percent, `{NAME[0]}` of a pair."""
+    """Format constants of modules: `{NAME}` as a number, `{NAME:%}` in percent, `{NAME[0]}` of a pair."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         self.modules = modules
@@ -123,9 +118,7 @@ class _ThresholdFormatter(string.Formatter):
 
 
 def fill_thresholds(text: str, modules: Sequence[str]) -> str:
-    """Return a text whose placeholders are filled with constants of modules, such as `{MAX_GAIN}` or `{MAX_GAIN:%}`.
-
-    Raises KeyError for a name that is no constant of theirs.
+    """Fill `{MAX_GAIN}` or `{MAX_GAIN:%}` in a text with constants of modules. Raises KeyError for an unknown name.
 
     Examples:
         >>> fill_thresholds("above {MAX_GAIN}", ["stadia.diagnostics.monitors.prediction_monitors"])
@@ -135,9 +128,9 @@ def fill_thresholds(text: str, modules: Sequence[str]) -> str:
 
 
 def find_constant(modules: Sequence[str], name: str) -> object:
-    """Return a constant of these modules, or of those that they import from. Raises KeyError where none has it.
+    """Return a constant of these modules or of modules that they import from. Raises KeyError for an unknown name.
 
-    Sources are read, since importing a check of networks imports torch, which takes seconds.
+    It reads their sources, since importing them would import torch.
     """
     for module in modules:
         constants, imported = read_constants(module)
@@ -150,7 +143,7 @@ def find_constant(modules: Sequence[str], name: str) -> object:
 
 @cache
 def read_constants(module: str) -> tuple[dict[str, object], list[str]]:
-    """Return the constants of a module whose values are literals, by name, and the modules that it imports from."""
+    """Return the literal constants of a module by name, and the modules that it imports from."""
     place = PACKAGE.joinpath(*module.split(".")[1:])
     path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     constants: dict[str, object] = {}
@@ -168,7 +161,6 @@ def read_constants(module: str) -> tuple[dict[str, object], list[str]]:
 
 
 def _evaluate(target: ast.expr, value: ast.expr) -> dict[str, object]:
-    """Return the name and value of an assigned literal or quotient of literals; nothing for another expression."""
     try:
         if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
             return {ast.unparse(target): ast.literal_eval(value.left) / ast.literal_eval(value.right)}
@@ -177,12 +169,12 @@ def _evaluate(target: ast.expr, value: ast.expr) -> dict[str, object]:
         return {}
 
 
-# -- The measurements behind the thresholds of the data checks.
+# -- Measurements behind the thresholds of the data checks.
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReading:
-    """A measurement of the preflight checks: its ranges on clean and on broken data, from which thresholds come."""
+    """A measurement of the preflight checks: its ranges on clean and on broken data."""
 
     measurement: str
     codes: str
@@ -194,7 +186,7 @@ class CalibrationReading:
 
 
 def load_readings() -> tuple[CalibrationReading, ...]:
-    """Return the rows of calibration.toml, with the thresholds of the modules that their `checks` name."""
+    """Return the rows of calibration.toml, with their thresholds filled in."""
     text = Path(__file__).with_name("calibration.toml").read_text(encoding="utf-8")
     readings = []
     for row in tomllib.loads(text)["reading"]:

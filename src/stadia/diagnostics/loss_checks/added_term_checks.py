@@ -1,4 +1,4 @@
-"""Properties of what `LossCase.change_loss` adds, measured alone: beside a much larger loss they would not show."""
+"""Properties of the terms that `LossCase.change_loss` adds, measured without the rest of the loss."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from stadia.diagnostics.loss_checks.loss_properties import (
 )
 
 NOISE = 0.1  # noise of depth: the standard deviation of its logarithm
-MAX_NOISE_REWARD = 0.05  # share by which what is added may fall with noise; a prior on mean depth falls by .005
+MAX_NOISE_REWARD = 0.05  # share by which the term may fall with noise; a prior on mean depth falls by .005
 MIN_REWARD = 0.001  # over the whole loss with noise: a prior on mean depth is near 0 at its target
-MAX_EDGE_EXCESS = 0.05  # of the cost of a depth edge at an image edge over that beside it; one pixel off has .33
-MAX_TILE_CHANGE = 1.2  # for two copies side by side: a mean has 1, a sum 2, a root of a sum of squares 1.41
+MAX_EDGE_EXCESS = 0.05  # of the cost of a depth edge at an image edge over one next to it; one pixel off has .33
+MAX_TILE_CHANGE = 1.2  # for two copies: a mean has 1, a sum 2, a root of a sum of squares 1.41
 NOISES = (0.0, NOISE / 4, NOISE / 2, NOISE)  # in the evidence; the first and the last are compared
 NEAR_PER_M = 0.25  # inverse depth on the near side of an edge, 1/m
 FAR_PER_M = 0.125  # inverse depth on the far side of an edge, 1/m
 EDGE_COLORS = (0.3, 0.7)  # colors on the two sides of an edge of the image
-EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)  # positions of the image edge beside that of the depth edge
-EDGES = {"vertical": 3, "horizontal": 2}  # axis across an edge, by the direction of the edge
-MAX_RAMP_COST = 1e-6  # cost of a ramp of depth over that of an edge, of second differences: 0 and rounding
+EDGE_OFFSETS_PX = (-4, -2, -1, 0, 1, 2, 4)  # of the image edge from the depth edge
+EDGES = {"vertical": 3, "horizontal": 2}  # axis across an edge, by its direction
+MAX_RAMP_COST = 1e-6  # cost of a depth ramp over an edge's, for second differences
 TILINGS = {"side by side": 3, "one above the other": 2}  # axis of two copies, by their place
 
 
 def check_added_loss(case: LossCase) -> Iterator[Finding]:
-    """L01, L03 to L05, L08, L10, L24: a term that is added has the properties of a loss.
+    """L01, L03 to L05, L08, L10, L24: an added term has the properties of a loss.
 
-    L01 is reported where noise and its opposite both lower it. A prior on mean depth falls for one of them.
+    L01 needs both noise and its opposite to lower it, since a prior on mean depth falls for one of them.
     """
     if (added := case.added) is None:
         return
@@ -50,11 +50,11 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
         whole = abs(total_of(case.report(add_depth_noise(case.right, NOISE))))
     before, after = values[0.0], values[NOISE]
     if not math.isfinite(before + after + opposite):
-        return  # `check_extreme_inputs` reports it
+        return
     reward = before - max(after, opposite)
     if reward > max(MAX_NOISE_REWARD * abs(after), MIN_REWARD * whole):
-        measured = f"what is added is {before:.4g} for the true depth, and {after:.4g} with {NOISE:.0%} noise"
-        expected = "no less for noise: a penalty has a positive weight"
+        measured = f"the added term is {before:.4g} for the true depth, and {after:.4g} with {NOISE:.0%} noise"
+        expected = "not less for noise: a penalty has a positive weight"
         table = {"noise of depth": list(values), "what is added": list(values.values())}
         numbers = {"added at the true depth": before, "added with noise": after, "added with opposite noise": opposite}
         evidence = {"values": table, **numbers, "change": after - before}
@@ -62,17 +62,17 @@ def check_added_loss(case: LossCase) -> Iterator[Finding]:
     given = abs(total_of(case.report_at_truth))
     noisy = add_depth_noise(added.right, NOISE)
     if abs(after - before) > MIN_TERM * given and not any(map(Tensor.any, added.gradients_at(noisy).values())):
-        measured = f"what is added changes by {abs(after - before):.4g} with the outputs, and has no gradient"
+        measured = f"the added term changes by {abs(after - before):.4g} with the outputs, but has no gradient"
         yield make_finding("L10", Severity.STOP, measured, "a gradient")
         return
     for check in (check_gradient, check_sample_independence, check_mean_reduction, check_mirroring, check_relief):
         for finding in check(added):
             if finding.code != "L06":  # slopes and bends are smaller in larger images
-                yield replace(finding, measured=f"what is added alone: {finding.measured}")
+                yield replace(finding, measured=f"the added term: {finding.measured}")
 
 
 def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Tensor]:
-    """Return the outputs with noise (standard deviation of its logarithm) on inverse depth; below 0 its opposite."""
+    """Return the outputs with noise (standard deviation of its logarithm) on inverse depth."""
     generator, changed = torch.Generator().manual_seed(0), dict(outputs)
     for name in [name for name in outputs if name == "inverse_depth"]:
         normal = torch.randn(outputs[name].shape, generator=generator, dtype=outputs[name].dtype)
@@ -81,13 +81,10 @@ def add_depth_noise(outputs: Mapping[str, Tensor], noise: float) -> dict[str, Te
 
 
 def check_edge_weights(case: LossCase) -> Iterator[Finding]:
-    """L26: an edge of depth costs least with an image edge in the same place, dark to bright or bright to dark.
+    """L26: an edge of depth costs least with an image edge in the same place.
 
-    Second differences are symmetric: an image edge on either side of the depth edge counts the same. First differences
-    may have the image steps half a pixel beside them, as with central differences of the image.
-
-    Nothing is reported of terms that ignore the image, whose cost of a depth edge depends on brightness, or that do not
-    penalize a depth edge in an image without edges: their weights are no edge weights.
+    Second differences are symmetric; first differences may be half a pixel off. Other terms are not reported: terms
+    that ignore the image, depend on its brightness, or do not penalize a depth edge.
     """
     if case.added_by_image is None or (given := case.right.get("inverse_depth")) is None:
         return
@@ -107,8 +104,8 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
                 uneven = max((px for px in costs if px > 0), key=lambda px: abs(costs[px] - costs[-px]))
                 if costs[0] > costs[best] + MAX_EDGE_EXCESS:
                     measured = f"a {direction} edge of depth costs {costs[0]:.3g} with an image edge in the same place "
-                    measured += f"({order}), {costs[best]:.3g} with one {abs(best)} px beside it, 1 without"
-                    expected = f"least in the same place, within {MAX_EDGE_EXCESS:g}"
+                    measured += f"({order}), {costs[best]:.3g} with one {abs(best)} px away, 1 without"
+                    expected = f"smallest in the same place, within {MAX_EDGE_EXCESS:g}"
                 elif abs(costs[uneven] - costs[-uneven]) > MAX_EDGE_EXCESS and _is_second_difference(case, dim, plain):
                     measured = f"a {direction} edge of depth costs {costs[-uneven]:.3g} with an image edge {uneven} px "
                     measured += f"before it ({order}), {costs[uneven]:.3g} with one {uneven} px behind it, 1 without"
@@ -121,26 +118,22 @@ def check_edge_weights(case: LossCase) -> Iterator[Finding]:
 
 
 def check_constant_depth(case: LossCase) -> Iterator[Finding]:
-    """L09: what is added is finite at exactly constant depth, as a network may predict it before it is trained.
-
-    The whole loss has to be affected: what divides by the given loss is not finite where that is taken as 0.
-    """
+    """L09: an added term is finite at constant depth, and so is the whole loss."""
     if (added := case.added) is None:
         return
     names = [name for name in added.right if name.startswith(("inverse_depth", "log_depth"))]
     constant = {name: torch.full_like(added.right[name], float(added.right[name].mean())) for name in names}
     outputs = {**added.right, **constant}
     if names and (wrong := find_not_finite(added, outputs)) and find_not_finite(case, outputs):
-        measured = f"what is added alone: {wrong} for constant depth"
+        measured = f"the added term: {wrong} for constant depth"
         yield make_finding("L09", Severity.WARN, measured, "finite numbers", case="constant_depth")
 
 
 def check_tiles(case: LossCase) -> Iterator[Finding]:
-    """L06: what is added is the same for two copies of outputs and image beside each other: a mean over pixels.
+    """L06: an added term is the same for two copies of outputs and image: a mean over pixels.
 
-    Second differences shrink with the size of the image, so that a scene at twice the size does not show a sum. The
-    depth of the copies is constant along their row: there is no seam, and slopes per image width stay as they are.
-    Nothing is reported of terms that change for one direction alone (a prior for rows) or raise for another size.
+    Depth is constant along the row of copies, so that it has no seam. Terms that change in one direction (a prior for
+    rows) or raise for another size are not reported.
     """
     added, depth = case.added_at, case.right.get("inverse_depth")
     if added is None or depth is None:
@@ -159,19 +152,19 @@ def check_tiles(case: LossCase) -> Iterator[Finding]:
                 return
             if not math.isfinite(single + double):
                 return
-            if abs(single) > least:  # else it has slopes along the row of copies only
+            if abs(single) > least:
                 ratios[place] = double / single
     if not ratios:
         return
     if min(ratios.values()) > MAX_TILE_CHANGE or max(map(abs, ratios.values())) < 1 / MAX_TILE_CHANGE:
         listed = " and ".join(f"{ratio:.3g} times with two copies {place}" for place, ratio in ratios.items())
-        measured = f"what is added alone: {listed}"
+        measured = f"the added term: {listed}"
         evidence = {f"copies {place}": ratio for place, ratio in ratios.items()}
-        yield make_finding("L06", Severity.WARN, measured, "the same, as of a mean over pixels", evidence=evidence)
+        yield make_finding("L06", Severity.WARN, measured, "the same, as for a mean over pixels", evidence=evidence)
 
 
 def _repeat_maps(outputs: Outputs, dim: int) -> dict[str, Tensor]:
-    """Return the outputs with every map (B, C, H, W) of the size of depth twice along an axis."""
+    """Return the outputs with every map (B, C, H, W) twice along an axis."""
     size = outputs["inverse_depth"].shape[-2:]
     return {
         name: torch.cat((value, value), dim) if value.ndim == 4 and value.shape[-2:] == size else value
@@ -180,7 +173,7 @@ def _repeat_maps(outputs: Outputs, dim: int) -> dict[str, Tensor]:
 
 
 def _is_second_difference(case: LossCase, dim: int, edge_cost: float) -> bool:
-    """Return whether a ramp of inverse depth, of its logarithm or of depth adds nothing over flat depth."""
+    """Return whether a ramp of inverse depth, of its logarithm or of depth costs nothing."""
     assert case.added_by_image is not None
     depth = case.right["inverse_depth"]
     shape = [-1 if axis == dim else 1 for axis in range(4)]
@@ -201,7 +194,7 @@ def _is_second_difference(case: LossCase, dim: int, edge_cost: float) -> bool:
 def _measure_edge_cost(
     case: LossCase, added: Callable[[Mapping[str, Tensor]], Callable[[Tensor], float]], dim: int
 ) -> Callable[[Tensor], float]:
-    """Return what an edge of depth adds over flat depth, as a function of the image."""
+    """Return the cost of a depth edge over flat depth, as a function of the image."""
     depth = case.right["inverse_depth"]
     maps = _make_edge(depth, dim, NEAR_PER_M, FAR_PER_M), torch.full_like(depth, FAR_PER_M)
     with_edge, flat = (added({**case.right, "inverse_depth": depth_map}) for depth_map in maps)
@@ -209,11 +202,11 @@ def _measure_edge_cost(
 
 
 def _make_edge(like: Tensor, dim: int, first: float, second: float, offset_px: int = 0) -> Tensor:
-    """Return a map of the shape of (B, 1, H, W) with one value before and one behind the middle of an axis."""
+    """Return a map like (B, 1, H, W) with one value before and one behind the middle of an axis."""
     edge = torch.full_like(like, second)
     edge.narrow(dim, 0, like.shape[dim] // 2 + offset_px).fill_(first)
     return edge
 
 
 ADDED_PROPERTIES = (check_added_loss, check_constant_depth, check_tiles, check_edge_weights)
-"""Checks of what is added to a loss, after those of the whole loss."""
+"""Checks of an added term."""

@@ -1,7 +1,4 @@
-"""Check a training before its first step: the batch, the optimizer, and the initial outputs of the networks.
-
-Each check takes a TrainingStart and yields findings; INIT_CHECKS has their order.
-"""
+"""Check a training before its first step: the batch, the optimizer, and the initial outputs."""
 
 from __future__ import annotations
 
@@ -30,32 +27,32 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 from stadia.geometry.se3 import rotation_angle_deg
 from stadia.training import optim
 
-MAX_COLOR_EXCESS = 0.01  # by how much colors may lie outside of [0, 1], as interpolation makes them
+MAX_COLOR_EXCESS = 0.01  # by which interpolated colors may leave [0, 1]
 MIN_BRIGHTEST = 0.02  # brightest color of a batch: below, images were divided by 255 twice
-MAX_PRINCIPAL_POINT_OUTSIDE = 0.1  # of the image; that of half an image lies at its border
-MIN_FOCAL_WIDTHS = 0.3  # over the width of the smallest image around this one that K centers
+MAX_PRINCIPAL_POINT_OUTSIDE = 0.1  # share of the image
+MIN_FOCAL_WIDTHS = 0.3  # over the width of the smallest centered image around this one
 MIN_BATCH_SAMPLES = 4  # images for batch statistics
-MIN_BATCH_VALUES = 256  # a channel, of two or three images: the variance is then known to 9 %
+MIN_BATCH_VALUES = 256  # a channel, in two or three images: the variance is then known to 9 %
 MAX_MATCHED_PAIRS = 4  # stereo pairs that are matched
-MIN_PAIR_MATCHES = 30  # matches of these pairs that give a depth
-MAX_PAIR_EPIPOLAR_PX = 1.0  # distance of a match from its epipolar line at the size of the batch
-MIN_OUT_OF_REACH_PX = 1.0  # disparity by which a match lies outside of the depth range
-MAX_OUT_OF_REACH = 0.25  # share of matches outside the range, as mountains: right ranges have .02, wrong ones .38
+MIN_PAIR_MATCHES = 30  # matches of these pairs
+MAX_PAIR_EPIPOLAR_PX = 1.0  # distance of a match from its epipolar line
+MIN_OUT_OF_REACH_PX = 1.0  # disparity by which a match is outside the depth range
+MAX_OUT_OF_REACH = 0.25  # share of matches outside: right ranges have .02, wrong ones .38
 MIN_START_RATIO = 1 / 3
-MAX_START_RATIO = 3.0  # over the median depth of matches, where trainings find depth (docs/results/initial-depth.md)
-MAX_DEPTH_RATIO = 5.0  # initial median depth over that of the labels, or the reverse
+MAX_START_RATIO = 3.0  # over the median depth of matches (docs/results/initial-depth.md)
+MAX_DEPTH_RATIO = 5.0  # initial median depth over the labels', or the inverse
 MAX_BEYOND_RANGE = 0.05  # share of the labels beyond the depth range
-MAX_AT_BOUND = 0.5  # share of the pixels with one extreme depth: a clamp or a saturated sigmoid has no gradient
-MIN_INITIAL_DISPARITY_PX = 0.3  # disparity of a stereo pair at the initial depth: below, no depth moves the image
-MAX_INITIAL_DISPARITY = 1 / 3  # the same, as a share of the width: above, most of the image is out of view
-MAX_INITIAL_MOTION = 0.3  # initial translation over the depth. The recipes of this package have 1e-3
-MAX_INITIAL_ROTATION_DEG = 5.0  # initial rotation. The recipes of this package have .1 degrees
+MAX_AT_BOUND = 0.5  # share of pixels with one extreme depth
+MIN_INITIAL_DISPARITY_PX = 0.3  # below, depth does not move the image
+MAX_INITIAL_DISPARITY = 1 / 3  # share of the width: above, most of the image is out of view
+MAX_INITIAL_MOTION = 0.3  # initial translation over the depth; stadia's recipes have 1e-3
+MAX_INITIAL_ROTATION_DEG = 5.0  # stadia's recipes have .1
 MAX_EXPOSURE_OFFSET = 1e-3  # difference of the initial gain and offset from (1, 0)
-MAX_BATCH_DEPENDENCE = 1e-3  # relative change of an image's depth by the other images of its batch
+MAX_BATCH_DEPENDENCE = 1e-3  # relative change of an image's depth by its batch
 
 
 def check_image_range(start: TrainingStart) -> Iterator[Finding]:
-    """D40, D41: colors lie in [0, 1], and the images of the batch differ."""
+    """D40, D41: colors are in [0, 1], and the images of the batch differ."""
     image = getattr(start.batch.inputs, "image", None)
     if image is None:
         return
@@ -80,7 +77,7 @@ def check_sources_differ(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_camera(start: TrainingStart) -> Iterator[Finding]:
-    """K20: K is for images of the size of the batch, or for larger ones that contain these, as crops have."""
+    """K20: K is for images of the batch's size, or for larger ones that contain them."""
     camera = getattr(start.batch.inputs, "camera", None)
     if camera is None:
         return
@@ -92,16 +89,16 @@ def check_camera(start: TrainingStart) -> Iterator[Finding]:
     if (height, width) != (camera.height, camera.width):
         measured = f"a camera of {camera.width}x{camera.height} for images of {width}x{height}"
     elif not all(-MAX_PRINCIPAL_POINT_OUTSIDE <= share <= 1 + MAX_PRINCIPAL_POINT_OUTSIDE for share in (x, y)):
-        measured += "outside of the image"
+        measured += "outside the image"
     elif focal < MIN_FOCAL_WIDTHS:
-        measured += f"and a focal length of {focal:.2g} widths at most"
+        measured += f"and a focal length of at most {focal:.2g} widths"
     else:
         return
-    yield make_finding("K20", Severity.STOP, measured, f"K of these images, {MIN_FOCAL_WIDTHS:g} widths at least")
+    yield make_finding("K20", Severity.STOP, measured, f"K of these images, at least {MIN_FOCAL_WIDTHS:g} widths")
 
 
 def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
-    """T20, T21, T22: every trainable parameter is in the optimizer once, and there is one."""
+    """T20, T21, T22: every trainable parameter is in the optimizer once, and one exists."""
     recipe = start.recipe
     names = {id(p): name for name, p in recipe.named_parameters()}
     trainable = {id(p) for p in recipe.parameters() if p.requires_grad}
@@ -116,31 +113,30 @@ def check_optimizer(start: TrainingStart) -> Iterator[Finding]:
         if listed:
             yield make_finding(code, Severity.STOP, _list_names(listed, what), "every parameter in one")
     if not trainable:
-        measured = f"none of {len(names)} parameters is trainable"
+        measured = f"0 of {len(names)} parameters are trainable"
         yield make_finding("T22", Severity.STOP, measured, "parameters that train")
     if not missing and not twice:
-        optim.build_optimizer(recipe, recipe.config.optimizer, groups)  # raises where it cannot be had
+        optim.build_optimizer(recipe, recipe.config.optimizer, groups)  # raises if it is impossible
 
 
 def check_parameter_gradients(start: TrainingStart) -> Iterator[Finding]:
     """T23: the first backward pass gives every trainable parameter a gradient."""
-    assert start.report is not None  # after its backward pass
+    assert start.report is not None
     without = [name for name, p in start.recipe.named_parameters() if p.requires_grad and p.grad is None]
     if without:
-        expected = "a gradient for each; processes that train together (DDP) stop without"
+        expected = "a gradient for each; otherwise several processes (DDP) stop"
         yield make_finding("T23", Severity.WARN, _list_names(without, "without a gradient in the first step"), expected)
 
 
 def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
-    """M01, M02, M03: initial depth is near that of the data and not at a bound; labels are within its range."""
+    """M01, M02, M03: initial depth is near the data's and not at a bound; labels are within its range."""
     true_m = getattr(start.batch.targets, "depth_m", None)
     known = torch.zeros(0) if true_m is None else true_m[true_m > 0]
     if start.depth_range_m is not None and len(known):
         nearest, farthest = start.depth_range_m
         outside = float(((known < nearest) | (known > farthest)).float().mean())
         if outside > MAX_BEYOND_RANGE:
-            measured = f"{outside:.0%} of the labeled pixels are outside "
-            measured += f"of the depth range {nearest:g} to {farthest:g} m"
+            measured = f"{outside:.0%} of the labeled pixels are outside the depth range {nearest:g} to {farthest:g} m"
             yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_BEYOND_RANGE:.0%}")
     initial = start.inverse_depth
     if initial is None:
@@ -160,7 +156,7 @@ def check_initial_depth(start: TrainingStart) -> Iterator[Finding]:
 
 
 def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[Finding]:
-    """M01 with a stereo rig: the disparity at the initial depth can be matched."""
+    """M01: the disparity of a stereo rig at the initial depth can be matched."""
     rig = getattr(start.batch.inputs, "T_source_target_rig", None)
     if rig is None or not (moved := rig[..., :3, 3].norm(dim=-1)).isfinite().any():
         return
@@ -173,10 +169,7 @@ def _check_initial_disparity(start: TrainingStart, initial: Tensor) -> Iterator[
 
 
 def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
-    """M01, M03: a stereo pair's matches are near the initial depth, and lie in the depth range.
-
-    Labeled samples use `check_initial_depth`.
-    """
+    """M01, M03: a stereo pair's matches are near the initial depth, and in the depth range."""
     pairs = find_unlabeled_pairs(start)
     if not pairs or start.depth_range_m is None:
         return
@@ -188,15 +181,15 @@ def check_stereo_depth_range(start: TrainingStart) -> Iterator[Finding]:
     if initial is not None and matched > 0 and not list(_check_initial_disparity(start, initial)):
         ratio = matched / float(initial.median())
         if not MIN_START_RATIO < ratio < MAX_START_RATIO:
-            measured = f"the median depth at the start is {ratio:.3g} times that of {len(matches)} matches of the pair "
+            measured = f"the initial median depth is {ratio:.3g} times the median of {len(matches)} matches "
             measured += f"({1 / matched:.3g} m)"
             yield make_finding("M01", Severity.WARN, measured, f"{MIN_START_RATIO:.2g} to {MAX_START_RATIO:g} times")
     beyond = measure_range_excess_px(matches, start.depth_range_m)
     too_near, too_far = (beyond > MIN_OUT_OF_REACH_PX).sum(0)
     if (outside := (too_near + too_far) / len(beyond)) > MAX_OUT_OF_REACH:
         nearest, farthest = start.depth_range_m
-        measured = f"of {len(beyond)} matches of the pair {outside:.0%} lie outside of {nearest:g} to {farthest:g} m, "
-        measured += f"which the depth can be: {too_near} are nearer, {too_far} farther"
+        measured = f"{outside:.0%} of {len(beyond)} matches of the pair are outside the model's {nearest:g} to "
+        measured += f"{farthest:g} m: {too_near} are nearer, {too_far} farther"
         evidence = {"matches": len(beyond), "nearer": int(too_near), "farther": int(too_far)}
         yield make_finding("M03", Severity.WARN, measured, f"at most {MAX_OUT_OF_REACH:.0%}", evidence=evidence)
 
@@ -215,7 +208,7 @@ def find_unlabeled_pairs(start: TrainingStart) -> list[tuple[int, int]]:
 def match_unlabeled_pairs(start: TrainingStart) -> Array:
     """Match the images of unlabeled pairs.
 
-    Returns: (M, 2): pixels of disparity at 1 m, for the focal length of the source, and inverse depth in 1/m.
+    Returns: (M, 2): pixels of disparity at 1 m, and inverse depth in 1/m.
     """
     targets = start.batch.targets
     matched = [np.zeros((0, 2))]
@@ -233,14 +226,7 @@ def match_unlabeled_pairs(start: TrainingStart) -> Array:
 
 
 def measure_range_excess_px(matches: Array, depth_range_m: tuple[float, float]) -> Array:
-    """Return (M, 2) pixels by which matches are nearer than the nearest depth, and farther than the farthest.
-
-    Args:
-        matches: (M, 2) of `match_unlabeled_pairs`.
-        depth_range_m: nearest and farthest depth.
-
-    Returns: differences of disparity, negative inside the range.
-    """
+    """Return (M, 2) pixels by which matches of `match_unlabeled_pairs` are too near, and too far; negative in range."""
     px_metres, inverse_depth = matches.T
     nearest, farthest = depth_range_m
     return np.column_stack([px_metres * (inverse_depth - 1 / nearest), px_metres * (1 / farthest - inverse_depth)])
@@ -273,7 +259,7 @@ def check_initial_motion(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_initial_exposure(start: TrainingStart) -> Iterator[Finding]:
-    """B02: brightness starts at gain 1 and offset 0 (`gain/SOURCE`, or `LOSS/gain/SOURCE` of a combined loss)."""
+    """B02: brightness starts at gain 1 and offset 0."""
     identity = {"gain": 1.0, "offset": 0.0}
     quantities = {name: name.rpartition("/")[0].rpartition("/")[2] for name in start.report.logged}
     initial = {name: float(start.report.logged[name]) for name, quantity in quantities.items() if quantity in identity}
@@ -304,28 +290,28 @@ def check_smoothness(start: TrainingStart) -> Iterator[Finding]:
 
 
 def check_batch_independence(start: TrainingStart) -> Iterator[Finding]:
-    """T28: in evaluation the depth of an image does not depend on the other images of its batch."""
+    """T28: in evaluation an image's depth does not depend on its batch."""
     initial = start.inverse_depth
     if initial is None or len(initial) < 2:
         return
     alone = start.predict_inverse_depth(start.batch.inputs.image[:1])
     change = float((alone / initial[:1] - 1).abs().median())
     if change > MAX_BATCH_DEPENDENCE:
-        measured = f"depth of an image alone differs by {change:.1%} from that in a batch of {len(initial)}"
+        measured = f"depth of an image alone and in a batch of {len(initial)} differs by {change:.1%}"
         yield make_finding("T28", Severity.WARN, measured, f"at most {MAX_BATCH_DEPENDENCE:.1%}")
 
 
 def check_batch_norm(start: TrainingStart) -> Iterator[Finding]:
-    """T33: batch statistics are of several images, or of so many pixels that few images suffice."""
+    """T33: batch statistics use several images, or enough pixels."""
     if start.batch_size >= MIN_BATCH_SAMPLES:
         return
     modules = start.recipe.named_modules()
     layers = [name for name, module in modules if isinstance(module, _BatchNorm) and module.training]
-    if start.batch_size > 1:  # of one image no number of pixels is enough
+    if start.batch_size > 1:
         layers = [name for name, values in start.count_statistics_values(layers).items() if values < MIN_BATCH_VALUES]
     if layers:
-        measured = f"{_list_names(layers, 'normalize by the batch')}, and batches are of {start.batch_size}"
-        expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each of their maps"
+        measured = f"{_list_names(layers, 'normalize by the batch')}, and batches have {start.batch_size}"
+        expected = f"{MIN_BATCH_SAMPLES} samples, or 2 with {MIN_BATCH_VALUES} pixels in each map"
         yield make_finding("T33", Severity.WARN, measured, expected)
 
 
@@ -334,7 +320,7 @@ def _list_names(names: list[str], what: str) -> str:
     return f"{', '.join(names[:3])}{more} {what}"
 
 
-INIT_CHECKS = (  # first those without a network, last those that need a step
+INIT_CHECKS = (  # checks without a network first
     check_image_range,
     check_sources_differ,
     check_camera,

@@ -1,4 +1,4 @@
-"""A loss on a scene with known correct outputs, and the cases of losses with labels of depth."""
+"""A loss on a scene with known outputs, and the cases of losses with depth labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DepthLoss = Callable[[Tensor, Tensor], Any]
 DEPTH_FACTORS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0)
 
 CONFIDENT = 8.0  # a correct logit at which sigmoids are not yet saturated
-IMAGE = "targets.image"  # name of the image (B, 3, H, W) among the further inputs of a loss
+IMAGE = "targets.image"  # name of the image (B, 3, H, W) among the inputs of a loss
 
 COLORS = ("red", "green", "blue")
 
@@ -35,9 +35,8 @@ class LossRaised(Exception):
 class ErrorAxis:
     """A way in which outputs can be wrong.
 
-    name: what is changed, and in which measure ("depth, times the true one").
-    code: of the finding for a minimum elsewhere.
-    outputs: by how far they are changed; `right` is the correct one.
+    name: what is changed, with its measure ("depth, times the true one").  code: finding for a minimum elsewhere.
+    outputs: changed outputs by the amount of change; `right` is the correct one.
     """
 
     name: str
@@ -48,21 +47,18 @@ class ErrorAxis:
 
 @dataclass(frozen=True)
 class LossCase:
-    """A loss, and the outputs at which it must have its minimum.
+    """A loss, and the outputs at which it must be smallest.
 
-    loss: a function of the outputs that returns a report; images, cameras and labels are bound to it.
-    right, off: the correct outputs, and moderately wrong ones at which gradients are measured.
-    axes: ways in which outputs can be wrong.
+    loss: a function of the outputs that returns a report.
+    right, off: the correct outputs, and moderately wrong ones for gradients.
     shown: further inputs of the loss by name, which it must not change.
-    forms: variants of the scene by name; those without a meaning are left out. Each has correct and wrong outputs: flat
-        depth for a static camera, uncertainty on the wrong side where a half is wrong, else moderately wrong ones.
-    hostile: scenes for which the loss must be finite, whatever the outputs.
+    forms: variants of the scene by name.  hostile: scenes for which the loss must be finite.
     unlabeled: bool masks of pixels without a label by output name: their gradient must be 0.
-    loose: relative tolerance of the gradient by output name, where some pixels have no gradient by design.
-    added: the case of what `change_loss` adds alone.
-    added_by_image: what `change_loss` adds to outputs, as a function of the image (B, 3, H, W); None without an image.
-    added_at: what `change_loss` adds to outputs of any size, which have the image of `shown` as "image".
-    left_out: terms that are 0 on the scene by design: it has nothing of them, or their weight is 0.
+    loose: relative tolerance of the gradient by output name, if some pixels have no gradient by design.
+    added: the case of what `change_loss` adds.
+    added_by_image: what `change_loss` adds to outputs, as a function of the image (B, 3, H, W).
+    added_at: what `change_loss` adds to outputs of any size.
+    left_out: terms that are 0 on the scene by design.
     """
 
     loss: Callable[[Outputs], Any]
@@ -84,11 +80,11 @@ class LossCase:
         return _call(self.loss, outputs)
 
     def change_loss(self, change: Callable[[Any, Outputs], Any]) -> LossCase:
-        """Return the case of another loss, made of this one's report: also in every form and hostile scene.
+        """Return the case of a loss that changes this one's report, in every form and hostile scene.
 
-        change: a function of the report and the outputs that returns the changed report, such as one with a further
-            term of `outputs["inverse_depth"]`, (B, 1, H, W) in float64. Where the scene has an image, the outputs have
-            it too, as `outputs["image"]` (B, 3, H, W) in [0, 1], for weights at its edges.
+        change: a function of the report and the outputs that returns the changed report, for example with a term of
+            `outputs["inverse_depth"]`, (B, 1, H, W) in float64. Video scenes also have `outputs["image"]`
+            (B, 3, H, W) in [0, 1].
         """
 
         def change_zero(report: Any, outputs: Outputs) -> LossReport:
@@ -109,10 +105,7 @@ class LossCase:
     def _change_all(
         self, change: Callable[[Any, Outputs], Any], report: Callable[[Callable[[Outputs], Any], Outputs], Any]
     ) -> LossCase:
-        """Return the case, its forms and its hostile scenes with a changed loss.
-
-        report: a function of the loss and the outputs that returns what is changed.
-        """
+        """Return the case with a changed loss. report: returns what is changed from the loss and the outputs."""
         image = {"image": self.shown[IMAGE]} if IMAGE in self.shown else {}
 
         def loss(outputs: Outputs) -> Any:
@@ -125,22 +118,22 @@ class LossCase:
 
     @cached_property
     def report_at_truth(self) -> Any:
-        """Return the loss at the correct outputs."""
+        """The loss at the correct outputs."""
         return self.report(self.right)
 
     @cached_property
     def report_at_wrong(self) -> Any:
-        """Return the loss at the wrong outputs."""
+        """The loss at the wrong outputs."""
         return self.report(self.off)
 
     @cached_property
     def gradients(self) -> dict[str, Tensor]:
-        """Gradients of the total at the moderately wrong outputs, by output name."""
+        """Gradients of the total at the wrong outputs, by output name."""
         return self.total_and_gradients_at_wrong[1]
 
     @cached_property
     def total_and_gradients_at_wrong(self) -> tuple[float, dict[str, Tensor]]:
-        """The total at the moderately wrong outputs, and its gradients."""
+        """The total at the wrong outputs, and its gradients."""
         return self.total_and_gradients_at(self.off)
 
     def gradients_at(self, outputs: Outputs) -> dict[str, Tensor]:
@@ -148,7 +141,7 @@ class LossCase:
         return self.total_and_gradients_at(outputs)[1]
 
     def total_and_gradients_at(self, outputs: Outputs) -> tuple[float, dict[str, Tensor]]:
-        """Return the total, and what `gradients_at` returns, of one call of the loss. Raises LossRaised."""
+        """Return the total and the gradients by output name. Raises LossRaised."""
         given = {name: value.detach().clone().requires_grad_() for name, value in outputs.items()}
         report = self.report(given)
         try:
@@ -161,7 +154,7 @@ class LossCase:
 
     @cached_property
     def along(self) -> dict[str, dict[float, float]]:
-        """The total along each axis, by the name of the axis, in increasing order."""
+        """The total along each axis, by the name of the axis."""
 
         def find_total(outputs: Outputs) -> float:
             is_true = all(value is self.right.get(name) for name, value in outputs.items())
@@ -180,10 +173,7 @@ def _call(loss: Callable[..., Any], *given: Any) -> Any:
 
 
 def _find_zero_report(loss: Callable[[Outputs], Any], outputs: Outputs) -> Any:
-    """Return the report of a loss as one of a loss of 0: what `change` makes of it is what it adds, at any weight.
-
-    The total is in the graph of the outputs, whose gradient is 0.
-    """
+    """Return the report of a loss of 0: what `change` makes of it is what it adds, at any weight."""
     with torch.no_grad():
         report = loss(outputs)
     zero = torch.zeros_like(report.total) + sum(value[:0].sum() for value in outputs.values())
@@ -196,7 +186,7 @@ def total_of(report: Any) -> float:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a dataclass with every tensor changed, also those of dataclasses inside of it."""
+    """Return a dataclass with every tensor changed, also in nested dataclasses."""
     if isinstance(value, Tensor):
         return change(value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -206,7 +196,7 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float = 1.0) -> Tensor:
-    """Return (B, 1, H, W) depth in float64, 0 = none at every third pixel: a slanted plane with waves, 3 to 16 units.
+    """Return (B, 1, H, W) depth in float64, 0 at every third pixel: a slanted plane with waves, 3 to 16 units.
 
     The size is odd, so that a stride of two selects the same pixels when mirrored.
     """
@@ -218,10 +208,10 @@ def depth_labels(height: int = 33, width: int = 65, batch: int = 2, unit: float 
 
 
 def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: float = 1.0) -> LossCase:
-    """Return the case of a loss of inverse depth (B, 1, H, W) 1/m against labels (B, 1, H, W) metres, 0 = none.
+    """Return the case of a loss of inverse depth (B, 1, H, W) 1/m with labels (B, 1, H, W) metres, 0 = unknown.
 
-    forgives_scale: whether it compares up to scale (and shift): then the axis is the slant of the plane, not depth.
-    unit: depths are 3 to 16 of it.
+    forgives_scale: whether it compares up to scale (and shift): then the axis is the slant of the plane.
+    unit: depths are 3 to 16 units.
     """
 
     def build(true_m: Tensor) -> LossCase:
@@ -248,7 +238,7 @@ def make_depth_case(loss: DepthLoss, *, forgives_scale: bool = False, unit: floa
 
 
 def add_label_forms(build: Callable[[Tensor], LossCase], unit: float) -> LossCase:
-    """Return the case of `depth_labels`, with the variants that other labels make of it."""
+    """Return the case of `depth_labels`, with its variants."""
     true = depth_labels(unit=unit)
     height, width = true.shape[-2:]
     forms = {
@@ -266,10 +256,7 @@ FARTHEST_M = 60.0
 
 
 def make_flat_road(height: int = 48, width: int = 96) -> tuple[Tensor, Tensor, Camera]:
-    """Return inverse depth (1, 1, H, W), road mask (1, 1, H, W) and a level camera, HEIGHT_M above the road.
-
-    The horizon is above the image center.
-    """
+    """Return inverse depth (1, 1, H, W), road mask (1, 1, H, W) and a level camera HEIGHT_M above the road."""
     fy, cy = 0.9 * width, 0.4 * height
     K = torch.tensor([[[0.9 * width, 0, width / 2 - 0.5], [0, fy, cy], [0, 0, 1]]], dtype=torch.float64)
     rows = torch.arange(height, dtype=torch.float64)[:, None].expand(height, width)

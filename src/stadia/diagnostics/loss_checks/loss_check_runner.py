@@ -32,10 +32,7 @@ PropertyCheck = Callable[[LossCase], Iterable[Finding]]
 
 
 def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> list[Finding]:
-    """Check losses, given by their names. Those that would start after `until` (time.monotonic()) are N01.
-
-    A finding that several losses share, such as one of a term that is added to each, is returned once, with all names.
-    """
+    """Check losses, given by their names; N01 for losses that would start after `until` (time.monotonic())."""
     findings: list[Finding] = []
     for name, case in losses.items():
         basic = next(filter(None, (_run_check(check, case, name, Severity.STOP) for check in BASIC_PROPERTIES)), [])
@@ -56,7 +53,7 @@ def check_losses(losses: Mapping[str, LossCase], until: float = math.inf) -> lis
 
 
 def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
-    """Check a training before it starts. After `seconds` networks are stopped, and checks that need one report N01."""
+    """Check a training before it starts. After `seconds` networks stop, and checks that need one report N01."""
     findings: list[Finding] = []
     with stop_at(time.monotonic() + seconds):
         for check in (*INIT_CHECKS, check_bf16_loss, check_one_batch):
@@ -68,8 +65,7 @@ def check_training_start(start: TrainingStart, seconds: float) -> list[Finding]:
 def stop_at(deadline: float) -> Iterator[None]:
     """Make every layer raise TimeLimitReached once time.monotonic() is past the deadline, forward and backward.
 
-    One pass through a large network can take minutes on a CPU, and its time is not known before. Weights and statistics
-    are then left in the middle of a step, so use copies. Code outside of layers (a loss) is not interrupted.
+    Weights may then be in the middle of a step, so use copies. A loss is not interrupted.
     """
 
     def check_time(*_: object) -> None:
@@ -107,12 +103,12 @@ def _describe(check: Callable[..., Any]) -> str:
 
 
 def collect_findings(what: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Return the findings of a check; what cannot be checked is a note with the reason."""
+    """Return the findings of a check; a note if it cannot run."""
     findings: list[Finding] = []
     try:
         findings.extend(check())
     except NotChecked as lack:
         findings.append(make_not_checked(what, str(lack), where, is_out_of_time=lack.is_out_of_time))
-    except Exception as error:  # a loss or network of the user may raise anything, anywhere
+    except Exception as error:  # a user's loss or network may raise anything
         findings.append(make_not_checked(what, summarize_exception(error), where))
     return findings

@@ -1,7 +1,6 @@
 """Properties that a loss must have: minimum at the truth, correct gradient, invariances.
 
-Of a photometric loss also: how it combines sources, colors, uncertainty and smoothness. Each checks a LossCase by order
-or by ratio, so that losses of any unit pass. The runner adds the name of the loss to the findings.
+Each checks a LossCase by order or ratio, so that losses of any unit pass.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.loss_checks.loss_case import COLORS, ErrorAxis, LossCase, LossRaised, Outputs, total_of
 from stadia.losses.loss_report import find_loss_errors
 
-MAX_BELOW_TRUTH = 0.003  # of the range along an axis: rounding and blur have .002, a loss that favors near depth .006
+MAX_BELOW_TRUTH = 0.003  # of the range along an axis; rounding and blur have .002
 MAX_DROP_AWAY = 0.02  # of that range, away from the truth: image borders leave the frame in steps
-OFF_KINKS = 0.01  # relative noise by which outputs are moved where their gradient differs
+OFF_KINKS = 0.01  # relative noise that moves outputs away from kinks
 MIN_OUTPUT = 1e-3  # size of outputs that are 0, for the length of a change
-MAX_GRADIENT_GAP = 0.05  # from finite differences; the losses of this package agree within 1e-3
+MAX_GRADIENT_GAP = 0.05  # from finite differences; stadia's losses have 1e-3
 EPSILONS = (1e-3, 1e-4, 1e-5, 1e-7)  # one must agree: long for losses that round, short for minima over sources
-MAX_ROUNDING_CHANGE = 1e-5  # relative difference of two losses that are equal but for rounding
-MAX_MIRROR_CHANGE = 1e-3  # relative difference of the loss of the mirrored scene, whose images are resampled
-MAX_BATCH_CHANGE = 0.01  # relative difference of the loss of a batch twice. A sum has 1
-MAX_SIZE_RATIO = 2.0  # of the loss for doubled images; the losses of this package have .7 to 1.4, a sum has 4
-MAX_COUPLING = 0.01  # relative change of a gradient by what it must not depend on
-MIN_TERM = 1e-9  # share of the loss: a term that stays below is rounding
-MIN_EFFECT = 1e-3  # of the loss that inverted sources must add; one with less does not use the sources
+MAX_ROUNDING_CHANGE = 1e-5  # relative difference of two equal losses
+MAX_MIRROR_CHANGE = 1e-3  # relative difference for the mirrored, resampled scene
+MAX_BATCH_CHANGE = 0.01  # relative difference for a batch twice; a sum has 1
+MAX_SIZE_RATIO = 2.0  # for doubled images; stadia's losses have .7 to 1.4, a sum has 4
+MAX_COUPLING = 0.01  # relative change of an independent gradient
+MIN_TERM = 1e-9  # share of the loss: a smaller term is rounding
+MIN_EFFECT = 1e-3  # of the loss that inverted sources must add; a loss with less does not use the sources
 MIN_COLOR_COST = 0.1  # of two inverted colors over three; here .67 to 1, a minimum over channels below .01
-MAX_HALVES_COST = 0.15  # over the mean of either source inverted; here .03, a minimum over images .3 to .4
-MIN_RELIEF = 1e-4  # share of the loss: depth relief that costs less is not checked
-MAX_RELIEF_GROWTH = 1.4  # for images twice as large; the losses of this package have .5
-MAX_UNIT_CHANGE = 0.01  # relative change of the cost of relief when the unit of length changes
+MAX_HALVES_COST = 0.15  # over the mean of inverted sources; here .03, a minimum over images .3 to .4
+MIN_RELIEF = 1e-4  # share of the loss: cheaper depth relief is not checked
+MAX_RELIEF_GROWTH = 1.4  # for images twice as large; stadia's losses have .5
+MAX_UNIT_CHANGE = 0.01  # relative change of the cost of relief by the unit of length
 MIN_HALF_NOISE = 0.5  # of a term of similarity; SSIM has .75, with constants for 255 .25
 
 
@@ -63,13 +62,13 @@ def check_output(case: LossCase) -> Iterator[Finding]:
 
 
 def check_minimum(case: LossCase) -> Iterator[Finding]:
-    """L01, L17, P01, B01: no wrong output has a lower loss than the correct one."""
+    """L01, L17, P01, B01: the loss is smallest at the correct output."""
     for axis in case.axes:
         values = _along(case, axis)
         best, span = min(values, key=values.__getitem__), _range(values)
         if values[best] < values[axis.right] - MAX_BELOW_TRUTH * span:
-            measured = f"least at {best:g} ({axis.name}), {values[best]:.4g}; {values[axis.right]:.4g} at the truth"
-            expected = f"least at {axis.right:g}"
+            measured = f"smallest at {best:g} ({axis.name}), {values[best]:.4g}; {values[axis.right]:.4g} at the truth"
+            expected = f"smallest at {axis.right:g}"
             yield make_finding(axis.code, Severity.STOP, measured, expected, evidence=_table_of(axis, values))
 
 
@@ -78,7 +77,7 @@ def check_monotonic(case: LossCase) -> Iterator[Finding]:
     for axis in case.axes:
         values = _along(case, axis)
         if min(values, key=values.__getitem__) != axis.right:
-            continue  # `check_minimum` reports it
+            continue
         slack = MAX_DROP_AWAY * _range(values)
         above = sorted(x for x in values if x >= axis.right)
         below = sorted((x for x in values if x <= axis.right), reverse=True)
@@ -86,8 +85,8 @@ def check_monotonic(case: LossCase) -> Iterator[Finding]:
             if falls := [(a, b) for a, b in pairwise(side) if values[b] < values[a] - slack]:
                 (near, far), *_ = falls
                 measured = f"{values[far]:.4g} at {far:g} ({axis.name}), "
-                measured += f"{values[near]:.4g} at {near:g}, which is nearer to the truth"
-                expected = "more, the further from the truth"
+                measured += f"{values[near]:.4g} at {near:g}, nearer to the truth"
+                expected = "larger, further from the truth"
                 yield make_finding("L02", Severity.WARN, measured, expected, evidence=_table_of(axis, values))
 
 
@@ -103,18 +102,17 @@ def check_gradient_exists(case: LossCase) -> Iterator[Finding]:
 def check_gradient(case: LossCase) -> Iterator[Finding]:
     """L03: the gradient agrees with finite differences along a random direction.
 
-    Where it does not, the outputs are moved a little and compared once more: at a kink (|x| at 0, as of the second
-    difference of a plane) the gradient is one of many, and right.
+    Otherwise the outputs are moved a little and compared again, since any gradient at a kink (|x| at 0) is right.
     """
     if not (wrong := dict(_compare_gradients(case))):
         return
     generator = torch.Generator().manual_seed(1)
     moved = {}
     for name, value in case.off.items():
-        size = torch.maximum(value.abs(), value.abs().mean().clamp(min=MIN_OUTPUT))  # outputs of 0 move too
+        size = torch.maximum(value.abs(), value.abs().mean().clamp(min=MIN_OUTPUT))
         moved[name] = value + OFF_KINKS * size * torch.randn(value.shape, generator=generator, dtype=value.dtype)
     beside = replace(case, off=moved)
-    if _not_finite(*beside.total_and_gradients_at_wrong):  # the outputs left the range of the loss
+    if _not_finite(*beside.total_and_gradients_at_wrong):  # the outputs left the loss's range
         yield from wrong.values()
         return
     again = dict(_compare_gradients(beside))
@@ -122,12 +120,12 @@ def check_gradient(case: LossCase) -> Iterator[Finding]:
 
 
 def _compare_gradients(case: LossCase) -> Iterator[tuple[str, Finding]]:
-    """Yield the name of an output, and L03 where its gradient differs from finite differences."""
+    """Yield the name of an output, and L03 if its gradient differs from finite differences."""
     generator = torch.Generator().manual_seed(0)
     for name, gradient in case.gradients.items():
         if not gradient.any():
             continue
-        # Along the gradient with random weights per pixel: any other direction may be flat.
+        # Random weights per pixel along the gradient: other directions may be flat.
         direction = gradient * (0.5 + torch.rand(gradient.shape, generator=generator, dtype=gradient.dtype))
         direction = direction / direction.abs().max() * case.off[name].abs().mean().clamp(min=MIN_OUTPUT)
         predicted = float((gradient * direction).sum())
@@ -147,7 +145,7 @@ def _compare_gradients(case: LossCase) -> Iterator[tuple[str, Finding]]:
 
 
 def check_sample_independence(case: LossCase) -> Iterator[Finding]:
-    """L04: the gradient of a sample does not depend on the other samples of its batch."""
+    """L04: a sample's gradient does not depend on the other samples."""
     beside = case.gradients_at({name: torch.cat((value[:1], case.right[name][1:])) for name, value in case.off.items()})
     for name, gradient in case.gradients.items():
         if (change := _relative_change(gradient[0], beside[name][0])) > MAX_COUPLING:
@@ -156,7 +154,7 @@ def check_sample_independence(case: LossCase) -> Iterator[Finding]:
 
 
 def check_mean_reduction(case: LossCase) -> Iterator[Finding]:
-    """L05, L06: the loss is the same for a batch twice, and nearly the same for images twice as large."""
+    """L05, L06: the loss is equal for a batch twice, and about equal for images twice as large."""
     ratio = _ratio(case, "twice the batch")
     if ratio and abs(ratio - 1) > MAX_BATCH_CHANGE:
         yield make_finding("L05", Severity.WARN, f"{ratio:.3g} times the loss for the same batch twice", "1")
@@ -181,7 +179,7 @@ def check_mirroring(case: LossCase) -> Iterator[Finding]:
 
 
 def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
-    """L09: loss and gradient are finite at the truth, and for images and labels that occur now and then."""
+    """L09: loss and gradient are finite at the truth, and for rare images and labels."""
     scenes = {"the true outputs": find_not_finite(case, case.right)}
     for name, make in case.hostile.items():
         scenes[name] = _not_finite(*make().total_and_gradients_at_wrong)
@@ -191,11 +189,11 @@ def check_extreme_inputs(case: LossCase) -> Iterator[Finding]:
 
 
 def check_term_sum(case: LossCase) -> Iterator[Finding]:
-    """L13: the total is the sum of its terms, none below its minimum."""
+    """L13: the total is the sum of its terms, and no term is below its minimum."""
     for report in (case.report_at_truth, case.report_at_wrong):
         terms = {name: float(value) for name, value in getattr(report, "terms", {}).items()}
         if broken := find_loss_errors(total_of(report), terms, getattr(report, "least", {}), torch.float32):
-            expected = "the sum of its terms, each at its least value or above"
+            expected = "the sum of its terms, each at least at its minimum"
             yield make_finding("L13", Severity.STOP, "; ".join(broken), expected)
             return
 
@@ -215,7 +213,7 @@ def check_determinism(case: LossCase) -> Iterator[Finding]:
 
 
 def check_inputs_unchanged(case: LossCase) -> Iterator[Finding]:
-    """L15: the loss does not change its inputs. Runs first: a second call may have nothing left to change."""
+    """L15: the loss does not change its inputs. Runs first, since a second call may change nothing more."""
     shown = {**case.shown, **{f"the prediction's {name}": value for name, value in case.off.items()}}
     before = {name: value.clone() for name, value in shown.items()}
     with contextlib.suppress(Exception):  # `check_output` reports it
@@ -226,7 +224,7 @@ def check_inputs_unchanged(case: LossCase) -> Iterator[Finding]:
 
 
 def check_locality(case: LossCase) -> Iterator[Finding]:
-    """L16: a change at one end of the image changes no gradient of depth or uncertainty at the other."""
+    """L16: a change at one end of the image does not change gradients at the other end."""
     if "first tenth changed" not in case.forms:
         return
     here, there = case.gradients, case.forms["first tenth changed"]().gradients
@@ -243,22 +241,22 @@ def check_unlabeled(case: LossCase) -> Iterator[Finding]:
         size = case.gradients[name].abs()
         if (share := float(size[unknown].sum() / size.sum().clamp(min=1e-30))) > 0:
             measured = f"{share:.0%} of the gradient of {name} is at pixels without a label"
-            yield make_finding("L18", Severity.STOP, measured, "none")
+            yield make_finding("L18", Severity.STOP, measured, "0")
 
 
 def check_color_minimum(case: LossCase) -> Iterator[Finding]:
-    """L19: two inverted colors of three have a cost: the minimum is over sources, not over their colors."""
+    """L19: two inverted colors of three have a cost: the minimum is over sources, not colors."""
     if not (whole := _cost(case, "every source wrong")):
         return
     shares = {color: _extra_cost(case, f"every source wrong but for {color}") / whole for color in COLORS}
     if max(shares.values()) < MIN_COLOR_COST:
-        listed = ", ".join(f"{share:.1%} where {color} is correct" for color, share in shares.items())
+        listed = ", ".join(f"{share:.1%} if only {color} is correct" for color, share in shares.items())
         measured = f"{listed}, of the cost of wrong sources"
         yield make_finding("L19", Severity.WARN, measured, f"at least {MIN_COLOR_COST:.0%}")
 
 
 def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
-    """L16: sources inverted in one half each cost the mean of either inverted everywhere, by minimum, mean or sum."""
+    """L16: sources that are wrong in one half each cost the mean of either wrong everywhere."""
     if "each wrong in another half" not in case.forms or not (whole := _cost(case, "every source wrong")):
         return
     either = [_extra_cost(case, form) / whole for form in ("the first source wrong", "the other sources wrong")]
@@ -266,22 +264,22 @@ def check_pixel_minimum(case: LossCase) -> Iterator[Finding]:
     if halves > mean + MAX_HALVES_COST:
         measured = f"sources wrong in one half each cost {halves:.0%} of wrong sources, "
         measured += f"either wrong everywhere {mean:.0%} (mean)"
-        yield make_finding("L16", Severity.WARN, measured, f"at most {MAX_HALVES_COST:.0%} more than that mean")
+        yield make_finding("L16", Severity.WARN, measured, f"at most {MAX_HALVES_COST:.0%} more than this mean")
 
 
 def check_uncertainty_sign(case: LossCase) -> Iterator[Finding]:
-    """U07: uncertainty must cost less where the images differ than where they match."""
+    """U07: uncertainty costs less on differing images than on matching ones."""
     if "left half wrong" not in case.forms:
         return
     scene = case.forms["left half wrong"]()
     right, wrong = total_of(scene.report_at_truth), total_of(scene.report_at_wrong)
     if right > wrong + MIN_EFFECT * abs(wrong):
         measured = f"{right:.4g} with Sigma high on wrong sources, {wrong:.4g} with Sigma high on correct ones"
-        yield make_finding("U07", Severity.STOP, measured, "less where it is high on wrong sources")
+        yield make_finding("U07", Severity.STOP, measured, "less with high Sigma on wrong sources")
 
 
 def check_relief(case: LossCase) -> Iterator[Finding]:
-    """L06, L24: the cost of depth relief alone neither grows with the image nor changes with the unit of depth."""
+    """L06, L24: the cost of depth relief neither grows with the image nor changes with the unit."""
     if "a camera that has not moved" not in case.forms:
         return
     relief, least = _relief_cost(case, "a camera that has not moved"), MIN_RELIEF * abs(total_of(case.report_at_wrong))
@@ -289,8 +287,8 @@ def check_relief(case: LossCase) -> Iterator[Finding]:
         return
     larger = _relief_cost(case, "one that has not moved, twice the size")
     if larger > MAX_RELIEF_GROWTH * relief:
-        measured = f"depth relief costs {larger / relief:.3g} times as much "
-        measured += "at twice the width and height, where its gradient is half"
+        measured = f"depth relief costs {larger / relief:.3g} times more "
+        measured += "at twice the width and height, with half the gradient"
         yield make_finding("L06", Severity.WARN, measured, f"at most {MAX_RELIEF_GROWTH:g} times")
     doubled = _relief_cost(case, "one that has not moved, in another unit")
     if abs(doubled - relief) > max(least, MAX_UNIT_CHANGE * relief):
@@ -299,7 +297,7 @@ def check_relief(case: LossCase) -> Iterator[Finding]:
 
 
 def check_similarity_range(case: LossCase) -> Iterator[Finding]:
-    """L25: a term of structural similarity is near its maximum for noise, and so for half as much noise."""
+    """L25: a term of structural similarity is near its maximum for noise, and also for half as much noise."""
     if "noise" not in case.forms:
         return
     none, half, noise = (
@@ -327,7 +325,7 @@ def check_terms_measured(case: LossCase) -> Iterator[Finding]:
     left_out = set(case.left_out)
     for name in [name for name in case.report_at_truth.terms if name in unseen]:
         if (term := name.split("/")[-1]) in left_out:
-            left_out.remove(term)  # a second one of this name is another term, such as that of a user
+            left_out.remove(term)  # a second term of this name is another one
             continue
         yield make_not_checked(f"term {name}", f"{name} is 0 on this scene", case="loss_term")
 
@@ -344,7 +342,7 @@ def _table_of(axis: ErrorAxis, values: Mapping[float, float]) -> dict[str, objec
 
 
 def _not_finite(value: float, gradients: Mapping[str, Tensor]) -> str:
-    """Describe what is not finite; empty where all is finite."""
+    """Describe what is not finite; empty if all is finite."""
     if not math.isfinite(value):
         return f"the loss is {value:g}"
     broken = next((name for name, gradient in gradients.items() if not gradient.isfinite().all()), None)
@@ -352,7 +350,7 @@ def _not_finite(value: float, gradients: Mapping[str, Tensor]) -> str:
 
 
 def find_not_finite(case: LossCase, outputs: Outputs) -> str:
-    """Describe what is not finite of the loss and its gradient at these outputs; empty where all is finite."""
+    """Describe what is not finite in the loss and its gradient at these outputs; empty if all is finite."""
     return _not_finite(*case.total_and_gradients_at(outputs))
 
 
@@ -369,41 +367,41 @@ def _difference(case: LossCase, name: str, direction: Tensor, step: float) -> fl
 
 
 def _relative_change(before: Tensor, after: Tensor) -> float:
-    """Return the difference over the larger of both; 0 where both are 0."""
+    """Return the difference over the larger of both; 0 if both are 0."""
     size = max(float(before.norm()), float(after.norm()))
     return float((after - before).norm()) / size if size else 0.0
 
 
 def _ratio(case: LossCase, form: str) -> float:
-    """Return the loss of a variant over that of the scene; 0 where there is no such variant or the loss is 0."""
+    """Return the loss of a variant over the scene's; 0 without this variant, or for a loss of 0."""
     value = total_of(case.report_at_wrong)
     return total_of(case.forms[form]().report_at_wrong) / value if form in case.forms and value else 0.0
 
 
 def _ssim_terms(case: LossCase) -> dict[str, float]:
-    """Return the terms of structural similarity for the true outputs, by their names."""
+    """Return the terms of structural similarity for the true outputs."""
     terms = getattr(case.report_at_truth, "terms", {})
     return {name: float(value) for name, value in terms.items() if "ssim" in name}
 
 
 def _extra_cost(case: LossCase, form: str) -> float:
-    """Return the loss of a form for the true outputs, less that of the scene."""
+    """Return the loss of a form for the true outputs, less the scene's."""
     return total_of(case.forms[form]().report_at_truth) - total_of(case.report_at_truth)
 
 
 def _cost(case: LossCase, form: str) -> float:
-    """Return the same; 0 where the scene has no such form, or the loss hardly depends on it."""
+    """Return the same; 0 without this form, or if the loss hardly depends on it."""
     cost = _extra_cost(case, form) if form in case.forms else 0.0
     return cost if cost > MIN_EFFECT * abs(total_of(case.report_at_wrong)) else 0.0
 
 
 def _relief_cost(case: LossCase, form: str) -> float:
-    """Return the loss of the true depth less that of flat depth, where images do not distinguish them."""
+    """Return the loss of the true depth less the loss of flat depth, for images that do not distinguish them."""
     scene = case.forms[form]()
     return total_of(scene.report_at_truth) - total_of(scene.report_at_wrong)
 
 
-PROPERTIES = (  # of every loss, then of photometric ones
+PROPERTIES = (  # for every loss, then for photometric ones
     check_minimum,
     check_monotonic,
     check_gradient_exists,
@@ -425,4 +423,4 @@ PROPERTIES = (  # of every loss, then of photometric ones
 )
 
 BASIC_PROPERTIES = (check_inputs_unchanged, check_output, check_finite, check_determinism)
-"""Checks that must pass before the others make sense."""
+"""Checks that must pass before the others."""

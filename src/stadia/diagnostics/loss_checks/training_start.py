@@ -1,4 +1,4 @@
-"""A copy of a training before its first step, and the checks that train it: a few steps on one batch, in bfloat16."""
+"""A copy of a training before its first step, and the checks that train it for a few steps."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from stadia.losses.loss_report import LossReport
 from stadia.training import optim
 from stadia.training.recipe import AnyRecipe
 
-MAX_SAMPLES = 8  # samples of the batch that is checked
-MIN_SAMPLES = 2  # samples on a CPU, however large the images
+MAX_SAMPLES = 8  # samples of the checked batch
+MIN_SAMPLES = 2  # samples on a CPU, at any image size
 MAX_CPU_PIXELS = 80_000  # pixels of all samples on a CPU, beyond MIN_SAMPLES
 BATCH_STEPS = 30  # steps on one batch
-MIN_BATCH_STEPS = 10  # steps on one batch that show whether the loss falls
-MIN_DECREASE = 0.01  # share by which the loss of one batch must fall. The five recipes have .04 to .60
-MAX_TRAINED_LOSS = 0.5  # loss over that with shuffled weights, below which the weights are already trained
+MIN_BATCH_STEPS = 10  # steps that show whether the loss falls
+MIN_DECREASE = 0.01  # share by which the loss must fall; the five recipes have .04 to .60
+MAX_TRAINED_LOSS = 0.5  # loss over the loss with shuffled weights, below which weights are trained
 SETTLED_STEPS = 2  # steps until memory has settled
-MAX_GROWTH_MB = 100  # MB by which memory may grow after that: a process may hold its data in memory
-MIN_STEADY_GROWTH = 0.5  # in each third of the steps, over a third of the growth: a leak comes evenly
-MAX_BF16_CHANGE = 0.05  # relative difference of the loss between float32 and bfloat16. The five recipes have .01
+MAX_GROWTH_MB = 100  # growth of memory after that
+MIN_STEADY_GROWTH = 0.5  # growth in each third of the steps over a third of the growth: leaks are steady
+MAX_BF16_CHANGE = 0.05  # relative difference of the loss in bfloat16; the five recipes have .01
 
 
-TIME_LIMIT = "the time limit of the checks"  # words of each note about a check that had no time
+TIME_LIMIT = "the time limit of the checks"
 
 
 class TimeLimitReached(NotChecked):
@@ -52,7 +52,7 @@ class PredictsDepth(Protocol):
 
     @property
     def depth_scale(self) -> DepthScale:
-        """Return the scale of the predicted depth."""
+        """The scale of the predicted depth."""
 
     def inverse_depth(self, image: Tensor) -> Tensor:
         """Map (B, 3, H, W) RGB in [0, 1] to inverse depth (B, 1, H, W)."""
@@ -68,13 +68,12 @@ class PredictsMotion(Protocol):
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """The state that is checked; `TrainingStart.prepare` builds it.
+    """The checked state; `TrainingStart.prepare` builds it.
 
-    recipe: a copy of the recipe that will be trained, on the device of the batch; changes to it are lost.
-    batch: the first batch of the training, or some of its samples.
-    batch_size: samples of a full batch.
+    recipe: a copy of the recipe on the device of the batch; changes to it are lost.
+    batch: some samples of the first batch.  batch_size: samples of a full batch.
     precision: of the training, "32" or "bf16".
-    depth_range_m: (nearest, farthest) depth that the model can predict; None where that is not known.
+    depth_range_m: (nearest, farthest) depth that the model can predict; None if unknown.
     """
 
     recipe: Any
@@ -102,7 +101,7 @@ class TrainingStart:
 
     @cached_property
     def report(self) -> LossReport:
-        """Report of the first step after backward: the parameters of the copy hold their gradients."""
+        """Report of the first step after backward."""
         self.recipe.zero_grad(set_to_none=True)
         report = self.recipe.training_step(self.batch)
         report.total.backward()
@@ -110,12 +109,12 @@ class TrainingStart:
 
     @cached_property
     def inverse_depth(self) -> Tensor | None:
-        """(B, 1, H, W) predicted for the images of the batch; None where the recipe predicts no depth."""
+        """(B, 1, H, W) predicted for the batch; None if the recipe predicts no depth."""
         return self.predict_inverse_depth(self.batch.inputs.image) if isinstance(self.recipe, PredictsDepth) else None
 
     @torch.no_grad()
     def predict_inverse_depth(self, image: Tensor) -> Tensor:
-        """Return (B, 1, H, W) predicted in evaluation mode; training mode is restored whatever is raised."""
+        """Return (B, 1, H, W) predicted in evaluation mode; restores training mode."""
         self.recipe.eval()
         try:
             predicted: Tensor = self.recipe.inverse_depth(image)
@@ -152,10 +151,9 @@ def take_samples(batch: Batch[Any, Any], count: int) -> Batch[Any, Any]:
 
 
 def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
-    """T26, T29: on one batch the loss falls, and memory does not grow from step to step.
+    """T26, T29: on one batch the loss falls, and memory does not grow.
 
-    At the time limit (`loss_check_runner.stop_at`) the steps taken so far count, if they are MIN_BATCH_STEPS.
-    T26 is skipped for weights that are already trained on such images.
+    At the time limit (`loss_check_runner.stop_at`) MIN_BATCH_STEPS steps suffice. T26 is skipped for trained weights.
     """
     recipe, batch, shuffled_loss = start.recipe, start.batch, 0.0
     optimizer = optim.build_optimizer(recipe, recipe.config.optimizer, recipe.parameter_groups())
@@ -190,7 +188,7 @@ def check_one_batch(start: TrainingStart) -> Iterator[Finding]:
 
 
 def grows_steadily(memory_bytes: Sequence[int]) -> bool:
-    """Return whether memory grows in every third of the steps, by MAX_GROWTH_MB in all."""
+    """Return whether memory grows by MAX_GROWTH_MB, and in every third of the steps."""
     last = len(memory_bytes) - 1
     ends = [memory_bytes[SETTLED_STEPS + (last - SETTLED_STEPS) * third // 3] for third in range(4)]
     growth = ends[-1] - ends[0]
@@ -199,7 +197,7 @@ def grows_steadily(memory_bytes: Sequence[int]) -> bool:
 
 
 def _measure_shuffled_loss(recipe: AnyRecipe, batch: Batch[Any, Any]) -> float:
-    """Return the loss with shuffled weights: as large, but untrained."""
+    """Return the loss with shuffled weights: equally large, but untrained."""
     generator = torch.Generator().manual_seed(0)
     given_weights = {name: value.clone() for name, value in recipe.state_dict().items()}
     try:
@@ -213,7 +211,7 @@ def _measure_shuffled_loss(recipe: AnyRecipe, batch: Batch[Any, Any]) -> float:
 
 
 def check_bf16_loss(start: TrainingStart) -> Iterator[Finding]:
-    """T27: the loss in bfloat16 equals that in float32, where the training uses bfloat16."""
+    """T27: the loss in bfloat16 equals the loss in float32."""
     if start.precision != "bf16":
         return
     with torch.no_grad():
@@ -226,5 +224,5 @@ def check_bf16_loss(start: TrainingStart) -> Iterator[Finding]:
 
 
 def _memory_bytes(device: torch.device) -> int:
-    """Return the memory of torch on a GPU, else that of the process."""
+    """Return torch's memory on a GPU, otherwise the process's."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss

@@ -1,7 +1,4 @@
-"""Loss cases of video on a textured slanted plane with gentle relief, whose images, depth and motion are known.
-
-Each variant with altered or noisy images is for one property of a photometric loss.
-"""
+"""Loss cases of video on a textured slanted plane with relief, whose images, depth and motion are known."""
 
 from __future__ import annotations
 
@@ -32,28 +29,28 @@ VideoLoss = Callable[[Targets, Prediction, Sequence[str]], Any]
 MOTION_FACTORS = (0.0, 0.5, 0.8, 1.0, 1.25, 1.6)
 GAIN_FACTORS = (0.5, 0.8, 1.0, 1.25, 2.0)
 OFFSETS = (-0.2, -0.05, 0.0, 0.05, 0.2)
-LOG_UNCERTAINTY = -2.0  # log Sigma everywhere, of the true outputs
+LOG_UNCERTAINTY = -2.0  # log Sigma of the true outputs
 SIGMA_OFFSET = 0.5  # log Sigma that is added in one half, and subtracted in the other
 UNIT = 2.0  # factor of all lengths in the scene of another unit
-OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)  # a twist, the same when mirrored, off the whole rows of pairs
-MASKED_EXPOSURE = 0.25  # tolerance of the gradient of exposures, which auto-masked pixels hide: up to .16
-MOTION_ALONE = 0.25  # the same of depth where temporal sources train motion only: .10 to .15
+OFF_ROWS = (0.0, 0.01, 0.0, 0.002, 0.0, 0.0)  # a twist off the whole rows of pairs, the same when mirrored
+MASKED_EXPOSURE = 0.25  # tolerance of the gradient of exposures, since auto-masked pixels have no gradient: up to .16
+MOTION_ALONE = 0.25  # the same of depth if temporal sources only train motion: .10 to .15
 MIN_HEIGHT = 64  # rows of the images
-MAX_HEIGHT = 128  # the same; more where the smallest scale would have fewer rows than MIN_SMALLEST_ROWS
+MAX_HEIGHT = 128  # more if the smallest scale would have fewer rows than MIN_SMALLEST_ROWS
 
 ENOUGH_SMALLEST_ROWS = 8
-MIN_SMALLEST_ROWS = 2  # of the smallest scale: with fewer, interpolation blurs the finest texture
+MIN_SMALLEST_ROWS = 2  # of the smallest scale: fewer rows blur the finest texture
 NORMAL = (0.25, -0.15, 1.0)
 DISTANCE_M = 8.0  # of the plane normal . p = distance, in the target's frame
-RELIEF_M = 0.1  # height of bumps: without, terms of second differences are not seen
-RELIEF_ROUNDS = 20  # rounds that find the bumps on a ray: each reduces the error to a sixth
+RELIEF_M = 0.1  # height of bumps, for terms of second differences
+RELIEF_ROUNDS = 20  # rounds that find the bumps on a ray
 
 MOTIONS = {  # p_source = exp(v, w) p_target
     "-1": (0.05, 0.02, 0.5, 0.002, -0.01, 0.001),
     "+1": (-0.04, 0.01, -0.5, -0.001, 0.012, 0.002),
     "stereo": (-0.5, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
-FURTHEST = 3  # steps beyond which motion stops growing: further on the camera would reach the plane
+FURTHEST = 3  # steps beyond which motion stops growing, since the camera would reach the plane
 EXPOSURES = {"-1": (0.8, 0.05), "+1": (1.05, -0.05), "stereo": (0.9, 0.02)}  # gain and offset; within [0, 1]
 Part = tuple[int | slice | list[int], ...]  # of (B, N, 3, H, W): sources, colors, rows, columns
 ALL = slice(None)
@@ -82,10 +79,10 @@ class PlaneScene:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """Outputs of the networks beside depth and motion.
+    """Outputs of the networks besides depth and motion.
 
     scales, sizes: of the outputs, and of the images that the loss compares, each half the one before.
-    motion_alone: whether temporal sources train no depth, `SelfSupervisedLossConfig.temporal_from_step`.
+    motion_alone: whether temporal sources train no depth (`SelfSupervisedLossConfig.temporal_from_step`).
     left_out: names of loss terms whose weight is 0.
     """
 
@@ -103,9 +100,9 @@ def make_video_case(
 ) -> LossCase:
     """Return the case of a video loss on the plane, with the sources of a training.
 
-    loss: called with targets, a prediction and the names of the sources, in float64, on the CPU.
-    source_names: of the batch: "-1", "+1", "stereo". With a stereo pair motion is no axis, since the pair hides it. A
-        loss of depth only (such as measured depth) is checked with ("stereo",).
+    loss: called with targets, a prediction and the source names, in float64, on the CPU.
+    source_names: of the batch: "-1", "+1", "stereo". A loss of depth only is checked with ("stereo",), which hides
+        motion.
     """
     outputs = outputs or OutputSpec()
     halved = outputs.sizes - 1
@@ -114,14 +111,14 @@ def make_video_case(
 
 
 def _render_scene(height: int, source_names: Sequence[str], outputs: OutputSpec, finer: float = 1.0) -> PlaneScene:
-    """Render two samples of the plane, with exposures where the networks predict them."""
+    """Render two samples of the plane, with exposures if the networks predict them."""
     names, width = source_names, 2 * height
     scene = render_plane(height=height, width=width, names=names, batch=2, finer=finer, relief_m=RELIEF_M)
     return apply_exposures(scene) if outputs.brightness else scene
 
 
 def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plain: bool = False) -> LossCase:
-    """Build the case. plain: without axes and variants, which would recurse."""
+    """Build the case. plain: without axes and variants."""
 
     def evaluate(values: Outputs) -> Any:
         return loss(scene.targets, _prediction(scene, outputs, values), scene.source_names)
@@ -146,14 +143,14 @@ def _build_case(loss: VideoLoss, scene: PlaneScene, outputs: OutputSpec, *, plai
         return _build_case(loss, form(), outputs, plain=True)
 
     def flat_case_of(form: Callable[[], PlaneScene]) -> LossCase:
-        """Return a case whose wrong output is flat depth."""
+        """Return a case with flat depth as its wrong output."""
         case = case_of(form)
         depth = case.right["inverse_depth"]
         flat = depth.mean(dim=(2, 3), keepdim=True).expand_as(depth).clone()
         return replace(case, off={**case.right, "inverse_depth": flat})
 
     def uncertain_case() -> LossCase:
-        """Return the case of sources inverted in their left half, whose wrong output is uncertain in the right one."""
+        """Return the case of sources inverted on the left, with a wrong output that is uncertain on the right."""
         case = case_of(lambda: invert_left_half(scene))
         sure, unsure = (raise_left_half(case.right["log_uncertainty"], by) for by in (-SIGMA_OFFSET, SIGMA_OFFSET))
         right = {**case.right, "log_uncertainty": unsure}
@@ -180,7 +177,7 @@ Variants = dict[str, Callable[[], PlaneScene]]
 
 
 def _list_variants(scene: PlaneScene, outputs: OutputSpec) -> tuple[Variants, Variants, Variants]:
-    """Return the forms with moderately wrong outputs, those of a static camera, and hostile scenes, by name."""
+    """Return variants with moderately wrong outputs, with a static camera, and hostile ones, by name."""
 
     @cache
     def render_double() -> PlaneScene:
@@ -236,7 +233,7 @@ def _prediction(scene: PlaneScene, outputs: OutputSpec, values: Outputs) -> Pred
 
 
 def _make_axes(scene: PlaneScene, outputs: OutputSpec, right: Outputs) -> tuple[ErrorAxis, ...]:
-    """Return the axes of depth, motion, exposure and the right view, as far as networks predict them."""
+    """Return the axes of all outputs that networks predict."""
 
     def axis(name: str, code: str, output: str, change: Callable[[float, Tensor], Tensor], at: Sequence[float]) -> None:
         true, values = (0.0 if at is OFFSETS else 1.0), {x: {**right, output: change(x, right[output])} for x in at}
@@ -269,7 +266,7 @@ def render_plane(
 ) -> PlaneScene:
     """Render images of the plane with another texture for each sample; sources are "stereo" and temporal.
 
-    finer: factor by which the texture is finer and each motion smaller. Images larger by it are the same per pixel.
+    finer: factor for a finer texture and smaller motion: larger images are then the same per pixel.
     relief_m: height of the bumps of the plane.
     """
     K = torch.tensor([[0.9 * width, 0, 0.48 * width], [0, 1.5 * height, 0.53 * height], [0, 0, 1]], dtype=torch.float64)
@@ -374,7 +371,7 @@ def invert_sources(scene: PlaneScene) -> Mapping[str, Callable[[], PlaneScene]]:
 
 
 def stop_camera(scene: PlaneScene) -> PlaneScene:
-    """Return the scene of a static camera: its images equal the target whatever the depth."""
+    """Return the scene of a static camera, whose images equal the target."""
     sources = scene.targets.image[:, None].expand_as(scene.targets.sources).clone()
     return replace(replace_images(scene, scene.targets.image, sources), twist=torch.zeros_like(scene.twist))
 
@@ -413,7 +410,7 @@ def raise_left_half(log_uncertainty: Tensor, by: float) -> Tensor:
 
 
 def _labeled(height: int, width: int) -> Tensor:
-    """Return (H, W) 1 where depth is labeled, sparsely: a loss that reads unlabeled pixels then has a wrong minimum."""
+    """Return (H, W) 1 where depth is labeled, sparsely."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return ((x + y) % 3 == 0).double()
 

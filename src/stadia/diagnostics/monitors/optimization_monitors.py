@@ -24,28 +24,28 @@ from stadia.diagnostics.monitors.persistence import (
     warn_at,
 )
 
-MAX_SPIKE = 10.0  # loss over the running median; trainings that learn have 1.3 at most
-SPIKE_BATCHES = 50  # last batches in the running median of the loss
-MIN_SPIKE_BATCHES = 10  # batches that a median needs
+MAX_SPIKE = 10.0  # loss over the running median; learning at most 1.3
+SPIKE_BATCHES = 50  # batches in the running median of the loss
+MIN_SPIKE_BATCHES = 10  # batches for a median
 MIN_SPIKE_DEVIATIONS = 10.0  # above the median: a loss with a logarithm crosses 0, where ratios are large
-MAX_UPDATE_RATIO = 0.012  # |update| / |weight|; trainings that learn have .0086 at most, one that diverges .030
-FIRST_UPDATE_STEP = 5  # Adam's first steps from random weights have full size whatever the gradient
-STALLED_ROWS = 3  # consecutive rows with a learning rate or gradient of 0, which is never chance
-MIN_LR_SHARE = 1e-3  # learning rate over the highest of the run, below which nothing is learned
-MAX_LOW_LR_SHARE = 0.1  # share of all rows that may have such a rate. A cosine to 0 is below it in its last 2 %
-ACTIVE_LR_SHARE = 0.01  # learning rate over the highest of the run, from which on weights must change
-MIN_UPDATE_RATIO = 1e-7  # |update| / |weight|. Trainings that learn have 1e-4 to 1e-2
-MAX_LOADING_SHARE = 0.5  # share of a step that waits for the next batch. Trainings with a cache have .02 to .05
+MAX_UPDATE_RATIO = 0.012  # |update| / |weight|; learning at most .0086, diverging .030
+FIRST_UPDATE_STEP = 5  # Adam's first steps have full size at any gradient
+STALLED_ROWS = 3  # consecutive rows with a learning rate or gradient of 0
+MIN_LR_SHARE = 1e-3  # learning rate over the run's highest, below which nothing is learned
+MAX_LOW_LR_SHARE = 0.1  # share of rows with such a rate; a cosine to 0 has .02
+ACTIVE_LR_SHARE = 0.01  # learning rate over the run's highest, from which weights must change
+MIN_UPDATE_RATIO = 1e-7  # |update| / |weight|; learning 1e-4 to 1e-2
+MAX_LOADING_SHARE = 0.5  # share of a step that waits for the next batch; with a cache .02 to .05
 
 STEP_TIME = "time/step_s"
-MAX_TIME_GAP = 0.1  # difference between the sum of the parts and the step, over the step
-MAX_TIME_GAP_S = 0.002  # seconds of that difference that are allowed in short steps
-TIMING_ROWS = 3  # consecutive rows: two clocks are read at two moments, between which other processes may run
-MAX_SUM_GAP = 0.01  # difference between the loss and the sum of its terms, over the sizes of the terms
+MAX_TIME_GAP = 0.1  # between the sum of the parts and the step, over the step
+MAX_TIME_GAP_S = 0.002  # the same in seconds, for short steps
+TIMING_ROWS = 3  # consecutive rows, since two clocks are read at two moments
+MAX_SUM_GAP = 0.01  # between the loss and the sum of its terms, over the sizes of the terms
 SUM_ROWS = 3  # consecutive rows with such a difference
-MIN_TERM_RANGE = 1.5  # of a term in ROWS rows: below it, its ratio to another term says nothing
+MIN_TERM_RANGE = 1.5  # of a term in ROWS rows: below it, its ratio to another term has no meaning
 MAX_RATIO_SPREAD = 0.03  # largest over smallest ratio of two proportional terms, less 1
-MIN_GRADIENT_SHARE = 0.01  # share of a term in the gradient. A weight that is ten times too small gives .03
+MIN_GRADIENT_SHARE = 0.01  # share of a term in the gradient
 
 TERM_RULES = (
     limit("L22", "gradient_share", "the share of the gradient is {:.1%}", at_least=MIN_GRADIENT_SHARE,
@@ -55,13 +55,13 @@ TERM_RULES = (
 
 
 class LossSpikeMonitor:
-    """T01: compares the loss of each batch with the median of the batches before. A median of 0 or less is skipped."""
+    """T01: compares the loss of each batch with the median of the batches before."""
 
     def __init__(self) -> None:
         self.losses: deque[float] = deque(maxlen=SPIKE_BATCHES)
 
     def ratio_to_median(self, loss: float) -> float:
-        """Return loss / running median, and add the loss to the median; 0 where there is no spike or no median yet."""
+        """Return loss / running median, and add the loss to the median; 0 without a spike or median."""
         before = list(self.losses)
         self.losses.append(loss)
         median = statistics.median(before) if len(before) >= MIN_SPIKE_BATCHES else 0.0
@@ -73,7 +73,7 @@ class LossSpikeMonitor:
         return loss / median
 
     def on_batch(self, step: int, loss: float, samples: tuple[str, ...]) -> Finding | None:
-        """Return T01 for a loss many times its median; None otherwise."""
+        """Return T01 for a loss many times its median."""
         times = self.ratio_to_median(loss)
         if times <= MAX_SPIKE:
             return None
@@ -86,7 +86,7 @@ class UpdateRatioMonitor(Monitor):
 
     def __init__(self) -> None:
         self.first_loss: float | None = None
-        self.large: tuple[int, float] | None = None  # step and ratio of the row before, where it was large
+        self.large: tuple[int, float] | None = None  # step and ratio of the row before, if it was large
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         ratio, loss = row.get("train/update_ratio"), row.get("train/loss")
@@ -105,7 +105,7 @@ class UpdateRatioMonitor(Monitor):
 
 
 def report_not_finite(step: int, error: NotFiniteError) -> Finding:
-    """Return T08, the error that ended the training: the term and samples, or the parameter of the gradient."""
+    """Return T08, the error that ended the training."""
     measured, evidence = f"{error.where}: {error.found}", {"step": step}
     return make_finding("T08", Severity.STOP, measured, error.expected, fix=error.fix, evidence=evidence)
 
@@ -130,10 +130,10 @@ class StallMonitor(Monitor):
         if self.zero_gradient_rows == STALLED_ROWS:
             measured = f"the gradient of all weights is 0, as for {STALLED_ROWS} rows"
             finding = warn_at(step, "T10", measured, "above 0", gradient_norm=0.0)
-            return replace(finding, severity=Severity.STOP)  # no later step can differ
+            return replace(finding, severity=Severity.STOP)
         if self.constant_rows == ROWS:
             measured = f"the loss is {loss:.6g}, to the last digit, as for {ROWS} rows"
-            return warn_at(step, "T11", measured, "another loss for another batch", loss=loss)
+            return warn_at(step, "T11", measured, "a loss that changes with the batch", loss=loss)
         return None
 
 
@@ -159,7 +159,7 @@ class LearningRateMonitor(Monitor):
 
 
 class WeightChangeMonitor(PersistentMonitor):
-    """T15: checks `train/update_ratio` of logged steps while the learning rate is not small."""
+    """T15: checks `train/update_ratio` while the learning rate is not small."""
 
     highest = 0.0
 
@@ -181,7 +181,7 @@ class DataLoadingMonitor(PersistentMonitor):
         loading_s, step_s = row.get("time/loading_s"), row.get(STEP_TIME)
         if loading_s is None or not step_s:
             return None
-        measured = f"{loading_s / step_s:.0%} of a step is waiting for the next batch"
+        measured = f"a step waits for the next batch {loading_s / step_s:.0%} of its time"
         evidence = {"time/loading_s": loading_s, STEP_TIME: step_s}
         is_bad = loading_s > MAX_LOADING_SHARE * step_s
         return Reading("T16", is_bad, measured, f"at most {MAX_LOADING_SHARE:.0%}", evidence)
@@ -209,9 +209,7 @@ class TimingMonitor(Monitor):
 
 
 class ConstantTermMonitor(Monitor):
-    """L21: finds a `train/term/NAME` that is constant to the last digit while the loss is not. A term of 0 may start
-    later.
-    """
+    """L21: a `train/term/NAME` is constant and not 0 while the loss is not."""
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
@@ -252,7 +250,7 @@ class TermSumMonitor(Monitor):
 
 
 class ProportionalTermsMonitor(Monitor):
-    """C10: compares the unweighted terms of logged steps pairwise, since weights may be rebalanced at any step."""
+    """C10: compares the unweighted terms of logged steps pairwise."""
 
     def __init__(self) -> None:
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
@@ -296,4 +294,4 @@ OPTIMIZATION_MONITORS: tuple[type, ...] = (
     ConstantTermMonitor,
     TermSumMonitor,
 )
-"""One instance of each per run, beside TERM_RULES."""
+"""One instance of each per run."""

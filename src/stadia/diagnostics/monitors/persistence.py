@@ -1,4 +1,4 @@
-"""Monitors that report a logged value only after it was bad for a while: rules as table rows, and a base class."""
+"""Monitors that report a logged value after it was bad for a while: rules as table rows, and a base class."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from stadia.diagnostics.catalog import make_finding
 from stadia.diagnostics.finding import Finding, Severity
 
 ROWS = 20  # consecutive logged rows in which a value must be bad
-MIN_SPAN_STEPS = 100  # that these rows must span: rows may be of every step, or a handful an epoch
+MIN_SPAN_STEPS = 100  # that these rows must span, since any number of rows may be logged
 FROM_STEP = 100  # first step that counts
 VALIDATIONS = 2  # consecutive validations in which a score must be bad
-IMPROVES = 0.9  # an error below this share of that of the validation before is improving, and is not reported
+IMPROVES = 0.9  # an error below this share of the error before improves, and is not reported
 Row = Mapping[str, float]  # logged values: `train/NAME` of a step, `val/NAME` of a validation
 
 
 def rename_base_values(row: Row, base_recipe: str = "") -> Row:
-    """Return a row with the values of the base recipe under the names that this recipe logs when it trains alone.
+    """Rename `train/BASE/NAME` to `train/NAME`, and `train/term/BASE/NAME` to `train/term/NAME`.
 
-    `train/BASE/NAME` becomes `train/NAME`, and `train/term/BASE/NAME` becomes `train/term/NAME`.
-
-    base_recipe: `Recipe.base_recipe`; "" for none: then that of the photometric loss in a combination of losses.
+    base_recipe: BASE, `Recipe.base_recipe`; "" for the photometric loss in a combination of losses.
 
     Examples:
         >>> rename_base_values({"train/mine/warped_over_unwarped": 0.5, "train/mine/outside": 0.1})
@@ -42,7 +40,7 @@ def rename_base_values(row: Row, base_recipe: str = "") -> Row:
 
 
 def _find_photometric_part(row: Row) -> str:
-    """Return NAME of `train/NAME/warped_over_unwarped`, which `combine_losses` logs; "" without one."""
+    """Return NAME of `train/NAME/warped_over_unwarped`, which `combine_losses` logs; otherwise ""."""
     start, end = "train/", "/warped_over_unwarped"
     logged = (name for name in row if name.startswith(start) and name.endswith(end))
     return next((name[len(start) : -len(end)] for name in logged), "")
@@ -55,13 +53,13 @@ def get_logged_parts(row: Row, name: str) -> dict[str, float]:
 
 
 def warn_at(step: int, code: str, measured: str, expected: str, *, where: Any = (), **evidence: Any) -> Finding:
-    """Return a warning about a step of the training. where: names, typed Any since evidence may be an unpacked dict."""
+    """Return a warning about a step of the training."""
     evidence = {"step": step, **evidence}
     return make_finding(code, Severity.WARN, f"at step {step} {measured}", expected, where=where, evidence=evidence)
 
 
 class StartFilter:
-    """Ignores the start of a training: the first FROM_STEP steps, and rows with a rising learning rate."""
+    """Ignores the first FROM_STEP steps, and rows with a rising learning rate."""
 
     def __init__(self) -> None:
         self.rate = math.inf
@@ -72,7 +70,7 @@ class StartFilter:
 
 
 class PersistenceCounter:
-    """Counts consecutive bad rows after the start; true once `min_rows` of them span MIN_SPAN_STEPS steps."""
+    """Counts consecutive bad rows after the start; true once `min_rows` rows span MIN_SPAN_STEPS steps."""
 
     def __init__(self, min_rows: int = ROWS) -> None:
         self.min_rows, self.rows, self.since = min_rows, 0, 0
@@ -89,7 +87,7 @@ class PersistenceCounter:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a row shows of one possible failure, whether it is bad or not."""
+    """What a row shows about one possible failure."""
 
     code: str
     is_bad: bool
@@ -102,12 +100,12 @@ class Monitor:
     """Base of monitors of logged rows."""
 
     def on_row(self, step: int, row: Row) -> Finding | None:
-        """Read a logged row; return the finding that it causes, or that of a state that persists; else None."""
+        """Read a logged row; return a finding, or None."""
         raise NotImplementedError
 
 
 class PersistentMonitor(Monitor):
-    """Base of monitors that warn once `read` is bad in `min_rows` consecutive rows, or in as many validations."""
+    """Base of monitors that warn once `read` is bad in `min_rows` consecutive rows."""
 
     min_rows, unit = ROWS, "for {} rows"
 
@@ -115,7 +113,7 @@ class PersistentMonitor(Monitor):
         self.persists = PersistenceCounter(self.min_rows)
 
     def read(self, row: Row) -> Reading | None:
-        """Return the reading of a row; None where it logs nothing to read, which does not count."""
+        """Return the reading of a row; None if it has nothing to read, which does not count."""
         raise NotImplementedError
 
     def on_row(self, step: int, row: Row) -> Finding | None:
@@ -136,7 +134,7 @@ class ValidationMonitor(PersistentMonitor):
 class Rule:
     """A threshold on one logged value.
 
-    name: of the value, `train/NAME` or `val/NAME`.  message, expected: texts, with the value as `{}`.
+    name: without `train/` or `val/`.  message, expected: texts, with the value as `{}`.
     improves: whether a validation's value improves on the one before.
     """
 
@@ -148,7 +146,7 @@ class Rule:
     improves: Callable[[float, float], bool] = lambda value, before: False
 
     def report(self, step: int, value: float, duration: str, part: str = "") -> Finding:
-        """Return the finding of a value that persisted for so long."""
+        """Return the finding."""
         measured = f"{self.message.format(value)}, {duration}"
         measured = f"of '{part}' {measured}" if part else measured
         return warn_at(step, self.code, measured, self.expected, where=part, **{self.name.rpartition("/")[2]: value})
@@ -164,9 +162,9 @@ def limit(
     note: str = "",
     improves: Callable[[float, float], bool] = lambda value, before: False,
 ) -> Rule:
-    """Return the rule that a value lies within limits, one of which is given; NaN is not bad.
+    """Return the rule that a value is within limits; one of them is given. NaN is not bad.
 
-    The expected text has the unit of the message (percent or none), then `note`.
+    The expected text has the unit of the message (percent or no unit), then `note`.
     """
     unit = ".0%" if "%}" in message else "g"
     expected = f"at least {at_least:{unit}}" if at_most == math.inf else f"at most {at_most:{unit}}"
@@ -194,14 +192,14 @@ class PersistentRule(Monitor):
 
 
 class PersistentPartRule(PersistentRule):
-    """Applies a rule to each `NAME/PART` separately: a mean over all sources hides one bad source."""
+    """Applies a rule to each `NAME/PART`: a mean over all sources hides one bad source."""
 
     def read(self, row: Row) -> dict[str, float]:
         return get_logged_parts(row, self.rule.name)
 
 
 class ValidationRule(Monitor):
-    """Reports a rule after VALIDATIONS consecutive bad validations, none of which improves on the one before."""
+    """Reports a rule after VALIDATIONS consecutive bad validations that do not improve."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule, self.persists, self.before = rule, PersistenceCounter(VALIDATIONS), math.nan

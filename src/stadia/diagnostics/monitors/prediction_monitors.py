@@ -27,57 +27,53 @@ from stadia.diagnostics.monitors.persistence import (
     warn_at,
 )
 
-MAX_WARP_RATIO = 0.97  # residual over the unwarped; learning .27 to .90, structural errors .87 or more
-MAX_OUT_OF_VIEW = 0.5  # of the pixels, into no source; trainings that learn have .04, and .01 to .2 at first
-MAX_SATURATED = 0.25  # of the pixels, left out; simulated exposures gave .20 at most
-MIN_LOSS = -4.0  # lower means residuals of a hundredth, which real images do not have; learning -1.7
-MAX_AT_FLOOR = 0.5  # share of the labeled pixels at the minimum of the output, where a last ReLU has no gradient
+MAX_WARP_RATIO = 0.97  # residual over the unwarped one; learning .27 to .90, structural errors .87 or more
+MAX_OUT_OF_VIEW = 0.5  # share of pixels that project into no source; learning .04
+MAX_SATURATED = 0.25  # share of pixels that are left out; simulated exposures .20
+MIN_LOSS = -4.0  # residuals of a hundredth, which real images do not have; learning -1.7
+MAX_AT_FLOOR = 0.5  # share of labeled pixels at the minimum output, where a ReLU has no gradient
 MIN_INVERSE_DEPTH_SPREAD = 0.05  # over its mean; learning .37 to .61, collapsed 0
-MAX_AT_NEAREST = 0.2  # share of the pixels at the minimum depth. Trainings that learn have 0
-MAX_AT_FARTHEST = 0.8  # share of the pixels at the maximum depth. Trainings that learn have 0, one that collapsed 1
-MAX_SAME_SIDE = 0.5  # mean cosine of the translations to previous and next frame; learning -1
-MAX_AUTO_MASKED = 0.75  # share of the pixels in the auto-mask: with broken geometry the unwarped image is the best fit
-MIN_EXPLAINED_SHARE = 0.02  # of the explained pixels by one source; learning .04 to .74
+MAX_AT_NEAREST = 0.2  # share of pixels at the minimum depth; learning 0
+MAX_AT_FARTHEST = 0.8  # share of pixels at the maximum depth; learning 0, collapsed 1
+MAX_SAME_SIDE = 0.5  # mean cosine of the translations to the previous and next frame; learning -1
+MAX_AUTO_MASKED = 0.75  # share of pixels in the auto-mask
+MIN_EXPLAINED_SHARE = 0.02  # share of explained pixels by one source; learning .04 to .74
 MIN_TRANSLATION_OVER_DEPTH = 0.001  # learning .036 to .078, collapsed .001 to .003
-MAX_TRANSLATION_OVER_DEPTH = 1.0  # predicted translation over the median depth. Trainings that learn have at most .08
-MAX_PREDICTED_ROTATION_DEG = 15.0  # to an adjacent frame; learning .44 at most
-MAX_GAIN = 1.6  # predicted gain, or its inverse. Simulated exposures with a spread of .25 gave gains of .75 to 1.22
-MAX_OFFSET = 0.3  # predicted brightness offset: beyond it a constant replaces the image
-MAX_GRADIENT_RATIO = 1000.0  # of the loss for depth over that for motion, or the inverse; learning .2 to 7
+MAX_TRANSLATION_OVER_DEPTH = 1.0  # learning at most .08
+MAX_PREDICTED_ROTATION_DEG = 15.0  # to a neighboring frame; learning at most .44
+MAX_GAIN = 1.6  # predicted gain or its inverse; simulated exposures .75 to 1.22
+MAX_OFFSET = 0.3  # beyond this brightness offset a constant replaces the image
+MAX_GRADIENT_RATIO = 1000.0  # of the loss for depth over motion, or the inverse; learning .2 to 7
 MAX_SMOOTHNESS_SHARE = 0.3  # of the photometric term; learning .002, first step 1e-4 to 1e-2
-MIN_MOTION_ALONG = -0.5  # predicted translation along the true one, over its length: 1 is right, 0 nothing, -1 inverted
-MAX_DEPTH_DRIFT = 6.0  # median depth over that of the start. An initial depth may be off by a factor of 5 (M01)
-MAX_MOTION_SCALE = 1.4  # predicted over true motion along z where both are in metres, or the inverse
-MIN_MOTION_CORRELATION = 0.9  # correlation of predicted and true motion along z, below which their ratio means nothing
-MIN_TRAINED_LOG_SIGMA = 1.0  # |log Sigma|, which starts at 0 everywhere: from here on it is trained
+MIN_MOTION_ALONG = -0.5  # predicted over true translation: 1 is right, 0 nothing, -1 inverted
+MAX_DEPTH_DRIFT = 6.0  # median depth over its start, which may be off by a factor of 5 (M01)
+MAX_MOTION_SCALE = 1.4  # predicted over true motion along z, both in metres, or the inverse
+MIN_MOTION_CORRELATION = 0.9  # of predicted and true motion along z: below, their ratio has no meaning
+MIN_TRAINED_LOG_SIGMA = 1.0  # |log Sigma|, which starts at 0: from here on it is trained
 MIN_SIGMA_SPREAD = 0.1  # between the outer tenths of log Sigma; learning .34, dead .000
-MAX_FIT_CHANGE = 0.9  # of the residual over the unwarped since Sigma moved; learning .81, dead 1.00
-MIN_UNTRAINED_FIT = 0.6  # residual over the unwarped below which the warp was learned; a dead one had .75
-FIRST_FIT_ROWS = 3  # first logged rows that give the residual before Sigma moved
+MAX_FIT_CHANGE = 0.9  # of the residual over the unwarped one since Sigma moved; learning .81, dead 1.00
+MIN_UNTRAINED_FIT = 0.6  # residual over the unwarped one: below, the warp was learned
+FIRST_FIT_ROWS = 3  # first logged rows, before Sigma moves
 LOG_SIGMA_BOUNDS = (-6.0, 2.0)  # range of log Sigma (`models.depth.unet`)
-BOUND_MARGIN = 0.1  # of log Sigma that counts as at the bound; learning -5.2 and -1.7
+BOUND_MARGIN = 0.1  # of log Sigma; learning -5.2 and -1.7
 PERCENTILES = tuple(f"log_uncertainty/p{percent}" for percent in (10, 50, 90))
 
 MAX_HEIGHT_ERROR = 0.2  # |ln(predicted / known camera height)|
 MIN_METRIC_DEPTH_SPREAD = 0.15  # over its mean; learning .03 at step 100, .47 later
-MIN_INLIER_SHARE = 0.4  # share of the objects whose height agrees. A horizon half a degree off rejects half of them
+MIN_INLIER_SHARE = 0.4  # share of objects whose height agrees; a horizon half a degree off rejects half
 MAX_OBJECT_ROAD_GAP = 0.2  # |ln(camera height by the objects / known height)|
-MIN_OBJECT_EXTENT = 0.02  # over their depth; exact depth of RoadWorld's cars has .158
-MAX_ROWS_OUT_OF_ORDER = 0.1  # of the road's rows, nearer than the row below; exact depth has none
-MAX_ROAD_MASKED = 0.5  # share of the road in the auto-mask, which then keeps a wrong depth of the road
-MAX_OBJECTS_AT_LIMIT = 0.05  # of the object pixels at the maximum depth, which the road's horizon always reaches
+MIN_OBJECT_EXTENT = 0.02  # over their depth; exact depth of cars has .158
+MAX_ROWS_OUT_OF_ORDER = 0.1  # share of road rows that are nearer than the row below
+MAX_ROAD_MASKED = 0.5  # share of the road in the auto-mask
+MAX_OBJECTS_AT_LIMIT = 0.05  # share of object pixels at the maximum depth
 MAX_DRIFT = 0.01  # change of the camera height per epoch
 DRIFT_EPOCHS = 5  # consecutive epochs that change the camera height in one direction
 
-# Trainings that learn: on RoadWorld, stereo and mono, 64x224, 400 to 3000 steps, from step 100 on. The one that
-# collapsed: mono from random weights at ten times the learning rate.
-
 GEOMETRY_RULES = (
-    limit("S20", "warped_over_unwarped", "the residual is {:.2f} times that of the unwarped images",
-          at_most=MAX_WARP_RATIO),
+    limit("S20", "warped_over_unwarped", "the residual is {:.2f} times the unwarped one", at_most=MAX_WARP_RATIO),
     limit("S23", "outside", "{:.0%} of the pixels project into no source", at_most=MAX_OUT_OF_VIEW),
-    limit("S24", "warped_over_unwarped_right",
-          "the residual of the right view is {:.2f} times that of the unwarped image", at_most=MAX_WARP_RATIO),
+    limit("S24", "warped_over_unwarped_right", "the right view's residual is {:.2f} times the unwarped one",
+          at_most=MAX_WARP_RATIO),
     limit("B21", "saturated", "{:.0%} of the pixels are saturated, and left out", at_most=MAX_SATURATED),
     limit("U04", "loss", "the loss is {:.2f}", at_least=MIN_LOSS, note=": residuals above a hundredth"),
     limit("T03", "at_floor", "the output is at its minimum for {:.0%} of the labeled pixels", at_most=MAX_AT_FLOOR),
@@ -95,7 +91,7 @@ HEIGHT_RULES = (
     limit("H10", "metric/depth_spread", "the spread of depth is {:.2f} of its mean", at_least=MIN_METRIC_DEPTH_SPREAD),
     limit("H18", "metric/inlier_share", "{:.0%} of the objects are accepted", at_least=MIN_INLIER_SHARE),
     Rule("H11", "metric/objects_over_road", lambda gap: abs(gap) > MAX_OBJECT_ROAD_GAP,
-         "the logarithm of scale by objects over that by the road is {:+.2f}", f"within {MAX_OBJECT_ROAD_GAP:g} of 0"),
+         "the logarithm of scale by objects over scale by the road is {:+.2f}", f"within {MAX_OBJECT_ROAD_GAP:g} of 0"),
     limit("H12", "metric/object_extent", "the extent of objects is {:.1%} of their depth", at_least=MIN_OBJECT_EXTENT),
     limit("H13", "metric/rows_out_of_order", "{:.0%} of the rows of the road are nearer than the row below",
           at_most=MAX_ROWS_OUT_OF_ORDER),
@@ -139,7 +135,7 @@ class GradientBalanceMonitor(PersistentMonitor):
         motion = max(row.get("gradient/translation", math.nan), row.get("gradient/rotation", math.nan))
         if math.isnan(motion):  # with a stereo pair only, no motion is learned
             return None
-        depth = row.get("gradient/inverse_depth/0", 0.0)  # not logged where it is detached
+        depth = row.get("gradient/inverse_depth/0", 0.0)  # not logged if it is detached
         is_bad = not motion / MAX_GRADIENT_RATIO <= depth <= motion * MAX_GRADIENT_RATIO
         measured = f"the gradient of the loss is {depth:.2g} for inverse depth and {motion:.2g} for motion"
         expected = f"within a factor of {MAX_GRADIENT_RATIO:g} of each other"
@@ -155,16 +151,13 @@ class SmoothnessMonitor(PersistentMonitor):
             return None
         share = smooth / abs(photometric) if photometric else math.inf
         measured = f"the smoothness term is {share:.2g} times the photometric one"
-        expected = f"at most {MAX_SMOOTHNESS_SHARE:g}; .002 in trainings that learn"
+        expected = f"at most {MAX_SMOOTHNESS_SHARE:g}"
         evidence = {"smoothness": smooth, "photometric": photometric}
         return Reading("R20", share > MAX_SMOOTHNESS_SHARE, measured, expected, evidence)
 
 
 class ValidationWarpMonitor(Monitor):
-    """S21 and P20: checks `val/warped_over_unwarped`, which has no auto-mask, and `val/motion_along`.
-
-    Motion is checked only where warping reduces the residual: before it is learned, its direction is arbitrary.
-    """
+    """S21 and P20: checks `val/warped_over_unwarped` and, if warping helps, `val/motion_along`."""
 
     def __init__(self) -> None:
         self.no_warp_gain, self.backwards = PersistenceCounter(VALIDATIONS), PersistenceCounter(VALIDATIONS)
@@ -180,23 +173,23 @@ class ValidationWarpMonitor(Monitor):
     def _check_residual(self, step: int, row: Row, ratio: float) -> Finding | None:
         if not self.no_warp_gain(step, row, ratio >= MAX_WARP_RATIO):
             return None
-        measured = f"the validation has {ratio:.2f} times the residual that it has without warping, "
+        measured = f"the validation residual is {ratio:.2f} times the unwarped one, "
         measured += f"as in {self.no_warp_gain.rows} validations"
         return warn_at(step, "S21", measured, f"at most {MAX_WARP_RATIO:g}", warped_over_unwarped=ratio)
 
     def _check_motion(self, step: int, row: Row, along: float, ratio: float) -> Finding | None:
-        # A length that improves is no improving direction.
+        # A better length is not a better direction.
         before, self.along_before = self.along_before, max(along, -1.0)
         is_bad = ratio < MAX_WARP_RATIO and along < MIN_MOTION_ALONG and not along > IMPROVES * before
         if not self.backwards(step, row, is_bad):
             return None
         measured = f"the median predicted motion along the true one is {along:.2f} times its length, "
         measured += f"as in {self.backwards.rows} validations"
-        return warn_at(step, "P20", measured, "1 where it is correct, 0 where nothing is learned yet", along=along)
+        return warn_at(step, "P20", measured, "1 if it is correct, 0 if nothing is learned yet", along=along)
 
 
 class DepthScaleMonitor(Monitor):
-    """M23: compares `depth/median` of the last ROWS logged steps with that of the first ones past the start."""
+    """M23: compares `depth/median` of the last ROWS logged steps with the first ones past the start."""
 
     def __init__(self) -> None:
         self.is_past_start = StartFilter()
@@ -222,10 +215,7 @@ class DepthScaleMonitor(Monitor):
 
 
 class MotionScaleMonitor(ValidationMonitor):
-    """P25: finds validations whose motion along z follows the true one at another scale, and does not improve.
-
-    Motion that is known up to scale is scaled before.
-    """
+    """P25: motion along z follows the true motion at another scale, and does not improve."""
 
     before = math.nan
 
@@ -243,20 +233,20 @@ class MotionScaleMonitor(ValidationMonitor):
 
 
 class ConstantUncertaintyMonitor(PersistentMonitor):
-    """U01: checks the percentiles of log Sigma of logged steps, once they have moved from 0."""
+    """U01: checks the percentiles of log Sigma once they have moved from 0."""
 
     def read(self, row: Row) -> Reading | None:
         low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
         if low is None or middle is None or high is None:  # a row of a validation, or a network without uncertainty
             return None
         is_bad = abs(middle) > MIN_TRAINED_LOG_SIGMA and high - low < MIN_SIGMA_SPREAD
-        measured = f"log Sigma is {middle:.2f} everywhere, its outer tenths {high - low:.3f} apart"
+        measured = f"log Sigma is {middle:.2f} everywhere, with outer tenths {high - low:.3f} apart"
         expected = f"tenths at least {MIN_SIGMA_SPREAD:g} apart"
         return Reading("U01", is_bad, measured, expected, {"p10": low, "p50": middle, "p90": high})
 
 
 class UncertaintyOnlyMonitor(Monitor):
-    """U02: compares warped_over_unwarped with its value before Sigma had moved."""
+    """U02: compares warped_over_unwarped with its value before Sigma moved."""
 
     def __init__(self) -> None:
         self.start: list[float] = []
@@ -272,19 +262,19 @@ class UncertaintyOnlyMonitor(Monitor):
                 self.start.append(fit)
             return None
         self.last.append(fit)
-        if not self.start or len(self.last) < ROWS:  # the log of a resumed run may lack its start
+        if not self.start or len(self.last) < ROWS:
             return None
         start, now = statistics.median(self.start), statistics.median(self.last)
         if not self.persists(step, row, now > MIN_UNTRAINED_FIT and now > MAX_FIT_CHANGE * start):
             return None
-        measured = f"log Sigma has fallen to {middle:.2f}, and the residual is {now:.2f} "
-        measured += f"times that of the unwarped images, {start:.2f} at the start"
+        measured = f"log Sigma has fallen to {middle:.2f}, and the residual is {now:.2f} times the unwarped one "
+        measured += f"({start:.2f} at the start)"
         evidence = {"log_uncertainty": middle, "warped_over_unwarped": now, "at_the_start": start}
         return warn_at(step, "U02", measured, f"at most {MAX_FIT_CHANGE:g} times the value at the start", **evidence)
 
 
 class UncertaintyBoundsMonitor(PersistentMonitor):
-    """U03: checks whether the outer tenths of log Sigma of logged steps are at its bounds."""
+    """U03: checks whether the outer tenths of log Sigma are at its bounds."""
 
     def read(self, row: Row) -> Reading | None:
         low, middle, high = (row.get(f"train/{name}") for name in PERCENTILES)
@@ -292,16 +282,16 @@ class UncertaintyBoundsMonitor(PersistentMonitor):
             return None
         is_bad = low < LOG_SIGMA_BOUNDS[0] + BOUND_MARGIN or high > LOG_SIGMA_BOUNDS[1] - BOUND_MARGIN
         measured = f"a tenth of the pixels has log Sigma below {low:.2f} and one above {high:.2f}"
-        expected = f"between {LOG_SIGMA_BOUNDS[0]:g} and {LOG_SIGMA_BOUNDS[1]:g}, and not at either"
+        expected = f"between {LOG_SIGMA_BOUNDS[0]:g} and {LOG_SIGMA_BOUNDS[1]:g}"
         return Reading("U03", is_bad, measured, expected, {"p10": low, "p50": middle, "p90": high})
 
 
 class CameraHeightMonitor(PersistentMonitor):
-    """H09: checks `train/metric/off_camera_height` of logged steps, ln(predicted / known camera height)."""
+    """H09: checks `train/metric/off_camera_height`, ln(predicted / known camera height)."""
 
     def read(self, row: Row) -> Reading | None:
         off = row.get("train/metric/off_camera_height")
-        if off is None:  # a row of a validation, or no known height yet
+        if off is None:
             return None
         is_bad, times = math.isfinite(off) and abs(off) > MAX_HEIGHT_ERROR, math.exp(off)
         measured = f"the predicted camera height is {times:.2f} times the known one"
@@ -313,15 +303,15 @@ class HeightEstimateResult(Protocol):
 
     @property
     def refused(self) -> str:
-        """Return why the height of the epoch is not used; empty where it is."""
+        """Why the epoch's height is not used; empty if it is."""
 
     @property
     def apart(self) -> str:
-        """Return why the cameras of the group cannot have one height; empty where they can."""
+        """Why the group's cameras cannot have one height; empty if they can."""
 
     @property
     def locked_height(self) -> str:
-        """Return the height that the absolute test confirms by itself; empty where it does not."""
+        """The height that only the absolute test confirms; empty without one."""
 
 
 def check_epoch(
@@ -333,7 +323,7 @@ def check_epoch(
 ) -> list[Finding]:
     """Return H06, H07 and H17 of an epoch for each group of cameras; early epochs may have no height.
 
-    known_m: heights from silhouettes or earlier epochs that are used anyway, by group; NaN where none is known.
+    known_m: heights from silhouettes or earlier epochs that are used anyway, by group; NaN if unknown.
     """
     findings = []
     for group, estimate in estimates.items():
@@ -344,22 +334,19 @@ def check_epoch(
             findings.append(make_finding("H07", Severity.WARN, measured, expected, where=[group]))
             continue
         if estimate.locked_height:
-            measured, expected = (
-                f"epoch {epoch}{cameras}: {estimate.locked_height}",
-                "a test that agrees with all objects",
-            )
+            measured, expected = f"epoch {epoch}{cameras}: {estimate.locked_height}", "a test that fits all objects"
             findings.append(make_finding("H17", Severity.WARN, measured, expected, where=[group]))
         if estimate.refused and epoch > first_epoch:
             severity, height_m = Severity.WARN, (known_m or {}).get(group, math.nan)
             measured = f"epoch {epoch} gives no camera height{cameras}: {estimate.refused}"
-            if math.isfinite(height_m):  # nothing is lost while another height is used
+            if math.isfinite(height_m):  # another height is used
                 severity, measured = Severity.NOTE, f"{measured}; {height_m:.2f} m, known before, is used"
             findings.append(make_finding("H06", severity, measured, "frames that agree on a height", where=[group]))
     return findings
 
 
 def check_drift(heights_m: Mapping[str, Sequence[float]]) -> list[Finding]:
-    """Return H08 from the heights after each epoch, by group of cameras."""
+    """Return H08 for the heights after each epoch, by group of cameras."""
     findings = []
     for group, heights in heights_m.items():
         logs = [math.log(height) for height in heights if math.isfinite(height)][-DRIFT_EPOCHS - 1 :]
@@ -386,4 +373,4 @@ PREDICTION_MONITORS: tuple[type, ...] = (
     UncertaintyBoundsMonitor,
     CameraHeightMonitor,
 )
-"""One instance of each per run, beside GEOMETRY_RULES, HEIGHT_RULES and SOURCE_RULES."""
+"""One instance of each per run."""

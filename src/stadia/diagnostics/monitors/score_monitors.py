@@ -21,8 +21,8 @@ from stadia.diagnostics.monitors.persistence import (
     warn_at,
 )
 
-MAX_RMSE_GAP = 0.01  # difference of val/rmse and the root of val/mse, over the root
-MIN_FROZEN_SCORES = 3  # equal scores in two validations that are no chance
+MAX_RMSE_GAP = 0.01  # between val/rmse and the root of val/mse, over the root
+MIN_FROZEN_SCORES = 3  # equal scores in two validations
 
 FRACTIONS = ("d1", "d2", "d3", "mask_iou", "mask_dice", "mask_boundary_f", "recall", "precision")
 ERRORS = (
@@ -32,24 +32,24 @@ ERRORS = (
 ROUNDING = 1e-6  # rounding by which a score may leave its range
 
 MAIN_ERRORS = ("residual", "depth_and_mask_error", "rotation_error_deg_of_all", "abs_rel", "rmse")
-"""Errors by which a validation is judged: the first that it has."""
+"""Errors that judge a validation; the first available one counts."""
 
 RISING_VALIDATIONS = 3  # consecutive validations in which an error rises while the loss falls
-MIN_OVERFIT = 1.1  # error of the last validation over the minimum of the run
-EMPTY_VALIDATIONS = 3  # consecutive validations: early in training there may be no detection to score
+MIN_OVERFIT = 1.1  # error of the last validation over the run's minimum
+EMPTY_VALIDATIONS = 3  # consecutive validations, since early ones may detect nothing
 
-OF_FOUND_OBJECTS = {  # without any they have no value
+OF_FOUND_OBJECTS = {  # need a detected object
     *("precision", "iou_3d", "rotation_error_deg", "rotation_error_deg_median"),
     *("translation_error_cm", "translation_error_cm_median"),
 }
 
-OF_TRUE_OBJECTS = re.compile(r"mask_iou|rotation_error_deg_of_all|recall.*|ap_.*")  # without any object, no value
-MAX_SCALE_RATIO = 2.0  # error of depth in metres over that of scaled depth: beyond it the scale is the error
-MAX_ABS_REL = 0.3  # relative error of depth in metres that is reported
-MAX_SIGMA_BIAS = 2.0  # residual over Sigma, or its inverse: 1 is calibrated. Trainings that learn have 1.2
-MIN_MASK_IOU = 0.05  # overlap of predicted and true masks. Trainings that learn have .94
-MIN_IOU_GAIN = 1.5  # overlap over that of the validation before, from which on masks are learned
-MAX_MASK_ERROR = 0.5  # mean absolute error of masks. Trainings that learn have .010
+OF_TRUE_OBJECTS = re.compile(r"mask_iou|rotation_error_deg_of_all|recall.*|ap_.*")  # need a labeled object
+MAX_SCALE_RATIO = 2.0  # error of depth in metres over scaled depth's: beyond it the scale is wrong
+MAX_ABS_REL = 0.3  # relative error of depth in metres
+MAX_SIGMA_BIAS = 2.0  # residual over Sigma, or its inverse: 1 is calibrated, learning 1.2
+MIN_MASK_IOU = 0.05  # learning .94
+MIN_IOU_GAIN = 1.5  # overlap over the overlap before, from which masks are learned
+MAX_MASK_ERROR = 0.5  # mean absolute error; learning .010
 
 VALIDATION_RULES = (
     limit("C30", "mask_iou", "predicted and true masks overlap by {:.1%}", at_least=MIN_MASK_IOU,
@@ -64,11 +64,11 @@ VALIDATION_RULES = (
 
 MAX_FORGETTING = 1.1  # residual of a data set over its minimum in the run
 MAX_SCALE_SPREAD = 1.25  # largest over smallest factor from predicted to true motion
-MAX_TRAINED_RESIDUAL = 0.8  # residual over that of the unwarped images: above it the scale has no meaning yet
+MAX_TRAINED_RESIDUAL = 0.8  # residual over the unwarped one: above it the scale has no meaning yet
 
 
 class RmseMonitor(Monitor):
-    """C11: compares `val/rmse` with the root of `val/mse` of each validation."""
+    """C11: compares `val/rmse` with the root of `val/mse`."""
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         rmse, mse = row.get("val/rmse"), row.get("val/mse")
@@ -82,7 +82,7 @@ class RmseMonitor(Monitor):
 
 
 class FrozenScoresMonitor(Monitor):
-    """C12: compares the scores of each validation with those of the one before."""
+    """C12: compares the scores of consecutive validations."""
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
@@ -95,15 +95,12 @@ class FrozenScoresMonitor(Monitor):
         is_perfect = all(value in (0.0, 1.0) for value in scores.values())
         if len(scores) < MIN_FROZEN_SCORES or scores != before or is_perfect:
             return None
-        measured = f"all {len(scores)} scores of the validation equal those of the one before"
+        measured = f"all {len(scores)} scores equal the scores of the validation before"
         return warn_at(step, "C12", measured, "scores that follow the weights", **dict(list(scores.items())[:5]))
 
 
 class ScoreRangeMonitor(Monitor):
-    """T12: finds fractions outside of [0, 1], errors below 0, and accuracies that fall with a wider tolerance.
-
-    NaN has no range: where nothing is detected yet there is no precision, and NanScoreMonitor finds it if it stays.
-    """
+    """T12: fractions outside [0, 1], errors below 0, and accuracies that fall with a wider tolerance."""
 
     def on_row(self, step: int, row: Row) -> Finding | None:
         values = {name: value for name, value in row.items() if name.startswith("val/") and not math.isnan(value)}
@@ -129,18 +126,18 @@ class TrainingCourse:
         self.pairs: list[tuple[float, float]] = []
 
     def add_validation(self, error: float) -> None:
-        """Pair the error of a validation with the median training value since the one before."""
+        """Pair a validation error with the median training value since the validation before."""
         self.pairs.append((statistics.median(self.values), error))
         self.values = []
 
     @property
     def last(self) -> list[tuple[float, float]]:
-        """Return the last pairs of training value and validation error."""
+        """The last pairs of training value and validation error."""
         return self.pairs[-RISING_VALIDATIONS - 1 :]
 
     @property
     def diverges(self) -> bool:
-        """Whether the training value fell and the error rose in each of the last RISING_VALIDATIONS validations."""
+        """Whether the training value fell and the error rose in the last RISING_VALIDATIONS validations."""
         steps = list(pairwise(self.last))
         return len(steps) >= RISING_VALIDATIONS and all(b[0] < a[0] and b[1] > a[1] for a, b in steps)
 
@@ -162,10 +159,8 @@ class OverfittingMonitor(Monitor):
         least, last = min(error for _, error in self.course.pairs), self.course.last
         if error <= MIN_OVERFIT * least or not self.course.diverges:
             return None
-        measured = (
-            f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum, and has risen in {RISING_VALIDATIONS} "
-        )
-        measured += f"validations, while train/loss has fallen from {last[0][0]:.4g} to {last[-1][0]:.4g}"
+        measured = f"val/{name} is {error:.4g}, {error / least:.2f} times its minimum; it rose in {RISING_VALIDATIONS} "
+        measured += f"validations, while train/loss fell from {last[0][0]:.4g} to {last[-1][0]:.4g}"
         course = {"train/loss": [value for value, _ in last], f"val/{name}": [error for _, error in last]}
         return warn_at(step, "T13", measured, f"at most {MIN_OVERFIT:g} times", course=course)
 
@@ -186,14 +181,14 @@ class RotationMonitor(Monitor):
         if not self.course.diverges:
             return None
         last = self.course.last
-        measured = f"rotations of detected objects are {angle:.0f} degrees off, before {last[0][1]:.0f}, while "
-        measured += f"the term 'rotation' has fallen from {last[0][0]:.3g} to {last[-1][0]:.3g}"
+        measured = f"rotations of detected objects are {angle:.0f} degrees off, {last[0][1]:.0f} before, while "
+        measured += f"the term 'rotation' fell from {last[0][0]:.3g} to {last[-1][0]:.3g}"
         course = {"term": [value for value, _ in last], "degrees": [angle for _, angle in last]}
         return warn_at(step, "O20", measured, "an angle that falls with the term", course=course)
 
 
 class DetectionMonitor(ValidationMonitor):
-    """O21: validations with objects, none of which is detected."""
+    """O21: validations with objects but without detections."""
 
     min_rows = EMPTY_VALIDATIONS
 
@@ -201,15 +196,12 @@ class DetectionMonitor(ValidationMonitor):
         objects, detected = row.get("val/objects"), row.get("val/found")
         if objects is None or detected is None:
             return None
-        measured, expected = f"none of {objects:.0f} objects is detected", "masks that overlap with objects by half"
+        measured, expected = f"0 of {objects:.0f} objects are detected", "masks that overlap with objects by half"
         return Reading("O21", objects > 0 and detected == 0, measured, expected, {"objects": objects})
 
 
 class NanScoreMonitor(Monitor):
-    """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite.
-
-    Where no object is found, found objects have no scores (O21 reports that it stays so); all other scores count.
-    """
+    """T17: scores that are not finite in EMPTY_VALIDATIONS validations, or in one after they were finite."""
 
     def __init__(self) -> None:
         self.persists: defaultdict[str, PersistenceCounter] = defaultdict(lambda: PersistenceCounter(EMPTY_VALIDATIONS))
@@ -230,7 +222,7 @@ class NanScoreMonitor(Monitor):
 
 
 def _lacks_objects(name: str, row: Row) -> bool:
-    """Return whether a score is of objects, in a validation that has none of these."""
+    """Return whether a score needs objects, and the validation has no such object."""
     score = name.removeprefix("val/")
     has_none = row.get("val/found") == 0 and score in OF_FOUND_OBJECTS
     return has_none or (row.get("val/objects") == 0 and OF_TRUE_OBJECTS.fullmatch(score) is not None)
@@ -248,7 +240,7 @@ class MetricScaleMonitor(ValidationMonitor):
         before, self.before = self.before, metric
         is_off = metric > MAX_ABS_REL and metric > MAX_SCALE_RATIO * scaled
         measured = f"depth is {metric:.0%} off in metres, and {scaled:.0%} after scaling"
-        expected = f"at most {MAX_SCALE_RATIO:g} times that, or {MAX_ABS_REL:.0%}"
+        expected = f"at most {MAX_SCALE_RATIO:g} times the scaled error, or {MAX_ABS_REL:.0%}"
         evidence = {"abs_rel": metric, "abs_rel_scaled": scaled}
         return Reading("H19", is_off and not metric < IMPROVES * before, measured, expected, evidence)
 
@@ -313,4 +305,4 @@ SCORE_MONITORS: tuple[type, ...] = (
     ForgettingMonitor,
     DataSetScaleMonitor,
 )
-"""One instance of each per run, beside VALIDATION_RULES."""
+"""One instance of each per run."""

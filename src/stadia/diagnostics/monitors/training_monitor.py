@@ -1,4 +1,4 @@
-"""Run all monitors during training, write their findings, and stop where needed."""
+"""Run all monitors during training, write their findings, and stop if needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from stadia.training.run_folder import Run
 
 
 def make_monitors() -> tuple[Any, ...]:
-    """Return new instances of all monitors: their state is that of one run."""
+    """Return new instances of all monitors, which keep the state of one run."""
     classes = (*OPTIMIZATION_MONITORS, *PREDICTION_MONITORS, *SCORE_MONITORS)
     return (
         *(monitor() for monitor in classes),
@@ -53,7 +53,7 @@ class TrainingMonitor(Callback):
     """Calls every monitor, and writes its findings to findings.jsonl, each code once per run.
 
     A monitor is a class with `on_batch(step, loss, samples)` or `on_row(step, row)`, or both, that return a Finding or
-    None. It reads nothing from the device. A new one is added to the table of its file, as a class or as a `Rule`.
+    None. Add a new one to the table of its file, as a class or a `Rule`.
     """
 
     def __init__(self, run: Run, console: Console, on_stop: OnStop = OnStop.HALT) -> None:
@@ -62,7 +62,7 @@ class TrainingMonitor(Callback):
         self.reported = {finding.code for finding in read_training_findings(run.folder)}
 
     def on_train_start(self, loop: TrainingLoop) -> None:
-        """Replay the logged rows of a resumed run, so that monitors have the state of its start."""
+        """Replay the logged rows of a resumed run."""
         log = self.run.metrics_csv
         for cells in read_rows(log) if loop.step and log.exists() else ():
             row = {name: float(cell) for name, cell in cells.items() if cell}
@@ -80,7 +80,7 @@ class TrainingMonitor(Callback):
             self._notify("on_batch", loop.step, value, loss.samples)
 
     def on_row(self, loop: TrainingLoop, step: int, row: Row) -> None:
-        """Read a logged row; return the finding that it causes, or None."""
+        """Pass a logged row to the monitors."""
         self._notify("on_row", step, rename_base_values(row, loop.recipe.base_recipe))
 
     def _notify(self, when: str, *values: Any) -> None:
@@ -90,7 +90,7 @@ class TrainingMonitor(Callback):
                 self._report(finding)
 
     def on_exception(self, loop: TrainingLoop, error: BaseException) -> None:
-        if isinstance(error, NotFiniteError):  # which ends the training by itself
+        if isinstance(error, NotFiniteError):  # which already ends the training
             self._report(report_not_finite(loop.step + 1, error), halts=False)
 
     def _report(self, finding: Finding, *, halts: bool = True) -> None:
@@ -110,15 +110,12 @@ class TrainingMonitor(Callback):
 
 
 def read_kept_findings(folder: Path) -> list[Finding]:
-    """Return the findings of a run that a resume does not measure again: all but those of the data.
-
-    Damaged lines are left out.
-    """
+    """Return the findings of a run that a resume does not measure again: all but the data's."""
     path = folder / "findings.jsonl"
     findings = read_valid_findings(path)[0] if path.exists() else []
     return [finding for finding in findings if finding.stage is not Stage.DATA]
 
 
 def read_training_findings(folder: Path) -> list[Finding]:
-    """Return the findings of monitors in a run, without damaged lines."""
+    """Return the findings of monitors in a run."""
     return [finding for finding in read_kept_findings(folder) if finding.stage is Stage.TRAINING]

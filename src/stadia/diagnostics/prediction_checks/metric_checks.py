@@ -1,4 +1,4 @@
-"""Check what metres stand on: the focal length, against what a network or two sources make of it; and the scale."""
+"""Check the basis of metres: the focal length and the scale."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.geometry.scale_fit import USABLE_DEVIATION
 
 MAX_BELIEVED_RATIO = 1.2  # networks for the field of view err by 5 to 10 %
-BELIEF_SIGMAS = 3.0  # standard deviations of a belief within which it agrees with any camera
+BELIEF_SIGMAS = 3.0  # standard deviations of a belief
 
 
 @dataclass(frozen=True, slots=True)
 class FocalBelief:
-    """A focal length that does not come from the camera given.
+    """A focal length (fx / width) from another source than the camera.
 
-    focal: fx / width.
-    source: what it follows from, a clause for the finding.
-    deviation: relative standard deviation.
+    source: a clause for the finding.  deviation: relative standard deviation.
     """
 
     focal: float
@@ -29,11 +27,7 @@ class FocalBelief:
 
 
 def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> list[Finding]:
-    """Return K31 for each belief that contradicts the camera.
-
-    Args:
-        focal: fx / width of the camera given; None where it is not known.
-        beliefs: other focal lengths.
+    """Return K31 for each belief that contradicts the camera. focal: fx / width of the camera; None if unknown.
 
     Examples:
         >>> [finding.code for finding in check_focal_beliefs(0.58, [FocalBelief(0.6, "the network")])]
@@ -59,20 +53,17 @@ def check_focal_beliefs(focal: float | None, beliefs: Sequence[FocalBelief]) -> 
 _SEVERITIES = {"doubtful": Severity.WARN, "unusable": Severity.STOP}
 
 
-FIX_WITH_MAP = (
-    "`stadia adapt NETWORK VIDEO`, which trains depth on the map, and measure again; or a second source (a distance,"
-    " speed, LiDAR) that must agree"
-)
+FIX_WITH_MAP = "run `stadia adapt NETWORK VIDEO` and measure again; or give a second source (a distance, speed, LiDAR)"
 
 
 def check_scale_verdict(verdict: str, sources: str, deviation: float, *, has_map: bool = False) -> list[Finding]:
-    """Return M38 where the scale is doubtful or unusable.
+    """Return M38 if the scale is doubtful or unusable.
 
     Args:
-        verdict: of the scale: "usable", "doubtful" or "unusable".
-        sources: what it was measured by.
+        verdict: "usable", "doubtful" or "unusable".
+        sources: what the scale was measured by.
         deviation: relative standard deviation.
-        has_map: whether a map lies beside the input, which the fix then does not propose.
+        has_map: whether the input has a map, which the fix then does not propose.
 
     Examples:
         >>> check_scale_verdict("usable", "height=1.5", 0.03)

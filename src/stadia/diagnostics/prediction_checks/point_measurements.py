@@ -1,4 +1,4 @@
-"""Compare predicted maps with points that stand: those of a map (`stadia map`), and the road below the camera."""
+"""Compare predicted maps with static points: a map's (`stadia map`), and the road below the camera."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from stadia.datasets.video.map_geometry import StandingPoints
 
 Array = NDArray[np.float64]
 
-MIN_MAPPED_FRAMES = 4  # frames with points of a map, or with its road, that the medians need
-MIN_POINTS = 24  # of a frame that is compared
-MIN_POINT_SPREAD = 0.15  # mean |ln z - median| of a frame: below, its points lie on one surface
+MIN_MAPPED_FRAMES = 4  # frames with points or road of a map
+MIN_POINTS = 24  # of a frame
+MIN_POINT_SPREAD = 0.15  # mean |ln z - median| of a frame: below, its points are on one surface
 CELLS = 8, 6  # across and down: parts of an image that are searched for holes
 CELL_POINTS = 5  # of a part
 MIN_REGION_POINTS = 8  # on each side, near and far
 SIDE_SHARE = 0.4  # of the width that counts as left, and as right
-ROW_POINTS = 12  # points that count as nearly the same row
+ROW_POINTS = 12  # points in nearly the same row
 MIN_MEASURED_SPREAD = 0.1  # of ln depth within rows, or beyond the mean map: below, the scene is a gradient
 ROAD_NEAR, ROAD_FAR, ROAD_SIDE = 3.0, 20.0, 3.0  # part of the road, over the camera's height: ahead, each side
-MIN_ROAD_SHARE = 0.02  # of the image that this part must have
-BEHIND = 2.0  # predicted depth over that of the road, from which a pixel lies behind it
-FOREGROUND = 0.2  # lowest share of the rows, the foreground
-FAR_QUANTILE = 0.8  # of the depth of a map, from which the foreground lies at its limit
-MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over that of its nearest fifth; a wall has nearly one depth
+MIN_ROAD_SHARE = 0.02  # of the image
+BEHIND = 2.0  # predicted depth over the road's, from which a pixel is behind it
+FOREGROUND = 0.2  # lowest share of the rows
+FAR_QUANTILE = 0.8  # of the depth of a map, from which the foreground is at its limit
+MIN_FOREGROUND_RATIO = 1.35  # depth of the foreground over its nearest fifth; a wall has nearly one depth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,21 +44,21 @@ class PointFrame:
 
 @dataclass(frozen=True, slots=True)
 class PointMeasurements:
-    """What predictions show beside points that stand; medians over the frames. None: could not be measured.
+    """Predictions compared with static points; medians over the frames. None: not measured.
 
     frames: with enough points.
-    error: mean |ln z_predicted - ln z| after the median ratio, over that of constant depth.
+    error: mean |ln z_predicted - ln z| after median scaling, over the error of constant depth.
     correlation: rank correlation of predicted and measured depth.
     row_correlation: the same within nearly equal rows; 0 for a vertical gradient.
-    own_correlation: rank correlation of what a map adds to the mean map of all frames with what the points add to it; 0
-        for a network that ignores its image.
-    side_ratio: predicted over measured depth on the right, over that on the left.
-    hole_share: share of the parts of the image with points that are predicted more than BEHIND times as far as these.
-    range_ratio: predicted over measured depth of the farthest third, over that of the nearest third.
+    own_correlation: rank correlation of what map and points add to the mean map of all frames; 0 for a network that
+        ignores its image.
+    side_ratio: predicted over measured depth, right over left.
+    hole_share: share of the image parts that are predicted BEHIND times as far as their points.
+    range_ratio: predicted over measured depth, farthest over nearest third.
     road_frames: frames that show the road.
-    road_error: mean |ln z_predicted - ln z| on the road after its median ratio.
+    road_error: mean |ln z_predicted - ln z| on the road after median scaling.
     road_error_constant: the same of constant depth.
-    behind_road: share of the road's pixels whose depth is more than BEHIND times that of the road.
+    behind_road: share of the road's pixels with more than BEHIND times its depth.
     """
 
     frames: int
@@ -76,10 +76,7 @@ class PointMeasurements:
 
 
 def measure_points(frames: Sequence[PointFrame], mean_map: Array | None = None) -> PointMeasurements:
-    """Return measurements of frames with points, medians over the frames.
-
-    mean_map: (h, w) mean inverse depth of the frames in any unit; None for too few.
-    """
+    """Return measurements of frames with points. mean_map: (h, w) mean inverse depth; None for too few frames."""
     compared = [values for frame in frames if (values := compare_points(frame, mean_map)) is not None]
     roads = [on_road for frame in frames if (on_road := compare_road(frame)) is not None]
 
@@ -144,10 +141,7 @@ def _sample_log_depth(inverse_depth: Array, x: Array, y: Array) -> Array:
 
 
 def correlate_ranks(measured: Array, predicted: Array, least_spread: float = 0.0) -> float | None:
-    """Return the rank correlation; 0 for constant predictions, None where measured values spread by less.
-
-    Values that are equal to a thousandth share their rank.
-    """
+    """Return the rank correlation; 0 for constant predictions, None if measured values spread too little."""
     from scipy.stats import spearmanr  # slow to import
 
     if float(measured.std()) < least_spread:
@@ -158,7 +152,7 @@ def correlate_ranks(measured: Array, predicted: Array, least_spread: float = 0.0
 
 
 def subtract_row_medians(rows: Array, values: Array) -> Array:
-    """Return values (N,) less the median of those of nearly the same row, ROW_POINTS of them."""
+    """Return values (N,) less the median of ROW_POINTS values in nearly the same row."""
     order, less = np.argsort(rows, kind="stable"), values.copy()
     for part in np.array_split(order, max(len(order) // ROW_POINTS, 1)):
         less[part] -= np.median(values[part])
@@ -166,7 +160,7 @@ def subtract_row_medians(rows: Array, values: Array) -> Array:
 
 
 def _share_of_holes(residual: Array, x: Array, y: Array) -> float:
-    """Return the share of the parts of an image with CELL_POINTS whose median residual is above that of BEHIND."""
+    """Return the share of the parts of an image whose median residual is above ln BEHIND."""
     across, down = CELLS
     cell = np.clip((x * across).astype(int), 0, across - 1) + across * np.clip((y * down).astype(int), 0, down - 1)
     parts = [residual[cell == number] for number in range(across * down)]
@@ -175,14 +169,14 @@ def _share_of_holes(residual: Array, x: Array, y: Array) -> float:
 
 
 def _gap(residual: Array, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
-    """Return the median residual of the second part less that of the first; None with too few points in one."""
+    """Return the median residual of the second part less the first's; None with too few points."""
     if min(first.sum(), second.sum()) < MIN_REGION_POINTS:
         return None
     return float(np.median(residual[second]) - np.median(residual[first]))
 
 
 def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
-    """Return error on the road, that of constant depth, and the share of pixels behind it; None without a road."""
+    """Return error on the road, the error of constant depth, and the share of pixels behind it; None without a road."""
     road, K, inverse_depth = frame.points.road, frame.K, frame.inverse_depth
     if road is None:
         return None
@@ -201,7 +195,7 @@ def compare_road(frame: PointFrame) -> tuple[float, float, float] | None:
     residual -= np.median(residual)
     measured = np.log(z[on_road])
     constant = float(np.mean(np.abs(measured - np.median(measured))))
-    # objects on the road are nearer than it: their residual is negative and does not count
+    # objects on the road are nearer: their residual does not count
     flat = residual[residual > -np.log(BEHIND) / 2]
     return float(np.mean(np.abs(flat))), constant, float((residual > np.log(BEHIND)).mean())
 

@@ -1,4 +1,4 @@
-"""Draw the image that shows what a finding is about."""
+"""Draw the image of a finding."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from stadia.training.loggers import compose_image_sheet
 log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
-Tiles = dict[str, Image]  # images by their labels; empty where there is nothing to draw
+Tiles = dict[str, Image]  # images by their labels
 TILE_WIDTH = 640
 MAX_MARKS = 60
 GREEN = (60, 220, 90)
 RED = (255, 70, 60)
-DIFFERENCE_TOP = 64  # gray levels of difference that are drawn brightest
+DIFFERENCE_TOP = 64  # difference in gray levels that is drawn brightest
 
 
 def draw_finding(finding: Finding, survey: RecordingSurvey) -> bytes:
-    """Return a PNG of what a finding of this recording is about; empty where numbers suffice."""
+    """Return a PNG for a finding of this recording; empty if numbers suffice."""
     return _encode_png(DRAWN[finding.code](finding, survey)) if finding.code in DRAWN else b""
 
 
 def draw_frames(frames: Mapping[str, tuple[Recording, int]]) -> bytes:
-    """Return a PNG of frames of several splits, by the name of the split."""
+    """Return a PNG of frames of several splits."""
     return _encode_png(
         {
             f"{split}, frame {index}": _resize_to_tile(recording.image(index))
@@ -43,7 +43,7 @@ def draw_frames(frames: Mapping[str, tuple[Recording, int]]) -> bytes:
 
 
 def draw_ignored_regions(recordings: Sequence[Recording]) -> list[tuple[float, bytes]]:
-    """Return for each different ignored region its share of the image and a PNG, in which it is red."""
+    """Return for each different ignored region its share of the image and a PNG that shows it in red."""
     drawn = dict[bytes, tuple[float, bytes]]()
     for recording in recordings:
         region = recording.ignored() if len(recording) else None
@@ -98,10 +98,11 @@ def _draw_difference(first: Image, second: Image) -> Image:
 
 
 def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show the two images of a finding (frames, or sides of one frame), and their difference."""
+    """Draw the two images of a finding (frames, or sides of one frame), and their difference."""
     evidence = finding.evidence
-    if finding.code == "D04":
-        images = {side: survey.image(evidence["frame"][0], side) for side in (LEFT, RIGHT)}
+    if finding.code in ("D04", "E12"):
+        index = evidence["frame"][0] if finding.code == "D04" else survey.anchors[len(survey.anchors) // 2]
+        images = {side: survey.image(index, side) for side in (LEFT, RIGHT)}
     else:
         pairs = evidence.get("pairs", {"first": evidence.get("same as"), "second": evidence.get("frame")})
         images = {f"frame {column[0]}": survey.image(column[0]) for column in (pairs["first"], pairs["second"])}
@@ -112,7 +113,7 @@ def _draw_two_images(finding: Finding, survey: RecordingSurvey) -> Tiles:
 
 
 def _draw_ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show an image and its depth map: at the frame of the finding, else in the middle."""
+    """Draw an image and its depth map."""
     named = finding.evidence.get("frame")
     if isinstance(named, list | tuple):
         shares = finding.evidence.get("share_of_pixels_with_depth")
@@ -124,8 +125,8 @@ def _draw_ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
     known = np.isfinite(depth) & (depth > 0)
     inverse = np.divide(1, depth, out=np.zeros(depth.shape, np.float32), where=known)
     if 0 < known.mean() < 0.3:
-        inverse = cv2.dilate(inverse, np.ones((3, 3)))  # single returns of a LiDAR would vanish in the small image
-    extent = f"{depth[known].min():.3g} to {depth[known].max():.3g} m (bright: small)" if known.any() else "none"
+        inverse = cv2.dilate(inverse, np.ones((3, 3)))  # single LiDAR returns would vanish
+    extent = f"{depth[known].min():.3g} to {depth[known].max():.3g} m (bright: small)" if known.any() else "empty"
     top = float(np.percentile(inverse[inverse > 0], 95)) if known.any() else 1.0
     return {
         f"frame {index}": _resize_to_tile(survey.image(index)),
@@ -133,32 +134,8 @@ def _draw_ground_truth(finding: Finding, survey: RecordingSurvey) -> Tiles:
     }
 
 
-def _draw_sizes(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show the image inside the outline of the image that K fits, and the principal point."""
-    side = finding.evidence["side"]
-    index = finding.evidence.get("frame", survey.anchors[0])
-    image, camera = survey.image(index, side), survey.recording.camera(index, side)
-    filmed = survey.recording.filmed_camera(index, side)
-    if (filmed.width, filmed.height) != (camera.width, camera.height):
-        image = cv2.resize(image, (filmed.width, filmed.height))
-    cx, cy = float(filmed.K[0, 2]), float(filmed.K[1, 2])
-    height, width = image.shape[:2]
-    outline = finding.evidence.get("size_of_K", (round(max(2 * cx + 1, 1)), round(max(2 * cy + 1, 1))))
-    most = max(width, height) * 4
-    if not 0 < max(outline) <= most or not 0 < max(cx, cy) <= most:
-        return {}
-    scale = TILE_WIDTH / max(width, outline[0], cx + 1)
-    canvas = np.full((round(max(height, outline[1], cy + 1) * scale), TILE_WIDTH, 3), 60, np.uint8)
-    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-    canvas[: small.shape[0], : small.shape[1]] = small[: canvas.shape[0], : canvas.shape[1]]
-    cv2.rectangle(canvas, (1, 1), (round(outline[0] * scale) - 2, round(outline[1] * scale) - 2), RED, 2)
-    cv2.drawMarker(canvas, (round(cx * scale), round(cy * scale)), RED, cv2.MARKER_CROSS, 24, 2)
-    label = f"red: the image that K fits ({outline[0]}x{outline[1]}) and its center; this one is {width}x{height}"
-    return {label: canvas}
-
-
 def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show left and right, and the right image warped to the left one with both signs of the baseline."""
+    """Draw left and right, and the right image warped to the left one with both signs of the baseline."""
     index = survey.anchors[len(survey.anchors) // 2]
     left, right = survey.image(index), survey.image(index, RIGHT)
     if left.shape != right.shape:
@@ -172,15 +149,8 @@ def _draw_sides(finding: Finding, survey: RecordingSurvey) -> Tiles:
     return tiles
 
 
-def _draw_left_and_right(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show left and right as they are: mirrored writing shows which one is mirrored."""
-    index = survey.anchors[len(survey.anchors) // 2]
-    images = {side: survey.image(index, side) for side in (LEFT, RIGHT)}
-    return {f"{side}, frame {index}": _resize_to_tile(image) for side, image in images.items()}
-
-
 def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show the right image with matches, and the epipolar lines of the rig."""
+    """Draw the right image with matches and the rig's epipolar lines."""
     pair = max(survey.pairs, key=lambda p: len(p.matches))
     image = survey.image(pair.index, RIGHT).copy()
     T, K, K_right = survey.T_right_left, survey.K(pair.index), survey.K(pair.index, RIGHT)
@@ -194,10 +164,7 @@ def _draw_epipolar_lines(finding: Finding, survey: RecordingSurvey) -> Tiles:
 
 
 def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
-    """Show where the poses project the points of another frame, and where a measured motion does.
-
-    The motion is that of the finding's source, else the most reliable one.
-    """
+    """Draw where the poses and a measured motion project the points of another frame."""
     lengths = finding.code in ("E03", "E08", "D06")
     kind = {"E03": "by_rig", "D06": "by_depth"}.get(finding.code, "measured")
     motions = [(step, step.T_second_first, getattr(step, kind)) for step in survey.steps]
@@ -210,7 +177,7 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     measured = np.eye(4)
     measured[:3, :3], measured[:3, 3] = motion.R, motion.t
     given = T.copy()
-    if not lengths:  # the direction alone is in question
+    if not lengths:  # compare only the direction
         given[:3, 3] *= np.linalg.norm(motion.t) / max(float(np.linalg.norm(T[:3, 3])), 1e-12)
     agreeing = step.matches.select(motion.inliers)
     K_first, K_second = survey.K(step.first), survey.K(step.second)
@@ -218,9 +185,9 @@ def _draw_motions(finding: Finding, survey: RecordingSurvey) -> Tiles:
     ahead = (z > 0) & (z_second > 0)
     points = pixel_rays(agreeing.first_px[ahead], K_first) * z[ahead, None]
     source = "the rig" if motion is step.by_rig else "the ground truth" if motion is step.by_depth else "matches"
-    placed = f"frame {step.second}: points of frame {step.first} with depth from {source}, projected with the motion of"
+    placed = f"frame {step.second}: points of frame {step.first} with depth from {source}, projected by"
     return {
-        f"{placed} {name} (red line ends): {apart:.1f} px from where they were matched (green)": _resize_to_tile(marked)
+        f"{placed} {name} (red line ends): {apart:.1f} px from their matches (green)": _resize_to_tile(marked)
         for name, T_second_first in (("the poses", given), (source, measured))
         for marked, apart in [
             _draw_projected(survey.image(step.second), points, agreeing.second_px[ahead], T_second_first, K_second)
@@ -248,7 +215,7 @@ def _spread_rows(count: int, most: int) -> list[int]:
 
 
 def _draw_line(image: Image, first: Array, second: Array, color: tuple[int, int, int]) -> None:
-    """Draw a line that may extend far outside the image; its width scales with the image."""
+    """Draw a line that may end far outside the image."""
     start, end = (np.clip(point, -30_000, 30_000).astype(int).tolist() for point in (first, second))
     cv2.line(image, start, end, color, max(1, image.shape[1] // 500), cv2.LINE_AA)
 
@@ -266,8 +233,6 @@ DRAWN: dict[str, Callable[[Finding, RecordingSurvey], Tiles]] = {
     "D07": _draw_ground_truth,
     "D08": _draw_ground_truth,
     "D18": _draw_two_images,
-    "K03": _draw_sizes,
-    "K04": _draw_sizes,
     "E01": _draw_sides,
     "E02": _draw_sides,
     "E03": _draw_motions,
@@ -278,6 +243,5 @@ DRAWN: dict[str, Callable[[Finding, RecordingSurvey], Tiles]] = {
     "E09": _draw_motions,
     "E10": _draw_epipolar_lines,
     "E11": _draw_motions,
-    "E12": _draw_left_and_right,
+    "E12": _draw_two_images,
 }
-"""Drawing functions by code; a check with a new code adds a line where an image helps."""

@@ -1,4 +1,4 @@
-"""Check the frames of a recording: types and sizes, duplicates, a static camera, timestamps, black bars, exposure."""
+"""Check the frames of a recording: types, sizes, duplicates, a static camera, timestamps, black bars, exposure."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from stadia.diagnostics.preflight.recording_survey import RecordingSurvey
 from stadia.diagnostics.preflight.two_view_geometry import gray, median_flow_px
 from stadia.files.image_io import read_image
 
-SAME_SHAPE = 0.02  # relative difference of aspect ratios of one image at two sizes, whose sides are whole pixels
+SAME_SHAPE = 0.02  # relative difference of the aspect ratios of one image at two sizes
 MAX_FRAMES = 120  # frames of a recording that are read
-WINDOWS = 4  # stretches of consecutive frames that are read of a long recording
-MAX_FRAME_SECONDS = 12.0  # time limit of all these frames, whatever the size of the images
-REPEATED_WARN = 0.02  # share of frames that repeat an earlier one. Clean recordings have none
-REPEATED_STOP = 0.1  # share of repeated frames from which on motion is learned to be zero
-STATIC_FLOW_PX = 0.1  # median flow of corners at FLOW_WIDTH: below, a pair of frames is static
-STATIC_WARN = 1 / 3  # share of static pairs. KITTI raw, which stops at a light, has .26
-STATIC_STOP = 0.9  # share of static pairs from which on nothing can be learned from neighbors in time
+WINDOWS = 4  # stretches of consecutive frames in a long recording
+MAX_FRAME_SECONDS = 12.0  # time limit for all these frames
+REPEATED_WARN = 0.02  # share of frames that repeat an earlier one
+REPEATED_STOP = 0.1  # from this share on, training learns zero motion
+STATIC_FLOW_PX = 0.1  # median flow of corners at FLOW_WIDTH of a static pair
+STATIC_WARN = 1 / 3  # share of static pairs
+STATIC_STOP = 0.9  # from this share on, neighbors in time teach nothing
 MAX_SHOWN_FRAMES = 8  # frames in the evidence
-BACKWARD_STOP = 0.1  # share of consecutive frames whose time does not rise: from here on most time offsets are wrong
-MIN_INTERVAL_S = 0.0005  # between frames of a video: shorter intervals are times in another unit
-MAX_INTERVAL_S = 5.0  # between frames of a video: longer intervals are times in another unit, or no video
+BACKWARD_STOP = 0.1  # share of consecutive frames whose time does not rise
+MIN_INTERVAL_S = 0.0005  # between frames of a video: shorter intervals have another unit
+MAX_INTERVAL_S = 5.0  # between frames of a video: longer intervals have another unit, or are no video
 
 UNITS_PER_SECOND = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-MAX_OF_FEW_BITS = 4096  # greatest value of 12 bits: of images of 16 bits, sixteen times darker than they are
-MAX_BLACK = 20  # gray levels of a black bar. A night sky has no sharp edge
+MAX_OF_FEW_BITS = 4096  # greatest 12-bit value: in 16 bits it is sixteen times too dark
+MAX_BLACK = 20  # gray levels of a black bar
 MAX_BAR_RANGE = 4  # range of the gray levels of a bar over all images
-MIN_BAR_SHARE = 0.02  # share of the side of the image for one bar
+MIN_BAR_SHARE = 0.02  # share of the image side for one bar
 BLUR_PX = 2  # rows by which a codec blurs the edge of a bar
 
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 
-NOTE_BRIGHTNESS_CHANGE = 0.105  # median factor less 1; clean recordings .02, two auto-exposures .17
-WARN_BRIGHTNESS_CHANGE = 0.285  # the same. Random gains of .5 to 1.4 per image have .82 and .35
+NOTE_BRIGHTNESS_CHANGE = 0.105  # median factor less 1; clean recordings have .02
+WARN_BRIGHTNESS_CHANGE = 0.285  # random gains of .5 to 1.4 have .35 and more
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCheck:
-    """A value that a Recording must return: how it is read for a frame and a side, and whether its form is valid."""
+    """A value that a Recording must return: how to read it for a frame and side, and whether it is valid."""
 
     name: str
     read: Callable[[RecordingSurvey, int, str], object]
@@ -63,7 +63,7 @@ class InterfaceCheck:
 
 
 def _is_array(value: object, shape: tuple[int | None, ...], dtype: type = np.floating) -> bool:
-    """Return whether the value is an array of this type and shape, where None is any size."""
+    """Return whether the value is an array of this type and shape; None is any size."""
     if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, dtype) or value.ndim != len(shape):
         return False
     return all(wanted in (None, size) for wanted, size in zip(shape, value.shape, strict=True))
@@ -80,7 +80,7 @@ INTERFACE = (  # checked for each sampled frame and side
     InterfaceCheck(
         "camera",
         lambda s, i, side: s.recording.camera(i, side),
-        lambda value: not isinstance(value, Camera) or value.K.ndim == 2,  # another type is K01
+        lambda value: not isinstance(value, Camera) or value.K.ndim == 2,  # K01 reports another type
         "a Camera with K of shape (3, 3)",
         "give a K without further axes in Recording.camera",
     ),
@@ -103,7 +103,7 @@ INTERFACE = (  # checked for each sampled frame and side
         lambda s, i, _: s.recording.timestamp_s(i),
         lambda value: value is None or (isinstance(value, Real) and math.isfinite(value)),
         "a finite number of seconds, or None",
-        "give None in Recording.timestamp_s where no time is known",
+        "give None in Recording.timestamp_s if you do not know the time",
     ),
 )
 
@@ -112,14 +112,14 @@ RIG = InterfaceCheck(  # checked once per recording
     lambda s, *_: s.recording.T_right_left,
     lambda value: value is None or _is_array(value, (4, 4)),
     "(4, 4) float64, or None",
-    "set self.T_right_left in the Recording's __init__: it is no method",
+    "set self.T_right_left in the Recording's __init__: not as a method",
 )
 
 
 def check_interface(survey: RecordingSurvey) -> Finding | None:
-    """Return the first invalid value at the sampled frames (D01), else the first image of another size (K04).
+    """Return the first invalid value at the sampled frames (D01), otherwise the first image of another size (K04).
 
-    StadiaError and OSError are ignored here: the checks that read the value report them.
+    The checks that read a value report its StadiaError or OSError.
     """
     frames = [(index, side) for index in survey.anchors for side in survey.recording.sides]
     checks = [(RIG, "T_right_left", frames[0])]
@@ -147,7 +147,7 @@ def _describe(value: object) -> str:
 
 
 def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | None:
-    """Return K04 of one frame; None where there is no image or no camera to compare."""
+    """Return K04 of one frame; None without an image or camera."""
     try:
         (height, width), camera = survey.image(index, side).shape[:2], survey.recording.camera(index, side)
     except Exception:
@@ -165,7 +165,7 @@ def _check_size(survey: RecordingSurvey, index: int, side: str) -> Finding | Non
 
 
 def split_into_windows(length: int) -> list[range]:
-    """Return all frames of a short recording, else WINDOWS stretches of consecutive frames, spread evenly."""
+    """Return all frames of a short recording, otherwise WINDOWS evenly spread stretches of consecutive frames."""
     if length <= MAX_FRAMES:
         return [range(length)]
     size = MAX_FRAMES // WINDOWS
@@ -173,7 +173,7 @@ def split_into_windows(length: int) -> list[range]:
 
 
 def image_digest(image: NDArray[np.uint8]) -> bytes:
-    """Return 16 bytes that are equal only for images with equal pixels."""
+    """Return a digest of 16 bytes of the pixels."""
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
 
 
@@ -212,7 +212,7 @@ def check_frames(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[Finding]:
-    """D03, from the flow by the later frame of each pair."""
+    """Return D03, from the flow by the later frame of each pair."""
     still = [i for i, flow in flows.items() if flow < STATIC_FLOW_PX]
     if len(flows) < 3 or len(still) / len(flows) < STATIC_WARN:
         return
@@ -226,7 +226,7 @@ def _check_static(survey: RecordingSurvey, flows: dict[int, float]) -> Iterator[
 
 
 def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D19: images of 16 bits whose values need fewer bits, or lie close together, are read without contrast."""
+    """D19: 16-bit images that use few of their bits have no contrast."""
     most, files, ends = 0, list[str](), list[NDArray[np.float64]]()
     for i in survey.anchors:
         file = survey.recording.file(i, LEFT)
@@ -242,11 +242,11 @@ def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
     low, high = float(np.min(ends, 0)[0]), float(np.max(ends, 0)[1])
     if most < MAX_OF_FEW_BITS:
         bits = max(most.bit_length(), 8)
-        measured = f"the greatest value of {len(files)} images of 16 bits is {most}"
+        measured = f"the greatest value of {len(files)} 16-bit images is {most}"
         expected = f"above {MAX_OF_FEW_BITS}"
         case, numbers = "known_bits", {"bits": bits, "factor": 1 << (16 - bits)}
     elif high - low < MAX_OF_FEW_BITS:
-        measured = f"99 % of the values of {len(files)} images of 16 bits lie between {low:.0f} and {high:.0f}"
+        measured = f"99 % of the values of {len(files)} 16-bit images are between {low:.0f} and {high:.0f}"
         expected = f"a range above {MAX_OF_FEW_BITS}"
         case, numbers = "narrow", {"levels": int((high - low) / 256) + 1, "low": round(low), "high": round(high)}
     else:
@@ -256,7 +256,7 @@ def _check_bits(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
-    """Check every sampled instant, so that a right camera that freezes now and then is found too."""
+    """D04 at every sampled instant: the right camera may freeze only now and then."""
     if RIGHT not in survey.recording.sides:
         return
     same = [i for i in survey.anchors if image_digest(survey.image(i, LEFT)) == image_digest(survey.image(i, RIGHT))]
@@ -267,9 +267,7 @@ def _check_same_sides(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D15 timestamps that do not increase; else D16 another unit. Frames without timestamps are skipped: many formats
-    have none.
-    """
+    """D15 timestamps that do not increase, otherwise D16 another unit. Frames without timestamps are skipped."""
     pairs = [(i, i + 1) for window in split_into_windows(survey.length) for i in window[:-1]]
     known = [(i, j, survey.recording.timestamp_s(i), survey.recording.timestamp_s(j)) for i, j in pairs]
     steps = [(i, j, after - before) for i, j, before, after in known if before is not None and after is not None]
@@ -279,7 +277,7 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
     back = [(i, j, step) for i, j, step in steps if not step > 0]  # also for NaN
     if back:
         severity = Severity.stop_if(len(back) / len(steps) >= BACKWARD_STOP)
-        measured = f"{len(back)} of {len(steps)} neighboring frames are not later than the one before, such as "
+        measured = f"{len(back)} of {len(steps)} frames are not later than the frame before, such as "
         measured += f"{back[0][1]}, by {back[0][2]:.3g} s"
         columns = zip(*back[:MAX_SHOWN_FRAMES], strict=True)
         table = {name: list(column) for name, column in zip(("first", "second", "step_s"), columns, strict=True)}
@@ -290,7 +288,7 @@ def check_timestamps(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _report_time_unit(step_s: float, count: int) -> Finding:
-    """D16, with the units that the median of the steps could have."""
+    """Return D16, with the units that the median interval could have."""
     units = UNITS_PER_SECOND.items()
     likely = [(name, in_a_second) for name, in_a_second in units if MIN_INTERVAL_S <= step_s / in_a_second <= 1]
     names = " or ".join(f"{name}, {step_s / in_a_second:.3g} s apart then" for name, in_a_second in likely)
@@ -330,7 +328,7 @@ def _measure_ranges(image: NDArray[np.uint8]) -> tuple[Range, Range]:
 
 
 def _measure_bars(ranges: Sequence[Range]) -> tuple[int, int]:
-    """Count lines of a bar from either end, by the ranges of the lines of all images; 0 for a black image."""
+    """Count the lines of a bar at either end; 0 for a black image."""
     low = np.min([low for low, _ in ranges], axis=0)
     high = np.max([high for _, high in ranges], axis=0)
     return _count_bar_lines(low, high), _count_bar_lines(low[::-1], high[::-1])

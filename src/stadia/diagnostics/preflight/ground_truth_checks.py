@@ -29,30 +29,30 @@ from stadia.diagnostics.preflight.scale_errors import check_scale, find_scale_er
 from stadia.diagnostics.preflight.two_view_geometry import Array, gray, warp_identity_ratio
 from stadia.geometry.ground.road_plane import fit_plane_ransac, height_above_plane
 
-MIN_ROAD_POINTS = 200  # points in the lower middle of the image in which a road is searched
-MAX_TILT_DEG = 15.0  # angle of the normal of a road from the vertical of the image
+MIN_ROAD_POINTS = 200  # points in the lower middle of the image for a search of the road
+MAX_TILT_DEG = 15.0  # angle of a road's normal from the vertical of the image
 ROAD_TOLERANCE = 0.03  # a point is on the road within this share of the camera's height
-MIN_ROAD_POINT_SHARE = 0.35  # that must be on the road; KITTI's LiDAR has .41, RoadWorld .75
-COUNTED_FRAMES = 24  # frames, spread over the recording, that are counted as with or without ground truth
-FEW_SHARE = 0.5  # share of frames with ground truth below which most of an epoch trains nothing
-EMPTY_STOP_SHARE = 0.5  # share of the sampled maps that hold nothing
-MAX_LEVELS = 256  # distinct values that an image of 8 bits has
+MIN_ROAD_POINT_SHARE = 0.35  # share of points on the road; KITTI's LiDAR has .41
+COUNTED_FRAMES = 24  # frames that are counted as with or without ground truth
+FEW_SHARE = 0.5  # share of frames with ground truth
+EMPTY_STOP_SHARE = 0.5  # share of the sampled maps without depth
+MAX_LEVELS = 256  # distinct values of an 8-bit image
 LEVELS_PER_METRE, MIN_USED_LEVELS = 256, 0.6  # of KITTI's PNG, and the used share in a map's range
-MIN_LEVEL_PIXELS = 20_000  # pixels with ground truth in which so few values are no chance
-MAX_WHOLE_SHARE = 0.6  # share of whole metres. In depth of 1/256 m or 1/1000 m at most .004 of the values are whole
-MIN_WHOLE_LEVELS = 8  # distinct whole metres: a few planes of a made scene may lie at such distances
-CAMERA_HEIGHT_M = (0.6, 4.0)  # cars 1.2 to 2, lorries below 4; a confused unit makes 6.4 or 0.42 of 1.65
-NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)  # distances in frames at which ground truth of other frames is tried
-MAX_NEIGHBOR_SPREAD = 0.85  # of a neighbor's ground truth over the own; right 1.3, wrong .75
-EXPLAINED_WARN = 0.45  # share of the matches that one motion explains with the ground truth. Clean data have .61 to .99
-EXPLAINED_STOP = 0.35  # the same. Inverse depth has 0 to .3
+MIN_LEVEL_PIXELS = 20_000  # pixels for which so few values are no coincidence
+MAX_WHOLE_SHARE = 0.6  # share of whole metres
+MIN_WHOLE_LEVELS = 8  # distinct whole metres: synthetic scenes have a few planes
+CAMERA_HEIGHT_M = (0.6, 4.0)  # cars 1.2 to 2, lorries below 4; a wrong unit gives 6.4 or 0.42
+NEIGHBOR_SHIFTS = (-3, -2, -1, 1, 2, 3)  # frames whose ground truth is tried
+MAX_NEIGHBOR_SPREAD = 0.85  # of a neighbor's ground truth over its own; correct 1.3, wrong .75
+EXPLAINED_WARN = 0.45  # share of the matches that one motion and the ground truth explain; clean data have .61
+EXPLAINED_STOP = 0.35  # inverse depth has 0 to .3
 MIN_WARPS = 2  # frames that are warped by their ground truth
-FLAT_WARN = 1.05  # residual of warping by ground truth over that by a flat plane. Clean data have .20 to .84
-FLAT_STOP = 1.15  # the same. Inverse depth has 1.2 to 1.5
+FLAT_WARN = 1.05  # residual of warping by ground truth over a flat plane's; clean data have .20 to .84
+FLAT_STOP = 1.15  # inverse depth has 1.2 to 1.5
 
 
 def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D12 few frames, D11 another size, D05 empty, D08 quantized, D07 other images, else D06 scale."""
+    """D12 few frames, D11 another size, D05 empty, D08 quantized, D07 other images, otherwise D06 scale."""
     yield from _check_count(survey)
     maps = [survey.recording.depth_m(i, LEFT) for i in survey.anchors]
     if all(depth is None for depth in maps):
@@ -81,9 +81,7 @@ def check_ground_truth(survey: RecordingSurvey) -> Iterator[Finding]:
         wrong = check_scale(survey, LengthSource.DEPTH, comparisons)
         yield from wrong if wrong or has_comparison(comparisons, LengthSource.DEPTH) else _check_camera_height(survey)
     if compare_depth_with_rig(survey) is None and len(compare_warps_with_plane(survey)) < MIN_WARPS:
-        raise NotChecked(
-            "whether the ground truth belongs to these frames: no rig, and no motion known well enough to warp along"
-        )
+        raise NotChecked("whether the ground truth fits these frames: no rig, and no reliable motion")
 
 
 def _check_count(survey: RecordingSurvey) -> Iterator[Finding]:
@@ -111,14 +109,14 @@ def _check_empty(maps: list[NDArray[np.float32]], survey: RecordingSurvey) -> Fi
         return None
     shares = [values.size / depth.size for values, depth in zip(filled, maps, strict=True)]
     severity = Severity.stop_if(sum(useless) >= EMPTY_STOP_SHARE * len(maps))
-    measured = f"{sum(useless)} of {len(maps)} sampled maps hold no depth, or one constant value"
-    expected = "depth in every map (projected LiDAR: about 3 % of the pixels, dense ground truth: most)"
+    measured = f"{sum(useless)} of {len(maps)} sampled maps have no depth, or one constant value"
+    expected = "depth in every map (projected LiDAR: about 3 % of the pixels)"
     evidence = {"frame": list(survey.anchors), "share_of_pixels_with_depth": shares}
     return make_finding("D05", severity, measured, expected, evidence=evidence)
 
 
 def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D08, of the first sampled frame with whole metres, or with few distinct values."""
+    """D08, of the first sampled frame with whole metres or few distinct values."""
     for i in survey.anchors:
         depth = survey.depth(i)
         known = depth[depth > 0] if depth is not None else np.zeros(0, np.float32)
@@ -136,13 +134,13 @@ def _check_levels(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _is_coarse(known: NDArray[np.float32]) -> bool:
-    """Return whether depths have few distinct values, and not because 1/256 m leaves no more in their range."""
+    """Return whether depths have few distinct values for their range."""
     count = len(np.unique(known))
     return count <= MAX_LEVELS and count < MIN_USED_LEVELS * (float(np.ptp(known)) * LEVELS_PER_METRE + 1)
 
 
 def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
-    """Return the share of depths that are whole metres; 0 for few distinct ones, or for another unit."""
+    """Return the share of depths that are whole metres; 0 for few distinct ones or another unit."""
     if known.size == 0 or np.median(known) > PLAUSIBLE[LengthSource.DEPTH][1]:
         return 0.0
     whole = known[known == np.rint(known)]
@@ -150,7 +148,7 @@ def _share_of_whole_metres(known: NDArray[np.float32]) -> float:
 
 
 def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D06 where nothing else measures metres: the height of the camera above the road."""
+    """D06 by the camera's height above the road, if nothing else measures metres."""
     maps = {i: depth for i in survey.anchors if (depth := survey.depth(i)) is not None}
     fits = {i: fit_camera_height(depth, survey.K(i)) for i, depth in maps.items()}
     heights = {i: height for i, height in fits.items() if height is not None}
@@ -159,21 +157,17 @@ def _check_camera_height(survey: RecordingSurvey) -> Iterator[Finding]:
     height_m = float(np.median(list(heights.values())))
     low, high = CAMERA_HEIGHT_M
     if not low <= height_m <= high:
-        measured = f"by the ground truth, the camera stands {height_m:.2f} m above the road"
+        measured = f"by the ground truth, the camera is {height_m:.2f} m above the road"
         case = "camera_too_low" if height_m < low else "camera_too_high"
         evidence = {"frame": list(heights), "camera_height_m": list(heights.values())}
         yield make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", case=case, evidence=evidence)
 
 
 def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
-    """Return the distance of the camera from the plane in the middle of the lower 40 % of the image, in units of depth.
-
-    None where there is no level plane, as always in 7-Scenes (a hand-held camera indoors, tilted by 30 degrees).
-    KITTI's LiDAR gives 1.62 to 1.69 m with at least 41 % of the points on the plane, RoadWorld 1.60 to 1.72 m with 75
-    %.
+    """Return the camera's distance from the plane in the lower middle of the image; None without a level plane.
 
     Args:
-        depth: (H, W), 0 = none.
+        depth: (H, W), 0 = unknown.
         K: (3, 3).
     """
     height, width = depth.shape
@@ -191,11 +185,11 @@ def fit_camera_height(depth: NDArray[np.float32], K: Array) -> float | None:
 
 
 def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
-    """D07: compare with the depth of the rig at each point."""
+    """D07: compare with the rig's depth at each point."""
     proportion = compare_depth_with_rig(survey)
     if proportion is None or proportion.straight:
         return None
-    measured = f"compared with the depth of the rig, ground truth has a rank correlation of {proportion.rank:.2f}, a "
+    measured = f"compared with the rig's depth, ground truth has a rank correlation of {proportion.rank:.2f}, a "
     measured += f"spread of {proportion.spread:.0%}, and near and far points differ by {abs(proportion.bend):.0%}"
     expected = f"at least {MIN_RANK}, at most {MAX_SPREAD:.0%}, and at most {MAX_BEND:.0%}"
     case = "inverse_depth" if proportion.rank < 0 else ""
@@ -205,7 +199,7 @@ def _compare_with_rig(survey: RecordingSurvey) -> Finding | None:
 
 
 def _compare_with_poses(survey: RecordingSurvey) -> Finding | None:
-    """D07 where ground truth is near where the poses and matches give far points: disparity or inverse depth."""
+    """D07 if ground truth is inverse to depth by the poses: disparity or inverse depth."""
     ranked = rank_depth_with_poses(survey)
     if ranked is None or not is_inverse_by_poses(survey):
         return None
@@ -217,7 +211,7 @@ def _compare_with_poses(survey: RecordingSurvey) -> Finding | None:
 
 
 def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
-    """D07 where the depth of the rig fits the ground truth of another frame clearly better than that of its own."""
+    """D07 if the rig's depth fits the ground truth of another frame clearly better."""
     own = compare_depth_with_rig(survey)
     others = {shift: fit for shift in NEIGHBOR_SHIFTS if (fit := compare_depth_with_rig(survey, shift)) is not None}
     if own is None or not others:
@@ -232,19 +226,18 @@ def _compare_adjacent_frames(survey: RecordingSurvey) -> Finding | None:
 
 
 def _compare_with_motion(survey: RecordingSurvey) -> Finding | None:
-    """D07 where no camera motion explains both ground truth and matches, although the matches agree."""
+    """D07 if the matches agree, but no camera motion explains them with the ground truth."""
     explained = {f"{s.first} to {s.second}": s.depth_explains for s in survey.steps if s.depth_explains is not None}
     if len(explained) < MIN_WARPS or (share := float(np.median(list(explained.values())))) >= EXPLAINED_WARN:
         return None
-    measured = "one motion of the camera and the ground truth explain "
-    measured += f"{share:.0%} of the matches that agree among themselves"
+    measured = f"one camera motion and the ground truth explain {share:.0%} of the matches that agree with each other"
     expected = f"at least {EXPLAINED_WARN:.0%}"
     evidence = {"step": list(explained), "share": list(explained.values())}
     return make_finding("D07", Severity.stop_if(share < EXPLAINED_STOP), measured, expected, evidence=evidence)
 
 
 def compare_warps_with_plane(survey: RecordingSurvey) -> list[tuple[int, float, float]]:
-    """Return (frame, WIR with ground truth, WIR with a plane at its median) along poses that the images confirm."""
+    """Return (frame, WIR with ground truth, WIR with a plane at its median) for poses that the images confirm."""
     warps = []
     for step in survey.steps:
         depth, T = survey.depth(step.first), step.T_second_first
@@ -265,8 +258,7 @@ def _compare_with_plane(survey: RecordingSurvey) -> Finding | None:
     ratios = [truth / plane for _, truth, plane in warps]
     if len(ratios) < MIN_WARPS or (ratio := float(np.median(ratios))) <= FLAT_WARN:
         return None
-    measured = "a neighbor warped by the ground truth resembles the "
-    measured += f"target {ratio:.2f} times as badly as by a flat plane"
+    measured = f"a neighbor warped by the ground truth fits {ratio:.2f} times worse than a flat plane"
     expected = f"at most {FLAT_WARN} times"
     columns = (list(column) for column in zip(*warps, strict=True))
     evidence = dict(zip(("frame", "wir_ground_truth", "wir_flat"), columns, strict=True))

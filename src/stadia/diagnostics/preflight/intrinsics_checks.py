@@ -1,4 +1,4 @@
-"""Check the intrinsics K: by themselves, and against poses that are known."""
+"""Check the intrinsics K, alone and against poses."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from stadia.diagnostics.preflight.two_view_geometry import (
 from stadia.geometry.numpy_camera import resize_K
 
 MIN_EPIPOLAR_STEPS = 2  # steps with poses that compare K with another one
-MIN_WRONG_RATIO = 2.0  # to the lines through the given K over those through the best other; wrong K has 2 to 28
-MAX_CORRECT_RATIO = 0.9  # the same. Of crops, the correct K has at most 0.8 of that with a centered or rescaled K
-MAX_DECIDING_PX = 3.0  # where both distances are larger, the poses are wrong and do not decide. In grains of the image
-MAX_NORMALIZED = 8.0  # largest value of a K that was divided by the size of the image
-MAX_SKEW = 0.01  # skew of a K, over fx
-CENTER = (0.35, 0.65)  # of width and height, where principal points lie; KITTI and 7-Scenes .46 to .50
-MAX_CENTER_OUTSIDE = 0.1  # share of the width or height by which the principal point of a crop may lie outside
-FOCAL_WARN = (0.3, 1.6)  # fx / W of usual cameras: 118 to 35 degrees. KITTI and 7-Scenes have .58 and .91
+MIN_WRONG_RATIO = 2.0  # distance to the lines of the given K over the best other K; a wrong K has 2 to 28
+MAX_CORRECT_RATIO = 0.9  # of crops, the correct K has at most .8
+MAX_DECIDING_PX = 3.0  # in grains: if both distances are larger, the poses are wrong
+MAX_NORMALIZED = 8.0  # largest value of a K that was divided by the image size
+MAX_SKEW = 0.01  # skew over fx
+CENTER = (0.35, 0.65)  # of width and height, for principal points; KITTI and 7-Scenes .46 to .50
+MAX_CENTER_OUTSIDE = 0.1  # share of width or height by which a crop's principal point may be outside
+FOCAL_WARN = (0.3, 1.6)  # fx / W of usual cameras: 118 to 35 degrees
 FOCAL_STOP = (0.15, 6.0)  # fx / W of any camera without a fisheye: 147 to 10 degrees
-MIN_SIZE_FACTOR = 1.3  # size that K fits over that of the image along both axes, or the inverse
-MIN_ALIKE_SIZE_FACTOR = 1.12  # the same where both factors agree within MAX_SIZE_GAP
+MIN_SIZE_FACTOR = 1.3  # size that K fits over the image size along both axes, or the inverse
+MIN_ALIKE_SIZE_FACTOR = 1.12  # the same if both factors agree within MAX_SIZE_GAP
 MAX_SIZE_GAP = 0.1  # difference of the logs of two factors that agree
-MAX_SIZE_FACTOR = 8.0  # larger factors are no size: the principal point is wrong
+MAX_SIZE_FACTOR = 8.0  # larger factors mean a wrong principal point
 MAX_SIDES_SHARE = 0.001  # difference of fx, fy or cy between rectified sides, over the width
 MAX_RECTIFIED_DEG = 0.05  # rotation of a rectified rig
 
@@ -48,27 +48,27 @@ SIMPLE_FACTORS = {
     3.0: "3",
     4.0: "4",
 }
-SIMPLE_TOLERANCE = 0.06  # of the log of a factor by cx and cy, which lie up to 5 % off KITTI's centers
+SIMPLE_TOLERANCE = 0.06  # of the log of a factor by cx and cy, which are up to 5 % off KITTI's centers
 MIN_TURN_DEG = 0.5  # pitch and yaw of a step that measures fx
 MIN_TOTAL_TURN_DEG = 1.2  # pitch and yaw of all these steps
-ROTATION_WARN = 1.4  # fx over its true length by the camera's rotation, or the inverse; clean .99 to 1.23
-ROTATION_STOP = 1.7  # the same. A doubled fx has 2.1 to 2.2
-MIN_TURN_LIKENESS = 0.9  # cosine between rotations by matches and by poses: below, the poses turn about other axes
-STANDARD_ERRORS = 1.5  # by which the factor must exceed a limit: small images measure rotation badly
-MAX_FOCAL_RATIO = 1.25  # fx over fy, or the inverse: beyond it images were stretched, or one of them is wrong
+ROTATION_WARN = 1.4  # fx by the camera's rotation over its true length, or the inverse; clean .99 to 1.23
+ROTATION_STOP = 1.7  # a doubled fx has 2.1 to 2.2
+MIN_TURN_LIKENESS = 0.9  # cosine between rotations by matches and poses: below, the poses have other axes
+STANDARD_ERRORS = 1.5  # by which the factor must exceed a limit, since small images measure badly
+MAX_FOCAL_RATIO = 1.25  # fx over fy, or the inverse: beyond it images were stretched, or one is wrong
 KITTI_SIZES = ((1242, 375), (1241, 376), (1226, 370), (1224, 370), (1238, 374))  # (width, height), rectified
 KITTI_FOCAL_PX = (705.0, 723.0)  # fx over the recordings of KITTI
-KITTI_RAW_FOCAL_PX = (950.0, 995.0)  # fx of KITTI's images before rectification
-KITTI_FX_SHARES = (0.575, 0.5825)  # fx / width of KITTI's images, 0.5765 to 0.5812, which resizing does not change
-KITTI_FY_SHARES = (1.905, 1.93)  # fy / height of KITTI's images, 1.909 to 1.926
-KITTI_BASELINES_M = (0.52, 0.55)  # the rectified stereo rigs of KITTI: 0.5323 to 0.5379 m
+KITTI_RAW_FOCAL_PX = (950.0, 995.0)  # fx before rectification
+KITTI_FX_SHARES = (0.575, 0.5825)  # fx / width, which resizing does not change
+KITTI_FY_SHARES = (1.905, 1.93)  # fy / height
+KITTI_BASELINES_M = (0.52, 0.55)  # rectified stereo rigs
 
 
 @dataclass(frozen=True, slots=True)
 class EpipolarComparison:
-    """Median distances of matches between frames to the epipolar lines of the poses, in grains of the image.
+    """Median distances of matches to the epipolar lines of the poses, in grains of the image.
 
-    given: through K as given.  others: through candidates, by name; empty where there are no poses or no motion.
+    others: distances with candidates for K, by name; empty without poses or motion.
     """
 
     given: float
@@ -76,7 +76,7 @@ class EpipolarComparison:
 
     @property
     def severity(self) -> Severity | None:
-        """STOP where another K fits, None where the given one does, WARN where the poses do not decide."""
+        """STOP if another K fits, None if the given one does, WARN if the poses do not decide."""
         least = min(self.others.values(), default=math.inf)
         if min(self.given, least) >= MAX_DECIDING_PX:
             return Severity.WARN
@@ -86,21 +86,21 @@ class EpipolarComparison:
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """All distances as a table; empty where the poses do not decide."""
+        """All distances as a table; empty without candidates."""
         distances = {"K as given": self.given, **self.others}
         table = {"hypothesis": list(distances), "grains from the lines of the poses": list(distances.values())}
         return table if self.others else {}
 
 
 def compare_epipolar_lines(survey: RecordingSurvey, given: Array, others: Mapping[str, Array]) -> EpipolarComparison:
-    """Compare K with candidates, on the steps between frames that have the given K."""
+    """Compare K with candidates, on the steps whose frames have the given K."""
     steps = [s for s in survey.steps if all(np.array_equal(survey.K(i), given) for i in (s.first, s.second))]
     known = [(s.matches, T) for s in steps if (T := s.T_second_first) is not None and np.linalg.norm(T[:3, 3]) > 0]
     if len(known) < MIN_EPIPOLAR_STEPS:
         return EpipolarComparison(math.inf, {})
 
     def distance(K: Array) -> float:
-        """Return the median over steps of their medians, so that long steps have no more weight."""
+        # median over steps: long steps get no more weight
         medians = [np.median(epipolar_distance_px(pairs.first_px, pairs.second_px, K, K, T)) for pairs, T in known]
         return float(np.median(medians)) / survey.grain_px
 
@@ -108,7 +108,7 @@ def compare_epipolar_lines(survey: RecordingSurvey, given: Array, others: Mappin
 
 
 def _distinct_cameras(survey: RecordingSurvey) -> Iterator[tuple[str, Camera, Array, Camera]]:
-    """Yield each distinct camera at the sampled frames: its side, itself, K, and the camera as filmed."""
+    """Yield each distinct camera at the sampled frames: side, camera, K, and the camera as filmed."""
     seen: list[tuple[str, Array]] = []
     for side in survey.recording.sides:
         for i in survey.anchors:
@@ -120,12 +120,11 @@ def _distinct_cameras(survey: RecordingSurvey) -> Iterator[tuple[str, Camera, Ar
 
 
 def _as_array(camera: Camera) -> Array:
-    """Return K (3, 3) of a camera as float64."""
     return np.asarray(camera.K.numpy(), dtype=np.float64)
 
 
 def check_intrinsics(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K01 invalid, K02 normalized, K03 off center, K05 field of view; else K07 sides differ."""
+    """K01 invalid, K02 normalized, K03 off center, K05 field of view; otherwise K07 sides differ."""
     findings: list[Finding] = []
     for side in survey.recording.sides:
         given: object = survey.recording.camera(survey.anchors[0], side)
@@ -172,12 +171,12 @@ def _is_outside(value: float, limits: tuple[float, float]) -> bool:
 
 
 def size_factors(K: Array, camera: Camera) -> tuple[float, float]:
-    """Return the size of the image that is centered on the principal point over that of this image, for x and y."""
+    """Return the size of the image centered on the principal point over this image's size, for x and y."""
     return float(2 * K[0, 2] + 1) / camera.width, float(2 * K[1, 2] + 1) / camera.height
 
 
 def _is_resized(factors: tuple[float, float]) -> bool:
-    """Return whether the principal point is off along both axes as that of a resized image."""
+    """Return whether the principal point is off along both axes like a resized image's."""
     if any(_is_outside(f, (1 / MAX_SIZE_FACTOR, MAX_SIZE_FACTOR)) for f in factors):
         return False
     x, y = (math.log(f) for f in factors)
@@ -188,7 +187,7 @@ def _is_resized(factors: tuple[float, float]) -> bool:
 
 
 def _check_center(survey: RecordingSurvey, K: Array, camera: Camera) -> Finding | None:
-    """K03, except where the poses confirm K, as for a crop."""
+    """K03 unless the poses confirm K, as for a crop."""
     x, y = K[0, 2] / camera.width, K[1, 2] / camera.height
     if not (_is_outside(x, CENTER) or _is_outside(y, CENTER)) or _is_resized(size_factors(K, camera)):
         return None  # another size is reported by `resize`
@@ -225,7 +224,7 @@ def _check_field_of_view(camera: Camera) -> Finding | None:
 
 
 def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K07: a pair without rotation is rectified, and shares one K (cx may differ)."""
+    """K07: a pair without rotation is rectified, so both sides have one K (cx may differ)."""
     if not survey.stereo or rotation_deg(survey.T_right_left[:3, :3]) > MAX_RECTIFIED_DEG:
         return
     left, right = (survey.K(survey.anchors[0], side) for side in ("left", "right"))
@@ -239,14 +238,14 @@ def _check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     case = ""
     if rows > MAX_SIDES_SHARE * width:
         case = "not_rectified"
-        measured += f"; matches lie in rows {rows:.1f} px apart"
+        measured += f"; matches are {rows:.1f} px apart in y"
     expected = f"the same within {MAX_SIDES_SHARE * width:.2f} px: the rig has no rotation, so the pair is rectified"
     evidence = {"left_K": left.tolist(), "right_K": right.tolist()}
     yield make_finding("K07", Severity.STOP, measured, expected, case=case, evidence=evidence)
 
 
 def check_intrinsics_size(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K04 K of another size, K06 a focal length that the camera rotation contradicts."""
+    """K04 K of another size, K06 a focal length that contradicts the camera rotation."""
     for side, camera, K, filmed in _distinct_cameras(survey):
         if wrong := _check_resized(survey, K, camera, filmed) or _check_kitti_focal_length(_as_array(filmed), filmed):
             yield replace(wrong, evidence={"side": side, **wrong.evidence})
@@ -255,7 +254,7 @@ def check_intrinsics_size(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Camera) -> Finding | None:
-    """K04, except where the poses confirm K: the center of a crop at a corner is off in both axes, too."""
+    """K04 unless the poses confirm K: the center of a crop at a corner is off in both axes, too."""
     x, y = size_factors(K, camera)
     if not _is_resized((x, y)):
         return None
@@ -263,9 +262,9 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Ca
     lines = compare_epipolar_lines(survey, K, {"K rescaled": resize_K(K, (height, width), camera.height, camera.width)})
     if lines.severity is None:
         return None
-    K, camera = _as_array(filmed), filmed  # the sizes of the user's file; the factors are the same
+    K, camera = _as_array(filmed), filmed  # report the sizes of the user's file
     width, height = round(x * camera.width), round(y * camera.height)
-    measured = f"K is that of an image about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high"
+    measured = f"K is for an image of about {width}x{height}, {x:.2f} times as wide and {y:.2f} times as high"
     expected = f"K of the {camera.width}x{camera.height} image: cx / W and cy / H near 0.5, or poses that confirm them"
     case = "rescale" if lines.severity is Severity.STOP else "rescale_undecided"
     size = f"{camera.width}x{camera.height}"
@@ -289,7 +288,7 @@ def _check_resized(survey: RecordingSurvey, K: Array, camera: Camera, filmed: Ca
 
 
 def _describe_rescaling(x: float, y: float) -> str:
-    """Return both factors, or the one simple factor that both are near."""
+    """Return both factors, or one simple factor that is near both."""
     for factor, name in SIMPLE_FACTORS.items():
         if all(abs(math.log(given / factor)) <= SIMPLE_TOLERANCE for given in (x, y)):
             return f"by about {name} (the exact sizes of the original image decide)"
@@ -300,7 +299,7 @@ def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
     if (camera.width, camera.height) not in KITTI_SIZES or not _is_outside(float(K[0, 0]), KITTI_FOCAL_PX):
         return None
     measured = f"fx {K[0, 0]:.1f} for an image of {camera.width}x{camera.height}"
-    expected = f"{KITTI_FOCAL_PX[0]:g} to {KITTI_FOCAL_PX[1]:g}: that is the size of KITTI, rectified"
+    expected = f"{KITTI_FOCAL_PX[0]:g} to {KITTI_FOCAL_PX[1]:g}, as in rectified KITTI images of this size"
     factor = float(K[0, 0]) / (sum(KITTI_FOCAL_PX) / 2)
     case = "kitti_focal" if _is_outside(float(K[0, 0]), KITTI_RAW_FOCAL_PX) else "kitti_raw"
     values = {"factor": f"{factor:.2f}", "note": describe_unequal_focals(K)}
@@ -309,20 +308,20 @@ def _check_kitti_focal_length(K: Array, camera: Camera) -> Finding | None:
 
 
 def is_kitti_camera(camera: Camera) -> bool:
-    """Return whether the fields of view are those of KITTI's rectified images, at any size; a crop has others."""
+    """Return whether the fields of view are those in KITTI's rectified images, at any size; a crop has others."""
     fx, fy = float(camera.K[0, 0]) / camera.width, float(camera.K[1, 1]) / camera.height
     return KITTI_FX_SHARES[0] <= fx <= KITTI_FX_SHARES[1] and KITTI_FY_SHARES[0] <= fy <= KITTI_FY_SHARES[1]
 
 
 def has_kitti_focal_length(camera: Camera) -> bool:
-    """Return whether fx is one that K04 finds normal: in px at the sizes of KITTI, as fields of view at any other."""
+    """Return whether K04 accepts fx."""
     low, high = KITTI_FOCAL_PX
     is_normal = (camera.width, camera.height) in KITTI_SIZES and low <= float(camera.K[0, 0]) <= high
     return is_normal or is_kitti_camera(camera)
 
 
 def describe_unequal_focals(K: Array) -> str:
-    """Return a clause where fx and fy differ more than pixels of one lens do; empty where they agree."""
+    """Return a clause if fx and fy differ too much for one lens; empty if they agree."""
     ratio = float(K[0, 0] / K[1, 1])
     if 1 / MAX_FOCAL_RATIO <= ratio <= MAX_FOCAL_RATIO:
         return ""
@@ -331,9 +330,9 @@ def describe_unequal_focals(K: Array) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RotationComparison:
-    """Pitch and yaw in degrees over the steps with rotation: (N, 2) as measured through K, and by the poses.
+    """Pitch and yaw in degrees, (N, 2), as measured through K and by the poses.
 
-    A roll is the same for any focal length. Of the rest, a focal length that is s times too long measures 1 / s.
+    Roll does not depend on the focal length; a focal length s times too long measures 1 / s of the rest.
     """
 
     matches_deg: Array
@@ -341,7 +340,7 @@ class RotationComparison:
 
     @property
     def likeness(self) -> float:
-        """Cosine between the two; low where they rotate about other axes, which is an error of the poses."""
+        """Cosine between the two; low if the poses have other axes."""
         lengths = np.linalg.norm(self.poses_deg) * np.linalg.norm(self.matches_deg)
         return float((self.poses_deg * self.matches_deg).sum() / lengths)
 
@@ -352,12 +351,12 @@ class RotationComparison:
 
     @property
     def log_error(self) -> float:
-        """Standard error of log(focal_factor), from the residual of one factor over all steps."""
+        """Standard error of log(focal_factor)."""
         return math.tan(math.acos(min(self.likeness, 1.0))) / math.sqrt(self.poses_deg.size - 1)
 
 
 def compare_rotations(survey: RecordingSurvey) -> RotationComparison | None:
-    """Return None where the camera rotates too little, or has no poses."""
+    """Compare rotations; None if the camera turns too little or has no poses."""
     measured, given = [], []
     for step in survey.steps:
         if step.measured is not None and step.T_second_first is not None:
@@ -370,11 +369,11 @@ def compare_rotations(survey: RecordingSurvey) -> RotationComparison | None:
 
 
 def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
-    """K06, by the camera rotation."""
+    """K06 by the camera rotation."""
     rotations = compare_rotations(survey)
     if rotations is None:
         reason = "the camera rotates too little, has no poses, or views one plane"
-        raise NotChecked(f"fx against the camera rotation: {reason}", hides="a wrong angle of view")
+        raise NotChecked(f"fx by the camera rotation: {reason}", hides="a wrong angle of view")
     if rotations.likeness < MIN_TURN_LIKENESS:
         return
     factor, log_error = rotations.focal_factor, STANDARD_ERRORS * rotations.log_error
@@ -382,7 +381,7 @@ def _check_rotations(survey: RecordingSurvey) -> Iterator[Finding]:
     if least < math.log(ROTATION_WARN):
         return
     severity = Severity.stop_if(least >= math.log(ROTATION_STOP))
-    measured = f"rotations measured through K are {1 / factor:.2f} times those of the poses, within "
+    measured = f"rotations through K are {1 / factor:.2f} times the poses' rotations, within "
     measured += f"{log_error:.0%}, over {len(rotations.matches_deg)} steps"
     expected = f"1 within a factor of {ROTATION_WARN}"
     note = describe_unequal_focals(_as_array(survey.recording.filmed_camera(survey.anchors[0])))

@@ -1,4 +1,4 @@
-"""Check the labels of a dataset from statistics of its files: masks of roads and objects."""
+"""Check masks of roads and objects from statistics of their files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 MAX_WITHOUT_ROAD = 0.5  # share of the frames without a road
 MAX_WITHOUT_OBJECT = 0.9  # share of the frames without an object of known height
 MIN_IN_LOWER_HALF = 0.9  # share of the road pixels in the lower half of the image
-MIN_OUTLINES = 4  # frames with outlines of masks that show whether these are mirrored
-MIN_MIRRORED = 0.9  # share of these frames that fit better mirrored. None of 128 of RoadWorld does
-MIN_MIRRORED_GAIN = 1.1  # factor by which mirrored masks fit better. RoadWorld's fit 1.3 to 1.7 times better unmirrored
-MAX_OTHER_CLASSES = 4  # other classes that are named in the message
+MIN_OUTLINES = 4  # frames with mask outlines that show whether they are mirrored
+MIN_MIRRORED = 0.9  # share of these frames that fit better mirrored
+MIN_MIRRORED_GAIN = 1.1  # factor by which mirrored masks fit better
+MAX_OTHER_CLASSES = 4  # other classes in the message
 
 MAX_LISTED_FILES = 10  # files in the evidence
 
@@ -31,14 +31,12 @@ def list_columns(names: Sequence[str], rows: Sequence[Sequence[object]]) -> dict
 
 
 def check_masks(surveys: Sequence[MaskSurvey]) -> list[Finding]:
-    """Return H01 to H05 and H16, with the frames: training continues, but cannot use them. H03 stops where no frame of
-    any recording has masks: depth would never be in metres.
-    """
+    """Return H01 to H05 and H16. H03 stops if no recording has masks: depth would never be in metres."""
     if surveys and all(len(_frames_without_masks(survey)) == survey.frames for survey in surveys):
         frames = sum(survey.frames for survey in surveys)
         where = [survey.recording for survey in surveys]
         reasons = [reason for survey in surveys for reason in survey.unusable.values()]
-        measured = f"none of {frames} sampled frames has masks: {next(iter(reasons), 'no mask file')}"
+        measured = f"0 of {frames} sampled frames have masks: {next(iter(reasons), 'no mask file')}"
         expected = "masks of road and objects"
         return [make_finding("H03", Severity.STOP, measured, expected, where=where, case="no_masks")]
     by_recording = [finding for survey in surveys for finding in _check_recording_masks(survey)]
@@ -74,8 +72,8 @@ def _check_recording_masks(survey: MaskSurvey) -> Iterator[Finding]:
     fits, count = survey.as_they_are, len(survey.as_they_are)
     mirrored = sum(value < 0 for value in fits)
     if count >= MIN_OUTLINES and mirrored >= MIN_MIRRORED * count and sum(fits) / count <= -math.log(MIN_MIRRORED_GAIN):
-        measured = f"in {mirrored} of {count} frames the image's edges fit the masks better mirrored, "
-        measured += f"{math.exp(-sum(fits) / count):.2f} times on the whole"
+        measured = f"in {mirrored} of {count} frames the mirrored masks fit the image's edges better, "
+        measured += f"{math.exp(-sum(fits) / count):.2f} times overall"
         yield warn("H16", measured, "edges along the unmirrored masks")
 
 
@@ -103,5 +101,5 @@ def _check_known_objects(surveys: Sequence[MaskSurvey]) -> Iterator[Finding]:
 
 
 def _count_without_object(survey: MaskSurvey) -> int:
-    """Count frames that do not contribute to the scale, for any reason."""
+    """Count frames that do not contribute to the scale."""
     return sum(map(len, (survey.without_masks, survey.unusable, survey.without_road, survey.without_object)))

@@ -1,4 +1,4 @@
-"""Check how much of the image motion is parallax: what a camera shows by turning holds no depth."""
+"""Check how much of the image motion is parallax."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stadia.diagnostics.finding import Finding, Severity
 from stadia.diagnostics.preflight.recording_survey import RecordingSurvey, Step
 from stadia.diagnostics.preflight.two_view_geometry import Array, parallax_px, pixel_rays, rotation_residuals_px
 
-MIN_NEIGHBOR_PARALLAX_PX = 0.9  # median, at FLOW_WIDTH; drives have 1.1 to 4.3, no depth came at .8
-MIN_MOVING_SHARE = 0.4  # parallax over displacement: turning .01, 7-Scenes .6, drives .3 to 1.2
-MAX_SHARE_OF_PLANE = 0.5  # of the parallax of a motion along a facing plane: above, it may be one
+MIN_NEIGHBOR_PARALLAX_PX = 0.9  # median, at FLOW_WIDTH; drives have 1.1 to 4.3
+MIN_MOVING_SHARE = 0.4  # parallax over displacement: a turning camera has .01
+MAX_SHARE_OF_PLANE = 0.5  # of the parallax of a motion along a facing plane
 MIN_PARALLAX_STEPS = 2  # steps between frames that are measured
-ROTATION_ITERATIONS = 20  # reweighted solutions of a rotation, which then no longer changes
-MIN_RESIDUAL_PX = 0.3  # residual, and displacement, below which matches are noise
+ROTATION_ITERATIONS = 20  # reweighted solutions until the rotation no longer changes
+MIN_RESIDUAL_PX = 0.3  # noise of matches
 
 
 def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:
     """Return the (3, 3) rotation that explains most of the matches (M, 2): least absolute distances of rays.
 
-    Kabsch's solution with weights 1 / distance, which count far points alone once near ones have moved.
+    Source: Kabsch's solution with weights 1 / distance.
     """
     rays = [pixel_rays(pixels, K) for pixels in (first_px, second_px)]
     first, second = (ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays)
@@ -37,22 +37,14 @@ def estimate_rotation(first_px: Array, second_px: Array, K: Array) -> Array:
 
 
 def find_rotation(step: Step, K: Array) -> Array:
-    """Return the (3, 3) rotation between two frames: of the essential matrix, unless one plane explains the matches.
-
-    The rotation that explains most matches follows a plane along the street: it was 2 degrees off on RoadWorld, where
-    the essential matrix leaves the parallax that the true poses leave.
-    """
+    """Return the (3, 3) rotation of the essential matrix, or of most matches if one plane explains them all."""
     if step.by_matches is not None and not step.by_matches.planar:
         return step.by_matches.R
     return estimate_rotation(step.matches.first_px, step.matches.second_px, K)
 
 
 def facing_plane_share(first_px: Array, second_px: Array, K: Array) -> float:
-    """Return parallax over displacement of matches (M, 2) as a motion along a facing plane would displace them.
-
-    It displaces all of them alike: as much as their median, in the same direction. A rotation displaces those at the
-    edge more, by little in a narrow view.
-    """
+    """Return parallax over displacement of matches (M, 2) as a motion along a facing plane would displace them."""
     displaced = second_px - first_px
     length, along = float(np.median(np.linalg.norm(displaced, axis=1))), np.median(displaced, axis=0)
     shifted = first_px + along * (length / max(float(np.linalg.norm(along)), 1e-9))
@@ -61,8 +53,6 @@ def facing_plane_share(first_px: Array, second_px: Array, K: Array) -> float:
 
 def square_pixels(first_px: Array, second_px: Array, K: Array) -> tuple[Array, Array, Array]:
     """Return matches (M, 2) and K (3, 3) of the image with square pixels and the same width.
-
-    A training may squeeze its images: 640x192 of a video of 640x480 has .4 of its vertical displacements.
 
     Examples:
         >>> squeezed = np.array([[100.0, 0, 50], [0, 50, 20], [0, 0, 1]])
@@ -75,11 +65,9 @@ def square_pixels(first_px: Array, second_px: Array, K: Array) -> tuple[Array, A
 
 
 def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
-    """D18, for one camera, and for one of two that trains alone: a note where ground truth could supervise instead.
+    """D18, for one camera: a note if ground truth could supervise instead. Maps have pairs with measured parallax.
 
-    None with the poses of a map, whose pairs of frames have measured parallax.
-
-    Over a plane a translation resembles a turn: there the rotation is that of the poses, where there are some.
+    A translation over a plane looks like a turn: the poses then give the rotation.
     """
     if survey.stereo and not survey.one_camera:
         return
@@ -104,7 +92,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
         shares.append(share)
         measured_steps.append(step)
     if len(measured_steps) < MIN_PARALLAX_STEPS:
-        raise NotChecked("parallax between neighboring frames: one plane, where turning and moving look alike")
+        raise NotChecked("parallax between neighboring frames: one plane, where turning and moving look the same")
     found_px, share = float(np.median(parallaxes_px)), float(np.median(shares))
     if found_px >= MIN_NEIGHBOR_PARALLAX_PX:
         return
@@ -126,7 +114,7 @@ def check_parallax(survey: RecordingSurvey) -> Iterator[Finding]:
 
 
 def _choose_case(survey: RecordingSurvey, *, is_turning: bool) -> str:
-    """Return the case of D18: by the motion, and by what gives a training more parallax."""
+    """Return the case of D18 by the motion and by what would give more parallax."""
     if survey.stereo:
         return "turning_pairs" if is_turning else "slow_pairs"
     if is_turning:

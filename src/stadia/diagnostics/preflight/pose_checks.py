@@ -22,12 +22,12 @@ from stadia.diagnostics.preflight.scale_errors import check_scale
 from stadia.diagnostics.preflight.time_shift_checks import describe_shift, describe_shifts, find_pose_shift
 from stadia.diagnostics.preflight.two_view_geometry import Array, TwoViewMotion, angle_deg, rotation_deg
 
-DIRECTION_WARN_DEG = 30.0  # of motion by poses and in images; clean data .1 to .5, 7-Scenes 8
-DIRECTION_STOP_DEG = 60.0  # the same. Wrong conventions have 88 to 180 degrees
-MIN_COMPARED_ROTATION_DEG = 0.7  # the error of a smaller rotation is as large as itself
-MAX_SCORE_GAP_DEG = 2.0  # conventions this close are named together: straight drives are alike
-MAX_SHOWN_CONVENTIONS = 3  # conventions in the evidence, the likeliest first
-STOP_ROTATION_ERROR = 0.8  # over rotations: right poses 0.3, those that turn the other way 2
+DIRECTION_WARN_DEG = 30.0  # between motion by poses and in images; clean data .1 to .5, 7-Scenes 8
+DIRECTION_STOP_DEG = 60.0  # wrong conventions have 88 to 180
+MIN_COMPARED_ROTATION_DEG = 0.7  # the error of a smaller rotation is as large as the rotation
+MAX_SCORE_GAP_DEG = 2.0  # conventions this close are named together: straight drives fit both
+MAX_SHOWN_CONVENTIONS = 3  # conventions in the evidence
+STOP_ROTATION_ERROR = 0.8  # over rotations: correct poses .3, poses that turn the other way 2
 MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 
 
@@ -35,8 +35,7 @@ MAX_RIGID_GAP = 0.001  # difference of R^T R from the identity by rounding
 class Convention:
     """A way to write poses.
 
-    code: of the finding.  name, fix: in words.  penalty_deg: by how much it must fit better than a usual one.
-    motion: from two poses to T_second_first.
+    name, fix: in words.  penalty_deg: by how much it must fit better.  motion: from two poses to T_second_first.
     """
 
     code: str
@@ -52,7 +51,7 @@ def relative_pose(T_world_first: Array, T_world_second: Array) -> Array:
 
 
 def _rotate_axes(axes: Array) -> Callable[[Array, Array], Array]:
-    """The frame of the poses has other axes: p_poses = axes p_camera."""
+    """Poses in a frame with other axes: p_poses = axes p_camera."""
     change = np.eye(4)
     change[:3, :3] = axes
 
@@ -63,7 +62,7 @@ def _rotate_axes(axes: Array) -> Callable[[Array, Array], Array]:
 
 
 def _rotate_translations(axes: Array) -> Callable[[Array, Array], Array]:
-    """Only the translations have other axes: t_poses = axes t_world."""
+    """Translations alone have other axes: t_poses = axes t_world."""
 
     def motion(T_world_first: Array, T_world_second: Array) -> Array:
         first, second = T_world_first.copy(), T_world_second.copy()
@@ -74,7 +73,7 @@ def _rotate_translations(axes: Array) -> Callable[[Array, Array], Array]:
 
 
 def describe_axes(axes: Array) -> str:
-    """Describe each axis of the poses in the camera ("x forward, y left, z up")."""
+    """Describe each axis of the poses in the camera: "x forward, y left, z up"."""
     names = {(1, 0, 0): "right", (0, 1, 0): "down", (0, 0, 1): "forward"}
     names |= {(-1, 0, 0): "left", (0, -1, 0): "up", (0, 0, -1): "back"}
     return ", ".join(f"{letter} {names[tuple(row)]}" for letter, row in zip("xyz", axes.astype(int), strict=True))
@@ -88,7 +87,7 @@ USUAL_AXES = (
 
 
 def list_axes() -> list[Array]:
-    """Return the 47 other permutations of axes with signs; mirrored ones too."""
+    """Return the 47 other permutations of axes with signs, mirrored ones, too."""
     orders, signs = permutations(range(3)), product((1.0, -1.0), repeat=3)
     return [np.diag(sign) @ np.eye(3)[list(order)] for order, sign in product(orders, signs)][1:]
 
@@ -101,7 +100,7 @@ def _penalty_deg(axes: Array) -> float:
 
 
 def make_conventions() -> list[Convention]:
-    """Return every known way to write poses, and all axes."""
+    """Return the known ways to write poses."""
     name = "world-to-camera matrices given as camera-to-world"
     fix = "invert each pose: T_world_camera = inverse(T_camera_world)"
     conventions = [Convention("E06", name, fix, 0.0, lambda first, second: second @ np.linalg.inv(first))]
@@ -116,14 +115,14 @@ def make_conventions() -> list[Convention]:
 
 
 REVERSED = Convention("E11", "poses in reverse order", "reverse their order: the last pose first", 0.0, relative_pose)
-"""Its motion is that between the poses at the same distances from the end."""
+"""Its motion is between the poses at the same distances from the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoseFit:
-    """Differences between given motions and those of the matches, as medians over steps: one wrong match has no effect.
+    """Differences between given and matched motions, medians over steps.
 
-    rotation_error: rotation error over the rotation, or over MIN_COMPARED_ROTATION_DEG where that is larger.
+    rotation_error: rotation error over the rotation, at least over MIN_COMPARED_ROTATION_DEG.
     """
 
     direction_deg: float
@@ -131,17 +130,17 @@ class PoseFit:
 
     @property
     def score(self) -> float:
-        """Degrees, where a rotation error as large as the rotation counts 60."""
+        """Degrees; a rotation error as large as the rotation counts 60."""
         return self.direction_deg + 60 * self.rotation_error
 
     @property
     def is_good(self) -> bool:
-        """Return whether direction and rotation fit those of the matches."""
+        """Whether direction and rotation fit the matches."""
         return self.direction_deg < DIRECTION_WARN_DEG and self.rotation_error < STOP_ROTATION_ERROR
 
 
 def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
-    """Compare given motions T_second_first with those of the matches."""
+    """Compare given motions T_second_first with the motions of the matches."""
     pairs = list(zip(given, measured, strict=True))
     directions = [angle_deg(T[:3, 3], motion.t) for T, motion in pairs]
     sizes = [rotation_deg(motion.R) for _, motion in pairs]
@@ -151,9 +150,9 @@ def fit_poses(given: list[Array], measured: list[TwoViewMotion]) -> PoseFit:
 
 
 def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E05 rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 neither, E08 unit; the first that holds.
+    """E05 not rigid, E11 shifted or reversed, E06 inverted, E07 axes, E09 unknown, E08 unit; the first one found.
 
-    Of the poses of a map E05 alone: on a straight road two frames give another direction than all of them.
+    A map's poses are only checked for E05.
     """
     given = {i: T for i in range(survey.length) if (T := survey.recording.T_world_camera(i, LEFT)) is not None}
     if not given:
@@ -162,7 +161,7 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
         yield broken
         return
     if survey.recording.map_points(0) is not None:
-        raise NotChecked("the poses are those of a map, by more matches than two frames of this check have")
+        raise NotChecked("the poses come from a map, which uses more matches than this check")
     steps = [step for step in survey.steps if step.measured is not None and step.T_second_first is not None]
     if len(steps) < 2:
         planar = sum(step.by_matches is not None and step.by_matches.planar for step in survey.steps)
@@ -170,23 +169,23 @@ def check_poses(survey: RecordingSurvey) -> Iterator[Finding]:
         reason = f"fewer than two steps with poses and enough motion in the images{flat}"
         raise NotChecked(reason, hides="wrong axes of the poses")
     if is_inverse_by_poses(survey):
-        raise NotChecked("poses against images: the ground truth that gives their motion is inverse depth (D07)")
+        raise NotChecked("poses against images: the ground truth is inverse depth (D07)")
     if wrong := _check_time_shift(survey, steps) or _check_direction(survey, steps):
         yield wrong
         return
     comparisons = compare_scales(survey)
     yield from check_scale(survey, LengthSource.POSES, comparisons)
     if not has_comparison(comparisons, LengthSource.POSES):
-        raise NotChecked("the unit of the poses beyond a plausible speed: no rig and no ground truth to compare with")
+        raise NotChecked("the unit of the poses: no rig and no ground truth to compare with")
 
 
 def _check_rigid(given: Mapping[int, Array]) -> Finding | None:
-    """E05, of the first frame whose pose is not rigid, and how many there are."""
+    """E05, of the first pose that is not rigid."""
     broken = {frame: reason for frame, T in given.items() if (reason := _why_not_rigid(T))}
     if not broken:
         return None
     frame, reason = next(iter(broken.items()))
-    measured = f"{len(broken)} of {len(given)} poses, such as that of frame {frame}: {reason}"
+    measured = f"{len(broken)} of {len(given)} poses, such as frame {frame}: {reason}"
     evidence = {"T_world_camera": [[float(v) if np.isfinite(v) else str(v) for v in row] for row in given[frame]]}
     return make_finding("E05", Severity.STOP, measured, "a rotation and a translation", evidence=evidence)
 
@@ -205,15 +204,15 @@ def _why_not_rigid(T: Array) -> str:
 
 
 def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
-    """E11, where poses of other frames explain the rotations between images, and those of the same frames do not."""
+    """E11 if poses of other frames explain the rotations between images better."""
     late = find_pose_shift(survey, steps)
     if late is None:
         return None
     shift, alike, errors_deg = late
     if _is_reversed(survey, steps, errors_deg[shift]):
         return None  # a symmetric turn also fits a shift; `_check_direction` names the order
-    measured = f"rotations by the poses are {errors_deg[0]:.2f} degrees off those in the images, "
-    measured += f"and {errors_deg[shift]:.2f} degrees where image i has pose i{shift:+d}"
+    measured = f"rotations by the poses differ from the images by {errors_deg[0]:.2f} degrees, "
+    measured += f"and by {errors_deg[shift]:.2f} degrees if image i has pose i{shift:+d}"
     case = "undecided" if alike else "shifted"
     values = {"frames": describe_shifts(shift, alike), "shift": f"{shift:+d}"}
     evidence = {
@@ -223,12 +222,12 @@ def _check_time_shift(survey: RecordingSurvey, steps: list[Step]) -> Finding | N
             "rotation error, degrees": list(errors_deg.values()),
         },
     }
-    expected = "the smallest with the pose of the same frame"
+    expected = "the smallest error with the pose of the same frame"
     return make_finding("E11", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def _is_reversed(survey: RecordingSurvey, steps: list[Step], shifted_deg: float) -> bool:
-    """Return whether motions between the poses at the same distances from the end fit better than a shift does."""
+    """Return whether the poses in reverse order fit better than a shift does."""
     if not steps:
         return False
     last = survey.length - 1
@@ -245,9 +244,9 @@ def _is_reversed(survey: RecordingSurvey, steps: list[Step], shifted_deg: float)
 
 
 def _check_direction(survey: RecordingSurvey, steps: list[Step]) -> Finding | None:
-    """E06, E07 or E09, where the poses fit neither the most reliable motions nor those of the matches alone.
+    """E06, E07 or E09 if the poses fit neither the most reliable motions nor the motions of the matches alone.
 
-    Motion from a wrong rig or ground truth is wrong too, which is not an error of the poses.
+    A wrong rig or ground truth gives a wrong motion, too, but the poses are correct.
     """
     motions = [step.measured for step in steps if step.measured is not None]
     ends = [(survey.recording.T_world_camera(s.first), survey.recording.T_world_camera(s.second)) for s in steps]

@@ -1,4 +1,4 @@
-"""Run the checks over recordings within a time limit, and sort their findings."""
+"""Run the checks over recordings within a time limit."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ from stadia.diagnostics.preflight.recording_survey import BaselineAgreement, Rec
 from stadia.diagnostics.preflight.scale_errors import explain_baseline_by_focal
 from stadia.diagnostics.preflight.split_checks import SplitFrames
 
-MAX_PREFLIGHT_SECONDS = 20.0  # no recording is started later; one, and the splits, have limits of their own
-TEXT_FILE = re.compile(r"\.(txt|ya?ml|json|csv|toml|xml|ini|cfg|tum)\b", re.IGNORECASE)
-"""In the name of a file that holds a calibration, poses, times or a list, and no image."""
+MAX_PREFLIGHT_SECONDS = 20.0  # no recording is started later
+TEXT_FILE = re.compile(r"\.(txt|ya?ml|json|csv|toml|xml|ini|cfg|tum)\b", re.IGNORECASE)  # names of files without images
 
 Progress = Callable[[str, int, int], None]  # called as (current check, done, total)
 
@@ -37,11 +36,11 @@ Progress = Callable[[str, int, int], None]  # called as (current check, done, to
 def check_data(
     data: Path | str, *, fov_deg: float | None = None, format: str = "auto", **options: Any
 ) -> list[Finding]:
-    """Return the findings of every check on some data that needs no training, worst first; [] if all checks passed.
+    """Return the findings of every check of data, worst first; [] if all checks passed.
 
     Args:
         data: a video, a folder of images, or a data set.
-        fov_deg: horizontal field of view of your own images, degrees, if no file states their camera.
+        fov_deg: horizontal field of view of your own images in degrees, if no file has their camera.
         format: a name of `stadia.datasets.DATASETS`.
         options: fields of `datasets.config.SourceOptions`.
 
@@ -62,19 +61,17 @@ def run_preflight(
     one_camera: Collection[Recording] = (),
     report_agreement: Callable[[BaselineAgreement], None] | None = None,
 ) -> list[Finding]:
-    """Run every check that needs no training, on every recording that fits the time limit. Return sorted findings.
+    """Run every check of data on the recordings that fit the time limit. Return sorted findings.
 
     Args:
-        recordings: what will be trained on.
-        splits: frames by the name of their split, the training split first; None where there are none to compare.
+        splits: frames by split name, the training split first.
         checks: names of CHECKS and SPLIT_CHECKS; all by default.
-        seconds: no recording is started after this time, except the first one; skipped ones are reported as N02.
+        seconds: no recording is started after this time, except the first one. N02 reports the skipped ones.
         progress: called with each recording before it is checked.
-        one_camera: stereo recordings of which the training uses one camera (`data.stereo=false`).
-        report_agreement: called with each comparison of a baseline that gives no finding.
+        one_camera: stereo recordings that train with one camera (`data.stereo=false`).
+        report_agreement: called with each baseline that agrees with poses or ground truth.
 
-    Raises:
-        ConfigError: for a check that does not exist. A recording that cannot be read becomes a finding.
+    Raises ConfigError for a check that does not exist. A recording that cannot be read becomes a finding.
     """
     names = [*CHECKS, *SPLIT_CHECKS] if checks is None else list(checks)
     wanted = [name if name in SPLIT_CHECKS else CHECKS.check(name) for name in names]
@@ -113,7 +110,6 @@ def _check_recording(survey: RecordingSurvey, checks: Sequence[str]) -> list[Fin
         return [make_unreadable_finding(name, empty)]
 
     def complete(finding: Finding) -> Finding:
-        """Add the recording's name and the image."""
         return add_image(replace(finding, where=(name,)), partial(draw_finding, finding, survey))
 
     if broken := check_interface(survey):
@@ -133,10 +129,7 @@ def _check_recording(survey: RecordingSurvey, checks: Sequence[str]) -> list[Fin
 
 
 def _find_rig(recording: Recording) -> tuple[object, ...] | None:
-    """Return what recordings of one rig have in common: size and K of the left camera, and the place of the right one.
-
-    None where there is one camera, or none that can be read.
-    """
+    """Return what recordings of one rig have in common; None for one camera, or one that cannot be read."""
     if recording.T_right_left is None or len(recording) == 0:
         return None
     try:
@@ -148,28 +141,25 @@ def _find_rig(recording: Recording) -> tuple[object, ...] | None:
 
 
 def _run_check(name: str, where: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Return the findings of a check; what it cannot compare is a note, what it cannot read is a stop."""
+    """Return the findings of a check, or one about its failure."""
     findings: list[Finding] = []
     try:
         findings.extend(check())
     except NotChecked as lack:
         findings.append(make_not_checked(name, str(lack), where, hides=lack.hides))
-    except (StadiaError, OSError) as error:
-        unreadable = error if isinstance(error, StadiaError) else _name_file(error, where)
+    except StadiaError as error:
+        findings.append(make_unreadable_finding(where, error))
+    except OSError as error:
+        found, expected = summarize_exception(error), "a file that can be read"
+        unreadable = DataError(error.filename or where, found=found, expected=expected, fix="fetch it again")
         findings.append(make_unreadable_finding(where, unreadable))
-    except Exception as error:  # a check that fails in itself is no reason not to train
+    except Exception as error:  # a failing check must not prevent training
         findings.append(make_not_checked(name, f"the check itself failed ({summarize_exception(error)})", where))
     return findings
 
 
-def _name_file(error: OSError, where: str) -> DataError:
-    """Return an error of the system, as a recording of the user's own passes it on, with its file."""
-    found, expected = summarize_exception(error), "a file that can be read"
-    return DataError(error.filename or where, found=found, expected=expected, fix="fetch it again")
-
-
 def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
-    """Return D01, a frame that cannot be read, D17, a file of the calibration, poses or times, or K04, another size."""
+    """Return K04 for another image size, D17 for a file of calibration, poses or times, otherwise D01."""
     if isinstance(error, ImageSizeError):
         measured, values = f"{error.where}: the image is {error.found}", {"fix": error.fix or ""}
         return make_finding(
@@ -181,6 +171,6 @@ def make_unreadable_finding(where: str, error: StadiaError) -> Finding:
 
 
 def _key(finding: Finding) -> tuple[str, ...]:
-    """Return what findings have in common that are reported once, with the numbers of the first recording."""
+    """Return what findings that are reported once have in common."""
     distinct = finding.measured if finding.code in (NOT_CHECKED, "D01", "D17") else ""
     return finding.code, finding.severity.value, finding.cause, distinct

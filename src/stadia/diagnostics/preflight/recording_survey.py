@@ -29,23 +29,23 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     triangulate,
 )
 
-MAX_ANCHORS = 6  # frames of a recording that geometry is measured on, spread over its length
+MAX_ANCHORS = 6  # frames for geometry, spread over the recording
 ENOUGH_MATCHES = 50  # matches between two frames of one place
-MIN_DISPLACEMENT_SHARE = 0.02  # of the width, median: two frames are then far enough apart
-GAPS = (1, 2, 4, 8, 16)  # distances in frames that are tried for two frames that are far enough apart
+MIN_DISPLACEMENT_SHARE = 0.02  # median, of the width: two frames are then far enough apart
+GAPS = (1, 2, 4, 8, 16)  # distances in frames that are tried for two frames
 MIN_DIRECTION_PARALLAX_PX = 2.0  # in grains: below, a direction of motion is noise
 MIN_RIG_DISPARITY_PX = 2.0  # in grains: below, half a pixel of noise is a quarter of the depth
 MAX_RIG_EPIPOLAR_PX = 1.5  # in grains: a match further from its line is wrong, or moved
-ENOUGH_DEPTH_POINTS = 30  # matches with ground truth that show whether one motion explains it
-MIN_DEPTH_EXPLAINS = 0.45  # of agreeing matches; clean truth 0.6 to 0.96, inverse depth 0.25 to 0.5
-DEPTH_RADIUS_PX = 2  # distance in pixels from a match at which ground truth is read
-MAX_KEPT = 12  # images, and depth maps, that are kept: both are read as they are needed, whatever their size
-MAX_IMAGE_CACHE_BYTES = 1_050_000_000  # bytes of the kept images: five of 8192x8192, which take seconds to decode
-MAX_DEPTH_CACHE_BYTES = 1 << 28  # bytes of the kept depth maps: one of 8192x8192
+ENOUGH_DEPTH_POINTS = 30  # matches with ground truth for whether one motion explains it
+MIN_DEPTH_EXPLAINS = 0.45  # of agreeing matches; clean truth .6 to .96, inverse depth .25 to .5
+DEPTH_RADIUS_PX = 2  # distance from a match at which ground truth is read
+MAX_KEPT = 12  # images, and depth maps, that are kept
+MAX_IMAGE_CACHE_BYTES = 1_050_000_000  # five images of 8192x8192, which take seconds to decode
+MAX_DEPTH_CACHE_BYTES = 1 << 28  # one depth map of 8192x8192
 
 
 def spread_order(count: int) -> list[int]:
-    """Return 0 ... count - 1, each far from those before: a time limit then leaves out evenly."""
+    """Return 0 ... count - 1, each far from the numbers before."""
     width = max(1, (count - 1).bit_length())
     return sorted(range(count), key=lambda i: int(f"{i:0{width}b}"[::-1], 2))
 
@@ -54,13 +54,11 @@ def spread_order(count: int) -> list[int]:
 class Step:
     """Two frames of the left camera, far enough apart to measure the motion between them.
 
-    matches: from the first frame to the second.
-    by_matches: motion up to scale by the matches alone.  by_rig, by_depth: metric motion by the rig, or by depth.
-    depth_explains: share of the points that agree with `by_matches` and have ground truth, and that `by_depth` explains
-        too; None where there are too few. `by_depth` is None where it is below MIN_DEPTH_EXPLAINS.
-    T_second_first: from the poses of the recording; None where it has none.
-    rig_depth: (M,) depth of the first points by the rig, 0 where it has none; None for one camera.
-    grain_px: pixels of the image per pixel of the one in which features were detected; tolerances scale with it.
+    by_matches: motion up to scale by the matches.  by_rig, by_depth: metric motion by the rig, or by ground truth.
+    depth_explains: share of the points of `by_matches` with ground truth that `by_depth` explains, too; None for too
+        few. `by_depth` is None if it is below MIN_DEPTH_EXPLAINS.
+    T_second_first: by the poses.  rig_depth: (M,) depth of the first points by the rig, 0 if unknown.
+    grain_px: pixels per pixel of the image in which features were detected; tolerances grow with it.
     """
 
     first: int
@@ -76,7 +74,7 @@ class Step:
 
     @property
     def motions(self) -> tuple[TwoViewMotion, ...]:
-        """Unique motions with enough parallax for a direction: from depth first, and by number of points."""
+        """Unique motions with enough parallax for a direction, the most reliable first."""
         known = [motion for motion in (self.by_rig, self.by_depth) if motion is not None]
         known.sort(key=lambda motion: -int(motion.inliers.sum()))
         every = known if self.by_matches is None or self.by_matches.planar else [*known, self.by_matches]
@@ -103,9 +101,9 @@ class PairMatches:
 
 @dataclass(frozen=True, slots=True)
 class BaselineAgreement:
-    """A baseline that agrees with another source of lengths: the poses, or ground-truth depth.
+    """A baseline that agrees with poses or ground-truth depth.
 
-    low, high: 95 % interval of the baseline over what the other source gives.  count: motions or points behind it.
+    low, high: 95 % interval of the baseline over the other source.  count: motions or points behind it.
     is_close: whether the interval excludes an error from which E03 stops.
     """
 
@@ -118,7 +116,7 @@ class BaselineAgreement:
 
 
 def _keep_latest(read: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
-    """Return a reader that keeps the latest arrays: up to MAX_KEPT, of `max_bytes` together, and at least one."""
+    """Return a reader that keeps the latest arrays: MAX_KEPT, `max_bytes` in total, at least one."""
     kept: OrderedDict[tuple[int | str, ...], Any] = OrderedDict()
 
     def read_kept(*place: int | str) -> Any:
@@ -126,23 +124,17 @@ def _keep_latest(read: Callable[..., Any], max_bytes: int) -> Callable[..., Any]
             kept.move_to_end(place)
             return kept[place]
         kept[place] = array = read(*place)
-        while len(kept) > 1 and (len(kept) > MAX_KEPT or sum(map(_count_bytes, kept.values())) > max_bytes):
+        while len(kept) > 1 and (
+            len(kept) > MAX_KEPT or sum(getattr(a, "nbytes", 0) for a in kept.values()) > max_bytes
+        ):
             kept.popitem(last=False)
         return array
 
     return read_kept
 
 
-def _count_bytes(array: object) -> int:
-    return array.nbytes if isinstance(array, np.ndarray) else 0
-
-
 class RecordingSurvey:
-    """Measurements of a recording of any source: it is read where needed, and a few images are kept.
-
-    Args:
-        one_camera: whether the training uses one camera of a stereo recording.
-    """
+    """Measurements of a recording, made when needed. one_camera: whether training uses one camera of two."""
 
     def __init__(self, recording: Recording, *, one_camera: bool = False) -> None:
         self.recording = recording
@@ -154,14 +146,12 @@ class RecordingSurvey:
         self._read_image = _keep_latest(recording.image, MAX_IMAGE_CACHE_BYTES)
         self._read_valid_depth = _keep_latest(self._clean_depth, MAX_DEPTH_CACHE_BYTES)
         self._features: dict[tuple[int, str], SiftFeatures] = {}
-        self.depth_rank_by_poses: tuple[tuple[float, int] | None] | None = (
-            None  # of `rank_depth_with_poses`, once known
-        )
-        self.agreements: list[BaselineAgreement] = []  # of `check_baseline`, for a check that finds nothing
+        self.depth_rank_by_poses: tuple[tuple[float, int] | None] | None = None  # of `rank_depth_with_poses`
+        self.agreements: list[BaselineAgreement] = []  # of `check_baseline`
 
     @property
     def stereo(self) -> bool:
-        """Return whether the recording has stereo pairs."""
+        """Whether the recording has stereo pairs."""
         return RIGHT in self.recording.sides and self.recording.T_right_left is not None
 
     @property
@@ -180,7 +170,7 @@ class RecordingSurvey:
 
     @cached_property
     def grain_px(self) -> float:
-        """Pixels of these images per pixel where features are detected: above 1 for wide images, which are reduced."""
+        """Pixels of these images per pixel of the image in which features are detected."""
         return max(1.0, self.recording.camera(self.anchors[0]).width / MAX_WIDTH)
 
     def depth(self, index: int) -> NDArray[np.float32] | None:
@@ -211,18 +201,15 @@ class RecordingSurvey:
         return [self.match_pair(i) for i in self.anchors]
 
     def match_pair(self, index: int, shift: int = 0) -> PairMatches:
-        """Match the left image of a frame to the right image `shift` frames later; only for two cameras."""
+        """Match the left image of a frame to the right image `shift` frames later."""
         return PairMatches(index, match_features(self.features(index), self.features(index + shift, RIGHT)))
 
     def match_shifted(self, shift: int) -> list[PairMatches]:
-        """Return matches of the left image at each anchor to the right image `shift` frames later, where there is one.
-
-        Only for a stereo recording. The index is that of the left image.
-        """
+        """Match the left image at each anchor to the right image `shift` frames later, if there is one."""
         return [self.match_pair(i, shift) for i in self.anchors if 0 <= i + shift < self.length]
 
     def rig_depth(self, pair: PairMatches) -> Array:
-        """Return (M,) depth of the left points by the rig; 0 off the epipolar line, or for a small disparity."""
+        """Return (M,) depth of the left points by the rig; 0 off the epipolar line or for a small disparity."""
         rig = self.K(pair.index), self.K(pair.index, RIGHT), self.T_right_left
         z, z_right = triangulate(pair.matches.first_px, pair.matches.second_px, *rig)
         distances_px = epipolar_distance_px(pair.matches.first_px, pair.matches.second_px, *rig)
@@ -243,13 +230,13 @@ class RecordingSurvey:
 
     @cached_property
     def steps(self) -> list[Step]:
-        """Motion from each anchor to a later frame; anchors without enough motion are left out."""
+        """Motion from each anchor to a later frame, if the motion is large enough."""
         by_index = {pair.index: pair for pair in self.pairs} if self.stereo else {}
         steps = [self._step(i, by_index.get(i)) for i in self.anchors]
         return [step for step in steps if step is not None]
 
     def measure_steps_between(self) -> list[Step]:
-        """Return the motion from the frames halfway between the anchors; computed at each call."""
+        """Return the motion from the frames halfway between the anchors."""
         middles = sorted({(a + b) // 2 for a, b in pairwise((*self.anchors, self.length - 1))} - {*self.anchors})
         steps = [self._step(i, self.match_pair(i)) for i in middles]
         return [step for step in steps if step is not None]
@@ -276,17 +263,14 @@ class RecordingSurvey:
         return Step(first, second, matches, by_matches, by_rig, by_depth, explains, given, self.grain_px, rig_depth)
 
     def given_motion(self, first: int, second: int) -> Array | None:
-        """Return (4, 4) T_second_first from the poses; None where one is missing or not finite."""
+        """Return (4, 4) T_second_first from the poses; None if one is missing or not finite."""
         T_world_first, T_world_second = (self.recording.T_world_camera(i, LEFT) for i in (first, second))
         if T_world_first is None or T_world_second is None or not np.isfinite([T_world_first, T_world_second]).all():
             return None
         return np.asarray(np.linalg.solve(T_world_second, T_world_first), dtype=np.float64)
 
     def _find_second_frame(self, first: int) -> tuple[int, FeatureMatches] | None:
-        """Find a later frame (an earlier one at the end) with enough displacement and matches.
-
-        The optical flow to the next frame gives the gap; where matches are too few there, half the gap is tried.
-        """
+        """Find a later frame (at the end an earlier one) with enough displacement and matches."""
         if self.length == 1:
             return None
         neighbor = first + 1 if first + 1 < self.length else first - 1
@@ -304,7 +288,7 @@ class RecordingSurvey:
 
 
 def sample_depth(depth: NDArray[np.float32], pixels: Array) -> Array:
-    """Return (M,) the nearest depth within DEPTH_RADIUS_PX; 0 for none, or where two surfaces meet (10 % apart)."""
+    """Return (M,) the nearest depth within DEPTH_RADIUS_PX; 0 if unknown, or between two surfaces (10 % apart)."""
     height, width = depth.shape
     reach = range(-DEPTH_RADIUS_PX, DEPTH_RADIUS_PX + 1)
     x, y = np.round(pixels[:, 0]).astype(int), np.round(pixels[:, 1]).astype(int)

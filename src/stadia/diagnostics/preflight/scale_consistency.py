@@ -29,10 +29,7 @@ class LengthSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScaleComparison:
-    """`first` measures `ratio` times what `second` measures.
-
-    log_error: standard error of log(ratio).  count: steps or points behind it.
-    """
+    """`first` measures `ratio` times what `second` measures; log_error: standard error of log(ratio)."""
 
     first: LengthSource
     second: LengthSource
@@ -42,7 +39,7 @@ class ScaleComparison:
 
     @property
     def log_width(self) -> float:
-        """Half of the 95 % interval of log(ratio): Student's t, which is wide for few measurements."""
+        """Half of the 95 % interval of log(ratio), by Student's t."""
         from scipy.special import stdtrit  # slow to import
 
         return float(stdtrit(self.count - 1, 0.975)) * self.log_error
@@ -52,7 +49,7 @@ class ScaleComparison:
         return self.second if self.first is source else self.first
 
     def log_factor_of(self, source: LengthSource) -> float:
-        """Return the log of how many times longer this source measures than the other one."""
+        """Return the log of this source's lengths over the other's."""
         return math.log(self.ratio) * (1 if self.first is source else -1)
 
     @property
@@ -61,11 +58,11 @@ class ScaleComparison:
         return max(0.0, abs(float(np.log(self.ratio))) - self.log_width)
 
 
-WARN_FROM = 0.05  # deviation (of log ratio) where the rig takes part. Clean data have .994 to 1.016
-STOP_FROM = 0.08  # the same. A nominal baseline of KITTI has .88
-WARN_FROM_LOOSE = 0.15  # between poses and ground truth, which other sensors measure with errors of their own
-STOP_FROM_LOOSE = 0.3  # the same. Clean data have .975 to 1.052
-PLAUSIBLE_BASELINES_M = (0.02, 3.0)  # baselines of cameras
+WARN_FROM = 0.05  # deviation of log ratio if the rig is one of the two; clean data have .994 to 1.016
+STOP_FROM = 0.08  # a nominal baseline of KITTI has .88
+WARN_FROM_LOOSE = 0.15  # between poses and ground truth, which other sensors measure
+STOP_FROM_LOOSE = 0.3  # clean data have .975 to 1.052
+PLAUSIBLE_BASELINES_M = (0.02, 3.0)
 MAX_SPEED_M_PER_S = 80.0  # median speed of a camera
 PLAUSIBLE_DEPTHS_M = (0.1, 300.0)  # median of ground-truth depth
 
@@ -75,26 +72,26 @@ PLAUSIBLE = {  # baseline in metres, median speed in m/s, median depth in metres
     LengthSource.DEPTH: PLAUSIBLE_DEPTHS_M,
 }
 
-MAX_LENGTH_ANGLE_DEG = 30.0  # angle between the directions by poses and by images of a motion whose length is compared
+MAX_LENGTH_ANGLE_DEG = 30.0  # between the directions by poses and by images of a compared motion
 MIN_LENGTH_PARALLAX_PX = 3.0  # parallax of such a motion, in grains of the image
-MIN_LENGTH_STEPS = 2  # steps that a comparison of motions needs
-MIN_LENGTH_POINTS = 30  # points that a comparison of depths needs
-MIN_RIG_POINTS = 40  # points with ground truth and depth of the rig that show whether one is proportional to the other
-MIN_RANK = 0.8  # rank correlation of ground truth with the depth of the rig. Clean data have .95 to .99
-MAX_SPREAD = 0.1  # robust deviation of the log of their ratio. Clean data have .020 to .027
-MAX_BEND = 0.1  # difference of this log between near and far points. Clean data have below .01
+MIN_LENGTH_STEPS = 2  # steps for a comparison of motions
+MIN_LENGTH_POINTS = 30  # points for a comparison of depths
+MIN_RIG_POINTS = 40  # points for whether ground truth is proportional to the rig's depth
+MIN_RANK = 0.8  # rank correlation of ground truth with the rig's depth; clean data have .95 to .99
+MAX_SPREAD = 0.1  # robust deviation of the log of their ratio; clean data have .020 to .027
+MAX_BEND = 0.1  # difference of this log between near and far points; clean data have below .01
 ASSUMED_INTERVAL_S = 0.1  # seconds between frames without times
 MIN_SHOWN_WIDTH = 1e-3  # half of a printed interval over its end: exact data have no width
 
 
 def is_absurd(source: LengthSource, value: float) -> bool:
-    """Return whether a length is wrong by itself, whatever the other sources give."""
+    """Return whether a length is implausible."""
     low, high = PLAUSIBLE[source]
     return not low <= value <= high
 
 
 def round_interval(low: float, high: float) -> tuple[float, float, int]:
-    """Return the interval rounded outwards to the digits that its width carries, to a thousandth at least; and these.
+    """Round an interval outwards to its significant digits; return them, too.
 
     Examples:
         >>> round_interval(0.5231, 0.5487)
@@ -107,7 +104,7 @@ def round_interval(low: float, high: float) -> tuple[float, float, int]:
 
 
 def format_interval(low: float, high: float) -> str:
-    """Return `0.52 to 0.55`, the interval as `round_interval` rounds it."""
+    """Return `0.52 to 0.55`, rounded by `round_interval`."""
     low, high, digits = round_interval(low, high)
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
@@ -118,7 +115,7 @@ def has_comparison(comparisons: Sequence[ScaleComparison], source: LengthSource)
 
 
 def list_agreements(baseline_m: float, comparisons: Sequence[ScaleComparison]) -> list[BaselineAgreement]:
-    """Return what a baseline agrees with, within the threshold of E03. comparisons: of `compare_scales`."""
+    """Return what a baseline agrees with, within the threshold of E03."""
     agreements = []
     for comparison in comparisons:
         if LengthSource.RIG in (comparison.first, comparison.second) and comparison.deviation <= WARN_FROM:
@@ -138,7 +135,7 @@ def list_agreements(baseline_m: float, comparisons: Sequence[ScaleComparison]) -
 
 
 def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
-    """Compare every pair of sources that the recording has, on the same points and motions."""
+    """Compare every pair of sources of the recording, on the same points and motions."""
     depth = compare_depth_with_rig(survey)
     by_rig = [measure_length_ratio(step, step.by_rig) for step in survey.steps]
     by_depth = [measure_length_ratio(step, step.by_depth) for step in survey.steps]
@@ -152,7 +149,7 @@ def compare_scales(survey: RecordingSurvey) -> list[ScaleComparison]:
 
 
 def measure_length_ratio(step: Step, motion: TwoViewMotion | None) -> float:
-    """Return the length by the poses over that of a motion; 0 where one is missing, or their directions differ."""
+    """Return the length by the poses over a motion's length; 0 if one is missing, or their directions differ."""
     T = step.T_second_first
     if motion is None or T is None or motion.parallax_px < MIN_LENGTH_PARALLAX_PX * step.grain_px:
         return 0.0
@@ -166,10 +163,10 @@ def has_same_direction(T_second_first: Array, motion: TwoViewMotion) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DepthProportionality:
-    """Whether ground truth is proportional to the depth of the rig, whatever the factor.
+    """Whether ground truth is proportional to the rig's depth, at any factor.
 
     logs: (N,) log of rig over ground truth.  rank: rank correlation.  spread: robust deviation of `logs`.
-    bend: median of `logs` over the nearer half of the points, less that over the farther half.
+    bend: median of `logs` over the nearer half of the points, less its median over the farther half.
     """
 
     logs: Array
@@ -179,12 +176,12 @@ class DepthProportionality:
 
     @property
     def straight(self) -> bool:
-        """Depth that is not proportional has no scale."""
+        """Whether a scale exists."""
         return self.rank >= MIN_RANK and self.spread <= MAX_SPREAD and abs(self.bend) <= MAX_BEND
 
 
 def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProportionality | None:
-    """Compare ground truth (of `shift` frames later) with the depth of the rig at common points; None for too few."""
+    """Compare ground truth (`shift` frames later) with the rig's depth at common points; None for too few."""
     rig: list[float] = []
     true: list[float] = []
     for pair in survey.pairs if survey.stereo else ():
@@ -206,16 +203,15 @@ def compare_depth_with_rig(survey: RecordingSurvey, shift: int = 0) -> DepthProp
     return DepthProportionality(logs, rank, spread, float(np.median(logs[near]) - np.median(logs[~near])))
 
 
-MAX_INVERSE_RANK = -0.4  # rank correlation of ground truth with depth by poses and matches. Clean data have above .8
-MIN_POSE_POINT_SHARE = 0.4  # share of the matches on the epipolar lines of the poses from which these are right
+MAX_INVERSE_RANK = -0.4  # rank correlation of ground truth with depth by poses; clean data have above .8
+MIN_POSE_POINT_SHARE = 0.4  # share of matches on the epipolar lines of correct poses
 MAX_POSE_EPIPOLAR_PX = 2.0  # distance of a match to such a line, in grains of the image
 
 
 def rank_depth_with_poses(survey: RecordingSurvey) -> tuple[float, int] | None:
     """Return the rank correlation of ground truth with depth triangulated by the poses, and the number of points.
 
-    None where too few matches have both, or where the matches do not lie on the epipolar lines of the poses. Measured
-    once for a survey.
+    None for too few points, or if matches are off the epipolar lines. Measured once for a survey.
     """
     if survey.depth_rank_by_poses is None:
         survey.depth_rank_by_poses = (_rank_depth_with_poses(survey),)
@@ -247,7 +243,7 @@ def _rank_depth_with_poses(survey: RecordingSurvey) -> tuple[float, int] | None:
 
 
 def is_inverse_by_poses(survey: RecordingSurvey) -> bool:
-    """Return whether ground truth is near where depth by the poses and matches is far."""
+    """Return whether ground truth is inverse to depth by the poses."""
     ranked = rank_depth_with_poses(survey)
     return ranked is not None and ranked[0] <= MAX_INVERSE_RANK
 
@@ -255,7 +251,7 @@ def is_inverse_by_poses(survey: RecordingSurvey) -> bool:
 def compare_lengths(
     first: LengthSource, second: LengthSource, ratios: Sequence[float], min_count: int
 ) -> ScaleComparison | None:
-    """Compare two sources by ratios of lengths, 0 where one is unknown; None with fewer than `min_count`."""
+    """Compare two sources by ratios of lengths (0: unknown); None with fewer than `min_count`."""
     logs = np.log([ratio for ratio in ratios if ratio > 0])
     if len(logs) < min_count:
         return None
@@ -265,7 +261,7 @@ def compare_lengths(
 
 
 def measure_scales(survey: RecordingSurvey) -> dict[LengthSource, float]:
-    """Return each source by itself: baseline in metres, median speed in m/s, median ground-truth depth in metres."""
+    """Return the baseline in metres, the median speed in m/s and the median ground-truth depth in metres."""
     values = {}
     if survey.stereo:
         values[LengthSource.RIG] = float(np.linalg.norm(survey.T_right_left[:3, 3]))
@@ -278,7 +274,7 @@ def measure_scales(survey: RecordingSurvey) -> dict[LengthSource, float]:
 
 
 def _median_speed(survey: RecordingSurvey) -> float | None:
-    """Return m/s over a dozen consecutive frames; 10 Hz is assumed where there are no timestamps."""
+    """Return m/s over a dozen consecutive frames, at 10 Hz if they have no timestamps."""
     speeds = []
     recording = survey.recording
     for i in sorted({int(k) for k in np.linspace(0, survey.length - 2, 12)}) if survey.length > 1 else ():

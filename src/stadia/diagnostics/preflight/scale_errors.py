@@ -1,4 +1,4 @@
-"""Find the source of lengths that is wrong, name its known mistake, and decide between fx and the baseline."""
+"""Find the wrong source of lengths and its known mistake, and decide between fx and the baseline."""
 
 from __future__ import annotations
 
@@ -35,32 +35,31 @@ from stadia.diagnostics.preflight.scale_consistency import (
 from stadia.diagnostics.preflight.two_view_geometry import TwoViewMotion, estimate_metric_motion
 
 CODES = {LengthSource.RIG: "E03", LengthSource.POSES: "E08", LengthSource.DEPTH: "D06"}
-"""Findings of a wrong source. Cases of their entries with a factor are known mistakes."""
+"""Findings of a wrong source. Their cases with a factor are known mistakes."""
 
 FOCAL_MISTAKES = {"unrectified_K", "K_of_1242_at_512", "K_of_1242_at_640", "twice", "half"}
-"""Mistakes of fx among them, which resemble a wrong baseline: fx times baseline is measured."""
+"""Mistakes of fx, which look like a wrong baseline: only fx times baseline is measured."""
 
-MAX_MISTAKE_GAP = 0.03  # difference of the log of a factor from that of a known mistake
-MAX_LARGE_MISTAKE_GAP = 0.1  # the same of factors above 5 and below 1 / 5, whose neighbors are far away
-MAX_CALIBRATION_ERROR = 2.0  # of a measured baseline, but for known mistakes; poses without a unit have any
-MIN_LOG_INTERVAL = 0.025  # half of the right baseline's; KITTI's calibration and poses differ by 0.006
-MAX_FACTOR_GAP = 0.04  # between logs of two factors that are one, beside their errors (KITTI's fx: 707 to 722)
-MIN_BASELINE_M = 0.001  # of endoscopes, in another unit; one below the plausible ones only warns
-MAX_DEPTH_FILE_GAP = 0.15  # of log factors, from a wrong unit: motion by such depth is 10 % off
+MAX_MISTAKE_GAP = 0.03  # between the log of a factor and of a known mistake
+MAX_LARGE_MISTAKE_GAP = 0.1  # the same for factors above 5 or below 1 / 5, which are far apart
+MAX_CALIBRATION_ERROR = 2.0  # of a measured baseline without a known mistake
+MIN_LOG_INTERVAL = 0.025  # half of the right baseline's interval; KITTI's calibration and poses differ by 0.006
+MAX_FACTOR_GAP = 0.04  # between logs of two equal factors, beyond their errors
+MIN_BASELINE_M = 0.001  # of endoscopes
+MAX_DEPTH_FILE_GAP = 0.15  # of log factors by a wrong unit: motion by such depth is 10 % off
 DEPTH_FILE_MISTAKES = ("millimetres_as_kitti", "kitti_as_millimetres", "kitti_png", "divided_twice")
-"""Cases of D06 that a wrong unit of a depth file makes. Poses have other mistakes."""
+"""Cases of D06 for a wrong unit of a depth file."""
 
 UNITS_PER_METRE = (("millimetres", 1000.0), ("centimetres", 100.0))
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleError:
-    """`source` is `factor` times too long (None where nothing else measures it).
+    """`source` is `factor` times too long (None if nothing else measures it).
 
     severe: beyond the threshold for a stop.  sure: a third source, or an absurd value, shows which one is wrong.
-    mistake: case of the known mistake with this factor; empty for none.  against: the comparisons behind it.
-    interval: smallest and largest factor that the measurements carry.
-    is_focal_right: of a rig, whether fx fits the images, so that the baseline alone is wrong.
+    mistake: case of the known mistake with this factor.  against: the comparisons behind it.
+    interval: smallest and largest possible factor.  is_focal_right: of a rig, whether only the baseline is wrong.
     """
 
     source: LengthSource
@@ -75,9 +74,7 @@ class ScaleError:
 
 
 def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_right: bool = False) -> str:
-    """Return the case of the known mistake that makes a source so many times too long; empty without one.
-
-    is_focal_right: leave out mistakes of fx, which resemble a wrong baseline.
+    """Return the case of the known mistake with this factor; empty without one. is_focal_right: leave out fx mistakes.
 
     Examples:
         >>> find_known_mistake(LengthSource.POSES, 100.4)
@@ -94,7 +91,7 @@ def find_known_mistake(source: LengthSource, factor: float | None, *, is_focal_r
 
 
 def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
-    """Return (unit, metres) of each unit in which a baseline that is too long for metres is plausible."""
+    """Return (unit, metres) of each unit in which a baseline that is too long is plausible."""
     high = PLAUSIBLE_BASELINES_M[1]
     return [
         (unit, baseline / count)
@@ -104,7 +101,7 @@ def suggest_baseline_units(baseline: float) -> list[tuple[str, float]]:
 
 
 def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:
-    """Return whether fx of both cameras is that of KITTI's images, and the baseline is not that of its rig."""
+    """Return whether both cameras have KITTI's fx, but not its baseline."""
     if not survey.stereo:
         return False
     cameras = [survey.recording.camera(survey.anchors[0], side) for side in (LEFT, RIGHT)]
@@ -114,10 +111,7 @@ def is_baseline_alone_wrong(survey: RecordingSurvey) -> bool:
 
 
 def check_scale(survey: RecordingSurvey, source: LengthSource, comparisons: Sequence[ScaleComparison]) -> list[Finding]:
-    """Return E03, E08 or D06 where this source is wrong. comparisons: of `compare_scales`.
-
-    The interval of a rig decides and is reported: where it holds the given length, nothing is wrong.
-    """
+    """Return E03, E08 or D06 if this source is wrong. A rig is right if its interval contains the given length."""
     errors = [error for error in find_scale_errors(survey, comparisons) if error.source is source]
     if source is LengthSource.RIG:
         errors = [
@@ -132,10 +126,9 @@ def _holds_given_length(error: ScaleError) -> bool:
 
 
 def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float, float]:
-    """Return the smallest and largest factor by which the rig is too long.
+    """Return the smallest and largest factor by which the rig is too long, by more frames and by near points, too.
 
-    Where poses are compared with it, measures on more frames, and again by the nearer half of the points of the rig:
-    disparity noise makes far points farther, so the interval contains both.
+    Disparity noise makes far points farther: the interval contains both.
     """
     sources, steps = {error.source, LengthSource.POSES}, []
     if any({c.first, c.second} == sources for c in error.against):
@@ -156,7 +149,7 @@ def measure_interval(survey: RecordingSurvey, error: ScaleError) -> tuple[float,
 
 
 def _measure_near_motion(survey: RecordingSurvey, step: Step) -> TwoViewMotion | None:
-    """Return the motion by the nearer half of the points of the rig."""
+    """Return the motion by the nearer half of the rig's points."""
     depth = step.rig_depth
     if depth is None or not (depth > 0).any():
         return None
@@ -176,20 +169,20 @@ def report_error(error: ScaleError) -> Finding:
         "ratio of": [f"{error.source} / {source}" for source in sources],
         "median": [math.exp(comparison.log_factor_of(error.source)) for comparison in error.against],
         "measurements": [comparison.count for comparison in error.against],
-        "culprit": "certain" if error.sure else "the most likely one; the data hold no further evidence",
+        "culprit": "certain" if error.sure else "the most likely one; the data has no further evidence",
     }
     return replace(finding, severity=Severity.stop_if(error.severe), evidence=evidence)
 
 
 def _report_rig(error: ScaleError, others: str) -> Finding:
-    """Return E03 without its severity, with the fixes in the order in which they are likely."""
+    """Return E03 without its severity."""
     low, high = PLAUSIBLE[error.source]
     evidence: dict[str, object] = {"baseline_m": error.value}
     if error.factor is None:
         units = suggest_baseline_units(error.value)
         steps = [f"divide it by {error.value / metres:g} ({metres:.4g} m)" for _, metres in units]
         if len(units) > 1:
-            steps = [f"{step} where it is in {unit}" for step, (unit, _) in zip(steps, units, strict=True)]
+            steps = [f"{step} if it is in {unit}" for step, (unit, _) in zip(steps, units, strict=True)]
         values: dict[str, object] = {"units": " or ".join(unit for unit, _ in units), "steps": ", ".join(steps)}
         case = "other_unit" if units else "short" if MIN_BASELINE_M <= error.value < low else ""
         measured, expected = f"the baseline is {error.value:.4g} m", f"{low:g} to {high:g} m"
@@ -219,7 +212,10 @@ def _report_poses(error: ScaleError, others: str) -> Finding:
     if error.factor is None:
         measured, expected = f"a median speed of {error.value:.3g} m/s", f"up to {MAX_SPEED_M_PER_S:g} m/s"
         return make_finding("E08", Severity.WARN, measured, expected, evidence=evidence)
-    measured, expected = f"motion by the poses is {error.factor:.4g} times as long as by {others}", "1 within the noise"
+    measured, expected = (
+        f"motion by the poses is {error.factor:.4g} times longer than by {others}",
+        "1 within the noise",
+    )
     case, values = error.mistake or "factor", {"factor": f"{error.factor:.4g}"}
     return make_finding("E08", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
 
@@ -231,16 +227,13 @@ def _report_depth(error: ScaleError, others: str) -> Finding:
         low, high = PLAUSIBLE[error.source]
         measured = f"a median depth of {error.value:.4g} m"
         return make_finding("D06", Severity.WARN, measured, f"{low:g} to {high:g} m", evidence=evidence)
-    measured = f"ground truth is {error.factor:.4g} times as long as {others} give (its median is {error.value:.4g} m)"
+    measured = f"ground truth is {error.factor:.4g} times longer than {others} give (its median is {error.value:.4g} m)"
     case, values, expected = error.mistake or "factor", {"factor": f"{error.factor:.4g}"}, "1 within the noise"
     return make_finding("D06", Severity.WARN, measured, expected, case=case, values=values, evidence=evidence)
 
 
 def find_scale_errors(survey: RecordingSurvey, comparisons: Sequence[ScaleComparison]) -> list[ScaleError]:
-    """Return the sources that are wrong; empty where all agree, or where there is only one and it is plausible.
-
-    comparisons: of `compare_scales`.
-    """
+    """Return the wrong sources; empty if all agree, or if the only one is plausible."""
     values = measure_scales(survey)
     absurd = [source for source, value in values.items() if is_absurd(source, value)]
     is_focal_right = LengthSource.RIG in values and is_baseline_alone_wrong(survey)
@@ -280,7 +273,7 @@ def _make_error(
     severe: bool,
     sure: bool,
 ) -> ScaleError:
-    """Return the error of a source; its factor is that of the most precise comparison."""
+    """Return the error of a source, with the factor of the most precise comparison."""
     against = tuple(c for c in comparisons if source in (c.first, c.second))
     best = min(against, key=lambda c: c.log_error, default=None)
     factor = None if best is None else math.exp(best.log_factor_of(source))
@@ -300,7 +293,7 @@ def _make_error(
 def _find_likeliest(
     differing: Sequence[ScaleComparison], make_error: Callable[[LengthSource, Sequence[ScaleComparison]], ScaleError]
 ) -> ScaleError:
-    """Choose between two sources that disagree: the one with a known mistake, else the most error-prone."""
+    """Choose between two sources that disagree: the one with a known mistake, otherwise the most error-prone."""
     order = LengthSource.POSES, LengthSource.DEPTH, LengthSource.RIG
     involved = [source for source in order if any(source in (c.first, c.second) for c in differing)]
     errors = {source: make_error(source, differing) for source in involved}
@@ -316,7 +309,7 @@ def _find_likeliest(
 
 
 def _find_depth_file_mistake(factor: float | None) -> str:
-    """Return the case of D06 of a wrong unit of depth files with about this factor; empty without one."""
+    """Return the case of D06 for a wrong unit of depth files with about this factor; empty without one."""
     if factor is None:
         return ""
     gaps = {
@@ -328,18 +321,16 @@ def _find_depth_file_mistake(factor: float | None) -> str:
     return nearest if gaps[nearest] <= MAX_DEPTH_FILE_GAP else ""
 
 
-# -- fx and the baseline: lengths measure their product alone.
+# -- fx and the baseline: only their product is measured.
 
 RANK = {Severity.STOP: 0, Severity.WARN: 1, Severity.NOTE: 2}
 
 
 def explain_baseline_by_focal(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings of one rig, with one fix where fx (K04, K06) and fx times baseline (E03) are off.
+    """Return the findings of one rig, with one fix if both fx (K04, K06) and fx times baseline (E03) are off.
 
-    fx is measured in recordings with rotation alone, fx times baseline in all: the most precise fx counts for all. Off
-    by the same factor: fx alone is wrong. Two measurements agree on it, so that it becomes as severe as E03, which
-    becomes a note. That takes factors that are known to STOP_FROM: others may hide a wrong baseline. Else both may be
-    wrong, and fx is corrected first, since E03 follows from it.
+    The most precise fx counts. If both are off by one factor, known to STOP_FROM, then fx alone is wrong: it gets E03's
+    severity, and E03 becomes a note. Otherwise fx must be corrected first.
     """
     severe = [finding for finding in findings if finding.severity is not Severity.NOTE]
     focals = [finding for finding in severe if finding.code in ("K04", "K06") and "focal_factor" in finding.evidence]
@@ -358,7 +349,7 @@ def explain_baseline_by_focal(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _settle_by_focal(focal: Finding, focals: Sequence[Finding], rigs: Sequence[Finding]) -> dict[int, Finding]:
-    """Return changed findings by the id of each one, where fx alone is wrong."""
+    """Return changed findings by the id of each one, if fx alone is wrong."""
     severity = min((finding.severity for finding in (*focals, *rigs)), key=RANK.__getitem__)
     also = f"; fx times baseline is off by the same factor, {_factor(rigs[0]):.2f}"
     changed = {id(rig): replace(_change_case(rig, "focal_alone", focal), severity=Severity.NOTE) for rig in rigs}
@@ -369,7 +360,7 @@ def _settle_by_focal(focal: Finding, focals: Sequence[Finding], rigs: Sequence[F
 
 
 def _change_case(rig: Finding, case: str, focal: Finding) -> Finding:
-    """Return E03 with the cause and fix of a case that a wrong fx makes."""
+    """Return E03 with the cause and fix of a case about fx."""
     values = {
         "factor": f"{_factor(focal):.2f}",
         "code": focal.code,
@@ -389,7 +380,7 @@ def _log_gap(first: Finding, second: Finding) -> float:
 
 
 def _log_error(finding: Finding) -> float:
-    """Return the error of the log of the factor; 0 for K04, where the size of the image determines it."""
+    """Return the error of the log of the factor; 0 for K04, which the image size determines."""
     if finding.code == "E03":
         return math.log(finding.evidence["largest_factor"] / finding.evidence["smallest_factor"]) / 2
     return float(finding.evidence.get("log_error", 0.0))

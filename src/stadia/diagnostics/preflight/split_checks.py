@@ -28,41 +28,41 @@ Value = TypeVar("Value")
 
 Frame = tuple[Recording, int]
 FramePair = tuple[Frame, Frame]
-SplitFrames = tuple[Recording, Sequence[int]]  # a recording, and the frames of it that belong to a split
-SHARED_STOP = 0.01  # share of held-out frames that are training frames too
-MAX_HELD_OUT = 1000  # frames of a held-out split that are compared by content
-MAX_TRAINED = 100_000  # frames of the training split whose file sizes are compared
+SplitFrames = tuple[Recording, Sequence[int]]  # a recording, and its frames in a split
+SHARED_STOP = 0.01  # share of held-out frames that are training frames
+MAX_HELD_OUT = 1000  # held-out frames that are compared by content
+MAX_TRAINED = 100_000  # training frames whose file sizes are compared
 MAX_OF_A_SIZE = 400  # training frames of one file size whose content is compared
-MAX_SPLIT_SECONDS = 8.0  # time limit of all pairs of splits; what is left out is reported
+MAX_SPLIT_SECONDS = 8.0  # time limit for all pairs of splits
 MAX_SHOWN_PAIRS = 8  # pairs of frames in the evidence
-NEIGHBOR_PROBES = 6  # held-out frames for which a neighbor in training is searched
-NEIGHBORS_WARN = 0.25  # share of these frames that have such a neighbor
+NEIGHBOR_PROBES = 6  # held-out frames whose neighbor in training is searched
+NEIGHBORS_WARN = 0.25  # share of these frames with such a neighbor
 MAX_THUMBNAILS = 400  # training frames that are compared by thumbnail
 
 THUMBNAIL_SIZE = (32, 16)
 
-MIN_LIKENESS = 0.85  # correlation of thumbnails from which on two images are compared by matches
+MIN_LIKENESS = 0.85  # correlation of thumbnails from which two images are compared by matches
 MIN_EPIPOLAR_AGREEMENT = 0.5  # share of the matches of two images of one place under one epipolar geometry
-MIN_MOVED_PX = 1.0  # of matches to the next frame: those of a static camera are alike
-MAX_NEAR_SHARE = 0.8  # of the displacement to the next own frame, below which a training frame is nearer
+MIN_MOVED_PX = 1.0  # displacement to the next frame; less is a static camera
+MAX_NEAR_SHARE = 0.8  # of the displacement to the next own frame: a training frame below this is nearer
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A named split: recordings, each with the indices of its frames."""
+    """A named split: recordings with the indices of their frames."""
 
     name: str
     recordings: Sequence[SplitFrames]
 
     @property
     def frames(self) -> list[Frame]:
-        """Return the frames of the split."""
+        """The frames of the split."""
         return [(recording, index) for recording, indices in self.recordings for index in indices]
 
 
 @dataclass(frozen=True, slots=True)
 class SharedFrames:
-    """Pairs of (held-out frame, training frame) of the same content, and how many frames of how many were compared."""
+    """Pairs of (held-out frame, training frame) with equal content, and the numbers of compared frames."""
 
     pairs: list[FramePair]
     compared: int
@@ -76,12 +76,12 @@ def check_splits(
 ) -> Iterator[Finding]:
     """D09 shared frames, D10 adjacent frames, D13 shared drives, for each pair of splits; the first one trains.
 
-    Only the first finding of a pair is reported: splits that share frames share drives, too.
+    Only the first finding of a pair is reported, since it implies the others.
     """
     splits = [Split(name, recordings) for name, recordings in named.items()]
     splits = [split for split in splits if any(len(indices) for _, indices in split.recordings)]
     if len(splits) < 2:
-        raise NotChecked("the data names no splits that could be compared")
+        raise NotChecked("the data has no splits to compare")
     pairs = list(combinations(splits, 2))
     began = time.monotonic()
     for number, (train, held_out) in enumerate(pairs):
@@ -92,7 +92,7 @@ def check_splits(
             sampled = "sampled " if shared.compared < shared.total else ""
             measured = f"{len(shared.pairs)} of the {shared.compared} {sampled}frames of '{held_out.name}' are "
             measured += f"identical to frames of '{train.name}'"
-            yield _report_pairs("D09", severity, measured, "none", train, held_out, shared.pairs)
+            yield _report_pairs("D09", severity, measured, "0", train, held_out, shared.pairs)
         elif finding := _check_adjacent_frames(train, held_out, end) or _check_shared_drives(train, held_out):
             yield finding
         if shared.compared < shared.total or shared.trained_compared < shared.trained_total:
@@ -110,7 +110,7 @@ def _report_pairs(
     held_out: Split,
     pairs: Sequence[FramePair],
 ) -> Finding:
-    """Return a finding about pairs of a held-out and a training frame, with the first of them as evidence and image."""
+    """Return a finding about pairs of a held-out and a training frame, with the first pairs as evidence."""
     held_out_names, names = ([f"{frame[0].name} {frame[1]}" for frame in column] for column in zip(*pairs, strict=True))
     where = sorted({frame[0].name for frame, _ in pairs})
     evidence = {held_out.name: held_out_names[:MAX_SHOWN_PAIRS], train.name: names[:MAX_SHOWN_PAIRS]}
@@ -119,10 +119,7 @@ def _report_pairs(
 
 
 def _find_shared_frames(train: Split, held_out: Split, until: float) -> SharedFrames:
-    """Find frames of the same content: of the same recording and index, else of the same file size and bytes.
-
-    Frames of a video have no file, and are compared by pixels.
-    """
+    """Find frames of the same recording and index, or with the same file (pixels for video)."""
     trained, probed = train.frames, held_out.frames
     known = _identify_recordings([recording for recording, _ in (*train.recordings, *held_out.recordings)])
     own = {(known[id(recording)], index) for recording, index in trained}
@@ -150,7 +147,7 @@ def _find_shared_frames(train: Split, held_out: Split, until: float) -> SharedFr
 
 
 def _identify_recordings(recordings: Sequence[Recording]) -> dict[int, tuple[str, str]]:
-    """Return what identifies a recording, by its `id`: its name, and its fingerprint where data sets share names."""
+    """Return what identifies a recording, by its `id`: its name, and its fingerprint if others share the name."""
     unique = {id(recording): recording for recording in recordings}
     count = Counter(recording.name for recording in unique.values())
     return {
@@ -162,7 +159,7 @@ def _identify_recordings(recordings: Sequence[Recording]) -> dict[int, tuple[str
 def _measure_within_time(
     frames: Sequence[Frame], measure: Callable[[Recording, int], Value], until: float
 ) -> list[tuple[Frame, Value]]:
-    """Measure frames in order: all, or as many as fit the time limit (at least one), spread evenly."""
+    """Measure all frames in order, or evenly spread ones that fit the time limit."""
     measured = {}
     for position in spread_order(len(frames)):
         measured[position] = measure(*frames[position])
@@ -172,7 +169,7 @@ def _measure_within_time(
 
 
 def _hash_content(recording: Recording, index: int) -> bytes:
-    """Return 16 bytes of the file of a frame, or of its pixels where it has none."""
+    """Return a digest of the file of a frame, or of its pixels."""
     file = recording.file(index)
     if file is not None and file.is_file():
         data = read_bytes(file, expected="an image", max_bytes=MAX_IMAGE_BYTES)
@@ -200,7 +197,7 @@ def _thumbnail(recording: Recording, index: int) -> Array:
 
 
 def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Finding | None:
-    """D10: count held-out frames with a training frame nearer than the next frame of their own split."""
+    """Return D10 if training frames are nearer than the next frame of their own split."""
     probes = [(recording, indices, k) for recording, indices in held_out.recordings for k in range(len(indices))]
     now = time.monotonic()
     read = _measure_within_time(_sample(train.frames, MAX_THUMBNAILS), _thumbnail, now + (until - now) / 2)
@@ -226,10 +223,7 @@ def _check_adjacent_frames(train: Split, held_out: Split, until: float) -> Findi
 
 
 def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
-    """D13: other frames of held-out recordings are in training. A note where blocks are held out on purpose.
-
-    A single recording cannot be split otherwise, and is not reported.
-    """
+    """Return D13 if training has other frames of held-out drives; None for a single recording."""
     trained = [(recording, indices[0]) for recording, indices in train.recordings if len(indices)]
     pairs: list[FramePair] = []
     for recording, indices in held_out.recordings:
@@ -242,10 +236,10 @@ def _check_shared_drives(train: Split, held_out: Split) -> Finding | None:
     shared = {frame[0].name: trained_frame[0].name for frame, trained_frame in pairs}
     total = len({recording.name for recording, indices in held_out.recordings if len(indices)})
     renamed = next(((first, second) for first, second in shared.items() if first != second), None)
-    measured = f"{len(shared)} of the {total} recordings of '{held_out.name}' are of drives that '{train.name}' holds "
-    measured += "other frames of" + (f", under another name: '{renamed[0]}' and '{renamed[1]}'" if renamed else "")
+    measured = f"{len(shared)} of the {total} recordings of '{held_out.name}' are of the same drives as "
+    measured += f"'{train.name}'" + (f", under another name: '{renamed[0]}' and '{renamed[1]}'" if renamed else "")
     severity = Severity.WARN if renamed else Severity.NOTE
-    expected = "none, for scores of places outside the training split"
+    expected = "0, for scores of other places"
     return _report_pairs("D13", severity, measured, expected, train, held_out, pairs)
 
 
@@ -256,7 +250,7 @@ def _nearest_trained_frame(recording: Recording, index: int, train: Split) -> Fr
 
 
 def _is_nearer(recording: Recording, index: int, candidate: Frame, following: int) -> bool:
-    """Return whether the candidate shows the same place from nearer than the next frame of the same split."""
+    """Return whether the candidate shows the same place from nearer than the next frame of its split."""
     here = detect_features(recording.image(index))
     there = match_features(here, detect_features(candidate[0].image(candidate[1])))
     if len(there) < ENOUGH_MATCHES or _epipolar_share(there) < MIN_EPIPOLAR_AGREEMENT:

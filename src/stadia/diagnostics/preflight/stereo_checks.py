@@ -25,17 +25,17 @@ from stadia.diagnostics.preflight.two_view_geometry import (
     rotation_deg,
 )
 
-MIN_SIDE_MATCHES = 60  # matches between left and right that decide the side
-MIN_SIGN_SHARE = 0.8  # share of the matches with one sign of disparity that decides the side (clean KITTI: 0.98)
-MIN_MIRRORED_RATIO = 3  # of matches mirrored over as given, where one camera is mirrored: 4.7 to 8.2
-MIN_MIRROR_STEPS = 2  # steps with rotation that distinguish swapped from mirrored images
+MIN_SIDE_MATCHES = 60  # matches between left and right for the side
+MIN_SIGN_SHARE = 0.8  # share of matches with one sign of disparity; clean KITTI .98
+MIN_MIRRORED_RATIO = 3  # of matches after mirroring one camera, over matches as given: 4.7 to 8.2 if it is mirrored
+MIN_MIRROR_STEPS = 2  # steps with rotation for swapped or mirrored images
 MAX_MIRROR_RATIO = 0.5  # the smaller rotation error of these steps over the larger one
-MIN_SWEEP_RATIO = 1.3  # residual of the plane sweep in one direction over that in the other
+MIN_SWEEP_RATIO = 1.3  # residual of the plane sweep in the worse direction over the better one
 MIN_SIDEWAYS = 0.95  # share of the baseline along x
-EPIPOLAR_WARN_SHARE = 0.001  # of the width, median; clean KITTI 0.0003, RoadWorld 0.0001
-EPIPOLAR_STOP_SHARE = 0.002  # the same. Broken rigs have .008 to .012
-MIN_EPIPOLAR_PX = 0.6  # distance to the epipolar lines that small images may have
-MIN_RIG_ROTATION_DEG = 0.1  # rotations below this count as none; they move pixels by 0.2 % of the focal length
+EPIPOLAR_WARN_SHARE = 0.001  # median, of the width; clean data .0001 to .0003
+EPIPOLAR_STOP_SHARE = 0.002  # broken rigs have .008 to .012
+MIN_EPIPOLAR_PX = 0.6  # distance to the epipolar lines in small images
+MIN_RIG_ROTATION_DEG = 0.1  # smaller rotations move pixels by less than 0.2 % of the focal length
 
 INVERTED = "the other way round"
 RECTIFIED = "no rotation, baseline along x"
@@ -48,8 +48,8 @@ class SideMeasurement:
     """The side to which the right image is displaced.
 
     positive: share of matches with x_left > x_right.  matches: their number.
-    unrotated: the same share after rotating the right image back by the rig: converging cameras invert far points.
-    forward, backward: residual of the plane sweep with the right image as a right one, and as a left one.
+    unrotated: the same share after undoing the rig's rotation, since converging cameras invert far points.
+    forward, backward: residual of the plane sweep for a right and for a left camera.
     """
 
     positive: float
@@ -60,7 +60,7 @@ class SideMeasurement:
 
     @property
     def sign(self) -> int:
-        """+1 where the right image is the right one, -1 where it is the left one, 0 where only rotation decides."""
+        """+1: the right image is the right one, -1: the left one, 0: undecided."""
         if (self.positive - 0.5) * (self.unrotated - 0.5) < 0:
             return 0
         if self.matches >= MIN_SIDE_MATCHES and max(self.positive, 1 - self.positive) >= MIN_SIGN_SHARE:
@@ -71,11 +71,11 @@ class SideMeasurement:
 
     @property
     def is_decided(self) -> bool:
-        """Whether the plane sweep confirms the sign of the matches; images of two moments have similar residuals."""
+        """Whether the plane sweep confirms the sign; images of two moments have similar residuals."""
         return max(self.forward, self.backward) >= MIN_SWEEP_RATIO * min(self.forward, self.backward)
 
     def evidence(self, t_x: float) -> dict[str, Any]:
-        """Return both hypotheses as a table: the given sign of the baseline, and the other one."""
+        """Return a table of the given sign of the baseline and the other one."""
         order = slice(None, None, -1 if t_x > 0 else 1)
         sides = {
             "hypothesis": ("as given", "the other way round"),
@@ -86,7 +86,7 @@ class SideMeasurement:
 
 
 def measure_sides(survey: RecordingSurvey) -> SideMeasurement:
-    """Measure the side of the right camera from the images alone."""
+    """Measure the side of the right camera by the images alone."""
     disparity = np.concatenate([pair.disparity_px for pair in survey.pairs])
     unrotated = np.concatenate([_unrotated_disparity_px(survey, pair) for pair in survey.pairs])
     clear, clear_unrotated = (px[np.abs(px) > 1.0] for px in (disparity, unrotated))
@@ -115,7 +115,7 @@ def _require_stereo(survey: RecordingSurvey) -> None:
 
 
 def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E02: the images contradict the rig although t_x has the required sign. E12: they do since they are mirrored."""
+    """E02: the images contradict the rig although t_x has the right sign. E12: they are mirrored."""
     _require_stereo(survey)
     t = survey.T_right_left[:3, 3]
     sides = measure_sides(survey)
@@ -137,33 +137,32 @@ def check_sides(survey: RecordingSurvey) -> Iterator[Finding]:
     case = "named_otherwise" if t[0] > 0 else "undecided" if is_mirrored is None else ""
     severity = Severity.WARN if t[0] > 0 else Severity.STOP
     evidence = sides.evidence(float(t[0]))
-    measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image"
-    expected = "further to the left: x_left - x_right = fx baseline / z is above 0"
+    measured = f"{1 - sides.positive:.0%} of {sides.matches} matches are further right in the right image"
+    expected = "further left: x_left - x_right = fx baseline / z is above 0"
     yield make_finding("E02", severity, measured, expected, case=case, evidence=evidence)
 
 
 def _check_right_mirrored(survey: RecordingSurvey) -> Finding | None:
-    """E12, where left and right match only after one of them is mirrored."""
+    """E12 if left and right match only after one of them is mirrored."""
     as_given, mirrored = sum(len(pair.matches) for pair in survey.pairs), 0
     for i in survey.anchors:
         flipped = detect_features(np.ascontiguousarray(survey.image(i, RIGHT)[:, ::-1]))
         mirrored += len(match_features(survey.features(i), flipped))
     if mirrored < max(MIN_SIDE_MATCHES, MIN_MIRRORED_RATIO * as_given):
         return None
-    measured = f"left and right have {as_given} matches, and {mirrored} where one of them is mirrored"
+    measured = f"left and right have {as_given} matches, and {mirrored} after mirroring one of them"
     evidence = {"matches": as_given, "matches_mirrored": mirrored}
     expected = f"at least {MIN_SIDE_MATCHES} matches"
     return make_finding("E12", Severity.STOP, measured, expected, case="one_camera", evidence=evidence)
 
 
-MAX_TURNED_RATIO = 0.75  # of the rotation errors, from which the better of mirrored and turned is named
+MAX_TURNED_RATIO = 0.75  # of the rotation errors of mirrored and turned, below which the better one is named
 
 
 def _are_both_mirrored(survey: RecordingSurvey) -> str | None:
-    """Return the case of E12 where the rotations of the poses fit the images only after a reflection, or a turn.
+    """Return the case of E12 if the poses' rotations fit the images only after a reflection or a turn.
 
-    Empty where they fit as given; None where they do not decide. A swapped pair, a mirrored one and one turned by 180
-    degrees have the same disparities. Only mirrored and turned cameras turn the other way.
+    Empty if they fit as given; None if they do not decide. Swapped, mirrored and turned pairs have equal disparities.
     """
     mirror, turn = np.diag([-1.0, 1.0, 1.0]), np.diag([-1.0, -1.0, 1.0])
     as_given, mirrored, turned = list[float](), list[float](), list[float]()
@@ -186,8 +185,8 @@ def _are_both_mirrored(survey: RecordingSurvey) -> str | None:
 
 
 def _report_both_mirrored(sides: SideMeasurement, case: str) -> Finding:
-    measured = f"{1 - sides.positive:.0%} of {sides.matches} matches lie further to the right in the right image, "
-    measured += "and the camera turns the other way than by its poses"
+    measured = f"{1 - sides.positive:.0%} of {sides.matches} matches are further right in the right image, "
+    measured += "and the camera turns the other way than its poses"
     expected = "matches further to the left, and turns as by the poses"
     return make_finding("E12", Severity.STOP, measured, expected, case=case)
 
@@ -210,7 +209,7 @@ def check_baseline(survey: RecordingSurvey) -> Iterator[Finding]:
         if not wrong_lengths and (unlike_kitti := _check_kitti_baseline(survey)):
             yield unlike_kitti
         length_m = np.linalg.norm(survey.T_right_left[:3, 3])
-        reason = f"the baseline's length of {length_m:.4g} m: no poses and no ground truth fix it, images cannot; "
+        reason = f"the baseline of {length_m:.4g} m: it needs poses or ground truth; "
         reason += "compare it with the calibration, in metres"
         raise NotChecked(reason, hides=WRONG_BASELINE)
 
@@ -223,7 +222,7 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
     if sides.sign < 0:
         return None  # consistent: `sides` reports it
     measured = f"t_x of T_right_left is {t[0]:+.4f} m, "
-    measured += f"while {sides.positive:.0%} of {sides.matches} matches lie further to the left in the right image"
+    measured += f"while {sides.positive:.0%} of {sides.matches} matches are further left in the right image"
     expected = f"t_x = -baseline = {-t[0]:.4f} m"
     case = "kitti" if is_kitti_camera(survey.recording.camera(survey.anchors[0])) else ""
     evidence = sides.evidence(float(t[0]))
@@ -231,12 +230,12 @@ def _check_sign(survey: RecordingSurvey) -> Finding | None:
 
 
 def _check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:
-    """E03 by plausibility alone: images with the field of view of KITTI's rectified ones have its baseline."""
+    """E03 for images with KITTI's fields of view and another baseline."""
     camera, (low, high) = survey.recording.camera(survey.anchors[0]), KITTI_BASELINES_M
     baseline_m = float(np.linalg.norm(survey.T_right_left[:3, 3]))
     if not is_kitti_camera(camera) or low <= baseline_m <= high:
         return None
-    measured = f"the baseline is {baseline_m:.4g} m, and the fields of view of the images are those of KITTI"
+    measured = f"the baseline is {baseline_m:.4g} m, and the images have KITTI's fields of view"
     expected = f"{low:g} to {high:g} m"
     values = {"baseline": f"{baseline_m:.4g}", "expected": expected}
     evidence = {"baseline_m": baseline_m, "fx": float(camera.K[0, 0]), "size": [camera.width, camera.height]}
@@ -244,7 +243,7 @@ def _check_kitti_baseline(survey: RecordingSurvey) -> Finding | None:
 
 
 def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
-    """E04: median distance to the epipolar lines; a baseline that is not along x is no rectified pair."""
+    """E04: median distance to the epipolar lines; a rectified pair has its baseline along x."""
     T, matches = survey.T_right_left, sum(len(pair.matches) for pair in survey.pairs)
     if matches < MIN_SIDE_MATCHES:
         return None
@@ -258,7 +257,7 @@ def _check_epipolar(survey: RecordingSurvey) -> Finding | None:
     case, values = _diagnose_rig(survey, fitting)
     along_x = abs(T[0, 3]) >= MIN_SIDEWAYS * np.linalg.norm(T[:3, 3])
     severity = Severity.stop_if(median >= stop_px or not along_x)
-    measured = f"matches lie {median:.2f} px from their epipolar lines (median of {matches})"
+    measured = f"matches are {median:.2f} px from their epipolar lines (median of {matches})"
     expected = f"below {warn_px:.2f} px"
     evidence = {
         "median_y_left_minus_y_right_px": float(np.median(survey.row_offsets_px)),
@@ -276,7 +275,7 @@ def _max_epipolar_px(survey: RecordingSurvey) -> tuple[float, float]:
 
 
 def _epipolar_median_px(survey: RecordingSurvey, T_right_left: Array) -> float:
-    """Return the median distance of all matches to the epipolar lines of a rig."""
+    """Return the median distance of all matches to a rig's epipolar lines."""
     distances = []
     for pair in survey.pairs:
         cameras = survey.K(pair.index), survey.K(pair.index, RIGHT)
@@ -285,7 +284,7 @@ def _epipolar_median_px(survey: RecordingSurvey, T_right_left: Array) -> float:
 
 
 def _other_forms(T_right_left: Array) -> dict[str, Array]:
-    """Return the rig as it would be without a usual mistake, by its name."""
+    """Return the rig without a usual mistake, by its name."""
     from scipy.spatial.transform import Rotation  # slow to import
 
     rectified, transposed, reordered = np.eye(4), T_right_left.copy(), T_right_left.copy()
@@ -300,7 +299,7 @@ def _other_forms(T_right_left: Array) -> dict[str, Array]:
 
 
 def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str, dict[str, object]]:
-    """Return the case of E04 and its values, by the axis of the baseline and by the forms that fit the matches."""
+    """Return the case of E04 and its values, by the axis of the baseline and the forms that fit."""
     T = survey.T_right_left
     axis = "xyz"[int(np.abs(T[:3, 3]).argmax())]
     turned_deg = rotation_deg(T[:3, :3])
@@ -325,7 +324,7 @@ def _diagnose_rig(survey: RecordingSurvey, fitting: list[str]) -> tuple[str, dic
 
 
 def _other_rectifications_px(survey: RecordingSurvey) -> dict[str, float]:
-    """Return the median distance between the rows of matches, if a usual mistake in a rectification were mended."""
+    """Return the median row distance of matches after correcting a usual mistake in the rectification."""
     rectification, offsets = survey.recording.rectification, dict[str, list[Array]]()
     for pair in survey.pairs if rectification is not None else ():
         assert rectification is not None

@@ -1,4 +1,4 @@
-"""Find stereo cameras, and poses, that are some frames late or early."""
+"""Find stereo cameras and poses that are some frames late or early."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from stadia.diagnostics.preflight.recording_survey import PairMatches, Recording
 from stadia.diagnostics.preflight.two_view_geometry import Array, epipolar_distance_px, rotation_deg
 
 MAX_SHIFT = 3  # frames, late and early, that are searched
-MIN_SHIFTED_PX = 0.15  # from the epipolar lines; synchronized 0.04 to 0.28, one frame late 0.25 to 3
+MIN_SHIFTED_PX = 0.15  # from the epipolar lines; one frame late has .25 to 3
 MIN_SHIFTED_SHARE = 0.0003  # the same, over the width
-MAX_SHIFTED_RATIO = 0.4  # of the distance at the best shift; late pairs 0.03 to 0.15, a static camera 0.9
-MAX_ALIKE = 1.5  # error of a shift over that of the best, below which both are named
+MAX_SHIFTED_RATIO = 0.4  # of the distance at the best shift; late pairs have .03 to .15
+MAX_ALIKE = 1.5  # error of a shift over the best error, below which both are named
 MIN_SHIFTED_PAIRS = 2  # pairs that a shift needs
 MIN_SHIFTED_MATCHES = 30  # matches of each of these pairs
 MIN_SHIFT_AGREEMENT = 0.75  # share of the pairs, or steps, that fit better at a shift
 MIN_SHIFTED_STEPS = 3  # steps that a shift of poses needs
-MAX_SHIFTED_ROTATION = 0.4  # at the best shift over as given; one late 0.02 to 0.28, right poses 0.93
-MIN_ROTATION_GAIN_DEG = 0.06  # rotation error without a shift less that at the best one
+MAX_SHIFTED_ROTATION = 0.4  # error at the best shift over the error as given; late poses have .02 to .28
+MIN_ROTATION_GAIN_DEG = 0.06  # rotation error as given, less the error at the best shift
 
 
 def describe_shift(frames: int) -> str:
@@ -32,23 +32,20 @@ def describe_shift(frames: int) -> str:
 
 
 def describe_shifts(best: int, alike: Sequence[int]) -> str:
-    """Describe the best shift, and those that fit alike as undecided."""
+    """Describe the best shift, and the shifts that fit equally well."""
     also = f" (undecided: it could also be {', or '.join(map(describe_shift, alike))})" if alike else ""
     return describe_shift(best) + also
 
 
 def choose_shift(errors: Mapping[int, float]) -> tuple[int, list[int]]:
-    """Return the shift with the smallest error, and the others that cannot be distinguished from it.
-
-    errors: of the shifts that fit, by shift.
-    """
+    """Return the shift with the smallest error, and others whose errors are about the same."""
     best = min(errors, key=lambda shift: errors[shift])
     return best, [shift for shift in errors if shift != best and errors[shift] < MAX_ALIKE * errors[best]]
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftedDistances:
-    """(P,) median distance to the epipolar lines for each pair that can be shifted, as given and at `shift`, pixels."""
+    """(P,) median distance to the epipolar lines for each pair, as given and at `shift`, pixels."""
 
     shift: int
     as_given: Array
@@ -56,7 +53,7 @@ class ShiftedDistances:
 
     @property
     def distance_px(self) -> float:
-        """Return the median over the pairs of their distances at `shift`."""
+        """Median distance at `shift` over the pairs."""
         return float(np.median(self.shifted))
 
     @property
@@ -68,7 +65,7 @@ class ShiftedDistances:
 
 
 def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
-    """E10: right images of other frames lie on the epipolar lines, and those of the same frames do not."""
+    """E10: right images of other frames are on the epipolar lines, but not the images of the same frames."""
     if not survey.stereo:
         return  # `sides` reports what is missing
     as_given = _measure_distances(survey, survey.pairs)
@@ -94,7 +91,7 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
         return
     shift, alike = choose_shift({shift: distances.distance_px for shift, distances in fitting.items()})
     best = fitting[shift]
-    measured = f"matches lie {given_px:.2f} px from their epipolar lines, and {best.distance_px:.2f} px where left "
+    measured = f"matches are {given_px:.2f} px from their epipolar lines, and {best.distance_px:.2f} px if left "
     measured += f"image i is paired with right image i{best.shift:+d} (medians of {len(best.shifted)} pairs)"
     case = "undecided" if alike else "shifted"
     values = {"frames": describe_shifts(best.shift, alike), "shift": f"{best.shift:+d}"}
@@ -106,15 +103,15 @@ def check_synchronization(survey: RecordingSurvey) -> Iterator[Finding]:
             "distance to the line, px": [table[shift] for shift in sorted(table)],
         },
     }
-    expected = "the nearest at the same frame"
+    expected = "the smallest distance at the same frame"
     yield make_finding("E10", Severity.STOP, measured, expected, case=case, values=values, evidence=evidence)
 
 
-MIN_LATER_RATIO = 4.0  # of the distances after a lost frame and before it: both are of one rig
+MIN_LATER_RATIO = 4.0  # of the distances after and before a lost frame
 
 
 def _find_later_shift(survey: RecordingSurvey, as_given: Mapping[int, float], limit_px: float) -> Finding | None:
-    """E10 where pairs fit up to a frame, and from there on those of another shift do: one camera lost a frame."""
+    """E10 if pairs fit up to a frame, and then fit at another shift: one camera lost a frame."""
     indices = sorted(as_given)
     fits = [as_given[i] < max(limit_px, MIN_LATER_RATIO * min(as_given.values())) for i in indices]
     start = next((k for k in range(len(fits)) if not any(fits[k:])), len(fits))
@@ -133,18 +130,18 @@ def _find_later_shift(survey: RecordingSurvey, as_given: Mapping[int, float], li
     shift, alike = choose_shift(found)
     first = _find_first_shifted(survey, before[-1], after[0], shift)
     given_px = float(np.median([as_given[i] for i in after]))
-    measured = f"up to frame {before[-1]} matches lie {max(as_given[i] for i in before):.2f} px from their epipolar "
-    measured += f"lines; from frame {first} on {given_px:.2f} px, and {found[shift]:.2f} px where left image i is "
+    measured = f"up to frame {before[-1]} matches are {max(as_given[i] for i in before):.2f} px from their epipolar "
+    measured += f"lines; from frame {first} on {given_px:.2f} px, and {found[shift]:.2f} px if left image i is "
     measured += f"paired with right image i{shift:+d}"
     values = {"frames": describe_shifts(shift, alike), "shift": f"{shift:+d}", "start": first}
     pixels = {"frame": indices, "distance to the line, px": [as_given[i] for i in indices]}
     evidence = {"shift_frames": shift, "first_frame": first, "pairs": pixels}
-    expected = "the nearest at the same frame, in all of the recording"
+    expected = "the smallest distance at the same frame, in the whole recording"
     return make_finding("E10", Severity.STOP, measured, expected, case="later", values=values, evidence=evidence)
 
 
 def _find_first_shifted(survey: RecordingSurvey, good: int, late: int, shift: int) -> int:
-    """Return the first frame whose shifted pair is nearer than the given one, by bisection between two frames."""
+    """Return the first frame whose shifted pair is nearer than the given one, by bisection."""
     while late - good > 1:
         middle = (good + late) // 2
         pairs = {0: survey.match_pair(middle)}
@@ -159,9 +156,7 @@ def _find_first_shifted(survey: RecordingSurvey, good: int, late: int, shift: in
 
 
 def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dict[int, float]:
-    """Return the median distance to the epipolar lines by the index of the left image; pairs of few matches are left
-    out.
-    """
+    """Return the median distance to the epipolar lines by left index, for pairs with enough matches."""
     medians = {}
     for pair in pairs:
         if len(pair.matches) >= MIN_SHIFTED_MATCHES:
@@ -172,10 +167,8 @@ def _measure_distances(survey: RecordingSurvey, pairs: list[PairMatches]) -> dic
 
 
 def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, list[int], dict[int, float]] | None:
-    """Return by how many frames the poses are late, other numbers that fit alike, and the rotation errors in degrees by
-    shift; None where no shift explains the rotations between images clearly better than none.
-
-    Rotations decide, since the direction and length of a steady drive hardly change.
+    """Return by how many frames the poses are late, other numbers that fit equally, and rotation errors in degrees by
+    shift; None if no shift explains the rotations clearly better. On a steady drive only rotations change.
     """
     errors = {shift: _rotation_errors_deg(survey, steps, shift) for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)}
     as_given, fitting = errors[0], {}
@@ -198,7 +191,7 @@ def find_pose_shift(survey: RecordingSurvey, steps: list[Step]) -> tuple[int, li
 
 
 def _rotation_errors_deg(survey: RecordingSurvey, steps: list[Step], shift: int) -> dict[int, float]:
-    """Return the rotation errors by the first frame of each step, where its pose is that of `shift` frames later."""
+    """Return the rotation errors by the first frame of each step, with the poses of `shift` frames later."""
     errors_deg = {}
     for step in steps:
         first, second = step.first + shift, step.second + shift

@@ -1,7 +1,6 @@
-"""SIFT matches, optical flow, epipolar distance, triangulation, motion from matches, plane sweep, warp residuals.
+"""Two-view geometry: SIFT matches, optical flow, triangulation, motion, plane sweep, warp residuals.
 
-Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b (metres, or whatever unit it
-carries).
+Points are (N, 2) float64 pixels, K is (3, 3), T_b_a takes points of camera a to camera b.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-ESSENTIAL_PX = 1.0  # distance from the epipolar line within which a match agrees with a motion
+ESSENTIAL_PX = 1.0  # distance from the epipolar line of a match that agrees
 POINTS_PX = 1.5  # the same from the projected point
-PLANE_SHARE = 0.9  # of matches that one homography explains: planes 0.97 to 1, RoadWorld to 7-Scenes 0.77
+PLANE_SHARE = 0.9  # of matches that one homography explains: planes .97 to 1, scenes at most .77
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
 SSIM_WINDOW = (7, 7)
 MAX_DISPARITY_SHARE = 0.2  # largest disparity that a plane sweep tries, over the width
 DISPARITIES = 24  # disparities that a plane sweep tries
 MAX_WARPED_POINTS = 20_000
-MIN_WIDTH = 640  # narrower images are enlarged before detection: SIFT finds little in them
-MAX_WIDTH = 1280  # wider images are reduced before detection, which takes long
+MIN_WIDTH = 640  # narrower images are enlarged before detection, since SIFT finds little in them
+MAX_WIDTH = 1280  # wider images are reduced before detection, which is slow
 MAX_FEATURES = 1500
 
 RATIO = 0.8  # of the nearest over the second nearest (Lowe, IJCV 2004, 7.1)
@@ -35,7 +34,7 @@ MIN_CORNERS = 10  # corners that optical flow needs
 
 @dataclass(frozen=True, slots=True)
 class SiftFeatures:
-    """pixels: (N, 2) float64, x and y in the image as given.  descriptors: (N, 128) float32."""
+    """pixels: (N, 2) float64, x and y.  descriptors: (N, 128) float32."""
 
     pixels: NDArray[np.float64]
     descriptors: NDArray[np.float32]
@@ -43,7 +42,7 @@ class SiftFeatures:
 
 @dataclass(frozen=True, slots=True)
 class FeatureMatches:
-    """first_index: (M,) rows of the first image's Features.  first_px, second_px: (M, 2) float64."""
+    """first_index: (M,) rows of the first image's features.  first_px, second_px: (M, 2) float64."""
 
     first_index: NDArray[np.intp]
     first_px: NDArray[np.float64]
@@ -69,7 +68,7 @@ def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @cache
 def _sift() -> cv2.SIFT:
-    """Without the precise upscale, keypoints of OpenCV lie a quarter of a pixel too far right and down."""
+    # Without the precise upscale, OpenCV's keypoints are a quarter of a pixel too far right and down.
     return cv2.SIFT.create(nfeatures=MAX_FEATURES, enable_precise_upscale=True)
 
 
@@ -111,10 +110,7 @@ def match_features(first: SiftFeatures, second: SiftFeatures) -> FeatureMatches:
 
 
 def median_flow_px(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float | None:
-    """Return the median displacement of corners in pixels (Lucas and Kanade); None without corners.
-
-    before, after: gray images, as of `datasets.video.frame_selection.shrink_to_gray`.
-    """
+    """Return the median displacement of corners in pixels (Lucas and Kanade); None without corners."""
     corners = cv2.goodFeaturesToTrack(before, maxCorners=200, qualityLevel=0.01, minDistance=5)
     if corners is None or len(corners) < MIN_CORNERS:
         return None
@@ -129,7 +125,7 @@ def pixel_rays(pixels: Array, K: Array) -> Array:
 
 
 def angle_deg(first: Array, second: Array) -> float:
-    """Return the angle between two 3-vectors; 90 where one of them is zero, which has no direction."""
+    """Return the angle between two 3-vectors; 90 for a zero vector."""
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(np.degrees(np.arccos(np.clip(first @ second / lengths, -1, 1)))) if lengths > 0 else 90.0
 
@@ -151,7 +147,7 @@ def epipolar_distance_px(
 
     Examples:
         >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
-        >>> T[0, 3] = -0.5  # a rectified pair: matches lie in one row
+        >>> T[0, 3] = -0.5  # a rectified pair
         >>> first_px, second_px = np.array([[60.0, 40.0]]), np.array([[55.0, 41.0]])
         >>> epipolar_distance_px(first_px, second_px, K, K, T).round(2).tolist()
         [0.71]
@@ -169,10 +165,7 @@ def epipolar_distance_px(
 def triangulate(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> tuple[Array, Array]:
-    """Return depth z of matches in the first and in the second camera; negative where a point is behind a camera.
-
-    z_second ray_second = z_first R ray_first + t, solved for z_first by least squares.
-    """
+    """Return depth z of matches in both cameras, by least squares; negative behind a camera."""
     rotated, rays_second = pixel_rays(first_px, K_first) @ T_second_first[:3, :3].T, pixel_rays(second_px, K_second)
     across, offset = np.cross(rays_second, rotated), np.cross(rays_second, T_second_first[:3, 3])
     z_first = -(across * offset).sum(1) / np.maximum((across**2).sum(1), 1e-18)
@@ -182,9 +175,7 @@ def triangulate(
 def triangulate_inverse_depth(
     first_px: Array, second_px: Array, K_first: Array, K_second: Array, T_second_first: Array
 ) -> Array:
-    """Return (N,) 1 / z of matches in the first camera: 0 at infinity, negative beyond.
-
-    rays_second x (rotated + t / z) = 0, solved for 1 / z by least squares.
+    """Return (N,) 1 / z of matches in the first camera, by least squares: 0 at infinity, negative beyond.
 
     Examples:
         >>> K, T = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]]), np.eye(4)
@@ -200,12 +191,11 @@ def triangulate_inverse_depth(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TwoViewMotion:
-    """Camera motion between two frames, estimated from matches.
+    """Camera motion between two frames by matches.
 
-    R: (3, 3), t: (3,) of T_second_first; t has length 1 where `metric` is False, else the unit of the depth.
+    R: (3, 3), t: (3,) of T_second_first; t has length 1 unless `metric`.
     inliers: (M,) matches that agree.  parallax_px: median displacement that is not rotation.
-    planar: whether all of them lie on one plane. Two motions explain a plane unless its depth is given; this is one of
-        them.
+    planar: whether all of them are on one plane, which two motions explain.
     """
 
     R: Array
@@ -228,16 +218,16 @@ def rotation_residuals_px(first_px: Array, second_px: Array, K: Array, R: Array)
 
 
 def is_planar(first_px: Array, second_px: Array, grain_px: float) -> bool:
-    """Return whether one homography explains the matches of an essential matrix: two such matrices fit a plane.
+    """Return whether one homography explains the matches; two essential matrices fit a plane.
 
-    Longuet-Higgins, The reconstruction of a plane surface from two perspective projections, Proc. R. Soc. B 227, 1986.
+    Source: Longuet-Higgins, The reconstruction of a plane surface, Proc. R. Soc. B 227, 1986.
     """
     H, mask = cv2.findHomography(first_px, second_px, cv2.RANSAC, ESSENTIAL_PX * grain_px)
     return H is not None and float(mask.mean()) >= PLANE_SHARE
 
 
 def estimate_motion(first_px: Array, second_px: Array, K: Array, *, grain_px: float = 1.0) -> TwoViewMotion | None:
-    """Estimate rotation and direction from the essential matrix (Nister's five points in RANSAC); None if few agree."""
+    """Estimate rotation and direction by the essential matrix (Nister, RANSAC); None if few matches agree."""
     if len(first_px) < 30:
         return None
     E, mask = cv2.findEssentialMat(
@@ -254,16 +244,16 @@ def estimate_motion(first_px: Array, second_px: Array, K: Array, *, grain_px: fl
 def estimate_metric_motion(
     first_px: Array, second_px: Array, depth: Array, K_first: Array, K_second: Array, *, grain_px: float = 1.0
 ) -> TwoViewMotion | None:
-    """Estimate rotation and translation by perspective-n-points in RANSAC, then refine; None if few agree.
+    """Estimate rotation and translation by perspective-n-points in RANSAC, then refine; None if few matches agree.
 
     Args:
-        depth: (M,) z of the matches in the first camera; 0 = unknown. Its unit is that of the translation.
-        grain_px: what the matches are exact to, in pixels; tolerances grow with it.
+        depth: (M,) z of the matches in the first camera, 0 = unknown; the translation has its unit.
+        grain_px: precision of the matches in pixels; tolerances grow with it.
     """
     known = depth > 0
     if int(known.sum()) < 20:
         return None
-    unit = float(np.median(depth[known]))  # solved at a scale near 1, so that kilometres and millimetres converge alike
+    unit = float(np.median(depth[known]))  # kilometres and millimetres converge alike at a scale near 1
     points, pixels = pixel_rays(first_px[known], K_first) * depth[known, None] / unit, second_px[known]
     ransac: dict[str, Any] = {"iterationsCount": 500, "reprojectionError": POINTS_PX * grain_px}
     found, rotation, t, chosen = cv2.solvePnPRansac(points, pixels, K_second, None, flags=cv2.SOLVEPNP_AP3P, **ransac)
@@ -280,10 +270,7 @@ def estimate_metric_motion(
 
 
 def compute_gray_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return (H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images, SSIM over 7x7 windows.
-
-    The formula is that of `losses.photometric`, whose windows are 3x3 and whose images have colors.
-    """
+    """Return (H, W) 0.85 (1 - SSIM) / 2 + 0.15 L1 of two gray images, SSIM over 7x7 windows."""
     a, b = first.astype(np.float32) / 255, second.astype(np.float32) / 255
     mean_a, mean_b = cv2.blur(a, SSIM_WINDOW), cv2.blur(b, SSIM_WINDOW)
     variance_a, variance_b = cv2.blur(a * a, SSIM_WINDOW) - mean_a**2, cv2.blur(b * b, SSIM_WINDOW) - mean_b**2
@@ -295,7 +282,7 @@ def compute_gray_residual(first: NDArray[np.uint8], second: NDArray[np.uint8]) -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaneSweep:
-    """Both images and the right one warped onto the left one, (h, w) gray, without the margins that a shift empties.
+    """Both images and the right one warped to the left one, (h, w) gray, without empty margins.
 
     residual: mean `compute_gray_residual` between left and warped.
     """
@@ -309,12 +296,9 @@ class PlaneSweep:
 def plane_sweep(left: NDArray[np.uint8], right: NDArray[np.uint8], sign: int) -> PlaneSweep:
     """Warp the right image to the left one by the best of many planes, pixel for pixel.
 
-    A plane of disparity d px shows right pixel x - d at left pixel x. Both signs try the same d, so they differ by
-    geometry alone.
-
     Args:
         left, right: (H, W) gray; reduced to at most 640 pixels of width.
-        sign: 1 where the right image is the right one, -1 where it is the left one.
+        sign: 1 if the right image is the right one, -1 if it is the left one.
     """
     scale = min(1.0, 640 / left.shape[1])
     if scale < 1:
@@ -340,10 +324,9 @@ def warp_identity_ratio(
     K_source: Array,
     T_source_target: Array,
 ) -> float | None:
-    """WIR: mean |target - warped source| over mean |target - source|, where depth is known and lands inside both.
+    """Return WIR: mean |target - warped source| over mean |target - source|, at pixels with depth.
 
-    Well below 1 where depth, cameras and motion fit each other; near 1 or above where any of them is wrong.
-    Measured point by point, so that sparse depth (projected LiDAR) serves as well as dense. None for too few points.
+    It is well below 1 if depth, cameras and motion are right. None for too few points.
     """
     y, x = np.nonzero(depth > 0)
     if len(x) < 200:
