@@ -93,11 +93,11 @@ MUTATIONS: dict[str, tuple[Change, range, set[str], str]] = {
         "8 of 8 frames show no object of known height (0 objects), such as frame 100"),
     "no mask file": (lambda s, i: None, range(2, 4), {"H03"},
         "masks of 2 of 8 frames cannot be used, such as frame 102: no mask file"),
-    "no masks": (lambda s, i: None, range(FRAMES), {"H03"}, "none of 8 sampled frames has masks: no mask file"),
+    "no masks": (lambda s, i: None, range(FRAMES), {"H03"}, "0 of 8 sampled frames have masks: no mask file"),
     "masks of a cropped image": (lambda s, i: (s[:, :60], i[:, :60]), range(5, 6), {"H03"}, "frame 105: "),
     "a class without a prior": (a_bus, range(1, 3), {"H04"}, "2 of class bus, such as in frame 101"),
     "stored mirrored": (lambda s, i: (s[:, ::-1], i[:, ::-1]), range(FRAMES), {"H16"},
-        "in 8 of 8 frames the image's edges fit"),
+        "in 8 of 8 frames"),
     "stored upside down": (lambda s, i: (s[::-1], i[::-1]), range(6, FRAMES), {"H05"}, "of frame 106 less than half"),
 }  # fmt: skip
 
