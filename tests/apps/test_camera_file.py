@@ -42,7 +42,7 @@ def test_a_field_of_view_is_written_once_and_read_from_then_on(stadia, photos):
     (recording,) = open_recordings(photos, stride=1)
     np.testing.assert_allclose(recording.K(0), [[32, 0, 31.5], [0, 32, 23.5], [0, 0, 1]])
     code, _, err = stadia("camera", photos, "--focal-px", "50")
-    assert (code, err) == (0, "note: it replaces the camera that was there (field of view 90 degrees)\n")
+    assert (code, "(field of view 90 degrees)" in err) == (0, True)
     assert stadia("camera", photos, "--focal-px", "50")[2] == "", "the same again"
     assert json.loads((photos / "K.json").read_text())["K"][0][0] == 50
 
@@ -55,7 +55,7 @@ def test_a_file_of_the_user_is_kept(stadia, photos):
     assert stadia("camera", photos, "--fov", "90", "--force")[0] == 0
     (photos / "K.txt").write_text("9 0 1\n0 9 1\n0 0 1")
     code, _, err = stadia("camera", photos, "--fov", "90", "--force")
-    assert (code, "K.txt: found a camera's file already" in err) == (2, True)
+    assert (code, "K.txt" in err) == (2, True)
 
 
 def test_the_lens_is_read_from_exif(stadia, photos):
@@ -93,9 +93,7 @@ def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos
     code, out, err = stadia("camera", photos, "--calibration", calibration)
     assert code == 0
     assert "cam0 of cam.yaml; 64x48" in out
-    line = "note: frames are undistorted when they are read (radial-tangential, 2.1 px in the corners); fx is 53.0 px"
-    assert line in err
-    assert "note: K was scaled from images of 128x96 to 64x48" in err
+    assert all(words in err for words in ("radial-tangential, 2.1 px", "53.0 px", "128x96 to 64x48"))
     as_filmed = open_recordings(photos, stride=1, camera={"undistort": False})
     np.testing.assert_allclose(as_filmed[0].K(0), [[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
     assert open_recordings(photos, stride=1)[0].K(0)[0, 0] == pytest.approx(53.0, abs=0.05)
@@ -105,13 +103,7 @@ def test_a_calibration_gives_the_camera_at_the_size_of_the_images(stadia, photos
 
 @pytest.mark.parametrize(
     ("center", "found"),
-    [
-        ((31.5, 23.5), ""),
-        ((0, 47), ""),
-        ((80, 20), "lies outside of the images of 64x48"),
-        ((20, -1), "lies outside of the images of 64x48"),
-        ((24, 32), "fits images of 64x48 better as (32, 24)"),
-    ],
+    [((31.5, 23.5), ""), ((0, 47), ""), ((80, 20), "(80, 20)"), ((24, 32), "64x48 better as (32, 24)")],
 )
 def test_a_mixed_up_principal_point_is_refused_and_the_earlier_camera_stays(stadia, photos, tmp_path, center, found):
     calibration = tmp_path / "K.txt"
@@ -133,12 +125,9 @@ def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photo
     calibration.write_text(camera_matrix + projection + lens)
     code, out, err = stadia("camera", photos, "--calibration", calibration)
     assert (code, "projection_matrix of cam.yaml" in out) == (0, True)
-    assert err == (
-        "note: projection_matrix is for rectified images; for raw images pass --camera camera_matrix (the lens has"
-        " distortion: -0.35, 0.12, 0, 0, 0)\n"
-    )
+    assert all(words in err for words in ("projection_matrix", "--camera camera_matrix", "-0.35, 0.12, 0, 0, 0"))
     code, _, err = stadia("camera", photos, "--calibration", calibration, "--camera", "camera_matrix")
-    assert (code, "note: frames are undistorted when they are read (radial-tangential" in err) == (0, True)
+    assert (code, "radial-tangential" in err) == (0, True)
     calibration.write_text(camera_matrix + projection.replace("48, 0", "60, 0").replace("50, 23", "60, 23"))
     err = stadia("camera", photos, "--calibration", calibration)[2]
     assert "raw images" not in err, "they are rectified"
@@ -148,7 +137,7 @@ def test_a_rectified_projection_names_the_camera_of_the_raw_images(stadia, photo
     ("words", "found"),
     [
         (["--fov", "90", "--focal-px", "5"], "--fov and --focal-px: found used together"),
-        (["--camera", "cam0"], "--camera: found used without --calibration"),
+        (["--camera", "cam0"], "--camera: found no --calibration"),
         ([], "found no camera"),
     ],
 )

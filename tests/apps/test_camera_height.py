@@ -58,7 +58,7 @@ def make_request(source: Path, *overrides: str, out: Path | None = None) -> Came
 @pytest.mark.slow
 @pytest.mark.parametrize("horizon", ["objects", "given"])
 def test_masks_give_the_height_and_its_priors(drive, tmp_path, horizon):
-    lines = list(run_camera_height(make_request(drive, f"horizon={horizon}", out=tmp_path / "out")))
+    lines = run_camera_height(make_request(drive, f"horizon={horizon}", out=tmp_path / "out"))
     found = json.loads((tmp_path / "out" / "camera_height.json").read_text())
     assert found["camera_height_m"] == pytest.approx(TRUE_M, rel=0.02)
     assert found["interval_95_m"][0] < TRUE_M < found["interval_95_m"][1]
@@ -163,7 +163,7 @@ def test_objects_that_hardly_agree_give_no_height(drive):
 @pytest.mark.slow
 def test_missing_input_is_reported(drive):
     with refuses(DataError, found=("24", "drive/000000", "6")):
-        list(run_camera_height(CameraHeightRequest(source=drive, config=parse_camera_height_config(["priors={}"]))))
+        run_camera_height(CameraHeightRequest(source=drive, config=parse_camera_height_config(["priors={}"])))
     with refuses(DataError, found="24"):
         estimate(drive, 'objects=["tram"]')
     with refuses(DataError, where="horizon=edges"):
@@ -172,7 +172,7 @@ def test_missing_input_is_reported(drive):
         parse_camera_height_config(["pitch_deg=1"])
     (drive / "masks").rename(drive / "gone")
     with refuses(DataError, where="drive"):
-        list(run_camera_height(make_request(drive)))
+        run_camera_height(make_request(drive))
 
 
 @pytest.mark.real

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.refusals import refuses
 
-from stadia.apps.size_prior.height_crops import HeightCrop, match_boxes, measure_heights, run_measure
+from stadia.apps.size_prior.height_crops import HeightCrop, describe_heights, match_boxes, measure_heights
 from stadia.apps.size_prior.train_prior import PriorRequest, run_evaluate, run_train, score_prior, train_prior
 from stadia.core.errors import DataError
 from stadia.models.size_prior import SizePrior
@@ -69,7 +69,7 @@ def test_labeled_heights_that_masks_find_again_are_measured(tmp_path: Path) -> N
     cv2.imwrite(str(masks / "instance" / "left" / "000001.png"), (semantic == 9).astype(np.uint16))
     matched = measure_heights(data, masks)
     assert {name: values.tolist() for name, values in matched.items()} == {"car": [1.7]}
-    lines = list(run_measure(data, None, 1))
+    lines = describe_heights(measure_heights(data, None, 1), data.name)
     assert lines[0].startswith("car: 2 boxes, mean 1.600 m, deviation 0.141 m")
     assert '"mean_m": 1.600' in lines[-1]
 
@@ -93,11 +93,11 @@ def test_train_and_evaluate_print_the_errors_of_unseen_cars(tmp_path: Path, monk
     )
     out = tmp_path / "prior.safetensors"
     request = PriorRequest(data=tmp_path, out=out, steps=2, batch=4, encoder="test_resnet", side=32)
-    lines = list(run_train(request))
-    assert lines[0] == "16 cars in 16 crops train, seed 0"
+    lines = run_train(request)
+    assert "16 cars in 16 crops" in lines[0]
     assert any(line.startswith("mean error of 8 unseen cars") for line in lines)
-    again = list(run_evaluate(out, tmp_path, 1))
+    again = run_evaluate(out, tmp_path, 1)
     assert again[0] == next(line for line in lines if line.startswith("mean error"))
     splits["train"] = splits["train"][:3]
     with refuses(DataError, found="3"):
-        list(run_train(request))
+        run_train(request)

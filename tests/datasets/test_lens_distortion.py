@@ -151,7 +151,7 @@ def test_a_folder_is_undistorted_by_the_calibration_beside_it(
     (tmp_path / name).write_text(text.format(**values))
     code, _, err = stadia("camera", images, "--calibration", tmp_path / name)
     assert (code, err.count("\n")) == (0, 1), err
-    assert f"note: frames are undistorted when they are read ({model}, " in err
+    assert f"({model}, " in err
     (recording,) = open_recordings(images, stride=1)
     check_pinhole(world, recording.image, recording.K(0))
     assert f"frames are undistorted ({model}, " in caplog.text

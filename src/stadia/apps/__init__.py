@@ -1,8 +1,8 @@
-"""Programs built from recipes: demos, masks, export, odometry, camera height, studies."""
+"""Programs built from recipes: demos, masks, camera height, studies."""
 
 from __future__ import annotations
 
 from stadia.core.registry import Registry
 
 DEMOS = Registry("demo", {"selfsup": "stadia.apps.demo:run_demo", "metric": "stadia.apps.demo:run_metric_demo"})
-"""What `stadia demo --recipe` runs: from nothing to scores of worlds never seen."""
+"""What `stadia demo --recipe` runs."""

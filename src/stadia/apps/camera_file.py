@@ -1,9 +1,8 @@
-"""Write the camera of a video, an image or a folder of images beside it: `stadia camera`."""
+"""Write the camera of a video, an image or a folder of images next to it: `stadia camera`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,19 +27,15 @@ from stadia.files.output_files import check_replaceable
 from stadia.files.paths import expand_home
 
 FORMAT = "stadia-camera"
-WIDE_IMAGES = (
-    "note: a 35 mm equivalent gives the field of view of images wider than 3:2 within 5 %, since the part of the sensor"
-    " that they show is not known: a calibration is exact"
-)
+WIDE_IMAGES = "note: for images wider than 3:2, a 35 mm equivalent is exact to 5 % only"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CameraRequest:
-    """`stadia camera INPUT`, with at most one of the others; without, the lens is read from the file's metadata.
+    """`stadia camera INPUT`, with at most one source of the camera; without any, the file's metadata.
 
     fov_deg: from the left to the right edge of the displayed image.
-    focal_px: pixels.
-    focal_mm: the "35 mm equivalent".
+    focal_px: pixels.  focal_mm: the "35 mm equivalent".
     calibration: a file of one of the formats of `read_calibration`, or a matrix K.
     name: of the camera in `calibration`; None = its first one.
     force: whether to replace a file that stadia did not write.
@@ -55,10 +50,10 @@ class CameraRequest:
     force: bool = False
 
 
-def write_camera_file(request: CameraRequest) -> Iterator[str]:
-    """Write the camera's file, which every command then reads; yield lines for people.
+def write_camera_file(request: CameraRequest) -> list[str]:
+    """Write the camera's file, which every command then reads; return lines for people.
 
-    Raises ConfigError for options that contradict each other, DataError where no camera is known, or K is mixed up.
+    Raises ConfigError for options that contradict each other, DataError if no camera is known, or K is mixed up.
     """
     source = expand_home(request.source)
     check_path_exists(source)
@@ -67,7 +62,7 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
     known, origin, notes = _find_camera(request, source, height, width)
     if not request.force:
         _refuse_center(known, request.calibration)
-    lens = _find_distortion(request, source, known, notes)
+    lens = _find_distortion(request, known, notes)
     replaced = describe_camera_file(path)
     values = {"format": FORMAT, "K": known.K.tolist(), "height": height, "width": width, "origin": origin}
     values |= {} if lens is None else {"distortion": {"model": lens.model, "coefficients": lens.coefficients.tolist()}}
@@ -76,16 +71,13 @@ def write_camera_file(request: CameraRequest) -> Iterator[str]:
         math.degrees(2 * math.atan(side / 2 / focal))
         for side, focal in ((width, known.K[0, 0]), (height, known.K[1, 1]))
     )
-    yield f"{path}: {origin}; {width}x{height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
-    if replaced is not None and replaced != origin:
-        yield f"note: it replaces the camera that was there ({replaced})"
-    yield from notes
-    yield from describe_focal_lengths(known)
+    if replaced not in (None, origin):
+        notes.insert(0, f"note: replaced the earlier camera ({replaced})")
+    view = f"{width}x{height}, field of view {across_deg:.1f} x {down_deg:.1f} degrees"
+    return [f"{path}: {origin}; {view}", *notes, *describe_focal_lengths(known)]
 
 
-def _find_distortion(
-    request: CameraRequest, source: Path, known: Intrinsics, notes: list[str]
-) -> DistortedCamera | None:
+def _find_distortion(request: CameraRequest, known: Intrinsics, notes: list[str]) -> DistortedCamera | None:
     if request.calibration is None:
         return None
     found = choose_camera(request.calibration, request.name).find_distortion(request.calibration)
@@ -94,24 +86,22 @@ def _find_distortion(
     model, coefficients = found
     lens = DistortedCamera(known.K, model, np.array(coefficients), known.height, known.width)
     focal_px = float(make_undistortion(lens, request.calibration).new_K[0, 0])
-    notes.append(
-        f"note: frames are undistorted when they are read ({model}, {lens.corner_shift_px:.1f} px in the corners);"
-        f" fx is {focal_px:.1f} px then"
-    )
+    shift = f"{model}, {lens.corner_shift_px:.1f} px in the corners"
+    notes.append(f"note: frames will be undistorted ({shift}); then fx is {focal_px:.1f} px")
     return lens
 
 
 MIN_FOCAL_SHARE, MAX_FOCAL_SHARE = 0.15, 6.0
-"""fx over the width of any camera without a fisheye, 147 to 10 degrees; outside, the number has another unit."""
+"""fx over the width of any pinhole camera, 147 to 10 degrees; outside, the unit is wrong."""
 
 MAX_FOCAL_RATIO = 1.15
-"""fy over fx, or the inverse: pixels are square, and those of old video 1.09 times as high as wide."""
+"""fy over fx, or the inverse; pixels of old video are 1.09 times as high as wide."""
 
-MIN_SIZE_FACTOR = 1.4  # twice the principal point over the size of the image, from which K is of larger images
+MIN_SIZE_FACTOR = 1.4  # twice the principal point over the image's size; above, K is for larger images
 
 
 def describe_focal_lengths(camera: Intrinsics) -> list[str]:
-    """Return notes for focal lengths that no camera has: in millimetres, swapped, or of images of another shape.
+    """Return notes for impossible focal lengths: in millimetres, swapped, or of images of another shape.
 
     Examples:
         >>> describe_focal_lengths(Intrinsics(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 480, 640))
@@ -122,15 +112,14 @@ def describe_focal_lengths(camera: Intrinsics) -> list[str]:
     notes, share = [], fx / camera.width
     if not MIN_FOCAL_SHARE <= share <= MAX_FOCAL_SHARE:
         angle = math.degrees(2 * math.atan(camera.width / 2 / fx))
-        found = f"note: fx of {fx:g} px gives a field of view of {angle:.1f} degrees, which no pinhole camera has"
-        fix = f"if {fx:g} is in millimetres, multiply by the image's width over the sensor's, in mm; --focal-mm takes "
-        fix += "the 35 mm equivalent"
-        fix = fix if share < MIN_FOCAL_SHARE else "K is of larger images, or in another unit: give it in pixels"
+        found = f"note: fx of {fx:g} px would mean a field of view of {angle:.1f} degrees"
+        fix = "pass pixels, or the 35 mm equivalent with --focal-mm"
+        fix = fix if share < MIN_FOCAL_SHARE else "pass K in pixels, for images of this size"
         notes.append(f"{found}. Fix: {fix}")
     if max(fx / fy, fy / fx) > MAX_FOCAL_RATIO:
-        found = f"note: fy is {fy / fx:.2f} times fx, and pixels are square"
-        cause = "fx or fy was scaled by the wrong side, or the images were stretched along one axis"
-        notes.append(f"{found}: {cause}. Fix: use the calibration of these images")
+        notes.append(
+            f"note: fy is {fy / fx:.2f} times fx, but pixels are square. Fix: use the calibration of these images"
+        )
     if (larger := _find_larger_images(cx, cy, camera)) is not None:
         notes.append(f"note: {larger[0]}. Fix: {larger[1]}")
     return notes
@@ -140,16 +129,13 @@ def _find_larger_images(cx: float, cy: float, camera: Intrinsics) -> tuple[str, 
     sizes = 2 * cx / camera.width, 2 * cy / camera.height
     if min(sizes) <= MIN_SIZE_FACTOR or abs(math.log(sizes[0] / sizes[1])) >= math.log(MIN_SIZE_FACTOR):
         return None
-    found = f"the principal point ({cx:g}, {cy:g}) fits images of about {2 * cx:.0f}x{2 * cy:.0f}"
-    found += f", not of {camera.width}x{camera.height}: K is of larger images"
-    return (
-        found,
-        f"multiply fx and cx by {1 / sizes[0]:.3g}, fy and cy by {1 / sizes[1]:.3g}, or calibrate these images",
-    )
+    larger, own = f"{2 * cx:.0f}x{2 * cy:.0f}", f"{camera.width}x{camera.height}"
+    found = f"the principal point ({cx:g}, {cy:g}) fits images of about {larger}, not {own}"
+    return found, f"multiply fx and cx by {1 / sizes[0]:.3g}, fy and cy by {1 / sizes[1]:.3g}"
 
 
 def describe_camera_file(path: Path) -> str | None:
-    """Return where the intrinsics in a file of `stadia camera` come from; None if there is no such file."""
+    """Return the origin of the intrinsics in a file of `stadia camera`; None without a file."""
     try:
         values = read_json(path)
     except (OSError, StadiaError):
@@ -160,12 +146,12 @@ def describe_camera_file(path: Path) -> str | None:
 def find_camera_output(source: Path, calibration: Path | None, *, force: bool) -> Path:
     """Return the file to write, which is not the calibration.
 
-    Raises StadiaError if another camera's file would come before it, or be lost.
+    Raises StadiaError if another camera's file has priority, or would be lost.
     """
     *before, path = camera_file_names(source)
     if existing := next((file for file in before if file.exists()), None):
         fix = "remove it, or keep it: every command reads it"
-        raise ConfigError(existing, found="a camera's file already", expected="none", fix=fix)
+        raise ConfigError(existing, found="a camera's file", expected="no camera's file", fix=fix)
     return check_replaceable(path, "camera", inputs=[calibration], force=force)
 
 
@@ -178,20 +164,16 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
     }
     options, notes = [option for option, value in given.items() if value is not None], list[str]()
     if len(options) > 1:
-        raise ConfigError(
-            " and ".join(options), found="used together", expected="one of them", fix="leave the others out"
-        )
+        raise ConfigError(" and ".join(options), found="used together", expected="one of them", fix="remove the rest")
     if request.name is not None and request.calibration is None:
-        raise ConfigError(
-            "--camera", found="used without --calibration", expected="both", fix="pass --calibration FILE"
-        )
+        raise ConfigError("--camera", found="no --calibration", expected="both", fix="pass --calibration FILE")
     if request.calibration is not None:
         camera = choose_camera(request.calibration, request.name)
         known = Intrinsics(camera.K, *(camera.size or (height, width)))
         origin = f"{camera.name} of {request.calibration.name}"
         notes += [*describe_camera_choice(request.calibration, request.name), *describe_projection(camera)]
         if (known.height, known.width) != (height, width):
-            notes.append(f"note: K was scaled from images of {known.width}x{known.height} to {width}x{height}")
+            notes.append(f"note: scaled K from {known.width}x{known.height} to {width}x{height}")
         known = fit_to_size(known, source, height, width)
         return known, origin, notes
     if request.fov_deg is not None:
@@ -203,7 +185,7 @@ def _find_camera(request: CameraRequest, source: Path, height: int, width: int) 
         lens = (request.focal_mm, across_mm) if request.focal_mm is not None else read_lens(source)
         if lens is None:
             expected = "a focal length in its metadata, or --fov, --focal-px, --focal-mm or --calibration"
-            fix = f"pass one of these; for a phone's main camera --fov {find_phone_fov_deg(height, width):.0f}"
+            fix = f"pass one of these, such as --fov {find_phone_fov_deg(height, width):.0f} for a phone's main camera"
             raise DataError(source, found="no camera", expected=expected, fix=fix)
         config = CameraConfig(focal_mm=lens[0], sensor_width_mm=lens[1])
         origin = f"lens of {lens[0]:.3g} mm, sensor of {lens[1]:.3g} mm"
@@ -219,20 +201,20 @@ def _refuse_center(camera: Intrinsics, calibration: Path | None) -> None:
     middle, crossed = (camera.width / 2, camera.height / 2), (camera.height / 2, camera.width / 2)
     gaps = [math.hypot(cx - x, cy - y) for x, y in (middle, crossed)]
     if not (0 <= cx < camera.width and 0 <= cy < camera.height):
-        found = f"a principal point ({cx:g}, {cy:g}) that lies outside of the images of {size}"
-        fix = "give K of images of this size in pixels, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+        found = f"a principal point ({cx:g}, {cy:g}) outside of the images of {size}"
+        fix = "pass K in pixels for images of this size, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
         found, fix = _find_larger_images(cx, cy, camera) or (found, fix)
     elif gaps[1] < 0.5 * gaps[0] and gaps[0] > 0.1 * camera.width:
-        found = f"a principal point ({cx:g}, {cy:g}) that fits images of {size} better as ({cy:g}, {cx:g})"
+        found = f"a principal point ({cx:g}, {cy:g}) that fits {size} better as ({cy:g}, {cx:g})"
         fix = "swap cx and cy"
     else:
         return
-    fix += "; for images cropped far from the middle, pass --force"
-    raise DataError(calibration, found=found, expected="one near the middle of the images", fix=fix)
+    fix += "; or pass --force for cropped images"
+    raise DataError(calibration, found=found, expected="a point near the middle of the images", fix=fix)
 
 
 def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
-    """Return the camera of this name, or of the one name that ends with it, or the first one. Raises DataError."""
+    """Return the camera with this name or this end of its name, or the first one. Raises DataError."""
     cameras = read_calibration(path)
     if name is None:
         return cameras[0]
@@ -245,19 +227,19 @@ def choose_camera(path: Path, name: str | None) -> CalibratedCamera:
 
 
 def describe_camera_choice(path: Path, name: str | None) -> list[str]:
-    """Return a note where the first one of several cameras is taken because none was named."""
+    """Return a note if the first of several cameras is used because no name was given."""
     first, *others = read_calibration(path)
     names = [camera.name for camera in others if camera.name != first.raw_name]
     if name is not None or not names:
         return []
-    return [f"note: {first.name} is the first of {len(names) + 1} cameras; --camera chooses {' or '.join(names)}"]
+    return [f"note: {first.name} is the first of {len(names) + 1} cameras; --camera can be {' or '.join(names)}"]
 
 
 def describe_projection(camera: CalibratedCamera) -> list[str]:
-    """Return a note for a projection of rectified images, which raw images do not have."""
+    """Return a note if the projection is for rectified images."""
     coefficients = ", ".join(f"{value:.3g}" for value in camera.raw_distortion[:5])
-    lens = f" (the lens has distortion: {coefficients})" if any(camera.raw_distortion) else ""
+    lens = f" (distortion: {coefficients})" if any(camera.raw_distortion) else ""
     if not (camera.raw_name or lens):
         return []
-    raw = f"pass --camera {camera.raw_name}" if camera.raw_name else "the file has no matrix"
-    return [f"note: {camera.name} is for rectified images; for raw images {raw}{lens}"]
+    raw = f"; for raw images pass --camera {camera.raw_name}" if camera.raw_name else ""
+    return [f"note: {camera.name} is for rectified images{raw}{lens}"]

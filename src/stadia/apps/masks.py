@@ -1,8 +1,8 @@
-"""Make masks of road and objects for your own video, frame by frame; resume where it stopped; write a check sheet."""
+"""Make masks of road and objects for your own video; resume; write a check sheet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ RECORD = "prepared.json"
 HEIGHTS = "heights.json"
 CLASSES = "classes.json"
 WRITTEN = (CLASSES, "semantic", "instance", SHEET, HEIGHTS)
-"""These come after the record. A folder that has them without it is somebody else's."""
+"""A folder that has these without the record belongs to another program."""
 
 _SHEET_IMAGES = 12
 _MIN_HEIGHT_PX = 20  # of an object that can give a height
@@ -53,12 +53,10 @@ COLOR_GROUPS = (
 class MasksRequest:
     """`stadia prepare SOURCE --masks`.
 
-    by: a TFLite file, a COCO file, a folder of masks, or a transformers network (folder or name on the hub).
+    by: a TFLite file, a COCO file, a folder of masks, or a transformers network.
     out: folder of the masks, with one folder for each of several recordings.
-    options: how to open `source`.
-    every: each n-th frame.
-    heights: a learned size prior (`models.size_prior`) that writes the height of each car to heights.json.
-    road_by: like `by`, for the road alone; None if `by` segments it too.
+    heights: a learned size prior that writes the height of each car to heights.json.
+    road_by: like `by`, for the road alone.
     """
 
     source: Path
@@ -78,9 +76,8 @@ Masks = tuple[NDArray[np.uint8], NDArray[np.uint16] | None]
 class MaskMaker:
     """Source of masks.
 
-    classes: names of the class numbers.
-    identity: for the record of the folder.
-    make: returns the masks of a frame; None for a frame without masks.
+    classes: names of the class numbers.  identity: for the record of the folder.
+    make: returns the masks of a frame, or None.
     """
 
     classes: Mapping[int, str]
@@ -102,7 +99,7 @@ def create_mask_maker(by: str) -> MaskMaker:
 def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:
     """Return the masks of one source with the road of another one; objects cover the road.
 
-    A class "road" of the first source counts as nothing. Raises DataError if the second source has no road.
+    A road of the first source is dropped. Raises DataError if the second source has no road.
     """
     names = [name.lower() for name in road.classes.values()]
     if ROAD not in names:
@@ -112,7 +109,7 @@ def combine_makers(objects: MaskMaker, road: MaskMaker) -> MaskMaker:
     free = [number for number in range(1, 256) if number not in objects.classes]
     if len(free) < 2:
         found, fix = f"{len(classes)} classes of --by", "use a network with fewer classes"
-        raise DataError("--by", found=found, expected="at most 253 beside the road", fix=fix)
+        raise DataError("--by", found=found, expected="at most 253", fix=fix)
     road_class, nothing = free[:2]
     covering = [number for number, name in classes.items() if name.lower() in OBJECT_CLASSES]
 
@@ -142,17 +139,19 @@ def _segment(segmenter: Segmenter, recording: Recording, index: int) -> Masks:
     return semantic, np.where(np.isin(semantic, counted), instance, 0).astype(np.uint16)
 
 
-def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> Iterator[str]:
-    """Make the masks of every frame that has none; yield lines for people."""
+def prepare_masks(request: MasksRequest, track: TrackProgress = no_progress) -> list[str]:
+    """Make the masks of every frame that has none; return lines for people."""
     check_writable(request.out)
     check_path_exists(request.source)
     maker = create_mask_maker(request.by)
     if request.road_by is not None:
         maker = combine_makers(maker, create_mask_maker(request.road_by))
     recordings = open_recordings(request.source, **_without_camera(request))
+    lines = []
     for recording in recordings:
         folder = request.out if len(recordings) == 1 else safe_join(request.out, recording.name)
-        yield from _prepare(recording, folder, maker, request, track)
+        lines += _prepare(recording, folder, maker, request, track)
+    return lines
 
 
 def _without_camera(request: MasksRequest) -> dict[str, Any]:
@@ -164,7 +163,7 @@ def _without_camera(request: MasksRequest) -> dict[str, Any]:
 
 def _prepare(
     recording: Recording, folder: Path, maker: MaskMaker, request: MasksRequest, track: TrackProgress
-) -> Iterator[str]:
+) -> list[str]:
     record = {"by": maker.identity, "of": recording.fingerprint()}
     _check_folder(folder, record)
     prior = None if request.heights is None else load_size_prior(request.heights)
@@ -185,19 +184,18 @@ def _prepare(
         write_image(done, semantic)
         made += 1
     if unknown == len(indices):
-        missing, expected = f"none of {recording.name}'s frames", f"masks of images named as {recording.stem(0)}"
-        raise DataError(request.by, found=missing, expected=expected, fix="name them as the images are named")
+        missing, expected = f"no mask of {recording.name}", f"names as {recording.stem(0)}"
+        raise DataError(request.by, found=missing, expected=expected, fix="give masks the names of the images")
     recording.mask_reader = MaskFiles(folder)
     if prior is not None:
         write_json(folder / HEIGHTS, estimate_car_heights(recording, indices, prior, track))
         recording.mask_reader = MaskFiles(folder)
-    yield f"{folder}: masks of {len(indices) - unknown} frames, {made} of them new, by {maker.identity}"
+    lines = [f"{folder}: masks of {len(indices) - unknown} frames, {made} new, by {maker.identity}"]
     selection = getattr(recording, "selection", None)
     if selection is not None and selection.total > len(selection.kept):
-        yield f"note: {selection}; a training uses the same frames (data.stride=1 keeps all)"
-    yield from _summarize_masks(recording, indices, folder)
-    if unknown:
-        yield f"note: {unknown} frames have no masks in {request.by}"
+        lines.append(f"note: {selection}; a training uses the same frames (data.stride=1 keeps all)")
+    lines += _summarize_masks(recording, indices, folder)
+    return lines + [f"note: {unknown} frames have no masks in {request.by}"] * bool(unknown)
 
 
 def _check_folder(folder: Path, made: dict[str, str]) -> None:
@@ -205,7 +203,7 @@ def _check_folder(folder: Path, made: dict[str, str]) -> None:
     if (folder / RECORD).exists() and (before := read_json(folder / RECORD)) != made:
         before = before if isinstance(before, dict) else {}
         found = "other images" if before.get("of") != made["of"] else f"masks by {before.get('by')}"
-        expected, fix = f"those of this video by {made['by']}", "choose another --out, or remove it"
+        expected, fix = f"masks of this video by {made['by']}", "choose another --out, or remove it"
         raise DataError(folder, found=found, expected=expected, fix=fix)
 
 
@@ -216,7 +214,7 @@ def _start_folder(folder: Path, made: dict[str, str], classes: Mapping[int, str]
         write_json(folder / CLASSES, {str(number): name for number, name in classes.items()})
 
 
-def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iterator[str]:
+def _summarize_masks(recording: Recording, indices: range, folder: Path) -> list[str]:
     chosen = np.unique(np.linspace(0, len(indices) - 1, min(_SHEET_IMAGES, len(indices))).round().astype(int)).tolist()
     shown = [(indices[at], masks) for at in chosen if (masks := recording.masks(indices[at])) is not None]
     reader = recording.mask_reader
@@ -231,17 +229,17 @@ def _summarize_masks(recording: Recording, indices: range, folder: Path) -> Iter
     whole_px = [box.box_px for of_image in boxes for box in of_image if not (box.hidden or box.cut)]
     usable = sum(bottom - top >= _MIN_HEIGHT_PX for _, top, _, bottom in whole_px) / len(shown)
     mean = sum(map(len, boxes)) / len(shown)
-    whole = f"{usable:.1f} of them whole and {_MIN_HEIGHT_PX} px high"
-    yield f"  of the sheet's {len(shown)} images, on average: {share:.0%} road; {mean:.1f} objects, {whole}"
-    yield f"  check {folder / SHEET} before training"
-    if share < 0.01:
-        yield "note: hardly any road: is the camera level, and does the model have a road class?"
+    lines = [
+        f"  {share:.0%} road and {mean:.1f} objects on average, {usable:.1f} whole and {_MIN_HEIGHT_PX} px high",
+        f"check {folder / SHEET} before training",
+    ]
+    return lines + ["note: hardly any road: does the network have a road class?"] * (share < 0.01)
 
 
 def estimate_car_heights(
     recording: Recording, indices: range, prior: SizePrior, track: TrackProgress = no_progress
 ) -> dict[str, dict[str, list[float]]]:
-    """Return mean and spread of the height of every whole car, metres, by image and object, as in heights.json."""
+    """Return mean and spread of the height of every whole car, metres, by image and object."""
     heights: dict[str, dict[str, list[float]]] = {}
     reader = recording.mask_reader
     for index in track(indices, len(indices), f"heights of {recording.name}"):

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -33,15 +33,13 @@ from stadia.files.paths import expand_home
 MAX_ROTATION = 1e-3
 """Largest entry of R - I between two rectified cameras."""
 MAX_OFF_AXIS = 0.02
-"""Largest share of the baseline that lies across it."""
+"""Largest share of the baseline across it."""
 MAX_BASELINE_M = 10.0
-"""Above, the calibration is in millimetres: chessboard squares were given so."""
+"""Above, the calibration is in millimetres."""
 SAME_BASELINE = 0.005
-"""Relative difference of two baselines that counts as rounding."""
+"""Relative difference that counts as rounding."""
 SAME_RATE = 0.001
-"""Relative difference of two frame rates that counts as rounding."""
-
-POSE_ROWS = "rows of 12 numbers (KITTI), or of t x y z qx qy qz qw (TUM)"
+"""Relative difference that counts as rounding."""
 
 Array = NDArray[np.float64]
 
@@ -50,13 +48,11 @@ Array = NDArray[np.float64]
 class StereoRequest:
     """`stadia init LEFT RIGHT CALIB...`.
 
-    left, right: two videos, or two folders of images, rectified, with as many frames.
+    left, right: two videos, or two folders of images, rectified and of equal length.
     calibrations: one file with both cameras, or one file for each.
-    out: a new folder.
     cameras: names of the left and the right camera in the file; None = its first two.
-    baseline_m: distance of the cameras; None = that of the calibration.
-    every: each n-th frame.
-    fps: frames a second of the input, before `every`; None = that of the videos, and none for folders.
+    baseline_m: distance of the cameras; None = as calibrated.
+    fps: frames a second of the input; None = as the videos have.
     poses: camera-to-world poses of the left camera, a KITTI or TUM row for each frame. TUM rows give the times.
     """
 
@@ -71,30 +67,30 @@ class StereoRequest:
     poses: Path | None = None
 
 
-def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterator[str]:
-    """Write a recording of the stadia layout (docs/reference/stadia-folder.md); yield lines for people.
+def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> list[str]:
+    """Write a recording of the stadia layout (docs/reference/stadia-folder.md); return lines for people.
 
-    Images are hard links where the disk allows them, else copies; frames of a video become PNG files. Raises DataError
-    where the pair does not fit together, StadiaError where `out` has files: nothing is overwritten.
+    Images are hard links if the disk allows them; frames of a video become PNG files. Raises DataError if the pair does
+    not fit together, StadiaError if `out` has files.
     """
     sources = [expand_home(path) for path in (request.left, request.right)]
     for source in sources:
         check_path_exists(source)
     out = expand_home(request.out)
     if (out / "recording.json").is_file():
-        fix = f"use it (stadia check {out}), or choose another --out: nothing is overwritten"
+        fix = f"use it (stadia check {out}), or choose another --out"
         raise StadiaError(out, found="a recording", expected="a new folder", fix=fix)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StadiaError(out, found="files in it", expected="a new folder", fix="choose another --out")
     if sources[0].is_dir() != sources[1].is_dir():
         found = "a folder and a file"
-        raise DataError(sources[1], found=found, expected="two videos or two folders", fix="pass the same kind twice")
+        raise DataError(sources[1], found=found, expected="two videos or two folders", fix="pass two of one kind")
     sizes = [read_image_size(source) for source in sources]
     if sizes[0] != sizes[1]:
         found = f"images of {sizes[1][1]}x{sizes[1][0]}, left {sizes[0][1]}x{sizes[0][0]}"
         raise DataError(sources[1], found=found, expected="two images of one size", fix="rectify the pair")
     left, right, baseline_m = find_rig(request)
-    yield from compare_baselines(request, left, right)
+    lines = compare_baselines(request, left, right)
     poses = None if request.poses is None else read_poses(request)
     intrinsics = [
         fit_to_size(Intrinsics(camera.K, *(camera.size or size)), source, *size)
@@ -103,7 +99,7 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
     rate_hz = None if sources[0].is_dir() else read_frame_rate_hz(sources[0])
     if request.fps is not None:
         if rate_hz is not None and not math.isclose(request.fps, rate_hz, rel_tol=SAME_RATE):
-            yield f"note: --fps {request.fps:g} is used; {sources[0]} has {rate_hz:.4g}"
+            lines.append(f"note: using --fps {request.fps:g}, although {sources[0]} has {rate_hz:.4g}")
         rate_hz = request.fps
     with atomic_folder(out) as folder:
         write = _link_images if sources[0].is_dir() else _write_frames
@@ -120,32 +116,31 @@ def write_stereo_folder(request: StereoRequest, track: TrackProgress) -> Iterato
         rate = {} if rate_hz is None or has_times else {"frame_rate_hz": rate_hz / request.every}
         write_json(folder / "recording.json", {"cameras": cameras, "T_right_left": T.tolist(), **rate})
     frames = len(range(0, total, request.every))
-    yield f"{out}: {frames} pairs of {sizes[0][1]}x{sizes[0][0]}, baseline {baseline_m:.4g} m"
-    yield f"check it: stadia check {out}"
+    lines.append(f"{out}: {frames} pairs of {sizes[0][1]}x{sizes[0][0]}, baseline {baseline_m:.4g} m")
+    return [*lines, f"check it: stadia check {out}"]
 
 
 def read_poses(request: StereoRequest) -> Trajectory:
-    """Return the poses of --poses, in the format that its content shows.
+    """Return the poses of --poses.
 
-    Raises DataError for rows that are not finite, hold no rotation, or leave out frames, and ConfigError where --fps
-    competes with the times of TUM rows.
+    Raises DataError for invalid or missing rows, ConfigError if --fps competes with the times of TUM rows.
     """
     assert request.poses is not None
     path = expand_home(request.poses)
     poses = read_trajectory(path)
     if poses.frames is not None and not np.array_equal(poses.frames, np.arange(len(poses))):
-        fix = "pass a pose for each frame, or remove the frames without one"
-        raise DataError(path, found="frame numbers that leave out frames", expected="each frame from 0 on", fix=fix)
+        fix = "pass a pose for each frame, or remove frames without a pose"
+        raise DataError(path, found="missing frame numbers", expected="each frame from 0 on", fix=fix)
     if poses.times_s is not None and request.fps is not None:
         found = f"used together with the times of {path}"
-        raise ConfigError("--fps", found=found, expected="one of the two", fix="leave --fps out")
+        raise ConfigError("--fps", found=found, expected="one of the two", fix="remove --fps")
     return poses
 
 
 def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total: int) -> None:
     if len(poses) != total:
         expected = f"{total}, one for each frame of {request.left}"
-        fix = "pass the poses of these frames, in their order"
+        fix = "pass the poses of these frames"
         raise DataError(expand_home(request.poses or ""), found=f"{len(poses)} poses", expected=expected, fix=fix)
     chosen = poses.rows(np.arange(0, total, request.every))
     write_kitti_trajectory(folder / "poses.txt", chosen)
@@ -156,7 +151,7 @@ def _write_poses(request: StereoRequest, poses: Trajectory, folder: Path, total:
 def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera, float]:
     """Return the left and the right camera, and the baseline in metres.
 
-    Raises DataError if they are not rectified, or the right camera is not to the right of the left one.
+    Raises DataError if they are not rectified, or swapped.
     """
     file = request.calibrations[0]
     if len(request.calibrations) == 2:
@@ -168,7 +163,7 @@ def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera
         raise ConfigError("CALIB", found=found, expected="one or two", fix=fix)
     for camera in (left, right):
         if camera.is_distorted:
-            fix = "rectify the pair (cv2.stereoRectify), and pass the rectified images and projections"
+            fix = "rectify the pair with cv2.stereoRectify"
             raise DataError(file, found=f"distortion of {camera.name}", expected="rectified cameras", fix=fix)
     if request.baseline_m is None:
         return left, right, _measure_baseline(file, left, right)
@@ -179,15 +174,16 @@ def find_rig(request: StereoRequest) -> tuple[CalibratedCamera, CalibratedCamera
     return left, right, request.baseline_m
 
 
-def compare_baselines(request: StereoRequest, left: CalibratedCamera, right: CalibratedCamera) -> Iterator[str]:
-    """Yield a note where the calibration has another baseline than the given one."""
+def compare_baselines(request: StereoRequest, left: CalibratedCamera, right: CalibratedCamera) -> list[str]:
+    """Return a note if the calibration has another baseline than the given one."""
     if request.baseline_m is None or left.T_camera_first is None or right.T_camera_first is None:
-        return
+        return []
     T = right.T_camera_first @ np.linalg.inv(left.T_camera_first)
     calibrated_m = float(np.linalg.norm(T[:3, 3]))
-    if calibrated_m > 0 and not math.isclose(request.baseline_m, calibrated_m, rel_tol=SAME_BASELINE):
-        given, file = request.baseline_m, request.calibrations[-1]
-        yield f"note: --baseline {given:g} m is used; {file} has {calibrated_m:.4g} (every depth follows it)"
+    if calibrated_m <= 0 or math.isclose(request.baseline_m, calibrated_m, rel_tol=SAME_BASELINE):
+        return []
+    given, file = request.baseline_m, request.calibrations[-1]
+    return [f"note: using --baseline {given:g} m, although {file} has {calibrated_m:.4g}. Depth scales with it"]
 
 
 def _choose_pair(
@@ -199,7 +195,7 @@ def _choose_pair(
         named = {camera.name: camera for camera in cameras}
         if missing := [name for name in names if name not in named]:
             expected = f"two of {', '.join(named)}"
-            raise DataError(file, found=f"no camera '{missing[0]}'", expected=expected, fix="correct --cameras")
+            raise DataError(file, found=f"no camera '{missing[0]}'", expected=expected, fix="change --cameras")
         return named[names[0]], named[names[1]]
     if len(posed) >= 2:
         return posed[0], posed[1]
@@ -218,12 +214,12 @@ def _measure_baseline(file: Path, left: CalibratedCamera, right: CalibratedCamer
     off = float(np.abs(T[:3, :3] - np.eye(3)).max())
     x, y, z = T[:3, 3]
     if off > MAX_ROTATION or max(abs(y), abs(z)) > MAX_OFF_AXIS * abs(x):
-        found = f"cameras turned against each other (R differs from I by {off:.2g}) or not side by side"
-        fix = "rectify the pair (cv2.stereoRectify), and pass the rectified images and projections"
+        found = f"cameras that are rotated (R - I up to {off:.2g}) or not side by side"
+        fix = "rectify the pair with cv2.stereoRectify"
         raise DataError(file, found=found, expected="a rectified pair", fix=fix)
     if x >= 0:
         found = f"{right.name} {x:.3g} m to the left of {left.name}"
-        fix = "swap LEFT and RIGHT, or name them by --cameras"
+        fix = "swap LEFT and RIGHT, or pass --cameras"
         raise DataError(file, found=found, expected="the right camera on the right", fix=fix)
     if -x > MAX_BASELINE_M:
         found = f"a baseline of {-x:.4g} m"
@@ -235,7 +231,7 @@ def _measure_baseline(file: Path, left: CalibratedCamera, right: CalibratedCamer
 def _suggest_metres(baseline: float) -> str:
     """Return what a baseline that is too long for metres would be, from each other unit."""
     found = suggest_baseline_units(baseline) or [("millimetres", baseline / 1000)]
-    return " or ".join(f"{metres:.4g} where it is in {unit}" for unit, metres in found)
+    return " or ".join(f"{metres:.4g} if it is in {unit}" for unit, metres in found)
 
 
 def _link_images(sources: Sequence[Path], folder: Path, every: int, track: TrackProgress) -> int:
@@ -272,5 +268,5 @@ def _write_frames(sources: Sequence[Path], folder: Path, every: int, track: Trac
 
 def _check_equal(sources: Sequence[Path], left: int, right: int) -> None:
     if left != right:
-        fix = "remove the frames that one camera alone has, so that pairs are of one moment"
-        raise DataError(sources[1], found=f"{right} frames, and {left} on the left", expected="as many", fix=fix)
+        fix = "remove frames without a partner"
+        raise DataError(sources[1], found=f"{right} frames, {left} on the left", expected="equal numbers", fix=fix)

@@ -22,29 +22,26 @@ class CameraHeightConfig(StrictModel):
     """How to estimate the camera height from objects.
 
     data: how to open the source, as in a training.
-    masks: a folder of `stadia prepare --masks`, if there are no masks beside the images.
+    masks: a folder of `stadia prepare --masks`; null = next to the images.
     objects: classes that stand on the road; empty = all with a prior. People stand on kerbs.
     priors: heights of the classes: "mixed", "kitti", "roadworld" (`datasets.masks.height_priors`), or your own.
-    horizon: "edges" = vanishing point of straight edges in each image; "travel" = direction of travel of a drive;
-        "auto" = both, else "objects"; "objects" = fitted to all objects, which needs near and far objects and a fixed
-        camera; "given" = `pitch_deg`, `roll_deg`. All but "objects" are corrected by objects within `horizon_deg`.
+    horizon: "edges" = vanishing point of straight edges of each image; "travel" = direction of travel; "auto" = both,
+        else "objects"; "objects" = fitted to near and far objects of a fixed camera; "given" = `pitch_deg`, `roll_deg`.
     pitch_deg, roll_deg: how far the camera points up from the road, and how far its right side is lower.
-    horizon_deg: minimum standard deviation of a horizon, degrees; a car pitches by 0.3.
-    tolerance: maximum |ln| of an object's camera height over the estimate for an accepted object.
+    horizon_deg: smallest standard deviation of a horizon, degrees. Objects correct a horizon within it.
+    tolerance: largest |ln| of an object's camera height over the estimate, for an accepted object.
     sample: objects of a sample of RANSAC, for horizon=objects.
-    border_px: minimum distance of an object from the image border.
-    min_px: minimum height of an object in the image.
+    border_px: smallest distance of an object from the image border.  min_px: smallest height of an object.
 
     With a depth (`--checkpoint`, `--depth`), which needs no horizon:
 
-    object_depth: what stands for an object: one depth of its pixels, "nearest", first "quartile", "median" or "mean",
-        with the height of its box; or "silhouette", its height along the road's normal, which noise makes larger.
-    pool: how the heights of the frames become one: "median", "mean", "weighted" (largest variance minus own), "mode".
-    min_objects: least number of agreeing objects of a frame.
-    grounded: leave out objects whose top is not as high above the road, or whose bottom is not near it.
-    time_window: average the factors of neighboring frames with weights exp(-distance / window); 0 = each alone.
-    road: the road as a rectangle [left, top, right, bottom] in shares of the image, for masks without a road
-        (VADepth); null = the masks' road.
+    object_depth: one depth of an object's pixels: "nearest", first "quartile", "median" or "mean", with the height of
+        its box; or "silhouette", its height along the road's normal, which noise makes larger.
+    pool: how heights of frames become one: "median", "mean", "weighted" (largest variance minus own), "mode".
+    min_objects: smallest number of agreeing objects of a frame.
+    grounded: leave out objects whose bottom or top does not fit the road.
+    time_window: average factors of neighboring frames with weights exp(-distance / window); 0 = each alone.
+    road: the road as a rectangle [left, top, right, bottom] in shares of the image (VADepth); null = the masks' road.
     """
 
     data: FormatOptions = FormatOptions()
@@ -69,16 +66,16 @@ class CameraHeightConfig(StrictModel):
     @model_validator(mode="after")
     def _check_horizon(self) -> Self:
         if self.roll_deg and self.horizon == "objects":
-            raise ValueError("the objects' horizon estimates roll_deg; add horizon=given to set it")
+            raise ValueError("horizon=objects estimates roll_deg. Add horizon=given to set it")
         if self.pitch_deg and self.horizon != "given":
-            raise ValueError(f"horizon={self.horizon} estimates pitch_deg; add horizon=given to set it")
+            raise ValueError(f"horizon={self.horizon} estimates pitch_deg. Add horizon=given to set it")
         return self
 
     @field_validator("road")
     @classmethod
     def _check_road(cls, road: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if road is not None and not (road[0] < road[2] and road[1] < road[3]):
-            raise ValueError("road is left, top, right, bottom in shares of the image: left < right, top < bottom")
+            raise ValueError("road needs left, top, right, bottom with left < right and top < bottom")
         return road
 
     @property
@@ -99,12 +96,10 @@ class CameraHeightConfig(StrictModel):
 class CameraHeightRequest:
     """`stadia camera-height SOURCE`.
 
-    every: each n-th frame.
-    out: folder for the result and its images; None writes nothing.
-    checkpoint: a run, a checkpoint or a network whose depth is measured; None for none.
-    depth: a folder of depth maps of any program; None for none.
-    depth_factor: integers a metre of such maps; None: that of their format.
-    labels: a new folder for the depth in metres as a data set; None writes none.
+    out: folder for the result and its images, or None.
+    checkpoint: a run, a checkpoint or a network whose depth is measured, or None.
+    depth: a folder of depth maps of any program, or None.  depth_factor: integers a metre; None = as their format.
+    labels: a new folder for the depth in metres as a data set, or None.
     """
 
     source: Path
@@ -122,23 +117,22 @@ DEPTH_KEYS = ("object_depth", "pool", "min_objects", "grounded", "time_window", 
 
 
 def check_sources(request: CameraHeightRequest) -> None:
-    """Raise ConfigError for options that exclude each other, or that lack the one that they belong to."""
+    """Raise ConfigError for options that exclude each other, or need another option."""
     if request.checkpoint is not None and request.depth is not None:
         found, expected = "--checkpoint and --depth", "one source of depth"
-        raise ConfigError("camera-height", found=found, expected=expected, fix="leave one of them out")
+        raise ConfigError("camera-height", found=found, expected=expected, fix="remove one of them")
     if request.checkpoint is not None or request.depth is not None:
         if "horizon" in request.config.model_fields_set:
             found = f"horizon={request.config.horizon} with a depth"
-            expected = "no horizon: the road's plane in the depth gives it"
-            raise ConfigError("horizon", found=found, expected=expected, fix="leave it out")
+            raise ConfigError("horizon", found=found, expected="no horizon: the depth gives it", fix="remove it")
         return
     idle = [key for key in DEPTH_KEYS if key in request.config.model_fields_set]
     idle += ["--labels"] * (request.labels is not None) + ["--depth-factor"] * (request.depth_factor is not None)
     if idle:
         found, expected = "no depth", "--checkpoint RUN or --depth FOLDER"
-        raise ConfigError(", ".join(idle), found=found, expected=expected, fix="add one of them, or leave this out")
+        raise ConfigError(", ".join(idle), found=found, expected=expected, fix="add one of them, or remove this")
 
 
 def parse_camera_height_config(overrides: Sequence[str]) -> CameraHeightConfig:
-    """Return the configuration of `key=value` options. Raises ConfigError with every mistake at once."""
+    """Return the configuration of `key=value` options. Raises ConfigError with every mistake."""
     return resolve_config(CameraHeightConfig, {}, overrides)

@@ -1,13 +1,12 @@
 """Camera height and metric scale from the depth of any network or program, and objects of known height.
 
-Each image has a road and objects in one depth map: its factor to metres is the mean over its objects, and its height is
-that of the road's plane times the factor. The heights of all images become one (`pool_heights`).
+In each image, objects give the factor to metres, and the road's plane times the factor gives the height.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,9 @@ from stadia.geometry.segments import segments_from_instances
 from stadia.losses.metric_scale import erode_road_mask
 
 RESULT, HISTOGRAM, HORIZON_VIDEO = "camera_height.json", "histogram.png", "horizon.mp4"
-FEW_FRAMES = 10  # below, for a note
-MAX_SCATTER = 0.25  # of the images' heights over their median (1.4826 times the median deviation), above, for a note
+PRIORS_NOTE = "note: priors that are 5 % off make the height 5 % off, in addition to its deviation"
+FEW_FRAMES = 10  # below, a note
+MAX_SCATTER = 0.25  # robust, relative; above, a note
 
 ReadDepth = Callable[[Recording, int], NDArray[np.float32]]
 """Returns depth (H, W) of a frame at the size of its image, in one unit for all frames; 0 = none."""
@@ -50,14 +50,14 @@ ReadDepth = Callable[[Recording, int], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class DepthSource:
-    """Where depth comes from. name: for people.  read: see `ReadDepth`."""
+    """A depth and its name for people."""
 
     name: str
     read: ReadDepth
 
 
 def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recording]) -> DepthSource:
-    """Return the depth of a network, a run, or a folder of depth maps. Raises ConfigError for depth without ratios."""
+    """Return the depth of a network, a run, or a folder of depth maps. Raises ConfigError for an unknown shift."""
     if request.checkpoint is not None:
         return _open_network(request.checkpoint, recordings)
     assert request.depth is not None
@@ -69,12 +69,12 @@ def open_depth_source(request: CameraHeightRequest, recordings: Sequence[Recordi
     def read(recording: Recording, index: int) -> NDArray[np.float32]:
         predictions, name, camera = opened[recording.name], frame_name(recording, index), recording.camera(index)
         if name not in predictions.files:
-            found, fix = f"no map of {name}", "predict every frame, or pass --every as for the prediction"
-            raise DataError(predictions.folder, found=found, expected="one for each frame", fix=fix)
+            found, fix = f"no map of {name}", "predict every frame, or pass the same --every"
+            raise DataError(predictions.folder, found=found, expected="a map of each frame", fix=fix)
         depth = np.asarray(predictions.read(name), np.float32)
         return resize_depth(np.where(np.isfinite(depth) & (depth > 0), depth, 0), camera.height, camera.width)
 
-    return DepthSource(f"the maps of {request.depth}", read)
+    return DepthSource(f"{request.depth}", read)
 
 
 def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
@@ -91,12 +91,12 @@ def _open_network(name: str, recordings: Sequence[Recording]) -> DepthSource:
         inverse_depth = predict_inverse_depth(predictor, prepared)
         return prepared.predicted(predictor.depth_scale, inverse_depth, None).depth_at_image()
 
-    return DepthSource(f"the depth of {name}", read)
+    return DepthSource(name, read)
 
 
 def _check_ratios(what: str, scale: DepthScale) -> None:
     if scale.is_affine:
-        found, fix = f"depth {scale}, with an unknown shift", "fit the shift: stadia predict --scale-from"
+        found, fix = f"depth {scale}, with an unknown shift", "pass --scale-from to stadia predict"
         raise ConfigError(what, found=found, expected="metres, or depth up to a factor", fix=fix)
 
 
@@ -105,7 +105,9 @@ def _find_folder(depth: Path, recording: Recording, count: int) -> Path:
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         expected = f"a folder {Path(recording.name).name} in it" if count > 1 else "a folder of depth maps"
-        raise DataError(depth, found="none", expected=expected, fix="pass the folder of `stadia predict --out`")
+        raise DataError(
+            depth, found="no such folder", expected=expected, fix="pass the folder of `stadia predict --out`"
+        )
     return found
 
 
@@ -113,11 +115,10 @@ def _find_folder(depth: Path, recording: Recording, count: int) -> Path:
 class FrameHeight:
     """The measurement of one image.
 
-    index: of the image in its recording.
     normal: (3,) of the road in the camera; NaN without a road.
     unit_height: the camera's height over the road in the unit of depth; NaN without a road.
-    factor, variance: mean over the accepted objects, metres over unit; NaN without enough of them.
-    numbers: N, of the objects in the masks.  boxes: (N, 4) of them.  factors: (N,) of each.  accepted: (N,) bool.
+    factor, variance: mean over the accepted objects, metres over unit; NaN for too few objects.
+    numbers: of the N objects in the masks.  boxes: (N, 4).  factors: (N,).  accepted: (N,) bool.
     """
 
     recording: str
@@ -142,11 +143,13 @@ class FrameHeight:
 class DepthHeight:
     """The camera's height by the depth of all images.
 
-    frames: every image that has a depth map.  pooled: over those with an accepted height.  pool: the row that counts.
-    unit_height: median of the accepted images' heights over the road in the unit of depth.
-    max_difference: largest |ln| of an image's height over the common one, in metres or in the unit of depth.
+    source: of the depth, for people.  frames: images with a depth map.
+    pooled: over images with an accepted height.  pool: the row that counts.
+    unit_height: median of the accepted images' heights in the unit of depth.
+    max_difference: largest |ln| of an image's height over the common one.
     """
 
+    source: str
     frames: Sequence[FrameHeight]
     pooled: PooledHeight
     pool: str
@@ -161,8 +164,7 @@ class DepthHeight:
     def factor(self, frame: FrameHeight) -> float:
         """Return metres over the unit of an image's depth, by the common height; NaN for a rejected image.
 
-        An image is rejected where its height or its road differs too much from the others: which of road, objects and
-        unit is wrong is not known. An image without a road has the factor of all images.
+        An image is rejected if its height differs too much. An image without a road has the factor of all images.
         """
         if not math.isfinite(frame.unit_height):
             return self.height_m / self.unit_height
@@ -174,10 +176,7 @@ class DepthHeight:
 def measure_frame(
     recording: Recording, index: int, depth: NDArray[np.float32], config: CameraHeightConfig
 ) -> FrameHeight | None:
-    """Measure one image; None for an image without masks.
-
-    depth: (H, W) in any unit, 0 = none.
-    """
+    """Measure one image; None without masks. depth: (H, W) in any unit, 0 = none."""
     masks, reader = recording.masks(index), recording.mask_reader
     if masks is None or reader is None:
         return None
@@ -236,7 +235,7 @@ def _select_agreeing(factors: Tensor, tolerance: float) -> Tensor:
 
 
 def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return (H, W) bool: the road as a rectangle, left, top, right and bottom in shares of the image (VADepth)."""
+    """Return (H, W) bool: the road as a rectangle, left, top, right, bottom in shares of the image (VADepth)."""
     height, width = size[:2]
     left, top, right, bottom = shares
     road = np.zeros((height, width), bool)
@@ -244,10 +243,10 @@ def make_road_rectangle(shares: tuple[float, float, float, float], size: tuple[i
     return road
 
 
-def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig) -> DepthHeight:
+def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig, source: str = "") -> DepthHeight:
     """Return the height of all images. Raises GeometryError if none has a road and enough objects.
 
-    Images whose height differs by more than twice the tolerance from the median are left out.
+    Images whose height differs from the median by more than twice the tolerance are left out.
     """
     frames = _smooth_in_time(frames, config.time_window)
     has_height = np.array([math.isfinite(frame.height_m) for frame in frames], bool)
@@ -263,7 +262,7 @@ def pool_frames(frames: Sequence[FrameHeight], config: CameraHeightConfig) -> De
     spread = max((prior.spread_m / prior.mean_m for prior in priors), default=0.1)
     pooled = pool_heights(heights, variance, _share_by_object(used), spread)
     unit_height = float(np.median([frame.unit_height for frame in used]))
-    return DepthHeight(frames, pooled, config.pool, unit_height, max_difference)
+    return DepthHeight(source, frames, pooled, config.pool, unit_height, max_difference)
 
 
 def _share_by_object(frames: Sequence[FrameHeight]) -> NDArray[np.float64]:
@@ -299,8 +298,8 @@ def _smooth_in_time(frames: Sequence[FrameHeight], window: float) -> list[FrameH
     return smoothed
 
 
-def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> Iterator[str]:
-    """Measure all images, write the files to `request.out` and the labels to `request.labels`, and yield lines."""
+def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> list[str]:
+    """Measure all images, write `request.out` and `request.labels`, and return lines about the result."""
     config = request.config
     recordings, indices = open_masked_recordings(request)
     source = open_depth_source(request, recordings)
@@ -311,18 +310,19 @@ def run_depth_height(request: CameraHeightRequest, track: TrackProgress = no_pro
     ]
     if not measured:
         raise make_missing_masks_error(request)
-    height = pool_frames(measured, config)
-    yield from summary_lines(height, source.name, config)
+    height = pool_frames(measured, config, source.name)
+    lines = describe_depth_height(height)
     if request.out is not None:
-        write_json(request.out / RESULT, to_json(height, source.name, config))
+        write_json(request.out / RESULT, to_json(height, config))
         heights = [frame.height_m for frame in height.frames if math.isfinite(frame.height_m)]
         write_image(request.out / HISTOGRAM, draw_height_histogram(heights, height.pooled.by)[..., ::-1])
         write_horizon_video(request.out / HORIZON_VIDEO, _road_views(recordings, height.frames))
-        yield f"{request.out}: {RESULT}, {HISTOGRAM}, {HORIZON_VIDEO}"
+        lines.append(f"{request.out}: {RESULT}, {HISTOGRAM}, {HORIZON_VIDEO}")
     if request.labels is not None:
         factors = {(frame.recording, frame.name): height.factor(frame) for frame in height.frames}
         named = {key: factor for key, factor in factors.items() if math.isfinite(factor)}
-        yield from write_scaled_labels(recordings, request.every, source.read, named, request.labels, track)
+        lines += write_scaled_labels(recordings, request.every, source.read, named, request.labels, track)
+    return lines
 
 
 def _road_views(recordings: Sequence[Recording], frames: Sequence[FrameHeight]) -> list[HorizonView]:
@@ -333,37 +333,32 @@ def _road_views(recordings: Sequence[Recording], frames: Sequence[FrameHeight]) 
     ]
 
 
-def summary_lines(height: DepthHeight, source: str, config: CameraHeightConfig) -> Iterator[str]:
-    """Yield lines for people; warnings start with "note: "."""
-    sigma, metres = height.pooled.sigma_m, height.height_m
+def describe_depth_height(height: DepthHeight) -> list[str]:
+    """Return lines for people; warnings start with "note: "."""
     heights = np.array([frame.height_m for frame in height.frames if math.isfinite(frame.height_m)])
     accepted = sum(int(frame.accepted.sum()) for frame in height.frames)
     seen = sum(len(frame.accepted) for frame in height.frames)
-    yield f"camera height: {metres:.2f} m, one standard deviation {sigma:.2f} m, by {source}"
-    listed = ", ".join(f"{name} {value:.3f}" for name, value in height.pooled.by.items())
-    yield f"  of {len(heights)} frames: {listed} m"
-    yield f"  from {accepted} of {seen} objects in {len(height.frames)} frames, by {config.object_depth} depth"
     factors = np.array([height.factor(frame) for frame in height.frames])
     rejected, factors = int(np.isnan(factors).sum()), factors[np.isfinite(factors)]
     low, high = np.quantile(factors, (0.05, 0.95))
-    yield f"  metres over the unit of depth: {np.median(factors):.4g} ({low:.4g} to {high:.4g} in 90 % of the frames)"
+    lines = [
+        f"camera height: {height.height_m:.2f} m ± {height.pooled.sigma_m:.2f}, by the depth of {height.source}",
+        f"  {len(heights)} frames: {', '.join(f'{name} {value:.3f}' for name, value in height.pooled.by.items())} m",
+        f"  {accepted} of {seen} objects in {len(height.frames)} frames",
+        f"  metres over the unit of depth: {np.median(factors):.4g} ({low:.4g} to {high:.4g} in 90 % of the frames)",
+    ]
     if rejected:
-        yield (
-            f"note: {rejected} frame{'s differ' if rejected > 1 else ' differs'} from the others by more than a factor"
-            f" of {math.exp(height.max_difference):.2f}: no factor, and no depth in --labels"
-        )
+        ratio = math.exp(height.max_difference)
+        lines.append(f"note: {rejected} frames differ by more than a factor of {ratio:.2f} and are left out")
     if len(heights) < FEW_FRAMES:
-        yield f"note: {len(heights)} frames are few; take more"
+        lines.append(f"note: {len(heights)} frames are few. Use more")
     scatter = 1.4826 * float(np.median(np.abs(heights / np.median(heights) - 1)))
     if scatter > MAX_SCATTER:
-        yield (
-            f"note: the heights of the frames scatter by {scatter:.0%}: the depth of road and objects do not agree;"
-            f" check {HISTOGRAM}"
-        )
-    yield "note: priors that are 5 % off make the height 5 % off, which the deviation does not include"
+        lines.append(f"note: the heights of the frames scatter by {scatter:.0%}. Check {HISTOGRAM}")
+    return [*lines, PRIORS_NOTE]
 
 
-def to_json(height: DepthHeight, source: str, config: CameraHeightConfig) -> Mapping[str, Any]:
+def to_json(height: DepthHeight, config: CameraHeightConfig) -> Mapping[str, Any]:
     """Return the result with each image and each object; lengths in metres, boxes in pixels."""
 
     def number(value: float) -> float | None:
@@ -371,7 +366,7 @@ def to_json(height: DepthHeight, source: str, config: CameraHeightConfig) -> Map
 
     return {
         "format": "stadia-camera-height",
-        "by": source,
+        "by": height.source,
         "camera_height_m": height.height_m,
         "sigma_m": height.pooled.sigma_m,
         "pools_m": height.pooled.by,

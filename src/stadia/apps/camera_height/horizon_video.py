@@ -1,4 +1,4 @@
-"""Draw the horizon of a depth's road beside that of the images, and accepted and rejected objects, as a video."""
+"""Draw the horizon of a depth's road and of the images, and accepted and rejected objects, as a video."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Image = NDArray[np.uint8]
 RATE_HZ = 10.0
 BY_DEPTH, REFERENCE = (255, 160, 0), (255, 255, 255)
 ACCEPTED, REJECTED = (60, 220, 60), (240, 60, 60)
-MIN_KNOWN = 0.5  # share of the road's pixels whose true depth is known, for a horizon by it
+MIN_KNOWN = 0.5  # share of road pixels with true depth, for a horizon by it
 
 
 def draw_line(image: Image, horizon: NDArray[np.float64], color: tuple[int, int, int]) -> None:
@@ -46,7 +46,7 @@ def draw_line(image: Image, horizon: NDArray[np.float64], color: tuple[int, int,
 
 
 def find_reference(recording: Recording, index: int) -> tuple[NDArray[np.float64], str]:
-    """Return the horizon (3,) that the depth is compared with, and its name: by the true depth, else by edges."""
+    """Return the horizon (3,) to compare with, and its name: by true depth, else by edges."""
     camera, depth_m, masks = recording.camera(index), recording.depth_m(index), recording.masks(index)
     reader = recording.mask_reader
     if depth_m is not None and masks is not None and reader is not None:
@@ -97,7 +97,7 @@ def draw_view(view: HorizonView) -> Image:
 
 
 def write_horizon_video(path: Path, views: Sequence[HorizonView]) -> None:
-    """Write an mp4 of the views with the size of the first one; others are left out."""
+    """Write an mp4 of the views with the size of the first one."""
     size = views[0].recording.camera(views[0].index)
     with open_video_file(path, RATE_HZ) as write:
         for view in views:

@@ -1,7 +1,7 @@
-"""Find the horizon of the road in each image of a drive, from straight edges and from the direction of travel.
+"""Find the horizon of the road in each image, from straight edges and from the direction of travel.
 
-Both give one point of the horizon, hence its row but not the camera's roll. Edges along the road meet at its vanishing
-point. A car moves along its road, so the focus of expansion lies on the horizon too.
+Both give one point of the horizon, hence its row but not the camera's roll: edges along the road meet in its vanishing
+point, and a car moves along its road.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _MIN_EDGE_SHARE = 0.25  # of edges that meet in the vanishing point
 _MIN_EDGES = 8
 _MIN_EDGE_LENGTH = 0.025  # of the image's width
 _EDGE_DEG = 0.4  # deviation of one image's edges
-_MOUNT_DEG = 0.25  # that edges or travel have from the road under the car, however many images there are
-_LEVEL_DEG = 1.2  # of an image without estimate: cameras on cars point along the road
+_MOUNT_DEG = 0.25  # deviation of edges or travel from the road under the car, for any number of images
+_LEVEL_DEG = 1.2  # of an image without an estimate
 _PITCH_DEG = 0.3  # deviation of an image from its drive: a car pitches
 _MAX_PITCH_DEG = 1.0  # deviation above which an image's edges are ignored
 _MAX_CORNERS = 600
@@ -41,7 +41,7 @@ _DRIVE_PARTS = 20
 _MAX_PART_STEPS = 8  # images of a part
 _FLOW_SHARE = 0.008  # median motion of corners over image width at which a part ends
 _MIN_FLOW_SHARE = 0.004  # below, a part has no estimate
-_GIVEN_DEG = 0.05  # deviation of a horizon that is given without one: objects hardly move it
+_GIVEN_DEG = 0.05  # deviation of a given horizon
 _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 
 
@@ -49,9 +49,8 @@ _STRAIGHT = 0.1  # tangent of the angle between travel and axis
 class RoadHorizons:
     """Horizons of frames.
 
-    lines: (F, 3) in the pixels of each image, NaN where unknown.
-    deviation_deg: common standard deviation of all.
-    by: method, for people.
+    lines: (F, 3) in the pixels of each image, NaN if unknown.
+    deviation_deg: common standard deviation.  by: method, for people.
     """
 
     lines: Tensor
@@ -64,7 +63,7 @@ def choose_horizons(
 ) -> RoadHorizons | None:
     """Return horizons in each frame's pixels as `config.horizon` requests; None: fitted to the objects.
 
-    road: of the map beside the video, whose path gives the horizon where `config.horizon` is "auto".
+    road: of the map next to the video, which gives the horizon if `config.horizon` is "auto".
 
     Raises DataError if a requested method finds none.
     """
@@ -90,12 +89,12 @@ def choose_horizons(
         return found
     if config.horizon == "auto":
         return None
-    drive = "a drive whose images follow each other, straight and not too slow"
+    drive = "consecutive images of a straight drive, not too slow"
     raise DataError(
         f"horizon={config.horizon}",
-        found=f"none in any of {len(frames)} frames",
+        found=f"no horizon in {len(frames)} frames",
         expected="kerbs, markings or walls along the road" if edges else drive,
-        fix="take horizon=auto or objects, or give it: horizon=given pitch_deg=...",
+        fix="use horizon=auto or objects, or horizon=given pitch_deg=...",
     )
 
 
@@ -109,8 +108,8 @@ def find_road_horizons(
 ) -> RoadHorizons:
     """Find the horizon of each image.
 
-    The frames of a drive share a row: the mean of the medians of edges and travel, weighted by their deviations. An
-    image's own edges shift it. Images without a drive use their edges alone.
+    The frames of a drive share a row, the weighted mean of edges and travel; an image's own edges shift it. Images
+    without a drive use their edges alone.
     """
     lines, deviations, words = [], [], set[str]()
     for _, group in groupby(enumerate(frames), lambda row: row[1].drive or str(row[0])):
@@ -177,7 +176,7 @@ def _horizon_through_point(x: float, y: float, roll_deg: float) -> Tensor:
 def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) -> Tensor:
     """Return the horizon (3,) of an image (H, W, 3) RGB from the vanishing point of its edges; NaN with too few edges.
 
-    One point does not determine the roll, so it is given. Edges: LSD (Grompone von Gioi et al., IPOL 2, 2012).
+    Edges: LSD (Grompone von Gioi et al., IPOL 2, 2012). One point does not give the roll.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     segments = cv2.createLineSegmentDetector().detect(gray)[0]
@@ -195,11 +194,10 @@ def find_edge_horizon(image: Image, camera: Camera, *, roll_deg: float = 0.0) ->
 
 
 def measure_travel_pitches_deg(drive: Sequence[RoadFrame], track: TrackProgress = no_progress) -> NDArray[np.float64]:
-    """Return the angle of travel below the camera axis, degrees, of up to 20 parts of a drive; NaN where unknown.
+    """Return the angle of travel below the camera axis, degrees, of up to 20 parts of a drive; NaN if unknown.
 
-    A part ends when corners have moved by about a hundredth of the width. The direction is the translation of the
-    essential matrix (Nister, PAMI 26, 2004) of corners tracked forward and backward (Lucas and Kanade, IJCAI 1981).
-    NaN for a camera that stands, turns, or points away from the direction of travel.
+    The direction is the translation of the essential matrix (Nister, PAMI 26, 2004) of corners tracked forward and
+    backward (Lucas and Kanade, IJCAI 1981). NaN for a camera that stands, turns, or points elsewhere.
     """
     starts = np.unique(np.linspace(0, max(0, len(drive) - 2), _DRIVE_PARTS).round().astype(int))
     cv2.setRNGSeed(0)

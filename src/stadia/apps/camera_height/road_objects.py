@@ -27,7 +27,7 @@ from stadia.geometry.ground.camera_height import BoxedObjects
 from stadia.geometry.ground.drive_heights import transform_box
 
 MAX_SHARE_WITHOUT_ROAD = 0.5
-"""Maximum share of frames without road, of those whose masks have a road class."""
+"""Largest share of frames without road, if the masks have a road class."""
 
 _MAX_NAMED = 5  # classes in a message
 
@@ -36,9 +36,7 @@ _MAX_NAMED = 5  # classes in a message
 class RoadObject:
     """An object in an image.
 
-    class_name: as in the priors.
-    box_px: left, top, right, bottom.
-    hidden, cut: see `geometry.ground.camera_height`.
+    box_px: left, top, right, bottom.  hidden, cut: as in `geometry.ground.camera_height`.
     number: in the masks; 0 for labels without masks.
     """
 
@@ -53,11 +51,9 @@ class RoadObject:
 class RoadFrame:
     """An image and its objects.
 
-    image: reads it, (H, W, 3) uint8 RGB.
-    K: (3, 3) at this size.
-    height, width: of the image.
-    drive: frames of one camera that follow each other have the same name; empty: a single image.
-    road: whether it shows a road; None if unknown, as for labels and for masks without that class.
+    image: reads it, (H, W, 3) uint8 RGB.  K: (3, 3).
+    drive: the same name for consecutive frames of one camera; empty for a single image.
+    road: whether it shows a road; None if unknown.
     """
 
     name: str
@@ -90,7 +86,7 @@ def read_road_frames(request: CameraHeightRequest, track: TrackProgress) -> list
 
 
 def open_masked_recordings(request: CameraHeightRequest) -> tuple[Sequence[Recording], list[tuple[Recording, int]]]:
-    """Return the recordings with their masks, and each n-th frame of each as (recording, index)."""
+    """Return the recordings with their masks, and each n-th frame as (recording, index)."""
     options = request.config.data.model_dump(exclude_unset=True)
     recordings = open_recordings(request.source, options.pop("format", "auto"), **options)
     if request.config.masks is not None:
@@ -102,8 +98,8 @@ def open_masked_recordings(request: CameraHeightRequest) -> tuple[Sequence[Recor
 
 def make_missing_masks_error(request: CameraHeightRequest) -> DataError:
     """Return the error of a source without any masks."""
-    expected = "masks of road, cars or people beside the images, or in a folder given by masks=FOLDER"
-    return DataError(request.source, found="no masks", expected=expected, fix="make them: stadia prepare VIDEO --masks")
+    expected = "masks of road and objects next to the images, or masks=FOLDER"
+    return DataError(request.source, found="no masks", expected=expected, fix="run stadia prepare VIDEO --masks")
 
 
 def _read_masked(recording: Recording, index: int, request: CameraHeightRequest) -> RoadFrame | None:
@@ -176,7 +172,7 @@ def collect_boxes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> tu
 
 
 def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> None:
-    """Raise DataError if no object is of a requested class with a height; the message lists what occurs instead."""
+    """Raise DataError if no object is of a requested class with a height."""
     counts = _count_classes(frames)
     if any(find_prior(name, config.height_priors) for name in counts):
         return
@@ -186,29 +182,28 @@ def check_classes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> No
         f"{count} of class {name}, as in {_first_frame(frames, name)}" for name, count in counts.most_common(_MAX_NAMED)
     )
     without = f"no height of class {', '.join(bare)}" if bare else f"no object of class {requested}"
-    is_there = ", and ".join(part for part in (there or "no objects at all", _missing_road(frames)) if part)
-    fix = "request a class that occurs (objects, priors), or name it so in classes.json"
+    is_there = ", and ".join(part for part in (there or "no object", _missing_road(frames)) if part)
+    fix = "set objects to a class that occurs, or rename it in classes.json"
     raise DataError(
         f"objects on the road in {len(frames)} frames",
-        found=f"{without}; there are {is_there}",
+        found=f"{without}; found {is_there}",
         expected="objects of a requested class that has a height",
-        fix="give its mean_m, spread_m and source in priors, or request another class" if bare else fix,
+        fix="add mean_m, spread_m and source to priors, or request another class" if bare else fix,
     )
 
 
-def class_notes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> Iterator[str]:
-    """Yield notes about requested classes that are not used, and frames that show no road."""
-    counts = _count_classes(frames)
+def class_notes(frames: Sequence[RoadFrame], config: CameraHeightConfig) -> list[str]:
+    """Return notes about requested classes that are not used, and frames that show no road."""
+    counts, notes = _count_classes(frames), list[str]()
     for name in config.classes:
         if not counts[name]:
-            yield f"note: no object of class {name} in any of {len(frames)} frames; it was requested by objects"
+            notes.append(f"note: no object of the requested class {name} in {len(frames)} frames")
         elif find_prior(name, config.height_priors) is None:
-            yield (
-                f"note: {counts[name]} objects of class {name} are not used, such as in {_first_frame(frames, name)}: "
-                "they have no height; give mean_m, spread_m and source in priors, or take the class out of objects"
-            )
+            first = _first_frame(frames, name)
+            notes.append(f"note: {counts[name]} objects of class {name} have no height in priors, such as in {first}")
     if labeled := _missing_road(frames):
-        yield f"note: the masks show {labeled}; objects are assumed to stand on one: check the masks' sheet"
+        notes.append(f"note: the masks show {labeled}. Check the masks' sheet")
+    return notes
 
 
 def _count_classes(frames: Sequence[RoadFrame]) -> Counter[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stadia.apps.camera_height.config import CameraHeightConfig, CameraHeightRequest, check_sources
-from stadia.apps.camera_height.depth_heights import run_depth_height
+from stadia.apps.camera_height.depth_heights import PRIORS_NOTE, run_depth_height
 from stadia.apps.camera_height.road_horizon import RoadHorizons, choose_horizons
 from stadia.apps.camera_height.road_objects import (
     RoadFrame,
@@ -77,10 +77,8 @@ _CODES = {
 class EstimatedHeight:
     """Result of the estimate.
 
-    frames: those with a horizon.
-    found: the survey over all objects.
-    objects: N boxes in the pixels of the first frame's camera.
-    place: N indices of each object in its frame's list.
+    frames: those with a horizon.  found: the survey over all objects.
+    objects: N boxes in the pixels of the first frame's camera.  place: N indices, of each object in its frame's list.
     horizon_by: method that found the horizon.
     """
 
@@ -120,11 +118,11 @@ def estimate_camera_height(
     """Estimate the camera height from all objects of the frames.
 
     Args:
-        frames: in time order; all boxes are converted to the first frame's camera.
+        frames: in time order; boxes are converted to the first frame's camera.
         config: priors, horizon and limits.
         horizons: (F, 3) in each frame's pixels, if known.
-        road: of the map beside the video, if there is one.
-        track: shows progress while images are read.
+        road: of the map next to the video, if there is one.
+        track: shows progress.
 
     Raises DataError if no frame has an edge horizon, GeometryError as `survey_camera_height`.
     """
@@ -178,12 +176,11 @@ def _check_agreement(estimated: EstimatedHeight) -> None:
         frame = estimated.frames[int(estimated.objects.frame[row])]
         height_m = float(estimated.found.implied_height_m[row])
         examples.append(f"a {frame.objects[estimated.place[row]].class_name} in {frame.name} gives {height_m:.2f} m")
-    fix = "take more frames, or all classes that have a prior (objects=[])"
     raise GeometryError(
         "camera height",
-        found=f"{len(accepted)} of {len(accepted + odd)} objects that agree ({', '.join(examples)})",
-        expected=f"{_MIN_AGREEING_SHARE:.0%} or more, and of a few the most",
-        fix=f"{fix}; give the horizon (horizon=given pitch_deg=...)",
+        found=f"{len(accepted)} of {len(accepted + odd)} objects agree ({', '.join(examples)})",
+        expected=f"at least {_MIN_AGREEING_SHARE:.0%}, and most of a few",
+        fix="use more frames, all classes (objects=[]), or horizon=given pitch_deg=...",
     )
 
 
@@ -193,8 +190,8 @@ def _check_tilt(found: HeightSurvey, camera: Camera) -> None:
         raise GeometryError(
             "horizon of the objects",
             found=f"a camera that points up by {pitch:.0f} degrees, roll {roll:.0f}",
-            expected=f"less than {_MAX_TILT_DEG:g}: too few objects agree, or all are equally far",
-            fix="take horizon=auto, or give it: horizon=given pitch_deg=...",
+            expected=f"less than {_MAX_TILT_DEG:g}",
+            fix="use horizon=auto, or horizon=given pitch_deg=...",
         )
 
 
@@ -203,75 +200,80 @@ def _convert_line(line: Tensor, K: NDArray[np.float64], K_to: NDArray[np.float64
     return moved / moved[:2].norm()
 
 
-def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> Iterator[str]:
-    """Estimate, write the files to `request.out`, and yield lines. Raises DataError, ConfigError, GeometryError."""
+def run_camera_height(request: CameraHeightRequest, track: TrackProgress = no_progress) -> list[str]:
+    """Estimate, write the files to `request.out`, and return lines. Raises DataError, ConfigError, GeometryError."""
     check_sources(request)
     if request.checkpoint is not None or request.depth is not None:
-        yield from run_depth_height(request, track)
-        return
+        return run_depth_height(request, track)
     frames = read_road_frames(request, track)
     mapped = find_map(expand_home(request.source))
     road = None if mapped is None else mapped.road
     estimated = estimate_camera_height(frames, request.config, road=road, track=track)
-    yield from summary_lines(estimated)
+    lines = summary_lines(estimated)
     if road is not None and estimated.horizon_by != "the map":
-        yield from compare_with_map(estimated, road)
+        lines += compare_with_map(estimated, road)
     if (apart := detect_moved_camera(estimated)) is not None:
-        yield moved_camera_note(apart)
+        lines.append(moved_camera_note(apart))
     if left_out := len(frames) - len(estimated.frames):
-        yield f"note: {left_out} frames without a horizon by {estimated.horizon_by} were left out"
+        lines.append(f"note: left out {left_out} frames without a horizon by {estimated.horizon_by}")
     if request.out is not None:
         write_json(request.out / RESULT, estimate_to_json(estimated))
         for name, image in ((IMAGE, draw_objects_sheet(estimated)), (OVER_FRAMES, draw_frame_heights(estimated))):
             write_image(request.out / name, image[..., ::-1])
-        yield f"{request.out}: {RESULT}, {IMAGE}, {OVER_FRAMES}"
+        lines.append(f"{request.out}: {RESULT}, {IMAGE}, {OVER_FRAMES}")
+    return lines
 
 
 MAX_SIGMA = 3.0
-"""Distance of a horizon from that of the map, over the standard deviation of both, from which it is noted."""
+"""A larger difference of two horizons, in standard deviations of both, has a note."""
 
 
-def compare_with_map(estimated: EstimatedHeight, road: MapRoad) -> Iterator[str]:
-    """Yield a note where the horizon of an estimate contradicts the direction of travel of a map."""
+def compare_with_map(estimated: EstimatedHeight, road: MapRoad) -> list[str]:
+    """Return a note if the estimated horizon contradicts the direction of travel of a map."""
     pitch, _ = estimated.median_tilt_deg()
-    allowed = MAX_SIGMA * math.hypot(road.pitch_deviation_deg, estimated.config.horizon_deg)
-    if abs(pitch - road.pitch_deg) > allowed:
-        yield (
-            f"note: the horizon by {estimated.horizon_by} is {abs(pitch - road.pitch_deg):.1f} degrees from that of the"
-            f" map's path ({road.pitch_deg:+.1f} degrees); take horizon=given pitch_deg={road.pitch_deg:.2f}"
-        )
+    difference, allowed = (
+        abs(pitch - road.pitch_deg),
+        math.hypot(road.pitch_deviation_deg, estimated.config.horizon_deg),
+    )
+    if difference <= MAX_SIGMA * allowed:
+        return []
+    fix = f"Use horizon=given pitch_deg={road.pitch_deg:.2f}"
+    return [f"note: the horizon by {estimated.horizon_by} is {difference:.1f} degrees off the map's. {fix}"]
 
 
-def summary_lines(estimated: EstimatedHeight) -> Iterator[str]:
-    """Yield lines for people; warnings start with "note: "."""
+def summary_lines(estimated: EstimatedHeight) -> list[str]:
+    """Return lines for people; warnings start with "note: "."""
     found, config = estimated.found, estimated.config
     accepted = found.verdict.count(ObjectStatus.INLIER)
-    yield f"camera height: {found.camera_height_m:.2f} m (95 %: {found.low_m:.2f} to {found.high_m:.2f})"
-    yield f"  from {accepted} of {len(found.verdict)} objects in {len(estimated.frames)} frames"
-    if reasons := [f"{count} {reason}" for reason, count in estimated.count_rejections().items()]:
-        yield f"  rejected: {', '.join(reasons)}"
     pitch, roll = estimated.median_tilt_deg()
     way = "up" if pitch >= 0 else "down"
-    yield f"  horizon by {estimated.horizon_by}: the camera points {way} {abs(pitch):.1f} degrees, roll {roll:.1f}"
+    lines = [
+        f"camera height: {found.camera_height_m:.2f} m (95 %: {found.low_m:.2f} to {found.high_m:.2f})",
+        f"  {accepted} of {len(found.verdict)} objects in {len(estimated.frames)} frames",
+    ]
+    if reasons := [f"{count} {reason}" for reason, count in estimated.count_rejections().items()]:
+        lines.append(f"  rejected: {', '.join(reasons)}")
+    lines.append(f"  horizon by {estimated.horizon_by}: camera {abs(pitch):.1f} degrees {way}, roll {roll:.1f}")
     classes = {thing.class_name for frame in estimated.frames for thing in frame.objects}
     for name, prior in ((name, prior) for name, prior in config.height_priors.items() if name in classes):
-        yield f"  rests on: {name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})"
-    yield from class_notes(estimated.frames, config)
-    yield "note: priors that are 5 % off make the height 5 % off, which the interval does not include"
+        lines.append(f"  prior: {name} {prior.mean_m:g} m, spread {prior.spread_m:g} m ({prior.source})")
+    lines += [*class_notes(estimated.frames, config), PRIORS_NOTE]
     odd = found.verdict.count(ObjectStatus.ODD)
     disagree = odd > 0.4 * (accepted + odd)
     if disagree:
-        cause = "the horizon or a prior is wrong, or the camera was moved"
-        yield f"note: {odd} of {accepted + odd} objects disagree: {cause}; check {IMAGE}"
+        lines.append(
+            f"note: {odd} of {accepted + odd} objects disagree. Check {IMAGE}: horizon, prior or a moved camera"
+        )
     if found.high_m > _WIDE_RATIO * found.low_m:
-        fix = "resolve the disagreement" if disagree else "take more cars"
-        yield f"note: the interval is wide, {found.low_m:.2f} to {found.high_m:.2f} m; {fix}"
+        fix = "Resolve the disagreement" if disagree else "Use more cars"
+        lines.append(f"note: the interval {found.low_m:.2f} to {found.high_m:.2f} m is wide. {fix}")
     if accepted < _FEW_OBJECTS:
-        yield f"note: {accepted} objects are few; take more frames"
+        lines.append(f"note: {accepted} objects are few. Use more frames")
+    return lines
 
 
 def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
-    """Return the result with each object and its verdict; lengths in metres, boxes in the pixels of their frame."""
+    """Return the result with each object and its verdict; lengths in metres, boxes in pixels."""
     found, config = estimated.found, estimated.config
     pitch, roll = estimated.median_tilt_deg()
     rows = zip(
@@ -302,10 +304,7 @@ def estimate_to_json(estimated: EstimatedHeight) -> dict[str, Any]:
 
 
 def draw_objects_sheet(estimated: EstimatedHeight) -> NDArray[np.uint8]:
-    """Draw frames (H, W, 3) RGB, evenly spaced, with horizon, road plane and verdicts.
-
-    Of each part of the frames the one with most accepted objects is drawn.
-    """
+    """Draw frames (H, W, 3) RGB, evenly spaced, with horizon, road plane and verdicts."""
     count = len(estimated.frames)
     accepted = estimated.objects.frame.numpy()[np.array(estimated.is_inlier, bool)]
     accepted_of_frame = np.bincount(accepted, minlength=count)
@@ -313,7 +312,7 @@ def draw_objects_sheet(estimated: EstimatedHeight) -> NDArray[np.uint8]:
     numbers = [int(part[accepted_of_frame[part].argmax()]) for part in parts]
     numbers_by_name = {estimated.frames[number].name: number for number in numbers}
     reasons = [(f"{_CODES[reason]}: {reason}", BAD) for reason in estimated.count_rejections() if reason in _CODES]
-    entries = [("camera height (m) of an accepted object", GOOD), ("of one that disagrees", BAD)]
+    entries = [("camera height (m) by an accepted object", GOOD), ("by a rejected object", BAD)]
     return draw_image_sheet(
         {name: estimated.frames[number].image() for name, number in numbers_by_name.items()},
         [*entries, *reasons, ("horizon", HORIZON), ("the road, 5 to 40 m ahead", PLANE)],
@@ -369,7 +368,7 @@ def _chart_positions(frames: Sequence[RoadFrame]) -> tuple[NDArray[np.int64], di
 def detect_moved_camera(estimated: EstimatedHeight) -> MountSplit | None:
     """Return the two heights of a moved camera, and their places; None if one height explains all objects.
 
-    Rejected objects count too, each once however often it occurs: if the camera was moved, half of them are rejected.
+    Each object counts once, rejected ones too: if the camera moved, half of them are rejected.
     """
     places, found = np.array(_drive_parts(estimated.frames), dtype=np.str_), estimated.found
     has_height = torch.tensor([status in (ObjectStatus.INLIER, ObjectStatus.ODD) for status in found.verdict])
@@ -404,5 +403,4 @@ def moved_camera_note(apart: MountSplit) -> str:
         return shown + f" and {len(names) - _MAX_NAMED} more" * (len(names) > _MAX_NAMED)
 
     heights = f"{apart.low_m:.2f} m in {join_names(apart.low)}, {apart.high_m:.2f} m in {join_names(apart.high)}"
-    fix = "select the recordings of each mount alone (data.recordings), or cut the video there"
-    return f"note: no one height: about {heights}. If the camera was moved, {fix}"
+    return f"note: two heights: {heights}. If the camera was moved, set data.recordings or cut the video there"

@@ -1,8 +1,8 @@
-"""Write depth of any program, scaled to metres, as ground truth that `supervised`, `selfsup` and `metric` train on."""
+"""Write depth of any program, scaled to metres, as a data set to train on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ def write_scaled_labels(
     factors: Mapping[tuple[str, str], float],
     out: Path,
     track: TrackProgress,
-) -> Iterator[str]:
-    """Write a data set in the stadia layout: images, cameras, and depth times the factor of each frame.
+) -> list[str]:
+    """Write a data set in the stadia layout: images, cameras, and depth times the factor of each frame; return lines.
 
-    Poses in metres are kept; those in the unit of a map or a scene are left out, with a note.
+    Metric poses are kept; other poses are left out, with a note.
 
     Args:
         recordings: of one camera each.
@@ -38,7 +38,7 @@ def write_scaled_labels(
         factors: metres over unit by the names of recording and frame; a frame without one has no depth.
         out: a new or empty folder.
 
-    Raises DataError if the camera of a recording changes: the layout has one.
+    Raises DataError if the camera of a recording changes.
     """
     for recording in recordings:
         _check_one_camera(recording, range(0, len(recording), every))
@@ -46,18 +46,17 @@ def write_scaled_labels(
         for number, recording in enumerate(recordings):
             folder = safe_join(content, f"{number:03d}-{Path(recording.name).name}")
             _write_recording(recording, range(0, len(recording), every), read, factors, folder, track)
-    yield f"{out}: {len(factors)} frames with depth in metres, as labels: `stadia train supervised --data {out}`"
+    lines = [f"{out}: depth in metres of {len(factors)} frames. Next: stadia train supervised {out}"]
     unscaled = [recording.name for recording in recordings if not recording.has_metric_poses]
-    if unscaled:
-        yield f"note: {out} has no poses of {', '.join(unscaled)}: their unit is not the metre"
+    return lines + [f"note: {out} has no poses of {', '.join(unscaled)}, which are not in metres"] * bool(unscaled)
 
 
 def _check_one_camera(recording: Recording, indices: range) -> None:
     K = recording.K(0)
     for index in indices:
         if not np.allclose(recording.K(index), K):
-            found = f"another camera at {frame_name(recording, index)} than at the start"
-            expected, fix = "one camera, for --labels", "pass frames of one camera and one focal length alone"
+            found = f"another camera at {frame_name(recording, index)}"
+            expected, fix = "one camera, for --labels", "pass frames of one camera and focal length"
             raise DataError(recording.name, found=found, expected=expected, fix=fix)
 
 

@@ -1,4 +1,4 @@
-"""Crop and measure single objects with known heights, for a size prior: of RoadWorld, KITTI's boxes or DVM-CAR."""
+"""Crop and measure single objects with known heights: of RoadWorld, KITTI's boxes or DVM-CAR."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DVM_TABLE = "Ad_table (extra).csv"
 
 @dataclass(frozen=True)
 class HeightCrop:
-    """image: (side, side, 3) RGB.  height_m: of the object.  instance: identity, which must be in one split only."""
+    """image: (side, side, 3) RGB.  height_m: of the object.  instance: identity, in one split only."""
 
     image: Image
     height_m: float
@@ -38,7 +38,7 @@ class HeightCrop:
 def crop_recording_objects(
     recording: FolderRecording, side: int, *, class_name: str = "car", every: int = 1, min_px: int = 12
 ) -> list[HeightCrop]:
-    """Return crops of unoccluded objects of a class, from a recording with sizes in instances.json (RoadWorld)."""
+    """Return crops of unoccluded objects of a class, from a recording with instances.json (RoadWorld)."""
     path = recording.folder / "instances.json"
     described = read_json(path)
     try:
@@ -63,7 +63,7 @@ def crop_recording_objects(
 def crop_labeled_boxes(
     data: Path, side: int, *, class_name: str = "car", every: int = 1, min_px: int = 25
 ) -> Iterator[HeightCrop]:
-    """Yield crops of whole objects of KITTI's boxes: each shows its box, since there are no masks."""
+    """Yield crops of whole objects of KITTI's boxes, which have no masks."""
     for images, index in _iterate_labeled_images(data, every):
         image = images.image(index)
         for number, label in enumerate(images.written(index)):
@@ -86,11 +86,10 @@ def _iterate_labeled_images(data: Path, every: int) -> Iterator[tuple[KittiBoxIm
 def read_dvm_car_crops(folder: Path, side: int) -> Iterator[HeightCrop]:
     """Yield crops of the DVM-CAR layout (Huang et al., IEEE Big Data 2022).
 
-    Images lie anywhere below the folder, named MAKER$$MODEL$$YEAR$$COLOR$$ID$$..., on white. Heights are the
-    median of a model's rows in "Ad_table (extra).csv", columns Genmodel_ID and Height (mm). Heights outside 1.1 to 2.6
-    m are errors of the table and are left out, as are images that are not on white (interiors).
+    Images are named MAKER$$MODEL$$YEAR$$COLOR$$ID$$..., on white. Heights are the median of a model's rows in
+    "Ad_table (extra).csv" (mm). Heights outside 1.1 to 2.6 m and images without white borders are left out.
 
-    Raises DataError if the table is missing or lacks its columns.
+    Raises DataError if the table or a column is missing.
     """
     height = _read_dvm_heights(Path(folder))
     for path in sorted(one for one in Path(folder).rglob("*$$*") if one.suffix.lower() in IMAGE_SUFFIXES):
@@ -133,7 +132,7 @@ def _segment_on_white(image: Image) -> NDArray[np.bool_] | None:
 
 
 def augment_crop(crop: Image, rng: np.random.Generator) -> Image:
-    """Mirror, shrink, relight, blur and partly cover a crop, as in real drives. The height label stays the same."""
+    """Mirror, shrink, relight, blur and partly cover a crop. The height label stays the same."""
     side = len(crop)
     image = crop[:, ::-1] if rng.random() < 0.5 else crop
     zoom = rng.uniform(0.6, 1.0)
@@ -166,11 +165,11 @@ def augment_crop(crop: Image, rng: np.random.Generator) -> Image:
 
 
 MIN_IOU = 0.5
-"""Least overlap of a segment's box with a labeled one: below, it may be another object."""
+"""Smallest overlap of a segment's box with a labeled one."""
 
 
 def match_boxes(labeled: NDArray[np.float64], found: NDArray[np.float64], min_iou: float = MIN_IOU) -> list[int]:
-    """Return for each labeled box (N, 4) the found box (M, 4) that overlaps it most, -1 for none; each one once.
+    """Return for each labeled box (N, 4) the found box (M, 4) that overlaps it most, or -1; each one once.
 
     Boxes are left, top, right, bottom. Pairs are joined by falling IoU.
 
@@ -197,12 +196,12 @@ def match_boxes(labeled: NDArray[np.float64], found: NDArray[np.float64], min_io
 
 
 def measure_heights(data: Path, masks: Path | None, every: int = 1) -> Mapping[str, NDArray[np.float64]]:
-    """Return the labeled heights in metres of each class, of boxes that a mask of this class finds again.
+    """Return the labeled heights in metres of each class.
 
-    Args:
-        data: KITTI's object data.
-        masks: a folder of masks of its images, as of `stadia prepare`; None: every labeled box counts.
-        every: each n-th image.
+    data: KITTI's object data.
+    masks: of its images; then only boxes that a mask of their class finds again count.
+
+    Raises DataError without any object.
     """
     data = expand_home(data)
     if not list_box_splits(data):
@@ -227,18 +226,19 @@ def measure_heights(data: Path, masks: Path | None, every: int = 1) -> Mapping[s
             ]
         for label in labels:
             heights.setdefault(normalize_class(label.kind), []).append(float(label.size_hwl_m[0]))
+    if not heights:
+        raise DataError(data, found="no object", expected="boxes that masks find again", fix="check --masks")
     return {name: np.array(values) for name, values in heights.items()}
 
 
-def run_measure(data: Path, masks: Path | None, every: int) -> Iterator[str]:
-    """Yield a line for each class, and the setting that uses it."""
-    heights = measure_heights(data, masks, every)
-    if not heights:
-        raise DataError(data, found="no object that a mask finds again", expected="some", fix="check --masks")
-    for name, values in sorted(heights.items(), key=lambda item: -len(item[1])):
+def describe_heights(heights: Mapping[str, NDArray[np.float64]], source: str) -> list[str]:
+    """Return a line for each class, and the setting that uses the largest one. source: name of the data."""
+    lines = []
+    ordered = sorted(heights.items(), key=lambda item: -len(item[1]))
+    for name, values in ordered:
         spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-        yield f"{name}: {len(values)} boxes, mean {values.mean():.3f} m, deviation {spread:.3f} m"
-    name, values = max(heights.items(), key=lambda item: len(item[1]))
+        lines.append(f"{name}: {len(values)} boxes, mean {values.mean():.3f} m, deviation {spread:.3f} m")
+    name, values = ordered[0]
     spread = max(float(values.std(ddof=1)) if len(values) > 1 else 0.0, 0.01)
-    own = f'"mean_m": {values.mean():.3f}, "spread_m": {spread:.3f}, "source": "boxes of {data.name}"'
-    yield f'  as a prior: priors={{"{name}": {{{own}}}}} (its data may not be scored with it)'
+    own = f'"mean_m": {values.mean():.3f}, "spread_m": {spread:.3f}, "source": "boxes of {source}"'
+    return [*lines, f'  use it: priors={{"{name}": {{{own}}}}}, but not to score the same data']

@@ -1,9 +1,9 @@
-"""Train a size prior on crops of objects with known heights, and score it on unseen objects or KITTI's boxes."""
+"""Train a size prior on crops of objects with known heights, and score it on unseen objects."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +29,14 @@ from stadia.models.size_prior import SizePrior, load_size_prior, log_height_loss
 
 Floats = NDArray[np.float64]
 MIN_OBJECTS = 8
-"""Fewer objects train no prior."""
+"""Smallest number of objects to train on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PriorRequest:
     """`stadia prior train DATA`.
 
-    data: RoadWorld, any set in the stadia layout with instances.json, or DVM-CAR.
-    out: file of the prior.
+    data: RoadWorld, any stadia layout with instances.json, or DVM-CAR.  out: file of the prior.
     encoder: of timm.  side: of a crop in pixels.  every: each n-th image.
     """
 
@@ -55,16 +54,16 @@ class PriorRequest:
 def collect_crops(
     data: Path, split: str, side: int, every: int, track: TrackProgress = no_progress
 ) -> list[HeightCrop]:
-    """Return the crops of a split, with heights. KITTI's objects have no identity to hold out, so they only score.
+    """Return the crops of a split, with heights. KITTI's objects only score: they have no identity to hold out.
 
-    Raises DataError if no object has a height, and for KITTI in another split than test.
+    Raises DataError if no object has a height, and for KITTI's split train.
     """
     data = expand_home(data)
     if data.is_dir() and next(data.rglob(DVM_TABLE), None) is not None:
         crops = [crop for crop in read_dvm_car_crops(data, side) if is_held_out(crop.instance) == (split == "test")]
     elif list_box_splits(data):
         if split != "test":
-            fix = "score it with stadia prior evaluate"
+            fix = "use it with stadia prior evaluate"
             raise DataError(data, found="KITTI's boxes", expected="RoadWorld or DVM-CAR to train on", fix=fix)
         crops = list(crop_labeled_boxes(data, side, every=every))
     else:
@@ -77,7 +76,7 @@ def collect_crops(
         ]
     if not crops:
         expected = "whole cars with a known height: RoadWorld, KITTI's boxes or DVM-CAR"
-        raise DataError(data, found=f"none in the split {split}", expected=expected, fix="pass one of these")
+        raise DataError(data, found=f"no car in the split {split}", expected=expected, fix="pass one of these")
     return crops
 
 
@@ -86,8 +85,8 @@ def is_held_out(instance: str) -> bool:
     return sum(instance.encode()) % 5 == 0
 
 
-def run_train(request: PriorRequest, track: TrackProgress = no_progress) -> Iterator[str]:
-    """Train on the split train, score on the split test, save, and yield lines."""
+def run_train(request: PriorRequest, track: TrackProgress = no_progress) -> list[str]:
+    """Train on the split train, score on the split test, save, and return lines about the scores."""
     crops = collect_crops(request.data, "train", request.side, request.every, track)
     unseen = collect_crops(request.data, "test", request.side, request.every, track)
     heights = find_heights(crops)
@@ -95,27 +94,32 @@ def run_train(request: PriorRequest, track: TrackProgress = no_progress) -> Iter
         raise DataError(request.data, found=f"{len(heights)} cars", expected=f"{MIN_OBJECTS} or more", fix="add data")
     torch.manual_seed(request.seed)
     prior = SizePrior(float(np.mean([crop.height_m for crop in crops])), side=request.side, encoder=request.encoder)
-    yield f"{len(heights)} cars in {len(crops)} crops train, seed {request.seed}"
     train_prior(
         prior, crops, steps=request.steps, batch=request.batch, rate=request.rate, seed=request.seed, track=track
     )
     save_size_prior(prior, request.out)
-    yield from describe_scores(score_prior(prior, unseen, heights))
-    yield f"{request.out}: `stadia prepare VIDEO --masks --heights {request.out}`, then road.heights=each"
+    return [
+        f"{request.out}: trained on {len(heights)} cars in {len(crops)} crops, seed {request.seed}",
+        *describe_scores(score_prior(prior, unseen, heights)),
+        f"use it: stadia prepare VIDEO --masks --heights {request.out}, then train with road.heights=each",
+    ]
 
 
-def run_evaluate(prior_file: Path, data: Path, every: int, track: TrackProgress = no_progress) -> Iterator[str]:
-    """Score a saved prior on the split test, or on KITTI's boxes, against the mean that it was trained with."""
+def run_evaluate(prior_file: Path, data: Path, every: int, track: TrackProgress = no_progress) -> list[str]:
+    """Score a saved prior on the split test, or on KITTI's boxes; return lines."""
     prior = load_size_prior(prior_file)
     crops = collect_crops(data, "test", prior.side, every, track)
-    yield from describe_scores(score_prior(prior, crops, np.array([prior.mean_m])))
+    return describe_scores(score_prior(prior, crops, np.array([prior.mean_m])))
 
 
-def describe_scores(scores: dict[str, float]) -> Iterator[str]:
-    """Yield lines for people."""
-    yield f"mean error of {scores['objects']:.0f} unseen cars: {scores['mae_m']:.3f} m"
-    yield f"  by one height for all: {scores['mae_class_mean_m']:.3f} m, ratio {scores['mae_over_class_mean']:.2f}"
-    yield f"  true heights within two deviations: {scores['within_two_spreads']:.0%}"
+def describe_scores(scores: dict[str, float]) -> list[str]:
+    """Return lines for people."""
+    one, ratio = scores["mae_class_mean_m"], scores["mae_over_class_mean"]
+    return [
+        f"mean error of {scores['objects']:.0f} unseen cars: {scores['mae_m']:.3f} m",
+        f"  with one height for all cars: {one:.3f} m, ratio {ratio:.2f}",
+        f"  within two deviations: {scores['within_two_spreads']:.0%}",
+    ]
 
 
 def find_heights(crops: Sequence[HeightCrop]) -> Floats:
@@ -160,7 +164,7 @@ def train_prior(
 def score_prior(prior: SizePrior, crops: Sequence[HeightCrop], class_heights: Floats) -> dict[str, float]:
     """Return errors in metres of each object (the median of its crops), of each crop, and of one height for all.
 
-    class_heights: of the objects that trained, whose mean and median stand for the class.
+    class_heights: of the trained objects.
     """
     true = np.array([crop.height_m for crop in crops])
     predicted, spread = prior.predict_heights([crop.image for crop in crops])

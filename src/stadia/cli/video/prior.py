@@ -10,7 +10,7 @@ import typer
 from stadia.cli.arguments import EveryOption, ForceOption, argument, option
 from stadia.cli.output import print_lines, show_progress
 
-app = typer.Typer(help="Train, score and measure heights of cars, which give metres.", no_args_is_help=True)
+app = typer.Typer(help="Train, score and measure heights of cars.", no_args_is_help=True)
 
 
 @app.command("train")
@@ -51,10 +51,10 @@ def evaluate_prior(
 @app.command("measure")
 def measure_prior(
     data: Annotated[Path, argument("KITTI's object data, with label_2.")],
-    masks: Annotated[Path | None, option("Masks of its images: boxes that they find again count.")] = None,
+    masks: Annotated[Path | None, option("Masks of its images: only boxes that they find count.")] = None,
     every: EveryOption = 1,
 ) -> None:
     """Print mean and deviation of labeled heights by class."""
-    from stadia.apps.size_prior.height_crops import run_measure
+    from stadia.apps.size_prior.height_crops import describe_heights, measure_heights
 
-    print_lines(run_measure(data, masks, every))
+    print_lines(describe_heights(measure_heights(data, masks, every), data.name))
